@@ -1,0 +1,122 @@
+"""Why an attempt or a job ended: one table, read by runner, operator, ``spoke-jobs why`` and the documentation.
+
+A cause belongs to a class; retry budgets count classes (see :mod:`spoke_jobs.contract.retry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class CauseClass(StrEnum):
+    """What retry budgets count."""
+
+    ERROR = "error"
+    """The job's own code failed."""
+    OOM = "oom"
+    """The job used more memory than it was given."""
+    INFRASTRUCTURE = "infrastructure"
+    """A process, pod or node went away through no fault of the job."""
+    IMAGE = "image"
+    """The container could not be started as described: image, Secret, ConfigMap, entrypoint."""
+    TIMEOUT = "timeout"
+    """The job took longer than it may."""
+    INVALID = "invalid"
+    """No repetition can mend it: an unknown type, a payload that doesn't validate, a SpokeJob without a row."""
+    UNCHARGED = "uncharged"
+    """Not the job's affair and not counted: its queue was held, or it was superseded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One row of the table."""
+
+    name: str
+    """CamelCase, at most 40 characters; stands on the SpokeJob and in the ledger."""
+    cause_class: CauseClass
+    meaning: str
+    """One sentence: what happened."""
+    advice: str
+    """One sentence: what the reader can do."""
+
+
+_TABLE = (
+    Cause("JobError", CauseClass.ERROR, "The job's function raised an exception.",
+          "Read the traceback: `spoke-jobs show ID`; mend the job or its input, then dispatch it again."),
+    Cause("JobExited", CauseClass.ERROR, "The job's process ended by itself with an exit code that is not ours.",
+          "Look for sys.exit, os._exit or a crash in native code; the exit code is recorded with the attempt."),
+    Cause("InvalidResult", CauseClass.INVALID, "The job returned something that isn't JSON, or is larger than 64 kB.",
+          "Return None or a small JSON value; keep large results in a table or in object storage."),
+    Cause("Killed", CauseClass.INFRASTRUCTURE, "The job's process was killed by a signal.",
+          "Nothing, if it succeeded on another attempt; else look for who sends the signal (memory pressure, an operator)."),
+    Cause("OutOfMemory", CauseClass.OOM, "The kernel ended the container because it used more memory than its limit.",
+          "Raise the memory limit of the job's template, or make the job work in smaller portions."),
+    Cause("WorkerLost", CauseClass.INFRASTRUCTURE, "The lease lapsed without a heartbeat: the process or its machine is gone.",
+          "Nothing, if it succeeded on another attempt; else see why workers die."),
+    Cause("Interrupted", CauseClass.INFRASTRUCTURE, "The process was told to stop before the job was done.",
+          "Nothing: it is tried again. Deploys and node drains do this."),
+    Cause("PodDeleted", CauseClass.INFRASTRUCTURE, "The pod was deleted while the job ran.",
+          "Nothing: it is tried again. `kubectl delete pod`, a drain or preemption does this."),
+    Cause("Evicted", CauseClass.INFRASTRUCTURE, "The pod was evicted from its node.",
+          "See the node's pressure and the pod's resource requests; it is tried again."),
+    Cause("NodeLost", CauseClass.INFRASTRUCTURE, "The pod's node went away.",
+          "Nothing: it is tried again on another node."),
+    Cause("JobDeleted", CauseClass.INFRASTRUCTURE, "The attempt's Kubernetes Job was deleted while it ran.",
+          "Find out who deletes Jobs in this namespace; it is tried again."),
+    Cause("PodFailed", CauseClass.INFRASTRUCTURE, "The pod failed without saying why.",
+          "`kubectl describe` the pod named by the attempt, and its node's events."),
+    Cause("PodRejected", CauseClass.IMAGE, "Kubernetes refuses to create the pod (quota, service account, admission).",
+          "Read the Job's FailedCreate events; mend the PodTemplate or the namespace."),
+    Cause("ImageUnavailable", CauseClass.IMAGE, "The container's image could not be had.",
+          "Check the image's name and tag in the PodTemplate, and the pull secrets."),
+    Cause("ContainerConfigError", CauseClass.IMAGE, "The container's configuration names something that isn't there.",
+          "Create the Secret or ConfigMap that the pod's message names, or mend the PodTemplate."),
+    Cause("ContainerCannotRun", CauseClass.IMAGE, "The image has no `spoke-jobs` command, or it could not be started.",
+          "Install spoke-jobs in the image and see that it is on PATH."),
+    Cause("TemplateMissing", CauseClass.IMAGE, "The PodTemplate that the job names doesn't exist in its namespace.",
+          "Install the application's chart, or correct the template's name."),
+    Cause("TemplateNotAllowed", CauseClass.IMAGE, 'The PodTemplate lacks the label jobs.spoke.dev/template: "true".',
+          "Label it, if jobs may run as its service account."),
+    Cause("TemplateInvalid", CauseClass.INVALID, "The PodTemplate can't be used: it has no container named `job`, or the API server refuses what comes of it.",
+          "Name the job's container `job` and mend what the operator's log names."),
+    Cause("StartTimeout", CauseClass.TIMEOUT, "The job did not start within its start timeout.",
+          "`kubectl describe` the pod named by the attempt: no room, no image, or no quota."),
+    Cause("Timeout", CauseClass.TIMEOUT, "The job ran longer than its timeout.",
+          "Raise the job's timeout, or make it do less at a time."),
+    Cause("UnknownJobType", CauseClass.INVALID, "The process that should run the job doesn't know its type.",
+          "Deploy a release that registers the type, or correct the name at dispatch."),
+    Cause("InvalidPayload", CauseClass.INVALID, "The payload doesn't validate against the job's payload model.",
+          "Compare the release that dispatched the job with the one that runs it; dispatch it again."),
+    Cause("NoRow", CauseClass.INVALID, "The SpokeJob names a JobRequest that isn't in the database, or another one's.",
+          "Create SpokeJobs by dispatching; delete this one."),
+    Cause("InvalidSpec", CauseClass.INVALID, "The SpokeJob's spec can't be read.",
+          "Create SpokeJobs by dispatching; read the operator's log for the field."),
+    Cause("NameTaken", CauseClass.INVALID, "A SpokeJob of another job has this job's name.",
+          "Delete the old SpokeJob (another database's, say), then retry the job."),
+    Cause("SpokeJobDeleted", CauseClass.INVALID, "The SpokeJob was deleted while the job was unfinished.",
+          "Dispatch the job again, if it is still wanted."),
+    Cause("DatabaseUnreachable", CauseClass.INFRASTRUCTURE, "The job's process could not reach its database.",
+          "Check SPOKE_DATABASE_URL in the template, NetworkPolicies, and the database itself."),
+    Cause("BadSetup", CauseClass.IMAGE, "The job's process is not configured: a setting is missing, or the database isn't migrated.",
+          "Read the pod's log: it names the setting or the migration."),
+    Cause("QueueHeld", CauseClass.UNCHARGED, "Another job of the queue holds its lock.",
+          "Nothing: it runs when the other has ended."),
+    Cause("Superseded", CauseClass.UNCHARGED, "Another process took the attempt over; this one recorded nothing.",
+          "Nothing: look at the attempt that followed."),
+)  # fmt: skip
+
+CAUSES: Mapping[str, Cause] = MappingProxyType({cause.name: cause for cause in _TABLE})
+"""Every cause by its name."""
+
+
+def cause_class(name: str) -> CauseClass:
+    """The class that a cause counts towards; a name that this release doesn't know counts as infrastructure.
+
+    An unknown name comes from a newer release on the other side of the contract: it must neither crash this side nor
+    be taken for something that is never tried again.
+    """
+    cause = CAUSES.get(name)
+    return cause.cause_class if cause else CauseClass.INFRASTRUCTURE

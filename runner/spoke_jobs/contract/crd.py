@@ -1,0 +1,149 @@
+"""The CustomResourceDefinition, generated from :mod:`spoke_jobs.contract.spokejob`.
+
+``python -m spoke_jobs.contract.crd`` prints it as YAML; ``crds/`` and the operator's chart hold the result, and a test
+compares them. A structural schema is stricter than JSON Schema: no references, no ``anyOf`` with null, no titles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from spoke_jobs.contract.names import GROUP, KIND, PLURAL, VERSION
+from spoke_jobs.contract.spokejob import SpokeJobSpec, SpokeJobStatus
+
+_COLUMNS = (
+    ("Type", "string", ".spec.jobType", 0),
+    ("Queue", "string", ".spec.queue", 0),
+    ("Outcome", "string", ".status.outcome", 0),
+    ("Progress", "integer", ".status.progress.percent", 0),
+    ("Attempt", "integer", ".status.attempt", 0),
+    ("Cause", "string", ".status.cause", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Request", "integer", ".spec.requestId", 1),
+    ("Org", "integer", ".spec.organization", 1),
+    ("Template", "string", ".spec.podTemplate", 1),
+    ("Node", "string", ".status.attempts[-1:].node", 1),
+)
+
+
+def crd() -> dict[str, Any]:
+    """The CRD as the API server takes it."""
+    spec = _structural(SpokeJobSpec)
+    mutable = {"suspend"}
+    fixed = [name for name in spec["properties"] if name not in mutable]
+    required = set(spec["required"]) | {name for name, field in spec["properties"].items() if "default" in field}
+    spec["x-kubernetes-validations"] = [
+        {
+            "rule": " && ".join(_unchanged(name, always_set=name in required) for name in fixed),
+            "message": "a SpokeJob's spec is immutable but for suspend: create another one",
+        }
+    ]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["spj"],
+                "categories": ["all"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "selectableFields": [{"jsonPath": ".status.outcome"}, {"jsonPath": ".spec.queue"}],
+                    "additionalPrinterColumns": [
+                        {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
+                        for name, kind, path, priority in _COLUMNS
+                    ],
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "description": "One run of a background job: created by the application's runner, "
+                            "turned into Kubernetes Jobs by the operator, one for each attempt.",
+                            "required": ["spec"],
+                            "properties": {
+                                "apiVersion": {"type": "string"},
+                                "kind": {"type": "string"},
+                                "metadata": {"type": "object"},
+                                "spec": spec,
+                                "status": _structural(SpokeJobStatus),
+                            },
+                            "x-kubernetes-validations": [
+                                {
+                                    "rule": "size(self.metadata.name) <= 63",
+                                    "message": "a SpokeJob's name is also a label's value: at most 63 characters",
+                                }
+                            ],
+                        }
+                    },
+                }
+            ],
+        },
+    }
+
+
+def _unchanged(name: str, *, always_set: bool) -> str:
+    if always_set:
+        return f"self.{name} == oldSelf.{name}"
+    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+
+
+def _structural(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(by_alias=True)
+    result = _convert(schema, schema.get("$defs", {}))
+    assert isinstance(result, dict)
+    return result
+
+
+def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+    """One JSON Schema node of pydantic's as a node of a structural schema."""
+    if "anyOf" in node:  # an optional field: absent in Kubernetes, not null
+        (kind,) = [option for option in node["anyOf"] if option != {"type": "null"}]
+        node = {**kind, **{key: value for key, value in node.items() if key != "anyOf"}}
+        if node.get("default", "") is None:
+            del node["default"]
+    if "$ref" in node:
+        target = defs[node["$ref"].rsplit("/", 1)[1]]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    result: dict[str, Any] = {"type": node["type"]}
+    if "description" in node:
+        result["description"] = " ".join(node["description"].split())
+    for key in ("enum", "minimum", "maximum", "minLength", "maxLength", "maxItems", "maxProperties", "default"):
+        if key in node:
+            result[key] = node[key]
+    if node["type"] == "integer":
+        result["format"] = "int64"
+    if "format" in node:
+        result["format"] = node["format"]
+    if node["type"] == "array":
+        result["items"] = _convert(node["items"], defs)
+    if "properties" in node:
+        result["properties"] = {name: _convert(field, defs) for name, field in node["properties"].items()}
+        if node.get("required"):
+            result["required"] = node["required"]
+    elif node["type"] == "object":
+        result["additionalProperties"] = _convert(node["additionalProperties"], defs)
+    return result
+
+
+def to_yaml(value: dict[str, Any]) -> str:
+    """YAML, with the innermost mappings and lists on one line (PyYAML is a tool of development, not of the runner)."""
+    import yaml
+
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    print("# Generated by `make generate` from spoke_jobs.contract.spokejob; change that.")  # noqa: T201 (a tool)
+    print(to_yaml(crd()), end="")  # noqa: T201 (a tool)

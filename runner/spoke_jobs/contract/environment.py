@@ -1,0 +1,78 @@
+"""The environment that the operator gives to ``spoke-jobs run``: the inward half of the contract.
+
+Only identifiers travel this way. Payloads stay in the ledger; the database's address comes from the PodTemplate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from spoke_jobs.contract import CONTRACT_VERSION
+
+VERSION = "SPOKE_CONTRACT"
+REQUEST_ID = "SPOKE_REQUEST_ID"
+UID = "SPOKE_REQUEST_UID"
+RUN = "SPOKE_RUN"
+ATTEMPT = "SPOKE_ATTEMPT"
+POD = "SPOKE_POD"
+NODE = "SPOKE_NODE"
+
+
+class BadEnvironment(Exception):
+    """A variable that the operator sets is missing or isn't what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Which attempt of which job the pod is to run."""
+
+    request_id: int
+    uid: UUID
+    attempt: int
+    """From 1, counted within the run."""
+    run: int = 1
+    """From 1; a retry by hand starts the next."""
+    pod: str = ""
+    node: str = ""
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables with fixed values; pod and node come from Kubernetes' downward API."""
+        return {
+            VERSION: str(CONTRACT_VERSION),
+            REQUEST_ID: str(self.request_id),
+            UID: str(self.uid),
+            RUN: str(self.run),
+            ATTEMPT: str(self.attempt),
+        }
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Assignment:
+        """Read the variables back.
+
+        :raises BadEnvironment: naming the variable.
+        """
+
+        def number(name: str, default: str | None = None) -> int:
+            text = environment.get(name, default)
+            if text is None:
+                raise BadEnvironment(f"{name} is not set: `spoke-jobs run` is started by the operator, in a job's pod")
+            if not text.isascii() or not text.isdigit() or int(text) < 1:
+                raise BadEnvironment(f"{name} is {text!r}, where a positive whole number is expected")
+            return int(text)
+
+        try:
+            uid = UUID(environment[UID])
+        except KeyError:
+            raise BadEnvironment(f"{UID} is not set: `spoke-jobs run` is started by the operator") from None
+        except ValueError:
+            raise BadEnvironment(f"{UID} is {environment[UID]!r}, where a UUID is expected") from None
+        return cls(
+            request_id=number(REQUEST_ID),
+            uid=uid,
+            attempt=number(ATTEMPT),
+            run=number(RUN, "1"),
+            pod=environment.get(POD, ""),
+            node=environment.get(NODE, ""),
+        )

@@ -1,0 +1,54 @@
+"""Names of the objects in the cluster: deterministic, so that doing a thing twice meets the first time's result."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from uuid import UUID
+
+GROUP = "jobs.spoke.dev"
+VERSION = "v1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "SpokeJob"
+PLURAL = "spokejobs"
+
+LABEL_TEMPLATE = f"{GROUP}/template"
+"""On a PodTemplate, "true": jobs may run by it (and so as its service account)."""
+LABEL_SPOKEJOB = f"{GROUP}/spokejob"
+"""On a Job and its pod: the SpokeJob's name. The operator's watches select on it, on the server."""
+LABEL_UID = f"{GROUP}/uid"
+"""On a Job and its pod: the job's uid."""
+LABEL_REQUEST = f"{GROUP}/request-id"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+
+CONTAINER = "job"
+"""The container of the pod that runs the job."""
+
+_TYPE_LIMIT = 30
+_LABEL_LIMIT = 63
+
+
+def dns_label(text: str, limit: int = _TYPE_LIMIT) -> str:
+    """``text`` as (the beginning of) a DNS label: lower case, digits and dashes, starting with a letter."""
+    label = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if not label or not label[0].isalpha():
+        label = f"job-{label}".rstrip("-")
+    return label[:limit].rstrip("-")
+
+
+def spokejob_name(job_type: str, request_id: int, uid: UUID, run: int = 1) -> str:
+    """The SpokeJob of one run of a job: at most 63 characters, the same at every try to create it."""
+    name = f"{dns_label(job_type)}-{request_id}-{uid.hex[:8]}"
+    return name if run == 1 else f"{name}-r{run}"
+
+
+def job_name(spokejob: str, attempt: int) -> str:
+    """The Kubernetes Job of one attempt. A Job's name is also a label's value on its pods: 63 characters.
+
+    A SpokeJob's name that leaves no room is shortened and told apart by a hash.
+    """
+    suffix = f"-{attempt}"
+    if len(spokejob) + len(suffix) <= _LABEL_LIMIT:
+        return f"{spokejob}{suffix}"
+    digest = hashlib.sha256(spokejob.encode()).hexdigest()[:8]
+    return f"{spokejob[: _LABEL_LIMIT - len(suffix) - 9].rstrip('-.')}-{digest}{suffix}"

@@ -1,0 +1,219 @@
+"""The model of the SpokeJob custom resource: the one source of the CRD, and of what runner and operator write.
+
+Field descriptions become ``kubectl explain spokejob.spec``. Strings and lists are bounded, because the API server
+multiplies a rule's cost by the size that a field may have.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
+
+
+class Outcome(StrEnum):
+    """Where a SpokeJob stands, in one selectable word."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows."""
+        return self in (Outcome.SUCCEEDED, Outcome.FAILED)
+
+
+class LedgerState(StrEnum):
+    """The row's final state, as sync mirrors it."""
+
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class _Model(BaseModel):
+    # Unknown fields come from a newer release's objects: they are let be, not refused.
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+class Budget(_Model):
+    """How many failed attempts of each class end the job."""
+
+    error: Annotated[int, Field(ge=1, le=100, description="The job's own code failed.")] = DEFAULT_BUDGET[
+        CauseClass.ERROR
+    ]
+    oom: Annotated[int, Field(ge=1, le=100, description="The job ran out of memory.")] = DEFAULT_BUDGET[CauseClass.OOM]
+    infrastructure: Annotated[
+        int, Field(ge=1, le=100, description="A process, pod or node went away through no fault of the job.")
+    ] = DEFAULT_BUDGET[CauseClass.INFRASTRUCTURE]
+    image: Annotated[int, Field(ge=1, le=100, description="The container could not be started as described.")] = (
+        DEFAULT_BUDGET[CauseClass.IMAGE]
+    )
+    timeout: Annotated[int, Field(ge=1, le=100, description="The job took too long.")] = DEFAULT_BUDGET[
+        CauseClass.TIMEOUT
+    ]
+
+
+class Retry(_Model):
+    """Whether and when a failed attempt is followed by another."""
+
+    budget: Annotated[Budget, Field(description="How many failed attempts of each class of cause end the job.")] = (
+        Budget()
+    )
+    backoff_seconds: Annotated[
+        float, Field(ge=0, le=86400, description="The wait before the second attempt; doubles with each further one.")
+    ] = 1.0
+    backoff_max_seconds: Annotated[float, Field(ge=0, le=86400, description="The longest wait between attempts.")] = (
+        300.0
+    )
+
+    def policy(self) -> RetryPolicy:
+        """The same as the plain value that :func:`spoke_jobs.contract.retry.after_failure` takes."""
+        return RetryPolicy(
+            budget={CauseClass(name): count for name, count in self.budget.model_dump().items()},
+            backoff_seconds=self.backoff_seconds,
+            backoff_max_seconds=self.backoff_max_seconds,
+        )
+
+
+class SpokeJobSpec(_Model):
+    """What is to run, and how: identifiers and options, never a payload. Immutable but for suspend."""
+
+    uid: Annotated[UUID, Field(description="The JobRequest's uid: tells rows of different databases apart.")]
+    request_id: Annotated[int, Field(ge=1, description="The JobRequest's id in the application's database.")]
+    run: Annotated[int, Field(ge=1, le=9999, description="Counts retries by hand, from 1.")] = 1
+    job_type: Annotated[str, Field(min_length=1, max_length=200, description="The registered job that the pod runs.")]
+    queue: Annotated[str, Field(max_length=200, description="The queue that the job stands in; empty for none.")] = ""
+    locks_queue: Annotated[bool, Field(description="Whether jobs of this queue that lock it exclude one another.")] = (
+        False
+    )
+    priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher is admitted first.")] = 0
+    organization: Annotated[
+        int | None, Field(ge=0, description="The organisation that the job works for; turns are fair among them.")
+    ] = None
+    pod_template: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description='The PodTemplate (core/v1, labelled jobs.spoke.dev/template: "true") of the job\'s pod.',
+        ),
+    ] = "default"
+    timeout_seconds: Annotated[
+        int | None, Field(ge=1, le=2592000, description="How long one attempt may run; unlimited if absent.")
+    ] = None
+    start_timeout_seconds: Annotated[
+        int, Field(ge=1, le=604800, description="How long an attempt's pod may take until it runs.")
+    ] = 600
+    retry: Annotated[Retry, Field(description="Whether and when a failed attempt is followed by another.")] = Retry()
+    ttl_seconds_after_finished: Annotated[
+        int, Field(ge=0, le=31536000, description="How long the SpokeJob stays after its end is in the ledger.")
+    ] = 604800
+    suspend: Annotated[bool, Field(description="While true, no attempt is started; a running one goes on.")] = False
+    traceparent: Annotated[
+        str, Field(max_length=128, description="W3C trace context of the dispatch; empty for none.")
+    ] = ""
+
+
+class AttemptStatus(_Model):
+    """One attempt, as the operator saw it."""
+
+    number: Annotated[int, Field(ge=1, description="From 1.")]
+    job: Annotated[str, Field(max_length=63, description="The attempt's Kubernetes Job.")]
+    pod: Annotated[str, Field(max_length=253, description="Its pod; empty if none was made.")] = ""
+    node: Annotated[str, Field(max_length=253, description="The pod's node.")] = ""
+    template: Annotated[
+        str, Field(max_length=300, description="Uid and generation of the PodTemplate that it was made from.")
+    ] = ""
+    started_at: Annotated[datetime | None, Field(description="When the Job was created.")] = None
+    finished_at: Annotated[datetime | None, Field(description="When the attempt was seen to have ended.")] = None
+    cause: Annotated[str, Field(max_length=40, description="Why it failed; empty after a success.")] = ""
+    error_type: Annotated[str, Field(max_length=200, description="The exception's class, if one was raised.")] = ""
+    exit_code: Annotated[int | None, Field(description="The container's exit code, if it ended by itself.")] = None
+
+
+class Progress(_Model):
+    """How far a running job has come, as sync mirrors it from the ledger."""
+
+    percent: Annotated[int, Field(ge=0, le=100, description="Percent done.")]
+    message: Annotated[str, Field(max_length=200, description="The job's own words, if it gave any.")] = ""
+
+
+class Condition(_Model):
+    """A condition in the usual form of Kubernetes."""
+
+    type: Annotated[str, Field(max_length=40)]
+    status: Annotated[str, Field(max_length=10)]
+    reason: Annotated[str, Field(max_length=60)]
+    message: Annotated[str, Field(max_length=500)] = ""
+    last_transition_time: datetime
+
+
+class SpokeJobStatus(_Model):
+    """What became of it. The operator writes all but progress and ledger, which sync writes."""
+
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="The spec's generation that this reports on.")
+    ] = None
+    outcome: Annotated[
+        Outcome | None, Field(description="Waiting, Running, Succeeded or Failed; the last two are final.")
+    ] = None
+    cause: Annotated[str, Field(max_length=40, description="Why it failed, or what it waits for.")] = ""
+    attempt: Annotated[int, Field(ge=0, description="The number of the newest attempt.")] = 0
+    charged: Annotated[
+        dict[str, int], Field(max_length=10, description="Failed attempts by class of cause, as budgets count them.")
+    ] = {}
+    next_attempt_at: Annotated[datetime | None, Field(description="When the next attempt is due.")] = None
+    finished_at: Annotated[datetime | None, Field(description="When it became final.")] = None
+    attempts: Annotated[tuple[AttemptStatus, ...], Field(max_length=10, description="The last ten attempts.")] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Field(max_length=8, description="Admitted, Running, Succeeded, Finished.")
+    ] = ()
+    progress: Annotated[Progress | None, Field(description="How far the running job has come.")] = None
+    ledger: Annotated[
+        LedgerState | None, Field(description="The row's final state, once it is final; the outcome follows it.")
+    ] = None
+
+
+class SpokeJob(_Model):
+    """A custom resource as read from the API server: just what both sides use of it."""
+
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    generation: int = 0
+    created_at: datetime
+    deleting: bool = False
+    spec: SpokeJobSpec
+    status: SpokeJobStatus = SpokeJobStatus()
+
+    @classmethod
+    def from_object(cls, body: dict[str, object]) -> SpokeJob:
+        """Read the API server's object.
+
+        :raises pydantic.ValidationError: if a field isn't what the CRD says (an object older than the CRD, say).
+        """
+        metadata = body["metadata"]
+        assert isinstance(metadata, dict)
+        return cls.model_validate(
+            {
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+                "resourceVersion": metadata["resourceVersion"],
+                "generation": metadata.get("generation", 0),
+                "createdAt": metadata["creationTimestamp"],
+                "deleting": metadata.get("deletionTimestamp") is not None,
+                "spec": body.get("spec", {}),
+                "status": body.get("status", {}),
+            }
+        )

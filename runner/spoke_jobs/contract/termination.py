@@ -1,0 +1,68 @@
+"""The termination message: what a job's container says of its end, read by the operator.
+
+A small JSON object in ``/dev/termination-log``. It names causes and types, never values: exceptions of pydantic and
+SQLAlchemy print the values that they refuse, so an exception's text stays in the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from spoke_jobs.contract import CONTRACT_VERSION
+
+PATH = Path("/dev/termination-log")
+LIMIT_BYTES = 4096
+"""What Kubernetes keeps of a container's termination message."""
+_NAME_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TerminationMessage:
+    """How the attempt ended, in words that hold no values."""
+
+    cause: str = ""
+    """Empty after a success; else a name of :data:`spoke_jobs.contract.causes.CAUSES`."""
+    error_type: str = ""
+    """The exception's class, with its module; empty where none was raised."""
+    for_good: bool = False
+    version: int = CONTRACT_VERSION
+
+    def encode(self) -> bytes:
+        """At most :data:`LIMIT_BYTES` of JSON."""
+        return json.dumps(
+            {
+                "v": self.version,
+                "cause": self.cause[:_NAME_LIMIT],
+                "errorType": self.error_type[:_NAME_LIMIT],
+                "forGood": self.for_good,
+            },
+            separators=(",", ":"),
+        ).encode()
+
+    def write(self, path: Path = PATH) -> None:
+        """Leave the message where Kubernetes looks for it; outside a pod, where there is no such file, nowhere."""
+        if path.exists():
+            path.write_bytes(self.encode())
+
+
+def decode(text: str | bytes | None) -> TerminationMessage | None:
+    """Read a message back; None for anything that isn't one (a crash's output, another program's message)."""
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("v"), int) or isinstance(value["v"], bool):
+        return None
+    cause, error_type = value.get("cause", ""), value.get("errorType", "")
+    if not isinstance(cause, str) or not isinstance(error_type, str):
+        return None
+    return TerminationMessage(
+        cause=cause[:_NAME_LIMIT],
+        error_type=error_type[:_NAME_LIMIT],
+        for_good=value.get("forGood") is True,
+        version=value["v"],
+    )
