@@ -1,0 +1,132 @@
+# shellcheck shell=bash
+# What the scripts here and in tests/cluster share. Sourced, not run.
+# Progress goes to standard error; standard output is kept for results (a URL, a path), so that callers can capture them.
+set -euo pipefail
+
+# shellcheck disable=SC2034 # for those that source this
+REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/spoke-jobs
+mkdir -p "$CACHE/logs"
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+need_root() { # need_root WHAT-FOR
+  ((EUID == 0)) || fail "must be root to $1; run it as root (or with sudo), or have somebody with root do it once"
+}
+
+# step DESCRIPTION COMMAND...: one line with the time it took. The command's own output goes to a log, shown when it fails.
+# Not to be called in a condition (if, &&, ||): bash would then ignore errors inside the command.
+step() {
+  local description=$1 log status begin=${EPOCHREALTIME/./}
+  shift
+  log=$(mktemp "$CACHE/logs/step.XXXXXX")
+  printf '%s ... ' "$description" >&2
+  set +e
+  (
+    set -e
+    "$@"
+  ) >"$log" 2>&1 </dev/null
+  status=$?
+  set -e
+  if ((status)); then
+    printf 'failed after %s\n' "$(since "$begin")" >&2
+    tail -n 40 "$log" >&2
+    fail "$description failed (exit $status); all of its output: $log"
+  fi
+  printf '%s\n' "$(since "$begin")" >&2
+  rm -f "$log"
+}
+
+# since MICROSECONDS: how long ago that was, as "1.2 s".
+since() {
+  local passed=$((${EPOCHREALTIME/./} - $1))
+  printf '%d.%d s' $((passed / 1000000)) $((passed / 100000 % 10))
+}
+
+# with_lock NAME COMMAND...: one at a time on this machine; the lock goes when its holder dies, however it dies.
+with_lock() {
+  local file=$CACHE/$1.lock descriptor
+  shift
+  exec {descriptor}>"$file"
+  if ! flock -n "$descriptor"; then
+    say "waiting for another run that holds $file"
+    flock "$descriptor"
+  fi
+  "$@"
+  exec {descriptor}>&-
+}
+
+# missing_packages PACKAGE...: those of Debian's packages that are not installed.
+missing_packages() {
+  local installed package
+  installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null || true)
+  for package; do
+    [[ $'\n'$installed$'\n' == *$'\n'"$package installed"$'\n'* ]] || echo "$package"
+  done
+}
+
+# apt_install PACKAGE...: install what is missing, and nothing when nothing is.
+apt_install() {
+  local missing
+  command -v dpkg-query >/dev/null || fail "these scripts install Debian packages, and this is no Debian; install by hand: $*"
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]})) || return 0
+  need_root "install Debian packages (${missing[*]})"
+  if [[ -z ${apt_updated:-} ]]; then
+    step "updating the lists of Debian packages" apt-get update -q
+    apt_updated=yes
+  fi
+  step "installing Debian packages: ${missing[*]}" apt_install_now "${missing[@]}"
+}
+
+# RUNLEVEL=1 keeps a package's service from being started where there is no systemd: these scripts start their own.
+apt_install_now() {
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+  dpkg --configure -a # finishes what a killed run left half done
+  apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@"
+}
+
+# detached LOG COMMAND...: start a daemon that outlives the caller and holds none of its terminal, pipes or locks open.
+detached() {
+  local log=$1
+  shift
+  (
+    close_descriptors
+    cd /
+    exec setsid nohup "$@"
+  ) </dev/null >>"$log" 2>&1 &
+  disown
+}
+
+# close_descriptors: of this (sub)shell, all but standard input, output and error; among them the locks.
+close_descriptors() {
+  local descriptor
+  for descriptor in /proc/self/fd/*; do
+    descriptor=${descriptor##*/}
+    ((descriptor <= 2)) || eval "exec $descriptor>&-" 2>/dev/null || true
+  done
+}
+
+# wait_until SECONDS COMMAND...: ask every 0.2 s until it succeeds; fails when the time is over.
+wait_until() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || return 1
+    sleep 0.2
+  done
+}
+
+not() { ! "$@"; }
+
+# Debian's client goes with Debian's engine, whatever other client is first on the PATH.
+docker_client() { if [[ -x /usr/bin/docker ]]; then echo /usr/bin/docker; else echo docker; fi; }
+
+docker() { command "$(docker_client)" "$@"; }
+
+docker_answers() { timeout 20 "$(docker_client)" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
