@@ -1,0 +1,17 @@
+"""Contacts files as organisations really export them: bytes in, contacts out. No database, no clock, no network."""
+
+from texting.contacts_csv.headings import Columns
+from texting.contacts_csv.reading import ContactRow, ContactsFile, LeftOut, Reason, open_contacts
+from texting.contacts_csv.refusals import MissingColumns, NotACsv, RefusedFile
+
+__all__ = [
+    "Columns",
+    "ContactRow",
+    "ContactsFile",
+    "LeftOut",
+    "MissingColumns",
+    "NotACsv",
+    "Reason",
+    "RefusedFile",
+    "open_contacts",
+]

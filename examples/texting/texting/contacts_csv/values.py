@@ -1,0 +1,48 @@
+"""Single values: telephone numbers to E.164, US zip codes to five digits."""
+
+from __future__ import annotations
+
+import re
+
+import phonenumbers
+
+_NO_NUMBER = frozenset({"", "-", "n/a", "na", "none", "null", "nan"})
+_SPREADSHEET_NUMBER = re.compile(r"\d+\.0")
+_ZIP = re.compile(r"(\d{3,5})(?:\.0)?|(\d{3,5})[ -]?(\d{4})")
+
+
+def is_missing(number: str) -> bool:
+    """Whether a cell of the number's column says that there is none."""
+    return number.strip().casefold() in _NO_NUMBER
+
+
+def to_e164(number: str, country: str) -> str | None:
+    """A telephone number in E.164, or None if it isn't a valid one.
+
+    :param country: ISO 3166 code in capitals: where a number belongs that begins with no country's code.
+    """
+    number = number.strip()
+    if _SPREADSHEET_NUMBER.fullmatch(number):
+        number = number.removesuffix(".0")  # tables with an empty number in the column write the others as fractions
+    try:
+        parsed = phonenumbers.parse(number, country)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(parsed):
+        return None
+    return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+
+
+def to_zip(zip_code: str, country: str) -> str:
+    """A postal code as it is kept: in the US its first five digits, elsewhere as written.
+
+    Spreadsheets take US codes for numbers and drop their leading zeros, which come back: ``2134`` is ``02134``.
+    What isn't a US code stays as it is.
+    """
+    zip_code = zip_code.strip()
+    if country != "US":
+        return zip_code
+    short = _ZIP.fullmatch(zip_code)
+    if short:
+        return (short[1] or short[2]).zfill(5)
+    return zip_code[:5] if re.match(r"\d{5}", zip_code, re.ASCII) else zip_code
