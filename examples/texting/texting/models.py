@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import JSON, DateTime, ForeignKey, LargeBinary, MetaData, Text, TypeDecorator, UniqueConstraint, Uuid
 from sqlalchemy.engine import Dialect
@@ -53,6 +53,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         str: Text,
         dict[str, str]: JSON,
+        dict[str, int]: JSON(none_as_null=True),
         list[str]: JSON,
     }
 
@@ -104,6 +105,8 @@ class Upload(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     custom_fields: Mapped[list[str]] = mapped_column(default=list)
     """The names of the file's custom fields in its own order, known once its import has begun."""
+    summary: Mapped[dict[str, int] | None]
+    """What became of its rows, once they are all loaded."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -157,6 +160,8 @@ class Message(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     contact_id: Mapped[int] = mapped_column(ForeignKey("contact.id"), index=True)
+    key: Mapped[UUID] = mapped_column(Uuid, default=uuid4, unique=True)
+    """By which the carrier knows it again: an id would come back in the next database."""
     text: Mapped[str]
     state: Mapped[str] = mapped_column(default=MessageState.QUEUED)
     error: Mapped[str] = mapped_column(default="")

@@ -1,0 +1,235 @@
+"""The web application: ``uvicorn texting.app:app``. It has no log-in, so keep it to your own machine or cluster.
+
+Each request that changes something is one transaction, and what it sets going in the background is part of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+import phonenumbers
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, undefer
+
+from spoke_jobs import JobRequest
+from spoke_jobs.ledger.engine import check_schema
+from texting.actions import request_export, start_sending, upload_contacts
+from texting.contacts_csv import RefusedFile
+from texting.contacts_csv.values import to_e164
+from texting.database import engine, ledger, sessions
+from texting.models import Base, Campaign, Contact, ExportFile, OptOut, Organization
+from texting.settings import settings
+
+_Row = TypeVar("_Row", bound=Base)
+
+
+def _known_country(country: str) -> str:
+    if country not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError(f"{country!r} is no country's two-letter code, such as US")
+    return country
+
+
+Country = Annotated[str, AfterValidator(_known_country)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewOrganization(_Body):
+    """An organisation to create."""
+
+    name: Name
+
+
+class NewCampaign(_Body):
+    """A campaign to create."""
+
+    title: Name
+    script: Annotated[str, Field(min_length=1, max_length=1600, examples=["Hi {firstName}, will you come on Sunday?"])]
+    country: Country = "US"
+
+
+class NewOptOut(_Body):
+    """A number not to be texted again, as people write it."""
+
+    cell: str
+    country: Country = "US"
+
+
+class NewSending(_Body):
+    """Whose messages, and how many at most."""
+
+    texter: Name
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Refuse to start on settings or a database that can't serve, rather than fail at the first request."""
+    settings()
+    check_schema(engine())
+    yield
+    engine().dispose()
+
+
+app = FastAPI(title="texting", lifespan=lifespan)
+
+
+@app.exception_handler(RefusedFile)
+def refused_file(_: Request, error: RefusedFile) -> JSONResponse:
+    """A file that isn't a contacts list is the sender's to mend."""
+    return JSONResponse({"detail": str(error)}, status_code=422)
+
+
+def open_session() -> Iterator[Session]:
+    """A session; what isn't committed when the request is answered is rolled back."""
+    with sessions()() as session:
+        yield session
+
+
+async def contacts_file(request: Request) -> bytes:
+    """The request's body, refused as soon as it grows too large."""
+    limit = settings().max_upload_bytes
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise HTTPException(413, f"the file is larger than {limit:,} bytes: send it compressed, or in parts")
+    return bytes(body)
+
+
+Db = Annotated[Session, Depends(open_session)]
+ContactsBody = Annotated[bytes, Depends(contacts_file)]
+
+
+@app.post("/organizations", status_code=201)
+def create_organization(new: NewOrganization, db: Db) -> dict[str, Any]:
+    """Create an organisation."""
+    with db.begin():
+        organization = Organization(name=new.name)
+        db.add(organization)
+    return {"id": organization.id, "name": organization.name}
+
+
+@app.post("/organizations/{organization_id}/opt-outs", status_code=204)
+def opt_out(organization_id: PositiveInt, new: NewOptOut, db: Db) -> None:
+    """Never text a number for this organisation again; asking twice is the same as once."""
+    cell = to_e164(new.cell, new.country)
+    if cell is None:
+        raise HTTPException(422, f"{new.cell!r} isn't a valid telephone number")
+    try:
+        with db.begin():
+            _found(db, Organization, organization_id)
+            db.add(OptOut(organization_id=organization_id, cell=cell))
+    except IntegrityError:
+        return  # it is there already
+
+
+@app.post("/organizations/{organization_id}/campaigns", status_code=201)
+def create_campaign(organization_id: PositiveInt, new: NewCampaign, db: Db) -> dict[str, Any]:
+    """Create a campaign without contacts."""
+    with db.begin():
+        _found(db, Organization, organization_id)
+        campaign = Campaign(organization_id=organization_id, **new.model_dump())
+        db.add(campaign)
+    return {"id": campaign.id, "title": campaign.title}
+
+
+@app.post("/campaigns/{campaign_id}/uploads", status_code=202)
+def upload(campaign_id: PositiveInt, content: ContactsBody, db: Db) -> dict[str, Any]:
+    """Take a contacts file (the body, as it is or compressed with gzip) and have it imported."""
+    with db.begin():
+        kept, request = upload_contacts(db, _found(db, Campaign, campaign_id), content)
+    return {"upload": kept.id, "job": request.id}
+
+
+@app.get("/campaigns/{campaign_id}/contacts")
+def list_contacts(
+    campaign_id: PositiveInt,
+    db: Db,
+    after: Annotated[int, Query(ge=0, description="the last id of the page before")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> list[dict[str, Any]]:
+    """A page of the campaign's contacts, by id."""
+    _found(db, Campaign, campaign_id)
+    page = select(Contact).where(Contact.campaign_id == campaign_id, Contact.id > after).order_by(Contact.id)
+    fields = ("id", "first_name", "last_name", "cell", "zip", "external_id", "custom_fields")
+    return [{name: getattr(contact, name) for name in fields} for contact in db.scalars(page.limit(limit))]
+
+
+@app.post("/campaigns/{campaign_id}/sending", status_code=202)
+def send(campaign_id: PositiveInt, new: NewSending, db: Db) -> dict[str, Any]:
+    """Write to contacts that nobody has written to yet."""
+    with db.begin():
+        messages = start_sending(db, _found(db, Campaign, campaign_id), new.texter, new.limit)
+    return {"messages": messages}
+
+
+@app.post("/campaigns/{campaign_id}/exports", status_code=202)
+def export(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
+    """Have the campaign written to a CSV file, to be had at ``/exports/{job}`` once the job is done."""
+    with db.begin():
+        request = request_export(db, _found(db, Campaign, campaign_id))
+    return {"job": request.id}
+
+
+@app.get("/jobs/{job_id}")
+def job_status(job_id: PositiveInt) -> dict[str, Any]:
+    """How far a job has come."""
+    request = _job(job_id)
+    return {
+        "id": request.id,
+        "type": request.job_type,
+        "state": request.state,
+        "percent": request.status,
+        "message": request.result_message,
+        "attempt": request.attempt,
+        "cause": request.cause,
+        "result": request.result,
+    }
+
+
+@app.get("/exports/{job_id}")
+def download(job_id: PositiveInt, db: Db) -> Response:
+    """The file that an export job made."""
+    request = _job(job_id)
+    made = select(ExportFile).where(ExportFile.job_uid == request.uid).options(undefer(ExportFile.content))
+    file = db.scalars(made).one_or_none()
+    if file is None:
+        raise HTTPException(404, f"job {job_id} has made no export ({request.job_type}, {request.state})")
+    name = f"campaign-{file.campaign_id}-{job_id}.csv"
+    return Response(
+        gzip.decompress(file.content),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@app.get("/healthz")
+def healthz(db: Db) -> dict[str, str]:
+    """Whether the application can do its work, which it can't without the database."""
+    db.execute(text("SELECT 1"))
+    return {"status": "ok"}
+
+
+def _found(db: Session, kind: type[_Row], key: int) -> _Row:
+    row = db.get(kind, key)
+    if row is None:
+        raise HTTPException(404, f"there is no {kind.__name__.lower()} {key}")
+    return row
+
+
+def _job(job_id: int) -> JobRequest:
+    request = ledger().get(job_id)
+    if request is None:
+        raise HTTPException(404, f"there is no job {job_id}")
+    return request

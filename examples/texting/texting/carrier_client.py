@@ -1,0 +1,43 @@
+"""Sending one message through the carrier, over HTTP."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import httpx
+
+from texting.settings import settings
+
+
+class CarrierRefusedError(Exception):
+    """The carrier answered that it won't take this message; asking again can't help."""
+
+
+class Carrier:
+    """A carrier's HTTP interface. One instance serves many threads."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        self._client = httpx.Client(base_url=url, timeout=timeout_seconds)
+
+    def send(self, *, key: str, to: str, text: str) -> None:
+        """Hand over a message.
+
+        :param key: the carrier takes one message for a key, however often it is sent.
+        :param to: the number, in E.164.
+        :raises CarrierRefusedError: if it won't take the message.
+        :raises httpx.HTTPError: if it can't be reached, or can't tell: send again, under the same key.
+        """
+        answer = self._client.post("/messages", json={"to": to, "text": text}, headers={"Idempotency-Key": key})
+        if answer.is_client_error and answer.status_code not in (408, 425, 429):
+            raise CarrierRefusedError(f"the carrier answered {answer.status_code}: {answer.text[:200]}")
+        answer.raise_for_status()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+
+@cache
+def carrier() -> Carrier:
+    """The process's carrier: making a client for each message would cost more than sending it."""
+    return Carrier(str(settings().carrier_url), settings().carrier_timeout_seconds)

@@ -1,0 +1,110 @@
+"""A campaign's contacts and what became of their messages, as a CSV file that spreadsheets open as it is meant."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from texting.models import Contact, Message, Upload
+from texting.spreadsheet import as_text
+
+BATCH_ROWS = 5_000
+"""Contacts to a query and its transaction: on SQLite a long one would keep the job's heartbeat out."""
+FIELDS = ("external_id", "first_name", "last_name", "cell", "zip")
+MESSAGE_FIELDS = ("message_state", "message_sent_at", "message_error")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """A contact with its latest message."""
+
+    contact: Contact
+    message: Message | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedExport:
+    """A CSV file, made."""
+
+    content: bytes = field(repr=False)
+    """Compressed with gzip."""
+    rows: int
+    sha256: str
+    """Of the file before it was compressed, as hexadecimal digits."""
+
+
+def count_contacts(session: Session, campaign_id: int) -> int:
+    """How many rows an export of the campaign has."""
+    return session.scalar(select(func.count()).where(Contact.campaign_id == campaign_id)) or 0
+
+
+def custom_field_names(session: Session, campaign_id: int) -> tuple[str, ...]:
+    """The campaign's custom fields, in the order of its uploads and their columns, each once."""
+    uploads = session.scalars(select(Upload.custom_fields).where(Upload.campaign_id == campaign_id).order_by(Upload.id))
+    return tuple(dict.fromkeys(name for names in uploads for name in names))
+
+
+def read_batches(session: Session, campaign_id: int) -> Iterator[Sequence[ExportRow]]:
+    """The campaign's contacts by id, a batch and a transaction at a time."""
+    latest = select(func.max(Message.id)).where(Message.contact_id == Contact.id).correlate(Contact).scalar_subquery()
+    query = (
+        select(Contact, Message)
+        .outerjoin(Message, Message.id == latest)
+        .where(Contact.campaign_id == campaign_id)
+        .order_by(Contact.id)
+        .limit(BATCH_ROWS)
+    )
+    last = 0
+    while batch := [ExportRow(*row) for row in session.execute(query.where(Contact.id > last)).tuples()]:
+        last = batch[-1].contact.id
+        session.expunge_all()
+        session.rollback()
+        yield batch
+
+
+class CsvExport:
+    """The file while it is written, compressed as it grows."""
+
+    def __init__(self, custom_fields: Sequence[str]) -> None:
+        self._custom_fields = custom_fields
+        self._packed = io.BytesIO()
+        self._hash = hashlib.sha256()
+        self._gzip = gzip.GzipFile(fileobj=self._packed, mode="wb", compresslevel=6, mtime=0)
+        self.rows = 0
+        # The mark is for spreadsheets: without it they take UTF-8 for their own country's old encoding.
+        self._write("\ufeff", [(*FIELDS, *(as_text(name) for name in custom_fields), *MESSAGE_FIELDS)])
+
+    def add(self, batch: Sequence[ExportRow]) -> None:
+        """Write some contacts."""
+        self._write("", [self._line(row) for row in batch])
+        self.rows += len(batch)
+
+    def finish(self) -> FinishedExport:
+        """The whole file."""
+        self._gzip.close()
+        return FinishedExport(content=self._packed.getvalue(), rows=self.rows, sha256=self._hash.hexdigest())
+
+    def _line(self, row: ExportRow) -> tuple[str, ...]:
+        contact, message = row.contact, row.message
+        about = [getattr(contact, name) for name in FIELDS]
+        about += [contact.custom_fields.get(name, "") for name in self._custom_fields]
+        if message is None:
+            fate = ["", "", ""]
+        else:
+            sent_at = message.sent_at.isoformat(timespec="seconds") if message.sent_at else ""
+            fate = [message.state, sent_at, message.error]
+        return tuple(as_text(value) for value in (*about, *fate))
+
+    def _write(self, before: str, lines: Sequence[Sequence[str]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(lines)
+        data = (before + text.getvalue()).encode()
+        self._hash.update(data)
+        self._gzip.write(data)

@@ -1,0 +1,133 @@
+"""Loading a contacts file into a campaign, so that any attempt can be killed anywhere and the next one goes on.
+
+A row is loaded at most once because the database has a campaign's number once. The summary is right after any number
+of attempts because it is taken from two things that no attempt changes: the file, read whole each time, and the
+contacts that carry this job's uid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, undefer
+
+from texting.contacts_csv import ContactRow, LeftOut, Reason
+from texting.models import Campaign, Contact, OptOut, Upload
+
+BATCH_ROWS = 2_000
+"""Rows to a transaction. On SQLite a transaction keeps all other writers out, the job's own heartbeat among them."""
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What became of a file's rows; together they are all of them."""
+
+    loaded: int
+    repeated: int
+    """The number stood earlier in the file, or in the campaign before the import."""
+    invalid: int
+    missing: int
+    opted_out: int
+
+    def to_json(self) -> dict[str, int]:
+        """As the job's result."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an import starts from."""
+
+    content: bytes
+    country: str
+    opted_out: frozenset[str]
+
+
+class UploadNotFoundError(LookupError):
+    """There is no such upload in that campaign."""
+
+
+def load_source(session: Session, upload_id: int) -> Source:
+    """Read the upload, and the numbers that had opted out when it came.
+
+    Later opt-outs are left to the sending, which looks again before each message: an attempt has to leave out the very
+    rows that the attempts before it left out, or the summary would be of no one moment.
+
+    :raises UploadNotFoundError: if it isn't there.
+    """
+    upload = session.get(Upload, upload_id, options=[undefer(Upload.content)])
+    if upload is None:
+        raise UploadNotFoundError(f"there is no upload {upload_id}: it has been deleted since the import was asked for")
+    campaign = session.get_one(Campaign, upload.campaign_id)
+    return Source(
+        content=upload.content,
+        country=campaign.country,
+        opted_out=_opted_out(session, campaign.organization_id, upload.created_at),
+    )
+
+
+def load_rows(
+    session: Session, campaign_id: int, import_uid: UUID, rows: Iterable[ContactRow | LeftOut]
+) -> Counter[Reason | None]:
+    """Insert the rows that are to be loaded and aren't there; the caller commits.
+
+    :returns: how many rows were left out for which reason; under None, how many were not.
+    """
+    rows = list(rows)
+    contacts = [row for row in rows if isinstance(row, ContactRow)]
+    if contacts:
+        _insert_new(session, campaign_id, import_uid, contacts)
+    return Counter(row.reason if isinstance(row, LeftOut) else None for row in rows)
+
+
+def summarise(session: Session, import_uid: UUID, counted: Counter[Reason | None]) -> ImportSummary:
+    """What became of the rows, after the last of them: what isn't there under this uid was there before it."""
+    loaded = session.scalar(select(func.count()).where(Contact.import_uid == import_uid)) or 0
+    return ImportSummary(
+        loaded=loaded,
+        repeated=counted[Reason.REPEATED] + counted[None] - loaded,
+        invalid=counted[Reason.INVALID],
+        missing=counted[Reason.MISSING],
+        opted_out=counted[Reason.OPTED_OUT],
+    )
+
+
+def batches(items: Iterable[_Item], size: int = BATCH_ROWS) -> Iterator[list[_Item]]:
+    """The items in lists of ``size``, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _opted_out(session: Session, organization_id: int, until: datetime) -> frozenset[str]:
+    query = select(OptOut.cell).where(OptOut.organization_id == organization_id, OptOut.created_at <= until)
+    return frozenset(session.scalars(query))
+
+
+def _insert_new(session: Session, campaign_id: int, import_uid: UUID, contacts: Sequence[ContactRow]) -> None:
+    # Only these two know ON CONFLICT; SQLAlchemy spells it once for each.
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    values = [
+        {
+            "campaign_id": campaign_id,
+            "first_name": contact.first_name,
+            "last_name": contact.last_name,
+            "cell": contact.cell,
+            "zip": contact.zip,
+            "external_id": contact.external_id,
+            "custom_fields": contact.custom_fields,
+            "import_uid": import_uid,
+        }
+        for contact in contacts
+    ]
+    session.execute(insert(Contact).on_conflict_do_nothing(index_elements=["campaign_id", "cell"]), values)
