@@ -1,0 +1,58 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# What is known of one cluster. Sourced after lib.sh and images.sh; calls itself by the cluster's name in $name.
+
+# use_cluster NAME
+use_cluster() {
+  name=$1
+  [[ $name =~ ^[a-z0-9][a-z0-9.-]*$ ]] || fail "a cluster's name is made of lower-case letters, digits, dots and dashes, not: $name"
+  KUBECONFIG=$CLUSTER_CACHE/kubeconfigs/$name
+  COMPLETE=$CLUSTER_CACHE/kubeconfigs/.$name.complete # there once `up` has seen the cluster healthy
+  export KUBECONFIG
+  mkdir -p "${KUBECONFIG%/*}"
+}
+
+# Its node containers, the control plane first, whatever state they are in.
+nodes() { docker ps --all --filter "label=io.x-k8s.kind.cluster=$name" --format '{{.Names}}' | sort; }
+
+# healthy: the API answers, every node is ready and its kubelet alive (a node's word outlives it for 40 s), every node of its own
+# reaches the cluster's DNS by its service, and the pod network's daemons run. Says on standard error what is wrong.
+healthy() {
+  local node ready nodes
+  mapfile -t nodes < <(nodes)
+  kubectl --request-timeout 5s get --raw /readyz >/dev/null || return 1
+  ready=$(kubectl --request-timeout 5s get nodes --output 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}') || return 1
+  [[ $ready == "$(printf 'True %.0s' "${nodes[@]}" | sed 's/ $//')" ]] || {
+    say "nodes ready: $ready, of ${#nodes[@]} containers"
+    return 1
+  }
+  for node in "${nodes[@]}"; do
+    docker exec --interactive "$node" timeout 10 bash -s <<<"$NODE_PROBE" || {
+      say "on $node the kubelet or the cluster's DNS does not answer"
+      return 1
+    }
+  done
+  kubectl --request-timeout 5s --namespace kube-system get daemonsets --output \
+    'jsonpath={range .items[*]}{.metadata.name} {.status.desiredNumberScheduled} {.status.numberReady}{"\n"}{end}' |
+    awk 'NF && $2 != $3 { print "daemon set " $1 ": " $3 " of " $2 " ready"; bad = 1 } END { exit bad }' >&2
+}
+
+# Asks DNS for kubernetes.default.svc.cluster.local with a hand-made datagram (a node has no resolver tool): an answer's fourth byte
+# ends in 0 for "no error".
+# shellcheck disable=SC2016
+NODE_PROBE='
+set -e
+curl -sf -o /dev/null http://127.0.0.1:10248/healthz
+exec 3<>/dev/udp/10.96.0.10/53
+printf "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x0akubernetes\x07default\x03svc\x07cluster\x05local\x00\x00\x01\x00\x01" |
+  dd bs=512 iflag=fullblock status=none >&3
+answer=$(timeout 2 dd bs=512 count=1 status=none <&3 | od -An -tx1 -N4)
+[[ $answer == *" 12 34 "*0 ]]
+'
+
+remove_cluster() {
+  local nodes
+  rm -f "$COMPLETE"
+  mapfile -t nodes < <(nodes)
+  ((!${#nodes[@]})) || docker rm --force --volumes "${nodes[@]}"
+  rm -f "$KUBECONFIG"
+}

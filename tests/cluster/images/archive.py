@@ -1,0 +1,62 @@
+"""Write an archive that `ctr images import` reads, of images that hold one static program each: no builder, no base image.
+
+usage: archive.py OUT.tar NAME=PROGRAM [NAME=PROGRAM ...]
+Each program lands in /usr/local/bin and is the image's entrypoint.
+"""
+
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+
+FOLDERS = {"etc": 0o755, "tmp": 0o1777, "usr": 0o755, "usr/local": 0o755, "usr/local/bin": 0o755}
+
+
+def layer_with(program: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for folder, mode in FOLDERS.items():
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            tar.addfile(entry)
+        entry = tarfile.TarInfo(f"usr/local/bin/{os.path.basename(program)}")
+        entry.size, entry.mode = os.path.getsize(program), 0o755
+        with open(program, "rb") as file:
+            tar.addfile(entry, file)
+    return buffer.getvalue()
+
+
+def configuration_of(program: str, digest: str) -> bytes:
+    return json.dumps({
+        "architecture": "amd64",
+        "os": "linux",
+        "history": [],
+        "config": {"Entrypoint": [f"/usr/local/bin/{os.path.basename(program)}"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }).encode()
+
+
+def main(out: str, images: list[str]) -> None:
+    manifest = []
+    with tarfile.open(out, "w") as tar:
+
+        def add(name: str, content: bytes) -> None:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+        for name, _, program in (image.partition("=") for image in images):
+            layer = layer_with(program)
+            digest = hashlib.sha256(layer).hexdigest()
+            configuration = configuration_of(program, digest)
+            configuration_name = hashlib.sha256(configuration).hexdigest() + ".json"
+            add(f"{digest}.tar", layer)
+            add(configuration_name, configuration)
+            manifest.append({"Config": configuration_name, "RepoTags": [name], "Layers": [f"{digest}.tar"]})
+        add("manifest.json", json.dumps(manifest).encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
