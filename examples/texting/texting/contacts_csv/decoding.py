@@ -47,9 +47,9 @@ def text_of(data: bytes) -> tuple[str, str]:
     for magic, name in _OTHER_FORMATS:
         if data.startswith(magic):
             raise NotACsv(f"the file is {name}, not a CSV file. {_SAVE_AS_CSV}")
-    if not data.strip(b"\x00 \t\r\n"):
-        raise NotACsv("the file is empty. Upload a CSV file with a line of headings and a row for each contact")
     text, encoding = _decoded(data)
+    if not text.strip("\x00\ufeff \t\r\n"):
+        raise NotACsv("the file is empty. Upload a CSV file with a line of headings and a row for each contact")
     if text.count("\x00") > len(text) // 10 or len(_CONTROL.findall(text)) > len(text) // 100:
         raise NotACsv(f"the file is not text. {_SAVE_AS_CSV}")
     return text.replace("\x00", "").lstrip("\ufeff"), encoding
