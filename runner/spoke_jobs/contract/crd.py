@@ -27,6 +27,8 @@ _COLUMNS = (
     ("Node", "string", ".status.attempts[-1:].node", 1),
 )
 
+_KEPT = ("enum", "minimum", "maximum", "minLength", "maxLength", "maxItems", "maxProperties", "default", "format")
+
 
 def crd() -> dict[str, Any]:
     """The CRD as the API server takes it."""
@@ -108,24 +110,13 @@ def _structural(model: type[BaseModel]) -> dict[str, Any]:
 
 def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     """One JSON Schema node of pydantic's as a node of a structural schema."""
-    if "anyOf" in node:  # an optional field: absent in Kubernetes, not null
-        (kind,) = [option for option in node["anyOf"] if option != {"type": "null"}]
-        node = {**kind, **{key: value for key, value in node.items() if key != "anyOf"}}
-        if node.get("default", "") is None:
-            del node["default"]
-    if "$ref" in node:
-        target = defs[node["$ref"].rsplit("/", 1)[1]]
-        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    node = _resolved(node, defs)
     result: dict[str, Any] = {"type": node["type"]}
     if "description" in node:
         result["description"] = " ".join(node["description"].split())
-    for key in ("enum", "minimum", "maximum", "minLength", "maxLength", "maxItems", "maxProperties", "default"):
-        if key in node:
-            result[key] = node[key]
+    result |= {key: node[key] for key in _KEPT if key in node}
     if node["type"] == "integer":
         result["format"] = "int64"
-    if "format" in node:
-        result["format"] = node["format"]
     if node["type"] == "array":
         result["items"] = _convert(node["items"], defs)
     if "properties" in node:
@@ -135,6 +126,19 @@ def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     elif node["type"] == "object":
         result["additionalProperties"] = _convert(node["additionalProperties"], defs)
     return result
+
+
+def _resolved(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+    """The node without a reference, and without the null that an optional field has in JSON Schema."""
+    if "anyOf" in node:  # an optional field: absent in Kubernetes, not null
+        (kind,) = [option for option in node["anyOf"] if option != {"type": "null"}]
+        node = {**kind, **{key: value for key, value in node.items() if key != "anyOf"}}
+        if node.get("default", "") is None:
+            del node["default"]
+    if "$ref" in node:
+        target = defs[node["$ref"].rsplit("/", 1)[1]]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return node
 
 
 def to_yaml(value: dict[str, Any]) -> str:

@@ -1,0 +1,164 @@
+"""The Job of one attempt, from the application's PodTemplate.
+
+The pod is the template's own, but for the exact overrides below; ``docs`` lists them for those who write templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from spoke_jobs.contract import environment, names
+from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.spokejob import SpokeJob
+
+from .model import ANNOTATION_TEMPLATE, LABEL_OWNER, PodTemplate
+
+COMMAND = ("spoke-jobs", "run")
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+NODE_GONE_KEYS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+NODE_GONE_SECONDS = 30
+BACKSTOP_SECONDS = 300
+"""The operator ends a job that exceeds its run timeout. Should it be away, the Job's own deadline ends it this much
+later; it can't be sharp, as Kubernetes counts it from the Job's creation, the wait for a node included."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateProblem:
+    """Why no Job can be made of the template: it may be mended, so the SpokeJob waits."""
+
+    cause: str
+    message: str
+
+
+def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTemplate | TemplateProblem:
+    """The template itself, if a Job can be made of it."""
+    name = spokejob.spec.pod_template
+    if template is None:
+        return TemplateProblem("TemplateMissing", f"no PodTemplate {name!r} in namespace {spokejob.namespace!r}")
+    if not template.allowed:
+        return TemplateProblem(
+            "TemplateNotAllowed", f'PodTemplate {name!r} is not labelled {names.LABEL_TEMPLATE}: "true"'
+        )
+    containers = _spec(template).get("containers")
+    if not isinstance(containers, list) or not any(_is_ours(container) for container in containers):
+        return TemplateProblem("TemplateInvalid", f"PodTemplate {name!r} has no container named {names.CONTAINER!r}")
+    return template
+
+
+def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[str, Any]:
+    """The body of the attempt's batch/v1 Job. The template must have passed :func:`check_template`."""
+    labels = {
+        "app.kubernetes.io/managed-by": "spoke-operator",
+        names.LABEL_SPOKEJOB: spokejob.name,
+        names.LABEL_UID: str(spokejob.spec.uid),
+        names.LABEL_REQUEST: str(spokejob.spec.request_id),
+        names.LABEL_ATTEMPT: str(attempt),
+        LABEL_OWNER: spokejob.uid,
+    }
+    job_spec: dict[str, Any] = {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": 0,  # a second pod in the same Job would be an attempt that nobody counts
+        "template": _pod_template(spokejob, template, attempt, labels),
+    }
+    if spokejob.spec.timeout_seconds is not None:
+        job_spec["activeDeadlineSeconds"] = (
+            spokejob.spec.start_timeout_seconds + spokejob.spec.timeout_seconds + BACKSTOP_SECONDS
+        )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.job_name(spokejob.name, attempt),
+            "namespace": spokejob.namespace,
+            "labels": labels,
+            "annotations": {ANNOTATION_TEMPLATE: template.version},
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": names.KIND,
+                    "name": spokejob.name,
+                    "uid": spokejob.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,  # true would need the right to update the SpokeJob's finalizers
+                }
+            ],
+        },
+        "spec": job_spec,
+    }
+
+
+def _pod_template(spokejob: SpokeJob, template: PodTemplate, attempt: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    metadata = template.template.get("metadata") or {}
+    spec = deepcopy(dict(_spec(template)))
+    spec["restartPolicy"] = "Never"
+    spec.pop("activeDeadlineSeconds", None)  # deadlines are the SpokeJob's
+    spec.setdefault("automountServiceAccountToken", False)
+    _restrict_pod(spec)
+    for kind in ("initContainers", "containers"):
+        for container in spec.get(kind) or ():
+            _restrict_container(container)
+    for container in spec["containers"]:
+        if _is_ours(container):
+            _take_over(container, spokejob, attempt)
+    spec["tolerations"] = [*(spec.get("tolerations") or ()), *_missing_tolerations(spec.get("tolerations") or ())]
+    return {
+        "metadata": {
+            "labels": {**(metadata.get("labels") or {}), **labels},
+            "annotations": {**(metadata.get("annotations") or {}), SAFE_TO_EVICT: "false"},
+        },
+        "spec": spec,
+    }
+
+
+def _spec(template: PodTemplate) -> Mapping[str, Any]:
+    spec = template.template.get("spec")
+    return spec if isinstance(spec, Mapping) else {}
+
+
+def _is_ours(container: object) -> bool:
+    return isinstance(container, Mapping) and container.get("name") == names.CONTAINER
+
+
+def _take_over(container: dict[str, Any], spokejob: SpokeJob, attempt: int) -> None:
+    assignment = Assignment(
+        request_id=spokejob.spec.request_id, uid=spokejob.spec.uid, attempt=attempt, run=spokejob.spec.run
+    )
+    ours: list[dict[str, Any]] = [
+        *({"name": name, "value": value} for name, value in assignment.to_environment().items()),
+        {"name": environment.POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": environment.NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+    ]
+    taken = {variable["name"] for variable in ours}
+    container["command"] = list(COMMAND)
+    container.pop("args", None)
+    container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
+    container["terminationMessagePath"] = "/dev/termination-log"
+    container["terminationMessagePolicy"] = "File"  # the log's tail may hold values that no SpokeJob should
+
+
+def _restrict_pod(spec: dict[str, Any]) -> None:
+    context = spec.setdefault("securityContext", {})
+    context.setdefault("runAsNonRoot", True)
+    context.setdefault("seccompProfile", {"type": "RuntimeDefault"})
+
+
+def _restrict_container(container: dict[str, Any]) -> None:
+    context = container.setdefault("securityContext", {})
+    context.setdefault("allowPrivilegeEscalation", False)
+    context.setdefault("capabilities", {}).setdefault("drop", ["ALL"])
+
+
+def _missing_tolerations(given: list[dict[str, Any]] | tuple[()]) -> list[dict[str, Any]]:
+    # A toleration without a key tolerates every taint: the template has decided.
+    keys = {toleration.get("key") for toleration in given}
+    if None in keys or "" in keys:
+        return []
+    return [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": NODE_GONE_SECONDS}
+        for key in NODE_GONE_KEYS
+        if key not in keys
+    ]

@@ -1,0 +1,115 @@
+"""What is removed, and when: the Jobs of ended attempts, and SpokeJobs past their time to live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJob, SpokeJobStatus
+
+from . import status
+from .actions import Action, ApplyStatus, CheckAgain, Decision, DeleteJob, DeleteSpokeJob, Standing
+from .diagnose import has_ended
+from .model import Job, Pod
+
+SETTLE = timedelta(seconds=10)
+"""How long after its attempt's end a Job may take to turn terminal before it is made to: a sidecar may run on."""
+STOP_PATIENCE = timedelta(seconds=120)
+"""How long a Job that is being deleted may keep its pods before its attempt counts as over all the same."""
+UNCONFIRMED_TTL = timedelta(days=7)
+"""How long a SpokeJob stays whose end never came to the ledger: somebody will want to know why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things stay for people to look at."""
+
+    job: timedelta = timedelta(seconds=60)
+    """A Job, after its attempt's end."""
+
+
+def after_the_end(
+    spokejob: SpokeJob, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
+) -> Decision:
+    """A final SpokeJob: correct its outcome by the ledger, remove its Jobs, and at last itself."""
+    current = spokejob.status
+    corrected = _corrected(current, now)
+    if corrected != current:
+        return Decision(Standing.FINISHED, (ApplyStatus(corrected),))
+    actions: list[Action] = list(of_ended(current, jobs, pods, now, retention))
+    ttl = timedelta(seconds=spokejob.spec.ttl_seconds_after_finished)
+    stays = ttl if current.ledger else max(ttl, UNCONFIRMED_TTL)
+    expires_at = (current.finished_at or now) + stays
+    if now >= expires_at:
+        actions.append(DeleteSpokeJob())
+    else:
+        actions.append(CheckAgain((expires_at - now).total_seconds() + 0.01))
+    return Decision(Standing.FINISHED, tuple(actions))
+
+
+def of_ended(
+    current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
+) -> tuple[Action, ...]:
+    """Remove the Jobs of ended attempts whose time has come."""
+    actions: list[Action] = []
+    for job in jobs:
+        if job.meta.deletion_at:
+            continue
+        over = is_over(job, pods, now)
+        due = _ended_at(current, job, now) + (retention.job if over or _succeeded(current) else SETTLE)
+        if now >= due:
+            actions.append(DeleteJob(job.meta.key.name, job.meta.uid, wait_for_pods=not over))
+        else:
+            actions.append(CheckAgain((due - now).total_seconds() + 0.01))
+    return tuple(actions)
+
+
+def until_nothing_runs(
+    current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime
+) -> float | None:
+    """Seconds to wait before looking again whether earlier attempts have ended in fact; None: they have."""
+    if any(not is_over(job, pods, now) and not _given_up(job, now) for job in jobs):
+        return 1.0
+    # A pod whose Job was deleted under it: the garbage collector needs a moment to mark it, then it has its grace.
+    known = {job.attempt for job in jobs}
+    for pod in pods:
+        if pod.attempt in known or has_ended(pod, now):
+            continue
+        newest = current.attempts[-1].finished_at if current.attempts else None
+        if pod.meta.deletion_at or (newest and now < newest + SETTLE):
+            return 1.0
+    return None
+
+
+def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
+    """Whether nothing of the Job runs, or will."""
+    if job.finished:
+        return True
+    own = [pod for pod in pods if pod.attempt == job.attempt]
+    if job.meta.deletion_at:
+        return bool(own) and all(has_ended(pod, now) for pod in own)
+    return bool(own) and all(pod.terminal for pod in own)
+
+
+def _given_up(job: Job, now: datetime) -> bool:
+    return job.meta.deletion_at is not None and now >= job.meta.deletion_at + STOP_PATIENCE
+
+
+def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:
+    if current.ledger is LedgerState.SUCCEEDED and current.outcome is not Outcome.SUCCEEDED:
+        return status.finished(current, "", now)
+    if current.ledger is LedgerState.FAILED and current.outcome is not Outcome.FAILED:
+        return status.finished(current, "Superseded", now, "the ledger has recorded a failure")
+    return current
+
+
+def _ended_at(current: SpokeJobStatus, job: Job, now: datetime) -> datetime:
+    record = next((item for item in current.attempts if item.number == job.attempt), None)
+    if record and record.finished_at:
+        return record.finished_at
+    return current.finished_at or (job.meta.created_at or now)
+
+
+def _succeeded(current: SpokeJobStatus) -> bool:
+    return current.outcome is Outcome.SUCCEEDED

@@ -1,0 +1,229 @@
+"""How an attempt stands, from what is seen of its Job, pods and events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import decode
+
+from .model import FailedCreate, Job, Pod, Running, Terminated, Waiting
+
+KUBELET_SLACK = timedelta(seconds=5)
+"""How far past its grace period a pod may be before its node counts as gone: no kubelet reports for it any more."""
+TAINT_SLACK = timedelta(seconds=15)
+"""The same for a pod that is deleted because its node is unreachable, from the moment of the request: waiting out
+the whole grace period would be waiting for a node that is known not to answer."""
+
+_SIGNALS_OF_OTHERS = {129, 130, 137, 143}  # HUP, INT, KILL, TERM; other signals are the process' own crash
+_CANNOT_RUN = {"StartError", "ContainerCannotRun", "RunContainerError"}
+_EVICTIONS = {"EvictionByEvictionAPI", "PreemptionByScheduler", "TerminationByKubelet"}
+_TAINTED = "DeletionByTaintManager"
+_LOST = {_TAINTED, "DeletionByPodGC"}
+_IMAGE_REASONS = {
+    "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
+    "SignatureValidationFailed", "InvalidImageName",
+}  # fmt: skip
+_WAITING_CAUSES = {
+    **dict.fromkeys(_IMAGE_REASONS, "ImageUnavailable"),
+    "CreateContainerConfigError": "ContainerConfigError",
+    "CreateContainerError": "ContainerCannotRun",
+    **dict.fromkeys(_CANNOT_RUN, "ContainerCannotRun"),
+}
+_DONE_TO_THE_POD = {"Interrupted", "Killed", "PodDeleted"}
+"""What the deletion of a Job looks like from its pod."""
+_HOPELESS = {"InvalidImageName"}
+
+POD_PENDING = "PodPending"
+UNSCHEDULABLE = "Unschedulable"
+STOPPING = "Stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt is over."""
+
+    cause: str
+    """Empty after a success; else a name of the causes' table."""
+    error_type: str = ""
+    exit_code: int | None = None
+    for_good: bool = False
+    """The attempt's own word that no repetition can mend it."""
+    message: str = ""
+    stop: bool = False
+    """Whether something may still run, or start, so that the Job must go before the attempt counts as over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The container runs."""
+
+    stopping: bool
+    """The pod is being ended; how it ends is not known yet."""
+    look_again_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pends:
+    """The container doesn't run yet."""
+
+    reason: str
+    """A cause, where there is a problem that may heal; else POD_PENDING or UNSCHEDULABLE."""
+    message: str
+    look_again_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """What is cached contradicts itself or lacks something: read the live objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long the attempt may take, in seconds."""
+
+    start: float
+    run: float | None
+
+
+def diagnose(
+    job: Job | None, pods: Sequence[Pod], events: Sequence[FailedCreate], bounds: Bounds, now: datetime, *, live: bool
+) -> Ended | Runs | Pends | Unclear:
+    """How the attempt stands. ``live`` says that Job and pods were read just now, so that absence is real."""
+    if succeeded := next((end for end in map(_end_of, pods) if end and not end.cause), None):
+        return succeeded
+    if job and job.complete:
+        return Ended(cause="", exit_code=ExitCode.DONE)
+    if job is None and not live:
+        return Unclear()
+    pod = max(pods, key=lambda item: item.meta.resource_version, default=None)
+    if pod and (end := _end_of(pod)):
+        job_deleted = (job is None or job.meta.deletion_at) and end.cause in _DONE_TO_THE_POD
+        return replace(end, cause="JobDeleted") if job_deleted else end
+    if job is None:
+        return Ended(cause="JobDeleted")
+    if pod and pod.meta.deletion_at:
+        return _while_deleted(pod, pod.meta.deletion_at, now)
+    if job.failed or job.failing:
+        return _of_failed_job(job, pod, now, live=live)
+    if pod and isinstance(pod.container, Running):
+        return _while_running(pod.container, bounds, now)
+    return _while_pending(job, pod, events, bounds, now)
+
+
+def has_ended(pod: Pod, now: datetime) -> bool:
+    """Whether nothing of the pod can be expected to run: it is terminal, or its node is past answering."""
+    if pod.terminal or isinstance(pod.container, Terminated):
+        return True
+    return pod.meta.deletion_at is not None and now >= lost_at(pod, pod.meta.deletion_at)
+
+
+def lost_at(pod: Pod, deletion_at: datetime) -> datetime:
+    """When a pod that is being deleted, and says nothing, counts as lost with its node."""
+    if pod.disruption == _TAINTED:
+        requested_at = deletion_at - timedelta(seconds=pod.meta.deletion_grace_seconds)
+        return min(requested_at + TAINT_SLACK, deletion_at + KUBELET_SLACK)
+    return deletion_at + KUBELET_SLACK
+
+
+def _end_of(pod: Pod) -> Ended | None:
+    """How the pod says that it ended, if it says so."""
+    if isinstance(pod.container, Terminated):
+        return _from_container(pod.container, pod)
+    if pod.phase == "Succeeded":
+        return Ended(cause="", exit_code=ExitCode.DONE)
+    if pod.phase != "Failed":
+        return None
+    if pod.reason == "DeadlineExceeded":
+        return Ended(cause="Timeout")
+    return Ended(cause=_cause_of_disruption(pod) or "PodFailed", message=pod.reason)
+
+
+def _from_container(container: Terminated, pod: Pod) -> Ended:
+    code = container.exit_code
+    if code == ExitCode.DONE:
+        return Ended(cause="", exit_code=code)
+    if container.reason == "OOMKilled":
+        return Ended(cause="OutOfMemory", exit_code=code)
+    if container.reason in _CANNOT_RUN:
+        return Ended(cause="ContainerCannotRun", exit_code=code, message=container.message)
+    told = decode(container.message)
+    cause, error_type = (told.cause[:40], told.error_type) if told else ("", "")
+    if code in (ExitCode.FAILED, ExitCode.FAILED_FOR_GOOD):
+        for_good = code == ExitCode.FAILED_FOR_GOOD or bool(told and told.for_good)
+        return Ended(cause=cause or "JobError", error_type=error_type, exit_code=code, for_good=for_good)
+    if code == ExitCode.HELD:
+        return Ended(cause="QueueHeld", exit_code=code)
+    if code == ExitCode.SUPERSEDED:
+        return Ended(cause="Superseded", exit_code=code)
+    from_outside = _cause_of_disruption(pod) or ("PodDeleted" if pod.meta.deletion_at else "")
+    if code == ExitCode.INTERRUPTED:
+        return Ended(cause=from_outside or cause or "Interrupted", error_type=error_type, exit_code=code)
+    if container.reason == "ContainerStatusUnknown":
+        return Ended(cause=from_outside or "PodFailed", exit_code=code)
+    if code in _SIGNALS_OF_OTHERS:
+        return Ended(cause=from_outside or "Killed", exit_code=code)
+    return Ended(cause="JobExited", exit_code=code)
+
+
+def _cause_of_disruption(pod: Pod) -> str:
+    if pod.disruption in _LOST or pod.reason == "NodeLost":
+        return "NodeLost"
+    if pod.disruption in _EVICTIONS or pod.reason in ("Evicted", "Preempting", "Terminated", "NodeShutdown"):
+        return "Evicted"
+    return ""
+
+
+def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime) -> Ended | Runs:
+    # The container may still end by itself within the grace period, and then says more than the deletion does.
+    lost = lost_at(pod, deletion_at)
+    if now >= lost:
+        return Ended(cause="NodeLost" if pod.node else "PodDeleted", stop=True)
+    return Runs(stopping=True, look_again_at=lost)
+
+
+def _of_failed_job(job: Job, pod: Pod | None, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
+    if job.failure_reason == "DeadlineExceeded":
+        started = pod is not None and isinstance(pod.container, Running)
+        return Ended(cause="Timeout" if started else "StartTimeout", stop=True)
+    if not live:  # the pod's own last word may simply not have come through yet
+        return Unclear()
+    if pod is None:
+        return Ended(cause="PodDeleted", stop=not job.failed)
+    return Runs(stopping=True, look_again_at=now + KUBELET_SLACK)
+
+
+def _while_running(container: Running, bounds: Bounds, now: datetime) -> Ended | Runs:
+    if bounds.run is None or container.since is None:
+        return Runs(stopping=False, look_again_at=None)
+    deadline = container.since + timedelta(seconds=bounds.run)
+    if now >= deadline:
+        return Ended(cause="Timeout", stop=True)
+    return Runs(stopping=False, look_again_at=deadline)
+
+
+def _while_pending(
+    job: Job, pod: Pod | None, events: Sequence[FailedCreate], bounds: Bounds, now: datetime
+) -> Ended | Pends:
+    reason, message = _obstacle(pod, events)
+    if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
+        return Ended(cause=reason, message=message, stop=True)
+    deadline = (job.meta.created_at or now) + timedelta(seconds=bounds.start)
+    if now >= deadline:
+        cause = "StartTimeout" if reason in (POD_PENDING, UNSCHEDULABLE) else reason
+        return Ended(cause=cause, message=message, stop=True)
+    return Pends(reason=reason, message=message, look_again_at=deadline)
+
+
+def _obstacle(pod: Pod | None, events: Sequence[FailedCreate]) -> tuple[str, str]:
+    if pod is None:
+        newest = max(events, key=lambda item: item.meta.resource_version, default=None)
+        return ("PodRejected", newest.message) if newest else (POD_PENDING, "")
+    for state in (pod.init_problem, pod.container):
+        if isinstance(state, Waiting) and state.reason in _WAITING_CAUSES:
+            return _WAITING_CAUSES[state.reason], state.message
+    if pod.unschedulable:
+        return UNSCHEDULABLE, pod.unschedulable
+    return POD_PENDING, ""

@@ -1,0 +1,230 @@
+"""What follows from what is seen of one SpokeJob.
+
+Level, not edge: the decision depends on the objects alone, so that a lost event, a repeated one and a restart of the
+operator all lead to the same end, and a world that is as it should be yields no writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from spoke_jobs.contract.names import job_name
+from spoke_jobs.contract.retry import GiveUp, after_failure
+from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJob, SpokeJobStatus
+
+from . import cleanup, status
+from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, DeleteJob, ReadLive, Standing
+from .build_job import TemplateProblem, build_job, check_template
+from .cleanup import STOP_PATIENCE, Retention
+from .diagnose import STOPPING, Bounds, Ended, Pends, Runs, Unclear, diagnose, has_ended
+from .model import FailedCreate, Job, Pod, PodTemplate
+
+REFUSAL_RETRY = timedelta(seconds=10)
+"""How long after the API server refused a Job the next try is made."""
+
+SUSPENDED = "Suspended"
+LIMIT_REACHED = "LimitReached"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's last answer to creating the next attempt's Job, kept by the shell for one SpokeJob."""
+
+    cause: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that one decision depends on, besides time."""
+
+    spokejob: SpokeJob
+    jobs: tuple[Job, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    events: tuple[FailedCreate, ...] = ()
+    template: PodTemplate | None = None
+    admitted: bool = True
+    """Whether the limits let it have a Job."""
+    live: bool = False
+    """Whether the objects were read from the API server just now, so that what isn't here isn't there."""
+    refusal: Refusal | None = None
+
+
+def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
+    """What is to be done for one SpokeJob, in order."""
+    spokejob = seen.spokejob
+    if spokejob.deleting:  # the garbage collector takes the Jobs
+        return Decision(Standing.FINISHED)
+    seen = replace(
+        seen,
+        jobs=tuple(job for job in seen.jobs if job.owner == spokejob.uid and job.attempt > 0),
+        pods=tuple(pod for pod in seen.pods if pod.owner == spokejob.uid),
+    )
+    current = spokejob.status
+    if current.outcome and current.outcome.final:
+        return cleanup.after_the_end(spokejob, seen.jobs, seen.pods, now, retention)
+    if current.ledger:
+        return _follow_ledger(seen, current.ledger, now)
+    if record := status.open_attempt(current):
+        decision = _condemned(seen, record, now) if record.cause else _under_way(seen, record, now)
+    else:
+        decision = _between_attempts(seen, now, retention)
+    older = [job for job in seen.jobs if job.attempt <= current.attempt and not _is_open(current, job)]
+    return replace(decision, actions=decision.actions + cleanup.of_ended(current, older, seen.pods, now, retention))
+
+
+def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decision:
+    """The row is final, so the SpokeJob is: whatever the pods still say, nothing they do counts any more."""
+    current = seen.spokejob.status
+    record = status.open_attempt(current)
+    pods = _of_attempt(seen.pods, current.attempt)
+    end = diagnose(None, pods, (), Bounds(0, None), now, live=True)
+    pod = _newest(pods)
+    if ledger is LedgerState.SUCCEEDED:
+        exit_code = end.exit_code if isinstance(end, Ended) else None
+        closed = status.attempt_closed(current, Ended(cause="", exit_code=exit_code), pod, now)
+        return Decision(Standing.FINISHED, _write(seen, status.finished(closed, "", now)))
+    known = record.cause if record else current.cause
+    if not isinstance(end, Ended) or not end.cause or end.cause == "JobDeleted":
+        end = Ended(cause=known or "Superseded")
+    closed = status.attempt_closed(current, end, pod, now)
+    stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
+    return Decision(Standing.FINISHED, (*stops, *_write(seen, status.finished(closed, end.cause, now))))
+
+
+def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
+    current = seen.spokejob.status
+    spec = seen.spokejob.spec
+    job = _job_of(seen, record.number)
+    pods = _of_attempt(seen.pods, record.number)
+    events = tuple(event for event in seen.events if job and event.job_uid == job.meta.uid)
+    bounds = Bounds(start=spec.start_timeout_seconds, run=spec.timeout_seconds)
+    state = diagnose(job, pods, events, bounds, now, live=seen.live)
+    pod = _newest(pods)
+    match state:
+        case Unclear():
+            return Decision(Standing.HOLDS, (ReadLive(),))
+        case Ended(stop=True) if job:
+            actions = _write(seen, status.attempt_condemned(current, state, pod, now))
+            return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))
+        case Ended():
+            return _end(seen, state, pod, now)
+        case Pends(reason, message, look_again_at):
+            actions = _write(seen, status.attempt_pends(current, reason, message, now))
+            return Decision(Standing.HOLDS, (*actions, _at(look_again_at, now)))
+        case Runs(stopping, look_again_at):
+            updated = current if stopping else status.attempt_runs(current, pod, now)
+            later = (_at(look_again_at, now),) if look_again_at else ()
+            return Decision(Standing.HOLDS, (*_write(seen, updated), *later))
+
+
+def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
+    """The cause is recorded; the attempt is over once nothing of it runs."""
+    job = _job_of(seen, record.number)
+    pods = _of_attempt(seen.pods, record.number)
+    end = Ended(cause=record.cause, error_type=record.error_type, exit_code=record.exit_code,
+                message=_message_of_stop(seen.spokejob.status))  # fmt: skip
+    last_word = diagnose(job, pods, (), Bounds(0, None), now, live=True)
+    if isinstance(last_word, Ended) and not last_word.cause:  # it was done before it could be stopped
+        end = last_word
+    elif job is None and not seen.live:
+        return Decision(Standing.HOLDS, (ReadLive(),))
+    elif job and not job.meta.deletion_at:
+        return Decision(Standing.HOLDS, (_delete(job),))
+    elif job and job.meta.deletion_at and now < job.meta.deletion_at + STOP_PATIENCE:
+        running = [pod for pod in pods if not has_ended(pod, now)]
+        if running or (not pods and not seen.live):
+            return Decision(Standing.HOLDS, (ReadLive() if not running else CheckAgain(1.0),))
+    return _end(seen, end, _newest(pods), now)
+
+
+def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision:
+    current = seen.spokejob.status
+    if not end.cause:
+        return Decision(Standing.FINISHED, _write(seen, status.attempt_succeeded(current, end, pod, now)))
+    verdict = after_failure(
+        seen.spokejob.spec.retry.policy(), status.charged_classes(current.charged), end.cause, for_good=end.for_good
+    )
+    standing = Standing.FINISHED if isinstance(verdict, GiveUp) else Standing.IDLE
+    return Decision(standing, _write(seen, status.attempt_failed(current, end, pod, verdict, now)))
+
+
+def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> Decision:
+    spokejob, current = seen.spokejob, seen.spokejob.status
+    unrecorded = [job for job in seen.jobs if job.attempt > current.attempt]
+    if unrecorded:  # made by an operator that died, or lost its lead, before it could say so
+        job = min(unrecorded, key=lambda item: item.attempt)
+        started_at = job.meta.created_at or now
+        started = status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
+        return Decision(Standing.HOLDS, _write(seen, started))
+    if spokejob.spec.suspend:
+        text = "spec.suspend is true"
+        return Decision(Standing.IDLE, _write(seen, status.waits(current, SUSPENDED, text, now, blocked=False)))
+    if current.next_attempt_at and now < current.next_attempt_at:
+        return Decision(Standing.IDLE, (*_write(seen, current), _at(current.next_attempt_at, now)))
+    if wait := cleanup.until_nothing_runs(current, seen.jobs, seen.pods, now):
+        return Decision(Standing.IDLE, (*_write(seen, current), CheckAgain(wait)))
+    template = check_template(spokejob, seen.template)
+    if isinstance(template, TemplateProblem):
+        return _blocked(seen, template.cause, template.message, now)
+    if seen.refusal and now < seen.refusal.at + REFUSAL_RETRY:
+        return _blocked(seen, seen.refusal.cause, seen.refusal.message, now)
+    if not seen.admitted:
+        text = "the limit on running jobs is reached"
+        return Decision(Standing.WAITS, _write(seen, status.waits(current, LIMIT_REACHED, text, now, blocked=False)))
+    number = current.attempt + 1
+    name = job_name(spokejob.name, number)
+    create = CreateJob(number, name, build_job(spokejob, template, number))
+    started = status.attempt_started(current, number, name, template.version, now, now)
+    return Decision(Standing.HOLDS, (create, *_write(seen, started)))
+
+
+def _blocked(seen: Observed, cause: str, message: str, now: datetime) -> Decision:
+    """No Job can be made for now: wait for the obstacle to be mended, as long as the start timeout."""
+    current = seen.spokejob.status
+    since = status.blocked_since(current)
+    if since is None and not seen.live:  # a cache that is still filling must not be taken for an empty cluster
+        return Decision(Standing.IDLE, (ReadLive(),))
+    deadline = (since or now) + timedelta(seconds=seen.spokejob.spec.start_timeout_seconds)
+    if now >= deadline:
+        return Decision(Standing.FINISHED, _write(seen, status.finished(current, cause, now, message)))
+    retry_at = min(deadline, seen.refusal.at + REFUSAL_RETRY) if seen.refusal else deadline
+    actions = _write(seen, status.waits(current, cause, message, now, blocked=True))
+    return Decision(Standing.IDLE, (*actions, _at(retry_at, now)))
+
+
+def _write(seen: Observed, updated: SpokeJobStatus) -> tuple[Action, ...]:
+    updated = updated.model_copy(update={"observed_generation": seen.spokejob.generation})
+    return () if updated == seen.spokejob.status else (ApplyStatus(updated),)
+
+
+def _delete(job: Job) -> DeleteJob:
+    return DeleteJob(job.meta.key.name, job.meta.uid, wait_for_pods=True)
+
+
+def _at(moment: datetime, now: datetime) -> CheckAgain:
+    # A little late rather than a little early, which would only be to look once more.
+    return CheckAgain(max(0.0, (moment - now).total_seconds()) + 0.01)
+
+
+def _is_open(current: SpokeJobStatus, job: Job) -> bool:
+    record = status.open_attempt(current)
+    return record is not None and record.number == job.attempt
+
+
+def _job_of(seen: Observed, attempt: int) -> Job | None:
+    return next((job for job in seen.jobs if job.attempt == attempt), None)
+
+
+def _of_attempt(pods: tuple[Pod, ...], attempt: int) -> tuple[Pod, ...]:
+    return tuple(pod for pod in pods if pod.attempt == attempt)
+
+
+def _newest(pods: tuple[Pod, ...]) -> Pod | None:
+    return max(pods, key=lambda pod: pod.meta.resource_version, default=None)
+
+
+def _message_of_stop(current: SpokeJobStatus) -> str:
+    return next((item.message for item in current.conditions if item.reason == STOPPING), "")

@@ -1,0 +1,223 @@
+"""Steps of a SpokeJob's status: each takes the old status and gives the new one.
+
+A step that finds nothing to change gives back an equal status, so that comparing tells whether a write is due.
+Messages alone never cause a write: the kubelet words the same obstacle differently every few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
+from spoke_jobs.contract.retry import GiveUp, TryAgain
+from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJobStatus
+
+from .diagnose import POD_PENDING, STOPPING, Ended
+from .model import Pod
+
+ADMITTED = "Admitted"
+RUNNING = "Running"
+SUCCEEDED = "Succeeded"
+FINISHED = "Finished"
+BLOCKED = "Blocked"
+"""Only there while no Job can be made; its transition time is what the start timeout then counts from."""
+
+BACKING_OFF = "BackingOff"
+KEPT_ATTEMPTS = 10
+_MESSAGE_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A condition without its time."""
+
+    kind: str
+    status: str
+    reason: str
+    message: str = ""
+
+
+def attempt_started(
+    status: SpokeJobStatus, number: int, job: str, template: str, started_at: datetime, now: datetime
+) -> SpokeJobStatus:
+    """The attempt's Job exists."""
+    record = AttemptStatus(number=number, job=job, template=template, started_at=started_at)
+    return _marked(
+        status.model_copy(
+            update={
+                "outcome": Outcome.WAITING,
+                "cause": "",
+                "attempt": number,
+                "next_attempt_at": None,
+                "attempts": (*status.attempts, record)[-KEPT_ATTEMPTS:],
+                "conditions": tuple(item for item in status.conditions if item.type != BLOCKED),
+            }
+        ),
+        now,
+        Mark(ADMITTED, "True", "JobCreated", f"attempt {number} has its Job"),
+        Mark(RUNNING, "False", POD_PENDING),
+        Mark(SUCCEEDED, "Unknown", "Unfinished"),
+        Mark(FINISHED, "False", "Unfinished"),
+    )
+
+
+def attempt_pends(status: SpokeJobStatus, reason: str, message: str, now: datetime) -> SpokeJobStatus:
+    """The attempt's pod doesn't run yet, for this reason."""
+    cause = "" if reason == POD_PENDING else reason
+    updated = status.model_copy(update={"outcome": Outcome.WAITING, "cause": cause})
+    return _marked(updated, now, Mark(RUNNING, "False", reason, message))
+
+
+def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> SpokeJobStatus:
+    """The attempt's container runs."""
+    updated = status.model_copy(
+        update={"outcome": Outcome.RUNNING, "cause": "", "attempts": _with_pod(status.attempts, pod)}
+    )
+    return _marked(updated, now, Mark(RUNNING, "True", "PodRunning"))
+
+
+def attempt_condemned(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
+    """The attempt is to end for this cause, but something of it may still run.
+
+    This is written before its Job is deleted: an operator that starts anew in between must find why the Job is gone.
+    """
+    *others, record = _with_pod(status.attempts, pod)
+    record = record.model_copy(update={"cause": end.cause, "error_type": end.error_type, "exit_code": end.exit_code})
+    updated = status.model_copy(update={"cause": end.cause, "attempts": (*others, record)})
+    running = _condition(status, RUNNING)
+    return _marked(updated, now, Mark(RUNNING, running.status if running else "False", STOPPING, end.message))
+
+
+def attempt_succeeded(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
+    """The attempt, and so the job, has succeeded."""
+    return finished(_closed(status, end, pod, now), "", now)
+
+
+def attempt_failed(
+    status: SpokeJobStatus, end: Ended, pod: Pod | None, verdict: TryAgain | GiveUp, now: datetime
+) -> SpokeJobStatus:
+    """The attempt has failed; the verdict says what follows."""
+    closed = _closed(status, end, pod, now)
+    closed = closed.model_copy(update={"charged": _charge(status.charged, end.cause)})
+    if isinstance(verdict, GiveUp):
+        return finished(closed, end.cause, now, end.message)
+    due = now + timedelta(seconds=verdict.delay_seconds)
+    updated = closed.model_copy(update={"outcome": Outcome.WAITING, "cause": end.cause, "next_attempt_at": due})
+    return _marked(
+        updated,
+        now,
+        Mark(ADMITTED, "False", BACKING_OFF, f"attempt {status.attempt} ended: {end.cause}"),
+        Mark(RUNNING, "False", end.cause, end.message),
+    )
+
+
+def waits(status: SpokeJobStatus, reason: str, message: str, now: datetime, *, blocked: bool) -> SpokeJobStatus:
+    """No attempt is under way, and the next one waits for this reason."""
+    updated = status.model_copy(
+        update={
+            "outcome": Outcome.WAITING,
+            "cause": reason,
+            "conditions": tuple(item for item in status.conditions if blocked or item.type != BLOCKED),
+        }
+    )
+    marks = [
+        Mark(ADMITTED, "False", reason, message),
+        Mark(SUCCEEDED, "Unknown", "Unfinished"),
+        Mark(FINISHED, "False", "Unfinished"),
+    ]
+    return _marked(updated, now, *marks, *([Mark(BLOCKED, "True", reason, message)] if blocked else []))
+
+
+def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "") -> SpokeJobStatus:
+    """The job is final: succeeded if there is no cause."""
+    updated = status.model_copy(
+        update={
+            "outcome": Outcome.FAILED if cause else Outcome.SUCCEEDED,
+            "cause": cause,
+            "next_attempt_at": None,
+            "finished_at": status.finished_at or now,
+            "conditions": tuple(item for item in status.conditions if item.type != BLOCKED),
+        }
+    )
+    advice = CAUSES[cause].advice if cause in CAUSES else ""
+    text = " ".join(part for part in (message, advice) if part)
+    return _marked(
+        updated,
+        now,
+        Mark(RUNNING, "False", "Finished"),
+        Mark(SUCCEEDED, "False" if cause else "True", cause or "Succeeded", text),
+        Mark(FINISHED, "True", cause or "Succeeded", text),
+    )
+
+
+def attempt_closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
+    """The open attempt, if there is one, is recorded as ended; nothing is charged for it."""
+    record = open_attempt(status)
+    return _closed(status, end, pod, now) if record else status
+
+
+def open_attempt(status: SpokeJobStatus) -> AttemptStatus | None:
+    """The record of the attempt that is under way."""
+    newest = status.attempts[-1] if status.attempts else None
+    return newest if newest and newest.finished_at is None else None
+
+
+def blocked_since(status: SpokeJobStatus) -> datetime | None:
+    """Since when no Job could be made."""
+    condition = _condition(status, BLOCKED)
+    return condition.last_transition_time if condition else None
+
+
+def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:
+    """The counts by class; a class of a newer release is left out rather than stumbled over."""
+    known = {item.value for item in CauseClass}
+    return {CauseClass(name): count for name, count in charged.items() if name in known}
+
+
+def _charge(charged: Mapping[str, int], cause: str) -> dict[str, int]:
+    kind = cause_class(cause)
+    if kind is CauseClass.UNCHARGED:
+        return dict(charged)
+    return {**charged, kind.value: charged.get(kind.value, 0) + 1}
+
+
+def _closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
+    *others, record = _with_pod(status.attempts, pod)
+    record = record.model_copy(
+        update={
+            "finished_at": now,
+            "cause": end.cause,
+            "error_type": end.error_type[:200],
+            "exit_code": end.exit_code,
+        }
+    )
+    return status.model_copy(update={"attempts": (*others, record)})
+
+
+def _with_pod(attempts: tuple[AttemptStatus, ...], pod: Pod | None) -> tuple[AttemptStatus, ...]:
+    if pod is None:
+        return attempts
+    *others, record = attempts
+    return (*others, record.model_copy(update={"pod": pod.meta.key.name, "node": pod.node or record.node}))
+
+
+def _condition(status: SpokeJobStatus, kind: str) -> Condition | None:
+    return next((item for item in status.conditions if item.type == kind), None)
+
+
+def _marked(status: SpokeJobStatus, now: datetime, *marks: Mark) -> SpokeJobStatus:
+    conditions = {item.type: item for item in status.conditions}
+    for mark in marks:
+        old = conditions.get(mark.kind)
+        if old and (old.status, old.reason) == (mark.status, mark.reason):
+            continue
+        conditions[mark.kind] = Condition(
+            type=mark.kind,
+            status=mark.status,
+            reason=mark.reason[:60],
+            message=mark.message[:_MESSAGE_LIMIT],
+            last_transition_time=old.last_transition_time if old and old.status == mark.status else now,
+        )
+    return status.model_copy(update={"conditions": tuple(conditions.values())})

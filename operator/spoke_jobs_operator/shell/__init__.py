@@ -1,0 +1,1 @@
+"""What the operator does: streams, work queue, API calls, health. It holds no decision about a SpokeJob."""

@@ -1,0 +1,214 @@
+"""Calls of the API server: plain JSON in and out, each with a timeout.
+
+The client library is used for its configuration, authentication and transport; its models are left out, since
+building a thousand objects of them for one listing costs more than all the rest of the operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client as kubernetes
+from kubernetes.aio import config as kubernetes_config
+
+from spoke_jobs.contract import names
+from spoke_jobs.contract.spokejob import SpokeJobStatus
+
+from ..core.model import Key
+
+FIELD_MANAGER = "spoke-operator"
+CHUNK = 500
+_SYNC_FIELDS = {"progress", "ledger"}
+
+
+class Kind(Enum):
+    """The kinds of objects that the operator deals with: API path, plural."""
+
+    SPOKEJOB = (f"/apis/{names.API_VERSION}", names.PLURAL)
+    JOB = ("/apis/batch/v1", "jobs")
+    POD = ("/api/v1", "pods")
+    TEMPLATE = ("/api/v1", "podtemplates")
+
+    def path(self, namespace: str | None, name: str | None = None) -> str:
+        """Where the objects of a namespace are, or of all namespaces, or one of them."""
+        prefix, plural = self.value
+        within = f"/namespaces/{namespace}" if namespace else ""
+        return f"{prefix}{within}/{plural}" + (f"/{name}" if name else "")
+
+
+class ApiError(Exception):
+    """The API server answered with an error, or not at all (status 0)."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One chunk of a listing."""
+
+    items: list[dict[str, Any]]
+    resource_version: int
+    """Of the listing as a whole: no object in it is newer."""
+
+
+class Client:
+    """The calls. One per process; close it at the end."""
+
+    def __init__(self, api: kubernetes.ApiClient, timeout_seconds: float) -> None:
+        self._api = api
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+
+    @classmethod
+    async def connect(cls, timeout_seconds: float) -> Client:
+        """Configure from KUBECONFIG or ``~/.kube/config`` if there is one, else from the pod's service account."""
+        configuration = kubernetes.Configuration()
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await kubernetes_config.load_kube_config(client_configuration=configuration)
+        return cls(kubernetes.ApiClient(configuration), timeout_seconds)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def is_served(self) -> bool:
+        """Whether the API server knows the SpokeJob resource."""
+        answer = await self._get(Kind.SPOKEJOB.value[0])
+        return answer is not None and any(item.get("name") == names.PLURAL for item in answer.get("resources", ()))
+
+    async def read(self, kind: Kind, key: Key) -> dict[str, Any] | None:
+        """One object; None if it isn't there."""
+        return await self._get(kind.path(key.namespace, key.name))
+
+    async def pages(
+        self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Page]:
+        """The objects of a namespace, or of all, in chunks.
+
+        :raises ApiError: also with status 410, if the listing took so long that its snapshot is gone.
+        """
+        query = {"limit": str(CHUNK)}
+        if labels:
+            query["labelSelector"] = labels
+        if fields:
+            query["fieldSelector"] = fields
+        while True:
+            answer = await self._call("GET", kind.path(namespace), query=query)
+            metadata = answer.get("metadata") or {}
+            yield Page(answer.get("items") or [], int(metadata.get("resourceVersion") or 0))
+            if not metadata.get("continue"):
+                return
+            query["continue"] = metadata["continue"]
+
+    async def create_job(self, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """:raises ApiError: with status 409 if the name is taken."""
+        return await self._call("POST", Kind.JOB.path(namespace), query={"fieldManager": FIELD_MANAGER}, body=body)
+
+    async def delete_job(self, key: Key, uid: str, *, wait_for_pods: bool) -> dict[str, Any] | None:
+        """Delete the Job with this uid; None if it is gone, or another one has its name.
+
+        The answer is the Job as it is being deleted, or a bare Status where it went at once.
+        """
+        body = {
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Foreground" if wait_for_pods else "Background",
+        }
+        return await self._delete(Kind.JOB.path(key.namespace, key.name), body)
+
+    async def delete_spokejob(self, key: Key, uid: str, resource_version: str) -> None:
+        """Delete the SpokeJob as it was read. :raises ApiError: with status 409 if it has changed since."""
+        body = {"preconditions": {"uid": uid, "resourceVersion": resource_version}, "propagationPolicy": "Background"}
+        try:
+            await self._call("DELETE", Kind.SPOKEJOB.path(key.namespace, key.name), body=body)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def apply_status(self, key: Key, uid: str, resource_version: str, status: SpokeJobStatus) -> dict[str, Any]:
+        """Write the operator's fields of the status, all of them, and leave those of sync alone.
+
+        :raises ApiError: with status 409 if the SpokeJob has changed since it was read.
+        """
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {
+                "name": key.name,
+                "namespace": key.namespace,
+                "uid": uid,
+                "resourceVersion": resource_version,
+            },
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_SYNC_FIELDS),
+        }
+        return await self._call(
+            "PATCH",
+            Kind.SPOKEJOB.path(key.namespace, key.name) + "/status",
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=body,
+            content_type="application/apply-patch+yaml",
+        )
+
+    async def _get(self, path: str) -> dict[str, Any] | None:
+        try:
+            return await self._call("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _delete(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return await self._call("DELETE", path, body=body)
+        except ApiError as error:
+            if error.status in (404, 409):  # gone; or the precondition on the uid failed: another one
+                return None
+            raise
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        try:
+            _, url, headers, _, _ = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(
+                method, url, headers, dict(body) if body is not None else None, _request_timeout=self._timeout
+            )
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise ApiError(0, "NoAnswer", f"{method} {path}: {type(error).__name__}: {error}") from error
+        answer = _parse(data)
+        if response.status >= 400:
+            message = str(answer.get("message") or data[:200].decode(errors="replace"))
+            raise ApiError(response.status, str(answer.get("reason") or response.reason), message)
+        return answer
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

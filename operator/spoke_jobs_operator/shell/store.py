@@ -1,0 +1,196 @@
+"""What is known of the cluster, in memory: fed by streams, comparisons and the answers to the operator's own writes.
+
+Three sources tell of one object in any order, so an older version never replaces a newer one, and what was deleted
+does not come back. It is used from one event loop only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from spoke_jobs.contract.spokejob import SpokeJob
+
+from ..core.model import (
+    FailedCreate,
+    Job,
+    Key,
+    Pod,
+    PodTemplate,
+    Unreadable,
+    read_event,
+    read_job,
+    read_pod,
+    read_spokejob,
+    read_template,
+)
+
+T = TypeVar("T")
+_REMEMBERED_DELETIONS = 10_000
+_REMEMBERED_EVENTS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells one object, and one version of it, from another."""
+
+    key: Key
+    uid: str
+    version: int
+
+
+class Shelf(Generic[T]):
+    """The objects of one kind.
+
+    :param identify: the object's identity.
+    :param owner: the SpokeJob that the object belongs to.
+    """
+
+    def __init__(self, identify: Callable[[T], Identity], owner: Callable[[T], Key]) -> None:
+        self._identify = identify
+        self._owner = owner
+        self._objects: dict[Key, T] = {}
+        self._by_owner: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._objects.values())
+
+    def get(self, key: Key) -> T | None:
+        """One object."""
+        return self._objects.get(key)
+
+    def of(self, owner: Key) -> tuple[T, ...]:
+        """The objects that belong to a SpokeJob."""
+        return tuple(self._objects[key] for key in self._by_owner.get(owner, ()))
+
+    def put(self, item: T) -> bool:
+        """Take an object in; False if that is no news."""
+        new = self._identify(item)
+        if new.uid in self._deleted:
+            return False
+        old = self._objects.get(new.key)
+        if old is not None and new.version <= self._identify(old).version:
+            return False
+        if old is not None:
+            self._drop(new.key)
+        self._objects[new.key] = item
+        self._by_owner[self._owner(item)].add(new.key)
+        return True
+
+    def remove(self, key: Key, uid: str) -> bool:
+        """The object with this uid is gone; False if that is no news."""
+        self._deleted[uid] = None
+        while len(self._deleted) > _REMEMBERED_DELETIONS:
+            self._deleted.popitem(last=False)
+        old = self._objects.get(key)
+        if old is None or self._identify(old).uid != uid:
+            return False
+        self._drop(key)
+        return True
+
+    def absent(self, listed: set[str], version: int, among: Iterable[T]) -> list[T]:
+        """Those of ``among`` that a listing at ``version`` should have held, and didn't."""
+        return [
+            item
+            for item in among
+            if self._identify(item).uid not in listed and self._identify(item).version <= version
+        ]
+
+    def _drop(self, key: Key) -> None:
+        item = self._objects.pop(key)
+        owner = self._owner(item)
+        self._by_owner[owner].discard(key)
+        if not self._by_owner[owner]:
+            del self._by_owner[owner]
+
+
+class Store:
+    """All shelves. Whatever changes them gives back the SpokeJobs that are to be looked at again."""
+
+    def __init__(self) -> None:
+        self.spokejobs: Shelf[SpokeJob | Unreadable] = Shelf(_identify_spokejob, _key_of)
+        self.jobs: Shelf[Job] = Shelf(_identify, lambda job: job.spokejob)
+        self.pods: Shelf[Pod] = Shelf(_identify, lambda pod: pod.spokejob)
+        self.templates: Shelf[PodTemplate] = Shelf(_identify, lambda template: template.meta.key)
+        self._events: OrderedDict[str, FailedCreate] = OrderedDict()
+
+    def events_of(self, jobs: Iterable[Job]) -> tuple[FailedCreate, ...]:
+        """The newest FailedCreate Event of each Job that has one."""
+        found = (self._events.get(job.meta.uid) for job in jobs)
+        return tuple(event for event in found if event)
+
+    def spokejob_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """A SpokeJob was seen, or seen to go."""
+        item = read_spokejob(body)
+        identity = _identify_spokejob(item)
+        news = self.spokejobs.remove(identity.key, identity.uid) if gone else self.spokejobs.put(item)
+        return {identity.key} if news else set()
+
+    def job_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """A Job was seen, or seen to go."""
+        job = read_job(body)
+        news = self.jobs.remove(job.meta.key, job.meta.uid) if gone else self.jobs.put(job)
+        if gone:
+            self._events.pop(job.meta.uid, None)
+        return {job.spokejob} if news else set()
+
+    def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """A pod was seen, or seen to go."""
+        pod = read_pod(body)
+        news = self.pods.remove(pod.meta.key, pod.meta.uid) if gone else self.pods.put(pod)
+        return {pod.spokejob} if news else set()
+
+    def template_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """A PodTemplate was seen, or seen to go."""
+        template = read_template(body)
+        meta = template.meta
+        news = self.templates.remove(meta.key, meta.uid) if gone else self.templates.put(template)
+        return set(self._waiting_for(meta.key)) if news else set()
+
+    def event_seen(self, body: Mapping[str, Any]) -> set[Key]:
+        """An Event was seen."""
+        event = read_event(body)
+        if event is None:
+            return set()
+        old = self._events.get(event.job_uid)
+        if old and old.meta.resource_version >= event.meta.resource_version:
+            return set()
+        self._events[event.job_uid] = event
+        while len(self._events) > _REMEMBERED_EVENTS:
+            self._events.popitem(last=False)
+        job = self.jobs.get(event.job)
+        return {job.spokejob} if job else set()
+
+    def unfinished(self) -> Iterator[SpokeJob]:
+        """The SpokeJobs that are not final."""
+        for item in self.spokejobs:
+            if isinstance(item, SpokeJob) and not (item.status.outcome and item.status.outcome.final):
+                yield item
+
+    def _waiting_for(self, template: Key) -> Iterator[Key]:
+        for spokejob in self.unfinished():
+            if (spokejob.namespace, spokejob.spec.pod_template) == template:
+                yield key_of(spokejob)
+
+
+def key_of(spokejob: SpokeJob) -> Key:
+    """Its namespaced name."""
+    return Key(spokejob.namespace, spokejob.name)
+
+
+def _key_of(item: SpokeJob | Unreadable) -> Key:
+    return item.key if isinstance(item, Unreadable) else key_of(item)
+
+
+def _identify_spokejob(item: SpokeJob | Unreadable) -> Identity:
+    return Identity(_key_of(item), item.uid, int(item.resource_version))
+
+
+def _identify(item: Job | Pod | PodTemplate) -> Identity:
+    return Identity(item.meta.key, item.meta.uid, item.meta.resource_version)

@@ -1,0 +1,106 @@
+"""A keyed work queue: a key waits at most once, and is worked on by one worker at a time.
+
+What is added while its key is being worked on is worked on once more afterwards, so no news is lost; errors make the
+key wait longer and longer, and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class WorkQueue(Generic[K]):
+    """Keys to work on, now or later. It is made, and used, within one running event loop.
+
+    :param handle: works on a key; an exception means "again, later".
+    :param base_delay: seconds before the first retry; doubled with each further one.
+    :param max_delay: the longest wait between retries, in seconds.
+    :param on_error: told of each exception, and of the seconds until the retry.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[K], Awaitable[None]],
+        *,
+        base_delay: float = 0.2,
+        max_delay: float = 60.0,
+        on_error: Callable[[K, Exception, float], None] | None = None,
+    ) -> None:
+        self._handle = handle
+        self._base_delay = base_delay
+        self._max_delay = max_delay
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._waiting: set[K] = set()  # what is in _ready, to find it without a search
+        self._busy: set[K] = set()
+        self._again: set[K] = set()  # was added while it was busy
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._failures: dict[K, int] = {}
+
+    def __len__(self) -> int:
+        """How many keys wait for a worker now; those that are to wait longer are not counted."""
+        return len(self._waiting)
+
+    def add(self, key: K) -> None:
+        """Work on the key as soon as a worker is free."""
+        self._cancel_timer(key)
+        if key in self._busy:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Work on the key after ``delay`` seconds, unless it is due sooner by an earlier call."""
+        due = self._loop.time() + delay
+        planned = self._timers.get(key)
+        if key in self._waiting or (planned and planned.when() <= due):
+            return
+        self._cancel_timer(key)
+        self._timers[key] = self._loop.call_at(due, self.add, key)
+
+    def forget(self, key: K) -> None:
+        """Drop what is planned for a key that no longer exists."""
+        self._cancel_timer(key)
+        self._failures.pop(key, None)
+
+    async def run(self, workers: int) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._waiting.discard(key)
+            self._busy.add(key)
+            try:
+                await self._handle(key)
+            except Exception as error:
+                self._retry(key, error)
+            else:
+                self._failures.pop(key, None)
+            finally:
+                self._busy.discard(key)
+                if key in self._again:
+                    self._again.discard(key)
+                    self.add(key)
+
+    def _retry(self, key: K, error: Exception) -> None:
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        self._again.discard(key)  # whatever came meanwhile is seen at the retry
+        delay = min(self._max_delay, self._base_delay * 2.0 ** min(failures, 20))
+        self.add_after(key, delay)
+        if self._on_error:
+            self._on_error(key, error, delay)
+
+    def _cancel_timer(self, key: K) -> None:
+        if timer := self._timers.pop(key, None):
+            timer.cancel()

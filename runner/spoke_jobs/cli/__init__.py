@@ -1,0 +1,18 @@
+"""``spoke-jobs``: the command line. ``run``, a pod's entrypoint, starts without the rest of it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The console script's entry."""
+    if sys.argv[1:] == ["run"]:
+        from spoke_jobs.execution.pod import run
+        from spoke_jobs.logs import configure_logging
+
+        configure_logging()
+        sys.exit(run())
+    from spoke_jobs.cli.app import app
+
+    app(prog_name="spoke-jobs")

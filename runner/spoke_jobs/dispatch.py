@@ -1,0 +1,86 @@
+"""Dispatching: what an application calls. The runner is loaded once, by :func:`configure` or at the first dispatch."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from spoke_jobs.loader import load_runner
+from spoke_jobs.model import JobData, JobRequest, TypeName
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.protocol import Runner
+from spoke_jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+_lock = threading.Lock()
+_runner: Runner | None = None
+
+
+def configure(
+    runner: Runner | None = None, *, settings: Settings | None = None, registry: Registry | None = None
+) -> Runner:
+    """Load the runner now, so that a process which can't dispatch refuses to start; returns it.
+
+    Call it at start-up. With ``runner`` that one is used, as tests do; else the one that ``JOB_RUNNER`` names.
+
+    :raises ConfigurationError: naming what is missing.
+    """
+    global _runner
+    with _lock:
+        _runner = runner or load_runner(settings, registry)
+        return _runner
+
+
+def current_runner() -> Runner:
+    """The process's runner, loaded from the environment if :func:`configure` wasn't called."""
+    global _runner
+    if _runner is None:
+        with _lock:
+            if _runner is None:
+                _runner = load_runner()
+    return _runner
+
+
+def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobRequest:
+    """Record a job and see that it is run.
+
+    :param session: write the record in this session's transaction. Rolled back, there is no job; committed, it runs.
+    :returns: the row as it is now.
+    :raises UnknownName, InvalidPayload, InvalidJobData: before anything is written.
+    """
+    return current_runner().dispatch_job(job_data, session=session)
+
+
+async def adispatch_job(job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
+    """:func:`dispatch_job` for callers on an event loop."""
+    runner: Any = current_runner()
+    if hasattr(runner, "adispatch_job"):
+        job: JobRequest = await runner.adispatch_job(job_data, session=session)
+        return job
+    if session is not None:
+        return await session.run_sync(lambda inner: runner.dispatch_job(job_data, session=inner))
+    return await asyncio.to_thread(runner.dispatch_job, job_data)
+
+
+def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
+    """Have a task run soon, in whatever process the runner has for it.
+
+    :param session: only once this session's transaction is committed.
+    :raises UnknownName, InvalidPayload: at once.
+    """
+    current_runner().dispatch_task(name, payload, session=session)
+
+
+async def adispatch_task(name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
+    """:func:`dispatch_task` for callers on an event loop."""
+    runner: Any = current_runner()
+    if hasattr(runner, "adispatch_task"):
+        await runner.adispatch_task(name, payload, session=session)
+    elif session is not None:
+        await session.run_sync(lambda inner: runner.dispatch_task(name, payload, session=inner))
+    else:
+        await asyncio.to_thread(runner.dispatch_task, name, payload)

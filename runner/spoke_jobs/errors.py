@@ -1,0 +1,51 @@
+"""Every error that the library raises on purpose: each message names the thing that is wrong and the way out."""
+
+from __future__ import annotations
+
+
+class SpokeJobsError(Exception):
+    """The base of them all."""
+
+
+class ConfigurationError(SpokeJobsError):
+    """The process can't start as it is configured: an unknown runner, a missing setting, an unknown module."""
+
+
+class DatabaseError(SpokeJobsError):
+    """The database can't serve as a ledger as it is."""
+
+
+class DatabaseNotMigrated(DatabaseError):
+    """The ledger's tables aren't there, or are of another release."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """The database did not answer."""
+
+
+class RegistrationError(SpokeJobsError):
+    """A job or task can't be declared: its name is taken or isn't one, or its function can't be called as one."""
+
+
+class UnknownName(SpokeJobsError):
+    """No job (or task) of that name is registered."""
+
+
+class InvalidPayload(SpokeJobsError):
+    """The payload isn't JSON, doesn't validate against its model, or is too large."""
+
+
+class InvalidJobData(SpokeJobsError):
+    """A dispatch's other fields can't be honoured: a queue lock without a queue, a name that is too long."""
+
+
+class InvalidResult(SpokeJobsError):
+    """What a job returned isn't JSON, or is too large to stand in a row."""
+
+
+class Superseded(SpokeJobsError):
+    """Another process holds this attempt's job now, or it has ended: what this one wrote is rolled back."""
+
+
+class TaskBufferFull(SpokeJobsError):
+    """Tasks are dispatched faster than they can be delivered, and the wait for room is over."""

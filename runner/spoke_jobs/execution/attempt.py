@@ -1,0 +1,161 @@
+"""Running one claimed attempt to its recorded end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.errors import InvalidPayload, InvalidResult, Superseded, UnknownName
+from spoke_jobs.execution.context import JobContext
+from spoke_jobs.execution.lease import LeaseKeeper
+from spoke_jobs.ledger.port import Ledger, SessionFactory
+from spoke_jobs.model import Claim, Failure, JobState
+from spoke_jobs.payloads import decode_payload
+from spoke_jobs.registry import Definition, Registry
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a process's try at an attempt ended."""
+
+    exit_code: ExitCode
+    failure: Failure | None = None
+    """None after a success, and when nothing of this process counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an attempt needs of the process that runs it."""
+
+    ledger: Ledger
+    registry: Registry
+    sessions: SessionFactory
+    decide: bool
+    """Whether a failure here decides on another attempt (``legacy``), or the operator does (``kubernetes``)."""
+    on_lost: Callable[[str], None]
+    """Called when the claim is lost: ends the process, where the process runs nothing else."""
+
+
+def run_attempt(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
+    """Run the attempt, and record how it ended.
+
+    Never raises for anything that the job does; what it raises is a fault of ours or of the database's.
+    """
+    logger.info("job %d (%s), attempt %d: started", claim.job.id, claim.job.job_type, claim.number)
+    started = time.monotonic()
+    ending = _run(claim, around, cancel)
+    level = logging.INFO if ending.failure is None else logging.WARNING
+    why = f" ({ending.failure.cause} {ending.failure.error_type})" if ending.failure else ""
+    logger.log(
+        level,
+        "job %d (%s), attempt %d: %s%s after %.2f s",
+        claim.job.id,
+        claim.job.job_type,
+        claim.number,
+        ending.exit_code.name.lower().replace("_", " "),
+        why.replace(" )", ")"),
+        time.monotonic() - started,
+    )
+    return ending
+
+
+def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
+    try:
+        definition = around.registry.jobs.get(claim.job.job_type)
+        payload = decode_payload(definition.name, definition.payload, claim.job.payload)
+    except UnknownName as error:
+        return _failed(claim, around, Failure("UnknownJobType", str(error), for_good=True))
+    except InvalidPayload as error:
+        return _failed(claim, around, Failure("InvalidPayload", str(error), for_good=True))
+
+    def lost(reason: str) -> None:
+        cancel.set()
+        logger.error("job %d, attempt %d: stopped, %s", claim.job.id, claim.number, reason)
+        around.on_lost(reason)
+
+    keeper = LeaseKeeper(
+        lambda progress: around.ledger.heartbeat(claim.token, claim.lease_seconds, progress),
+        claim.lease_seconds,
+        lost,
+    )
+    context = JobContext(
+        claim, around.ledger, around.sessions, cancel=cancel, report=keeper.report, ending=keeper.ending
+    )
+    failure: Failure | None = None
+    with keeper:
+        try:
+            result = call(definition, context, payload)
+            context.finish(result)
+        except BaseException as error:  # a job's SystemExit and KeyboardInterrupt end the job, not the worker
+            failure = describe(error, cancelled=cancel.is_set())
+        finally:
+            _close(context)
+    if failure is None or context.completed:
+        if failure is not None:
+            logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
+        return Ending(ExitCode.DONE)
+    return _failed(claim, around, failure)
+
+
+def call(definition: Definition, context: Any, payload: Any) -> Any:
+    """Call a job's or a task's function, ``async def`` ones on an event loop of their own."""
+    if not definition.is_async:
+        return definition.function(context, payload)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(definition.function(context, payload))
+    with ThreadPoolExecutor(1, "spoke-async-job") as pool:  # this thread's loop is the caller's, and busy with us
+        return pool.submit(lambda: asyncio.run(definition.function(context, payload))).result()
+
+
+def describe(error: BaseException, *, cancelled: bool) -> Failure:
+    """What an exception that left a job says of its end. The text goes to the ledger only."""
+    kind = type(error)
+    error_type = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    tail = "".join(traceback.format_exception(error))
+    message = f"{error_type}: {error}"
+    if isinstance(error, Superseded):
+        return Failure("Superseded", message)
+    if isinstance(error, InvalidResult):
+        return Failure("InvalidResult", message, error_type, tail, for_good=True)
+    if cancelled or isinstance(error, KeyboardInterrupt):
+        return Failure("Interrupted", CAUSES["Interrupted"].meaning, error_type, tail)
+    if isinstance(error, SystemExit):
+        return Failure("JobExited", f"the job called sys.exit({error.code!r})", error_type, tail)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return Failure("DatabaseUnreachable", message, error_type, tail)
+    return Failure("JobError", message, error_type, tail)
+
+
+def _failed(claim: Claim, around: Surroundings, failure: Failure) -> Ending:
+    """Record the failure, unless the claim is gone; then what the ledger says counts."""
+    if failure.cause != "Superseded" and around.ledger.fail(claim.token, failure, decide=around.decide):
+        if failure.cause == "Interrupted":
+            return Ending(ExitCode.INTERRUPTED, failure)
+        return Ending(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+    row = around.ledger.get(claim.job.id)
+    if row is not None and row.state is JobState.SUCCEEDED:
+        # The commit went through although its answer was lost, or another process was quicker.
+        return Ending(ExitCode.DONE)
+    return Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+
+
+def _close(context: JobContext) -> None:
+    try:
+        context.close()
+    except Exception as error:  # a connection that broke can't be closed in order; the job's end is known all the same
+        logger.warning("the job's session could not be closed: %s", type(error).__name__)

@@ -1,0 +1,166 @@
+"""What a running job or task is given: who it is, how to say how far it has come, and how to end in one piece."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from spoke_jobs.errors import Superseded
+from spoke_jobs.ledger.port import Ledger, SessionFactory
+from spoke_jobs.model import Claim, JobRequest, Progress
+from spoke_jobs.payloads import encode_result
+
+PROGRESS_MESSAGE_LIMIT = 200
+
+
+class _JobLogger(logging.LoggerAdapter[logging.Logger]):
+    """Each line says which job and attempt it is of."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        extra = self.extra or {}
+        return f"[job {extra['request_id']} attempt {extra['attempt']}] {msg}", {**kwargs, "extra": dict(extra)}
+
+
+class JobContext:
+    """A running attempt's view of itself. One thread runs the job; progress and cancellation are safe from any."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        ledger: Ledger,
+        sessions: SessionFactory,
+        *,
+        cancel: threading.Event,
+        report: Callable[[Progress], None],
+        ending: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._claim = claim
+        self._ledger = ledger
+        self._sessions = sessions
+        self._cancel = cancel
+        self._report = report
+        self._ending = ending
+        self._session: Session | None = None
+        self.completed = False
+        """Whether success is recorded."""
+        self.logger = _JobLogger(
+            logging.getLogger(f"spoke_jobs.job.{claim.job.job_type}"),
+            {"request_id": claim.job.id, "job_type": claim.job.job_type, "attempt": claim.number},
+        )
+        """Logs with the job's id and attempt."""
+
+    @property
+    def job(self) -> JobRequest:
+        """The job's row, as it was when the attempt was claimed."""
+        return self._claim.job
+
+    @property
+    def attempt(self) -> int:
+        """The attempt's number, from 1."""
+        return self._claim.number
+
+    @property
+    def attempt_key(self) -> str:
+        """The same for every process that runs this attempt: send it along where effects outside must not repeat.
+
+        ``ctx.job.uid`` is the key that stays the same over all attempts.
+        """
+        return f"{self.job.uid}-{self.job.run}-{self.attempt}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was asked to stop: it should return or raise soon; it is tried again where that is due."""
+        return self._cancel.is_set()
+
+    def progress(self, percent: int, message: str = "") -> None:
+        """Say how far the job has come: cheap, recorded off the job's thread, several calls as one write.
+
+        :param percent: 0 to 100.
+        :param message: a few words for whoever watches; what exceeds 200 characters is cut.
+        """
+        given: object = percent
+        if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= 100:
+            raise ValueError(f"progress is a whole number of percent from 0 to 100, not {percent!r}")
+        self._report(Progress(percent, message[:PROGRESS_MESSAGE_LIMIT]))
+
+    @property
+    def session(self) -> Session:
+        """A session on the application's database whose every commit counts only while this attempt holds its claim.
+
+        A process that was superseded gets :class:`~spoke_jobs.errors.Superseded` from ``commit()``, and its work is
+        rolled back. What is uncommitted at the job's end commits together with its success.
+        On SQLite its transaction holds the database's one write lock: keep it short.
+        """
+        if self._session is None:
+            self._session = self._sessions()
+            event.listen(self._session, "before_commit", self._fence)
+        return self._session
+
+    @contextmanager
+    def complete(self, result: Any = None) -> Iterator[Session]:
+        """Commit the job's own writes and its success in one transaction, or neither. The last thing that a job does.
+
+        ``with ctx.complete(result) as session: ...``
+
+        :param result: small JSON, kept in the job's row.
+        :raises Superseded: at the block's end, if another process holds the job by now; the block is rolled back.
+        """
+        if self.completed:
+            raise RuntimeError("ctx.complete() was entered before: a job completes once")
+        encoded = encode_result(result)
+        try:
+            yield self.session
+            self._finish(self.session, encoded)
+        except BaseException:
+            self.session.rollback()
+            raise
+
+    def finish(self, result: Any) -> None:
+        """Record success after the function returned, unless it completed by itself; commits the session's rest."""
+        if not self.completed:
+            self._finish(self._session, encode_result(result))
+
+    def close(self) -> None:
+        """Roll back and let go of what was not committed."""
+        if self._session is not None:
+            self._session.close()
+
+    def _finish(self, session: Session | None, encoded: Any) -> None:
+        with self._ending():
+            if session is not None:
+                session.flush()
+            self._ledger.succeed(session, self._claim.token, encoded)
+            self.completed = True
+            if session is not None:
+                try:
+                    session.commit()
+                except BaseException:
+                    self.completed = False
+                    raise
+
+    def _fence(self, session: Session) -> None:
+        if self.completed or session.in_nested_transaction():
+            return  # success, recorded in this transaction, is the fence
+        session.flush()  # the claim is locked last, so that heartbeats wait for no longer than the commit takes
+        self._ledger.fence(session, self._claim.token)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """What a running task is given."""
+
+    id: str
+    """The same at every delivery of one task."""
+    attempt: int
+    """How often this process was given it, from 1."""
+    logger: logging.Logger
+
+
+__all__ = ["JobContext", "Superseded", "TaskContext"]

@@ -1,0 +1,141 @@
+"""Keeping an attempt's lease: heartbeats, coalesced progress, and a watchdog that stops the owner in time.
+
+Both run beside the job's own thread. The owner must stop itself *before* its lease ends by the database's clock, since
+from then on another process may run the job: it reckons from the moment before each renewal was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from spoke_jobs.model import Progress
+
+logger = logging.getLogger(__name__)
+
+Beat = Callable[[Progress | None], bool]
+"""Renew the lease and record progress; False if the claim is gone."""
+
+PROGRESS_SECONDS = 0.25
+"""Progress is written at most this often."""
+
+
+class LeaseKeeper:
+    """A context manager around a job's run. Entering it renews the lease at once, and so checks the claim.
+
+    ``on_lost(reason)`` is called once, from a thread of ours, when the claim is gone or about to lapse.
+    """
+
+    def __init__(self, beat: Beat, lease_seconds: float, on_lost: Callable[[str], None]) -> None:
+        self._beat = beat
+        self._lease = lease_seconds
+        self._on_lost = on_lost
+        self._changed = threading.Condition()
+        self._progress: Progress | None = None
+        self._deadline = 0.0
+        self._next_beat = 0.0
+        self._ending = 0
+        self._over = False
+        self._threads = [
+            threading.Thread(target=self._keep, name="spoke-heartbeat", daemon=True),
+            threading.Thread(target=self._watch, name="spoke-watchdog", daemon=True),
+        ]
+
+    def report(self, progress: Progress) -> None:
+        """Have this progress written soon; a later one replaces it."""
+        with self._changed:
+            self._progress = progress
+            self._changed.notify_all()
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """While the attempt records its own end: a heartbeat that finds the claim gone means nothing then."""
+        with self._changed:
+            self._ending += 1
+        try:
+            yield
+        except BaseException:
+            with self._changed:
+                self._ending -= 1
+            raise
+
+    def __enter__(self) -> Self:
+        self._renew(None)
+        if not self._over:
+            for thread in self._threads:
+                thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def _keep(self) -> None:
+        wrote_progress = 0.0
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                due = self._next_beat
+                if self._progress is not None:
+                    due = min(due, wrote_progress + PROGRESS_SECONDS)
+                if not self._over and due > now:
+                    self._changed.wait(due - now)
+                    continue
+                if self._over:
+                    return
+                progress, self._progress = self._progress, None
+            if progress is not None:
+                wrote_progress = time.monotonic()
+            self._renew(progress)
+
+    def _renew(self, progress: Progress | None) -> None:
+        before = time.monotonic()
+        try:
+            held = self._beat(progress)
+        except Exception as error:  # the database may be back before the lease ends
+            logger.warning("a heartbeat failed (%s); trying again until the lease ends", type(error).__name__)
+            with self._changed:
+                self._next_beat = time.monotonic() + min(1.0, self._lease / 10)
+                self._deadline = self._deadline or before + self._lease - self._margin
+                if self._progress is None:
+                    self._progress = progress
+            return
+        with self._changed:
+            if held:
+                self._deadline = before + self._lease - self._margin
+                self._next_beat = before + self._lease / 3
+                self._changed.notify_all()
+        if not held:
+            self._lose("another process holds the attempt, or it has ended")
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                left = self._deadline - time.monotonic()
+                if self._over:
+                    return
+                if left > 0:
+                    self._changed.wait(left)
+                    continue
+            self._lose("the lease could not be renewed in time")
+            return
+
+    def _lose(self, reason: str) -> None:
+        with self._changed:
+            if self._over or self._ending:
+                return
+            self._over = True
+            self._changed.notify_all()
+        self._on_lost(reason)
+
+    @property
+    def _margin(self) -> float:
+        return min(2.0, self._lease * 0.1)

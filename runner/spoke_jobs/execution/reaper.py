@@ -1,0 +1,52 @@
+"""Ending attempts whose lease has lapsed, so that their jobs go on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from spoke_jobs.ledger.port import Ledger
+
+logger = logging.getLogger(__name__)
+
+
+class Reaper:
+    """Reaps every now and then, but only once the database has answered for one full lease.
+
+    After the database was away, live owners need a lease's time to renew; reaping at once would end them all.
+    """
+
+    def __init__(
+        self, ledger: Ledger, runner: str, lease_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ledger = ledger
+        self._runner = runner
+        self._lease = lease_seconds
+        self._every = min(5.0, lease_seconds / 3)
+        self._clock = clock
+        self._answering_since: float | None = None
+        self._next = 0.0
+
+    def database_failed(self) -> None:
+        """The database did not answer: its time of answering begins anew."""
+        self._answering_since = None
+
+    def reap_if_due(self) -> int:
+        """Reap if it is time; how many attempts were ended. Raises what the database raises."""
+        now = self._clock()
+        if self._answering_since is None:
+            self._answering_since = now
+        if now < self._next or now - self._answering_since < self._lease:
+            return 0
+        self._next = now + self._every
+        jobs = self._ledger.reap(self._runner)
+        for job in jobs:
+            logger.warning(
+                "job %d (%s), attempt %d: its worker is lost; the job is %s",
+                job.id,
+                job.job_type,
+                job.attempt,
+                job.state,
+            )
+        return len(jobs)

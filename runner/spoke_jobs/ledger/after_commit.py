@@ -1,0 +1,132 @@
+"""Effects of a dispatch in the caller's session: only after the root transaction's commit, never raising into it.
+
+SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, and, for a session joined to a connection's
+outer transaction, before that one commits. So the session's events say when to look, and what is looked for is the
+row itself, on a connection of our own: whoever sees it knows that it is committed. An effect that could not be had
+(the outer transaction commits much later, the process dies) is left to the worker or to sync, which find the row.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session, SessionTransaction
+
+logger = logging.getLogger(__name__)
+
+_KEY = "spoke_jobs.after_commit"
+_LOOKS = (0.0, 0.01, 0.05, 0.2, 1.0)
+"""Seconds to wait before each look for a row whose outer transaction is about to commit."""
+
+Effect = Callable[[], object]
+Visible = Callable[[], bool]
+"""Whether the row can be seen from outside the caller's transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    effect: Effect
+    visible: Visible
+    connection: Connection
+    savepoints: tuple[SessionTransaction, ...]
+    """The SAVEPOINTs that were open at the dispatch: if one is rolled back, so is the row."""
+
+
+def after_commit(session: Session, visible: Visible, effect: Effect) -> None:
+    """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
+
+    It runs in the committing thread; where the session is joined to an outer transaction, in one of its own.
+    """
+    pending = _pending(session)
+    pending.append(
+        _Pending(effect, visible, session.connection(), tuple(_savepoints(session.get_nested_transaction())))
+    )
+
+
+def run_safely(effect: Effect) -> None:
+    """Run an effect; what it raises is logged: the caller's transaction is committed and can't fail any more."""
+    try:
+        effect()
+    except Exception:
+        logger.exception("an effect after commit failed; the worker or sync will find the job")
+
+
+def _pending(session: Session) -> list[_Pending]:
+    found: list[_Pending] | None = session.info.get(_KEY)
+    if found is None:
+        found = session.info[_KEY] = []
+        event.listen(session, "after_commit", _on_commit)
+        event.listen(session, "after_soft_rollback", _on_rollback)
+    return found
+
+
+def _savepoints(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:
+    while transaction is not None:
+        if transaction.nested:
+            yield transaction
+        transaction = transaction.parent
+
+
+def _on_commit(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a SAVEPOINT was released: the root is still open
+    pending: list[_Pending] = session.info[_KEY]
+    ready, pending[:] = list(pending), []
+    for item in ready:
+        if item.connection.closed or not item.connection.in_transaction():
+            _run_if_visible(item, looks=_LOOKS[:1])
+        else:
+            _await_outer(item)
+
+
+def _on_rollback(session: Session, previous: SessionTransaction) -> None:
+    pending: list[_Pending] = session.info[_KEY]
+    pending[:] = [item for item in pending if previous.nested and previous not in item.savepoints]
+
+
+def _await_outer(item: _Pending) -> None:
+    """The session's end was not the transaction's: wait for the connection's own commit, or rollback."""
+    outer = item.connection.get_transaction()
+    committed = replace(item, visible=lambda: not (outer is not None and outer.is_active) and item.visible())
+
+    def on_commit(_connection: Connection, *_: Any) -> None:
+        # Called just before the database commits: look from another thread, which sees the row once it has.
+        forget()
+        threading.Thread(
+            target=_run_if_visible, args=(committed, _LOOKS), name="spoke-after-commit", daemon=True
+        ).start()
+
+    def on_rollback(_connection: Connection, *_: Any) -> None:
+        forget()
+
+    hooks = {
+        "commit": on_commit,
+        "commit_twophase": on_commit,
+        "rollback": on_rollback,
+        "rollback_twophase": on_rollback,
+    }
+
+    def forget() -> None:
+        for name, hook in hooks.items():
+            if event.contains(item.connection, name, hook):
+                event.remove(item.connection, name, hook)
+
+    for name, hook in hooks.items():
+        event.listen(item.connection, name, hook)
+
+
+def _run_if_visible(item: _Pending, looks: tuple[float, ...]) -> None:
+    def look() -> None:
+        for seconds in looks:
+            time.sleep(seconds)
+            if item.visible():
+                item.effect()
+                return
+
+    run_safely(look)

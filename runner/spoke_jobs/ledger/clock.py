@@ -1,0 +1,63 @@
+"""The database's clock, which leases run on: one clock for all processes, however wrong their own are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, types
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.functions import GenericFunction
+
+
+class UTCDateTime(types.TypeDecorator[datetime]):
+    """An aware datetime in UTC: ``timestamptz`` on PostgreSQL, text without a zone on SQLite; never a naive one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime was given to the ledger: give it a time zone, datetime.now(UTC) say")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class clock_now(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
+    """The time at which the database evaluates it; not the transaction's start, as ``now()`` is."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+    name = "clock_now"
+
+
+class clock_after(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
+    """``clock_after(seconds)``: that many seconds after :class:`clock_now`."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+    name = "clock_after"
+
+
+@compiles(clock_now)
+def _now(element: ColumnElement[Any], compiler: Any, **_: Any) -> str:
+    # SQLite: to the microsecond in form, as SQLAlchemy stores datetimes there, so that texts compare as times do.
+    return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))" if compiler.dialect.name == "sqlite" else "clock_timestamp()"
+
+
+@compiles(clock_after)
+def _after(element: Any, compiler: Any, **keywords: Any) -> str:
+    seconds = compiler.process(element.clauses, **keywords)
+    if compiler.dialect.name == "sqlite":
+        return f"(strftime('%Y-%m-%d %H:%M:%f000', 'now', ({seconds}) || ' seconds'))"
+    return f"(clock_timestamp() + make_interval(secs => ({seconds})::double precision))"

@@ -1,0 +1,122 @@
+"""Opening a database so that a ledger can stand on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, inspect, select, text
+from sqlalchemy import create_engine as sqlalchemy_create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
+from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
+
+READ_ONLY = "spoke_read_only"
+"""Execution option: on SQLite, begin a transaction that takes no write lock."""
+SCHEMA_VERSION = "0001"
+"""The newest migration (a test holds it against the migrations' folder): start-up needs no Alembic to check it."""
+_SQLITE_WAIT_MILLISECONDS = 10_000
+
+
+def create_engine(url: str | URL, **options: Any) -> Engine:
+    """An engine for the ledger's database, SQLite in a file or PostgreSQL by psycopg 3.
+
+    An application may use it for its own sessions as well; on SQLite it should, or call :func:`configure_sqlite` on
+    its own engine, so that transactions there lock as they must.
+
+    :raises ConfigurationError: if the URL can't serve.
+    """
+    if not str(url):
+        raise ConfigurationError(
+            "SPOKE_DATABASE_URL is not set: sqlite:///jobs.sqlite3, or postgresql+psycopg://user:password@host/name"
+        )
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        if backend == "postgresql":
+            if parsed.get_driver_name() != "psycopg":
+                parsed = parsed.set(drivername="postgresql+psycopg")
+            return sqlalchemy_create_engine(parsed, **_postgresql_options(options))
+        if backend == "sqlite":
+            if parsed.database in (None, "", ":memory:"):
+                raise ConfigurationError(
+                    "SPOKE_DATABASE_URL names an SQLite database in memory, which other connections can't see: "
+                    "name a file, sqlite:///jobs.sqlite3 for example"
+                )
+            return configure_sqlite(sqlalchemy_create_engine(parsed.set(drivername="sqlite+pysqlite"), **options))
+    except (ArgumentError, NoSuchModuleError):
+        raise ConfigurationError(
+            "SPOKE_DATABASE_URL isn't a database URL: sqlite:///jobs.sqlite3, or "
+            "postgresql+psycopg://user:password@host/name"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the database needs the Python package {error.name!r}: pip install 'spoke-jobs[postgres]'"
+        ) from None
+    raise ConfigurationError(f"SPOKE_DATABASE_URL names a {backend} database: the ledger takes sqlite or postgresql")
+
+
+def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
+    # A peer that vanishes without a word is noticed within half a minute, not when the kernel gives up hours later.
+    connect = {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    } | options.pop("connect_args", {})
+    return {"pool_pre_ping": True, "connect_args": connect} | options
+
+
+def configure_sqlite(engine: Engine) -> Engine:
+    """Make an SQLite engine lock as a ledger needs it: WAL, and BEGIN IMMEDIATE.
+
+    The driver's own transactions start late, and leave a SAVEPOINT's rows behind when the outer one is rolled back;
+    IMMEDIATE keeps a transaction that read first from failing when it comes to write.
+    """
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MILLISECONDS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives the machine, as it does on PostgreSQL
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get(READ_ONLY)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def check_schema(engine: Engine) -> None:
+    """See that the ledger's tables are there and of this release.
+
+    :raises DatabaseUnreachable: if the database doesn't answer.
+    :raises DatabaseNotMigrated: naming the command that migrates it.
+    """
+    where = engine.url.render_as_string(hide_password=True)
+    try:
+        with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+            if not inspect(connection).has_table(VERSION_TABLE):
+                raise DatabaseNotMigrated(f"{where} has no ledger yet: run `spoke-jobs migrate`")
+            version = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 (a constant)
+            if version != SCHEMA_VERSION:
+                raise DatabaseNotMigrated(
+                    f"the ledger in {where} is at migration {version}, this release needs {SCHEMA_VERSION}: "
+                    "run `spoke-jobs migrate`, or install the release that the database is at"
+                )
+            connection.execute(select(job_request.c.id).limit(1))
+    except OperationalError as error:
+        raise DatabaseUnreachable(f"the database {where} can't be reached: {_first_line(error)}") from None
+    except DBAPIError as error:
+        raise DatabaseNotMigrated(f"the ledger in {where} can't be read: {_first_line(error)}") from None
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]

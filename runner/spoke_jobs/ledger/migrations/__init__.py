@@ -1,0 +1,31 @@
+"""The history of the ledger's schema, run by ``spoke-jobs migrate``; apart from the application's own Alembic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from spoke_jobs.errors import DatabaseUnreachable
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the database's ledger to a revision, in one transaction.
+
+    :raises DatabaseUnreachable: if the database doesn't answer.
+    """
+    # Alembic is a tool of the operator's hand, not of a job's process: imported where it is used.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+    except OperationalError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise DatabaseUnreachable(f"the database {where} can't be migrated: {reason}") from None

@@ -1,0 +1,108 @@
+"""What the rest of the library asks of a ledger. :class:`~spoke_jobs.ledger.sql.SqlLedger` is the real one,
+:class:`~spoke_jobs.ledger.memory.MemoryLedger` its twin for tests without a database; one suite runs against both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from spoke_jobs.model import Attempt, Claim, Failure, JobRequest, NewJob, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class NoRow:
+    """There is no such job, or it is another database's with the same id."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyFinal:
+    """The job has ended: its row is final."""
+
+    job: JobRequest
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOver:
+    """The attempt ended before: it failed, and this is how."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Another process holds a valid claim on the job: ask again."""
+
+    seconds_left: float
+    """Until its lease ends, unless it renews it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHeld:
+    """Another job holds the queue's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotThisAttempt:
+    """The job is at a later attempt or run than the one asked for."""
+
+
+Refusal = NoRow | AlreadyFinal | AttemptOver | Taken | QueueHeld | NotThisAttempt
+"""Why a claim was not granted."""
+
+
+class Ledger(Protocol):
+    """The transitions of a job's life, each one transaction, none taken from a state that doesn't allow it."""
+
+    def insert(self, new: NewJob) -> JobRequest:
+        """Write a job, in a transaction of its own."""
+
+    def get(self, job_id: int) -> JobRequest | None:
+        """The job with that id."""
+
+    def attempts(self, job_id: int) -> Sequence[Attempt]:
+        """The job's attempts, oldest first."""
+
+    def list_jobs(self, limit: int = 100) -> Sequence[JobRequest]:
+        """The newest jobs, newest first."""
+
+    def claim_next(self, runner: str, types: Collection[str], worker: str, lease_seconds: float) -> Claim | None:
+        """Claim the oldest due job of the types whose queue isn't held; None if there is none."""
+
+    def claim(
+        self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
+    ) -> Claim | Refusal:
+        """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
+
+    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> bool:
+        """Renew the lease and record progress; False if the token holds no claim any more."""
+
+    def fence(self, session: Session, token: UUID) -> None:
+        """In the session's transaction: lock the claim, so that it holds until the commit.
+
+        :raises Superseded: if the token holds no claim any more.
+        """
+
+    def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
+        """Record success in the session's transaction, which the caller commits (None: in one of its own).
+
+        :raises Superseded: if the token holds no claim any more.
+        """
+
+    def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
+        """Record the attempt's failure; False if the token holds no claim any more.
+
+        With ``decide``, the retry policy says whether the job waits for another attempt or is final; without, it
+        waits, and somebody else decides (the operator).
+        """
+
+    def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
+        """Fail the attempts whose lease has lapsed (``WorkerLost``); the jobs as they are then."""
+
+
+SessionFactory = Callable[[], Session]
+"""Makes sessions on the application's database."""

@@ -1,0 +1,139 @@
+"""The ledger's tables. ``job_request`` keeps the reference's columns and meanings; the rest is ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+from spoke_jobs.ledger.clock import UTCDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+VERSION_TABLE = "spoke_jobs_version"
+"""Alembic's version table of the ledger, apart from the application's own."""
+
+_big = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER numbers itself on SQLite
+
+job_request = Table(
+    "job_request",
+    metadata,
+    # As in the reference:
+    Column("id", _big, primary_key=True, autoincrement=True),
+    Column("campaign_id", Integer),
+    Column("organization_id", Integer),
+    Column("payload", Text, nullable=False),
+    Column("queue_name", Text, nullable=False, index=True),
+    Column("job_type", Text, nullable=False),
+    Column("result_message", Text, nullable=False, server_default=""),
+    Column("locks_queue", Boolean, nullable=False, server_default=text("false")),
+    Column("assigned", Boolean, nullable=False, server_default=text("false")),
+    Column("status", Integer, nullable=False, server_default=text("0")),
+    Column("updated_at", UTCDateTime, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    # Ours:
+    Column("uid", Uuid, nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("runner", Text, nullable=False),
+    Column("run", Integer, nullable=False, server_default=text("1")),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("options", JSON, nullable=False),
+    Column("run_after", UTCDateTime),
+    Column("submitted_at", UTCDateTime),
+    Column("started_at", UTCDateTime),
+    Column("finished_at", UTCDateTime),
+    Column("cause", Text, nullable=False, server_default=""),
+    Column("result", JSON(none_as_null=True)),
+    CheckConstraint("state IN ('waiting', 'running', 'succeeded', 'failed')", name="state"),
+)
+
+job_attempt = Table(
+    "job_attempt",
+    metadata,
+    Column("id", _big, primary_key=True, autoincrement=True),
+    Column("job_id", _big, ForeignKey("job_request.id", ondelete="CASCADE"), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("token", Uuid, nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("claimed_at", UTCDateTime, nullable=False),
+    Column("heartbeat_at", UTCDateTime, nullable=False),
+    Column("lease_expires_at", UTCDateTime, nullable=False),
+    Column("finished_at", UTCDateTime),
+    Column("cause", Text, nullable=False, server_default=""),
+    Column("error_type", Text, nullable=False, server_default=""),
+    Column("for_good", Boolean, nullable=False, server_default=text("false")),
+    Column("output_tail", Text, nullable=False, server_default=""),
+    UniqueConstraint("job_id", "run", "number"),
+    CheckConstraint("state IN ('running', 'succeeded', 'failed')", name="state"),
+)
+
+queue_lock = Table(
+    "queue_lock",
+    metadata,
+    Column("queue_name", Text, primary_key=True),
+    Column("job_id", _big, ForeignKey("job_request.id", ondelete="CASCADE"), nullable=False),
+    Column("token", Uuid, nullable=False, unique=True),
+    Column("acquired_at", UTCDateTime, nullable=False),
+)
+
+# Each serves one query of a running system, and holds only the rows that the query may find.
+Index(
+    "ix_job_request_waiting",
+    job_request.c.runner,
+    job_request.c.id,
+    postgresql_where=text("state = 'waiting'"),
+    sqlite_where=text("state = 'waiting'"),
+)
+Index(
+    "ix_job_request_unlaunched",
+    job_request.c.id,
+    postgresql_where=text("state = 'waiting' AND runner = 'kubernetes' AND submitted_at IS NULL"),
+    sqlite_where=text("state = 'waiting' AND runner = 'kubernetes' AND submitted_at IS NULL"),
+)
+Index(
+    "ix_job_attempt_running",
+    job_attempt.c.lease_expires_at,
+    postgresql_where=text("state = 'running'"),
+    sqlite_where=text("state = 'running'"),
+)
+# A job has one live attempt: two claims that raced can't both be written.
+Index(
+    "uq_job_attempt_live",
+    job_attempt.c.job_id,
+    unique=True,
+    postgresql_where=text("state = 'running'"),
+    sqlite_where=text("state = 'running'"),
+)
+
+
+def include_object(item: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
+    """Alembic's ``include_object`` hook for an application's own migrations: leaves the ledger's tables alone.
+
+    ``context.configure(..., include_object=spoke_jobs.ledger.tables.include_object)``
+    """
+    table = name if kind == "table" else getattr(getattr(item, "table", None), "name", None)
+    return table not in metadata.tables and table != VERSION_TABLE

@@ -1,0 +1,101 @@
+"""Choosing the one runner that ``JOB_RUNNER`` names, and refusing to start without it."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from spoke_jobs import registry as registry_module
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.protocol import Runner
+from spoke_jobs.settings import Settings, load_settings
+
+BUILT_IN = {
+    "legacy": ("spoke_jobs.runners.legacy", "LegacyRunner"),
+    "memory": ("spoke_jobs.runners.memory", "MemoryRunner"),
+    "kubernetes": ("spoke_jobs.runners.kubernetes", "KubernetesRunner"),
+}
+"""Name to module and class; a runner's module is imported only when it is chosen."""
+ENTRY_POINTS = "spoke_jobs.runners"
+_FUNCTIONS = ("fully_configured", "dispatch_job", "dispatch_task")
+
+
+def load_runner(settings: Settings | None = None, registry: Registry | None = None) -> Runner:
+    """The runner that ``JOB_RUNNER`` names: a built-in one, an entry point, or a dotted path.
+
+    :raises ConfigurationError: if there is no such runner, more than one, or one that isn't fully configured; then
+        every missing setting is named.
+    """
+    settings = settings or load_settings()
+    registry = registry or registry_module.default
+    name = settings.job_runner.strip()
+    if "," in name or " " in name:
+        raise ConfigurationError(f"JOB_RUNNER={name!r}: name exactly one runner")
+    registered = entry_points(group=ENTRY_POINTS, name=name)
+    if len(registered) + (name in BUILT_IN) > 1:
+        raise ConfigurationError(
+            f"JOB_RUNNER={name!r} names more than one runner: uninstall or rename the packages' entry points "
+            f"({', '.join(point.value for point in registered)})"
+        )
+    if name in BUILT_IN:
+        runner = _built_in(name, settings, registry)
+    elif registered:
+        (point,) = registered
+        runner = _as_runner(point.load(), f"the entry point {name!r} ({point.value})")
+    elif "." in name or ":" in name:
+        runner = _as_runner(_imported(name), f"JOB_RUNNER={name}")
+    else:
+        known = ", ".join(sorted({*BUILT_IN, *entry_points(group=ENTRY_POINTS).names}))
+        raise ConfigurationError(
+            f"JOB_RUNNER={name!r}: there is no such runner; name one of {known}, or a dotted path to your own"
+        )
+    _refuse_if_half_configured(runner, name)
+    return runner
+
+
+def _built_in(name: str, settings: Settings, registry: Registry) -> Runner:
+    module_name, class_name = BUILT_IN[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"JOB_RUNNER={name} needs the Python package {error.name!r}: pip install 'spoke-jobs[{name}]'"
+        ) from None
+    runner: Runner = getattr(module, class_name)(settings, registry)
+    return runner
+
+
+def _imported(path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise ConfigurationError(f"JOB_RUNNER={path}: there is no module {error.name!r} on the Python path") from None
+    if not attribute:
+        return module
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ConfigurationError(f"JOB_RUNNER={path}: {module_name} has no {attribute!r}") from None
+
+
+def _as_runner(found: Any, where: str) -> Runner:
+    candidate = found() if isinstance(found, type) else found
+    missing = [name for name in _FUNCTIONS if not callable(getattr(candidate, name, None))]
+    if missing:
+        raise ConfigurationError(f"{where} isn't a runner: it lacks {', '.join(missing)}")
+    runner: Runner = candidate
+    return runner
+
+
+def _refuse_if_half_configured(runner: Runner, name: str) -> None:
+    names = getattr(runner, "missing_settings", None)
+    missing: list[str] = names() if callable(names) else []
+    if missing:
+        raise ConfigurationError(f"the runner {name!r} is not fully configured; set {'; '.join(missing)}")
+    if not runner.fully_configured():
+        raise ConfigurationError(f"the runner {name!r} says that it is not fully configured: see its documentation")

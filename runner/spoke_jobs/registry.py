@@ -1,0 +1,180 @@
+"""Declaring jobs and tasks: a name, a function, the model of its payload, and options.
+
+``@job`` and ``@task`` put the function into the process's default registry and return it unchanged: calling it
+directly just calls it. The module that declares them is what ``SPOKE_APP`` names, so that workers and pods find them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
+from spoke_jobs.model import JobOptions, TypeName
+
+NAME_LIMIT = 200
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A declared job or task."""
+
+    name: str
+    function: Callable[..., Any]
+    payload: type[BaseModel] | None
+    """None: plain JSON."""
+    is_async: bool
+    options: JobOptions = field(default_factory=JobOptions)
+
+
+def plain_name(name: TypeName) -> str:
+    """A name given as a string or an enum member, as a string.
+
+    :raises RegistrationError: if it isn't a name.
+    """
+    text = name.value if isinstance(name, Enum) else name
+    if not isinstance(text, str) or not text.strip() or len(text) > NAME_LIMIT or "\x00" in text:
+        raise RegistrationError(
+            f"{text!r} can't name a job or a task: a name is a string of 1 to {NAME_LIMIT} characters, "
+            "or an enum member whose value is one"
+        )
+    return str(text)
+
+
+class _Kind:
+    """The jobs, or the tasks, of a registry."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+        self._definitions: dict[str, Definition] = {}
+
+    def add(self, definition: Definition) -> None:
+        earlier = self._definitions.get(definition.name)
+        if earlier is not None:
+            raise RegistrationError(
+                f"{self._word} {definition.name!r} is registered twice: by {_where(earlier.function)} "
+                f"and by {_where(definition.function)}; rename one of them"
+            )
+        self._definitions[definition.name] = definition
+
+    def get(self, name: TypeName) -> Definition:
+        """The definition of ``name``.
+
+        :raises UnknownName: with the names that there are.
+        """
+        text = plain_name(name)
+        try:
+            return self._definitions[text]
+        except KeyError:
+            known = ", ".join(sorted(self._definitions)) or "none"
+            raise UnknownName(
+                f"no {self._word} is registered as {text!r} (registered: {known}); declare it with @{self._word}, "
+                "and import the module that does (SPOKE_APP names it for workers)"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._definitions))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._definitions
+
+    def __len__(self) -> int:
+        return len(self._definitions)
+
+
+class Registry:
+    """The jobs and tasks of an application. One default registry serves most; tests make their own."""
+
+    def __init__(self) -> None:
+        self.jobs = _Kind("job")
+        self.tasks = _Kind("task")
+
+    def job(
+        self,
+        name: TypeName,
+        *,
+        payload: type[BaseModel] | None = None,
+        retry: RetryPolicy | None = None,
+        pod_template: str = "default",
+    ) -> Callable[[_Function], _Function]:
+        """Declare a job: ``function(ctx: JobContext, payload) -> result``, ``def`` or ``async def``.
+
+        :param payload: the pydantic model that payloads validate by; omitted, they are plain JSON.
+        :param retry: how many failed attempts end the job, by class of cause.
+        :param pod_template: under ``kubernetes``, the PodTemplate of the job's pods.
+        """
+        options = JobOptions(retry=retry or RetryPolicy(), pod_template=pod_template)
+        return self._decorator(self.jobs, name, payload, options)
+
+    def task(self, name: TypeName, *, payload: type[BaseModel] | None = None) -> Callable[[_Function], _Function]:
+        """Declare a task: ``function(ctx: TaskContext, payload) -> None``, ``def`` or ``async def``."""
+        return self._decorator(self.tasks, name, payload, JobOptions())
+
+    @staticmethod
+    def _decorator(
+        kind: _Kind, name: TypeName, payload: type[BaseModel] | None, options: JobOptions
+    ) -> Callable[[_Function], _Function]:
+        candidate: Any = payload
+        if candidate is not None and not (isinstance(candidate, type) and issubclass(candidate, BaseModel)):
+            raise RegistrationError(f"payload={payload!r} of {plain_name(name)!r} isn't a pydantic model class")
+
+        def declare(function: _Function) -> _Function:
+            text = plain_name(name)
+            _check_callable(text, function)
+            kind.add(Definition(text, function, payload, inspect.iscoroutinefunction(function), options))
+            return function
+
+        return declare
+
+
+default = Registry()
+"""The registry that ``@job`` and ``@task`` fill."""
+job = default.job
+task = default.task
+
+
+def load_app(path: str, registry: Registry | None = None) -> Registry:
+    """Import what ``SPOKE_APP`` names: ``module`` (filling the default registry), or ``module:registry``.
+
+    :raises ConfigurationError: if it can't be imported, or declares nothing.
+    """
+    if not path:
+        raise ConfigurationError(
+            "SPOKE_APP is not set: name the module that declares your jobs, SPOKE_APP=myapp.jobs for example"
+        )
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise  # the module is there; something that it imports is not
+        raise ConfigurationError(
+            f"SPOKE_APP={path}: there is no module {error.name!r} on the Python path; correct the name, or install it"
+        ) from None
+    found = getattr(module, attribute, None) if attribute else (registry or default)
+    if not isinstance(found, Registry):
+        raise ConfigurationError(f"SPOKE_APP={path}: {attribute!r} in {module_name} isn't a spoke_jobs.Registry")
+    if not len(found.jobs) and not len(found.tasks):
+        raise ConfigurationError(f"SPOKE_APP={path}: no job or task is declared there")
+    return found
+
+
+def _check_callable(name: str, function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind(object(), object())
+    except TypeError:
+        raise RegistrationError(
+            f"{_where(function)} can't be run as {name!r}: it must take two positional arguments, (ctx, payload)"
+        ) from None
+
+
+def _where(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"

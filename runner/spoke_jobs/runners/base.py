@@ -1,0 +1,131 @@
+"""What the built-in runners share: recording a job in the caller's transaction or their own, and the async twins."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.ledger.after_commit import after_commit, run_safely
+from spoke_jobs.ledger.engine import READ_ONLY, check_schema, create_engine
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.ledger.transitions import insert_job
+from spoke_jobs.model import JobData, JobRequest, NewJob, TypeName
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.prepare import prepare_job
+from spoke_jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+class SqlRunner:
+    """A runner that records jobs in an SQL ledger; what follows the commit is the subclass's."""
+
+    name: str
+    _assigned = False
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self._ledger: SqlLedger | None = None
+        self._opening = threading.Lock()
+
+    def fully_configured(self) -> bool:
+        """Whether no setting is missing."""
+        return not self.missing_settings()
+
+    def missing_settings(self) -> list[str]:
+        """The names of the missing environment variables, each with a word on what it is."""
+        if self.settings.database_url.get_secret_value():
+            return []
+        return ["SPOKE_DATABASE_URL (the database with the ledger, sqlite:///jobs.sqlite3 for example)"]
+
+    @property
+    def ledger(self) -> SqlLedger:
+        """The ledger, opened and checked when it is first needed.
+
+        :raises DatabaseError: if the database can't be reached, or isn't migrated.
+        """
+        if self._ledger is None:
+            with self._opening:
+                if self._ledger is None:
+                    engine = create_engine(self.settings.database_url.get_secret_value())
+                    check_schema(engine)
+                    self._ledger = SqlLedger(engine)
+        return self._ledger
+
+    def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
+        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        new = self._prepare(job_data)
+        if session is not None:
+            return self._record(session, new, self._launch)
+        job = self.ledger.insert(new)
+        run_safely(lambda: self._launch(job))
+        return self.ledger.get(job.id) or job
+
+    async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
+        """See :class:`spoke_jobs.runners.protocol.Runner`. What follows the commit never blocks the event loop."""
+        if session is None:
+            return await asyncio.to_thread(self.dispatch_job, job_data)
+        _refuse_sync_session(session)
+        new = self._prepare(job_data)
+        await asyncio.to_thread(lambda: self.ledger)
+        return await session.run_sync(lambda inner: self._record(inner, new, self._launch_in_background))
+
+    def _prepare(self, job_data: JobData) -> NewJob:
+        return prepare_job(job_data, self.registry, runner=self.name, assigned=self._assigned)
+
+    def _record(self, session: Session, new: NewJob, launch: Callable[[JobRequest], None]) -> JobRequest:
+        ledger = self.ledger
+        job = insert_job(session.connection(), new)
+        after_commit(session, lambda: _visible(ledger, job), lambda: launch(job))
+        return job
+
+    def _launch(self, job: JobRequest) -> None:
+        """Called once the job's row is committed, in the committing thread."""
+        raise NotImplementedError
+
+    def _launch_in_background(self, job: JobRequest) -> None:
+        def launch() -> None:
+            run_safely(lambda: self._launch(job))
+
+        threading.Thread(target=launch, name="spoke-launch", daemon=True).start()
+
+    def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
+        """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""
+        if session is None:
+            effect()
+        else:
+            after_commit(session, lambda: True, effect)
+
+    async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
+        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        if session is None:
+            await asyncio.to_thread(self.dispatch_task, name, payload)
+            return
+        _refuse_sync_session(session)
+        await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
+
+    def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
+        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        raise NotImplementedError
+
+
+def _visible(ledger: SqlLedger, job: JobRequest) -> bool:
+    """Whether the job's row can be seen on a connection of ours: then it is committed."""
+    with ledger.engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+        return connection.scalar(select(job_request.c.uid).where(job_request.c.id == job.id)) == job.uid
+
+
+def _refuse_sync_session(session: object) -> None:
+    if not hasattr(session, "run_sync"):
+        raise ConfigurationError(
+            f"the async twins take an AsyncSession, not a {type(session).__name__}: use dispatch_job or dispatch_task"
+        )

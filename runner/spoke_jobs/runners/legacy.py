@@ -1,0 +1,108 @@
+"""The ``legacy`` runner, the default: jobs are run by ``spoke-jobs worker``, tasks in the dispatching process.
+
+=====================  ==========  ===============================================================================
+JOBS_SAME_PROCESS      JOBS_SYNC   what becomes of a job
+=====================  ==========  ===============================================================================
+unset                  any         a worker claims it
+set                    unset       a thread of the dispatching process claims it
+set                    set         dispatching (or the commit, where a session is given) waits for its end
+=====================  ==========  ===============================================================================
+
+With TASKS_SYNC dispatching a task waits for its end; without, a thread of the dispatching process runs it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from spoke_jobs.execution.attempt import Surroundings, call
+from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.in_process import InProcessWorker, run_to_the_end
+from spoke_jobs.model import JobRequest, TypeName
+from spoke_jobs.payloads import decode_payload
+from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.runners.base import SqlRunner
+from spoke_jobs.runners.prepare import prepare_task
+from spoke_jobs.settings import Settings
+
+NAME = "legacy"
+_TASK_THREADS = 8
+
+logger = logging.getLogger(__name__)
+
+
+class LegacyRunner(SqlRunner):
+    """See the module."""
+
+    name = NAME
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        super().__init__(settings, registry)
+        self._assigned = settings.jobs_same_process
+        self._starting = threading.Lock()
+        self._worker: InProcessWorker | None = None
+        self._tasks: ThreadPoolExecutor | None = None
+
+    def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
+        """See :class:`spoke_jobs.runners.protocol.Runner`. A task that fails is logged; it is not tried again."""
+        definition, text = prepare_task(name, payload, self.registry)
+        task_id = uuid.uuid4().hex
+
+        def effect() -> None:
+            if self.settings.tasks_sync:
+                run_task(definition, text, task_id)
+            else:
+                self._task_threads().submit(run_task, definition, text, task_id)
+
+        self._when_committed(session, effect)
+
+    def _launch(self, job: JobRequest) -> None:
+        if not self.settings.jobs_same_process:
+            return  # a worker's poll finds it
+        around = self._surroundings()
+        if self.settings.jobs_sync:
+            run_to_the_end(job, around, lease_seconds=self.settings.lease_seconds)
+            return
+        with self._starting:
+            if self._worker is None:
+                self._worker = InProcessWorker(
+                    NAME, around, lease_seconds=self.settings.lease_seconds, poll_seconds=self.settings.poll_seconds
+                )
+                self._worker.start()
+                atexit.register(self._worker.finish)
+        self._worker.wake()
+
+    def _surroundings(self) -> Surroundings:
+        ledger = self.ledger
+        return Surroundings(
+            ledger,
+            self.registry,
+            lambda: Session(ledger.engine),
+            decide=True,
+            # A thread can't be ended from outside. The job is asked to stop, and whatever it commits is refused.
+            on_lost=lambda _reason: None,
+        )
+
+    def _task_threads(self) -> ThreadPoolExecutor:
+        with self._starting:
+            if self._tasks is None:
+                self._tasks = ThreadPoolExecutor(_TASK_THREADS, "spoke-task")
+            return self._tasks
+
+
+def run_task(definition: Definition, text: str, task_id: str) -> None:
+    """Run a task here; what it raises is logged with its id."""
+    context = TaskContext(task_id, 1, logging.getLogger(f"spoke_jobs.task.{definition.name}"))
+    try:
+        call(definition, context, decode_payload(definition.name, definition.payload, text))
+    except Exception:
+        logger.exception("task %s (%s) failed", task_id, definition.name)
+    except SystemExit as error:
+        logger.error("task %s (%s) called sys.exit(%r)", task_id, definition.name, error.code)  # noqa: TRY400

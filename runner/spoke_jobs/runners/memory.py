@@ -1,0 +1,157 @@
+"""The ``memory`` runner, for an application's own tests: dispatching records, ``drain()`` runs.
+
+Nothing is written to a database: the ledger is in memory. What a job writes through ``ctx.session`` goes to the
+sessions that the test provides. A dispatch with ``session=`` counts once that session's root transaction is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.execution.attempt import Surroundings, call, run_attempt
+from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.ledger.after_commit import after_commit
+from spoke_jobs.ledger.memory import MemoryLedger
+from spoke_jobs.ledger.port import SessionFactory
+from spoke_jobs.model import JobData, JobRequest, JobState, TypeName
+from spoke_jobs.payloads import decode_payload
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.prepare import prepare_job, prepare_task
+from spoke_jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+NAME = "memory"
+_LEASE_SECONDS = 60.0
+_FAR_ENOUGH = 100
+"""Attempts of one drain; more means that a job dispatches itself for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchedTask:
+    """A task as it was dispatched."""
+
+    name: str
+    payload: str
+    """JSON text."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+class _Clock:
+    """A clock that a drain may set forward, so that a retry's backoff takes no time."""
+
+    def __init__(self) -> None:
+        self._ahead = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return max(datetime.now(UTC), self._ahead)
+
+    def forward_to(self, when: datetime) -> None:
+        self._ahead = max(self._ahead, when)
+
+
+class MemoryRunner:
+    """See the module. ``jobs`` and ``tasks`` are what was dispatched; ``drain()`` runs it."""
+
+    name = NAME
+
+    def __init__(self, settings: Settings, registry: Registry, sessions: SessionFactory | None = None) -> None:
+        self.registry = registry
+        self._clock = _Clock()
+        self.ledger = MemoryLedger(self._clock)
+        self._sessions = sessions or _no_sessions
+        self._tasks: list[DispatchedTask] = []
+        self._done_tasks = 0
+
+    def fully_configured(self) -> bool:
+        """It needs nothing."""
+        return True
+
+    @property
+    def jobs(self) -> Sequence[JobRequest]:
+        """What was dispatched and committed, oldest first."""
+        return list(reversed(self.ledger.list_jobs(limit=1_000_000)))
+
+    @property
+    def tasks(self) -> Sequence[DispatchedTask]:
+        """The tasks that were dispatched and committed, oldest first."""
+        return list(self._tasks)
+
+    def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
+        """See :class:`spoke_jobs.runners.protocol.Runner`.
+
+        With a session the returned row is what will be once it commits; until then it isn't among ``jobs``.
+        """
+        new = prepare_job(job_data, self.registry, runner=NAME)
+        if session is None:
+            return self.ledger.insert(new)
+        job = self.ledger.reserve(new)
+        after_commit(session, lambda: True, lambda: self.ledger.publish(job))
+        return job
+
+    async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
+        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        if session is None:
+            return self.dispatch_job(job_data)
+        return await session.run_sync(lambda inner: self.dispatch_job(job_data, session=inner))
+
+    def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
+        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        definition, text = prepare_task(name, payload, self.registry)
+        task = DispatchedTask(definition.name, text)
+        if session is None:
+            self._tasks.append(task)
+        else:
+            after_commit(session, lambda: True, lambda: self._tasks.append(task))
+
+    async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
+        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        if session is None:
+            self.dispatch_task(name, payload)
+            return
+        await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
+
+    def drain(self) -> Sequence[JobRequest]:
+        """Run every dispatched job and task to its end, retries at once, and what they dispatch in turn.
+
+        Returns the jobs as they are then. A job that fails is final there as anywhere; a task that raises, raises here.
+        """
+        for _ in range(_FAR_ENOUGH * (len(self.jobs) + 1)):
+            if not self._run_one():
+                return self.jobs
+        raise RuntimeError("drain() ran for very long: does a job dispatch itself?")
+
+    def _run_one(self) -> bool:
+        if self._done_tasks < len(self._tasks):
+            task = self._tasks[self._done_tasks]
+            self._done_tasks += 1
+            definition = self.registry.tasks.get(task.name)
+            context = TaskContext(task.id, 1, logging.getLogger(f"spoke_jobs.task.{task.name}"))
+            call(definition, context, decode_payload(task.name, definition.payload, task.payload))
+            return True
+        claim = self.ledger.claim_next(NAME, list(self.registry.jobs), "memory", _LEASE_SECONDS)
+        if claim is None:
+            due = [job.run_after for job in self.jobs if job.state is JobState.WAITING and job.run_after]
+            if not due:
+                return False
+            self._clock.forward_to(min(due))
+            return True
+        around = Surroundings(self.ledger, self.registry, self._sessions, decide=True, on_lost=lambda _reason: None)
+        run_attempt(claim, around, threading.Event())
+        return True
+
+
+def _no_sessions() -> Session:
+    raise ConfigurationError(
+        "ctx.session under the memory runner needs sessions of yours: MemoryRunner(settings, registry, sessions=...)"
+    )

@@ -1,0 +1,58 @@
+"""Settings, read from the environment by pydantic-settings. Each field's name there is its alias here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from spoke_jobs.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Everything that the library reads from the environment; an empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
+
+    job_runner: Annotated[str, Field(validation_alias="JOB_RUNNER")] = "legacy"
+    """The one runner: legacy, kubernetes, memory, an entry point's name, or a dotted path (module or module:object)."""
+    jobs_same_process: Annotated[bool, Field(validation_alias="JOBS_SAME_PROCESS")] = False
+    """``legacy``: run jobs in the dispatching process, not in a worker."""
+    jobs_sync: Annotated[bool, Field(validation_alias="JOBS_SYNC")] = False
+    """``legacy``: with JOBS_SAME_PROCESS, dispatching waits for the job's end. Does nothing alone."""
+    tasks_sync: Annotated[bool, Field(validation_alias="TASKS_SYNC")] = False
+    """``legacy``: dispatching a task waits for its end."""
+
+    app: Annotated[str, Field(validation_alias="SPOKE_APP")] = ""
+    """The module that declares the jobs and tasks, for workers, pods and the task deployment."""
+    database_url: Annotated[SecretStr, Field(validation_alias="SPOKE_DATABASE_URL")] = SecretStr("")
+    """SQLAlchemy URL of the database with the ledger, which is the application's own."""
+    lease_seconds: Annotated[float, Field(validation_alias="SPOKE_LEASE_SECONDS", ge=0.5, le=3600)] = 30.0
+    """How long a claim holds without a heartbeat."""
+    poll_seconds: Annotated[float, Field(validation_alias="SPOKE_POLL_SECONDS", ge=0.01, le=60)] = 0.5
+    """How often a worker looks for work."""
+
+    submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
+    """``kubernetes``: who creates the SpokeJob; with "sync" the application needs no cluster credentials."""
+    namespace: Annotated[str, Field(validation_alias="SPOKE_NAMESPACE")] = ""
+    """``kubernetes``: the namespace of the SpokeJobs; in a pod, its own if unset."""
+    tasks_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_URL")] = ""
+    """``kubernetes``: where the task deployment listens, http://texting-tasks:8080 for example."""
+    tasks_key: Annotated[SecretStr, Field(validation_alias="SPOKE_TASKS_KEY")] = SecretStr("")
+    """The key that dispatchers and task deployment share."""
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    :raises ConfigurationError: naming every variable that can't be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError(f"settings that can't be used: {lines}") from None
