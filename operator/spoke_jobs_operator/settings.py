@@ -33,10 +33,12 @@ class Settings(BaseSettings):
     ] = 120
     health_host: Annotated[str, Field(description="The address that health and metrics are served at.")] = "0.0.0.0"  # noqa: S104 (a pod's own)
     health_port: Annotated[int, Field(ge=0, le=65535, description="Its port; 0 for any that is free.")] = 8080
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level logged.")] = (
-        "INFO"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level logged.")
+    ] = "INFO"
+    log_format: Annotated[Literal["json", "plain"], Field(description="One JSON object a line, or plain text.")] = (
+        "json"
     )
-    log_format: Annotated[Literal["json", "plain"], Field(description="One JSON object a line, or plain text.")] = "json"
 
     @field_validator("namespaces", mode="before")
     @classmethod

@@ -20,8 +20,7 @@ from kubernetes.aio import config as kubernetes_config
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJobStatus
-
-from ..core.model import Key
+from spoke_jobs_operator.core.model import Key
 
 FIELD_MANAGER = "spoke-operator"
 CHUNK = 500
@@ -62,6 +61,27 @@ class Page:
     """Of the listing as a whole: no object in it is newer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A listing that is to be read, once."""
+
+    namespace: str | None
+    pages: AsyncIterator[Page]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the API server is and who we are, for another client of the same process."""
+
+    server: str
+    ca_path: str | None
+    insecure: bool
+    certificate_path: str | None
+    private_key_path: str | None
+    scheme: str | None
+    token: str | None
+
+
 class Client:
     """The calls. One per process; close it at the end."""
 
@@ -74,14 +94,28 @@ class Client:
         """Configure from KUBECONFIG or ``~/.kube/config`` if there is one, else from the pod's service account."""
         configuration = kubernetes.Configuration()
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-            kubernetes_config.load_incluster_config(client_configuration=configuration)
+            kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await kubernetes_config.load_kube_config(client_configuration=configuration)
+            await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return cls(kubernetes.ApiClient(configuration), timeout_seconds)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
+
+    async def access(self) -> Access:
+        """The connection's data, with a service account's token as it is now. May be called from any thread."""
+        configuration = self._api.configuration
+        scheme, _, token = (await configuration.get_api_key_with_prefix("BearerToken") or "").rpartition(" ")
+        return Access(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            scheme=scheme or None,
+            token=token or None,
+        )
 
     async def is_served(self) -> bool:
         """Whether the API server knows the SpokeJob resource."""
@@ -92,13 +126,14 @@ class Client:
         """One object; None if it isn't there."""
         return await self._get(kind.path(key.namespace, key.name))
 
-    async def pages(
-        self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[Page]:
+    def listing(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> Listing:
         """The objects of a namespace, or of all, in chunks.
 
-        :raises ApiError: also with status 410, if the listing took so long that its snapshot is gone.
+        :raises ApiError: while its pages are read; with status 410, if that took so long that its snapshot is gone.
         """
+        return Listing(namespace, self._pages(kind, namespace, labels, fields))
+
+    async def _pages(self, kind: Kind, namespace: str | None, labels: str, fields: str) -> AsyncIterator[Page]:
         query = {"limit": str(CHUNK)}
         if labels:
             query["labelSelector"] = labels
@@ -196,7 +231,7 @@ class Client:
             response = await self._api.call_api(
                 method, url, headers, dict(body) if body is not None else None, _request_timeout=self._timeout
             )
-            data = await response.read()
+            data = await response.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise ApiError(0, "NoAnswer", f"{method} {path}: {type(error).__name__}: {error}") from error
         answer = _parse(data)

@@ -32,7 +32,7 @@ class PlainFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class' name)
         extras = " ".join(f"{name}={value}" for name, value in _extras(record).items())
         return f"{super().formatMessage(record)}{'  ' if extras else ''}{extras}"
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from spoke_jobs.contract.spokejob import SpokeJob
-
-from ..core.model import (
+from spoke_jobs_operator.core.model import (
     FailedCreate,
     Job,
     Key,
@@ -39,6 +38,17 @@ class Identity:
     key: Key
     uid: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a listing held."""
+
+    namespace: str | None
+    """None: all of them."""
+    uids: frozenset[str]
+    version: int
+    """At which that was so: what is newer couldn't be in it."""
 
 
 class Shelf(Generic[T]):
@@ -94,13 +104,25 @@ class Shelf(Generic[T]):
         self._drop(key)
         return True
 
-    def absent(self, listed: set[str], version: int, among: Iterable[T]) -> list[T]:
-        """Those of ``among`` that a listing at ``version`` should have held, and didn't."""
-        return [
-            item
-            for item in among
-            if self._identify(item).uid not in listed and self._identify(item).version <= version
-        ]
+    def owner_of(self, item: T) -> Key:
+        """The SpokeJob that the object belongs to."""
+        return self._owner(item)
+
+    def absent(self, listed: Listed, among: Iterable[T] | None = None) -> list[T]:
+        """Those (of ``among``, or of all) that the listing should have held, and didn't."""
+        missing: list[T] = []
+        for item in list(self if among is None else among):
+            identity = self._identify(item)
+            within = listed.namespace in (None, identity.key.namespace)
+            if within and identity.uid not in listed.uids and identity.version <= listed.version:
+                missing.append(item)
+        return missing
+
+    def take_out(self, items: Iterable[T]) -> None:
+        """The objects are gone."""
+        for item in items:
+            identity = self._identify(item)
+            self.remove(identity.key, identity.uid)
 
     def _drop(self, key: Key) -> None:
         item = self._objects.pop(key)
@@ -119,6 +141,22 @@ class Store:
         self.pods: Shelf[Pod] = Shelf(_identify, lambda pod: pod.spokejob)
         self.templates: Shelf[PodTemplate] = Shelf(_identify, lambda template: template.meta.key)
         self._events: OrderedDict[str, FailedCreate] = OrderedDict()
+
+    def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
+        """An object of the kind with this plural was seen, or seen to go."""
+        match plural:
+            case "spokejobs":
+                return self.spokejob_seen(body, gone=gone)
+            case "jobs":
+                return self.job_seen(body, gone=gone)
+            case "pods":
+                return self.pod_seen(body, gone=gone)
+            case "podtemplates":
+                return self.template_seen(body, gone=gone)
+            case "events":
+                return set() if gone else self.event_seen(body)
+            case _:
+                return set()
 
     def events_of(self, jobs: Iterable[Job]) -> tuple[FailedCreate, ...]:
         """The newest FailedCreate Event of each Job that has one."""

@@ -1,0 +1,52 @@
+"""``python -m spoke_jobs_operator``: run the operator, configured by ``SPOKE_OPERATOR_*``, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from .settings import Settings
+from .shell import app, logs
+
+logger = logging.getLogger("spoke_jobs_operator")
+
+
+def main() -> None:
+    """Run; exits 0 on SIGTERM or SIGINT, 1 on what only people can mend, 2 on settings that aren't valid."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for item in error.errors():
+            name = "SPOKE_OPERATOR_" + "_".join(map(str, item["loc"])).upper()
+            sys.stderr.write(f"{name}: {item['msg']}\n")
+        raise SystemExit(2) from None
+    logs.configure(settings.log_level, settings.log_format)
+    code = asyncio.run(_until_told(settings))
+    # kopf's thread may still be closing its connections; nothing in it is worth waiting for.
+    logging.shutdown()
+    os._exit(code)
+
+
+async def _until_told(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(app.run(settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        logger.info("told to stop: stopped")
+        return 0
+    except Exception:
+        logger.exception("the operator can't go on")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Carries out the core's decisions for one SpokeJob at a time.
+
+A write that fails leaves open what the cluster now holds (it may have been done all the same), so the next decision on
+that SpokeJob is made on objects read live.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from spoke_jobs.contract.names import LABEL_SPOKEJOB
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs_operator.core.actions import (
+    ApplyStatus,
+    CheckAgain,
+    CreateJob,
+    Decision,
+    DeleteJob,
+    DeleteSpokeJob,
+    ReadLive,
+    Standing,
+    Write,
+)
+from spoke_jobs_operator.core.admit import Candidate
+from spoke_jobs_operator.core.cleanup import Retention
+from spoke_jobs_operator.core.model import Key, Unreadable, read_job
+from spoke_jobs_operator.core.reconcile import Observed, Refusal, reconcile
+from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
+from spoke_jobs_operator.core.status import open_attempt
+from spoke_jobs_operator.core.unreadable import reconcile_unreadable
+
+from .client import ApiError, Client, Kind, Listing
+from .metrics import Metrics
+from .pacing import Pacer
+from .store import Listed, Shelf, Store, key_of
+from .workqueue import WorkQueue
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+def now() -> datetime:
+    """The time, in milliseconds: finer ones only make statuses longer."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class Controller:
+    """What a worker of the queue does."""
+
+    def __init__(
+        self, client: Client, store: Store, metrics: Metrics, retention: Retention, clock: Callable[[], datetime] = now
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._metrics = metrics
+        self._retention = retention
+        self._clock = clock
+        self._stale: set[Key] = set()
+        self._refusals: dict[Key, Refusal] = {}
+        self._queue: WorkQueue[Key]
+        self._pacer: Pacer
+
+    def attach(self, queue: WorkQueue[Key], pacer: Pacer) -> None:
+        """Give it the queue that calls it, and the pacer that wakes through the queue."""
+        self._queue = queue
+        self._pacer = pacer
+
+    def prime(self) -> None:
+        """Take note of the attempts that are under way, before the first decision on who may start."""
+        for spokejob in self._store.unfinished():
+            if open_attempt(spokejob.status):
+                self._pacer.settle(_candidate(spokejob), Standing.HOLDS)
+
+    def distrust(self, key: Key) -> None:
+        """Read this SpokeJob live before the next decision on it."""
+        self._stale.add(key)
+
+    async def process(self, key: Key) -> None:
+        """Bring one SpokeJob a step further.
+
+        :raises ApiError: to be called again, later.
+        """
+        live = key in self._stale
+        if live:
+            await self._read_live(key)
+            self._stale.discard(key)
+        item = self._store.spokejobs.get(key)
+        if item is None:
+            self._forget(key)
+            return
+        if isinstance(item, Unreadable):
+            for action in reconcile_unreadable(item, self._clock()):
+                await self._apply_status(key, item.uid, item.resource_version, action)
+            return
+        decision = self._decide(item, live=live)
+        if any(isinstance(action, ReadLive) for action in decision.actions):
+            await self._read_live(key)
+            item = self._store.spokejobs.get(key)
+            if not isinstance(item, SpokeJob):
+                self._queue.add(key)
+                return
+            decision = self._decide(item, live=True)
+        await self._carry_out(item, decision)
+
+    def _decide(self, spokejob: SpokeJob, *, live: bool) -> Decision:
+        key = key_of(spokejob)
+        decision = self._reconcile(spokejob, live=live)
+        candidate = _candidate(spokejob)
+        self._pacer.settle(candidate, decision.standing)
+        if decision.standing is Standing.WAITS and self._pacer.is_admitted(key):
+            decision = self._reconcile(spokejob, live=live)
+            self._pacer.settle(candidate, decision.standing)
+        return decision
+
+    def _reconcile(self, spokejob: SpokeJob, *, live: bool) -> Decision:
+        key = key_of(spokejob)
+        jobs = self._store.jobs.of(key)
+        seen = Observed(
+            spokejob=spokejob,
+            jobs=jobs,
+            pods=self._store.pods.of(key),
+            events=self._store.events_of(jobs),
+            template=self._store.templates.get(Key(key.namespace, spokejob.spec.pod_template)),
+            admitted=self._pacer.is_admitted(key),
+            live=live,
+            refusal=self._refusals.get(key),
+        )
+        return reconcile(seen, self._clock(), self._retention)
+
+    async def _carry_out(self, spokejob: SpokeJob, decision: Decision) -> None:
+        key = key_of(spokejob)
+        for write in decision.writes:
+            try:
+                proceed = await self._write(spokejob, write)
+            except Exception:
+                self._stale.add(key)
+                raise
+            if not proceed:
+                break
+        if decision.writes:
+            self._queue.add(key)
+            return
+        waits = [action.after_seconds for action in decision.actions if isinstance(action, CheckAgain)]
+        if waits:
+            self._queue.add_after(key, min(waits))
+
+    async def _write(self, spokejob: SpokeJob, write: Write) -> bool:
+        """Carry out one write; False if those that follow it no longer make sense."""
+        key = key_of(spokejob)
+        match write:
+            case CreateJob():
+                return await self._create_job(spokejob, write)
+            case DeleteJob(name, uid, wait_for_pods):
+                await self._delete_job(Key(key.namespace, name), uid, wait_for_pods=wait_for_pods)
+            case ApplyStatus():
+                await self._apply_status(key, spokejob.uid, spokejob.resource_version, write)
+                self._report(spokejob, write)
+            case DeleteSpokeJob():
+                await self._client.delete_spokejob(key, spokejob.uid, spokejob.resource_version)
+                self._store.spokejobs.remove(key, spokejob.uid)
+                self._metrics.writes.labels("spokejob_delete").inc()
+        return True
+
+    async def _create_job(self, spokejob: SpokeJob, create: CreateJob) -> bool:
+        key = key_of(spokejob)
+        try:
+            body = await self._client.create_job(key.namespace, create.body)
+        except ApiError as error:
+            if error.status == 409 and error.reason == "AlreadyExists":
+                return await self._adopt(spokejob, create.name)
+            refusal = read_refusal(error.status, error.message, self._clock())
+            if refusal is None:
+                raise
+            logger.warning("the API server refuses the Job: %s", error, extra=_fields(spokejob))
+            self._refusals[key] = refusal
+            return False
+        self._refusals.pop(key, None)
+        self._store.job_seen(body)
+        self._metrics.writes.labels("job_create").inc()
+        if create.attempt == 1:
+            self._metrics.creation_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
+        logger.info("attempt %d starts", create.attempt, extra=_fields(spokejob) | {"job": create.name})
+        return True
+
+    async def _adopt(self, spokejob: SpokeJob, name: str) -> bool:
+        key = key_of(spokejob)
+        body = await self._client.read(Kind.JOB, Key(key.namespace, name))
+        if body is None:
+            raise ApiError(409, "AlreadyExists", f"Job {name!r} was there, and then was not")
+        if read_job(body).owner != spokejob.uid:
+            self._refusals[key] = foreign_job(name, self._clock())
+            return False
+        logger.info("took over a Job that was there already", extra=_fields(spokejob) | {"job": name})
+        self._store.job_seen(body)
+        return True
+
+    async def _delete_job(self, key: Key, uid: str, *, wait_for_pods: bool) -> None:
+        answer = await self._client.delete_job(key, uid, wait_for_pods=wait_for_pods)
+        if answer and answer.get("kind") == "Job":
+            self._store.job_seen(answer)
+        else:
+            self._store.jobs.remove(key, uid)
+        self._metrics.writes.labels("job_delete").inc()
+
+    async def _apply_status(self, key: Key, uid: str, resource_version: str, apply: ApplyStatus) -> None:
+        body = await self._client.apply_status(key, uid, resource_version, apply.status)
+        self._store.spokejob_seen(body)
+        self._metrics.writes.labels("status").inc()
+
+    def _report(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
+        old, new = spokejob.status, apply.status
+        ended = [item for item in new.attempts[-1:] if item.finished_at and item not in old.attempts]
+        for record in ended:
+            if record.cause:
+                self._metrics.attempts_failed.labels(record.cause).inc()
+            logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=_fields(spokejob))
+        if new.outcome and new.outcome.final and new.outcome != old.outcome:
+            self._metrics.finished.labels(new.outcome.value, new.cause).inc()
+            logger.info("finished: %s %s", new.outcome.value, new.cause, extra=_fields(spokejob))
+
+    async def _read_live(self, key: Key) -> None:
+        body = await self._client.read(Kind.SPOKEJOB, key)
+        cached = self._store.spokejobs.get(key)
+        if cached and (body is None or body["metadata"]["uid"] != cached.uid):
+            self._store.spokejobs.remove(key, cached.uid)
+        if body is None:
+            return
+        self._store.spokejob_seen(body)
+        labels = f"{LABEL_SPOKEJOB}={key.name}"
+        jobs = self._client.listing(Kind.JOB, key.namespace, labels=labels)
+        await self._refresh(jobs, self._store.job_seen, self._store.jobs, key)
+        pods = self._client.listing(Kind.POD, key.namespace, labels=labels)
+        await self._refresh(pods, self._store.pod_seen, self._store.pods, key)
+        spec = body.get("spec") or {}
+        template_key = Key(key.namespace, str(spec.get("podTemplate")))
+        template = await self._client.read(Kind.TEMPLATE, template_key)
+        if template:
+            self._store.template_seen(template)
+        elif cached_template := self._store.templates.get(template_key):
+            self._store.templates.take_out([cached_template])
+
+    async def _refresh(
+        self, listing: Listing, see: Callable[[Mapping[str, Any]], object], shelf: Shelf[T], key: Key
+    ) -> None:
+        known = shelf.of(key)
+        uids: set[str] = set()
+        version = 0
+        async for page in listing.pages:
+            version = page.resource_version
+            for item in page.items:
+                uids.add(item["metadata"]["uid"])
+                see(item)
+        shelf.take_out(shelf.absent(Listed(listing.namespace, frozenset(uids), version), known))
+
+    def _forget(self, key: Key) -> None:
+        self._queue.forget(key)
+        self._pacer.forget(key)
+        self._refusals.pop(key, None)
+
+
+def _candidate(spokejob: SpokeJob) -> Candidate:
+    return Candidate(key_of(spokejob), spokejob.spec.priority, spokejob.created_at)
+
+
+def _fields(spokejob: SpokeJob) -> dict[str, object]:
+    return {
+        "spokejob": str(key_of(spokejob)),
+        "request_id": spokejob.spec.request_id,
+        "job_type": spokejob.spec.job_type,
+    }

@@ -1,0 +1,166 @@
+"""Events of the watched kinds, by kopf, kept going whatever happens to it.
+
+kopf ends itself on a watch error other than 410, and when it ends it cancels every task of its event loop; so it lives
+in a thread with a loop of its own, and is started anew. Nothing of kopf's that writes to objects is used: no
+annotations, finalizers, peering or posted events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import kopf
+
+from spoke_jobs.contract import names
+
+from .client import ApiError, Client
+
+Hear = Callable[[str, Mapping[str, Any], bool], None]
+"""Takes the kind's plural, the object, and whether it is gone; called within the main loop."""
+
+SERVED_CHECK_SECONDS = 10.0
+RESTART_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+INACTIVITY_SECONDS = 90.0
+"""A watch that says nothing for so long is dead: the API server sends a bookmark every minute."""
+LONG_ENOUGH_SECONDS = 60.0
+STOP_SECONDS = 3.0
+
+_KINDS = ((names.GROUP, names.VERSION, names.PLURAL), ("batch", "v1", "jobs"), ("", "v1", "pods"),
+          ("", "v1", "podtemplates"), ("", "v1", "events"))  # fmt: skip
+logger = logging.getLogger(__name__)
+
+
+class Streams:
+    """The streams and their supervisor.
+
+    :param hear: is told of each event.
+    :param on_restart: is called before the streams start anew: what happened meanwhile is to be found otherwise.
+    """
+
+    def __init__(self, client: Client, namespaces: Sequence[str], hear: Hear, on_restart: Callable[[], None]) -> None:
+        self._client = client
+        self._namespaces = tuple(namespaces)
+        self._hear = hear
+        self._on_restart = on_restart
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            await self._until_served()
+            started = loop.time()
+            ended = await self._listen_once(loop)
+            failures = 0 if loop.time() - started > LONG_ENOUGH_SECONDS else failures + 1
+            delay = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
+            logger.error("the event streams ended (%s): they start anew in %.0f s", ended, delay)
+            await asyncio.sleep(delay)
+            self._on_restart()
+
+    async def _until_served(self) -> None:
+        while True:
+            try:
+                if await self._client.is_served():
+                    return
+                problem = f"the API server doesn't know {names.PLURAL}.{names.GROUP}: install the CRD"
+            except ApiError as error:
+                problem = f"the API server can't be asked for {names.PLURAL}.{names.GROUP}: {error}"
+            logger.error("%s; asking again in %.0f s", problem, SERVED_CHECK_SECONDS)
+            await asyncio.sleep(SERVED_CHECK_SECONDS)
+
+    async def _listen_once(self, loop: asyncio.AbstractEventLoop) -> str:
+        """Run kopf until it ends; gives the reason."""
+        kopf_loop: asyncio.AbstractEventLoop | None = None
+        stop: asyncio.Event | None = None
+        done: asyncio.Future[str] = loop.create_future()
+
+        async def listen() -> None:
+            nonlocal kopf_loop, stop
+            kopf_loop, stop = asyncio.get_running_loop(), asyncio.Event()
+            await kopf.operator(
+                registry=self._registry(loop),
+                settings=_settings(),
+                standalone=True,
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                stop_flag=stop,
+            )
+
+        def in_thread() -> None:
+            try:
+                asyncio.run(listen())
+                reason = "stopped"
+            except BaseException as error:
+                reason = f"{type(error).__name__}: {error}"
+            with contextlib.suppress(RuntimeError):  # the main loop may be closed by now
+                loop.call_soon_threadsafe(_resolve, done, reason)
+
+        threading.Thread(target=in_thread, name="streams", daemon=True).start()
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if kopf_loop and stop:
+                with contextlib.suppress(RuntimeError):
+                    kopf_loop.call_soon_threadsafe(stop.set)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(done, STOP_SECONDS)
+            raise
+
+    def _registry(self, loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            access = await self._client.access()
+            return kopf.ConnectionInfo(
+                server=access.server,
+                ca_path=access.ca_path,
+                insecure=access.insecure,
+                certificate_path=access.certificate_path,
+                private_key_path=access.private_key_path,
+                scheme=access.scheme,
+                token=access.token,
+            )
+
+        for group, version, plural in _KINDS:
+
+            async def handle(event: Mapping[str, Any], plural: str = plural, **_: Any) -> None:
+                gone = event.get("type") == "DELETED"
+                loop.call_soon_threadsafe(self._hear, plural, event["object"], gone)
+
+            kopf.on.event(group=group, version=version, plural=plural, id=plural, registry=registry)(handle)
+        return registry
+
+
+class Backoffs:
+    """Waits between kopf's tries of one request: growing, capped, endless. Each iteration begins anew."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.process.ultimate_exiting_timeout = None  # it would kill the whole process
+    settings.networking.error_backoffs = Backoffs()
+    settings.queueing.idle_timeout = 1.0
+    watching = settings.watching
+    watching.chunk_size = 500
+    watching.inactivity_timeout = INACTIVITY_SECONDS
+    watching.label_selectors["batch", "v1", "jobs"] = names.LABEL_SPOKEJOB
+    watching.label_selectors["", "v1", "pods"] = names.LABEL_SPOKEJOB
+    watching.field_selectors["", "v1", "events"] = "involvedObject.kind=Job,reason=FailedCreate"
+    return settings
+
+
+def _resolve(future: asyncio.Future[str], reason: str) -> None:
+    if not future.done():
+        future.set_result(reason)
