@@ -194,5 +194,6 @@ def _take_lock(connection: Connection, job: JobRequest, token: UUID) -> bool:
         dialect.insert(queue_lock)
         .values(queue_name=job.queue_name, job_id=job.id, token=token, acquired_at=clock_now())
         .on_conflict_do_nothing(index_elements=[queue_lock.c.queue_name])
+        .returning(queue_lock.c.queue_name)  # a row count isn't told of an insert
     )
-    return connection.execute(statement).rowcount == 1
+    return connection.scalar(statement) is not None

@@ -1,0 +1,89 @@
+"""Fixtures that every kind of test may use: databases to throw away."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.engine import make_url
+
+from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
+from spoke_jobs.ledger.migrations import migrate
+from spoke_jobs.ledger.sql import SqlLedger
+
+POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
+
+UrlFactory = Callable[[], str]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test says itself what is set."""
+    for name in list(os.environ):
+        if name.startswith("SPOKE_") and not name.startswith("SPOKE_TEST_"):
+            monkeypatch.delenv(name)
+    for name in ("JOB_RUNNER", "JOBS_SYNC", "JOBS_SAME_PROCESS", "TASKS_SYNC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    """The server that tests make their databases on; `make test` starts it (`scripts/postgres`)."""
+    engine = create_engine(POSTGRES_URL, connect_args={"connect_timeout": 5})
+    try:
+        with engine.connect():
+            return POSTGRES_URL
+    except Exception as error:
+        pytest.fail(f"no PostgreSQL at {engine.url}: run scripts/postgres, or set SPOKE_TEST_POSTGRES ({error})")
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def _migrated_template(postgres_url: str) -> Iterator[str]:
+    """A database with the ledger's tables, to copy: quicker than migrating for every test."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    engine = create_ledger_engine(make_url(postgres_url).set(database=name))
+    migrate(engine)
+    engine.dispose()
+    yield name
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    admin.dispose()
+
+
+@pytest.fixture
+def postgres_ledger_url(postgres_url: str, _migrated_template: str) -> Iterator[str]:
+    """The URL of a fresh PostgreSQL database with the ledger's tables."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{_migrated_template}"'))
+    yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    admin.dispose()
+
+
+@pytest.fixture
+def sqlite_ledger_url(tmp_path: Path) -> str:
+    """The URL of a fresh SQLite file with the ledger's tables."""
+    url = f"sqlite:///{tmp_path}/jobs.sqlite3"
+    engine = create_ledger_engine(url)
+    migrate(engine)
+    engine.dispose()
+    return url
+
+
+def open_ledger(url: str) -> Iterator[SqlLedger]:
+    """A ledger on the URL, closed at the end."""
+    engine: Engine = create_ledger_engine(url)
+    yield SqlLedger(engine)
+    engine.dispose()

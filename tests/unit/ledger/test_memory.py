@@ -1,0 +1,14 @@
+"""The ledger in memory keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from spoke_jobs.ledger.memory import MemoryLedger
+from tests.contract.ledger import LedgerContract
+
+
+class TestMemoryLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self) -> MemoryLedger:
+        return MemoryLedger()

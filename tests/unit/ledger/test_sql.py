@@ -1,0 +1,17 @@
+"""The SQL ledger keeps the contract on SQLite (on PostgreSQL: tests/integration/ledger)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from spoke_jobs.ledger.sql import SqlLedger
+from tests.conftest import open_ledger
+from tests.contract.ledger import LedgerContract
+
+
+class TestSqliteLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self, sqlite_ledger_url: str) -> Iterator[SqlLedger]:
+        yield from open_ledger(sqlite_ledger_url)
