@@ -1,0 +1,376 @@
+"""Whole lives of a SpokeJob: the real controller and core against the model of the cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from spoke_jobs.contract.termination import TerminationMessage
+
+from spoke_jobs_operator.shell.client import Kind
+
+from tests.unit.operator.simulation import Simulation
+from tests.unit.operator.world import NAME, Fault, World
+
+WEEK = 7 * 24 * 3600
+
+
+def start(**spec: Any) -> Simulation:
+    simulation = Simulation(World(**spec))
+    simulation.settle()
+    return simulation
+
+
+def conditions(simulation: Simulation) -> dict[str, tuple[str, str]]:
+    return {item["type"]: (item["status"], item["reason"]) for item in simulation.world.status["conditions"]}
+
+
+def job_error() -> str:
+    return TerminationMessage(cause="JobError", error_type="ValueError").encode().decode()
+
+
+def test_success_takes_one_job_and_three_status_writes() -> None:
+    s = start()
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+    assert s.world.writes == [f"create {NAME}-1", "status", "status", "status"]
+    (record,) = s.world.status["attempts"]
+    assert (record["number"], record["job"], record["node"], record["exitCode"]) == (1, f"{NAME}-1", "node-1", 0)
+    assert record["template"] == "uid-1/1"
+    assert conditions(s) == {
+        "Admitted": ("True", "JobCreated"),
+        "Running": ("False", "Finished"),
+        "Succeeded": ("True", "Succeeded"),
+        "Finished": ("True", "Succeeded"),
+    }
+
+
+def test_three_errors_are_final_and_name_the_cause() -> None:
+    s = start(retry={"backoffSeconds": 4})
+    for _ in range(3):
+        s.cluster()
+        s.cluster(10, message=job_error())
+        s.pass_time(10)
+    assert s.world.status["outcome"] == "Failed"
+    assert s.world.status["cause"] == "JobError"
+    assert s.world.status["charged"] == {"error": 3}
+    assert [item["errorType"] for item in s.world.status["attempts"]] == ["ValueError"] * 3
+    assert [name for name, _ in s.world.created] == [f"{NAME}-{n}" for n in (1, 2, 3)]
+    assert conditions(s)["Succeeded"] == ("False", "JobError")
+    assert conditions(s)["Finished"] == ("True", "JobError")
+
+
+def test_backoff_is_waited_out() -> None:
+    s = start(retry={"backoffSeconds": 4})
+    s.cluster()
+    s.cluster(10)
+    s.pass_time(3.9)
+    assert len(s.world.created) == 1
+    assert s.world.status["outcome"] == "Waiting"
+    s.pass_time(0.2)
+    assert len(s.world.created) == 2
+
+
+def test_held_is_tried_again_uncharged() -> None:
+    s = start()
+    for _ in range(5):
+        s.cluster()
+        s.cluster(12)
+        s.pass_time(3)
+    assert s.world.status["charged"] == {}
+    assert s.world.status["attempt"] == 6
+
+
+def test_failed_for_good_is_final() -> None:
+    s = start()
+    s.cluster()
+    s.cluster(11, message=TerminationMessage(cause="InvalidPayload", for_good=True).encode().decode())
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "InvalidPayload")
+
+
+def test_run_timeout_deletes_the_job_before_the_outcome_is_final() -> None:
+    s = start(timeoutSeconds=10)
+    s.cluster()
+    s.pass_time(10.5)
+    assert s.world.status["outcome"] == "Running"
+    assert s.world.status["attempts"][0]["cause"] == "Timeout"
+    assert "deletionTimestamp" in s.world.jobs[0]["metadata"]
+    s.world.garbage_collector()
+    s.settle()
+    assert s.world.status["outcome"] == "Running", "its pod still runs"
+    s.cluster()
+    s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
+    assert s.world.live_pods() == []
+
+
+def test_a_job_that_succeeds_while_it_is_stopped_has_succeeded() -> None:
+    s = start(timeoutSeconds=10)
+    s.cluster()
+    s.world.now = s.world.now.replace(second=30)
+    s.queue.ripen()
+    s.work()
+    assert s.world.status["attempts"][0]["cause"] == "Timeout"
+    s.world._end_pod(s.world.pods[0], 0, "", "")
+    s.settle()
+    assert s.world.status["outcome"] == "Succeeded"
+
+
+@pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])
+@pytest.mark.parametrize("call", range(6))
+def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Fault, call: int) -> None:
+    s = start(timeoutSeconds=10)
+    s.cluster()
+    s.client.faults = [None] * call + [fault]
+    s.pass_time(10.5)
+    for _ in range(8):
+        s.cluster()
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
+    assert len(s.world.created) == 1
+
+
+def test_image_that_never_comes_ends_by_the_start_timeout_with_its_own_cause() -> None:
+    s = start(startTimeoutSeconds=30, retry={"budget": {"image": 1}})
+    s.world.job_controller()
+    s.world.container_waits("ErrImagePull")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "ImageUnavailable")
+    writes = len(s.world.writes)
+    s.world.container_waits("ImagePullBackOff")
+    s.settle()
+    assert len(s.world.writes) == writes, "the same reason in other words is no news"
+    s.pass_time(31)
+    for _ in range(2):
+        s.world.garbage_collector()
+        s.cluster()
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "ImageUnavailable")
+
+
+def test_image_that_comes_late_heals() -> None:
+    s = start()
+    s.world.job_controller()
+    s.world.container_waits("ErrImagePull")
+    s.settle()
+    s.pass_time(30)
+    s.cluster()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Running", "")
+
+
+def test_pod_deleted_by_force_gets_another_attempt() -> None:
+    s = start()
+    s.cluster()
+    s.world.delete(Kind.POD, s.world.pods[0]["metadata"]["name"])
+    s.settle()
+    s.world.job_controller()
+    s.settle()
+    assert s.world.status["attempts"][0]["cause"] == "PodDeleted"
+    s.pass_time(2)
+    assert s.world.status["attempt"] == 2
+
+
+def test_job_deleted_gets_another_attempt_once_its_pod_has_ended() -> None:
+    s = start()
+    s.cluster()
+    s.world.delete(Kind.JOB, f"{NAME}-1")
+    s.settle()
+    assert s.world.status["attempts"][0]["cause"] == "JobDeleted"
+    s.world.garbage_collector()
+    s.pass_time(5)
+    assert s.world.status["attempt"] == 1, "its pod still runs"
+    s.cluster()
+    s.pass_time(5)
+    assert s.world.status["attempt"] == 2
+
+
+def test_a_job_that_the_cache_lacks_is_looked_for_before_it_counts_as_deleted() -> None:
+    s = start()
+    s.cluster()
+    job = s.world.jobs[0]["metadata"]
+    s.store.jobs.take_out(list(s.store.jobs))
+    s.store.jobs._deleted.clear()
+    s.queue.add(s.store.spokejobs.owner_of(next(iter(s.store.spokejobs))))
+    s.settle()
+    assert s.world.status["outcome"] == "Running"
+    assert s.store.jobs.get(next(iter(s.store.jobs)).meta.key).meta.uid == job["uid"]  # type: ignore[union-attr]
+
+
+def test_pod_on_a_dead_node_counts_as_lost_and_the_next_attempt_starts() -> None:
+    s = start()
+    s.cluster()
+    s.world.silent_nodes = True
+    s.world.delete(Kind.POD, s.world.pods[0]["metadata"]["name"], graceful=True)
+    s.pass_time(34)
+    assert s.world.status["attempt"] == 1
+    assert "cause" not in s.world.status["attempts"][0] or not s.world.status["attempts"][0]["cause"]
+    s.pass_time(3)
+    s.world.garbage_collector()
+    s.pass_time(5)
+    assert s.world.status["attempts"][0]["cause"] == "NodeLost"
+    assert s.world.status["attempt"] == 2
+
+
+def test_missing_template_waits_and_heals() -> None:
+    s = Simulation(World())
+    s.world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "TemplateMissing")
+    assert conditions(s)["Blocked"] == ("True", "TemplateMissing")
+    s.pass_time(60)
+    assert s.world.writes == ["status"]
+    s.world.put_template(allowed=False)
+    s.settle()
+    assert s.world.status["cause"] == "TemplateNotAllowed"
+    s.world.put_template()
+    s.settle()
+    assert "Blocked" not in conditions(s)
+    assert s.world.writes == ["status", "status", f"create {NAME}-1", "status"]
+
+
+def test_missing_template_ends_by_the_start_timeout() -> None:
+    s = Simulation(World(startTimeoutSeconds=30))
+    s.world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    s.pass_time(29)
+    assert s.world.status["outcome"] == "Waiting"
+    s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TemplateMissing")
+    assert s.world.created == []
+
+
+def test_refused_job_waits_and_heals() -> None:
+    world = World()
+    world.refuse_jobs = (403, "exceeded quota")
+    s = Simulation(world)
+    s.settle()
+    assert s.world.status["cause"] == "PodRejected"
+    s.pass_time(11)
+    s.world.refuse_jobs = None
+    s.pass_time(11)
+    assert s.world.status["attempt"] == 1
+    assert s.world.writes == ["status", f"create {NAME}-1", "status"]
+
+
+def test_suspend_stops_admission_only() -> None:
+    s = start(suspend=True)
+    assert (s.world.status["cause"], s.world.created) == ("Suspended", [])
+    s.world.change(Kind.SPOKEJOB, NAME, {"suspend": False}, under="spec")
+    s.settle()
+    s.cluster()
+    s.world.change(Kind.SPOKEJOB, NAME, {"suspend": True}, under="spec")
+    s.settle()
+    assert s.world.status["outcome"] == "Running"
+
+
+def test_success_in_the_ledger_wins_over_a_lost_pod() -> None:
+    s = start()
+    s.cluster()
+    s.world.set_ledger("Succeeded")
+    s.settle()
+    assert s.world.status["outcome"] == "Succeeded"
+    assert s.world.status["attempts"][0]["finishedAt"]
+
+
+def test_success_in_the_ledger_corrects_a_failed_outcome() -> None:
+    s = start(retry={"budget": {"error": 1}})
+    s.cluster()
+    s.cluster(10)
+    assert s.world.status["outcome"] == "Failed"
+    s.world.set_ledger("Succeeded")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Succeeded", "")
+
+
+def test_failure_in_the_ledger_stops_the_attempt() -> None:
+    s = start()
+    s.cluster()
+    s.world.set_ledger("Failed")
+    s.settle()
+    assert s.world.status["outcome"] == "Failed"
+    assert "deletionTimestamp" in s.world.jobs[0]["metadata"]
+
+
+def test_jobs_go_after_their_retention_and_the_spokejob_after_its_time_to_live() -> None:
+    s = start(ttlSecondsAfterFinished=300)
+    s.cluster()
+    s.cluster(0)
+    s.pass_time(59)
+    assert len(s.world.jobs) == 1
+    s.pass_time(2)
+    assert s.world.jobs == []
+    s.pass_time(1000)
+    assert s.world.objects[Kind.SPOKEJOB], "its end isn't in the ledger yet"
+    s.world.set_ledger("Succeeded")
+    s.settle()
+    assert not s.world.objects[Kind.SPOKEJOB]
+
+
+def test_spokejob_whose_end_never_comes_to_the_ledger_goes_after_a_week() -> None:
+    s = start(ttlSecondsAfterFinished=300)
+    s.cluster()
+    s.cluster(0)
+    s.pass_time(WEEK - 60)
+    assert s.world.objects[Kind.SPOKEJOB]
+    s.pass_time(120)
+    assert not s.world.objects[Kind.SPOKEJOB]
+
+
+@pytest.mark.parametrize("moment", ["waiting", "running", "backing off", "finished"])
+def test_restart_in_a_world_that_is_as_it_should_be_writes_nothing(moment: str) -> None:
+    s = start(retry={"backoffSeconds": 60})
+    if moment != "waiting":
+        s.cluster()
+    if moment == "backing off":
+        s.cluster(10)
+    if moment == "finished":
+        s.cluster(0)
+    s.world.writes.clear()
+    for _ in range(3):
+        s.restart()
+        s.settle()
+        s.compare(everything=True)
+        s.settle()
+    assert s.world.writes == []
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+@pytest.mark.parametrize("call", range(14))
+def test_an_operator_that_dies_or_fails_at_any_call_comes_to_the_same_end(fault: Fault, call: int) -> None:
+    s = Simulation(World(retry={"backoffSeconds": 1}))
+    s.client.faults = [None] * call + [fault]
+    for code in (10, 0):
+        for _ in range(3):
+            s.pass_time(2)
+            s.cluster()
+        s.cluster(code)
+        s.pass_time(2)
+    for _ in range(3):
+        s.pass_time(2)
+        s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1", f"{NAME}-2"]
+
+
+def test_another_objects_job_in_the_way_is_named_and_waited_for() -> None:
+    s = Simulation(World())
+    s.world._store(Kind.JOB, s.world._new(f"{NAME}-1"))
+    s.settle()
+    assert s.world.status["cause"] == "NameTaken"
+    s.world.delete(Kind.JOB, f"{NAME}-1")
+    s.pass_time(11)
+    assert s.world.status["attempt"] == 1
+
+
+def test_unreadable_spokejob_ends_as_invalid_spec() -> None:
+    s = start(requestId="seven")
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "InvalidSpec")
+    assert s.world.writes == ["status"]
+
+
+def test_limit_on_running_jobs_is_kept_and_said() -> None:
+    s = Simulation(World(), max_running=1)
+    s.settle()
+    assert s.world.status["attempt"] == 1
