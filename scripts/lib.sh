@@ -112,6 +112,21 @@ close_descriptors() {
   done
 }
 
+# alive PID NAME: is that a process of that name? A killed one that nobody has reaped yet still has its number and its name, and to most
+# tools still looks alive.
+alive() {
+  local status
+  status=$(cat "/proc/$1/status" 2>/dev/null) || return 1
+  [[ $status == *$'Name:\t'"$2"$'\n'* && $status != *$'State:\tZ'* && $status != *$'State:\tX'* ]]
+}
+
+# any_alive NAME: is there any process of that name?
+any_alive() {
+  local pid
+  for pid in $(pgrep -x "$1"); do ! alive "$pid" "$1" || return 0; done
+  return 1
+}
+
 # wait_until SECONDS COMMAND...: ask every 0.2 s until it succeeds; fails when the time is over.
 wait_until() {
   local end=$((SECONDS + $1))
