@@ -18,7 +18,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
 
-from spoke_jobs import JobRequest
+from spoke_jobs import JobRequest, configure
 from spoke_jobs.ledger.engine import check_schema
 from texting.actions import request_export, start_sending, upload_contacts
 from texting.contacts_csv import RefusedFile
@@ -77,6 +77,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Refuse to start on settings or a database that can't serve, rather than fail at the first request."""
     settings()
     check_schema(engine())
+    configure()
     yield
     engine().dispose()
 

@@ -62,7 +62,7 @@ def read_batches(session: Session, campaign_id: int) -> Iterator[Sequence[Export
         .limit(BATCH_ROWS)
     )
     last = 0
-    while batch := [ExportRow(*row) for row in session.execute(query.where(Contact.id > last)).tuples()]:
+    while batch := [ExportRow(*row) for row in session.execute(query.where(Contact.id > last))]:
         last = batch[-1].contact.id
         session.expunge_all()
         session.rollback()

@@ -77,7 +77,7 @@ def deliver(message_id: int, sessions: sessionmaker[Session], carrier: Sends) ->
         ).one_or_none()
         if found is None:
             raise LookupError(f"there is no message {message_id}")
-        message, cell, organization_id = found.tuple()
+        message, cell, organization_id = found
         if message.state != MessageState.QUEUED:
             return
         opted_out = select(OptOut.id).where(OptOut.organization_id == organization_id, OptOut.cell == cell)

@@ -1,0 +1,111 @@
+"""``python -m texting.demo``: everything on this machine; ``--cluster``: only drive what already runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import httpx
+from rich.console import Console
+from sqlalchemy.exc import DBAPIError
+
+from spoke_jobs import SpokeJobsError, configure
+from spoke_jobs.cli.tables import job_table
+from spoke_jobs.ledger.migrations import migrate
+from texting.database import engine
+from texting.demo.checks import check_table
+from texting.demo.drive import JobFailedError, Outcome, Plan, drive
+from texting.demo.services import ServiceFailedError, local_services
+from texting.demo.watching import Stalled
+from texting.schema import create_tables
+
+_EXPECTED = (SpokeJobsError, DBAPIError, httpx.HTTPError, JobFailedError, ServiceFailedError, Stalled)
+
+
+def main() -> None:
+    """Run it; exit code 0 if every number is right, 1 if not, 130 when interrupted."""
+    options = _options()
+    console = Console()
+    signal.signal(signal.SIGTERM, _interrupt)
+    begun = time.monotonic()
+    try:
+        outcome = _run(options, console)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; what was started has been stopped")
+        sys.stdout.flush()
+        os._exit(130)  # the messages that wait in this process's own threads would all be tried first
+    except _EXPECTED as error:
+        console.print(f"[bold red]error:[/] {type(error).__name__}: {error}", highlight=False, markup=True)
+        sys.stdout.flush()
+        os._exit(1)
+    _report(outcome, console, time.monotonic() - begun)
+    if options.next:
+        console.print(f"\nNext: {options.next}", highlight=False)
+    sys.exit(0 if all(check.holds for check in outcome.checks) else 1)
+
+
+def _run(options: argparse.Namespace, console: Console) -> Outcome:
+    plan = Plan(rows=options.rows, seed=options.seed, messages=options.messages)
+    runner = os.environ.get("JOB_RUNNER") or "legacy"
+    if options.cluster:
+        create_tables()
+        configure()
+        console.print(f"[bold]spoke-jobs demonstration[/], runner {runner}\n", highlight=False)
+        return drive(plan, console)
+    folder: Path = options.folder
+    _prepare(folder)
+    configure()
+    where = engine().url.render_as_string(hide_password=True)
+    console.print(f"[bold]spoke-jobs demonstration[/], runner {runner}, {where}\n", highlight=False)
+    with local_services(folder) as services:
+        return drive(plan, console, services)
+
+
+def _prepare(folder: Path) -> None:
+    """A fresh database in the folder, unless the environment names one, and both sets of tables."""
+    folder.mkdir(exist_ok=True)
+    os.environ["SPOKE_APP"] = "texting.jobs"
+    if not os.environ.get("SPOKE_DATABASE_URL"):
+        for old in folder.glob("demo.sqlite3*"):
+            old.unlink()
+        os.environ["SPOKE_DATABASE_URL"] = f"sqlite:///{folder / 'demo.sqlite3'}"
+    migrate(engine())
+    create_tables()
+
+
+def _report(outcome: Outcome, console: Console, seconds: float) -> None:
+    console.print("\n[bold]The JobRequest table[/]")
+    console.print(job_table(outcome.jobs))
+    console.print("\n[bold]The numbers, against the file[/]")
+    console.print(check_table(outcome.checks))
+    wrong = [check for check in outcome.checks if not check.holds]
+    verdict = (
+        f"[bold red]{len(wrong)} of {len(outcome.checks)} checks failed[/]" if wrong else "[bold green]all right[/]"
+    )
+    console.print(f"\n{verdict}, in {seconds:.1f} s", highlight=False)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m texting.demo", description="Import a file, send messages, export, and check the numbers."
+    )
+    parser.add_argument("--rows", type=int, default=50_000, help="rows of the contacts file")
+    parser.add_argument("--messages", type=int, default=2_000, help="messages to send")
+    parser.add_argument("--seed", type=int, default=7, help="another seed makes another file")
+    parser.add_argument("--cluster", action="store_true", help="start nothing: worker and carrier run already")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where database and logs go")
+    parser.add_argument("--next", default="", help="what to suggest at the end")
+    return parser.parse_args()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

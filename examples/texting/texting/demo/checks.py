@@ -1,0 +1,86 @@
+"""The demonstration's numbers against the file that it began with."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from texting.exporting import FIELDS
+from texting.sample import CUSTOM_FIELDS, Sample, SampleContact, checksum
+from texting.spreadsheet import as_text
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What the file says there must be, and what there is."""
+
+    what: str
+    expected: object
+    found: object
+
+    @property
+    def holds(self) -> bool:
+        """Whether they are the same."""
+        return self.expected == self.found
+
+
+def import_checks(sample: Sample, result: Mapping[str, int], contacts: int) -> list[Check]:
+    """The import's summary, and how many contacts there are."""
+    told = [Check(f"rows {name.replace('_', ' ')}", count, result.get(name)) for name, count in sample.summary.items()]
+    return [*told, Check("contacts in the table", sample.summary["loaded"], contacts)]
+
+
+def message_checks(messages: int, states: Mapping[str, int], delivered: int) -> list[Check]:
+    """Every message sent, and each delivered once."""
+    return [
+        Check("messages, by state", {"sent": messages}, dict(states)),
+        Check("delivered by the carrier", messages, delivered),
+    ]
+
+
+def export_checks(sample: Sample, messages: int, content: bytes) -> list[Check]:
+    """The export against the file: as many rows, the same values, as many messages."""
+    rows = _rows(content)
+    return [
+        Check("rows in the export", len(sample.contacts), len(rows)),
+        Check("messages sent, by the export", messages, sum(row["message_state"] == "sent" for row in rows)),
+        Check(
+            "checksum of all its values",
+            checksum(_expected(contact) for contact in sample.contacts)[:16],
+            checksum(tuple(row[name] for name in (*FIELDS, *CUSTOM_FIELDS)) for row in rows)[:16],
+        ),
+    ]
+
+
+def check_table(checks: Sequence[Check]) -> Table:
+    """The checks as a person reads them."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("CHECK")
+    table.add_column("BY THE FILE", justify="right")
+    table.add_column("FOUND", justify="right")
+    table.add_column("")
+    for check in checks:
+        verdict = Text("ok", "green") if check.holds else Text("WRONG", "bold red")
+        table.add_row(check.what, _shown(check.expected), _shown(check.found), verdict)
+    return table
+
+
+def _rows(content: bytes) -> list[dict[str, str]]:
+    text = gzip.decompress(content).decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def _expected(contact: SampleContact) -> tuple[str, ...]:
+    return tuple(as_text(value) for value in (*(getattr(contact, name) for name in FIELDS), *contact.custom_fields))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{count:,} {name}" for name, count in sorted(value.items())) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

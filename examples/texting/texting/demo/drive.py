@@ -1,0 +1,150 @@
+"""What the demonstration does, through the same library and the same actions as the web application.
+
+On a laptop or in a cluster the code is the same; the environment says who runs the jobs and tasks (JOB_RUNNER), where
+the database is (SPOKE_DATABASE_URL) and where the carrier (TEXTING_CARRIER_URL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import httpx
+from rich.console import Console
+from sqlalchemy import func, select
+from sqlalchemy.orm import undefer
+
+from spoke_jobs import JobRequest, JobState
+from texting.actions import request_export, start_sending, upload_contacts
+from texting.database import ledger, sessions
+from texting.demo.checks import Check, export_checks, import_checks, message_checks
+from texting.demo.watching import Runs, Waited, progress_of, wait_for
+from texting.exporting import count_contacts
+from texting.models import Campaign, Contact, ExportFile, Message, MessageState, OptOut, Organization, utc_now
+from texting.sample import Sample, make_sample
+from texting.settings import settings
+
+
+class JobFailedError(RuntimeError):
+    """A job ended without success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How large a demonstration."""
+
+    rows: int
+    seed: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What it came to."""
+
+    jobs: Sequence[JobRequest]
+    checks: Sequence[Check]
+
+
+def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcome:
+    """Import a file, send messages, export, and compare.
+
+    :param services: what was started for it, watched meanwhile.
+    :raises JobFailedError, Stalled, ServiceFailedError: if it can't be brought to its end.
+    """
+    sample = make_sample(plan.rows, plan.seed)
+    size = len(sample.data) / 2**20
+    console.print(f"  {'file':<9} {plan.rows:,} rows, {size:.1f} MiB, made from seed {plan.seed}", highlight=False)
+
+    campaign, importing = _begin(sample)
+    imported = _watch_job(importing, "import", console, services)
+    with sessions()() as session:
+        contacts = count_contacts(session, campaign.id)
+    checks = import_checks(sample, imported.result, contacts)
+
+    messages = min(plan.messages, contacts)
+    delivered = _send(campaign, messages, console, services)
+    checks += message_checks(messages, _message_states(campaign.id), delivered)
+
+    with sessions().begin() as session:
+        exporting = request_export(session, campaign)
+    exported = _watch_job(exporting, "export", console, services)
+    checks += export_checks(sample, messages, _export_content(exported))
+    return Outcome(jobs=[imported, exported], checks=checks)
+
+
+def _begin(sample: Sample) -> tuple[Campaign, JobRequest]:
+    """The rows to begin with, and the import of the file, in one transaction."""
+    with sessions().begin() as session:
+        organization = Organization(name="Neighbours for the Library")
+        session.add(organization)
+        session.flush()
+        before = utc_now() - timedelta(minutes=1)
+        session.add_all(
+            OptOut(organization_id=organization.id, cell=cell, created_at=before) for cell in sample.opted_out
+        )
+        script = "Hi {firstName}, will you vote for the library on Tuesday? You vote at: {Polling Place}"
+        campaign = Campaign(organization_id=organization.id, title="Library vote", script=script)
+        session.add(campaign)
+        session.flush()
+        _, request = upload_contacts(session, campaign, sample.data)
+    return campaign, request
+
+
+def _watch_job(request: JobRequest, title: str, console: Console, services: Sequence[Runs]) -> JobRequest:
+    """Follow a job's row until it is final."""
+    row = request
+
+    def look() -> Waited:
+        nonlocal row
+        row = ledger().get(request.id) or row
+        words = row.result_message or str(row.state)
+        if row.attempt > 1:
+            words += f" (attempt {row.attempt})"
+        return Waited(row.state.final, max(row.status, 0), words)
+
+    with progress_of(console, title) as show:
+        wait_for(look, what=f"job {request.id} ({request.job_type})", alive=services, show=show)
+    if row.state is not JobState.SUCCEEDED:
+        raise JobFailedError(f"job {row.id} ({row.job_type}) failed, {row.cause}: {row.result_message}")
+    return row
+
+
+def _send(campaign: Campaign, messages: int, console: Console, services: Sequence[Runs]) -> int:
+    """Send that many messages; how many the carrier then says that it delivered."""
+    stats = f"{str(settings().carrier_url).rstrip('/')}/stats"
+    with httpx.Client() as carrier:
+
+        def delivered() -> int:
+            return int(carrier.get(stats).raise_for_status().json()["delivered"])
+
+        before = delivered()  # a carrier in a cluster has served earlier demonstrations
+        with sessions().begin() as session:
+            start_sending(session, campaign, "Tess", messages)
+
+        def look() -> Waited:
+            done = delivered() - before
+            over = done >= messages and MessageState.QUEUED not in _message_states(campaign.id)
+            return Waited(over, 100 * done // max(messages, 1), f"{done:,} of {messages:,} delivered")
+
+        with progress_of(console, "messages") as show:
+            wait_for(look, what="the messages", alive=services, show=show)
+        return delivered() - before
+
+
+def _message_states(campaign_id: int) -> dict[str, int]:
+    counted = (
+        select(Message.state, func.count())
+        .join(Contact, Contact.id == Message.contact_id)
+        .where(Contact.campaign_id == campaign_id)
+        .group_by(Message.state)
+    )
+    with sessions()() as session:
+        return dict(session.execute(counted).all())
+
+
+def _export_content(request: JobRequest) -> bytes:
+    made = select(ExportFile).where(ExportFile.job_uid == request.uid).options(undefer(ExportFile.content))
+    with sessions()() as session:
+        return session.scalars(made).one().content

@@ -1,0 +1,98 @@
+"""Waiting for something to come about, and showing how far it is: a bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+LOOK_SECONDS = 0.1
+STALL_SECONDS = 120.0
+"""How long nothing at all may change before the wait is given up."""
+_LINE_PERCENT = 20
+
+
+class Stalled(Exception):
+    """What was waited for doesn't come about."""
+
+
+class Runs(Protocol):
+    """Something that has to keep running meanwhile."""
+
+    def check(self) -> None:
+        """Raise if it doesn't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How far what is waited for has come."""
+
+    over: bool
+    percent: int = 0
+    words: str = ""
+
+
+def wait_for(
+    look: Callable[[], Waited],
+    *,
+    what: str,
+    alive: Sequence[Runs] = (),
+    show: Callable[[Waited], None] = lambda _: None,
+    stall_seconds: float = STALL_SECONDS,
+) -> None:
+    """Look again and again until it is over.
+
+    :param alive: what it depends on, checked at each look.
+    :raises Stalled: if nothing has changed for ``stall_seconds``.
+    """
+    last, changed = None, time.monotonic()
+    while not (now := look()).over:
+        for each in alive:
+            each.check()
+        if now != last:
+            last, changed = now, time.monotonic()
+            show(now)
+        elif time.monotonic() - changed > stall_seconds:
+            raise Stalled(f"nothing has happened for {stall_seconds:.0f} s while waiting for {what} ({now.words})")
+        time.sleep(LOOK_SECONDS)
+    show(now)
+
+
+@contextmanager
+def progress_of(console: Console, title: str) -> Iterator[Callable[[Waited], None]]:
+    """Shows one thing's progress, and how long it took."""
+    if not console.is_terminal:
+        yield _Lines(console, title)
+        return
+    columns = (
+        TextColumn("  [bold]{task.description:<9}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[words]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=100, words="")
+        yield lambda now: bar.update(task, completed=100 if now.over else now.percent, words=now.words)
+
+
+class _Lines:
+    """A line for each step of twenty percent: a log file holds no bar."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._told = -_LINE_PERCENT
+        self._begun = time.monotonic()
+
+    def __call__(self, now: Waited) -> None:
+        percent = 100 if now.over else now.percent
+        if now.over or percent >= self._told + _LINE_PERCENT:
+            self._told = percent
+            took = time.monotonic() - self._begun
+            self._console.print(f"  {self._title:<9} {percent:>3}%  {took:5.1f} s  {now.words}", highlight=False)

@@ -1,0 +1,112 @@
+"""What the texting application's tests run on: both databases, and servers that really listen."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import uvicorn
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from spoke_jobs import registry
+from spoke_jobs.ledger.migrations import migrate
+from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.settings import Settings
+from texting import carrier_client, database, settings
+from texting.carrier import create_app
+from texting.models import Base
+
+POSTGRES = os.environ.get("SPOKE_TEST_POSTGRES_URL", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def texting_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of the test's own."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'texting.sqlite3'}"
+        return
+    name = f"texting_{uuid4().hex}"
+    server = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    try:
+        yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+@pytest.fixture
+def sessions(texting_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[sessionmaker[Session]]:
+    """Sessions on a database with the application's tables and the ledger's, which the application uses as well."""
+    monkeypatch.setenv("SPOKE_DATABASE_URL", texting_database_url)
+    _forget()
+    migrate(database.engine())
+    Base.metadata.create_all(database.engine())
+    yield database.sessions()
+    database.engine().dispose()
+    _forget()
+
+
+@pytest.fixture
+def runner(sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch) -> MemoryRunner:
+    """Runs jobs when told to (``drain``), in this process."""
+    runner = MemoryRunner(Settings(), registry.default, sessions)
+    monkeypatch.setattr("spoke_jobs.dispatch._runner", runner)
+    return runner
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Any], str]]:
+    """Serves an ASGI application until the test's end: gives its address."""
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(serving(app))
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """A server on a port that the system chooses."""
+    started = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            started.set()
+
+    server = Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert started.wait(10), "the server did not start"
+    (listening,) = server.servers[0].sockets
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def carrier_url(serve: Callable[[Any], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A carrier with nothing delivered yet, which the application is told of."""
+    url = serve(create_app())
+    monkeypatch.setenv("TEXTING_CARRIER_URL", url)
+    settings.settings.cache_clear()
+    carrier_client.carrier.cache_clear()
+    yield url
+    carrier_client.carrier().close()
+    carrier_client.carrier.cache_clear()
+    settings.settings.cache_clear()
+
+
+def _forget() -> None:
+    for cached in (database.engine, database.sessions, database.ledger, settings.settings):
+        cached.cache_clear()

@@ -1,0 +1,158 @@
+"""The web application, over HTTP, from the first organisation to the downloaded export."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from spoke_jobs import dispatch
+from spoke_jobs.runners.legacy import LegacyRunner
+from texting import settings
+from texting.app import app
+from texting.models import Upload
+
+CONTACTS = "first,last,cell,Town\nZoë,Lee,212-555-0100,Springfield\nBo,Ng,212-555-0101,\nCy,Day,,\n"
+
+
+@pytest.fixture
+def client(
+    sessions: sessionmaker[Session], serve: Callable[[Any], str], carrier_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[httpx.Client]:
+    """The application under the default runner, each job and task done before its request is answered."""
+    for name in ("JOBS_SAME_PROCESS", "JOBS_SYNC", "TASKS_SYNC"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setattr(dispatch, "_runner", None)
+    with httpx.Client(base_url=serve(app)) as client:
+        yield client
+    runner = dispatch.current_runner()
+    assert isinstance(runner, LegacyRunner)
+    runner.ledger.engine.dispose()
+
+
+@pytest.fixture
+def campaign(client: httpx.Client) -> int:
+    organization = client.post("/organizations", json={"name": "Neighbours"}).json()["id"]
+    answer = client.post(
+        f"/organizations/{organization}/campaigns", json={"title": "Sunday", "script": "Hi {firstName}"}
+    )
+    assert answer.status_code == 201
+    return int(answer.json()["id"])
+
+
+def test_from_upload_to_export(client: httpx.Client, campaign: int, carrier_url: str) -> None:
+    answer = client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode())
+    assert answer.status_code == 202
+    job = client.get(f"/jobs/{answer.json()['job']}").json()
+    assert (job["state"], job["percent"], job["attempt"]) == ("succeeded", 100, 1)
+    assert job["result"] == {"loaded": 2, "repeated": 0, "invalid": 0, "missing": 1, "opted_out": 0}
+
+    page = client.get(f"/campaigns/{campaign}/contacts", params={"limit": 1}).json()
+    assert [(each["first_name"], each["cell"], each["custom_fields"]) for each in page] == [
+        ("Zoë", "+12125550100", {"Town": "Springfield"})
+    ]
+    rest = client.get(f"/campaigns/{campaign}/contacts", params={"after": page[0]["id"]}).json()
+    assert [each["first_name"] for each in rest] == ["Bo"]
+
+    answer = client.post(f"/campaigns/{campaign}/sending", json={"texter": "Tess"})
+    assert (answer.status_code, answer.json()) == (202, {"messages": 2})
+    assert httpx.get(f"{carrier_url}/stats").json() == {"delivered": 2, "numbers": 2, "repeated": 0}
+
+    job = client.post(f"/campaigns/{campaign}/exports").json()["job"]
+    file = client.get(f"/exports/{job}")
+    assert file.headers["content-type"] == "text/csv; charset=utf-8"
+    assert f"campaign-{campaign}-{job}.csv" in file.headers["content-disposition"]
+    rows = csv.DictReader(io.StringIO(file.content.decode("utf-8-sig")))
+    assert [(row["first_name"], row["message_state"]) for row in rows] == [("Zoë", "sent"), ("Bo", "sent")]
+
+
+def test_a_compressed_file_is_taken_as_it_is(client: httpx.Client, campaign: int) -> None:
+    answer = client.post(f"/campaigns/{campaign}/uploads", content=gzip.compress(CONTACTS.encode()))
+    assert client.get(f"/jobs/{answer.json()['job']}").json()["result"]["loaded"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "the file is empty"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG picture"),
+        (b"first,pet\nA,cat\n", "no column for last name, cell"),
+        (b"first,last,cell\n", "no rows"),
+    ],
+)
+def test_a_file_that_is_no_contacts_list_is_refused_at_once_and_leaves_nothing(
+    client: httpx.Client, campaign: int, sessions: sessionmaker[Session], content: bytes, says: str
+) -> None:
+    answer = client.post(f"/campaigns/{campaign}/uploads", content=content)
+    assert answer.status_code == 422
+    assert says in answer.json()["detail"]
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Upload)) == 0
+        assert session.scalar(text("SELECT count(*) FROM job_request")) == 0
+
+
+def test_a_file_that_is_too_large_is_refused_while_it_comes_in(
+    client: httpx.Client, campaign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTING_MAX_UPLOAD_BYTES", "50")
+    settings.settings.cache_clear()
+    answer = client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode())
+    assert answer.status_code == 413
+    assert "50 bytes" in answer.json()["detail"]
+
+
+def test_who_opts_out_is_left_out(client: httpx.Client, campaign: int) -> None:
+    for _ in range(2):
+        answer = client.post("/organizations/1/opt-outs", json={"cell": "(212) 555-0100"})
+        assert answer.status_code == 204
+    job = client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode()).json()["job"]
+    assert client.get(f"/jobs/{job}").json()["result"] == {
+        "loaded": 1,
+        "repeated": 0,
+        "invalid": 0,
+        "missing": 1,
+        "opted_out": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "says"),
+    [
+        ("POST", "/organizations", {"name": " "}, 422, "name"),
+        ("POST", "/organizations", {"name": "A", "colour": "red"}, 422, "colour"),
+        ("POST", "/organizations/99/campaigns", {"title": "A", "script": "B"}, 404, "no organization 99"),
+        ("POST", "/organizations/1/campaigns", {"title": "A", "script": "B", "country": "XX"}, 422, "XX"),
+        ("POST", "/organizations/99/opt-outs", {"cell": "2125550100"}, 404, "no organization 99"),
+        ("POST", "/organizations/1/opt-outs", {"cell": "12"}, 422, "isn't a valid telephone number"),
+        ("POST", "/campaigns/99/uploads", None, 404, "no campaign 99"),
+        ("POST", "/campaigns/99/exports", None, 404, "no campaign 99"),
+        ("POST", "/campaigns/99/sending", {"texter": "T"}, 404, "no campaign 99"),
+        ("POST", "/campaigns/1/sending", {"texter": "T", "limit": 0}, 422, "limit"),
+        ("GET", "/campaigns/99/contacts", None, 404, "no campaign 99"),
+        ("GET", "/jobs/99", None, 404, "no job 99"),
+        ("GET", "/exports/99", None, 404, "no job 99"),
+    ],
+)
+@pytest.mark.usefixtures("campaign")
+def test_errors_name_the_thing(client: httpx.Client, method: str, path: str, body: Any, status: int, says: str) -> None:
+    answer = client.request(method, path, json=body)
+    assert answer.status_code == status
+    assert says in answer.text
+
+
+def test_a_job_that_made_no_export_has_none_to_download(client: httpx.Client, campaign: int) -> None:
+    job = client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode()).json()["job"]
+    answer = client.get(f"/exports/{job}")
+    assert answer.status_code == 404
+    assert "has made no export (import_contacts, succeeded)" in answer.text
+
+
+def test_healthz_asks_the_database(client: httpx.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}

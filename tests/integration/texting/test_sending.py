@@ -1,0 +1,220 @@
+"""Messages: to each contact one, whoever asks twice and whatever dies when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, sessionmaker
+from tests.integration.texting.making import make_campaign
+
+from spoke_jobs.runners.memory import MemoryRunner
+from texting.actions import start_sending, upload_contacts
+from texting.carrier_client import Carrier, carrier
+from texting.models import Campaign, Contact, Message, MessageState, OptOut, utc_now
+from texting.sending import deliver, filled, write_messages
+
+
+@pytest.fixture
+def campaign(sessions: sessionmaker[Session], runner: MemoryRunner) -> Campaign:
+    """A campaign with ten contacts."""
+    campaign = make_campaign(sessions, script="Hi {firstName} {lastName} of {Town}{nothing}!")
+    rows = "".join(f"Ann{n},Lee,212555{n:04},Springfield\n" for n in range(10))
+    with sessions.begin() as session:
+        upload_contacts(session, campaign, f"first,last,cell,Town\n{rows}".encode())
+    runner.drain()
+    return campaign
+
+
+def states(sessions: sessionmaker[Session]) -> dict[str, int]:
+    with sessions() as session:
+        counted = session.execute(select(Message.state, func.count()).group_by(Message.state)).all()
+    return dict(counted)
+
+
+def write_one(sessions: sessionmaker[Session], campaign: Campaign) -> int:
+    with sessions.begin() as session:
+        (message,) = write_messages(session, campaign.id, "Tess", 1)
+    return message.id
+
+
+def delivered(url: str) -> dict[str, int]:
+    answer: dict[str, int] = httpx.get(f"{url}/stats").json()
+    return answer
+
+
+def test_every_contact_gets_the_script_filled_in_once(
+    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign, carrier_url: str
+) -> None:
+    for asked, written in ((7, 7), (7, 3), (7, 0)):
+        with sessions.begin() as session:
+            assert start_sending(session, campaign, "Tess", asked) == written
+    runner.drain()
+
+    assert states(sessions) == {"sent": 10}
+    assert delivered(carrier_url) == {"delivered": 10, "numbers": 10, "repeated": 0}
+    with sessions() as session:
+        message = session.scalars(select(Message).order_by(Message.id)).first()
+    assert message is not None
+    assert message.text == "Hi Ann0 Lee of Springfield!"
+    assert message.sent_at is not None
+    assert message.sent_at.tzinfo is not None
+
+
+def test_a_request_that_is_rolled_back_sends_nothing(
+    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
+) -> None:
+    with sessions() as session:
+        start_sending(session, campaign, "Tess", 5)
+        session.rollback()
+    assert runner.tasks == []
+    assert states(sessions) == {}
+
+
+def test_two_requests_at_once_write_to_nobody_twice(sessions: sessionmaker[Session], campaign: Campaign) -> None:
+    ready = threading.Barrier(4)
+
+    def ask() -> None:
+        ready.wait()
+        with sessions.begin() as session:
+            write_messages(session, campaign.id, "Tess", 6)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Message)) == 10
+        assert session.scalar(select(func.count(Message.contact_id.distinct()))) == 10
+
+
+def test_a_process_that_dies_after_the_carrier_took_the_message_makes_no_second_one(
+    sessions: sessionmaker[Session], campaign: Campaign, carrier_url: str
+) -> None:
+    class Dies:
+        def send(self, **message: str) -> None:
+            carrier().send(**message)
+            raise KeyboardInterrupt
+
+    message_id = write_one(sessions, campaign)
+    with pytest.raises(KeyboardInterrupt):
+        deliver(message_id, sessions, Dies())
+    assert states(sessions) == {"queued": 1}
+
+    for _ in range(2):
+        deliver(message_id, sessions, carrier())
+    assert states(sessions) == {"sent": 1}
+    assert delivered(carrier_url) == {"delivered": 1, "numbers": 1, "repeated": 1}
+
+
+def test_who_opts_out_after_the_message_was_written_is_not_texted(
+    sessions: sessionmaker[Session], campaign: Campaign, carrier_url: str
+) -> None:
+    message_id = write_one(sessions, campaign)
+    with sessions.begin() as session:
+        session.add(OptOut(organization_id=campaign.organization_id, cell="+12125550000"))
+    deliver(message_id, sessions, carrier())
+    assert states(sessions) == {"held": 1}
+    assert delivered(carrier_url)["delivered"] == 0
+
+
+def test_who_opted_out_after_the_import_is_not_written_to(sessions: sessionmaker[Session], campaign: Campaign) -> None:
+    with sessions.begin() as session:
+        session.add(OptOut(organization_id=campaign.organization_id, cell="+12125550000"))
+        assert len(write_messages(session, campaign.id, "Tess", 100)) == 9
+
+
+def test_another_organisations_opt_outs_are_its_own(sessions: sessionmaker[Session], campaign: Campaign) -> None:
+    make_campaign(sessions, opted_out=["+12125550000"])
+    with sessions.begin() as session:
+        assert len(write_messages(session, campaign.id, "Tess", 100)) == 10
+
+
+def test_a_message_that_the_carrier_refuses_says_why_and_is_not_tried_again(
+    sessions: sessionmaker[Session], campaign: Campaign, carrier_url: str
+) -> None:
+    message_id = write_one(sessions, campaign)
+    with sessions.begin() as session:
+        session.get_one(Message, message_id).text = "x" * 1601
+    for _ in range(2):
+        deliver(message_id, sessions, carrier())
+    with sessions() as session:
+        message = session.get_one(Message, message_id)
+    assert message.state == MessageState.REFUSED
+    assert "1600" in message.error
+    assert delivered(carrier_url)["delivered"] == 0
+
+
+def test_a_carrier_that_cannot_be_reached_leaves_the_message_queued(
+    sessions: sessionmaker[Session], campaign: Campaign
+) -> None:
+    message_id = write_one(sessions, campaign)
+    nobody = Carrier("http://127.0.0.1:9", timeout_seconds=1)
+    with pytest.raises(httpx.ConnectError):
+        deliver(message_id, sessions, nobody)
+    nobody.close()
+    assert states(sessions) == {"queued": 1}
+
+
+def test_no_transaction_is_open_while_the_carrier_is_asked(sessions: sessionmaker[Session], campaign: Campaign) -> None:
+    class Asks:
+        def send(self, **_: str) -> None:
+            assert sessions.kw["bind"].pool.checkedout() == 0
+
+    deliver(write_one(sessions, campaign), sessions, Asks())
+    assert states(sessions) == {"sent": 1}
+
+
+def test_a_message_that_is_not_there_is_an_error(sessions: sessionmaker[Session]) -> None:
+    with pytest.raises(LookupError, match="no message 12345"):
+        deliver(12345, sessions, carrier())
+
+
+def test_moments_are_utc_whatever_zone_they_were_written_in(
+    sessions: sessionmaker[Session], campaign: Campaign
+) -> None:
+    when = utc_now().replace(microsecond=0)
+    with sessions.begin() as session:
+        contact = session.scalars(select(Contact).limit(1)).one()
+        contact.created_at = when.astimezone(ZoneInfo("America/New_York"))
+        key = contact.id
+    with sessions() as session:
+        got = session.get_one(Contact, key).created_at
+    assert got == when
+    assert got.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("answer", [429, 500, 503])
+def test_an_answer_that_may_change_is_raised_to_be_tried_again(serve: Callable[[Any], str], answer: int) -> None:
+    async def busy(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": answer, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    client = Carrier(serve(_http_only(busy)), timeout_seconds=5)
+    with pytest.raises(httpx.HTTPStatusError):
+        client.send(key="k", to="+12125550100", text="hi")
+    client.close()
+
+
+def _http_only(app: Any) -> Any:
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for done in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{done}.complete"})
+        else:
+            await app(scope, receive, send)
+
+    return call
+
+
+def test_braces_in_a_contacts_own_words_are_left_alone() -> None:
+    contact = Contact(first_name="{lastName}", last_name="Lee", custom_fields={})
+    assert filled("Hi {firstName}", contact) == "Hi {lastName}"
