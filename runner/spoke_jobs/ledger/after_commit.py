@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
@@ -90,35 +91,46 @@ def _on_rollback(session: Session, previous: SessionTransaction) -> None:
     pending[:] = [item for item in pending if previous.nested and previous not in item.savepoints]
 
 
+_outer: WeakKeyDictionary[Connection, list[_Pending]] = WeakKeyDictionary()
+"""By connection: what waits for its outer transaction. Listened to once a connection, since listeners can't be taken
+off while they are called."""
+
+
+_looking: WeakSet[threading.Thread] = WeakSet()
+
+
+def wait_for_outer_commits() -> None:
+    """Wait until effects whose outer transaction has committed have run (at most some two seconds)."""
+    for thread in list(_looking):
+        thread.join()
+
+
 def _await_outer(item: _Pending) -> None:
     """The session's end was not the transaction's: wait for the connection's own commit, or rollback."""
-    outer = item.connection.get_transaction()
-    committed = replace(item, visible=lambda: not (outer is not None and outer.is_active) and item.visible())
+    connection = item.connection
+    waiting = _outer.get(connection)
+    if waiting is None:
+        waiting = _outer[connection] = []
+        for name in ("commit", "commit_twophase"):
+            event.listen(connection, name, _on_outer_commit)
+        for name in ("rollback", "rollback_twophase"):
+            event.listen(connection, name, _on_outer_rollback)
+    outer = connection.get_transaction()
+    waiting.append(replace(item, visible=lambda: not (outer and outer.is_active) and item.visible()))
 
-    def on_commit(_connection: Connection, *_: Any) -> None:
-        # Called just before the database commits: look from another thread, which sees the row once it has.
-        forget()
-        threading.Thread(
-            target=_run_if_visible, args=(committed, _LOOKS), name="spoke-after-commit", daemon=True
-        ).start()
 
-    def on_rollback(_connection: Connection, *_: Any) -> None:
-        forget()
+def _on_outer_commit(connection: Connection, *_: Any) -> None:
+    # Called just before the database commits: look from another thread, which sees the row once it has.
+    waiting = _outer[connection]
+    ready, waiting[:] = list(waiting), []
+    for item in ready:
+        thread = threading.Thread(target=_run_if_visible, args=(item, _LOOKS), name="spoke-after-commit", daemon=True)
+        _looking.add(thread)
+        thread.start()
 
-    hooks = {
-        "commit": on_commit,
-        "commit_twophase": on_commit,
-        "rollback": on_rollback,
-        "rollback_twophase": on_rollback,
-    }
 
-    def forget() -> None:
-        for name, hook in hooks.items():
-            if event.contains(item.connection, name, hook):
-                event.remove(item.connection, name, hook)
-
-    for name, hook in hooks.items():
-        event.listen(item.connection, name, hook)
+def _on_outer_rollback(connection: Connection, *_: Any) -> None:
+    _outer[connection].clear()
 
 
 def _run_if_visible(item: _Pending, looks: tuple[float, ...]) -> None:

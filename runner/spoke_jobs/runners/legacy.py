@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.execution.attempt import Surroundings, call
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.in_process import InProcessWorker, run_to_the_end
+from spoke_jobs.ledger.after_commit import wait_for_outer_commits
 from spoke_jobs.model import JobRequest, TypeName
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition, Registry
@@ -62,6 +63,25 @@ class LegacyRunner(SqlRunner):
                 self._task_threads().submit(run_task, definition, text, task_id)
 
         self._when_committed(session, effect)
+
+    def finish_tasks(self) -> None:
+        """Wait until every task that was dispatched here has run."""
+        wait_for_outer_commits()
+        with self._starting:
+            threads, self._tasks = self._tasks, None
+        if threads is not None:
+            threads.shutdown(wait=True)
+
+    def close(self) -> None:
+        """Run what is due in this process, then let go of threads and connections."""
+        self.finish_tasks()
+        if self._worker is not None:
+            atexit.unregister(self._worker.finish)
+            self._worker.finish()
+            self._worker = None
+        if self._ledger is not None:
+            self._ledger.engine.dispose()
+            self._ledger = None
 
     def _launch(self, job: JobRequest) -> None:
         if not self.settings.jobs_same_process:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import Surroundings, call, run_attempt
 from spoke_jobs.execution.context import TaskContext
-from spoke_jobs.ledger.after_commit import after_commit
+from spoke_jobs.ledger.after_commit import after_commit, wait_for_outer_commits
 from spoke_jobs.ledger.memory import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobData, JobRequest, JobState, TypeName
@@ -126,6 +126,7 @@ class MemoryRunner:
 
         Returns the jobs as they are then. A job that fails is final there as anywhere; a task that raises, raises here.
         """
+        wait_for_outer_commits()
         for _ in range(_FAR_ENOUGH * (len(self.jobs) + 1)):
             if not self._run_one():
                 return self.jobs

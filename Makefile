@@ -1,0 +1,65 @@
+# Everything a newcomer types. Each target sets up what it needs, says what it installs, and never installs twice.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv/bin
+PYTEST := $(VENV)/python -m pytest
+
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+demo: setup-python ## the main job on SQLite, on this machine: under a minute after set-up
+	@$(VENV)/python -m texting.demo
+
+cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s
+	@scripts/cluster-demo
+
+test: setup-python ## all tests: unit, integration on both databases, end to end on kind (UNIT=1: only what needs no more than Python)
+ifeq ($(UNIT),1)
+	@$(PYTEST) tests/unit $(ARGS)
+else
+	@scripts/postgres >/dev/null
+	@tests/cluster/build
+	@$(PYTEST) tests $(ARGS)
+endif
+
+test-long: setup-python ## the longer series
+	@scripts/postgres >/dev/null
+	@tests/cluster/build
+	@$(PYTEST) tests -m long $(ARGS)
+
+lint: setup-python ## formatting, style, types, layers, generated files
+	@$(VENV)/ruff format --check .
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports
+	@$(VENV)/shellcheck -x $$(git ls-files | xargs grep -lE '^#!/(usr/bin/env |bin/)bash')
+	@scripts/generate --check
+
+format: setup-python ## format the Python code
+	@$(VENV)/ruff format .
+	@$(VENV)/ruff check --fix --select I .
+
+generate: setup-python ## the files that are generated from code: the CRD
+	@scripts/generate
+
+lock: setup-python ## resolve the requirements anew, within pyproject.toml
+	@scripts/lock
+
+cluster: setup-python ## a kind cluster of two nodes to try things on, `spoke-dev`
+	@tests/cluster/build
+	@tests/cluster/up spoke-dev 1
+
+cluster-down: ## remove it
+	@tests/cluster/down spoke-dev
+
+images: setup-python ## the container images
+	@tests/cluster/build
+	@scripts/images
+
+setup-python:
+	@scripts/venv
+
+clean: ## remove what was made in this folder (what is cached stays)
+	@rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,90 @@
+"""An application for the runners' contract: its jobs and tasks leave a line in a table, so that a test sees what ran.
+
+It stands alone, so that the image of the cluster's tests can hold it too.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, insert
+
+from spoke_jobs import JobContext, Registry, RetryPolicy, TaskContext
+from spoke_jobs.ledger.engine import create_engine
+
+registry = Registry()
+metadata = MetaData()
+effect = Table("effect", metadata, Column("id", Integer, primary_key=True), Column("text", Text, nullable=False))
+
+EAGER = RetryPolicy(backoff_seconds=0)
+
+
+class Line(BaseModel):
+    """What to leave behind."""
+
+    text: str
+    ratio: float = 0.0
+
+
+@lru_cache
+def engine(url: str) -> Engine:
+    """The application's own engine: a task has no session of the library's."""
+    return create_engine(url)
+
+
+def leave(text: str) -> None:
+    """Commit a line."""
+    with engine(os.environ["SPOKE_DATABASE_URL"]).begin() as connection:
+        connection.execute(insert(effect).values(text=text))
+
+
+@registry.job("record", payload=Line)
+def record(ctx: JobContext, payload: Line) -> None:
+    """Leave a line in the transaction of the job's success."""
+    ctx.progress(50, "half-way")
+    with ctx.complete({"said": payload.text}) as session:
+        session.execute(insert(effect).values(text=payload.text))
+
+
+@registry.job("arecord", payload=Line)
+async def arecord(ctx: JobContext, payload: Line) -> dict[str, str]:
+    """The same, on an event loop, by the session's uncommitted rest."""
+    ctx.session.execute(insert(effect).values(text=payload.text))
+    return {"said": payload.text}
+
+
+@registry.job("plain")
+def plain(_ctx: JobContext, payload: Any) -> Any:
+    """Give the payload back."""
+    return payload
+
+
+@registry.job("fail", retry=EAGER)
+def fail(ctx: JobContext, _payload: Any) -> None:
+    """Leave a line that counts the attempt, then raise; what the session holds is lost."""
+    leave(f"attempt {ctx.attempt}")
+    ctx.session.execute(insert(effect).values(text="never"))
+    raise ValueError("as it was told to")
+
+
+@registry.job("recover", retry=EAGER)
+def recover(ctx: JobContext, _payload: Any) -> str:
+    """Succeed at the second attempt."""
+    if ctx.attempt == 1:
+        raise RuntimeError("the first attempt fails")
+    return "recovered"
+
+
+@registry.task("note", payload=Line)
+def note(_ctx: TaskContext, payload: Line) -> None:
+    """Leave a line."""
+    leave(payload.text)
+
+
+@registry.task("anote", payload=Line)
+async def anote(_ctx: TaskContext, payload: Line) -> None:
+    """Leave a line, from an event loop."""
+    leave(payload.text)

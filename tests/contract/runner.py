@@ -1,0 +1,258 @@
+"""What every runner must do. Subclass it with a fixture ``stage``; see tests/unit/runners, tests/integration/runners and
+tests/e2e.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
+
+from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
+from spoke_jobs.model import JobData, JobRequest, JobState
+from spoke_jobs.runners.protocol import AsyncRunner
+from tests.contract.app import Line, effect
+
+
+class Stage(Protocol):
+    """A runner with everything around it that makes it run."""
+
+    runner: AsyncRunner
+    engine: Engine
+    """The application's database."""
+    async_url: str
+    """The same for an AsyncEngine."""
+
+    def settle(self) -> None:
+        """Return when everything that was committed has ended."""
+
+    def jobs(self) -> list[JobRequest]:
+        """All rows, oldest first."""
+
+
+def effects(stage: Stage) -> list[str]:
+    """What jobs and tasks left behind, in order."""
+    with stage.engine.connect() as connection:
+        return list(connection.scalars(select(effect.c.text).order_by(effect.c.id)))
+
+
+@contextmanager
+def session_of(stage: Stage) -> Iterator[Session]:
+    """A session of the application's."""
+    with Session(stage.engine) as session:
+        yield session
+
+
+def outcome(stage: Stage) -> list[tuple[str, JobState, Any, str]]:
+    """How every job ended."""
+    return [(job.job_type, job.state, job.result, job.cause) for job in stage.jobs()]
+
+
+class RunnerContract:
+    """Dispatched and committed means run; rolled back means nothing, under every runner."""
+
+    # A job's life
+
+    def test_a_job_runs_and_its_result_is_kept(self, stage: Stage) -> None:
+        returned = stage.runner.dispatch_job(JobData("record", Line(text="hello"), queue_name="q", organization_id=4))
+        assert (returned.job_type, returned.queue_name, returned.organization_id) == ("record", "q", 4)
+        stage.settle()
+        (job,) = stage.jobs()
+        assert (job.id, job.uid) == (returned.id, returned.uid)
+        assert (job.state, job.status, job.result, job.attempt) == (JobState.SUCCEEDED, 100, {"said": "hello"}, 1)
+        assert effects(stage) == ["hello"]
+
+    def test_an_async_job_runs_and_its_session_s_rest_is_committed(self, stage: Stage) -> None:
+        stage.runner.dispatch_job(JobData("arecord", {"text": "from a dict"}))
+        stage.settle()
+        assert outcome(stage) == [("arecord", JobState.SUCCEEDED, {"said": "from a dict"}, "")]
+        assert effects(stage) == ["from a dict"]
+
+    @pytest.mark.parametrize("payload", [None, 0, "ü\x00\U0001f600", [1, {"a": [None, True, 1.5]}], {"": {}}])
+    def test_plain_json_arrives_as_it_was_sent(self, stage: Stage, payload: Any) -> None:
+        stage.runner.dispatch_job(JobData("plain", payload))
+        stage.settle()
+        if "\x00" in str(payload):  # a result stands in a JSON column, which on PostgreSQL holds no NUL
+            assert stage.jobs()[0].payload.encode().decode("unicode_escape").strip('"').startswith("ü\x00")
+        else:
+            assert outcome(stage) == [("plain", JobState.SUCCEEDED, payload, "")]
+
+    def test_a_job_that_raises_has_three_attempts_and_says_why(self, stage: Stage) -> None:
+        stage.runner.dispatch_job(JobData("fail"))
+        stage.settle()
+        assert outcome(stage) == [("fail", JobState.FAILED, None, "JobError")]
+        assert effects(stage) == ["attempt 1", "attempt 2", "attempt 3"]
+        assert stage.jobs()[0].status == -1
+
+    def test_a_job_may_succeed_at_a_later_attempt(self, stage: Stage) -> None:
+        stage.runner.dispatch_job(JobData("recover"))
+        stage.settle()
+        assert outcome(stage) == [("recover", JobState.SUCCEEDED, "recovered", "")]
+        assert stage.jobs()[0].attempt == 2
+
+    # Transactions of the caller's
+
+    def test_committed_with_the_caller_s_rows(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            session.execute(effect.insert().values(text="the caller's"))
+            stage.runner.dispatch_job(JobData("record", Line(text="the job's")), session=session)
+            stage.runner.dispatch_task("note", Line(text="the task's"), session=session)
+            session.commit()
+        stage.settle()
+        assert sorted(effects(stage)) == ["the caller's", "the job's", "the task's"]
+
+    def test_rollback_makes_nothing(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            self.dispatch_both(stage, session)
+            session.rollback()
+            session.execute(text("SELECT 1"))
+            session.commit()
+        self.assert_nothing(stage)
+
+    def test_closing_without_commit_makes_nothing(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            self.dispatch_both(stage, session)
+        self.assert_nothing(stage)
+
+    def test_a_savepoint_rolled_back_inside_a_commit_makes_nothing(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            session.execute(effect.insert().values(text="kept"))
+            with session.begin_nested():
+                savepoint = session.begin_nested()
+                self.dispatch_both(stage, session)
+                savepoint.rollback()
+            session.commit()
+        stage.settle()
+        assert (stage.jobs(), effects(stage)) == ([], ["kept"])
+
+    def test_a_released_savepoint_waits_for_the_root(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            with session.begin_nested():
+                self.dispatch_both(stage, session)
+            session.rollback()
+        self.assert_nothing(stage)
+
+    def test_a_released_savepoint_counts_with_the_root(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            with session.begin_nested():
+                self.dispatch_both(stage, session)
+            session.commit()
+        stage.settle()
+        assert sorted(effects(stage)) == ["job", "task"]
+
+    @pytest.mark.parametrize("mode", ["create_savepoint", "rollback_only"])
+    def test_joined_to_an_outer_transaction_that_rolls_back(self, stage: Stage, mode: Any) -> None:
+        with stage.engine.connect() as connection:
+            outer = connection.begin()
+            with Session(connection, join_transaction_mode=mode) as session:
+                self.dispatch_both(stage, session)
+                session.commit()
+            outer.rollback()
+        self.assert_nothing(stage)
+
+    def test_joined_to_an_outer_transaction_that_commits(self, stage: Stage) -> None:
+        with stage.engine.connect() as connection:
+            outer = connection.begin()
+            with Session(connection, join_transaction_mode="create_savepoint") as session:
+                self.dispatch_both(stage, session)
+                session.commit()
+            outer.commit()
+        stage.settle()
+        assert sorted(effects(stage)) == ["job", "task"]
+
+    def test_one_session_may_dispatch_in_several_transactions(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            for number in range(3):
+                stage.runner.dispatch_job(JobData("record", Line(text=f"job {number}")), session=session)
+                session.commit() if number != 1 else session.rollback()
+        stage.settle()
+        assert sorted(effects(stage)) == ["job 0", "job 2"]
+
+    async def test_async_twins_take_an_async_session(self, stage: Stage) -> None:
+        from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+        engine = create_async_engine(stage.async_url)
+        async with AsyncSession(engine) as session:
+            await stage.runner.adispatch_job(JobData("record", Line(text="kept")), session=session)
+            await session.commit()
+        async with AsyncSession(engine) as session:
+            await stage.runner.adispatch_job(JobData("record", Line(text="rolled back")), session=session)
+            await stage.runner.adispatch_task("note", Line(text="rolled back"), session=session)
+            await session.rollback()
+        async with AsyncSession(engine) as session:
+            await stage.runner.adispatch_task("note", Line(text="task"), session=session)
+            await session.commit()
+        await engine.dispose()
+        await stage.runner.adispatch_job(JobData("record", Line(text="without a session")))
+        stage.settle()
+        assert sorted(effects(stage)) == ["kept", "task", "without a session"]
+
+    # Tasks
+
+    @pytest.mark.parametrize("name", ["note", "anote"])
+    def test_a_task_runs(self, stage: Stage, name: str) -> None:
+        stage.runner.dispatch_task(name, Line(text="ran"))
+        stage.settle()
+        assert effects(stage) == ["ran"]
+        assert stage.jobs() == []
+
+    # Bad input: refused at once, by name, with nothing written
+
+    @pytest.mark.parametrize(
+        ("data", "error", "words"),
+        [
+            (JobData("unheard_of"), UnknownName, ["unheard_of", "record", "@job"]),
+            (JobData("record", {"text": 5}), InvalidPayload, ["record", "text"]),
+            (JobData("record"), InvalidPayload, ["record"]),
+            (JobData("record", {"text": "x", "ratio": math.nan}), InvalidPayload, ["record", "nan", "ratio"]),
+            (JobData("plain", {"a": [math.inf]}), InvalidPayload, ["plain", "inf", ".a[0]"]),
+            (JobData("plain", {1: "a"}), InvalidPayload, ["plain", "key"]),
+            (JobData("plain", object()), InvalidPayload, ["plain", "object"]),
+            (JobData("plain", {"s": {1, 2}}), InvalidPayload, ["plain", "set", ".s"]),
+            (JobData("plain", locks_queue=True), InvalidJobData, ["plain", "queue_name"]),
+            (JobData("plain", queue_name="x" * 201), InvalidJobData, ["queue_name", "200"]),
+            (JobData("plain", organization_id=-1), InvalidJobData, ["organization_id", "-1"]),
+        ],
+    )
+    def test_a_job_that_cannot_be_is_refused(
+        self, stage: Stage, data: JobData, error: type[Exception], words: Iterable[str]
+    ) -> None:
+        with session_of(stage) as session:
+            for given in (None, session):
+                with pytest.raises(error) as caught:
+                    stage.runner.dispatch_job(data, session=given)
+                assert all(word in str(caught.value) for word in words), str(caught.value)
+            session.commit()
+        self.assert_nothing(stage)
+
+    @pytest.mark.parametrize(
+        ("name", "payload", "error", "words"),
+        [
+            ("unheard_of", None, UnknownName, ["unheard_of", "note", "@task"]),
+            ("note", {"text": []}, InvalidPayload, ["note", "text"]),
+            ("note", {"text": "x" * 100_001}, InvalidPayload, ["note", "100,000", "dispatch a job"]),
+            ("note", {"text": "x", "ratio": math.nan}, InvalidPayload, ["note", "nan"]),
+        ],
+    )
+    def test_a_task_that_cannot_be_is_refused(
+        self, stage: Stage, name: str, payload: Any, error: type[Exception], words: Iterable[str]
+    ) -> None:
+        with pytest.raises(error) as caught:
+            stage.runner.dispatch_task(name, payload)
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+        self.assert_nothing(stage)
+
+    # Helpers
+
+    def dispatch_both(self, stage: Stage, session: Session) -> None:
+        stage.runner.dispatch_job(JobData("record", Line(text="job")), session=session)
+        stage.runner.dispatch_task("note", Line(text="task"), session=session)
+
+    def assert_nothing(self, stage: Stage) -> None:
+        stage.settle()
+        assert (stage.jobs(), effects(stage)) == ([], [])

@@ -1,0 +1,26 @@
+"""The legacy runner keeps the contract in each of its modes, on SQLite (on PostgreSQL: tests/integration/runners)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.app import engine as app_engine
+from tests.contract.runner import RunnerContract
+from tests.contract.stages import LegacyStage
+
+
+@pytest.fixture(params=["sync", "same_process", "worker"])
+def stage(
+    request: pytest.FixtureRequest, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LegacyStage]:
+    monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
+    made = LegacyStage(sqlite_ledger_url, request.param)
+    yield made
+    made.close()
+    app_engine(sqlite_ledger_url).dispose()
+
+
+class TestLegacyRunner(RunnerContract):
+    pass
