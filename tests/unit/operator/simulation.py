@@ -6,6 +6,8 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from tests.unit.operator.world import Crash, FakeClient, World
+
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key
@@ -16,8 +18,6 @@ from spoke_jobs_operator.shell.metrics import Metrics
 from spoke_jobs_operator.shell.pacing import Pacer
 from spoke_jobs_operator.shell.store import Store
 from spoke_jobs_operator.shell.workqueue import WorkQueue
-
-from tests.unit.operator.world import Crash, FakeClient, World
 
 RETENTION = Retention(job=timedelta(seconds=60))
 ERROR_DELAY = 1.0
@@ -138,6 +138,3 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return stop.value
     coroutine.close()
     raise AssertionError("the coroutine waits for something outside of the model")
-
-
-

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from spoke_jobs.contract.termination import TerminationMessage
-
-from spoke_jobs_operator.shell.client import Kind
-
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, Fault, World
+
+from spoke_jobs.contract.termination import TerminationMessage
+from spoke_jobs_operator.shell.client import Kind
 
 WEEK = 7 * 24 * 3600
 

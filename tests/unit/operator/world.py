@@ -14,7 +14,6 @@ from typing import Any
 
 from spoke_jobs.contract.names import CONTAINER, LABEL_SPOKEJOB
 from spoke_jobs.contract.spokejob import SpokeJobStatus
-
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell.client import ApiError, Kind, Listing, Page
 

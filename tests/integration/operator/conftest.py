@@ -1,0 +1,230 @@
+"""The real cluster, a stand-in image, a namespace that enforces ``restricted``, and the operator as a process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kubernetes
+import pytest
+
+ROOT = Path(__file__).parents[3]
+CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-dev")
+STANDIN = Path(__file__).with_name("standin")
+GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
+    """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = get()
+        if answer is not None and answer is not False:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def run_or_fail(command: list[str], env: dict[str, str]) -> None:
+    """Run a command; its output is the error message if it fails."""
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}: {done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def cluster_env() -> dict[str, str]:
+    """The environment in which kubectl, kind and docker reach the test cluster."""
+    script = f'eval "$(tests/cluster/env {CLUSTER})" && env -0'
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"no test cluster; `tests/cluster/up {CLUSTER}` makes one: {done.stderr}"
+    env = dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
+    return env | {"KUBECONFIG": os.environ.get("SPOKE_TEST_KUBECONFIG", env["KUBECONFIG"])}
+
+
+@pytest.fixture(scope="session")
+def image(cluster_env: dict[str, str]) -> str:
+    """The stand-in image, on all nodes."""
+    content = b"".join(path.read_bytes() for path in sorted(STANDIN.iterdir()))
+    base = cluster_env["SPOKE_PYTHON_BASE_IMAGE"]
+    name = f"spoke-operator-standin:{hashlib.sha256(content + base.encode()).hexdigest()[:12]}"
+    build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", name, str(STANDIN)]
+    run_or_fail(build, cluster_env | {"DOCKER_BUILDKIT": "1"})
+    run_or_fail(["tests/cluster/load", CLUSTER, name], cluster_env)
+    return name
+
+
+class Cluster:
+    """What a test does in its namespace."""
+
+    def __init__(self, kubeconfig: str, namespace: str, image: str) -> None:
+        api = kubernetes.config.new_client_from_config(kubeconfig)
+        self.api = api
+        self.core = kubernetes.client.CoreV1Api(api)
+        self.batch = kubernetes.client.BatchV1Api(api)
+        self.custom = kubernetes.client.CustomObjectsApi(api)
+        self.namespace = namespace
+        self.image = image
+
+    def template(self, name: str, standin: str, *, image: str | None = None) -> None:
+        """Make a PodTemplate whose attempts do as ``standin`` says."""
+        container = {
+            "name": "job",
+            "image": image or self.image,
+            "imagePullPolicy": "IfNotPresent",
+            "env": [{"name": "STANDIN", "value": standin}],
+        }
+        self.core.create_namespaced_pod_template(
+            self.namespace,
+            {
+                "metadata": {"name": name, "labels": {"jobs.spoke.dev/template": "true"}},
+                "template": {"spec": {"containers": [container], "terminationGracePeriodSeconds": 5}},
+            },
+        )
+
+    def submit(self, template: str, **spec: Any) -> str:
+        """Create a SpokeJob; gives its name."""
+        uid = uuid.uuid4()
+        name = f"standin-1-{uid.hex[:8]}"
+        full = {"uid": str(uid), "requestId": 1, "jobType": "standin", "podTemplate": template} | spec
+        full.setdefault("retry", {"backoffSeconds": 0.5})
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "SpokeJob",
+            "metadata": {"name": name},
+            "spec": full,
+        }
+        self.custom.create_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, body)
+        return name
+
+    def status(self, name: str) -> Object:
+        """The SpokeJob's status."""
+        body = self.custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
+        status: Object = body.get("status", {})
+        return status
+
+    def until(self, name: str, wanted: Callable[[Object], Any], seconds: float = 60) -> Object:
+        """The SpokeJob's status once it is as wanted."""
+        last: list[Object] = [{}]
+
+        def look() -> Object | None:
+            last[0] = self.status(name)
+            return last[0] if wanted(last[0]) else None
+
+        try:
+            return wait_for(f"SpokeJob {name} as wanted", look, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {json.dumps(last[0], indent=1)}") from None
+
+    def until_final(self, name: str, seconds: float = 60) -> Object:
+        """The SpokeJob's status once it is final."""
+        return self.until(name, lambda status: status.get("outcome") in ("Succeeded", "Failed"), seconds)
+
+    def pod_of(self, name: str, attempt: int) -> str:
+        """The running pod of an attempt."""
+        selector = f"jobs.spoke.dev/spokejob={name},jobs.spoke.dev/attempt={attempt}"
+
+        def look() -> str | None:
+            pods = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
+            running = [pod.metadata.name for pod in pods if pod.status.phase == "Running"]
+            return running[0] if running else None
+
+        return wait_for(f"a running pod of {name}, attempt {attempt}", look)
+
+
+@pytest.fixture(scope="session")
+def cluster(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
+    """A namespace with the CRD at hand."""
+    kubeconfig = cluster_env["KUBECONFIG"]
+    apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds/spokejobs.yaml"]
+    run_or_fail(apply, cluster_env)
+    established = ["kubectl", "wait", "--for=condition=Established", "crd/spokejobs.jobs.spoke.dev", "--timeout=30s"]
+    run_or_fail(established, cluster_env)
+    namespace = f"operator-{uuid.uuid4().hex[:8]}"
+    cluster = Cluster(kubeconfig, namespace, image)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.core.create_namespace({"metadata": {"name": namespace, "labels": labels}})
+    yield cluster
+    cluster.core.delete_namespace(namespace)
+    cluster.api.close()
+
+
+class OperatorProcess:
+    """``python -m spoke_jobs_operator`` for one namespace."""
+
+    def __init__(self, kubeconfig: str, namespace: str, log: Path) -> None:
+        self._env = os.environ | {
+            "KUBECONFIG": kubeconfig,
+            "SPOKE_OPERATOR_NAMESPACES": namespace,
+            "SPOKE_OPERATOR_HEALTH_HOST": "127.0.0.1",
+            "SPOKE_OPERATOR_HEALTH_PORT": "0",
+            "SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "5",
+        }
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read_from = 0
+
+    def start(self, **env: str) -> None:
+        """Start, and wait until it is ready."""
+        self._read_from = self._log.stat().st_size if self._log.exists() else 0
+        with self._log.open("ab") as stream:
+            command = [sys.executable, "-m", "spoke_jobs_operator"]
+            self._process = subprocess.Popen(command, env=self._env | env, stderr=stream, stdout=stream)
+        wait_for("the operator is ready", lambda: self.said("ready") or self._dead(), 30)
+
+    def stop(self) -> int:
+        """SIGTERM; gives the exit code."""
+        assert self._process
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=10)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process
+        self._process.kill()
+        self._process.wait(timeout=10)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def logged(self) -> list[Object]:
+        """The log's lines since the last start."""
+        with self._log.open() as stream:
+            stream.seek(self._read_from)
+            lines = stream.read().splitlines()
+        parsed = []
+        for line in lines:
+            try:
+                parsed.append(json.loads(line))
+            except ValueError:
+                parsed.append({"message": line, "level": "plain"})
+        return parsed
+
+    def said(self, message: str) -> Object | None:
+        """The first line with this message."""
+        return next((line for line in self.logged() if line["message"] == message), None)
+
+    def _dead(self) -> None:
+        assert self.running, f"the operator ended: {self._log.read_text()}"
+
+
+@pytest.fixture
+def operator(cluster_env: dict[str, str], cluster: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """The operator, started; its log is shown if the test fails."""
+    process = OperatorProcess(cluster_env["KUBECONFIG"], cluster.namespace, tmp_path / "operator.log")
+    process.start()
+    yield process
+    if process.running:
+        assert process.stop() == 0
+    print((tmp_path / "operator.log").read_text())

@@ -1,0 +1,232 @@
+"""The operator against a real API server, Job controller and kubelet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from kubernetes import client, watch
+from tests.integration.operator.conftest import GROUP, PLURAL, VERSION, Cluster, Object, OperatorProcess, wait_for
+
+
+def attempts(status: Object) -> list[tuple[int, str]]:
+    return [(item["number"], item["cause"]) for item in status["attempts"]]
+
+
+def conditions(status: Object) -> dict[str, str]:
+    return {item["type"]: item["status"] for item in status["conditions"]}
+
+
+def test_success(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("succeeds", "0")
+    name = cluster.submit("succeeds")
+    status = cluster.until_final(name)
+    assert status["outcome"] == "Succeeded"
+    (record,) = status["attempts"]
+    assert record["exitCode"] == 0
+    assert record["pod"].startswith(f"{name}-1-")
+    assert record["node"]
+    assert conditions(status) == {"Admitted": "True", "Running": "False", "Succeeded": "True", "Finished": "True"}
+    wait_for("its Job is deleted after the retention", lambda: not jobs_of(cluster, name), 30)
+
+
+def test_three_errors_are_final(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("fails", "10")
+    status = cluster.until_final(cluster.submit("fails"))
+    assert (status["outcome"], status["cause"]) == ("Failed", "JobError")
+    assert attempts(status) == [(1, "JobError"), (2, "JobError"), (3, "JobError")]
+    assert {item["errorType"] for item in status["attempts"]} == {"standin.Broken"}
+    assert status["charged"] == {"error": 3}
+
+
+def test_fails_once_then_succeeds(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("mends", "10,0")
+    status = cluster.until_final(cluster.submit("mends"))
+    assert status["outcome"] == "Succeeded"
+    assert attempts(status) == [(1, "JobError"), (2, "")]
+
+
+def test_foreign_exit_code(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("exits", "3")
+    status = cluster.until_final(cluster.submit("exits", retry={"budget": {"error": 1}}))
+    assert (status["cause"], status["attempts"][0]["exitCode"]) == ("JobExited", 3)
+
+
+@pytest.mark.parametrize("grace", [0, 5])
+def test_pod_deleted(cluster: Cluster, operator: OperatorProcess, grace: int) -> None:
+    cluster.template(f"pod-deleted-{grace}", "wait,0")
+    name = cluster.submit(f"pod-deleted-{grace}")
+    pod = cluster.pod_of(name, 1)
+    cluster.until(name, lambda status: status.get("outcome") == "Running")
+    cluster.core.delete_namespaced_pod(pod, cluster.namespace, grace_period_seconds=grace)
+    status = cluster.until_final(name)
+    assert status["outcome"] == "Succeeded"
+    assert attempts(status) == [(1, "PodDeleted"), (2, "")]
+
+
+def test_job_deleted(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("job-deleted", "wait,0")
+    name = cluster.submit("job-deleted")
+    cluster.pod_of(name, 1)
+    cluster.until(name, lambda status: status.get("outcome") == "Running")
+    cluster.batch.delete_namespaced_job(f"{name}-1", cluster.namespace, propagation_policy="Background")
+    status = cluster.until_final(name)
+    assert status["outcome"] == "Succeeded"
+    assert attempts(status) == [(1, "JobDeleted"), (2, "")]
+
+
+def test_missing_template_heals(cluster: Cluster, operator: OperatorProcess) -> None:
+    name = cluster.submit("comes-late")
+    status = cluster.until(name, lambda status: status.get("cause") == "TemplateMissing")
+    assert status["outcome"] == "Waiting"
+    cluster.template("comes-late", "0")
+    assert cluster.until_final(name)["outcome"] == "Succeeded"
+
+
+def test_image_that_cannot_be_had_waits_until_the_start_timeout(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("no-image", "0", image="registry.invalid/nobody/nothing:1")
+    name = cluster.submit("no-image", startTimeoutSeconds=15, retry={"budget": {"image": 1}})
+    cluster.until(name, lambda status: status.get("cause") == "ImageUnavailable")
+    status = cluster.until_final(name)
+    assert (status["outcome"], status["cause"]) == ("Failed", "ImageUnavailable")
+    assert live_pods_of(cluster, name) == []
+
+
+def test_bad_image_name_ends_at_once(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("bad-name", "0", image="Not/An Image:1")
+    name = cluster.submit("bad-name", startTimeoutSeconds=600, retry={"budget": {"image": 1}})
+    status = cluster.until_final(name, 20)
+    assert (status["outcome"], status["cause"]) == ("Failed", "ImageUnavailable")
+
+
+def test_run_timeout(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("too-long", "wait")
+    name = cluster.submit("too-long", timeoutSeconds=2)
+    status = cluster.until_final(name)
+    assert (status["outcome"], status["cause"]) == ("Failed", "Timeout")
+    assert live_pods_of(cluster, name) == []
+
+
+def test_pod_that_is_refused_is_named(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.core.create_namespaced_pod_template(
+        cluster.namespace,
+        {
+            "metadata": {"name": "refused", "labels": {"jobs.spoke.dev/template": "true"}},
+            "template": {
+                "spec": {
+                    "serviceAccountName": "nobody",
+                    "containers": [{"name": "job", "image": cluster.image}],
+                }
+            },
+        },
+    )
+    name = cluster.submit("refused")
+    cluster.until(name, lambda status: status.get("cause") == "PodRejected")
+    cluster.core.create_namespaced_service_account(cluster.namespace, {"metadata": {"name": "nobody"}})
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_restart_makes_no_second_job(cluster: Cluster, operator: OperatorProcess, way: str) -> None:
+    cluster.template(f"restart-{way}", "wait,0")
+    name = cluster.submit(f"restart-{way}")
+    cluster.until(name, lambda status: status.get("outcome") == "Running")
+    uid = jobs_of(cluster, name)[0].metadata.uid
+    if way == "stop":
+        assert operator.stop() == 0
+    else:
+        operator.kill()
+    pod = cluster.pod_of(name, 1)
+    cluster.core.delete_namespaced_pod(pod, cluster.namespace, grace_period_seconds=0)
+    operator.start()
+    status = cluster.until_final(name)
+    assert attempts(status) == [(1, "PodDeleted"), (2, "")]
+    assert [job.metadata.uid for job in jobs_of(cluster, name) if job.metadata.name == f"{name}-1"] in ([uid], [])
+
+
+def test_writes_are_counted(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("counted", "0")
+    seen: dict[str, set[str]] = {}
+    stop = threading.Event()
+    started = cluster.custom.list_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL)
+
+    def listen() -> None:
+        stream = watch.Watch().stream(
+            client.CustomObjectsApi(cluster.api).list_namespaced_custom_object,
+            *(GROUP, VERSION, cluster.namespace, PLURAL),
+            resource_version=started["metadata"]["resourceVersion"],
+            timeout_seconds=60,
+        )
+        for event in stream:
+            metadata: dict[str, Any] = event["object"]["metadata"]
+            seen.setdefault(metadata["name"], set()).add(metadata["resourceVersion"])
+            if stop.is_set():
+                return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    name = cluster.submit("counted")
+    status = cluster.until_final(name)
+    wait_for("its Job is deleted after the retention", lambda: not jobs_of(cluster, name), 30)
+    stop.set()
+    cluster.submit("counted", suspend=True)  # one more event, so that the listener sees the flag
+    listener.join()
+    assert len(seen[name]) - 1 <= 3, "created, running, ended"
+    body = cluster.custom.get_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL, name)
+    assert {item["manager"] for item in body["metadata"]["managedFields"] if item.get("subresource")} == {
+        "spoke-operator"
+    }
+    assert "finalizers" not in body["metadata"]
+    assert "annotations" not in body["metadata"]
+    created = status["attempts"][0]["startedAt"]
+    print("SpokeJob created", body["metadata"]["creationTimestamp"], "Job created", created)
+
+
+def test_conflict_with_sync_is_harmless(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("progress", "wait,0")
+    name = cluster.submit("progress")
+    cluster.until(name, lambda status: status.get("outcome") == "Running")
+    apply_as_sync(cluster, name, {"progress": {"percent": 40}})
+    cluster.core.delete_namespaced_pod(cluster.pod_of(name, 1), cluster.namespace, grace_period_seconds=0)
+    apply_as_sync(cluster, name, {"progress": {"percent": 50}})
+    status = cluster.until_final(name)
+    assert status["outcome"] == "Succeeded"
+    assert status["progress"]["percent"] == 50
+    apply_as_sync(cluster, name, {"progress": {"percent": 50}, "ledger": "Failed"})
+    status = cluster.until(name, lambda status: status["outcome"] == "Failed")
+    assert status["ledger"] == "Failed"
+
+
+def test_namespaced_operator_reads_nothing_of_the_cluster(cluster: Cluster, operator: OperatorProcess) -> None:
+    assert operator.said(
+        f"watching namespaces {cluster.namespace}: spokejobs, jobs and pods by label, podtemplates, FailedCreate events"
+    )
+    assert [line for line in operator.logged() if line["level"] not in ("info", "debug")] == []
+    started = time.monotonic()
+    assert operator.stop() == 0
+    assert time.monotonic() - started < 5
+
+
+def apply_as_sync(cluster: Cluster, name: str, status: Object) -> None:
+    cluster.api.call_api(
+        f"/apis/{GROUP}/{VERSION}/namespaces/{cluster.namespace}/{PLURAL}/{name}/status",
+        "PATCH",
+        query_params=[("fieldManager", "spoke-sync"), ("force", "true")],
+        header_params={"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"},
+        body={"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}, "status": status},
+        auth_settings=["BearerToken"],
+        response_type="object",
+    )
+
+
+def jobs_of(cluster: Cluster, name: str) -> list[Any]:
+    selector = f"jobs.spoke.dev/spokejob={name}"
+    items: list[Any] = cluster.batch.list_namespaced_job(cluster.namespace, label_selector=selector).items
+    return items
+
+
+def live_pods_of(cluster: Cluster, name: str) -> list[str]:
+    selector = f"jobs.spoke.dev/spokejob={name}"
+    pods = cluster.core.list_namespaced_pod(cluster.namespace, label_selector=selector).items
+    return [pod.metadata.name for pod in pods if pod.status.phase not in ("Succeeded", "Failed")]
