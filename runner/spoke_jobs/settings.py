@@ -41,6 +41,16 @@ class Settings(BaseSettings):
     """``kubernetes``: where the task deployment listens, http://texting-tasks:8080 for example."""
     tasks_key: Annotated[SecretStr, Field(validation_alias="SPOKE_TASKS_KEY")] = SecretStr("")
     """The key that dispatchers and task deployment share."""
+    tasks_host: Annotated[str, Field(validation_alias="SPOKE_TASKS_HOST")] = "0.0.0.0"  # noqa: S104  a pod's address
+    """``spoke-jobs tasks``: the address to listen on; ``::`` for IPv6."""
+    tasks_port: Annotated[int, Field(validation_alias="SPOKE_TASKS_PORT", ge=1, le=65535)] = 8080
+    """``spoke-jobs tasks``: the port to listen on."""
+    tasks_concurrency: Annotated[int, Field(validation_alias="SPOKE_TASKS_CONCURRENCY", ge=1, le=1000)] = 16
+    """``spoke-jobs tasks``: how many ``def`` tasks run at once, and how many ``async def`` ones."""
+    tasks_queue: Annotated[int, Field(validation_alias="SPOKE_TASKS_QUEUE", ge=1, le=1_000_000)] = 1_000
+    """``spoke-jobs tasks``: how many tasks it has accepted at most that have not ended; beyond that it answers 429."""
+    tasks_grace_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_GRACE_SECONDS", ge=0, le=3600)] = 20.0
+    """``spoke-jobs tasks``: how long accepted tasks have after SIGTERM; the pod's own grace must be 5 s longer."""
 
 
 def load_settings() -> Settings:

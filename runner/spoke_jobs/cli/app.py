@@ -123,6 +123,32 @@ def worker(
 
 
 @app.command()
+@_speaks_plainly
+def tasks() -> None:
+    """Run tasks that dispatchers send over HTTP, until SIGTERM: the task deployment's process."""
+    from spoke_jobs.registry import load_app
+
+    try:
+        from spoke_jobs.tasks.server import ServerOptions, serve
+    except ModuleNotFoundError as error:
+        _fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
+        raise
+    configure_logging()
+    settings = load_settings()
+    serve(
+        load_app(settings.app),
+        settings.tasks_key.get_secret_value(),
+        ServerOptions(
+            host=settings.tasks_host,
+            port=settings.tasks_port,
+            concurrency=settings.tasks_concurrency,
+            queue_length=settings.tasks_queue,
+            grace_seconds=settings.tasks_grace_seconds,
+        ),
+    )
+
+
+@app.command()
 def run() -> None:
     """Run one attempt: the entrypoint of a job's pod, started by the operator."""
     from spoke_jobs.execution.pod import run as run_pod

@@ -1,0 +1,297 @@
+"""Delivering what a dispatcher holds: an event loop on a thread of its own, with many streamed requests in flight.
+
+Imported by that thread, so that neither the application's start nor its first dispatch waits for the HTTP client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import ssl
+import time
+from collections.abc import Callable
+from urllib.parse import SplitResult
+
+import httpx
+
+from spoke_jobs.tasks.buffer import Buffer, Held, Tally
+from spoke_jobs.tasks.options import DispatcherOptions, port_of
+from spoke_jobs.tasks.replicas import Replica, Replicas, backoff
+from spoke_jobs.tasks.wire import (
+    NDJSON,
+    PATH,
+    Acknowledgement,
+    BadAnswer,
+    LineSplitter,
+    Outcome,
+    parse_acknowledgement,
+    task_line,
+)
+
+_CONTENT_REFUSED = frozenset({400, 413, 415, 422})
+"""What answers a request that no repetition mends."""
+_ASKS_TO_WAIT = frozenset({429, 503})
+_WAIT_MAX_SECONDS = 60.0
+_FULL_WAIT_SECONDS = 0.1
+"""How long a replica that took only a part of a batch is left alone."""
+_LEAST_BATCH = 8
+"""Fewer tasks than this aren't divided among replicas."""
+_COMPLAIN_EVERY_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """See the module. Everything but :meth:`wake`, :meth:`addresses` and :meth:`stop` belongs to the loop's thread."""
+
+    def __init__(self, url: SplitResult, key: str, buffer: Buffer, tally: Tally, options: DispatcherOptions) -> None:
+        self._url = url
+        self._buffer = buffer
+        self._tally = tally
+        self._options = options
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": NDJSON, "Host": url.netloc}
+        self._replicas = Replicas(options.backoff_max_seconds, random.random)
+        self._requests: set[asyncio.Task[None]] = set()
+        self._alone: list[Held] = []
+        """Tasks of a batch that was refused as a whole: each is sent by itself, to find the one that is at fault."""
+        self._in_flight = 0
+        self._look = asyncio.Event()
+        self._stopping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._complained: dict[str, float] = {}
+        self._loop = asyncio.get_running_loop()
+        self._client = _client(url, options)
+
+    def wake(self) -> None:
+        """From any thread: there is something to look at."""
+        self._call(self._look.set)
+
+    def addresses(self, found: list[str]) -> None:
+        """From any thread: what the host's name resolves to now."""
+
+        def update() -> None:
+            self._replicas.update(found)
+            self._look.set()
+
+        self._call(update)
+
+    def stop(self) -> None:
+        """From any thread: end; requests in flight are broken off."""
+
+        def stop() -> None:
+            self._stopping = True
+            self._look.set()
+
+        self._call(stop)
+
+    async def run(self) -> None:
+        """Deliver until stopped."""
+        try:
+            while not self._stopping:
+                self._look.clear()
+                self._start_requests()
+                await self._look.wait()
+        finally:
+            for request in self._requests:
+                request.cancel()
+            await asyncio.gather(*self._requests, return_exceptions=True)
+            await self._client.aclose()
+
+    def _call(self, function: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop is closed: the dispatcher was, a moment ago
+            logger.debug("the delivery has ended")
+
+    def _start_requests(self) -> None:
+        """Start as many requests as replicas, limits and waiting tasks allow."""
+        options = self._options
+        while len(self._requests) < options.max_requests and self._in_flight < options.max_in_flight:
+            now = time.monotonic()
+            replica = self._replicas.choose(now)
+            if replica is None:
+                self._look_again_at(self._replicas.next_free(), now)
+                return
+            batch = self._next_batch(now)
+            if not batch:
+                return
+            replica.in_flight += len(batch)
+            self._in_flight += len(batch)
+            request = self._loop.create_task(self._deliver(batch, replica))
+            self._requests.add(request)
+            request.add_done_callback(self._request_ended)
+
+    def _next_batch(self, now: float) -> list[Held]:
+        if self._alone:
+            return [self._alone.pop()]
+        _, waiting = self._buffer.counts()
+        share = max(_LEAST_BATCH, -(-waiting // max(1, self._replicas.available(now))))
+        limit = min(share, self._options.batch_size, self._options.max_in_flight - self._in_flight)
+        taken = self._buffer.take(max(1, limit), self._options.batch_bytes)
+        batch = {held.task.id: held for held in taken}
+        if len(batch) < len(taken):  # one id twice: the second goes with a request of its own
+            chosen = set(batch.values())
+            self._alone.extend(held for held in taken if held not in chosen)
+        return list(batch.values())
+
+    def _look_again_at(self, when: float | None, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:  # without any replica the resolver wakes us
+            self._timer = self._loop.call_later(max(0.001, when - now), self._look.set)
+
+    def _request_ended(self, request: asyncio.Task[None]) -> None:
+        self._requests.discard(request)
+        self._look.set()
+
+    async def _deliver(self, batch: list[Held], replica: Replica) -> None:
+        """One request: send the batch, take its acknowledgements as they come, keep what isn't acknowledged."""
+        unanswered = {held.task.id: held for held in batch}
+        for held in batch:
+            self._tally.redelivered += held.deliveries > 0
+            held.deliveries += 1
+        try:
+            body = b"".join(task_line(held.task) for held in batch)
+            async with self._client.stream(
+                "POST",
+                self._address(replica),
+                content=body,
+                headers=self._headers,
+                extensions={"sni_hostname": self._url.hostname},
+            ) as response:
+                if response.status_code == httpx.codes.OK:
+                    await self._read(response, replica, unanswered)
+                else:
+                    self._refused(response, replica, unanswered)
+        except (httpx.HTTPError, httpx.StreamError, BadAnswer, OSError) as error:
+            self._failed(replica, f"{type(error).__name__} {error}".strip())
+        except Exception as error:
+            logger.exception("delivering to %s failed in a way that nobody thought of", replica.address)
+            self._failed(replica, type(error).__name__)
+        finally:
+            rest = len(unanswered)
+            replica.in_flight -= rest
+            self._in_flight -= rest
+            self._buffer.give_back(unanswered.values())
+
+    async def _read(self, response: httpx.Response, replica: Replica, unanswered: dict[str, Held]) -> None:
+        splitter = LineSplitter()
+        async for chunk in response.aiter_raw():
+            acks = [ack for line in splitter.feed(chunk) if (ack := parse_acknowledgement(line)) is not None]
+            if chunk and replica.failures:
+                self._replicas.answered(replica)
+            ended: list[Held] = []
+            for ack in acks:
+                held = unanswered.pop(ack.id or "", None)
+                if held is None:
+                    logger.warning("%s acknowledged a task that it was not sent: %s", replica.address, ack.detail)
+                    continue
+                replica.in_flight -= 1
+                self._in_flight -= 1
+                if self._is_over(held, ack, replica):
+                    ended.append(held)
+            if ended:
+                self._buffer.let_go(ended)
+            if acks:
+                self._look.set()
+        if unanswered:
+            raise BadAnswer(f"the answer ended {len(unanswered)} acknowledgements early")
+
+    def _is_over(self, held: Held, ack: Acknowledgement, replica: Replica) -> bool:
+        """Whether the task needs nothing more; if it does, that is seen to."""
+        task = held.task
+        if ack.outcome is Outcome.DONE:
+            self._tally.delivered += 1
+            return True
+        why = f"{ack.cause} {ack.detail}".strip()
+        if ack.outcome is Outcome.FAILED_FOR_GOOD:
+            self._tally.failed += 1
+            logger.error("task %s (%s) failed for good on attempt %d: %s", task.id, task.name, task.attempt, why)
+            return True
+        if ack.outcome is Outcome.FAILED:
+            logger.warning("task %s (%s) failed on attempt %d: %s", task.id, task.name, task.attempt, why)
+            first, maximum = self._options.retry_seconds, self._options.retry_max_seconds
+            seconds = backoff(first, task.attempt - 1, maximum, random.random())  # noqa: S311  jitter
+            held.next_attempt()
+            self._loop.call_later(seconds, self._give_back, held)
+            return False
+        self._replicas.asked_to_wait(replica, _FULL_WAIT_SECONDS, time.monotonic())
+        self._give_back(held)
+        return False
+
+    def _give_back(self, held: Held) -> None:
+        self._buffer.give_back([held])
+        self._look.set()
+
+    def _refused(self, response: httpx.Response, replica: Replica, unanswered: dict[str, Held]) -> None:
+        """An answer other than 200: none of the batch was accepted."""
+        status = response.status_code
+        if status in _CONTENT_REFUSED:
+            self._content_refused(status, replica, unanswered)
+        elif status in _ASKS_TO_WAIT and (seconds := _retry_after(response)) is not None:
+            self._replicas.asked_to_wait(replica, seconds, time.monotonic())
+        elif status in (401, 403):
+            self._failed(replica, f"{status}: it refuses our key; SPOKE_TASKS_KEY must be the same here and there")
+        else:
+            self._failed(replica, f"it answers {status}; SPOKE_TASKS_URL must name a task deployment")
+
+    def _content_refused(self, status: int, replica: Replica, unanswered: dict[str, Held]) -> None:
+        batch = list(unanswered.values())
+        replica.in_flight -= len(batch)
+        self._in_flight -= len(batch)
+        unanswered.clear()
+        if len(batch) > 1:
+            self._alone.extend(batch)
+            return
+        (held,) = batch
+        self._tally.failed += 1
+        logger.error(
+            "task %s (%s) failed for good: the server refuses it with %d", held.task.id, held.task.name, status
+        )
+        self._buffer.let_go([held])
+
+    def _failed(self, replica: Replica, what: str) -> None:
+        now = time.monotonic()
+        seconds = self._replicas.failed(replica, now)
+        if now - self._complained.get(replica.address, -_COMPLAIN_EVERY_SECONDS) < _COMPLAIN_EVERY_SECONDS:
+            return
+        self._complained[replica.address] = now
+        held, _ = self._buffer.counts()
+        logger.error(
+            "task server %s (%s): %s. Tried again in %.1f s; %d tasks are kept until then",
+            replica.address,
+            self._url.netloc,
+            what,
+            seconds,
+            held,
+        )
+
+    def _address(self, replica: Replica) -> str:
+        address = f"[{replica.address}]" if ":" in replica.address else replica.address
+        return f"{self._url.scheme}://{address}:{port_of(self._url)}{self._url.path.rstrip('/')}{PATH}"
+
+
+def _client(url: SplitResult, options: DispatcherOptions) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        # The environment's proxies are for the world outside; the deployment is a neighbour.
+        trust_env=False,
+        verify=ssl.create_default_context() if url.scheme == "https" else False,
+        timeout=httpx.Timeout(
+            options.silence_seconds, connect=options.connect_seconds, write=options.silence_seconds, pool=None
+        ),
+        limits=httpx.Limits(
+            max_connections=options.max_requests, max_keepalive_connections=options.max_requests, keepalive_expiry=30.0
+        ),
+    )
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """The seconds that an answer asks us to wait, bounded; None if it doesn't say."""
+    try:
+        seconds = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), _WAIT_MAX_SECONDS) if math.isfinite(seconds) else None

@@ -1,0 +1,221 @@
+"""What ``dispatch_task`` hands tasks to under ``kubernetes``: kept here, in memory, until a task server has run them.
+
+A thread delivers in the background (see :mod:`spoke_jobs.tasks.delivery`). It starts with the first task, and afresh in
+a forked child. A task server's death loses nothing; this process's loses what it still held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import itertools
+import logging
+import os
+import socket
+import threading
+import uuid
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spoke_jobs.errors import ConfigurationError, InvalidPayload
+from spoke_jobs.payloads import TASK_LIMIT_BYTES
+from spoke_jobs.tasks.buffer import Buffer, Tally
+from spoke_jobs.tasks.callers import usable_key
+from spoke_jobs.tasks.options import DispatcherOptions, port_of, usable_url
+from spoke_jobs.tasks.wire import NAME_LIMIT, Task, is_task_id
+
+if TYPE_CHECKING:
+    from spoke_jobs.tasks.delivery import Delivery
+
+Resolve = Callable[[str, int], list[str]]
+_STOP_SECONDS = 2.0
+_NAMED_WHEN_LOST = 20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherStatistics:
+    """What became of the tasks submitted in this process."""
+
+    submitted: int
+    delivered: int
+    """Acknowledged as done."""
+    failed: int
+    """For good."""
+    redelivered: int
+    """Deliveries beyond each task's first."""
+    held: int
+    """Neither delivered nor failed yet."""
+    waiting: int
+    """Held, and not in flight."""
+
+
+class TaskDispatcher:
+    """Delivers tasks to the task deployment. One for a process; any thread may submit.
+
+    :param url: where the deployment listens; a name that resolves to several addresses is balanced over.
+    :param key: the key shared with it.
+    :param resolve: host and port to addresses; the system's resolver by default.
+    :raises ConfigurationError: if either can't be used, or httpx isn't installed.
+    """
+
+    def __init__(
+        self, url: str, key: str, *, options: DispatcherOptions | None = None, resolve: Resolve | None = None
+    ) -> None:
+        self._url = usable_url(url)
+        self._key = usable_key(key)
+        self._options = options or DispatcherOptions()
+        self._resolve = resolve or resolve_host
+        if importlib.util.find_spec("httpx") is None:
+            raise ConfigurationError(
+                "sending tasks needs the Python package httpx: pip install 'spoke-jobs[kubernetes]'"
+            )
+        self._begin()
+        _all.add(self)
+        atexit.register(self._at_exit)
+
+    def submit(self, name: str, payload: str, task_id: str | None = None, *, wait_seconds: float | None = None) -> None:
+        """Have a task run; returns at once unless the buffer is full.
+
+        :param payload: JSON text of at most 100 kB.
+        :param task_id: its id, the same at every delivery; made up if none is given.
+        :param wait_seconds: for room in a full buffer; ``full_wait_seconds`` of the options by default.
+        :raises TaskBufferFull: if no room comes.
+        :raises InvalidPayload: over 100 kB, or with a name or id that can't be sent.
+        :raises RuntimeError: if the dispatcher is closed.
+        """
+        if self._closed:
+            raise RuntimeError("the task dispatcher is closed")
+        size = len(payload) if payload.isascii() else len(payload.encode("utf-8", "surrogatepass"))
+        if size > TASK_LIMIT_BYTES:
+            raise InvalidPayload(
+                f"the payload of {name!r} takes {size:,} bytes; {TASK_LIMIT_BYTES:,} is a task's limit"
+            )
+        if not 0 < len(name) <= NAME_LIMIT:
+            raise InvalidPayload(f"a task's name has 1 to {NAME_LIMIT} characters")
+        if task_id is None:
+            task_id = f"{self._prefix}{next(self._numbers)}"
+        elif not is_task_id(task_id):
+            raise InvalidPayload(f"{task_id!r} can't be a task's id: use up to 100 letters, digits or ._:-")
+        if self._thread is None:
+            self._start()
+        wait = self._options.full_wait_seconds if wait_seconds is None else wait_seconds
+        self._buffer.put(Task(task_id, name, payload), size, wait)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every task is acknowledged; whether that came about within ``timeout`` seconds."""
+        return self._buffer.wait_empty(timeout)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Flush, then stop. What could not be delivered is logged, and lost; whether there was nothing of it.
+
+        :param timeout: seconds; ``exit_seconds`` of the options by default.
+        """
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        flushed = self.flush(self._options.exit_seconds if timeout is None else timeout)
+        self._stopped.set()
+        if self._delivery is not None:
+            self._delivery.stop()
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS)
+        lost = [] if flushed else self._buffer.held()
+        if lost:
+            logger.error(
+                "%d tasks could not be delivered to %s and are lost: %s%s",
+                len(lost),
+                self._url.netloc,
+                ", ".join(f"{task.id} ({task.name})" for task in lost[:_NAMED_WHEN_LOST]),
+                ", ..." if len(lost) > _NAMED_WHEN_LOST else "",
+            )
+        return not lost
+
+    def statistics(self) -> DispatcherStatistics:
+        """How things stand."""
+        held, waiting = self._buffer.counts()
+        tally = self._tally
+        submitted = held + tally.delivered + tally.failed
+        return DispatcherStatistics(submitted, tally.delivered, tally.failed, tally.redelivered, held, waiting)
+
+    def _begin(self) -> None:
+        """The state of a process in which nothing has been submitted."""
+        self._buffer = Buffer(self._options.buffer_tasks, self._options.buffer_bytes, self._wake)
+        self._tally = Tally()
+        self._prefix = f"{uuid.uuid4().hex}-"
+        self._numbers = itertools.count(1)
+        self._closed = False
+        self._starting = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._delivery: Delivery | None = None
+
+    def _after_fork(self) -> None:
+        # The parent delivers what it holds. Its loop and connections share file descriptors with ours: they are kept
+        # from being collected, because closing them here would disturb the parent's.
+        _inherited.append((self._delivery, self._buffer, self._thread))
+        self._begin()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._deliver, name="spoke-task-delivery", daemon=True)
+                self._thread.start()
+
+    def _wake(self) -> None:
+        if self._delivery is not None:  # if not, it looks by itself when it begins
+            self._delivery.wake()
+
+    def _deliver(self) -> None:
+        """The delivering thread's life."""
+        try:
+            asyncio.run(self._delivering())
+        except BaseException:
+            logger.exception(
+                "the delivery of tasks to %s has ended; tasks submitted now wait for nobody", self._url.netloc
+            )
+
+    async def _delivering(self) -> None:
+        from spoke_jobs.tasks.delivery import Delivery
+
+        delivery = Delivery(self._url, self._key, self._buffer, self._tally, self._options)
+        self._delivery = delivery
+        # Not the loop's own executor for look-ups: it takes no work any more while the process exits, and we do.
+        threading.Thread(
+            target=self._keep_resolving, args=(delivery, self._stopped), name="spoke-task-resolver", daemon=True
+        ).start()
+        await delivery.run()
+
+    def _keep_resolving(self, delivery: Delivery, stopped: threading.Event) -> None:
+        host = self._url.hostname or ""
+        wait = 0.0
+        while not stopped.wait(wait):
+            wait = self._options.resolve_seconds
+            try:
+                delivery.addresses(self._resolve(host, port_of(self._url)))
+            except OSError as error:
+                logger.error("SPOKE_TASKS_URL: %s can't be resolved (%s); tried again", host, error)  # noqa: TRY400
+
+    def _at_exit(self) -> None:
+        self.close()
+
+
+_all: weakref.WeakSet[TaskDispatcher] = weakref.WeakSet()
+_inherited: list[object] = []
+
+
+def _after_fork() -> None:
+    for dispatcher in list(_all):
+        dispatcher._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def resolve_host(host: str, port: int) -> list[str]:
+    """Every address of a host: a headless service's name has one for each replica."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -1,0 +1,253 @@
+"""What a dispatcher and a task server say to one another. Pure; both sides import it, and nothing here does I/O.
+
+A request is ``POST /v1/tasks`` with many tasks: NDJSON, one a line, or JSON ``{"tasks": [...]}``. A task is
+``{"id", "name", "payload", "attempt"}``; its payload is JSON text in a string, or, where that is handier, any JSON
+value that isn't a string. The answer streams one acknowledgement a line, each as soon as its task has ended; empty
+lines say that the server is alive. The version is in the path; within a version fields are only ever added, and what a
+side doesn't know it ignores. Acknowledgements name causes and never hold anything of a payload.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+PATH = "/v1/tasks"
+NDJSON = "application/x-ndjson"
+JSON = "application/json"
+BODY_LIMIT_BYTES = 4_194_304
+BATCH_LIMIT = 1_000
+"""Tasks in one request."""
+LINE_LIMIT_BYTES = 4_096
+"""Of an acknowledgement."""
+ID_LIMIT = 100
+NAME_LIMIT = 200
+ATTEMPT_LIMIT = 1_000_000
+
+_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_LIMIT}}}", re.ASCII)
+
+
+class Outcome(StrEnum):
+    """How a task ended, as far as the server is concerned."""
+
+    DONE = "done"
+    FAILED = "failed"
+    """It may be tried again, as the next attempt."""
+    FAILED_FOR_GOOD = "failed_for_good"
+    RETURNED = "returned"
+    """Not run, or not to its end, through no fault of the task: deliver it again, as the same attempt."""
+
+
+class TaskCause(StrEnum):
+    """Why a task did not end well."""
+
+    TASK_ERROR = "TaskError"
+    """Its function raised."""
+    TASK_EXITED = "TaskExited"
+    """Its function called sys.exit."""
+    UNKNOWN_TASK = "UnknownTask"
+    """The server's release registers no task of that name."""
+    INVALID_PAYLOAD = "InvalidPayload"
+    PAYLOAD_TOO_LARGE = "PayloadTooLarge"
+    MALFORMED_TASK = "MalformedTask"
+    """The entry of the batch isn't a task."""
+    ID_REUSED = "IdReused"
+    """Another task was sent under this id."""
+    FULL = "Full"
+    """The server's queue has no room."""
+    DRAINING = "Draining"
+    """The server is stopping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task on its way."""
+
+    id: str
+    """The same at every delivery; letters, digits and ``._:-``, at most 100 characters."""
+    name: str
+    payload: str
+    """JSON text."""
+    attempt: int = 1
+    """One more than the runs of it that are known to have failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An entry of a batch that isn't a task."""
+
+    position: int
+    """From 0."""
+    id: str | None
+    """Its id, if that much could be read."""
+    reason: str
+    """A sentence about the form; no value of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """One line of an answer."""
+
+    id: str | None
+    """None only for an entry without a readable id; then ``detail`` says which it was."""
+    outcome: Outcome
+    cause: str = ""
+    """A :class:`TaskCause`, or a newer release's; empty for ``done``."""
+    detail: str = ""
+    """For a person: an exception's type, or what is wrong with the form."""
+
+
+class BadRequest(Exception):
+    """A request that can't be read as a batch at all."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        """The HTTP status that answers it."""
+        self.reason = reason
+
+
+class BadAnswer(Exception):
+    """A line that isn't an acknowledgement: what answers isn't a task server."""
+
+
+def task_line(task: Task) -> bytes:
+    """A task as a line of an NDJSON batch, with its end."""
+    fields = {"id": task.id, "name": task.name, "attempt": task.attempt, "payload": task.payload}
+    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def parse_batch(content_type: str, body: bytes) -> list[Task | Malformed]:
+    """Read a request's body. One entry that is no task spoils no other.
+
+    :raises BadRequest: if the whole isn't a batch: of another type, no JSON, empty, too long.
+    """
+    if len(body) > BODY_LIMIT_BYTES:
+        raise BadRequest(413, f"the body is over {BODY_LIMIT_BYTES:,} bytes: send fewer tasks at a time")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == NDJSON:
+        lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+        _check_length(len(lines))
+        return [_read_line(position, line) for position, line in enumerate(lines)]
+    if media_type == JSON:
+        entries = _entries(body)
+        _check_length(len(entries))
+        return [_read_entry(position, entry) for position, entry in enumerate(entries)]
+    raise BadRequest(415, f"the content type must be {NDJSON} or {JSON}")
+
+
+def acknowledgement_line(ack: Acknowledgement) -> bytes:
+    """An acknowledgement as a line of an answer, with its end."""
+    fields: dict[str, str | None] = {"id": ack.id, "outcome": ack.outcome.value}
+    if ack.cause:
+        fields["cause"] = ack.cause
+    if ack.detail:
+        fields["detail"] = ack.detail[:500]
+    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def parse_acknowledgement(line: bytes) -> Acknowledgement | None:
+    """Read one line of an answer; None for a sign of life. An outcome of a newer release counts as ``returned``.
+
+    :raises BadAnswer: if it isn't one.
+    """
+    if not line or line.isspace():
+        return None
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadAnswer("a line of the answer isn't JSON") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("outcome"), str):
+        raise BadAnswer("a line of the answer isn't an acknowledgement")
+    task_id, cause, detail = fields.get("id"), fields.get("cause", ""), fields.get("detail", "")
+    try:
+        outcome = Outcome(fields["outcome"])
+    except ValueError:
+        outcome, cause = Outcome.RETURNED, fields["outcome"][:NAME_LIMIT]
+    return Acknowledgement(
+        task_id if isinstance(task_id, str) else None,
+        outcome,
+        cause if isinstance(cause, str) else "",
+        detail if isinstance(detail, str) else "",
+    )
+
+
+class LineSplitter:
+    """Cuts a stream of chunks into lines, holding no more than one line's limit."""
+
+    def __init__(self, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+        self._limit = limit_bytes
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that ``chunk`` completes.
+
+        :raises BadAnswer: if a line is longer than the limit.
+        """
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > self._limit or any(len(line) > self._limit for line in lines):
+            raise BadAnswer(f"a line of the answer is over {self._limit:,} bytes")
+        return lines
+
+
+def is_task_id(text: str) -> bool:
+    """Whether ``text`` may be a task's id."""
+    return _ID.fullmatch(text) is not None
+
+
+def _check_length(count: int) -> None:
+    if not count:
+        raise BadRequest(400, "the batch holds no task")
+    if count > BATCH_LIMIT:
+        raise BadRequest(413, f"the batch holds {count:,} tasks, and {BATCH_LIMIT:,} is the limit")
+
+
+def _entries(body: bytes) -> list[Any]:
+    try:
+        whole = _loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest(400, "the body isn't JSON") from None
+    entries = whole.get("tasks") if isinstance(whole, dict) else None
+    if not isinstance(entries, list):
+        raise BadRequest(400, 'the body must be {"tasks": [...]}')
+    return entries
+
+
+def _read_line(position: int, line: bytes) -> Task | Malformed:
+    try:
+        entry = _loads(line)
+    except (ValueError, RecursionError):
+        return Malformed(position, None, "isn't JSON")
+    return _read_entry(position, entry)
+
+
+def _read_entry(position: int, entry: Any) -> Task | Malformed:
+    if not isinstance(entry, dict):
+        return Malformed(position, None, "isn't a JSON object")
+    task_id, name, attempt = entry.get("id"), entry.get("name"), entry.get("attempt", 1)
+    if not isinstance(task_id, str) or not is_task_id(task_id):
+        return Malformed(position, None, f"needs an id: 1 to {ID_LIMIT} letters, digits or any of ._:-")
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT:
+        return Malformed(position, task_id, f"needs a name of 1 to {NAME_LIMIT} characters")
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or not 1 <= attempt <= ATTEMPT_LIMIT:
+        return Malformed(position, task_id, "has an attempt that isn't a whole number from 1")
+    if "payload" not in entry:
+        return Malformed(position, task_id, "needs a payload: JSON text in a string, or a JSON value")
+    payload = entry["payload"]
+    if not isinstance(payload, str):
+        try:
+            payload = json.dumps(payload, separators=(",", ":"))
+        except (ValueError, RecursionError):
+            return Malformed(position, task_id, "has a payload that is nested too deep")
+    return Task(task_id, name, payload, attempt)
+
+
+def _loads(text: bytes) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} isn't JSON")

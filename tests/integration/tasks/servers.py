@@ -1,0 +1,109 @@
+"""Real task servers, as subprocesses on loopback ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+KEY = "test-key-0123456789"
+HERE = Path(__file__).parent
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30.0, what: str = "the condition") -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about within {seconds} s"
+        time.sleep(0.01)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on."""
+    with socket.create_server((host, 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A running `spoke-jobs tasks`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    trace: Path
+    log: Path
+
+    def get(self, path: str) -> httpx.Response:
+        """A GET, outside any pool."""
+        return httpx.get(f"{self.url}{path}", trust_env=False, timeout=5)
+
+    def ready(self) -> bool:
+        """Whether it says so."""
+        try:
+            return self.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            assert self.process.poll() is None, self.log.read_text()
+            return False
+
+    def metric(self, name: str) -> int:
+        """A counter's value."""
+        lines = self.get("/metrics").text.splitlines()
+        return int(next(line.rpartition(" ")[2] for line in lines if line.startswith(name)))
+
+    def kill(self) -> None:
+        """As the kernel would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def terminate(self) -> None:
+        """As Kubernetes would; doesn't wait."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def traces(self) -> list[str]:
+        """The lines that tasks have left."""
+        return self.trace.read_text().splitlines() if self.trace.exists() else []
+
+
+def environment(trace: Path, **settings: object) -> dict[str, str]:
+    """A server's environment."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(HERE),
+        "SPOKE_APP": "tasks_app:registry",
+        "SPOKE_TASKS_KEY": KEY,
+        "TRACE": str(trace),
+        **{f"SPOKE_TASKS_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+
+
+@contextmanager
+def task_server(
+    folder: Path, *, host: str = "127.0.0.1", port: int | None = None, **settings: object
+) -> Iterator[Server]:
+    """A server that is ready; killed at the block's end if it still runs."""
+    port = port or free_port(host)
+    log = folder / f"server-{host}-{port}.log"
+    trace = folder / "trace"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("spoke-jobs")), "tasks"],
+            env=environment(trace, host=host, port=port, **settings),
+            stdout=output,
+            stderr=output,
+        )
+    server = Server(process, f"http://{host}:{port}", trace, log)
+    try:
+        eventually(server.ready, 30, "readiness")
+        yield server
+    finally:
+        process.kill()
+        process.wait(10)

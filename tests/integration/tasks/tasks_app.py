@@ -1,0 +1,95 @@
+"""An application with tasks that leave a trace: each run writes a line into the file that TRACE names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from spoke_jobs import Registry, TaskContext
+
+registry = Registry()
+
+
+class Numbered(BaseModel):
+    """A payload with a model."""
+
+    number: int
+
+
+def trace(what: str) -> None:
+    """One write of one line: whole, whatever kills the process next."""
+    with Path(os.environ["TRACE"]).open("ab", buffering=0) as file:
+        file.write(f"{what}\n".encode())
+
+
+@registry.task("noop")
+def noop(ctx: TaskContext, payload: Any) -> None:
+    """Nothing."""
+
+
+@registry.task("mark")
+def mark(ctx: TaskContext, payload: Any) -> None:
+    """Leave a trace of the payload."""
+    trace(f"{payload}")
+
+
+@registry.task("amark")
+async def amark(ctx: TaskContext, payload: Any) -> None:
+    """The same on the event loop."""
+    await asyncio.sleep(0)
+    trace(f"{payload}")
+
+
+@registry.task("numbered", payload=Numbered)
+def numbered(ctx: TaskContext, payload: Numbered) -> None:
+    """Takes a model."""
+    trace(f"{payload.number}")
+
+
+@registry.task("slow")
+def slow(ctx: TaskContext, payload: dict[str, Any]) -> None:
+    """Say that it has begun, take its time, say that it has ended."""
+    trace(f"begin {payload['name']}")
+    time.sleep(payload["seconds"])
+    trace(f"end {payload['name']}")
+
+
+@registry.task("aslow")
+async def aslow(ctx: TaskContext, payload: dict[str, Any]) -> None:
+    """The same on the event loop."""
+    trace(f"begin {payload['name']}")
+    await asyncio.sleep(payload["seconds"])
+    trace(f"end {payload['name']}")
+
+
+@registry.task("raises")
+def raises(ctx: TaskContext, payload: Any) -> None:
+    """Fails at every attempt."""
+    trace(f"attempt {ctx.attempt}")
+    raise ValueError("secret payload value")
+
+
+@registry.task("second_time_lucky")
+async def second_time_lucky(ctx: TaskContext, payload: Any) -> None:
+    """Fails once."""
+    trace(f"attempt {ctx.attempt}")
+    if ctx.attempt == 1:
+        raise ValueError("not yet")
+
+
+@registry.task("exits")
+def exits(ctx: TaskContext, payload: Any) -> None:
+    """Tries to end the process."""
+    sys.exit(3)
+
+
+@registry.task("aexits")
+async def aexits(ctx: TaskContext, payload: Any) -> None:
+    """Tries to end the process, from the event loop."""
+    sys.exit(3)
