@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.engine import READ_ONLY, create_engine
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.settings import load_settings
 
@@ -25,6 +27,14 @@ def engine() -> Engine:
 def sessions() -> sessionmaker[Session]:
     """Makes sessions; ``with sessions().begin() as session:`` is one transaction."""
     return sessionmaker(engine(), expire_on_commit=False)
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A session that only reads: on SQLite, where a transaction is a writer's by default, it waits for none."""
+    with sessions()() as session:
+        session.connection(execution_options={READ_ONLY: True})
+        yield session
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Protocol
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from spoke_jobs.ledger.engine import READ_ONLY
 from texting.carrier_client import CarrierRefusedError
 from texting.models import Assignment, Campaign, Contact, Message, MessageState, OptOut, utc_now
 
@@ -68,22 +69,23 @@ def deliver(message_id: int, sessions: sessionmaker[Session], carrier: Sends) ->
     :raises LookupError: if there is no such message.
     :raises httpx.HTTPError: if the carrier can't be reached; the message stays queued.
     """
-    with sessions.begin() as session:
+    opted_out = exists().where(OptOut.organization_id == Campaign.organization_id, OptOut.cell == Contact.cell)
+    with sessions() as session:
+        session.connection(execution_options={READ_ONLY: True})
         found = session.execute(
-            select(Message, Contact.cell, Campaign.organization_id)
+            select(Message, Contact.cell, opted_out)
             .join(Contact, Contact.id == Message.contact_id)
             .join(Campaign, Campaign.id == Contact.campaign_id)
             .where(Message.id == message_id)
         ).one_or_none()
-        if found is None:
-            raise LookupError(f"there is no message {message_id}")
-        message, cell, organization_id = found
-        if message.state != MessageState.QUEUED:
-            return
-        opted_out = select(OptOut.id).where(OptOut.organization_id == organization_id, OptOut.cell == cell)
-        if session.scalar(opted_out) is not None:
-            message.state = MessageState.HELD
-            return
+    if found is None:
+        raise LookupError(f"there is no message {message_id}")
+    message, cell, held = found
+    if message.state != MessageState.QUEUED:
+        return
+    if held:
+        _record(sessions, message_id, state=MessageState.HELD)
+        return
     try:
         carrier.send(key=str(message.key), to=cell, text=message.text)
     except CarrierRefusedError as error:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import undefer
 
 from spoke_jobs import JobRequest, JobState
 from texting.actions import request_export, start_sending, upload_contacts
-from texting.database import ledger, sessions
+from texting.database import ledger, reading, sessions
 from texting.demo.checks import Check, export_checks, import_checks, message_checks
 from texting.demo.watching import Runs, Waited, progress_of, wait_for
 from texting.exporting import count_contacts
@@ -59,7 +59,7 @@ def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcom
 
     campaign, importing = _begin(sample)
     imported = _watch_job(importing, "import", console, services)
-    with sessions()() as session:
+    with reading() as session:
         contacts = count_contacts(session, campaign.id)
     checks = import_checks(sample, imported.result, contacts)
 
@@ -140,11 +140,11 @@ def _message_states(campaign_id: int) -> dict[str, int]:
         .where(Contact.campaign_id == campaign_id)
         .group_by(Message.state)
     )
-    with sessions()() as session:
+    with reading() as session:
         return dict(session.execute(counted).all())
 
 
 def _export_content(request: JobRequest) -> bytes:
     made = select(ExportFile).where(ExportFile.job_uid == request.uid).options(undefer(ExportFile.content))
-    with sessions()() as session:
+    with reading() as session:
         return session.scalars(made).one().content
