@@ -149,6 +149,20 @@ def tasks() -> None:
 
 
 @app.command()
+@_speaks_plainly
+def sync(
+    health_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Answer GET /healthz there.")
+    ] = None,
+) -> None:
+    """Keep the ledger and the cluster's SpokeJobs in step, until SIGTERM. One is active; others stand by."""
+    from spoke_jobs.sync.process import run as run_sync
+
+    configure_logging()
+    run_sync(load_settings(), health_port)
+
+
+@app.command()
 def run() -> None:
     """Run one attempt: the entrypoint of a job's pod, started by the operator."""
     from spoke_jobs.execution.pod import run as run_pod

@@ -1,0 +1,224 @@
+"""The calls of the API server, on the SpokeJobs of one namespace: plain JSON in and out, each with a timeout.
+
+The official client serves for configuration, authentication and transport. Its retries are off: whether a call is
+made again is decided where it is known what for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import urllib3
+from kubernetes import client as kubernetes
+from kubernetes import config as kubernetes_config
+from kubernetes.config.config_exception import ConfigException
+
+from spoke_jobs.cluster import place
+from spoke_jobs.contract import names
+from spoke_jobs.errors import ConfigurationError
+
+PAGE = 500
+SYNC = "spoke-sync"
+"""The field manager of what sync writes."""
+_APPLY = "application/apply-patch+yaml"
+
+Body = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The API server refused, or did not answer (status 0)."""
+
+    def __init__(self, status: int, reason: str, message: str, object_name: str = "") -> None:
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.status = status
+        self.reason = reason
+        self.object_name = object_name
+        """Which object the answer is about; empty where it is about the path (a resource that isn't served, say)."""
+
+    @property
+    def away(self) -> bool:
+        """Whether any other call would fare alike: no answer, or an answer that says "not now"."""
+        return self.status in (0, 429) or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One chunk of a listing."""
+
+    items: list[Body]
+    resource_version: str
+    """Of the listing as a whole: a watch goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds."""
+
+    connect: float = 3.0
+    read: float = 10.0
+
+
+class SpokeJobs:
+    """The SpokeJobs of a namespace. Safe to share between threads, not across a fork."""
+
+    def __init__(self, api: kubernetes.ApiClient, namespace: str, timeouts: Timeouts) -> None:
+        self.namespace = namespace
+        self._api = api
+        self._timeouts = timeouts
+        self._path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}"
+
+    @classmethod
+    def connect(cls, namespace: str, timeouts: Timeouts) -> SpokeJobs:
+        """Configure from the pod's service account, or from KUBECONFIG or ``~/.kube/config``; nothing is sent yet.
+
+        :raises ConfigurationError: if there is neither.
+        """
+        configuration = kubernetes.Configuration()
+        try:
+            if place.in_cluster():
+                kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except (ConfigException, OSError) as error:
+            raise ConfigurationError(
+                f"there are no credentials for a Kubernetes API server ({error}): set KUBECONFIG, or give the pod a "
+                "service account whose token is mounted"
+            ) from None
+        configuration.retries = False
+        return cls(kubernetes.ApiClient(configuration), namespace, timeouts)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.rest_client.close()
+
+    def create(self, body: Body) -> Body:
+        """:raises ApiError: with status 409 if the name is taken."""
+        return self._call("POST", self._path, body=body)
+
+    def get(self, name: str) -> Body | None:
+        """The SpokeJob as it is now; None if the API server says that it isn't there."""
+        try:
+            return self._call("GET", f"{self._path}/{name}")
+        except ApiError as error:
+            # Where the whole resource is missing (its CRD is being replaced), nothing is known of the object.
+            if error.status == 404 and error.object_name == name:
+                return None
+            raise
+
+    def pages(self) -> Iterator[Page]:
+        """All SpokeJobs, in chunks of one snapshot that is no older than the call."""
+        query = {"limit": str(PAGE)}
+        while True:
+            answer = self._call("GET", self._path, query)
+            metadata = answer.get("metadata") or {}
+            yield Page(answer.get("items") or [], str(metadata.get("resourceVersion") or ""))
+            if not metadata.get("continue"):
+                return
+            query["continue"] = metadata["continue"]
+
+    def apply_status(self, name: str, uid: str, resource_version: str, status: Body) -> Body:
+        """Write sync's fields of the status, all of them; the operator's are let be.
+
+        :raises ApiError: with status 409 if the SpokeJob is another one by now, or has changed since it was read.
+        """
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace,
+                "uid": uid,
+                "resourceVersion": resource_version,
+            },
+            "status": status,
+        }
+        query = {"fieldManager": SYNC, "force": "true"}
+        return self._call("PATCH", f"{self._path}/{name}/status", query, body, _APPLY)
+
+    def watch(self, resource_version: str, seconds: int) -> Iterator[tuple[str, Body]]:
+        """What happens after that version: type and object, bookmarks among them, for so many seconds.
+
+        :raises ApiError: with status 410 if the version is too old to go on from.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(seconds),
+        }
+        # A watch without a word for longer than it may last is dead, whatever the connection looks like.
+        response = self._send("GET", self._path, query, read_seconds=seconds + 5.0)
+        try:
+            if response.status >= 400:
+                raise _error(response.status, response.reason, response.read())
+            for line in _lines(response):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+                yield event["type"], event["object"]
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, "NoAnswer", f"the watch ended: {type(error).__name__}") from error
+        finally:
+            response.close()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        content_type: str = "application/json",
+    ) -> Body:
+        try:
+            response = self._send(method, path, query, body, content_type, self._timeouts.read)
+            data = response.read()
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, "NoAnswer", f"no answer from the API server: {type(error).__name__}") from error
+        if response.status >= 400:
+            raise _error(response.status, response.reason, data)
+        answer: Body = json.loads(data)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        content_type: str = "application/json",
+        read_seconds: float = 0.0,
+    ) -> Any:
+        try:
+            _, url, headers, _, _ = self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                auth_settings=["BearerToken"],
+            )
+            timeouts = (self._timeouts.connect, read_seconds)
+            return self._api.call_api(method, url, headers, body, _request_timeout=timeouts).response
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, "NoAnswer", f"no answer from the API server: {type(error).__name__}") from error
+        except (kubernetes.ApiException, OSError) as error:  # its name for a TLS error; a token that can't be read
+            raise ApiError(0, "NoAnswer", f"the API server can't be asked: {type(error).__name__}") from error
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    rest = b""
+    for chunk in response.stream(amt=None, decode_content=False):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line.strip())
+
+
+def _error(status: int, reason: str, data: bytes) -> ApiError:
+    try:
+        answer = json.loads(data)
+        about = str((answer.get("details") or {}).get("name") or "")
+        return ApiError(status, str(answer.get("reason") or reason), str(answer.get("message") or ""), about)
+    except (ValueError, AttributeError):
+        return ApiError(status, reason, data[:200].decode(errors="replace"))

@@ -1,0 +1,33 @@
+"""Where this process stands: in a pod or not, and which namespace and credentials that gives it. Needs no client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+def namespace(configured: str, folder: Path = _SERVICE_ACCOUNT) -> str:
+    """The namespace of the SpokeJobs: the configured one, else the pod's own; empty if neither is known."""
+    if configured:
+        return configured
+    try:
+        return (folder / "namespace").read_text().strip()
+    except OSError:
+        return ""
+
+
+def has_credentials(environment: Mapping[str, str] = os.environ, folder: Path = _SERVICE_ACCOUNT) -> bool:
+    """Whether there is something to show to an API server: a kubeconfig, or a pod's service-account token."""
+    if environment.get("KUBECONFIG"):
+        return True
+    if in_cluster(environment):
+        return (folder / "token").exists()
+    return (Path.home() / ".kube" / "config").exists()
+
+
+def in_cluster(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the process is to speak as its pod's service account: in a pod, and not told otherwise by KUBECONFIG."""
+    return bool(environment.get("KUBERNETES_SERVICE_HOST")) and not environment.get("KUBECONFIG")

@@ -1,0 +1,164 @@
+"""The ``kubernetes`` runner: each job becomes a SpokeJob, which the operator runs; tasks go to the task deployment.
+
+Once the row is committed the runner makes one best-effort try to create the SpokeJob (``SPOKE_SUBMIT=runner``) or
+none (``sync``, for an application without cluster credentials); ``spoke-jobs sync`` sees to what is left. The one
+right that it needs is to create SpokeJobs in its namespace.
+
+The Kubernetes client is imported and made at the first dispatch, in a thread of its own: not in a process that only
+reads, not in a job's pod, and not before a web server forks its workers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from spoke_jobs.cluster import place
+from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.ledger import syncing
+from spoke_jobs.model import JobRequest, TypeName
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.base import SqlRunner
+from spoke_jobs.runners.prepare import prepare_task
+from spoke_jobs.runners.submitting import Submitter
+from spoke_jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from spoke_jobs.cluster.api import SpokeJobs
+    from spoke_jobs.tasks.dispatcher import TaskDispatcher
+
+NAME = syncing.RUNNER
+
+logger = logging.getLogger(__name__)
+
+
+class KubernetesRunner(SqlRunner):
+    """See the module.
+
+    :raises ConfigurationError: if the client isn't installed, or the database is an SQLite file; what else is missing
+        is named with it.
+    """
+
+    name = NAME
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        super().__init__(settings, registry)
+        self._submitter = Submitter(self._create)
+        # By process: what a forked child inherits is its parent's, connections and dead threads included.
+        self._clients: dict[int, SpokeJobs] = {}
+        self._dispatchers: dict[int, TaskDispatcher] = {}
+        if settings.submit == "runner" and importlib.util.find_spec("kubernetes") is None:
+            raise ConfigurationError(
+                "JOB_RUNNER=kubernetes needs the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]', or "
+                "leave creating SpokeJobs to `spoke-jobs sync` with SPOKE_SUBMIT=sync"
+            )
+        if settings.database_url.get_secret_value().startswith("sqlite"):
+            also = "".join(f"; set {item}" for item in self.missing_settings())
+            raise ConfigurationError(
+                "the runner 'kubernetes' takes no SQLite database: pods on other machines can't share its file. "
+                f"Point SPOKE_DATABASE_URL to PostgreSQL, or set JOB_RUNNER=legacy{also}"
+            )
+
+    def missing_settings(self) -> list[str]:
+        """The names of the missing environment variables, each with a word on what it is."""
+        given = self.settings
+        missing = []
+        if not given.database_url.get_secret_value():
+            missing.append("SPOKE_DATABASE_URL (the PostgreSQL database with the ledger)")
+        if given.submit == "runner":
+            if not place.namespace(given.namespace):
+                missing.append("SPOKE_NAMESPACE (the namespace of the SpokeJobs; this process isn't in a pod)")
+            if not place.has_credentials():
+                missing.append(
+                    "KUBECONFIG (or a service account with its token mounted, in a pod; or SPOKE_SUBMIT=sync, to leave "
+                    "creating SpokeJobs to `spoke-jobs sync`)"
+                )
+        if len(self.registry.tasks):
+            missing += self._missing_for_tasks()
+        return missing
+
+    def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
+        """See :class:`spoke_jobs.runners.protocol.Runner`. Returns at once; the task is kept until it has run.
+
+        :raises TaskBufferFull: without a session, if more is waiting than can be delivered.
+        """
+        definition, text = prepare_task(name, payload, self.registry)
+        dispatcher = self._dispatcher()
+        task_id = uuid.uuid4().hex
+        self._when_committed(session, lambda: dispatcher.submit(definition.name, text, task_id))
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Deliver what tasks are still here, for so many seconds at most, and close the connections."""
+        dispatcher = self._dispatchers.pop(os.getpid(), None)
+        if dispatcher is not None:
+            dispatcher.close(seconds)
+        client = self._clients.pop(os.getpid(), None)
+        if client is not None:
+            client.close()
+        if self._ledger is not None:
+            self._ledger.engine.dispose()
+
+    def _launch(self, job: JobRequest) -> None:
+        if self.settings.submit == "runner":
+            self._submitter.submit(job)
+
+    def _create(self, job: JobRequest) -> None:
+        """Runs in a thread of the submitter's. Raises where other jobs would fare alike, and only there."""
+        from spoke_jobs.cluster.api import ApiError
+
+        client = self._client()
+        try:
+            body = spokejob(job, client.namespace)
+        except ValueError as error:
+            logger.warning("job %d can't be a SpokeJob (%s); sync ends it", job.id, type(error).__name__)
+            return
+        try:
+            client.create(body)
+        except ApiError as error:
+            if error.status not in (409, 422):
+                raise
+            # The name is taken, by this very job or by another, or the API server won't have it: sync finds out.
+            logger.info("job %d is left to sync: %s", job.id, error.reason)
+            return
+        try:
+            with self.ledger.engine.begin() as connection:
+                syncing.record_submitted(connection, job)
+        except Exception as error:  # the API server did its part: no reason to spare it
+            logger.warning("job %d is launched; that it is, sync has to record (%s)", job.id, type(error).__name__)
+
+    def _client(self) -> SpokeJobs:
+        from spoke_jobs.cluster.api import SpokeJobs, Timeouts
+
+        client = self._clients.get(os.getpid())
+        if client is None:
+            fresh = SpokeJobs.connect(place.namespace(self.settings.namespace), Timeouts(connect=1.0, read=3.0))
+            client = self._clients.setdefault(os.getpid(), fresh)
+        return client
+
+    def _dispatcher(self) -> TaskDispatcher:
+        dispatcher = self._dispatchers.get(os.getpid())
+        if dispatcher is None:
+            if missing := self._missing_for_tasks():
+                raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")
+            from spoke_jobs.tasks.dispatcher import TaskDispatcher
+
+            with self._opening:
+                dispatcher = self._dispatchers.get(os.getpid())
+                if dispatcher is None:
+                    key = self.settings.tasks_key.get_secret_value()
+                    dispatcher = self._dispatchers[os.getpid()] = TaskDispatcher(self.settings.tasks_url, key)
+        return dispatcher
+
+    def _missing_for_tasks(self) -> list[str]:
+        missing = []
+        if not self.settings.tasks_url:
+            missing.append("SPOKE_TASKS_URL (where the task deployment listens, http://texting-tasks:8080 for example)")
+        if not self.settings.tasks_key.get_secret_value():
+            missing.append("SPOKE_TASKS_KEY (the key that the task deployment has, too)")
+        return missing

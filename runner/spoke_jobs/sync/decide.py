@@ -1,0 +1,116 @@
+"""What is to be done about a row and its SpokeJob: pure.
+
+Level, not edge: the answer depends on the two as they are, so that a lost event, a repeated one and a restart lead to
+the same end, and a pair that is in step yields nothing. The two are never of one moment. What is decided holds all
+the same, because of the order in which they are read (the row first), and because each write asks again: the
+ledger's are guarded by the row's state, a creation by its name, a status by the version that was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.spokejob import LedgerState, Outcome
+from spoke_jobs.model import Failure, JobState, Progress
+from spoke_jobs.sync.model import Action, ConfirmGone, EndAttempt, FailJob, Launch, Mirror, RecordSubmitted, Row, Seen
+
+_MESSAGE_LIMIT = 200
+"""Of a progress message on the SpokeJob."""
+_LEDGER = {JobState.SUCCEEDED: LedgerState.SUCCEEDED, JobState.FAILED: LedgerState.FAILED}
+
+
+def compare(
+    rows: Iterable[Row], spokejobs: Mapping[str, Seen], now: datetime, patience: timedelta = timedelta(0)
+) -> list[Action]:
+    """What puts rows and cluster in step.
+
+    :param spokejobs: by name, read after the rows; all there are, so that what isn't among them wasn't there.
+    :param now: by the database's clock, as the rows' times are.
+    :param patience: how old a row gets before it is launched here: the runner's own try has that long.
+    """
+    return [action for row in rows for action in decide(row, spokejobs.get(row.name), now, patience)]
+
+
+def decide(row: Row, seen: Seen | None, now: datetime, patience: timedelta = timedelta(0)) -> tuple[Action, ...]:
+    """What puts one row and its SpokeJob, or the lack of one, in step."""
+    if seen is not None and not seen.is_of(row):
+        return _name_is_anothers(row)
+    if seen is None:
+        return _without_spokejob(row, now, patience)
+    if row.job.state.final:
+        return _mirror(row, seen)
+    submitted = (RecordSubmitted(row),) if row.job.submitted_at is None else ()
+    return (*submitted, *(_ends(row, seen) or _mirror(row, seen)))
+
+
+def _name_is_anothers(row: Row) -> tuple[Action, ...]:
+    if row.job.state.final:
+        return ()
+    # Where the row had a SpokeJob, that one is gone, and this one was made by somebody else under its name.
+    return (ConfirmGone(row),) if row.begun else (FailJob(row, failure("NameTaken")),)
+
+
+def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Action, ...]:
+    if row.job.state.final:
+        return ()
+    if row.begun:
+        return (ConfirmGone(row),)
+    due = max(row.job.created_at + patience, row.job.run_after or row.job.created_at)
+    return (Launch(row),) if due <= now else ()
+
+
+def _ends(row: Row, seen: Seen) -> tuple[Action, ...]:
+    """What has ended on the cluster while the row says that it hasn't."""
+    if seen.outcome is Outcome.FAILED:
+        return (FailJob(row, failure(seen.cause or "PodFailed")),)
+    if seen.outcome is Outcome.SUCCEEDED:
+        return (FailJob(row, _success_without_record(seen)),)
+    end = _end_of(row.live, seen) if row.live is not None else None
+    return (EndAttempt(row, row.live, end),) if row.live is not None and end is not None else ()
+
+
+def _end_of(number: int, seen: Seen) -> Failure | None:
+    """How that attempt ended on the cluster; None while it may still run."""
+    record = next((item for item in seen.attempts if item.number == number), None)
+    if record is not None and record.ended:
+        # Without a cause the attempt was a success: the outcome will say so, and is looked at then.
+        return failure(record.cause, record.error_type) if record.cause else None
+    if seen.attempt > number:  # the operator has gone on without it
+        return failure("WorkerLost")
+    return None
+
+
+def _success_without_record(seen: Seen) -> Failure:
+    """Success comes from the ledger alone. A pod records it before it exits with 0, so this one never will."""
+    if seen.ledger is LedgerState.SUCCEEDED:
+        text = "the ledger once held this job's success and has lost it: was the database restored from a backup?"
+    else:
+        text = "the job's process ended with exit code 0 and no success is recorded: did it call os._exit(0)?"
+    return Failure("JobExited", text)
+
+
+def _mirror(row: Row, seen: Seen) -> tuple[Action, ...]:
+    progress = _progress(row, seen)
+    ledger = _LEDGER.get(row.job.state, seen.ledger)  # once said, never unsaid
+    if (progress, ledger) == (seen.progress, seen.ledger):
+        return ()
+    return (Mirror(seen, progress, ledger),)
+
+
+def _progress(row: Row, seen: Seen) -> Progress | None:
+    job = row.job
+    if job.state is JobState.SUCCEEDED:
+        return Progress(100, job.result_message[:_MESSAGE_LIMIT])
+    if job.state is not JobState.RUNNING:
+        # The row's message is why the last attempt failed, which may hold values: that stays in the ledger.
+        return seen.progress
+    progress = Progress(min(max(job.status, 0), 100), job.result_message[:_MESSAGE_LIMIT])
+    return None if seen.progress is None and progress == Progress(0, "") else progress
+
+
+def failure(cause: str, error_type: str = "") -> Failure:
+    """A failure that the cluster reports, in the words of the table of causes."""
+    known = CAUSES.get(cause)
+    return Failure(cause, known.meaning if known else "", error_type)

@@ -1,0 +1,219 @@
+"""Carrying decisions out. One that fails is its own job's affair: it is tried again, later and later."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError
+
+from spoke_jobs.cluster.api import ApiError, Body, SpokeJobs
+from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.ledger import syncing
+from spoke_jobs.model import Failure
+from spoke_jobs.sync.decide import failure
+from spoke_jobs.sync.model import (
+    Action,
+    ConfirmGone,
+    EndAttempt,
+    FailJob,
+    Launch,
+    Mirror,
+    RecordSubmitted,
+    Row,
+    Seen,
+    read_seen,
+)
+from spoke_jobs.sync.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 2.0
+"""A job's progress is shown at most this often."""
+_FIRST_REST_SECONDS = 1.0
+_LONGEST_REST_SECONDS = 60.0
+
+
+class Away(Exception):
+    """The API server is away: whatever else there is to do there can wait."""
+
+
+@dataclass(slots=True)
+class Rests:
+    """Which jobs failed to be dealt with, and when each is tried again."""
+
+    clock: Callable[[], float]
+    _until: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def failed(self, job_id: int) -> None:
+        """Leave the job alone for a while, longer each time."""
+        _, last = self._until.get(job_id, (0.0, 0.0))
+        rest = min(max(last * 2, _FIRST_REST_SECONDS), _LONGEST_REST_SECONDS)
+        self._until[job_id] = (self.clock() + rest, rest)
+
+    def done(self, job_id: int) -> None:
+        """The job was dealt with."""
+        self._until.pop(job_id, None)
+
+    def resting(self) -> set[int]:
+        """The jobs to leave alone now."""
+        now = self.clock()
+        # Where nothing was heard of a job for long after its rest, nobody asks for it any more.
+        self._until = {key: value for key, value in self._until.items() if now < value[0] + _LONGEST_REST_SECONDS}
+        return {job_id for job_id, (until, _) in self._until.items() if now < until}
+
+
+class Effects:
+    """The hands of the active sync. ``spokejobs`` is what it knows of the cluster, by name, and keeps up to date."""
+
+    def __init__(self, writer: Writer, api: SpokeJobs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._writer = writer
+        self._api = api
+        self._clock = clock
+        self._mirrored: dict[str, float] = {}
+        self.spokejobs: dict[str, Seen] = {}
+        self.rests = Rests(clock)
+        self.look_again: set[str] = set()
+        """Names whose row or SpokeJob has changed by our own doing."""
+
+    def carry_out(self, action: Action) -> None:
+        """Do it, or leave it for later where it can't be done.
+
+        :raises Away: if the API server is away.
+        :raises Lost: if the database is.
+        """
+        job_id = None if isinstance(action, Mirror) else action.row.job.id
+        if job_id in self.rests.resting():
+            return
+        try:
+            self._do(action)
+        except ApiError as error:
+            if error.away:
+                raise Away(str(error)) from error
+            logger.warning("%s: %s", _describe(action), error)
+        except DBAPIError as error:  # the connection holds, so it was this statement: a lock that wasn't to be had, say
+            logger.warning("%s: %s", _describe(action), type(error.orig).__name__)
+        else:
+            if job_id is not None:
+                self.rests.done(job_id)
+            return
+        if job_id is not None:
+            self.rests.failed(job_id)
+
+    def remember(self, body: Body) -> Seen:
+        """Take note of a SpokeJob that the API server has just sent."""
+        seen = read_seen(body)
+        self.spokejobs[seen.name] = seen
+        return seen
+
+    def forget(self, name: str) -> None:
+        """A SpokeJob is gone."""
+        self.spokejobs.pop(name, None)
+        self._mirrored.pop(name, None)
+
+    def replace(self, spokejobs: dict[str, Seen]) -> None:
+        """Take note of a listing of all."""
+        self.spokejobs = spokejobs
+        self._mirrored = {name: at for name, at in self._mirrored.items() if name in spokejobs}
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Launch(row):
+                self._launch(row)
+            case RecordSubmitted(row):
+                self._record_submitted(row)
+            case EndAttempt(row, number, ended):
+                self._end_attempt(row, number, ended)
+            case FailJob(row, final):
+                self._fail(row, final)
+            case ConfirmGone(row):
+                self._confirm_gone(row)
+            case Mirror():
+                self._mirror(action)
+
+    def _launch(self, row: Row) -> None:
+        try:
+            body = spokejob(row.job, self._api.namespace)
+        except ValueError as error:
+            self._fail(row, Failure("InvalidSpec", f"the row can't be written as a SpokeJob: {type(error).__name__}"))
+            return
+        try:
+            self.remember(self._api.create(body))
+            logger.info("job %d (%s): launched as %s", row.job.id, row.job.job_type, row.name)
+        except ApiError as error:
+            if error.status == 422:
+                self._fail(row, Failure("InvalidSpec", f"the API server refuses the SpokeJob: {error}"))
+                return
+            if error.status != 409 or error.reason != "AlreadyExists":
+                raise
+            live = self._api.get(row.name)
+            if live is None:
+                return  # it went between our two calls: the row is found unlaunched again
+            if not self.remember(live).is_of(row):
+                self._fail(row, failure("NameTaken"))
+                return
+        self._record_submitted(row)
+
+    def _record_submitted(self, row: Row) -> None:
+        with self._writer.transaction() as connection:
+            syncing.record_submitted(connection, row.job)
+
+    def _end_attempt(self, row: Row, number: int, ended: Failure) -> None:
+        with self._writer.transaction() as connection:
+            done = syncing.end_attempt(connection, row.job, number, ended)
+        if done:
+            logger.warning("job %d, attempt %d: ended on the cluster (%s)", row.job.id, number, ended.cause)
+            self.look_again.add(row.name)
+
+    def _fail(self, row: Row, final: Failure) -> None:
+        with self._writer.transaction() as connection:
+            done = syncing.fail_job(connection, row.job, final)
+        if done:
+            log = logger.error if final.cause in _OURS else logger.warning
+            log("job %d (%s) failed: %s, %s", row.job.id, row.job.job_type, final.cause, final.message)
+        self.look_again.add(row.name)
+
+    def _confirm_gone(self, row: Row) -> None:
+        live = self._api.get(row.name)
+        if live is not None and self.remember(live).is_of(row):
+            self.look_again.add(row.name)
+            return
+        if live is None:
+            self.forget(row.name)
+        self._fail(row, failure("SpokeJobDeleted"))
+
+    def _mirror(self, action: Mirror) -> None:
+        seen, now = action.seen, self._clock()
+        if action.ledger is seen.ledger and now < self._mirrored.get(seen.name, float("-inf")) + PROGRESS_SECONDS:
+            return  # the next look at running jobs finds it
+        status: Body = {}
+        if action.progress is not None:
+            status["progress"] = {"percent": action.progress.percent, "message": action.progress.message}
+        if action.ledger is not None:
+            status["ledger"] = action.ledger.value
+        self._mirrored[seen.name] = now
+        try:
+            self.remember(self._api.apply_status(seen.name, seen.object_uid, seen.resource_version, status))
+        except ApiError as error:
+            if error.status == 404 and error.object_name == seen.name:
+                self.forget(seen.name)  # if that is news to its row, the watch or the next compare brings it
+            elif error.status == 409:  # it has changed since it was read: decide anew on what it is now
+                self._mirrored.pop(seen.name, None)
+                live = self._api.get(seen.name)
+                if live is not None:
+                    self.remember(live)
+                self.look_again.add(seen.name)
+            else:
+                raise
+
+
+_OURS = {"NameTaken", "SpokeJobDeleted", "InvalidSpec", "JobExited"}
+"""Causes that point to somebody's mistake rather than to the job's own failure."""
+
+
+def _describe(action: Action) -> str:
+    if isinstance(action, Mirror):
+        return f"SpokeJob {action.seen.name}: its progress can't be shown"
+    return f"job {action.row.job.id}: {type(action).__name__} can't be done for now"

@@ -1,0 +1,185 @@
+"""What the decisions are made on, and what they are: frozen, without a database or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+from uuid import UUID
+
+from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.spokejob import LedgerState, Outcome
+from spoke_jobs.model import Failure, JobRequest, Progress
+
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A job as the ledger has it."""
+
+    job: JobRequest
+    """Without payload and result."""
+    live: int | None
+    """The number of the attempt that holds a claim."""
+
+    @property
+    def name(self) -> str:
+        """Its SpokeJob's name."""
+        return name_of(self.job)
+
+    @property
+    def begun(self) -> bool:
+        """Whether its run may have had a SpokeJob: then there must not be a second one."""
+        return self.job.submitted_at is not None or self.job.attempt > 0
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAttempt:
+    """An attempt as the operator reports it."""
+
+    number: int
+    ended: bool
+    cause: str
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A SpokeJob as the cluster has it: what the decisions use. An odd field reads as one that isn't there."""
+
+    name: str
+    object_uid: str
+    """Kubernetes' own: tells it from one that is made anew under its name."""
+    resource_version: str
+    job_uid: UUID | None
+    """Whose row it is; None if it names no uid."""
+    run: int
+    outcome: Outcome | None = None
+    cause: str = ""
+    attempt: int = 0
+    attempts: tuple[SeenAttempt, ...] = ()
+    progress: Progress | None = None
+    ledger: LedgerState | None = None
+
+    def is_of(self, row: Row) -> bool:
+        """Whether it is this row's, and not another one's under its name."""
+        return self.job_uid == row.job.uid and self.run == row.job.run
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing can follow: it is final, and so is its row."""
+        return self.ledger is not None and self.outcome is not None and self.outcome.final
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Create the SpokeJob: nobody has, as far as can be seen."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSubmitted:
+    """Record in the row that the SpokeJob exists."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class EndAttempt:
+    """Record that an attempt has ended, which only the cluster knows."""
+
+    row: Row
+    number: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class FailJob:
+    """Make the row final."""
+
+    row: Row
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmGone:
+    """Ask the API server whether the SpokeJob is really gone; if so, the row is failed."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Show the row's progress and final state on the SpokeJob."""
+
+    seen: Seen
+    progress: Progress | None
+    ledger: LedgerState | None
+
+
+Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Mirror
+
+
+def read_seen(body: Mapping[str, Any]) -> Seen:
+    """A SpokeJob from the API server."""
+    metadata, spec, status = _mapping(body, "metadata"), _mapping(body, "spec"), _mapping(body, "status")
+    attempts = status.get("attempts")
+    return Seen(
+        name=_text(metadata, "name"),
+        object_uid=_text(metadata, "uid"),
+        resource_version=_text(metadata, "resourceVersion"),
+        job_uid=_uuid(_text(spec, "uid")),
+        run=_number(spec, "run") or 1,
+        outcome=_member(Outcome, _text(status, "outcome")),
+        cause=_text(status, "cause"),
+        attempt=_number(status, "attempt"),
+        attempts=tuple(
+            SeenAttempt(
+                number=_number(item, "number"),
+                ended=bool(_text(item, "finishedAt")),
+                cause=_text(item, "cause"),
+                error_type=_text(item, "errorType"),
+            )
+            for item in (attempts if isinstance(attempts, list) else [])
+            if isinstance(item, Mapping)
+        ),
+        progress=_progress(status),
+        ledger=_member(LedgerState, _text(status, "ledger")),
+    )
+
+
+def _progress(status: Mapping[str, Any]) -> Progress | None:
+    value = _mapping(status, "progress")
+    return Progress(_number(value, "percent"), _text(value, "message")) if value else None
+
+
+def _mapping(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = body.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(body: Mapping[str, Any], name: str) -> int:
+    value = body.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _member(kind: type[_Word], text: str) -> _Word | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None

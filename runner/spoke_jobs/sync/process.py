@@ -1,0 +1,116 @@
+"""The process: one loop that outlives database and API server, and ends within two seconds of SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+from spoke_jobs.cluster.api import SpokeJobs, Timeouts
+from spoke_jobs.cluster.place import namespace
+from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
+from spoke_jobs.settings import Settings
+from spoke_jobs.sync.effects import Away
+from spoke_jobs.sync.health import Pulse, serve_health
+from spoke_jobs.sync.term import Rhythm, Term
+from spoke_jobs.sync.writer import Lost, Writer
+
+logger = logging.getLogger(__name__)
+
+_STANDBY_SECONDS = 1.0
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 10.0
+_LAST_WORDS_SECONDS = 1.5
+
+
+class Sync:
+    """Takes the lead when it can, and serves until it is told to stop; whatever fails is tried again."""
+
+    def __init__(self, writer: Writer, api: SpokeJobs, rhythm: Rhythm, pulse: Pulse | None = None) -> None:
+        self._writer = writer
+        self._api = api
+        self._rhythm = rhythm
+        self.pulse = pulse or Pulse()
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop``. Gives up the lead at the end."""
+        wait = _FIRST_WAIT_SECONDS
+        try:
+            while not stop.is_set():
+                self.pulse.turned()
+                began = time.monotonic()
+                try:
+                    if self._lead():
+                        Term(self._writer, self._api, self.pulse, self._rhythm).serve(stop)
+                        return
+                    wait = _FIRST_WAIT_SECONDS
+                    stop.wait(_STANDBY_SECONDS)
+                    continue
+                except Away as error:
+                    self._says("waiting for the API server", f"the API server is away, trying again: {error}")
+                except (Lost, DatabaseUnreachable, DatabaseNotMigrated) as error:
+                    self._says("waiting for the database", f"trying again: {error}")
+                except Exception:
+                    logger.exception("sync stumbled; it starts its work anew")
+                    self._writer.close()
+                if time.monotonic() - began > _LONGEST_WAIT_SECONDS:
+                    wait = _FIRST_WAIT_SECONDS  # it went well for a while
+                stop.wait(wait)
+                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        finally:
+            self._writer.close()
+
+    def _lead(self) -> bool:
+        leads = self._writer.lead()
+        if leads:
+            self._says("active", "this sync is the active one")
+        else:
+            self._says("standby", "another sync is active: standing by")
+        return leads
+
+    def _says(self, role: str, message: str) -> None:
+        if self.pulse.role != role:
+            logger.log(logging.INFO if role in ("active", "standby") else logging.WARNING, "%s", message)
+        self.pulse.role = role
+
+
+def connect(settings: Settings) -> Sync:
+    """A sync as it is configured. Neither database nor API server is asked for anything yet.
+
+    :raises ConfigurationError: naming every setting that is missing.
+    """
+    url = settings.database_url.get_secret_value()
+    where = namespace(settings.namespace)
+    missing = []
+    if not url:
+        missing.append("SPOKE_DATABASE_URL (the PostgreSQL database with the ledger)")
+    if not where:
+        missing.append("SPOKE_NAMESPACE (the namespace of the SpokeJobs; this process isn't in a pod)")
+    if missing:
+        raise ConfigurationError(f"sync is not fully configured; set {'; '.join(missing)}")
+    if url.startswith("sqlite"):
+        raise ConfigurationError("sync serves the runner 'kubernetes', whose ledger is in PostgreSQL, not in SQLite")
+    rhythm = Rhythm() if settings.submit == "runner" else Rhythm(patience=0.0)
+    return Sync(Writer(url), SpokeJobs.connect(where, Timeouts()), rhythm)
+
+
+def run(settings: Settings, health_port: int | None = None) -> None:
+    """The command: until SIGTERM or SIGINT, then exit code 0 within two seconds, whatever hangs."""
+    sync = connect(settings)
+    if health_port is not None:
+        serve_health(sync.pulse, health_port)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    loop = threading.Thread(target=sync.run, args=(stop,), name="spoke-sync", daemon=True)
+    loop.start()
+    while loop.is_alive() and not stop.wait(0.5):
+        pass
+    loop.join(_LAST_WORDS_SECONDS)
+    if loop.is_alive():
+        logger.warning("a call still hangs: ending without it")
+        sys.stderr.flush()
+        os._exit(0)  # the lock goes with the connection

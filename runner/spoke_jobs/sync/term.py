@@ -1,0 +1,211 @@
+"""One term as the active sync: when to look at what. Ends with an exception, or when it is told to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from spoke_jobs.cluster.api import ApiError, SpokeJobs
+from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.syncing import SyncRow
+from spoke_jobs.sync.decide import compare, decide
+from spoke_jobs.sync.effects import PROGRESS_SECONDS, Away, Effects
+from spoke_jobs.sync.health import Pulse
+from spoke_jobs.sync.model import Action, Mirror, Row, Seen, read_seen
+from spoke_jobs.sync.watch import Inbox, Watcher
+from spoke_jobs.sync.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+_PROGRESS_BUDGET_SECONDS = 1.0
+"""How long showing progress may keep a turn from launching what is due."""
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """Seconds between two looks, and how young a row is left to the runner's own try."""
+
+    launch: float = 1.0
+    progress: float = PROGRESS_SECONDS
+    compare: float = 30.0
+    patience: float = 1.5
+
+
+class Term:
+    """The loop's state while this sync is the active one."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        api: SpokeJobs,
+        pulse: Pulse,
+        rhythm: Rhythm,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._api = api
+        self._inbox = Inbox()
+        self._pulse = pulse
+        self._rhythm = rhythm
+        self._clock = clock
+        self._patience = timedelta(seconds=rhythm.patience)
+        self._effects = Effects(writer, api, clock)
+        self._watcher = Watcher(api, self._inbox)
+        self._running: dict[UUID, str] = {}
+        self._due = {"launch": 0.0, "progress": 0.0, "compare": 0.0}
+
+    def serve(self, stop: threading.Event) -> None:
+        """Serve until told to stop.
+
+        :raises Away: if the API server is away.
+        :raises Lost: if the database is.
+        """
+        self._watcher.start()
+        try:
+            while not stop.is_set():
+                self.turn()
+                self._pulse.turned()
+                self._inbox.wait(max(0.0, min(self._due.values()) - self._clock()))
+        finally:
+            self._watcher.stop()
+
+    def turn(self) -> None:
+        """Do what is due."""
+        news, gap = self._inbox.take()
+        if gap:
+            self._due["compare"] = 0.0
+        if self._is_due("compare", self._rhythm.compare):
+            self._compare()
+        else:
+            self._follow(news)
+        if self._is_due("launch", self._rhythm.launch):
+            self._launch()
+        if self._is_due("progress", self._rhythm.progress):
+            self._show_progress()
+        self._look_again()
+
+    def _is_due(self, what: str, every: float) -> bool:
+        now = self._clock()
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + every
+        return True
+
+    def _compare(self) -> None:
+        """Everything: the ledger first, then the cluster, so that what the list lacks was there no more."""
+        started = self._clock()
+        with self._reading() as (connection, now):
+            rows = _rows(syncing.unfinished(connection))
+        spokejobs: dict[str, Seen] = {}
+        version = ""
+        try:
+            for page in self._api.pages():
+                version = page.resource_version
+                for body in page.items:
+                    seen = read_seen(body)
+                    if not seen.settled:
+                        spokejobs[seen.name] = seen
+        except ApiError as error:
+            self._due["compare"] = 0.0
+            raise Away(f"SpokeJobs can't be listed: {error}") from error
+        self._effects.replace(spokejobs)
+        actions = compare(rows, spokejobs, now, self._patience)
+        known = {row.name for row in rows}
+        rest = [seen for seen in spokejobs.values() if seen.name not in known]
+        for batch in _batches(rest):
+            # Final rows that their SpokeJobs don't show yet, and rows that came while the list was read.
+            actions += self._decide(batch)
+        self._carry_out(actions)
+        self._watcher.listed(version)
+        self._pulse.compared()
+        logger.debug("compared %d rows with %d SpokeJobs in %.2f s", len(rows), len(spokejobs), self._clock() - started)
+
+    def _follow(self, news: list[tuple[Seen, bool]]) -> None:
+        """What the watch brought."""
+        for seen, deleted in news:
+            if deleted:
+                self._effects.forget(seen.name)
+            else:
+                self._effects.spokejobs[seen.name] = seen
+        for batch in _batches([seen for seen, _ in news]):
+            self._carry_out(self._decide(batch))
+
+    def _launch(self) -> None:
+        """Rows that nobody has launched: after a crash, an outage, or because that is left to us."""
+        with self._reading() as (connection, now):
+            resting = self._effects.rests.resting()
+            rows = _rows(syncing.unlaunched(connection, self._rhythm.patience, resting, _BATCH))
+        for row in rows:
+            self._carry_out(decide(row, self._effects.spokejobs.get(row.name), now, self._patience))
+        if len(rows) == _BATCH:
+            self._due["launch"] = 0.0  # there are more; the rest of the turn has its turn in between
+
+    def _show_progress(self) -> None:
+        """Jobs that run, and those that ran at the last look."""
+        with self._reading() as (connection, now):
+            rows = _rows(syncing.claimed(connection))
+            running = {row.job.uid: row.name for row in rows}
+            ended = self._running.keys() - running.keys()
+            rows += _rows(syncing.of_uids(connection, ended))
+        self._running = running
+        known = self._effects.spokejobs
+        self._carry_out(
+            action for row in rows if row.name in known for action in decide(row, known[row.name], now, self._patience)
+        )
+
+    def _look_again(self) -> None:
+        """What our own writes have changed; once, since whatever keeps changing has its turn soon enough."""
+        names, self._effects.look_again = self._effects.look_again, set()
+        known = [self._effects.spokejobs[name] for name in names if name in self._effects.spokejobs]
+        for batch in _batches(known):
+            self._carry_out(self._decide(batch))
+
+    def _decide(self, batch: list[Seen]) -> list[Action]:
+        """Decide on SpokeJobs that are news, each with its row as it is now; those that have none aren't ours."""
+        with self._reading() as (connection, now):
+            rows = _rows(syncing.of_uids(connection, {seen.job_uid for seen in batch if seen.job_uid is not None}))
+        actions: list[Action] = []
+        for row in rows:
+            # A row of another run than the SpokeJob's is found by its own SpokeJob's name, if at all.
+            actions += decide(row, self._effects.spokejobs.get(row.name), now, self._patience)
+        return actions
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        progress: list[Mirror] = []
+        for action in actions:
+            if isinstance(action, Mirror) and action.ledger is action.seen.ledger:
+                progress.append(action)
+            else:
+                self._effects.carry_out(action)
+        until = self._clock() + _PROGRESS_BUDGET_SECONDS
+        for action in progress:
+            if self._clock() > until:
+                return
+            self._effects.carry_out(action)
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Connection, datetime]]:
+        """The writing connection, and its clock's time before anything is read."""
+        with self._writer.transaction() as connection:
+            now = connection.scalar(select(clock_now()))
+            assert now is not None
+            yield connection, now
+
+
+def _rows(found: Iterable[SyncRow]) -> list[Row]:
+    return [Row(job, live) for job, live in found]
+
+
+def _batches(items: list[Seen]) -> Iterator[list[Seen]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]

@@ -1,0 +1,126 @@
+"""What happens to SpokeJobs, as it happens: a thread that watches, and the box where the loop finds it.
+
+The watch only makes things prompt. It is started from a listing's version, goes on from the last one it heard of
+whenever it ends, and asks for a new listing when that is too old; whatever it misses the next compare finds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from spoke_jobs.cluster.api import ApiError, SpokeJobs
+from spoke_jobs.sync.model import Seen, read_seen
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 60
+"""How long one watch may last; one that ends in silence is noticed by then."""
+_LONGEST_WAIT_SECONDS = 10.0
+_GONE = 410
+
+
+class Inbox:
+    """The newest word on each SpokeJob since the box was last emptied. Safe between threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._news: dict[str, tuple[Seen, bool]] = {}
+        self._gap = False
+        self.last_word = clock()
+        """When the watch was last heard, bookmarks included."""
+
+    def put(self, seen: Seen, *, deleted: bool) -> None:
+        """A SpokeJob was created, changed or deleted."""
+        with self._changed:
+            self._news[seen.name] = (seen, deleted)
+            self._changed.notify_all()
+
+    def heard(self) -> None:
+        """The watch is alive."""
+        self.last_word = self._clock()
+
+    def lost_track(self) -> None:
+        """Something may have been missed: a new listing is needed."""
+        with self._changed:
+            self._gap = True
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Until there is news, for so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._news or self._gap, seconds)
+
+    def take(self) -> tuple[list[tuple[Seen, bool]], bool]:
+        """The news, each with whether it is of a deletion, and whether a new listing is needed."""
+        with self._changed:
+            news, self._news = list(self._news.values()), {}
+            gap, self._gap = self._gap, False
+            return news, gap
+
+
+class Watcher:
+    """The thread. It begins to watch once it is told a version to go on from."""
+
+    def __init__(self, spokejobs: SpokeJobs, inbox: Inbox) -> None:
+        self._spokejobs = spokejobs
+        self._inbox = inbox
+        self._changed = threading.Condition()
+        self._version = ""
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="spoke-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, at the next event at the latest; nothing is put into the box from now on."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def listed(self, version: str) -> None:
+        """A listing was read. A watch that has lost track goes on from there; one that runs is let be."""
+        with self._changed:
+            if not self._version:
+                self._version = version
+                self._changed.notify_all()
+
+    def _run(self) -> None:
+        wait = 0.0
+        while self._await_version(wait):
+            try:
+                self._watch()
+                wait = 0.0
+            except ApiError as error:
+                if error.status == _GONE:
+                    self._version = ""
+                    self._inbox.lost_track()
+                else:
+                    logger.warning("the watch of SpokeJobs failed: %s", error)
+                wait = min(max(wait * 2, 0.5), _LONGEST_WAIT_SECONDS)
+            except Exception:
+                logger.exception("the watch of SpokeJobs failed; it starts anew from a listing")
+                self._version = ""
+                self._inbox.lost_track()
+                wait = min(max(wait * 2, 0.5), _LONGEST_WAIT_SECONDS)
+
+    def _await_version(self, wait: float) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, wait)
+            self._changed.wait_for(lambda: self._stopped or self._version)
+            return not self._stopped
+
+    def _watch(self) -> None:
+        for kind, body in self._spokejobs.watch(self._version, WATCH_SECONDS):
+            if self._stopped:
+                return
+            self._inbox.heard()
+            seen = read_seen(body)
+            if kind != "BOOKMARK":
+                self._inbox.put(seen, deleted=kind == "DELETED")
+            self._version = seen.resource_version or self._version

@@ -1,0 +1,83 @@
+"""The one connection that sync works on. Its session holds the lock that says which sync is active: where the
+connection breaks the lock is gone, and with it every way to write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.exc import DBAPIError
+
+from spoke_jobs.ledger.engine import check_schema, create_engine
+
+logger = logging.getLogger(__name__)
+
+LOCK = 0x5350_4F4B_4553_594E
+"""The advisory lock's number, one per database ("SPOKESYN")."""
+_PATIENCE = ("SET lock_timeout = '3s'", "SET statement_timeout = '20s'")
+"""A job's own transaction may hold a row for long: that row has to wait for its next turn, not the others for it."""
+
+
+class Lost(Exception):
+    """The connection is gone, and the lock with it."""
+
+
+class Writer:
+    """A connection of its own, opened when it is needed. For one thread."""
+
+    def __init__(self, url: str) -> None:
+        # No pool: a connection that is given back must be gone, and its lock with it.
+        self._engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "spoke-jobs sync"})
+        self._connection: Connection | None = None
+        self._leads = False
+
+    def lead(self) -> bool:
+        """Whether this is the active sync; if none is, it becomes it.
+
+        :raises spoke_jobs.errors.DatabaseError: if the database can't be reached, or isn't migrated.
+        :raises Lost: if the connection is gone.
+        """
+        if self._leads:
+            return True
+        if self._connection is None:
+            check_schema(self._engine)
+        with self.transaction() as connection:
+            self._leads = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}))
+        return self._leads
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction on the connection.
+
+        :raises Lost: if the connection is gone; what was written in this transaction may be recorded or not.
+        """
+        connection = self._connection or self._open()
+        try:
+            with connection.begin():
+                yield connection
+        except DBAPIError as error:
+            if connection.invalidated or connection.closed or error.connection_invalidated:
+                self.close()
+                raise Lost(f"the database's connection broke: {type(error.orig).__name__}") from error
+            raise
+
+    def close(self) -> None:
+        """Give up the connection, and the lock."""
+        connection, self._connection, self._leads = self._connection, None, False
+        if connection is not None:
+            with suppress(DBAPIError):
+                connection.close()
+
+    def _open(self) -> Connection:
+        try:
+            connection = self._engine.connect()
+            with connection.begin():
+                for statement in _PATIENCE:
+                    connection.execute(text(statement))
+        except DBAPIError as error:
+            raise Lost(f"the database can't be reached: {str(error.orig).strip().partition(chr(10))[0]}") from error
+        self._connection = connection
+        return connection
