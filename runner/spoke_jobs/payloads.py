@@ -24,7 +24,8 @@ def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit
     :raises InvalidPayload: naming the job or task and the field.
     """
     if model is not None:
-        payload = _validated(name, model, payload).model_dump(mode="json", by_alias=True)
+        # By the fields' own names: an alias for reading may differ from the one for writing.
+        payload = _validated(name, model, payload).model_dump(mode="json", by_alias=False)
     text = _strict_json(payload, lambda what: InvalidPayload(f"the payload of {name!r} {what}"))
     if limit_bytes is not None and len(text) > limit_bytes:
         raise InvalidPayload(
@@ -40,7 +41,7 @@ def decode_payload(name: str, model: type[BaseModel] | None, text: str) -> Any:
     :raises InvalidPayload: if it doesn't validate (another release dispatched it, say).
     """
     try:
-        return json.loads(text) if model is None else model.model_validate_json(text)
+        return json.loads(text) if model is None else model.model_validate_json(text, by_alias=True, by_name=True)
     except ValidationError as error:
         raise InvalidPayload(_refusal(name, error)) from None
     except (ValueError, RecursionError):
@@ -65,8 +66,10 @@ def encode_result(result: Any) -> Any:
 
 def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
     try:
-        # An instance is validated again: it may have been built by model_construct, or changed since.
-        return model.model_validate(payload.model_dump() if isinstance(payload, model) else payload)
+        if isinstance(payload, model):
+            # Validated again: it may have been built by model_construct, or changed since.
+            return model.model_validate(dict(payload), by_alias=False, by_name=True)
+        return model.model_validate(payload, by_alias=True, by_name=True)
     except ValidationError as error:
         raise InvalidPayload(_refusal(name, error)) from None
 

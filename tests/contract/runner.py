@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
+from tests.contract.app import Line, effect
 
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.protocol import AsyncRunner
-from tests.contract.app import Line, effect
 
 
 class Stage(Protocol):

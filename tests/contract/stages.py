@@ -11,13 +11,13 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
+from tests.contract.app import metadata, registry
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.model import JobRequest
 from spoke_jobs.runners.legacy import LegacyRunner
 from spoke_jobs.runners.memory import MemoryRunner
 from spoke_jobs.settings import Settings
-from tests.contract.app import metadata, registry
 
 _PATIENCE_SECONDS = 60.0
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.contract.ledger import LedgerContract
 
 from spoke_jobs.ledger.memory import MemoryLedger
-from tests.contract.ledger import LedgerContract
 
 
 class TestMemoryLedger(LedgerContract):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from spoke_jobs.ledger.sql import SqlLedger
 from tests.conftest import open_ledger
 from tests.contract.ledger import LedgerContract
+
+from spoke_jobs.ledger.sql import SqlLedger
 
 
 class TestSqliteLedger(LedgerContract):

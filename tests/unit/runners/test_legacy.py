@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from tests.contract.app import engine as app_engine
 from tests.contract.runner import RunnerContract
 from tests.contract.stages import LegacyStage

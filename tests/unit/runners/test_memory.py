@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from spoke_jobs.model import JobData, JobState
 from tests.contract.app import engine as app_engine
 from tests.contract.runner import RunnerContract
 from tests.contract.stages import MemoryStage
+
+from spoke_jobs.model import JobData, JobState
 
 
 @pytest.fixture

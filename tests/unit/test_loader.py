@@ -1,0 +1,150 @@
+"""Choosing the runner: exactly one, fully configured, or a refusal that names everything that is missing."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from spoke_jobs import loader
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.loader import load_runner
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.settings import load_settings
+
+
+class OwnRunner:
+    """A runner of an application's own."""
+
+    ready = True
+
+    def fully_configured(self) -> bool:
+        return self.ready
+
+    def dispatch_job(self, job_data: Any, *, session: Any = None) -> Any: ...
+
+    def dispatch_task(self, name: Any, payload: Any = None, *, session: Any = None) -> None: ...
+
+
+class Unready(OwnRunner):
+    ready = False
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def load(name: str | None = None, **environment: str) -> Any:
+        for key, value in ({"JOB_RUNNER": name} if name is not None else {}).items():
+            monkeypatch.setenv(key, value)
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        return load_runner(registry=Registry())
+
+    return load
+
+
+def test_legacy_is_the_default(chosen: Any) -> None:
+    assert isinstance(chosen(SPOKE_DATABASE_URL="sqlite:///x.sqlite3"), LegacyRunner)
+
+
+def test_an_empty_variable_is_an_unset_one(chosen: Any) -> None:
+    assert isinstance(chosen("", SPOKE_DATABASE_URL="sqlite:///x.sqlite3"), LegacyRunner)
+
+
+def test_built_in_runners_go_by_name(chosen: Any) -> None:
+    assert isinstance(chosen("memory"), MemoryRunner)
+
+
+def test_a_half_configured_runner_is_refused_naming_what_is_missing(chosen: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"'legacy' is not fully configured; set SPOKE_DATABASE_URL"):
+        chosen("legacy")
+
+
+def test_every_missing_setting_of_the_kubernetes_runner_is_named(chosen: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        chosen("kubernetes")
+    assert "SPOKE_DATABASE_URL" in str(caught.value)
+    assert "SPOKE_NAMESPACE" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["legcay", "redis"])
+def test_an_unknown_runner_is_answered_with_those_that_are(chosen: Any, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"'{name}': there is no such runner; name one of kubernetes, legacy"):
+        chosen(name)
+
+
+@pytest.mark.parametrize("name", ["legacy,kubernetes", "legacy kubernetes"])
+def test_two_runners_are_refused(chosen: Any, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="exactly one"):
+        chosen(name)
+
+
+class TestDottedPaths:
+    def test_a_class_is_made_and_an_object_taken(self, chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = ModuleType("own_runners")
+        module.Own, module.made = OwnRunner, OwnRunner()  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "own_runners", module)
+        assert isinstance(chosen("own_runners:Own"), OwnRunner)
+        assert chosen("own_runners:made") is module.made
+
+    def test_a_plain_module_will_do(self, chosen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        package = tmp_path / "own"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "runner.py").write_text(
+            "def fully_configured(): return True\n"
+            "def dispatch_job(job_data, *, session=None): return 'job'\n"
+            "def dispatch_task(name, payload=None, *, session=None): return None\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        assert chosen("own.runner").dispatch_job(None) == "job"
+
+    @pytest.mark.parametrize(
+        ("path", "words"),
+        [
+            ("no.such.module", "there is no module 'no'"),
+            ("json:nothing", "json has no 'nothing'"),
+            ("json:loads", "isn't a runner: it lacks fully_configured, dispatch_job, dispatch_task"),
+        ],
+    )
+    def test_what_is_no_runner_is_refused(self, chosen: Any, path: str, words: str) -> None:
+        with pytest.raises(ConfigurationError, match=words):
+            chosen(path)
+
+    def test_a_runner_that_says_no_is_refused(self, chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = ModuleType("own_runners")
+        module.Unready = Unready  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "own_runners", module)
+        with pytest.raises(ConfigurationError, match="says that it is not fully configured"):
+            chosen("own_runners:Unready")
+
+
+class TestEntryPoints:
+    def install(self, monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None:
+        made = EntryPoints(EntryPoint(name, value, loader.ENTRY_POINTS) for name, value in points)
+        monkeypatch.setattr(loader, "entry_points", lambda **wanted: made.select(**wanted))
+
+    def test_a_package_s_runner_goes_by_its_name(self, chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.install(monkeypatch, ("own", f"{__name__}:OwnRunner"))
+        monkeypatch.setitem(sys.modules, __name__, sys.modules[OwnRunner.__module__])
+        assert isinstance(chosen("own"), OwnRunner)
+
+    def test_one_name_for_two_runners_is_refused(self, chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.install(monkeypatch, ("own", "a:A"), ("own", "b:B"), ("legacy", "c:C"))
+        for name in ("own", "legacy"):
+            with pytest.raises(ConfigurationError, match="names more than one runner"):
+                chosen(name, SPOKE_DATABASE_URL="sqlite:///x.sqlite3")
+
+
+def test_settings_that_cannot_be_used_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBS_SYNC", "perhaps")
+    monkeypatch.setenv("SPOKE_SUBMIT", "nobody")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "JOBS_SYNC" in str(caught.value)
+    assert "SPOKE_SUBMIT" in str(caught.value)

@@ -1,0 +1,119 @@
+"""Declaring jobs and tasks: names are kept, and what can't work is refused where it is declared."""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
+from spoke_jobs.registry import Registry, load_app, plain_name
+
+
+class Names(StrEnum):
+    EXPORT = "export"
+
+
+class OldNames(Enum):
+    TAG = "action_handler:tag_update"
+
+
+class Payload(BaseModel):
+    n: int
+
+
+def works(_ctx: Any, _payload: Any) -> str:
+    return "called"
+
+
+async def works_too(_ctx: Any, _payload: Any) -> None: ...
+
+
+def test_a_decorated_function_is_still_that_function() -> None:
+    registry = Registry()
+    assert registry.job(Names.EXPORT)(works) is works
+    assert works(None, None) == "called"
+
+
+def test_enum_members_and_their_strings_are_one_name() -> None:
+    registry = Registry()
+    registry.job(Names.EXPORT, payload=Payload)(works)
+    registry.task(OldNames.TAG)(works_too)
+    assert registry.jobs.get("export") is registry.jobs.get(Names.EXPORT)
+    assert registry.jobs.get("export").payload is Payload
+    assert not registry.jobs.get("export").is_async
+    assert registry.tasks.get("action_handler:tag_update").is_async
+
+
+def test_jobs_and_tasks_are_kept_apart() -> None:
+    registry = Registry()
+    registry.job("send")(works)
+    registry.task("send")(works)
+    assert (list(registry.jobs), list(registry.tasks)) == (["send"], ["send"])
+
+
+def test_a_name_is_registered_once() -> None:
+    registry = Registry()
+    registry.job("export")(works)
+    with pytest.raises(RegistrationError, match=r"'export' is registered twice: by .*works and by .*works_too"):
+        registry.job(Names.EXPORT)(works_too)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 201, "a\x00b", 5, None, Enum("Odd", {"N": 5}).N])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(RegistrationError, match="can't name a job"):
+        Registry().job(name)(works)
+
+
+def test_a_function_that_could_not_be_called_is_refused() -> None:
+    with pytest.raises(RegistrationError, match=r"two positional arguments, \(ctx, payload\)"):
+        Registry().job("export")(lambda: None)
+
+
+def test_a_payload_that_is_no_model_is_refused() -> None:
+    with pytest.raises(RegistrationError, match=r"dict.* of 'export' isn't a pydantic model"):
+        Registry().job("export", payload=dict)(works)  # type: ignore[arg-type]
+
+
+def test_an_unknown_name_is_answered_with_those_that_are() -> None:
+    registry = Registry()
+    registry.job("export")(works)
+    with pytest.raises(UnknownName, match=r"no job is registered as 'exprot' \(registered: export\).*SPOKE_APP"):
+        registry.jobs.get("exprot")
+
+
+@given(st.text(min_size=1, max_size=200).filter(lambda text: text.strip() and "\x00" not in text))
+def test_any_other_text_is_a_name(name: str) -> None:
+    assert plain_name(name) == name
+
+
+class TestLoadApp:
+    def test_unset(self) -> None:
+        with pytest.raises(ConfigurationError, match="SPOKE_APP is not set"):
+            load_app("")
+
+    def test_a_module_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"SPOKE_APP=no_such_app.jobs: there is no module 'no_such_app'"):
+            load_app("no_such_app.jobs")
+
+    def test_a_module_that_cannot_import_something_says_that_itself(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "app_that_breaks.py").write_text("import not_installed_anywhere")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+            load_app("app_that_breaks")
+
+    def test_a_module_that_declares_nothing_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="no job or task is declared"):
+            load_app("json", Registry())
+
+    def test_a_registry_of_its_own(self) -> None:
+        assert "record" in load_app("tests.contract.app:registry").jobs
+        with pytest.raises(ConfigurationError, match="'Line' in tests.contract.app isn't a spoke_jobs.Registry"):
+            load_app("tests.contract.app:Line")
