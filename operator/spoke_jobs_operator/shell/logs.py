@@ -44,6 +44,8 @@ def configure(level: str, form: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns that it leaves signals alone in this thread, which is what is wanted.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,14 +68,24 @@ def image(cluster_env: dict[str, str]) -> str:
 class Cluster:
     """What a test does in its namespace."""
 
-    def __init__(self, kubeconfig: str, namespace: str, image: str) -> None:
-        api = kubernetes.config.new_client_from_config(kubeconfig)
+    def __init__(self, env: dict[str, str], namespace: str, image: str) -> None:
+        self._env = env
+        api = kubernetes.config.new_client_from_config(env["KUBECONFIG"])
         self.api = api
         self.core = kubernetes.client.CoreV1Api(api)
         self.batch = kubernetes.client.BatchV1Api(api)
         self.custom = kubernetes.client.CustomObjectsApi(api)
         self.namespace = namespace
         self.image = image
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl in the namespace; gives what it prints."""
+        command = ["kubectl", "--namespace", self.namespace, *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._env, input=stdin, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
 
     def template(self, name: str, standin: str, *, image: str | None = None) -> None:
         """Make a PodTemplate whose attempts do as ``standin`` says."""
@@ -145,18 +156,30 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
     """A namespace with the CRD at hand."""
-    kubeconfig = cluster_env["KUBECONFIG"]
     apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds/spokejobs.yaml"]
     run_or_fail(apply, cluster_env)
     established = ["kubectl", "wait", "--for=condition=Established", "crd/spokejobs.jobs.spoke.dev", "--timeout=30s"]
     run_or_fail(established, cluster_env)
     namespace = f"operator-{uuid.uuid4().hex[:8]}"
-    cluster = Cluster(kubeconfig, namespace, image)
+    cluster = Cluster(cluster_env, namespace, image)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.core.create_namespace({"metadata": {"name": namespace, "labels": labels}})
     yield cluster
     cluster.core.delete_namespace(namespace)
     cluster.api.close()
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A kubeconfig with the rights of ``role.yaml`` and no other."""
+    cluster.kubectl("apply", "--filename", str(Path(__file__).with_name("role.yaml")))
+    token = cluster.kubectl("create", "token", "operator-under-test", "--duration=2h").strip()
+    config = json.loads(cluster.kubectl("config", "view", "--minify", "--raw", "--output=json"))
+    config["users"] = [{"name": "operator", "user": {"token": token}}]
+    config["contexts"][0]["context"]["user"] = "operator"
+    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return str(path)
 
 
 class OperatorProcess:
@@ -215,14 +238,26 @@ class OperatorProcess:
         """The first line with this message."""
         return next((line for line in self.logged() if line["message"] == message), None)
 
+    def get(self, path: str) -> str:
+        """What its HTTP server answers."""
+        port = self.logged()[0]["health_port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def metric(self, name: str) -> float:
+        """A metric's sum over its labels."""
+        lines = [line for line in self.get("/metrics").splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
     def _dead(self) -> None:
         assert self.running, f"the operator ended: {self._log.read_text()}"
 
 
 @pytest.fixture
-def operator(cluster_env: dict[str, str], cluster: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
+def operator(operator_kubeconfig: str, cluster: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
     """The operator, started; its log is shown if the test fails."""
-    process = OperatorProcess(cluster_env["KUBECONFIG"], cluster.namespace, tmp_path / "operator.log")
+    process = OperatorProcess(operator_kubeconfig, cluster.namespace, tmp_path / "operator.log")
     process.start()
     yield process
     if process.running:
