@@ -1,0 +1,133 @@
+{{/* Names and labels, in the form that Kubernetes recommends. */}}
+
+{{- define "spoke-app.name" -}}
+{{- default .Chart.Name (tpl .Values.nameOverride .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "spoke-app.fullname" -}}
+{{- $name := include "spoke-app.name" . -}}
+{{- with tpl .Values.fullnameOverride . -}}
+{{- . | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* (dict "chart" . "component" "sync") */}}
+{{- define "spoke-app.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "spoke-app.name" .chart }}
+app.kubernetes.io/instance: {{ .chart.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "spoke-app.labels" -}}
+{{ include "spoke-app.selectorLabels" . }}
+app.kubernetes.io/version: {{ .chart.Values.image.tag | default .chart.Chart.AppVersion | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/part-of: {{ .chart.Release.Name }}
+app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "spoke-app.image" -}}
+{{- $repository := required "image.repository: name the application's image, built on spoke-jobs-runner" .Values.image.repository -}}
+{{- if .Values.image.digest -}}
+{{ $repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{/* The account of pods that dispatch jobs. */}}
+{{- define "spoke-app.runnerServiceAccountName" -}}
+{{- .Values.runner.serviceAccount.name | default (printf "%s-runner" (include "spoke-app.fullname" .)) -}}
+{{- end -}}
+
+{{- define "spoke-app.databaseSecretName" -}}
+{{- tpl (required "database.secretName: name the Secret with the database's URL" .Values.database.secretName) . -}}
+{{- end -}}
+
+{{/*
+The variables of a process that dispatches jobs and tasks, as a list for env:. In the application's own chart:
+
+  serviceAccountName: {{ include "spoke-app.runnerServiceAccountName" (index .Subcharts "spoke-app") }}
+  automountServiceAccountToken: true
+  ...
+  env:
+    {{- include "spoke-app.environment" (index .Subcharts "spoke-app") | nindent 4 }}
+*/}}
+{{- define "spoke-app.environment" -}}
+- name: JOB_RUNNER
+  value: kubernetes
+- name: SPOKE_APP
+  value: {{ required "app: name the module that declares the application's jobs" .Values.app | quote }}
+- name: SPOKE_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: SPOKE_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "spoke-app.databaseSecretName" . }}
+      key: {{ .Values.database.secretKey }}
+{{- if .Values.tasks.enabled }}
+- name: SPOKE_TASKS_URL
+  value: http://{{ include "spoke-app.fullname" . }}-tasks:8080
+- name: SPOKE_TASKS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ tpl (required "tasks.key.secretName: name the Secret with the tasks' key, or set tasks.enabled=false" .Values.tasks.key.secretName) . }}
+      key: {{ .Values.tasks.key.secretKey }}
+{{- end }}
+{{- with .Values.env }}
+{{ tpl (toYaml .) $ }}
+{{- end }}
+{{- end -}}
+
+{{/* The same for a pod without the API's credentials: what it dispatches, sync creates. */}}
+{{- define "spoke-app.environmentWithoutCredentials" -}}
+- name: SPOKE_SUBMIT
+  value: sync
+{{ include "spoke-app.environment" . }}
+{{- end -}}
+
+{{/* What the Pod Security Standard `restricted` asks of a pod and of a container. The image's own user is a number, and not root. */}}
+{{- define "spoke-app.podSecurityContext" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "spoke-app.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: {{ .readOnlyRootFilesystem }}
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* What the pods of sync, tasks and migrations have in common. */}}
+{{- define "spoke-app.podCommons" -}}
+enableServiceLinks: false
+securityContext:
+  {{- include "spoke-app.podSecurityContext" . | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
