@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from tests.unit.operator.world import NAME, NAMESPACE, World
+
+from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.shell.client import Kind
+from spoke_jobs_operator.shell.store import Listed, Store
+
+KEY = Key(NAMESPACE, NAME)
+
+
+@pytest.fixture
+def job() -> dict[str, Any]:
+    world = World()
+    owner = {"uid": world.spokejob["metadata"]["uid"], "controller": True}
+    body = world._new(f"{NAME}-1", labels={"jobs.spoke.dev/spokejob": NAME, "jobs.spoke.dev/attempt": "1"})
+    body["metadata"] |= {"ownerReferences": [owner], "resourceVersion": "50"}
+    return body
+
+
+def at(body: dict[str, Any], version: int) -> dict[str, Any]:
+    body = deepcopy(body)
+    body["metadata"]["resourceVersion"] = str(version)
+    return body
+
+
+def test_older_news_is_none(job: dict[str, Any]) -> None:
+    store = Store()
+    assert store.job_seen(job) == {KEY}
+    assert store.job_seen(job) == set()
+    assert store.job_seen(at(job, 49)) == set()
+    assert store.job_seen(at(job, 51)) == {KEY}
+    assert [item.meta.resource_version for item in store.jobs.of(KEY)] == [51]
+
+
+def test_versions_are_compared_as_numbers(job: dict[str, Any]) -> None:
+    store = Store()
+    store.job_seen(at(job, 99))
+    assert store.job_seen(at(job, 100)) == {KEY}
+
+
+def test_what_was_deleted_does_not_come_back(job: dict[str, Any]) -> None:
+    store = Store()
+    store.job_seen(job)
+    assert store.job_seen(at(job, 60), gone=True) == {KEY}
+    assert store.job_seen(at(job, 55)) == set()
+    assert store.jobs.of(KEY) == ()
+
+
+def test_a_deletion_that_comes_before_the_answer_to_the_creation_counts(job: dict[str, Any]) -> None:
+    store = Store()
+    store.job_seen(at(job, 60), gone=True)
+    assert store.job_seen(job) == set()
+    assert store.jobs.of(KEY) == ()
+
+
+def test_the_deletion_of_an_earlier_object_of_the_name_leaves_the_later_one(job: dict[str, Any]) -> None:
+    store = Store()
+    earlier = deepcopy(job)
+    earlier["metadata"]["uid"] = "earlier"
+    store.job_seen(at(job, 70))
+    assert store.job_seen(at(earlier, 71), gone=True) == set()
+    assert len(store.jobs) == 1
+
+
+def test_absence_from_a_listing_counts_only_for_what_is_older(job: dict[str, Any]) -> None:
+    store = Store()
+    store.job_seen(job)
+    nothing: frozenset[str] = frozenset()
+    assert store.jobs.absent(Listed(None, nothing, 49)) == []
+    assert store.jobs.absent(Listed("elsewhere", nothing, 50)) == []
+    assert len(store.jobs.absent(Listed(None, nothing, 50))) == 1
+    assert store.jobs.absent(Listed(None, frozenset([job["metadata"]["uid"]]), 50)) == []
+
+
+def test_a_template_concerns_the_unfinished_that_name_it() -> None:
+    world = World()
+    store = Store()
+    store.spokejob_seen(world.spokejob)
+    template = world.objects[Kind.TEMPLATE]["default"]
+    assert store.template_seen(template) == {KEY}
+    other = at(template, 999)
+    other["metadata"] |= {"name": "other", "uid": "other"}
+    assert store.template_seen(other) == set()
+    world.change(Kind.SPOKEJOB, NAME, {"outcome": "Failed"}, under="status")
+    store.spokejob_seen(world.spokejob)
+    assert store.template_seen(at(template, 1000)) == set()
+
+
+def test_events_are_kept_by_job_and_the_newest_counts(job: dict[str, Any]) -> None:
+    store = Store()
+    event = {
+        "metadata": {"name": "e", "namespace": NAMESPACE, "resourceVersion": "5"},
+        "involvedObject": {"kind": "Job", "namespace": NAMESPACE, "name": f"{NAME}-1", "uid": job["metadata"]["uid"]},
+        "reason": "FailedCreate",
+        "message": "one",
+    }
+    assert store.event_seen(event) == set(), "its Job isn't known yet"
+    store.job_seen(job)
+    assert [item.message for item in store.events_of(store.jobs.of(KEY))] == ["one"]
+    assert store.event_seen(at(event, 6) | {"message": "two"}) == {KEY}
+    assert store.event_seen(event) == set()
+    assert [item.message for item in store.events_of(store.jobs.of(KEY))] == ["two"]
+    store.job_seen(at(job, 60), gone=True)
+    assert not store._events
+
+
+def test_an_unknown_kind_is_nothing() -> None:
+    assert Store().see("services", {}, gone=False) == set()

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from spoke_jobs_operator.shell.workqueue import WorkQueue
+
+
+@asynccontextmanager
+async def working(queue: WorkQueue[str], workers: int = 4) -> AsyncIterator[None]:
+    task = asyncio.create_task(queue.run(workers))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of the test)
+            await asyncio.sleep(0.001)
+
+
+async def test_a_key_waits_once() -> None:
+    handled: list[str] = []
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+
+    queue = WorkQueue(handle)
+    for key in "abaab":
+        queue.add(key)
+    assert len(queue) == 2
+    async with working(queue):
+        await until(lambda: len(queue) == 0)
+    assert handled == ["a", "b"]
+
+
+async def test_one_worker_to_a_key_and_news_meanwhile_is_not_lost() -> None:
+    busy: set[str] = set()
+    rounds = 0
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def handle(key: str) -> None:
+        nonlocal rounds
+        assert key not in busy
+        busy.add(key)
+        rounds += 1
+        entered.set()
+        if rounds == 1:
+            await leave.wait()
+        busy.discard(key)
+
+    queue = WorkQueue(handle)
+    queue.add("a")
+    async with working(queue):
+        await entered.wait()
+        queue.add("a")
+        queue.add("a")
+        leave.set()
+        await until(lambda: rounds == 2)
+        await asyncio.sleep(0.02)
+    assert rounds == 2
+
+
+async def test_different_keys_are_worked_on_together() -> None:
+    meeting = asyncio.Barrier(3)
+
+    async def handle(key: str) -> None:
+        await meeting.wait()
+
+    queue = WorkQueue(handle)
+    for key in "abc":
+        queue.add(key)
+    async with working(queue), asyncio.timeout(5):
+        await until(lambda: meeting.n_waiting == 0 and len(queue) == 0)
+
+
+async def test_an_error_is_its_keys_own_and_waits_longer_each_time() -> None:
+    handled: list[str] = []
+    delays: list[float] = []
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+        if key == "bad" and handled.count("bad") < 5:
+            raise ValueError(key)
+
+    def report(key: str, error: Exception, delay: float) -> None:
+        assert (key, str(error)) == ("bad", "bad")
+        delays.append(delay)
+
+    queue = WorkQueue(handle, base_delay=0.004, max_delay=0.02, on_error=report)
+    queue.add("bad")
+    queue.add("good")
+    async with working(queue, workers=1):
+        await until(lambda: handled.count("bad") == 5)
+        queue.add("bad")
+        await until(lambda: handled.count("bad") == 6)
+    assert delays == [0.004, 0.008, 0.016, 0.02]
+    assert handled[:2] == ["bad", "good"]
+
+
+async def test_success_ends_the_backoff() -> None:
+    outcomes = iter("fail fail succeed fail succeed".split())
+    handled: list[str] = []
+    delays: list[float] = []
+
+    async def handle(key: str) -> None:
+        handled.append(next(outcomes))
+        if handled[-1] == "fail":
+            raise ValueError
+
+    queue = WorkQueue(handle, base_delay=0.001, on_error=lambda _key, _error, delay: delays.append(delay))
+    async with working(queue):
+        queue.add("a")
+        await until(lambda: len(handled) == 3)
+        queue.add("a")
+        await until(lambda: len(handled) == 5)
+    assert delays == [0.001, 0.002, 0.001]
+
+
+async def test_later_and_the_earlier_of_two_times_counts() -> None:
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    async def handle(key: str) -> None:
+        times.append(loop.time())
+
+    queue = WorkQueue(handle)
+    async with working(queue):
+        started = loop.time()
+        queue.add_after("a", 10)
+        queue.add_after("a", 0.03)
+        queue.add_after("a", 10)
+        await until(lambda: len(times) == 1)
+        assert 0.03 <= times[0] - started < 1
+        queue.add_after("a", 10)
+        queue.add("a")
+        await until(lambda: len(times) == 2)
+        queue.add_after("a", 0.01)
+        queue.forget("a")
+        await asyncio.sleep(0.03)
+    assert len(times) == 2

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from spoke_jobs_operator import __main__
+from spoke_jobs_operator.settings import Settings
+
+
+@pytest.mark.parametrize(("text", "namespaces"), [("", ()), ("a", ("a",)), (" a, b ,", ("a", "b"))])
+def test_namespaces(monkeypatch: pytest.MonkeyPatch, text: str, namespaces: tuple[str, ...]) -> None:
+    monkeypatch.setenv("SPOKE_OPERATOR_NAMESPACES", text)
+    assert Settings().namespaces == namespaces
+
+
+def test_a_bad_setting_is_named_and_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPOKE_OPERATOR_WORKERS", "many")
+    monkeypatch.setenv("SPOKE_OPERATOR_LOG_FORMAT", "xml")
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert "SPOKE_OPERATOR_WORKERS: " in told
+    assert "SPOKE_OPERATOR_LOG_FORMAT: " in told
