@@ -1,4 +1,4 @@
-"""What every ledger must do. Subclass it with a fixture ``ledger``; see tests/unit/ledger and tests/integration/ledger."""
+"""What every ledger must do. Subclass it with a fixture ``ledger``, as unit and integration tests do."""
 
 from __future__ import annotations
 

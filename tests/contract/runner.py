@@ -1,6 +1,4 @@
-"""What every runner must do. Subclass it with a fixture ``stage``; see tests/unit/runners, tests/integration/runners and
-tests/e2e.
-"""
+"""What every runner must do. Subclass it with a fixture ``stage``: unit, integration and end-to-end tests do."""
 
 from __future__ import annotations
 

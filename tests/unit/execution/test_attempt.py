@@ -1,0 +1,287 @@
+"""One attempt, from claim to recorded end, whatever the job does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
+from sqlalchemy.orm import Session
+from tests.conftest import open_ledger
+from tests.contract.ledger import new_job
+
+from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.errors import Superseded
+from spoke_jobs.execution.attempt import Ending, Surroundings, run_attempt
+from spoke_jobs.execution.context import JobContext
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import Claim, JobState
+from spoke_jobs.registry import Registry
+
+metadata = MetaData()
+written = Table("written", metadata, Column("n", Integer))
+
+
+@pytest.fixture
+def ledger(sqlite_ledger_url: str) -> Iterator[SqlLedger]:
+    for opened in open_ledger(sqlite_ledger_url):
+        metadata.create_all(opened.engine)
+        yield opened
+
+
+class Attempt:
+    """A claimed job with a function, ready to run."""
+
+    def __init__(self, ledger: SqlLedger, function: Callable[..., Any], **changes: Any) -> None:
+        self.ledger = ledger
+        self.registry = Registry()
+        self.registry.job("report", payload=changes.pop("model", None))(function)
+        self.id = ledger.insert(new_job(**changes)).id
+        self.cancel = threading.Event()
+        self.lost: list[str] = []
+
+    def claim(self, lease: float = 30) -> Claim:
+        claim = self.ledger.claim_next("legacy", ["report"], "w", lease)
+        assert claim is not None
+        return claim
+
+    def run(self, claim: Claim | None = None, *, decide: bool = True) -> Ending:
+        around = Surroundings(
+            self.ledger, self.registry, lambda: Session(self.ledger.engine), decide=decide, on_lost=self.lost.append
+        )
+        return run_attempt(claim or self.claim(), around, self.cancel)
+
+    @property
+    def row(self) -> Any:
+        return self.ledger.get(self.id)
+
+    @property
+    def last(self) -> Any:
+        return self.ledger.attempts(self.id)[-1]
+
+    @property
+    def written(self) -> int:
+        with self.ledger.engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(written)) or 0
+
+
+def write(session: Session) -> None:
+    session.execute(insert(written).values(n=1))
+
+
+def test_what_a_job_returns_is_its_result(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda _ctx, payload: {"got": payload})
+    assert attempt.run() == Ending(ExitCode.DONE)
+    assert (attempt.row.state, attempt.row.result) == (JobState.SUCCEEDED, {"got": {"n": 1}})
+
+
+def test_a_session_s_uncommitted_rest_is_committed_with_the_success(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda ctx, _payload: write(ctx.session))
+    attempt.run()
+    assert (attempt.row.state, attempt.written) == (JobState.SUCCEEDED, 1)
+
+
+def test_complete_commits_writes_and_success_together(ledger: SqlLedger) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        with ctx.complete({"rows": 1}) as session:
+            write(session)
+
+    attempt = Attempt(ledger, job)
+    assert attempt.run().exit_code is ExitCode.DONE
+    assert (attempt.row.result, attempt.written) == ({"rows": 1}, 1)
+
+
+def test_a_block_that_raises_completes_nothing(ledger: SqlLedger) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        with ctx.complete() as session:
+            write(session)
+            raise ValueError("half-way")
+
+    attempt = Attempt(ledger, job)
+    assert attempt.run().exit_code is ExitCode.FAILED
+    assert (attempt.row.state, attempt.written) == (JobState.WAITING, 0)
+
+
+def test_a_job_that_raises_after_it_completed_has_succeeded(
+    ledger: SqlLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        with ctx.complete():
+            pass
+        raise ValueError("too late")
+
+    attempt = Attempt(ledger, job)
+    with caplog.at_level(logging.WARNING):
+        assert attempt.run().exit_code is ExitCode.DONE
+    assert attempt.row.state is JobState.SUCCEEDED
+    assert "raised after it had completed: ValueError" in caplog.text
+
+
+def test_completing_twice_is_an_error_of_the_job_s(ledger: SqlLedger) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        with ctx.complete():
+            pass
+        with pytest.raises(RuntimeError, match="completes once"), ctx.complete():
+            pass
+
+    assert Attempt(ledger, job).run().exit_code is ExitCode.DONE
+
+
+class Odd(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "error_type"),
+    [
+        (ValueError("secret words"), "JobError", "ValueError"),
+        (Odd(), "JobError", f"{Odd.__module__}.Odd"),
+        (SystemExit(3), "JobExited", "SystemExit"),
+        (KeyboardInterrupt(), "Interrupted", "KeyboardInterrupt"),
+        (MemoryError(), "JobError", "MemoryError"),
+    ],
+)
+def test_whatever_a_job_raises_ends_the_attempt_with_a_cause(
+    ledger: SqlLedger, error: BaseException, cause: str, error_type: str
+) -> None:
+    def job(_ctx: JobContext, _payload: Any) -> None:
+        raise error
+
+    attempt = Attempt(ledger, job)
+    ending = attempt.run()
+    assert ending.exit_code is (ExitCode.INTERRUPTED if cause == "Interrupted" else ExitCode.FAILED)
+    assert (attempt.last.cause, attempt.last.error_type) == (cause, error_type)
+    assert "Traceback" in attempt.last.output_tail
+    assert attempt.row.state is JobState.WAITING
+
+
+def test_what_was_written_before_an_error_is_lost_and_what_was_committed_stays(ledger: SqlLedger) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        write(ctx.session)
+        ctx.session.commit()
+        write(ctx.session)
+        raise ValueError
+
+    attempt = Attempt(ledger, job)
+    attempt.run()
+    assert attempt.written == 1
+
+
+@pytest.mark.parametrize("result", [object(), float("nan"), "x" * 70_000])
+def test_a_result_that_cannot_be_kept_is_final(ledger: SqlLedger, result: Any) -> None:
+    attempt = Attempt(ledger, lambda ctx, _payload: (write(ctx.session), result)[1])
+    assert attempt.run().exit_code is ExitCode.FAILED_FOR_GOOD
+    assert (attempt.row.state, attempt.row.cause, attempt.written) == (JobState.FAILED, "InvalidResult", 0)
+
+
+class Payload(BaseModel):
+    name: str
+
+
+def test_a_payload_of_another_release_is_final_by_name(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda _ctx, _payload: None, model=Payload)
+    assert attempt.run().exit_code is ExitCode.FAILED_FOR_GOOD
+    assert (attempt.row.state, attempt.row.cause) == (JobState.FAILED, "InvalidPayload")
+    assert "name: Field required" in attempt.row.result_message
+
+
+def test_a_type_that_this_process_does_not_know(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda _ctx, _payload: None)
+    claim = attempt.claim()
+    attempt.registry = Registry()
+    assert attempt.run(claim).exit_code is ExitCode.FAILED_FOR_GOOD
+    assert attempt.row.cause == "UnknownJobType"
+
+
+def test_a_cancelled_job_that_raises_was_interrupted(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda ctx, _payload: 1 / int(not ctx.cancelled))
+    attempt.cancel.set()
+    assert attempt.run().exit_code is ExitCode.INTERRUPTED
+    assert (attempt.row.state, attempt.row.cause) == (JobState.WAITING, "Interrupted")
+
+
+class TestSuperseded:
+    """Another process has taken the job over while this one was running it."""
+
+    def superseded(self, ledger: SqlLedger, job: Callable[..., Any]) -> tuple[Attempt, Ending]:
+        attempt = Attempt(ledger, job)
+        claim = attempt.claim()
+        attempt.steal = lambda: steal(ledger, claim)  # type: ignore[attr-defined]
+        self.attempt = attempt
+        return attempt, attempt.run(claim)
+
+    def test_its_commits_are_refused(self, ledger: SqlLedger) -> None:
+        def job(ctx: JobContext, _payload: Any) -> None:
+            write(ctx.session)
+            ctx.session.rollback()
+            self.attempt.steal()  # type: ignore[attr-defined]
+            write(ctx.session)
+            with pytest.raises(Superseded):
+                ctx.session.commit()
+            raise AssertionError("the job goes on all the same")
+
+        attempt, ending = self.superseded(ledger, job)
+        assert ending.exit_code is ExitCode.SUPERSEDED
+        assert (attempt.row.state, attempt.written) == (JobState.RUNNING, 0)
+
+    def test_its_completion_is_refused(self, ledger: SqlLedger) -> None:
+        def job(ctx: JobContext, _payload: Any) -> None:
+            self.attempt.steal()  # type: ignore[attr-defined]
+            with ctx.complete("mine") as session:
+                write(session)
+
+        attempt, ending = self.superseded(ledger, job)
+        assert ending.exit_code is ExitCode.SUPERSEDED
+        assert (attempt.row.state, attempt.row.result, attempt.written) == (JobState.RUNNING, None, 0)
+
+    def test_a_success_of_the_other_s_is_the_job_s(self, ledger: SqlLedger) -> None:
+        def job(_ctx: JobContext, _payload: Any) -> str:
+            token = self.attempt.steal()  # type: ignore[attr-defined]
+            ledger.succeed(None, token, "theirs")
+            return "mine"
+
+        attempt, ending = self.superseded(ledger, job)
+        assert ending.exit_code is ExitCode.DONE
+        assert attempt.row.result == "theirs"
+
+
+def steal(ledger: SqlLedger, claim: Claim) -> Any:
+    """What a second pod of the same attempt does once the first one's lease has lapsed."""
+    assert ledger.heartbeat(claim.token, -1)
+    job = claim.job
+    taken = ledger.claim(job.id, job.uid, job.run, claim.number, "another", 30)
+    assert isinstance(taken, Claim)
+    return taken.token
+
+
+class TestContext:
+    def test_says_who_it_is(self, ledger: SqlLedger, caplog: pytest.LogCaptureFixture) -> None:
+        seen: list[Any] = []
+
+        def job(ctx: JobContext, _payload: Any) -> None:
+            seen.extend([ctx.job.id, ctx.attempt, ctx.attempt_key, ctx.cancelled])
+            ctx.logger.warning("hello")
+
+        attempt = Attempt(ledger, job)
+        attempt.run()
+        assert seen == [attempt.id, 1, f"{attempt.row.uid}-1-1", False]
+        assert f"[job {attempt.id} attempt 1] hello" in caplog.text
+
+    @pytest.mark.parametrize("percent", [-1, 101, 1.5, "50", True])
+    def test_refuses_progress_that_is_none(self, ledger: SqlLedger, percent: Any) -> None:
+        attempt = Attempt(ledger, lambda ctx, _payload: ctx.progress(percent))
+        attempt.run()
+        assert "whole number of percent from 0 to 100" in attempt.row.result_message
+
+    def test_a_savepoint_of_its_session_is_not_fenced_by_itself(self, ledger: SqlLedger) -> None:
+        def job(ctx: JobContext, _payload: Any) -> None:
+            with ctx.session.begin_nested():
+                write(ctx.session)
+
+        attempt = Attempt(ledger, job)
+        attempt.run()
+        assert attempt.written == 1

@@ -1,0 +1,148 @@
+"""The lease's keeper: renews in time, writes progress seldom, and stops its owner before somebody else may start."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from spoke_jobs.execution.lease import LeaseKeeper
+from spoke_jobs.model import Progress
+
+
+class Ledger:
+    """Answers heartbeats as a test says, and remembers them."""
+
+    def __init__(self, answer: Callable[[], bool] = lambda: True) -> None:
+        self.answer = answer
+        self.beats: list[tuple[float, Progress | None]] = []
+        self.beaten = threading.Condition()
+
+    def beat(self, progress: Progress | None) -> bool:
+        with self.beaten:
+            self.beats.append((time.monotonic(), progress))
+            self.beaten.notify_all()
+        return self.answer()
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        with self.beaten:
+            assert self.beaten.wait_for(condition, seconds), self.beats
+
+
+def keeper_of(ledger: Ledger, lease: float) -> tuple[LeaseKeeper, threading.Event, list[str]]:
+    lost, reasons = threading.Event(), []
+
+    def on_lost(reason: str) -> None:
+        reasons.append(reason)
+        lost.set()
+
+    return LeaseKeeper(ledger.beat, lease, on_lost), lost, reasons
+
+
+def test_entering_renews_at_once_and_then_every_third_of_the_lease() -> None:
+    ledger = Ledger()
+    keeper, lost, _ = keeper_of(ledger, 1.5)
+    with keeper:
+        assert len(ledger.beats) == 1
+        ledger.wait_for(lambda: len(ledger.beats) >= 4)
+    assert not lost.is_set()
+    times = [when for when, _ in ledger.beats[:4]]
+    assert all(later - earlier < 1.5 for earlier, later in pairwise(times))
+
+
+def test_a_thousand_reports_are_few_writes_and_the_last_is_not_lost() -> None:
+    ledger = Ledger()
+    keeper, _, _ = keeper_of(ledger, 30)
+    with keeper:
+        for number in range(1000):
+            keeper.report(Progress(number // 10, f"row {number}"))
+        ledger.wait_for(lambda: ledger.beats[-1][1] == Progress(99, "row 999"))
+    assert len(ledger.beats) <= 4
+
+
+def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
+    ledger = Ledger()
+    keeper, lost, reasons = keeper_of(ledger, 0.3)
+    with keeper:
+        ledger.answer = lambda: False
+        assert lost.wait(10)
+        beats = len(ledger.beats)
+    assert reasons == ["another process holds the attempt, or it has ended"]
+    assert len(ledger.beats) == beats
+
+
+def test_a_claim_that_was_gone_before_the_start_stops_the_owner_too() -> None:
+    ledger = Ledger(lambda: False)
+    keeper, lost, _ = keeper_of(ledger, 30)
+    with keeper:
+        assert lost.is_set()
+
+
+def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None:
+    ledger = Ledger()
+
+    def away() -> bool:
+        raise ConnectionError("away")
+
+    keeper, lost, reasons = keeper_of(ledger, 1.0)
+    with keeper:
+        renewed = ledger.beats[-1][0]
+        ledger.answer = away
+        assert lost.wait(10)
+        stopped = time.monotonic()
+    assert stopped - renewed < 1.0 + 0.5  # the last renewal may have been a beat later
+    assert reasons == ["the lease could not be renewed in time"]
+
+
+def test_a_database_that_comes_back_in_time_is_forgiven() -> None:
+    ledger = Ledger()
+    failures = iter([True, True])
+
+    def flaky() -> bool:
+        if next(failures, False):
+            raise ConnectionError("away")
+        return True
+
+    keeper, lost, _ = keeper_of(ledger, 1.0)
+    with keeper:
+        ledger.answer = flaky
+        ledger.wait_for(lambda: len(ledger.beats) >= 8)
+    assert not lost.is_set()
+
+
+def test_a_hung_database_stops_the_owner_all_the_same() -> None:
+    release = threading.Event()
+    ledger = Ledger()
+
+    def hang() -> bool:
+        release.wait(30)
+        return True
+
+    keeper, lost, _ = keeper_of(ledger, 0.5)
+    with keeper:
+        ledger.answer = hang
+        assert lost.wait(10)
+    release.set()
+
+
+def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> None:
+    ledger = Ledger()
+    keeper, lost, _ = keeper_of(ledger, 0.3)
+    with keeper:
+        with keeper.ending():
+            ledger.answer = lambda: False
+        ledger.wait_for(lambda: len(ledger.beats) >= 3)
+    assert not lost.is_set()
+
+
+def test_a_commit_that_failed_leaves_the_watch_on() -> None:
+    ledger = Ledger()
+    keeper, lost, _ = keeper_of(ledger, 0.3)
+    with keeper:
+        with pytest.raises(ZeroDivisionError), keeper.ending():
+            raise ZeroDivisionError
+        ledger.answer = lambda: False
+        assert lost.wait(10)

@@ -1,0 +1,57 @@
+"""The reaper gives live owners a lease's time before it ends anybody."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tests.contract.ledger import new_job
+
+from spoke_jobs.execution.reaper import Reaper
+from spoke_jobs.ledger.memory import MemoryLedger
+
+
+class Time:
+    """A clock for ledger and reaper alike."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def make() -> tuple[Time, MemoryLedger, Reaper]:
+    time = Time()
+    ledger = MemoryLedger(time.now)
+    ledger.insert(new_job())
+    ledger.claim_next("legacy", ["report"], "dead", 30)
+    return time, ledger, Reaper(ledger, "legacy", 30, time.monotonic)
+
+
+def reaped_after(time: Time, reaper: Reaper, *, up_to: float) -> float | None:
+    start = time.seconds
+    while time.seconds < start + up_to:
+        if reaper.reap_if_due():
+            return time.seconds - start
+        time.seconds += 0.5
+    return None
+
+
+def test_a_lost_worker_s_job_is_reclaimed_within_lease_and_interval() -> None:
+    time, _, reaper = make()
+    taken = reaped_after(time, reaper, up_to=60)
+    assert taken is not None
+    assert 30 < taken <= 40
+
+
+def test_after_an_outage_owners_have_a_lease_s_time() -> None:
+    time, _, reaper = make()
+    reaper.reap_if_due()
+    time.seconds += 100  # the lease lapses while nobody could renew it
+    reaper.database_failed()
+    taken = reaped_after(time, reaper, up_to=60)
+    assert taken is not None
+    assert taken >= 30
