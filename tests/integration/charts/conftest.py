@@ -1,0 +1,116 @@
+"""Charts as Helm renders them. Helm is one of the test cluster's programs; no cluster is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+KUBE_VERSION = "1.34.4"
+
+Object = dict[str, Any]
+
+
+class Refused(Exception):
+    """Helm refuses to render; the message is its own."""
+
+
+class Helm:
+    """Helm, on the charts of this repository and the example's."""
+
+    def __init__(self, env: Mapping[str, str], charts: Mapping[str, Path]) -> None:
+        self._env = dict(env)
+        self._charts = charts
+
+    def render(self, chart: str, values: Object | None = None, release: str = "rel", **options: str) -> list[Object]:
+        """The objects, hooks included.
+
+        :raises Refused: if Helm refuses.
+        """
+        arguments = tuple(f"--{name.replace('_', '-')}={value}" for name, value in options.items())
+        return deepcopy(self._rendered(chart, yaml.safe_dump(values or {}), release, arguments))
+
+    @cache  # noqa: B019 (one for the session; many tests look at the same rendering)
+    def _rendered(self, chart: str, values: str, release: str, arguments: tuple[str, ...]) -> list[Object]:
+        command = ("template", release, str(self._charts[chart]), "--kube-version", KUBE_VERSION, "--values", "-")
+        return [item for item in yaml.safe_load_all(self.run(*command, *arguments, stdin=values)) if item]
+
+    def lint(self, chart: str, values: Object) -> None:
+        """:raises Refused: if there is anything to complain of."""
+        self.run("lint", "--strict", "--kube-version", KUBE_VERSION, str(self._charts[chart]), "--values", "-",
+                 stdin=yaml.safe_dump(values))  # fmt: skip
+
+    def run(self, *arguments: str, stdin: str = "") -> str:
+        """What a command of Helm's prints."""
+        command = ["helm", *arguments]
+        done = subprocess.run(command, env=self._env, input=stdin, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Refused(done.stderr)
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm, with the example's dependency packed (in a copy: the working tree is let be)."""
+    script = 'eval "$(tests/cluster/env charts)" && command -v helm >&2 && env -0'
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"helm is not there: run tests/cluster/build ({done.stderr.strip()})"
+    env = os.environ | dict(line.split("=", 1) for line in done.stdout.split("\0") if "=" in line)
+    copy = tmp_path_factory.mktemp("charts")
+    for folder in ("charts/spoke-app", "charts/spoke-operator", "examples/texting/chart"):
+        subprocess.run(["cp", "-r", "--parents", folder, str(copy)], cwd=ROOT, check=True)
+    tools = Helm(
+        env,
+        {
+            "spoke-operator": copy / "charts/spoke-operator",
+            "spoke-app": copy / "charts/spoke-app",
+            "texting": copy / "examples/texting/chart",
+        },
+    )
+    tools.run("dependency", "update", "--skip-refresh", str(copy / "examples/texting/chart"))
+    return tools
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    """Those of the kinds."""
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def named(objects: list[Object], kind: str, name: str) -> Object:
+    """The one of that kind and name."""
+    (found,) = [item for item in of_kind(objects, kind) if item["metadata"]["name"] == name]
+    return found
+
+
+def pod_of(item: Object) -> Object:
+    """The pod's specification in a workload or a PodTemplate."""
+    spec: Object = (item["template"] if item["kind"] == "PodTemplate" else item["spec"]["template"])["spec"]
+    return spec
+
+
+def pods_of(objects: list[Object]) -> list[tuple[str, Object]]:
+    """Each workload's name and its pod's specification."""
+    kinds = ("Deployment", "StatefulSet", "DaemonSet", "Job", "PodTemplate")
+    return [(f"{item['kind']} {item['metadata']['name']}", pod_of(item)) for item in of_kind(objects, *kinds)]
+
+
+def environment_of(container: Object) -> dict[str, Any]:
+    """Variables: the value, or where it comes from."""
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container.get("env", [])}
+
+
+APP_VALUES: Object = {
+    "app": "shop.jobs",
+    "image": {"repository": "shop", "tag": "1.2"},
+    "database": {"secretName": "shop-database"},
+    "tasks": {"key": {"secretName": "shop-tasks"}},
+}
+"""The least that spoke-app has to be told."""

@@ -1,0 +1,142 @@
+"""The application's chart, alone and as the dependency of the texting example's."""
+
+from __future__ import annotations
+
+from spoke_jobs.contract import names
+from spoke_jobs.settings import Settings
+
+from .conftest import APP_VALUES, Helm, Object, environment_of, named, of_kind, pod_of
+from .test_operator_chart import rights
+
+OPERATORS_OWN = {"SPOKE_HEALTH_PORT"}
+"""Variables of a single command, not among the library's settings."""
+
+
+def test_pod_templates_are_what_the_operator_takes(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES | {"podTemplates": {"large": {}}})
+    templates = of_kind(objects, "PodTemplate")
+    assert [template["metadata"]["name"] for template in templates] == ["default", "large"]
+    for template in templates:
+        assert template["metadata"]["labels"][names.LABEL_TEMPLATE] == "true"
+        pod = pod_of(template)
+        assert [container["name"] for container in pod["containers"]] == [names.CONTAINER]
+        assert pod["serviceAccountName"] == "rel-spoke-app-jobs"
+        assert pod["automountServiceAccountToken"] is False
+
+
+def test_a_template_says_what_is_different(helm: Helm) -> None:
+    values = APP_VALUES | {
+        "env": [{"name": "PLACE", "value": "{{ .Release.Namespace }}"}],
+        "podTemplateDefaults": {"nodeSelector": {"disk": "ssd"}, "labels": {"team": "a"}},
+        "podTemplates": {
+            "large": {
+                "resources": {"requests": {"memory": "2Gi"}},
+                "env": [{"name": "SIZE", "value": "large"}],
+                "readOnlyRootFilesystem": False,
+                "terminationGracePeriodSeconds": 0,
+            }
+        },
+    }
+    objects = helm.render("spoke-app", values, namespace="somewhere")
+    large, default = (pod_of(named(objects, "PodTemplate", name)) for name in ("large", "default"))
+    assert large["containers"][0]["resources"] == {
+        "requests": {"cpu": "100m", "memory": "2Gi"},
+        "limits": {"memory": "512Mi"},
+    }
+    assert large["terminationGracePeriodSeconds"] == 0
+    assert large["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is False
+    assert default["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    assert environment_of(large["containers"][0])["SIZE"] == "large"
+    assert "SIZE" not in environment_of(default["containers"][0])
+    assert environment_of(default["containers"][0])["PLACE"] == "somewhere"
+    assert large["nodeSelector"] == default["nodeSelector"] == {"disk": "ssd"}
+
+
+def test_every_variable_is_one_that_the_library_reads(helm: Helm) -> None:
+    known = {str(field.validation_alias) for field in Settings.model_fields.values()} | OPERATORS_OWN
+    for item in of_kind(helm.render("spoke-app", APP_VALUES), "Deployment", "Job", "PodTemplate"):
+        for container in pod_of(item)["containers"]:
+            assert environment_of(container).keys() <= known, item["metadata"]["name"]
+
+
+def test_pods_without_credentials_leave_creating_to_sync(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES)
+    for kind, name in (("PodTemplate", "default"), ("Deployment", "rel-spoke-app-tasks")):
+        assert environment_of(pod_of(named(objects, kind, name))["containers"][0])["SPOKE_SUBMIT"] == "sync"
+    sync = pod_of(named(objects, "Deployment", "rel-spoke-app-sync"))
+    assert sync["serviceAccountName"] == "rel-spoke-app-sync"
+    assert "SPOKE_SUBMIT" not in environment_of(sync["containers"][0])
+
+
+def test_rights(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES)
+    assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
+    assert {item["metadata"]["name"]: rights(item["rules"]) for item in of_kind(objects, "Role")} == {
+        "rel-spoke-app-sync": {
+            ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch", "create"},
+            ("jobs.spoke.dev", "spokejobs/status"): {"patch"},
+        },
+        "rel-spoke-app-runner": {("jobs.spoke.dev", "spokejobs"): {"create"}},
+    }
+
+
+def test_migrations_need_nothing_of_the_release(helm: Helm) -> None:
+    """A hook that runs first finds none of the release's objects."""
+    (job,) = of_kind(helm.render("spoke-app", APP_VALUES), "Job")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    pod = pod_of(job)
+    assert "serviceAccountName" not in pod
+    assert [item["name"] for item in pod["initContainers"]] == ["await-database"]
+    assert pod["containers"][0]["command"] == ["spoke-jobs", "migrate"]
+
+
+def test_migrations_run_one_after_the_other(helm: Helm) -> None:
+    steps = [{"name": name, "command": ["run", name]} for name in ("one", "two", "three")]
+    (job,) = of_kind(helm.render("spoke-app", APP_VALUES | {"migrations": {"steps": steps}}), "Job")
+    pod = pod_of(job)
+    assert [item["name"] for item in pod["initContainers"]] == ["await-database", "one", "two"]
+    assert [item["command"] for item in pod["containers"]] == [["run", "three"]]
+
+
+def test_tasks_are_reached_replica_by_replica(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES)
+    (service,) = of_kind(objects, "Service")
+    deployment = named(objects, "Deployment", "rel-spoke-app-tasks")
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    url = environment_of(pod_of(named(objects, "PodTemplate", "default"))["containers"][0])["SPOKE_TASKS_URL"]
+    assert url == f"http://{service['metadata']['name']}:8080"
+    grace = pod_of(deployment)["terminationGracePeriodSeconds"]
+    assert grace >= Settings.model_fields["tasks_grace_seconds"].default + 5
+
+
+def test_without_tasks_nothing_is_said_of_them(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES | {"tasks": {"enabled": False}})
+    assert not of_kind(objects, "Service")
+    for item in of_kind(objects, "Deployment", "Job", "PodTemplate"):
+        assert not any("TASKS" in name for name in environment_of(pod_of(item)["containers"][0]))
+
+
+def test_example_dispatches_as_the_runners_account(helm: Helm) -> None:
+    objects = helm.render("texting", release="texting")
+    pod = pod_of(named(objects, "Deployment", "texting"))
+    assert pod["serviceAccountName"] == "texting-runner"
+    (binding,) = [item for item in of_kind(objects, "RoleBinding") if item["metadata"]["name"] == "texting-runner"]
+    assert binding["subjects"][0]["name"] == "texting-runner"
+    environment = environment_of(pod["containers"][0])
+    assert environment["JOB_RUNNER"] == "kubernetes"
+    assert environment["TEXTING_CARRIER_URL"] == "http://texting-carrier:8090"
+
+
+def test_example_has_its_database_before_the_migrations(helm: Helm) -> None:
+    objects = helm.render("texting", release="texting")
+    assert hook_weight(named(objects, "Secret", "texting-database")) < hook_weight(
+        named(objects, "StatefulSet", "texting-database")
+    )
+    assert hook_weight(named(objects, "StatefulSet", "texting-database")) < hook_weight(
+        named(objects, "Job", "texting-migrate")
+    )
+
+
+def hook_weight(item: Object) -> int:
+    return int(item["metadata"]["annotations"]["helm.sh/hook-weight"])

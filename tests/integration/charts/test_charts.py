@@ -1,0 +1,226 @@
+"""What holds for all charts: lint, schemas that refuse, and the `restricted` Pod Security Standard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from .conftest import APP_VALUES, ROOT, Helm, Object, Refused, of_kind, pods_of
+
+TOLERATION = {"key": "dedicated", "operator": "Equal", "value": "jobs", "effect": "NoSchedule"}
+PLACED = {"nodeSelector": {"disk": "ssd"}, "tolerations": [TOLERATION], "affinity": {"podAntiAffinity": {}}}
+VARIANTS: dict[str, tuple[str, Object]] = {
+    "operator": ("spoke-operator", {}),
+    "operator, namespaced": ("spoke-operator", {"watchNamespaces": ["a", "b"], "crds": {"enabled": False}}),
+    "operator, everything": (
+        "spoke-operator",
+        {
+            "operator": {"maxRunning": 5_000_000, "logFormat": "plain"},
+            "image": {"repository": "registry/op", "digest": "sha256:" + "0" * 64},
+            "imagePullSecrets": [{"name": "registry"}],
+            "serviceAccount": {"name": "given", "annotations": {"a": "b"}},
+            "fullnameOverride": "given",
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"c": "d"},
+            "priorityClassName": "high",
+            **PLACED,
+        },
+    ),
+    "app": ("spoke-app", APP_VALUES),
+    "app, jobs only": (
+        "spoke-app",
+        APP_VALUES
+        | {"tasks": {"enabled": False}, "migrations": {"enabled": False}, "sync": {"enabled": False}}
+        | {"runner": {"serviceAccount": {"create": False, "name": "given"}}},
+    ),
+    "app, everything": (
+        "spoke-app",
+        APP_VALUES
+        | PLACED
+        | {
+            "imagePullSecrets": [{"name": "registry"}],
+            "env": [{"name": "WHERE", "value": "{{ .Release.Namespace }}"}],
+            "envFrom": [{"configMapRef": {"name": "shop"}}],
+            "podTemplates": {
+                "default": {},
+                "large": {
+                    "resources": {"requests": {"cpu": 2, "memory": "2Gi"}, "limits": {"memory": "4Gi"}},
+                    "env": [{"name": "SIZE", "value": "large"}],
+                    "volumes": [{"name": "scratch", "emptyDir": {}}],
+                    "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+                    "readOnlyRootFilesystem": False,
+                    "automountServiceAccountToken": True,
+                    "serviceAccountName": "given",
+                    "terminationGracePeriodSeconds": 0,
+                    "runtimeClassName": "gvisor",
+                    **PLACED,
+                },
+            },
+            "migrations": {"steps": [{"name": "one", "command": ["a"]}, {"name": "two", "command": ["b", "c: d"]}]},
+        },
+    ),
+    "texting": ("texting", {}),
+    "texting, database elsewhere": ("texting", {"postgresql": {"enabled": False}, "web": {"replicas": 3}}),
+    "texting, database in reach": ("texting", {"postgresql": {"serviceType": "NodePort", "args": ["-c", "a=b"]}}),
+}
+every_variant = pytest.mark.parametrize(("chart", "values"), VARIANTS.values(), ids=list(VARIANTS))
+
+
+@every_variant
+def test_lints(helm: Helm, chart: str, values: Object) -> None:
+    helm.lint(chart, values)
+
+
+@every_variant
+def test_every_pod_passes_restricted(helm: Helm, chart: str, values: Object) -> None:
+    pods = pods_of(helm.render(chart, values))
+    assert pods
+    for name, pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
+        assert all(set(volume) - {"name"} == {"emptyDir"} for volume in pod.get("volumes", [])), name
+        for container in pod["containers"] + pod.get("initContainers", []):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+
+
+@every_variant
+def test_every_container_says_what_it_needs_and_may_have(helm: Helm, chart: str, values: Object) -> None:
+    for name, pod in pods_of(helm.render(chart, values)):
+        for container in pod["containers"] + pod.get("initContainers", []):
+            assert set(container["resources"]["requests"]) == {"cpu", "memory"}, name
+            assert "memory" in container["resources"]["limits"], name
+
+
+@every_variant
+def test_tokens_only_where_they_are_meant(helm: Helm, chart: str, values: Object) -> None:
+    objects = helm.render(chart, values, release="rel")
+    holders = {name for name, pod in pods_of(objects) if pod["automountServiceAccountToken"]}
+    allowed = {"Deployment rel-spoke-operator", "Deployment given", "Deployment rel-spoke-app-sync",
+               "Deployment rel-sync", "Deployment rel", "PodTemplate large"}  # fmt: skip
+    assert holders <= allowed
+    assert all(item["automountServiceAccountToken"] is False for item in of_kind(objects, "ServiceAccount"))
+
+
+@every_variant
+def test_recommended_labels_and_namespace(helm: Helm, chart: str, values: Object) -> None:
+    wanted = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component", "version", "part-of")}
+    for item in helm.render(chart, values, namespace="somewhere"):
+        assert wanted <= item["metadata"]["labels"].keys(), item["metadata"]["name"]
+        if not item["kind"].startswith(("Cluster", "CustomResource")):
+            assert item["metadata"]["namespace"], item["metadata"]["name"]
+            assert item["metadata"]["namespace"] in {"somewhere", "a", "b"}
+
+
+@every_variant
+def test_selectors_select_their_own_pods_only(helm: Helm, chart: str, values: Object) -> None:
+    objects = of_kind(helm.render(chart, values), "Deployment", "StatefulSet")
+    for item in objects:
+        selector = item["spec"]["selector"]["matchLabels"].items()
+        assert [other["metadata"]["name"] for other in objects if selector <= pod_labels(other).items()] == [
+            item["metadata"]["name"]
+        ]
+
+
+def pod_labels(item: Object) -> Object:
+    labels: Object = item["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+@every_variant
+def test_nothing_secret_is_written_down(helm: Helm, chart: str, values: Object) -> None:
+    for name, pod in pods_of(helm.render(chart, values)):
+        for container in pod["containers"] + pod.get("initContainers", []):
+            for variable in container.get("env", []):
+                secret = any(word in variable["name"] for word in ("URL", "KEY", "PASSWORD"))
+                if secret and not str(variable.get("value", "")).startswith("http://"):
+                    assert "secretKeyRef" in variable["valueFrom"], f"{name}: {variable['name']}"
+
+
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+def test_schemas_leave_no_object_open(chart: str) -> None:
+    """Every object is closed, or a map of a stated kind; what Kubernetes checks itself is named as such."""
+    schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
+    for path, node in objects_in(schema):
+        open_on_purpose = path.endswith(("/kubernetesObject", "/global"))
+        assert open_on_purpose or node.get("additionalProperties", True) is not True, path
+
+
+def objects_in(node: Any, path: str = "") -> Iterator[tuple[str, Object]]:
+    if isinstance(node, dict):
+        if node.get("type") == "object":
+            yield path, node
+        for name, child in node.items():
+            yield from objects_in(child, f"{path}/{name}")
+
+
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+def test_schema_names_every_value(chart: str) -> None:
+    """A value in values.yaml that the schema doesn't know would be refused by the chart's own default."""
+    import yaml
+
+    values = yaml.safe_load((ROOT / "charts" / chart / "values.yaml").read_text())
+    schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
+    assert set(values) | {"global"} == set(schema["properties"])
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "named"),
+    [
+        ("spoke-operator", {"watchNamespace": ["a"]}, "watchNamespace"),
+        ("spoke-operator", {"watchNamespaces": "a"}, "watchNamespaces"),
+        ("spoke-operator", {"watchNamespaces": ["A B"]}, "watchNamespaces"),
+        ("spoke-operator", {"operator": {"maxRunning": 0}}, "maxRunning"),
+        ("spoke-operator", {"operator": {"maxRuning": 5}}, "maxRuning"),
+        ("spoke-operator", {"operator": {"logLevel": "info"}}, "logLevel"),
+        ("spoke-operator", {"image": {"digest": "latest"}}, "digest"),
+        ("spoke-operator", {"crds": {"enabled": "no"}}, "enabled"),
+        ("spoke-operator", {"resources": {"requests": {"memory": "much"}}}, "memory"),
+        ("spoke-operator", {"replicas": 2}, "replicas"),
+        ("spoke-app", {"app": "shop jobs"}, "app"),
+        ("spoke-app", {"podTemplates": {"Large": {}}}, "Large"),
+        ("spoke-app", {"podTemplates": {"large": {"image": "x"}}}, "image"),
+        ("spoke-app", {"podTemplates": {"large": {"resources": {"cpu": 1}}}}, "cpu"),
+        ("spoke-app", {"podTemplateDefaults": {"terminationGracePeriodSeconds": -1}}, "terminationGracePeriodSeconds"),
+        ("spoke-app", {"tasks": {"key": {"value": "plain"}}}, "value"),
+        ("spoke-app", {"tasks": {"replicas": 1.5}}, "replicas"),
+        ("spoke-app", {"database": {"url": "postgresql://u:p@h/d"}}, "url"),
+        ("spoke-app", {"migrations": {"steps": []}}, "steps"),
+        ("spoke-app", {"migrations": {"steps": [{"name": "a", "command": "b"}]}}, "command"),
+        ("spoke-app", {"runner": {"serviceAccount": {"create": 1}}}, "create"),
+        ("texting", {"web": {"replica": 1}}, "replica"),
+        ("texting", {"spoke-app": {"task": {}}}, "task"),
+        ("texting", {"postgresql": {"serviceType": "LoadBalancer"}}, "serviceType"),
+    ],
+)
+def test_schema_refuses_and_names_what_is_wrong(helm: Helm, chart: str, values: Object, named: str) -> None:
+    with pytest.raises(Refused, match=named) as refused:
+        helm.render(chart, merged(APP_VALUES if chart == "spoke-app" else {}, values))
+    assert "schema" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ({"app": ""}, "app: name the module"),
+        ({"image": {"repository": ""}}, "image.repository"),
+        ({"database": {"secretName": ""}}, "database.secretName"),
+        ({"tasks": {"key": {"secretName": ""}}}, "tasks.key.secretName"),
+    ],
+)
+def test_what_an_application_must_say_is_asked_for_by_name(helm: Helm, missing: Object, named: str) -> None:
+    with pytest.raises(Refused, match=named):
+        helm.render("spoke-app", merged(APP_VALUES, missing))
+
+
+def merged(base: Object, change: Object) -> Object:
+    result = deepcopy(base)
+    for name, value in change.items():
+        result[name] = merged(result.get(name, {}), value) if isinstance(value, dict) else value
+    return result
