@@ -26,6 +26,7 @@ from spoke_jobs.tasks.wire import (
     BadAnswer,
     LineSplitter,
     Outcome,
+    TaskCause,
     parse_acknowledgement,
     task_line,
 )
@@ -36,6 +37,8 @@ _ASKS_TO_WAIT = frozenset({429, 503})
 _WAIT_MAX_SECONDS = 60.0
 _FULL_WAIT_SECONDS = 0.1
 """How long a replica that took only a part of a batch is left alone."""
+_STOPPING_WAIT_SECONDS = 1.0
+"""How long a replica that handed tasks back, because it is stopping, is left alone."""
 _LEAST_BATCH = 8
 """Fewer tasks than this aren't divided among replicas."""
 _COMPLAIN_EVERY_SECONDS = 10.0
@@ -52,11 +55,10 @@ class Delivery:
         self._tally = tally
         self._options = options
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": NDJSON, "Host": url.netloc}
-        self._replicas = Replicas(options.backoff_max_seconds, random.random)
+        self._replicas = Replicas(options.replica_window, options.backoff_max_seconds, random.random)
         self._requests: set[asyncio.Task[None]] = set()
         self._alone: list[Held] = []
         """Tasks of a batch that was refused as a whole: each is sent by itself, to find the one that is at fault."""
-        self._in_flight = 0
         self._look = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -93,6 +95,8 @@ class Delivery:
                 self._look.clear()
                 self._start_requests()
                 await self._look.wait()
+                if self._requests:
+                    await asyncio.sleep(self._options.linger_seconds)
         finally:
             for request in self._requests:
                 request.cancel()
@@ -107,28 +111,26 @@ class Delivery:
 
     def _start_requests(self) -> None:
         """Start as many requests as replicas, limits and waiting tasks allow."""
-        options = self._options
-        while len(self._requests) < options.max_requests and self._in_flight < options.max_in_flight:
+        while len(self._requests) < self._options.max_requests:
             now = time.monotonic()
             replica = self._replicas.choose(now)
             if replica is None:
-                self._look_again_at(self._replicas.next_free(), now)
+                self._look_again_at(self._replicas.next_free(now), now)
                 return
-            batch = self._next_batch(now)
+            batch = self._next_batch(replica, now)
             if not batch:
                 return
             replica.in_flight += len(batch)
-            self._in_flight += len(batch)
             request = self._loop.create_task(self._deliver(batch, replica))
             self._requests.add(request)
             request.add_done_callback(self._request_ended)
 
-    def _next_batch(self, now: float) -> list[Held]:
+    def _next_batch(self, replica: Replica, now: float) -> list[Held]:
         if self._alone:
             return [self._alone.pop()]
         _, waiting = self._buffer.counts()
         share = max(_LEAST_BATCH, -(-waiting // max(1, self._replicas.available(now))))
-        limit = min(share, self._options.batch_size, self._options.max_in_flight - self._in_flight)
+        limit = min(share, self._options.batch_size, int(replica.window) - replica.in_flight)
         taken = self._buffer.take(max(1, limit), self._options.batch_bytes)
         batch = {held.task.id: held for held in taken}
         if len(batch) < len(taken):  # one id twice: the second goes with a request of its own
@@ -172,17 +174,14 @@ class Delivery:
             logger.exception("delivering to %s failed in a way that nobody thought of", replica.address)
             self._failed(replica, type(error).__name__)
         finally:
-            rest = len(unanswered)
-            replica.in_flight -= rest
-            self._in_flight -= rest
+            replica.in_flight -= len(unanswered)
             self._buffer.give_back(unanswered.values())
 
     async def _read(self, response: httpx.Response, replica: Replica, unanswered: dict[str, Held]) -> None:
         splitter = LineSplitter()
         async for chunk in response.aiter_raw():
             acks = [ack for line in splitter.feed(chunk) if (ack := parse_acknowledgement(line)) is not None]
-            if chunk and replica.failures:
-                self._replicas.answered(replica)
+            self._replicas.answered(replica, len(acks))
             ended: list[Held] = []
             for ack in acks:
                 held = unanswered.pop(ack.id or "", None)
@@ -190,7 +189,6 @@ class Delivery:
                     logger.warning("%s acknowledged a task that it was not sent: %s", replica.address, ack.detail)
                     continue
                 replica.in_flight -= 1
-                self._in_flight -= 1
                 if self._is_over(held, ack, replica):
                     ended.append(held)
             if ended:
@@ -218,9 +216,16 @@ class Delivery:
             held.next_attempt()
             self._loop.call_later(seconds, self._give_back, held)
             return False
-        self._replicas.asked_to_wait(replica, _FULL_WAIT_SECONDS, time.monotonic())
+        self._returned(ack, replica)
         self._give_back(held)
         return False
+
+    def _returned(self, ack: Acknowledgement, replica: Replica) -> None:
+        now = time.monotonic()
+        if ack.cause == TaskCause.FULL:
+            self._replicas.full(replica, _FULL_WAIT_SECONDS, now)
+        else:
+            self._replicas.asked_to_wait(replica, _STOPPING_WAIT_SECONDS, now)
 
     def _give_back(self, held: Held) -> None:
         self._buffer.give_back([held])
@@ -232,7 +237,8 @@ class Delivery:
         if status in _CONTENT_REFUSED:
             self._content_refused(status, replica, unanswered)
         elif status in _ASKS_TO_WAIT and (seconds := _retry_after(response)) is not None:
-            self._replicas.asked_to_wait(replica, seconds, time.monotonic())
+            wait = self._replicas.full if status == httpx.codes.TOO_MANY_REQUESTS else self._replicas.asked_to_wait
+            wait(replica, seconds, time.monotonic())
         elif status in (401, 403):
             self._failed(replica, f"{status}: it refuses our key; SPOKE_TASKS_KEY must be the same here and there")
         else:
@@ -241,7 +247,6 @@ class Delivery:
     def _content_refused(self, status: int, replica: Replica, unanswered: dict[str, Held]) -> None:
         batch = list(unanswered.values())
         replica.in_flight -= len(batch)
-        self._in_flight -= len(batch)
         unanswered.clear()
         if len(batch) > 1:
             self._alone.extend(batch)

@@ -24,10 +24,12 @@ class DispatcherOptions:
     """Tasks in one request."""
     batch_bytes: int = 500_000
     """Of their payloads, in one request."""
-    max_requests: int = 32
+    linger_seconds: float = 0.002
+    """How long tasks wait for company while other requests are in flight; a request costs as much as many tasks."""
+    max_requests: int = 128
     """Requests in flight; each is a connection."""
-    max_in_flight: int = 2_000
-    """Tasks sent and not acknowledged."""
+    replica_window: int = 500
+    """Tasks sent to one replica and not acknowledged; less while it says that it is full."""
     connect_seconds: float = 3.0
     silence_seconds: float = 20.0
     """A server that says nothing for so long is taken for dead: four times the interval of its signs of life."""

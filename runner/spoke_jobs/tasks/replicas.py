@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 BACKOFF_SECONDS = 0.1
+_LEAST_WINDOW = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -18,17 +19,19 @@ class Replica:
     failures: int = 0
     """In a row."""
     paused_until: float = 0.0
-    gone: bool = False
-    """The name no longer resolves to it."""
+    window: float = 0.0
+    """How many tasks it may have in flight: halved when it is full, and grown again as it acknowledges."""
 
 
 class Replicas:
     """See the module.
 
+    :param window: how many tasks may be in flight to one replica.
     :param random: a number from 0 to 1, for jitter.
     """
 
-    def __init__(self, backoff_max_seconds: float, random: Callable[[], float]) -> None:
+    def __init__(self, window: int, backoff_max_seconds: float, random: Callable[[], float]) -> None:
+        self._window = window
         self._backoff_max = backoff_max_seconds
         self._random = random
         self._replicas: dict[str, Replica] = {}
@@ -42,9 +45,9 @@ class Replicas:
         if not found:
             return
         for address in self._replicas.keys() - set(found):
-            self._replicas.pop(address).gone = True
+            del self._replicas[address]
         for address in found:
-            self._replicas.setdefault(address, Replica(address))
+            self._replicas.setdefault(address, Replica(address, window=self._window))
 
     def choose(self, now: float) -> Replica | None:
         """The least laden one that isn't left alone; None if there is none."""
@@ -59,9 +62,10 @@ class Replicas:
         """How many could be chosen."""
         return len(self._free(now))
 
-    def next_free(self) -> float | None:
-        """When the first of them is to be tried again; None if there are none."""
-        return min((replica.paused_until for replica in self._replicas.values()), default=None)
+    def next_free(self, now: float) -> float | None:
+        """When the first of those that are left alone is to be tried again; None if there is none."""
+        pauses = (replica.paused_until for replica in self._replicas.values())
+        return min((until for until in pauses if until > now), default=None)
 
     def failed(self, replica: Replica, now: float) -> float:
         """Leave it alone for a time that doubles with each failure; returns the seconds.
@@ -79,14 +83,25 @@ class Replicas:
         """Leave it alone as long as it asks for; a little longer, lest all senders return in one moment."""
         replica.paused_until = max(replica.paused_until, now + seconds * (1 + self._random() / 4))
 
-    @staticmethod
-    def answered(replica: Replica) -> None:
-        """It serves."""
-        replica.failures = 0
-        replica.paused_until = 0.0
+    def full(self, replica: Replica, seconds: float, now: float) -> None:
+        """It has no room: leave it alone so long, and send it less from then on."""
+        if replica.paused_until <= now:  # the many requests that it refuses in one moment are one refusal
+            replica.window = max(_LEAST_WINDOW, replica.window / 2)
+        self.asked_to_wait(replica, seconds, now)
+
+    def answered(self, replica: Replica, acknowledged: int) -> None:
+        """It serves, and has taken so many tasks off our hands."""
+        if replica.failures:
+            replica.failures = 0
+            replica.paused_until = 0.0
+        replica.window = min(self._window, replica.window + acknowledged / replica.window)
 
     def _free(self, now: float) -> list[Replica]:
-        return [replica for replica in self._replicas.values() if replica.paused_until <= now]
+        return [
+            replica
+            for replica in self._replicas.values()
+            if replica.paused_until <= now and replica.in_flight < replica.window
+        ]
 
 
 def backoff(first: float, failures: int, maximum: float, random: float) -> float:

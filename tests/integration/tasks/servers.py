@@ -15,8 +15,11 @@ from pathlib import Path
 
 import httpx
 
+from spoke_jobs.tasks import wire
+
 KEY = "test-key-0123456789"
 HERE = Path(__file__).parent
+COMMAND = str(Path(sys.executable).with_name("spoke-jobs"))
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30.0, what: str = "the condition") -> None:
@@ -53,6 +56,18 @@ class Server:
         except httpx.HTTPError:
             assert self.process.poll() is None, self.log.read_text()
             return False
+
+    def post(self, body: bytes, content_type: str = wire.NDJSON, key: str | None = KEY) -> httpx.Response:
+        """A whole request, read to its answer's end."""
+        headers = {"content-type": content_type} | ({"authorization": f"Bearer {key}"} if key is not None else {})
+        return httpx.post(f"{self.url}{wire.PATH}", content=body, headers=headers, trust_env=False, timeout=30)
+
+    def acknowledged(self, *tasks: wire.Task) -> dict[str | None, wire.Acknowledgement]:
+        """Send tasks in one request; their acknowledgements by id."""
+        response = self.post(b"".join(wire.task_line(task) for task in tasks))
+        assert response.status_code == 200, response.text
+        acks = [wire.parse_acknowledgement(line) for line in response.content.splitlines()]
+        return {ack.id: ack for ack in acks if ack is not None}
 
     def metric(self, name: str) -> int:
         """A counter's value."""
@@ -95,7 +110,7 @@ def task_server(
     trace = folder / "trace"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("spoke-jobs")), "tasks"],
+            [COMMAND, "tasks"],
             env=environment(trace, host=host, port=port, **settings),
             stdout=output,
             stderr=output,

@@ -52,6 +52,13 @@ def numbered(ctx: TaskContext, payload: Numbered) -> None:
     trace(f"{payload.number}")
 
 
+@registry.task("nap")
+def nap(ctx: TaskContext, payload: Any) -> None:
+    """Leave a trace after a hundredth of a second."""
+    time.sleep(0.01)
+    trace(f"{payload}")
+
+
 @registry.task("slow")
 def slow(ctx: TaskContext, payload: dict[str, Any]) -> None:
     """Say that it has begun, take its time, say that it has ended."""

@@ -1,0 +1,47 @@
+"""Servers and dispatchers that a test starts; ended with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.tasks.servers import KEY, Server, task_server
+
+from spoke_jobs.tasks.dispatcher import TaskDispatcher
+from spoke_jobs.tasks.options import DispatcherOptions
+
+StartServer = Callable[..., Server]
+MakeDispatcher = Callable[..., TaskDispatcher]
+QUICK = DispatcherOptions(backoff_max_seconds=0.5, retry_seconds=0.05, exit_seconds=2.0)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts `spoke-jobs tasks`; give a folder for a trace of its own, settings as SPOKE_TASKS_* in lower case."""
+    with ExitStack() as stack:
+
+        def start(folder: str = "", **settings: Any) -> Server:
+            place = tmp_path / folder
+            place.mkdir(exist_ok=True)
+            return stack.enter_context(task_server(place, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def make_dispatcher() -> Iterator[MakeDispatcher]:
+    """Makes dispatchers that retry quickly; options by name."""
+    made: list[TaskDispatcher] = []
+
+    def make(url: str, key: str = KEY, resolve: Any = None, **options: Any) -> TaskDispatcher:
+        dispatcher = TaskDispatcher(url, key, options=replace(QUICK, **options), resolve=resolve)
+        made.append(dispatcher)
+        return dispatcher
+
+    yield make
+    for dispatcher in made:
+        dispatcher.close(0)

@@ -1,0 +1,270 @@
+"""Tasks dispatched to real servers: each runs, is acknowledged, and is kept until then, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+
+import pytest
+from tests.integration.tasks.conftest import MakeDispatcher, StartServer
+from tests.integration.tasks.servers import KEY, eventually, free_port
+
+from spoke_jobs.errors import TaskBufferFull
+
+BOTH = ["127.0.0.1", "127.0.0.2"]
+
+
+@pytest.mark.parametrize("name", ["mark", "amark"])
+def test_a_task_runs_and_is_acknowledged(start_server: StartServer, make_dispatcher: MakeDispatcher, name: str) -> None:
+    server = start_server()
+    dispatcher = make_dispatcher(server.url)
+    dispatcher.submit(name, '"hello"')
+    assert dispatcher.flush(10)
+    assert server.traces() == ["hello"]
+    statistics = dispatcher.statistics()
+    assert (statistics.submitted, statistics.delivered, statistics.held) == (1, 1, 0)
+
+
+def test_a_thousand_tasks_of_eight_threads_each_run_once(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    server = start_server()
+    dispatcher = make_dispatcher(server.url)
+
+    def submit(first: int) -> None:
+        for number in range(first, first + 125):
+            dispatcher.submit(("mark", "amark", "numbered")[number % 3], payload(number))
+
+    def payload(number: int) -> str:
+        return json.dumps({"number": number}) if number % 3 == 2 else str(number)
+
+    threads = [threading.Thread(target=submit, args=(first,)) for first in range(0, 1000, 125)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert dispatcher.flush(60)
+    assert sorted(map(int, server.traces())) == list(range(1000))
+    assert dispatcher.statistics().delivered == 1000
+
+
+def test_a_server_killed_amid_five_hundred_tasks_loses_none(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    port = free_port()
+    first = start_server(port=port, concurrency=8)
+    dispatcher = make_dispatcher(first.url)
+    for number in range(500):
+        dispatcher.submit("nap", str(number))
+    eventually(lambda: len(first.traces()) >= 100)
+    first.kill()
+    before = len(first.traces())
+    assert before < 500
+    assert dispatcher.statistics().held > 0
+    second = start_server(port=port, concurrency=8)
+    assert dispatcher.flush(60)
+    runs = Counter(map(int, second.traces()))
+    assert set(runs) == set(range(500))
+    # Run again were only those that ended, or had begun, without their acknowledgement's getting through.
+    assert sum(runs.values()) - 500 <= 100
+    assert dispatcher.statistics().redelivered > 0
+
+
+def test_a_replica_that_dies_has_its_tasks_run_by_the_other(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    port = free_port()
+    dying = start_server("one", host="127.0.0.1", port=port, concurrency=4)
+    living = start_server("two", host="127.0.0.2", port=port, concurrency=4)
+    dispatcher = make_dispatcher(f"http://tasks.invalid:{port}", resolve=lambda _host, _port: BOTH)
+    for number in range(400):
+        dispatcher.submit("nap", str(number))
+    eventually(lambda: len(dying.traces()) >= 20 and len(living.traces()) >= 20, what="both replicas at work")
+    dying.kill()
+    assert dispatcher.flush(60)
+    assert {int(line) for line in dying.traces() + living.traces()} == set(range(400))
+
+
+def test_a_replica_that_falls_silent_is_given_up(start_server: StartServer, make_dispatcher: MakeDispatcher) -> None:
+    port = free_port()
+    silent = start_server("one", host="127.0.0.1", port=port)
+    living = start_server("two", host="127.0.0.2", port=port)
+    dispatcher = make_dispatcher(
+        f"http://tasks.invalid:{port}", resolve=lambda _host, _port: BOTH, silence_seconds=1.0, connect_seconds=1.0
+    )
+    silent.process.send_signal(signal.SIGSTOP)
+    for number in range(100):
+        dispatcher.submit("mark", str(number))
+    assert dispatcher.flush(30)
+    assert {int(line) for line in living.traces()} == set(range(100))
+
+
+def test_sigterm_finishes_what_was_accepted_and_the_rest_goes_elsewhere(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    port = free_port()
+    stopping = start_server("one", host="127.0.0.1", port=port, concurrency=4)
+    living = start_server("two", host="127.0.0.2", port=port, concurrency=4)
+    dispatcher = make_dispatcher(f"http://tasks.invalid:{port}", resolve=lambda _host, _port: BOTH)
+    for number in range(200):
+        dispatcher.submit("nap", str(number))
+    eventually(lambda: len(stopping.traces()) >= 10, what="the stopping replica at work")
+    stopping.terminate()
+    for number in range(200, 400):
+        dispatcher.submit("nap", str(number))
+    assert dispatcher.flush(60)
+    assert stopping.process.wait(10) == 0
+    # An orderly stop repeats nothing.
+    assert sorted(int(line) for line in stopping.traces() + living.traces()) == list(range(400))
+    assert "finishing" in stopping.log.read_text()
+
+
+def test_what_outlasts_the_grace_period_is_returned_and_run_elsewhere(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    port = free_port()
+    stopping = start_server("one", host="127.0.0.1", port=port, grace_seconds=0.2, concurrency=1)
+    replicas = ["127.0.0.1"]
+    dispatcher = make_dispatcher(
+        f"http://tasks.invalid:{port}", resolve=lambda _host, _port: replicas, resolve_seconds=0.1
+    )
+    living = start_server("two", host="127.0.0.2", port=port)
+    for name in ("slow", "aslow", "slow"):  # one of the two def tasks waits in the queue
+        dispatcher.submit(name, json.dumps({"name": name, "seconds": 5}))
+    eventually(lambda: len(stopping.traces()) == 2)
+    replicas.append("127.0.0.2")
+    stopping.terminate()
+    assert stopping.process.wait(10) == 0
+    assert dispatcher.flush(30)
+    assert Counter(living.traces())["end slow"] == 2
+    assert Counter(living.traces())["end aslow"] == 1
+    assert stopping.traces() == ["begin slow", "begin aslow"] or stopping.traces() == ["begin aslow", "begin slow"]
+
+
+def test_a_slow_task_delays_no_other_ones_acknowledgement(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    server = start_server()
+    dispatcher = make_dispatcher(server.url)
+    for name in ("slow", "aslow"):
+        dispatcher.submit(name, json.dumps({"name": name, "seconds": 5}))
+    began = time.monotonic()
+    for number in range(300):
+        dispatcher.submit("mark", str(number))
+    eventually(lambda: dispatcher.statistics().delivered == 300, 4)
+    assert time.monotonic() - began < 4
+    assert dispatcher.statistics().held == 2
+    assert dispatcher.flush(15)
+
+
+def test_a_full_server_is_waited_for_and_nothing_is_lost_or_repeated(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    server = start_server(queue=5, concurrency=2)
+    dispatcher = make_dispatcher(server.url)
+    for number in range(100):
+        dispatcher.submit("nap", str(number))
+    assert dispatcher.flush(60)
+    assert sorted(map(int, server.traces())) == list(range(100))
+    assert dispatcher.statistics().redelivered > 0
+
+
+def test_another_key_is_complained_of_and_retried_until_it_is_the_right_one(
+    start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    server = start_server(port=port, key="another-key-9876543210")
+    dispatcher = make_dispatcher(server.url)
+    dispatcher.submit("mark", "1")
+    eventually(lambda: server.metric('spoke_tasks_requests_refused_total{status="401"}') >= 2)
+    assert dispatcher.statistics().held == 1
+    complaints = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert any("SPOKE_TASKS_KEY" in line for line in complaints)
+    server.kill()
+    said = server.log.read_text() + caplog.text
+    assert "401 to 127.0.0.1" in said
+    assert KEY not in said
+    assert "another-key-9876543210" not in said
+    mended = start_server(port=port)
+    assert dispatcher.flush(20)
+    assert mended.traces() == ["1"]
+
+
+def test_a_task_that_raises_is_tried_three_times(
+    start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server()
+    dispatcher = make_dispatcher(server.url)
+    dispatcher.submit("raises", "null", task_id="doomed-1")
+    dispatcher.submit("mark", '"other"')
+    assert dispatcher.flush(20)
+    assert [line for line in server.traces() if line != "other"] == ["attempt 1", "attempt 2", "attempt 3"]
+    assert dispatcher.statistics().failed == 1
+    assert dispatcher.statistics().delivered == 1
+    final = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(final) == 1
+    assert "doomed-1" in final[0]
+    assert "TaskError ValueError" in final[0]
+    assert "secret payload value" not in caplog.text
+    assert "task doomed-1 (raises), attempt 3 of 3" in server.log.read_text()
+
+
+def test_a_task_that_succeeds_on_its_second_attempt_is_delivered(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    server = start_server()
+    dispatcher = make_dispatcher(server.url)
+    dispatcher.submit("second_time_lucky", "null")
+    assert dispatcher.flush(20)
+    assert server.traces() == ["attempt 1", "attempt 2"]
+    assert dispatcher.statistics().delivered == 1
+
+
+def test_an_unknown_task_fails_for_good_and_the_others_run(
+    start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server()
+    dispatcher = make_dispatcher(server.url)
+    dispatcher.submit("nobody_knows", "1", task_id="lost-1")
+    dispatcher.submit("mark", '"known"')
+    assert dispatcher.flush(20)
+    assert server.traces() == ["known"]
+    assert dispatcher.statistics().failed == 1
+    assert "lost-1" in caplog.text
+    assert "UnknownTask" in caplog.text
+
+
+def test_a_full_buffer_raises_after_its_wait_and_takes_tasks_again_once_there_is_room(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    port = free_port()
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{port}", buffer_tasks=5, full_wait_seconds=0.4)
+    for number in range(5):
+        dispatcher.submit("mark", str(number))
+    began = time.monotonic()
+    with pytest.raises(TaskBufferFull, match="SPOKE_TASKS_URL"):
+        dispatcher.submit("mark", "5")
+    assert 0.4 <= time.monotonic() - began < 2
+    server = start_server(port=port)
+    dispatcher.submit("mark", "6", wait_seconds=20)
+    assert dispatcher.flush(20)
+    assert sorted(server.traces()) == ["0", "1", "2", "3", "4", "6"]
+
+
+def test_close_says_what_it_could_not_deliver(
+    make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{free_port()}")
+    dispatcher.submit("mark", '"secret payload value"', task_id="kept-1")
+    began = time.monotonic()
+    assert not dispatcher.close(0.3)
+    assert time.monotonic() - began < 5
+    assert "1 tasks could not be delivered" in caplog.text
+    assert "kept-1 (mark)" in caplog.text
+    assert "secret payload value" not in caplog.text
+    with pytest.raises(RuntimeError, match="closed"):
+        dispatcher.submit("mark", "1")

@@ -1,0 +1,122 @@
+"""Dispatchers in processes of their own: what their exit delivers, and what their forked children do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.integration.tasks.conftest import StartServer
+from tests.integration.tasks.servers import KEY, free_port
+
+START = """
+import json, logging, os, sys, threading, time
+logging.basicConfig(level=logging.WARNING)
+from spoke_jobs.tasks.dispatcher import TaskDispatcher
+from spoke_jobs.tasks.options import DispatcherOptions
+dispatcher = TaskDispatcher(sys.argv[1], sys.argv[2], options=DispatcherOptions(exit_seconds=float(sys.argv[3])))
+"""
+
+
+def run_script(text: str, url: str, exit_seconds: float = 20.0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", START + text, url, KEY, str(exit_seconds)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_process_that_ends_delivers_first(start_server: StartServer) -> None:
+    server = start_server()
+    done = run_script('for n in range(300): dispatcher.submit("nap", str(n))', server.url)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert sorted(map(int, server.traces())) == list(range(300))
+
+
+def test_a_process_that_ends_at_once_delivers_its_first_task(start_server: StartServer) -> None:
+    """The delivery begins, resolves and connects while the interpreter is already on its way out."""
+    server = start_server()
+    url = server.url.replace("127.0.0.1", "localhost")
+    done = run_script('dispatcher.submit("mark", "1")', url)
+    assert done.returncode == 0, done.stderr
+    assert server.traces() == ["1"]
+
+
+def test_a_process_that_cannot_deliver_ends_in_time_and_says_what_is_lost(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = run_script(
+        'dispatcher.submit("mark", "1", "lost-1"); dispatcher.submit("mark", "2", "lost-2")',
+        f"http://127.0.0.1:{free_port()}",
+        exit_seconds=0.5,
+    )
+    assert time.monotonic() - began < 10
+    assert "2 tasks could not be delivered" in done.stderr
+    assert "lost-1" in done.stderr
+    assert "lost-2" in done.stderr
+
+
+def test_a_forked_child_begins_empty_and_delivers_its_own(start_server: StartServer) -> None:
+    server = start_server()
+    done = run_script(
+        """
+dispatcher.submit("mark", '"before"'); assert dispatcher.flush(20)
+dispatcher.submit("slow", json.dumps({"name": "parents", "seconds": 1}))
+for n in range(50): dispatcher.submit("nap", json.dumps(f"parent {n}"))
+children = []
+for number in range(3):
+    child = os.fork()
+    if child == 0:
+        statistics = dispatcher.statistics()
+        assert (statistics.submitted, statistics.held) == (0, 0), statistics
+        for n in range(50): dispatcher.submit("nap", json.dumps(f"child {number} {n}"))
+        sys.exit(0 if dispatcher.flush(20) else 1)
+    children.append(child)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+assert dispatcher.flush(20)
+assert dispatcher.statistics().delivered == 52, dispatcher.statistics()
+assert dispatcher.statistics().redelivered == 0, dispatcher.statistics()
+""",
+        server.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr
+    expected = [f"parent {n}" for n in range(50)] + [f"child {number} {n}" for number in range(3) for n in range(50)]
+    assert sorted(server.traces()) == sorted([*expected, "before", "begin parents", "end parents"])
+
+
+def test_a_fork_while_other_threads_submit_leaves_the_child_able_to(start_server: StartServer) -> None:
+    server = start_server()
+    done = run_script(
+        """
+stop = threading.Event()
+def submit():
+    while not stop.is_set():
+        dispatcher.submit("noop", "1"); time.sleep(0.0005)
+threads = [threading.Thread(target=submit) for _ in range(4)]
+for thread in threads: thread.start()
+for number in range(20):
+    child = os.fork()
+    if child == 0:
+        dispatcher.submit("mark", str(number))
+        os._exit(0 if dispatcher.flush(20) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+for thread in threads: thread.join()
+assert dispatcher.flush(20)
+""",
+        server.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(map(int, server.traces())) == list(range(20))
+
+
+def test_only_the_server_imports_a_web_framework_and_only_the_delivery_an_http_client() -> None:
+    script = """
+import json, sys
+import spoke_jobs, spoke_jobs.cli, spoke_jobs.cli.app, spoke_jobs.execution.pod
+import spoke_jobs.tasks.dispatcher
+unwanted = {"httpx", "httpcore", "starlette", "uvicorn", "anyio"}
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} & unwanted)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout) == []
