@@ -87,6 +87,10 @@ class Operator(RuleBasedStateMachine):
     def nodes_fall_silent_or_come_back(self, silent: bool) -> None:
         self.world.silent_nodes = silent
 
+    @rule(sidecars=st.booleans())
+    def pods_have_sidecars_or_not(self, sidecars: bool) -> None:
+        self.world.sidecars = sidecars
+
     # People
 
     @precondition(lambda self: self.world.pods)
@@ -178,7 +182,7 @@ class Operator(RuleBasedStateMachine):
         world, sim = self.world, self.sim
         if NAME not in world.objects[Kind.SPOKEJOB]:
             return
-        world.refuse_jobs, world.silent_nodes = None, False
+        world.refuse_jobs, world.silent_nodes, world.sidecars = None, False, False
         world.put_template()
         world.change(Kind.SPOKEJOB, NAME, {"suspend": False}, under="spec")
         sim.compare(everything=True)

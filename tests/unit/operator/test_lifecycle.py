@@ -185,6 +185,19 @@ def test_job_deleted_gets_another_attempt_once_its_pod_has_ended() -> None:
     assert s.world.status["attempt"] == 2
 
 
+def test_a_sidecar_that_runs_on_is_stopped_before_the_next_attempt() -> None:
+    s = start()
+    s.world.sidecars = True
+    s.cluster()
+    s.cluster(10)
+    assert s.world.status["attempts"][0]["cause"] == "JobError"
+    s.pass_time(9)
+    assert (len(s.world.created), len(s.world.live_jobs())) == (1, 1)
+    s.pass_time(2)
+    assert len(s.world.created) == 2
+    assert [job["metadata"]["name"] for job in s.world.live_jobs()] == [f"{NAME}-2"]
+
+
 def test_a_job_that_the_cache_lacks_is_looked_for_before_it_counts_as_deleted() -> None:
     s = start()
     s.cluster()

@@ -55,6 +55,8 @@ class World:
         self.refuse_jobs: tuple[int, str] | None = None
         self.silent_nodes = False
         """Nodes don't answer: pods neither end nor go, but for their names in the API."""
+        self.sidecars = False
+        """Pods hold a second container, which runs on when the job's has ended."""
         self.put_template()
         self.put_spokejob(**spec)
 
@@ -174,7 +176,10 @@ class World:
             deleted = "deletionTimestamp" in pod["metadata"]
             state = pod["status"].get("containerStatuses", [{}])[0].get("state", {})
             if deleted:
-                self._end_pod(pod, 14 if "running" in state else 137, "Error", "")
+                code = 14 if "running" in state else 137
+                self._pod_state(pod, "Failed", state if "terminated" in state else exited(code))
+            elif "terminated" in state:
+                continue
             elif "running" not in state:
                 self._pod_state(pod, "Running", {"running": {"startedAt": stamp(self.now)}})
             elif exit_code is not None:
@@ -187,8 +192,8 @@ class World:
                 self._pod_state(pod, "Pending", {"waiting": {"reason": reason, "message": f"{reason}!"}})
 
     def _end_pod(self, pod: Object, code: int, reason: str, message: str) -> None:
-        state = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
-        self._pod_state(pod, "Failed" if code else "Succeeded", state)
+        phase = "Running" if self.sidecars else "Failed" if code else "Succeeded"
+        self._pod_state(pod, phase, exited(code, reason, message))
 
     def _pod_state(self, pod: Object, phase: str, state: Object) -> None:
         statuses = [{"name": CONTAINER, "state": state}]
@@ -315,6 +320,10 @@ class FakeClient:
         world.writes.append("status")
         self._end(fault)
         return deepcopy(body)
+
+
+def exited(code: int, reason: str = "Error", message: str = "") -> Object:
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
 
 
 def finished(job: Object) -> bool:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import job
 from tests.unit.operator.world import World
@@ -32,6 +32,7 @@ FIELDS = st.sampled_from(
 ODD = st.recursive(JSON, lambda inner: st.dictionaries(FIELDS, inner, max_size=6) | st.lists(inner, max_size=2))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(FIELDS, ODD, max_size=6))
 def test_no_odd_object_stops_the_reading(body: dict[str, object]) -> None:
     read_job(body)

@@ -105,7 +105,7 @@ async def test_an_error_is_its_keys_own_and_waits_longer_each_time() -> None:
 
 
 async def test_success_ends_the_backoff() -> None:
-    outcomes = iter("fail fail succeed fail succeed".split())
+    outcomes = iter(["fail", "fail", "succeed", "fail", "succeed"])
     handled: list[str] = []
     delays: list[float] = []
 

@@ -1,0 +1,127 @@
+"""The streams against a real API server, while what they rest on comes and goes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import yaml
+from tests.integration.operator.conftest import Cluster, OperatorProcess, wait_for
+
+
+class Cable:
+    """A TCP relay to the API server that can be cut, and mended."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._lines: set[socket.socket] = set()
+        self.cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_off(self) -> None:
+        """End what is open and refuse what comes."""
+        self.cut = True
+        for line in list(self._lines):
+            hang_up(line)
+
+    def close(self) -> None:
+        self.cut_off()
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._server.accept()
+            except OSError:
+                return
+            if self.cut:
+                near.close()
+                continue
+            far = socket.create_connection(self._target)
+            self._lines |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            hang_up(sink)
+            self._lines.discard(source)
+            source.close()
+
+
+def hang_up(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def cabled_operator(kubeconfig: str, namespace: str, folder: Path) -> Iterator[tuple[OperatorProcess, Cable]]:
+    config = yaml.safe_load(Path(kubeconfig).read_text())
+    server = config["clusters"][0]["cluster"]["server"]
+    host, port = server.removeprefix("https://").split(":")
+    cable = Cable(host, int(port))
+    config["clusters"][0]["cluster"]["server"] = f"https://{host}:{cable.port}"
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    process = OperatorProcess(str(path), namespace, folder / "operator.log")
+    try:
+        yield process, cable
+    finally:
+        if process.running:
+            process.kill()
+        cable.close()
+        print((folder / "operator.log").read_text())
+
+
+def test_an_api_server_that_is_away_for_a_while(cluster: Cluster, operator_kubeconfig: str, tmp_path: Path) -> None:
+    cluster.template("away", "wait,0")
+    with cabled_operator(operator_kubeconfig, cluster.namespace, tmp_path) as (operator, cable):
+        operator.start(SPOKE_OPERATOR_COMPARE_SECONDS="3", SPOKE_OPERATOR_DEAF_AFTER_SECONDS="5")
+        name = cluster.submit("away")
+        cluster.until(name, lambda status: status.get("outcome") == "Running")
+        cable.cut_off()
+        cluster.core.delete_namespaced_pod(cluster.pod_of(name, 1), cluster.namespace, grace_period_seconds=0)
+        wait_for("health fails", lambda: unhealthy(operator), 20)
+        assert cluster.status(name)["outcome"] == "Running"
+        cable.cut = False
+        status = cluster.until_final(name)
+        assert [item["cause"] for item in status["attempts"]] == ["PodDeleted", ""]
+        wait_for("health is back", lambda: not unhealthy(operator), 20)
+
+
+def test_events_that_never_come_are_made_up_for(cluster: Cluster, operator_kubeconfig: str, tmp_path: Path) -> None:
+    """The operator may not watch: its streams are refused for ever, and all that it sees are its comparisons."""
+    cluster.template("deaf", "10,0")
+    role = cluster.kubectl("get", "role", "operator-under-test", "--output=yaml")
+    rules = yaml.safe_load(role)
+    for rule in rules["rules"]:
+        rule["verbs"] = [verb for verb in rule["verbs"] if verb != "watch"]
+    process = OperatorProcess(operator_kubeconfig, cluster.namespace, tmp_path / "operator.log")
+    try:
+        cluster.kubectl("replace", "--filename=-", stdin=yaml.safe_dump(rules))
+        process.start(SPOKE_OPERATOR_COMPARE_SECONDS="1")
+        status = cluster.until_final(cluster.submit("deaf"))
+        assert [item["cause"] for item in status["attempts"]] == ["JobError", ""]
+        assert process.stop() == 0
+    finally:
+        if process.running:
+            process.kill()
+        cluster.kubectl("apply", "--filename", str(Path(__file__).with_name("role.yaml")))
+
+
+def unhealthy(operator: OperatorProcess) -> bool:
+    try:
+        operator.get("/healthz")
+    except OSError:
+        return True
+    return False
