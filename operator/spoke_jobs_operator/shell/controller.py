@@ -220,7 +220,7 @@ class Controller:
             logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=_fields(spokejob))
         if new.outcome and new.outcome.final and new.outcome != old.outcome:
             self._metrics.finished.labels(new.outcome.value, new.cause).inc()
-            logger.info("finished: %s %s", new.outcome.value, new.cause, extra=_fields(spokejob))
+            logger.info("finished: %s", new.cause or new.outcome.value, extra=_fields(spokejob))
 
     async def _read_live(self, key: Key) -> None:
         body = await self._client.read(Kind.SPOKEJOB, key)

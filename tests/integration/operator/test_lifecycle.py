@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,6 +210,28 @@ def test_quiet_operator_has_nothing_to_complain_of_and_stops_at_once(
     started = time.monotonic()
     assert operator.stop() == 0
     assert time.monotonic() - started < 5
+
+
+def test_spokejob_deleted_takes_its_job_and_pod_along(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("deleted", "wait")
+    name = cluster.submit("deleted")
+    cluster.until(name, lambda status: status.get("outcome") == "Running")
+    cluster.custom.delete_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL, name)
+    wait_for("no Job and no pod", lambda: not jobs_of(cluster, name) and not live_pods_of(cluster, name), 60)
+
+
+def test_limit_on_running_jobs(cluster: Cluster, operator_kubeconfig: str, tmp_path: Path) -> None:
+    cluster.template("limited", "0")
+    process = OperatorProcess(operator_kubeconfig, cluster.namespace, tmp_path / "operator.log")
+    process.start(SPOKE_OPERATOR_MAX_RUNNING="1")
+    try:
+        names = [cluster.submit("limited", priority=number) for number in range(3)]
+        statuses = [cluster.until_final(name) for name in names]
+        spans = sorted((s["attempts"][0]["startedAt"], s["attempts"][0]["finishedAt"]) for s in statuses)
+        for (_, ended), (started, _) in itertools.pairwise(spans):
+            assert ended <= started
+    finally:
+        assert process.stop() == 0
 
 
 def test_health(cluster: Cluster, operator: OperatorProcess) -> None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, TEMPLATE, Fault, World, ended
 
@@ -208,5 +216,14 @@ class Operator(RuleBasedStateMachine):
 
 TestOperator = Operator.TestCase
 TestOperator.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_many_more_interleavings() -> None:
+    many = settings(
+        max_examples=3000, stateful_step_count=80, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    run_state_machine_as_test(Operator, settings=many)

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
 from collections.abc import Sized
+from typing import cast
 
-from spoke_jobs_operator.shell.streams import Backoffs, _settings
+import pytest
+
+from spoke_jobs_operator.shell import streams
+from spoke_jobs_operator.shell.client import ApiError, Client
+from spoke_jobs_operator.shell.streams import Backoffs, Streams, _settings
 
 
 def test_backoffs_are_endless_capped_and_begin_anew() -> None:
@@ -21,3 +28,47 @@ def test_kopf_is_kept_from_all_that_writes_or_looks_around() -> None:
     assert settings.process.ultimate_exiting_timeout is None
     assert settings.watching.inactivity_timeout > 60
     assert settings.watching.chunk_size == 500
+
+
+class Server:
+    """An API server that learns of the resource only at the third question."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def is_served(self) -> bool:
+        self.asked += 1
+        if self.asked == 1:
+            raise ApiError(0, "NoAnswer", "not there")
+        return self.asked > 2
+
+
+async def test_a_missing_crd_is_said_and_streams_that_end_start_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(streams, "SERVED_CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(streams, "RESTART_SECONDS", (0.001,))
+    server = Server()
+    listened: list[int] = []
+    restarts: list[int] = []
+    done = asyncio.Event()
+
+    async def listen_once(self: Streams, loop: asyncio.AbstractEventLoop) -> str:
+        listened.append(server.asked)
+        if len(listened) == 3:
+            done.set()
+            await asyncio.Event().wait()
+        return "WatchingError: oops"
+
+    monkeypatch.setattr(Streams, "_listen_once", listen_once)
+    supervisor = Streams(cast(Client, server), [], lambda *_: None, lambda: restarts.append(len(listened)))
+    with caplog.at_level(logging.ERROR):
+        task = asyncio.create_task(supervisor.run())
+        async with asyncio.timeout(5):
+            await done.wait()
+        task.cancel()
+    assert listened == [3, 4, 5]
+    assert restarts == [1, 2], "what happened meanwhile has to be found"
+    assert "can't be asked for spokejobs.jobs.spoke.dev: not there" in caplog.messages[0]
+    assert "install the CRD" in caplog.messages[1]
+    assert "the event streams ended (WatchingError: oops)" in caplog.messages[2]
