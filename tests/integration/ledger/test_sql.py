@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.conftest import open_ledger
+from tests.contract.ledger import LEASE, LedgerContract, new_job
 
 from spoke_jobs.ledger.port import Taken
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.model import Claim
-from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, LedgerContract, new_job
 
 
 class TestPostgresqlLedger(LedgerContract):

@@ -1,0 +1,127 @@
+"""The command line: what is wrong is said in a sentence that names it and the way out; exit codes are as documented."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.contract.ledger import new_job
+
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import Failure
+
+
+def spoke_jobs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spoke_jobs", *arguments],
+        env={key: value for key, value in os.environ.items() if not key.startswith("SPOKE_")} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+APP = "tests.contract.app:registry"
+
+
+class TestBadSetUp:
+    @pytest.mark.parametrize("command", ["migrate", "check", "worker", "ls"])
+    def test_no_database_is_named(self, command: str) -> None:
+        done = spoke_jobs(command, SPOKE_APP=APP)
+        assert done.returncode == 1
+        assert "SPOKE_DATABASE_URL" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("command", ["check", "worker", "ls"])
+    def test_a_database_that_is_not_migrated(self, command: str, tmp_path: os.PathLike[str]) -> None:
+        done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=f"sqlite:///{tmp_path}/new.sqlite3")
+        assert done.returncode == 1
+        assert "has no ledger yet: run `spoke-jobs migrate`" in done.stderr
+
+    @pytest.mark.parametrize("command", ["migrate", "check", "worker", "ls"])
+    def test_a_database_that_does_not_answer(self, command: str) -> None:
+        url = "postgresql://spoke:secret@127.0.0.1:1/none"
+        done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=url)
+        assert done.returncode == 1
+        assert "127.0.0.1:1/none can't be" in done.stderr
+        assert "secret" not in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize(
+        ("url", "words"),
+        [
+            ("nonsense", "isn't a database URL"),
+            ("mysql://a/b", "takes sqlite or postgresql"),
+            ("sqlite://", "name a file"),
+            ("sqlite:////no/such/folder/x.sqlite3", "can't be"),
+        ],
+    )
+    def test_a_database_that_cannot_serve(self, url: str, words: str) -> None:
+        done = spoke_jobs("migrate", SPOKE_DATABASE_URL=url)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_no_application(self, sqlite_ledger_url: str) -> None:
+        done = spoke_jobs("worker", SPOKE_DATABASE_URL=sqlite_ledger_url)
+        assert done.returncode == 1
+        assert "SPOKE_APP is not set" in done.stderr
+
+    def test_an_unknown_runner(self, sqlite_ledger_url: str) -> None:
+        done = spoke_jobs("check", SPOKE_DATABASE_URL=sqlite_ledger_url, SPOKE_APP=APP, JOB_RUNNER="cron")
+        assert done.returncode == 1
+        assert "'cron': there is no such runner; name one of kubernetes, legacy, memory" in done.stderr
+
+    def test_a_ledger_of_another_release(self, sqlite_ledger_url: str) -> None:
+        engine = create_engine(sqlite_ledger_url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE spoke_jobs_version SET version_num = '9999'")
+        engine.dispose()
+        done = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url)
+        assert done.returncode == 1
+        assert "at migration 9999, this release needs" in done.stderr
+
+    def test_a_pod_s_command_outside_a_pod(self) -> None:
+        done = spoke_jobs("run")
+        assert done.returncode == 10
+        assert "SPOKE_REQUEST_UID is not set" in done.stderr
+
+    def test_a_wrong_command_line(self) -> None:
+        assert spoke_jobs("wokrer").returncode == 2
+        assert spoke_jobs("worker", "--processes", "0").returncode == 2
+
+
+def test_check_says_what_is_there(sqlite_ledger_url: str) -> None:
+    done = spoke_jobs("check", SPOKE_DATABASE_URL=sqlite_ledger_url, SPOKE_APP=APP)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("legacy: configured", "job   record", "task  note", "migrated"))
+
+
+def test_migrating_twice_is_migrating_once(tmp_path: os.PathLike[str]) -> None:
+    url = f"sqlite:///{tmp_path}/new.sqlite3"
+    for _ in range(2):
+        done = spoke_jobs("migrate", SPOKE_DATABASE_URL=url)
+        assert (done.returncode, "up to date" in done.stdout) == (0, True), done.stderr
+
+
+def test_ls_shows_the_newest_jobs_a_line_each(sqlite_ledger_url: str) -> None:
+    engine = create_engine(sqlite_ledger_url)
+    ledger = SqlLedger(engine)
+    for number in range(3):
+        ledger.insert(new_job(queue_name=f"q{number}"))
+    claim = ledger.claim_next("legacy", ["report"], "w", 30)
+    assert claim is not None
+    ledger.fail(claim.token, Failure("InvalidPayload", "the name is missing", for_good=True), decide=True)
+    engine.dispose()
+    done = spoke_jobs("ls", "--limit", "2", SPOKE_DATABASE_URL=sqlite_ledger_url)
+    assert [line.split("\t")[:4] for line in done.stdout.splitlines()] == [
+        ["3", "report", "q2", "waiting"],
+        ["2", "report", "q1", "waiting"],
+    ]
+    whole = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url).stdout.splitlines()[-1].split("\t")
+    assert whole[3] == "failed"
+    assert "InvalidPayload" in whole
+    assert "the name is missing" in whole
