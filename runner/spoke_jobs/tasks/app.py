@@ -34,7 +34,9 @@ SIGN_OF_LIFE_SECONDS = 5.0
 """How often an answer with nothing to say says that it is alive."""
 BODY_SECONDS = 30.0
 """How long a sender may take over a body."""
-RETRY_AFTER_SECONDS = 1
+READING_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES
+"""Of all bodies that are being received: senders in any number take no more memory than that."""
+_LATER = {"Retry-After": "1"}
 _ACCEPTED_AT_A_TIME = 100
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ class Gate:
     """Whether tasks are let in, and who was turned away."""
 
     draining: bool = False
+    reading_bytes: int = 0
+    """What the bodies may take that are being received."""
     refused_callers: int = 0
     refused_full: int = 0
     refused_draining: int = 0
@@ -80,43 +84,7 @@ class _Answer:
 
 def create_app(engine: Engine, callers: CallerCheck, gate: Gate) -> Starlette:
     """The application; the engine starts with its lifespan."""
-
-    async def receive(request: Request) -> Response:
-        refusal = await callers.refusal(request.headers.get("authorization"))
-        if refusal is not None:
-            gate.refused_callers += 1
-            peer = request.client.host if request.client else "?"
-            logger.warning("401 to %s (%d refused so far): %s", peer, gate.refused_callers, refusal)
-            return await _refused(request, 401, refusal, {"WWW-Authenticate": "Bearer"})
-        if gate.draining:
-            gate.refused_draining += 1
-            return await _refused(request, 503, "this replica is stopping", {"Retry-After": str(RETRY_AFTER_SECONDS)})
-        try:
-            entries = parse_batch(request.headers.get("content-type", ""), await _body(request))
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
-        except BadRequest as error:
-            gate.bad_requests += 1
-            return await _refused(request, error.status, error.reason, {})
-        if _full(engine, entries):
-            gate.refused_full += 1
-            return PlainTextResponse(
-                "the queue is full\n", 429, headers={"Retry-After": str(RETRY_AFTER_SECONDS), "Connection": "close"}
-            )
-        answer = _Answer(len(entries))
-        await _accept(engine, entries, answer)
-        return StreamingResponse(answer.stream(), media_type=NDJSON)
-
-    async def healthz(_request: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def readyz(_request: Request) -> Response:
-        if gate.draining:
-            return PlainTextResponse("stopping\n", 503)
-        return PlainTextResponse("ready\n")
-
-    async def metrics(_request: Request) -> Response:
-        return PlainTextResponse(_metrics(engine, gate), media_type="text/plain; version=0.0.4")
+    endpoints = _Endpoints(engine, callers, gate)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -125,13 +93,70 @@ def create_app(engine: Engine, callers: CallerCheck, gate: Gate) -> Starlette:
 
     return Starlette(
         routes=[
-            Route(PATH, receive, methods=["POST"]),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
+            Route(PATH, endpoints.receive, methods=["POST"]),
+            Route("/healthz", endpoints.healthz),
+            Route("/readyz", endpoints.readyz),
+            Route("/metrics", endpoints.metrics),
         ],
         lifespan=lifespan,
     )
+
+
+class _Endpoints:
+    def __init__(self, engine: Engine, callers: CallerCheck, gate: Gate) -> None:
+        self._engine = engine
+        self._callers = callers
+        self._gate = gate
+
+    async def receive(self, request: Request) -> Response:
+        size = _declared_size(request)
+        turned_away = await self._turned_away(request, size)
+        if turned_away is not None:
+            return turned_away
+        self._gate.reading_bytes += size
+        try:
+            entries = parse_batch(request.headers.get("content-type", ""), await _body(request))
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        except BadRequest as error:
+            self._gate.bad_requests += 1
+            return await _refused(request, error.status, error.reason, {})
+        finally:
+            self._gate.reading_bytes -= size
+        if _full(self._engine, entries):
+            self._gate.refused_full += 1
+            return PlainTextResponse("the queue is full\n", 429, headers=_LATER)
+        answer = _Answer(len(entries))
+        await _accept(self._engine, entries, answer)
+        return StreamingResponse(answer.stream(), media_type=NDJSON)
+
+    async def healthz(self, _request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(self, _request: Request) -> Response:
+        if self._gate.draining:
+            return PlainTextResponse("stopping\n", 503)
+        return PlainTextResponse("ready\n")
+
+    async def metrics(self, _request: Request) -> Response:
+        return PlainTextResponse(_metrics(self._engine, self._gate), media_type="text/plain; version=0.0.4")
+
+    async def _turned_away(self, request: Request, size: int) -> Response | None:
+        """The answer to a request whose body isn't to be looked at; None if it is."""
+        gate = self._gate
+        refusal = await self._callers.refusal(request.headers.get("authorization"))
+        if refusal is not None:
+            gate.refused_callers += 1
+            peer = request.client.host if request.client else "?"
+            logger.warning("401 to %s (%d refused so far): %s", peer, gate.refused_callers, refusal)
+            return await _refused(request, 401, refusal, {"WWW-Authenticate": "Bearer"})
+        if gate.draining:
+            gate.refused_draining += 1
+            return await _refused(request, 503, "this replica is stopping", _LATER)
+        if gate.reading_bytes + size > READING_LIMIT_BYTES:
+            gate.refused_full += 1
+            return await _refused(request, 429, "too many bodies are on their way", _LATER)
+        return None
 
 
 def _full(engine: Engine, entries: list[Task | Malformed]) -> bool:
@@ -152,6 +177,14 @@ async def _accept(engine: Engine, entries: list[Task | Malformed], answer: _Answ
             answer.add(Acknowledgement(entry.id, Outcome.RETURNED, TaskCause.FULL))
         if position % _ACCEPTED_AT_A_TIME == _ACCEPTED_AT_A_TIME - 1:
             await asyncio.sleep(0)  # a long batch lets other requests, and the health check, have their turn
+
+
+def _declared_size(request: Request) -> int:
+    """The most that the request's body can take."""
+    try:
+        return min(max(int(request.headers["content-length"]), 0), BODY_LIMIT_BYTES)
+    except (KeyError, ValueError):
+        return BODY_LIMIT_BYTES
 
 
 async def _body(request: Request) -> bytes:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
-import ssl
 import time
 from collections.abc import Callable
 from urllib.parse import SplitResult
@@ -17,11 +15,11 @@ from urllib.parse import SplitResult
 import httpx
 
 from spoke_jobs.tasks.buffer import Buffer, Held, Tally
-from spoke_jobs.tasks.options import DispatcherOptions, port_of
+from spoke_jobs.tasks.options import DispatcherOptions
 from spoke_jobs.tasks.replicas import Replica, Replicas, backoff
+from spoke_jobs.tasks.transport import address_url, make_client, retry_after
 from spoke_jobs.tasks.wire import (
     NDJSON,
-    PATH,
     Acknowledgement,
     BadAnswer,
     LineSplitter,
@@ -34,7 +32,6 @@ from spoke_jobs.tasks.wire import (
 _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 """What answers a request that no repetition mends."""
 _ASKS_TO_WAIT = frozenset({429, 503})
-_WAIT_MAX_SECONDS = 60.0
 _FULL_WAIT_SECONDS = 0.1
 """How long a replica that took only a part of a batch is left alone."""
 _STOPPING_WAIT_SECONDS = 1.0
@@ -62,9 +59,8 @@ class Delivery:
         self._look = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
-        self._complained: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
-        self._client = _client(url, options)
+        self._client = make_client(url, options)
 
     def wake(self) -> None:
         """From any thread: there is something to look at."""
@@ -159,7 +155,7 @@ class Delivery:
             body = b"".join(task_line(held.task) for held in batch)
             async with self._client.stream(
                 "POST",
-                self._address(replica),
+                address_url(self._url, replica.address),
                 content=body,
                 headers=self._headers,
                 extensions={"sni_hostname": self._url.hostname},
@@ -236,7 +232,7 @@ class Delivery:
         status = response.status_code
         if status in _CONTENT_REFUSED:
             self._content_refused(status, replica, unanswered)
-        elif status in _ASKS_TO_WAIT and (seconds := _retry_after(response)) is not None:
+        elif status in _ASKS_TO_WAIT and (seconds := retry_after(response)) is not None:
             wait = self._replicas.full if status == httpx.codes.TOO_MANY_REQUESTS else self._replicas.asked_to_wait
             wait(replica, seconds, time.monotonic())
         elif status in (401, 403):
@@ -261,9 +257,9 @@ class Delivery:
     def _failed(self, replica: Replica, what: str) -> None:
         now = time.monotonic()
         seconds = self._replicas.failed(replica, now)
-        if now - self._complained.get(replica.address, -_COMPLAIN_EVERY_SECONDS) < _COMPLAIN_EVERY_SECONDS:
+        if now - replica.complained_at < _COMPLAIN_EVERY_SECONDS:
             return
-        self._complained[replica.address] = now
+        replica.complained_at = now
         held, _ = self._buffer.counts()
         logger.error(
             "task server %s (%s): %s. Tried again in %.1f s; %d tasks are kept until then",
@@ -273,30 +269,3 @@ class Delivery:
             seconds,
             held,
         )
-
-    def _address(self, replica: Replica) -> str:
-        address = f"[{replica.address}]" if ":" in replica.address else replica.address
-        return f"{self._url.scheme}://{address}:{port_of(self._url)}{self._url.path.rstrip('/')}{PATH}"
-
-
-def _client(url: SplitResult, options: DispatcherOptions) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        # The environment's proxies are for the world outside; the deployment is a neighbour.
-        trust_env=False,
-        verify=ssl.create_default_context() if url.scheme == "https" else False,
-        timeout=httpx.Timeout(
-            options.silence_seconds, connect=options.connect_seconds, write=options.silence_seconds, pool=None
-        ),
-        limits=httpx.Limits(
-            max_connections=options.max_requests, max_keepalive_connections=options.max_requests, keepalive_expiry=30.0
-        ),
-    )
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """The seconds that an answer asks us to wait, bounded; None if it doesn't say."""
-    try:
-        seconds = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), _WAIT_MAX_SECONDS) if math.isfinite(seconds) else None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Resolve = Callable[[str, int], list[str]]
 _STOP_SECONDS = 2.0
+_ANEW_SECONDS = 1.0
 _NAMED_WHEN_LOST = 20
 
 logger = logging.getLogger(__name__)
@@ -117,13 +118,13 @@ class TaskDispatcher:
         """
         self._closed = True
         atexit.unregister(self._at_exit)
-        flushed = self.flush(self._options.exit_seconds if timeout is None else timeout)
+        self.flush(self._options.exit_seconds if timeout is None else timeout)
         self._stopped.set()
         if self._delivery is not None:
             self._delivery.stop()
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS)
-        lost = [] if flushed else self._buffer.held()
+        lost = self._buffer.held()
         if lost:
             logger.error(
                 "%d tasks could not be delivered to %s and are lost: %s%s",
@@ -170,29 +171,35 @@ class TaskDispatcher:
             self._delivery.wake()
 
     def _deliver(self) -> None:
-        """The delivering thread's life."""
-        try:
-            asyncio.run(self._delivering())
-        except BaseException:
-            logger.exception(
-                "the delivery of tasks to %s has ended; tasks submitted now wait for nobody", self._url.netloc
-            )
+        """The delivering thread's life: a fault of ours must not leave tasks waiting for nobody."""
+        while not self._stopped.is_set():
+            try:
+                asyncio.run(self._delivering())
+            except Exception:
+                logger.exception("the delivery of tasks to %s failed; it begins anew", self._url.netloc)
+                self._stopped.wait(_ANEW_SECONDS)
 
     async def _delivering(self) -> None:
         from spoke_jobs.tasks.delivery import Delivery
 
         delivery = Delivery(self._url, self._key, self._buffer, self._tally, self._options)
         self._delivery = delivery
+        if self._stopped.is_set():  # close() came before there was anything to stop
+            delivery.stop()
+        ended = threading.Event()
         # Not the loop's own executor for look-ups: it takes no work any more while the process exits, and we do.
         threading.Thread(
-            target=self._keep_resolving, args=(delivery, self._stopped), name="spoke-task-resolver", daemon=True
+            target=self._keep_resolving, args=(delivery, ended), name="spoke-task-resolver", daemon=True
         ).start()
-        await delivery.run()
+        try:
+            await delivery.run()
+        finally:
+            ended.set()
 
-    def _keep_resolving(self, delivery: Delivery, stopped: threading.Event) -> None:
+    def _keep_resolving(self, delivery: Delivery, ended: threading.Event) -> None:
         host = self._url.hostname or ""
         wait = 0.0
-        while not stopped.wait(wait):
+        while not ended.wait(wait):
             wait = self._options.resolve_seconds
             try:
                 delivery.addresses(self._resolve(host, port_of(self._url)))

@@ -70,6 +70,7 @@ class Engine:
         self._on_loop: set[asyncio.Task[None]] = set()
         self._from_threads: deque[tuple[_Entry, Acknowledgement]] = deque()
         self._told_loop = False
+        self._finished = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -97,6 +98,9 @@ class Engine:
 
     def accept(self, task: Task, listener: Listener) -> None:
         """Take a task over; ``listener`` is called once, on the loop, perhaps before this returns."""
+        if self._finished:
+            listener(Acknowledgement(task.id, Outcome.RETURNED, TaskCause.DRAINING))
+            return
         answer = self._answer_at_once(task)
         if answer is not None:
             listener(answer)
@@ -127,6 +131,7 @@ class Engine:
                 await self._empty.wait()
         except TimeoutError:
             pass
+        self._finished = True
         left = list(self._unfinished.values())
         self._for_loop.clear()
         for running in self._on_loop:

@@ -19,6 +19,8 @@ class Replica:
     failures: int = 0
     """In a row."""
     paused_until: float = 0.0
+    complained_at: float = float("-inf")
+    """When its failing was last logged."""
     window: float = 0.0
     """How many tasks it may have in flight: halved when it is full, and grown again as it acknowledges."""
 

@@ -22,8 +22,8 @@ HERE = Path(__file__).parent
 COMMAND = str(Path(sys.executable).with_name("spoke-jobs"))
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30.0, what: str = "the condition") -> None:
-    """Wait for a condition, with a deadline."""
+def eventually(condition: Callable[[], bool], seconds: float = 120.0, what: str = "the condition") -> None:
+    """Wait for a condition, with a deadline that a busy machine keeps, too."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about within {seconds} s"
@@ -47,7 +47,7 @@ class Server:
 
     def get(self, path: str) -> httpx.Response:
         """A GET, outside any pool."""
-        return httpx.get(f"{self.url}{path}", trust_env=False, timeout=5)
+        return httpx.get(f"{self.url}{path}", trust_env=False, timeout=30)
 
     def ready(self) -> bool:
         """Whether it says so."""
@@ -60,7 +60,7 @@ class Server:
     def post(self, body: bytes, content_type: str = wire.NDJSON, key: str | None = KEY) -> httpx.Response:
         """A whole request, read to its answer's end."""
         headers = {"content-type": content_type} | ({"authorization": f"Bearer {key}"} if key is not None else {})
-        return httpx.post(f"{self.url}{wire.PATH}", content=body, headers=headers, trust_env=False, timeout=30)
+        return httpx.post(f"{self.url}{wire.PATH}", content=body, headers=headers, trust_env=False, timeout=120)
 
     def acknowledged(self, *tasks: wire.Task) -> dict[str | None, wire.Acknowledgement]:
         """Send tasks in one request; their acknowledgements by id."""
@@ -77,11 +77,19 @@ class Server:
     def kill(self) -> None:
         """As the kernel would."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def terminate(self) -> None:
         """As Kubernetes would; doesn't wait."""
         self.process.send_signal(signal.SIGTERM)
+
+    def stopped(self) -> int:
+        """Wait for its end; its exit code."""
+        return self.process.wait(120)
+
+    def open_gate(self) -> None:
+        """Let its gated tasks end."""
+        self.trace.with_name("gate").touch()
 
     def traces(self) -> list[str]:
         """The lines that tasks have left."""
@@ -117,8 +125,8 @@ def task_server(
         )
     server = Server(process, f"http://{host}:{port}", trace, log)
     try:
-        eventually(server.ready, 30, "readiness")
+        eventually(server.ready, what="readiness")
         yield server
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)

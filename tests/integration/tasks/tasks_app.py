@@ -59,20 +59,26 @@ def nap(ctx: TaskContext, payload: Any) -> None:
     trace(f"{payload}")
 
 
-@registry.task("slow")
-def slow(ctx: TaskContext, payload: dict[str, Any]) -> None:
-    """Say that it has begun, take its time, say that it has ended."""
-    trace(f"begin {payload['name']}")
-    time.sleep(payload["seconds"])
-    trace(f"end {payload['name']}")
+@registry.task("gated")
+def gated(ctx: TaskContext, payload: str) -> None:
+    """Say that it has begun, wait until the test opens the gate, say that it has ended."""
+    trace(f"begin {payload}")
+    while not _gate().exists():
+        time.sleep(0.01)
+    trace(f"end {payload}")
 
 
-@registry.task("aslow")
-async def aslow(ctx: TaskContext, payload: dict[str, Any]) -> None:
+@registry.task("agated")
+async def agated(ctx: TaskContext, payload: str) -> None:
     """The same on the event loop."""
-    trace(f"begin {payload['name']}")
-    await asyncio.sleep(payload["seconds"])
-    trace(f"end {payload['name']}")
+    trace(f"begin {payload}")
+    while not _gate().exists():  # noqa: ASYNC110  another process opens it
+        await asyncio.sleep(0.01)
+    trace(f"end {payload}")
+
+
+def _gate() -> Path:
+    return Path(os.environ["TRACE"]).with_name("gate")
 
 
 @registry.task("raises")

