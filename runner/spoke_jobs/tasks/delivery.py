@@ -6,12 +6,15 @@ Imported by that thread, so that neither the application's start nor its first d
 from __future__ import annotations
 
 import asyncio
+import encodings.idna  # noqa: F401  imported here lest connecting does, see `run`
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from urllib.parse import SplitResult
 
+import anyio.lowlevel
 import httpx
 
 from spoke_jobs.tasks.buffer import Buffer, Held, Tally
@@ -84,8 +87,13 @@ class Delivery:
 
         self._call(stop)
 
-    async def run(self) -> None:
-        """Deliver until stopped."""
+    async def run(self, imported: threading.Event) -> None:
+        """Deliver until stopped.
+
+        :param imported: set once nothing is left that a first request would import.
+        """
+        await anyio.lowlevel.checkpoint()  # imports the backend that the HTTP client uses on this loop
+        imported.set()
         try:
             while not self._stopping:
                 self._look.clear()

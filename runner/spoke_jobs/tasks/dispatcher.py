@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Resolve = Callable[[str, int], list[str]]
 _STOP_SECONDS = 2.0
 _ANEW_SECONDS = 1.0
+_IMPORT_SECONDS = 5.0
 _NAMED_WHEN_LOST = 20
 
 logger = logging.getLogger(__name__)
@@ -151,8 +152,14 @@ class TaskDispatcher:
         self._closed = False
         self._starting = threading.Lock()
         self._stopped = threading.Event()
+        self._imported = threading.Event()
         self._thread: threading.Thread | None = None
         self._delivery: Delivery | None = None
+
+    def _before_fork(self) -> None:
+        # A child inherits the locks of modules that are half imported, and nobody there to let go of them.
+        if self._thread is not None:
+            self._imported.wait(_IMPORT_SECONDS)
 
     def _after_fork(self) -> None:
         # The parent delivers what it holds. Its loop and connections share file descriptors with ours: they are kept
@@ -177,6 +184,7 @@ class TaskDispatcher:
                 asyncio.run(self._delivering())
             except Exception:
                 logger.exception("the delivery of tasks to %s failed; it begins anew", self._url.netloc)
+                self._imported.set()
                 self._stopped.wait(_ANEW_SECONDS)
 
     async def _delivering(self) -> None:
@@ -192,7 +200,7 @@ class TaskDispatcher:
             target=self._keep_resolving, args=(delivery, ended), name="spoke-task-resolver", daemon=True
         ).start()
         try:
-            await delivery.run()
+            await delivery.run(self._imported)
         finally:
             ended.set()
 
@@ -214,12 +222,17 @@ _all: weakref.WeakSet[TaskDispatcher] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
+def _before_fork() -> None:
+    for dispatcher in list(_all):
+        dispatcher._before_fork()
+
+
 def _after_fork() -> None:
     for dispatcher in list(_all):
         dispatcher._after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def resolve_host(host: str, port: int) -> list[str]:

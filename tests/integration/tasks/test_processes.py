@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.servers import KEY, free_port
 
@@ -95,16 +96,19 @@ def test_a_fork_while_other_threads_submit_leaves_the_child_able_to(start_server
 stop = threading.Event()
 def submit():
     while not stop.is_set():
-        dispatcher.submit("noop", "1"); time.sleep(0.0005)
-threads = [threading.Thread(target=submit) for _ in range(4)]
+        dispatcher.submit("noop", "1"); time.sleep(0.002)
+threads = [threading.Thread(target=submit, daemon=True) for _ in range(4)]
 for thread in threads: thread.start()
+ended = []
 for number in range(20):
     child = os.fork()
     if child == 0:
         dispatcher.submit("mark", str(number))
-        os._exit(0 if dispatcher.flush(120) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+        os._exit(0 if dispatcher.flush(60) else 1)
+    ended.append(os.waitpid(child, 0)[1])
+    if any(ended): break
 stop.set()
+assert ended == [0] * 20, ended
 for thread in threads: thread.join()
 assert dispatcher.flush(120)
 """,
@@ -112,6 +116,27 @@ assert dispatcher.flush(120)
     )
     assert done.returncode == 0, done.stderr
     assert sorted(map(int, server.traces())) == list(range(20))
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.05, 0.1, 0.2])
+def test_a_fork_while_the_http_client_is_imported_leaves_the_child_able_to_submit(
+    start_server: StartServer, pause: float
+) -> None:
+    server = start_server()
+    done = run_script(
+        f"""
+dispatcher.submit("mark", "1")
+time.sleep({pause})
+child = os.fork()
+if child == 0:
+    dispatcher.submit("mark", "2")
+    os._exit(0 if dispatcher.flush(60) else 1)
+assert os.waitpid(child, 0)[1] == 0
+""",
+        server.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(server.traces()) == ["1", "2"]
 
 
 def test_only_the_server_imports_a_web_framework_and_only_the_delivery_an_http_client() -> None:

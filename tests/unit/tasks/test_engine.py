@@ -113,6 +113,8 @@ async def test_the_end_returns_what_is_left_and_nothing_is_answered_twice() -> N
     assert sorted(ack.id or "" for ack in acks) == ["0", "1", "2", "3"]
     assert {(ack.outcome, ack.cause) for ack in acks} == {(Outcome.RETURNED, TaskCause.DRAINING)}
     assert not engine.knows(Task("0", "held", "1"))  # what was returned isn't remembered as ended
+    engine.accept(Task("late", "held", "1"), acks.append)
+    assert acks[-1] == Acknowledgement("late", Outcome.RETURNED, TaskCause.DRAINING)
 
 
 async def test_a_task_that_cancels_itself_has_failed() -> None:
