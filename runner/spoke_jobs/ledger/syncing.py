@@ -60,6 +60,14 @@ def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
     return _read(connection, _rows().where(job_request.c.runner == RUNNER, job_request.c.uid.in_(list(uids))))
 
 
+def may_launch(connection: Connection, job: JobRequest) -> bool:
+    """Whether the job's run still waits for its first SpokeJob: neither a submission nor an attempt is recorded."""
+    statement = select(job_request.c.id).where(
+        _unfinished_run(job), job_request.c.submitted_at.is_(None), job_request.c.attempt == 0
+    )
+    return connection.scalar(statement) is not None
+
+
 def record_submitted(connection: Connection, job: JobRequest) -> bool:
     """Record that the SpokeJob of the job's run exists; False if that is recorded already."""
     statement = (

@@ -50,9 +50,9 @@ class KubernetesRunner(SqlRunner):
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)
         self._submitter = Submitter(self._create)
-        # By process: what a forked child inherits is its parent's, connections and dead threads included.
         self._clients: dict[int, SpokeJobs] = {}
-        self._dispatchers: dict[int, TaskDispatcher] = {}
+        """By process: what a forked child inherits is its parent's, connections included."""
+        self._tasks: TaskDispatcher | None = None
         if settings.submit == "runner" and importlib.util.find_spec("kubernetes") is None:
             raise ConfigurationError(
                 "JOB_RUNNER=kubernetes needs the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]', or "
@@ -95,9 +95,8 @@ class KubernetesRunner(SqlRunner):
 
     def close(self, seconds: float = 5.0) -> None:
         """Deliver what tasks are still here, for so many seconds at most, and close the connections."""
-        dispatcher = self._dispatchers.pop(os.getpid(), None)
-        if dispatcher is not None:
-            dispatcher.close(seconds)
+        if self._tasks is not None:
+            self._tasks.close(seconds)
         client = self._clients.pop(os.getpid(), None)
         if client is not None:
             client.close()
@@ -142,18 +141,16 @@ class KubernetesRunner(SqlRunner):
         return client
 
     def _dispatcher(self) -> TaskDispatcher:
-        dispatcher = self._dispatchers.get(os.getpid())
-        if dispatcher is None:
+        if self._tasks is None:
             if missing := self._missing_for_tasks():
                 raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")
             from spoke_jobs.tasks.dispatcher import TaskDispatcher
 
             with self._opening:
-                dispatcher = self._dispatchers.get(os.getpid())
-                if dispatcher is None:
+                if self._tasks is None:
                     key = self.settings.tasks_key.get_secret_value()
-                    dispatcher = self._dispatchers[os.getpid()] = TaskDispatcher(self.settings.tasks_url, key)
-        return dispatcher
+                    self._tasks = TaskDispatcher(self.settings.tasks_url, key)
+        return self._tasks
 
     def _missing_for_tasks(self) -> list[str]:
         missing = []

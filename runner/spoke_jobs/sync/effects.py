@@ -139,6 +139,10 @@ class Effects:
         except ValueError as error:
             self._fail(row, Failure("InvalidSpec", f"the row can't be written as a SpokeJob: {type(error).__name__}"))
             return
+        with self._writer.transaction() as connection:
+            # Decided a while ago, perhaps: had it been launched and its SpokeJob deleted since, it must not come again.
+            if not syncing.may_launch(connection, row.job):
+                return
         try:
             self.remember(self._api.create(body))
             logger.info("job %d (%s): launched as %s", row.job.id, row.job.job_type, row.name)

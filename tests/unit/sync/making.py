@@ -1,0 +1,73 @@
+"""Rows and SpokeJobs to decide on."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.model import JobOptions, JobRequest, JobState
+from spoke_jobs.sync.model import Row, Seen, SeenAttempt
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(hours=1)
+
+
+def job(**changes: Any) -> JobRequest:
+    """A waiting job that nobody has launched."""
+    values: dict[str, Any] = {
+        "id": 7,
+        "uid": uuid.UUID("5e1f0a52-0000-4000-8000-000000000007"),
+        "job_type": "import_contacts",
+        "payload": "",
+        "queue_name": "",
+        "locks_queue": False,
+        "organization_id": None,
+        "campaign_id": None,
+        "assigned": False,
+        "status": 0,
+        "result_message": "",
+        "created_at": LONG_AGO,
+        "updated_at": LONG_AGO,
+        "state": JobState.WAITING,
+        "runner": "kubernetes",
+        "run": 1,
+        "attempt": 0,
+        "options": JobOptions(),
+        "run_after": None,
+        "submitted_at": None,
+        "started_at": None,
+        "finished_at": None,
+        "cause": "",
+        "result": None,
+    }
+    return JobRequest(**values | changes)
+
+
+def row(live: int | None = None, **changes: Any) -> Row:
+    """The same as a row."""
+    return Row(job(**changes), live)
+
+
+def running(number: int = 1, **changes: Any) -> Row:
+    """A launched job whose attempt holds a claim."""
+    return row(number, **{"state": JobState.RUNNING, "attempt": number, "submitted_at": LONG_AGO} | changes)
+
+
+def seen(of: Row, **changes: Any) -> Seen:
+    """The row's SpokeJob, just created."""
+    values: dict[str, Any] = {
+        "name": of.name,
+        "object_uid": "object-1",
+        "resource_version": "10",
+        "job_uid": of.job.uid,
+        "run": of.job.run,
+    }
+    return Seen(**values | changes)
+
+
+def under_way(of: Row, number: int = 1, **changes: Any) -> Seen:
+    """The row's SpokeJob with an attempt under way."""
+    attempts = (SeenAttempt(number, False, "", ""),)
+    return seen(of, **{"outcome": Outcome.RUNNING, "attempt": number, "attempts": attempts} | changes)
