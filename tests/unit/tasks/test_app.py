@@ -1,0 +1,64 @@
+"""The application's own bounds: on what senders may take of memory and time, and on how long it may be silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from spoke_jobs import Registry
+from spoke_jobs.tasks import app as app_module
+from spoke_jobs.tasks.app import READING_LIMIT_BYTES, Gate, _Answer, create_app
+from spoke_jobs.tasks.callers import SharedKey
+from spoke_jobs.tasks.engine import Engine
+from spoke_jobs.tasks.wire import NDJSON, PATH, Acknowledgement, Outcome
+
+HEADERS = {"authorization": "Bearer key", "content-type": NDJSON}
+
+
+def client_of(gate: Gate) -> httpx.AsyncClient:
+    app = create_app(Engine(Registry(), concurrency=1, limit=10), SharedKey("key"), gate)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server")
+
+
+async def test_an_answer_with_nothing_to_say_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "SIGN_OF_LIFE_SECONDS", 0.01)
+    answer = _Answer(2)
+    stream = answer.stream()
+    assert await anext(stream) == b"\n"
+    answer.add(Acknowledgement("a", Outcome.DONE))
+    assert await anext(stream) == b'{"id":"a","outcome":"done"}\n'
+    assert await anext(stream) == b"\n"
+    answer.add(Acknowledgement("b", Outcome.DONE))
+    assert [chunk async for chunk in stream] == [b'{"id":"b","outcome":"done"}\n']
+
+
+@pytest.mark.parametrize(("taken", "status"), [(READING_LIMIT_BYTES - 1, 429), (READING_LIMIT_BYTES - 2, 200)])
+async def test_bodies_on_their_way_are_bounded_together(taken: int, status: int) -> None:
+    gate = Gate(reading_bytes=taken)
+    async with client_of(gate) as client:
+        response = await client.post(PATH, content=b"1\n", headers=HEADERS)
+    assert response.status_code == status
+    assert gate.reading_bytes == taken  # given back, or never taken
+
+
+async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "BODY_SECONDS", 0.05)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    gate = Gate()
+    async with client_of(gate) as client:
+        response = await client.post(PATH, content=drip(), headers=HEADERS)
+    assert response.status_code == 408
+    assert gate.reading_bytes == 0
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503), ("/metrics", 200), ("/other", 404)])
+async def test_a_stopping_replica_is_alive_and_not_ready(path: str, status: int) -> None:
+    async with client_of(Gate(draining=True)) as client:
+        assert (await client.get(path)).status_code == status
