@@ -376,6 +376,29 @@ def test_another_objects_job_in_the_way_is_named_and_waited_for() -> None:
     assert s.world.status["attempt"] == 1
 
 
+def test_the_job_of_an_earlier_spokejob_of_the_name_is_not_taken_for_ours() -> None:
+    s = Simulation(World())
+    labels = {"jobs.spoke.dev/spokejob": NAME, "jobs.spoke.dev/attempt": "1"}
+    earlier = s.world._new(f"{NAME}-1", labels=labels)
+    earlier["metadata"]["ownerReferences"] = [{"uid": "an earlier one's", "controller": True}]
+    s.world._store(Kind.JOB, earlier)
+    s.settle()
+    assert (s.world.status["cause"], s.world.status.get("attempts", [])) == ("NameTaken", [])
+
+
+def test_a_job_that_a_dead_operator_made_is_recorded_even_if_none_could_be_made_now() -> None:
+    s = Simulation(World())
+    s.client.faults = [None, Fault.CRASH_BEFORE]  # created, not recorded
+    s.work()
+    s.world.change(Kind.SPOKEJOB, NAME, {"suspend": True}, under="spec")
+    s.world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    s.cluster()
+    assert (s.world.status["outcome"], s.world.status["attempt"]) == ("Running", 1)
+    assert s.world.writes[0] == f"create {NAME}-1"
+    assert len(s.world.created) == 1
+
+
 def test_unreadable_spokejob_ends_as_invalid_spec() -> None:
     s = start(requestId="seven")
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "InvalidSpec")
