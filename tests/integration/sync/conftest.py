@@ -1,0 +1,5 @@
+"""See ``fixtures``."""
+
+from tests.integration.sync.fixtures import cluster, kubeconfig, stage
+
+__all__ = ["cluster", "kubeconfig", "stage"]

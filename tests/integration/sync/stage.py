@@ -1,0 +1,265 @@
+"""A namespace on the real cluster, a ledger on the real database, and the processes between them.
+
+There is no operator: a test writes what an operator would write into a SpokeJob's status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kubernetes
+import yaml
+from pydantic import SecretStr
+
+from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import Claim, JobRequest
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-dev")
+GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
+Body = dict[str, Any]
+T = TypeVar("T")
+
+
+def wait_for(what: str, get: Callable[[], T | None], seconds: float = 30) -> T:
+    """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = get()
+        if answer is not None and answer is not False:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def stays(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether the condition holds all that time: for what must not happen."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not condition():
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def find_kubeconfig() -> str:
+    """The test cluster's kubeconfig. :raises AssertionError: if there is no test cluster."""
+    if given := os.environ.get("SPOKE_TEST_KUBECONFIG"):
+        return given
+    script = f'eval "$(tests/cluster/env {CLUSTER})" && printf %s "$KUBECONFIG"'
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"no test cluster; `tests/cluster/up {CLUSTER}` makes one: {done.stderr}"
+    return done.stdout
+
+
+class Cluster:
+    """The SpokeJobs of one namespace, as an operator or a person deals with them."""
+
+    def __init__(self, kubeconfig: str, namespace: str) -> None:
+        self.kubeconfig = kubeconfig
+        self.namespace = namespace
+        self.api = kubernetes.config.new_client_from_config(kubeconfig)
+        self.custom = kubernetes.client.CustomObjectsApi(self.api)
+        self.core = kubernetes.client.CoreV1Api(self.api)
+
+    def install(self) -> None:
+        """See to it that the API server knows SpokeJobs as this source has them, and make the namespace."""
+        extensions = kubernetes.client.ApiextensionsV1Api(self.api)
+        crd = yaml.safe_load((ROOT / "crds" / "spokejobs.yaml").read_text())
+        name = crd["metadata"]["name"]
+        names = [item.metadata.name for item in extensions.list_custom_resource_definition().items]
+        if name not in names:
+            try:
+                extensions.create_custom_resource_definition(crd)
+            except kubernetes.client.ApiException as error:
+                if error.status != 409:
+                    raise
+        self.core.create_namespace({"metadata": {"name": self.namespace}})
+        wait_for("SpokeJobs are served", self._served)
+
+    def _served(self) -> bool:
+        try:
+            return self.all() == []
+        except kubernetes.client.ApiException:
+            return False
+
+    def all(self) -> list[Body]:
+        """Every SpokeJob."""
+        found = self.custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL)
+        items: list[Body] = found["items"]
+        return items
+
+    def get(self, job: JobRequest) -> Body | None:
+        """The job's SpokeJob."""
+        try:
+            body: Body = self.custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name_of(job))
+        except kubernetes.client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return body
+
+    def status(self, job: JobRequest) -> Body:
+        """The job's SpokeJob's status; empty if there is none."""
+        status: Body = (self.get(job) or {}).get("status", {})
+        return status
+
+    def create(self, body: Body) -> Body:
+        """Create a SpokeJob."""
+        made: Body = self.custom.create_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, body)
+        return made
+
+    def delete(self, job: JobRequest) -> None:
+        """Delete the job's SpokeJob."""
+        self.custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name_of(job))
+
+    def report(self, job: JobRequest, **status: Any) -> None:
+        """Write into the status what an operator would, as the field manager that it is."""
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "SpokeJob",
+            "metadata": {"name": name_of(job), "namespace": self.namespace},
+            "status": status,
+        }
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{self.namespace}/{PLURAL}/{name_of(job)}/status"
+        query = [("fieldManager", "spoke-operator"), ("force", "true")]
+        _, url, headers, sent, _ = self.api.param_serialize(
+            "PATCH",
+            path,
+            query_params=query,
+            header_params={"Content-Type": "application/apply-patch+yaml"},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = self.api.call_api("PATCH", url, headers, sent)
+        assert response.status == 200, response.read()
+
+    def close(self) -> None:
+        """Delete the namespace and let go of the connections."""
+        self.core.delete_namespace(self.namespace)
+        self.api.rest_client.close()
+
+
+@dataclass
+class Stage:
+    """One test's namespace and ledger."""
+
+    cluster: Cluster
+    ledger: SqlLedger
+    url: str
+    registry: Registry = field(default_factory=Registry)
+    _runners: list[KubernetesRunner] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.registry.job("work")(lambda _ctx, _payload: None)
+
+    def settings(self, **changes: Any) -> Settings:
+        """The settings of a runner here."""
+        values = {"database_url": SecretStr(self.url), "namespace": self.cluster.namespace} | changes
+        return Settings(job_runner="kubernetes", **values)
+
+    def runner(self, **changes: Any) -> KubernetesRunner:
+        """A runner in this process."""
+        made = KubernetesRunner(self.settings(**changes), self.registry)
+        self._runners.append(made)
+        return made
+
+    @contextmanager
+    def sync(self, **environment: str) -> Iterator[SyncProcess]:
+        """A real ``spoke-jobs sync``, in its own process, ended by SIGTERM."""
+        process = SyncProcess(self, environment)
+        try:
+            yield process
+        finally:
+            process.end()
+
+    def row(self, job: JobRequest) -> JobRequest:
+        """The job's row."""
+        found = self.ledger.get(job.id)
+        assert found is not None
+        return found
+
+    def until(self, job: JobRequest, wanted: Callable[[JobRequest], Any], seconds: float = 30) -> JobRequest:
+        """The job's row once it is as wanted."""
+        return wait_for(f"row {job.id} as wanted", lambda: row if wanted(row := self.row(job)) else None, seconds)
+
+    def claim(self, job: JobRequest, number: int = 1, lease_seconds: float = 60.0) -> Claim:
+        """Claim an attempt, as its pod does."""
+        claim = self.ledger.claim(job.id, job.uid, job.run, number, f"pod-{number}", lease_seconds)
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def close(self) -> None:
+        """Close the runners."""
+        for runner in self._runners:
+            runner.close()
+
+
+class SyncProcess:
+    """A ``spoke-jobs sync``."""
+
+    def __init__(self, stage: Stage, environment: dict[str, str]) -> None:
+        env = os.environ | {
+            "KUBECONFIG": stage.cluster.kubeconfig,
+            "SPOKE_DATABASE_URL": stage.url,
+            "SPOKE_NAMESPACE": stage.cluster.namespace,
+        }
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self.port: int = found.getsockname()[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "spoke_jobs", "sync", "--health-port", str(self.port)],
+            env=env | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log = ""
+
+    def health(self) -> Body | None:
+        """What it answers to a probe; None if it doesn't answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as response:
+                answer: Body = json.load(response)
+        except OSError:
+            return None
+        return answer
+
+    def until(self, role: str) -> None:
+        """Wait until it says that it is in that role."""
+        wait_for(f"sync is {role}", lambda: (self.health() or {}).get("role") == role)
+
+    def end(self) -> float:
+        """End it by SIGTERM; gives the seconds that it took. :raises AssertionError: if it doesn't exit with 0."""
+        began = time.monotonic()
+        if self.process.poll() is None:
+            self.process.terminate()
+        _, rest = self.process.communicate(timeout=10)
+        self.log += rest
+        assert self.process.returncode == 0, self.log
+        return time.monotonic() - began
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.communicate(timeout=10)
+        self.process.returncode = 0
+
+
+def namespace_name() -> str:
+    """A fresh one."""
+    return f"sync-{uuid.uuid4().hex[:8]}"

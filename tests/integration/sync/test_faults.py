@@ -1,0 +1,157 @@
+"""sync outlives its database and its API server, leads alone, and ends when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
+from tests.integration.sync.stage import Stage, stays, wait_for
+
+from spoke_jobs import JobData
+from spoke_jobs.model import JobRequest
+
+
+def dispatched(stage: Stage) -> JobRequest:
+    """A committed row that nobody but sync launches."""
+    return stage.runner(submit="sync").dispatch_job(JobData("work"))
+
+
+def launched(stage: Stage, job: JobRequest, seconds: float = 30) -> None:
+    stage.until(job, lambda row: row.submitted_at, seconds)
+
+
+@pytest.fixture
+def api(stage: Stage, tmp_path: Path) -> Iterator[tuple[Proxy, str]]:
+    """The way to the API server, and a kubeconfig that takes it."""
+    proxy = Proxy(api_server_of(stage.cluster.kubeconfig))
+    yield proxy, kubeconfig_by(proxy.port, stage.cluster.kubeconfig, tmp_path / "kubeconfig")
+    proxy.close()
+
+
+@pytest.fixture
+def database(stage: Stage) -> Iterator[tuple[Proxy, str]]:
+    """The way to the database, and a URL that takes it."""
+    url = make_url(stage.url)
+    proxy = Proxy((url.host or "", url.port or 5432))
+    by_proxy = url.set(host="127.0.0.1", port=proxy.port)
+    yield proxy, by_proxy.render_as_string(hide_password=False)
+    proxy.close()
+
+
+def test_of_two_syncs_one_writes_and_the_other_takes_over(stage: Stage) -> None:
+    with stage.sync() as first:
+        launched(stage, dispatched(stage))
+        with stage.sync() as second:
+            second.until("standby")
+            jobs = [dispatched(stage) for _ in range(5)]
+            for job in jobs:
+                launched(stage, job)
+            first.kill()
+            later = dispatched(stage)
+            launched(stage, later)
+            second.end()
+            assert "standing by" in second.log
+            lines = second.log.splitlines()
+            launches = [line for line in lines if "launched as" in line]
+            assert len(launches) == 1
+            assert f"job {later.id} " in launches[0]
+
+
+def test_the_api_server_goes_away_and_comes_back(stage: Stage, api: tuple[Proxy, str]) -> None:
+    proxy, kubeconfig = api
+    with stage.sync(KUBECONFIG=kubeconfig) as sync:
+        watched = dispatched(stage)
+        launched(stage, watched)
+        proxy.cut()
+        job = dispatched(stage)
+        stage.cluster.report(watched, outcome="Failed", cause="Evicted", attempt=1)
+        assert stays(lambda: stage.row(job).submitted_at is None, 3)
+        assert sync.process.poll() is None
+        proxy.mend()
+        launched(stage, job)
+        assert stage.until(watched, lambda row: row.state.final).cause == "Evicted"
+
+
+def test_sync_begins_before_the_api_server_can_be_reached(stage: Stage, api: tuple[Proxy, str]) -> None:
+    proxy, kubeconfig = api
+    proxy.cut()
+    with stage.sync(KUBECONFIG=kubeconfig) as sync:
+        job = dispatched(stage)
+        assert stays(lambda: sync.process.poll() is None, 2)
+        proxy.mend()
+        launched(stage, job)
+
+
+def test_a_watch_that_goes_deaf_is_made_up_for(stage: Stage, api: tuple[Proxy, str]) -> None:
+    """Nothing breaks, nothing arrives: the compare finds what the watch doesn't hear."""
+    proxy, kubeconfig = api
+    with stage.sync(KUBECONFIG=kubeconfig):
+        job = dispatched(stage)
+        launched(stage, job)
+        proxy.hang()
+        stage.cluster.report(job, outcome="Failed", cause="Evicted", attempt=1)
+        assert stays(lambda: not stage.row(job).state.final, 1)
+        proxy.mend()
+        assert stage.until(job, lambda row: row.state.final, 60).cause == "Evicted"
+
+
+def test_the_database_goes_away_and_comes_back(stage: Stage, database: tuple[Proxy, str]) -> None:
+    proxy, url = database
+    with stage.sync(SPOKE_DATABASE_URL=url) as sync:
+        launched(stage, dispatched(stage))
+        proxy.cut()
+        job = dispatched(stage)
+        assert stays(lambda: stage.row(job).submitted_at is None, 3)
+        assert sync.process.poll() is None
+        proxy.mend()
+        launched(stage, job)
+
+
+def test_sync_begins_before_the_database_can_be_reached(stage: Stage, database: tuple[Proxy, str]) -> None:
+    proxy, url = database
+    proxy.cut()
+    with stage.sync(SPOKE_DATABASE_URL=url) as sync:
+        job = dispatched(stage)
+        assert stays(lambda: sync.process.poll() is None, 2)
+        proxy.mend()
+        launched(stage, job)
+
+
+def test_a_sync_cut_off_from_its_database_writes_nothing_more(stage: Stage, database: tuple[Proxy, str]) -> None:
+    proxy, url = database
+    with stage.sync(SPOKE_DATABASE_URL=url) as first:
+        launched(stage, dispatched(stage))
+        proxy.cut()
+        with stage.sync() as second:
+            job = dispatched(stage)
+            launched(stage, job)
+            proxy.mend()
+            later = dispatched(stage)
+            launched(stage, later)
+            first.end()
+            second.end()
+        assert f"job {job.id} " not in first.log
+        assert f"job {later.id} " not in first.log
+
+
+@pytest.mark.parametrize("what", ["all is well", "the API server hangs", "the database hangs"])
+def test_sigterm_ends_it_at_once(stage: Stage, api: tuple[Proxy, str], database: tuple[Proxy, str], what: str) -> None:
+    with stage.sync(KUBECONFIG=api[1], SPOKE_DATABASE_URL=database[1]) as sync:
+        launched(stage, dispatched(stage))
+        if what == "the API server hangs":
+            api[0].hang()
+            dispatched(stage)
+        elif what == "the database hangs":
+            database[0].hang()
+        # Long enough to be caught in a call that hangs, if there is one.
+        assert stays(lambda: sync.process.poll() is None, 2)
+        assert sync.end() < 2.5, sync.log
+
+
+def test_a_probe_hears_of_role_and_compare(stage: Stage) -> None:
+    with stage.sync() as sync:
+        sync.until("active")
+        wait_for("it has compared", lambda: (sync.health() or {}).get("secondsSinceCompare") is not None)

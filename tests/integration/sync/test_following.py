@@ -1,0 +1,152 @@
+"""What only the cluster knows comes to the ledger; what the ledger says shows on the cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.integration.sync.stage import Stage, SyncProcess, stays, wait_for
+
+from spoke_jobs import JobData
+from spoke_jobs.ledger.port import QueueHeld
+from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState, Progress
+
+
+@pytest.fixture
+def sync(stage: Stage) -> Iterator[SyncProcess]:
+    with stage.sync() as process:
+        yield process
+
+
+def launched(stage: Stage, **data: Any) -> JobRequest:
+    """A job whose SpokeJob exists and is recorded."""
+    job = stage.runner().dispatch_job(JobData("work", **data))
+    return stage.until(job, lambda row: row.submitted_at)
+
+
+def attempt(number: int = 1, **record: Any) -> dict[str, Any]:
+    """An operator's record of an attempt."""
+    return {"number": number, "job": f"work-{number}", "startedAt": "2026-03-01T12:00:00Z"} | record
+
+
+def ended(number: int = 1, cause: str = "PodDeleted", **record: Any) -> dict[str, Any]:
+    """The same, over."""
+    return attempt(number, finishedAt="2026-03-01T12:01:00Z", cause=cause, **record)
+
+
+def test_a_failed_outcome_comes_to_the_row(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage)
+    stage.cluster.report(job, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
+    row = stage.until(job, lambda row: row.state.final, 5)
+    assert (row.state, row.status, row.cause) == (JobState.FAILED, -1, "ImageUnavailable")
+    assert row.result_message == "The container's image could not be had."
+    assert row.finished_at is not None
+    wait_for("the ledger is mirrored", lambda: stage.cluster.status(job).get("ledger") == "Failed", 5)
+    assert stage.cluster.status(job)["cause"] == "ImageUnavailable", "the operator's fields are let be"
+
+
+def test_the_last_attempt_s_own_words_stay(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage)
+    claim = stage.claim(job)
+    stage.ledger.fail(claim.token, Failure("JobError", "ValueError: row 17"), decide=False)
+    stage.cluster.report(job, outcome="Failed", cause="JobError", attempt=1, attempts=[ended(cause="JobError")])
+    row = stage.until(job, lambda row: row.state.final, 5)
+    assert (row.cause, row.result_message) == ("JobError", "ValueError: row 17")
+    wait_for("the ledger is mirrored", lambda: stage.cluster.status(job).get("ledger") == "Failed", 5)
+    assert "row 17" not in str(stage.cluster.get(job))
+
+
+def test_an_attempt_that_ended_on_the_cluster_lets_go_of_its_queue(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage, queue_name="q", locks_queue=True)
+    other = launched(stage, queue_name="q", locks_queue=True)
+    stage.claim(job)
+    claim_other = (other.id, other.uid, other.run, 1, "pod", 60.0)
+    assert isinstance(stage.ledger.claim(*claim_other), QueueHeld)
+    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt(pod="p")])
+    assert stays(lambda: stage.row(job).state is JobState.RUNNING, 1)
+    stage.cluster.report(job, outcome="Waiting", attempt=1, attempts=[ended(cause="NodeLost", pod="p")])
+    row = stage.until(job, lambda row: row.state is JobState.WAITING, 5)
+    assert row.cause == "NodeLost"
+    (record,) = stage.ledger.attempts(job.id)
+    assert (record.state, record.cause) == (AttemptState.FAILED, "NodeLost")
+    stage.claim(other)
+
+
+def test_a_lapsed_lease_alone_ends_nothing(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage)
+    stage.claim(job, lease_seconds=0.2)
+    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt()])
+    assert stays(lambda: stage.row(job).state is JobState.RUNNING, 3)
+
+
+def test_success_in_the_ledger_wins_over_the_cluster(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage)
+    claim = stage.claim(job)
+    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt()])
+    stage.ledger.succeed(None, claim.token, {"rows": 5})
+    stage.cluster.report(job, outcome="Failed", cause="NodeLost", attempt=1, attempts=[ended(cause="NodeLost")])
+    wait_for("the ledger is mirrored", lambda: stage.cluster.status(job).get("ledger") == "Succeeded", 5)
+    assert stage.row(job).state is JobState.SUCCEEDED
+    assert stage.cluster.status(job)["progress"] == {"percent": 100, "message": ""}
+
+
+def test_a_success_that_only_the_cluster_reports_is_a_failure(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage)
+    stage.claim(job)
+    stage.cluster.report(job, outcome="Succeeded", attempt=1, attempts=[ended(cause="")])
+    row = stage.until(job, lambda row: row.state.final, 5)
+    assert (row.state, row.cause) == (JobState.FAILED, "JobExited")
+    assert "os._exit(0)" in row.result_message
+    sync.end()
+    assert "ERROR" in sync.log
+
+
+def test_progress_shows_on_the_spokejob_coalesced(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage)
+    claim = stage.claim(job)
+    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt()])
+    versions: set[str] = set()
+    began = time.monotonic()
+
+    def work() -> bool:
+        percent = min(int((time.monotonic() - began) * 10), 60)
+        assert stage.ledger.heartbeat(claim.token, 60, Progress(percent, f"row {percent}"))
+        body = stage.cluster.get(job) or {}
+        versions.add(body["metadata"]["resourceVersion"])
+        progress = body["status"].get("progress")
+        return progress is not None and progress == {"percent": 60, "message": "row 60"}
+
+    wait_for("the last progress shows", work, 15)
+    seconds = time.monotonic() - began
+    assert 2 < len(versions) < seconds / 2 + 3, "shown on the way, and at most every two seconds"
+    assert stage.cluster.status(job)["outcome"] == "Running"
+
+
+def test_progress_keeps_to_its_fields(stage: Stage, sync: SyncProcess) -> None:
+    """The operator applies its own fields anew and anew: neither takes the other's away."""
+    job = launched(stage)
+    claim = stage.claim(job)
+    stage.ledger.heartbeat(claim.token, 60, Progress(30, "row 30"))
+    wait_for("progress shows", lambda: stage.cluster.status(job).get("progress"), 10)
+    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt()])
+    assert stage.cluster.status(job)["progress"]["percent"] == 30
+    stage.ledger.heartbeat(claim.token, 60, Progress(40, "row 40"))
+    wait_for("progress goes on", lambda: stage.cluster.status(job)["progress"]["percent"] == 40, 10)
+    assert stage.cluster.status(job)["attempts"][0]["job"] == "work-1"
+
+
+def test_what_happened_while_sync_was_away_is_made_up_for(stage: Stage) -> None:
+    with stage.sync():
+        done, failed, lost = launched(stage), launched(stage), launched(stage)
+    stage.ledger.succeed(None, stage.claim(done).token, None)
+    stage.cluster.report(
+        failed, outcome="Failed", cause="OutOfMemory", attempt=1, attempts=[ended(cause="OutOfMemory")]
+    )
+    stage.claim(lost)
+    stage.cluster.report(lost, outcome="Waiting", attempt=1, attempts=[ended(cause="Evicted")])
+    with stage.sync():
+        wait_for("the success shows", lambda: stage.cluster.status(done).get("ledger") == "Succeeded")
+        assert stage.until(failed, lambda row: row.state.final).cause == "OutOfMemory"
+        assert stage.until(lost, lambda row: row.state is JobState.WAITING).cause == "Evicted"

@@ -1,0 +1,198 @@
+"""The kubernetes runner without a cluster: its settings, and its one try to create a SpokeJob."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from tests.unit.sync.making import job
+
+from spoke_jobs import ConfigurationError, Registry
+from spoke_jobs.cluster import place
+from spoke_jobs.loader import load_runner
+from spoke_jobs.model import JobRequest
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.submitting import Breaker, Permit, Submitter
+from spoke_jobs.settings import Settings
+
+URL = SecretStr("postgresql+psycopg://nobody@127.0.0.1:9/nothing")
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No kubeconfig, and not in a pod."""
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(job_runner="kubernetes", **changes)
+
+
+def with_tasks() -> Registry:
+    registry = Registry()
+    registry.task("note")(lambda _ctx, _payload: None)
+    return registry
+
+
+# Settings
+
+
+def test_every_missing_setting_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_runner(settings(), with_tasks())
+    for name in ("SPOKE_DATABASE_URL", "SPOKE_NAMESPACE", "KUBECONFIG", "SPOKE_TASKS_URL", "SPOKE_TASKS_KEY"):
+        assert name in str(caught.value)
+
+
+def test_an_application_without_credentials_needs_only_the_database() -> None:
+    runner = load_runner(settings(submit="sync", database_url=URL), Registry())
+    assert runner.fully_configured()
+
+
+def test_credentials_and_namespace_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/somewhere")
+    assert KubernetesRunner(settings(database_url=URL, namespace="texting"), Registry()).missing_settings() == []
+
+
+def test_a_pod_knows_its_namespace_and_has_a_token(tmp_path: Path) -> None:
+    (tmp_path / "namespace").write_text("texting\n")
+    in_pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert place.namespace("", tmp_path) == "texting"
+    assert place.namespace("other", tmp_path) == "other"
+    assert not place.has_credentials(in_pod, tmp_path)
+    (tmp_path / "token").write_text("t")
+    assert place.has_credentials(in_pod, tmp_path)
+    assert place.in_cluster(in_pod)
+    assert not place.in_cluster(in_pod | {"KUBECONFIG": "/somewhere"})
+
+
+def test_sqlite_is_refused_together_with_what_is_missing() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_runner(settings(database_url=SecretStr("sqlite:///jobs.sqlite3")), Registry())
+    assert "SQLite" in str(caught.value)
+    assert "SPOKE_NAMESPACE" in str(caught.value)
+
+
+def test_a_task_without_its_settings_is_refused_at_dispatch() -> None:
+    """The registry may be filled after the runner was made."""
+    registry = Registry()
+    runner = KubernetesRunner(settings(submit="sync", database_url=URL), registry)
+    registry.task("note")(lambda _ctx, _payload: None)
+    with pytest.raises(ConfigurationError, match="SPOKE_TASKS_URL"):
+        runner.dispatch_task("note")
+
+
+def test_making_a_runner_imports_no_kubernetes_client_and_makes_no_thread() -> None:
+    program = """
+import sys, threading
+from pydantic import SecretStr
+from spoke_jobs import Registry
+from spoke_jobs.loader import load_runner
+from spoke_jobs.settings import Settings
+import spoke_jobs.cli.app
+load_runner(Settings(job_runner="kubernetes", database_url=SecretStr("postgresql+psycopg://n@127.0.0.1:9/n"),
+                     namespace="texting"), Registry())
+heavy = {"kubernetes", "kopf", "httpx", "starlette", "uvicorn", "aiohttp", "urllib3"} & sys.modules.keys()
+assert not heavy, heavy
+assert threading.active_count() == 1
+"""
+    environment = {"KUBECONFIG": "/somewhere", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# The breaker
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
+    clock = Clock()
+    breaker = Breaker(30, clock)
+    assert breaker.ask() is Permit.TRY
+    assert breaker.failed()
+    assert not breaker.failed(), "no news"
+    clock.now = 29.9
+    assert breaker.ask() is Permit.LEAVE
+    clock.now = 30
+    assert [breaker.ask(), breaker.ask()] == [Permit.PROBE, Permit.LEAVE]
+    breaker.succeeded()
+    assert breaker.ask() is Permit.TRY
+
+
+# The submitter
+
+
+class Api:
+    """What the submitter's tries meet."""
+
+    def __init__(self, does: Callable[[], None]) -> None:
+        self.does = does
+        self.tries = 0
+
+    def __call__(self, _job: JobRequest) -> None:
+        self.tries += 1
+        self.does()
+
+
+def seconds(call: Callable[[], None]) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
+
+
+def fails() -> None:
+    raise OSError("no route")
+
+
+def test_a_success_is_waited_for() -> None:
+    api = Api(lambda: time.sleep(0.05))
+    assert seconds(lambda: Submitter(api).submit(job())) >= 0.05
+    assert api.tries == 1
+
+
+def test_a_failure_is_never_the_caller_s_and_spares_the_next_ones() -> None:
+    api, clock = Api(fails), Clock()
+    submitter = Submitter(api, clock=clock)
+    for _ in range(3):
+        submitter.submit(job())
+    assert api.tries == 1
+    clock.now = 31
+    api.does = lambda: None
+    submitter.submit(job())
+    wait_until(lambda: api.tries == 2)
+    wait_until(lambda: submitter._breaker.ask() is Permit.TRY)
+
+
+def test_what_hangs_delays_one_caller_by_the_wait_and_no_other() -> None:
+    hang = threading.Event()
+    api, clock = Api(lambda: hang.wait(10) and None), Clock()
+    submitter = Submitter(api, wait_seconds=0.2, clock=clock)
+    assert 0.2 <= seconds(lambda: submitter.submit(job())) < 0.5
+    assert seconds(lambda: submitter.submit(job())) < 0.1
+    clock.now = 31
+    assert seconds(lambda: submitter.submit(job())) < 0.1, "a probe is nobody's wait"
+    assert api.tries == 2
+    hang.set()
+    wait_until(lambda: submitter._breaker.ask() is Permit.TRY)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
