@@ -296,6 +296,28 @@ def test_success_in_the_ledger_corrects_a_failed_outcome() -> None:
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Succeeded", "")
 
 
+def test_times_stay_where_nothing_changed() -> None:
+    s = start(retry={"budget": {"error": 1}})
+
+    def times() -> dict[str, str]:
+        return {item["type"]: item["lastTransitionTime"] for item in s.world.status["conditions"]}
+
+    admitted = times()
+    s.pass_time(5)
+    s.cluster()
+    running = times()
+    assert {name for name in running if running[name] != admitted[name]} == {"Running"}
+    s.pass_time(5)
+    s.cluster(10)
+    final, ended_at = times(), s.world.status["finishedAt"]
+    assert {name for name in final if final[name] != running[name]} == {"Running", "Succeeded", "Finished"}
+    s.pass_time(5)
+    s.world.set_ledger("Succeeded")
+    s.settle()
+    assert {name for name in final if times()[name] != final[name]} == {"Succeeded"}
+    assert s.world.status["finishedAt"] == ended_at
+
+
 def test_failure_in_the_ledger_stops_the_attempt() -> None:
     s = start()
     s.cluster()
