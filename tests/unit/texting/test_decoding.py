@@ -26,7 +26,7 @@ WESTERN = "first,last,cell\nJosé,Muñoz,1\nRenée,Lefèvre,2\nJürgen,Groß,3\n
         ("cp1252", "first,last,cell,note\nAnn,O\u2019Brien,1,\u201csure\u201d \u2013 ok\n"),
         ("latin-1", WESTERN),
         ("cp1250", "first,last,cell\nJiří,Dvořák,1\nŽofie,Šťastná,2\nŁukasz,Wójcik,3\nZdeněk,Říha,4\n"),
-        ("cp1251", "first,last,cell\nИван,Петров,1\nАнна,Сидорова,2\nМария,Кузнецова,3\n"),  # noqa: RUF001
+        ("cp1251", "first,last,cell\nИван,Петров,1\nАнна,Сидорова,2\nМария,Кузнецова,3\n"),
     ],
 )
 def test_reads_every_letter_whatever_the_encoding(encoding: str, text: str) -> None:

@@ -14,7 +14,7 @@ from texting.contacts_csv.headings import columns_of
     "first", ["firstName", "First Name", "FIRST_NAME", " first-name ", "givenname", "First", "fname"]
 )
 @pytest.mark.parametrize("last", ["lastName", "Last Name", "surname", "LAST", "Family.Name"])
-@pytest.mark.parametrize("cell", ["cell", "Mobile", "phone_number", "Phone", "number", "Cell Phone", "ＣＥＬＬ"])  # noqa: RUF001
+@pytest.mark.parametrize("cell", ["cell", "Mobile", "phone_number", "Phone", "number", "Cell Phone", "ＣＥＬＬ"])
 def test_knows_the_spellings(first: str, last: str, cell: str) -> None:
     columns = columns_of(["id", cell, last, first])
     assert (columns.first_name, columns.last_name, columns.cell) == (3, 2, 1)

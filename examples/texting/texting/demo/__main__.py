@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ def main() -> None:
     options = _options()
     console = Console()
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # a shell that starts it in the background has it ignored
     begun = time.monotonic()
     try:
         outcome = _run(options, console)
@@ -104,6 +106,7 @@ def _options() -> argparse.Namespace:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    logging.disable()  # what fails from here on fails because the carrier is being stopped
     raise KeyboardInterrupt
 
 
