@@ -1,0 +1,359 @@
+"""The whole product on kind: cluster, images, both charts, in namespaces that enforce ``restricted``.
+
+The operator is installed for these namespaces only (so without a ClusterRole), and the tests reach PostgreSQL by the
+worker's address and the task deployment by ``kubectl port-forward``: what they dispatch, they dispatch from this
+process, as an application outside the cluster would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.engine import make_url
+
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import JobRequest
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.settings import Settings
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CLUSTER = os.environ.get("SPOKE_TEST_E2E_CLUSTER", "spoke-test")
+OPERATOR_NAMESPACE = "e2e-system"
+LEASE_SECONDS = "10"
+"""Shorter than the default, since tests kill pods and wait for their leases to lapse."""
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first of these tests makes a cluster and images, if they aren't there."""
+    for item in items:
+        if HERE in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
+
+
+def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
+    """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = get()
+        if answer is not None and answer is not False:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The kind cluster and its tools."""
+
+    env: dict[str, str] = field(repr=False)
+
+    def run(self, *command: str, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
+        """What a command prints. :raises AssertionError: with all its words, if it fails."""
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.env | (env or {}), input=stdin, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """What kubectl prints."""
+        return self.run("kubectl", *arguments, stdin=stdin)
+
+    def get(self, *arguments: str) -> Object | None:
+        """An object, or a list of them; None if it isn't there."""
+        answer = self.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
+        return json.loads(answer) if answer.strip() else None
+
+    def install(self, release: str, chart: str, namespace: str, values: Object) -> None:
+        """``helm upgrade --install``, also over what a killed run left."""
+        where = ("--namespace", namespace)
+        listed = json.loads(self.run("helm", "list", "--all", "--filter", f"^{release}$", *where, "--output=json"))
+        if any(item["status"] != "deployed" for item in listed):
+            self.run("helm", "uninstall", release, *where, "--wait", "--timeout=60s")
+        command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", "--timeout=180s"]
+        self.run(*command, "--take-ownership", "--values=-", stdin=json.dumps(values))
+
+    def namespace(self, name: str) -> None:
+        """Make a namespace that enforces ``restricted``."""
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", "spoke-jobs/e2e": "true"}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        self.kubectl("apply", "--filename=-", stdin=json.dumps(body))
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images' names, on all nodes that run pods."""
+
+    operator: str
+    application: str
+
+
+@dataclass
+class Product:
+    """An application installed with its database, and a runner of this process that dispatches to it."""
+
+    cluster: Cluster
+    namespace: str
+    release: str
+    url: str = field(repr=False)
+    tasks_url: str
+    tasks_key: str = field(repr=False)
+    engine: Engine = field(init=False)
+    ledger: SqlLedger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = create_engine(self.url)
+        self.ledger = SqlLedger(self.engine)
+
+    def runner(self, registry: Registry) -> KubernetesRunner:
+        """A runner as an application has it; the caller closes it."""
+        settings = Settings(
+            job_runner="kubernetes",
+            database_url=SecretStr(self.url),
+            namespace=self.namespace,
+            tasks_url=self.tasks_url,
+            tasks_key=SecretStr(self.tasks_key),
+        )
+        return KubernetesRunner(settings, registry)
+
+    def create_tables(self, metadata: MetaData) -> None:
+        """Make the tables of a test's own."""
+        metadata.create_all(self.engine)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """What kubectl prints, in the namespace."""
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
+
+    def get(self, *arguments: str) -> Object | None:
+        """An object of the namespace; None if it isn't there."""
+        return self.cluster.get("--namespace", self.namespace, *arguments)
+
+    def row(self, job: JobRequest) -> JobRequest:
+        """The job's row as it is now."""
+        row = self.ledger.get(job.id)
+        assert row is not None
+        return row
+
+    def ended(self, job: JobRequest, seconds: float = 90) -> JobRequest:
+        """The job's row, once it is final."""
+        return wait_for(
+            f"job {job.id} ({job.job_type}) to end in {self.namespace}",
+            lambda: row if (row := self.row(job)).state.final else None,
+            seconds,
+        )
+
+    def spokejob(self, job: JobRequest, outcome: str = "", seconds: float = 60) -> Object:
+        """The job's SpokeJob, once its outcome is that, or as soon as it is there."""
+        from spoke_jobs.cluster.manifest import name_of
+
+        def look() -> Object | None:
+            found = self.get("spokejob", name_of(job))
+            if found and (not outcome or (found.get("status") or {}).get("outcome") == outcome):
+                return found
+            return None
+
+        return wait_for(f"SpokeJob {name_of(job)} {outcome}", look, seconds)
+
+    def pods(self, job: JobRequest) -> list[Object]:
+        """The pods of the job's attempts, the oldest first."""
+        found = self.get("pods", "--selector", f"jobs.spoke.dev/uid={job.uid}")
+        items: list[Object] = (found or {"items": []})["items"]
+        return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
+
+    def running_pod(self, job: JobRequest, seconds: float = 60) -> Object:
+        """A pod of the job's, once its container runs."""
+
+        def look() -> Object | None:
+            running = [pod for pod in self.pods(job) if pod["status"].get("phase") == "Running"]
+            return running[-1] if running else None
+
+        return wait_for(f"a running pod of job {job.id}", look, seconds)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A healthy cluster; KUBECONFIG of this process names it as well."""
+    up = subprocess.run([ROOT / "tests/cluster/up", CLUSTER, "1"], stdout=subprocess.PIPE, text=True, check=False)
+    assert up.returncode == 0, f"tests/cluster/up {CLUSTER} 1 failed"
+    script = f'eval "$(tests/cluster/env {CLUSTER})" && env -0'
+    shell = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    env = dict(line.split("=", 1) for line in shell.stdout.split("\0") if "=" in line)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", env["KUBECONFIG"])
+        yield Cluster(env)
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """The operator's image, and the texting example's with the tests' jobs; built if need be."""
+    names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
+    texting = names["TEXTING_IMAGE"]
+    context = tmp_path_factory.mktemp("image")
+    shutil.copy(HERE / "image/Dockerfile", context / "Dockerfile")
+    shutil.copy(HERE / "e2e_jobs.py", context)
+    (context / "tests/contract").mkdir(parents=True)
+    shutil.copy(ROOT / "tests/contract/app.py", context / "tests/contract")
+    content = b"".join(path.read_bytes() for path in sorted(context.rglob("*")) if path.is_file())
+    image = f"spoke-jobs-e2e:{hashlib.sha256(content + texting.encode()).hexdigest()[:12]}"
+    build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=TEXTING_IMAGE={texting}", f"--tag={image}")
+    cluster.run(*build, str(context), env={"DOCKER_BUILDKIT": "1"})
+    cluster.run(str(ROOT / "tests/cluster/load"), CLUSTER, names["OPERATOR_IMAGE"], image)
+    return Images(operator=names["OPERATOR_IMAGE"], application=image)
+
+
+@pytest.fixture(scope="session")
+def namespaces(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """Fresh namespaces, by what they are for; those of earlier sessions go."""
+    cluster.kubectl("delete", "namespaces", "--selector=spoke-jobs/e2e=true", "--wait=false")
+    suffix = uuid.uuid4().hex[:6]
+    names = {purpose: f"e2e-{purpose}-{suffix}" for purpose in ("jobs", "contract")}
+    for name in names.values():
+        cluster.namespace(name)
+    yield names
+    if not os.environ.get("SPOKE_TEST_KEEP"):
+        cluster.kubectl("delete", "namespaces", *names.values(), "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, images: Images, namespaces: dict[str, str]) -> str:
+    """The operator, serving the namespaces; gives its own."""
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
+    manifest["metadata"] |= {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}  # type: ignore[operator]
+    cluster.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
+    values = {"image": image_values(images.operator), "watchNamespaces": list(namespaces.values())}
+    cluster.install("spoke-operator", "charts/spoke-operator", OPERATOR_NAMESPACE, values)
+    return OPERATOR_NAMESPACE
+
+
+@pytest.fixture(scope="session")
+def texting_chart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The example's chart with its dependency packed, in a copy: the working tree is let be."""
+    copy = tmp_path_factory.mktemp("charts")
+    cluster.run("cp", "-r", "--parents", "charts/spoke-app", "examples/texting/chart", str(copy))
+    chart = str(copy / "examples/texting/chart")
+    cluster.run("helm", "dependency", "update", "--skip-refresh", chart)
+    return chart
+
+
+@pytest.fixture(scope="session")
+def product(
+    cluster: Cluster, images: Images, namespaces: dict[str, str], operator: str, texting_chart: str
+) -> Iterator[Product]:
+    """The texting example, with the tests' jobs."""
+    assert operator
+    from . import e2e_jobs
+
+    with installed(cluster, texting_chart, images.application, namespaces["jobs"], "e2e_jobs") as product:
+        product.create_tables(e2e_jobs.metadata)
+        yield product
+
+
+@pytest.fixture(scope="session")
+def runner(product: Product) -> Iterator[KubernetesRunner]:
+    """A runner of this process for all that the product's pods know."""
+    from spoke_jobs import registry
+
+    from . import e2e_jobs  # noqa: F401 (declares them)
+
+    runner = product.runner(registry.default)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def contract_product(
+    cluster: Cluster, images: Images, namespaces: dict[str, str], operator: str, texting_chart: str
+) -> Iterator[Product]:
+    """The application of the runners' contract (tests/contract/app.py), in a namespace and a database of its own."""
+    assert operator
+    app = "tests.contract.app:registry"
+    with installed(cluster, texting_chart, images.application, namespaces["contract"], app) as product:
+        yield product
+
+
+@contextmanager
+def installed(cluster: Cluster, chart: str, image: str, namespace: str, app: str) -> Iterator[Product]:
+    """The chart's release ``texting`` in the namespace, with its database and tasks in reach of this process."""
+    release = "texting"
+    values = {
+        "spoke-app": {
+            "app": app,
+            "image": image_values(image),
+            "podTemplateDefaults": {"env": [{"name": "SPOKE_LEASE_SECONDS", "value": LEASE_SECONDS}]},
+            "tasks": {"replicas": 1},
+        },
+        "postgresql": {"serviceType": "NodePort"},
+    }
+    cluster.install(release, chart, namespace, values)
+    with port_forward(cluster, namespace, f"service/{release}-tasks", 8080) as port:
+        product = Product(
+            cluster=cluster,
+            namespace=namespace,
+            release=release,
+            url=database_url(cluster, namespace, release),
+            tasks_url=f"http://127.0.0.1:{port}",
+            tasks_key=secret(cluster, namespace, f"{release}-tasks-key", "key"),
+        )
+        yield product
+        product.engine.dispose()
+
+
+def database_url(cluster: Cluster, namespace: str, release: str) -> str:
+    """The database's URL as this process reaches it: at a node's address."""
+    service = cluster.get("--namespace", namespace, "service", f"{release}-database")
+    nodes = cluster.get("nodes")
+    assert service
+    assert nodes
+    addresses = [item["address"] for item in nodes["items"][0]["status"]["addresses"] if item["type"] == "InternalIP"]
+    inside = make_url(secret(cluster, namespace, f"{release}-database", "url"))
+    outside = inside.set(host=addresses[0], port=service["spec"]["ports"][0]["nodePort"])
+    return outside.render_as_string(hide_password=False)
+
+
+def secret(cluster: Cluster, namespace: str, name: str, key: str) -> str:
+    """A Secret's value."""
+    template = f'--output=go-template={{{{index .data "{key}" | base64decode}}}}'
+    return cluster.kubectl("--namespace", namespace, "get", "secret", name, template)
+
+
+@contextmanager
+def port_forward(cluster: Cluster, namespace: str, target: str, port: int) -> Iterator[int]:
+    """A port of this machine that leads there."""
+    command = ["kubectl", "--namespace", namespace, "port-forward", target, f":{port}"]
+    process = subprocess.Popen(command, env=cluster.env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()  # "Forwarding from 127.0.0.1:12345 -> 8080"
+        assert line.startswith("Forwarding from 127.0.0.1:"), f"{' '.join(command)}: {line or 'ended'}"
+        yield int(line.split()[2].rpartition(":")[2])
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def image_values(image: str) -> Object:
+    """An image's name as the charts take it."""
+    repository, _, tag = image.rpartition(":")
+    return {"repository": repository, "tag": tag}

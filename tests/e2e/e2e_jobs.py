@@ -1,0 +1,53 @@
+"""What the jobs' pods of these tests run, beside the texting example's own jobs and tasks. SPOKE_APP names it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Column, Integer, MetaData, Table, Text, insert
+
+import texting.jobs  # noqa: F401 (declares the example's)
+from spoke_jobs import JobContext, RetryPolicy, job
+
+metadata = MetaData()
+effect = Table(
+    "e2e_effect",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, nullable=False),
+    Column("pod", Text, nullable=False),
+)
+"""A row for each result that was committed."""
+
+
+class Slow(BaseModel):
+    """How long to take."""
+
+    seconds: float = 5.0
+
+
+@job("e2e_echo")
+def echo(_ctx: JobContext, payload: Any) -> Any:
+    """Give the payload back."""
+    return payload
+
+
+@job("e2e_raise", retry=RetryPolicy(backoff_seconds=0.2))
+def fail(_ctx: JobContext, payload: Any) -> None:
+    """Fail, with the payload in the message."""
+    raise ValueError(f"as it was told to: {payload}")
+
+
+@job("e2e_slow", payload=Slow, retry=RetryPolicy(backoff_seconds=0.2))
+def slow(ctx: JobContext, payload: Slow) -> None:
+    """Take a while, then leave a row in the transaction of the result."""
+    steps = max(int(payload.seconds * 10), 1)
+    for step in range(steps):
+        ctx.progress(99 * step // steps, f"step {step} of {steps}")
+        time.sleep(0.1)
+    pod = os.environ.get("SPOKE_POD", "")
+    with ctx.complete({"pod": pod}) as session:
+        session.execute(insert(effect).values(job_id=ctx.job.id, pod=pod))

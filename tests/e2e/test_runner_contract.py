@@ -1,0 +1,56 @@
+"""The kubernetes runner keeps the contract of all runners, on the real cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import delete
+from tests.contract import app
+from tests.contract.runner import RunnerContract
+
+from spoke_jobs.ledger import tables
+from spoke_jobs.model import JobRequest
+
+from .conftest import Product
+
+PATIENCE_SECONDS = 90.0
+
+
+class KubernetesStage:
+    """The runner in this process; operator, sync, pods and the task deployment in the cluster."""
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+        self.engine = product.engine
+        self.async_url = product.url
+        self.runner = product.runner(app.registry)
+
+    def settle(self) -> None:
+        # Closing delivers the tasks that are still here.
+        self.runner.close(PATIENCE_SECONDS)
+        self.runner = self._product.runner(app.registry)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while any(not job.state.final for job in self.jobs()):
+            assert time.monotonic() < deadline, self.jobs()
+            time.sleep(0.05)
+
+    def jobs(self) -> list[JobRequest]:
+        return list(reversed(self._product.ledger.list_jobs(1000)))
+
+
+@pytest.fixture
+def stage(contract_product: Product) -> Iterator[KubernetesStage]:
+    """Over empty tables: the tests look at all rows there are."""
+    contract_product.create_tables(app.metadata)
+    with contract_product.engine.begin() as connection:
+        for table in (tables.queue_lock, tables.job_attempt, tables.job_request, app.effect):
+            connection.execute(delete(table))
+    made = KubernetesStage(contract_product)
+    yield made
+    made.runner.close()
+
+
+class TestKubernetesRunner(RunnerContract):
+    pass

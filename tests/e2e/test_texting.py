@@ -1,0 +1,140 @@
+"""The example in the cluster: its import, also killed; its tasks."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from spoke_jobs.model import JobData, JobRequest, JobState
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+from texting.jobs import ImportContacts, Jobs, SendMessage, Tasks
+from texting.models import Campaign, Contact, Message, MessageState, OptOut, Organization, Upload, utc_now
+from texting.sample import Sample, make_sample
+from texting.sending import write_messages
+
+from .conftest import Product, port_forward, wait_for
+
+ROWS = 20_000
+SEED = int(os.environ.get("SPOKE_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+"""Of the moments at which pods are killed; SPOKE_TEST_SEED repeats them."""
+
+
+@pytest.fixture(scope="module")
+def sample() -> Sample:
+    return make_sample(ROWS, 3)
+
+
+def add_campaign(session: Session, sample: Sample) -> Campaign:
+    """A campaign of an organisation's own; the numbers that the file's truth says have opted out have done so."""
+    organization = Organization(name="Neighbours")
+    session.add(organization)
+    session.flush()
+    before = utc_now() - timedelta(minutes=1)
+    session.add_all(OptOut(organization_id=organization.id, cell=cell, created_at=before) for cell in sample.opted_out)
+    campaign = Campaign(organization_id=organization.id, title="Vote", script="Hi {firstName}", country="US")
+    session.add(campaign)
+    session.flush()
+    return campaign
+
+
+def begin_import(product: Product, runner: KubernetesRunner, sample: Sample) -> tuple[int, JobRequest]:
+    """A campaign and its import; as the application does it, in one transaction."""
+    with Session(product.engine) as session, session.begin():
+        campaign = add_campaign(session, sample)
+        upload = Upload(campaign_id=campaign.id, content=sample.data)
+        session.add(upload)
+        session.flush()
+        payload = ImportContacts(upload_id=upload.id, campaign_id=campaign.id)
+        data = JobData(Jobs.IMPORT_CONTACTS, payload, queue_name=f"{campaign.id}:contacts", locks_queue=True)
+        return campaign.id, runner.dispatch_job(data, session=session)
+
+
+def check_import(product: Product, campaign_id: int, row: JobRequest, sample: Sample) -> None:
+    assert row.state is JobState.SUCCEEDED, row
+    assert row.result == sample.summary
+    with Session(product.engine) as session:
+        cells = session.scalars(select(Contact.cell).where(Contact.campaign_id == campaign_id)).all()
+    assert sorted(cells) == sorted(contact.cell for contact in sample.contacts)
+
+
+def test_import_end_to_end(product: Product, runner: KubernetesRunner, sample: Sample) -> None:
+    campaign_id, job = begin_import(product, runner, sample)
+    check_import(product, campaign_id, product.ended(job), sample)
+    progress = product.spokejob(job, "Succeeded")["status"]["progress"]
+    assert progress["percent"] == 100
+
+
+@pytest.mark.parametrize(
+    "runs", [5, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(3600)])], ids=["5", "50"]
+)
+def test_import_whose_pod_is_killed_leaves_exactly_the_files_rows(
+    product: Product, runner: KubernetesRunner, sample: Sample, runs: int
+) -> None:
+    chance = random.Random(SEED)
+    moments = [chance.uniform(0, 4) for _ in range(runs)]
+    print(f"SPOKE_TEST_SEED={SEED}")
+
+    def one(moment: float) -> int:
+        campaign_id, job = begin_import(product, runner, sample)
+        pod = product.running_pod(job)["metadata"]["name"]
+        # This wait is the test: the moment at which the pod is killed.
+        time.sleep(moment)
+        product.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--ignore-not-found")
+        row = product.ended(job, 180)
+        check_import(product, campaign_id, row, sample)
+        assert product.spokejob(job, "Succeeded", 30)["status"]["outcome"] == "Succeeded"
+        return row.attempt
+
+    with ThreadPoolExecutor(3) as pool:
+        attempts = list(pool.map(one, moments))
+    print(f"attempts: {attempts}")
+    assert any(attempt > 1 for attempt in attempts), "no kill met a job that was under way: nothing was tested"
+
+
+def test_messages_are_sent_by_the_task_deployment(product: Product, runner: KubernetesRunner, sample: Sample) -> None:
+    with Session(product.engine) as session, session.begin():
+        campaign = add_campaign(session, sample)
+        session.add_all(
+            Contact(campaign_id=campaign.id, first_name="Ada", last_name="L", cell=f"+1212555{number:04}",
+                    zip="", external_id="", custom_fields={})
+            for number in range(20)
+        )  # fmt: skip
+        session.flush()
+        for message in write_messages(session, campaign.id, "Tess", 20):
+            runner.dispatch_task(Tasks.SEND_MESSAGE, SendMessage(message_id=message.id), session=session)
+        campaign_id = campaign.id
+
+    def sent() -> bool:
+        query = select(func.count()).select_from(Message).join(Contact, Contact.id == Message.contact_id)
+        query = query.where(Contact.campaign_id == campaign_id, Message.state == MessageState.SENT)
+        with Session(product.engine) as session:
+            return session.scalar(query) == 20
+
+    wait_for("20 messages to be sent", sent)
+    with port_forward(product.cluster, product.namespace, f"service/{product.release}-carrier", 8090) as port:
+        stats = httpx.get(f"http://127.0.0.1:{port}/stats").json()
+    assert stats["delivered"] >= 20
+
+
+def test_web_application_dispatches_from_its_own_pod(product: Product, sample: Sample) -> None:
+    with Session(product.engine) as session, session.begin():
+        campaign_id = add_campaign(session, sample).id
+    with (
+        port_forward(product.cluster, product.namespace, f"service/{product.release}", 80) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as web,
+    ):
+        upload = web.post(f"/campaigns/{campaign_id}/uploads", content=sample.data).raise_for_status().json()
+        job = product.ledger.get(upload["job"])
+        assert job
+        check_import(product, campaign_id, product.ended(job), sample)
+        assert web.get(f"/jobs/{job.id}").json()["result"] == sample.summary
+        refused = web.post(f"/campaigns/{campaign_id}/uploads", content=b"\x00\x01 no contacts file")
+        assert refused.status_code == 422

@@ -1,0 +1,108 @@
+"""Dispatch, row, SpokeJob, Job, pod, result; and every way in which that goes wrong but ends well."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.model import AttemptState, JobData, JobState
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+
+from . import e2e_jobs
+from .conftest import Object, Product, wait_for
+
+
+def conditions(spokejob: Object) -> dict[str, str]:
+    return {item["type"]: item["status"] for item in spokejob["status"]["conditions"]}
+
+
+def test_from_dispatch_to_result(product: Product, runner: KubernetesRunner) -> None:
+    payload = {"marker": "payloads stay in the ledger"}
+    job = runner.dispatch_job(JobData("e2e_echo", payload, queue_name="q", organization_id=7))
+    row = product.ended(job)
+    assert (row.state, row.result, row.status, row.cause) == (JobState.SUCCEEDED, payload, 100, "")
+    spokejob = product.spokejob(job, "Succeeded")
+    spec, status = spokejob["spec"], spokejob["status"]
+    assert (spec["uid"], spec["requestId"], spec["queue"], spec["organization"]) == (str(job.uid), job.id, "q", 7)
+    assert conditions(spokejob)["Finished"] == conditions(spokejob)["Succeeded"] == "True"
+    (attempt,) = status["attempts"]
+    assert (attempt["number"], attempt["exitCode"], attempt["cause"]) == (1, 0, "")
+    (pod,) = product.pods(job)
+    assert (pod["metadata"]["name"], pod["spec"]["nodeName"]) == (attempt["pod"], attempt["node"])
+    (recorded,) = product.ledger.attempts(job.id)
+    assert (recorded.state, recorded.worker) == (AttemptState.SUCCEEDED, attempt["pod"])
+    for shown in (spokejob, pod, product.get("jobs", "--selector", f"jobs.spoke.dev/uid={job.uid}")):
+        assert payload["marker"] not in json.dumps(shown)
+
+
+def test_rolled_back_makes_nothing(product: Product, runner: KubernetesRunner) -> None:
+    with Session(product.engine) as session:
+        gone = runner.dispatch_job(JobData("e2e_echo", 1), session=session)
+        session.rollback()
+    # A job committed after it has come to its end: whatever the other would have made would be there by now.
+    product.ended(runner.dispatch_job(JobData("e2e_echo", 2)))
+    assert product.ledger.get(gone.id) is None
+    assert product.get("spokejob", name_of(gone)) is None
+
+
+def test_pods_pass_restricted_and_hold_no_token(product: Product, runner: KubernetesRunner) -> None:
+    """The namespace enforces the standard, so the pod is there; the rest is ours to see to."""
+    job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=0.1)))
+    product.ended(job)
+    (pod,) = product.pods(job)
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert all("serviceAccountToken" not in json.dumps(volume) for volume in pod["spec"]["volumes"])
+
+
+@pytest.mark.parametrize(("job_type", "outcome"), [("e2e_echo", "Succeeded"), ("e2e_raise", "Failed")])
+def test_kubectl_wait_ends_either_way(product: Product, runner: KubernetesRunner, job_type: str, outcome: str) -> None:
+    job = runner.dispatch_job(JobData(job_type, "x"))
+    product.spokejob(job)
+    product.kubectl("wait", "--for=condition=Finished", f"spokejob/{name_of(job)}", "--timeout=90s")
+    assert product.spokejob(job)["status"]["outcome"] == outcome
+
+
+def test_a_job_that_raises_has_three_attempts(product: Product, runner: KubernetesRunner) -> None:
+    job = runner.dispatch_job(JobData("e2e_raise", "planted marker"))
+    row = product.ended(job)
+    assert (row.state, row.cause) == (JobState.FAILED, "JobError")
+    attempts = product.ledger.attempts(job.id)
+    assert [(attempt.number, attempt.cause, attempt.error_type) for attempt in attempts] == [
+        (number, "JobError", "ValueError") for number in (1, 2, 3)
+    ]
+    spokejob = product.spokejob(job, "Failed")
+    assert (spokejob["status"]["cause"], spokejob["status"]["charged"]) == ("JobError", {"error": 3})
+    assert [item["cause"] for item in spokejob["status"]["attempts"]] == ["JobError"] * 3
+    assert "planted marker" not in json.dumps(spokejob)
+
+
+def test_two_pods_for_one_attempt_leave_one_result(product: Product, runner: KubernetesRunner) -> None:
+    job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=4)))
+    original = product.running_pod(job)
+    second = f"{original['metadata']['name'][:50]}-copy"
+    # Without the labels that the Job selects by: its controller would end one of the two.
+    labels = {name: value for name, value in original["metadata"]["labels"].items() if "jobs.spoke.dev/" in name}
+    spec = {name: value for name, value in original["spec"].items() if name != "nodeName"}
+    copy = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": second, "labels": labels}, "spec": spec}
+    product.kubectl("create", "--filename=-", stdin=json.dumps(copy))
+    row = product.ended(job)
+    assert row.state is JobState.SUCCEEDED
+
+    def copy_ended() -> Object | None:
+        pod = product.get("pod", second)
+        assert pod
+        states = pod["status"].get("containerStatuses", [{}])
+        ended: Object | None = states[0].get("state", {}).get("terminated")
+        return ended
+
+    ended = wait_for("the copied pod to end", copy_ended)
+    assert ended["exitCode"] == 0  # it met a job that had succeeded
+    with product.engine.connect() as connection:
+        results = connection.execute(select(e2e_jobs.effect).where(e2e_jobs.effect.c.job_id == job.id)).all()
+    assert [result.pod for result in results] == [row.result["pod"]]
+    assert len(product.ledger.attempts(job.id)) == 1
+    assert product.spokejob(job, "Succeeded")["status"]["attempt"] == 1
