@@ -51,6 +51,12 @@ def outcome(stage: Stage) -> list[tuple[str, JobState, Any, str]]:
     return [(job.job_type, job.state, job.result, job.cause) for job in stage.jobs()]
 
 
+def assert_nothing(stage: Stage) -> None:
+    """No row, and nothing that ran."""
+    stage.settle()
+    assert (stage.jobs(), effects(stage)) == ([], [])
+
+
 class RunnerContract:
     """Dispatched and committed means run; rolled back means nothing, under every runner."""
 
@@ -199,7 +205,18 @@ class RunnerContract:
         assert effects(stage) == ["ran"]
         assert stage.jobs() == []
 
-    # Bad input: refused at once, by name, with nothing written
+    # Helpers
+
+    def dispatch_both(self, stage: Stage, session: Session) -> None:
+        stage.runner.dispatch_job(JobData("record", Line(text="job")), session=session)
+        stage.runner.dispatch_task("note", Line(text="task"), session=session)
+
+    def assert_nothing(self, stage: Stage) -> None:
+        assert_nothing(stage)
+
+
+class RefusalContract:
+    """Bad input is refused at once, by name, with nothing written, under every runner."""
 
     @pytest.mark.parametrize(
         ("data", "error", "words"),
@@ -226,7 +243,7 @@ class RunnerContract:
                     stage.runner.dispatch_job(data, session=given)
                 assert all(word in str(caught.value) for word in words), str(caught.value)
             session.commit()
-        self.assert_nothing(stage)
+        assert_nothing(stage)
 
     @pytest.mark.parametrize(
         ("name", "payload", "error", "words"),
@@ -243,14 +260,4 @@ class RunnerContract:
         with pytest.raises(error) as caught:
             stage.runner.dispatch_task(name, payload)
         assert all(word in str(caught.value) for word in words), str(caught.value)
-        self.assert_nothing(stage)
-
-    # Helpers
-
-    def dispatch_both(self, stage: Stage, session: Session) -> None:
-        stage.runner.dispatch_job(JobData("record", Line(text="job")), session=session)
-        stage.runner.dispatch_task("note", Line(text="task"), session=session)
-
-    def assert_nothing(self, stage: Stage) -> None:
-        stage.settle()
-        assert (stage.jobs(), effects(stage)) == ([], [])
+        assert_nothing(stage)

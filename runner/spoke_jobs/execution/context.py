@@ -159,7 +159,7 @@ class TaskContext:
     id: str
     """The same at every delivery of one task."""
     attempt: int
-    """How often this process was given it, from 1."""
+    """Which try this is, from 1: one more after each that failed."""
     logger: logging.Logger
 
 

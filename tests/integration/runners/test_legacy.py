@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from tests.contract.app import engine as app_engine
-from tests.contract.runner import RunnerContract
+from tests.contract.runner import RefusalContract, RunnerContract
 from tests.contract.stages import LegacyStage
 
 
@@ -24,3 +23,8 @@ def stage(
 
 class TestLegacyRunner(RunnerContract):
     pass
+
+
+@pytest.mark.parametrize("stage", ["same_process"], indirect=True)
+class TestRefusals(RefusalContract):
+    """What is refused is refused before the mode makes a difference."""
