@@ -7,6 +7,7 @@ made again is decided where it is known what for.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,9 @@ class SpokeJobs:
             if place.in_cluster():
                 kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
-                kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                # Named, since the client's own default is what KUBECONFIG was when it was imported.
+                path = os.environ.get("KUBECONFIG") or None
+                kubernetes_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError) as error:
             raise ConfigurationError(
                 f"there are no credentials for a Kubernetes API server ({error}): set KUBECONFIG, or give the pod a "

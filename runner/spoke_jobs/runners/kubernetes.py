@@ -127,6 +127,8 @@ class KubernetesRunner(SqlRunner):
             return
         try:
             with self.ledger.engine.begin() as connection:
+                # Sync would record the same a moment later, so the caller needn't wait for the disk.
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 syncing.record_submitted(connection, job)
         except Exception as error:  # the API server did its part: no reason to spare it
             logger.warning("job %d is launched; that it is, sync has to record (%s)", job.id, type(error).__name__)

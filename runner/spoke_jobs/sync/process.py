@@ -99,12 +99,12 @@ def connect(settings: Settings) -> Sync:
 
 def run(settings: Settings, health_port: int | None = None) -> None:
     """The command: until SIGTERM or SIGINT, then exit code 0 within two seconds, whatever hangs."""
-    sync = connect(settings)
-    if health_port is not None:
-        serve_health(sync.pulse, health_port)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    sync = connect(settings)
+    if health_port is not None:
+        serve_health(sync.pulse, health_port)
     loop = threading.Thread(target=sync.run, args=(stop,), name="spoke-sync", daemon=True)
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):

@@ -185,6 +185,7 @@ class Stage:
         """A real ``spoke-jobs sync``, in its own process, ended by SIGTERM."""
         process = SyncProcess(self, environment)
         try:
+            wait_for("sync answers to a probe", process.health)
             yield process
         finally:
             process.end()
