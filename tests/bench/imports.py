@@ -35,7 +35,8 @@ def main() -> None:
     print(f"{'SQLAlchemy ORM and pydantic-settings':40} {floor:7.1f} ms")
     print(f"{'with spoke_jobs':40} {ours:7.1f} ms")
     print(f"{'the difference, paired':40} {extra:7.1f} ms (at most 60)")
-    print("BENCH " + json.dumps({"suite": "imports", "floor_ms": floor, "ours_ms": ours, "extra_ms": extra, "runs": runs}))
+    figures = {"suite": "imports", "floor_ms": floor, "ours_ms": ours, "extra_ms": extra, "runs": runs}
+    print("BENCH " + json.dumps(figures))
 
 
 if __name__ == "__main__":
