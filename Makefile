@@ -10,7 +10,7 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 demo: setup-python ## the main job on SQLite, on this machine: under a minute after set-up
-	@$(VENV)/python -m texting.demo
+	@$(VENV)/python -m texting.demo --next 'make cluster-demo   (the same on a real Kubernetes cluster)'
 
 cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s
 	@scripts/cluster-demo

@@ -17,18 +17,19 @@ _STYLES = {
     JobState.SUCCEEDED: "green",
     JobState.FAILED: "bold red",
 }
-_RESULT_WIDTH = 60
+_RESULT_LENGTH = 120
 
 
 def job_table(jobs: Sequence[JobRequest], now: datetime | None = None) -> Table:
     """A table of jobs, in the order given."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("ID", "TYPE", "QUEUE", "STATE"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("%", "ATTEMPT"):
         table.add_column(heading, justify="right")
-    for heading in ("CAUSE", "TOOK", "RESULT"):
-        table.add_column(heading)
+    for heading in ("CAUSE", "TOOK"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("RESULT", overflow="fold")
     for job in jobs:
         table.add_row(
             str(job.id),
@@ -39,7 +40,7 @@ def job_table(jobs: Sequence[JobRequest], now: datetime | None = None) -> Table:
             str(job.attempt),
             job.cause or "-",
             _took(job, now or datetime.now(UTC)),
-            Text(_result(job), overflow="ellipsis", no_wrap=True),
+            Text(_result(job)),
         )
     return table
 
@@ -53,4 +54,4 @@ def _took(job: JobRequest, now: datetime) -> str:
 
 def _result(job: JobRequest) -> str:
     text = job.result_message if job.result is None else json.dumps(job.result)
-    return text if len(text) <= _RESULT_WIDTH else f"{text[: _RESULT_WIDTH - 1]}…"
+    return text if len(text) <= _RESULT_LENGTH else f"{text[: _RESULT_LENGTH - 1]}…"
