@@ -22,6 +22,7 @@ from spoke_jobs.cluster import place
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.after_commit import wait_for_outer_commits
 from spoke_jobs.model import JobRequest, TypeName
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.base import SqlRunner
@@ -95,6 +96,7 @@ class KubernetesRunner(SqlRunner):
 
     def close(self, seconds: float = 5.0) -> None:
         """Deliver what tasks are still here, for so many seconds at most, and close the connections."""
+        wait_for_outer_commits()
         if self._tasks is not None:
             self._tasks.close(seconds)
         client = self._clients.pop(os.getpid(), None)
