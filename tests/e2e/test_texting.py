@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -102,11 +103,11 @@ def test_import_whose_pod_is_killed_leaves_exactly_the_files_rows(
 def test_messages_are_sent_by_the_task_deployment(product: Product, runner: KubernetesRunner, sample: Sample) -> None:
     with Session(product.engine) as session, session.begin():
         campaign = add_campaign(session, sample)
+        blank = {"zip": "", "external_id": "", "custom_fields": {}, "import_uid": uuid.uuid4()}
         session.add_all(
-            Contact(campaign_id=campaign.id, first_name="Ada", last_name="L", cell=f"+1212555{number:04}",
-                    zip="", external_id="", custom_fields={})
+            Contact(campaign_id=campaign.id, first_name="Ada", last_name="L", cell=f"+1212555{number:04}", **blank)
             for number in range(20)
-        )  # fmt: skip
+        )
         session.flush()
         for message in write_messages(session, campaign.id, "Tess", 20):
             runner.dispatch_task(Tasks.SEND_MESSAGE, SendMessage(message_id=message.id), session=session)
