@@ -25,11 +25,10 @@ def job_table(jobs: Sequence[JobRequest], now: datetime | None = None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("ID", "TYPE", "QUEUE", "STATE"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("%", "ATTEMPT"):
+    for heading in ("%", "TRY"):
         table.add_column(heading, justify="right")
-    for heading in ("CAUSE", "TOOK"):
+    for heading in ("CAUSE", "TOOK", "RESULT"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("RESULT", overflow="fold")
     for job in jobs:
         table.add_row(
             str(job.id),
