@@ -22,13 +22,14 @@ _RESULT_LENGTH = 120
 
 def job_table(jobs: Sequence[JobRequest], now: datetime | None = None) -> Table:
     """A table of jobs, in the order given."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     for heading in ("ID", "TYPE", "QUEUE", "STATE"):
         table.add_column(heading, no_wrap=True)
     for heading in ("%", "TRY"):
         table.add_column(heading, justify="right")
-    for heading in ("CAUSE", "TOOK", "RESULT"):
+    for heading in ("CAUSE", "TOOK"):
         table.add_column(heading, no_wrap=True)
+    table.add_column("RESULT", no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)  # takes what is left
     for job in jobs:
         table.add_row(
             str(job.id),
