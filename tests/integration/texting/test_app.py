@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import QueuePool
 
 from spoke_jobs import dispatch
 from spoke_jobs.runners.legacy import LegacyRunner
@@ -34,7 +36,13 @@ def client(
         yield client
     runner = dispatch.current_runner()
     assert isinstance(runner, LegacyRunner)
-    runner.ledger.engine.dispose()
+    engine = runner.ledger.engine
+    assert isinstance(engine.pool, QueuePool)
+    until = time.monotonic() + 10
+    while engine.pool.checkedout():  # a job's last heartbeat may be under way when the job's end is known
+        assert time.monotonic() < until, "a connection was kept"
+        time.sleep(0.01)
+    engine.dispose()
 
 
 @pytest.fixture

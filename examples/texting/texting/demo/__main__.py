@@ -32,6 +32,8 @@ def main() -> None:
     """Run it; exit code 0 if every number is right, 1 if not, 130 when interrupted."""
     options = _options()
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a log has no width, and eighty columns would cut the tables
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # a shell that starts it in the background has it ignored
     begun = time.monotonic()
@@ -46,8 +48,10 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(1)
     _report(outcome, console, time.monotonic() - begun)
+    if not options.cluster:
+        console.print(f"Look at its jobs: SPOKE_DATABASE_URL={_database()} spoke-jobs ls", highlight=False)
     if options.next:
-        console.print(f"\nNext: {options.next}", highlight=False)
+        console.print(f"Next: {options.next}", highlight=False)
     sys.exit(0 if all(check.holds for check in outcome.checks) else 1)
 
 
@@ -62,8 +66,7 @@ def _run(options: argparse.Namespace, console: Console) -> Outcome:
     folder: Path = options.folder
     _prepare(folder)
     configure()
-    where = engine().url.render_as_string(hide_password=True)
-    console.print(f"[bold]spoke-jobs demonstration[/], runner {runner}, {where}\n", highlight=False)
+    console.print(f"[bold]spoke-jobs demonstration[/], runner {runner}, {_database()}\n", highlight=False)
     with local_services(folder) as services:
         return drive(plan, console, services)
 
@@ -78,6 +81,10 @@ def _prepare(folder: Path) -> None:
         os.environ["SPOKE_DATABASE_URL"] = f"sqlite:///{folder / 'demo.sqlite3'}"
     migrate(engine())
     create_tables()
+
+
+def _database() -> str:
+    return engine().url.set(drivername=engine().url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def _report(outcome: Outcome, console: Console, seconds: float) -> None:
@@ -101,7 +108,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7, help="another seed makes another file")
     parser.add_argument("--cluster", action="store_true", help="start nothing: worker and carrier run already")
     parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where database and logs go")
-    parser.add_argument("--next", default="", help="what to suggest at the end")
+    parser.add_argument("--next", default="make test", help="what to suggest at the end; empty: nothing")
     return parser.parse_args()
 
 

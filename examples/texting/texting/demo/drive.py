@@ -99,7 +99,7 @@ def _watch_job(request: JobRequest, title: str, console: Console, services: Sequ
     def look() -> Waited:
         nonlocal row
         row = ledger().get(request.id) or row
-        words = row.result_message or str(row.state)
+        words = _in_words(row) or row.result_message or str(row.state)
         if row.attempt > 1:
             words += f" (attempt {row.attempt})"
         return Waited(row.state.final, max(row.status, 0), words)
@@ -109,6 +109,13 @@ def _watch_job(request: JobRequest, title: str, console: Console, services: Sequ
     if row.state is not JobState.SUCCEEDED:
         raise JobFailedError(f"job {row.id} ({row.job_type}) failed, {row.cause}: {row.result_message}")
     return row
+
+
+def _in_words(row: JobRequest) -> str:
+    """A finished job's numbers."""
+    result = row.result if isinstance(row.result, dict) else {}
+    counts = ((name.replace("_", " "), count) for name, count in result.items() if isinstance(count, int))
+    return ", ".join(f"{count:,} {name}" for name, count in counts)
 
 
 def _send(campaign: Campaign, messages: int, console: Console, services: Sequence[Runs]) -> int:
