@@ -7,6 +7,7 @@ Declare functions with :func:`job` and :func:`task`; dispatch with :func:`dispat
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.dispatch import adispatch_job, adispatch_task, configure, dispatch_job, dispatch_task
 from spoke_jobs.errors import (
+    Cancelled,
     ConfigurationError,
     DatabaseError,
     InvalidJobData,
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Attempt",
     "AttemptState",
+    "Cancelled",
     "ConfigurationError",
     "DatabaseError",
     "InvalidJobData",

@@ -47,5 +47,9 @@ class Superseded(SpokeJobsError):
     """Another process holds this attempt's job now, or it has ended: what this one wrote is rolled back."""
 
 
+class Cancelled(SpokeJobsError):
+    """The job was asked to stop, and did."""
+
+
 class TaskBufferFull(SpokeJobsError):
     """Tasks are dispatched faster than they can be delivered, and the wait for room is over."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import delete
 from tests.contract import app
-from tests.contract.runner import RunnerContract
+from tests.contract.runner import RefusalContract, RunnerContract
 
 from spoke_jobs.ledger import tables
 from spoke_jobs.model import JobRequest
@@ -52,5 +52,5 @@ def stage(contract_product: Product) -> Iterator[KubernetesStage]:
     made.runner.close()
 
 
-class TestKubernetesRunner(RunnerContract):
+class TestKubernetesRunner(RunnerContract, RefusalContract):
     pass

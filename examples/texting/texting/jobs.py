@@ -71,6 +71,7 @@ def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
     for batch in batches(file.read(country=source.country, opted_out=source.opted_out)):
         counted += load_rows(session, payload.campaign_id, ctx.job.uid, batch)
         session.commit()
+        ctx.raise_if_cancelled()  # what is committed is found by the next attempt
         done = batch[-1].row
         ctx.progress(99 * done // file.rows, f"{done:,} of {file.rows:,} rows")
 
@@ -88,6 +89,7 @@ def export(ctx: JobContext, payload: Export) -> None:
     file = CsvExport(custom_field_names(session, payload.campaign_id))
     session.rollback()
     for batch in read_batches(session, payload.campaign_id):
+        ctx.raise_if_cancelled()
         file.add(batch)
         ctx.progress(99 * min(file.rows, total) // total, f"{file.rows:,} of {total:,} contacts")
     finished = file.finish()

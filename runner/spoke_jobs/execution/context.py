@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from spoke_jobs.errors import Superseded
+from spoke_jobs.errors import Cancelled, Superseded
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_result
@@ -76,8 +76,16 @@ class JobContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was asked to stop: it should return or raise soon; it is tried again where that is due."""
+        """Whether the job was asked to stop. What it returns still counts as its success; see `raise_if_cancelled`."""
         return self._cancel.is_set()
+
+    def raise_if_cancelled(self) -> None:
+        """End the attempt here if the job was asked to stop (a deploy, a drained node): it is tried again.
+
+        :raises Cancelled: let it pass.
+        """
+        if self._cancel.is_set():
+            raise Cancelled("the job was asked to stop before it was done")
 
     def progress(self, percent: int, message: str = "") -> None:
         """Say how far the job has come: cheap, recorded off the job's thread, several calls as one write.

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 Beat = Callable[[Progress | None], bool]
 """Renew the lease and record progress; False if the claim is gone."""
 
+_LAST_BEAT_SECONDS = 2.0
 PROGRESS_SECONDS = 0.25
 """Progress is written at most this often."""
 
@@ -77,6 +78,9 @@ class LeaseKeeper:
         with self._changed:
             self._over = True
             self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():  # a heartbeat under way still holds a connection; one that hangs isn't waited for
+                thread.join(_LAST_BEAT_SECONDS)
 
     def _keep(self) -> None:
         wrote_progress = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,19 @@ class SqlRunner:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is open yet: at first, and in a forked child, which must use none of its parent's connections."""
+        self._pid = os.getpid()
         self._ledger: SqlLedger | None = None
         self._opening = threading.Lock()
+
+    def _begin_anew_if_forked(self) -> None:
+        if self._pid != os.getpid():
+            if self._ledger is not None:
+                self._ledger.engine.dispose(close=False)
+            self._begin()
 
     def fully_configured(self) -> bool:
         """Whether no setting is missing."""
@@ -53,6 +65,7 @@ class SqlRunner:
 
         :raises DatabaseError: if the database can't be reached, or isn't migrated.
         """
+        self._begin_anew_if_forked()
         if self._ledger is None:
             with self._opening:
                 if self._ledger is None:

@@ -10,19 +10,22 @@ reads, not in a job's pod, and not before a web server forks its workers.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
 import os
+import threading
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import place
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.errors import ConfigurationError, TaskBufferFull
 from spoke_jobs.ledger import syncing
-from spoke_jobs.ledger.after_commit import wait_for_outer_commits
+from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.model import JobRequest, TypeName
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.base import SqlRunner
@@ -92,7 +95,7 @@ class KubernetesRunner(SqlRunner):
         definition, text = prepare_task(name, payload, self.registry)
         dispatcher = self._dispatcher()
         task_id = uuid.uuid4().hex
-        self._when_committed(session, lambda: dispatcher.submit(definition.name, text, task_id))
+        self._when_committed(session, lambda: _submit(dispatcher, definition.name, text, task_id))
 
     def close(self, seconds: float = 5.0) -> None:
         """Deliver what tasks are still here, for so many seconds at most, and close the connections."""
@@ -145,6 +148,7 @@ class KubernetesRunner(SqlRunner):
         return client
 
     def _dispatcher(self) -> TaskDispatcher:
+        self._begin_anew_if_forked()
         if self._tasks is None:
             if missing := self._missing_for_tasks():
                 raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")
@@ -163,3 +167,17 @@ class KubernetesRunner(SqlRunner):
         if not self.settings.tasks_key.get_secret_value():
             missing.append("SPOKE_TASKS_KEY (the key that the task deployment has, too)")
         return missing
+
+
+def _submit(dispatcher: TaskDispatcher, name: str, text: str, task_id: str) -> None:
+    """Hand a task over; if there is no room, a caller on an event loop must not wait for it in place."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        dispatcher.submit(name, text, task_id)
+        return
+    try:
+        dispatcher.submit(name, text, task_id, wait_seconds=0)
+    except TaskBufferFull:
+        wait = partial(run_safely, lambda: dispatcher.submit(name, text, task_id))
+        threading.Thread(target=wait, name="spoke-task-waits", daemon=True).start()

@@ -47,6 +47,9 @@ class LegacyRunner(SqlRunner):
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)
         self._assigned = settings.jobs_same_process
+
+    def _begin(self) -> None:
+        super()._begin()
         self._starting = threading.Lock()
         self._worker: InProcessWorker | None = None
         self._tasks: ThreadPoolExecutor | None = None
@@ -111,6 +114,7 @@ class LegacyRunner(SqlRunner):
         )
 
     def _task_threads(self) -> ThreadPoolExecutor:
+        self._begin_anew_if_forked()
         with self._starting:
             if self._tasks is None:
                 self._tasks = ThreadPoolExecutor(_TASK_THREADS, "spoke-task")

@@ -204,6 +204,14 @@ def test_a_cancelled_job_that_raises_was_interrupted(ledger: SqlLedger) -> None:
     assert (attempt.row.state, attempt.row.cause) == (JobState.WAITING, "Interrupted")
 
 
+def test_a_job_may_end_itself_when_it_is_cancelled(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda ctx, _payload: ctx.raise_if_cancelled() or "not asked to stop")
+    attempt.cancel.set()
+    assert attempt.run().exit_code is ExitCode.INTERRUPTED
+    attempt.cancel.clear()
+    assert attempt.run().exit_code is ExitCode.DONE
+
+
 class TestSuperseded:
     """Another process has taken the job over while this one was running it."""
 

@@ -1,0 +1,39 @@
+"""What the SQL runners share: a forked process, as a prefork web server makes them, starts with nothing open."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.contract.app import metadata
+
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import JobState
+
+FORKING = """
+import os
+from spoke_jobs import JobData, configure, dispatch_job, dispatch_task
+from tests.contract.app import registry
+
+runner = configure(registry=registry)
+dispatch_job(JobData("record", {"text": "parent"}))
+runner.finish_tasks()
+child = os.fork()
+dispatch_job(JobData("record", {"text": "child" if child == 0 else "parent again"}))
+runner.close()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_parent_and_child_both_dispatch_and_run(sqlite_ledger_url: str) -> None:
+    engine = create_engine(sqlite_ledger_url)
+    metadata.create_all(engine)
+    environment = os.environ | {"SPOKE_DATABASE_URL": sqlite_ledger_url, "JOBS_SAME_PROCESS": "true"}
+    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=60)
+    jobs = SqlLedger(engine).list_jobs()
+    engine.dispose()
+    assert sorted(job.result["said"] for job in jobs) == ["child", "parent", "parent again"]
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}
