@@ -38,7 +38,10 @@ class SqlRunner:
         self._begin()
 
     def _begin(self) -> None:
-        """Nothing is open yet: at first, and in a forked child, which must use none of its parent's connections."""
+        """Nothing is open yet: at first, and in a forked child, which must use none of its parent's connections.
+
+        (SQLite keeps locks by process in a way that a child can't undo: there, fork before the first dispatch.)
+        """
         self._pid = os.getpid()
         self._ledger: SqlLedger | None = None
         self._opening = threading.Lock()

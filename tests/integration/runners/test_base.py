@@ -1,4 +1,6 @@
-"""What the SQL runners share: a forked process, as a prefork web server makes them, starts with nothing open."""
+"""What the SQL runners share: a forked process, as a prefork web server makes them, starts with nothing open.
+
+On PostgreSQL: SQLite itself forbids a process to fork with a database open."""
 
 from __future__ import annotations
 
@@ -28,10 +30,10 @@ if child:
 """
 
 
-def test_parent_and_child_both_dispatch_and_run(sqlite_ledger_url: str) -> None:
-    engine = create_engine(sqlite_ledger_url)
+def test_parent_and_child_both_dispatch_and_run(postgres_ledger_url: str) -> None:
+    engine = create_engine(postgres_ledger_url)
     metadata.create_all(engine)
-    environment = os.environ | {"SPOKE_DATABASE_URL": sqlite_ledger_url, "JOBS_SAME_PROCESS": "true"}
+    environment = os.environ | {"SPOKE_DATABASE_URL": postgres_ledger_url, "JOBS_SAME_PROCESS": "true"}
     subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=60)
     jobs = SqlLedger(engine).list_jobs()
     engine.dispose()
