@@ -51,8 +51,8 @@ cluster: setup-python ## a kind cluster of two nodes to try things on, `spoke-de
 	@tests/cluster/build
 	@tests/cluster/up spoke-dev 1
 
-cluster-down: ## remove it
-	@tests/cluster/down spoke-dev
+cluster-down: ## remove it, and the demonstration's and the tests' clusters
+	@for name in spoke-dev spoke-demo spoke-test; do tests/cluster/down $$name; done
 
 images: setup-python ## the container images
 	@tests/cluster/build

@@ -27,7 +27,7 @@ class CauseClass(StrEnum):
     INVALID = "invalid"
     """No repetition can mend it: an unknown type, a payload that doesn't validate, a SpokeJob without a row."""
     UNCHARGED = "uncharged"
-    """Not the job's affair and not counted: its queue was held, or it was superseded."""
+    """Not counted: its queue was held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ _TABLE = (
           "Read the pod's log: it names the setting or the migration."),
     Cause("QueueHeld", CauseClass.UNCHARGED, "Another job of the queue holds its lock.",
           "Nothing: it runs when the other has ended."),
-    Cause("Superseded", CauseClass.UNCHARGED, "Another process took the attempt over; this one recorded nothing.",
-          "Nothing: look at the attempt that followed."),
+    Cause("Superseded", CauseClass.INFRASTRUCTURE, "Another process took the attempt over; this one recorded nothing.",
+          "Look at the attempts beside it: two processes ran for one job, of which one was cut off or slow."),
 )  # fmt: skip
 
 CAUSES: Mapping[str, Cause] = MappingProxyType({cause.name: cause for cause in _TABLE})

@@ -51,7 +51,7 @@ class GiveUp:
 
 
 HELD_DELAY_SECONDS = 2.0
-"""The wait after an attempt that found its queue held, or was superseded."""
+"""The wait after an attempt that found its queue held."""
 
 
 def after_failure(

@@ -1,4 +1,4 @@
-"""Write an archive that `ctr images import` reads, of images that hold one static program each: no builder, no base image.
+"""Write an archive that `ctr images import` reads, of images of one static program each: no builder, no base image.
 
 usage: archive.py OUT.tar NAME=PROGRAM [NAME=PROGRAM ...]
 Each program lands in /usr/local/bin and is the image's entrypoint.
@@ -7,35 +7,33 @@ Each program lands in /usr/local/bin and is the image's entrypoint.
 import hashlib
 import io
 import json
-import os
 import sys
 import tarfile
+from pathlib import Path
 
 FOLDERS = {"etc": 0o755, "tmp": 0o1777, "usr": 0o755, "usr/local": 0o755, "usr/local/bin": 0o755}
 
 
-def layer_with(program: str) -> bytes:
+def layer_with(program: Path) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for folder, mode in FOLDERS.items():
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             tar.addfile(entry)
-        entry = tarfile.TarInfo(f"usr/local/bin/{os.path.basename(program)}")
-        entry.size, entry.mode = os.path.getsize(program), 0o755
-        with open(program, "rb") as file:
+        entry = tarfile.TarInfo(f"usr/local/bin/{program.name}")
+        entry.size, entry.mode = program.stat().st_size, 0o755
+        with program.open("rb") as file:
             tar.addfile(entry, file)
     return buffer.getvalue()
 
 
-def configuration_of(program: str, digest: str) -> bytes:
-    return json.dumps({
-        "architecture": "amd64",
-        "os": "linux",
-        "history": [],
-        "config": {"Entrypoint": [f"/usr/local/bin/{os.path.basename(program)}"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-    }).encode()
+def configuration_of(program: Path, digest: str) -> bytes:
+    command = {"Entrypoint": [f"/usr/local/bin/{program.name}"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]}
+    layers = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
+    return json.dumps(
+        {"architecture": "amd64", "os": "linux", "history": [], "config": command, "rootfs": layers}
+    ).encode()
 
 
 def main(out: str, images: list[str]) -> None:
@@ -47,7 +45,8 @@ def main(out: str, images: list[str]) -> None:
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
 
-        for name, _, program in (image.partition("=") for image in images):
+        for name, _, path in (image.partition("=") for image in images):
+            program = Path(path)
             layer = layer_with(program)
             digest = hashlib.sha256(layer).hexdigest()
             configuration = configuration_of(program, digest)
