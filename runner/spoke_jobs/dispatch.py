@@ -31,7 +31,10 @@ def configure(
     """
     global _runner
     with _lock:
-        _runner = runner or load_runner(settings, registry)
+        _runner = load_runner(settings, registry) if runner is None else runner
+        start = getattr(_runner, "start", None)
+        if callable(start):
+            start()
         return _runner
 
 

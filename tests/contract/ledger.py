@@ -104,6 +104,12 @@ class LedgerContract:
         assert (job.status, job.result_message) == (40, "row 400")
         assert ledger.attempts(job.id)[0].lease_expires_at > before
 
+    @pytest.mark.parametrize("message", ["a\x00b", "file \udcff.csv", "\U0001f600"])
+    def test_progress_may_be_told_in_any_words(self, ledger: Ledger, message: str) -> None:
+        claim = self.started(ledger)
+        assert ledger.heartbeat(claim.token, LEASE, Progress(1, message))
+        assert self.row(ledger, claim).result_message
+
     def test_a_failure_is_tried_again_until_its_budget_is_spent(self, ledger: Ledger) -> None:
         ledger.insert(new_job())
         for number in (1, 2, 3):

@@ -9,12 +9,23 @@ from typing import Any, Protocol
 
 import pytest
 from sqlalchemy import Engine, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, registry, scoped_session, sessionmaker
 from tests.contract.app import Line, effect
 
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.protocol import AsyncRunner
+
+
+class EffectRow:
+    """A row of the application's, mapped."""
+
+    def __init__(self, id: int, text: str) -> None:  # noqa: A002 (a column's name)
+        self.id, self.text = id, text
+
+
+registry().map_imperatively(EffectRow, effect)
 
 
 class Stage(Protocol):
@@ -121,7 +132,32 @@ class RunnerContract:
     def test_closing_without_commit_makes_nothing(self, stage: Stage) -> None:
         with session_of(stage) as session:
             self.dispatch_both(stage, session)
+            session.close()
+            session.execute(text("SELECT 1"))
+            session.commit()
         self.assert_nothing(stage)
+
+    def test_a_flush_that_fails_in_a_savepoint_takes_no_more_than_the_savepoint(self, stage: Stage) -> None:
+        """Insert or ignore, as applications do it."""
+        with session_of(stage) as session:
+            session.execute(effect.insert().values(id=1_000_001, text="there"))
+            self.dispatch_both(stage, session)
+            with pytest.raises(IntegrityError), session.begin_nested():
+                session.add(EffectRow(id=1_000_001, text="there already"))
+                session.flush()
+            session.commit()
+        stage.settle()
+        assert sorted(effects(stage)) == ["job", "task", "there"]
+
+    def test_a_scoped_session_is_the_thread_s_own(self, stage: Stage) -> None:
+        sessions = scoped_session(sessionmaker(stage.engine))
+        self.dispatch_both(stage, sessions)
+        sessions.rollback()
+        stage.runner.dispatch_job(JobData("record", Line(text="kept")), session=sessions)
+        sessions.commit()
+        sessions.remove()
+        stage.settle()
+        assert effects(stage) == ["kept"]
 
     def test_a_savepoint_rolled_back_inside_a_commit_makes_nothing(self, stage: Stage) -> None:
         with session_of(stage) as session:
@@ -207,7 +243,7 @@ class RunnerContract:
 
     # Helpers
 
-    def dispatch_both(self, stage: Stage, session: Session) -> None:
+    def dispatch_both(self, stage: Stage, session: Any) -> None:
         stage.runner.dispatch_job(JobData("record", Line(text="job")), session=session)
         stage.runner.dispatch_task("note", Line(text="task"), session=session)
 

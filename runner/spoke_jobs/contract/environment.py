@@ -58,7 +58,7 @@ class Assignment:
             text = environment.get(name, default)
             if text is None:
                 raise BadEnvironment(f"{name} is not set: `spoke-jobs run` is started by the operator, in a job's pod")
-            if not text.isascii() or not text.isdigit() or int(text) < 1:
+            if not text.isascii() or not text.isdigit() or not 1 <= int(text[:20]) < 2**63:
                 raise BadEnvironment(f"{name} is {text!r}, where a positive whole number is expected")
             return int(text)
 

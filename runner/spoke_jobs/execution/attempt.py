@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -95,14 +96,17 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
         claim, around.ledger, around.sessions, cancel=cancel, report=keeper.report, ending=keeper.ending
     )
     failure: Failure | None = None
-    with keeper:
-        try:
-            result = call(definition, context, payload)
-            context.finish(result)
-        except BaseException as error:  # a job's SystemExit and KeyboardInterrupt end the job, not the worker
-            failure = describe(error, cancelled=cancel.is_set())
-        finally:
-            _close(context)
+    try:
+        with keeper:
+            try:
+                result = call(definition, context, payload)
+                context.finish(result)
+            except BaseException as error:  # a job's SystemExit and KeyboardInterrupt end the job, not the worker
+                failure = describe(error, cancelled=cancel.is_set())
+            finally:
+                _close(context)
+    except Superseded as error:  # before it began
+        failure = describe(error, cancelled=False)
     if failure is None or context.completed:
         if failure is not None:
             logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
@@ -112,14 +116,28 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
 
 def call(definition: Definition, context: Any, payload: Any) -> Any:
     """Call a job's or a task's function, ``async def`` ones on an event loop of their own."""
-    if not definition.is_async:
-        return definition.function(context, payload)
+    if not on_event_loop():
+        return _call(definition, context, payload)
+    with ThreadPoolExecutor(1, "spoke-call") as pool:  # this thread's loop is the caller's, and busy with us
+        return pool.submit(_call, definition, context, payload).result()
+
+
+def _call(definition: Definition, context: Any, payload: Any) -> Any:
+    answer = definition.function(context, payload)
+    return asyncio.run(_awaited(answer)) if inspect.isawaitable(answer) else answer
+
+
+async def _awaited(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+def on_event_loop() -> bool:
+    """Whether this thread's event loop is running."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(definition.function(context, payload))
-    with ThreadPoolExecutor(1, "spoke-async-job") as pool:  # this thread's loop is the caller's, and busy with us
-        return pool.submit(lambda: asyncio.run(definition.function(context, payload))).result()
+        return False
+    return True
 
 
 def describe(error: BaseException, *, cancelled: bool) -> Failure:
@@ -127,7 +145,7 @@ def describe(error: BaseException, *, cancelled: bool) -> Failure:
     kind = type(error)
     error_type = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     tail = "".join(traceback.format_exception(error))
-    message = f"{error_type}: {error}"
+    message = f"{error_type}: {_words_of(error)}"
     if isinstance(error, Superseded):
         return Failure("Superseded", message)
     if isinstance(error, InvalidResult):
@@ -141,9 +159,16 @@ def describe(error: BaseException, *, cancelled: bool) -> Failure:
     return Failure("JobError", message, error_type, tail)
 
 
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as again:  # a job's own exception class may do anything
+        return f"<its text can't be had: {type(again).__name__}>"
+
+
 def _failed(claim: Claim, around: Surroundings, failure: Failure) -> Ending:
     """Record the failure, unless the claim is gone; then what the ledger says counts."""
-    if failure.cause != "Superseded" and around.ledger.fail(claim.token, failure, decide=around.decide):
+    if failure.cause != "Superseded" and _record_failure(claim, around, failure):
         if failure.cause == "Interrupted":
             return Ending(ExitCode.INTERRUPTED, failure)
         return Ending(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
@@ -152,6 +177,19 @@ def _failed(claim: Claim, around: Surroundings, failure: Failure) -> Ending:
         # The commit went through although its answer was lost, or another process was quicker.
         return Ending(ExitCode.DONE)
     return Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+
+
+def _record_failure(claim: Claim, around: Surroundings, failure: Failure) -> bool:
+    """Whether it is recorded. A database that is away is asked again while the lease may last."""
+    give_up = time.monotonic() + claim.lease_seconds
+    while True:
+        try:
+            return around.ledger.fail(claim.token, failure, decide=around.decide)
+        except DBAPIError as error:
+            if time.monotonic() > give_up:
+                raise
+            logger.warning("job %d: its end can't be recorded yet (%s)", claim.job.id, type(error.orig).__name__)
+            time.sleep(min(0.5, claim.lease_seconds / 10))
 
 
 def _close(context: JobContext) -> None:

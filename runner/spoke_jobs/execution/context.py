@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session, SessionTransaction
 
 from spoke_jobs.errors import Cancelled, Superseded
 from spoke_jobs.ledger.port import Ledger, SessionFactory
@@ -48,6 +48,7 @@ class JobContext:
         self._report = report
         self._ending = ending
         self._session: Session | None = None
+        self._fenced = False
         self.completed = False
         """Whether success is recorded."""
         self.logger = _JobLogger(
@@ -102,13 +103,15 @@ class JobContext:
     def session(self) -> Session:
         """A session on the application's database whose every commit counts only while this attempt holds its claim.
 
-        A process that was superseded gets :class:`~spoke_jobs.errors.Superseded` from ``commit()``, and its work is
-        rolled back. What is uncommitted at the job's end commits together with its success.
-        On SQLite its transaction holds the database's one write lock: keep it short.
+        A process that was superseded gets :class:`~spoke_jobs.errors.Superseded` from ``commit()``, and nothing of
+        the transaction stays. What is uncommitted at the job's end commits together with its success. Jobs and tasks
+        that the job dispatches belong here too: ``dispatch_job(..., session=ctx.session)``.
+        On SQLite its transaction, a reading one as well, holds the database's one write lock: commit or roll back soon.
         """
         if self._session is None:
             self._session = self._sessions()
-            event.listen(self._session, "before_commit", self._fence)
+            event.listen(self._session, "after_begin", self._on_begin)
+            event.listen(self._session, "before_commit", self._on_before_commit)
         return self._session
 
     @contextmanager
@@ -153,11 +156,26 @@ class JobContext:
                     self.completed = False
                     raise
 
+    def _on_begin(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        if not transaction.nested:
+            self._fenced = False
+            if not event.contains(connection, "commit", self._on_commit):
+                event.listen(connection, "commit", self._on_commit)
+
+    def _on_before_commit(self, session: Session) -> None:
+        # The claim is locked last, so that heartbeats wait for no longer than the commit takes.
+        if not self.completed and not session.in_nested_transaction():
+            session.flush()
+            self._fence(session)
+
+    def _on_commit(self, _connection: Connection) -> None:
+        # The root may be committed with a SAVEPOINT open, which the session's own event doesn't tell from its release.
+        if not self.completed and not self._fenced and self._session is not None:
+            self._fence(self._session)
+
     def _fence(self, session: Session) -> None:
-        if self.completed or session.in_nested_transaction():
-            return  # success, recorded in this transaction, is the fence
-        session.flush()  # the claim is locked last, so that heartbeats wait for no longer than the commit takes
         self._ledger.fence(session, self._claim.token)
+        self._fenced = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from spoke_jobs.execution.attempt import Surroundings, run_attempt
 from spoke_jobs.execution.reaper import Reaper
@@ -23,9 +25,40 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+class _Stack(threading.local):
+    """The jobs that this thread is running one inside the other, each having dispatched the next."""
+
+    def __init__(self) -> None:
+        self.queues: list[str] = []
+        self.put_off: list[JobRequest] = []
+
+
+_stack = _Stack()
+
+
 def run_to_the_end(job: JobRequest, around: Surroundings, *, lease_seconds: float) -> None:
-    """Run a job here, attempt after attempt, until it is final, whoever ends it."""
+    """Run a job here, attempt after attempt, until it is final, whoever ends it.
+
+    A job that a running job dispatches into the very queue that it locks is put off until that one has ended.
+    """
+    if job.locks_queue and job.queue_name in _stack.queues:
+        _stack.put_off.append(job)
+        return
+    _stack.queues.append(job.queue_name if job.locks_queue else "")
+    try:
+        _attempts(job, around, lease_seconds)
+    finally:
+        _stack.queues.pop()
+    if not _stack.queues:
+        waiting, _stack.put_off = _stack.put_off, []
+        for later in waiting:
+            run_to_the_end(later, around, lease_seconds=lease_seconds)
+
+
+def _attempts(job: JobRequest, around: Surroundings, lease_seconds: float) -> None:
+    reaper = Reaper(around.ledger, job.runner, lease_seconds)
     while True:
+        reaper.reap_if_due()  # nobody else may be there to end what a dead process left in the queue
         row = around.ledger.get(job.id)
         if row is None or row.state.final:
             return
@@ -35,7 +68,9 @@ def run_to_the_end(job: JobRequest, around: Surroundings, *, lease_seconds: floa
         answer = around.ledger.claim(job.id, job.uid, row.run, row.attempt + 1, worker_name(), lease_seconds)
         match answer:
             case Claim():
-                run_attempt(answer, around, threading.Event())
+                ending = run_attempt(answer, around, threading.Event())
+                if ending.failure is not None and ending.failure.error_type == "KeyboardInterrupt":
+                    raise KeyboardInterrupt  # it was meant for the whole process
             case Taken(left):
                 time.sleep(min(left, 0.5))
             case QueueHeld() | AttemptOver() | NotThisAttempt():
@@ -62,6 +97,11 @@ class InProcessWorker:
         """Begin."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread.is_alive()
+
     def wake(self) -> None:
         """Look for work now."""
         self._wake.set()
@@ -85,8 +125,18 @@ class InProcessWorker:
                 self._reaper.database_failed()
                 claim = None
             if claim is not None:
-                run_attempt(claim, self._around, self._cancel)
+                try:
+                    run_attempt(claim, self._around, self._cancel)
+                except Exception:
+                    logger.exception("job %d: its end could not be recorded; its lease will lapse", claim.job.id)
             elif self._finishing.is_set():
                 return
             else:
                 self._wake.wait(self._poll)
+
+
+def run_before_exit(finish: Callable[[], None]) -> None:
+    """Have ``finish`` called when the process ends, while threads and executors can still be started."""
+    # `atexit` comes too late for that: executors are closed by then. This is what they themselves use.
+    register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+    register(finish)

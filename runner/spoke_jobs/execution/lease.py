@@ -7,6 +7,7 @@ from then on another process may run the job: it reckons from the moment before 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from spoke_jobs.errors import Superseded
 from spoke_jobs.model import Progress
 
 logger = logging.getLogger(__name__)
@@ -63,13 +65,16 @@ class LeaseKeeper:
         except BaseException:
             with self._changed:
                 self._ending -= 1
+                self._next_beat = 0.0  # look at once whether the claim still holds
+                self._changed.notify_all()
             raise
 
     def __enter__(self) -> Self:
         self._renew(None)
-        if not self._over:
-            for thread in self._threads:
-                thread.start()
+        if self._over:
+            raise Superseded("another process holds this attempt's job now, or it has ended: it is not run here")
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -91,7 +96,7 @@ class LeaseKeeper:
                 if self._progress is not None:
                     due = min(due, wrote_progress + PROGRESS_SECONDS)
                 if not self._over and due > now:
-                    self._changed.wait(due - now)
+                    self._changed.wait(None if math.isinf(due) else due - now)
                     continue
                 if self._over:
                     return
@@ -107,16 +112,17 @@ class LeaseKeeper:
         except Exception as error:  # the database may be back before the lease ends
             logger.warning("a heartbeat failed (%s); trying again until the lease ends", type(error).__name__)
             with self._changed:
+                # The progress is let go of: it may be what failed, and the next report replaces it anyhow.
                 self._next_beat = time.monotonic() + min(1.0, self._lease / 10)
                 self._deadline = self._deadline or before + self._lease - self._margin
-                if self._progress is None:
-                    self._progress = progress
             return
         with self._changed:
             if held:
                 self._deadline = before + self._lease - self._margin
                 self._next_beat = before + self._lease / 3
-                self._changed.notify_all()
+            else:
+                self._next_beat = math.inf  # nothing to renew, unless recording the end is undone
+            self._changed.notify_all()
         if not held:
             self._lose("another process holds the attempt, or it has ended")
 
@@ -126,8 +132,8 @@ class LeaseKeeper:
                 left = self._deadline - time.monotonic()
                 if self._over:
                     return
-                if left > 0:
-                    self._changed.wait(left)
+                if left > 0 or self._ending:
+                    self._changed.wait(left if left > 0 else None)
                     continue
             self._lose("the lease could not be renewed in time")
             return

@@ -14,7 +14,7 @@ import time
 from types import FrameType
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES
@@ -44,7 +44,7 @@ def run() -> ExitCode:
         ending = _attempt(cancel)
     except (ConfigurationError, BadEnvironment, DatabaseNotMigrated) as error:
         ending = _refused("BadSetup", error)
-    except (DatabaseUnreachable, OperationalError) as error:
+    except (DatabaseUnreachable, DBAPIError) as error:
         ending = _refused("DatabaseUnreachable", error)
     _tell(ending)
     return ending.exit_code
@@ -65,7 +65,7 @@ def _attempt(cancel: threading.Event) -> Ending:
     try:
         # Imported under the claim, so that an application that can't be imported is told in the ledger.
         registry = load_app(settings.app)
-    except Exception as error:
+    except BaseException as error:  # sys.exit at import would leave with a code that says the job is done
         failure = Failure("BadSetup", f"SPOKE_APP={settings.app} can't be imported: {error}", type(error).__name__)
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
         ledger.fail(claim.token, failure, decide=False)

@@ -12,12 +12,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, event
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
+from spoke_jobs.ledger.tables import job_request
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +39,37 @@ class _Pending:
     connection: Connection
     savepoints: tuple[SessionTransaction, ...]
     """The SAVEPOINTs that were open at the dispatch: if one is rolled back, so is the row."""
+    background: bool
 
 
-def after_commit(session: Session, visible: Visible, effect: Effect) -> None:
+@dataclass(slots=True)
+class _Effects:
+    """What hangs on a session's present root transaction."""
+
+    pending: list[_Pending] = field(default_factory=list)
+    committed: bool = False
+
+
+def plain_session(session: Session) -> Session:
+    """The session itself, where a ``scoped_session`` stands for the thread's own."""
+    given: Any = session
+    return given() if isinstance(given, scoped_session) else session
+
+
+def after_commit(session: Session, visible: Visible, effect: Effect, *, background: bool = False) -> None:
     """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
 
-    It runs in the committing thread; where the session is joined to an outer transaction, in one of its own.
+    It runs in the committing thread, when the session and its connection are free again; where the session is joined
+    to an outer transaction, or with ``background``, in a thread of its own.
     """
-    pending = _pending(session)
-    pending.append(
-        _Pending(effect, visible, session.connection(), tuple(_savepoints(session.get_nested_transaction())))
-    )
+    savepoints = tuple(_savepoints(session.get_nested_transaction()))
+    item = _Pending(effect, visible, connection_of(session), savepoints, background)
+    _effects(session).pending.append(item)
+
+
+def connection_of(session: Session) -> Connection:
+    """The connection by which the session reaches the ledger's tables, in its present transaction."""
+    return session.connection(bind_arguments={"clause": job_request})
 
 
 def run_safely(effect: Effect) -> None:
@@ -55,15 +77,16 @@ def run_safely(effect: Effect) -> None:
     try:
         effect()
     except Exception:
-        logger.exception("an effect after commit failed; the worker or sync will find the job")
+        logger.exception("what follows the commit failed; a job stands in the ledger, where it is looked for again")
 
 
-def _pending(session: Session) -> list[_Pending]:
-    found: list[_Pending] | None = session.info.get(_KEY)
+def _effects(session: Session) -> _Effects:
+    found: _Effects | None = session.info.get(_KEY)
     if found is None:
-        found = session.info[_KEY] = []
+        found = session.info[_KEY] = _Effects()
         event.listen(session, "after_commit", _on_commit)
         event.listen(session, "after_soft_rollback", _on_rollback)
+        event.listen(session, "after_transaction_end", _on_end)
     return found
 
 
@@ -75,20 +98,32 @@ def _savepoints(transaction: SessionTransaction | None) -> Iterator[SessionTrans
 
 
 def _on_commit(session: Session) -> None:
-    if session.in_nested_transaction():
-        return  # a SAVEPOINT was released: the root is still open
-    pending: list[_Pending] = session.info[_KEY]
-    ready, pending[:] = list(pending), []
-    for item in ready:
-        if item.connection.closed or not item.connection.in_transaction():
-            _run_if_visible(item, looks=_LOOKS[:1])
-        else:
-            _await_outer(item)
+    if not session.in_nested_transaction():  # else a SAVEPOINT was released: the root is still open
+        session.info[_KEY].committed = True
 
 
 def _on_rollback(session: Session, previous: SessionTransaction) -> None:
-    pending: list[_Pending] = session.info[_KEY]
-    pending[:] = [item for item in pending if previous.nested and previous not in item.savepoints]
+    # A flush that fails rolls a transaction of its own back, and with it the SAVEPOINT or the root that it is in.
+    rolled_back = previous
+    while not rolled_back.nested and rolled_back.parent is not None:
+        rolled_back = rolled_back.parent
+    effects: _Effects = session.info[_KEY]
+    effects.pending = [item for item in effects.pending if rolled_back.nested and rolled_back not in item.savepoints]
+
+
+def _on_end(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is not None:
+        return
+    effects: _Effects = session.info[_KEY]
+    ready = effects.pending if effects.committed else []  # closed without a commit: rolled back
+    session.info[_KEY] = _Effects()
+    for item in ready:
+        if not item.connection.closed and item.connection.in_transaction():
+            _await_outer(item)
+        elif item.background:
+            _look_in_a_thread(item)
+        else:
+            _run_if_visible(item, looks=_LOOKS[:1])
 
 
 _outer: WeakKeyDictionary[Connection, list[_Pending]] = WeakKeyDictionary()
@@ -124,13 +159,17 @@ def _on_outer_commit(connection: Connection, *_: Any) -> None:
     waiting = _outer[connection]
     ready, waiting[:] = list(waiting), []
     for item in ready:
-        thread = threading.Thread(target=_run_if_visible, args=(item, _LOOKS), name="spoke-after-commit", daemon=True)
-        _looking.add(thread)
-        thread.start()
+        _look_in_a_thread(item)
 
 
 def _on_outer_rollback(connection: Connection, *_: Any) -> None:
     _outer[connection].clear()
+
+
+def _look_in_a_thread(item: _Pending) -> None:
+    thread = threading.Thread(target=_run_if_visible, args=(item, _LOOKS), name="spoke-after-commit", daemon=True)
+    _looking.add(thread)
+    thread.start()
 
 
 def _run_if_visible(item: _Pending, looks: tuple[float, ...]) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
@@ -175,7 +176,11 @@ class MemoryLedger:
                 raise superseded()
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
-        """Record success; at once, whatever becomes of the session's transaction."""
+        """Record success, once the session has committed."""
+        if session is not None:
+            self.fence(session, token)
+            event.listen(session, "after_commit", lambda _session: self.succeed(None, token, result), once=True)
+            return
         with self._lock:
             held = self._find(token)
             if held is None:

@@ -73,7 +73,7 @@ def heartbeat(connection: Connection, token: UUID, lease_seconds: float, progres
         connection.execute(
             update(job_request)
             .where(job_request.c.id == job_id, job_request.c.state == JobState.RUNNING)
-            .values(status=progress.percent, result_message=progress.message[:MESSAGE_LIMIT], updated_at=clock_now())
+            .values(status=progress.percent, result_message=_storable(progress.message), updated_at=clock_now())
         )
     return True
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.ledger.after_commit import after_commit, run_safely
+from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session, run_safely
 from spoke_jobs.ledger.engine import READ_ONLY, check_schema, create_engine
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -81,10 +82,10 @@ class SqlRunner:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""
         new = self._prepare(job_data)
         if session is not None:
-            return self._record(session, new, self._launch)
+            return self._record(plain_session(session), new)
         job = self.ledger.insert(new)
         run_safely(lambda: self._launch(job))
-        return self.ledger.get(job.id) or job
+        return self._as_it_is_now(job)
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
         """See :class:`spoke_jobs.runners.protocol.Runner`. What follows the commit never blocks the event loop."""
@@ -93,33 +94,39 @@ class SqlRunner:
         _refuse_sync_session(session)
         new = self._prepare(job_data)
         await asyncio.to_thread(lambda: self.ledger)
-        return await session.run_sync(lambda inner: self._record(inner, new, self._launch_in_background))
+        return await session.run_sync(lambda inner: self._record(inner, new, background=True))
 
     def _prepare(self, job_data: JobData) -> NewJob:
         return prepare_job(job_data, self.registry, runner=self.name, assigned=self._assigned)
 
-    def _record(self, session: Session, new: NewJob, launch: Callable[[JobRequest], None]) -> JobRequest:
+    def _record(self, session: Session, new: NewJob, *, background: bool = False) -> JobRequest:
         ledger = self.ledger
-        job = insert_job(session.connection(), new)
-        after_commit(session, lambda: _visible(ledger, job), lambda: launch(job))
+        job = insert_job(connection_of(session), new)
+        if self._launches:
+            after_commit(session, lambda: _visible(ledger, job), lambda: self._launch(job), background=background)
         return job
+
+    def _as_it_is_now(self, job: JobRequest) -> JobRequest:
+        try:
+            return self.ledger.get(job.id) or job
+        except DBAPIError:  # it is recorded all the same: an error here would have the caller dispatch it twice
+            return job
+
+    @property
+    def _launches(self) -> bool:
+        """Whether anything is to be done here once a job is committed."""
+        return True
 
     def _launch(self, job: JobRequest) -> None:
         """Called once the job's row is committed, in the committing thread."""
         raise NotImplementedError
-
-    def _launch_in_background(self, job: JobRequest) -> None:
-        def launch() -> None:
-            run_safely(lambda: self._launch(job))
-
-        threading.Thread(target=launch, name="spoke-launch", daemon=True).start()
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
         """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""
         if session is None:
             effect()
         else:
-            after_commit(session, lambda: True, effect)
+            after_commit(plain_session(session), lambda: True, effect)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""

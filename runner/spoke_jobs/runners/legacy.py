@@ -5,7 +5,8 @@ JOBS_SAME_PROCESS      JOBS_SYNC   what becomes of a job
 =====================  ==========  ===============================================================================
 unset                  any         a worker claims it
 set                    unset       a thread of the dispatching process claims it
-set                    set         dispatching (or the commit, where a session is given) waits for its end
+set                    set         dispatching (or the commit of the session given) waits for its end; an
+                                   AsyncSession's commit does not
 =====================  ==========  ===============================================================================
 
 With TASKS_SYNC dispatching a task waits for its end; without, a thread of the dispatching process runs it.
@@ -13,7 +14,6 @@ With TASKS_SYNC dispatching a task waits for its end; without, a thread of the d
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import uuid
@@ -22,9 +22,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from spoke_jobs.execution.attempt import Surroundings, call
+from spoke_jobs.execution.attempt import Surroundings, call, on_event_loop
 from spoke_jobs.execution.context import TaskContext
-from spoke_jobs.execution.in_process import InProcessWorker, run_to_the_end
+from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_the_end
 from spoke_jobs.ledger.after_commit import wait_for_outer_commits
 from spoke_jobs.model import JobRequest, TypeName
 from spoke_jobs.payloads import decode_payload
@@ -60,7 +60,7 @@ class LegacyRunner(SqlRunner):
         task_id = uuid.uuid4().hex
 
         def effect() -> None:
-            if self.settings.tasks_sync:
+            if self.settings.tasks_sync and not on_event_loop():
                 run_task(definition, text, task_id)
             else:
                 self._task_threads().submit(run_task, definition, text, task_id)
@@ -79,7 +79,6 @@ class LegacyRunner(SqlRunner):
         """Run what is due in this process, then let go of threads and connections."""
         self.finish_tasks()
         if self._worker is not None:
-            atexit.unregister(self._worker.finish)
             self._worker.finish()
             self._worker = None
         if self._ledger is not None:
@@ -88,19 +87,31 @@ class LegacyRunner(SqlRunner):
 
     def _launch(self, job: JobRequest) -> None:
         if not self.settings.jobs_same_process:
-            return  # a worker's poll finds it
+            return
         around = self._surroundings()
         if self.settings.jobs_sync:
             run_to_the_end(job, around, lease_seconds=self.settings.lease_seconds)
             return
+        self._in_process_worker(around).wake()
+
+    @property
+    def _launches(self) -> bool:
+        return self.settings.jobs_same_process  # else a worker's poll finds it
+
+    def start(self) -> None:
+        """With JOBS_SAME_PROCESS: take up what an earlier process left behind. Called by ``configure()``."""
+        if self.settings.jobs_same_process and not self.settings.jobs_sync:
+            self._in_process_worker(self._surroundings()).wake()
+
+    def _in_process_worker(self, around: Surroundings) -> InProcessWorker:
         with self._starting:
-            if self._worker is None:
+            if self._worker is None or not self._worker.alive:
                 self._worker = InProcessWorker(
                     NAME, around, lease_seconds=self.settings.lease_seconds, poll_seconds=self.settings.poll_seconds
                 )
                 self._worker.start()
-                atexit.register(self._worker.finish)
-        self._worker.wake()
+                run_before_exit(self._worker.finish)
+            return self._worker
 
     def _surroundings(self) -> Surroundings:
         ledger = self.ledger

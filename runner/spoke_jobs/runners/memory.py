@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import Surroundings, call, run_attempt
 from spoke_jobs.execution.context import TaskContext
-from spoke_jobs.ledger.after_commit import after_commit, wait_for_outer_commits
+from spoke_jobs.ledger.after_commit import after_commit, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.memory import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobData, JobRequest, JobState, TypeName
@@ -96,7 +96,7 @@ class MemoryRunner:
         if session is None:
             return self.ledger.insert(new)
         job = self.ledger.reserve(new)
-        after_commit(session, lambda: True, lambda: self.ledger.publish(job))
+        after_commit(plain_session(session), lambda: True, lambda: self.ledger.publish(job))
         return job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
@@ -112,7 +112,7 @@ class MemoryRunner:
         if session is None:
             self._tasks.append(task)
         else:
-            after_commit(session, lambda: True, lambda: self._tasks.append(task))
+            after_commit(plain_session(session), lambda: True, lambda: self._tasks.append(task))
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""

@@ -171,6 +171,29 @@ def test_what_was_written_before_an_error_is_lost_and_what_was_committed_stays(l
     assert attempt.written == 1
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_exception_without_words_is_an_error_like_any_other(ledger: SqlLedger) -> None:
+    def job(_ctx: JobContext, _payload: Any) -> None:
+        raise Unspeakable
+
+    attempt = Attempt(ledger, job)
+    assert attempt.run().exit_code is ExitCode.FAILED
+    assert (attempt.last.cause, attempt.last.error_type) == ("JobError", f"{Unspeakable.__module__}.Unspeakable")
+
+
+def test_a_wrapper_around_an_async_job_runs_it(ledger: SqlLedger) -> None:
+    async def job(_ctx: JobContext, _payload: Any) -> str:
+        return "ran"
+
+    attempt = Attempt(ledger, lambda ctx, payload: job(ctx, payload))
+    attempt.run()
+    assert attempt.row.result == "ran"
+
+
 @pytest.mark.parametrize("result", [object(), float("nan"), "x" * 70_000])
 def test_a_result_that_cannot_be_kept_is_final(ledger: SqlLedger, result: Any) -> None:
     attempt = Attempt(ledger, lambda ctx, _payload: (write(ctx.session), result)[1])
@@ -234,6 +257,16 @@ class TestSuperseded:
 
         attempt, ending = self.superseded(ledger, job)
         assert ending.exit_code is ExitCode.SUPERSEDED
+        assert (attempt.row.state, attempt.written) == (JobState.RUNNING, 0)
+
+    def test_a_commit_with_a_savepoint_open_is_refused_too(self, ledger: SqlLedger) -> None:
+        def job(ctx: JobContext, _payload: Any) -> None:
+            self.attempt.steal()  # type: ignore[attr-defined]
+            with pytest.raises(Superseded), ctx.session.begin():
+                ctx.session.begin_nested()
+                write(ctx.session)
+
+        attempt, _ = self.superseded(ledger, job)
         assert (attempt.row.state, attempt.written) == (JobState.RUNNING, 0)
 
     def test_its_completion_is_refused(self, ledger: SqlLedger) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.lease import LeaseKeeper
 from spoke_jobs.model import Progress
 
@@ -74,11 +75,12 @@ def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
     assert len(ledger.beats) == beats
 
 
-def test_a_claim_that_was_gone_before_the_start_stops_the_owner_too() -> None:
+def test_a_claim_that_was_gone_before_the_start_runs_nothing() -> None:
     ledger = Ledger(lambda: False)
     keeper, lost, _ = keeper_of(ledger, 30)
-    with keeper:
-        assert lost.is_set()
+    with pytest.raises(Superseded), keeper:
+        raise AssertionError("it ran")
+    assert lost.is_set()
 
 
 def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None:
@@ -134,7 +136,40 @@ def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> N
     with keeper:
         with keeper.ending():
             ledger.answer = lambda: False
-        ledger.wait_for(lambda: len(ledger.beats) >= 3)
+        ledger.wait_for(lambda: len(ledger.beats) >= 2)
+        assert not lost.wait(0.6)  # twice the lease: long enough for heartbeats and watchdog to have their say
+    assert len(ledger.beats) == 2
+
+
+def test_a_watchdog_whose_time_came_during_a_commit_that_failed_goes_on() -> None:
+    ledger = Ledger()
+
+    def away() -> bool:
+        raise ConnectionError("away")
+
+    keeper, lost, _ = keeper_of(ledger, 0.3)
+    with keeper:
+        with pytest.raises(ZeroDivisionError), keeper.ending():
+            ledger.answer = away
+            assert not lost.wait(0.6)
+            raise ZeroDivisionError
+        assert lost.wait(10)
+
+
+def test_progress_that_cannot_be_written_costs_the_lease_nothing() -> None:
+    ledger = Ledger()
+    real = ledger.beat
+
+    def beat(progress: Progress | None) -> bool:
+        if progress is not None:
+            raise UnicodeEncodeError("utf-8", "", 0, 1, "as a driver may say")
+        return real(progress)
+
+    ledger.beat = beat  # type: ignore[method-assign]
+    keeper, lost, _ = keeper_of(ledger, 0.6)
+    with keeper:
+        keeper.report(Progress(1, "\udcff"))
+        ledger.wait_for(lambda: len(ledger.beats) >= 5)
     assert not lost.is_set()
 
 

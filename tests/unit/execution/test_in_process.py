@@ -1,0 +1,112 @@
+"""Jobs in the process that dispatched them: none waits for ever, and one job's fault is its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from spoke_jobs import JobContext, JobData, JobState, Registry
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.settings import Settings
+from tests.contract.ledger import eventually
+
+
+class Site:
+    """A runner with jobs that dispatch jobs."""
+
+    def __init__(self, url: str, *, sync: bool) -> None:
+        self.registry = Registry()
+        self.ran: list[Any] = []
+        self.runner = LegacyRunner(
+            Settings(
+                database_url=SecretStr(url),
+                jobs_same_process=True,
+                jobs_sync=sync,
+                lease_seconds=0.5,
+                poll_seconds=0.02,
+            ),
+            self.registry,
+        )
+        self.registry.job("note")(lambda _ctx, payload: self.ran.append(payload))
+
+    def states(self) -> list[JobState]:
+        return [job.state for job in self.runner.ledger.list_jobs()]
+
+
+@pytest.fixture
+def sync_site(sqlite_ledger_url: str) -> Iterator[Site]:
+    site = Site(sqlite_ledger_url, sync=True)
+    yield site
+    site.runner.close()
+
+
+@pytest.fixture
+def site(sqlite_ledger_url: str) -> Iterator[Site]:
+    site = Site(sqlite_ledger_url, sync=False)
+    yield site
+    site.runner.close()
+
+
+def test_a_job_that_dispatches_into_the_queue_it_locks_is_followed_by_it(sync_site: Site) -> None:
+    def outer(_ctx: JobContext, _payload: Any) -> None:
+        sync_site.runner.dispatch_job(JobData("note", "inner", queue_name="q", locks_queue=True))
+        sync_site.runner.dispatch_job(JobData("note", "elsewhere"))
+        sync_site.ran.append("outer")
+
+    sync_site.registry.job("outer")(outer)
+    sync_site.runner.dispatch_job(JobData("outer", queue_name="q", locks_queue=True))
+    assert sync_site.ran == ["elsewhere", "outer", "inner"]
+    assert set(sync_site.states()) == {JobState.SUCCEEDED}
+
+
+def test_a_queue_that_a_dead_process_held_is_freed(sync_site: Site, sqlite_ledger_url: str) -> None:
+    ledger: SqlLedger = sync_site.runner.ledger
+    sync_site.registry.job("of_the_dead")(lambda _ctx, _payload: None)
+    dead = ledger.insert(sync_site.runner._prepare(JobData("of_the_dead", queue_name="q", locks_queue=True)))
+    assert ledger.claim_next("legacy", ["of_the_dead"], "dead", 0.1) is not None
+    sync_site.runner.dispatch_job(JobData("note", "after it", queue_name="q", locks_queue=True))
+    assert sync_site.ran == ["after it"]
+    row = ledger.get(dead.id)
+    assert row is not None
+    assert row.cause == "WorkerLost"
+
+
+def test_ctrl_c_ends_the_job_and_reaches_the_caller(sync_site: Site) -> None:
+    def interrupted(_ctx: JobContext, _payload: Any) -> None:
+        raise KeyboardInterrupt
+
+    sync_site.registry.job("interrupted")(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sync_site.runner.dispatch_job(JobData("interrupted"))
+    (job,) = sync_site.runner.ledger.list_jobs()
+    assert (job.state, job.cause, job.attempt) == (JobState.WAITING, "Interrupted", 1)
+
+
+def test_an_end_that_cannot_be_recorded_leaves_the_thread_at_work(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = threading.Event()
+    real = SqlLedger.succeed
+
+    def succeed(self: SqlLedger, *arguments: Any) -> None:
+        if not broken.is_set():
+            broken.set()
+            raise MemoryError("a fault of ours")
+        real(self, *arguments)
+
+    monkeypatch.setattr(SqlLedger, "succeed", succeed)
+    monkeypatch.setattr(SqlLedger, "fail", lambda *_a, **_k: 1 / 0)
+    site.runner.dispatch_job(JobData("note", "first"))
+    assert eventually(broken.is_set)
+    monkeypatch.undo()
+    site.runner.dispatch_job(JobData("note", "second"))
+    assert eventually(lambda: "second" in site.ran)
+
+
+def test_starting_takes_up_what_an_earlier_process_left(site: Site) -> None:
+    site.runner.ledger.insert(site.runner._prepare(JobData("note", "left behind")))
+    site.runner.start()
+    assert eventually(lambda: site.ran == ["left behind"])
