@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from tests.contract.ledger import eventually
 
 from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.runners.legacy import LegacyRunner
 from spoke_jobs.settings import Settings
-from tests.contract.ledger import eventually
 
 
 class Site:
