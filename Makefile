@@ -4,6 +4,8 @@ SHELL := /bin/bash
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
 
+export SPOKE_TEST_CLUSTER ?= spoke-test
+
 .PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean
 
 help: ## what there is
@@ -20,13 +22,13 @@ ifeq ($(UNIT),1)
 	@$(PYTEST) tests/unit $(ARGS)
 else
 	@scripts/postgres >/dev/null
-	@tests/cluster/build
-	@$(PYTEST) tests $(ARGS)
+	@scripts/test-cluster
+	@$(PYTEST) tests/unit tests/integration tests/e2e $(ARGS)
 endif
 
 test-long: setup-python ## the longer series
 	@scripts/postgres >/dev/null
-	@tests/cluster/build
+	@scripts/test-cluster
 	@$(PYTEST) tests -m long $(ARGS)
 
 lint: setup-python ## formatting, style, types, layers, generated files

@@ -34,7 +34,7 @@ from spoke_jobs.settings import Settings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-CLUSTER = os.environ.get("SPOKE_TEST_E2E_CLUSTER", "spoke-test")
+CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
 OPERATOR_NAMESPACE = "e2e-system"
 LEASE_SECONDS = "10"
 """Shorter than the default, since tests kill pods and wait for their leases to lapse."""

@@ -19,7 +19,7 @@ import kubernetes
 import pytest
 
 ROOT = Path(__file__).parents[3]
-CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-dev")
+CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
 STANDIN = Path(__file__).with_name("standin")
 GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
 Object = dict[str, Any]

@@ -31,7 +31,7 @@ from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 ROOT = Path(__file__).parents[3]
-CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-dev")
+CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
 GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
 Body = dict[str, Any]
 T = TypeVar("T")
