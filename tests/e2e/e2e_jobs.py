@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, insert
 
 import texting.jobs  # noqa: F401 (declares the example's)
 from spoke_jobs import JobContext, RetryPolicy, job
+from spoke_jobs.contract.causes import CauseClass
 
 metadata = MetaData()
 effect = Table(
@@ -39,6 +41,19 @@ def echo(_ctx: JobContext, payload: Any) -> Any:
 def fail(_ctx: JobContext, payload: Any) -> None:
     """Fail, with the payload in the message."""
     raise ValueError(f"as it was told to: {payload}")
+
+
+@job("e2e_leaves_a_thread", retry=RetryPolicy(budget={CauseClass.ERROR: 1}))
+def leave_a_thread(_ctx: JobContext, _payload: Any) -> None:
+    """Fail while a thread that never ends keeps the interpreter from ending by itself."""
+    threading.Thread(target=threading.Event().wait).start()
+    raise ValueError("the thread stays")
+
+
+@job("e2e_holds_the_interpreter", retry=RetryPolicy(budget={CauseClass.INFRASTRUCTURE: 1}))
+def hold_the_interpreter(_ctx: JobContext, payload: int) -> int:
+    """Let no other thread run, heartbeats among them: the lease lapses."""
+    return sum(range(payload * 40_000_000))
 
 
 @job("e2e_slow", payload=Slow, retry=RetryPolicy(backoff_seconds=0.2))

@@ -80,6 +80,19 @@ def test_a_job_that_raises_has_three_attempts(product: Product, runner: Kubernet
     assert "planted marker" not in json.dumps(spokejob)
 
 
+def test_a_thread_left_behind_keeps_no_pod(product: Product, runner: KubernetesRunner) -> None:
+    job = runner.dispatch_job(JobData("e2e_leaves_a_thread"))
+    assert product.ended(job).cause == "JobError"
+    assert product.spokejob(job, "Failed")["status"]["attempts"][0]["exitCode"] == 10
+
+
+def test_a_lease_that_lapses_is_charged_under_its_own_name(product: Product, runner: KubernetesRunner) -> None:
+    """By a call that holds the interpreter for longer than the lease (10 s here)."""
+    job = runner.dispatch_job(JobData("e2e_holds_the_interpreter", 60))
+    row = product.ended(job, 180)
+    assert (row.state, row.cause) == (JobState.FAILED, "WorkerLost")
+
+
 def test_two_pods_for_one_attempt_leave_one_result(product: Product, runner: KubernetesRunner) -> None:
     job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=4)))
     original = product.running_pod(job)

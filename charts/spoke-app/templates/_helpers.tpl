@@ -60,6 +60,20 @@ The variables of a process that dispatches jobs and tasks, as a list for env:. I
     {{- include "spoke-app.environment" (index .Subcharts "spoke-app") | nindent 4 }}
 */}}
 {{- define "spoke-app.environment" -}}
+{{ include "spoke-app.environmentOfMigrations" . }}
+{{- if .Values.tasks.enabled }}
+- name: SPOKE_TASKS_URL
+  value: http://{{ include "spoke-app.fullname" . }}-tasks:8080
+- name: SPOKE_TASKS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ tpl (required "tasks.key.secretName: name the Secret with the tasks' key, or set tasks.enabled=false" .Values.tasks.key.secretName) . }}
+      key: {{ .Values.tasks.key.secretKey }}
+{{- end }}
+{{- end -}}
+
+{{/* What migrations need, which run before the release's own objects are there: of Secrets, only the database's. */}}
+{{- define "spoke-app.environmentOfMigrations" -}}
 - name: JOB_RUNNER
   value: kubernetes
 - name: SPOKE_APP
@@ -71,15 +85,6 @@ The variables of a process that dispatches jobs and tasks, as a list for env:. I
     secretKeyRef:
       name: {{ include "spoke-app.databaseSecretName" . }}
       key: {{ .Values.database.secretKey }}
-{{- if .Values.tasks.enabled }}
-- name: SPOKE_TASKS_URL
-  value: http://{{ include "spoke-app.fullname" . }}-tasks:8080
-- name: SPOKE_TASKS_KEY
-  valueFrom:
-    secretKeyRef:
-      name: {{ tpl (required "tasks.key.secretName: name the Secret with the tasks' key, or set tasks.enabled=false" .Values.tasks.key.secretName) . }}
-      key: {{ .Values.tasks.key.secretKey }}
-{{- end }}
 {{- with .Values.env }}
 {{ tpl (toYaml .) $ }}
 {{- end }}

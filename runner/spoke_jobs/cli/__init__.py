@@ -8,11 +8,11 @@ import sys
 def main() -> None:
     """The console script's entry."""
     if sys.argv[1:] == ["run"]:
-        from spoke_jobs.execution.pod import run
+        from spoke_jobs.execution.pod import leave, run
         from spoke_jobs.logs import configure_logging
 
         configure_logging()
-        sys.exit(run())
+        leave(run())
     from spoke_jobs.cli.app import app
 
     app(prog_name="spoke-jobs")

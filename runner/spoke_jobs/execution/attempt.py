@@ -19,7 +19,7 @@ from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import InvalidPayload, InvalidResult, Superseded, UnknownName
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.execution.lease import LeaseKeeper
+from spoke_jobs.execution.lease import LeaseKeeper, Lost
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.payloads import decode_payload
@@ -46,7 +46,7 @@ class Surroundings:
     sessions: SessionFactory
     decide: bool
     """Whether a failure here decides on another attempt (``legacy``), or the operator does (``kubernetes``)."""
-    on_lost: Callable[[str], None]
+    on_lost: Callable[[Lost], None]
     """Called when the claim is lost: ends the process, where the process runs nothing else."""
 
 
@@ -82,7 +82,7 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
     except InvalidPayload as error:
         return _failed(claim, around, Failure("InvalidPayload", str(error), for_good=True))
 
-    def lost(reason: str) -> None:
+    def lost(reason: Lost) -> None:
         cancel.set()
         logger.error("job %d, attempt %d: stopped, %s", claim.job.id, claim.number, reason)
         around.on_lost(reason)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,15 @@ Beat = Callable[[Progress | None], bool]
 """Renew the lease and record progress; False if the claim is gone."""
 
 _LAST_BEAT_SECONDS = 2.0
+
+
+class Lost(StrEnum):
+    """Why an owner has to stop."""
+
+    GONE = "another process holds the attempt, or it has ended"
+    LAPSED = "the lease could not be renewed in time"
+
+
 PROGRESS_SECONDS = 0.25
 """Progress is written at most this often."""
 
@@ -34,7 +44,7 @@ class LeaseKeeper:
     ``on_lost(reason)`` is called once, from a thread of ours, when the claim is gone or about to lapse.
     """
 
-    def __init__(self, beat: Beat, lease_seconds: float, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, beat: Beat, lease_seconds: float, on_lost: Callable[[Lost], None]) -> None:
         self._beat = beat
         self._lease = lease_seconds
         self._on_lost = on_lost
@@ -124,7 +134,7 @@ class LeaseKeeper:
                 self._next_beat = math.inf  # nothing to renew, unless recording the end is undone
             self._changed.notify_all()
         if not held:
-            self._lose("another process holds the attempt, or it has ended")
+            self._lose(Lost.GONE)
 
     def _watch(self) -> None:
         while True:
@@ -135,10 +145,10 @@ class LeaseKeeper:
                 if left > 0 or self._ending:
                     self._changed.wait(left if left > 0 else None)
                     continue
-            self._lose("the lease could not be renewed in time")
+            self._lose(Lost.LAPSED)
             return
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: Lost) -> None:
         with self._changed:
             if self._over or self._ending:
                 return

@@ -9,9 +9,11 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from types import FrameType
+from typing import NoReturn
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -23,6 +25,7 @@ from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.termination import TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.attempt import Ending, Surroundings, run_attempt
+from spoke_jobs.execution.lease import Lost
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql import SqlLedger
@@ -70,9 +73,7 @@ def _attempt(cancel: threading.Event) -> Ending:
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
         ledger.fail(claim.token, failure, decide=False)
         return Ending(ExitCode.FAILED, failure)
-    around = Surroundings(
-        ledger, registry, lambda: Session(engine), decide=False, on_lost=lambda _reason: _leave_at_once()
-    )
+    around = Surroundings(ledger, registry, lambda: Session(engine), decide=False, on_lost=_leave_at_once)
     return run_attempt(claim, around, cancel)
 
 
@@ -140,7 +141,19 @@ def _on_sigterm(cancel: threading.Event, _frame: FrameType | None) -> None:
     cancel.set()
 
 
-def _leave_at_once() -> None:
+def leave(code: ExitCode) -> NoReturn:
+    """End the process now: a thread that the job left behind must not keep its pod."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _leave_at_once(lost: Lost) -> None:
     """The claim is lost: whatever the job's thread is doing, it must not go on."""
-    _tell(Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning)))
-    os._exit(ExitCode.SUPERSEDED)
+    if lost is Lost.LAPSED:
+        ending = Ending(ExitCode.FAILED, Failure("WorkerLost", CAUSES["WorkerLost"].meaning))
+    else:
+        ending = Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+    _tell(ending)
+    os._exit(ending.exit_code)

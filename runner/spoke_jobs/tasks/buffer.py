@@ -85,6 +85,11 @@ class Buffer:
             self._taker_sleeps = not taken
         return taken
 
+    def begin_anew(self) -> None:
+        """Let everything wait that is held: whoever had taken it is gone."""
+        with self._lock:
+            self._waiting = deque(self._held)
+
     def give_back(self, tasks: Iterable[Held]) -> None:
         """Let tasks wait again, before all others. For the taker, which must look again by itself."""
         with self._lock:

@@ -190,6 +190,7 @@ class TaskDispatcher:
     async def _delivering(self) -> None:
         from spoke_jobs.tasks.delivery import Delivery
 
+        self._buffer.begin_anew()
         delivery = Delivery(self._url, self._key, self._buffer, self._tally, self._options)
         self._delivery = delivery
         if self._stopped.is_set():  # close() came before there was anything to stop
