@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from spoke_jobs.errors import InvalidPayload, InvalidResult
 
@@ -16,17 +17,26 @@ if TYPE_CHECKING:
 TASK_LIMIT_BYTES = 100_000
 """A task's payload travels whole, so it is small; larger work is a job's."""
 RESULT_LIMIT_BYTES = 64_000
+_INTEGER_BITS = 14_000
+"""Python writes and reads whole numbers of up to 4,300 digits; this is a little less."""
+_Refuse = Callable[[str], Exception]
 
 
 def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit_bytes: int | None = None) -> str:
-    """``payload`` as JSON text, validated by ``model`` if there is one.
+    """``payload`` as JSON text, validated by ``model`` if there is one; reading it gives the same payload.
 
     :raises InvalidPayload: naming the job or task and the field.
     """
-    if model is not None:
-        # By the fields' own names: an alias for reading may differ from the one for writing.
-        payload = _validated(name, model, payload).model_dump(mode="json", by_alias=False)
-    text = _strict_json(payload, lambda what: InvalidPayload(f"the payload of {name!r} {what}"))
+
+    def refuse(what: str) -> InvalidPayload:
+        return InvalidPayload(f"the payload of {name!r} {what}")
+
+    if model is None:
+        text = _strict_json(payload, refuse)
+    else:
+        valid = _validated(name, model, payload)
+        text = _strict_json(_plain(valid, refuse), refuse)
+        _see_that_it_returns(name, model, payload, valid, text, refuse)
     if limit_bytes is not None and len(text) > limit_bytes:
         raise InvalidPayload(
             f"the payload of {name!r} takes {len(text):,} bytes, and {limit_bytes:,} is the limit for a task: "
@@ -41,7 +51,7 @@ def decode_payload(name: str, model: type[BaseModel] | None, text: str) -> Any:
     :raises InvalidPayload: if it doesn't validate (another release dispatched it, say).
     """
     try:
-        return json.loads(text) if model is None else model.model_validate_json(text, by_alias=True, by_name=True)
+        return json.loads(text) if model is None else _read(model, text)
     except ValidationError as error:
         raise InvalidPayload(_refusal(name, error)) from None
     except (ValueError, RecursionError):
@@ -53,9 +63,16 @@ def encode_result(result: Any) -> Any:
 
     :raises InvalidResult: naming what is wrong.
     """
+
+    def refuse(what: str) -> InvalidResult:
+        return InvalidResult(f"the job's result {what}")
+
     if isinstance(result, BaseModel):
-        result = result.model_dump(mode="json", by_alias=True)
-    text = _strict_json(result, lambda what: InvalidResult(f"the job's result {what}"))
+        plain = _plain(result, refuse, by_alias=True, round_trip=False)
+        if (lost := _lost_float(result, "")) is not None:
+            raise refuse(lost)
+        result = plain
+    text = _strict_json(result, refuse)
     if len(text) > RESULT_LIMIT_BYTES:
         raise InvalidResult(
             f"the job's result takes {len(text):,} bytes, and {RESULT_LIMIT_BYTES:,} is the limit: "
@@ -65,13 +82,136 @@ def encode_result(result: Any) -> Any:
 
 
 def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
+    if isinstance(payload, model):
+        # It may have been built by model_construct, or changed since. But what it is dumped to is what is validated:
+        # some fields don't take the value that they hold (Json[...] takes text).
+        return payload
     try:
-        if isinstance(payload, model):
-            # Validated again: it may have been built by model_construct, or changed since.
-            return model.model_validate(dict(payload), by_alias=False, by_name=True)
         return model.model_validate(payload, by_alias=True, by_name=True)
     except ValidationError as error:
         raise InvalidPayload(_refusal(name, error)) from None
+
+
+def _plain(value: BaseModel, refuse: _Refuse, *, by_alias: bool = False, round_trip: bool = True) -> Any:
+    """``value`` as plain JSON.
+
+    A payload goes by the fields' own names, as an alias for reading may differ from the one for writing, and without
+    computed fields, which nothing reads.
+    """
+
+    def dump(include: set[str] | None = None) -> Any:
+        return value.model_dump(mode="json", by_alias=by_alias, round_trip=round_trip, warnings=False, include=include)
+
+    try:
+        return dump()
+    except (ValueError, TypeError, RecursionError):  # the error's text may hold values
+        for field in type(value).model_fields:
+            try:
+                dump({field})
+            except (ValueError, TypeError, RecursionError):
+                raise refuse(f"holds something at .{field} that has no form in JSON") from None
+    raise refuse("holds something that has no form in JSON")
+
+
+def _read(model: type[BaseModel], text: str) -> BaseModel:
+    return model.model_validate_json(text, by_alias=True, by_name=True)
+
+
+def _see_that_it_returns(
+    name: str, model: type[BaseModel], payload: Any, valid: BaseModel, text: str, refuse: _Refuse
+) -> None:
+    """Refuse what would reach its function as something else, or not at all: a masked secret, an excluded field."""
+    try:
+        found = _read(model, text)
+    except ValidationError as error:
+        raise InvalidPayload(_refusal(name, error)) from None
+    except (ValueError, RecursionError):
+        raise refuse("can't be read again from its JSON") from None
+    try:
+        changed = _difference(valid, found, "")
+        if changed is not None and valid is payload:
+            # An instance that validates to something else (a field assigned "5" where a number stands) goes as that.
+            items = valid.root if isinstance(valid, RootModel) else _items(valid)
+            changed = _difference(model.model_validate(items, by_alias=False, by_name=True), found, "")
+    except ValidationError:
+        pass
+    except RecursionError:
+        changed = "is nested too deep or contains itself"
+    if changed is not None:
+        raise refuse(changed)
+
+
+def _difference(given: Any, found: Any, path: str) -> str | None:
+    """Where ``found`` isn't what was ``given``; None if it is. A list may stand for a tuple, as in plain JSON."""
+    if _equal(given, found):
+        return None
+    if isinstance(given, BaseModel) and isinstance(found, type(given) if path else BaseModel):
+        return _difference_of_items(_items(given), _items(found), path)
+    if isinstance(given, dict) and isinstance(found, dict):
+        return _difference_of_items(given, found, path)
+    if isinstance(given, (list, tuple)) and isinstance(found, (list, tuple)) and len(given) == len(found):
+        for index, (one, other) in enumerate(zip(given, found, strict=True)):
+            if (changed := _difference(one, other, f"{path}[{index}]"[:200])) is not None:
+                return changed
+        return None
+    if isinstance(given, float) and not math.isfinite(given):
+        if isinstance(found, float) and math.isnan(given) and math.isnan(found):
+            return None
+        return f"holds {given}{_at(path)}, which JSON has no form for"
+    if type(given) is type(found) and _knows_no_equality(type(given)):
+        return None  # of a class that knows no equality: its own validator and serializer have to be believed
+    return (
+        f"holds a {type(given).__name__}{_at(path)} that JSON doesn't give back as it was: "
+        "give the field another type, or a serializer and a validator that fit each other"
+    )
+
+
+def _difference_of_items(given: dict[Any, Any], found: dict[Any, Any], path: str) -> str | None:
+    for key in {**given, **found}:
+        inner = f"{path}.{key}"[:200]
+        if key not in given or key not in found:
+            return f"loses or gains a value{_at(inner)} on its way through JSON"
+        if (changed := _difference(given[key], found[key], inner)) is not None:
+            return changed
+    return None
+
+
+def _items(value: BaseModel) -> dict[str, Any]:
+    """What a model holds, without private attributes and cached properties."""
+    held = vars(value)
+    return {field: held[field] for field in type(value).model_fields if field in held} | (value.model_extra or {})
+
+
+def _equal(given: Any, found: Any) -> bool:
+    try:
+        return bool(given == found)
+    except Exception:
+        return False
+
+
+def _knows_no_equality(kind: Any) -> bool:
+    return kind.__eq__ is object.__eq__
+
+
+def _lost_float(value: Any, path: str) -> str | None:
+    """A number that JSON has no form for, with its place: pydantic writes it as null where a field's type is open."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"holds {value}{_at(path)}, which JSON has no form for"
+    items: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, BaseModel):
+        items = ((f".{key}", item) for key, item in _items(value).items())
+    elif isinstance(value, dict):
+        items = ((f".{key}", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        items = ((f"[{index}]", item) for index, item in enumerate(value))
+    for key, item in items:
+        if (lost := _lost_float(item, f"{path}{key}"[:200])) is not None:
+            return lost
+    return None
+
+
+def _at(path: str) -> str:
+    return f" at {path}" if path else ""
 
 
 def _refusal(name: str, error: ValidationError) -> str:
@@ -84,7 +224,7 @@ def _refusal(name: str, error: ValidationError) -> str:
     return f"the payload of {name!r} doesn't validate as {error.title}: {fields}"
 
 
-def _strict_json(value: Any, refuse: Any) -> str:
+def _strict_json(value: Any, refuse: _Refuse) -> str:
     """JSON text of exactly ``value``: json.dumps would turn other keys into strings, and NaN into no JSON at all."""
     try:
         where = _misfit(value, "")
@@ -92,14 +232,19 @@ def _strict_json(value: Any, refuse: Any) -> str:
             return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except RecursionError:
         where = "is nested too deep or contains itself"
+    except ValueError:  # the error's text may hold values
+        where = "holds something that has no form in JSON"
     raise refuse(where)
 
 
 def _misfit(value: Any, path: str) -> str | None:
     """What keeps ``value`` from being JSON, with its place; None if nothing does."""
-    place = f" at {path}" if path else ""
-    if value is None or isinstance(value, (str, bool, int)):
+    place = _at(path)
+    if value is None or isinstance(value, (str, bool)):
         return None
+    if isinstance(value, int):
+        too_long = value.bit_length() > _INTEGER_BITS
+        return f"holds a whole number{place} of more digits than are read again" if too_long else None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"holds {value}{place}, which JSON has no form for"
     if isinstance(value, dict):

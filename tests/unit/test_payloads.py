@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    computed_field,
+)
 
 from spoke_jobs.errors import InvalidPayload, InvalidResult
 from spoke_jobs.payloads import RESULT_LIMIT_BYTES, TASK_LIMIT_BYTES, decode_payload, encode_payload, encode_result
@@ -55,6 +69,142 @@ def test_numbers_without_a_form_in_json_are_refused(value: float) -> None:
         encode_payload("j", None, {"a": [0, value]})
 
 
+class Colour(Enum):
+    RED = "red"
+
+
+class Strange:
+    """A class that knows no equality."""
+
+
+class Numbers(RootModel[list[int]]):
+    pass
+
+
+class Square(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    side: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def area(self) -> int:
+        return self.side**2
+
+
+class Everything(BaseModel):
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    whatever: Any = None
+    either: float | str | None = None
+    settings: Json[dict[str, int]] = Field(default_factory=dict)
+    when: datetime | date | None = None
+    price: Decimal = Decimal(0)
+    tags: set[str] = set()
+    pair: tuple[int, str] = (0, "")
+    colour: Colour = Colour.RED
+    data: bytes = b""
+    numbers: Numbers = Numbers([])
+    _seen: object = PrivateAttr(default_factory=object)
+
+
+class Painted(BaseModel):
+    colour: Colour
+
+
+class Secret(BaseModel):
+    password: SecretStr
+
+
+class Telling(BaseModel):
+    password: Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, when_used="json")]
+
+
+class OfItsOwn(BaseModel):
+    strange: Annotated[Any, PlainValidator(lambda _text: Strange()), PlainSerializer(lambda _strange: "text")]
+
+
+class Leaky(BaseModel):
+    kept: int
+    required: int = Field(exclude=True)
+
+
+class Holding(BaseModel):
+    inner: Contact
+
+
+class LongContact(Contact):
+    more: str = ""
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Numbers([1, 2]),
+        Square(side=3),
+        Everything(settings='{"a": 1}'),
+        Everything(whatever={"a": [1, None, "x", 1.5]}, either="nan", more="extra"),
+        Everything(when=datetime(2026, 3, 1, 12, tzinfo=UTC), price=Decimal("1.10"), tags={"a", "b"}, pair=(1, "x")),
+        Everything(when=date(2026, 3, 1), data="é".encode(), numbers=Numbers([3])),
+        Telling(password=SecretStr("hunter2")),
+        Holding(inner=Contact(first_name="Ada")),
+    ],
+    ids=lambda payload: type(payload).__name__,
+)
+def test_a_model_of_any_kind_comes_back_as_it_was(payload: BaseModel) -> None:
+    back = decode_payload("j", type(payload), encode_payload("j", type(payload), payload))
+    assert (type(back), dict(back)) == (type(payload), dict(payload))
+
+
+def test_what_has_no_equal_in_json_comes_back_as_near_as_can_be() -> None:
+    assert decode_payload("j", Everything, encode_payload("j", Everything, {"whatever": (1, 2)})).whatever == [1, 2]
+    painted = Painted(colour=Colour.RED)
+    painted.colour = "red"  # type: ignore[assignment]
+    assert decode_payload("j", Painted, encode_payload("j", Painted, painted)).colour is Colour.RED
+    assert isinstance(decode_payload("j", OfItsOwn, encode_payload("j", OfItsOwn, {"strange": 1})).strange, Strange)
+    longer = LongContact(first_name="Ada", more="words")
+    assert decode_payload("j", Contact, encode_payload("j", Contact, longer)) == Contact(first_name="Ada")
+
+
+@pytest.mark.parametrize(
+    ("model", "payload", "words"),
+    [
+        (Secret, {"password": "hunter2"}, r"holds a SecretStr at \.password that JSON doesn't give back"),
+        (Secret, Secret(password=SecretStr("hunter2")), r"a SecretStr at \.password"),
+        (Leaky, {"kept": 1, "required": 2}, "required: Field required"),
+        (Everything, {"whatever": math.nan}, r"holds nan at \.whatever, which JSON has no form for"),
+        (Everything, Everything(whatever=[{"a": math.inf}]), r"holds inf at \.whatever\[0\]\.a"),
+        (Everything, {"either": -math.inf}, r"holds -inf at \.either"),
+        (Everything, {"more": math.nan}, r"holds nan at \.more"),
+        (Everything, {"whatever": Decimal("1.5")}, r"holds a Decimal at \.whatever"),
+        (Everything, {"whatever": {1: 2}}, r"\.whatever"),
+        (Everything, {"whatever": Strange()}, r"holds something at \.whatever that has no form in JSON"),
+        (Everything, {"data": b"hunter2\xff"}, r"holds something at \.data that has no form in JSON"),
+        (Everything, {"whatever": 10**5000}, r"holds a whole number at \.whatever of more digits"),
+        (Holding, Holding(inner=LongContact(first_name="Ada", more="x")), r"a LongContact at \.inner"),
+        (None, [10**5000], r"holds a whole number at \[0\] of more digits"),
+        (None, {"a": [-(10**5000)]}, r"holds a whole number at \.a\[0\]"),
+    ],
+)
+def test_what_would_not_survive_the_trip_is_refused_at_dispatch(
+    model: type[BaseModel] | None, payload: Any, words: str
+) -> None:
+    with pytest.raises(InvalidPayload, match=words) as caught:
+        encode_payload("j", model, payload)
+    assert "'j'" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@given(JSON)
+def test_what_is_dispatched_comes_back_or_is_refused(value: Any) -> None:
+    try:
+        text = encode_payload("j", Everything, {"whatever": value})
+    except InvalidPayload:
+        assert "\\ud" in json.dumps(value)  # half a character, which pydantic doesn't read
+        return
+    assert decode_payload("j", Everything, text).whatever == value
+
+
 def test_what_contains_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
@@ -97,6 +247,19 @@ def test_a_result_may_be_a_model() -> None:
 def test_other_results_are_refused(value: Any) -> None:
     with pytest.raises(InvalidResult, match="the job's result"):
         encode_result(value)
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (Everything(whatever=[math.nan]), r"holds nan at \.whatever\[0\]"),
+        (Everything(data=b"\xff"), r"holds something at \.data"),
+        ([10**5000], "whole number"),
+    ],
+)
+def test_a_result_that_json_would_change_is_refused(result: Any, words: str) -> None:
+    with pytest.raises(InvalidResult, match=words):
+        encode_result(result)
 
 
 @given(st.text())
