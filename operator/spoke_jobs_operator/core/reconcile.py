@@ -35,6 +35,10 @@ class Refusal:
     message: str
     at: datetime
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether the next try is due."""
+        return now >= self.at + REFUSAL_RETRY
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -169,8 +173,9 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
     template = check_template(spokejob, seen.template)
     if isinstance(template, TemplateProblem):
         return _blocked(seen, template.cause, template.message, now)
-    if seen.refusal and now < seen.refusal.at + REFUSAL_RETRY:
-        return _blocked(seen, seen.refusal.cause, seen.refusal.message, now)
+    if seen.refusal and not seen.refusal.is_over(now):
+        retry_at = seen.refusal.at + REFUSAL_RETRY
+        return _blocked(seen, seen.refusal.cause, seen.refusal.message, now, retry_at)
     if not seen.admitted:
         text = "the limit on running jobs is reached"
         return Decision(Standing.WAITS, _write(seen, status.waits(current, LIMIT_REACHED, text, now, blocked=False)))
@@ -181,8 +186,11 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
     return Decision(Standing.HOLDS, (create, *_write(seen, started)))
 
 
-def _blocked(seen: Observed, cause: str, message: str, now: datetime) -> Decision:
-    """No Job can be made for now: wait for the obstacle to be mended, as long as the start timeout."""
+def _blocked(seen: Observed, cause: str, message: str, now: datetime, retry_at: datetime | None = None) -> Decision:
+    """No Job can be made for now: wait for the obstacle to be mended, as long as the start timeout.
+
+    ``retry_at`` is for an obstacle whose going no event tells of.
+    """
     current = seen.spokejob.status
     since = status.blocked_since(current)
     if since is None and not seen.live:  # a cache that is still filling must not be taken for an empty cluster
@@ -190,9 +198,8 @@ def _blocked(seen: Observed, cause: str, message: str, now: datetime) -> Decisio
     deadline = (since or now) + timedelta(seconds=seen.spokejob.spec.start_timeout_seconds)
     if now >= deadline:
         return Decision(Standing.FINISHED, _write(seen, status.finished(current, cause, now, message)))
-    retry_at = min(deadline, seen.refusal.at + REFUSAL_RETRY) if seen.refusal else deadline
     actions = _write(seen, status.waits(current, cause, message, now, blocked=True))
-    return Decision(Standing.IDLE, (*actions, _at(retry_at, now)))
+    return Decision(Standing.IDLE, (*actions, _at(min(deadline, retry_at or deadline), now)))
 
 
 def _write(seen: Observed, updated: SpokeJobStatus) -> tuple[Action, ...]:

@@ -117,7 +117,9 @@ class Controller:
         return decision
 
     def _reconcile(self, spokejob: SpokeJob, *, live: bool) -> Decision:
-        key = key_of(spokejob)
+        key, now = key_of(spokejob), self._clock()
+        if (refusal := self._refusals.get(key)) and refusal.is_over(now):
+            del self._refusals[key]
         jobs = self._store.jobs.of(key)
         seen = Observed(
             spokejob=spokejob,
@@ -129,7 +131,7 @@ class Controller:
             live=live,
             refusal=self._refusals.get(key),
         )
-        return reconcile(seen, self._clock(), self._retention)
+        return reconcile(seen, now, self._retention)
 
     async def _carry_out(self, spokejob: SpokeJob, decision: Decision) -> None:
         key = key_of(spokejob)

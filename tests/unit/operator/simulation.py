@@ -21,6 +21,8 @@ from spoke_jobs_operator.shell.workqueue import WorkQueue
 
 RETENTION = Retention(job=timedelta(seconds=60))
 ERROR_DELAY = 1.0
+SHORTEST_DELAY = 0.1
+"""All that happens in the model, happens at whole and half seconds: who asks for less, asks for a moment gone by."""
 
 
 class StepQueue:
@@ -37,6 +39,7 @@ class StepQueue:
             self.ready.append(key)
 
     def add_after(self, key: Key, delay: float) -> None:
+        assert delay >= SHORTEST_DELAY, f"to look again after {delay} s, at what hasn't changed, is a hot loop"
         due = self._world.now + timedelta(seconds=delay)
         if key not in self.ready and (key not in self.timers or due < self.timers[key]):
             self.timers[key] = due

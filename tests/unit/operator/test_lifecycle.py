@@ -253,6 +253,19 @@ def test_missing_template_ends_by_the_start_timeout() -> None:
     assert s.world.created == []
 
 
+def test_a_refusal_gone_by_doesnt_hasten_the_wait_for_a_template() -> None:
+    world = World()
+    world.refuse_jobs = (403, "exceeded quota")
+    s = Simulation(world)
+    s.settle()
+    world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    s.pass_time(15)  # the queue of the simulation refuses delays that are too short
+    assert s.world.status["cause"] == "TemplateMissing"
+    s.pass_time(600)
+    assert s.world.status["outcome"] == "Failed"
+
+
 def test_refused_job_waits_and_heals() -> None:
     world = World()
     world.refuse_jobs = (403, "exceeded quota")
