@@ -46,12 +46,25 @@ class LostLead(Exception):
 async def _run(settings: Settings, leadership: Leadership, client: Client) -> None:
     metrics, store = Metrics(), Store()
     pulse = health.Pulse(settings.deaf_after_seconds)
+
+    async def handle(key: Key) -> None:
+        if compare.has_compared(key.namespace):  # else its first comparison will have it looked at
+            await measured(key)
+
     controller = Controller(client, store, metrics, Retention(job=timedelta(seconds=settings.job_retention_seconds)))
-    queue = WorkQueue(_measured(controller, metrics), on_error=_reporter(metrics))
+    queue = WorkQueue(handle, on_error=_reporter(metrics))
+    measured = _measured(controller, metrics)
     metrics.queue_depth.set_function(lambda: len(queue))
     controller.attach(queue, Pacer(Limits(running=settings.max_running), queue.add))
     compare = Compare(
-        client, store, metrics, settings.namespaces, add=queue.add, distrust=controller.distrust, done=pulse.beat
+        client,
+        store,
+        metrics,
+        settings.namespaces,
+        add=queue.add,
+        distrust=controller.distrust,
+        done=pulse.beat,
+        begins=controller.prime,
     )
 
     def hear(plural: str, body: Mapping[str, Any], gone: bool) -> None:
@@ -74,6 +87,7 @@ async def _run(settings: Settings, leadership: Leadership, client: Client) -> No
         async with asyncio.TaskGroup() as group:
             group.create_task(Streams(client, settings.namespaces, hear, restarted).run())
             # All that is there is taken in before anything is decided: half a picture looks like a loss.
+            # What belongs to a namespace that can't be listed yet has to wait for that; the others don't.
             await compare.first()
             await leadership.gained()
             controller.prime()

@@ -1,11 +1,13 @@
 """Lists what is there, from time to time, to make up for events that never came.
 
 A watch can end, or fall silent, without anybody noticing; what rests on events alone rests for ever then.
+Each namespace stands for itself: one that is gone, or forbidden, takes nothing from the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -19,6 +21,8 @@ from .store import Listed, Shelf, Store, key_of
 
 UNFINISHED = "status.outcome!=Succeeded,status.outcome!=Failed"
 RETRY_SECONDS = 5.0
+ALL_NAMESPACES = "*"
+"""In logs and metrics."""
 T = TypeVar("T")
 See = Callable[[Mapping[str, Any]], set[Key]]
 logger = logging.getLogger(__name__)
@@ -29,7 +33,8 @@ class Compare:
 
     :param add: has a SpokeJob looked at.
     :param distrust: has a SpokeJob read live before that.
-    :param done: is called after each comparison that came to its end.
+    :param done: is called after each comparison of a namespace that came to its end.
+    :param begins: is called after a namespace's first, before its SpokeJobs are looked at.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Compare:
         add: Callable[[Key], None],
         distrust: Callable[[Key], None],
         done: Callable[[], None],
+        begins: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._store = store
@@ -50,51 +56,82 @@ class Compare:
         self._add = add
         self._distrust = distrust
         self._done = done
+        self._begins = begins
         self._all_wanted = asyncio.Event()
+        self._compared: set[str | None] = set()
+        self._all_owed: set[str | None] = set(self._namespaces)
+        self._problems: dict[str | None, tuple[int, str]] = {}
 
     def want_all(self) -> None:
         """Compare everything now, not only when it is due."""
         self._all_wanted.set()
 
+    def has_compared(self, namespace: str) -> bool:
+        """Whether all of the namespace was taken in once, so that what isn't known isn't there."""
+        return bool(self._compared & {namespace, None})
+
     async def first(self) -> None:
-        """Compare everything, however long that takes to succeed."""
-        while True:
-            if await self.try_once(everything=True):
-                return
-            await asyncio.sleep(RETRY_SECONDS)
+        """Compare everything, until that succeeds for one namespace; :meth:`run` goes on trying the others."""
+        while not self._compared:
+            await self.try_once(everything=True)
+            if not self._compared:
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def run(self, every_seconds: float, all_every_seconds: float) -> None:
-        """Compare until cancelled, beginning one interval from now."""
+        """Compare until cancelled, beginning one interval from now; sooner where it failed."""
         loop = asyncio.get_running_loop()
-        all_due = loop.time() + all_every_seconds
-        delay = every_seconds
+        due, all_due = loop.time() + every_seconds, loop.time() + all_every_seconds
         while True:
-            try:
-                async with asyncio.timeout(delay):
+            until_due = max(0.0, due - loop.time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(until_due, RETRY_SECONDS) if self._problems else until_due):
                     await self._all_wanted.wait()
-            except TimeoutError:
-                pass
             everything = self._all_wanted.is_set() or loop.time() >= all_due
             self._all_wanted.clear()
-            if await self.try_once(everything=everything):
-                delay = every_seconds
+            if everything or loop.time() >= due:
+                await self.try_once(everything=everything)
+                due = loop.time() + every_seconds
                 all_due = loop.time() + all_every_seconds if everything else all_due
             else:
-                delay = RETRY_SECONDS
-                if everything:
-                    all_due = loop.time()
+                await self.try_once(everything=False, among=tuple(self._problems))
 
-    async def try_once(self, *, everything: bool) -> bool:
-        """Compare; False, with a line in the log, if the API server didn't let us."""
+    async def try_once(self, *, everything: bool, among: Sequence[str | None] | None = None) -> bool:
+        """Compare, each namespace for itself; False if the API server didn't let us somewhere."""
+        if everything:
+            self._all_owed.update(self._namespaces)
+        succeeded = [await self._try_namespace(name) for name in (self._namespaces if among is None else among)]
+        return all(succeeded)
+
+    async def _try_namespace(self, namespace: str | None) -> bool:
+        """Compare one namespace; a line in the log only where that begins to fail, fails otherwise, or heals."""
+        name = namespace or ALL_NAMESPACES
         try:
-            for namespace in self._namespaces:
-                await self._namespace(namespace, everything=everything)
+            await self._namespace(namespace, everything=namespace in self._all_owed)
         except ApiError as error:
-            logger.warning("comparing with the cluster failed: %s", error)
+            problem = (error.status, error.reason)
+            if self._problems.get(namespace) != problem:
+                logger.warning("comparing with the cluster fails, and is tried again and again: %s", error,
+                               extra={"namespace": name})  # fmt: skip
+            self._problems[namespace] = problem
             self._metrics.errors.labels("compare").inc()
+            self._metrics.compare_failures.labels(name).inc()
             return False
+        self._all_owed.discard(namespace)
+        if self._problems.pop(namespace, None):
+            logger.info("comparing with the cluster succeeds again", extra={"namespace": name})
+        if namespace not in self._compared:
+            self._compared.add(namespace)
+            self._begin(namespace)
         self._done()
         return True
+
+    def _begin(self, namespace: str | None) -> None:
+        """What the streams told of it before was not to be worked on yet."""
+        self._begins()
+        for item in self._store.spokejobs:
+            key = self._store.spokejobs.owner_of(item)
+            if namespace in (None, key.namespace):
+                self._add(key)
 
     async def _namespace(self, namespace: str | None, *, everything: bool) -> None:
         store, client = self._store, self._client

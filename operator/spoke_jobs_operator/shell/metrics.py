@@ -19,6 +19,12 @@ class Metrics:
         self.errors = Counter(
             "spoke_operator_errors", "What failed and is tried again.", ["where"], registry=self.registry
         )
+        self.compare_failures = Counter(
+            "spoke_operator_compare_failures",
+            "Comparisons with the cluster that failed, by namespace.",
+            ["namespace"],
+            registry=self.registry,
+        )
         self.writes = Counter(
             "spoke_operator_writes", "Writes to the API server that it accepted.", ["what"], registry=self.registry
         )

@@ -181,7 +181,7 @@ class Operator(RuleBasedStateMachine):
         status = self.world.objects[Kind.SPOKEJOB].get(NAME, {}).get("status", {})
         if status.get("attempt", 0) > 10 or status.get("ledger"):
             return
-        uncharged = ("", "QueueHeld", "Superseded")
+        uncharged = ("", "QueueHeld")
         failed = [a for a in status.get("attempts", ()) if a.get("finishedAt") and a.get("cause") not in uncharged]
         assert sum(status.get("charged", {}).values()) == len(failed)
 

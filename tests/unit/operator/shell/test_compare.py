@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+import pytest
+from tests.unit.operator.world import NAME, NAMESPACE, World
+
+from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.shell import compare as compare_module
+from spoke_jobs_operator.shell.client import ApiError, Client, Kind, Listing, Page
+from spoke_jobs_operator.shell.compare import Compare
+from spoke_jobs_operator.shell.metrics import Metrics
+from spoke_jobs_operator.shell.store import Store
+
+
+class Server:
+    """An API server that refuses some namespaces."""
+
+    def __init__(self, *refused: str) -> None:
+        self.world = World()
+        self.refused = set(refused)
+        self.listed: list[str | None] = []
+
+    def listing(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> Listing:
+        async def pages() -> AsyncIterator[Page]:
+            if kind is Kind.SPOKEJOB:
+                self.listed.append(namespace)
+            if namespace in self.refused:
+                raise ApiError(403, "Forbidden", f"not in {namespace}")
+            objects = self.world.objects[kind].values() if namespace == NAMESPACE else ()
+            yield Page(list(objects), self.world.version)
+
+        return Listing(namespace, pages())
+
+
+class Scene:
+    def __init__(self, *refused: str) -> None:
+        self.server = Server(*refused)
+        self.metrics = Metrics()
+        self.store = Store()
+        self.added: list[Key] = []
+        self.beats = 0
+        self.compare = Compare(
+            cast(Client, self.server),
+            self.store,
+            self.metrics,
+            ["gone", NAMESPACE],
+            add=self.added.append,
+            distrust=lambda _: None,
+            done=self.beat,
+        )
+
+    def beat(self) -> None:
+        self.beats += 1
+
+    def failures(self, namespace: str) -> float | None:
+        labels = {"namespace": namespace}
+        return self.metrics.registry.get_sample_value("spoke_operator_compare_failures_total", labels)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of the test)
+            await asyncio.sleep(0.001)
+
+
+async def test_a_namespace_that_is_gone_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare_module, "RETRY_SECONDS", 0.001)
+    s = Scene("gone")
+    async with asyncio.timeout(5):
+        await s.compare.first()
+    assert Key(NAMESPACE, NAME) in s.added
+    assert s.beats == 1, "health is about any of them"
+    assert (s.compare.has_compared(NAMESPACE), s.compare.has_compared("gone")) == (True, False)
+    task = asyncio.create_task(s.compare.run(3600, 3600))
+    await until(lambda: (s.failures("gone") or 0) > 3)
+    assert s.server.listed.count(NAMESPACE) == 1, "the others are not listed more often for its sake"
+    s.server.refused.clear()
+    await until(lambda: s.compare.has_compared("gone"))
+    assert s.failures(NAMESPACE) is None
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_one_that_fails_at_first_is_caught_up_with_in_full() -> None:
+    s = Scene(NAMESPACE)
+    assert not await s.compare.try_once(everything=True)
+    s.store.spokejob_seen(s.server.world.spokejob)  # by a stream, and not to be worked on before the rest is known
+    s.server.refused.clear()
+    s.added.clear()
+    assert await s.compare.try_once(everything=False)
+    assert Key(NAMESPACE, NAME) in s.added
+    assert len(s.store.templates) == 1, "only a comparison of everything lists them"
+
+
+async def test_a_line_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
+    s = Scene("gone")
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            await s.compare.try_once(everything=True)
+        s.server.refused.clear()
+        for _ in range(3):
+            await s.compare.try_once(everything=True)
+    said = [(item.levelname, item.__dict__["namespace"]) for item in caplog.records]
+    assert said == [("WARNING", "gone"), ("INFO", "gone")]
