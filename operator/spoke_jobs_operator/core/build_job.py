@@ -5,6 +5,7 @@ The pod is the template's own, but for the exact overrides below; ``docs`` lists
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from spoke_jobs.contract import environment, names
 from spoke_jobs.contract.environment import Assignment
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.spokejob import TEMPLATE_NAME, SpokeJob
 
 from .model import ANNOTATION_TEMPLATE, LABEL_OWNER, PodTemplate
 
@@ -31,6 +32,11 @@ class TemplateProblem:
 
     cause: str
     message: str
+
+
+def is_template_name(name: str) -> bool:
+    """Whether a PodTemplate could have this name; with any other the API server is not to be bothered."""
+    return re.fullmatch(TEMPLATE_NAME, name) is not None
 
 
 def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTemplate | TemplateProblem:

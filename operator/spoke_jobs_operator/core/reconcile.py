@@ -15,7 +15,7 @@ from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJob, S
 
 from . import cleanup, status
 from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, DeleteJob, ReadLive, Standing
-from .build_job import TemplateProblem, build_job, check_template
+from .build_job import TemplateProblem, build_job, check_template, is_template_name
 from .cleanup import STOP_PATIENCE, Retention
 from .diagnose import STOPPING, Bounds, Ended, Pends, Runs, Unclear, diagnose, has_ended
 from .model import FailedCreate, Job, Pod, PodTemplate
@@ -170,6 +170,9 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
         return Decision(Standing.IDLE, (*_write(seen, current), _at(current.next_attempt_at, now)))
     if wait := cleanup.until_nothing_runs(current, seen.jobs, seen.pods, now):
         return Decision(Standing.IDLE, (*_write(seen, current), CheckAgain(wait)))
+    if not is_template_name(spokejob.spec.pod_template):  # from before the CRD refused it: it can't be mended
+        text = f"podTemplate {spokejob.spec.pod_template!r} can't be an object's name"
+        return Decision(Standing.FINISHED, _write(seen, status.finished(current, "TemplateMissing", now, text)))
     template = check_template(spokejob, seen.template)
     if isinstance(template, TemplateProblem):
         return _blocked(seen, template.cause, template.message, now)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio import client as kubernetes
@@ -38,8 +39,8 @@ class Kind(Enum):
     def path(self, namespace: str | None, name: str | None = None) -> str:
         """Where the objects of a namespace are, or of all namespaces, or one of them."""
         prefix, plural = self.value
-        within = f"/namespaces/{namespace}" if namespace else ""
-        return f"{prefix}{within}/{plural}" + (f"/{name}" if name else "")
+        within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        return f"{prefix}{within}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
 class ApiError(Exception):

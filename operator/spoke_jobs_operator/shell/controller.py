@@ -25,6 +25,7 @@ from spoke_jobs_operator.core.actions import (
     Write,
 )
 from spoke_jobs_operator.core.admit import Candidate
+from spoke_jobs_operator.core.build_job import is_template_name
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key, Unreadable, read_job
 from spoke_jobs_operator.core.reconcile import Observed, Refusal, reconcile
@@ -237,8 +238,10 @@ class Controller:
         await self._refresh(jobs, self._store.job_seen, self._store.jobs, key)
         pods = self._client.listing(Kind.POD, key.namespace, labels=labels)
         await self._refresh(pods, self._store.pod_seen, self._store.pods, key)
-        spec = body.get("spec") or {}
-        template_key = Key(key.namespace, str(spec.get("podTemplate")))
+        name = str((body.get("spec") or {}).get("podTemplate"))
+        if not is_template_name(name):
+            return
+        template_key = Key(key.namespace, name)
         template = await self._client.read(Kind.TEMPLATE, template_key)
         if template:
             self._store.template_seen(template)

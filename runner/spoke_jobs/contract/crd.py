@@ -27,7 +27,9 @@ _COLUMNS = (
     ("Node", "string", ".status.attempts[-1:].node", 1),
 )
 
-_KEPT = ("enum", "minimum", "maximum", "minLength", "maxLength", "maxItems", "maxProperties", "default", "format")
+_KEPT = (
+    "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "maxItems", "maxProperties", "default", "format",
+)  # fmt: skip
 
 
 def crd() -> dict[str, Any]:

@@ -17,6 +17,9 @@ from pydantic.alias_generators import to_camel
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 
+TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+"""What names of PodTemplates look like (DNS-1123 subdomains): another one could never be there."""
+
 
 class Outcome(StrEnum):
     """Where a SpokeJob stands, in one selectable word."""
@@ -104,6 +107,7 @@ class SpokeJobSpec(_Model):
         Field(
             min_length=1,
             max_length=253,
+            json_schema_extra={"pattern": TEMPLATE_NAME},  # of the CRD alone: what is stored already stays readable
             description='The PodTemplate (core/v1, labelled jobs.spoke.dev/template: "true") of the job\'s pod.',
         ),
     ] = "default"
@@ -115,7 +119,8 @@ class SpokeJobSpec(_Model):
     ] = 600
     retry: Annotated[Retry, Field(description="Whether and when a failed attempt is followed by another.")] = Retry()
     ttl_seconds_after_finished: Annotated[
-        int, Field(ge=0, le=31536000, description="How long the SpokeJob stays after its end is in the ledger.")
+        int,
+        Field(ge=0, le=31536000, description="How long the SpokeJob stays after its end, once that is in the ledger."),
     ] = 604800
     suspend: Annotated[bool, Field(description="While true, no attempt is started; a running one goes on.")] = False
     traceparent: Annotated[

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from tests.unit.operator.simulation import Simulation
-from tests.unit.operator.world import NAME, Fault, World
+from tests.unit.operator.world import NAME, NAMESPACE, Fault, World
 
 from spoke_jobs.contract.termination import TerminationMessage
+from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell.client import Kind
 
 WEEK = 7 * 24 * 3600
@@ -250,6 +251,16 @@ def test_missing_template_ends_by_the_start_timeout() -> None:
     assert s.world.status["outcome"] == "Waiting"
     s.pass_time(2)
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TemplateMissing")
+    assert s.world.created == []
+
+
+@pytest.mark.parametrize("name", ["../pods/x", "a/b", "a?b", "A", "a\n", "-a"])
+def test_what_cannot_be_a_templates_name_ends_without_a_question(name: str) -> None:
+    s = Simulation(World(podTemplate=name))
+    s.controller.distrust(Key(NAMESPACE, NAME))
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TemplateMissing")
+    assert set(s.client.read_names) == {NAME}
     assert s.world.created == []
 
 

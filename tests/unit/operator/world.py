@@ -241,6 +241,7 @@ class FakeClient:
         self.world = world
         self.faults: list[Fault | None] = []
         """What goes wrong with the next calls, in order."""
+        self.read_names: list[str] = []
 
     def _begin(self) -> Fault | None:
         fault = self.faults.pop(0) if self.faults else None
@@ -259,6 +260,7 @@ class FakeClient:
 
     async def read(self, kind: Kind, key: Key) -> Object | None:
         self._end(self._begin())
+        self.read_names.append(key.name)
         return deepcopy(self.world.objects[kind].get(key.name))
 
     def listing(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> Listing:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from tests.unit.operator.world import NAME, World
 
+from spoke_jobs.contract.crd import crd
 from spoke_jobs.contract.environment import Assignment
-from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs_operator.core.build_job import TemplateProblem, build_job, check_template
+from spoke_jobs.contract.spokejob import TEMPLATE_NAME, SpokeJob
+from spoke_jobs_operator.core.build_job import TemplateProblem, build_job, check_template, is_template_name
 from spoke_jobs_operator.core.model import PodTemplate, read_template
 
 Object = dict[str, Any]
@@ -197,3 +198,9 @@ def test_template_problems_are_values(given: PodTemplate | None, cause: str) -> 
 
 def test_a_good_template_passes() -> None:
     assert check_template(spokejob(), template()) == template()
+
+
+def test_the_crd_takes_only_what_can_be_a_templates_name() -> None:
+    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert spec["properties"]["podTemplate"]["pattern"] == TEMPLATE_NAME
+    assert [name for name in ("a", "a.b-1", "a/b", "..", "A", "a\n", "") if is_template_name(name)] == ["a", "a.b-1"]
