@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, TypeVar
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
@@ -49,6 +50,16 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
+class Effect(Enum):
+    """What came of a write."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    """The cluster was like that before; to write it again at once would be to go in circles."""
+    REFUSED = "refused"
+    """The writes that should follow no longer make sense."""
+
+
 class Controller:
     """What a worker of the queue does."""
 
@@ -62,6 +73,7 @@ class Controller:
         self._clock = clock
         self._stale: set[Key] = set()
         self._refusals: dict[Key, Refusal] = {}
+        self._told_of_unchanged = False
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
 
@@ -136,23 +148,25 @@ class Controller:
 
     async def _carry_out(self, spokejob: SpokeJob, decision: Decision) -> None:
         key = key_of(spokejob)
+        changed = False
         for write in decision.writes:
             try:
-                proceed = await self._write(spokejob, write)
+                effect = await self._write(spokejob, write)
             except Exception:
                 self._stale.add(key)
                 raise
-            if not proceed:
+            changed = changed or effect is not Effect.UNCHANGED
+            if effect is Effect.REFUSED:
                 break
-        if decision.writes:
+        if changed:
             self._queue.add(key)
             return
         waits = [action.after_seconds for action in decision.actions if isinstance(action, CheckAgain)]
         if waits:
             self._queue.add_after(key, min(waits))
 
-    async def _write(self, spokejob: SpokeJob, write: Write) -> bool:
-        """Carry out one write; False if those that follow it no longer make sense."""
+    async def _write(self, spokejob: SpokeJob, write: Write) -> Effect:
+        """Carry out one write."""
         key = key_of(spokejob)
         match write:
             case CreateJob():
@@ -160,15 +174,16 @@ class Controller:
             case DeleteJob(name, uid, wait_for_pods):
                 await self._delete_job(Key(key.namespace, name), uid, wait_for_pods=wait_for_pods)
             case ApplyStatus():
-                await self._apply_status(key, spokejob.uid, spokejob.resource_version, write)
+                if not await self._apply_status(key, spokejob.uid, spokejob.resource_version, write):
+                    return Effect.UNCHANGED
                 self._report(spokejob, write)
             case DeleteSpokeJob():
                 await self._client.delete_spokejob(key, spokejob.uid, spokejob.resource_version)
                 self._store.spokejobs.remove(key, spokejob.uid)
                 self._metrics.writes.labels("spokejob_delete").inc()
-        return True
+        return Effect.DONE
 
-    async def _create_job(self, spokejob: SpokeJob, create: CreateJob) -> bool:
+    async def _create_job(self, spokejob: SpokeJob, create: CreateJob) -> Effect:
         key = key_of(spokejob)
         try:
             body = await self._client.create_job(key.namespace, create.body)
@@ -180,26 +195,26 @@ class Controller:
                 raise
             logger.warning("the API server refuses the Job: %s", error, extra=_fields(spokejob))
             self._refusals[key] = refusal
-            return False
+            return Effect.REFUSED
         self._refusals.pop(key, None)
         self._store.job_seen(body)
         self._metrics.writes.labels("job_create").inc()
         if create.attempt == 1:
             self._metrics.creation_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
         logger.info("attempt %d starts", create.attempt, extra=_fields(spokejob) | {"job": create.name})
-        return True
+        return Effect.DONE
 
-    async def _adopt(self, spokejob: SpokeJob, name: str) -> bool:
+    async def _adopt(self, spokejob: SpokeJob, name: str) -> Effect:
         key = key_of(spokejob)
         body = await self._client.read(Kind.JOB, Key(key.namespace, name))
         if body is None:
             raise ApiError(409, "AlreadyExists", f"Job {name!r} was there, and then was not")
         if read_job(body).owner != spokejob.uid:
             self._refusals[key] = foreign_job(name, self._clock())
-            return False
+            return Effect.REFUSED
         logger.info("took over a Job that was there already", extra=_fields(spokejob) | {"job": name})
         self._store.job_seen(body)
-        return True
+        return Effect.DONE
 
     async def _delete_job(self, key: Key, uid: str, *, wait_for_pods: bool) -> None:
         answer = await self._client.delete_job(key, uid, wait_for_pods=wait_for_pods)
@@ -209,10 +224,19 @@ class Controller:
             self._store.jobs.remove(key, uid)
         self._metrics.writes.labels("job_delete").inc()
 
-    async def _apply_status(self, key: Key, uid: str, resource_version: str, apply: ApplyStatus) -> None:
+    async def _apply_status(self, key: Key, uid: str, resource_version: str, apply: ApplyStatus) -> bool:
+        """Write the status; False if it is as it was: the API server drops what the installed CRD doesn't know."""
         body = await self._client.apply_status(key, uid, resource_version, apply.status)
         self._store.spokejob_seen(body)
         self._metrics.writes.labels("status").inc()
+        if body["metadata"]["resourceVersion"] != resource_version:
+            return True
+        self._metrics.status_unchanged.inc()
+        if not self._told_of_unchanged:
+            self._told_of_unchanged = True
+            logger.warning("a status that was written is as it was: is the installed CRD older than this operator?",
+                           extra={"spokejob": str(key)})  # fmt: skip
+        return False
 
     def _report(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
         old, new = spokejob.status, apply.status

@@ -28,6 +28,11 @@ class Metrics:
         self.writes = Counter(
             "spoke_operator_writes", "Writes to the API server that it accepted.", ["what"], registry=self.registry
         )
+        self.status_unchanged = Counter(
+            "spoke_operator_status_writes_unchanged",
+            "Status writes that changed nothing: the installed CRD is older than the operator.",
+            registry=self.registry,
+        )
         self.events = Counter("spoke_operator_events", "Events heard.", ["kind"], registry=self.registry)
         self.queue_depth = Gauge(
             "spoke_operator_queue_depth", "SpokeJobs that wait to be looked at.", registry=self.registry

@@ -264,6 +264,33 @@ def test_what_cannot_be_a_templates_name_ends_without_a_question(name: str) -> N
     assert s.world.created == []
 
 
+def test_a_status_field_that_the_crd_prunes_makes_no_endless_writes(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.pruned = {"observedGeneration"}
+    s = Simulation(world)
+    s.settle()
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+    s.world.writes.clear()
+    s.compare()
+    s.settle()
+    assert s.world.writes == ["status"], "once for each look"
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+    assert len([text for text in caplog.messages if "older than this operator" in text]) == 1
+
+
+def test_timeouts_hold_where_the_crd_prunes() -> None:
+    world = World(timeoutSeconds=20)
+    world.pruned = {"observedGeneration"}
+    s = Simulation(world)
+    s.settle()
+    s.cluster()
+    s.pass_time(25)
+    s.cluster()
+    assert s.world.status["attempts"][0]["cause"] == "Timeout"
+
+
 def test_a_refusal_gone_by_doesnt_hasten_the_wait_for_a_template() -> None:
     world = World()
     world.refuse_jobs = (403, "exceeded quota")
