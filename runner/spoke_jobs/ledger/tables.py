@@ -67,6 +67,7 @@ job_request = Table(
     Column("cause", Text, nullable=False, server_default=""),
     Column("result", JSON(none_as_null=True)),
     CheckConstraint("state IN ('waiting', 'running', 'succeeded', 'failed')", name="state"),
+    sqlite_autoincrement=True,  # no id twice, as on PostgreSQL: a deleted row's attempts may still stand
 )
 
 job_attempt = Table(
@@ -89,6 +90,7 @@ job_attempt = Table(
     Column("output_tail", Text, nullable=False, server_default=""),
     UniqueConstraint("job_id", "run", "number"),
     CheckConstraint("state IN ('running', 'succeeded', 'failed')", name="state"),
+    sqlite_autoincrement=True,
 )
 
 queue_lock = Table(

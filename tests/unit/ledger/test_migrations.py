@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Engine, Integer, MetaData, Table
+from sqlalchemy.engine import make_url
+from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger import migrations
 from spoke_jobs.ledger.engine import SCHEMA_VERSION, create_engine
+from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.ledger.tables import VERSION_TABLE, include_object, metadata
 
 
@@ -42,6 +47,36 @@ def test_no_difference(sqlite_ledger_url: str) -> None:
 def test_an_application_s_autogenerate_proposes_nothing_for_our_tables(sqlite_ledger_url: str) -> None:
     engine = create_engine(sqlite_ledger_url)
     assert proposals(engine) == []
+    engine.dispose()
+
+
+def test_no_id_is_given_twice(sqlite_ledger_url: str) -> None:
+    """A row deleted by a tool that knows no foreign keys leaves its attempts: no new job may find them."""
+    engine = create_engine(sqlite_ledger_url)
+    ledger = SqlLedger(engine)
+    first = ledger.insert(new_job())
+    assert ledger.claim_next("legacy", ["report"], "w", 30) is not None
+    engine.dispose()
+    other = sqlite3.connect(make_url(sqlite_ledger_url).database or "")
+    with other:
+        other.execute("DELETE FROM job_request")
+    other.close()
+    second = ledger.insert(new_job())
+    assert second.id > first.id
+    claim = ledger.claim_next("legacy", ["report"], "w", 30)
+    assert claim is not None
+    assert claim.job.id == second.id
+    engine.dispose()
+
+
+@pytest.mark.parametrize("made_by", ["migration", "metadata"])
+def test_both_ways_to_the_tables_number_alike(made_by: str, sqlite_ledger_url: str, tmp_path: Path) -> None:
+    engine = create_engine(sqlite_ledger_url if made_by == "migration" else f"sqlite:///{tmp_path}/made.sqlite3")
+    if made_by == "metadata":
+        metadata.create_all(engine)
+    with engine.connect() as connection:
+        made = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
+        assert set(made.scalars()) == {"job_request", "job_attempt"}
     engine.dispose()
 
 

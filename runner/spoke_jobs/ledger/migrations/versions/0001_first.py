@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_job_request"),
         sa.UniqueConstraint("uid", name="uq_job_request_uid"),
         sa.CheckConstraint("state IN ('waiting', 'running', 'succeeded', 'failed')", name=op.f("ck_job_request_state")),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_job_request_queue_name", "job_request", ["queue_name"])
     _partial("ix_job_request_waiting", "job_request", ["runner", "id"], "state = 'waiting'")
@@ -77,6 +78,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", "run", "number", name="uq_job_attempt_job_id"),
         sa.ForeignKeyConstraint(["job_id"], ["job_request.id"], name="fk_job_attempt_job_id", ondelete="CASCADE"),
         sa.CheckConstraint("state IN ('running', 'succeeded', 'failed')", name=op.f("ck_job_attempt_state")),
+        sqlite_autoincrement=True,
     )
     _partial("ix_job_attempt_running", "job_attempt", ["lease_expires_at"], "state = 'running'")
     _partial("uq_job_attempt_live", "job_attempt", ["job_id"], "state = 'running'", unique=True)
