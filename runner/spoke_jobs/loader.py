@@ -69,6 +69,8 @@ def _built_in(name: str, settings: Settings, registry: Registry) -> Runner:
 
 def _imported(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
+    if not module_name or module_name.startswith("."):
+        raise ConfigurationError(f"JOB_RUNNER={path}: a path begins with a module, myapp.runners:Own for example")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.contract.retry import RetryPolicy, is_count, is_kind, is_wait
 
 TypeName = str | Enum
 """A job's or a task's name: a string, or an enum member whose value is one."""
@@ -76,17 +76,21 @@ class JobOptions:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read a row's options; what an older or newer release left out or added takes its default or is let be."""
+        """Read a row's options; what an older or newer release left out, added or meant otherwise takes its default."""
         default = cls()
-        known = {str(kind) for kind in CauseClass}
+
+        def wait(name: str, otherwise: float) -> float:
+            found: Any = value.get(name)
+            return float(found) if is_wait(found) else otherwise
+
         budget = value.get("budget")
         return cls(
             retry=RetryPolicy(
-                budget=default.retry.budget
-                if budget is None
-                else {CauseClass(kind): int(count) for kind, count in budget.items() if kind in known},
-                backoff_seconds=float(value.get("backoffSeconds", default.retry.backoff_seconds)),
-                backoff_max_seconds=float(value.get("backoffMaxSeconds", default.retry.backoff_max_seconds)),
+                budget={CauseClass(kind): count for kind, count in budget.items() if is_kind(kind) and is_count(count)}
+                if isinstance(budget, Mapping)
+                else default.retry.budget,
+                backoff_seconds=wait("backoffSeconds", default.retry.backoff_seconds),
+                backoff_max_seconds=wait("backoffMaxSeconds", default.retry.backoff_max_seconds),
             ),
             pod_template=str(value.get("podTemplate", default.pod_template)),
         )

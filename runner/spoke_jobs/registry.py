@@ -6,6 +6,7 @@ directly just calls it. The module that declares them is what ``SPOKE_APP`` name
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -41,12 +42,20 @@ def plain_name(name: TypeName) -> str:
     :raises RegistrationError: if it isn't a name.
     """
     text = name.value if isinstance(name, Enum) else name
-    if not isinstance(text, str) or not text.strip() or len(text) > NAME_LIMIT or "\x00" in text:
+    if not isinstance(text, str) or not text.strip() or len(text) > NAME_LIMIT or not is_storable(text):
         raise RegistrationError(
-            f"{text!r} can't name a job or a task: a name is a string of 1 to {NAME_LIMIT} characters, "
-            "or an enum member whose value is one"
+            f"{text!r} can't name a job or a task: a name is a string of 1 to {NAME_LIMIT} characters (of UTF-8, "
+            "without NUL), or an enum member whose value is one"
         )
     return str(text)
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database takes the text: NUL and half a character (a lone surrogate) have no place in one."""
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class _Kind:
@@ -111,7 +120,8 @@ class Registry:
         :param retry: how many failed attempts end the job, by class of cause.
         :param pod_template: under ``kubernetes``, the PodTemplate of the job's pods.
         """
-        options = JobOptions(retry=retry or RetryPolicy(), pod_template=pod_template)
+        policy = RetryPolicy() if retry is None else _checked(retry, name)
+        options = JobOptions(retry=policy, pod_template=pod_template)
         return self._decorator(self.jobs, name, payload, options)
 
     def task(self, name: TypeName, *, payload: type[BaseModel] | None = None) -> Callable[[_Function], _Function]:
@@ -129,7 +139,7 @@ class Registry:
         def declare(function: _Function) -> _Function:
             text = plain_name(name)
             _check_callable(text, function)
-            kind.add(Definition(text, function, payload, inspect.iscoroutinefunction(function), options))
+            kind.add(Definition(text, function, payload, _is(inspect.iscoroutinefunction, function), options))
             return function
 
         return declare
@@ -151,6 +161,8 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
             "SPOKE_APP is not set: name the module that declares your jobs, SPOKE_APP=myapp.jobs for example"
         )
     module_name, _, attribute = path.partition(":")
+    if not module_name or module_name.startswith("."):
+        raise ConfigurationError(f"SPOKE_APP={path}: a path begins with a module, myapp.jobs for example")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -174,6 +186,27 @@ def _check_callable(name: str, function: Callable[..., Any]) -> None:
         raise RegistrationError(
             f"{_where(function)} can't be run as {name!r}: it must take two positional arguments, (ctx, payload)"
         ) from None
+    if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
+        raise RegistrationError(
+            f"{_where(function)} can't be run as {name!r}: it yields, so that calling it runs nothing; return instead"
+        )
+
+
+def _is(kind: Callable[[Any], bool], function: Any) -> bool:
+    """Whether what is called in the end is of a kind: the function of a partial, or an object's ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return kind(function) or kind(type(function).__call__)
+
+
+def _checked(retry: Any, name: TypeName) -> RetryPolicy:
+    if not isinstance(retry, RetryPolicy):
+        raise RegistrationError(f"retry={retry!r} of {plain_name(name)!r} isn't a spoke_jobs.RetryPolicy")
+    try:
+        retry.check()
+    except ValueError as error:
+        raise RegistrationError(f"retry of {plain_name(name)!r}: {error}") from None
+    return retry
 
 
 def _where(function: Callable[..., Any]) -> str:

@@ -108,6 +108,8 @@ class TestDottedPaths:
         ("path", "words"),
         [
             ("no.such.module", "there is no module 'no'"),
+            (".foo", "JOB_RUNNER=.foo: a path begins with a module"),
+            (":foo", "JOB_RUNNER=:foo: a path begins with a module"),
             ("json:nothing", "json has no 'nothing'"),
             ("json:loads", "isn't a runner: it lacks fully_configured, dispatch_job, dispatch_task"),
         ],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator, Iterator
 from enum import Enum, StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
 from spoke_jobs.registry import Registry, load_app, plain_name
 
@@ -32,6 +37,25 @@ def works(_ctx: Any, _payload: Any) -> str:
 
 
 async def works_too(_ctx: Any, _payload: Any) -> None: ...
+
+
+class AsyncObject:
+    async def __call__(self, _ctx: Any, _payload: Any) -> None: ...
+
+    async def method(self, _ctx: Any, _payload: Any) -> None: ...
+
+
+class YieldingObject:
+    def __call__(self, _ctx: Any, _payload: Any) -> Iterator[None]:
+        yield
+
+
+def yields(_ctx: Any, _payload: Any) -> Iterator[None]:
+    yield
+
+
+async def yields_too(_ctx: Any, _payload: Any) -> AsyncIterator[None]:
+    yield
 
 
 def test_a_decorated_function_is_still_that_function() -> None:
@@ -64,7 +88,7 @@ def test_a_name_is_registered_once() -> None:
         registry.job(Names.EXPORT)(works_too)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 201, "a\x00b", 5, None, Enum("Odd", {"N": 5}).N])
+@pytest.mark.parametrize("name", ["", "  ", "x" * 201, "a\x00b", "half \ud800", 5, None, Enum("Odd", {"N": 5}).N])
 def test_what_is_no_name_is_refused(name: Any) -> None:
     with pytest.raises(RegistrationError, match="can't name a job"):
         Registry().job(name)(works)
@@ -73,6 +97,60 @@ def test_what_is_no_name_is_refused(name: Any) -> None:
 def test_a_function_that_could_not_be_called_is_refused() -> None:
     with pytest.raises(RegistrationError, match=r"two positional arguments, \(ctx, payload\)"):
         Registry().job("export")(lambda: None)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        works_too,
+        AsyncObject(),
+        AsyncObject().method,
+        partial(works_too),
+        partial(AsyncObject()),
+        partial(partial(AsyncObject().method)),
+    ],
+)
+def test_whatever_is_async_in_the_end_is_known_as_such(function: Any) -> None:
+    registry = Registry()
+    registry.job("export")(function)
+    assert registry.jobs.get("export").is_async
+
+
+@pytest.mark.parametrize("function", [yields, yields_too, partial(yields), YieldingObject(), partial(YieldingObject())])
+def test_what_would_run_nothing_when_it_is_called_is_refused(function: Any) -> None:
+    with pytest.raises(RegistrationError, match="can't be run as 'export': it yields"):
+        Registry().job("export")(function)
+    with pytest.raises(RegistrationError, match="it yields"):
+        Registry().task("export")(function)
+
+
+@pytest.mark.parametrize(
+    ("retry", "words"),
+    [
+        (5, r"retry=5 of 'export' isn't a spoke_jobs.RetryPolicy"),
+        (0, r"retry=0 of 'export' isn't"),
+        ({}, r"retry=\{\} of 'export' isn't"),
+        (RetryPolicy(budget={"eror": 1}), "'export': budget has 'eror'.*error, oom"),  # type: ignore[dict-item]
+        (RetryPolicy(budget={CauseClass.OOM: 0}), "budget allows 0 of oom"),
+        (RetryPolicy(budget={CauseClass.OOM: 1.5}), "budget allows 1.5 of oom"),  # type: ignore[dict-item]
+        (RetryPolicy(budget={CauseClass.OOM: True}), "budget allows True of oom"),
+        (RetryPolicy(budget=3), "budget is 3"),  # type: ignore[arg-type]
+        (RetryPolicy(backoff_seconds=float("nan")), "backoff_seconds is nan"),
+        (RetryPolicy(backoff_seconds=-1), "backoff_seconds is -1"),
+        (RetryPolicy(backoff_max_seconds=float("inf")), "backoff_max_seconds is inf"),
+        (RetryPolicy(backoff_max_seconds="9"), "backoff_max_seconds is '9'"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_retry_policy_that_says_nothing_is_refused(retry: Any, words: str) -> None:
+    with pytest.raises(RegistrationError, match=words):
+        Registry().job("export", retry=retry)
+
+
+def test_a_retry_policy_that_says_something_is_kept() -> None:
+    registry = Registry()
+    policy = RetryPolicy(budget={CauseClass.ERROR: 1}, backoff_seconds=0, backoff_max_seconds=60)
+    registry.job("export", retry=policy)(works)
+    assert registry.jobs.get("export").options.retry is policy
 
 
 def test_a_payload_that_is_no_model_is_refused() -> None:
@@ -96,6 +174,11 @@ class TestLoadApp:
     def test_unset(self) -> None:
         with pytest.raises(ConfigurationError, match="SPOKE_APP is not set"):
             load_app("")
+
+    @pytest.mark.parametrize("path", [":x", ".x", ".", ":"])
+    def test_a_path_without_a_module(self, path: str) -> None:
+        with pytest.raises(ConfigurationError, match=rf"SPOKE_APP={re.escape(path)}: a path begins with a module"):
+            load_app(path)
 
     def test_a_module_that_is_not_there_is_named(self) -> None:
         with pytest.raises(ConfigurationError, match=r"SPOKE_APP=no_such_app.jobs: there is no module 'no_such_app'"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from spoke_jobs.contract.causes import CauseClass, cause_class
 
@@ -23,6 +24,24 @@ DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
 )
 """How many attempts of a class end the job: with 3, the third failure of that class is final."""
 
+_LONGEST_SECONDS = 1e9
+"""Dates have room for it."""
+
+
+def is_kind(value: Any) -> bool:
+    """Whether a budget may name it."""
+    return isinstance(value, str) and value in CauseClass.__members__.values()
+
+
+def is_count(value: Any) -> bool:
+    """Whether a budget may allow so many attempts."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_wait(value: Any) -> bool:
+    """Whether it is a number of seconds to wait."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -32,6 +51,26 @@ class RetryPolicy:
     backoff_seconds: float = 1.0
     """The wait before the second attempt; it doubles with each charged attempt."""
     backoff_max_seconds: float = 300.0
+
+    def check(self) -> None:
+        """See that the policy says something.
+
+        :raises ValueError: naming the field that doesn't.
+        """
+        budget: Any = self.budget
+        if not isinstance(budget, Mapping):
+            message = f"budget is {budget!r}, where a mapping of CauseClass to a number of attempts is expected"
+            raise ValueError(message)  # noqa: TRY004  one kind of error for all that a policy may have wrong
+        for kind, count in budget.items():
+            if not is_kind(kind):
+                raise ValueError(f"budget has {kind!r}, which is no CauseClass (one of {', '.join(CauseClass)})")
+            if not is_count(count):
+                raise ValueError(f"budget allows {count!r} of {kind}, where a whole number from 1 is expected")
+        for name in ("backoff_seconds", "backoff_max_seconds"):
+            if not is_wait(value := getattr(self, name)):
+                raise ValueError(
+                    f"{name} is {value!r}, where a number of seconds from 0 to {_LONGEST_SECONDS:.0e} is expected"
+                )
 
     def allowance(self, cause_class: CauseClass) -> int:
         """How many attempts of this class end the job."""

@@ -7,7 +7,7 @@ from typing import Any
 from spoke_jobs.errors import InvalidJobData
 from spoke_jobs.model import JobData, NewJob, TypeName
 from spoke_jobs.payloads import TASK_LIMIT_BYTES, encode_payload
-from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.registry import Definition, Registry, is_storable
 
 QUEUE_LIMIT = 200
 _INTEGER_LIMIT = 2**31 - 1
@@ -23,8 +23,10 @@ def prepare_job(data: JobData, registry: Registry, *, runner: str, assigned: boo
     definition = registry.jobs.get(data.job_type)
     name = definition.name
     queue: Any = data.queue_name
-    if not isinstance(queue, str) or len(queue) > QUEUE_LIMIT or "\x00" in queue:
-        raise InvalidJobData(f"the queue_name of {name!r} must be a string of at most {QUEUE_LIMIT} characters")
+    if not isinstance(queue, str) or len(queue) > QUEUE_LIMIT or not is_storable(queue):
+        raise InvalidJobData(
+            f"the queue_name of {name!r} must be a string of at most {QUEUE_LIMIT} characters, of UTF-8 and without NUL"
+        )
     if data.locks_queue and not queue:
         raise InvalidJobData(f"{name!r} is to lock its queue and names none: give queue_name, or leave locks_queue out")
     for field, value in (("organization_id", data.organization_id), ("campaign_id", data.campaign_id)):
