@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, inspect, select, text
@@ -45,7 +46,7 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
                     "name a file, sqlite:///jobs.sqlite3 for example"
                 )
             return configure_sqlite(sqlalchemy_create_engine(parsed.set(drivername="sqlite+pysqlite"), **options))
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: a port that is no number; its text shows it
         raise ConfigurationError(
             "SPOKE_DATABASE_URL isn't a database URL: sqlite:///jobs.sqlite3, or "
             "postgresql+psycopg://user:password@host/name"
@@ -55,6 +56,12 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
             f"the database needs the Python package {error.name!r}: pip install 'spoke-jobs[postgres]'"
         ) from None
     raise ConfigurationError(f"SPOKE_DATABASE_URL names a {backend} database: the ledger takes sqlite or postgresql")
+
+
+def shown(url: URL) -> str:
+    """A database's URL as it may be printed: a secret may stand in the password, or in any value of the query."""
+    query = "&".join(f"{name}=***" for name in url.query)
+    return url.set(query={}).render_as_string(hide_password=True) + (f"?{query}" if query else "")
 
 
 def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +107,11 @@ def check_schema(engine: Engine) -> None:
     :raises DatabaseUnreachable: if the database doesn't answer.
     :raises DatabaseNotMigrated: naming the command that migrates it.
     """
-    where = engine.url.render_as_string(hide_password=True)
+    where = shown(engine.url)
+    if _names_no_file(engine.url):  # connecting would make it
+        raise DatabaseNotMigrated(
+            f"{where} has no ledger yet: run `spoke-jobs migrate`, which makes the file, or correct the URL"
+        )
     try:
         with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
             if not inspect(connection).has_table(VERSION_TABLE):
@@ -116,6 +127,12 @@ def check_schema(engine: Engine) -> None:
         raise DatabaseUnreachable(f"the database {where} can't be reached: {_first_line(error)}") from None
     except DBAPIError as error:
         raise DatabaseNotMigrated(f"the ledger in {where} can't be read: {_first_line(error)}") from None
+
+
+def _names_no_file(url: URL) -> bool:
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
+        return False
+    return not Path(url.database).exists()
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.errors import DatabaseUnreachable
+from spoke_jobs.ledger.engine import shown
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
@@ -26,6 +27,6 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except OperationalError as error:
-        where = engine.url.render_as_string(hide_password=True)
+        where = shown(engine.url)
         reason = str(error.orig).strip().partition("\n")[0]
         raise DatabaseUnreachable(f"the database {where} can't be migrated: {reason}") from None

@@ -1,0 +1,62 @@
+"""Opening a database: what can't serve is refused in words, without a secret in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
+from spoke_jobs.ledger.engine import check_schema, create_engine, shown
+from spoke_jobs.ledger.migrations import migrate
+
+NOWHERE = "postgresql://127.0.0.1:1/db?user=u&password=hunter2&connect_timeout=1"
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("postgresql://u:hunter2@h:5432/db", "postgresql://u:***@h:5432/db"),
+        ("postgresql://h/db?user=u&password=hunter2", "postgresql://h/db?user=***&password=***"),
+        ("postgresql://h/db?password=hunter2&password=hunter3", "postgresql://h/db?password=***"),
+        ("sqlite:///jobs.sqlite3", "sqlite:///jobs.sqlite3"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, text: str) -> None:
+    assert shown(make_url(url)) == text
+
+
+@pytest.mark.parametrize("use", [check_schema, migrate])
+def test_a_database_that_does_not_answer_is_named_without_its_secrets(use: object) -> None:
+    engine = create_engine(NOWHERE)
+    with pytest.raises(DatabaseUnreachable, match=r"//127\.0\.0\.1:1/db\?user=") as caught:
+        use(engine)  # type: ignore[operator]
+    engine.dispose()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:abc/db", "sqlite:///x.sqlite3?timeout=soon", "nonsense"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="isn't a database URL"):
+        create_engine(url)
+
+
+def test_looking_for_a_ledger_makes_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "mistyped.sqlite3"
+    engine = create_engine(f"sqlite:///{file}")
+    with pytest.raises(DatabaseNotMigrated, match="has no ledger yet: run `spoke-jobs migrate`"):
+        check_schema(engine)
+    assert not file.exists()
+    migrate(engine)
+    check_schema(engine)
+    engine.dispose()
+
+
+def test_an_empty_file_has_no_ledger_either(tmp_path: Path) -> None:
+    file = tmp_path / "empty.sqlite3"
+    file.touch()
+    engine = create_engine(f"sqlite:///{file}")
+    with pytest.raises(DatabaseNotMigrated, match="has no ledger yet: run `spoke-jobs migrate`"):
+        check_schema(engine)
+    engine.dispose()
