@@ -1,4 +1,4 @@
-"""Why an attempt or a job ended: one table, read by runner, operator, ``spoke-jobs why`` and the documentation.
+"""Why an attempt or a job ended: one table, read by runner, operator and the documentation.
 
 A cause belongs to a class; retry budgets count classes (see :mod:`spoke_jobs.contract.retry`).
 """
@@ -45,7 +45,7 @@ class Cause:
 
 _TABLE = (
     Cause("JobError", CauseClass.ERROR, "The job's function raised an exception.",
-          "Read the traceback: `spoke-jobs show ID`; mend the job or its input, then dispatch it again."),
+          "Read the message: `spoke-jobs ls`; mend the job or its input, then dispatch it again."),
     Cause("JobExited", CauseClass.ERROR, "The job's process ended by itself with an exit code that is not ours.",
           "Look for sys.exit, os._exit or a crash in native code; the exit code is recorded with the attempt."),
     Cause("InvalidResult", CauseClass.INVALID, "The job returned something that isn't JSON, or is larger than 64 kB.",
