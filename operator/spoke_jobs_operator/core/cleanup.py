@@ -100,7 +100,9 @@ def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:
     if current.ledger is LedgerState.SUCCEEDED and current.outcome is not Outcome.SUCCEEDED:
         return status.finished(current, "", now)
     if current.ledger is LedgerState.FAILED and current.outcome is not Outcome.FAILED:
-        return status.finished(current, "Superseded", now, "the ledger has recorded a failure")
+        done = bool(current.attempts) and current.attempts[-1].exit_code == 0
+        cause = "JobExited" if done else "Superseded"  # it left with 0, and without recording a success
+        return status.finished(current, cause, now, "the ledger has recorded a failure")
     return current
 
 

@@ -91,7 +91,9 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
         closed = status.attempt_closed(current, Ended(cause="", exit_code=exit_code), pod, now)
         return Decision(Standing.FINISHED, _write(seen, status.finished(closed, "", now)))
     known = record.cause if record else current.cause
-    if not isinstance(end, Ended) or not end.cause or end.cause == "JobDeleted":
+    if isinstance(end, Ended) and not end.cause:  # it left with 0, and without recording a success
+        end = replace(end, cause=known or "JobExited")
+    elif not isinstance(end, Ended) or end.cause == "JobDeleted":
         end = Ended(cause=known or "Superseded")
     closed = status.attempt_closed(current, end, pod, now)
     stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)

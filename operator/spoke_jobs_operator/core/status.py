@@ -141,8 +141,7 @@ def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "
             "conditions": tuple(item for item in status.conditions if item.type != BLOCKED),
         }
     )
-    advice = CAUSES[cause].advice if cause in CAUSES else ""
-    text = " ".join(part for part in (message, advice) if part)
+    text = _sentences(message, CAUSES[cause].advice if cause in CAUSES else "")
     return _marked(
         updated,
         now,
@@ -174,6 +173,12 @@ def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:
     """The counts by class; a class of a newer release is left out rather than stumbled over."""
     known = {item.value for item in CauseClass}
     return {CauseClass(name): count for name, count in charged.items() if name in known}
+
+
+def _sentences(message: str, advice: str) -> str:
+    if not message or not advice:
+        return message or advice
+    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}"
 
 
 def _charge(charged: Mapping[str, int], cause: str) -> dict[str, int]:

@@ -154,7 +154,7 @@ class Compare:
     async def _shelf(self, listing: Listing, see: See, shelf: Shelf[T]) -> None:
         listed = await self._take_in(listing, see)
         absent = shelf.absent(listed)
-        shelf.take_out(absent)
+        shelf.take_out(absent, listed.version)
         for item in absent:
             self._add(shelf.owner_of(item))
 

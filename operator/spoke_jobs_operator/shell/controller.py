@@ -283,7 +283,7 @@ class Controller:
             for item in page.items:
                 uids.add(item["metadata"]["uid"])
                 see(item)
-        shelf.take_out(shelf.absent(Listed(listing.namespace, frozenset(uids), version), known))
+        shelf.take_out(shelf.absent(Listed(listing.namespace, frozenset(uids), version), known), version)
 
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)

@@ -6,6 +6,7 @@ does not come back. It is used from one event loop only.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from spoke_jobs_operator.core.model import (
     FailedCreate,
     Job,
     Key,
+    Meta,
     Pod,
     PodTemplate,
     Unreadable,
@@ -63,7 +65,7 @@ class Shelf(Generic[T]):
         self._owner = owner
         self._objects: dict[Key, T] = {}
         self._by_owner: defaultdict[Key, set[Key]] = defaultdict(set)
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._deleted: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -82,23 +84,29 @@ class Shelf(Generic[T]):
     def put(self, item: T) -> bool:
         """Take an object in; False if that is no news."""
         new = self._identify(item)
-        if new.uid in self._deleted:
+        if new.version <= self._deleted.get(new.uid, -1):
             return False
         old = self._objects.get(new.key)
         if old is not None and new.version <= self._identify(old).version:
             return False
         if old is not None:
             self._drop(new.key)
+        self._deleted.pop(new.uid, None)
         self._objects[new.key] = item
         self._by_owner[self._owner(item)].add(new.key)
         return True
 
-    def remove(self, key: Key, uid: str) -> bool:
-        """The object with this uid is gone; False if that is no news."""
-        self._deleted[uid] = None
+    def remove(self, key: Key, uid: str, version: float = math.inf) -> bool:
+        """The object with this uid is gone; False if that is no news.
+
+        With a version, it may only have left what is watched, as its label was removed: a newer one counts again.
+        """
+        old = self._objects.get(key)
+        if old is not None and (known := self._identify(old)).uid == uid and known.version > version:
+            return False
+        self._deleted[uid] = max(version, self._deleted.get(uid, version))
         while len(self._deleted) > _REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
-        old = self._objects.get(key)
         if old is None or self._identify(old).uid != uid:
             return False
         self._drop(key)
@@ -118,11 +126,11 @@ class Shelf(Generic[T]):
                 missing.append(item)
         return missing
 
-    def take_out(self, items: Iterable[T]) -> None:
-        """The objects are gone."""
+    def take_out(self, items: Iterable[T], version: float = math.inf) -> None:
+        """The objects are gone, as :meth:`remove` means it."""
         for item in items:
             identity = self._identify(item)
-            self.remove(identity.key, identity.uid)
+            self.remove(identity.key, identity.uid, version)
 
     def _drop(self, key: Key) -> None:
         item = self._objects.pop(key)
@@ -167,13 +175,13 @@ class Store:
         """A SpokeJob was seen, or seen to go."""
         item = read_spokejob(body)
         identity = _identify_spokejob(item)
-        news = self.spokejobs.remove(identity.key, identity.uid) if gone else self.spokejobs.put(item)
+        news = self.spokejobs.remove(identity.key, identity.uid, identity.version) if gone else self.spokejobs.put(item)
         return {identity.key} if news else set()
 
     def job_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """A Job was seen, or seen to go."""
         job = read_job(body)
-        news = self.jobs.remove(job.meta.key, job.meta.uid) if gone else self.jobs.put(job)
+        news = self._gone(self.jobs, job.meta) if gone else self.jobs.put(job)
         if gone:
             self._events.pop(job.meta.uid, None)
         return {job.spokejob} if news else set()
@@ -181,14 +189,14 @@ class Store:
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """A pod was seen, or seen to go."""
         pod = read_pod(body)
-        news = self.pods.remove(pod.meta.key, pod.meta.uid) if gone else self.pods.put(pod)
+        news = self._gone(self.pods, pod.meta) if gone else self.pods.put(pod)
         return {pod.spokejob} if news else set()
 
     def template_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """A PodTemplate was seen, or seen to go."""
         template = read_template(body)
         meta = template.meta
-        news = self.templates.remove(meta.key, meta.uid) if gone else self.templates.put(template)
+        news = self._gone(self.templates, meta) if gone else self.templates.put(template)
         return set(self._waiting_for(meta.key)) if news else set()
 
     def event_seen(self, body: Mapping[str, Any]) -> set[Key]:
@@ -210,6 +218,9 @@ class Store:
         for item in self.spokejobs:
             if isinstance(item, SpokeJob) and not (item.status.outcome and item.status.outcome.final):
                 yield item
+
+    def _gone(self, shelf: Shelf[Any], meta: Meta) -> bool:
+        return shelf.remove(meta.key, meta.uid, meta.resource_version)
 
     def _waiting_for(self, template: Key) -> Iterator[Key]:
         for spokejob in self.unfinished():

@@ -291,6 +291,25 @@ def test_timeouts_hold_where_the_crd_prunes() -> None:
     assert s.world.status["attempts"][0]["cause"] == "Timeout"
 
 
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_an_exit_with_0_without_a_recorded_success_is_named(seen_before: bool) -> None:
+    s = start()
+    s.cluster()
+    if seen_before:
+        s.cluster(0)
+        assert s.world.status["outcome"] == "Succeeded"
+    else:
+        s.world.kubelet(0)
+    s.world.set_ledger("Failed")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "JobExited")
+    (message,) = (item["message"] for item in s.world.status["conditions"] if item["type"] == "Succeeded")
+    assert "Look for sys.exit" in message
+    if seen_before:
+        assert message.startswith("the ledger has recorded a failure. Look for")
+    assert s.world.status["attempts"][0]["exitCode"] == 0
+
+
 def test_a_refusal_gone_by_doesnt_hasten_the_wait_for_a_template() -> None:
     world = World()
     world.refuse_jobs = (403, "exceeded quota")

@@ -51,6 +51,20 @@ def test_what_was_deleted_does_not_come_back(job: dict[str, Any]) -> None:
     assert store.jobs.of(KEY) == ()
 
 
+def test_what_left_the_selection_comes_back_with_its_label(job: dict[str, Any]) -> None:
+    store = Store()
+    store.job_seen(job)
+    store.job_seen(at(job, 60), gone=True)
+    assert store.job_seen(at(job, 61)) == {KEY}
+    assert len(store.jobs.of(KEY)) == 1
+    assert store.job_seen(at(job, 60), gone=True) == set(), "what is known is newer"
+    store.jobs.take_out(store.jobs.absent(Listed(None, frozenset(), 70)), 70)
+    assert store.job_seen(at(job, 69)) == set()
+    assert store.job_seen(at(job, 71)) == {KEY}
+    store.jobs.remove(Key(NAMESPACE, f"{NAME}-1"), job["metadata"]["uid"])
+    assert store.job_seen(at(job, 99)) == set(), "gone for good"
+
+
 def test_a_deletion_that_comes_before_the_answer_to_the_creation_counts(job: dict[str, Any]) -> None:
     store = Store()
     store.job_seen(at(job, 60), gone=True)
