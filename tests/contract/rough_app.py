@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import MetaData
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
+from spoke_jobs.contract.exitcodes import ExitCode
 
 registry = Registry()
 newer_registry = Registry()
@@ -70,6 +73,63 @@ def until_cancelled(ctx: JobContext, _payload: Any) -> str:
     while not ctx.cancelled:
         time.sleep(0.01)
     return "cleaned up"
+
+
+@registry.job("kill_itself_namelessly", retry=EAGER)
+def kill_itself_namelessly(_ctx: JobContext, _payload: Any) -> None:
+    """By a real-time signal: `signal.Signals` knows none of them."""
+    os.kill(os.getpid(), 35)
+
+
+@registry.job("close_descriptors_once", retry=EAGER)
+def close_descriptors_once(ctx: JobContext, payload: str) -> None:
+    """Close what isn't the job's own, and live on."""
+    if ctx.attempt == 1:
+        os.closerange(3, 200)
+        Path(payload).touch()
+        time.sleep(3600)
+
+
+@registry.job("leave_process_behind_once", retry=EAGER)
+def leave_process_behind_once(ctx: JobContext, how: str) -> None:
+    """Be killed while another process lives on that has all the job's descriptors."""
+    if ctx.attempt == 1:
+        if how == "fork":
+            if os.fork() == 0:
+                time.sleep(3600)
+                os._exit(0)
+        else:
+            os.system("sleep 3600 &")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@registry.job("inherited_sockets")
+def inherited_sockets(_ctx: JobContext, _payload: Any) -> int:
+    """How many sockets a process gets that the job starts."""
+    done = subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True, text=True, check=False)
+    return done.stdout.count("socket:")
+
+
+@registry.job("lose_lease_once", retry=EAGER)
+def lose_lease_once(ctx: JobContext, _payload: Any) -> None:
+    """End as the watchdog does."""
+    if ctx.attempt == 1:
+        os._exit(ExitCode.SUPERSEDED)
+
+
+@registry.job("tell")
+def tell(ctx: JobContext, _payload: Any) -> list[Any]:
+    """Where it runs, and whether it is asked to stop."""
+    return [os.getpid(), ctx.cancelled]
+
+
+@registry.job("until_file", retry=EAGER)
+def until_file(ctx: JobContext, payload: str) -> int:
+    """Run until a file appears."""
+    say_pid(ctx)
+    while not Path(payload).exists():
+        time.sleep(0.01)
+    return ctx.attempt
 
 
 @newer_registry.job("newer")

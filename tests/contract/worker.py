@@ -14,15 +14,54 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.exc import IntegrityError, OperationalError
 from tests.contract import rough_app
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.legacy import LegacyRunner
 from spoke_jobs.settings import Settings
+from spoke_jobs.worker.supervisor import Supervisor, WorkerOptions
 
 PATIENCE_SECONDS = 60.0
 LEASE_SECONDS = 2.0
+
+
+def processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and not only its remains."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    """The worker's child processes, once they run our code."""
+    found = []
+    for child in processes():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            parent = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == pid and b"spoke_jobs.worker.child" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
+class FailingLedger:
+    """A ledger, one of whose methods raises the errors that it is given, one at each call."""
+
+    def __init__(self, ledger: Any, method: str, errors: list[Exception]) -> None:
+        self._ledger = ledger
+        self._method = method
+        self._errors = errors
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._method and self._errors:
+            raise self._errors.pop(0)
+        return getattr(self._ledger, name)
 
 
 class Site:
@@ -69,9 +108,20 @@ class Site:
         try:
             yield process
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
+            for pid in processes():  # its children have groups of their own
+                with suppress(ProcessLookupError):
+                    if os.getsid(pid) == process.pid:
+                        os.kill(pid, signal.SIGKILL)
+
+    def work(self, monkeypatch: pytest.MonkeyPatch, method: str = "", errors: list[Exception] | None = None) -> None:
+        """Run a worker's supervisor in this process until nothing is due."""
+        for name, value in self._environment.items():
+            monkeypatch.setenv(name, value)
+        types = tuple(rough_app.registry.jobs)
+        ledger: Any = FailingLedger(self.runner.ledger, method, errors or [])
+        Supervisor(ledger, WorkerOptions("legacy", types, 1, LEASE_SECONDS, 0.05, drain=True)).run()
 
     @property
     def log(self) -> str:
@@ -127,6 +177,7 @@ class WorkerContract:
             ("sys_exit", "JobExited"),
             ("os_exit", "JobExited"),
             ("kill_itself", "Killed"),
+            ("kill_itself_namelessly", "Killed"),
             ("exit_zero", "JobExited"),
         ],
     )
@@ -179,3 +230,103 @@ class WorkerContract:
         with site.worker() as worker:
             assert worker.wait(PATIENCE_SECONDS) == 1
         assert "there is no module 'no_such_app'" in site.log
+
+    def test_a_job_that_closes_all_descriptors_holds_up_nobody_and_is_ended(self, site: Site) -> None:
+        site._environment["SPOKE_LEASE_SECONDS"] = "300"  # so that its own watchdog does not end it first
+        closed = site.folder / "closed"
+        bad = site.dispatch("close_descriptors_once", str(closed))
+        with site.worker("--processes", "2"):
+            site.wait(closed.exists)
+            # While it still lives, the other child goes on.
+            good = site.dispatch("succeed")
+            site.wait_for(good, JobState.SUCCEEDED)
+            site.wait_for(bad, JobState.SUCCEEDED)
+        assert site.causes(bad) == ["Killed", ""]
+
+    @pytest.mark.parametrize("how", ["shell", "fork"])
+    def test_a_process_that_a_killed_job_leaves_behind_does_not_hide_its_end(self, site: Site, how: str) -> None:
+        job_id = site.dispatch("leave_process_behind_once", how)
+        with site.worker("--processes", "1"):
+            site.wait_for(job_id, JobState.SUCCEEDED)
+        assert site.causes(job_id) == ["Killed", ""]
+
+    def test_where_there_are_no_pidfds_a_hidden_end_is_noticed_too(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(os, "pidfd_open")
+        job_id = site.dispatch("kill_itself")
+        site.work(monkeypatch)
+        assert site.causes(job_id) == ["Killed"] * 3
+
+    def test_processes_that_a_job_starts_do_not_get_the_workers_connection(self, site: Site) -> None:
+        job_id = site.dispatch("inherited_sockets")
+        with site.worker("--processes", "1"):
+            assert site.wait_for(job_id, JobState.SUCCEEDED).result == 0
+
+    def test_a_process_that_stopped_itself_for_its_lease_leaves_no_job_running(self, site: Site) -> None:
+        job_id = site.dispatch("lose_lease_once")
+        with site.worker("--drain", "--processes", "1") as worker:
+            assert worker.wait(PATIENCE_SECONDS) == 0
+        assert (site.row(job_id).state, site.causes(job_id)) == (JobState.SUCCEEDED, ["WorkerLost", ""])
+
+    def test_an_end_that_the_database_did_not_take_is_recorded_once_it_answers(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job_id = site.dispatch("lose_lease_once")
+        away: list[Exception] = [OperationalError("", {}, Exception()) for _ in range(3)]
+        site.work(monkeypatch, "fail", away)
+        assert (site.row(job_id).state, site.causes(job_id)) == (JobState.SUCCEEDED, ["WorkerLost", ""])
+        assert not away
+
+    def test_only_a_database_that_is_away_is_said_not_to_answer(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job_id = site.dispatch("succeed")
+        site.work(monkeypatch, "claim_next", [IntegrityError("", {}, ValueError())])
+        assert site.row(job_id).state is JobState.SUCCEEDED
+        assert "claiming a job failed (IntegrityError: ValueError)" in caplog.text
+        assert "does not answer" not in caplog.text
+
+    def test_a_child_that_is_told_to_stop_takes_no_further_job(self, site: Site) -> None:
+        running = site.dispatch("until_cancelled")
+        with site.worker("--processes", "1"):
+            pid = site.pid_of(running)
+            following = site.dispatch("tell")
+            os.kill(pid, signal.SIGTERM)
+            assert site.wait_for(running, JobState.SUCCEEDED).result == "cleaned up"
+            other, cancelled = site.wait_for(following, JobState.SUCCEEDED).result
+        assert (other != pid, cancelled, site.causes(following)) == (True, False, [""])
+
+    def test_an_idle_child_that_is_told_to_stop_ends_and_is_replaced(self, site: Site) -> None:
+        with site.worker("--processes", "1"):
+            pids = []
+            for _ in range(4):  # more often than a worker bears children that end as they start
+                pid, cancelled = site.wait_for(site.dispatch("tell"), JobState.SUCCEEDED).result
+                assert not cancelled
+                pids.append(pid)
+                os.kill(pid, signal.SIGTERM)
+                site.wait(lambda pid=pid: not runs(pid))  # type: ignore[misc]
+        assert len(set(pids)) == 4
+        assert "Traceback" not in site.log
+
+    def test_a_terminals_interrupt_reaches_the_supervisor_alone(self, site: Site) -> None:
+        with site.worker("--processes", "2") as worker:
+            site.wait(lambda: len(children_of(worker.pid)) == 2)
+            os.killpg(worker.pid, signal.SIGINT)
+            assert worker.wait(PATIENCE_SECONDS) == 0
+        assert "Traceback" not in site.log
+
+    def test_children_whose_supervisor_was_killed_finish_their_job_and_end(self, site: Site) -> None:
+        go_on = site.folder / "go on"
+        running = site.dispatch("until_file", str(go_on))
+        with site.worker("--processes", "2") as worker:
+            site.pid_of(running)
+            site.wait_for(site.dispatch("succeed"), JobState.SUCCEEDED)
+            busy, idle = sorted(children_of(worker.pid), key=lambda pid: pid != site.pid_of(running))
+            worker.kill()
+            worker.wait()
+            site.wait(lambda: not runs(idle))
+            assert runs(busy)
+            go_on.touch()
+            site.wait(lambda: not runs(busy))
+        assert site.row(running).result == 1

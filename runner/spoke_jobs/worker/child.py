@@ -1,6 +1,7 @@
 """A worker's child process: takes one order at a time and runs it. Started by the supervisor, with a socket's number.
 
 It ends when the supervisor closes the socket. A job that is running then is run to its end: its claim is still valid.
+SIGTERM asks the running job to stop; the process then takes no further order, since another job was not meant.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
@@ -23,6 +25,9 @@ from spoke_jobs.model import Claim
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.worker.wire import Order, Report, decode_order, encode
+
+Run = Callable[[Order, threading.Event], ExitCode]
+"""Run an order's attempt; the event asks it to stop."""
 
 
 def serve(connection: socket.socket) -> None:
@@ -38,23 +43,91 @@ def serve(connection: socket.socket) -> None:
         # The one way to stop a thread that doesn't look: nothing else runs in this process.
         on_lost=lambda _reason: os._exit(ExitCode.SUPERSEDED),
     )
-    cancel = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: cancel.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to us too; the supervisor decides
+
+    def run(order: Order, cancel: threading.Event) -> ExitCode:
+        job = around.ledger.get(order.job_id)
+        if job is None:
+            return ExitCode.SUPERSEDED
+        return run_attempt(Claim(job, order.number, order.token, order.lease_seconds), around, cancel).exit_code
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever sends it to us too: the supervisor decides
     with contextlib.suppress(OSError):  # the supervisor is gone; what ran here is in the ledger
-        connection.sendall(encode(Report()))
-        for line in connection.makefile("rb"):
-            connection.sendall(encode(Report(_run(decode_order(line), around, cancel))))
+        Attendant(connection, run).attend()
 
 
-def _run(order: Order, around: Surroundings, cancel: threading.Event) -> ExitCode:
-    job = around.ledger.get(order.job_id)
-    if job is None:
-        return ExitCode.SUPERSEDED
-    return run_attempt(Claim(job, order.number, order.token, order.lease_seconds), around, cancel).exit_code
+class _ToldToStop(Exception):
+    """SIGTERM, while nothing runs."""
+
+
+class Attendant:
+    """Takes one order after the other; SIGTERM is its (it must live in the main thread)."""
+
+    def __init__(self, connection: socket.socket, run: Run) -> None:
+        self._connection = connection
+        self._run = run
+        self._cancel = threading.Event()
+        self._idle = False
+        self._pid = os.getpid()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def attend(self) -> None:
+        """Until the supervisor closes the connection, or after SIGTERM."""
+        report = Report(last=self._cancel.is_set())
+        while True:
+            self._connection.sendall(encode(report))
+            if report.last:
+                break
+            code = None
+            if self._wait():
+                line = self._read_line()
+                if not line:
+                    return
+                code = self._carry_out(decode_order(line))
+            report = Report(code, last=self._cancel.is_set())
+        while self._connection.recv(4096):  # an order that crossed our last word: the supervisor knows it wasn't begun
+            pass
+
+    def _wait(self) -> bool:
+        """Wait for an order or the end; False after SIGTERM. Reads nothing, so that nothing can get lost."""
+        try:
+            self._idle = True
+            if not self._cancel.is_set():
+                self._connection.recv(1, socket.MSG_PEEK)
+            self._idle = False
+        except _ToldToStop:
+            self._idle = False
+        return not self._cancel.is_set()
+
+    def _read_line(self) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            data = self._connection.recv(4096)
+            if not data:
+                return b""
+            line += data
+        return line
+
+    def _carry_out(self, order: Order) -> ExitCode:
+        try:
+            return self._run(order, self._cancel)
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(1)  # a copy that the job forked: the orders and the connection are not its own
+
+    def _on_sigterm(self, number: int, _frame: object) -> None:
+        if os.getpid() != self._pid:  # a copy that the job forked ends, as any process would
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        first = not self._cancel.is_set()
+        self._cancel.set()
+        if self._idle and first:
+            raise _ToldToStop
 
 
 if __name__ == "__main__":
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)  # else a process that a job leaves behind holds the connection open
     configure_logging()
-    with socket.socket(fileno=int(sys.argv[1])) as connected:
+    with socket.socket(fileno=descriptor) as connected:
         serve(connected)

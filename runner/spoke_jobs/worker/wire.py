@@ -23,6 +23,8 @@ class Report:
     """From the child: ready for an order, after ``exit_code`` of the one before (None at the start)."""
 
     exit_code: int | None = None
+    last: bool = False
+    """It was told to stop and begins no order any more, not even one that is on its way; it ends once it is let go."""
 
 
 def encode(message: Order | Report) -> bytes:

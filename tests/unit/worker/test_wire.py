@@ -18,6 +18,6 @@ def test_orders_come_back_as_one_line(job_id: int, number: int, token: UUID, lea
     assert decode_order(line) == order
 
 
-@given(st.none() | st.integers(0, 255))
-def test_reports_come_back(code: int | None) -> None:
-    assert decode_report(encode(Report(code))) == Report(code)
+@given(st.none() | st.integers(0, 255), st.booleans())
+def test_reports_come_back(code: int | None, last: bool) -> None:
+    assert decode_report(encode(Report(code, last))) == Report(code, last)
