@@ -13,11 +13,12 @@ from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cli.tables import job_table
 from spoke_jobs.errors import SpokeJobsError
-from spoke_jobs.ledger.engine import check_schema, create_engine
+from spoke_jobs.ledger.engine import check_schema, create_engine, shown
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.logs import configure_logging
 from spoke_jobs.settings import Settings, load_settings
@@ -49,7 +50,8 @@ def _speaks_plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def _fail(message: str) -> None:
-    Console(stderr=True).print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
+    # As Text: a message may hold brackets, which rich would read as markup.
+    Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", message), soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -68,7 +70,7 @@ def migrate() -> None:
     configure_logging()
     engine = create_engine(load_settings().database_url.get_secret_value())
     run_migrations(engine)
-    print(f"the ledger in {engine.url.render_as_string(hide_password=True)} is up to date")
+    print(f"the ledger in {shown(engine.url)} is up to date")
 
 
 @app.command()
@@ -89,7 +91,7 @@ def check() -> None:
         for name in registry.tasks:
             print(f"             task  {name}")
     ledger = _open(settings)
-    print(f"ledger       {ledger.engine.url.render_as_string(hide_password=True)}: migrated")
+    print(f"ledger       {shown(ledger.engine.url)}: migrated")
 
 
 @app.command()

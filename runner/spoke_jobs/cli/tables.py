@@ -33,12 +33,12 @@ def job_table(jobs: Sequence[JobRequest], now: datetime | None = None) -> Table:
     for job in jobs:
         table.add_row(
             str(job.id),
-            Text(job.job_type),
-            Text(job.queue_name or "-"),
+            Text(_line(job.job_type)),
+            Text(_line(job.queue_name) or "-"),
             Text(job.state.value, _STYLES[job.state]),
             str(max(job.status, 0)),
             str(job.attempt),
-            job.cause or "-",
+            Text(_line(job.cause) or "-"),
             _took(job, now or datetime.now(UTC)),
             Text(_result(job)),
         )
@@ -53,5 +53,10 @@ def _took(job: JobRequest, now: datetime) -> str:
 
 
 def _result(job: JobRequest) -> str:
-    text = job.result_message if job.result is None else json.dumps(job.result)
+    text = _line(job.result_message if job.result is None else json.dumps(job.result))
     return text if len(text) <= _RESULT_LENGTH else f"{text[: _RESULT_LENGTH - 1]}…"
+
+
+def _line(text: str) -> str:
+    """The text without what would break its row, or the terminal: newlines, tabs, control characters."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.contract.ledger import new_job
@@ -40,6 +41,7 @@ class TestBadSetUp:
         done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=f"sqlite:///{tmp_path}/new.sqlite3")
         assert done.returncode == 1
         assert "has no ledger yet: run `spoke-jobs migrate`" in done.stderr
+        assert not list(Path(tmp_path).iterdir())
 
     @pytest.mark.parametrize("command", ["migrate", "check", "worker", "ls"])
     def test_a_database_that_does_not_answer(self, command: str) -> None:
@@ -63,6 +65,29 @@ class TestBadSetUp:
         done = spoke_jobs("migrate", SPOKE_DATABASE_URL=url)
         assert done.returncode == 1
         assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("command", ["migrate", "check"])
+    def test_a_password_in_the_query_is_not_shown(self, command: str) -> None:
+        url = "postgresql://127.0.0.1:1/db?user=u&password=hunter2"
+        done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=url)
+        assert done.returncode == 1
+        assert "127.0.0.1:1/db?user=***&password=*** can't be" in done.stderr
+        assert "hunter2" not in done.stderr + done.stdout
+
+    @pytest.mark.parametrize("name", ["[/foo]", "[tasks]"])
+    def test_a_message_is_printed_as_it_is(self, name: str, sqlite_ledger_url: str) -> None:
+        done = spoke_jobs("check", SPOKE_DATABASE_URL=sqlite_ledger_url, JOB_RUNNER=name)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: JOB_RUNNER='{name}': there is no such runner")
+
+    @pytest.mark.parametrize(
+        "environment", [{"JOB_RUNNER": ".foo"}, {"SPOKE_APP": ":x"}, {"SPOKE_DATABASE_URL": "postgresql://h:abc/db"}]
+    )
+    def test_a_name_that_is_none(self, environment: dict[str, str], sqlite_ledger_url: str) -> None:
+        done = spoke_jobs("check", **{"SPOKE_DATABASE_URL": sqlite_ledger_url, "SPOKE_APP": APP} | environment)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: SPOKE_" if "JOB_RUNNER" not in environment else "error: JOB_RUNNER")
         assert "Traceback" not in done.stderr
 
     def test_no_application(self, sqlite_ledger_url: str) -> None:
@@ -125,3 +150,16 @@ def test_ls_shows_the_newest_jobs_a_line_each(sqlite_ledger_url: str) -> None:
     assert whole[3] == "failed"
     assert "InvalidPayload" in whole
     assert "the name is missing" in whole
+
+
+def test_ls_keeps_a_job_on_its_line(sqlite_ledger_url: str) -> None:
+    engine = create_engine(sqlite_ledger_url)
+    ledger = SqlLedger(engine)
+    ledger.insert(new_job(queue_name="two\nlines\tand a tab"))
+    claim = ledger.claim_next("legacy", ["report"], "w", 30)
+    assert claim is not None
+    ledger.fail(claim.token, Failure("JobError", "ValueError: a\r\n\tb\x1b[2J [/red]", for_good=True), decide=True)
+    engine.dispose()
+    (line,) = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url).stdout.splitlines()
+    cells = line.split("\t")
+    assert (len(cells), cells[2], cells[-1]) == (9, "two lines and a tab", "ValueError: a b [2J [/red]")
