@@ -19,8 +19,10 @@ while True:
     except OperationalError as error:
         reason = str(error.orig).strip().partition("\n")[0]
     if time.monotonic() > deadline:
-        sys.exit(f"the database {where} has taken no connection for {patience:g} s ({reason}): see that it runs, "
-                 "and that the Secret holds its address")
+        sys.exit(
+            f"the database {where} has taken no connection for {patience:g} s ({reason}): see that it runs, "
+            "and that the Secret holds its address"
+        )
     print(f"waiting for {where}: {reason}", flush=True)
     time.sleep(0.5)
 print(f"{where} takes connections")

@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 it failed, and the message says what and how to mend it; 2
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, ParamSpec, TypeVar
@@ -167,10 +166,11 @@ def sync(
 @app.command()
 def run() -> None:
     """Run one attempt: the entrypoint of a job's pod, started by the operator."""
+    from spoke_jobs.execution.pod import leave
     from spoke_jobs.execution.pod import run as run_pod
 
     configure_logging()
-    sys.exit(run_pod())
+    leave(run_pod())
 
 
 @app.command()
