@@ -250,9 +250,7 @@ class WorkerContract:
             site.wait_for(job_id, JobState.SUCCEEDED)
         assert site.causes(job_id) == ["Killed", ""]
 
-    def test_where_there_are_no_pidfds_a_hidden_end_is_noticed_too(
-        self, site: Site, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_where_there_are_no_pidfds_an_end_is_noticed_too(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(os, "pidfd_open")
         job_id = site.dispatch("kill_itself")
         site.work(monkeypatch)
