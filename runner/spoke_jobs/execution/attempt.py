@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 import time
 import traceback
@@ -96,12 +97,15 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
         claim, around.ledger, around.sessions, cancel=cancel, report=keeper.report, ending=keeper.ending
     )
     failure: Failure | None = None
+    process = os.getpid()
     try:
         with keeper:
             try:
                 result = call(definition, context, payload)
+                _leave_if_forked(process)
                 context.finish(result)
             except BaseException as error:  # a job's SystemExit and KeyboardInterrupt end the job, not the worker
+                _leave_if_forked(process)
                 failure = describe(error, cancelled=cancel.is_set())
             finally:
                 _close(context)
@@ -112,6 +116,11 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
             logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
         return Ending(ExitCode.DONE)
     return _failed(claim, around, failure)
+
+
+def _leave_if_forked(process: int) -> None:
+    if os.getpid() != process:  # a copy that the job forked came back out of it: the attempt isn't its own to end
+        os._exit(1)
 
 
 def call(definition: Definition, context: Any, payload: Any) -> Any:

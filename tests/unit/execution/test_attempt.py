@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -169,6 +170,22 @@ def test_what_was_written_before_an_error_is_lost_and_what_was_committed_stays(l
     attempt = Attempt(ledger, job)
     attempt.run()
     assert attempt.written == 1
+
+
+@pytest.mark.parametrize("copy_raises", [False, True])
+def test_a_forked_copy_that_comes_back_ends_nothing(ledger: SqlLedger, copy_raises: bool) -> None:
+    def job(_ctx: JobContext, _payload: Any) -> str:
+        copy = os.fork()
+        if copy == 0 and copy_raises:
+            raise ValueError("the copy's")
+        if copy == 0:
+            return "the copy's"
+        os.waitpid(copy, 0)
+        return "the job's"
+
+    attempt = Attempt(ledger, job)
+    assert attempt.run().exit_code is ExitCode.DONE
+    assert attempt.row.result == "the job's"
 
 
 class Unspeakable(Exception):
