@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
+# Tests wait more than they compute: three processes share them. JOBS=0: one, for a debugger.
+JOBS ?= 3
+SHARED := -n $(JOBS) --dist loadgroup
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
@@ -19,11 +22,11 @@ cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), thro
 
 test: setup-python ## all tests: unit, integration on both databases, end to end on kind (UNIT=1: only what needs no more than Python)
 ifeq ($(UNIT),1)
-	@$(PYTEST) tests/unit $(ARGS)
+	@$(PYTEST) $(SHARED) tests/unit $(ARGS)
 else
 	@scripts/postgres >/dev/null
 	@scripts/test-cluster
-	@$(PYTEST) tests/unit tests/integration tests/e2e $(ARGS)
+	@$(PYTEST) $(SHARED) tests/e2e tests/integration tests/unit $(ARGS)
 endif
 
 test-long: setup-python ## the longer series
