@@ -24,6 +24,7 @@ _TOGETHER = ("e2e", "integration/operator", "integration/sync", "integration/cha
 """Folders whose tests share what takes long to make, so one process runs them all; beside it others run the rest."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests stay together when several processes share them (``-n``)."""
     here = Path(__file__).parent

@@ -89,6 +89,7 @@ assert dispatcher.statistics().redelivered == 0, dispatcher.statistics()
     assert sorted(server.traces()) == sorted([*expected, "before", "begin parents", "end parents"])
 
 
+@pytest.mark.long  # a series: what a fork interrupts in other threads is chance, and was seen to hang once in many runs
 def test_a_fork_while_other_threads_submit_leaves_the_child_able_to(start_server: StartServer) -> None:
     server = start_server()
     done = run_script(
