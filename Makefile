@@ -26,7 +26,7 @@ ifeq ($(UNIT),1)
 else
 	@scripts/postgres >/dev/null
 	@scripts/test-cluster
-	@$(PYTEST) $(SHARED) tests/e2e tests/integration tests/unit $(ARGS)
+	@$(PYTEST) $(SHARED) tests/unit tests/integration tests/e2e $(ARGS)
 endif
 
 test-long: setup-python ## the longer series
