@@ -3,9 +3,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
-# JOBS=3 shares the tests among three processes (they wait more than they compute): half the time, but not yet proven steady.
-JOBS ?= 0
-SHARED := -n $(JOBS) --dist loadgroup
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
@@ -22,11 +19,11 @@ cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), thro
 
 test: setup-python ## all tests: unit, integration on both databases, end to end on kind (UNIT=1: only what needs no more than Python)
 ifeq ($(UNIT),1)
-	@$(PYTEST) $(SHARED) tests/unit $(ARGS)
+	@$(PYTEST) tests/unit $(ARGS)
 else
 	@scripts/postgres >/dev/null
 	@scripts/test-cluster
-	@$(PYTEST) $(SHARED) tests/unit tests/integration tests/e2e $(ARGS)
+	@$(PYTEST) tests/unit tests/integration tests/e2e $(ARGS)
 endif
 
 test-long: setup-python ## the longer series

@@ -20,21 +20,6 @@ POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke
 UrlFactory = Callable[[], str]
 
 
-_TOGETHER = ("e2e", "integration/operator", "integration/sync", "integration/charts", "integration/tasks")
-"""Folders whose tests share what takes long to make, so one process runs them all; beside it others run the rest."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together when several processes share them (``-n``)."""
-    here = Path(__file__).parent
-    for item in items:
-        place = item.path.relative_to(here).as_posix()
-        group = next((folder for folder in _TOGETHER if place.startswith(f"{folder}/")), None)
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test says itself what is set."""
