@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 
-class SqlRunner:
+class SqlRunner(ABC):
     """A runner that records jobs in an SQL ledger; what follows the commit is the subclass's."""
 
     name: str
@@ -117,9 +118,9 @@ class SqlRunner:
         """Whether anything is to be done here once a job is committed."""
         return True
 
+    @abstractmethod
     def _launch(self, job: JobRequest) -> None:
         """Called once the job's row is committed, in the committing thread."""
-        raise NotImplementedError
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
         """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""
@@ -136,9 +137,9 @@ class SqlRunner:
         _refuse_sync_session(session)
         await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
 
+    @abstractmethod
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""
-        raise NotImplementedError
 
 
 def _visible(ledger: SqlLedger, job: JobRequest) -> bool:
