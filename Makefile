@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
+# Three processes share the tests: they wait more than they compute. SHARED= runs them in one.
+SHARED ?= --numprocesses 3 --dist loadgroup
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
@@ -23,7 +25,7 @@ ifeq ($(UNIT),1)
 else
 	@scripts/postgres >/dev/null
 	@scripts/test-cluster
-	@$(PYTEST) tests/unit tests/integration tests/e2e $(ARGS)
+	@$(PYTEST) tests/unit tests/integration tests/e2e $(SHARED) $(ARGS)
 endif
 
 test-long: setup-python ## the longer series

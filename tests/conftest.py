@@ -19,6 +19,16 @@ POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke
 
 UrlFactory = Callable[[], str]
 
+_TOGETHER = {"tests/e2e/": "e2e", "tests/integration/operator/": "operator", "tests/integration/sync/": "sync"}
+"""Folders whose tests share what they set up on the cluster, and so run one after another in one process."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Name the group before pytest-xdist looks for it, which is as soon as all is collected."""
+    for folder, group in _TOGETHER.items():
+        if item.nodeid.startswith(folder):
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -51,9 +52,10 @@ def leave_a_thread(_ctx: JobContext, _payload: Any) -> None:
 
 
 @job("e2e_holds_the_interpreter", retry=RetryPolicy(budget={CauseClass.INFRASTRUCTURE: 1}))
-def hold_the_interpreter(_ctx: JobContext, payload: int) -> int:
-    """Let no other thread run, heartbeats among them: the lease lapses."""
-    return sum(range(payload * 40_000_000))
+def hold_the_interpreter(_ctx: JobContext, payload: int) -> None:
+    """Let no other thread run for so many seconds, heartbeats among them: the lease lapses. Then take long."""
+    ctypes.PyDLL(None).sleep(payload)  # unlike CDLL's, its calls keep the interpreter's lock
+    time.sleep(120)
 
 
 @job("e2e_slow", payload=Slow, retry=RetryPolicy(backoff_seconds=0.2))
