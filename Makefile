@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 3 --dist loadgroup
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -32,6 +32,12 @@ test-long: setup-python ## the longer series
 	@scripts/postgres >/dev/null
 	@scripts/test-cluster
 	@$(PYTEST) tests -m long $(ARGS)
+
+bench: bench-imports ## this library beside other job queues, on one PostgreSQL: some 10 minutes (ROUNDS=1: a quick look)
+	@tests/bench/ledger/run
+
+bench-imports: setup-python ## what importing it costs
+	@$(VENV)/python tests/bench/imports.py
 
 lint: setup-python ## formatting, style, types, layers, generated files
 	@$(VENV)/ruff format --check .
