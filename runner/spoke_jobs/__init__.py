@@ -1,56 +1,40 @@
 """Background jobs that an application can trust: recorded in SQL, run on a laptop or on Kubernetes by the same code.
 
 Declare functions with :func:`job` and :func:`task`; dispatch with :func:`dispatch_job` and :func:`dispatch_task`;
-``JOB_RUNNER`` says who runs them.
+``JOB_RUNNER`` says who runs them. What there is to import is listed in :mod:`spoke_jobs.api`.
 """
 
-from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.dispatch import adispatch_job, adispatch_task, configure, dispatch_job, dispatch_task
-from spoke_jobs.errors import (
-    Cancelled,
-    ConfigurationError,
-    DatabaseError,
-    InvalidJobData,
-    InvalidPayload,
-    RegistrationError,
-    SpokeJobsError,
-    Superseded,
-    TaskBufferFull,
-    UnknownName,
-)
-from spoke_jobs.execution.context import JobContext, TaskContext
-from spoke_jobs.model import Attempt, AttemptState, JobData, JobRequest, JobState
-from spoke_jobs.registry import Registry, job, task
-from spoke_jobs.runners.protocol import Runner
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spoke_jobs.api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Attempt",
-    "AttemptState",
-    "Cancelled",
-    "ConfigurationError",
-    "DatabaseError",
-    "InvalidJobData",
-    "InvalidPayload",
-    "JobContext",
-    "JobData",
-    "JobRequest",
-    "JobState",
-    "RegistrationError",
-    "Registry",
-    "RetryPolicy",
-    "Runner",
-    "SpokeJobsError",
-    "Superseded",
-    "TaskBufferFull",
-    "TaskContext",
-    "UnknownName",
-    "adispatch_job",
-    "adispatch_task",
-    "configure",
-    "dispatch_job",
-    "dispatch_task",
-    "job",
-    "task",
-]
+
+def __getattr__(name: str) -> Any:
+    """Load the library when the first of its names is asked for.
+
+    The pytest plugin is imported at the start of every test run of whoever has the library installed: by itself it
+    must load neither SQLAlchemy nor us.
+    """
+    if name == "__all__" or not name.startswith("__"):
+        api = _api()
+        if name == "__all__":
+            return api.__all__
+        if name in api.__all__:
+            globals().update({known: getattr(api, known) for known in api.__all__})
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_api().__all__})
+
+
+def _api() -> ModuleType:
+    return import_module("spoke_jobs.api")  # `from spoke_jobs import api` would come back here for the name

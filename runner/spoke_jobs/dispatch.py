@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spoke_jobs.loader import load_runner
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _runner: Runner | None = None
+_kept: Runner | None = None
+"""The runner of the innermost :func:`use_runner` block: no application's start-up replaces it."""
 
 
 def configure(
@@ -31,11 +35,32 @@ def configure(
     """
     global _runner
     with _lock:
+        if runner is None and _kept is not None:
+            _runner = _kept
+            return _runner
         _runner = load_runner(settings, registry) if runner is None else runner
         start = getattr(_runner, "start", None)
         if callable(start):
             start()
         return _runner
+
+
+@contextmanager
+def use_runner(runner: Runner) -> Iterator[Runner]:
+    """Dispatch by ``runner`` within the block, as a test does; after it by the earlier one again, or by none yet.
+
+    Within the block :func:`configure` leaves it in place, unless it is given another one: an application that a test
+    starts configures itself.
+    """
+    global _runner, _kept
+    with _lock:
+        earlier = _runner, _kept
+        _runner = _kept = runner
+    try:
+        yield runner
+    finally:
+        with _lock:
+            _runner, _kept = earlier
 
 
 def current_runner() -> Runner:

@@ -14,7 +14,7 @@ import sys
 import time
 
 FLOOR = "import sqlalchemy.orm, pydantic_settings"
-OURS = f"{FLOOR}, spoke_jobs"
+OURS = f"{FLOOR}; from spoke_jobs import dispatch_job, job"
 
 
 def process_ms(code: str) -> float:

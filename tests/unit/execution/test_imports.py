@@ -33,6 +33,9 @@ def test_a_pod_imports_no_kubernetes_client_and_no_web_framework(application: st
 
 
 def test_declaring_and_dispatching_loads_no_runner_that_was_not_chosen() -> None:
-    text = python("import spoke_jobs, sys; print([m for m in sys.modules if m.startswith('spoke_jobs.runners.')])")
+    text = python(
+        "import sys; from spoke_jobs import dispatch_job, job\n"
+        "print([m for m in sys.modules if m.startswith('spoke_jobs.runners.')])"
+    )
     assert "kubernetes" not in text
     assert "memory" not in text

@@ -1,0 +1,51 @@
+"""The names that an application imports, each where it is at home: ``from spoke_jobs import job`` finds it here."""
+
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.dispatch import adispatch_job, adispatch_task, configure, dispatch_job, dispatch_task, use_runner
+from spoke_jobs.errors import (
+    Cancelled,
+    ConfigurationError,
+    DatabaseError,
+    InvalidJobData,
+    InvalidPayload,
+    RegistrationError,
+    SpokeJobsError,
+    Superseded,
+    TaskBufferFull,
+    UnknownName,
+)
+from spoke_jobs.execution.context import JobContext, TaskContext
+from spoke_jobs.model import Attempt, AttemptState, JobData, JobRequest, JobState
+from spoke_jobs.registry import Registry, job, task
+from spoke_jobs.runners.protocol import Runner
+
+__all__ = [
+    "Attempt",
+    "AttemptState",
+    "Cancelled",
+    "ConfigurationError",
+    "DatabaseError",
+    "InvalidJobData",
+    "InvalidPayload",
+    "JobContext",
+    "JobData",
+    "JobRequest",
+    "JobState",
+    "RegistrationError",
+    "Registry",
+    "RetryPolicy",
+    "Runner",
+    "SpokeJobsError",
+    "Superseded",
+    "TaskBufferFull",
+    "TaskContext",
+    "UnknownName",
+    "adispatch_job",
+    "adispatch_task",
+    "configure",
+    "dispatch_job",
+    "dispatch_task",
+    "job",
+    "task",
+    "use_runner",
+]
