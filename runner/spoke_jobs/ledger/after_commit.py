@@ -40,6 +40,7 @@ class _Pending:
     savepoints: tuple[SessionTransaction, ...]
     """The SAVEPOINTs that were open at the dispatch: if one is rolled back, so is the row."""
     background: bool
+    undo: Effect | None
 
 
 @dataclass(slots=True)
@@ -56,14 +57,19 @@ def plain_session(session: Session) -> Session:
     return given() if isinstance(given, scoped_session) else session
 
 
-def after_commit(session: Session, visible: Visible, effect: Effect, *, background: bool = False) -> None:
+def after_commit(
+    session: Session, visible: Visible, effect: Effect, *, background: bool = False, undo: Effect | None = None
+) -> None:
     """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
 
     It runs in the committing thread, when the session and its connection are free again; where the session is joined
     to an outer transaction, or with ``background``, in a thread of its own.
+
+    :param undo: for effects that can be taken back. The session's own commit then counts, also where it is joined to
+        an outer transaction; should that one be rolled back, ``undo`` runs.
     """
     savepoints = tuple(_savepoints(session.get_nested_transaction()))
-    item = _Pending(effect, visible, connection_of(session), savepoints, background)
+    item = _Pending(effect, visible, connection_of(session), savepoints, background, undo)
     _effects(session).pending.append(item)
 
 
@@ -127,8 +133,8 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
 
 
 _outer: WeakKeyDictionary[Connection, list[_Pending]] = WeakKeyDictionary()
-"""By connection: what waits for its outer transaction. Listened to once a connection, since listeners can't be taken
-off while they are called."""
+"""By connection: what waits for its outer transaction, or is taken back with it. Listened to once a connection, since
+listeners can't be taken off while they are called."""
 
 
 _looking: WeakSet[threading.Thread] = WeakSet()
@@ -142,6 +148,8 @@ def wait_for_outer_commits() -> None:
 
 def _await_outer(item: _Pending) -> None:
     """The session's end was not the transaction's: wait for the connection's own commit, or rollback."""
+    if item.undo is not None:
+        run_safely(item.effect)
     connection = item.connection
     waiting = _outer.get(connection)
     if waiting is None:
@@ -159,11 +167,16 @@ def _on_outer_commit(connection: Connection, *_: Any) -> None:
     waiting = _outer[connection]
     ready, waiting[:] = list(waiting), []
     for item in ready:
-        _look_in_a_thread(item)
+        if item.undo is None:
+            _look_in_a_thread(item)
 
 
 def _on_outer_rollback(connection: Connection, *_: Any) -> None:
-    _outer[connection].clear()
+    waiting = _outer[connection]
+    ended, waiting[:] = list(waiting), []
+    for item in ended:
+        if item.undo is not None:
+            run_safely(item.undo)
 
 
 def _look_in_a_thread(item: _Pending) -> None:

@@ -2,6 +2,8 @@
 
 Nothing is written to a database: the ledger is in memory. What a job writes through ``ctx.session`` goes to the
 sessions that the test provides. A dispatch with ``session=`` counts once that session's root transaction is committed.
+Tests keep an outer transaction open and roll it back at their end: for a session that is joined to one, its own commit
+counts, until the outer one is rolled back.
 """
 
 from __future__ import annotations
@@ -60,6 +62,16 @@ class _Clock:
         self._ahead = max(self._ahead, when)
 
 
+class _Ledger(MemoryLedger):
+    """A ledger whose commits may turn out not to have been the last word."""
+
+    def withdraw(self, job: JobRequest) -> None:
+        """Take back a job that was published; one that has begun stays to be seen."""
+        with self._lock:
+            if self._jobs.get(job.id) == job:
+                del self._jobs[job.id], self._attempts[job.id]
+
+
 class MemoryRunner:
     """See the module. ``jobs`` and ``tasks`` are what was dispatched; ``drain()`` runs it."""
 
@@ -68,7 +80,7 @@ class MemoryRunner:
     def __init__(self, settings: Settings, registry: Registry, sessions: SessionFactory | None = None) -> None:
         self.registry = registry
         self._clock = _Clock()
-        self.ledger = MemoryLedger(self._clock)
+        self.ledger = _Ledger(self._clock)
         self._sessions = sessions or _no_sessions
         self._tasks: list[DispatchedTask] = []
         self._done_tasks = 0
@@ -96,7 +108,13 @@ class MemoryRunner:
         if session is None:
             return self.ledger.insert(new)
         job = self.ledger.reserve(new)
-        after_commit(plain_session(session), lambda: True, lambda: self.ledger.publish(job))
+        if self.ledger.get(job.id) is None:
+            after_commit(
+                plain_session(session),
+                lambda: True,
+                lambda: self.ledger.publish(job),
+                undo=lambda: self.ledger.withdraw(job),
+            )
         return job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
@@ -112,7 +130,12 @@ class MemoryRunner:
         if session is None:
             self._tasks.append(task)
         else:
-            after_commit(plain_session(session), lambda: True, lambda: self._tasks.append(task))
+            after_commit(
+                plain_session(session),
+                lambda: True,
+                lambda: self._tasks.append(task),
+                undo=lambda: self._withdraw(task),
+            )
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""
@@ -120,6 +143,10 @@ class MemoryRunner:
             self.dispatch_task(name, payload)
             return
         await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
+
+    def _withdraw(self, task: DispatchedTask) -> None:
+        if task in self._tasks[self._done_tasks :]:  # else it has run, and what ran stays to be seen
+            self._tasks.remove(task)
 
     def drain(self) -> Sequence[JobRequest]:
         """Run every dispatched job and task to its end, retries at once, and what they dispatch in turn.
