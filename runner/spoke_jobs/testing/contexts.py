@@ -1,0 +1,77 @@
+"""A context for calling a job's or a task's function directly."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.execution.context import JobContext, TaskContext
+from spoke_jobs.ledger.memory import MemoryLedger
+from spoke_jobs.model import JobData, Progress, TypeName
+from spoke_jobs.registry import Registry, plain_name
+from spoke_jobs.runners.prepare import prepare_job
+from spoke_jobs.testing.sessions import Sessions, plain_sessions
+
+_LEASE_SECONDS = 3600.0
+
+
+class FakeContext(JobContext):
+    """A job's context without a job's run: what the function says and completes with can be looked at."""
+
+    reports: list[Progress]
+    """What was given to ``ctx.progress``, in order."""
+
+    @property
+    def result(self) -> Any:
+        """What was given to ``ctx.complete``; None before."""
+        row = self._ledger.get(self.job.id)
+        return None if row is None else row.result
+
+    def cancel(self) -> None:
+        """Have the job be asked to stop: ``ctx.cancelled`` from now on."""
+        self._cancel.set()
+
+
+def fake_context(
+    job_type: TypeName = "job", *, session: Session | None = None, sessions: Sessions | None = None
+) -> FakeContext:
+    """A context to call a job's function with: ``import_contacts(fake_context(session=session), ImportContacts(...))``.
+
+    :param job_type: what ``ctx.job.job_type`` says.
+    :param session: what ``ctx.session`` is, the test's own for example; it isn't closed.
+    :param sessions: or what makes it.
+    """
+    registry = Registry()
+    name = plain_name(job_type)
+    registry.job(name)(lambda _ctx, _payload: None)
+    ledger = MemoryLedger()
+    job = ledger.insert(prepare_job(JobData(name), registry, runner="memory"))
+    claim = ledger.claim(job.id, job.uid, job.run, 1, "test", _LEASE_SECONDS)
+    reports: list[Progress] = []
+    context = FakeContext(
+        claim,  # type: ignore[arg-type]  # nobody else could have claimed it
+        ledger,
+        _one(session) if session is not None else plain_sessions(sessions or _none),
+        cancel=threading.Event(),
+        report=reports.append,
+    )
+    context.reports = reports
+    return context
+
+
+def fake_task_context(task_id: str = "task") -> TaskContext:
+    """A context to call a task's function with."""
+    return TaskContext(task_id, 1, logging.getLogger("spoke_jobs.task"))
+
+
+def _one(session: Session) -> Callable[[], Session]:
+    return lambda: session
+
+
+def _none() -> Session:
+    raise ConfigurationError("the function uses ctx.session: fake_context(session=...) or fake_context(sessions=...)")

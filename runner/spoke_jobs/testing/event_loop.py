@@ -1,0 +1,126 @@
+"""Running jobs for a test on an event loop, whose connection belongs to that loop.
+
+A job's ``ctx.session`` is a plain session; on an ``AsyncConnection`` it works only where SQLAlchemy may wait for the
+loop. So the drain runs in a thread of its own (as a job does everywhere, it sees no running loop there), inside a
+greenlet from which every wait is handed to the loop; ``async def`` jobs are run on the loop, in such a greenlet too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar, copy_context
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.model import TypeName
+from spoke_jobs.registry import Definition, Registry
+
+_Result = TypeVar("_Result")
+
+
+class OnTheLoop:
+    """A way back to the event loop of the test, from the thread that drains for it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, function: Callable[[], _Result]) -> _Result:
+        """Run plain code in a thread; where it waits for something asynchronous, the loop does."""
+        return await asyncio.to_thread(self._run_here, function)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run an ``async def`` function on the loop, and wait for it here."""
+        from sqlalchemy.util.concurrency import greenlet_spawn
+
+        return self.wait_for(greenlet_spawn(_finish, function(*arguments)))
+
+    def wait_for(self, awaitable: Any) -> Any:
+        """Have the loop wait for something, and wait for that here."""
+        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop).result()
+
+    def _run_here(self, function: Callable[[], _Result]) -> _Result:
+        _present.set(self)
+        current = _waiting_greenlet(function)
+        waits_for = current.switch()
+        while not current.dead:
+            try:
+                value = self.wait_for(waits_for)
+            except BaseException as error:
+                waits_for = current.throw(error)
+            else:
+                waits_for = current.switch(value)
+        result: _Result = waits_for
+        return result
+
+
+_present: ContextVar[OnTheLoop | None] = ContextVar("spoke_jobs_on_the_loop", default=None)
+"""Set in the thread of a drain for a test on an event loop."""
+
+
+class TransparentRegistry(Registry):
+    """The application's registry, live; in a drain for a test on an event loop, ``async def`` functions run there."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.jobs = _Transparent(registry.jobs)
+        self.tasks = _Transparent(registry.tasks)
+
+
+_Kind = type(Registry().jobs)
+
+
+class _Transparent(_Kind):  # type: ignore[valid-type, misc]
+    def __init__(self, kind: Any) -> None:
+        self.__dict__ = kind.__dict__  # shared: what is declared later is here too
+
+    def get(self, name: TypeName) -> Definition:
+        definition: Definition = super().get(name)
+        loop = _present.get()
+        if loop is None or not definition.is_async:
+            return definition
+        function = definition.function
+        return replace(definition, function=lambda ctx, payload: loop.call(function, ctx, payload), is_async=False)
+
+
+def _waiting_greenlet(function: Callable[[], Any]) -> Any:
+    try:
+        from greenlet import greenlet
+    except ModuleNotFoundError:
+        raise ConfigurationError("adrain() needs greenlet, as SQLAlchemy's asyncio does: sqlalchemy[asyncio]") from None
+    made = greenlet(function)
+    made.gr_context = copy_context()
+    made.__sqlalchemy_greenlet_provider__ = True  # SQLAlchemy's word for: what you wait for, give to my parent
+    return made
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+class _PassedOn:
+    """What a coroutine waits for, waited for in its place."""
+
+    def __init__(self, waits_for: Any) -> None:
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self._waits_for)
+
+
+def _finish(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a coroutine to its end inside a greenlet of SQLAlchemy's, so that its plain calls may wait as well."""
+    from sqlalchemy.util.concurrency import await_only
+
+    proceed: Callable[[Any], Any] = coroutine.send
+    given: Any = None
+    while True:
+        try:
+            waits_for = proceed(given)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
+        try:
+            proceed, given = coroutine.send, await_only(_PassedOn(waits_for))
+        except BaseException as error:
+            proceed, given = coroutine.throw, error

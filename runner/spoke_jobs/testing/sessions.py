@@ -1,0 +1,40 @@
+"""The sessions that a test provides for ``ctx.session``: whatever makes them, as the plain ones that a job is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+from sqlalchemy.orm import Session
+
+from spoke_jobs.errors import ConfigurationError
+
+Sessions = Callable[[], Any]
+"""Makes a ``Session``, or an ``AsyncSession``: a new one at each call."""
+
+
+def plain_sessions(sessions: Sessions | None) -> Callable[[], Session]:
+    """A factory of plain sessions, which says what is wrong with what it was given."""
+    given: WeakSet[Session] = WeakSet()
+
+    def make() -> Session:
+        if sessions is None:
+            raise ConfigurationError(
+                "this job uses ctx.session, and the test provides none: override the fixture spoke_jobs_sessions, "
+                "which returns a sessionmaker on the test's engine or connection"
+            )
+        made = sessions()
+        session = getattr(made, "sync_session", made)
+        if not isinstance(session, Session):
+            raise ConfigurationError(f"spoke_jobs_sessions made a {type(made).__name__}, where a Session is expected")
+        if session in given or session.in_transaction():
+            # A job closes its session, and has its commits checked: neither is for the session that a test works with.
+            raise ConfigurationError(
+                "spoke_jobs_sessions gave a session that is in use: it must make a new one for each job, "
+                "as a sessionmaker does"
+            )
+        given.add(session)
+        return session
+
+    return make
