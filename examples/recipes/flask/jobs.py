@@ -1,0 +1,30 @@
+"""The application's jobs and tasks: what SPOKE_APP names. They need no Flask application around them."""
+
+from __future__ import annotations
+
+from database import Contact, Upload
+from pydantic import BaseModel
+
+from spoke_jobs import JobContext, TaskContext, job, task
+
+
+class ImportContacts(BaseModel):
+    """Which upload to import."""
+
+    upload_id: int
+
+
+@job("import_contacts", payload=ImportContacts)
+def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
+    """Make contacts of an upload's names."""
+    # Not db.session: this one's commits count only while the job holds its claim.
+    upload = ctx.session.get_one(Upload, payload.upload_id)
+    names = upload.names.split(",")
+    with ctx.complete({"loaded": len(names)}) as session:
+        session.add_all(Contact(upload_id=upload.id, name=name) for name in names)
+
+
+@task("notify")
+def notify(ctx: TaskContext, payload: str) -> None:
+    """Say it."""
+    ctx.logger.warning("%s", payload)

@@ -1,0 +1,124 @@
+"""A recipe's folder, run as its reader would: its own processes, on a database of the test's."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
+
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import JobRequest
+
+RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
+PATIENCE_SECONDS = 60.0
+_Found = TypeVar("_Found")
+
+
+class Recipe:
+    """The processes of one recipe, and what they leave in the database."""
+
+    def __init__(self, name: str, url: str, folder: Path) -> None:
+        self.folder = RECIPES / name
+        self.url = url
+        self.engine: Engine = create_engine(url)
+        self.environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")])),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "SPOKE_DATABASE_URL": url,
+            "SPOKE_APP": "jobs",
+        }
+        self._log = folder / "server.log"
+
+    def python(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the folder."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+        return done
+
+    def work(self) -> None:
+        """Run the jobs that wait, as a worker does."""
+        self.python("-m", "spoke_jobs", "worker", "--drain", "--processes", "1")
+
+    def own_tests(self) -> None:
+        """Run the recipe's own tests, by no configuration but theirs."""
+        self.python("-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", ".")
+
+    @contextmanager
+    def served(self, *arguments: str, **environment: str) -> Iterator[str]:
+        """The address of a server that runs in the folder, once it says where it listens."""
+        with self._log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.folder,
+                env=self.environment | environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield self._address(process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE_SECONDS)
+            finally:
+                process.kill()
+                print(self.said())
+
+    def said(self) -> str:
+        """What the server has printed so far."""
+        return self._log.read_text()
+
+    def _address(self, process: subprocess.Popen[bytes]) -> str:
+        def found() -> str | None:
+            assert process.poll() is None, self.said()
+            said = re.search(r"http://127\.0\.0\.1:\d+", self.said())
+            return said[0] if said else None
+
+        return eventually(found)
+
+    def jobs(self) -> Sequence[JobRequest]:
+        """All rows, oldest first."""
+        return list(reversed(SqlLedger(self.engine).list_jobs(1000)))
+
+
+def eventually(look: Callable[[], _Found | None]) -> _Found:
+    """What the look finds, once it finds something."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+    return found
+
+
+MakeRecipe = Callable[[str, str], Recipe]
+
+
+def empty_database(url: str) -> str:
+    """The same place without any table."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return url.replace("jobs.sqlite3", "empty.sqlite3")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    engine.dispose()
+    return url

@@ -1,0 +1,33 @@
+"""examples/recipes/fastapi: requests dispatch in their AsyncSession's transaction."""
+
+from __future__ import annotations
+
+import httpx
+from tests.integration.recipes.stage import MakeRecipe, eventually
+
+from spoke_jobs.model import JobState
+
+SERVER = ("-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", "0")
+
+
+def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeRecipe, ledger_url: str) -> None:
+    stage = recipe("fastapi", ledger_url)
+    with stage.served(*SERVER) as address, httpx.Client(base_url=address) as client:
+        assert client.post("/uploads", json=["Ada", "Grace"]).status_code == 202
+        assert client.post("/uploads", json=["Edsger", ""]).status_code == 422
+        assert client.get("/contacts").json() == []
+        assert [job.state for job in stage.jobs()] == [JobState.WAITING]
+        stage.work()
+        assert [(job.state, job.result) for job in stage.jobs()] == [(JobState.SUCCEEDED, {"loaded": 2})]
+        assert client.get("/contacts").json() == ["Ada", "Grace"]
+        assert eventually(lambda: client.get("/notices").json()) == ["2 names came in"]
+
+
+def test_its_own_tests(recipe: MakeRecipe, ledger_url: str) -> None:
+    recipe("fastapi", ledger_url).own_tests()
+
+
+def test_it_refuses_to_start_where_it_could_not_dispatch(recipe: MakeRecipe, sqlite_ledger_url: str) -> None:
+    ended = recipe("fastapi", sqlite_ledger_url).python(*SERVER, check=False, JOB_RUNNER="nonsense")
+    assert ended.returncode != 0
+    assert "JOB_RUNNER='nonsense': there is no such runner" in ended.stderr

@@ -1,0 +1,27 @@
+"""examples/recipes/flask: requests dispatch in the transaction of Flask-SQLAlchemy's scoped session."""
+
+from __future__ import annotations
+
+import httpx
+from tests.integration.recipes.stage import MakeRecipe, eventually
+
+from spoke_jobs.model import JobState
+
+SERVER = ("-m", "flask", "run", "--host", "127.0.0.1", "--port", "0")
+
+
+def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeRecipe, ledger_url: str) -> None:
+    stage = recipe("flask", ledger_url)
+    with stage.served(*SERVER) as address, httpx.Client(base_url=address) as client:
+        assert client.post("/uploads", json=["Ada", "Grace"]).status_code == 202
+        assert client.post("/uploads", json=["Edsger", ""]).status_code == 422
+        assert client.get("/contacts").json() == []
+        assert [job.state for job in stage.jobs()] == [JobState.WAITING]
+        stage.work()
+        assert [(job.state, job.result) for job in stage.jobs()] == [(JobState.SUCCEEDED, {"loaded": 2})]
+        assert client.get("/contacts").json() == ["Ada", "Grace"]
+        eventually(lambda: stage.said().count("2 names came in") == 1)
+
+
+def test_its_own_tests(recipe: MakeRecipe, ledger_url: str) -> None:
+    recipe("flask", ledger_url).own_tests()
