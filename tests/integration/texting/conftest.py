@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,12 +14,14 @@ from uuid import uuid4
 
 import pytest
 import uvicorn
+from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from spoke_jobs import registry
 from spoke_jobs.ledger.migrations import migrate
+from spoke_jobs.runners.legacy import LegacyRunner
 from spoke_jobs.runners.memory import MemoryRunner
 from spoke_jobs.settings import Settings
 from texting import carrier_client, database, settings
@@ -63,6 +67,27 @@ def runner(sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch) -> 
     runner = MemoryRunner(Settings(), registry.default, sessions)
     monkeypatch.setattr("spoke_jobs.dispatch._runner", runner)
     return runner
+
+
+@pytest.fixture
+def worker(
+    texting_database_url: str, sessions: sessionmaker[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker with one child, and the runner that dispatches to it."""
+    runner = LegacyRunner(Settings(database_url=SecretStr(texting_database_url)), registry.default)
+    monkeypatch.setattr("spoke_jobs.dispatch._runner", runner)
+    environment = os.environ | {
+        "SPOKE_DATABASE_URL": texting_database_url,
+        "SPOKE_APP": "texting.jobs",
+        "SPOKE_POLL_SECONDS": "0.05",
+    }
+    command = [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1", "--grace", "1"]
+    with (tmp_path / "worker.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
+    yield process
+    process.terminate()
+    process.wait(30)
+    runner.close()
 
 
 @pytest.fixture

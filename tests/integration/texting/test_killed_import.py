@@ -9,50 +9,24 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
+from tests.integration.texting.killing import children_of, seconds_of, state_of, wait_for
 from tests.integration.texting.making import make_campaign
 
-from spoke_jobs import JobRequest, JobState, registry
+from spoke_jobs import JobRequest, JobState
 from spoke_jobs.ledger.sql import SqlLedger
-from spoke_jobs.runners.legacy import LegacyRunner
-from spoke_jobs.settings import Settings
 from texting import database
 from texting.actions import upload_contacts
 from texting.models import Contact
 from texting.sample import Sample, make_sample
 
 ROWS = 6_000
-PATIENCE_SECONDS = 120.0
-
-
-@pytest.fixture
-def worker(
-    texting_database_url: str, sessions: sessionmaker[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker with one child, and the runner that dispatches to it."""
-    runner = LegacyRunner(Settings(database_url=SecretStr(texting_database_url)), registry.default)
-    monkeypatch.setattr("spoke_jobs.dispatch._runner", runner)
-    environment = os.environ | {
-        "SPOKE_DATABASE_URL": texting_database_url,
-        "SPOKE_APP": "texting.jobs",
-        "SPOKE_POLL_SECONDS": "0.05",
-    }
-    command = [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1", "--grace", "1"]
-    with (tmp_path / "worker.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
-    yield process
-    process.terminate()
-    process.wait(30)
-    runner.close()
 
 
 @pytest.mark.parametrize("runs", [pytest.param(3, id="3"), pytest.param(50, id="50", marks=pytest.mark.long)])
@@ -105,26 +79,3 @@ def import_once(
     assert row is not None
     assert row.state is JobState.SUCCEEDED, row
     return row
-
-
-def seconds_of(job: JobRequest) -> float:
-    assert job.started_at is not None
-    assert job.finished_at is not None
-    return (job.finished_at - job.started_at).total_seconds()
-
-
-def state_of(ledger: SqlLedger, job: JobRequest) -> JobState:
-    row = ledger.get(job.id)
-    assert row is not None
-    return row.state
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
