@@ -5,12 +5,28 @@ Roll back, and neither the rows nor the work exist. The web application and the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from spoke_jobs import JobData, JobRequest, dispatch_job, dispatch_task
+from texting.assigning import TexterShare
 from texting.contacts_csv import open_contacts
-from texting.jobs import Export, ImportContacts, Jobs, SendMessage, Tasks
-from texting.models import Campaign, Upload
+from texting.database import lock_campaign
+from texting.jobs import (
+    AssignTexters,
+    CampaignStartCache,
+    Export,
+    ImportContacts,
+    Jobs,
+    SendMessage,
+    StartCampaign,
+    Tasks,
+    count_anew,
+)
+from texting.models import Campaign, Contact, OptOut, Upload
 from texting.sending import write_messages
 
 
@@ -27,24 +43,67 @@ def upload_contacts(session: Session, campaign: Campaign, content: bytes) -> tup
     return upload, dispatch_job(_contacts_job(Jobs.IMPORT_CONTACTS, campaign, payload), session=session)
 
 
+def request_assignment(
+    session: Session, campaign: Campaign, texters: Iterable[TexterShare], *, dynamic: bool = False
+) -> JobRequest:
+    """Have the campaign's contacts divided among texters; who isn't listed keeps only whom they have written to."""
+    payload = AssignTexters(campaign_id=campaign.id, texters=tuple(texters), dynamic=dynamic)
+    return dispatch_job(_contacts_job(Jobs.ASSIGN_TEXTERS, campaign, payload), session=session)
+
+
+def request_start(session: Session, campaign: Campaign) -> JobRequest:
+    """Have the campaign started, once the imports and assignments that were asked for before are done."""
+    payload = StartCampaign(campaign_id=campaign.id)
+    return dispatch_job(_contacts_job(Jobs.START_CAMPAIGN, campaign, payload), session=session)
+
+
 def request_export(session: Session, campaign: Campaign) -> JobRequest:
     """Have the campaign's contacts and messages written to a file."""
     return dispatch_job(_contacts_job(Jobs.EXPORT, campaign, Export(campaign_id=campaign.id)), session=session)
 
 
+class NotStartedError(Exception):
+    """Nobody writes to a campaign's contacts before it is started."""
+
+
 def start_sending(session: Session, campaign: Campaign, texter: str, limit: int) -> int:
-    """Write to the first contacts, at most ``limit``, that nobody has written to; how many those are."""
+    """Write to the texter's first contacts, at most ``limit``, that nobody has written to; how many those are.
+
+    :raises NotStartedError: if the campaign isn't started.
+    :raises texting.sending.NotATexterError: if its contacts are divided among others.
+    """
+    if lock_campaign(session, campaign.id).started_at is None:
+        raise NotStartedError(f"campaign {campaign.id} isn't started")
     messages = write_messages(session, campaign.id, texter, limit)
     for message in messages:
         dispatch_task(Tasks.SEND_MESSAGE, SendMessage(message_id=message.id), session=session)
     return len(messages)
 
 
-def _contacts_job(job_type: Jobs, campaign: Campaign, payload: ImportContacts | Export) -> JobData:
+def opt_out(session: Session, organization_id: int, cell: str) -> None:
+    """Never text a number for this organisation again.
+
+    :raises sqlalchemy.exc.IntegrityError: if it has opted out before.
+    """
+    session.add(OptOut(organization_id=organization_id, cell=cell))
+    session.flush()
+    having = select(Campaign.id).join(Contact, Contact.campaign_id == Campaign.id)
+    having = having.where(Campaign.organization_id == organization_id, Contact.cell == cell)
+    # By id: two that lock the same campaigns in different orders would wait for one another for ever.
+    for campaign_id in session.scalars(having.order_by(Campaign.id)).all():
+        count_anew(session, campaign_id)
+
+
+def have_counted(campaign_id: int) -> None:
+    """Have what the campaign's texters read counted, as the page did that found it uncounted."""
+    dispatch_task(Tasks.CAMPAIGN_START_CACHE, CampaignStartCache(campaign_id=campaign_id))
+
+
+def _contacts_job(job_type: Jobs, campaign: Campaign, payload: BaseModel) -> JobData:
     return JobData(
         job_type=job_type,
         payload=payload,
-        # One at a time per campaign: an export made during an import would hold half of it.
+        # One at a time per campaign: what is exported or assigned during an import would be half of it.
         queue_name=f"{campaign.id}:contacts",
         locks_queue=True,
         organization_id=campaign.organization_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 import phonenumbers
@@ -20,12 +21,24 @@ from sqlalchemy.orm import Session, undefer
 
 from spoke_jobs import JobRequest, configure
 from spoke_jobs.ledger.engine import check_schema
-from texting.actions import request_export, start_sending, upload_contacts
+from texting import actions
+from texting.actions import (
+    NotStartedError,
+    request_assignment,
+    request_export,
+    request_start,
+    start_sending,
+    upload_contacts,
+)
+from texting.assigning import Request as Assignments
 from texting.contacts_csv import RefusedFile
 from texting.contacts_csv.values import to_e164
-from texting.database import engine, ledger, sessions
-from texting.models import Base, Campaign, Contact, ExportFile, OptOut, Organization
+from texting.database import engine, ledger, reading, sessions
+from texting.models import Assigning, Base, Campaign, Contact, ExportFile, Organization
+from texting.sending import NotATexterError
 from texting.settings import settings
+from texting.start_cache import CampaignNumbers, TexterNumbers, read_numbers
+from texting.starting import lacking, readiness
 
 _Row = TypeVar("_Row", bound=Base)
 
@@ -91,6 +104,18 @@ def refused_file(_: Request, error: RefusedFile) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status_code=422)
 
 
+@app.exception_handler(NotStartedError)
+def not_started(_: Request, error: NotStartedError) -> JSONResponse:
+    """It can be, and then the request will do."""
+    return JSONResponse({"detail": str(error)}, status_code=409)
+
+
+@app.exception_handler(NotATexterError)
+def not_a_texter(_: Request, error: NotATexterError) -> JSONResponse:
+    """The campaign has no such texter."""
+    return JSONResponse({"detail": str(error)}, status_code=404)
+
+
 def open_session() -> Iterator[Session]:
     """A session; what isn't committed when the request is answered is rolled back."""
     with sessions()() as session:
@@ -130,7 +155,7 @@ def opt_out(organization_id: PositiveInt, new: NewOptOut, db: Db) -> None:
     try:
         with db.begin():
             _found(db, Organization, organization_id)
-            db.add(OptOut(organization_id=organization_id, cell=cell))
+            actions.opt_out(db, organization_id, cell)
     except IntegrityError:
         return  # it is there already
 
@@ -167,9 +192,70 @@ def list_contacts(
     return [{name: getattr(contact, name) for name in fields} for contact in db.scalars(page.limit(limit))]
 
 
+@app.post("/campaigns/{campaign_id}/assignments", status_code=202)
+def assign(campaign_id: PositiveInt, new: Assignments, db: Db) -> dict[str, Any]:
+    """Have the campaign's contacts divided among these texters; contacts already written to stay with whom they are."""
+    with db.begin():
+        campaign = _found(db, Campaign, campaign_id)
+        request = request_assignment(db, campaign, new.texters, dynamic=new.dynamic)
+    return {"job": request.id}
+
+
+@app.post("/campaigns/{campaign_id}/start", status_code=202)
+def start(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
+    """Have the campaign started. If it lacks something, the job fails and names all of it."""
+    with db.begin():
+        request = request_start(db, _found(db, Campaign, campaign_id))
+    return {"job": request.id}
+
+
+@app.get("/campaigns/{campaign_id}")
+def show_campaign(campaign_id: PositiveInt) -> dict[str, Any]:
+    """How the campaign and each of its texters stand, and what it lacks to be started."""
+    with reading() as db:
+        campaign = _found(db, Campaign, campaign_id)
+        numbers = read_numbers(db, campaign)
+        missing = lacking(readiness(db, campaign)) if campaign.started_at is None else []
+    _count_if_uncounted(campaign, numbers)
+    return {
+        "id": campaign.id,
+        "title": campaign.title,
+        "script": numbers.script,
+        "assigning": campaign.assigning,
+        "started_at": campaign.started_at,
+        "lacks": missing,
+        "contacts": numbers.contacts,
+        "texters": [{"texter": texter, **asdict(each)} for texter, each in numbers.texters.items()],
+        "counted_at": numbers.warmed_at,
+    }
+
+
+@app.get("/campaigns/{campaign_id}/texters/{texter:path}")
+def show_texter(campaign_id: PositiveInt, texter: str) -> dict[str, Any]:
+    """What a texter's page reads when it opens, as all of them do at the start: what to write, and to how many."""
+    with reading() as db:
+        campaign = _found(db, Campaign, campaign_id)
+        if campaign.started_at is None:
+            raise NotStartedError(f"campaign {campaign_id} isn't started")
+        numbers = read_numbers(db, campaign)
+    _count_if_uncounted(campaign, numbers)
+    if texter not in numbers.texters and campaign.assigning != Assigning.OPEN:
+        raise NotATexterError(f"{texter!r} is no texter of campaign {campaign_id}")
+    mine = numbers.texters.get(texter, TexterNumbers())
+    return {
+        "title": campaign.title,
+        "script": numbers.script,
+        "fields": ["firstName", "lastName", *numbers.fields],
+        **asdict(mine),
+        "may_take_more": campaign.assigning != Assigning.FIXED
+        and (mine.maximum is None or mine.contacts < mine.maximum),
+        "counted_at": numbers.warmed_at,
+    }
+
+
 @app.post("/campaigns/{campaign_id}/sending", status_code=202)
 def send(campaign_id: PositiveInt, new: NewSending, db: Db) -> dict[str, Any]:
-    """Write to contacts that nobody has written to yet."""
+    """Write to contacts of a texter that nobody has written to yet."""
     with db.begin():
         messages = start_sending(db, _found(db, Campaign, campaign_id), new.texter, new.limit)
     return {"messages": messages}
@@ -227,6 +313,12 @@ def _found(db: Session, kind: type[_Row], key: int) -> _Row:
     if row is None:
         raise HTTPException(404, f"there is no {kind.__name__.lower()} {key}")
     return row
+
+
+def _count_if_uncounted(campaign: Campaign, numbers: CampaignNumbers) -> None:
+    # A task that got lost with its process would leave every page to count for itself from then on.
+    if campaign.started_at is not None and numbers.warmed_at is None:
+        actions.have_counted(campaign.id)
 
 
 def _job(job_id: int) -> JobRequest:

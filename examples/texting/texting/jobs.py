@@ -9,25 +9,30 @@ from collections import Counter
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
+from sqlalchemy.orm import Session
 
-from spoke_jobs import JobContext, TaskContext, job, task
+from spoke_jobs import JobContext, TaskContext, dispatch_task, job, task
+from texting import assigning, start_cache, starting
 from texting.contacts_csv import Reason, open_contacts
-from texting.database import sessions
+from texting.database import lock_campaign, sessions
 from texting.exporting import CsvExport, count_contacts, custom_field_names, read_batches
 from texting.importing import batches, load_rows, load_source, summarise
-from texting.models import ExportFile, Upload
+from texting.models import ExportFile, Upload, utc_now
 
 
 class Jobs(StrEnum):
     """Long work, tracked in the JobRequest table."""
 
     IMPORT_CONTACTS = "import_contacts"
+    ASSIGN_TEXTERS = "assign_texters"
+    START_CAMPAIGN = "start_campaign"
     EXPORT = "export"
 
 
 class Tasks(StrEnum):
     """Light work, fire and forget."""
 
+    CAMPAIGN_START_CACHE = "campaign_start_cache"
     SEND_MESSAGE = "send_message"
 
 
@@ -40,8 +45,30 @@ class ImportContacts(BaseModel):
     campaign_id: PositiveInt
 
 
+class AssignTexters(assigning.Request):
+    """Divide a campaign's contacts among texters."""
+
+    campaign_id: PositiveInt
+
+
+class StartCampaign(BaseModel):
+    """Let a campaign's texters begin."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    campaign_id: PositiveInt
+
+
 class Export(BaseModel):
     """Write a campaign's contacts and messages to a CSV file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    campaign_id: PositiveInt
+
+
+class CampaignStartCache(BaseModel):
+    """Count what a started campaign's texters read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +81,12 @@ class SendMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     message_id: PositiveInt
+
+
+def count_anew(session: Session, campaign_id: int) -> None:
+    """What is counted for texters is out of date with the session's commit, and is counted again after it."""
+    if start_cache.forget(session, campaign_id):
+        dispatch_task(Tasks.CAMPAIGN_START_CACHE, CampaignStartCache(campaign_id=campaign_id), session=session)
 
 
 @job(Jobs.IMPORT_CONTACTS, payload=ImportContacts)
@@ -79,6 +112,56 @@ def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
     session.rollback()
     with ctx.complete(summary) as last:
         last.get_one(Upload, payload.upload_id).summary = summary
+        count_anew(last, payload.campaign_id)
+
+
+@job(Jobs.ASSIGN_TEXTERS, payload=AssignTexters)
+def assign_texters(ctx: JobContext, payload: AssignTexters) -> None:
+    """Move contacts in short transactions; the last of them are moved together with the job's success.
+
+    It is known to be all because the same transaction has divided once more, with the campaign locked: what texters
+    wrote meanwhile is counted in.
+    """
+    session = ctx.session
+    assigning.begin(session, payload.campaign_id, payload)
+    start_cache.forget(session, payload.campaign_id)
+    session.commit()
+
+    division = assigning.divide_now(session, payload.campaign_id, payload)
+    done, total = 0, len(division.moves)
+    ctx.logger.info("campaign %d: %d contacts change hands", payload.campaign_id, total)
+    while len(division.moves) > assigning.BATCH_ROWS:
+        session.rollback()  # lets texters write between two batches
+        for batch in batches(division.moves, assigning.BATCH_ROWS):
+            assigning.move(session, payload.campaign_id, batch)
+            start_cache.forget(session, payload.campaign_id)
+            session.commit()
+            ctx.raise_if_cancelled()  # what is committed is found by the next attempt
+            done += len(batch)
+            ctx.progress(99 * min(done, total) // total, f"{min(done, total):,} of {total:,} contacts")
+        division = assigning.divide_now(session, payload.campaign_id, payload)
+    with ctx.complete(division.summary()) as last:
+        assigning.move(last, payload.campaign_id, division.moves)
+        assigning.finish(last, payload.campaign_id, payload)
+        count_anew(last, payload.campaign_id)
+
+
+@job(Jobs.START_CAMPAIGN, payload=StartCampaign)
+def start_campaign(ctx: JobContext, payload: StartCampaign) -> None:
+    """Start it if it can be and isn't; with the start goes the counting, or neither does.
+
+    :raises texting.starting.NotStartableError: naming all that it lacks.
+    """
+    session = ctx.session
+    campaign = lock_campaign(session, payload.campaign_id)
+    ready = starting.readiness(session, campaign)
+    starts = campaign.started_at is None
+    if starts and (missing := starting.lacking(ready)):
+        raise starting.NotStartableError(f"campaign {campaign.id} can't be started, it lacks {'; '.join(missing)}")
+    with ctx.complete({"contacts": ready.contacts, "texters": ready.texters, "started": starts}) as last:
+        if starts:
+            campaign.started_at = utc_now()
+            count_anew(last, campaign.id)
 
 
 @job(Jobs.EXPORT, payload=Export)
@@ -102,6 +185,12 @@ def export(ctx: JobContext, payload: Export) -> None:
                 rows=finished.rows,
             )
         )
+
+
+@task(Tasks.CAMPAIGN_START_CACHE, payload=CampaignStartCache)
+def campaign_start_cache(ctx: TaskContext, payload: CampaignStartCache) -> None:
+    """Count it unless it is counted."""
+    start_cache.warm(payload.campaign_id, sessions())
 
 
 @task(Tasks.SEND_MESSAGE, payload=SendMessage)

@@ -9,7 +9,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from sqlalchemy import JSON, DateTime, ForeignKey, LargeBinary, MetaData, Text, TypeDecorator, UniqueConstraint, Uuid
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -54,6 +65,7 @@ class Base(DeclarativeBase):
         str: Text,
         dict[str, str]: JSON,
         dict[str, int]: JSON(none_as_null=True),
+        dict[str, dict[str, int | None]]: JSON,
         list[str]: JSON,
     }
 
@@ -68,6 +80,17 @@ class Organization(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class Assigning(StrEnum):
+    """Whom a campaign's texters write to."""
+
+    OPEN = "open"
+    """Whoever asks, to the first contacts that are nobody's."""
+    FIXED = "fixed"
+    """Each to the contacts that were assigned to them."""
+    DYNAMIC = "dynamic"
+    """Each to contacts that they take when they ask, up to a maximum of their own."""
+
+
 class Campaign(Base):
     """One round of texting: a list of contacts and what to say to them."""
 
@@ -80,6 +103,9 @@ class Campaign(Base):
     """The message, with ``{firstName}``, ``{lastName}`` and custom fields' names in braces."""
     country: Mapped[str] = mapped_column(default="US")
     """ISO 3166 code, two capital letters: how to read numbers that name no country."""
+    assigning: Mapped[str] = mapped_column(default=Assigning.OPEN)
+    started_at: Mapped[datetime | None]
+    """Since when texters may write; None: not yet."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -111,13 +137,17 @@ class Upload(Base):
 
 
 class Assignment(Base):
-    """A texter's share of a campaign's contacts."""
+    """A texter's share of a campaign's contacts. A campaign has a texter once."""
 
     __tablename__ = "assignment"
+    # An index, not a constraint: SQLite can't add that to a table that has rows and is referred to.
+    __table_args__ = (Index("ix_assignment_campaign_id_texter", "campaign_id", "texter", unique=True),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"), index=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
     texter: Mapped[str]
+    max_contacts: Mapped[int | None]
+    """How many contacts the texter may hold, written ones included; None: any number."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -180,3 +210,22 @@ class ExportFile(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     rows: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class CampaignCache(Base):
+    """What texters read when they begin, counted beforehand; no row: not counted, and to be read from the rest.
+
+    It is never wrong: whoever changes what it says changes or deletes it in the same transaction, with the campaign's
+    row locked (`texting.start_cache`).
+    """
+
+    __tablename__ = "campaign_cache"
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"), primary_key=True, autoincrement=False)
+    script: Mapped[str]
+    fields: Mapped[list[str]]
+    """The custom fields that contacts have."""
+    contacts: Mapped[int]
+    texters: Mapped[dict[str, dict[str, int | None]]]
+    """By texter: how many contacts they hold, how many of these are still to be written to, and their maximum."""
+    warmed_at: Mapped[datetime] = mapped_column(default=utc_now)

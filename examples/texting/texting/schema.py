@@ -1,17 +1,35 @@
-"""Create the application's tables: ``python -m texting.schema``. Running it again changes nothing.
+"""Bring the application's tables up to date: ``python -m texting.schema``. Running it again changes nothing.
 
-A real application would have migrations; the library's own tables do (``spoke-jobs migrate``).
+The library's own tables have a history of their own (``spoke-jobs migrate``), with another version table: in one
+database, neither sees the other.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from sqlalchemy import Engine, inspect
+
 from texting.database import engine
-from texting.models import Base
+
+VERSION_TABLE = "texting_version"
+FIRST = "0001"
 
 
-def create_tables() -> None:
-    """Create the tables that aren't there yet."""
-    Base.metadata.create_all(engine())
+def create_tables(database: Engine | None = None, revision: str = "head") -> None:
+    """Bring the tables to a revision, in one transaction; the process's own database by default."""
+    # Alembic is a tool of the operator's hand, not of a job's process: imported where it is used.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    with (database or engine()).begin() as connection:
+        config.attributes["connection"] = connection
+        there = inspect(connection)
+        if there.has_table("campaign") and not there.has_table(VERSION_TABLE):
+            command.stamp(config, FIRST)  # the first release made its tables without keeping a version
+        command.upgrade(config, revision)
 
 
 if __name__ == "__main__":

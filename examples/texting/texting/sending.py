@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from spoke_jobs.ledger.engine import READ_ONLY
+from texting.assigning import opted_out, written
 from texting.carrier_client import CarrierRefusedError
-from texting.models import Assignment, Campaign, Contact, Message, MessageState, OptOut, utc_now
-
-_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+from texting.database import lock_campaign
+from texting.models import Assigning, Assignment, Campaign, Contact, Message, MessageState, OptOut, utc_now
+from texting.script import filled
+from texting.start_cache import note_written
 
 
 class Sends(Protocol):
@@ -23,40 +24,63 @@ class Sends(Protocol):
         """As `texting.carrier_client.Carrier.send`."""
 
 
+class NotATexterError(LookupError):
+    """The campaign's contacts are divided among others."""
+
+
 def write_messages(session: Session, campaign_id: int, texter: str, limit: int) -> Sequence[Message]:
-    """Assign the first contacts that nobody has written to, and write their messages; the caller commits.
+    """Write to contacts of a texter that nobody has written to; the caller commits.
+
+    First to those that are assigned to them, then, unless the assignment is fixed, to the first that are nobody's.
 
     :param limit: how many contacts at most.
+    :raises NotATexterError: if the campaign's contacts are assigned, and none to this texter.
     """
     # Two requests at once wait for one another here, and so never write to the same contact.
-    campaign = session.scalars(select(Campaign).where(Campaign.id == campaign_id).with_for_update()).one()
-    contacts = session.scalars(
+    campaign = lock_campaign(session, campaign_id)
+    assignment = session.scalars(
+        select(Assignment).where(Assignment.campaign_id == campaign_id, Assignment.texter == texter)
+    ).one_or_none()
+    if assignment is None and campaign.assigning != Assigning.OPEN:
+        raise NotATexterError(f"{texter!r} is no texter of campaign {campaign_id}: have its contacts assigned anew")
+    writable = (
         select(Contact)
         .where(
             Contact.campaign_id == campaign_id,
-            Contact.assignment_id.is_(None),
             ~exists().where(OptOut.organization_id == campaign.organization_id, OptOut.cell == Contact.cell),
         )
         .order_by(Contact.id)
-        .limit(limit)
-    ).all()
-    if not contacts:
+    )
+    own: Sequence[Contact] = []
+    if assignment is not None:
+        mine = writable.where(Contact.assignment_id == assignment.id, ~written)
+        own = session.scalars(mine.limit(limit)).all()
+    taken: Sequence[Contact] = []
+    if room := min(limit - len(own), _may_take(session, campaign, assignment, limit)):
+        taken = session.scalars(writable.where(Contact.assignment_id.is_(None)).limit(room)).all()
+    if not own and not taken:
         return []
-    assignment = Assignment(campaign_id=campaign_id, texter=texter)
-    session.add(assignment)
-    session.flush()
-    for contact in contacts:
+    if assignment is None:
+        assignment = Assignment(campaign_id=campaign_id, texter=texter)
+        session.add(assignment)
+        session.flush()
+    for contact in taken:
         contact.assignment_id = assignment.id
-    messages = [Message(contact_id=contact.id, text=filled(campaign.script, contact)) for contact in contacts]
+    messages = [Message(contact_id=contact.id, text=filled(campaign.script, contact)) for contact in (*own, *taken)]
     session.add_all(messages)
+    note_written(session, campaign_id, texter, own=len(own), taken=len(taken))
     session.flush()
     return messages
 
 
-def filled(script: str, contact: Contact) -> str:
-    """The script for one contact. What it has no value for is left empty: no reader should see braces."""
-    values = {**contact.custom_fields, "firstName": contact.first_name, "lastName": contact.last_name}
-    return _PLACEHOLDER.sub(lambda match: values.get(match[1], ""), script)
+def _may_take(session: Session, campaign: Campaign, assignment: Assignment | None, limit: int) -> int:
+    """How many contacts that are nobody's the texter may take, as far as the limit."""
+    if campaign.assigning == Assigning.FIXED:
+        return 0
+    if assignment is None or assignment.max_contacts is None:
+        return limit
+    held = session.scalar(select(func.count()).where(Contact.assignment_id == assignment.id)) or 0
+    return max(0, assignment.max_contacts - held)
 
 
 def deliver(message_id: int, sessions: sessionmaker[Session], carrier: Sends) -> None:
@@ -69,7 +93,6 @@ def deliver(message_id: int, sessions: sessionmaker[Session], carrier: Sends) ->
     :raises LookupError: if there is no such message.
     :raises httpx.HTTPError: if the carrier can't be reached; the message stays queued.
     """
-    opted_out = exists().where(OptOut.organization_id == Campaign.organization_id, OptOut.cell == Contact.cell)
     with sessions() as session:
         session.connection(execution_options={READ_ONLY: True})
         found = session.execute(

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
@@ -19,7 +19,7 @@ from spoke_jobs import dispatch
 from spoke_jobs.runners.legacy import LegacyRunner
 from texting import settings
 from texting.app import app
-from texting.models import Upload
+from texting.models import CampaignCache, Upload
 
 CONTACTS = "first,last,cell,Town\nZoë,Lee,212-555-0100,Springfield\nBo,Ng,212-555-0101,\nCy,Day,,\n"
 
@@ -55,6 +55,11 @@ def campaign(client: httpx.Client) -> int:
     return int(answer.json()["id"])
 
 
+def started(client: httpx.Client, campaign: int) -> None:
+    job = client.post(f"/campaigns/{campaign}/start").json()["job"]
+    assert client.get(f"/jobs/{job}").json()["result"]["started"]
+
+
 def test_from_upload_to_export(client: httpx.Client, campaign: int, carrier_url: str) -> None:
     answer = client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode())
     assert answer.status_code == 202
@@ -69,6 +74,7 @@ def test_from_upload_to_export(client: httpx.Client, campaign: int, carrier_url:
     rest = client.get(f"/campaigns/{campaign}/contacts", params={"after": page[0]["id"]}).json()
     assert [each["first_name"] for each in rest] == ["Bo"]
 
+    started(client, campaign)
     answer = client.post(f"/campaigns/{campaign}/sending", json={"texter": "Tess"})
     assert (answer.status_code, answer.json()) == (202, {"messages": 2})
     assert httpx.get(f"{carrier_url}/stats").json() == {"delivered": 2, "numbers": 2, "repeated": 0}
@@ -79,6 +85,87 @@ def test_from_upload_to_export(client: httpx.Client, campaign: int, carrier_url:
     assert f"campaign-{campaign}-{job}.csv" in file.headers["content-disposition"]
     rows = csv.DictReader(io.StringIO(file.content.decode("utf-8-sig")))
     assert [(row["first_name"], row["message_state"]) for row in rows] == [("Zoë", "sent"), ("Bo", "sent")]
+
+
+def test_texters_get_their_contacts_and_write_to_them_once_the_campaign_is_started(
+    client: httpx.Client, campaign: int
+) -> None:
+    client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode())
+    body = {"texters": [{"texter": "Tess", "wanted": 1}, {"texter": "Bo Ng"}]}
+    job = client.post(f"/campaigns/{campaign}/assignments", json=body).json()["job"]
+    assert client.get(f"/jobs/{job}").json()["result"] == {
+        "texters": 2,
+        "assigned": 2,
+        "written": 0,
+        "unassigned": 0,
+    }
+
+    shown = client.get(f"/campaigns/{campaign}").json()
+    assert (shown["assigning"], shown["started_at"], shown["lacks"], shown["counted_at"]) == ("fixed", None, [], None)
+    for answer in (
+        client.post(f"/campaigns/{campaign}/sending", json={"texter": "Tess"}),
+        client.get(f"/campaigns/{campaign}/texters/Tess"),
+    ):
+        assert (answer.status_code, answer.json()["detail"]) == (409, f"campaign {campaign} isn't started")
+
+    started(client, campaign)
+    assert client.get(f"/campaigns/{campaign}/texters/Tess").json() == {
+        "title": "Sunday",
+        "script": "Hi {firstName}",
+        "fields": ["firstName", "lastName", "Town"],
+        "contacts": 1,
+        "to_write": 1,
+        "maximum": None,
+        "may_take_more": False,
+        "counted_at": client.get(f"/campaigns/{campaign}").json()["counted_at"],
+    }
+    assert client.post(f"/campaigns/{campaign}/sending", json={"texter": "Tess"}).json() == {"messages": 1}
+    shown = client.get(f"/campaigns/{campaign}").json()
+    assert shown["started_at"] is not None
+    assert shown["counted_at"] is not None
+    assert shown["texters"] == [
+        {"texter": "Tess", "contacts": 1, "to_write": 0, "maximum": None},
+        {"texter": "Bo Ng", "contacts": 1, "to_write": 1, "maximum": None},
+    ]
+
+
+def test_with_dynamic_assignment_a_texters_page_says_whether_there_may_be_more(
+    client: httpx.Client, campaign: int
+) -> None:
+    client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode())
+    body = {"dynamic": True, "texters": [{"texter": "Tess", "maximum": 1}, {"texter": "Bo"}]}
+    client.post(f"/campaigns/{campaign}/assignments", json=body)
+    started(client, campaign)
+
+    def may_take_more(texter: str) -> bool:
+        return bool(client.get(f"/campaigns/{campaign}/texters/{texter}").json()["may_take_more"])
+
+    assert may_take_more("Tess")
+    assert client.post(f"/campaigns/{campaign}/sending", json={"texter": "Tess"}).json() == {"messages": 1}
+    assert not may_take_more("Tess")
+    assert may_take_more("Bo")
+
+
+def test_a_campaign_says_what_it_lacks_and_its_start_fails_naming_the_same(client: httpx.Client, campaign: int) -> None:
+    client.post(f"/campaigns/{campaign}/assignments", json={"texters": []})
+    lacks = client.get(f"/campaigns/{campaign}").json()["lacks"]
+    assert lacks == ["contacts", "texters"]
+    job = client.post(f"/campaigns/{campaign}/start").json()["job"]
+    told = client.get(f"/jobs/{job}").json()
+    assert told["state"] == "failed"
+    assert f"campaign {campaign} can't be started, it lacks {'; '.join(lacks)}" in told["message"]
+
+
+def test_a_count_that_got_lost_is_made_again_by_the_next_page(
+    client: httpx.Client, campaign: int, sessions: sessionmaker[Session]
+) -> None:
+    client.post(f"/campaigns/{campaign}/uploads", content=CONTACTS.encode())
+    started(client, campaign)
+    with sessions.begin() as session:
+        session.execute(delete(CampaignCache))
+    answers = [client.get(f"/campaigns/{campaign}/texters/Tess").json() for _ in range(2)]
+    assert [answer.pop("counted_at") is None for answer in answers] == [True, False]
+    assert answers[0] == answers[1]
 
 
 def test_a_compressed_file_is_taken_as_it_is(client: httpx.Client, campaign: int) -> None:
@@ -143,6 +230,14 @@ def test_who_opts_out_is_left_out(client: httpx.Client, campaign: int) -> None:
         ("POST", "/campaigns/99/exports", None, 404, "no campaign 99"),
         ("POST", "/campaigns/99/sending", {"texter": "T"}, 404, "no campaign 99"),
         ("POST", "/campaigns/1/sending", {"texter": "T", "limit": 0}, 422, "limit"),
+        ("POST", "/campaigns/1/sending", {"texter": "T"}, 409, "campaign 1 isn't started"),
+        ("POST", "/campaigns/99/assignments", {"texters": []}, 404, "no campaign 99"),
+        ("POST", "/campaigns/1/assignments", {"texters": [{"texter": "T"}, {"texter": "T"}]}, 422, "more than once: T"),
+        ("POST", "/campaigns/1/assignments", {"texters": [{"texter": "T", "wanted": -1}]}, 422, "wanted"),
+        ("POST", "/campaigns/99/start", None, 404, "no campaign 99"),
+        ("GET", "/campaigns/99", None, 404, "no campaign 99"),
+        ("GET", "/campaigns/99/texters/T", None, 404, "no campaign 99"),
+        ("GET", "/campaigns/1/texters/T", None, 409, "campaign 1 isn't started"),
         ("GET", "/campaigns/99/contacts", None, 404, "no campaign 99"),
         ("GET", "/jobs/99", None, 404, "no job 99"),
         ("GET", "/exports/99", None, 404, "no job 99"),

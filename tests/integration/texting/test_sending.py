@@ -12,23 +12,25 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
-from tests.integration.texting.making import make_campaign
+from tests.integration.texting.making import make_campaign, start
 
 from spoke_jobs.runners.memory import MemoryRunner
-from texting.actions import start_sending, upload_contacts
+from texting.actions import NotStartedError, start_sending, upload_contacts
 from texting.carrier_client import Carrier, carrier
-from texting.models import Campaign, Contact, Message, MessageState, OptOut, utc_now
-from texting.sending import deliver, filled, write_messages
+from texting.models import Assigning, Assignment, Campaign, Contact, Message, MessageState, OptOut, utc_now
+from texting.script import filled
+from texting.sending import NotATexterError, deliver, write_messages
 
 
 @pytest.fixture
 def campaign(sessions: sessionmaker[Session], runner: MemoryRunner) -> Campaign:
-    """A campaign with ten contacts."""
+    """A started campaign with ten contacts."""
     campaign = make_campaign(sessions, script="Hi {firstName} {lastName} of {Town}{nothing}!")
     rows = "".join(f"Ann{n},Lee,212555{n:04},Springfield\n" for n in range(10))
     with sessions.begin() as session:
         upload_contacts(session, campaign, f"first,last,cell,Town\n{rows}".encode())
     runner.drain()
+    start(sessions, campaign)
     return campaign
 
 
@@ -75,6 +77,72 @@ def test_a_request_that_is_rolled_back_sends_nothing(
         session.rollback()
     assert runner.tasks == []
     assert states(sessions) == {}
+
+
+def test_before_its_start_nobody_is_written_to(sessions: sessionmaker[Session], runner: MemoryRunner) -> None:
+    campaign = make_campaign(sessions)
+    with sessions() as session, pytest.raises(NotStartedError, match=f"campaign {campaign.id} isn't started"):
+        start_sending(session, campaign, "Tess", 5)
+    assert states(sessions) == {}
+
+
+def assign(
+    sessions: sessionmaker[Session], campaign: Campaign, mode: Assigning, texters: dict[str, tuple[int, int | None]]
+) -> None:
+    """Give each texter their first so many contacts, and a maximum."""
+    with sessions.begin() as session:
+        session.get_one(Campaign, campaign.id).assigning = mode
+        contacts = iter(session.scalars(select(Contact).order_by(Contact.id)).all())
+        for texter, (count, maximum) in texters.items():
+            assignment = Assignment(campaign_id=campaign.id, texter=texter, max_contacts=maximum)
+            session.add(assignment)
+            session.flush()
+            for _ in range(count):
+                next(contacts).assignment_id = assignment.id
+
+
+def write(sessions: sessionmaker[Session], campaign: Campaign, texter: str, limit: int) -> list[int]:
+    """Write for a texter; the contacts' numbers in the campaign, from 0."""
+    with sessions.begin() as session:
+        keys = session.scalars(select(Contact.id).order_by(Contact.id)).all()
+        return [keys.index(each.contact_id) for each in write_messages(session, campaign.id, texter, limit)]
+
+
+def test_with_a_fixed_assignment_each_writes_to_their_own(sessions: sessionmaker[Session], campaign: Campaign) -> None:
+    assign(sessions, campaign, Assigning.FIXED, {"Tess": (3, None), "Bo": (2, None)})
+    assert write(sessions, campaign, "Bo", 100) == [3, 4]
+    assert write(sessions, campaign, "Tess", 2) == [0, 1]
+    assert write(sessions, campaign, "Tess", 2) == [2]
+    assert write(sessions, campaign, "Tess", 2) == []
+
+
+def test_with_a_dynamic_assignment_each_takes_contacts_up_to_their_maximum(
+    sessions: sessionmaker[Session], campaign: Campaign
+) -> None:
+    assign(sessions, campaign, Assigning.DYNAMIC, {"Tess": (1, 4), "Bo": (1, None), "Cy": (1, 0)})
+    assert write(sessions, campaign, "Tess", 3) == [0, 3, 4]
+    assert write(sessions, campaign, "Tess", 3) == [5]
+    assert write(sessions, campaign, "Tess", 3) == []
+    assert write(sessions, campaign, "Cy", 3) == [2]
+    assert write(sessions, campaign, "Bo", 100) == [1, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("mode", [Assigning.FIXED, Assigning.DYNAMIC])
+def test_once_contacts_are_assigned_who_has_no_part_in_it_writes_to_nobody(
+    sessions: sessionmaker[Session], campaign: Campaign, mode: Assigning
+) -> None:
+    assign(sessions, campaign, mode, {"Tess": (1, None)})
+    with pytest.raises(NotATexterError, match=f"'Bo' is no texter of campaign {campaign.id}"):
+        write(sessions, campaign, "Bo", 1)
+
+
+def test_a_texter_has_one_assignment_however_often_they_ask(
+    sessions: sessionmaker[Session], campaign: Campaign
+) -> None:
+    for _ in range(3):
+        write(sessions, campaign, "Tess", 1)
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Assignment)) == 1
 
 
 def test_two_requests_at_once_write_to_nobody_twice(sessions: sessionmaker[Session], campaign: Campaign) -> None:

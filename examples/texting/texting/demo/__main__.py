@@ -101,7 +101,8 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m texting.demo", description="Import a file, send messages, export, and check the numbers."
+        prog="python -m texting.demo",
+        description="Import a file, assign texters, send messages, export, and check the numbers.",
     )
     parser.add_argument("--rows", type=int, default=50_000, help="rows of the contacts file")
     parser.add_argument("--messages", type=int, default=2_000, help="messages to send")

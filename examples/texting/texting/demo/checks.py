@@ -14,6 +14,7 @@ from rich.text import Text
 from texting.exporting import FIELDS
 from texting.sample import CUSTOM_FIELDS, Sample, SampleContact, checksum
 from texting.spreadsheet import as_text
+from texting.start_cache import CampaignNumbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,27 @@ def import_checks(sample: Sample, result: Mapping[str, int], contacts: int) -> l
     """The import's summary, and how many contacts there are."""
     told = [Check(f"rows {name.replace('_', ' ')}", count, result.get(name)) for name, count in sample.summary.items()]
     return [*told, Check("contacts in the table", sample.summary["loaded"], contacts)]
+
+
+def assignment_checks(
+    sample: Sample, texters: Sequence[str], result: Mapping[str, int], counted: CampaignNumbers
+) -> list[Check]:
+    """Every contact with a texter, the texters' parts equal, and the same in what is counted for their pages."""
+    loaded = sample.summary["loaded"]
+    parts = {
+        texter: (loaded + len(texters) - 1 - place) // len(texters)  # the first ones get what can't be divided
+        for place, texter in enumerate(texters)
+    }
+    return [
+        Check("contacts assigned", loaded, result.get("assigned")),
+        Check("by texter, as counted", parts, {texter: each.contacts for texter, each in counted.texters.items()}),
+    ]
+
+
+def left_checks(sample: Sample, messages: int, counted: CampaignNumbers) -> list[Check]:
+    """What is counted for the texters' pages has followed their messages."""
+    left = sum(each.to_write for each in counted.texters.values())
+    return [Check("left to write, as counted", sample.summary["loaded"] - messages, left)]
 
 
 def message_checks(messages: int, states: Mapping[str, int], delivered: int) -> list[Check]:

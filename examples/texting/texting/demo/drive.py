@@ -16,14 +16,25 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import undefer
 
 from spoke_jobs import JobRequest, JobState
-from texting.actions import request_export, start_sending, upload_contacts
+from texting.actions import (
+    have_counted,
+    request_assignment,
+    request_export,
+    request_start,
+    start_sending,
+    upload_contacts,
+)
+from texting.assigning import TexterShare
 from texting.database import ledger, reading, sessions
-from texting.demo.checks import Check, export_checks, import_checks, message_checks
+from texting.demo.checks import Check, assignment_checks, export_checks, import_checks, left_checks, message_checks
 from texting.demo.watching import Runs, Waited, progress_of, wait_for
 from texting.exporting import count_contacts
 from texting.models import Campaign, Contact, ExportFile, Message, MessageState, OptOut, Organization, utc_now
 from texting.sample import Sample, make_sample
 from texting.settings import settings
+from texting.start_cache import CampaignNumbers, read_numbers
+
+TEXTERS = ("Tess", "Bo", "Cy")
 
 
 class JobFailedError(RuntimeError):
@@ -48,7 +59,7 @@ class Outcome:
 
 
 def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcome:
-    """Import a file, send messages, export, and compare.
+    """Import a file, divide it among texters, start, send messages, export, and compare.
 
     :param services: what was started for it, watched meanwhile.
     :raises JobFailedError, Stalled, ServiceFailedError: if it can't be brought to its end.
@@ -63,15 +74,24 @@ def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcom
         contacts = count_contacts(session, campaign.id)
     checks = import_checks(sample, imported.result, contacts)
 
+    with sessions().begin() as session:
+        assigning = request_assignment(session, campaign, [TexterShare(texter=texter) for texter in TEXTERS])
+    assigned = _watch_job(assigning, "assign", console, services)
+    with sessions().begin() as session:
+        starting = request_start(session, campaign)
+    started = _watch_job(starting, "start", console, services)
+    checks += assignment_checks(sample, TEXTERS, assigned.result, _counted(campaign.id, services))
+
     messages = min(plan.messages, contacts)
     delivered = _send(campaign, messages, console, services)
     checks += message_checks(messages, _message_states(campaign.id), delivered)
+    checks += left_checks(sample, messages, _counted(campaign.id, services))
 
     with sessions().begin() as session:
         exporting = request_export(session, campaign)
     exported = _watch_job(exporting, "export", console, services)
     checks += export_checks(sample, messages, _export_content(exported))
-    return Outcome(jobs=[imported, exported], checks=checks)
+    return Outcome(jobs=[imported, assigned, started, exported], checks=checks)
 
 
 def _begin(sample: Sample) -> tuple[Campaign, JobRequest]:
@@ -114,12 +134,25 @@ def _watch_job(request: JobRequest, title: str, console: Console, services: Sequ
 def _in_words(row: JobRequest) -> str:
     """A finished job's numbers."""
     result = row.result if isinstance(row.result, dict) else {}
-    counts = ((name.replace("_", " "), count) for name, count in result.items() if isinstance(count, int))
+    counts = ((name.replace("_", " "), count) for name, count in result.items() if type(count) is int)
     return ", ".join(f"{count:,} {name}" for name, count in counts)
 
 
+def _counted(campaign_id: int, services: Sequence[Runs]) -> CampaignNumbers:
+    """What the texters' pages show, once it is counted beforehand."""
+
+    def read() -> CampaignNumbers:
+        with reading() as session:
+            return read_numbers(session, session.get_one(Campaign, campaign_id))
+
+    if read().warmed_at is None:
+        have_counted(campaign_id)  # as a page does; the task that went with the start may be on its way, or lost
+    wait_for(lambda: Waited(read().warmed_at is not None), what="the task campaign_start_cache", alive=services)
+    return read()
+
+
 def _send(campaign: Campaign, messages: int, console: Console, services: Sequence[Runs]) -> int:
-    """Send that many messages; how many the carrier then says that it delivered."""
+    """Have the texters send that many messages in equal parts; how many the carrier then says that it delivered."""
     stats = f"{str(settings().carrier_url).rstrip('/')}/stats"
     with httpx.Client() as carrier:
 
@@ -128,7 +161,9 @@ def _send(campaign: Campaign, messages: int, console: Console, services: Sequenc
 
         before = delivered()  # a carrier in a cluster has served earlier demonstrations
         with sessions().begin() as session:
-            start_sending(session, campaign, "Tess", messages)
+            for place, texter in enumerate(TEXTERS):
+                part = (messages + len(TEXTERS) - 1 - place) // len(TEXTERS)
+                start_sending(session, campaign, texter, part)
 
         def look() -> Waited:
             done = delivered() - before

@@ -1,0 +1,125 @@
+"""What a texter's page reads: the script and the texter's numbers, counted when the campaign starts.
+
+Counting a campaign of a hundred thousand contacts takes a while, and at the start all its texters come at once. So the
+task `campaign_start_cache` counts once, into one row for each campaign. That row is never wrong: whoever changes a
+number locks the campaign, as the counting does, and in the same transaction either brings the row up to date (the
+sending, which is frequent and knows what it adds) or deletes it and has it counted anew (all others). Without the row
+the page counts by itself: slower, and the same. A task may get lost, so a page that had to count asks for it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, case, delete, func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from texting.assigning import opted_out, written
+from texting.database import lock_campaign
+from texting.exporting import count_contacts, custom_field_names
+from texting.models import Assignment, Campaign, CampaignCache, Contact
+
+
+@dataclass(frozen=True, slots=True)
+class TexterNumbers:
+    """How a texter stands."""
+
+    contacts: int = 0
+    to_write: int = 0
+    """Of these, nobody has written to and none has opted out."""
+    maximum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignNumbers:
+    """How a campaign stands."""
+
+    script: str
+    fields: tuple[str, ...]
+    """The custom fields that contacts have."""
+    contacts: int
+    """When an import is under way, without its new ones until it ends."""
+    texters: Mapping[str, TexterNumbers]
+    warmed_at: datetime | None = None
+    """When they were counted beforehand; None: just now."""
+
+
+def read_numbers(session: Session, campaign: Campaign) -> CampaignNumbers:
+    """How the campaign stands: from the cache, or counted."""
+    cached = session.get(CampaignCache, campaign.id)
+    if cached is None:
+        return count(session, campaign)
+    texters = {texter: TexterNumbers(**numbers) for texter, numbers in cached.texters.items()}  # type: ignore[arg-type]
+    return CampaignNumbers(cached.script, tuple(cached.fields), cached.contacts, texters, cached.warmed_at)
+
+
+def count(session: Session, campaign: Campaign) -> CampaignNumbers:
+    """How the campaign stands, counted now."""
+    to_write = and_(Contact.id.is_not(None), ~written, ~opted_out)
+    rows = session.execute(
+        select(
+            Assignment.texter,
+            Assignment.max_contacts,
+            func.count(Contact.id),
+            func.coalesce(func.sum(case((to_write, 1), else_=0)), 0),
+        )
+        .join(Campaign, Campaign.id == Assignment.campaign_id)
+        .outerjoin(Contact, Contact.assignment_id == Assignment.id)
+        .where(Assignment.campaign_id == campaign.id)
+        .group_by(Assignment.id)
+        .order_by(Assignment.id)
+    )
+    return CampaignNumbers(
+        script=campaign.script,
+        fields=custom_field_names(session, campaign.id),
+        contacts=count_contacts(session, campaign.id),
+        texters={texter: TexterNumbers(contacts, unwritten, maximum) for texter, maximum, contacts, unwritten in rows},
+    )
+
+
+def warm(campaign_id: int, sessions: sessionmaker[Session]) -> None:
+    """Count a started campaign, unless that is done: delivered twice, it does no harm.
+
+    :raises LookupError: if there is no such campaign.
+    """
+    with sessions.begin() as session:
+        campaign = lock_campaign(session, campaign_id)
+        if campaign.started_at is None or session.get(CampaignCache, campaign_id) is not None:
+            return
+        numbers = count(session, campaign)
+        session.add(
+            CampaignCache(
+                campaign_id=campaign_id,
+                script=numbers.script,
+                fields=list(numbers.fields),
+                contacts=numbers.contacts,
+                texters={texter: asdict(each) for texter, each in numbers.texters.items()},
+            )
+        )
+
+
+def forget(session: Session, campaign_id: int) -> bool:
+    """Delete what is counted, and keep it from being counted until the session's transaction ends; the caller commits.
+
+    :returns: whether it has to be counted anew.
+    """
+    campaign = lock_campaign(session, campaign_id)
+    session.execute(delete(CampaignCache).where(CampaignCache.campaign_id == campaign_id))
+    return campaign.started_at is not None
+
+
+def note_written(session: Session, campaign_id: int, texter: str, *, own: int, taken: int) -> None:
+    """Bring what is counted up to date with messages to contacts of the texter; the campaign is locked.
+
+    :param own: to contacts that were assigned to them before.
+    :param taken: to contacts that were nobody's.
+    """
+    cached = session.get(CampaignCache, campaign_id, populate_existing=True)
+    if cached is None:
+        return
+    numbers = cached.texters.get(texter) or asdict(TexterNumbers())
+    changed = {"contacts": (numbers["contacts"] or 0) + taken, "to_write": (numbers["to_write"] or 0) - own}
+    # Another dictionary, not a changed one: SQLAlchemy doesn't look into JSON for changes.
+    cached.texters = {**cached.texters, texter: {**numbers, **changed}}
