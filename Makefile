@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
 # Three processes share the tests: they wait more than they compute. SHARED= runs them in one.
-SHARED ?= --numprocesses 3 --dist loadgroup
+SHARED ?= --numprocesses 3 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 

@@ -6,10 +6,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
+from xdist.scheduler import LoadScopeScheduling
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
@@ -19,15 +21,21 @@ POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke
 
 UrlFactory = Callable[[], str]
 
-_TOGETHER = {"tests/e2e/": "e2e", "tests/integration/operator/": "operator", "tests/integration/sync/": "sync"}
+_TOGETHER = ("tests/e2e/", "tests/integration/operator/", "tests/integration/sync/")
 """Folders whose tests share what they set up on the cluster, and so run one after another in one process."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Name the group before pytest-xdist looks for it, which is as soon as all is collected."""
-    for folder, group in _TOGETHER.items():
-        if item.nodeid.startswith(folder):
-            item.add_marker(pytest.mark.xdist_group(group))
+class _ByFolder(LoadScopeScheduling):
+    """Shares single tests among the processes, but for the folders above. (xdist's own groups go by a suffix of the
+    tests' ids, which pytest 9 doesn't let it set.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
+    """Asked for by pytest-xdist, where tests are shared."""
+    return _ByFolder(config, log)
 
 
 @pytest.fixture(autouse=True)
