@@ -14,8 +14,8 @@ def recipe(tmp_path: Path) -> Iterator[MakeRecipe]:
     """Makes a recipe's stage from its name and a database's URL."""
     made: list[Recipe] = []
 
-    def make(name: str, url: str) -> Recipe:
-        made.append(Recipe(name, url, tmp_path))
+    def make(name: str, url: str, **options: str) -> Recipe:
+        made.append(Recipe(name, url, tmp_path, **options))
         return made[-1]
 
     yield make

@@ -27,7 +27,7 @@ _Found = TypeVar("_Found")
 class Recipe:
     """The processes of one recipe, and what they leave in the database."""
 
-    def __init__(self, name: str, url: str, folder: Path) -> None:
+    def __init__(self, name: str, url: str, folder: Path, app: str = "jobs") -> None:
         self.folder = RECIPES / name
         self.url = url
         self.engine: Engine = create_engine(url)
@@ -35,7 +35,7 @@ class Recipe:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")])),
             "PYTHONDONTWRITEBYTECODE": "1",
             "SPOKE_DATABASE_URL": url,
-            "SPOKE_APP": "jobs",
+            "SPOKE_APP": app,
         }
         self._log = folder / "server.log"
 
@@ -108,7 +108,7 @@ def eventually(look: Callable[[], _Found | None]) -> _Found:
     return found
 
 
-MakeRecipe = Callable[[str, str], Recipe]
+MakeRecipe = Callable[..., Recipe]
 
 
 def empty_database(url: str) -> str:

@@ -1,0 +1,1 @@
+"""A Django application: uploads of names, and the contacts that jobs make of them."""

@@ -1,0 +1,34 @@
+"""The application's jobs and tasks."""
+
+from __future__ import annotations
+
+from contacts.models import Contact, Upload
+from django.db import close_old_connections, connection, transaction
+from pydantic import BaseModel
+
+from spoke_jobs import JobContext, TaskContext, job, task
+
+
+class ImportContacts(BaseModel):
+    """Which upload to import."""
+
+    upload_id: int
+
+
+@job("import_contacts", payload=ImportContacts)
+def import_contacts(ctx: JobContext, payload: ImportContacts) -> dict[str, int]:
+    """Make contacts of an upload's names."""
+    # Django's writes are Django's transaction, not that of the job's success: they must bear being repeated.
+    if not connection.in_atomic_block:  # a test's
+        close_old_connections()
+    upload = Upload.objects.get(id=payload.upload_id)
+    names = upload.names.split(",")
+    with transaction.atomic():
+        Contact.objects.bulk_create((Contact(upload=upload, name=name) for name in names), ignore_conflicts=True)
+    return {"loaded": len(names)}
+
+
+@task("notify")
+def notify(ctx: TaskContext, payload: str) -> None:
+    """Say it."""
+    ctx.logger.warning("%s", payload)

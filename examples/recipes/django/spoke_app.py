@@ -1,0 +1,12 @@
+"""What SPOKE_APP names: Django set up, then the jobs, whose models need that."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+django.setup()
+import_module("jobs")

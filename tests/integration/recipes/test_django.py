@@ -1,0 +1,31 @@
+"""examples/recipes/django: requests dispatch in Django's own transaction."""
+
+from __future__ import annotations
+
+import httpx
+from tests.integration.recipes.stage import MakeRecipe, eventually
+
+from spoke_jobs.model import JobState
+
+SERVER = ("-m", "gunicorn", "wsgi", "--bind", "127.0.0.1:0", "--no-control-socket")
+
+
+def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeRecipe, ledger_url: str) -> None:
+    stage = recipe("django", ledger_url, app="spoke_app")
+    stage.python("manage.py", "migrate", "--run-syncdb")
+    with stage.served(*SERVER) as address, httpx.Client(base_url=address) as client:
+        for _ in range(2):
+            assert client.post("/uploads", content='["Ada", "Grace"]').status_code == 202
+            assert client.post("/uploads", content='["Edsger", ""]').status_code == 400
+        assert client.get("/contacts").json() == []
+        assert [job.state for job in stage.jobs()] == [JobState.WAITING] * 2
+        stage.work()
+        assert [(job.state, job.result) for job in stage.jobs()] == [(JobState.SUCCEEDED, {"loaded": 2})] * 2
+        assert client.get("/contacts").json() == ["Ada", "Grace"] * 2
+        eventually(lambda: stage.said().count("2 names came in") == 2)
+
+
+def test_its_own_tests(recipe: MakeRecipe, ledger_url: str) -> None:
+    stage = recipe("django", ledger_url, app="spoke_app")
+    stage.python("manage.py", "migrate", "--run-syncdb")
+    stage.own_tests()
