@@ -1,0 +1,23 @@
+"""The application's own Alembic environment: as ever, but for one line."""
+
+from __future__ import annotations
+
+import os
+
+from alembic import context
+from models import Base
+from sqlalchemy import create_engine
+
+from spoke_jobs.ledger.tables import include_object
+
+engine = create_engine(os.environ["SPOKE_DATABASE_URL"])
+with engine.connect() as connection:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        include_object=include_object,  # the ledger's tables are left to `spoke-jobs migrate`
+        render_as_batch=connection.dialect.name == "sqlite",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+engine.dispose()
