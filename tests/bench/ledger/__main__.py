@@ -47,7 +47,8 @@ def main() -> None:
         finally:
             postgres.drop(DATABASE, *templates(systems))
             redis.prepare(Store.REDIS_OFF)
-    _show(settings, samples, facts)
+    rounds = max(sample.round for sample in samples)
+    _show(settings, samples, facts | {"rounds": str(rounds)})
 
 
 def _memory() -> str | None:
@@ -61,7 +62,12 @@ def _rounds(bench: Bench, systems: Sequence[System]) -> list[Sample]:
     for system in systems:
         bench.install(system)
     samples = []
+    longest = 0.0
     for round_number in range(1, bench.settings.rounds + 1):
+        began = time.monotonic()
+        if began + longest > begin + 60 * bench.settings.minutes:
+            print(f"no time for round {round_number}: MINUTES={bench.settings.minutes:g}", flush=True)
+            break
         for system in order.sample(systems, len(systems)):
             for sample in _measured(bench, system, round_number):
                 samples.append(sample)
@@ -72,6 +78,7 @@ def _rounds(bench: Bench, systems: Sequence[System]) -> list[Sample]:
                     f"  p50 {number(sample.p50_ms):>6} ms  p99 {number(sample.p99_ms):>6} ms",
                     flush=True,
                 )
+        longest = max(longest, time.monotonic() - began)
     place = {system.label: index for index, system in enumerate(systems)}
     return sorted(samples, key=lambda sample: (place[sample.label], sample.job_ms, sample.round))
 
@@ -114,9 +121,9 @@ def _facts(settings: Settings, postgres: Postgres, redis: Redis, systems: Sequen
         f"Redis {redis.version()}": "AOF always: appendonly=yes, appendfsync=always; no AOF: appendonly=no, "
         "nothing is on disk",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "run": f"{time.strftime('%Y-%m-%d')}, commit {_commit(settings)}, {settings.rounds} rounds, "
+        "run": f"{time.strftime('%Y-%m-%d')}, commit {_commit(settings)}, "
         f"{settings.concurrency} jobs at once, {settings.concurrency} dispatchers, "
-        f"latency at {settings.rate:g} jobs a second",
+        f"latency at {settings.rate:g} jobs a second; load average before: {os.getloadavg()[0]:.1f}",
     }
 
 

@@ -119,7 +119,7 @@ def _celery(settings: Settings, store: Store, at_once: str) -> System:
         python=str(settings.peers / "python"),
         worker=(
             *(str(settings.peers / "celery"), f"--app={_SYSTEMS}.celery", "worker"),
-            *("--pool=prefork", f"--concurrency={at_once}"),
+            *("--pool=prefork", f"--concurrency={at_once}", "--without-mingle", "--without-gossip"),
         ),
         package="celery",
     )

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_GRACE_SECONDS = 4.0
+_GRACE_SECONDS = 1.0
+"""A worker with a backlog has no more to say; what it leaves is wiped."""
 _ANSWER_SECONDS = 180.0
 
 

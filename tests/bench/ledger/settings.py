@@ -15,6 +15,8 @@ class Settings:
 
     rounds: int
     """ROUNDS: how often each system is measured, in another order each time."""
+    minutes: float
+    """MINUTES: no round begins, but the first, that isn't likely to end within them."""
     concurrency: int
     """CONCURRENCY: how many jobs a worker runs at once, and how many dispatchers there are."""
     backlog: int
@@ -44,10 +46,11 @@ class Settings:
         """From the environment; the last five are set by ``run``."""
         return cls(
             rounds=int(environment.get("ROUNDS") or 3),
+            minutes=float(environment.get("MINUTES") or 10),
             concurrency=int(environment.get("CONCURRENCY") or 8),
             backlog=int(environment.get("BACKLOG") or 3000),
-            enqueue_seconds=float(environment.get("ENQUEUE_SECONDS") or 2),
-            execute_seconds=float(environment.get("EXECUTE_SECONDS") or 3),
+            enqueue_seconds=float(environment.get("ENQUEUE_SECONDS") or 1.5),
+            execute_seconds=float(environment.get("EXECUTE_SECONDS") or 2),
             rate=float(environment.get("RATE") or 20),
             latency_seconds=float(environment.get("LATENCY_SECONDS") or 4),
             seed=int(environment.get("SEED") or 7),
