@@ -161,8 +161,7 @@ def _show(settings: Settings, samples: Sequence[Sample], facts: dict[str, str]) 
         page.write_text(
             spliced(
                 page.read_text(),
-                f"{conditions(facts)}\n\n{text}\n\n"
-                "![The same figures as bars, on logarithmic scales](benchmarks/ledger.svg)",
+                f"{conditions(facts)}\n\n{text}\n\n![The same figures as bars](benchmarks/ledger.svg)",
             )
         )
         print("written: docs/benchmarks.md, docs/benchmarks/ledger.svg")
