@@ -1,0 +1,23 @@
+"""The application's jobs and tasks: what SPOKE_APP names. Each leaves a line, and says in which process."""
+
+from __future__ import annotations
+
+import os
+
+from database import Line, sessions
+
+from spoke_jobs import JobContext, TaskContext, job, task
+
+
+@job("write")
+def write(ctx: JobContext, payload: str) -> None:
+    """Leave a line in the transaction of the job's success."""
+    with ctx.complete() as session:
+        session.add(Line(text=f"job {payload}", process=os.getpid()))
+
+
+@task("note")
+def note(_ctx: TaskContext, payload: str) -> None:
+    """Leave a line."""
+    with sessions.begin() as session:
+        session.add(Line(text=f"task {payload}", process=os.getpid()))
