@@ -129,6 +129,26 @@ def test_a_change_that_is_rolled_back_leaves_the_count(
     check(sessions, campaign)
 
 
+def test_counted_between_two_batches_of_an_assignment_it_doesnt_outlive_the_next(
+    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = 0
+
+    def between(_: object) -> None:
+        nonlocal batches
+        batches += 1
+        check(sessions, campaign)
+        warm(campaign.id, sessions)
+
+    monkeypatch.setattr(assigning, "BATCH_ROWS", 2)
+    monkeypatch.setattr("spoke_jobs.JobContext.raise_if_cancelled", between)
+    with sessions.begin() as session:
+        request_assignment(session, campaign, [TexterShare(texter="Cy")])
+    runner.drain()
+    assert batches == 6
+    check(sessions, campaign)
+
+
 def test_counting_at_the_moment_of_a_change_waits_for_it(sessions: sessionmaker[Session], campaign: Campaign) -> None:
     """Or it would count what was, and write that down after the change has deleted the old count."""
     with sessions.begin() as session:

@@ -23,11 +23,13 @@ numbers = st.none() | st.integers(0, 12)
 def campaigns(draw: st.DrawFn) -> tuple[list[Share], list[Unwritten], bool]:
     """Shares, unwritten contacts, and whether texters take them when they ask."""
     dynamic = draw(st.booleans())
-    listed = draw(st.lists(st.sampled_from(TEXTERS), unique=True))
+    # Sizes are drawn first: left to themselves lists come out short, and few campaigns would have more than enough.
+    listed = draw(st.permutations(TEXTERS))[: draw(st.integers(0, len(TEXTERS)))]
     shares = [
         Share(texter, None if dynamic else draw(numbers), draw(numbers), draw(st.integers(0, 6))) for texter in listed
     ]
-    holders = draw(st.lists(st.sampled_from([None, STRANGER, *TEXTERS]), max_size=30))
+    size = draw(st.integers(0, 30))
+    holders = draw(st.lists(st.sampled_from([None, STRANGER, *TEXTERS]), min_size=size, max_size=size))
     contacts = [Unwritten(key, holder, draw(st.integers(0, 5)) == 0) for key, holder in enumerate(holders, 10)]
     return shares, contacts, dynamic
 
