@@ -8,16 +8,19 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import groupby
+from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
-from texting.jobs import ImportContacts, Jobs, SendMessage, Tasks
-from texting.models import Campaign, Contact, Message, MessageState, OptOut, Organization, Upload, utc_now
+from texting.assigning import TexterShare
+from texting.jobs import AssignTexters, ImportContacts, Jobs, SendMessage, StartCampaign, Tasks
+from texting.models import Assignment, Campaign, Contact, Message, MessageState, OptOut, Organization, Upload, utc_now
 from texting.sample import Sample, make_sample
 from texting.sending import write_messages
 
@@ -123,6 +126,60 @@ def test_messages_are_sent_by_the_task_deployment(product: Product, runner: Kube
     with port_forward(product.cluster, product.namespace, f"service/{product.release}-carrier", 8090) as port:
         stats = httpx.get(f"http://127.0.0.1:{port}/stats").json()
     assert stats["delivered"] >= 20
+
+
+def test_contacts_are_divided_though_the_pod_is_killed_and_the_campaign_starts(
+    product: Product, runner: KubernetesRunner, sample: Sample
+) -> None:
+    texters = tuple(TexterShare(texter=texter) for texter in ("Tess", "Bo", "Cy"))
+    with Session(product.engine) as session, session.begin():
+        campaign_id = add_campaign(session, sample).id
+        blank = {"zip": "", "external_id": "", "custom_fields": {}, "import_uid": uuid.uuid4()}
+        session.execute(
+            insert(Contact),
+            [
+                {"campaign_id": campaign_id, "first_name": "A", "last_name": "L", "cell": f"+1212{number:07}", **blank}
+                for number in range(ROWS)
+            ],
+        )
+
+    def dispatch(job_type: Jobs, payload: AssignTexters | StartCampaign) -> JobRequest:
+        return runner.dispatch_job(
+            JobData(job_type, payload, queue_name=f"{campaign_id}:contacts", locks_queue=True, campaign_id=campaign_id)
+        )
+
+    job = dispatch(Jobs.ASSIGN_TEXTERS, AssignTexters(campaign_id=campaign_id, texters=texters))
+    pod = product.running_pod(job)["metadata"]["name"]
+    # This wait is the test: the moment at which the pod is killed.
+    time.sleep(random.Random(SEED).uniform(0, 3))
+    product.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--ignore-not-found")
+    row = product.ended(job, 180)
+    assert (row.state, row.result) == (
+        JobState.SUCCEEDED,
+        {"texters": 3, "assigned": ROWS, "written": 0, "unassigned": 0},
+    )
+    with Session(product.engine) as session:
+        held = select(Assignment.texter).join(Contact, Contact.assignment_id == Assignment.id)
+        holders = session.scalars(held.where(Contact.campaign_id == campaign_id).order_by(Contact.id)).all()
+    assert [(texter, len(list(group))) for texter, group in groupby(holders)] == [
+        ("Tess", 6_667),
+        ("Bo", 6_667),
+        ("Cy", 6_666),
+    ]
+
+    row = product.ended(dispatch(Jobs.START_CAMPAIGN, StartCampaign(campaign_id=campaign_id)), 120)
+    assert (row.state, row.result) == (JobState.SUCCEEDED, {"contacts": ROWS, "texters": 3, "started": True})
+    with (
+        port_forward(product.cluster, product.namespace, f"service/{product.release}", 80) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as web,
+    ):
+
+        def page() -> dict[str, Any] | None:
+            shown: dict[str, Any] = web.get(f"/campaigns/{campaign_id}/texters/Bo").raise_for_status().json()
+            return shown if shown["counted_at"] else None
+
+        shown = wait_for("what texters' pages read to be counted", page)
+    assert (shown["contacts"], shown["to_write"]) == (6_667, 6_667)
 
 
 def test_web_application_dispatches_from_its_own_pod(product: Product, sample: Sample) -> None:
