@@ -39,6 +39,10 @@ class InvalidJobData(SpokeJobsError):
     """A dispatch's other fields can't be honoured: a queue lock without a queue, a name that is too long."""
 
 
+class UniquenessConflict(SpokeJobsError):
+    """Two transactions took uniqueness keys in opposite orders, so that neither could go on."""
+
+
 class InvalidResult(SpokeJobsError):
     """What a job returned isn't JSON, or is too large to stand in a row."""
 
@@ -49,6 +53,24 @@ class Superseded(SpokeJobsError):
 
 class Cancelled(SpokeJobsError):
     """The job was asked to stop, and did."""
+
+
+class RetryLater(SpokeJobsError):
+    """Raised by a job to be run again after so many seconds, uncharged: it isn't its turn yet."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        given: object = seconds
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given <= 1e9:
+            raise ValueError(f"RetryLater takes a number of seconds from 0, not {seconds!r}")
+        super().__init__(reason or f"the job asked to be run again in {seconds:g} s")
+        self.seconds = float(seconds)
+
+
+class Discard(SpokeJobsError):
+    """Raised by a job that is not to be run any more: it fails for good, with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
 
 
 class TaskBufferFull(SpokeJobsError):

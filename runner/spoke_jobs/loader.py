@@ -6,7 +6,7 @@ import importlib
 from importlib.metadata import entry_points
 from typing import Any
 
-from spoke_jobs import registry as registry_module
+import spoke_jobs.registry as registry_module
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.protocol import Runner

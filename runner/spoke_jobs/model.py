@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict
+
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.retry import RetryPolicy, is_count, is_kind, is_wait
+from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_jitter, is_kind, is_wait
 
 TypeName = str | Enum
 """A job's or a task's name: a string, or an enum member whose value is one."""
@@ -42,19 +44,37 @@ class AttemptState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobData:
-    """What an application dispatches.
+    """What an application dispatches. What is None is as the job was declared.
 
     ``payload`` is an instance of the job's payload model, a mapping that validates as one, or plain JSON.
     """
 
     job_type: TypeName
     payload: Any = None
-    queue_name: str = ""
+    queue_name: str | None = None
     """Jobs of one queue stand in it together, "12:edit_campaign" say; empty for none."""
-    locks_queue: bool = False
+    locks_queue: bool | None = None
     """Of the jobs of one queue that lock it, one runs at a time."""
     organization_id: int | None = None
     campaign_id: int | None = None
+    priority: int | None = None
+    """From -1000 to 1000; of the jobs that are due, those of a higher priority start first, and of those the oldest."""
+    run_after: datetime | None = None
+    """Not to be started before; with a time zone."""
+    unique_key: str | None = None
+    """Of the unfinished jobs with the same key there is one: another dispatch returns that one's row."""
+    timeout_seconds: float | None = None
+    start_timeout_seconds: float | None = None
+    retention_seconds: float | None = None
+    retry: RetryPolicy | None = None
+    pod_template: str | None = None
+    resources: Resources | None = None
+
+
+Resources = Mapping[str, Mapping[str, str]]
+"""What a pod's container asks for: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
+
+RETENTION_SECONDS = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +82,20 @@ class JobOptions:
     """How a job is to be run, fixed when it is dispatched and kept in its row."""
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_seconds: float | None = None
+    """How long one attempt may run; None for as long as it takes."""
+    start_timeout_seconds: float | None = None
+    """How long the job may wait for its first start once it is due; None for ever, or as the cluster has it."""
+    retention_seconds: float = RETENTION_SECONDS
+    """How long the row stays after the job's end."""
     pod_template: str = "default"
     """The PodTemplate of the job's pods (``kubernetes``; elsewhere ignored)."""
+    resources: Resources | None = None
+    """What its container asks for beyond the template (``kubernetes``; elsewhere ignored)."""
+    payload_version: int = 1
+    """The version of the payload's model that dispatched it."""
+    on_failure: str = ""
+    """The job to dispatch once this one has failed for good; empty for none."""
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the row."""
@@ -71,29 +103,55 @@ class JobOptions:
             "budget": {str(kind): count for kind, count in self.retry.budget.items()},
             "backoffSeconds": self.retry.backoff_seconds,
             "backoffMaxSeconds": self.retry.backoff_max_seconds,
+            "jitter": self.retry.jitter,
+            "never": list(self.retry.never_names),
+            "timeoutSeconds": self.timeout_seconds,
+            "startTimeoutSeconds": self.start_timeout_seconds,
+            "retentionSeconds": self.retention_seconds,
             "podTemplate": self.pod_template,
+            "resources": self.resources,
+            "payloadVersion": self.payload_version,
+            "onFailure": self.on_failure,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read a row's options; what an older or newer release left out, added or meant otherwise takes its default."""
-        default = cls()
+        return _options_from_json(cls, value)
 
-        def wait(name: str, otherwise: float) -> float:
-            found: Any = value.get(name)
-            return float(found) if is_wait(found) else otherwise
 
-        budget = value.get("budget")
-        return cls(
-            retry=RetryPolicy(
-                budget={CauseClass(kind): count for kind, count in budget.items() if is_kind(kind) and is_count(count)}
-                if isinstance(budget, Mapping)
-                else default.retry.budget,
-                backoff_seconds=wait("backoffSeconds", default.retry.backoff_seconds),
-                backoff_max_seconds=wait("backoffMaxSeconds", default.retry.backoff_max_seconds),
-            ),
-            pod_template=str(value.get("podTemplate", default.pod_template)),
-        )
+_Options = TypeVar("_Options", bound=JobOptions)
+
+
+def _options_from_json(cls: type[_Options], value: Mapping[str, Any]) -> _Options:
+    default, policy = cls(), RetryPolicy()
+
+    def take(name: str, fits: Callable[[Any], bool], otherwise: Any) -> Any:
+        found = value.get(name)
+        return found if fits(found) else otherwise
+
+    budget = value.get("budget")
+    never = value.get("never")
+    version: Any
+    version, resources = value.get("payloadVersion"), value.get("resources")
+    return cls(
+        retry=RetryPolicy(
+            budget={CauseClass(kind): count for kind, count in budget.items() if is_kind(kind) and is_count(count)}
+            if isinstance(budget, Mapping)
+            else policy.budget,
+            backoff_seconds=float(take("backoffSeconds", is_wait, policy.backoff_seconds)),
+            backoff_max_seconds=float(take("backoffMaxSeconds", is_wait, policy.backoff_max_seconds)),
+            jitter=float(take("jitter", is_jitter, policy.jitter)),
+            never=tuple(name for name in never if isinstance(name, str)) if isinstance(never, list) else (),
+        ),
+        timeout_seconds=take("timeoutSeconds", is_duration, default.timeout_seconds),
+        start_timeout_seconds=take("startTimeoutSeconds", is_duration, default.start_timeout_seconds),
+        retention_seconds=float(take("retentionSeconds", is_wait, default.retention_seconds)),
+        pod_template=str(value.get("podTemplate", default.pod_template)),
+        resources=resources if isinstance(resources, Mapping) else None,
+        payload_version=version if is_count(version) else default.payload_version,
+        on_failure=str(value.get("onFailure", default.on_failure)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +168,12 @@ class NewJob:
     runner: str
     assigned: bool
     options: JobOptions
+    priority: int = 0
+    run_after: datetime | None = None
+    unique_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
     """A row of ``job_request`` as it was when it was read."""
 
@@ -141,11 +202,19 @@ class JobRequest:
     attempt: int
     """The number of the newest attempt; 0 before the first."""
     options: JobOptions
+    priority: int = 0
+    unique_key: str | None = None
     run_after: datetime | None
+    start_by: datetime | None = None
+    """Until when it must have started for the first time."""
+    cancel_requested_at: datetime | None = None
+    """When somebody asked for its end while it ran."""
     submitted_at: datetime | None
     """When the SpokeJob was seen to exist (``kubernetes``)."""
     started_at: datetime | None
     finished_at: datetime | None
+    expires_at: datetime | None = None
+    """From when the row of a finished job may be pruned."""
     cause: str
     """Why it failed: a name of :data:`spoke_jobs.contract.causes.CAUSES`; empty otherwise."""
     result: Any
@@ -154,6 +223,37 @@ class JobRequest:
     def evolve(self, **changes: Any) -> Self:
         """The same with some fields changed."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list; None for any."""
+
+    states: tuple[JobState, ...] | None = None
+    job_type: str | None = None
+    """A name, or a prefix as ``ingest.*``."""
+    queue_name: str | None = None
+    organization_id: int | None = None
+    campaign_id: int | None = None
+    cause: str | None = None
+
+    def fits(self, job: JobRequest) -> bool:
+        """Whether the job is one of them."""
+        prefix = (self.job_type or "").removesuffix("*")
+        return (
+            (self.states is None or job.state in self.states)
+            and (
+                self.job_type is None
+                or (job.job_type.startswith(prefix) if self.job_type.endswith(".*") else job.job_type == self.job_type)
+            )
+            and (self.queue_name is None or job.queue_name == self.queue_name)
+            and (self.organization_id is None or job.organization_id == self.organization_id)
+            and (self.campaign_id is None or job.campaign_id == self.campaign_id)
+            and (self.cause is None or job.cause == self.cause)
+        )
+
+
+ANY_JOB = JobFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +285,8 @@ class Claim:
     token: UUID
     """Random; everything that the attempt writes counts only with it."""
     lease_seconds: float
+    asked_at: float | None = None
+    """When it was asked for, by this machine's monotonic clock; None if that isn't known, or was elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +299,8 @@ class Failure:
     error_type: str = ""
     output_tail: str = ""
     for_good: bool = False
+    retry_after_seconds: float | None = None
+    """When the job asked to be run again; None for the retry policy's own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +309,55 @@ class Progress:
 
     percent: int
     message: str
+
+
+class Pulse(StrEnum):
+    """What the ledger answers to a heartbeat."""
+
+    HELD = "held"
+    CANCELLED = "cancelled"
+    """The claim holds, and somebody has asked for the job's end."""
+    GONE = "gone"
+    """The token holds no claim any more."""
+
+
+class FailedJob(BaseModel):
+    """The payload of a job that another one's final failure dispatched (``on_failure``)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    uid: UUID
+    job_type: str
+    cause: str
+    message: str
+    """For the application only: it may hold values."""
+    organization_id: int | None = None
+    campaign_id: int | None = None
+
+
+def after_final_failure(job: JobRequest) -> NewJob | None:
+    """The job to dispatch now that this one has failed for good; None if nothing follows, as after a cancellation."""
+    follows = job.options.on_failure
+    if not follows or job.state is not JobState.FAILED or job.cause == "Cancelled":
+        return None
+    payload = FailedJob(
+        id=job.id,
+        uid=job.uid,
+        job_type=job.job_type,
+        cause=job.cause,
+        message=job.result_message,
+        organization_id=job.organization_id,
+        campaign_id=job.campaign_id,
+    )
+    return NewJob(
+        job_type=follows,
+        payload=payload.model_dump_json(),
+        queue_name="",
+        locks_queue=False,
+        organization_id=job.organization_id,
+        campaign_id=job.campaign_id,
+        runner=job.runner,
+        assigned=False,
+        options=JobOptions(pod_template=job.options.pod_template),
+    )

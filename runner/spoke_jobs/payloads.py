@@ -58,6 +58,35 @@ def decode_payload(name: str, model: type[BaseModel] | None, text: str) -> Any:
         raise InvalidPayload(f"the payload of {name!r} isn't JSON") from None
 
 
+def decode_versioned(
+    name: str,
+    model: type[BaseModel] | None,
+    text: str,
+    dispatched: int,
+    current: int,
+    upgrade: Callable[[Any, int], Any] | None,
+) -> Any:
+    """:func:`decode_payload` for a payload that another release may have dispatched.
+
+    An older version's goes through ``upgrade`` first, where there is one.
+
+    :raises InvalidPayload: naming the versions, if it doesn't validate.
+    """
+    if dispatched == current:
+        return decode_payload(name, model, text)
+    try:
+        if dispatched < current and upgrade is not None:
+            try:
+                text = json.dumps(upgrade(json.loads(text), dispatched))
+            except Exception as error:  # the error's text may hold values
+                raise InvalidPayload(
+                    f"the payload of {name!r} can't be upgraded: upgrade() raised {type(error).__name__}"
+                ) from error
+        return decode_payload(name, model, text)
+    except InvalidPayload as error:
+        raise InvalidPayload(f"{error} (dispatched as version {dispatched}; this release has {current})") from error
+
+
 def encode_result(result: Any) -> Any:
     """A job's result as it may stand in its row: plain JSON of a bounded size; None for none.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -18,9 +18,13 @@ from pydantic import BaseModel
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
-from spoke_jobs.model import JobOptions, TypeName
+from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TypeName
+from spoke_jobs.names import is_storable, patterns_of
+from spoke_jobs.options import check_options
 
 NAME_LIMIT = 200
+Upgrade = Callable[[Any, int], Any]
+"""Turns a payload (plain JSON) that an older version dispatched into today's: ``upgrade(payload, version)``."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -34,6 +38,10 @@ class Definition:
     """None: plain JSON."""
     is_async: bool
     options: JobOptions = field(default_factory=JobOptions)
+    queue_name: str = ""
+    locks_queue: bool = False
+    priority: int = 0
+    upgrade: Upgrade | None = None
 
 
 def plain_name(name: TypeName) -> str:
@@ -48,14 +56,6 @@ def plain_name(name: TypeName) -> str:
             "without NUL), or an enum member whose value is one"
         )
     return str(text)
-
-
-def is_storable(text: str) -> bool:
-    """Whether every database takes the text: NUL and half a character (a lone surrogate) have no place in one."""
-    try:
-        return b"\x00" not in text.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 class _Kind:
@@ -75,14 +75,14 @@ class _Kind:
         self._definitions[definition.name] = definition
 
     def get(self, name: TypeName) -> Definition:
-        """The definition of ``name``.
+        """The definition of ``name``: its own, or else that of the longest prefix (``ingest.*``) that it has.
 
         :raises UnknownName: with the names that there are.
         """
         text = plain_name(name)
         try:
-            return self._definitions[text]
-        except KeyError:
+            return next(self._definitions[key] for key in (text, *patterns_of(text)) if key in self._definitions)
+        except StopIteration:
             known = ", ".join(sorted(self._definitions)) or "none"
             raise UnknownName(
                 f"no {self._word} is registered as {text!r} (registered: {known}); declare it with @{self._word}, "
@@ -111,26 +111,74 @@ class Registry:
         name: TypeName,
         *,
         payload: type[BaseModel] | None = None,
+        queue_name: str = "",
+        locks_queue: bool = False,
+        priority: int = 0,
+        timeout_seconds: float | None = None,
+        start_timeout_seconds: float | None = None,
+        retention_seconds: float = RETENTION_SECONDS,
         retry: RetryPolicy | None = None,
+        on_failure: TypeName = "",
+        version: int = 1,
+        upgrade: Upgrade | None = None,
         pod_template: str = "default",
+        resources: Resources | None = None,
     ) -> Callable[[_Function], _Function]:
         """Declare a job: ``function(ctx: JobContext, payload) -> result``, ``def`` or ``async def``.
 
+        ``ingest.*`` declares every name that begins with ``ingest.`` and has no declaration of its own. The options
+        are the job's defaults; a dispatch may give others (:class:`~spoke_jobs.model.JobData`).
+
         :param payload: the pydantic model that payloads validate by; omitted, they are plain JSON.
-        :param retry: how many failed attempts end the job, by class of cause.
+        :param queue_name: the queue that it stands in.
+        :param locks_queue: whether it excludes the other jobs of its queue that do so.
+        :param priority: from -1000 to 1000; higher starts first.
+        :param timeout_seconds: how long one attempt may run; it is ended then, even if it hangs.
+        :param start_timeout_seconds: how long it may wait for its first start, once it is due.
+        :param retention_seconds: how long its row stays after its end.
+        :param retry: how many failed attempts end the job, by class of cause, and what is never retried.
+        :param on_failure: the job to dispatch when this one has failed for good; its payload is a
+            :class:`~spoke_jobs.model.FailedJob`.
+        :param version: of the payload's model, from 1; raise it with every change that older payloads don't fit.
+        :param upgrade: ``upgrade(payload, version)`` makes today's payload of an older version's.
         :param pod_template: under ``kubernetes``, the PodTemplate of the job's pods.
+        :param resources: under ``kubernetes``, what the job's container asks for beyond the template.
         """
-        policy = RetryPolicy() if retry is None else _checked(retry, name)
-        options = JobOptions(retry=policy, pod_template=pod_template)
-        return self._decorator(self.jobs, name, payload, options)
+        policy = RetryPolicy() if retry is None else retry
+        options = JobOptions(
+            retry=policy,
+            timeout_seconds=timeout_seconds,
+            start_timeout_seconds=start_timeout_seconds,
+            retention_seconds=retention_seconds,
+            pod_template=pod_template,
+            resources=resources,
+            payload_version=version,
+            on_failure=plain_name(on_failure) if on_failure != "" else "",
+        )
+        try:
+            check_options(options, queue_name=queue_name, locks_queue=locks_queue, priority=priority)
+        except ValueError as error:
+            raise RegistrationError(f"job {plain_name(name)!r}: {error}") from None
+        return self._decorator(
+            self.jobs,
+            name,
+            payload,
+            {
+                "options": options,
+                "queue_name": queue_name,
+                "locks_queue": locks_queue,
+                "priority": priority,
+                "upgrade": upgrade,
+            },
+        )
 
     def task(self, name: TypeName, *, payload: type[BaseModel] | None = None) -> Callable[[_Function], _Function]:
         """Declare a task: ``function(ctx: TaskContext, payload) -> None``, ``def`` or ``async def``."""
-        return self._decorator(self.tasks, name, payload, JobOptions())
+        return self._decorator(self.tasks, name, payload, {})
 
     @staticmethod
     def _decorator(
-        kind: _Kind, name: TypeName, payload: type[BaseModel] | None, options: JobOptions
+        kind: _Kind, name: TypeName, payload: type[BaseModel] | None, more: Mapping[str, Any]
     ) -> Callable[[_Function], _Function]:
         candidate: Any = payload
         if candidate is not None and not (isinstance(candidate, type) and issubclass(candidate, BaseModel)):
@@ -139,7 +187,7 @@ class Registry:
         def declare(function: _Function) -> _Function:
             text = plain_name(name)
             _check_callable(text, function)
-            kind.add(Definition(text, function, payload, _is(inspect.iscoroutinefunction, function), options))
+            kind.add(Definition(text, function, payload, _is(inspect.iscoroutinefunction, function), **more))
             return function
 
         return declare
@@ -197,16 +245,6 @@ def _is(kind: Callable[[Any], bool], function: Any) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return kind(function) or kind(type(function).__call__)
-
-
-def _checked(retry: Any, name: TypeName) -> RetryPolicy:
-    if not isinstance(retry, RetryPolicy):
-        raise RegistrationError(f"retry={retry!r} of {plain_name(name)!r} isn't a spoke_jobs.RetryPolicy")
-    try:
-        retry.check()
-    except ValueError as error:
-        raise RegistrationError(f"retry of {plain_name(name)!r}: {error}") from None
-    return retry
 
 
 def _where(function: Callable[..., Any]) -> str:

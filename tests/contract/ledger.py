@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Superseded
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, Ledger, NoRow, NotThisAttempt, QueueHeld, Taken
-from spoke_jobs.model import AttemptState, Claim, Failure, JobOptions, JobRequest, JobState, NewJob, Progress
+from spoke_jobs.model import AttemptState, Claim, Failure, JobOptions, JobRequest, JobState, NewJob, Progress, Pulse
 
 LEASE = 30.0
 SHORT = 0.05
@@ -45,6 +45,11 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
     return True
 
 
+def claim_one(ledger: Ledger, runner: str, types: Sequence[str], worker: str, lease: float) -> Claim | None:
+    """The first claim of a batch of one."""
+    return next(iter(ledger.claim_batch(runner, types, worker, lease, 1)), None)
+
+
 class LedgerContract:
     """The guarantees that workers, pods and runners build on."""
 
@@ -60,7 +65,7 @@ class LedgerContract:
         first, second = ledger.insert(new_job()), ledger.insert(new_job())
         claims = [self.claim_next(ledger), self.claim_next(ledger)]
         assert [claim.job.id for claim in claims] == [first.id, second.id]
-        assert ledger.claim_next("legacy", ["report"], "w", LEASE) is None
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
         assert claims[0].job.state is JobState.RUNNING
         assert claims[0].job.assigned
         assert claims[0].token != claims[1].token
@@ -68,7 +73,7 @@ class LedgerContract:
     def test_only_known_types_of_the_own_runner_are_claimed(self, ledger: Ledger) -> None:
         ledger.insert(new_job(job_type="newer"))
         ledger.insert(new_job(runner="kubernetes"))
-        assert ledger.claim_next("legacy", ["report"], "w", LEASE) is None
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
 
     def test_success_is_recorded_with_its_result(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
@@ -85,7 +90,7 @@ class LedgerContract:
         with pytest.raises(Superseded):
             ledger.succeed(None, claim.token, None)
         assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
-        assert not ledger.heartbeat(claim.token, LEASE, Progress(50, "late"))
+        assert ledger.heartbeat(claim.token, LEASE, Progress(50, "late")) is Pulse.GONE
         assert self.row(ledger, claim).status == 100
 
     def test_a_stranger_s_token_counts_never(self, ledger: Ledger) -> None:
@@ -93,13 +98,13 @@ class LedgerContract:
         stranger = uuid.uuid4()
         with pytest.raises(Superseded):
             ledger.succeed(None, stranger, None)
-        assert not ledger.heartbeat(stranger, LEASE)
+        assert ledger.heartbeat(stranger, LEASE) is Pulse.GONE
         assert self.row(ledger, claim).state is JobState.RUNNING
 
     def test_heartbeats_carry_progress_and_renew(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         before = ledger.attempts(claim.job.id)[0].lease_expires_at
-        assert ledger.heartbeat(claim.token, LEASE * 2, Progress(40, "row 400"))
+        assert ledger.heartbeat(claim.token, LEASE * 2, Progress(40, "row 400")) is Pulse.HELD
         job = self.row(ledger, claim)
         assert (job.status, job.result_message) == (40, "row 400")
         assert ledger.attempts(job.id)[0].lease_expires_at > before
@@ -107,7 +112,7 @@ class LedgerContract:
     @pytest.mark.parametrize("message", ["a\x00b", "file \udcff.csv", "\U0001f600"])
     def test_progress_may_be_told_in_any_words(self, ledger: Ledger, message: str) -> None:
         claim = self.started(ledger)
-        assert ledger.heartbeat(claim.token, LEASE, Progress(1, message))
+        assert ledger.heartbeat(claim.token, LEASE, Progress(1, message)) is Pulse.HELD
         assert self.row(ledger, claim).result_message
 
     def test_a_failure_is_tried_again_until_its_budget_is_spent(self, ledger: Ledger) -> None:
@@ -141,10 +146,10 @@ class LedgerContract:
         assert self.row(ledger, claim).state is JobState.FAILED
 
     def test_a_retry_waits_out_its_backoff(self, ledger: Ledger) -> None:
-        ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=200))))
+        ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=200, jitter=0))))
         claim = self.claim_next(ledger)
         ledger.fail(claim.token, Failure("JobError"), decide=True)
-        assert ledger.claim_next("legacy", ["report"], "w", LEASE) is None
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
         job = self.row(ledger, claim)
         assert job.run_after is not None
         assert 199 < (job.run_after - job.updated_at).total_seconds() < 201
@@ -162,7 +167,7 @@ class LedgerContract:
         holder = self.claim_next(ledger)
         rest = [self.claim_next(ledger), self.claim_next(ledger)]
         assert {claim.job.id for claim in rest} == {other.id, loose.id}
-        assert ledger.claim_next("legacy", ["report"], "w", LEASE) is None
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
         ledger.succeed(None, holder.token, None)
         assert self.claim_next(ledger).job.queue_name == "q"
 
@@ -191,7 +196,7 @@ class LedgerContract:
     def test_the_reaper_leaves_valid_leases_and_other_runners_alone(self, ledger: Ledger) -> None:
         self.started(ledger)
         ledger.insert(new_job(runner="kubernetes"))
-        claimed = ledger.claim_next("kubernetes", ["report"], "w", SHORT)
+        claimed = claim_one(ledger, "kubernetes", ["report"], "w", SHORT)
         assert claimed is not None
         time.sleep(SHORT * 2)  # the lease is over; nothing to wait for but time itself
         assert list(ledger.reap("legacy")) == []
@@ -276,7 +281,7 @@ class LedgerContract:
         return self.claim_next(ledger, lease)
 
     def claim_next(self, ledger: Ledger, lease: float = LEASE) -> Claim:
-        claim = ledger.claim_next("legacy", ["report"], "w", lease)
+        claim = claim_one(ledger, "legacy", ["report"], "w", lease)
         assert claim is not None
         return claim
 

@@ -127,10 +127,10 @@ def test_what_would_run_nothing_when_it_is_called_is_refused(function: Any) -> N
 @pytest.mark.parametrize(
     ("retry", "words"),
     [
-        (5, r"retry=5 of 'export' isn't a spoke_jobs.RetryPolicy"),
-        (0, r"retry=0 of 'export' isn't"),
-        ({}, r"retry=\{\} of 'export' isn't"),
-        (RetryPolicy(budget={"eror": 1}), "'export': budget has 'eror'.*error, oom"),  # type: ignore[dict-item]
+        (5, r"job 'export': retry is 5, where a spoke_jobs.RetryPolicy is expected"),
+        (0, r"job 'export': retry is 0, where"),
+        ({}, r"job 'export': retry is \{\}, where"),
+        (RetryPolicy(budget={"eror": 1}), "'export': retry: budget has 'eror'.*error, oom"),  # type: ignore[dict-item]
         (RetryPolicy(budget={CauseClass.OOM: 0}), "budget allows 0 of oom"),
         (RetryPolicy(budget={CauseClass.OOM: 1.5}), "budget allows 1.5 of oom"),  # type: ignore[dict-item]
         (RetryPolicy(budget={CauseClass.OOM: True}), "budget allows True of oom"),

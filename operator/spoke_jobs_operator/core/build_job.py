@@ -141,6 +141,10 @@ def _take_over(container: dict[str, Any], spokejob: SpokeJob, attempt: int) -> N
     taken = {variable["name"] for variable in ours}
     container["command"] = list(COMMAND)
     container.pop("args", None)
+    if spokejob.spec.resources is not None:
+        resources = container.setdefault("resources", {})
+        for kind, amounts in spokejob.spec.resources.model_dump().items():
+            resources[kind] = {**(resources.get(kind) or {}), **amounts}
     container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
     container["terminationMessagePath"] = "/dev/termination-log"
     container["terminationMessagePolicy"] = "File"  # the log's tail may hold values that no SpokeJob should

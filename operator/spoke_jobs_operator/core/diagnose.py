@@ -51,6 +51,8 @@ class Ended:
     exit_code: int | None = None
     for_good: bool = False
     """The attempt's own word that no repetition can mend it."""
+    retry_after_seconds: float | None = None
+    """When the attempt asked to be followed by another."""
     message: str = ""
     stop: bool = False
     """Whether something may still run, or start, so that the Job must go before the attempt counts as over."""
@@ -153,7 +155,8 @@ def _from_container(container: Terminated, pod: Pod) -> Ended:
     cause, error_type = (told.cause[:40], told.error_type) if told else ("", "")
     if code in (ExitCode.FAILED, ExitCode.FAILED_FOR_GOOD):
         for_good = code == ExitCode.FAILED_FOR_GOOD or bool(told and told.for_good)
-        return Ended(cause=cause or "JobError", error_type=error_type, exit_code=code, for_good=for_good)
+        after = told.retry_after_seconds if told else None
+        return Ended(cause or "JobError", error_type, code, for_good=for_good, retry_after_seconds=after)
     if code == ExitCode.HELD:
         return Ended(cause="QueueHeld", exit_code=code)
     if code == ExitCode.SUPERSEDED:

@@ -151,7 +151,12 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
     if not end.cause:
         return Decision(Standing.FINISHED, _write(seen, status.attempt_succeeded(current, end, pod, now)))
     verdict = after_failure(
-        seen.spokejob.spec.retry.policy(), status.charged_classes(current.charged), end.cause, for_good=end.for_good
+        seen.spokejob.spec.retry.policy(),
+        status.charged_classes(current.charged),
+        end.cause,
+        for_good=end.for_good,
+        retry_after_seconds=end.retry_after_seconds,
+        key=f"{seen.spokejob.spec.uid}-{seen.spokejob.spec.run}-{current.attempt}",
     )
     standing = Standing.FINISHED if isinstance(verdict, GiveUp) else Standing.IDLE
     return Decision(standing, _write(seen, status.attempt_failed(current, end, pod, verdict, now)))

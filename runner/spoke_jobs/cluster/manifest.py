@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import Budget, Retry, SpokeJobSpec
+from spoke_jobs.contract.spokejob import Budget, Resources, Retry, SpokeJobSpec
 from spoke_jobs.model import JobRequest
 
 _LONGEST_BACKOFF_SECONDS = 86_400.0
 _LARGEST_BUDGET = 100
+_LONGEST_TIMEOUT_SECONDS = 2_592_000
+_LONGEST_START_SECONDS = 604_800
 
 
 def name_of(job: JobRequest) -> str:
@@ -36,6 +39,7 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
         organization=job.organization_id,
         pod_template=job.options.pod_template,
         retry=_retry(job.options.retry),
+        **_chosen(job),
     )
     return {
         "apiVersion": names.API_VERSION,
@@ -43,6 +47,21 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
         "metadata": {"name": name_of(job), "namespace": namespace},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
     }
+
+
+def _chosen(job: JobRequest) -> dict[str, Any]:
+    """What somebody has chosen for this job."""
+    options = job.options
+    chosen: dict[str, Any] = {}
+    if job.priority:
+        chosen["priority"] = job.priority
+    if options.timeout_seconds is not None:
+        chosen["timeout_seconds"] = min(math.ceil(options.timeout_seconds), _LONGEST_TIMEOUT_SECONDS)
+    if options.start_timeout_seconds is not None:
+        chosen["start_timeout_seconds"] = min(math.ceil(options.start_timeout_seconds), _LONGEST_START_SECONDS)
+    if options.resources:
+        chosen["resources"] = Resources.model_validate(options.resources)
+    return chosen
 
 
 def _retry(policy: RetryPolicy) -> Retry:
@@ -53,4 +72,5 @@ def _retry(policy: RetryPolicy) -> Retry:
         budget=Budget(**{name: bounded(name) for name in Budget.model_fields}),
         backoff_seconds=min(max(policy.backoff_seconds, 0.0), _LONGEST_BACKOFF_SECONDS),
         backoff_max_seconds=min(max(policy.backoff_max_seconds, 0.0), _LONGEST_BACKOFF_SECONDS),
+        jitter=policy.jitter,
     )

@@ -27,7 +27,7 @@ class CauseClass(StrEnum):
     INVALID = "invalid"
     """No repetition can mend it: an unknown type, a payload that doesn't validate, a SpokeJob without a row."""
     UNCHARGED = "uncharged"
-    """Not counted: its queue was held."""
+    """Not counted: its queue was held, or the job asked for another time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,15 @@ _TABLE = (
           "Read the pod's log: it names the setting or the migration."),
     Cause("QueueHeld", CauseClass.UNCHARGED, "Another job of the queue holds its lock.",
           "Nothing: it runs when the other has ended."),
+    Cause("RetryLater", CauseClass.UNCHARGED, "The job asked to be run again later.",
+          "Nothing: it is run again at the time that it asked for."),
+    Cause("Discarded", CauseClass.INVALID, "The job said that it is not to be run any more.",
+          "Read its reason: `spoke-jobs show ID`."),
+    Cause("Cancelled", CauseClass.INVALID, "Somebody cancelled the job.",
+          "Nothing; `spoke-jobs retry ID` starts it again."),
+    Cause("interrupted_by_migration", CauseClass.INVALID,
+          "The job was assigned to a process when the table of the earlier system was migrated.",
+          "See how far it came, then `spoke-jobs retry ID`."),
     Cause("Superseded", CauseClass.INFRASTRUCTURE, "Another process took the attempt over; this one recorded nothing.",
           "Look at the attempts beside it: two processes ran for one job, of which one was cut off or slow."),
 )  # fmt: skip

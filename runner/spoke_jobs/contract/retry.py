@@ -5,6 +5,7 @@ The worker decides by it under ``legacy``, the operator under ``kubernetes``.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -24,6 +25,7 @@ DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
 )
 """How many attempts of a class end the job: with 3, the third failure of that class is final."""
 
+DEFAULT_JITTER = 0.25
 _LONGEST_SECONDS = 1e9
 """Dates have room for it."""
 
@@ -43,6 +45,30 @@ def is_wait(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_SECONDS
 
 
+def is_duration(value: Any) -> bool:
+    """Whether it is a positive number of seconds."""
+    return is_wait(value) and value > 0
+
+
+def is_jitter(value: Any) -> bool:
+    """Whether it is a share from 0 to 1."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_exception(value: Any) -> bool:
+    return (isinstance(value, str) and bool(value)) or (isinstance(value, type) and issubclass(value, BaseException))
+
+
+def qualified_name(kind: type) -> str:
+    """A class's name as attempts record it: with its module, but for the built-in ones."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def spread(key: str) -> float:
+    """Where in its jitter a wait falls, from 0 to 1: the same for the same attempt, whoever computes it."""
+    return zlib.crc32(key.encode()) / 0xFFFFFFFF
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often, and how soon, a job is tried again."""
@@ -51,6 +77,10 @@ class RetryPolicy:
     backoff_seconds: float = 1.0
     """The wait before the second attempt; it doubles with each charged attempt."""
     backoff_max_seconds: float = 300.0
+    jitter: float = DEFAULT_JITTER
+    """By how much of itself a wait is made longer at most, so that jobs that failed together don't return together."""
+    never: tuple[type[BaseException] | str, ...] = ()
+    """Exceptions that are never retried, with all that derive from them: classes, or qualified names."""
 
     def check(self) -> None:
         """See that the policy says something.
@@ -71,6 +101,16 @@ class RetryPolicy:
                 raise ValueError(
                     f"{name} is {value!r}, where a number of seconds from 0 to {_LONGEST_SECONDS:.0e} is expected"
                 )
+        if not is_jitter(self.jitter):
+            raise ValueError(f"jitter is {self.jitter!r}, where a number from 0 to 1 is expected")
+        never: Any = self.never
+        if not isinstance(never, tuple) or not all(map(_is_exception, never)):
+            raise ValueError(f"never is {never!r}, where a tuple of exception classes or their names is expected")
+
+    @property
+    def never_names(self) -> tuple[str, ...]:
+        """The names of the exceptions that are never retried."""
+        return tuple(item if isinstance(item, str) else qualified_name(item) for item in self.never)
 
     def allowance(self, cause_class: CauseClass) -> int:
         """How many attempts of this class end the job."""
@@ -94,17 +134,27 @@ HELD_DELAY_SECONDS = 2.0
 
 
 def after_failure(
-    policy: RetryPolicy, charged: Mapping[CauseClass, int], cause: str, *, for_good: bool = False
+    policy: RetryPolicy,
+    charged: Mapping[CauseClass, int],
+    cause: str,
+    *,
+    for_good: bool = False,
+    retry_after_seconds: float | None = None,
+    key: str = "",
 ) -> TryAgain | GiveUp:
     """What follows an attempt that failed with ``cause``.
 
     ``charged`` counts the job's earlier failed attempts by class, this one not among them. ``for_good`` is the
-    attempt's own word that no repetition can mend it.
+    attempt's own word that no repetition can mend it, ``retry_after_seconds`` its wish of when to be tried again.
+    ``key`` names the attempt, and so where in the jitter its wait falls.
     """
     kind = cause_class(cause)
+    if for_good:
+        return GiveUp()
     if kind is CauseClass.UNCHARGED:
-        return TryAgain(HELD_DELAY_SECONDS)
-    if for_good or charged.get(kind, 0) + 1 >= policy.allowance(kind):
+        return TryAgain(HELD_DELAY_SECONDS if retry_after_seconds is None else retry_after_seconds)
+    if charged.get(kind, 0) + 1 >= policy.allowance(kind):
         return GiveUp()
     earlier = sum(charged.values())
-    return TryAgain(min(policy.backoff_max_seconds, policy.backoff_seconds * 2.0 ** min(earlier, 32)))
+    wait = policy.backoff_seconds * 2.0 ** min(earlier, 32) * (1 + policy.jitter * spread(key))
+    return TryAgain(min(policy.backoff_max_seconds, wait))

@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
+from spoke_jobs.contract.retry import DEFAULT_BUDGET, DEFAULT_JITTER, RetryPolicy
 
 TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 """What names of PodTemplates look like (DNS-1123 subdomains): another one could never be there."""
+QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+"""A positive Kubernetes quantity, as people write it (resource.Quantity has rarer forms, which are refused)."""
 
 
 class Outcome(StrEnum):
@@ -78,13 +80,35 @@ class Retry(_Model):
         300.0
     )
 
+    jitter: Annotated[float, Field(ge=0, le=1, description="By how much of itself a wait is made longer at most.")] = (
+        DEFAULT_JITTER
+    )
+
     def policy(self) -> RetryPolicy:
         """The same as the plain value that :func:`spoke_jobs.contract.retry.after_failure` takes."""
         return RetryPolicy(
             budget={CauseClass(name): count for name, count in self.budget.model_dump().items()},
             backoff_seconds=self.backoff_seconds,
             backoff_max_seconds=self.backoff_max_seconds,
+            jitter=self.jitter,
         )
+
+
+Amounts = Annotated[
+    dict[
+        Annotated[str, Field(max_length=100)],
+        Annotated[str, Field(max_length=30, pattern=QUANTITY)],
+    ],
+    Field(max_length=10),
+]
+"""Resource to quantity: ``{"memory": "512Mi"}``."""
+
+
+class Resources(_Model):
+    """What the job's container asks for; each amount replaces the template's own of that name."""
+
+    requests: Annotated[Amounts, Field(description="What the scheduler keeps free for it.")] = {}
+    limits: Annotated[Amounts, Field(description="What it may use at most.")] = {}
 
 
 class SpokeJobSpec(_Model):
@@ -111,6 +135,9 @@ class SpokeJobSpec(_Model):
             description='The PodTemplate (core/v1, labelled jobs.spoke.dev/template: "true") of the job\'s pod.',
         ),
     ] = "default"
+    resources: Annotated[
+        Resources | None, Field(description="What the job's container asks for, beyond what its template says.")
+    ] = None
     timeout_seconds: Annotated[
         int | None, Field(ge=1, le=2592000, description="How long one attempt may run; unlimited if absent.")
     ] = None

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spoke_jobs.contract import CONTRACT_VERSION
+from spoke_jobs.contract.retry import is_wait
 
 PATH = Path("/dev/termination-log")
 LIMIT_BYTES = 4096
@@ -27,6 +29,8 @@ class TerminationMessage:
     error_type: str = ""
     """The exception's class, with its module; empty where none was raised."""
     for_good: bool = False
+    retry_after_seconds: float | None = None
+    """When the job asked to be run again; None for the policy's own time."""
     version: int = CONTRACT_VERSION
 
     def encode(self) -> bytes:
@@ -37,7 +41,8 @@ class TerminationMessage:
                 "cause": self.cause[:_NAME_LIMIT],
                 "errorType": self.error_type[:_NAME_LIMIT],
                 "forGood": self.for_good,
-            },
+            }
+            | ({} if self.retry_after_seconds is None else {"retryAfterSeconds": self.retry_after_seconds}),
             separators=(",", ":"),
         ).encode()
 
@@ -57,6 +62,7 @@ def decode(text: str | bytes | None) -> TerminationMessage | None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("v"), int) or isinstance(value["v"], bool):
         return None
+    after: Any = value.get("retryAfterSeconds")
     cause, error_type = value.get("cause", ""), value.get("errorType", "")
     if not isinstance(cause, str) or not isinstance(error_type, str):
         return None
@@ -64,5 +70,6 @@ def decode(text: str | bytes | None) -> TerminationMessage | None:
         cause=cause[:_NAME_LIMIT],
         error_type=error_type[:_NAME_LIMIT],
         for_good=value.get("forGood") is True,
+        retry_after_seconds=float(after) if is_wait(after) else None,
         version=value["v"],
     )

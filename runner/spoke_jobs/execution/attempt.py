@@ -18,12 +18,13 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.exitcodes import ExitCode
-from spoke_jobs.errors import InvalidPayload, InvalidResult, Superseded, UnknownName
+from spoke_jobs.contract.retry import RetryPolicy, qualified_name
+from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import LeaseKeeper, Lost
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, Failure, JobState
-from spoke_jobs.payloads import decode_payload
+from spoke_jobs.payloads import decode_versioned
 from spoke_jobs.registry import Definition, Registry
 
 logger = logging.getLogger(__name__)
@@ -77,24 +78,51 @@ def run_attempt(claim: Claim, around: Surroundings, cancel: threading.Event) -> 
 def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
     try:
         definition = around.registry.jobs.get(claim.job.job_type)
-        payload = decode_payload(definition.name, definition.payload, claim.job.payload)
+        payload = decode_versioned(
+            claim.job.job_type,
+            definition.payload,
+            claim.job.payload,
+            claim.job.options.payload_version,
+            definition.options.payload_version,
+            definition.upgrade,
+        )
     except UnknownName as error:
         return _failed(claim, around, Failure("UnknownJobType", str(error), for_good=True))
     except InvalidPayload as error:
         return _failed(claim, around, Failure("InvalidPayload", str(error), for_good=True))
 
+    limit = claim.job.options.timeout_seconds
+    run_until = None if limit is None else time.monotonic() + limit
+    asked_to_end = threading.Event()
+
+    def on_cancel() -> None:
+        logger.warning("job %d, attempt %d: cancelled; it is asked to stop", claim.job.id, claim.number)
+        asked_to_end.set()
+        cancel.set()
+
     def lost(reason: Lost) -> None:
         cancel.set()
         logger.error("job %d, attempt %d: stopped, %s", claim.job.id, claim.number, reason)
+        if (failure := failure_of(reason)) is not None:
+            _record_at_once(claim, around, failure)
         around.on_lost(reason)
 
     keeper = LeaseKeeper(
         lambda progress: around.ledger.heartbeat(claim.token, claim.lease_seconds, progress),
         claim.lease_seconds,
         lost,
+        asked_at=claim.asked_at,
+        run_until=run_until,
+        on_cancel=on_cancel,
     )
     context = JobContext(
-        claim, around.ledger, around.sessions, cancel=cancel, report=keeper.report, ending=keeper.ending
+        claim,
+        around.ledger,
+        around.sessions,
+        cancel=cancel,
+        report=keeper.report,
+        ending=keeper.ending,
+        run_until=run_until,
     )
     failure: Failure | None = None
     process = os.getpid()
@@ -106,11 +134,13 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
                 context.finish(result)
             except BaseException as error:  # a job's SystemExit and KeyboardInterrupt end the job, not the worker
                 _leave_if_forked(process)
-                failure = describe(error, cancelled=cancel.is_set())
+                failure = describe(error, claim.job.options.retry, cancelled=cancel.is_set())
+                if asked_to_end.is_set() and failure.cause == "Interrupted":
+                    failure = Failure("Cancelled", CAUSES["Cancelled"].meaning, failure.error_type, for_good=True)
             finally:
                 _close(context)
     except Superseded as error:  # before it began
-        failure = describe(error, cancelled=False)
+        failure = describe(error, claim.job.options.retry, cancelled=False)
     if failure is None or context.completed:
         if failure is not None:
             logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
@@ -149,14 +179,26 @@ def on_event_loop() -> bool:
     return True
 
 
-def describe(error: BaseException, *, cancelled: bool) -> Failure:
+def failure_of(lost: Lost) -> Failure | None:
+    """What is recorded of an attempt that is ended from outside; None if the ledger is not ours to write any more."""
+    if lost is Lost.OVERTIME:
+        return Failure("Timeout", CAUSES["Timeout"].meaning)
+    if lost is Lost.CANCELLED:
+        return Failure("Cancelled", CAUSES["Cancelled"].meaning, for_good=True)
+    return None
+
+
+def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Failure:
     """What an exception that left a job says of its end. The text goes to the ledger only."""
-    kind = type(error)
-    error_type = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    error_type = qualified_name(type(error))
     tail = "".join(traceback.format_exception(error))
     message = f"{error_type}: {_words_of(error)}"
     if isinstance(error, Superseded):
         return Failure("Superseded", message)
+    if isinstance(error, RetryLater):
+        return Failure("RetryLater", str(error), error_type, retry_after_seconds=error.seconds)
+    if isinstance(error, Discard):
+        return Failure("Discarded", str(error), error_type, for_good=True)
     if isinstance(error, InvalidResult):
         return Failure("InvalidResult", message, error_type, tail, for_good=True)
     if cancelled or isinstance(error, KeyboardInterrupt):
@@ -165,7 +207,8 @@ def describe(error: BaseException, *, cancelled: bool) -> Failure:
         return Failure("JobExited", f"the job called sys.exit({error.code!r})", error_type, tail)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Failure("DatabaseUnreachable", message, error_type, tail)
-    return Failure("JobError", message, error_type, tail)
+    never = {qualified_name(kind) for kind in type(error).__mro__} & set(retry.never_names)
+    return Failure("JobError", message, error_type, tail, for_good=bool(never))
 
 
 def _words_of(error: BaseException) -> str:
@@ -199,6 +242,14 @@ def _record_failure(claim: Claim, around: Surroundings, failure: Failure) -> boo
                 raise
             logger.warning("job %d: its end can't be recorded yet (%s)", claim.job.id, type(error.orig).__name__)
             time.sleep(min(0.5, claim.lease_seconds / 10))
+
+
+def _record_at_once(claim: Claim, around: Surroundings, failure: Failure) -> None:
+    """Before the process is ended: there is no time to wait for a database that is away; the lease will lapse."""
+    try:
+        around.ledger.fail(claim.token, failure, decide=around.decide)
+    except Exception as error:
+        logger.warning("job %d: its end can't be recorded (%s)", claim.job.id, type(error).__name__)
 
 
 def _close(context: JobContext) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class JobContext:
         cancel: threading.Event,
         report: Callable[[Progress], None],
         ending: Callable[[], AbstractContextManager[object]] = nullcontext,
+        run_until: float | None = None,
     ) -> None:
         self._claim = claim
         self._ledger = ledger
@@ -47,6 +49,7 @@ class JobContext:
         self._cancel = cancel
         self._report = report
         self._ending = ending
+        self._run_until = run_until
         self._session: Session | None = None
         self._fenced = False
         self.completed = False
@@ -79,6 +82,11 @@ class JobContext:
     def cancelled(self) -> bool:
         """Whether the job was asked to stop. What it returns still counts as its success; see `raise_if_cancelled`."""
         return self._cancel.is_set()
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """How much of the job's timeout is left, at least 0; None if it has none."""
+        return None if self._run_until is None else max(0.0, self._run_until - time.monotonic())
 
     def raise_if_cancelled(self) -> None:
         """End the attempt here if the job was asked to stop (a deploy, a drained node): it is tried again.

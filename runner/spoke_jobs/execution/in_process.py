@@ -117,8 +117,13 @@ class InProcessWorker:
             self._wake.clear()
             try:
                 self._reaper.reap_if_due()
-                claim = self._around.ledger.claim_next(
-                    self._runner, list(self._around.registry.jobs), worker_name(), self._lease
+                claim = next(
+                    iter(
+                        self._around.ledger.claim_batch(
+                            self._runner, list(self._around.registry.jobs), worker_name(), self._lease
+                        )
+                    ),
+                    None,
                 )
             except Exception:
                 logger.exception("the ledger can't be asked for work; trying again")

@@ -17,14 +17,18 @@ from types import TracebackType
 from typing import Self
 
 from spoke_jobs.errors import Superseded
-from spoke_jobs.model import Progress
+from spoke_jobs.model import Progress, Pulse
 
 logger = logging.getLogger(__name__)
 
-Beat = Callable[[Progress | None], bool]
-"""Renew the lease and record progress; False if the claim is gone."""
+Beat = Callable[[Progress | None], Pulse]
+"""Renew the lease and record progress."""
 
 _LAST_BEAT_SECONDS = 2.0
+_FRESH = 6
+"""A claim younger than this part of its lease needs no renewal to begin with."""
+CANCEL_GRACE_SECONDS = 10.0
+"""How long a job that somebody cancelled may take to stop by itself."""
 
 
 class Lost(StrEnum):
@@ -32,6 +36,8 @@ class Lost(StrEnum):
 
     GONE = "another process holds the attempt, or it has ended"
     LAPSED = "the lease could not be renewed in time"
+    OVERTIME = "it has run for longer than its timeout"
+    CANCELLED = "it was cancelled, and did not stop by itself"
 
 
 PROGRESS_SECONDS = 0.25
@@ -39,15 +45,32 @@ PROGRESS_SECONDS = 0.25
 
 
 class LeaseKeeper:
-    """A context manager around a job's run. Entering it renews the lease at once, and so checks the claim.
+    """A context manager around a job's run. Entering it renews the lease, and so checks the claim, unless it is fresh.
 
-    ``on_lost(reason)`` is called once, from a thread of ours, when the claim is gone or about to lapse.
+    ``on_lost(reason)`` is called once, from a thread of ours, when the process has to stop what it runs.
+
+    :param asked_at: when the claim was asked for, on the monotonic clock; None if that isn't known.
+    :param run_until: when the job's timeout is over, on that clock; None if it has none.
+    :param on_cancel: called once, when somebody has asked for the job's end.
     """
 
-    def __init__(self, beat: Beat, lease_seconds: float, on_lost: Callable[[Lost], None]) -> None:
+    def __init__(
+        self,
+        beat: Beat,
+        lease_seconds: float,
+        on_lost: Callable[[Lost], None],
+        *,
+        asked_at: float | None = None,
+        run_until: float | None = None,
+        on_cancel: Callable[[], None] = lambda: None,
+    ) -> None:
         self._beat = beat
         self._lease = lease_seconds
         self._on_lost = on_lost
+        self._asked_at = asked_at
+        self._run_until = math.inf if run_until is None else run_until
+        self._on_cancel = on_cancel
+        self._stop_by = math.inf
         self._changed = threading.Condition()
         self._progress: Progress | None = None
         self._deadline = 0.0
@@ -80,7 +103,11 @@ class LeaseKeeper:
             raise
 
     def __enter__(self) -> Self:
-        self._renew(None)
+        if self._asked_at is not None and time.monotonic() - self._asked_at < self._lease / _FRESH:
+            self._deadline = self._asked_at + self._lease - self._margin
+            self._next_beat = self._asked_at + self._lease / 3
+        else:
+            self._renew(None)
         if self._over:
             raise Superseded("another process holds this attempt's job now, or it has ended: it is not run here")
         for thread in self._threads:
@@ -118,7 +145,7 @@ class LeaseKeeper:
     def _renew(self, progress: Progress | None) -> None:
         before = time.monotonic()
         try:
-            held = self._beat(progress)
+            pulse = self._beat(progress)
         except Exception as error:  # the database may be back before the lease ends
             logger.warning("a heartbeat failed (%s); trying again until the lease ends", type(error).__name__)
             with self._changed:
@@ -127,25 +154,36 @@ class LeaseKeeper:
                 self._deadline = self._deadline or before + self._lease - self._margin
             return
         with self._changed:
-            if held:
+            if pulse is not Pulse.GONE:
                 self._deadline = before + self._lease - self._margin
                 self._next_beat = before + self._lease / 3
             else:
                 self._next_beat = math.inf  # nothing to renew, unless recording the end is undone
             self._changed.notify_all()
-        if not held:
+        if pulse is Pulse.GONE:
             self._lose(Lost.GONE)
+        elif pulse is Pulse.CANCELLED and math.isinf(self._stop_by):
+            self._on_cancel()
+            with self._changed:
+                self._stop_by = time.monotonic() + CANCEL_GRACE_SECONDS
+                self._changed.notify_all()
 
     def _watch(self) -> None:
         while True:
             with self._changed:
-                left = self._deadline - time.monotonic()
+                limits = {
+                    Lost.OVERTIME: self._run_until,
+                    Lost.CANCELLED: self._stop_by,
+                    Lost.LAPSED: self._deadline,
+                }
+                reason = min(limits, key=lambda limit: limits[limit])
+                left = limits[reason] - time.monotonic()
                 if self._over:
                     return
                 if left > 0 or self._ending:
                     self._changed.wait(left if left > 0 else None)
                     continue
-            self._lose(Lost.LAPSED)
+            self._lose(reason)
             return
 
     def _lose(self, reason: Lost) -> None:

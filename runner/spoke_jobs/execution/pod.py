@@ -24,7 +24,7 @@ from spoke_jobs.contract.environment import Assignment, BadEnvironment
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.termination import TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
-from spoke_jobs.execution.attempt import Ending, Surroundings, run_attempt
+from spoke_jobs.execution.attempt import Ending, Surroundings, failure_of, run_attempt
 from spoke_jobs.execution.lease import Lost
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
@@ -132,7 +132,7 @@ def _tell(ending: Ending) -> None:
     failure = ending.failure
     message = TerminationMessage()
     if failure is not None:
-        message = TerminationMessage(failure.cause, failure.error_type, failure.for_good)
+        message = TerminationMessage(failure.cause, failure.error_type, failure.for_good, failure.retry_after_seconds)
     message.write()
 
 
@@ -151,7 +151,9 @@ def leave(code: ExitCode) -> NoReturn:
 
 def _leave_at_once(lost: Lost) -> None:
     """The claim is lost: whatever the job's thread is doing, it must not go on."""
-    if lost is Lost.LAPSED:
+    if (failure := failure_of(lost)) is not None:
+        ending = Ending(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+    elif lost is Lost.LAPSED:
         ending = Ending(ExitCode.FAILED, Failure("WorkerLost", CAUSES["WorkerLost"].meaning))
     else:
         ending = Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, exists, insert, or_, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.contract.causes import CAUSES
@@ -18,46 +17,9 @@ from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.ledger.transitions import fail
 from spoke_jobs.model import AttemptState, Claim, Failure, JobRequest, JobState
 
-_QUEUES_TRIED = 8
-"""How many queues one call may find newly held before it leaves the rest to the next call."""
-
 
 class Contended(Exception):
     """Another process changed the job between two looks at it: start the transaction anew."""
-
-
-def claim_next(
-    connection: Connection, runner: str, types: Collection[str], worker: str, lease_seconds: float
-) -> Claim | None:
-    """Claim the oldest due job of the types. The queue's lock decides; leaving out held queues only spares tries."""
-    passed_over: list[str] = []
-    for _ in range(_QUEUES_TRIED):
-        held = exists().where(queue_lock.c.queue_name == job_request.c.queue_name)
-        row = (
-            connection.execute(
-                select(*REQUEST_COLUMNS)
-                .where(
-                    job_request.c.state == JobState.WAITING,
-                    job_request.c.runner == runner,
-                    job_request.c.job_type.in_(list(types)),
-                    or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
-                    or_(~job_request.c.locks_queue, and_(~held, job_request.c.queue_name.not_in(passed_over))),
-                )
-                .order_by(job_request.c.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            )
-            .mappings()
-            .one_or_none()
-        )
-        if row is None:
-            return None
-        job = to_request(row)
-        token = uuid.uuid4()
-        if not job.locks_queue or _take_lock(connection, job, token):
-            return _start(connection, job, job.attempt + 1, token, worker, lease_seconds)
-        passed_over.append(job.queue_name)
-    return None
 
 
 def claim(
@@ -95,9 +57,9 @@ def claim(
     if number <= job.attempt:
         return NotThisAttempt()
     token = uuid.uuid4()
-    if job.locks_queue and not _take_lock(connection, job, token):
+    if job.locks_queue and not take_lock(connection, job, token):
         return QueueHeld()
-    return _start(connection, job, number, token, worker, lease_seconds)
+    return start(connection, job, number, token, worker, lease_seconds)
 
 
 def _claim_from_another(
@@ -114,9 +76,9 @@ def _claim_from_another(
         return _take_over(connection, job, token, worker, lease_seconds)
     fail(connection, token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=False)
     fresh = uuid.uuid4()
-    if job.locks_queue and not _take_lock(connection, job, fresh):
+    if job.locks_queue and not take_lock(connection, job, fresh):
         return QueueHeld()
-    return _start(connection, job, number, fresh, worker, lease_seconds)
+    return start(connection, job, number, fresh, worker, lease_seconds)
 
 
 def _take_over(connection: Connection, job: JobRequest, old: UUID, worker: str, lease_seconds: float) -> Claim:
@@ -138,9 +100,10 @@ def _take_over(connection: Connection, job: JobRequest, old: UUID, worker: str, 
     return Claim(job, number, fresh, lease_seconds)
 
 
-def _start(
+def start(
     connection: Connection, job: JobRequest, number: int, token: UUID, worker: str, lease_seconds: float
 ) -> Claim:
+    """Write the attempt and its claim, for a job that waits."""
     connection.execute(
         insert(job_attempt).values(
             job_id=job.id,
@@ -188,7 +151,8 @@ def _ended(connection: Connection, job: JobRequest, number: int) -> AttemptOver 
     return row and AttemptOver(Failure(row.cause, error_type=row.error_type, for_good=row.for_good))
 
 
-def _take_lock(connection: Connection, job: JobRequest, token: UUID) -> bool:
+def take_lock(connection: Connection, job: JobRequest, token: UUID) -> bool:
+    """Take the lock of the job's queue; False if another job holds it."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = (
         dialect.insert(queue_lock)

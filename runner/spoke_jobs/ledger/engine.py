@@ -15,7 +15,7 @@ from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
 
 READ_ONLY = "spoke_read_only"
 """Execution option: on SQLite, begin a transaction that takes no write lock."""
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration (a test holds it against the migrations' folder): start-up needs no Alembic to check it."""
 _SQLITE_WAIT_MILLISECONDS = 10_000
 

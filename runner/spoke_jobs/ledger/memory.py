@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,9 +15,24 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
+from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
-from spoke_jobs.ledger.transitions import superseded
-from spoke_jobs.model import Attempt, AttemptState, Claim, Failure, JobRequest, JobState, NewJob, Progress
+from spoke_jobs.ledger.transitions import not_started, superseded
+from spoke_jobs.model import (
+    ANY_JOB,
+    Attempt,
+    AttemptState,
+    Claim,
+    Failure,
+    JobFilter,
+    JobRequest,
+    JobState,
+    NewJob,
+    Progress,
+    Pulse,
+    after_final_failure,
+)
+from spoke_jobs.names import is_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +60,22 @@ class MemoryLedger:
         self._queue_locks: dict[str, UUID] = {}
 
     def insert(self, new: NewJob) -> JobRequest:
-        """Write a job."""
-        return self.publish(self.reserve(new))
+        """Write a job; where an unfinished one has its uniqueness key, return that one."""
+        with self._lock:
+            return self.publish(self.reserve(new))
+
+    def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
+        """Write many jobs."""
+        with self._lock:
+            return [self.insert(job) for job in new]
 
     def publish(self, job: JobRequest) -> JobRequest:
-        """Let a reserved job be seen, as a commit does."""
+        """Let a reserved job be seen, as a commit does; where another was quicker with its key, that one is it."""
         with self._lock:
+            if job.id in self._jobs:
+                return self._jobs[job.id]
+            if (holder := self._holder(job.unique_key)) is not None:
+                return holder
             self._jobs[job.id] = job
             self._attempts[job.id] = []
             return job
@@ -58,7 +83,12 @@ class MemoryLedger:
     def reserve(self, new: NewJob) -> JobRequest:
         """A job that is numbered and not yet seen, as in a transaction that is still open."""
         with self._lock:
+            if (holder := self._holder(new.unique_key)) is not None:
+                return holder
             now = self._now()
+            start_by = None
+            if (seconds := new.options.start_timeout_seconds) is not None:
+                start_by = (new.run_after or now) + timedelta(seconds=seconds)
             self._last_id += 1
             return JobRequest(
                 id=self._last_id,
@@ -79,10 +109,15 @@ class MemoryLedger:
                 run=1,
                 attempt=0,
                 options=new.options,
-                run_after=None,
+                priority=new.priority,
+                unique_key=new.unique_key,
+                run_after=new.run_after,
+                start_by=start_by,
+                cancel_requested_at=None,
                 submitted_at=None,
                 started_at=None,
                 finished_at=None,
+                expires_at=None,
                 cause="",
                 result=None,
             )
@@ -97,25 +132,30 @@ class MemoryLedger:
         with self._lock:
             return [held.attempt for held in self._attempts.get(job_id, [])]
 
-    def list_jobs(self, limit: int = 100) -> Sequence[JobRequest]:
+    def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
         """The newest jobs, newest first."""
         with self._lock:
-            return sorted(self._jobs.values(), key=lambda job: -job.id)[:limit]
+            return [job for job in sorted(self._jobs.values(), key=lambda job: -job.id) if which.fits(job)][:limit]
 
-    def claim_next(self, runner: str, types: Collection[str], worker: str, lease_seconds: float) -> Claim | None:
-        """Claim the oldest due job of the types whose queue isn't held."""
+    def claim_batch(
+        self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
+    ) -> Sequence[Claim]:
+        """Claim up to so many due jobs of the types, by priority, then by age."""
+        granted: list[Claim] = []
         with self._lock:
             now = self._now()
-            for job in sorted(self._jobs.values(), key=lambda job: job.id):
+            for job in sorted(self._jobs.values(), key=lambda job: (-job.priority, job.id)):
+                if len(granted) == limit:
+                    break
                 if (
                     job.state is JobState.WAITING
                     and job.runner == runner
-                    and job.job_type in types
+                    and is_known(job.job_type, types)
                     and (job.run_after is None or job.run_after <= now)
                     and not (job.locks_queue and job.queue_name in self._queue_locks)
                 ):
-                    return self._start(job, job.attempt + 1, worker, lease_seconds)
-            return None
+                    granted.append(self._start(job, job.attempt + 1, worker, lease_seconds))
+        return granted
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
@@ -151,12 +191,12 @@ class MemoryLedger:
                 return QueueHeld()
             return self._start(job, number, worker, lease_seconds)
 
-    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> bool:
-        """Renew the lease and record progress; False if the token holds no claim any more."""
+    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
+        """Renew the lease and record progress."""
         with self._lock:
             held = self._find(token)
             if held is None:
-                return False
+                return Pulse.GONE
             now = self._now()
             expires = now + timedelta(seconds=lease_seconds)
             self._replace(held, replace(held.attempt, heartbeat_at=now, lease_expires_at=expires))
@@ -167,7 +207,12 @@ class MemoryLedger:
                     result_message=progress.message,
                     updated_at=now,
                 )
-            return True
+            asked = self._jobs[held.attempt.job_id].cancel_requested_at
+            return Pulse.HELD if asked is None else Pulse.CANCELLED
+
+    def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
+        """The same for many claims at once."""
+        return {token: self.heartbeat(token, lease_seconds, said) for token, said in progress.items()}
 
     def fence(self, session: Session, token: UUID) -> None:
         """See that the claim holds. Without a shared transaction that is all that memory can promise."""
@@ -196,7 +241,18 @@ class MemoryLedger:
                 cause="",
                 finished_at=now,
                 updated_at=now,
+                expires_at=now + timedelta(seconds=self._jobs[held.attempt.job_id].options.retention_seconds),
             )
+
+    def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
+        """Record successes; the tokens that held their claims."""
+        counted = set()
+        with self._lock:
+            for token, result in results.items():
+                if self._find(token) is not None:
+                    self.succeed(None, token, result)
+                    counted.add(token)
+        return counted
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         """Record the attempt's failure, and with ``decide`` what becomes of the job."""
@@ -205,10 +261,17 @@ class MemoryLedger:
             if held is None:
                 return False
             now, attempt = self._now(), held.attempt
-            follows: TryAgain | GiveUp = TryAgain(0)
+            job = self._jobs[attempt.job_id]
+            follows: TryAgain | GiveUp = TryAgain(failure.retry_after_seconds or 0)
             if decide:
-                policy = self._jobs[attempt.job_id].options.retry
-                follows = after_failure(policy, self._charged(attempt), failure.cause, for_good=failure.for_good)
+                follows = after_failure(
+                    job.options.retry,
+                    self._charged(attempt),
+                    failure.cause,
+                    for_good=failure.for_good,
+                    retry_after_seconds=failure.retry_after_seconds,
+                    key=f"{job.uid}-{attempt.run}-{attempt.number}",
+                )
             ended = replace(
                 attempt,
                 state=AttemptState.FAILED,
@@ -219,14 +282,22 @@ class MemoryLedger:
             )
             self._replace(held, ended, for_good=failure.for_good)
             self._release(token)
-            changes: dict[str, Any] = {"cause": failure.cause, "result_message": failure.message, "updated_at": now}
+            if job.cancel_requested_at is not None:
+                self._give_up(job.id, "Cancelled", CAUSES["Cancelled"].meaning)
+                return True
             match follows:
                 case TryAgain(delay):
-                    due = now + timedelta(seconds=delay)
-                    changes |= {"state": JobState.WAITING, "assigned": False, "run_after": due}
+                    self._change(
+                        job.id,
+                        state=JobState.WAITING,
+                        assigned=False,
+                        cause=failure.cause,
+                        result_message=failure.message,
+                        run_after=now + timedelta(seconds=delay),
+                        updated_at=now,
+                    )
                 case GiveUp():
-                    changes |= {"state": JobState.FAILED, "status": -1, "finished_at": now}
-            self._change(attempt.job_id, **changes)
+                    self._give_up(job.id, failure.cause, failure.message)
             return True
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
@@ -244,6 +315,102 @@ class MemoryLedger:
             for held in lapsed:
                 self.fail(held.token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=True)
             return [self._jobs[held.attempt.job_id] for held in lapsed]
+
+    def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
+        """End the jobs that have waited for their first start for longer than they may."""
+        with self._lock:
+            now = self._now()
+            overdue = [
+                job
+                for job in self._jobs.values()
+                if job.state is JobState.WAITING
+                and job.runner == runner
+                and job.attempt == 0
+                and job.start_by is not None
+                and job.start_by < now
+            ][:limit]
+            return [
+                self._give_up(job.id, failure.cause, failure.message)
+                for job in overdue
+                for failure in [not_started(job, types)]
+            ]
+
+    def cancel(self, job_id: int) -> JobRequest | None:
+        """End a job that waits, ask for the end of one that runs."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is not None and job.state is JobState.WAITING:
+                return self._give_up(job_id, "Cancelled", CAUSES["Cancelled"].meaning)
+            if job is not None and job.state is JobState.RUNNING and job.cancel_requested_at is None:
+                return self._change(job_id, cancel_requested_at=self._now())
+            return job
+
+    def retry(self, job_id: int) -> JobRequest | None:
+        """Start a failed job's next run."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.state is not JobState.FAILED:
+                return job
+            if self._holder(job.unique_key) is not None:
+                raise UniquenessConflict(
+                    f"job {job_id} can't be started again: an unfinished job has its unique_key by now"
+                )
+            now, seconds = self._now(), job.options.start_timeout_seconds
+            return self._change(
+                job_id,
+                state=JobState.WAITING,
+                run=job.run + 1,
+                attempt=0,
+                status=0,
+                assigned=False,
+                result_message="",
+                cause="",
+                run_after=None,
+                start_by=None if seconds is None else now + timedelta(seconds=seconds),
+                cancel_requested_at=None,
+                submitted_at=None,
+                started_at=None,
+                finished_at=None,
+                expires_at=None,
+                updated_at=now,
+            )
+
+    def prune(self, limit: int = 1000, runner: str | None = None) -> int:
+        """Delete finished jobs whose retention is over, the oldest first; how many."""
+        with self._lock:
+            now = self._now()
+            over = [
+                job
+                for job in self._jobs.values()
+                if job.state.final and job.expires_at and job.expires_at < now and runner in (None, job.runner)
+            ]
+            chosen = sorted(over, key=lambda job: job.expires_at or now)[:limit]
+            for job in chosen:
+                del self._jobs[job.id], self._attempts[job.id]
+            return len(chosen)
+
+    def _give_up(self, job_id: int, cause: str, message: str) -> JobRequest:
+        now = self._now()
+        job = self._change(
+            job_id,
+            state=JobState.FAILED,
+            status=-1,
+            cause=cause,
+            result_message=message,
+            run_after=None,
+            finished_at=now,
+            updated_at=now,
+            expires_at=now + timedelta(seconds=self._jobs[job_id].options.retention_seconds),
+        )
+        if (following := after_final_failure(job)) is not None:
+            self.insert(following)
+        return job
+
+    def _holder(self, unique_key: str | None) -> JobRequest | None:
+        if unique_key is None:
+            return None
+        unfinished = (job for job in self._jobs.values() if not job.state.final)
+        return next((job for job in unfinished if job.unique_key == unique_key), None)
 
     def _start(self, job: JobRequest, number: int, worker: str, lease_seconds: float) -> Claim:
         now, token = self._now(), uuid.uuid4()

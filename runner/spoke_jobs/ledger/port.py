@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from spoke_jobs.model import Attempt, Claim, Failure, JobRequest, NewJob, Progress
+from spoke_jobs.model import ANY_JOB, Attempt, Claim, Failure, JobFilter, JobRequest, NewJob, Progress, Pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +67,30 @@ class Ledger(Protocol):
     def attempts(self, job_id: int) -> Sequence[Attempt]:
         """The job's attempts, oldest first."""
 
-    def list_jobs(self, limit: int = 100) -> Sequence[JobRequest]:
+    def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
+        """Write many jobs, in one transaction of their own; the rows in the order given."""
+
+    def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
         """The newest jobs, newest first."""
 
-    def claim_next(self, runner: str, types: Collection[str], worker: str, lease_seconds: float) -> Claim | None:
-        """Claim the oldest due job of the types whose queue isn't held; None if there is none."""
+    def claim_batch(
+        self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
+    ) -> Sequence[Claim]:
+        """Claim up to so many due jobs of the types (names, or prefixes as ``ingest.*``), by priority, then by age.
+
+        Of a queue that its jobs lock, one at most, and none while another job holds it.
+        """
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
     ) -> Claim | Refusal:
         """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
 
-    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> bool:
-        """Renew the lease and record progress; False if the token holds no claim any more."""
+    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
+        """Renew the lease and record progress."""
+
+    def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
+        """The same for many claims at once."""
 
     def fence(self, session: Session, token: UUID) -> None:
         """In the session's transaction: lock the claim, so that it holds until the commit.
@@ -93,6 +104,9 @@ class Ledger(Protocol):
         :raises Superseded: if the token holds no claim any more.
         """
 
+    def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
+        """Record successes, in one transaction; the tokens that held their claims. The others are superseded."""
+
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         """Record the attempt's failure; False if the token holds no claim any more.
 
@@ -102,6 +116,21 @@ class Ledger(Protocol):
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed (``WorkerLost``); the jobs as they are then."""
+
+    def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
+        """End the jobs that have waited for their first start for longer than they may; the jobs as they are then."""
+
+    def cancel(self, job_id: int) -> JobRequest | None:
+        """End a job that waits, ask for the end of one that runs; None if there is no such job."""
+
+    def retry(self, job_id: int) -> JobRequest | None:
+        """Start a failed job's next run; None if there is no such job. One in another state stays as it is.
+
+        :raises UniquenessConflict: if an unfinished job has its uniqueness key by now.
+        """
+
+    def prune(self, limit: int = 1000, runner: str | None = None) -> int:
+        """Delete finished jobs whose retention is over (of one runner, or all), the oldest first; how many."""
 
 
 SessionFactory = Callable[[], Session]

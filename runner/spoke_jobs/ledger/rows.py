@@ -16,9 +16,12 @@ ATTEMPT_COLUMNS = tuple(column for column in job_attempt.c if column.name not in
 def to_request(row: RowMapping) -> JobRequest:
     """A row with :data:`REQUEST_COLUMNS`."""
     values: dict[str, Any] = dict(row)
-    return JobRequest(
-        **values | {"state": JobState(values["state"]), "options": JobOptions.from_json(values["options"])}
-    )
+    values |= {
+        "state": JobState(values["state"]),
+        "options": JobOptions.from_json(values["options"]),
+        "priority": -values.pop("rank"),
+    }
+    return JobRequest(**values)
 
 
 def to_attempt(row: RowMapping) -> Attempt:

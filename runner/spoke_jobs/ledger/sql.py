@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +13,27 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.ledger import claims, transitions
+from spoke_jobs.errors import UniquenessConflict
+from spoke_jobs.ledger import bulk, claims, transitions
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.horizon import Horizon
 from spoke_jobs.ledger.port import Refusal
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import Attempt, AttemptState, Claim, Failure, JobRequest, NewJob, Progress
+from spoke_jobs.ledger.types import known_in_sql
+from spoke_jobs.model import (
+    ANY_JOB,
+    Attempt,
+    AttemptState,
+    Claim,
+    Failure,
+    JobFilter,
+    JobRequest,
+    NewJob,
+    Progress,
+    Pulse,
+)
 
 _TRIES = 5
 
@@ -27,6 +43,8 @@ class SqlLedger:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._horizons: dict[tuple[str, tuple[str, ...]], Horizon] = {}
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
@@ -49,16 +67,62 @@ class SqlLedger:
         with self._reading() as connection:
             return [to_attempt(row) for row in connection.execute(statement).mappings()]
 
-    def list_jobs(self, limit: int = 100) -> Sequence[JobRequest]:
+    def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
+        """Write many jobs, in one transaction of their own."""
+        with self.engine.begin() as connection:
+            return transitions.insert_jobs(connection, new)
+
+    def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
         """The newest jobs, newest first."""
         statement = select(*REQUEST_COLUMNS).order_by(desc(job_request.c.id)).limit(limit)
+        if which.states is not None:
+            statement = statement.where(job_request.c.state.in_(which.states))
+        if which.job_type is not None:
+            statement = statement.where(known_in_sql(job_request.c.job_type, [which.job_type]))
+        for column, value in (
+            (job_request.c.queue_name, which.queue_name),
+            (job_request.c.organization_id, which.organization_id),
+            (job_request.c.campaign_id, which.campaign_id),
+            (job_request.c.cause, which.cause),
+        ):
+            if value is not None:
+                statement = statement.where(column == value)
         with self._reading() as connection:
             return [to_request(row) for row in connection.execute(statement).mappings()]
 
-    def claim_next(self, runner: str, types: Collection[str], worker: str, lease_seconds: float) -> Claim | None:
-        """Claim the oldest due job of the types whose queue isn't held."""
-        with self.engine.begin() as connection:
-            return claims.claim_next(connection, runner, types, worker, lease_seconds)
+    def claim_batch(
+        self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
+    ) -> Sequence[Claim]:
+        """Claim up to so many due jobs of the types, by priority, then by age."""
+        granted: list[Claim] = []
+        while len(granted) < limit:
+            more, looked_at = self._search(runner, types, worker, lease_seconds, limit - len(granted))
+            granted += more
+            # Jobs of one queue stand behind each other: those that were only looked at hid what comes after them.
+            if not more or len(more) == looked_at:
+                break
+        return granted
+
+    def _search(
+        self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int
+    ) -> tuple[list[Claim], int]:
+        key = (runner, tuple(types))
+        horizon = self._horizons.get(key, Horizon())
+        began = time.monotonic()
+        place = horizon.begin(began)
+        with self._in_one() as connection:
+            found_now, looked_at = bulk.claim_batch(connection, runner, types, worker, lease_seconds, limit, place)
+        granted = [replace(claim, asked_at=began) for claim in found_now]
+        now = time.monotonic()
+        first = granted[0].job if granted else None
+        found = (-first.priority, first.id) if first is not None else None
+        if place is None:
+            self._horizons[key] = horizon.after_head(now, now - began, found)
+        else:
+            self._horizons[key] = horizon.after_place(now - began, found)
+            if found is None:
+                return self._search(runner, types, worker, lease_seconds, limit)
+        return granted, looked_at
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
@@ -74,10 +138,14 @@ class SqlLedger:
                     raise
         raise AssertionError("unreachable")
 
-    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> bool:
-        """Renew the lease and record progress; False if the token holds no claim any more."""
-        with self.engine.begin() as connection:
-            return transitions.heartbeat(connection, token, lease_seconds, progress)
+    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
+        """Renew the lease and record progress."""
+        return self.heartbeats({token: progress}, lease_seconds)[token]
+
+    def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
+        """The same for many claims at once."""
+        with self._in_one() as connection:
+            return bulk.heartbeats(connection, progress, lease_seconds)
 
     def fence(self, session: Session, token: UUID) -> None:
         """In the session's transaction: lock the claim, so that it holds until the commit."""
@@ -88,8 +156,13 @@ class SqlLedger:
         if session is not None:
             transitions.succeed(session.connection(), token, result)
             return
-        with self.engine.begin() as connection:
-            transitions.succeed(connection, token, result)
+        if token not in self.succeed_many({token: result}):
+            raise transitions.superseded()
+
+    def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
+        """Record successes; the tokens that held their claims."""
+        with self._in_one() as connection:
+            return bulk.succeed_many(connection, results)
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         """Record the attempt's failure, and with ``decide`` what becomes of the job."""
@@ -114,6 +187,37 @@ class SqlLedger:
             tokens = connection.scalars(lapsed).all()
             reaped = [transitions.fail(connection, token, lost, decide=True) for token in tokens]
         return [job for job in reaped if job is not None]
+
+    def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
+        """End the jobs that have waited for their first start for longer than they may."""
+        with self.engine.begin() as connection:
+            return transitions.expire_starts(connection, runner, types, limit)
+
+    def cancel(self, job_id: int) -> JobRequest | None:
+        """End a job that waits, ask for the end of one that runs."""
+        with self.engine.begin() as connection:
+            return transitions.cancel(connection, job_id)
+
+    def retry(self, job_id: int) -> JobRequest | None:
+        """Start a failed job's next run."""
+        try:
+            with self.engine.begin() as connection:
+                return transitions.retry(connection, job_id)
+        except IntegrityError:
+            raise UniquenessConflict(
+                f"job {job_id} can't be started again: an unfinished job has its unique_key by now"
+            ) from None
+
+    def prune(self, limit: int = 1000, runner: str | None = None) -> int:
+        """Delete finished jobs whose retention is over, the oldest first; how many."""
+        with self.engine.begin() as connection:
+            return transitions.prune(connection, limit, runner)
+
+    def _in_one(self) -> Any:
+        """A connection for a single statement, which needs no BEGIN and COMMIT around it; on SQLite, a transaction."""
+        if self.engine.dialect.name == "postgresql":
+            return self._autocommit.connect()
+        return self.engine.begin()
 
     def _reading(self) -> Any:
         return self.engine.connect().execution_options(**{READ_ONLY: True})

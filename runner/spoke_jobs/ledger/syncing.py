@@ -7,6 +7,7 @@ its lock. Rows are read without payload and result, which are nothing to the clu
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,16 +16,11 @@ from sqlalchemy import CompoundSelect, Connection, Select, and_, literal, null, 
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.ledger.transitions import MESSAGE_LIMIT, fail
+from spoke_jobs.ledger.transitions import MESSAGE_LIMIT, constant, fail, give_up
 from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
 
 RUNNER = "kubernetes"
 _UNFINISHED = (JobState.WAITING, JobState.RUNNING)
-
-
-def _constant(value: str) -> Any:
-    # In the statement's text rather than beside it: a prepared statement's plan can then use a partial index.
-    return literal(value, literal_execute=True)
 
 
 SyncRow = tuple[JobRequest, int | None]
@@ -103,20 +99,10 @@ def fail_job(connection: Connection, job: JobRequest, failure: Failure) -> bool:
     if token is None and row.cause == failure.cause and row.result_message:
         message = row.result_message
     if token is not None:
-        fail(connection, token, failure, decide=False)
-    connection.execute(
-        update(job_request)
-        .where(job_request.c.id == job.id)
-        .values(
-            state=JobState.FAILED,
-            status=-1,
-            cause=failure.cause,
-            result_message=message,
-            run_after=None,
-            finished_at=clock_now(),
-            updated_at=clock_now(),
-        )
-    )
+        ended = fail(connection, token, failure, decide=False)
+        if ended is not None and ended.state.final:  # somebody had asked for its end
+            return True
+    give_up(connection, job.id, replace(failure, message=message))
     return True
 
 
@@ -124,16 +110,16 @@ def _rows() -> Select[Any]:
     left_out = {"payload": literal(""), "result": null()}
     columns = [left_out[column.name].label(column.name) if column.name in left_out else column
                for column in REQUEST_COLUMNS]  # fmt: skip
-    live = and_(job_attempt.c.job_id == job_request.c.id, job_attempt.c.state == _constant(AttemptState.RUNNING))
+    live = and_(job_attempt.c.job_id == job_request.c.id, job_attempt.c.state == constant(AttemptState.RUNNING))
     return select(*columns, job_attempt.c.number.label("live")).select_from(job_request.outerjoin(job_attempt, live))
 
 
 def _waiting() -> Any:
-    return and_(job_request.c.state == _constant(JobState.WAITING), job_request.c.runner == _constant(RUNNER))
+    return and_(job_request.c.state == constant(JobState.WAITING), job_request.c.runner == constant(RUNNER))
 
 
 def _is_claimed() -> Any:
-    return and_(job_attempt.c.id.is_not(None), job_request.c.runner == _constant(RUNNER))
+    return and_(job_attempt.c.id.is_not(None), job_request.c.runner == constant(RUNNER))
 
 
 def _read(connection: Connection, statement: Select[Any] | CompoundSelect[Any]) -> list[SyncRow]:

@@ -60,10 +60,15 @@ job_request = Table(
     Column("run", Integer, nullable=False, server_default=text("1")),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("options", JSON, nullable=False),
+    Column("rank", Integer, nullable=False, server_default=text("0")),  # the priority negated: an index has one order
+    Column("unique_key", Text),
     Column("run_after", UTCDateTime),
+    Column("start_by", UTCDateTime),
+    Column("cancel_requested_at", UTCDateTime),
     Column("submitted_at", UTCDateTime),
     Column("started_at", UTCDateTime),
     Column("finished_at", UTCDateTime),
+    Column("expires_at", UTCDateTime),
     Column("cause", Text, nullable=False, server_default=""),
     Column("result", JSON(none_as_null=True)),
     CheckConstraint("state IN ('waiting', 'running', 'succeeded', 'failed')", name="state"),
@@ -103,12 +108,33 @@ queue_lock = Table(
 )
 
 # Each serves one query of a running system, and holds only the rows that the query may find.
-Index(
+Index(  # the order in which jobs are claimed: by priority, then by age
     "ix_job_request_waiting",
     job_request.c.runner,
+    job_request.c.rank,
     job_request.c.id,
     postgresql_where=text("state = 'waiting'"),
     sqlite_where=text("state = 'waiting'"),
+)
+Index(
+    "ix_job_request_start_by",
+    job_request.c.start_by,
+    postgresql_where=text("state = 'waiting' AND start_by IS NOT NULL"),
+    sqlite_where=text("state = 'waiting' AND start_by IS NOT NULL"),
+)
+Index(
+    "ix_job_request_expires_at",
+    job_request.c.expires_at,
+    postgresql_where=text("expires_at IS NOT NULL"),
+    sqlite_where=text("expires_at IS NOT NULL"),
+)
+# Of the unfinished jobs with one key there is one, however many dispatch it at once.
+Index(
+    "uq_job_request_unique_key",
+    job_request.c.unique_key,
+    unique=True,
+    postgresql_where=text("unique_key IS NOT NULL AND state IN ('waiting', 'running')"),
+    sqlite_where=text("unique_key IS NOT NULL AND state IN ('waiting', 'running')"),
 )
 Index(
     "ix_job_request_unlaunched",

@@ -7,46 +7,139 @@ reaper never wait for each other in a ring.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Text, and_, case, delete, func, insert, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 
-from spoke_jobs.contract.causes import CauseClass, cause_class
+from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
-from spoke_jobs.errors import Superseded
+from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.model import AttemptState, Failure, JobOptions, JobRequest, JobState, NewJob, Progress
+from spoke_jobs.model import (
+    RETENTION_SECONDS,
+    AttemptState,
+    Failure,
+    JobOptions,
+    JobRequest,
+    JobState,
+    NewJob,
+    Progress,
+    Pulse,
+    after_final_failure,
+)
+from spoke_jobs.names import is_known
 
 MESSAGE_LIMIT = 2000
 TAIL_LIMIT = 8000
+_ROWS_AT_ONCE = 500
+_TRIES = 5
+_SERIALIZATION_STATES = {"40P01", "40001"}
+"""PostgreSQL's deadlock_detected and serialization_failure."""
+
+
+def constant(value: str) -> Any:
+    """A constant in the statement's text rather than beside it: a prepared plan can then use a partial index."""
+    return literal(str(value), Text, literal_execute=True)
+
+
+def constants(*values: str) -> list[Any]:
+    """See :func:`constant`."""
+    return [constant(value) for value in values]
+
+
+_FINAL = constants(JobState.SUCCEEDED, JobState.FAILED)
 
 
 def insert_job(connection: Connection, new: NewJob) -> JobRequest:
-    """Write a waiting job."""
-    row = connection.execute(
-        insert(job_request)
-        .values(
-            uid=uuid.uuid4(),
-            job_type=new.job_type,
-            payload=new.payload,
-            queue_name=new.queue_name,
-            locks_queue=new.locks_queue,
-            organization_id=new.organization_id,
-            campaign_id=new.campaign_id,
-            runner=new.runner,
-            assigned=new.assigned,
-            options=new.options.to_json(),
-            state=JobState.WAITING,
-            created_at=clock_now(),
-            updated_at=clock_now(),
+    """Write a waiting job; where an unfinished one has its uniqueness key, return that one.
+
+    :raises UniquenessConflict: if another transaction is taking the same keys in another order.
+    """
+    if new.unique_key is not None:
+        return _insert_unique(connection, new)
+    return insert_jobs(connection, [new])[0]
+
+
+def insert_jobs(connection: Connection, new: Sequence[NewJob]) -> list[JobRequest]:
+    """Write many waiting jobs. Uniqueness keys are taken in their own order, so that two batches never wait in a ring.
+
+    :returns: the rows in the order given.
+    """
+    unique = sorted((job.unique_key, index) for index, job in enumerate(new) if job.unique_key is not None)
+    written = {index: _insert_unique(connection, new[index]) for _, index in unique}
+    plain = [index for index in range(len(new)) if index not in written]
+    for start in range(0, len(plain), _ROWS_AT_ONCE):
+        part = plain[start : start + _ROWS_AT_ONCE]
+        values = {uuid.uuid4(): index for index in part}
+        rows = connection.execute(
+            insert(job_request)
+            .values([_values(uid, new[index]) for uid, index in values.items()])
+            .returning(*REQUEST_COLUMNS)
+        ).mappings()
+        written |= {values[row["uid"]]: to_request(row) for row in rows}
+    return [written[index] for index in range(len(new))]
+
+
+def _insert_unique(connection: Connection, new: NewJob) -> JobRequest:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    unfinished = job_request.c.state.in_(constants(JobState.WAITING, JobState.RUNNING))
+    statement = (
+        dialect.insert(job_request)
+        .values(**_values(uuid.uuid4(), new))
+        .on_conflict_do_nothing(
+            index_elements=[job_request.c.unique_key],
+            index_where=and_(job_request.c.unique_key.is_not(None), unfinished),
         )
         .returning(*REQUEST_COLUMNS)
-    ).mappings()
-    return to_request(row.one())
+    )
+    holder = select(*REQUEST_COLUMNS).where(job_request.c.unique_key == new.unique_key, unfinished)
+    try:
+        for _ in range(_TRIES):
+            row = connection.execute(statement).mappings().one_or_none()
+            row = row or connection.execute(holder).mappings().one_or_none()
+            if row is not None:
+                return to_request(row)
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") in _SERIALIZATION_STATES:
+            raise UniquenessConflict(
+                f"another transaction takes the unique_key {new.unique_key!r} and one of ours in the opposite order: "
+                "roll back and dispatch again, or dispatch them in one dispatch_jobs() call, which takes keys in order"
+            ) from error
+        raise
+    # Its holder ended between the two looks, time and again.
+    raise UniquenessConflict(f"the unique_key {new.unique_key!r} changes hands too quickly: dispatch again")
+
+
+def _values(uid: UUID, new: NewJob) -> dict[str, Any]:
+    start_by: Any = None
+    if (seconds := new.options.start_timeout_seconds) is not None:
+        start_by = clock_after(seconds) if new.run_after is None else new.run_after + timedelta(seconds=seconds)
+    return {
+        "uid": uid,
+        "job_type": new.job_type,
+        "payload": new.payload,
+        "queue_name": new.queue_name,
+        "locks_queue": new.locks_queue,
+        "organization_id": new.organization_id,
+        "campaign_id": new.campaign_id,
+        "runner": new.runner,
+        "assigned": new.assigned,
+        "options": new.options.to_json(),
+        "rank": -new.priority,
+        "unique_key": new.unique_key,
+        "run_after": new.run_after,
+        "start_by": start_by,
+        "state": JobState.WAITING,
+        "created_at": clock_now(),
+        "updated_at": clock_now(),
+    }
 
 
 def lock_claim(connection: Connection, token: UUID) -> None:
@@ -59,23 +152,24 @@ def lock_claim(connection: Connection, token: UUID) -> None:
         raise superseded()
 
 
-def heartbeat(connection: Connection, token: UUID, lease_seconds: float, progress: Progress | None) -> bool:
-    """Renew the lease; with it, the progress. False if the token holds no claim any more."""
-    job_id = connection.scalar(
+def heartbeat(connection: Connection, token: UUID, lease_seconds: float, progress: Progress | None) -> Pulse:
+    """Renew the lease; with it, the progress."""
+    asked = select(job_request.c.cancel_requested_at).where(job_request.c.id == job_attempt.c.job_id)
+    held = connection.execute(
         update(job_attempt)
         .where(_held(token))
         .values(heartbeat_at=clock_now(), lease_expires_at=clock_after(lease_seconds))
-        .returning(job_attempt.c.job_id)
-    )
-    if job_id is None:
-        return False
+        .returning(job_attempt.c.job_id, asked.scalar_subquery().label("cancel_requested_at"))
+    ).one_or_none()
+    if held is None:
+        return Pulse.GONE
     if progress is not None:
         connection.execute(
             update(job_request)
-            .where(job_request.c.id == job_id, job_request.c.state == JobState.RUNNING)
-            .values(status=progress.percent, result_message=_storable(progress.message), updated_at=clock_now())
+            .where(job_request.c.id == held.job_id, job_request.c.state == JobState.RUNNING)
+            .values(status=progress.percent, result_message=storable(progress.message), updated_at=clock_now())
         )
-    return True
+    return Pulse.HELD if held.cancel_requested_at is None else Pulse.CANCELLED
 
 
 def succeed(connection: Connection, token: UUID, result: Any) -> None:
@@ -83,6 +177,12 @@ def succeed(connection: Connection, token: UUID, result: Any) -> None:
 
     :raises Superseded: if the token holds no claim any more.
     """
+    if not try_succeed(connection, token, result):
+        raise superseded()
+
+
+def try_succeed(connection: Connection, token: UUID, result: Any) -> bool:
+    """:func:`succeed`, or False if the token holds no claim any more."""
     job_id = connection.scalar(
         update(job_attempt)
         .where(_held(token))
@@ -90,7 +190,7 @@ def succeed(connection: Connection, token: UUID, result: Any) -> None:
         .returning(job_attempt.c.job_id)
     )
     if job_id is None:
-        raise superseded()
+        return False
     _release_queue(connection, token)
     connection.execute(
         update(job_request)
@@ -102,8 +202,10 @@ def succeed(connection: Connection, token: UUID, result: Any) -> None:
             cause="",
             finished_at=clock_now(),
             updated_at=clock_now(),
+            expires_at=clock_after(_retention()),
         )
     )
+    return True
 
 
 def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool) -> JobRequest | None:
@@ -117,27 +219,155 @@ def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool)
             cause=failure.cause,
             error_type=failure.error_type[:MESSAGE_LIMIT],
             for_good=failure.for_good,
-            output_tail=_storable(failure.output_tail)[-TAIL_LIMIT:],
+            output_tail=storable(failure.output_tail)[-TAIL_LIMIT:],
         )
         .returning(job_attempt.c.job_id, job_attempt.c.run, job_attempt.c.number)
     ).one_or_none()
     if attempt is None:
         return None
     _release_queue(connection, token)
-    follows: TryAgain | GiveUp = TryAgain(0)
+    cancelled = select(job_request.c.cancel_requested_at).where(job_request.c.id == attempt.job_id).with_for_update()
+    if connection.scalar(cancelled) is not None:
+        return give_up(connection, attempt.job_id, Failure("Cancelled", CAUSES["Cancelled"].meaning))
+    follows: TryAgain | GiveUp = TryAgain(failure.retry_after_seconds or 0)
     if decide:
         follows = _decide(connection, attempt.job_id, attempt.run, attempt.number, failure)
-    message = _storable(failure.message)[:MESSAGE_LIMIT]
-    changes: dict[str, Any] = {"cause": failure.cause, "result_message": message, "updated_at": clock_now()}
-    match follows:
-        case TryAgain(delay):
-            changes |= {"state": JobState.WAITING, "assigned": False, "run_after": clock_after(delay)}
-        case GiveUp():
-            changes |= {"state": JobState.FAILED, "status": -1, "finished_at": clock_now()}
+    if isinstance(follows, GiveUp):
+        return give_up(connection, attempt.job_id, failure)
     row = connection.execute(
-        update(job_request).where(job_request.c.id == attempt.job_id).values(**changes).returning(*REQUEST_COLUMNS)
+        update(job_request)
+        .where(job_request.c.id == attempt.job_id)
+        .values(
+            state=JobState.WAITING,
+            assigned=False,
+            cause=failure.cause,
+            result_message=storable(failure.message)[:MESSAGE_LIMIT],
+            run_after=clock_after(follows.delay_seconds),
+            updated_at=clock_now(),
+        )
+        .returning(*REQUEST_COLUMNS)
     ).mappings()
     return to_request(row.one())
+
+
+def give_up(connection: Connection, job_id: int, failure: Failure) -> JobRequest:
+    """Make an unfinished job final with this failure, and dispatch the job that is to follow it, if one is.
+
+    The caller has seen to it that no attempt holds a claim any more, and that the row can't change meanwhile.
+    """
+    row = connection.execute(
+        update(job_request)
+        .where(job_request.c.id == job_id, job_request.c.state.in_(constants(JobState.WAITING, JobState.RUNNING)))
+        .values(
+            state=JobState.FAILED,
+            status=-1,
+            cause=failure.cause,
+            result_message=storable(failure.message)[:MESSAGE_LIMIT],
+            run_after=None,
+            finished_at=clock_now(),
+            updated_at=clock_now(),
+            expires_at=clock_after(_retention()),
+        )
+        .returning(*REQUEST_COLUMNS)
+    ).mappings()
+    job = to_request(row.one())
+    if (following := after_final_failure(job)) is not None:
+        insert_jobs(connection, [following])
+    return job
+
+
+def cancel(connection: Connection, job_id: int) -> JobRequest | None:
+    """End a job that waits; ask for the end of one that runs; None if there is no such job."""
+    live = select(job_attempt.c.id).where(job_attempt.c.job_id == job_id, job_attempt.c.state == AttemptState.RUNNING)
+    connection.execute(live.with_for_update())  # the attempt before its job: everybody's order
+    found = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id).with_for_update()).mappings()
+    if (row := found.one_or_none()) is None:
+        return None
+    job = to_request(row)
+    if job.state is JobState.WAITING:
+        return give_up(connection, job_id, Failure("Cancelled", CAUSES["Cancelled"].meaning))
+    if job.state.final or job.cancel_requested_at is not None:
+        return job
+    asked = update(job_request).where(job_request.c.id == job_id).values(cancel_requested_at=clock_now())
+    return to_request(connection.execute(asked.returning(*REQUEST_COLUMNS)).mappings().one())
+
+
+def retry(connection: Connection, job_id: int) -> JobRequest | None:
+    """Start a failed job's next run, with full budgets. None if there is no such job; another state stays as it is."""
+    start_by = case(
+        (_seconds("startTimeoutSeconds").is_not(None), clock_after(_seconds("startTimeoutSeconds"))), else_=None
+    )
+    again = (
+        update(job_request)
+        .where(job_request.c.id == job_id, job_request.c.state == JobState.FAILED)
+        .values(
+            state=JobState.WAITING,
+            run=job_request.c.run + 1,
+            attempt=0,
+            status=0,
+            assigned=False,
+            result_message="",
+            cause="",
+            run_after=None,
+            start_by=start_by,
+            cancel_requested_at=None,
+            submitted_at=None,
+            started_at=None,
+            finished_at=None,
+            expires_at=None,
+            updated_at=clock_now(),
+        )
+        .returning(*REQUEST_COLUMNS)
+    )
+    row = connection.execute(again).mappings().one_or_none()
+    if row is None:
+        row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().one_or_none()
+    return to_request(row) if row is not None else None
+
+
+def expire_starts(connection: Connection, runner: str, known: Collection[str], limit: int) -> list[JobRequest]:
+    """End the jobs that have waited for their first start for longer than they may.
+
+    ``known`` are the types that the caller could have run: another type is named as the reason.
+    """
+    overdue = (
+        select(*REQUEST_COLUMNS)
+        .where(
+            job_request.c.state == constant(JobState.WAITING),
+            job_request.c.start_by < clock_now(),
+            job_request.c.runner == runner,
+            job_request.c.attempt == 0,
+        )
+        .order_by(job_request.c.start_by)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    jobs = [to_request(row) for row in connection.execute(overdue).mappings()]
+    return [give_up(connection, job.id, not_started(job, known)) for job in jobs]
+
+
+def not_started(job: JobRequest, known: Collection[str]) -> Failure:
+    """Why a job is ended that has waited for too long, as a process sees it that knows these types."""
+    waited = f"it waited for longer than {job.options.start_timeout_seconds:g} s"
+    if not is_known(job.job_type, known):
+        return Failure("UnknownJobType", f"no worker that runs knows {job.job_type!r}: {waited}", for_good=True)
+    return Failure("StartTimeout", f"no worker had room for the job: {waited}", for_good=True)
+
+
+def prune(connection: Connection, limit: int, runner: str | None = None) -> int:
+    """Delete finished rows whose retention is over, the oldest first; how many."""
+    ours = [job_request.c.runner == runner] if runner is not None else []
+    over = (
+        select(job_request.c.id)
+        .where(job_request.c.expires_at < clock_now(), job_request.c.state.in_(_FINAL), *ours)
+        .order_by(job_request.c.expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = connection.scalars(over).all()
+    if ids:
+        connection.execute(delete(job_request).where(job_request.c.id.in_(ids)))
+    return len(ids)
 
 
 def charged(connection: Connection, job_id: int, run: int, before: int) -> Mapping[CauseClass, int]:
@@ -166,9 +396,24 @@ def superseded() -> Superseded:
 
 
 def _decide(connection: Connection, job_id: int, run: int, number: int, failure: Failure) -> TryAgain | GiveUp:
-    options = connection.scalar(select(job_request.c.options).where(job_request.c.id == job_id)) or {}
-    earlier = charged(connection, job_id, run, number)
-    return after_failure(JobOptions.from_json(options).retry, earlier, failure.cause, for_good=failure.for_good)
+    row = connection.execute(select(job_request.c.options, job_request.c.uid).where(job_request.c.id == job_id)).one()
+    return after_failure(
+        JobOptions.from_json(row.options or {}).retry,
+        charged(connection, job_id, run, number),
+        failure.cause,
+        for_good=failure.for_good,
+        retry_after_seconds=failure.retry_after_seconds,
+        key=f"{row.uid}-{run}-{number}",
+    )
+
+
+def _retention() -> Any:
+    """The row's own retention in seconds, which the statement reads from its options."""
+    return func.coalesce(_seconds("retentionSeconds"), RETENTION_SECONDS)
+
+
+def _seconds(option: str) -> Any:
+    return job_request.c.options[option].as_float()
 
 
 def _release_queue(connection: Connection, token: UUID) -> None:
@@ -179,6 +424,7 @@ def _held(token: UUID) -> Any:
     return and_(job_attempt.c.token == token, job_attempt.c.state == AttemptState.RUNNING)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """The text as every database takes it."""
     # PostgreSQL takes neither NUL nor lone surrogates, and a job's last words may hold both.
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -167,15 +167,15 @@ class MemoryRunner:
             context = TaskContext(task.id, 1, logging.getLogger(f"spoke_jobs.task.{task.name}"))
             call(definition, context, decode_payload(task.name, definition.payload, task.payload))
             return True
-        claim = self.ledger.claim_next(NAME, list(self.registry.jobs), "memory", _LEASE_SECONDS)
-        if claim is None:
+        claims = self.ledger.claim_batch(NAME, list(self.registry.jobs), "memory", _LEASE_SECONDS)
+        if not claims:
             due = [job.run_after for job in self.jobs if job.state is JobState.WAITING and job.run_after]
             if not due:
                 return False
             self._clock.forward_to(min(due))
             return True
         around = Surroundings(self.ledger, self.registry, self._sessions, decide=True, on_lost=lambda _reason: None)
-        run_attempt(claim, around, threading.Event())
+        run_attempt(claims[0], around, threading.Event())
         return True
 
 

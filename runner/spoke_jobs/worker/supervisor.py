@@ -122,9 +122,10 @@ class Supervisor:
             for child in self._children:
                 if not child.ready or child.order is not None:
                     continue
-                claim = self.ledger.claim_next(options.runner, options.types, worker_name(), options.lease_seconds)
-                if claim is None:
+                claims = self.ledger.claim_batch(options.runner, options.types, worker_name(), options.lease_seconds)
+                if not claims:
                     return True
+                (claim,) = claims
                 self._send(child, Order(claim.job.id, claim.number, claim.token, claim.lease_seconds))
         except DBAPIError as error:
             if _no_answer(error):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, LedgerContract, new_job
+from tests.contract.ledger import LEASE, LedgerContract, claim_one, new_job
 
 from spoke_jobs.ledger.port import Taken
 from spoke_jobs.ledger.sql import SqlLedger
@@ -45,7 +45,7 @@ class TestPostgresqlLedger(LedgerContract):
 
         def work(_: int) -> None:
             while len(done) < 60:
-                claim = ledger.claim_next("legacy", ["report"], "w", LEASE)
+                claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
                 if claim is None:
                     continue
                 job = claim.job

@@ -11,7 +11,7 @@ from tests.integration.sync.stage import Stage, SyncProcess, stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.ledger.port import QueueHeld
-from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState, Progress
+from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState, Progress, Pulse
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_progress_shows_on_the_spokejob_coalesced(stage: Stage, sync: SyncProces
 
     def work() -> bool:
         percent = min(int((time.monotonic() - began) * 10), 60)
-        assert stage.ledger.heartbeat(claim.token, 60, Progress(percent, f"row {percent}"))
+        assert stage.ledger.heartbeat(claim.token, 60, Progress(percent, f"row {percent}")) is Pulse.HELD
         body = stage.cluster.get(job) or {}
         versions.add(body["metadata"]["resourceVersion"])
         progress = body["status"].get("progress")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.contract.ledger import new_job
+from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql import SqlLedger
@@ -137,7 +137,7 @@ def test_ls_shows_the_newest_jobs_a_line_each(sqlite_ledger_url: str) -> None:
     ledger = SqlLedger(engine)
     for number in range(3):
         ledger.insert(new_job(queue_name=f"q{number}"))
-    claim = ledger.claim_next("legacy", ["report"], "w", 30)
+    claim = claim_one(ledger, "legacy", ["report"], "w", 30)
     assert claim is not None
     ledger.fail(claim.token, Failure("InvalidPayload", "the name is missing", for_good=True), decide=True)
     engine.dispose()
@@ -156,7 +156,7 @@ def test_ls_keeps_a_job_on_its_line(sqlite_ledger_url: str) -> None:
     engine = create_engine(sqlite_ledger_url)
     ledger = SqlLedger(engine)
     ledger.insert(new_job(queue_name="two\nlines\tand a tab"))
-    claim = ledger.claim_next("legacy", ["report"], "w", 30)
+    claim = claim_one(ledger, "legacy", ["report"], "w", 30)
     assert claim is not None
     ledger.fail(claim.token, Failure("JobError", "ValueError: a\r\n\tb\x1b[2J [/red]", for_good=True), decide=True)
     engine.dispose()

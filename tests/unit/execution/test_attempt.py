@@ -13,14 +13,14 @@ from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
-from tests.contract.ledger import new_job
+from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import Ending, Surroundings, run_attempt
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.ledger.sql import SqlLedger
-from spoke_jobs.model import Claim, JobState
+from spoke_jobs.model import Claim, JobState, Pulse
 from spoke_jobs.registry import Registry
 
 metadata = MetaData()
@@ -46,7 +46,7 @@ class Attempt:
         self.lost: list[str] = []
 
     def claim(self, lease: float = 30) -> Claim:
-        claim = self.ledger.claim_next("legacy", ["report"], "w", lease)
+        claim = claim_one(self.ledger, "legacy", ["report"], "w", lease)
         assert claim is not None
         return claim
 
@@ -309,7 +309,7 @@ class TestSuperseded:
 
 def steal(ledger: SqlLedger, claim: Claim) -> Any:
     """What a second pod of the same attempt does once the first one's lease has lapsed."""
-    assert ledger.heartbeat(claim.token, -1)
+    assert ledger.heartbeat(claim.token, -1) is Pulse.HELD
     job = claim.job
     taken = ledger.claim(job.id, job.uid, job.run, claim.number, "another", 30)
     assert isinstance(taken, Claim)

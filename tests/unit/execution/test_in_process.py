@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from tests.contract.ledger import eventually
+from tests.contract.ledger import claim_one, eventually
 
 from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.ledger.sql import SqlLedger
@@ -68,7 +68,7 @@ def test_a_queue_that_a_dead_process_held_is_freed(sync_site: Site, sqlite_ledge
     ledger: SqlLedger = sync_site.runner.ledger
     sync_site.registry.job("of_the_dead")(lambda _ctx, _payload: None)
     dead = ledger.insert(sync_site.runner._prepare(JobData("of_the_dead", queue_name="q", locks_queue=True)))
-    assert ledger.claim_next("legacy", ["of_the_dead"], "dead", 0.1) is not None
+    assert claim_one(ledger, "legacy", ["of_the_dead"], "dead", 0.1) is not None
     sync_site.runner.dispatch_job(JobData("note", "after it", queue_name="q", locks_queue=True))
     assert sync_site.ran == ["after it"]
     row = ledger.get(dead.id)

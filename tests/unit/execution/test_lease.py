@@ -11,18 +11,18 @@ import pytest
 
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.lease import LeaseKeeper
-from spoke_jobs.model import Progress
+from spoke_jobs.model import Progress, Pulse
 
 
 class Ledger:
     """Answers heartbeats as a test says, and remembers them."""
 
-    def __init__(self, answer: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, answer: Callable[[], Pulse] = lambda: Pulse.HELD) -> None:
         self.answer = answer
         self.beats: list[tuple[float, Progress | None]] = []
         self.beaten = threading.Condition()
 
-    def beat(self, progress: Progress | None) -> bool:
+    def beat(self, progress: Progress | None) -> Pulse:
         with self.beaten:
             self.beats.append((time.monotonic(), progress))
             self.beaten.notify_all()
@@ -68,7 +68,7 @@ def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
     ledger = Ledger()
     keeper, lost, reasons = keeper_of(ledger, 0.3)
     with keeper:
-        ledger.answer = lambda: False
+        ledger.answer = lambda: Pulse.GONE
         assert lost.wait(10)
         beats = len(ledger.beats)
     assert reasons == ["another process holds the attempt, or it has ended"]
@@ -76,7 +76,7 @@ def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
 
 
 def test_a_claim_that_was_gone_before_the_start_runs_nothing() -> None:
-    ledger = Ledger(lambda: False)
+    ledger = Ledger(lambda: Pulse.GONE)
     keeper, lost, _ = keeper_of(ledger, 30)
     with pytest.raises(Superseded), keeper:
         raise AssertionError("it ran")
@@ -86,7 +86,7 @@ def test_a_claim_that_was_gone_before_the_start_runs_nothing() -> None:
 def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None:
     ledger = Ledger()
 
-    def away() -> bool:
+    def away() -> Pulse:
         raise ConnectionError("away")
 
     keeper, lost, reasons = keeper_of(ledger, 1.0)
@@ -103,10 +103,10 @@ def test_a_database_that_comes_back_in_time_is_forgiven() -> None:
     ledger = Ledger()
     failures = iter([True, True])
 
-    def flaky() -> bool:
+    def flaky() -> Pulse:
         if next(failures, False):
             raise ConnectionError("away")
-        return True
+        return Pulse.HELD
 
     keeper, lost, _ = keeper_of(ledger, 1.0)
     with keeper:
@@ -119,9 +119,9 @@ def test_a_hung_database_stops_the_owner_all_the_same() -> None:
     release = threading.Event()
     ledger = Ledger()
 
-    def hang() -> bool:
+    def hang() -> Pulse:
         release.wait(30)
-        return True
+        return Pulse.HELD
 
     keeper, lost, _ = keeper_of(ledger, 0.5)
     with keeper:
@@ -135,7 +135,7 @@ def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> N
     keeper, lost, _ = keeper_of(ledger, 0.3)
     with keeper:
         with keeper.ending():
-            ledger.answer = lambda: False
+            ledger.answer = lambda: Pulse.GONE
         ledger.wait_for(lambda: len(ledger.beats) >= 2)
         assert not lost.wait(0.6)  # twice the lease: long enough for heartbeats and watchdog to have their say
     assert len(ledger.beats) == 2
@@ -144,7 +144,7 @@ def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> N
 def test_a_watchdog_whose_time_came_during_a_commit_that_failed_goes_on() -> None:
     ledger = Ledger()
 
-    def away() -> bool:
+    def away() -> Pulse:
         raise ConnectionError("away")
 
     keeper, lost, _ = keeper_of(ledger, 0.3)
@@ -160,7 +160,7 @@ def test_progress_that_cannot_be_written_costs_the_lease_nothing() -> None:
     ledger = Ledger()
     real = ledger.beat
 
-    def beat(progress: Progress | None) -> bool:
+    def beat(progress: Progress | None) -> Pulse:
         if progress is not None:
             raise UnicodeEncodeError("utf-8", "", 0, 1, "as a driver may say")
         return real(progress)
@@ -179,5 +179,5 @@ def test_a_commit_that_failed_leaves_the_watch_on() -> None:
     with keeper:
         with pytest.raises(ZeroDivisionError), keeper.ending():
             raise ZeroDivisionError
-        ledger.answer = lambda: False
+        ledger.answer = lambda: Pulse.GONE
         assert lost.wait(10)

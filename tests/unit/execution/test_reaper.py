@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from tests.contract.ledger import new_job
+from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.memory import MemoryLedger
@@ -27,7 +27,7 @@ def make() -> tuple[Time, MemoryLedger, Reaper]:
     time = Time()
     ledger = MemoryLedger(time.now)
     ledger.insert(new_job())
-    ledger.claim_next("legacy", ["report"], "dead", 30)
+    claim_one(ledger, "legacy", ["report"], "dead", 30)
     return time, ledger, Reaper(ledger, "legacy", 30, time.monotonic)
 
 

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Engine, Integer, MetaData, Table
 from sqlalchemy.engine import make_url
-from tests.contract.ledger import new_job
+from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.ledger import migrations
 from spoke_jobs.ledger.engine import SCHEMA_VERSION, create_engine
@@ -55,7 +55,7 @@ def test_no_id_is_given_twice(sqlite_ledger_url: str) -> None:
     engine = create_engine(sqlite_ledger_url)
     ledger = SqlLedger(engine)
     first = ledger.insert(new_job())
-    assert ledger.claim_next("legacy", ["report"], "w", 30) is not None
+    assert claim_one(ledger, "legacy", ["report"], "w", 30) is not None
     engine.dispose()
     other = sqlite3.connect(make_url(sqlite_ledger_url).database or "")
     with other:
@@ -63,7 +63,7 @@ def test_no_id_is_given_twice(sqlite_ledger_url: str) -> None:
     other.close()
     second = ledger.insert(new_job())
     assert second.id > first.id
-    claim = ledger.claim_next("legacy", ["report"], "w", 30)
+    claim = claim_one(ledger, "legacy", ["report"], "w", 30)
     assert claim is not None
     assert claim.job.id == second.id
     engine.dispose()

@@ -48,7 +48,7 @@ def test_success_takes_one_job_and_three_status_writes() -> None:
 
 
 def test_three_errors_are_final_and_name_the_cause() -> None:
-    s = start(retry={"backoffSeconds": 4})
+    s = start(retry={"backoffSeconds": 4, "jitter": 0})
     for _ in range(3):
         s.cluster()
         s.cluster(10, message=job_error())
@@ -63,7 +63,7 @@ def test_three_errors_are_final_and_name_the_cause() -> None:
 
 
 def test_backoff_is_waited_out() -> None:
-    s = start(retry={"backoffSeconds": 4})
+    s = start(retry={"backoffSeconds": 4, "jitter": 0})
     s.cluster()
     s.cluster(10)
     s.pass_time(3.9)

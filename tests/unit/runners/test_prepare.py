@@ -19,9 +19,9 @@ def registry() -> Registry:
     return made
 
 
-@pytest.mark.parametrize("queue", ["half \ud800", "a\x00b", "x" * 201, None, 5])
+@pytest.mark.parametrize("queue", ["half \ud800", "a\x00b", "x" * 201, 5])
 def test_a_queue_that_no_database_takes_is_refused(registry: Registry, queue: Any) -> None:
-    with pytest.raises(InvalidJobData, match="the queue_name of 'export' must be a string of at most 200 characters"):
+    with pytest.raises(InvalidJobData, match="the dispatch of 'export': queue_name must be a string of at most 200 characters"):
         prepare_job(JobData("export", queue_name=queue), registry, runner="legacy")
 
 

@@ -1,0 +1,39 @@
+"""Priority, uniqueness, start timeouts, cancellation and retention; the waiting jobs' index in the order of claims."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_time = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    """Add the columns, and the index that each query needs."""
+    op.add_column("job_request", sa.Column("rank", sa.Integer(), nullable=False, server_default=sa.text("0")))
+    op.add_column("job_request", sa.Column("unique_key", sa.Text()))
+    for name in ("start_by", "cancel_requested_at", "expires_at"):
+        op.add_column("job_request", sa.Column(name, _time))
+    op.drop_index("ix_job_request_waiting", "job_request")
+    _partial("ix_job_request_waiting", ["runner", "rank", "id"], "state = 'waiting'")
+    _partial("ix_job_request_start_by", ["start_by"], "state = 'waiting' AND start_by IS NOT NULL")
+    _partial("ix_job_request_expires_at", ["expires_at"], "expires_at IS NOT NULL")
+    _partial(
+        "uq_job_request_unique_key",
+        ["unique_key"],
+        "unique_key IS NOT NULL AND state IN ('waiting', 'running')",
+        unique=True,
+    )
+    # Rows that ended before there was a retention keep theirs from today on.
+    week = "datetime('now', '+7 days')" if op.get_bind().dialect.name == "sqlite" else "now() + interval '7 days'"
+    op.execute(sa.text(f"UPDATE job_request SET expires_at = {week} WHERE state IN ('succeeded', 'failed')"))  # noqa: S608
+
+
+def _partial(name: str, columns: list[str], where: str, *, unique: bool = False) -> None:
+    condition = sa.text(where)
+    op.create_index(name, "job_request", columns, unique=unique, postgresql_where=condition, sqlite_where=condition)

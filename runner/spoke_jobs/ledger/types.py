@@ -1,0 +1,19 @@
+"""The job types that a process knows, as a condition on a column."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import ColumnElement, or_
+
+from spoke_jobs.names import SUFFIX
+
+
+def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnElement[bool]:
+    """Whether the types have the column's name, or a prefix of it."""
+    exact = [name for name in types if not name.endswith(SUFFIX)]
+    prefixes = [name.removesuffix("*") for name in types if name.endswith(SUFFIX)]
+    conditions: list[Any] = [column.in_(exact)]
+    conditions += [column.startswith(prefix, autoescape=True) for prefix in prefixes]
+    return or_(*conditions)
