@@ -75,6 +75,16 @@ def test_an_outer_transaction_of_the_application_s_own_takes_back_what_has_not_b
     assert (spoke_jobs.drain(), spoke_jobs.tasks(), ran) == ([], [], [])
 
 
+def test_a_uniqueness_key_counts_there_too(spoke_jobs: SpokeJobs, session: Session) -> None:
+    data = JobData("write", Words(text="once"), unique_key="import 1")
+    first = dispatch_job(data, session=session)
+    session.commit()
+    assert dispatch_job(data, session=session).id == first.id
+    session.rollback()
+    assert len(spoke_jobs.drain()) == 1
+    assert dispatch_job(data, session=session).id != first.id, "the first has ended"
+
+
 def test_what_has_run_stays_to_be_seen(spoke_jobs: SpokeJobs, engine: Engine) -> None:
     with engine.connect() as connected:
         with Session(connected, join_transaction_mode="create_savepoint") as session, connected.begin():
