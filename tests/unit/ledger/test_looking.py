@@ -1,0 +1,17 @@
+"""What `why` and `watch` read, on SQLite (on PostgreSQL: tests/integration/ledger)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.conftest import open_ledger
+from tests.contract.looking import LookingContract
+
+from spoke_jobs.ledger.sql import SqlLedger
+
+
+class TestSqliteLooking(LookingContract):
+    @pytest.fixture
+    def ledger(self, sqlite_ledger_url: str) -> Iterator[SqlLedger]:
+        yield from open_ledger(sqlite_ledger_url)
