@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from tests.bench.ledger.jobs import GATE, GATE_SECONDS, gates, marks
 
-_LATE_SECONDS = 20.0
+_LATE_SECONDS = 60.0
 
 
 class Client(Protocol):
