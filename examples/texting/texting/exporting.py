@@ -60,23 +60,34 @@ def custom_field_names(session: Session, campaign_id: int) -> tuple[str, ...]:
 
 def read_batches(session: Session, campaign_id: int) -> Iterator[Sequence[ExportRow]]:
     """The campaign's contacts by id, a batch and a transaction at a time."""
-    latest = select(func.max(Message.id)).where(Message.contact_id == Contact.id).correlate(Contact).scalar_subquery()
     # Columns, not objects: an object for each of many contacts would take most of the job's time.
-    query = (
-        select(
-            *(Contact.id, *(getattr(Contact, name) for name in FIELDS), Contact.custom_fields),
-            *(Message.state, Message.sent_at, Message.error),
-        )
-        .outerjoin(Message, Message.id == latest)
+    page = (
+        select(Contact.id, *(getattr(Contact, name) for name in FIELDS), Contact.custom_fields)
         .where(Contact.campaign_id == campaign_id)
         .order_by(Contact.id)
         .limit(BATCH_ROWS)
     )
+    # Read by themselves, for all of the batch. Asked for each contact's latest message, PostgreSQL looks through all
+    # messages backwards for each contact that has none, for as long as it has no statistics of a table just filled.
+    messages = (
+        select(Message.contact_id, Message.state, Message.sent_at, Message.error)
+        .join(Contact, Contact.id == Message.contact_id)
+        .where(Contact.campaign_id == campaign_id)
+        .order_by(Message.id)
+    )
     last = 0
-    while rows := session.execute(query.where(Contact.id > last)).all():
+    while rows := session.execute(page.where(Contact.id > last)).all():
+        within = messages.where(Contact.id > last, Contact.id <= rows[-1][0])
+        latest: dict[int, tuple[str, datetime | None, str]] = {
+            key: (state, sent_at, error) for key, state, sent_at, error in session.execute(within)
+        }
         session.rollback()
         last = rows[-1][0]
-        yield [ExportRow(key, tuple(rest[: len(FIELDS)]), *rest[len(FIELDS) :]) for key, *rest in rows]
+        batch = []
+        for key, *rest in rows:
+            state, sent_at, error = latest.get(key, (None, None, None))
+            batch.append(ExportRow(key, tuple(rest[: len(FIELDS)]), rest[len(FIELDS)], state, sent_at, error))
+        yield batch
 
 
 class CsvExport:
