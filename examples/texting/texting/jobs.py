@@ -11,7 +11,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from sqlalchemy.orm import Session
 
-from spoke_jobs import JobContext, TaskContext, dispatch_task, job, task
+from spoke_jobs import JobContext, RetryPolicy, TaskContext, dispatch_task, job, task
 from texting import assigning, start_cache, starting
 from texting.contacts_csv import Reason, open_contacts
 from texting.database import lock_campaign, sessions
@@ -146,7 +146,8 @@ def assign_texters(ctx: JobContext, payload: AssignTexters) -> None:
         count_anew(last, payload.campaign_id)
 
 
-@job(Jobs.START_CAMPAIGN, payload=StartCampaign)
+# What the campaign lacks it will lack a second later: whoever asked mends it, and asks again.
+@job(Jobs.START_CAMPAIGN, payload=StartCampaign, retry=RetryPolicy(never=(starting.NotStartableError,)))
 def start_campaign(ctx: JobContext, payload: StartCampaign) -> None:
     """Start it if it can be and isn't; with the start goes the counting, or neither does.
 

@@ -152,7 +152,7 @@ def test_a_campaign_says_what_it_lacks_and_its_start_fails_naming_the_same(clien
     assert lacks == ["contacts", "texters"]
     job = client.post(f"/campaigns/{campaign}/start").json()["job"]
     told = client.get(f"/jobs/{job}").json()
-    assert told["state"] == "failed"
+    assert (told["state"], told["attempt"]) == ("failed", 1)
     assert f"campaign {campaign} can't be started, it lacks {'; '.join(lacks)}" in told["message"]
 
 

@@ -106,7 +106,7 @@ def test_all_that_it_lacks_is_named_and_nothing_is_started(
         session.add(Upload(campaign_id=campaign.id, content=b"first,last,cell\n"))
         request_assignment(session, campaign, [])
     job = start(sessions, runner, campaign)
-    assert job.state is JobState.FAILED
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
     for lack in ("{Town}", "upload 1", "contacts", "texters"):
         assert lack in job.result_message
     assert started_at(sessions, campaign) is None
