@@ -172,6 +172,10 @@ class NewJob:
     run_after: datetime | None = None
     unique_key: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.run_after is not None and self.run_after.tzinfo is None:
+            raise ValueError(f"run_after is {self.run_after.isoformat()}, without a time zone")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:

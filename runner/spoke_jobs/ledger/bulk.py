@@ -2,6 +2,8 @@
 
 On PostgreSQL each is one statement, and so one journey and one commit. SQLite has no statements that write several
 tables; there the steps stand in one transaction, which nobody else writes beside. One suite holds both to the same.
+
+Attempts are locked in the order of their ids, so that two statements of one worker never wait for each other in a ring.
 """
 
 from __future__ import annotations
@@ -63,8 +65,8 @@ WITH candidates AS MATERIALIZED (
         clock_timestamp() + make_interval(secs => :lease)
     FROM started
 )
-SELECT started.*, (SELECT count(*) FROM candidates) AS candidates
-FROM started ORDER BY rank, id
+SELECT started.*, looked.candidates
+FROM (SELECT count(*) AS candidates FROM candidates) looked LEFT JOIN started ON true ORDER BY rank, id
 """  # noqa: S608  (column names)
 _PLACE = "AND (rank, id) >= (:rank, :after)"
 
@@ -72,11 +74,15 @@ _BEAT = """
 WITH given AS (
     SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:percents AS integer[]), cast(:messages AS text[]))
         AS t(token, percent, message)
+), locked AS (
+    SELECT a.id, given.percent, given.message
+    FROM job_attempt a JOIN given ON a.token = given.token
+    WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a
 ), held AS (
     UPDATE job_attempt a
     SET heartbeat_at = clock_timestamp(), lease_expires_at = clock_timestamp() + make_interval(secs => :lease)
-    FROM given WHERE a.token = given.token AND a.state = 'running'
-    RETURNING a.job_id, a.token, given.percent, given.message
+    FROM locked WHERE a.id = locked.id
+    RETURNING a.job_id, a.token, locked.percent, locked.message
 ), told AS (
     UPDATE job_request r
     SET status = held.percent, result_message = held.message, updated_at = clock_timestamp()
@@ -89,11 +95,15 @@ FROM held JOIN job_request r ON r.id = held.job_id
 _SUCCEED = f"""
 WITH given AS (
     SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:results AS text[])) AS t(token, result)
+), locked AS (
+    SELECT a.id, given.result
+    FROM job_attempt a JOIN given ON a.token = given.token
+    WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a
 ), ended AS (
     UPDATE job_attempt a
     SET state = 'succeeded', finished_at = clock_timestamp(), heartbeat_at = clock_timestamp()
-    FROM given WHERE a.token = given.token AND a.state = 'running'
-    RETURNING a.job_id, a.token, given.result
+    FROM locked WHERE a.id = locked.id
+    RETURNING a.job_id, a.token, locked.result
 ), freed AS (
     DELETE FROM queue_lock WHERE token IN (SELECT token FROM ended)
 ), finished AS (
@@ -137,9 +147,11 @@ def claim_batch(
         values["rank"], values["after"] = place
     rows = connection.execute(statement, values).mappings().all()
     found = [dict(row) for row in rows]
-    candidates = found[0]["candidates"] if found else 0
+    candidates = found[0]["candidates"]  # there is a row even if nothing was granted
     granted = []
     for row in found:
+        if row["id"] is None:
+            continue
         token = row.pop("claim_token")
         del row["candidates"]
         job = to_request(row)  # type: ignore[arg-type]

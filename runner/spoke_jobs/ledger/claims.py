@@ -74,7 +74,9 @@ def _claim_from_another(
     if live_number == number:
         # The same attempt's second pod: the first one's token stops counting here.
         return _take_over(connection, job, token, worker, lease_seconds)
-    fail(connection, token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=False)
+    ended = fail(connection, token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=False)
+    if ended is not None and ended.state.final:  # somebody had asked for its end
+        return AlreadyFinal(ended)
     fresh = uuid.uuid4()
     if job.locks_queue and not take_lock(connection, job, fresh):
         return QueueHeld()

@@ -15,9 +15,8 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
-from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
-from spoke_jobs.ledger.transitions import not_started, superseded
+from spoke_jobs.ledger.transitions import key_taken, not_started, superseded
 from spoke_jobs.model import (
     ANY_JOB,
     Attempt,
@@ -170,16 +169,11 @@ class MemoryLedger:
             if job.run != run:
                 return NotThisAttempt()
             live = next((held for held in self._attempts[job_id] if _running(held)), None)
-            if live is not None:
-                left = (live.attempt.lease_expires_at - self._now()).total_seconds()
-                if live.attempt.number > number:
-                    return NotThisAttempt()
-                if left > 0:
-                    return Taken(left)
-                if live.attempt.number == number:
-                    return self._take_over(job, live, worker, lease_seconds)
-                self.fail(live.token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=False)
-                job = self._jobs[job_id]
+            if live is not None and (answer := self._from_another(job, live, number, worker, lease_seconds)):
+                return answer
+            job = self._jobs[job_id]
+            if job.state.final:  # somebody had asked for its end
+                return AlreadyFinal(job)
             for held in self._attempts[job_id]:
                 if held.attempt.run == run and held.attempt.number == number:
                     return AttemptOver(
@@ -345,16 +339,24 @@ class MemoryLedger:
                 return self._change(job_id, cancel_requested_at=self._now())
             return job
 
+    def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
+        """Those of the claims whose job somebody has asked the end of."""
+        with self._lock:
+            held = [(token, self._find(token)) for token in tokens]
+            return {
+                token
+                for token, item in held
+                if item is not None and self._jobs[item.attempt.job_id].cancel_requested_at is not None
+            }
+
     def retry(self, job_id: int) -> JobRequest | None:
         """Start a failed job's next run."""
         with self._lock:
             job = self._jobs.get(job_id)
             if job is None or job.state is not JobState.FAILED:
                 return job
-            if self._holder(job.unique_key) is not None:
-                raise UniquenessConflict(
-                    f"job {job_id} can't be started again: an unfinished job has its unique_key by now"
-                )
+            if (holder := self._holder(job.unique_key)) is not None:
+                raise key_taken(job, holder.id)
             now, seconds = self._now(), job.options.start_timeout_seconds
             return self._change(
                 job_id,
@@ -443,6 +445,19 @@ class MemoryLedger:
             updated_at=now,
         )
         return Claim(started, number, token, lease_seconds)
+
+    def _from_another(
+        self, job: JobRequest, live: _Held, number: int, worker: str, lease_seconds: float
+    ) -> Claim | Refusal | None:
+        left = (live.attempt.lease_expires_at - self._now()).total_seconds()
+        if live.attempt.number > number:
+            return NotThisAttempt()
+        if left > 0:
+            return Taken(left)
+        if live.attempt.number == number:
+            return self._take_over(job, live, worker, lease_seconds)
+        self.fail(live.token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=False)
+        return None
 
     def _take_over(self, job: JobRequest, live: _Held, worker: str, lease_seconds: float) -> Claim:
         now, token = self._now(), uuid.uuid4()

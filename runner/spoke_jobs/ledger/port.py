@@ -123,6 +123,9 @@ class Ledger(Protocol):
     def cancel(self, job_id: int) -> JobRequest | None:
         """End a job that waits, ask for the end of one that runs; None if there is no such job."""
 
+    def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
+        """Those of the claims whose job somebody has asked the end of."""
+
     def retry(self, job_id: int) -> JobRequest | None:
         """Start a failed job's next run; None if there is no such job. One in another state stays as it is.
 

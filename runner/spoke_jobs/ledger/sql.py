@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, desc, select
+from sqlalchemy import Engine, desc, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger import bulk, claims, transitions
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
@@ -30,6 +29,7 @@ from spoke_jobs.model import (
     Failure,
     JobFilter,
     JobRequest,
+    JobState,
     NewJob,
     Progress,
     Pulse,
@@ -95,12 +95,14 @@ class SqlLedger:
     ) -> Sequence[Claim]:
         """Claim up to so many due jobs of the types, by priority, then by age."""
         granted: list[Claim] = []
-        while len(granted) < limit:
-            more, looked_at = self._search(runner, types, worker, lease_seconds, limit - len(granted))
+        lost = 0
+        while (left := limit - len(granted)) > 0 and lost < _TRIES:
+            more, looked_at = self._search(runner, types, worker, lease_seconds, left)
             granted += more
             # Jobs of one queue stand behind each other: those that were only looked at hid what comes after them.
-            if not more or len(more) == looked_at:
+            if len(more) == looked_at or looked_at < left:
                 break
+            lost += not more  # another worker was quicker with every queue's lock
         return granted
 
     def _search(
@@ -176,10 +178,11 @@ class SqlLedger:
             select(job_attempt.c.token)
             .join(job_request, job_request.c.id == job_attempt.c.job_id)
             .where(
-                job_attempt.c.state == AttemptState.RUNNING,
-                job_attempt.c.lease_expires_at < clock_now(),
+                job_attempt.c.state == transitions.constant(AttemptState.RUNNING),
+                job_attempt.c.lease_expires_at < transitions.clock_once(),
                 job_request.c.runner == runner,
             )
+            .order_by(job_attempt.c.lease_expires_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=job_attempt)
         )
@@ -198,20 +201,41 @@ class SqlLedger:
         with self.engine.begin() as connection:
             return transitions.cancel(connection, job_id)
 
+    def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
+        """Those of the claims whose job somebody has asked the end of."""
+        statement = (
+            select(job_attempt.c.token)
+            .join(job_request, job_request.c.id == job_attempt.c.job_id)
+            .where(job_attempt.c.token.in_(list(tokens)), job_request.c.cancel_requested_at.is_not(None))
+        )
+        with self._reading() as connection:
+            return set(connection.scalars(statement))
+
     def retry(self, job_id: int) -> JobRequest | None:
         """Start a failed job's next run."""
         try:
             with self.engine.begin() as connection:
                 return transitions.retry(connection, job_id)
         except IntegrityError:
-            raise UniquenessConflict(
-                f"job {job_id} can't be started again: an unfinished job has its unique_key by now"
-            ) from None
+            with self._reading() as connection:
+                raise transitions.why_not_again(connection, job_id) from None
 
     def prune(self, limit: int = 1000, runner: str | None = None) -> int:
         """Delete finished jobs whose retention is over, the oldest first; how many."""
         with self.engine.begin() as connection:
             return transitions.prune(connection, limit, runner)
+
+    def backlog(self, runner: str) -> dict[str, float]:
+        """How many of the runner's jobs are due, and for how many seconds the oldest has been."""
+        due_since = func.coalesce(job_request.c.run_after, job_request.c.created_at)
+        statement = select(func.count(), func.min(due_since), clock_now()).where(
+            job_request.c.state == transitions.constant(JobState.WAITING),
+            job_request.c.runner == runner,
+            or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
+        )
+        with self._reading() as connection:
+            count, oldest, now = connection.execute(statement).one()
+        return {"due": count, "oldest": (now - oldest).total_seconds() if oldest is not None else 0.0}
 
     def _in_one(self) -> Any:
         """A connection for a single statement, which needs no BEGIN and COMMIT around it; on SQLite, a transaction."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Text, and_, case, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Select, Text, and_, case, delete, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
@@ -54,6 +54,11 @@ def constants(*values: str) -> list[Any]:
     return [constant(value) for value in values]
 
 
+def clock_once() -> Any:
+    """The clock, read once for the statement: it can then bound the scan of an index, and not only filter its rows."""
+    return select(clock_now()).scalar_subquery()
+
+
 _FINAL = constants(JobState.SUCCEEDED, JobState.FAILED)
 
 
@@ -89,17 +94,16 @@ def insert_jobs(connection: Connection, new: Sequence[NewJob]) -> list[JobReques
 
 def _insert_unique(connection: Connection, new: NewJob) -> JobRequest:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    unfinished = job_request.c.state.in_(constants(JobState.WAITING, JobState.RUNNING))
     statement = (
         dialect.insert(job_request)
         .values(**_values(uuid.uuid4(), new))
         .on_conflict_do_nothing(
             index_elements=[job_request.c.unique_key],
-            index_where=and_(job_request.c.unique_key.is_not(None), unfinished),
+            index_where=and_(job_request.c.unique_key.is_not(None), _unfinished()),
         )
         .returning(*REQUEST_COLUMNS)
     )
-    holder = select(*REQUEST_COLUMNS).where(job_request.c.unique_key == new.unique_key, unfinished)
+    holder = _unfinished_of(new.unique_key, *REQUEST_COLUMNS)
     try:
         for _ in range(_TRIES):
             row = connection.execute(statement).mappings().one_or_none()
@@ -115,6 +119,14 @@ def _insert_unique(connection: Connection, new: NewJob) -> JobRequest:
         raise
     # Its holder ended between the two looks, time and again.
     raise UniquenessConflict(f"the unique_key {new.unique_key!r} changes hands too quickly: dispatch again")
+
+
+def _unfinished() -> Any:
+    return job_request.c.state.in_(constants(JobState.WAITING, JobState.RUNNING))
+
+
+def _unfinished_of(unique_key: str | None, *columns: Any) -> Select[Any]:
+    return select(*columns).where(job_request.c.unique_key == unique_key, _unfinished())
 
 
 def _values(uid: UUID, new: NewJob) -> dict[str, Any]:
@@ -334,7 +346,7 @@ def expire_starts(connection: Connection, runner: str, known: Collection[str], l
         select(*REQUEST_COLUMNS)
         .where(
             job_request.c.state == constant(JobState.WAITING),
-            job_request.c.start_by < clock_now(),
+            job_request.c.start_by < clock_once(),
             job_request.c.runner == runner,
             job_request.c.attempt == 0,
         )
@@ -346,9 +358,26 @@ def expire_starts(connection: Connection, runner: str, known: Collection[str], l
     return [give_up(connection, job.id, not_started(job, known)) for job in jobs]
 
 
+def key_taken(job: JobRequest, holder: int | None) -> UniquenessConflict:
+    """Why a job can't be started again: another one has its key."""
+    other = f"job {holder}" if holder is not None else "another job"
+    return UniquenessConflict(
+        f"job {job.id} can't be started again while {other} has its unique_key {job.unique_key!r}: "
+        "wait for its end, or cancel it"
+    )
+
+
+def why_not_again(connection: Connection, job_id: int) -> UniquenessConflict:
+    """The error of a retry whose uniqueness key is taken, naming who has it."""
+    row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().one()
+    job = to_request(row)
+    return key_taken(job, connection.scalar(_unfinished_of(job.unique_key, job_request.c.id)))
+
+
 def not_started(job: JobRequest, known: Collection[str]) -> Failure:
     """Why a job is ended that has waited for too long, as a process sees it that knows these types."""
-    waited = f"it waited for longer than {job.options.start_timeout_seconds:g} s"
+    seconds = job.options.start_timeout_seconds  # None if another release wrote it in another way
+    waited = "it waited for longer than " + (f"{seconds:g} s" if seconds is not None else "it may")
     if not is_known(job.job_type, known):
         return Failure("UnknownJobType", f"no worker that runs knows {job.job_type!r}: {waited}", for_good=True)
     return Failure("StartTimeout", f"no worker had room for the job: {waited}", for_good=True)
@@ -359,7 +388,7 @@ def prune(connection: Connection, limit: int, runner: str | None = None) -> int:
     ours = [job_request.c.runner == runner] if runner is not None else []
     over = (
         select(job_request.c.id)
-        .where(job_request.c.expires_at < clock_now(), job_request.c.state.in_(_FINAL), *ours)
+        .where(job_request.c.expires_at < clock_once(), job_request.c.state.in_(_FINAL), *ours)
         .order_by(job_request.c.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import ColumnElement, func, or_
 
 from spoke_jobs.names import SUFFIX
 
@@ -15,5 +15,6 @@ def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnEl
     exact = [name for name in types if not name.endswith(SUFFIX)]
     prefixes = [name.removesuffix("*") for name in types if name.endswith(SUFFIX)]
     conditions: list[Any] = [column.in_(exact)]
-    conditions += [column.startswith(prefix, autoescape=True) for prefix in prefixes]
+    # Not LIKE, which takes a for A on SQLite.
+    conditions += [func.substr(column, 1, len(prefix)) == prefix for prefix in prefixes]
     return or_(*conditions)
