@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select, text
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, LedgerContract, claim_one, new_job
+from tests.contract.ledger import LEASE, LedgerContract, claim_one, eventually, new_job
 
+from spoke_jobs.ledger import claims
 from spoke_jobs.ledger.port import Taken
 from spoke_jobs.ledger.sql import SqlLedger
-from spoke_jobs.model import Claim
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import Claim, Progress
 
 
 class TestPostgresqlLedger(LedgerContract):
@@ -66,3 +70,52 @@ class TestPostgresqlLedger(LedgerContract):
             list(pool.map(work, range(8)))
         assert mistakes == []
         assert len(set(done)) == 60
+
+    def test_heartbeats_and_successes_of_the_same_claims_never_deadlock(self, ledger: SqlLedger) -> None:
+        """A supervisor renews its leases on one connection and records successes on another."""
+        for _ in range(15):
+            ledger.insert_many([new_job() for _ in range(40)])
+            tokens = [claim.token for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 40)]
+            together = threading.Barrier(3)
+
+            def beat(order: list[UUID], gate: threading.Barrier = together) -> None:
+                gate.wait()
+                for _ in range(3):
+                    ledger.heartbeats({token: Progress(1, "") for token in order}, LEASE)
+
+            def succeed(order: list[UUID], gate: threading.Barrier = together) -> set[UUID]:
+                gate.wait()
+                return set(ledger.succeed_many(dict.fromkeys(order)))
+
+            with ThreadPoolExecutor(3) as pool:
+                beats = [pool.submit(beat, tokens), pool.submit(beat, tokens[20:] + tokens[:20])]
+                assert pool.submit(succeed, tokens[::-1]).result() == set(tokens)
+                for future in beats:
+                    future.result()
+
+    def test_a_worker_that_is_beaten_to_a_queue_s_lock_finds_what_stands_behind(self, ledger: SqlLedger) -> None:
+        holder, _, behind = ledger.insert_many(
+            [new_job(queue_name="q", locks_queue=True), new_job(queue_name="q", locks_queue=True), new_job()]
+        )
+        with ledger.engine.connect() as other:
+            job = ledger.get(holder.id)
+            assert job is not None
+            # Another worker is about to hold the queue: its lock isn't committed, so that no query sees it yet.
+            other.execute(select(job_request.c.id).where(job_request.c.id == job.id).with_for_update())
+            assert claims.take_lock(other, job, uuid4())
+            claims.start(other, job, 1, uuid4(), "other", LEASE)
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(ledger.claim_batch, "legacy", ["report"], "w", LEASE, 1)
+                assert eventually(lambda: blocked(ledger))
+                other.commit()
+                (claim,) = answer.result()
+        assert claim.job.id == behind.id
+
+
+def blocked(ledger: SqlLedger) -> bool:
+    """Whether a connection of the ledger's database waits for another's lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with ledger.engine.connect() as connection:
+        return bool(connection.scalar(waiting))

@@ -1,0 +1,150 @@
+"""Uniqueness keys where many take them at once, on both databases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from tests.contract.ledger import LEASE, claim_one, new_job
+
+from spoke_jobs.errors import UniquenessConflict
+from spoke_jobs.ledger import transitions
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import Failure, JobRequest
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
+    kind = "sqlite" if request.param == "sqlite" else "postgres"
+    options = {} if kind == "sqlite" else {"pool_size": 20}
+    engine = create_engine(request.getfixturevalue(f"{kind}_ledger_url"), **options)
+    yield SqlLedger(engine)
+    engine.dispose()
+
+
+def rows(ledger: SqlLedger) -> int:
+    with ledger.engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(job_request)) or 0
+
+
+def test_a_thousand_dispatches_of_one_key_at_once_are_one_job(ledger: SqlLedger) -> None:
+    threads = 20 if ledger.engine.dialect.name == "postgresql" else 8
+    together = threading.Barrier(threads)
+
+    def dispatch(_: int) -> set[int]:
+        together.wait()
+        return {ledger.insert(new_job(unique_key="k")).id for _ in range(1000 // threads)}
+
+    with ThreadPoolExecutor(threads) as pool:
+        ids = set().union(*pool.map(dispatch, range(threads)))
+    assert len(ids) == 1
+    assert rows(ledger) == 1
+
+
+def test_a_key_that_changes_hands_is_never_held_twice(ledger: SqlLedger) -> None:
+    """Dispatchers race with a worker that ends the key's job time and again: each gets a job that is there."""
+    over = threading.Event()
+    ended: list[int] = []
+
+    def work() -> None:
+        while not over.is_set():
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            if claim is not None:
+                ended.append(claim.job.id)
+                ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
+
+    def dispatch(_: int) -> list[JobRequest]:
+        return [ledger.insert(new_job(unique_key="k")) for _ in range(40)]
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    with ThreadPoolExecutor(4) as pool:
+        dispatched = {job.id for jobs in pool.map(dispatch, range(4)) for job in jobs}
+    over.set()
+    worker.join()
+    assert len(ended) == len(set(ended))
+    assert set(ended) <= dispatched
+    assert rows(ledger) == len(dispatched)  # whoever was told of a job was told of one that is there
+
+
+def test_keys_taken_in_opposite_orders_end_in_one_clear_error_or_in_waiting(ledger: SqlLedger) -> None:
+    took_first = threading.Barrier(2)
+    on_postgresql = ledger.engine.dialect.name == "postgresql"
+
+    def transaction(keys: tuple[str, str]) -> str:
+        with Session(ledger.engine) as session:
+            transitions.insert_job(session.connection(), new_job(unique_key=keys[0]))
+            if on_postgresql:  # SQLite's transactions come one after the other anyway
+                took_first.wait(30)
+            try:
+                transitions.insert_job(session.connection(), new_job(unique_key=keys[1]))
+            except UniquenessConflict as error:
+                session.rollback()
+                return str(error)
+            session.commit()
+            return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = sorted(pool.map(transaction, [("A", "B"), ("B", "A")]))
+    assert rows(ledger) == 2
+    if not on_postgresql:
+        assert answers == ["", ""]
+        return
+    assert answers[0] == ""
+    assert "opposite order" in answers[1]
+    assert "dispatch_jobs()" in answers[1]
+
+
+def test_batches_that_name_keys_in_opposite_orders_both_go_on(ledger: SqlLedger) -> None:
+    keys = [f"k{number}" for number in range(30)]
+    together = threading.Barrier(4)
+
+    def dispatch(order: list[str]) -> list[int]:
+        together.wait()
+        jobs = ledger.insert_many([new_job(unique_key=key) for key in order])
+        assert [job.unique_key for job in jobs] == order
+        return sorted(job.id for job in jobs)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(dispatch, [keys, keys[::-1], keys, keys[::-1]]))
+    assert answers[1:] == answers[:1] * 3
+    assert rows(ledger) == 30
+
+
+def test_of_two_retries_and_a_dispatch_of_one_key_one_goes_on(ledger: SqlLedger) -> None:
+    for _ in range(5):
+        first = ledger.insert(new_job(unique_key="k"))
+        ledger.cancel(first.id)
+        together = threading.Barrier(3)
+
+        def retry(gate: threading.Barrier = together, job_id: int = first.id) -> int | None:
+            gate.wait()
+            try:
+                job = ledger.retry(job_id)
+            except UniquenessConflict:
+                return None
+            return job.id if job else None
+
+        def dispatch(gate: threading.Barrier = together) -> int | None:
+            gate.wait()
+            return ledger.insert(new_job(unique_key="k")).id
+
+        with ThreadPoolExecutor(3) as pool:
+            for future in [pool.submit(retry), pool.submit(retry), pool.submit(dispatch)]:
+                future.result()
+        unfinished = [job for job in ledger.list_jobs() if not job.state.final]
+        assert len(unfinished) == 1
+        ledger.cancel(unfinished[0].id)
+
+
+def test_a_batch_is_written_whole_or_not_at_all(ledger: SqlLedger) -> None:
+    spoilt = new_job(payload="a\x00b") if ledger.engine.dialect.name == "postgresql" else new_job(campaign_id=2**70)
+    with pytest.raises(Exception, match=r"NUL|int too large"):
+        ledger.insert_many([new_job() for _ in range(700)] + [new_job(unique_key="k"), spoilt])
+    assert rows(ledger) == 0
