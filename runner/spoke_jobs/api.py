@@ -1,21 +1,34 @@
 """The names that an application imports, each where it is at home: ``from spoke_jobs import job`` finds it here."""
 
+from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.dispatch import adispatch_job, adispatch_task, configure, dispatch_job, dispatch_task, use_runner
+from spoke_jobs.dispatch import (
+    adispatch_job,
+    adispatch_jobs,
+    adispatch_task,
+    configure,
+    dispatch_job,
+    dispatch_jobs,
+    dispatch_task,
+    use_runner,
+)
 from spoke_jobs.errors import (
     Cancelled,
     ConfigurationError,
     DatabaseError,
+    Discard,
     InvalidJobData,
     InvalidPayload,
     RegistrationError,
+    RetryLater,
     SpokeJobsError,
     Superseded,
     TaskBufferFull,
+    UniquenessConflict,
     UnknownName,
 )
 from spoke_jobs.execution.context import JobContext, TaskContext
-from spoke_jobs.model import Attempt, AttemptState, JobData, JobRequest, JobState
+from spoke_jobs.model import Attempt, AttemptState, FailedJob, JobData, JobRequest, JobState
 from spoke_jobs.registry import Registry, job, task
 from spoke_jobs.runners.protocol import Runner
 
@@ -23,8 +36,11 @@ __all__ = [
     "Attempt",
     "AttemptState",
     "Cancelled",
+    "CauseClass",
     "ConfigurationError",
     "DatabaseError",
+    "Discard",
+    "FailedJob",
     "InvalidJobData",
     "InvalidPayload",
     "JobContext",
@@ -33,17 +49,21 @@ __all__ = [
     "JobState",
     "RegistrationError",
     "Registry",
+    "RetryLater",
     "RetryPolicy",
     "Runner",
     "SpokeJobsError",
     "Superseded",
     "TaskBufferFull",
     "TaskContext",
+    "UniquenessConflict",
     "UnknownName",
     "adispatch_job",
+    "adispatch_jobs",
     "adispatch_task",
     "configure",
     "dispatch_job",
+    "dispatch_jobs",
     "dispatch_task",
     "job",
     "task",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,27 @@ async def adispatch_job(job_data: JobData, *, session: AsyncSession | None = Non
     if session is not None:
         return await session.run_sync(lambda inner: runner.dispatch_job(job_data, session=inner))
     return await asyncio.to_thread(runner.dispatch_job, job_data)
+
+
+def dispatch_jobs(jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
+    """:func:`dispatch_job` for many at once: all are checked before one is written, and written together.
+
+    :returns: the rows, in the order given.
+    """
+    runner: Any = current_runner()
+    if hasattr(runner, "dispatch_jobs"):
+        written: Sequence[JobRequest] = runner.dispatch_jobs(jobs, session=session)
+        return written
+    return [runner.dispatch_job(job_data, session=session) for job_data in jobs]
+
+
+async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | None = None) -> Sequence[JobRequest]:
+    """:func:`dispatch_jobs` for callers on an event loop."""
+    runner: Any = current_runner()
+    if hasattr(runner, "adispatch_jobs"):
+        written: Sequence[JobRequest] = await runner.adispatch_jobs(jobs, session=session)
+        return written
+    return [await adispatch_job(job_data, session=session) for job_data in jobs]
 
 
 def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:

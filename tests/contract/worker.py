@@ -21,6 +21,7 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.legacy import LegacyRunner
 from spoke_jobs.settings import Settings
+from spoke_jobs.worker.process import types_of
 from spoke_jobs.worker.supervisor import Supervisor, WorkerOptions
 
 PATIENCE_SECONDS = 60.0
@@ -45,7 +46,7 @@ def children_of(pid: int) -> list[int]:
     for child in processes():
         with suppress(FileNotFoundError, ProcessLookupError):
             parent = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == pid and b"spoke_jobs.worker.child" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if int(parent) == pid and b"spoke_jobs.worker." in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(child)
     return found
 
@@ -119,9 +120,10 @@ class Site:
         """Run a worker's supervisor in this process until nothing is due."""
         for name, value in self._environment.items():
             monkeypatch.setenv(name, value)
-        types = tuple(rough_app.registry.jobs)
+        types, loop_types = types_of(rough_app.registry)
         ledger: Any = FailingLedger(self.runner.ledger, method, errors or [])
-        Supervisor(ledger, WorkerOptions("legacy", types, 1, LEASE_SECONDS, 0.05, drain=True)).run()
+        options = WorkerOptions("legacy", types, 1, LEASE_SECONDS, 0.05, loop_types, drain=True)
+        Supervisor(ledger, options).run()
 
     @property
     def log(self) -> str:
@@ -280,7 +282,7 @@ class WorkerContract:
         self, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         job_id = site.dispatch("succeed")
-        site.work(monkeypatch, "claim_next", [IntegrityError("", {}, ValueError())])
+        site.work(monkeypatch, "claim_batch", [IntegrityError("", {}, ValueError())])
         assert site.row(job_id).state is JobState.SUCCEEDED
         assert "claiming a job failed (IntegrityError: ValueError)" in caplog.text
         assert "does not answer" not in caplog.text

@@ -96,31 +96,45 @@ def check() -> None:
 @app.command()
 @_speaks_plainly
 def worker(
-    processes: Annotated[int, typer.Option(min=1, max=256, help="Jobs at once.")] = os.cpu_count() or 1,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="`def` jobs at once, each in a process.")] = (
+        os.cpu_count() or 1
+    ),
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=1000, help="`async def` jobs at once, together on an event loop.")
+    ] = 50,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs one claim takes at most.")] = 16,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due and nothing runs.")] = False,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs have after SIGTERM.")] = 30.0,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="For development: start anew when the application's code changes.")
+    ] = False,
+    health_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Answer GET /healthz and /metrics there."),
+    ] = None,
 ) -> None:
-    """Run the jobs of the legacy runner until SIGTERM."""
+    """Run the jobs of the legacy runner until SIGTERM; SIGHUP starts it anew, with the code as it is then."""
     from spoke_jobs.registry import load_app
     from spoke_jobs.runners.legacy import NAME
-    from spoke_jobs.worker.supervisor import Supervisor, WorkerOptions
+    from spoke_jobs.worker.process import run, types_of
+    from spoke_jobs.worker.supervisor import WorkerOptions
 
     configure_logging()
     settings = load_settings()
-    registry = load_app(settings.app)
-    ledger = _open(settings)
-    Supervisor(
-        ledger,
-        WorkerOptions(
-            runner=NAME,
-            types=tuple(registry.jobs),
-            processes=processes,
-            lease_seconds=settings.lease_seconds,
-            poll_seconds=settings.poll_seconds,
-            grace_seconds=grace,
-            drain=drain,
-        ),
-    ).run()
+    types, loop_types = types_of(load_app(settings.app))
+    options = WorkerOptions(
+        runner=NAME,
+        types=types,
+        loop_types=loop_types,
+        processes=processes,
+        concurrency=concurrency,
+        batch=batch,
+        lease_seconds=settings.lease_seconds,
+        poll_seconds=settings.poll_seconds,
+        grace_seconds=grace,
+        drain=drain,
+    )
+    run(_open(settings), options, health_port=health_port, reload=reload)
 
 
 @app.command()

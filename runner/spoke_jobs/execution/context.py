@@ -122,6 +122,11 @@ class JobContext:
             event.listen(self._session, "before_commit", self._on_before_commit)
         return self._session
 
+    @property
+    def has_session(self) -> bool:
+        """Whether the job has asked for :attr:`session`."""
+        return self._session is not None
+
     @contextmanager
     def complete(self, result: Any = None) -> Iterator[Session]:
         """Commit the job's own writes and its success in one transaction, or neither. The last thing that a job does.
@@ -147,9 +152,12 @@ class JobContext:
             self._finish(self._session, encode_result(result))
 
     def close(self) -> None:
-        """Roll back and let go of what was not committed."""
+        """Roll back and let go of what was not committed, and of the session: its connection may be others' as well."""
         if self._session is not None:
-            self._session.close()
+            try:
+                self._session.close()
+            finally:
+                self._session = None
 
     def _finish(self, session: Session | None, encoded: Any) -> None:
         with self._ending():

@@ -56,7 +56,7 @@ def run_to_the_end(job: JobRequest, around: Surroundings, *, lease_seconds: floa
 
 
 def _attempts(job: JobRequest, around: Surroundings, lease_seconds: float) -> None:
-    reaper = Reaper(around.ledger, job.runner, lease_seconds)
+    reaper = Reaper(around.ledger, job.runner, lease_seconds, types=list(around.registry.jobs))
     while True:
         reaper.reap_if_due()  # nobody else may be there to end what a dead process left in the queue
         row = around.ledger.get(job.id)
@@ -87,7 +87,7 @@ class InProcessWorker:
         self._around = around
         self._lease = lease_seconds
         self._poll = poll_seconds
-        self._reaper = Reaper(around.ledger, runner, lease_seconds)
+        self._reaper = Reaper(around.ledger, runner, lease_seconds, types=list(around.registry.jobs))
         self._wake = threading.Event()
         self._finishing = threading.Event()
         self._cancel = threading.Event()

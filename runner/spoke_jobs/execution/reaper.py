@@ -1,10 +1,10 @@
-"""Ending attempts whose lease has lapsed, so that their jobs go on."""
+"""Ending attempts whose lease has lapsed, so that their jobs go on, and jobs that waited too long for their start."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from spoke_jobs.ledger.port import Ledger
 
@@ -18,11 +18,18 @@ class Reaper:
     """
 
     def __init__(
-        self, ledger: Ledger, runner: str, lease_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        runner: str,
+        lease_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        types: Collection[str] = (),
     ) -> None:
         self._ledger = ledger
         self._runner = runner
         self._lease = lease_seconds
+        self._types = types
         self._every = min(5.0, lease_seconds / 3)
         self._clock = clock
         self._answering_since: float | None = None
@@ -49,4 +56,6 @@ class Reaper:
                 job.attempt,
                 job.state,
             )
+        for job in self._ledger.expire_starts(self._runner, self._types):
+            logger.warning("job %d (%s): %s, %s", job.id, job.job_type, job.cause, job.result_message)
         return len(jobs)

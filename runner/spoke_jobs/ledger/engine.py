@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, inspect, select, text
 from sqlalchemy import create_engine as sqlalchemy_create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError, OperationalError
 
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
@@ -18,6 +19,8 @@ READ_ONLY = "spoke_read_only"
 SCHEMA_VERSION = "0002"
 """The newest migration (a test holds it against the migrations' folder): start-up needs no Alembic to check it."""
 _SQLITE_WAIT_MILLISECONDS = 10_000
+_IDLE_SECONDS = 1.0
+_USED = "spoke_used"
 
 
 def create_engine(url: str | URL, **options: Any) -> Engine:
@@ -38,7 +41,7 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
         if backend == "postgresql":
             if parsed.get_driver_name() != "psycopg":
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            return sqlalchemy_create_engine(parsed, **_postgresql_options(options))
+            return _ping_idle(sqlalchemy_create_engine(parsed, **_postgresql_options(options)))
         if backend == "sqlite":
             if parsed.database in (None, "", ":memory:"):
                 raise ConfigurationError(
@@ -73,7 +76,28 @@ def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
     } | options.pop("connect_args", {})
-    return {"pool_pre_ping": True, "connect_args": connect} | options
+    return {"connect_args": connect} | options
+
+
+def _ping_idle(engine: Engine) -> Engine:
+    """See that a connection still lives before it is used, unless it was used a moment ago: a journey saved."""
+
+    @event.listens_for(engine, "checkin")
+    def on_checkin(_connection: Any, record: Any) -> None:
+        record.info[_USED] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get(_USED, time.monotonic()) < _IDLE_SECONDS:
+            return
+        try:
+            alive = engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error:
+            alive = False
+        if not alive:
+            raise DisconnectionError("the connection has ended while it was idle")  # the pool takes another
+
+    return engine
 
 
 def configure_sqlite(engine: Engine) -> Engine:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -16,12 +17,13 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session, run_safely
 from spoke_jobs.ledger.engine import READ_ONLY, check_schema, create_engine
+from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.ledger.transitions import insert_job
+from spoke_jobs.ledger.transitions import insert_jobs
 from spoke_jobs.model import JobData, JobRequest, NewJob, TypeName
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.prepare import prepare_job
+from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability, prepare_job
 from spoke_jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class SqlRunner(ABC):
         """
         self._pid = os.getpid()
         self._ledger: SqlLedger | None = None
+        self._notifier: Notifier | None = None
         self._opening = threading.Lock()
 
     def _begin_anew_if_forked(self) -> None:
@@ -83,10 +86,10 @@ class SqlRunner(ABC):
         """See :class:`spoke_jobs.runners.protocol.Runner`."""
         new = self._prepare(job_data)
         if session is not None:
-            return self._record(plain_session(session), new)
+            return self._record_many(plain_session(session), [new])[0]
         job = self.ledger.insert(new)
-        run_safely(lambda: self._launch(job))
-        return self._as_it_is_now(job)
+        run_safely(lambda: self._launch_many([job]))
+        return self._as_it_is_now(job) if self._launches else job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
         """See :class:`spoke_jobs.runners.protocol.Runner`. What follows the commit never blocks the event loop."""
@@ -95,17 +98,65 @@ class SqlRunner(ABC):
         _refuse_sync_session(session)
         new = self._prepare(job_data)
         await asyncio.to_thread(lambda: self.ledger)
-        return await session.run_sync(lambda inner: self._record(inner, new, background=True))
+        return await session.run_sync(lambda inner: self._record_many(inner, [new], background=True)[0])
+
+    def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
+        """See :func:`spoke_jobs.dispatch.dispatch_jobs`: all are checked before one is written."""
+        new = [self._prepare(job_data) for job_data in jobs]
+        if session is not None:
+            return self._record_many(plain_session(session), new)
+        written = self.ledger.insert_many(new)
+        run_safely(lambda: self._launch_many(written))
+        return [self._as_it_is_now(job) for job in written] if self._launches else written
+
+    async def adispatch_jobs(
+        self, jobs: Sequence[JobData], *, session: AsyncSession | None = None
+    ) -> Sequence[JobRequest]:
+        """See :func:`spoke_jobs.dispatch.adispatch_jobs`."""
+        if session is None:
+            return await asyncio.to_thread(self.dispatch_jobs, jobs)
+        _refuse_sync_session(session)
+        new = [self._prepare(job_data) for job_data in jobs]
+        await asyncio.to_thread(lambda: self.ledger)
+        return await session.run_sync(lambda inner: self._record_many(inner, new, background=True))
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """Which options the runner honours."""
+        return ALL_CAPABILITIES
 
     def _prepare(self, job_data: JobData) -> NewJob:
-        return prepare_job(job_data, self.registry, runner=self.name, assigned=self._assigned)
+        return prepare_job(
+            job_data, self.registry, runner=self.name, assigned=self._assigned, capabilities=self.capabilities
+        )
 
-    def _record(self, session: Session, new: NewJob, *, background: bool = False) -> JobRequest:
+    def _record_many(
+        self, session: Session, new: Sequence[NewJob], *, background: bool = False
+    ) -> Sequence[JobRequest]:
         ledger = self.ledger
-        job = insert_job(connection_of(session), new)
-        if self._launches:
-            after_commit(session, lambda: _visible(ledger, job), lambda: self._launch(job), background=background)
-        return job
+        jobs = insert_jobs(connection_of(session), new)
+        if not jobs:
+            return jobs
+        if self._launches:  # all were written at once: whoever sees the first sees them all
+            visible = functools.partial(_visible, ledger, jobs[0])
+            after_commit(session, visible, lambda: self._launch_many(jobs), background=background)
+        else:
+            after_commit(session, lambda: True, self._notifier_of(ledger).ring, background=False)
+        return jobs
+
+    def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
+        if not self._launches:
+            self._notifier_of(self.ledger).ring()
+            return
+        for job in jobs:
+            run_safely(functools.partial(self._launch, job))
+
+    def _notifier_of(self, ledger: SqlLedger) -> Notifier:
+        if self._notifier is None:
+            with self._opening:
+                if self._notifier is None:
+                    self._notifier = Notifier(ledger.engine)
+        return self._notifier
 
     def _as_it_is_now(self, job: JobRequest) -> JobRequest:
         try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,7 +31,7 @@ from spoke_jobs.model import JobRequest, TypeName
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition, Registry
 from spoke_jobs.runners.base import SqlRunner
-from spoke_jobs.runners.prepare import prepare_task
+from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability, prepare_task
 from spoke_jobs.settings import Settings
 
 NAME = "legacy"
@@ -47,6 +48,15 @@ class LegacyRunner(SqlRunner):
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)
         self._assigned = settings.jobs_same_process
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """In the dispatching process nothing can end an attempt, and one that is waited for can't be put off."""
+        if not self.settings.jobs_same_process:
+            return ALL_CAPABILITIES
+        if self.settings.jobs_sync:
+            return ALL_CAPABILITIES - {Capability.TIMEOUT, Capability.START_TIMEOUT, Capability.RUN_AFTER}
+        return ALL_CAPABILITIES - {Capability.TIMEOUT}
 
     def _begin(self) -> None:
         super()._begin()
@@ -81,6 +91,9 @@ class LegacyRunner(SqlRunner):
         if self._worker is not None:
             self._worker.finish()
             self._worker = None
+        if self._notifier is not None:
+            self._notifier.close()
+            self._notifier = None
         if self._ledger is not None:
             self._ledger.engine.dispose()
             self._ledger = None

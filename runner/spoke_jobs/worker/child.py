@@ -1,4 +1,5 @@
-"""A worker's child process: takes one order at a time and runs it. Started by the supervisor, with a socket's number.
+"""A worker's child process for ``def`` jobs: takes one order at a time and runs it in its main thread. Started by the
+supervisor, with a socket's number.
 
 It ends when the supervisor closes the socket. A job that is running then is run to its end: its claim is still valid.
 SIGTERM asks the running job to stop; the process then takes no further order, since another job was not meant.
@@ -17,14 +18,15 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.exitcodes import ExitCode
-from spoke_jobs.execution.attempt import Surroundings, run_attempt
+from spoke_jobs.execution.attempt import Surroundings, failure_of, run_attempt
+from spoke_jobs.execution.lease import Lost
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.logs import configure_logging
 from spoke_jobs.model import Claim
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
-from spoke_jobs.worker.wire import Order, Report, decode_order, encode
+from spoke_jobs.worker.wire import Order, Report, decode, encode
 
 Run = Callable[[Order, threading.Event], ExitCode]
 """Run an order's attempt; the event asks it to stop."""
@@ -40,19 +42,24 @@ def serve(connection: socket.socket) -> None:
         load_app(settings.app),
         lambda: Session(engine),
         decide=True,
-        # The one way to stop a thread that doesn't look: nothing else runs in this process.
-        on_lost=lambda _reason: os._exit(ExitCode.SUPERSEDED),
+        on_lost=_leave,
     )
 
     def run(order: Order, cancel: threading.Event) -> ExitCode:
-        job = around.ledger.get(order.job_id)
+        job = order.job or around.ledger.get(order.job_id)
         if job is None:
             return ExitCode.SUPERSEDED
-        return run_attempt(Claim(job, order.number, order.token, order.lease_seconds), around, cancel).exit_code
+        claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
+        return run_attempt(claim, around, cancel).exit_code
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever sends it to us too: the supervisor decides
     with contextlib.suppress(OSError):  # the supervisor is gone; what ran here is in the ledger
         Attendant(connection, run).attend()
+
+
+def _leave(lost: Lost) -> None:
+    """The one way to stop a thread that doesn't look: nothing else runs in this process."""
+    os._exit(ExitCode.SUPERSEDED if failure_of(lost) is None else ExitCode.FAILED)
 
 
 class _ToldToStop(Exception):
@@ -82,7 +89,9 @@ class Attendant:
                 line = self._read_line()
                 if not line:
                     return
-                code = self._carry_out(decode_order(line))
+                order = decode(line)
+                if isinstance(order, Order):
+                    code = self._carry_out(order)
             report = Report(code, last=self._cancel.is_set())
         while self._connection.recv(4096):  # an order that crossed our last word: the supervisor knows it wasn't begun
             pass

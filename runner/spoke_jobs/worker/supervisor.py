@@ -1,16 +1,13 @@
-"""The worker's own process: claims, hands out, reaps, and records the end of children that died."""
+"""The worker's own process: claims, hands out, reaps, ends what runs too long, records how children died."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -19,29 +16,21 @@ from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.in_process import worker_name
+from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
-from spoke_jobs.worker.wire import Order, Report, decode_report, encode
+from spoke_jobs.worker.children import CUT_OFF_SECONDS, Assignment, Child, Ended, Kind, Nursery, signal_name
+from spoke_jobs.worker.figures import Figures
+from spoke_jobs.worker.wire import Order, Report, Stop
 
 logger = logging.getLogger(__name__)
 
 _CRASHES_AT_START = 3
-_CUT_OFF_SECONDS = 3.0
-"""How long a child may live on whose connection is closed. It can't report any more; most are just ending."""
-
-
-@dataclass(eq=False)
-class _Child:
-    process: subprocess.Popen[bytes]
-    connection: socket.socket
-    pidfd: int | None
-    """Readable once the process has ended, whoever else holds its connection open."""
-    cut_off_at: float | None = None
-    received: bytes = b""
-    ready: bool = False
-    started_once: bool = False
-    order: Order | None = None
+_OVERTIME_SECONDS = 2.0
+"""How long a child has to end an attempt itself whose timeout is over, before it is killed."""
+_CANCEL_LOOK_SECONDS = 1.0
+_PRUNE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,171 +39,216 @@ class WorkerOptions:
 
     runner: str
     types: tuple[str, ...]
-    """The job types that it claims; others are left for workers that know them."""
+    """The ``def`` jobs that it claims; what is in neither list is left for workers that know it."""
     processes: int
+    """How many of those it runs at once, each in a process of its own."""
     lease_seconds: float
     poll_seconds: float
+    loop_types: tuple[str, ...] = ()
+    """The ``async def`` jobs that it claims."""
+    concurrency: int = 50
+    """How many of those it runs at once, together on an event loop."""
+    batch: int = 16
+    """How many jobs one claim takes at most."""
     grace_seconds: float = 30.0
     """How long running jobs may take after SIGTERM."""
     drain: bool = False
     """End when nothing is due and nothing runs."""
 
+    @property
+    def all_types(self) -> tuple[str, ...]:
+        """Every job that it claims."""
+        return self.types + self.loop_types
+
 
 @dataclass
 class Supervisor:
-    """Runs jobs in ``options.processes`` children until it is told to stop."""
+    """Runs jobs in child processes until it is told to stop."""
 
     ledger: Ledger
     options: WorkerOptions
-    _children: list[_Child] = field(default_factory=list)
+    wake: socket.socket | None = None
+    """Readable when there is reason to look for work; polling stands behind it."""
+    figures: Figures = field(default_factory=Figures)
+    should_reload: Callable[[], bool] = lambda: False
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _stopping: bool = False
+    _reloading: bool = False
     _failed_starts: int = 0
     _database_away: bool = False
     _claiming_fails: str = ""
+    _next_cancel_look: float = 0.0
+    _next_prune: float = 0.0
     _unrecorded: list[tuple[Order, Failure]] = field(default_factory=list)
     """Ends of attempts that the database did not take yet."""
 
-    def run(self) -> None:
-        """Work until SIGTERM or SIGINT (a second one ends at once), or with ``drain`` until there is nothing to do."""
-        reaper = Reaper(self.ledger, self.options.runner, self.options.lease_seconds)
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    def __post_init__(self) -> None:
+        self._nursery = Nursery(self._selector)
+
+    def run(self) -> bool:
+        """Work until SIGTERM or SIGINT (a second one ends at once), or with ``drain`` until there is nothing to do.
+
+        :returns: whether it ended to be started again with the application's code as it is now (SIGHUP).
+        """
+        reaper = Reaper(self.ledger, self.options.runner, self.options.lease_seconds, types=self.options.all_types)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        previous = {number: signal.signal(number, self._on_signal) for number in numbers}
+        if self.wake is not None:
+            self._selector.register(self.wake, selectors.EVENT_READ)
         try:
             while not self._stopping:
                 self._replace_missing()
-                idle = self._look_for_work(reaper)
-                if idle and self.options.drain and not any(child.order for child in self._children):
+                idle = self._look(reaper)
+                if idle and self.options.drain and not any(self._nursery.assignments()):
                     break
+                if self.should_reload():
+                    self._on_signal(signal.SIGHUP, None)
                 self._listen(self.options.poll_seconds)
         finally:
             self._shut_down()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+        return self._reloading
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if self._stopping:
+            if number == signal.SIGHUP:
+                return
             raise KeyboardInterrupt
-        logger.info("%s: claiming no more; running jobs have %g s", _signal_name(number), self.options.grace_seconds)
+        logger.info("%s: claiming no more; running jobs have %g s", signal_name(number), self.options.grace_seconds)
         self._stopping = True
+        self._reloading = number == signal.SIGHUP
+        self.figures.stopping = True
 
     def _replace_missing(self) -> None:
-        while len(self._children) < self.options.processes:
-            ours, theirs = socket.socketpair()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "spoke_jobs.worker.child", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # a terminal's Ctrl-C is for the supervisor, which decides what becomes of them
-            )
-            theirs.close()
-            child = _Child(process, ours, _open_pidfd(process.pid))
-            self._children.append(child)
-            self._selector.register(ours, selectors.EVENT_READ, child)
-            if child.pidfd is not None:
-                self._selector.register(child.pidfd, selectors.EVENT_READ)
+        if self.options.types or not self.options.loop_types:
+            while len(self._nursery.of(Kind.THREAD)) < self.options.processes:
+                self._nursery.start(Kind.THREAD, 1)
+        if self.options.loop_types and not self._nursery.of(Kind.LOOP):
+            self._nursery.start(Kind.LOOP, self.options.concurrency)
 
-    def _look_for_work(self, reaper: Reaper) -> bool:
-        """Reap, and hand a job to each free child; True if there was no job for one of them."""
-        options = self.options
+    def _look(self, reaper: Reaper) -> bool:
+        """All that is asked of the database in one turn; True if there was no job for a free place."""
         try:
             self._write_ends()
-            reaper.reap_if_due()
-            for child in self._children:
-                if not child.ready or child.order is not None:
-                    continue
-                claims = self.ledger.claim_batch(options.runner, options.types, worker_name(), options.lease_seconds)
-                if not claims:
-                    return True
-                (claim,) = claims
-                self._send(child, Order(claim.job.id, claim.number, claim.token, claim.lease_seconds))
+            self._see_to_limits()
+            reaped = reaper.reap_if_due()
+            self._prune_if_due()
+            idle = self._claim(Kind.THREAD, self.options.types)
+            idle = self._claim(Kind.LOOP, self.options.loop_types) and idle
         except DBAPIError as error:
-            if _no_answer(error):
-                reaper.database_failed()
-                if not self._database_away:
-                    logger.error("the database does not answer (%s); trying on", type(error.orig).__name__)  # noqa: TRY400
-                self._database_away = True
-            else:
-                kind = type(error).__name__
-                if self._claiming_fails != kind:  # once, not at every poll
-                    logger.error("claiming a job failed (%s: %s); trying on", kind, type(error.orig).__name__)  # noqa: TRY400
-                self._claiming_fails = kind
+            self._database_fails(error, reaper)
             return False
+        self.figures.polled(running=sum(1 for _ in self._nursery.assignments()), reaped=reaped)
         self._claiming_fails = ""
         if self._database_away:
             logger.info("the database answers again")
             self._database_away = False
-        return False
+        return idle
 
-    def _send(self, child: _Child, order: Order) -> None:
-        child.order = order
-        try:
-            child.connection.sendall(encode(order))
-        except OSError:
-            self._cut_off(child)
+    def _claim(self, kind: Kind, types: tuple[str, ...]) -> bool:
+        """Hand jobs to the free children of a kind; True if there were fewer than places."""
+        options = self.options
+        children = self._nursery.of(kind)
+        while types and (free := sum(child.free for child in children)):
+            limit = min(free, options.batch)
+            claims = self.ledger.claim_batch(options.runner, types, worker_name(), options.lease_seconds, limit)
+            self.figures.claimed(claims)
+            for claim in claims:
+                child = max(children, key=lambda child: child.free)
+                limit_seconds = claim.job.options.timeout_seconds
+                until = None if limit_seconds is None else time.monotonic() + limit_seconds + _OVERTIME_SECONDS
+                self._nursery.order(child, Order.of(claim), until)
+            if len(claims) < limit:
+                return True
+        return not types or any(child.free for child in children)
+
+    def _see_to_limits(self) -> None:
+        """End what runs for too long, or was cancelled."""
+        now = time.monotonic()
+        running = list(self._nursery.assignments())
+        if running and now >= self._next_cancel_look:
+            self._next_cancel_look = now + _CANCEL_LOOK_SECONDS
+            asked = self.ledger.cancel_requests([item.order.token for _, item in running])
+            for child, item in running:
+                if item.order.token in asked and item.cancelled_at is None:
+                    self._cancel(child, item, now)
+        for child, item in running:
+            order = item.order
+            if item.until is not None and now > item.until:
+                logger.error("job %d, attempt %d: ended, since its timeout is over", order.job_id, order.number)
+                self._nursery.kill(child, Ended(order.token, "Timeout"))
+            elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
+                logger.error("job %d, attempt %d: cancelled, and did not stop", order.job_id, order.number)
+                self._nursery.kill(child, Ended(order.token, "Cancelled"))
+
+    def _cancel(self, child: Child, item: Assignment, now: float) -> None:
+        item.cancelled_at = now
+        if child.kind is Kind.LOOP:
+            self._nursery.send(child, Stop(item.order.token))
+        else:
+            child.process.send_signal(signal.SIGTERM)
+
+    def _prune_if_due(self) -> None:
+        if time.monotonic() >= self._next_prune:
+            self._next_prune = time.monotonic() + _PRUNE_SECONDS
+            if pruned := self.ledger.prune(runner=self.options.runner):
+                logger.info("%d finished jobs, whose retention is over, are deleted", pruned)
+
+    def _database_fails(self, error: DBAPIError, reaper: Reaper) -> None:
+        if _no_answer(error):
+            reaper.database_failed()
+            if not self._database_away:
+                logger.error("the database does not answer (%s); trying on", type(error.orig).__name__)
+            self._database_away = True
+            return
+        kind = type(error).__name__
+        if self._claiming_fails != kind:  # once, not at every poll
+            logger.error("claiming a job failed (%s: %s); trying on", kind, type(error.orig).__name__)
+        self._claiming_fails = kind
 
     def _listen(self, seconds: float) -> None:
         """Take in what children report, and bury those that have ended."""
         for key, _ in self._selector.select(seconds):
-            if key.data is not None:
+            if isinstance(key.data, Child):
                 self._receive(key.data)
-        for child in list(self._children):
+            elif key.fileobj is self.wake:
+                self.wake.recv(4096)
+        for child in list(self._nursery.children):
             if child.process.poll() is not None:
-                while child.cut_off_at is None and self._receive(child):  # what it said before it ended
+                while self._receive(child):  # what it said before it ended
                     pass
                 self._bury(child)
-            elif child.cut_off_at is not None and time.monotonic() > child.cut_off_at + _CUT_OFF_SECONDS:
+            elif child.cut_off_at is not None and time.monotonic() > child.cut_off_at + CUT_OFF_SECONDS:
                 child.process.kill()
 
-    def _receive(self, child: _Child) -> bool:
-        """Read what there is; False if there is nothing."""
-        try:
-            data = child.connection.recv(65536, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self._cut_off(child)
-            return False
-        *lines, child.received = (child.received + data).split(b"\n")
-        for line in lines:
-            self._take_in(child, decode_report(line))
-        return True
+    def _receive(self, child: Child) -> bool:
+        reports = self._nursery.receive(child)
+        for report in reports or ():
+            self._take_in(child, report)
+        return bool(reports)
 
-    def _take_in(self, child: _Child, report: Report) -> None:
+    def _take_in(self, child: Child, report: Report) -> None:
         child.started_once = True
         self._failed_starts = 0
-        if report.exit_code is None and child.order is not None:  # it was told to stop before it got the order
-            self._record(child.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
-        child.ready, child.order = not report.last, None
+        ended = [report.token] if report.token is not None else list(child.orders)
+        for token in ended:
+            item = child.orders.pop(token, None)
+            if item is not None and report.exit_code is None:  # it was told to stop before it got the order
+                self._record(item.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+        if report.exit_code is not None:
+            self.figures.ended(ExitCode(report.exit_code))
+        child.ready = not report.last and child.ended_for is None
         if report.last:
-            with contextlib.suppress(OSError):
-                child.connection.shutdown(socket.SHUT_WR)
+            self._nursery.let_go(child)
 
-    def _cut_off(self, child: _Child) -> None:
-        """A child's connection is closed: the child has ended or is about to, or its job closed what isn't its own."""
-        if child.cut_off_at is None:
-            child.cut_off_at = time.monotonic()
-            child.ready = False
-            self._selector.unregister(child.connection)
-
-    def _forget(self, child: _Child) -> None:
-        """Let go of what we hold of a child."""
-        self._children.remove(child)
-        if child.cut_off_at is None:
-            self._selector.unregister(child.connection)
-        child.connection.close()
-        if child.pidfd is not None:
-            self._selector.unregister(child.pidfd)
-            os.close(child.pidfd)
-
-    def _bury(self, child: _Child) -> None:
+    def _bury(self, child: Child) -> None:
         """A child has ended: record the end of what it ran."""
-        self._forget(child)
+        self._nursery.forget(child)
         code = child.process.returncode
-        if child.order is not None:
-            self._record_death(child.order, code)
-        elif not child.started_once:
+        for item in child.orders.values():
+            self._record_death(child, item.order, code)
+        if not child.orders and not child.started_once:
             self._failed_starts += 1
             if self._failed_starts >= _CRASHES_AT_START:
                 raise ConfigurationError(
@@ -222,17 +256,23 @@ class Supervisor:
                     "what they print above says why"
                 )
 
-    def _record_death(self, order: Order, code: int) -> None:
-        if code == ExitCode.SUPERSEDED:
+    def _record_death(self, child: Child, order: Order, code: int) -> None:
+        if child.ended_for is not None and child.ended_for.token == order.token:
+            cause = child.ended_for.cause
+            failure = Failure(cause, CAUSES[cause].meaning, for_good=cause == "Cancelled")
+        elif child.ended_for is not None:
+            failure = Failure("WorkerLost", "the process was ended for the sake of another job that it ran")
+        elif code == ExitCode.SUPERSEDED:
             # Nothing is recorded if another process took over: the token says so.
             failure = Failure(
                 "WorkerLost", "the process stopped itself, since its lease was lost or could not be renewed"
             )
         elif code < 0:
-            failure = Failure("Killed", f"{CAUSES['Killed'].meaning} ({_signal_name(-code)})")
+            failure = Failure("Killed", f"{CAUSES['Killed'].meaning} ({signal_name(-code)})")
         else:
             failure = Failure("JobExited", f"the job ended its process with exit code {code}")
         logger.warning("job %d, attempt %d: %s", order.job_id, order.number, failure.message)
+        self.figures.died()
         self._record(order, failure)
 
     def _record(self, order: Order, failure: Failure) -> None:
@@ -241,10 +281,9 @@ class Supervisor:
         try:
             self._write_ends()
         except DBAPIError as error:
-            logger.error("job %d: its end is not recorded yet (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
+            logger.warning("job %d: its end can't be recorded yet (%s)", order.job_id, type(error.orig).__name__)
 
     def _write_ends(self) -> None:
-        """Raises while the database doesn't answer; what it refuses is left to the reaper."""
         while self._unrecorded:
             order, failure = self._unrecorded[0]
             try:
@@ -257,48 +296,23 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         """Ask running jobs to stop, wait for the grace period, then end them and hand their jobs back."""
-        for child in self._children:
-            if child.order is None:
-                with contextlib.suppress(OSError):
-                    child.connection.shutdown(socket.SHUT_WR)
-            else:
+        for child in self._nursery.children:
+            if child.kind is Kind.THREAD and child.orders:
                 child.process.send_signal(signal.SIGTERM)
+                continue
+            self._nursery.send(child, Stop()) if child.kind is Kind.LOOP else None
+            self._nursery.let_go(child)
         deadline = time.monotonic() + self.options.grace_seconds
         try:
-            while any(child.order for child in self._children) and time.monotonic() < deadline:
+            while any(self._nursery.assignments()) and time.monotonic() < deadline:
                 self._listen(min(0.2, self.options.grace_seconds))
         finally:
-            children = list(self._children)
-            for child in children:
-                if child.order is not None:
-                    child.process.kill()
-                self._forget(child)
-            for child in children:
-                try:
-                    child.process.wait(5)
-                except subprocess.TimeoutExpired:
-                    child.process.kill()
-                    child.process.wait()
-                if child.order is not None:
-                    self._record(child.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+            for child in self._nursery.end_all():
+                for item in child.orders.values():
+                    self._record(item.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
             self._selector.close()
             for order, _ in self._unrecorded:
                 logger.error("job %d: its end could not be recorded; the reaper will end the attempt", order.job_id)
-
-
-def _open_pidfd(pid: int) -> int | None:
-    """None where there is no such thing: the end is then seen at the next poll."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # real-time signals have no names of their own
-        return f"signal {number}"
 
 
 def _no_answer(error: DBAPIError) -> bool:

@@ -1,0 +1,198 @@
+"""The child processes of a worker: starting them, talking to them, seeing them end. What they run is theirs alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from uuid import UUID
+
+from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
+
+CUT_OFF_SECONDS = 3.0
+"""How long a child may live on whose connection is closed. It can't report any more; most are just ending."""
+
+
+class Kind(Enum):
+    """What a child runs; the value is its module."""
+
+    THREAD = "spoke_jobs.worker.child"
+    """``def`` jobs, one at a time."""
+    LOOP = "spoke_jobs.worker.loop_child"
+    """``async def`` jobs, many together."""
+
+
+@dataclass(eq=False)
+class Child:
+    """A child, and what it was told to run."""
+
+    kind: Kind
+    slots: int
+    """How many attempts it runs at once."""
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+    pidfd: int | None
+    """Readable once the process has ended, whoever else holds its connection open."""
+    cut_off_at: float | None = None
+    received: bytes = b""
+    ready: bool = False
+    started_once: bool = False
+    orders: dict[UUID, Assignment] = field(default_factory=dict)
+    ended_for: Ended | None = None
+    """Why we killed it, if we did."""
+
+    @property
+    def free(self) -> int:
+        """How many more attempts it takes."""
+        return self.slots - len(self.orders) if self.ready and self.cut_off_at is None else 0
+
+
+@dataclass
+class Assignment:
+    """An order that a child has, and what we have asked of it since."""
+
+    order: Order
+    until: float | None
+    """When its timeout is over; None if it has none."""
+    cancelled_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a child was killed: for the sake of one of its orders (or of none)."""
+
+    token: UUID | None
+    cause: str
+
+
+class Nursery:
+    """All children of a worker."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self.children: list[Child] = []
+
+    def start(self, kind: Kind, slots: int) -> Child:
+        """Start a child."""
+        ours, theirs = socket.socketpair()
+        process = subprocess.Popen(
+            [sys.executable, "-m", kind.value, str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # a terminal's Ctrl-C is for the supervisor, which decides what becomes of them
+        )
+        theirs.close()
+        child = Child(kind, slots, process, ours, _open_pidfd(process.pid))
+        self.children.append(child)
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        if child.pidfd is not None:
+            self._selector.register(child.pidfd, selectors.EVENT_READ)
+        return child
+
+    def of(self, kind: Kind) -> list[Child]:
+        """The children of a kind."""
+        return [child for child in self.children if child.kind is kind]
+
+    def assignments(self) -> Iterable[tuple[Child, Assignment]]:
+        """Everything that is being run."""
+        for child in self.children:
+            for assignment in list(child.orders.values()):
+                yield child, assignment
+
+    def order(self, child: Child, order: Order, until: float | None) -> None:
+        """Have a free child run an attempt."""
+        child.orders[order.token] = Assignment(order, until)
+        self.send(child, order)
+
+    def send(self, child: Child, message: Order | Stop) -> None:
+        """Tell a child something."""
+        if child.cut_off_at is None:
+            try:
+                child.connection.sendall(encode(message))
+            except OSError:
+                self.cut_off(child)
+
+    def receive(self, child: Child) -> list[Report] | None:
+        """What a child has reported; None once nothing more can come."""
+        if child.cut_off_at is not None:
+            return None
+        try:
+            data = child.connection.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self.cut_off(child)
+            return None
+        *lines, child.received = (child.received + data).split(b"\n")
+        return [report for report in map(decode, lines) if isinstance(report, Report)]
+
+    def cut_off(self, child: Child) -> None:
+        """A child's connection is closed: the child has ended or is about to, or its job closed what isn't its own."""
+        if child.cut_off_at is None:
+            child.cut_off_at = time.monotonic()
+            child.ready = False
+            self._selector.unregister(child.connection)
+
+    def let_go(self, child: Child) -> None:
+        """Tell a child that no more orders come."""
+        child.ready = False
+        with contextlib.suppress(OSError):
+            child.connection.shutdown(socket.SHUT_WR)
+
+    def kill(self, child: Child, why: Ended) -> None:
+        """End a child now; its end is noticed as any other's."""
+        if child.ended_for is None:
+            child.ended_for = why
+            child.ready = False
+        child.process.kill()
+
+    def forget(self, child: Child) -> None:
+        """Let go of what we hold of a child."""
+        self.children.remove(child)
+        if child.cut_off_at is None:
+            self._selector.unregister(child.connection)
+        child.connection.close()
+        if child.pidfd is not None:
+            self._selector.unregister(child.pidfd)
+            os.close(child.pidfd)
+
+    def end_all(self) -> list[Child]:
+        """Kill what still runs something, wait for every child's end, and give them back."""
+        children = list(self.children)
+        for child in children:
+            if child.orders:
+                child.process.kill()
+            self.forget(child)
+        for child in children:
+            try:
+                child.process.wait(5)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        return children
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """None where there is no such thing: the end is then seen at the next poll."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def signal_name(number: int) -> str:
+    """A signal as people call it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names of their own
+        return f"signal {number}"

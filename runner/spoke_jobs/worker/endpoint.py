@@ -1,0 +1,81 @@
+"""``GET /healthz`` and ``GET /metrics`` of a worker, in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from spoke_jobs.worker.figures import Figures
+
+Backlog = Callable[[], dict[str, float]]
+"""What waits in the ledger: asked for by whoever scrapes, so that nothing is computed for nobody."""
+
+
+def serve(figures: Figures, backlog: Backlog, port: int, host: str = "") -> ThreadingHTTPServer:
+    """Answer until the process ends. Port 0 takes a free one."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
+                well, report = figures.report()
+                self._answer(200 if well else 503, "application/json", json.dumps(report))
+            elif path == "/metrics":
+                lines = [*_of_figures(figures), *_of_backlog(backlog)]
+                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", "\n".join(lines) + "\n")
+            else:
+                self._answer(404, "application/json", '{"error": "there are /healthz and /metrics"}')
+
+        def _answer(self, status: int, kind: str, body: str) -> None:
+            data = body.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            """Probes are no news."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
+    return server
+
+
+_HELP = {
+    "claimed": "Jobs claimed.",
+    "died": "Child processes that ended with an attempt.",
+    "reaped": "Attempts ended because their lease had lapsed.",
+}
+
+
+def _of_figures(figures: Figures) -> Iterator[str]:
+    _, report = figures.report()
+    yield from _metric("running", "gauge", "Attempts that run now.", report["running"])
+    yield from _metric("seconds_since_poll", "gauge", "Since the ledger last answered.", report["secondsSincePoll"])
+    for name, text in _HELP.items():
+        yield from _metric(f"{name}_total", "counter", text, figures.counts[name])
+    yield "# HELP spoke_worker_attempts_total Attempts by how their process reported their end."
+    yield "# TYPE spoke_worker_attempts_total counter"
+    for name, count in sorted(figures.counts.items()):
+        if name.startswith("ended_"):
+            yield f'spoke_worker_attempts_total{{end="{name.removeprefix("ended_")}"}} {count}'
+
+
+def _of_backlog(backlog: Backlog) -> Iterator[str]:
+    try:
+        found = backlog()
+    except Exception:  # the database is away: the other figures are wanted all the more
+        return
+    yield from _metric("jobs_due", "gauge", "Jobs that could start now, but for their queues.", found["due"])
+    yield from _metric("oldest_due_seconds", "gauge", "For how long the oldest of them has been due.", found["oldest"])
+
+
+def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
+    yield f"# HELP spoke_worker_{name} {text}"
+    yield f"# TYPE spoke_worker_{name} {kind}"
+    yield f"spoke_worker_{name} {value:g}"

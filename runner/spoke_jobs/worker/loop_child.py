@@ -1,0 +1,260 @@
+"""A worker's child process for ``async def`` jobs: runs many orders together on one event loop. Started by the
+supervisor, with a socket's number.
+
+An attempt is stopped by cancelling its task. What doesn't let itself be cancelled, or holds up the loop, ends with the
+process, by the supervisor's hand or (before a lease ends) by its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.errors import InvalidPayload, Superseded, UnknownName
+from spoke_jobs.execution.attempt import describe, failure_of
+from spoke_jobs.execution.context import JobContext
+from spoke_jobs.execution.lease import Lost
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.port import Ledger, SessionFactory
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.logs import configure_logging
+from spoke_jobs.model import Claim, Failure
+from spoke_jobs.payloads import decode_versioned, encode_result
+from spoke_jobs.registry import Definition, Registry, load_app
+from spoke_jobs.settings import load_settings
+from spoke_jobs.worker.lease_board import LeaseBoard
+from spoke_jobs.worker.recorder import Recorder
+from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Running:
+    claim: Claim
+    cancel: threading.Event = field(default_factory=threading.Event)
+    task: asyncio.Task[Any] | None = None
+    lost: Lost | None = None
+    """Why it was stopped from outside."""
+
+
+class LoopAttendant:
+    """Takes orders as they come, and reports each one's end."""
+
+    def __init__(self, ledger: Ledger, registry: Registry, sessions: SessionFactory) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._sessions = sessions
+        self._running: dict[UUID, _Running] = {}
+        self._recorder = Recorder(ledger)
+        self._board = LeaseBoard(ledger.heartbeats, lambda: os._exit(ExitCode.SUPERSEDED))
+
+    async def attend(self, connection: socket.socket) -> None:
+        """Until the supervisor closes the connection and all has ended."""
+        self._loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection(sock=connection)
+        writer.write(encode(Report()))
+        tasks: set[asyncio.Task[None]] = set()
+        while line := await reader.readline():
+            message = decode(line)
+            if isinstance(message, Order):
+                task = asyncio.create_task(self._carry_out(message, writer))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            elif isinstance(message, Stop):
+                self._stop(message)
+        if tasks:
+            await asyncio.wait(tasks)
+        writer.close()
+
+    def _stop(self, message: Stop) -> None:
+        if message.token is None:
+            for running in self._running.values():
+                running.cancel.set()
+            return
+        self._lose(message.token, Lost.OVERTIME if message.overtime else Lost.CANCELLED)
+
+    def _lose(self, token: UUID, reason: Lost) -> None:
+        running = self._running.get(token)
+        if running is None or running.lost is not None:
+            return
+        running.lost = reason
+        running.cancel.set()
+        logger.error("job %d, attempt %d: stopped, %s", running.claim.job.id, running.claim.number, reason)
+        if running.task is not None:
+            running.task.cancel()
+
+    async def _carry_out(self, order: Order, writer: asyncio.StreamWriter) -> None:
+        job = order.job or await asyncio.to_thread(self._ledger.get, order.job_id)
+        code = ExitCode.SUPERSEDED
+        if job is not None:
+            claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
+            running = self._running[order.token] = _Running(claim)
+            lose = self._loop.call_soon_threadsafe
+            self._board.add(claim, lambda reason: (lose(self._lose, order.token, reason), None)[1])
+            try:
+                code = await self._attempt(running)
+            except Exception:
+                logger.exception("job %d: its end could not be recorded; its lease will lapse", order.job_id)
+            finally:
+                self._board.remove(order.token)
+                del self._running[order.token]
+        with contextlib.suppress(ConnectionError):
+            writer.write(encode(Report(code, token=order.token)))
+            await writer.drain()
+
+    async def _attempt(self, running: _Running) -> ExitCode:
+        claim, job = running.claim, running.claim.job
+        try:
+            definition = self._registry.jobs.get(job.job_type)
+            payload = decode_versioned(
+                job.job_type,
+                definition.payload,
+                job.payload,
+                job.options.payload_version,
+                definition.options.payload_version,
+                definition.upgrade,
+            )
+        except UnknownName as error:
+            return await self._failed(running, Failure("UnknownJobType", str(error), for_good=True))
+        except InvalidPayload as error:
+            return await self._failed(running, Failure("InvalidPayload", str(error), for_good=True))
+        limit = job.options.timeout_seconds
+        context = JobContext(
+            claim,
+            self._ledger,
+            self._sessions,
+            cancel=running.cancel,
+            report=lambda progress: self._board.report(claim.token, progress),
+            ending=self._ending(claim.token),
+            run_until=None if limit is None else time.monotonic() + limit,
+        )
+        failure = None
+        try:
+            running.task = asyncio.create_task(_called(definition, context, payload))
+            timer = None
+            if limit is not None:
+                timer = self._loop.call_later(limit, self._lose, claim.token, Lost.OVERTIME)
+            try:
+                result, left = await running.task
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                running.task = None
+            if left is not None:
+                failure = self._describe(running, left)
+            else:
+                await self._succeed(running, context, result)
+        except (Exception, asyncio.CancelledError) as error:
+            failure = self._describe(running, error)
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.to_thread(context.close)
+        if failure is None or context.completed:
+            return ExitCode.DONE
+        return await self._failed(running, failure)
+
+    def _describe(self, running: _Running, error: BaseException) -> Failure:
+        if isinstance(error, asyncio.CancelledError):
+            if running.lost in (Lost.GONE, Lost.LAPSED):
+                return Failure("Superseded", CAUSES["Superseded"].meaning)
+            stopped = None if running.lost is None else failure_of(running.lost)
+            return stopped or Failure("JobError", "CancelledError: the job cancelled itself", "asyncio.CancelledError")
+        return describe(error, running.claim.job.options.retry, cancelled=running.cancel.is_set())
+
+    async def _succeed(self, running: _Running, context: JobContext, result: Any) -> None:
+        if context.completed:
+            return
+        if context.has_session:  # its rest is committed together with the success
+            await asyncio.to_thread(context.finish, result)
+            return
+        self._board.ending(running.claim.token)
+        encoded = encode_result(result)
+        recorded: asyncio.Future[bool | Exception] = self._loop.create_future()
+
+        def done(answer: bool | Exception) -> None:
+            self._loop.call_soon_threadsafe(recorded.set_result, answer)
+
+        self._recorder.record(running.claim.token, encoded, running.claim.lease_seconds, done)
+        answer = await recorded
+        if isinstance(answer, Exception):
+            raise answer
+        if not answer:
+            raise Superseded("another process holds this attempt's job now, or it has ended")
+        context.completed = True
+
+    async def _failed(self, running: _Running, failure: Failure) -> ExitCode:
+        claim = running.claim
+        if failure.cause == "Superseded":
+            return ExitCode.SUPERSEDED
+        self._board.ending(claim.token)
+        logger.warning(
+            "job %d (%s), attempt %d: %s %s",
+            claim.job.id,
+            claim.job.job_type,
+            claim.number,
+            failure.cause,
+            failure.error_type,
+        )
+        give_up = time.monotonic() + claim.lease_seconds
+        while True:
+            try:
+                held = await asyncio.to_thread(self._ledger.fail, claim.token, failure, decide=True)
+            except DBAPIError as error:
+                if time.monotonic() > give_up:
+                    raise
+                logger.warning("job %d: its end can't be recorded yet (%s)", claim.job.id, type(error.orig).__name__)
+                await asyncio.sleep(min(0.5, claim.lease_seconds / 10))
+            else:
+                return ExitCode.FAILED if held else ExitCode.SUPERSEDED
+
+    def _ending(self, token: UUID) -> Any:
+        @contextlib.contextmanager
+        def ending() -> Any:
+            self._board.ending(token)
+            yield
+
+        return ending
+
+
+async def _called(definition: Definition, context: JobContext, payload: Any) -> tuple[Any, BaseException | None]:
+    """What the job returns, or how it tried to leave the process: asyncio would end the loop, and all others, by it."""
+    try:
+        return await definition.function(context, payload), None
+    except (SystemExit, KeyboardInterrupt) as error:
+        return None, error
+
+
+def serve(connection: socket.socket) -> None:
+    """Take orders until there are no more."""
+    settings = load_settings()
+    engine = create_engine(settings.database_url.get_secret_value())
+    registry = load_app(settings.app)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor says what is to stop, and ends us if it must
+    attendant = LoopAttendant(SqlLedger(engine), registry, lambda: Session(engine))
+    with contextlib.suppress(ConnectionError):
+        asyncio.run(attendant.attend(connection))
+
+
+if __name__ == "__main__":
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    configure_logging()
+    serve(socket.socket(fileno=descriptor))
+    os._exit(0)  # threads that jobs left behind keep nobody waiting

@@ -1,0 +1,64 @@
+"""Recording the successes of many attempts: those that end while a transaction is under way share the next one."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from spoke_jobs.ledger.port import Ledger
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Success:
+    token: UUID
+    result: Any
+    give_up_at: float
+    done: Callable[[bool | Exception], None]
+
+
+class Recorder:
+    """One thread with the ledger. ``done`` is called from it: True, False if superseded, or why it isn't recorded."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._waiting: queue.SimpleQueue[_Success] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="spoke-recorder", daemon=True).start()
+
+    def record(self, token: UUID, result: Any, patience: float, done: Callable[[bool | Exception], None]) -> None:
+        """Record a success; a database that is away is asked again for so many seconds."""
+        self._waiting.put(_Success(token, result, time.monotonic() + patience, done))
+
+    def _work(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            while len(batch) < _AT_ONCE and not self._waiting.empty():
+                batch.append(self._waiting.get())
+            try:
+                counted = self._ledger.succeed_many({item.token: item.result for item in batch})
+            except Exception as error:
+                self._put_off(batch, error)
+                continue
+            for item in batch:
+                item.done(item.token in counted)
+
+    def _put_off(self, batch: list[_Success], error: Exception) -> None:
+        logger.warning("%d successes can't be recorded yet (%s)", len(batch), type(error).__name__)
+        now = time.monotonic()
+        for item in batch:
+            if isinstance(error, DBAPIError) and now < item.give_up_at:
+                self._waiting.put(item)
+            else:
+                item.done(error)
+        time.sleep(0.2)
