@@ -1,100 +1,46 @@
-"""The commands. Each is a thin shell: read the settings, open the ledger, call the room that does the work.
+"""The commands: the long-lived processes here, the others in modules of their own, each a thin shell.
 
-Exit codes: 0 done; 1 it failed, and the message says what and how to mend it; 2 the command line itself is wrong.
+Start-up is paid at every call: what only one command needs is imported there (rich, Alembic, the worker, a web server).
+Exit codes stand in `exits`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import wraps
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
-from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cli.tables import job_table
-from spoke_jobs.errors import SpokeJobsError
-from spoke_jobs.ledger.engine import check_schema, create_engine, shown
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.cli.changing import cancel, prune, retry
+from spoke_jobs.cli.dispatching import dispatch
+from spoke_jobs.cli.exits import EPILOG, fail, speaks_plainly
+from spoke_jobs.cli.opening import open_ledger
+from spoke_jobs.cli.reading import ls, show, why
+from spoke_jobs.cli.setting_up import check, migrate
+from spoke_jobs.cli.watching import watch
 from spoke_jobs.logs import configure_logging
-from spoke_jobs.settings import Settings, load_settings
+from spoke_jobs.settings import load_settings
 
 app = typer.Typer(
     help="Background jobs that an application can trust.",
+    epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+SET_UP, LOOK, CHANGE, PROCESSES = "Set-up", "Look", "Dispatch and change", "Processes, until SIGTERM"
+
+for _panel, _commands in (
+    (SET_UP, (check, migrate)),
+    (LOOK, (ls, show, why, watch)),
+    (CHANGE, (dispatch, cancel, retry, prune)),
+):
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
 
 
-def _speaks_plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """What is wrong with the set-up is said in a sentence, not in a traceback."""
-
-    @wraps(command)
-    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return command(*args, **kwargs)
-        except SpokeJobsError as error:
-            _fail(str(error))
-        except DBAPIError as error:
-            _fail(f"the database refuses: {str(error.orig).strip().partition(chr(10))[0]}")
-        raise AssertionError("unreachable")
-
-    return wrapped
-
-
-def _fail(message: str) -> None:
-    # As Text: a message may hold brackets, which rich would read as markup.
-    Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", message), soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def _open(settings: Settings) -> SqlLedger:
-    engine = create_engine(settings.database_url.get_secret_value())
-    check_schema(engine)
-    return SqlLedger(engine)
-
-
-@app.command()
-@_speaks_plainly
-def migrate() -> None:
-    """Create or upgrade the ledger's tables in SPOKE_DATABASE_URL."""
-    from spoke_jobs.ledger.migrations import migrate as run_migrations
-
-    configure_logging()
-    engine = create_engine(load_settings().database_url.get_secret_value())
-    run_migrations(engine)
-    print(f"the ledger in {shown(engine.url)} is up to date")
-
-
-@app.command()
-@_speaks_plainly
-def check() -> None:
-    """See that runner, application and database are as they must be; names what isn't."""
-    from spoke_jobs.loader import load_runner
-    from spoke_jobs.registry import load_app
-
-    settings = load_settings()
-    load_runner(settings)
-    print(f"runner       {settings.job_runner}: configured")
-    if settings.app:
-        registry = load_app(settings.app)
-        print(f"application  {settings.app}: {len(registry.jobs)} jobs, {len(registry.tasks)} tasks")
-        for name in registry.jobs:
-            print(f"             job   {name}")
-        for name in registry.tasks:
-            print(f"             task  {name}")
-    ledger = _open(settings)
-    print(f"ledger       {shown(ledger.engine.url)}: migrated")
-
-
-@app.command()
-@_speaks_plainly
+@app.command(rich_help_panel=PROCESSES)
+@speaks_plainly
 def worker(
     processes: Annotated[int, typer.Option(min=1, max=256, help="`def` jobs at once, each in a process.")] = (
         os.cpu_count() or 1
@@ -134,11 +80,11 @@ def worker(
         grace_seconds=grace,
         drain=drain,
     )
-    run(_open(settings), options, health_port=health_port, reload=reload)
+    run(open_ledger(settings), options, health_port=health_port, reload=reload)
 
 
-@app.command()
-@_speaks_plainly
+@app.command(rich_help_panel=PROCESSES)
+@speaks_plainly
 def tasks() -> None:
     """Run tasks that dispatchers send over HTTP, until SIGTERM: the task deployment's process."""
     from spoke_jobs.registry import load_app
@@ -146,8 +92,7 @@ def tasks() -> None:
     try:
         from spoke_jobs.tasks.server import ServerOptions, serve
     except ModuleNotFoundError as error:
-        _fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
-        raise
+        fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
     configure_logging()
     settings = load_settings()
     serve(
@@ -163,8 +108,8 @@ def tasks() -> None:
     )
 
 
-@app.command()
-@_speaks_plainly
+@app.command(rich_help_panel=PROCESSES)
+@speaks_plainly
 def sync(
     health_port: Annotated[
         int | None, typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Answer GET /healthz there.")
@@ -177,7 +122,7 @@ def sync(
     run_sync(load_settings(), health_port)
 
 
-@app.command()
+@app.command(rich_help_panel=PROCESSES)
 def run() -> None:
     """Run one attempt: the entrypoint of a job's pod, started by the operator."""
     from spoke_jobs.execution.pod import leave
@@ -185,19 +130,3 @@ def run() -> None:
 
     configure_logging()
     leave(run_pod())
-
-
-@app.command()
-@_speaks_plainly
-def ls(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs, the newest.")] = 20,
-) -> None:
-    """List the newest jobs."""
-    ledger = _open(load_settings())
-    console = Console()
-    table = job_table(ledger.list_jobs(limit))
-    if console.is_terminal:
-        console.print(table)
-    else:
-        for row in zip(*(list(column.cells) for column in table.columns), strict=True):
-            print("\t".join(str(cell) for cell in row))

@@ -33,6 +33,11 @@ class UTCDateTime(types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def in_utc(value: datetime) -> datetime:
+    """A datetime of the driver's, in whatever zone the session has, in UTC."""
+    return value.astimezone(UTC)
+
+
 class clock_now(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
     """The time at which the database evaluates it; not the transaction's start, as ``now()`` is."""
 

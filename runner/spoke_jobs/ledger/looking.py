@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, desc, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, desc, func, or_, select, tuple_
 
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
@@ -129,9 +129,7 @@ class Looking:
 
 
 def _now(connection: Connection) -> datetime:
-    now = connection.scalar(select(clock_now()))
-    assert now is not None
-    return now
+    return connection.execute(select(clock_now())).scalar_one()
 
 
 def _attempts(connection: Connection, job_id: int) -> tuple[Attempt, ...]:
@@ -160,15 +158,15 @@ def _holder(connection: Connection, queue_name: str) -> Holder | None:
 
 def _ahead(connection: Connection, job: JobRequest) -> int:
     free = or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name)))
-    return connection.scalar(select(func.count()).where(*_due_before(job), free)) or 0
+    return connection.scalar(select(func.count()).select_from(job_request).where(*_due_before(job), free)) or 0
 
 
 def _ahead_in_queue(connection: Connection, job: JobRequest) -> int:
     same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
-    return connection.scalar(select(func.count()).where(*_due_before(job), *same)) or 0
+    return connection.scalar(select(func.count()).select_from(job_request).where(*_due_before(job), *same)) or 0
 
 
-def _due_before(job: JobRequest) -> tuple[object, ...]:
+def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
     return (
         job_request.c.state == constant(JobState.WAITING),
         job_request.c.runner == job.runner,

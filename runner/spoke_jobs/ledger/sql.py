@@ -48,7 +48,7 @@ class SqlLedger:
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
-        with self.engine.begin() as connection:
+        with self._in_one() if new.unique_key is None else self.engine.begin() as connection:
             return transitions.insert_job(connection, new)
 
     def get(self, job_id: int) -> JobRequest | None:

@@ -175,6 +175,8 @@ class Supervisor:
                     self._cancel(child, item, now)
         for child, item in running:
             order = item.order
+            if child.ended_for is not None:
+                continue
             if item.until is not None and now > item.until:
                 logger.error("job %d, attempt %d: ended, since its timeout is over", order.job_id, order.number)
                 self._nursery.kill(child, Ended(order.token, "Timeout"))
@@ -261,7 +263,7 @@ class Supervisor:
             cause = child.ended_for.cause
             failure = Failure(cause, CAUSES[cause].meaning, for_good=cause == "Cancelled")
         elif child.ended_for is not None:
-            failure = Failure("WorkerLost", "the process was ended for the sake of another job that it ran")
+            failure = Failure("Bystander", CAUSES["Bystander"].meaning, retry_after_seconds=0.0)
         elif code == ExitCode.SUPERSEDED:
             # Nothing is recorded if another process took over: the token says so.
             failure = Failure(

@@ -61,10 +61,10 @@ def catalogue(settings: Settings, database: str) -> list[System]:
 
 def _spoke(settings: Settings, database: str) -> list[System]:
     program = str(settings.ours / "spoke-jobs")
-    # One process for each job at a time; the two differ once async jobs share one (`--concurrency`).
+    # `def` jobs run one to a process, `async def` ones together on one event loop.
     workers = {
-        "async": (program, "worker", "--processes", str(settings.concurrency)),
-        "def": (program, "worker", "--processes", str(settings.concurrency)),
+        "async": (program, "worker", "--processes", "1", "--concurrency", str(settings.concurrency)),
+        "def": (program, "worker", "--processes", str(settings.concurrency), "--concurrency", "1"),
     }
     return [
         System(

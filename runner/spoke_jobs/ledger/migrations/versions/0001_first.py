@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,10 +17,32 @@ _time = sa.DateTime(timezone=True)
 _false = sa.text("false")
 
 
+_REFERENCE: dict[str, Any] = {
+    "id": _big,
+    "campaign_id": sa.Integer(),
+    "organization_id": sa.Integer(),
+    "payload": sa.Text(),
+    "queue_name": sa.Text(),
+    "job_type": sa.Text(),
+    "result_message": sa.Text(),
+    "locks_queue": sa.Boolean(),
+    "assigned": sa.Boolean(),
+    "status": sa.Integer(),
+    "updated_at": _time,
+    "created_at": _time,
+}
+"""The reference's columns, as they are with us."""
+_DEFAULTS: dict[str, Any] = {"result_message": "", "locks_queue": _false, "assigned": _false, "status": sa.text("0")}
+
+
 def upgrade() -> None:
     """Make the tables and their indexes."""
-    if sa.inspect(op.get_bind()).has_table("job_request"):
-        _adopt()
+    inspector = sa.inspect(op.get_bind())
+    for name in ("job_attempt", "queue_lock"):
+        if inspector.has_table(name):
+            raise _refusal(name, "which is one of the ledger's names")
+    if inspector.has_table("job_request"):
+        _adopt(inspector)
     else:
         _create_job_request()
     op.create_index("ix_job_request_queue_name", "job_request", ["queue_name"])
@@ -35,88 +56,146 @@ def upgrade() -> None:
     _create_others()
 
 
-def _adopt() -> None:
+def _refusal(table: str, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"there is a table {table} {what}: it is not a job runner's; "
+        "rename it, or give the ledger a database or schema of its own"
+    )
+
+
+def _adopt(inspector: Any) -> None:
     """Bring the reference's table to this form in place; its columns keep their meanings.
 
     Waiting jobs stay so. What a process had been given is interrupted: nobody knows how far it came, and nothing says
-    that it may be repeated. Ids stay, so that what refers to them does.
+    that it may be repeated. Ids stay, so that what refers to them does. What the application has hung on the table
+    (foreign keys, indexes of other columns) stays as well.
     """
-    connection = op.get_bind()
-    sqlite = connection.dialect.name == "sqlite"
-    found = {column["name"]: column for column in sa.inspect(connection).get_columns("job_request")}
-    lacking = sorted({"id", "payload", "queue_name", "job_type", "assigned", "status", "updated_at"} - set(found))
-    if lacking:
-        raise RuntimeError(
-            f"there is a table job_request without the columns {', '.join(lacking)}: it is not a job runner's; "
-            "rename it, or give the ledger a database or schema of its own"
-        )
+    found = {column["name"]: column["type"] for column in inspector.get_columns("job_request")}
+    _see_that_it_is_ours_to_take(inspector, found)
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    # Ours takes the place of whatever index the queue's name had.
+    for index in inspector.get_indexes("job_request"):
+        partial = index.get("dialect_options", {}).get(f"{op.get_bind().dialect.name}_where")
+        if index["column_names"] == ["queue_name"] and not index["unique"] and partial is None:
+            op.drop_index(index["name"], "job_request")
     with op.batch_alter_table("job_request") as table:
-        for column in (
-            sa.Column("uid", sa.Uuid()),
-            sa.Column("state", sa.Text()),
-            sa.Column("runner", sa.Text(), nullable=False, server_default="legacy"),
-            sa.Column("run", sa.Integer(), nullable=False, server_default=sa.text("1")),
-            sa.Column("attempt", sa.Integer(), nullable=False, server_default=sa.text("0")),
-            sa.Column("options", sa.JSON(), nullable=False, server_default="{}"),
-            sa.Column("run_after", _time),
-            sa.Column("submitted_at", _time),
-            sa.Column("started_at", _time),
-            sa.Column("finished_at", _time),
-            sa.Column("cause", sa.Text(), nullable=False, server_default=""),
-            sa.Column("result", sa.JSON(none_as_null=True)),
-        ):
+        for column in _our_columns():
             table.add_column(column)
-    kinds: dict[str, Any] = {
-        "id": sa.BigInteger(),
-        "uid": sa.Uuid(),
-        "state": sa.Text(),
-        "status": sa.Integer(),
-        "cause": sa.Text(),
-        "assigned": sa.Boolean(),
-        "finished_at": _time,
-        "updated_at": _time,
-        "queue_name": sa.Text(),
-        "locks_queue": sa.Boolean(),
-        "result_message": sa.Text(),
-    }
-    rows = sa.table("job_request", *(sa.column(name, kind) for name, kind in kinds.items()))
-    for number in connection.scalars(sa.select(rows.c.id)).all():
-        connection.execute(sa.update(rows).where(rows.c.id == number).values(uid=uuid.uuid4()))
-    failed, assigned = rows.c.status < 0, rows.c.assigned.is_(True)
-    interrupted = sa.and_(sa.not_(failed), assigned)
-    connection.execute(sa.update(rows).values(state="waiting"))
-    connection.execute(
-        sa.update(rows)
-        .where(interrupted)
-        .values(state="failed", status=-1, cause="interrupted_by_migration", finished_at=sa.func.current_timestamp())
-    )
-    connection.execute(
-        sa.update(rows)
-        .where(sa.and_(failed, rows.c.cause == ""))
-        .values(state="failed", cause="JobError", finished_at=rows.c.updated_at)
-    )
-    connection.execute(sa.update(rows).where(rows.c.queue_name.is_(None)).values(queue_name=""))
-    connection.execute(sa.update(rows).where(rows.c.locks_queue.is_(None)).values(locks_queue=False))
-    connection.execute(sa.update(rows).where(rows.c.result_message.is_(None)).values(result_message=""))
-    defaults: dict[str, Any] = {"result_message": "", "locks_queue": _false, "assigned": _false, "status": sa.text("0")}
+    if not sqlite:  # there the table is copied below, and types with it
+        _convert_types(found)
+    op.execute(sa.text(_FILL_SQLITE if sqlite else _FILL_POSTGRESQL))
     with op.batch_alter_table(
         "job_request",
         table_kwargs={"sqlite_autoincrement": True},
         naming_convention={"pk": "pk_%(table_name)s"},
     ) as table:
-        table.alter_column("id", existing_type=sa.Integer(), type_=_big, existing_nullable=False, autoincrement=True)
-        for name in ("payload", "queue_name", "job_type", "uid", "state"):
-            table.alter_column(name, nullable=False)
-        for name, default in defaults.items():
-            table.alter_column(name, nullable=False, server_default=default)
-        for name in ("created_at", "updated_at"):
-            timezone = getattr(found[name]["type"], "timezone", False)
-            converted: dict[str, Any] = {"type_": _time, "postgresql_using": f"{name} AT TIME ZONE 'UTC'"}
-            table.alter_column(name, nullable=False, server_default=None, **({} if sqlite or timezone else converted))
+        for name, kind in _REFERENCE.items():
+            converted: dict[str, Any] = {"type_": kind, "existing_type": found[name]} if sqlite else {}
+            if name in _DEFAULTS:
+                table.alter_column(name, nullable=False, server_default=_DEFAULTS[name], **converted)
+            elif name in ("created_at", "updated_at"):
+                table.alter_column(name, nullable=False, server_default=None, **converted)
+            elif name == "id":
+                table.alter_column(name, existing_nullable=False, autoincrement=True, **converted)
+            elif name in ("payload", "queue_name", "job_type"):
+                table.alter_column(name, nullable=False, server_default=None, **converted)
+            elif converted:
+                table.alter_column(name, **converted)
+        table.alter_column("runner", server_default=None)
+        table.alter_column("options", server_default=None)
+        table.alter_column("uid", nullable=False)
+        table.alter_column("state", nullable=False)
         table.create_unique_constraint("uq_job_request_uid", ["uid"])
         table.create_check_constraint(
             op.f("ck_job_request_state"), "state IN ('waiting', 'running', 'succeeded', 'failed')"
         )
+
+
+def _our_columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("uid", sa.Uuid()),
+        sa.Column("state", sa.Text()),
+        sa.Column("runner", sa.Text(), nullable=False, server_default="legacy"),
+        sa.Column("run", sa.Integer(), nullable=False, server_default=sa.text("1")),
+        sa.Column("attempt", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("options", sa.JSON(), nullable=False, server_default="{}"),
+        sa.Column("run_after", _time),
+        sa.Column("submitted_at", _time),
+        sa.Column("started_at", _time),
+        sa.Column("finished_at", _time),
+        sa.Column("cause", sa.Text(), nullable=False, server_default=""),
+        sa.Column("result", sa.JSON(none_as_null=True)),
+    ]
+
+
+def _see_that_it_is_ours_to_take(inspector: Any, found: dict[str, Any]) -> None:
+    if "job_request" not in inspector.get_table_names():
+        raise _refusal("job_request", "that is a view")
+    if lacking := sorted(set(_REFERENCE) - set(found)):
+        raise _refusal("job_request", f"without the columns {', '.join(lacking)}")
+    if taken := sorted({column.name for column in _our_columns()} & set(found)):
+        raise _refusal("job_request", f"that has columns of its own named {', '.join(taken)}")
+    if not isinstance(found["id"], sa.Integer):
+        raise _refusal("job_request", f"whose id is no integer but {found['id']}")
+
+
+def _convert_types(found: dict[str, Any]) -> None:
+    """On PostgreSQL."""
+    op.alter_column("job_request", "id", existing_type=found["id"], type_=sa.BigInteger(), existing_nullable=False)
+    connection = op.get_bind()
+    if sequence := connection.scalar(sa.text("SELECT pg_get_serial_sequence('job_request', 'id')")):
+        op.execute(sa.text(f"ALTER SEQUENCE {sequence} AS bigint"))
+    for name in ("payload", "queue_name", "job_type", "result_message"):
+        if not isinstance(found[name], sa.Text):
+            op.alter_column("job_request", name, existing_type=found[name], type_=sa.Text())
+    for name in ("created_at", "updated_at"):
+        if not getattr(found[name], "timezone", False):
+            op.alter_column("job_request", name, server_default=None)
+            op.alter_column("job_request", name, type_=_time, postgresql_using=f"{name} AT TIME ZONE 'UTC'")
+
+
+_FILL = """
+UPDATE job_request SET
+    uid = {uid},
+    state = CASE WHEN coalesce(status, 0) < 0 OR coalesce(assigned, false) THEN 'failed' ELSE 'waiting' END,
+    cause = CASE WHEN coalesce(status, 0) < 0 THEN 'JobError'
+                 WHEN coalesce(assigned, false) THEN 'interrupted_by_migration' ELSE '' END,
+    finished_at = CASE WHEN coalesce(status, 0) < 0 THEN {updated} WHEN coalesce(assigned, false) THEN {now} END,
+    status = CASE WHEN status < 0 OR assigned THEN -1 ELSE coalesce(status, 0) END,
+    assigned = coalesce(assigned, false),
+    updated_at = {updated},
+    created_at = {created},
+    payload = coalesce(payload, 'null'),
+    queue_name = coalesce(queue_name, ''),
+    job_type = coalesce(job_type, ''),
+    locks_queue = coalesce(locks_queue, false) AND coalesce(queue_name, '') <> '',
+    result_message = coalesce(result_message, '')
+"""
+_FILL_POSTGRESQL = _FILL.format(
+    uid="gen_random_uuid()",
+    now="now()",
+    updated="coalesce(updated_at, created_at, now())",
+    created="coalesce(created_at, updated_at, now())",
+)
+
+
+def _sqlite_time(column: str) -> str:
+    # The reference's own driver stores milliseconds there; others, seconds or text.
+    number = f"CASE WHEN {column} > 100000000000 THEN {column} / 1000.0 ELSE {column} END"
+    return (
+        f"CASE WHEN typeof({column}) IN ('integer', 'real') "
+        f"THEN strftime('{_SQLITE_FORMAT}', {number}, 'unixepoch') ELSE strftime('{_SQLITE_FORMAT}', {column}) END"
+    )
+
+
+_SQLITE_FORMAT = "%Y-%m-%d %H:%M:%f000"
+_SQLITE_NOW = f"strftime('{_SQLITE_FORMAT}', 'now')"
+_FILL_SQLITE = _FILL.format(
+    uid="lower(hex(randomblob(6)) || '4' || substr(hex(randomblob(2)), 2) || '8' || substr(hex(randomblob(8)), 2))",
+    now=_SQLITE_NOW,
+    updated=f"coalesce({_sqlite_time('updated_at')}, {_sqlite_time('created_at')}, {_SQLITE_NOW})",
+    created=f"coalesce({_sqlite_time('created_at')}, {_sqlite_time('updated_at')}, {_SQLITE_NOW})",
+).replace(":", "\\:")
 
 
 def _create_job_request() -> None:

@@ -30,7 +30,8 @@ def upgrade() -> None:
         unique=True,
     )
     # Rows that ended before there was a retention keep theirs from today on.
-    week = "datetime('now', '+7 days')" if op.get_bind().dialect.name == "sqlite" else "now() + interval '7 days'"
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    week = "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now', '+7 days')" if sqlite else "now() + interval '7 days'"
     op.execute(sa.text(f"UPDATE job_request SET expires_at = {week} WHERE state IN ('succeeded', 'failed')"))  # noqa: S608
 
 
