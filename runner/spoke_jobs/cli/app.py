@@ -7,6 +7,7 @@ Exit codes stand in `exits`.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() and sys.stderr.isatty() else None,  # else help and errors are plain
 )
 SET_UP, LOOK, CHANGE, PROCESSES = "Set-up", "Look", "Dispatch and change", "Processes, until SIGTERM"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from spoke_jobs.cli.words import age, line, seconds, until
 from spoke_jobs.model import JobRequest, JobState
@@ -21,6 +21,11 @@ STYLES = {
 }
 HEADINGS = ("ID", "TYPE", "QUEUE", "STATE", "%", "TRY", "CAUSE", "AGE", "TOOK", "RESULT")
 _RESULT_LENGTH = 120
+_RESULT_ROOM = 24
+_SHRINKS = {"QUEUE": 12, "TYPE": 18}
+"""Columns that may be cut short, and to what."""
+_LEFT_OUT = ("TRY", "TOOK", "QUEUE", "AGE", "%")
+"""Where a terminal is too narrow for all: what is left out, the first first."""
 _NUMBERS = {"%", "TRY", "AGE", "TOOK"}
 
 
@@ -45,26 +50,43 @@ def job_lines(jobs: Sequence[JobRequest], now: datetime) -> list[str]:
     return ["\t".join(job_cells(job, now).values()) for job in jobs]
 
 
-def job_table(jobs: Sequence[JobRequest], now: datetime | None = None, *, ages: bool = False) -> Table:
-    """A table of jobs, in the order given."""
+def fitting(rows: Sequence[Mapping[str, str]], headings: Sequence[str], width: int) -> dict[str, int]:
+    """The columns that a terminal has room for, each with its width; the last one takes what is left."""
+    needed = {heading: max(len(heading), *(len(row[heading]) for row in rows), 1) for heading in headings[:-1]}
+    needed[headings[-1]] = _RESULT_ROOM
+
+    def surplus() -> int:
+        return sum(needed.values()) + 2 * (len(needed) - 1) - width
+
+    for last_try in (False, True):
+        for heading in _LEFT_OUT if last_try else ():
+            if surplus() > 0:
+                needed.pop(heading, None)
+        for heading, least in _SHRINKS.items():
+            if surplus() > 0 and needed.get(heading, 0) > least:
+                needed[heading] = max(least, needed[heading] - surplus())
+    return needed
+
+
+def job_table(
+    jobs: Sequence[JobRequest], now: datetime | None = None, *, ages: bool = False, width: int = 200
+) -> Table:
+    """A table of jobs, in the order given, with the columns that there is room for."""
     from rich.table import Table
     from rich.text import Text
 
-    headings = [heading for heading in HEADINGS if heading != "AGE" or ages]
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    for heading in headings[:-1]:
-        table.add_column(
-            heading,
-            no_wrap=True,
-            overflow="ellipsis",
-            justify="right" if heading in _NUMBERS else "left",
-            max_width=32 if heading in ("TYPE", "QUEUE") else None,
-        )
-    table.add_column(headings[-1], no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)  # takes what is left
-    for job in jobs:
-        cells = job_cells(job, now or datetime.now(UTC))
+    rows = [job_cells(job, now or datetime.now(UTC)) for job in jobs]
+    columns = fitting(rows, [heading for heading in HEADINGS if heading != "AGE" or ages], width)
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True, padding=(0, 2, 0, 0))
+    for heading, room in columns.items():
+        justify: Literal["left", "right"] = "right" if heading in _NUMBERS else "left"
+        if heading == HEADINGS[-1]:
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)
+        else:
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", justify=justify, max_width=room)
+    for job, cells in zip(jobs, rows, strict=True):
         styles = {"STATE": STYLES[job.state], "CAUSE": "red" if job.state is JobState.FAILED else "", "AGE": "dim"}
-        table.add_row(*(Text(cells[heading], styles.get(heading, "")) for heading in headings))
+        table.add_row(*(Text(cells[heading], styles.get(heading, "")) for heading in columns))
     return table
 
 

@@ -162,4 +162,4 @@ def test_ls_keeps_a_job_on_its_line(sqlite_ledger_url: str) -> None:
     engine.dispose()
     (line,) = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url).stdout.splitlines()
     cells = line.split("\t")
-    assert (len(cells), cells[2], cells[-1]) == (9, "two lines and a tab", "ValueError: a b [2J [/red]")
+    assert (len(cells), cells[2], cells[-1]) == (10, "two lines and a tab", "ValueError: a b [2J [/red]")

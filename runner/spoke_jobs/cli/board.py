@@ -1,0 +1,96 @@
+"""What `watch` shows: which jobs, and what of each is pure; the bars are rich's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from spoke_jobs.cli.tables import STYLES, last_words, took
+from spoke_jobs.cli.words import line
+from spoke_jobs.model import JobRequest, JobState
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_BAR_WIDTH = 24
+_FIRST = {JobState.RUNNING: 0, JobState.FAILED: 1, JobState.WAITING: 2, JobState.SUCCEEDED: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The jobs that are shown, in the order of their ids, and what is said of them all."""
+
+    shown: tuple[JobRequest, ...]
+    summary: str
+
+
+def board(jobs: Sequence[JobRequest], room: int) -> Board:
+    """Which jobs a screen with so many lines shows: where it is too small, those that say the most."""
+    chosen = sorted(jobs, key=lambda job: (_FIRST[job.state], job.id))[: max(room, 1)]
+    counts = {state: sum(job.state is state for job in jobs) for state in JobState}
+    said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+    left_out = len(jobs) - len(chosen)
+    more = f"; {left_out} not shown" if left_out else ""
+    return Board(tuple(sorted(chosen, key=lambda job: job.id)), f"{said}{more}")
+
+
+def changes(before: Sequence[JobRequest], after: Sequence[JobRequest]) -> list[JobRequest]:
+    """The jobs of which there is news, for where a line is printed for each."""
+    known = {job.id: _news(job) for job in before}
+    return [job for job in after if known.get(job.id) != _news(job)]
+
+
+def change_line(job: JobRequest, now: datetime) -> str:
+    """The news of a job: its fields separated by tabs."""
+    cells = (
+        f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        str(job.id),
+        line(job.job_type),
+        job.state.value,
+        str(max(job.status, 0)),
+        str(job.attempt),
+        line(job.cause) or "-",
+        last_words(job, now),
+    )
+    return "\t".join(cells)
+
+
+def render(shown: Board, now: datetime) -> Table:
+    """The board as a table with a bar for each job."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False, expand=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
+    table.add_column(width=_BAR_WIDTH)
+    table.add_column(justify="right", width=5, no_wrap=True)
+    table.add_column(no_wrap=True, width=len(JobState.SUCCEEDED))
+    table.add_column(justify="right", no_wrap=True, min_width=6)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1, min_width=10)
+    for job in shown.shown:
+        style = STYLES[job.state]
+        percent = max(job.status, 0)
+        table.add_row(
+            Text(str(job.id), "bold"),
+            Text(line(job.job_type)),
+            ProgressBar(100, percent, width=_BAR_WIDTH, complete_style=style, finished_style="green"),
+            Text(f"{percent} %", "dim" if job.state is JobState.WAITING else ""),
+            Text(job.state.value, style),
+            Text(took(job, now), "dim"),
+            Text(_words(job, now)),
+        )
+    table.add_row("", Text(shown.summary, "dim"))
+    return table
+
+
+def _words(job: JobRequest, now: datetime) -> str:
+    words = last_words(job, now)
+    return f"{job.cause}: {words}" if job.cause and job.state is not JobState.RUNNING else words
+
+
+def _news(job: JobRequest) -> tuple[object, ...]:
+    return job.state, job.status, job.attempt, job.run, job.result_message, job.cancel_requested_at

@@ -1,0 +1,66 @@
+"""Options that several commands have, and what they say together."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from spoke_jobs.model import JobFilter, JobState
+
+_LARGEST_ID = 2**63 - 1
+
+Id = Annotated[int, typer.Argument(min=1, max=_LARGEST_ID, metavar="ID", help="The job's id.", show_default=False)]
+Ids = Annotated[
+    list[int],
+    typer.Argument(min=1, max=_LARGEST_ID, metavar="ID...", help="The jobs' ids.", show_default=False),
+]
+SomeIds = Annotated[
+    list[int] | None,
+    typer.Argument(min=1, max=_LARGEST_ID, metavar="[ID...]", help="The jobs' ids.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (docs/reference/cli.md has its shape).")]
+
+States = Annotated[
+    list[JobState] | None,
+    typer.Option(
+        "--state",
+        help="Only jobs in this state (waiting, running, succeeded, failed); may be repeated.",
+        metavar="STATE",
+    ),
+]
+Type = Annotated[
+    str | None, typer.Option("--type", help="Only jobs of this type, or of a prefix: 'ingest.*'.", show_default=False)
+]
+Queue = Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.", show_default=False)]
+Organization = Annotated[
+    int | None, typer.Option("--organization", help="Only jobs of this organization.", show_default=False)
+]
+Campaign = Annotated[int | None, typer.Option("--campaign", help="Only jobs of this campaign.", show_default=False)]
+CauseName = Annotated[
+    str | None,
+    typer.Option("--cause", help="Only jobs with this cause: JobError, Timeout, ...", show_default=False),
+]
+
+
+def job_filter(
+    states: list[JobState] | None,
+    job_type: str | None,
+    queue: str | None,
+    organization: int | None,
+    campaign: int | None,
+    cause: str | None,
+) -> JobFilter:
+    """What the filter options say together."""
+    return JobFilter(tuple(states) if states else None, job_type, queue, organization, campaign, cause)
+
+
+def each_once(ids: list[int]) -> list[int]:
+    """The ids in the order given, each once."""
+    return list(dict.fromkeys(ids))
+
+
+def on_a_terminal() -> bool:
+    """Whether a person reads it; otherwise lines are plain, and their fields separated by tabs."""
+    return sys.stdout.isatty()

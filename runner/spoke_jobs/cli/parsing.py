@@ -1,0 +1,89 @@
+"""What is given on the command line, as values. Each raises ValueError with a sentence that says what is expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.retry import RetryPolicy
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
+_RETRY_FIELDS = ("budget", "backoff_seconds", "backoff_max_seconds", "jitter", "never")
+
+
+def duration(text: str) -> float:
+    """Seconds: ``90``, ``90s``, ``5m``, ``2h``, ``7d``."""
+    found = _DURATION.fullmatch(text)
+    if found is None or found[2] not in _UNITS:
+        raise ValueError(f"{text!r} is no duration: 90 (seconds), 90s, 5m, 2h or 7d is expected")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def moment(text: str, now: datetime | None = None) -> datetime:
+    """A time with a zone, ``2026-03-01T09:00+01:00`` or ``...Z``, or a duration from now, ``+10m``."""
+    if text.startswith("+"):
+        return (now or datetime.now(UTC)) + timedelta(seconds=duration(text[1:]))
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time: 2026-03-01T09:00+01:00, 2026-03-01T08:00Z or +10m (from now) is expected"
+        ) from None
+    if when.tzinfo is None:
+        raise ValueError(f"{text!r} names no time zone: write {text}Z for UTC, or {text}+01:00")
+    return when
+
+
+def payload(given: str | None, standard_input: IO[str]) -> Any:
+    """JSON from the argument, from a file (``@file``) or from standard input (``-``). Never repeats what it holds."""
+    if given is None:
+        return None
+    text, where = given, "it"
+    if given == "-":
+        text, where = standard_input.read(), "standard input"
+    elif given.startswith("@"):
+        where = given[1:]
+        try:
+            text = Path(where).read_text("utf-8")
+        except OSError as error:
+            raise ValueError(f"the file {where} can't be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"the file {where} isn't UTF-8") from None
+    return json_of(text, where)
+
+
+def json_of(text: str, where: str) -> Any:
+    """JSON, or where in it the mistake is."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where} isn't JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(
+            f"{where} isn't JSON that can be read: a number is too long, or it is nested too deep"
+        ) from None
+
+
+def retry_policy(text: str) -> RetryPolicy:
+    """A RetryPolicy's fields as JSON; those left out take the policy's defaults."""
+    value = json_of(text, "it")
+    if not isinstance(value, dict) or not set(value) <= set(_RETRY_FIELDS):
+        raise ValueError(f"it takes an object with some of {', '.join(_RETRY_FIELDS)}")
+    if isinstance(value.get("never"), list):
+        value["never"] = tuple(value["never"])
+    if isinstance(value.get("budget"), dict):
+        unknown = sorted(set(value["budget"]) - set(CauseClass))
+        if unknown:
+            raise ValueError(f"budget has {unknown[0]!r}, which is none of {', '.join(CauseClass)}")
+        value["budget"] = {CauseClass(kind): allowed for kind, allowed in value["budget"].items()}
+    policy = RetryPolicy(**value)
+    try:
+        policy.check()
+    except ValueError as error:
+        raise ValueError(str(error)) from None
+    return policy

@@ -1,0 +1,210 @@
+"""What `show` says of a job: what it says is pure, how it is printed is below."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any
+
+from spoke_jobs.cli.tables import STYLES, took
+from spoke_jobs.cli.words import ago, count, line, lines, seconds, until
+from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
+
+ATTEMPT_HEADINGS = ("RUN", "TRY", "STATE", "WORKER", "STARTED", "TOOK", "CAUSE", "ERROR")
+_TAIL_LINES = 40
+_STATE_STYLES = {
+    AttemptState.RUNNING: "cyan",
+    AttemptState.SUCCEEDED: "green",
+    AttemptState.FAILED: "red",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """A job as a person reads it."""
+
+    job: JobRequest
+    facts: tuple[tuple[str, str], ...]
+    """Names and values, those that say something."""
+    options: tuple[tuple[str, str], ...]
+    attempts: tuple[tuple[str, ...], ...]
+    """By :data:`ATTEMPT_HEADINGS`."""
+    attempt_states: tuple[AttemptState, ...]
+    tail_of: int
+    """The attempt whose output the tail is."""
+    tail: tuple[str, ...]
+    payload: str
+
+
+def details(
+    job: JobRequest,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    *,
+    with_payload: bool = False,
+    zone: tzinfo | None = None,
+) -> Details:
+    """What there is to say, in the reader's time zone."""
+    with_output = next((attempt for attempt in reversed(attempts) if attempt.output_tail), None)
+    return Details(
+        job,
+        tuple(_facts(job, now, zone)),
+        tuple(_options(job)),
+        tuple(_attempt(attempt, now, zone) for attempt in attempts),
+        tuple(attempt.state for attempt in attempts),
+        with_output.number if with_output else 0,
+        tuple(lines(with_output.output_tail)[-_TAIL_LINES:]) if with_output else (),
+        json.dumps(json.loads(job.payload), indent=2, ensure_ascii=False) if with_payload else "",
+    )
+
+
+def _facts(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+    yield "state", f"{job.state}: {job.cause}" if job.state is JobState.FAILED else job.state.value
+    yield from _place(job)
+    yield from _times(job, now, zone)
+    yield from _words(job)
+
+
+def _place(job: JobRequest) -> Iterator[tuple[str, str]]:
+    if job.queue_name:
+        lock = ", which it locks: of its jobs that do, one runs at a time" if job.locks_queue else ""
+        yield "queue", line(job.queue_name) + lock
+    yield "runner", line(job.runner)
+    if job.runner == "kubernetes":
+        yield "spokejob", spokejob_name(job.job_type, job.id, job.uid, job.run)
+    if job.run > 1:
+        yield "run", f"{job.run} (retried by hand {count(job.run - 1, 'time')})"
+    yield "attempt", f"{job.attempt}" if job.attempt else "none yet"
+    for name, number in (("organization", job.organization_id), ("campaign", job.campaign_id)):
+        if number is not None:
+            yield name, str(number)
+    if job.priority:
+        yield "priority", str(job.priority)
+    if job.unique_key is not None:
+        yield "unique key", line(job.unique_key)
+
+
+def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+    waits = job.state is JobState.WAITING
+    for name, when in (
+        ("dispatched", job.created_at),
+        ("run after", job.run_after if waits else None),
+        ("start by", job.start_by if waits and job.attempt == 0 else None),
+        ("submitted", job.submitted_at),
+        ("started", job.started_at),
+        ("asked to stop", job.cancel_requested_at),
+        ("ended", job.finished_at),
+        ("kept until", job.expires_at),
+    ):
+        if when is not None:
+            far = until(when, now) if when > now else ago(when, now)
+            yield name, f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S %Z} ({far})"
+    if job.started_at is not None:
+        yield "took", took(job, now)
+
+
+def _words(job: JobRequest) -> Iterator[tuple[str, str]]:
+    if job.state is JobState.RUNNING or 0 < job.status < 100:
+        yield "progress", f"{max(job.status, 0)} %"
+    if job.state is JobState.WAITING and job.cause:
+        yield "last failure", job.cause
+    if job.result_message:
+        yield "message", line(job.result_message)
+    if job.result is not None:
+        yield "result", line(json.dumps(job.result, ensure_ascii=False))
+
+
+def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
+    options, policy = job.options, job.options.retry
+    if options.timeout_seconds is not None:
+        yield "timeout", seconds(options.timeout_seconds)
+    if options.start_timeout_seconds is not None:
+        yield "start timeout", seconds(options.start_timeout_seconds)
+    budget = ", ".join(f"{kind} {allowed}" for kind, allowed in policy.budget.items())
+    never = f"; never {', '.join(line(name) for name in policy.never_names)}" if policy.never else ""
+    yield "attempts", f"{budget}{never}"
+    yield (
+        "backoff",
+        f"{seconds(policy.backoff_seconds)}, doubling to at most {seconds(policy.backoff_max_seconds)}"
+        if policy.backoff_seconds
+        else "none",
+    )
+    yield "retention", seconds(options.retention_seconds)
+    if job.runner == "kubernetes":
+        yield "template", line(options.pod_template)
+        if options.resources:
+            yield "resources", line(json.dumps(dict(options.resources)))
+    if options.on_failure:
+        yield "on failure", line(options.on_failure)
+    size = count(len(job.payload.encode()), "byte")
+    version = f", version {options.payload_version}" if options.payload_version > 1 else ""
+    yield "payload", f"{size}{version} (--payload shows it)"
+
+
+def _attempt(attempt: Attempt, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
+    ended = attempt.finished_at or now
+    return (
+        str(attempt.run),
+        str(attempt.number),
+        attempt.state.value,
+        line(attempt.worker),
+        f"{attempt.claimed_at.astimezone(zone):%Y-%m-%d %H:%M:%S}",
+        seconds(max((ended - attempt.claimed_at).total_seconds(), 0.0)),
+        line(attempt.cause) or "-",
+        line(attempt.error_type) or "-",
+    )
+
+
+def print_plain(shown: Details) -> None:
+    """Lines for programs: what the line is of, then its fields, separated by tabs."""
+    for name, value in (("id", str(shown.job.id)), ("type", line(shown.job.job_type)), *shown.facts):
+        print("job", name, value, sep="\t")
+    for name, value in shown.options:
+        print("option", name, value, sep="\t")
+    for cells in shown.attempts:
+        print("attempt", *cells, sep="\t")
+    for text in shown.payload.splitlines():
+        print("payload", text, sep="\t")
+    for text in shown.tail:
+        print("output", text, sep="\t")
+
+
+def print_details(shown: Details) -> None:
+    """For a person, in colours."""
+    from rich.console import Console, Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    job = shown.job
+    console = Console(highlight=False)
+
+    def pairs(rows: Sequence[tuple[str, str]]) -> Padding:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True, min_width=13)
+        grid.add_column(overflow="fold")
+        for name, value in rows:
+            grid.add_row(name, Text(value, STYLES[job.state] if name == "state" else ""))
+        return Padding(grid, (0, 0, 0, 2))
+
+    parts: list[Any] = [
+        Text.assemble((f"job {job.id}", "bold"), "  ", (line(job.job_type), "bold")),
+        pairs(shown.facts),
+    ]
+    parts += [Text("\noptions", "bold"), pairs(shown.options)]
+    if shown.attempts:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ATTEMPT_HEADINGS:
+            numeric = heading in ("RUN", "TRY", "TOOK")
+            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        for cells, state in zip(shown.attempts, shown.attempt_states, strict=True):
+            styles = ["", "", _STATE_STYLES[state], "", "", "", "red", ""]
+            table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
+        parts += [Text("\nattempts", "bold"), Padding(table, (0, 0, 0, 2))]
+    for heading, texts in (("payload", shown.payload.splitlines()), (f"output of attempt {shown.tail_of}", shown.tail)):
+        if texts:
+            parts += [Text(f"\n{heading}", "bold"), Padding(Text("\n".join(texts)), (0, 0, 0, 2))]
+    console.print(Group(*parts))

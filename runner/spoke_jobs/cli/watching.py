@@ -1,0 +1,98 @@
+"""`watch`: the progress of jobs, live, until all of them have ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from spoke_jobs.cli import options
+from spoke_jobs.cli.board import board, change_line, changes, render
+from spoke_jobs.cli.exits import Exit, speaks_plainly
+from spoke_jobs.cli.opening import look
+from spoke_jobs.cli.reading import not_found
+from spoke_jobs.model import JobFilter, JobRequest, JobState
+
+_EVERY_SECONDS = 0.5
+_UNFINISHED = JobFilter(states=(JobState.WAITING, JobState.RUNNING))
+Look = Callable[[], tuple[datetime, list[JobRequest]]]
+"""The database's time, and the jobs as they are."""
+
+
+@speaks_plainly
+def watch(
+    job_ids: options.SomeIds = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Without ids: of how many jobs, the newest.")] = 50,
+    json: options.Json = False,
+) -> None:
+    """Watch jobs until all have ended: those named, or those unfinished now. Exit code 1 if one has failed.
+
+    Without a terminal: a line for each change, its fields separated by tabs. With --json: one document at the end.
+    """
+    ledger, looking = look()
+    ids = options.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
+    there = {job.id for job in looking.jobs(ids)[1]}
+    for job_id in ids:
+        if job_id not in there:
+            not_found(job_id)
+    if not ids and not json:
+        if options.on_a_terminal():
+            print("no unfinished jobs")
+        return
+    try:
+        jobs = _reporter(json)(lambda: looking.jobs(ids))
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    if json:
+        from spoke_jobs.cli.shapes import Jobs, print_document
+
+        print_document(Jobs.of(jobs))
+    if any(job.state is JobState.FAILED for job in jobs):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _reporter(json: bool) -> Callable[[Look], list[JobRequest]]:
+    if json:
+        return lambda look_again: _until_ended(look_again, lambda _now, _jobs: None)
+    return _with_bars if options.on_a_terminal() else _line_by_line
+
+
+def _until_ended(look_again: Look, report: Callable[[datetime, list[JobRequest]], None]) -> list[JobRequest]:
+    """Look and report every now and then until no job is unfinished; the jobs as they ended."""
+    known: dict[int, JobRequest] = {}
+    while True:
+        now, jobs = look_again()
+        known |= {job.id: job for job in jobs}  # one that is pruned meanwhile had ended
+        there = {job.id for job in jobs}
+        report(now, list(known.values()))
+        if all(job.state.final or job.id not in there for job in known.values()):
+            return list(known.values())
+        time.sleep(_EVERY_SECONDS)
+
+
+def _line_by_line(look_again: Look) -> list[JobRequest]:
+    before: list[JobRequest] = []
+
+    def report(now: datetime, jobs: list[JobRequest]) -> None:
+        nonlocal before
+        for job in changes(before, jobs):
+            print(change_line(job, now), flush=True)
+        before = jobs
+
+    return _until_ended(look_again, report)
+
+
+def _with_bars(look_again: Look) -> list[JobRequest]:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+
+        def report(now: datetime, jobs: list[JobRequest]) -> None:
+            live.update(render(board(jobs, console.height - 2), now), refresh=True)
+
+        return _until_ended(look_again, report)

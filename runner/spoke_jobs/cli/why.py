@@ -1,0 +1,106 @@
+"""Why a job is where it is: what it waits for, how it runs, why it ended. From the ledger alone, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
+from spoke_jobs.cli.waiting import waiting
+from spoke_jobs.cli.words import ago, clock, line, seconds
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.ledger.looking import Situation
+from spoke_jobs.model import Attempt, JobRequest, JobState
+
+
+def explain(situation: Situation) -> Explanation:
+    """Why the job is where it is."""
+    job = situation.job
+    if job.state is JobState.WAITING:
+        return Explanation(tuple(waiting(situation)))
+    if job.state is JobState.RUNNING:
+        return Explanation(tuple(_running(situation)))
+    if job.state is JobState.SUCCEEDED:
+        return Explanation((_succeeded(situation),))
+    return Explanation((_failed(situation),), _last_output(situation.attempts))
+
+
+def _running(situation: Situation) -> Iterator[Reason]:
+    job, now = situation.job, situation.now
+    live = next((attempt for attempt in reversed(situation.attempts) if attempt.finished_at is None), None)
+    if live is None:  # ended between two reads on a database that shows them apart
+        yield Reason(Code.RUNNING, f"attempt {job.attempt} runs")
+        return
+    left = live.lease_expires_at - now
+    if job.cancel_requested_at is not None:
+        yield Reason(
+            Code.CANCELLING,
+            f"it was asked to stop {ago(job.cancel_requested_at, now)}, and hasn't yet",
+            "it stops where its code looks at ctx.cancelled; a job that does not is ended by its worker",
+        )
+    said = f": {line(job.result_message, MESSAGE_LIMIT)}" if job.result_message else ""
+    yield Reason(
+        Code.RUNNING,
+        f"attempt {live.number} runs on {line(live.worker)} since {clock(live.claimed_at, now)} "
+        f"({ago(live.claimed_at, now)}), {max(job.status, 0)} % done{said}",
+        until=_timeout(job, live),
+        worker=live.worker,
+    )
+    if (limit := _timeout(job, live)) is not None:
+        yield Reason(Code.RUNNING, f"its timeout ends it at {clock(limit, now)} ({when(limit, now)})", until=limit)
+    beat = f"its last heartbeat was {ago(live.heartbeat_at, now)}"
+    if left > timedelta(0):
+        yield Reason(
+            Code.RUNNING,
+            f"{beat}; its lease holds for {seconds(left.total_seconds())} more",
+            until=live.lease_expires_at,
+            worker=live.worker,
+        )
+    else:
+        yield Reason(
+            Code.LEASE_LAPSED,
+            f"{beat}, and its lease ended {ago(live.lease_expires_at, now)}: its worker is gone or cut off",
+            "the operator decides by the pod: kubectl get pods"
+            if job.runner == CLUSTER
+            else "a running worker ends such an attempt within a lease's time; see that one runs",
+            until=live.lease_expires_at,
+            worker=live.worker,
+        )
+
+
+def _succeeded(situation: Situation) -> Reason:
+    job, now = situation.job, situation.now
+    return Reason(Code.SUCCEEDED, f"it succeeded{_ended(job, now)}")
+
+
+def _failed(situation: Situation) -> Reason:
+    job, now = situation.job, situation.now
+    cause = CAUSES.get(job.cause)
+    meaning = cause.meaning if cause else "This release doesn't know the cause; a newer one recorded it."
+    message = line(job.result_message, MESSAGE_LIMIT)
+    said = "" if not message or message == line(meaning) else f" It said: {message}"
+    return Reason(
+        Code.FAILED,
+        f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
+        cause.advice if cause else "",
+    )
+
+
+def _ended(job: JobRequest, now: datetime) -> str:
+    tries = f", at attempt {job.attempt}" if job.attempt > 1 else ""
+    tries = ", before it was ever started" if job.attempt == 0 else tries
+    if job.finished_at is None:
+        return tries
+    took = ""
+    if job.started_at is not None:
+        took = f", {seconds((job.finished_at - job.started_at).total_seconds())} after its start"
+    return f" at {clock(job.finished_at, now)} ({ago(job.finished_at, now)}){tries}{took}"
+
+
+def _last_output(attempts: tuple[Attempt, ...]) -> str:
+    return next((attempt.output_tail for attempt in reversed(attempts) if attempt.output_tail), "")
+
+
+def _timeout(job: JobRequest, live: Attempt) -> datetime | None:
+    limit = job.options.timeout_seconds
+    return None if limit is None else live.claimed_at + timedelta(seconds=limit)
