@@ -173,7 +173,7 @@ class NewJob:
     unique_key: str | None = None
 
     def __post_init__(self) -> None:
-        if self.run_after is not None and self.run_after.tzinfo is None:
+        if self.run_after is not None and self.run_after.utcoffset() is None:
             raise ValueError(f"run_after is {self.run_after.isoformat()}, without a time zone")
 
 

@@ -21,7 +21,7 @@ class UTCDateTime(types.TypeDecorator[datetime]):
         """To the database."""
         if value is None:
             return None
-        if value.tzinfo is None:
+        if value.utcoffset() is None:
             raise ValueError("a naive datetime was given to the ledger: give it a time zone, datetime.now(UTC) say")
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value

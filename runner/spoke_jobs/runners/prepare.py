@@ -17,6 +17,8 @@ from spoke_jobs.registry import Definition, Registry, plain_name
 
 KEY_LIMIT = 200
 _INTEGER_LIMIT = 2**31 - 1
+_FIRST_YEAR, _LAST_YEAR = 1970, 9900
+"""A start timeout later, and in every zone, it is still a date."""
 
 
 class Capability(StrEnum):
@@ -141,5 +143,9 @@ def _check_data(data: JobData) -> None:
         return
     if not isinstance(when, datetime):
         raise ValueError(f"run_after is {when!r}, where a datetime with a time zone is expected")  # noqa: TRY004
-    if when.tzinfo is None:
+    if when.utcoffset() is None:
         raise ValueError(f"run_after is {when.isoformat()} without a time zone: datetime.now(UTC) + timedelta(...) say")
+    if when.year > _LAST_YEAR:
+        raise ValueError(f"run_after is {when.isoformat()}, later than the year {_LAST_YEAR}")
+    if when.year < _FIRST_YEAR:
+        raise ValueError(f"run_after is {when.isoformat()}, earlier than the year {_FIRST_YEAR}")

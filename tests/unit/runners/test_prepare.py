@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -21,10 +22,63 @@ def registry() -> Registry:
 
 @pytest.mark.parametrize("queue", ["half \ud800", "a\x00b", "x" * 201, 5])
 def test_a_queue_that_no_database_takes_is_refused(registry: Registry, queue: Any) -> None:
-    with pytest.raises(InvalidJobData, match="the dispatch of 'export': queue_name must be a string of at most 200 characters"):
+    with pytest.raises(
+        InvalidJobData, match="the dispatch of 'export': queue_name must be a string of at most 200 characters"
+    ):
         prepare_job(JobData("export", queue_name=queue), registry, runner="legacy")
 
 
 @pytest.mark.parametrize("queue", ["", "12:edit_campaign", "übung \U0001f600"])
 def test_any_other_queue_is_taken(registry: Registry, queue: str) -> None:
     assert prepare_job(JobData("export", queue_name=queue), registry, runner="legacy").queue_name == queue
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        datetime(2030, 1, 1),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        "2030-01-01T00:00:00Z",
+        1_900_000_000,
+    ],
+)
+def test_a_time_that_is_none_is_refused(registry: Registry, when: Any) -> None:
+    with pytest.raises(InvalidJobData, match="the dispatch of 'export': run_after is"):
+        prepare_job(JobData("export", run_after=when), registry, runner="legacy")
+
+
+def test_a_time_of_any_zone_is_kept_in_utc(registry: Registry) -> None:
+    when = datetime(2030, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    kept = prepare_job(JobData("export", run_after=when), registry, runner="legacy").run_after
+    assert kept is not None
+    assert kept.isoformat() == "2029-12-31T20:00:00+00:00"
+    assert kept.tzinfo is UTC
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\x00b", "half \ud800", 5])
+def test_a_key_that_no_database_takes_is_refused(registry: Registry, key: Any) -> None:
+    with pytest.raises(InvalidJobData, match="unique_key is .* a string of 1 to 200 characters"):
+        prepare_job(JobData("export", unique_key=key), registry, runner="legacy")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("timeout_seconds", -1),
+        ("timeout_seconds", 0),
+        ("timeout_seconds", float("nan")),
+        ("timeout_seconds", float("inf")),
+        ("start_timeout_seconds", -5),
+        ("start_timeout_seconds", True),
+        ("retention_seconds", -1),
+        ("retention_seconds", "7"),
+        ("priority", 1001),
+        ("priority", 1.0),
+        ("campaign_id", -1),
+        ("organization_id", 2**31),
+    ],
+)
+def test_an_option_that_says_nothing_is_refused_by_name(registry: Registry, option: str, value: Any) -> None:
+    with pytest.raises(InvalidJobData, match=rf"the dispatch of 'export': {option} is "):
+        prepare_job(JobData("export", **{option: value}), registry, runner="legacy")

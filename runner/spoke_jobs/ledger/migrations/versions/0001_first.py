@@ -96,7 +96,8 @@ def _adopt(inspector: Any) -> None:
             elif name in ("created_at", "updated_at"):
                 table.alter_column(name, nullable=False, server_default=None, **converted)
             elif name == "id":
-                table.alter_column(name, existing_nullable=False, autoincrement=True, **converted)
+                if sqlite:
+                    table.alter_column(name, existing_nullable=False, autoincrement=True, **converted)
             elif name in ("payload", "queue_name", "job_type"):
                 table.alter_column(name, nullable=False, server_default=None, **converted)
             elif converted:

@@ -1,0 +1,361 @@
+"""The reference's own table, with rows in it, becomes the ledger's in place; a ledger of the first form, the second."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.unit.ledger.test_migrations import differences, proposals
+
+from spoke_jobs.ledger.engine import check_schema
+from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
+from spoke_jobs.ledger.migrations import migrate
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import JobState
+
+COLUMNS = "campaign_id, organization_id, payload, queue_name, job_type, locks_queue, assigned, status"
+POSTGRESQL = """
+CREATE TABLE campaign (id serial PRIMARY KEY);
+CREATE TABLE job_request (
+    id serial PRIMARY KEY,
+    campaign_id integer REFERENCES campaign (id) ON DELETE CASCADE,
+    organization_id integer,
+    payload text NOT NULL,
+    queue_name text,
+    job_type varchar(255),
+    result_message text DEFAULT '',
+    locks_queue boolean DEFAULT false,
+    assigned boolean DEFAULT false,
+    status integer DEFAULT 0,
+    updated_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP,
+    created_at timestamp without time zone DEFAULT CURRENT_TIMESTAMP
+);
+CREATE INDEX job_request_queue_name_index ON job_request (queue_name);
+CREATE INDEX job_request_campaign_id_index ON job_request (campaign_id);
+CREATE TABLE job_note (
+    id serial PRIMARY KEY, job_id integer NOT NULL REFERENCES job_request (id) ON DELETE CASCADE, words text
+);
+"""
+SQLITE = """
+CREATE TABLE campaign (id integer PRIMARY KEY);
+CREATE TABLE job_request (
+    id integer NOT NULL PRIMARY KEY AUTOINCREMENT,
+    campaign_id integer,
+    organization_id integer,
+    payload text NOT NULL,
+    queue_name text,
+    job_type varchar(255),
+    result_message text DEFAULT '',
+    locks_queue boolean DEFAULT '0',
+    assigned boolean DEFAULT '0',
+    status integer DEFAULT '0',
+    updated_at datetime DEFAULT CURRENT_TIMESTAMP,
+    created_at datetime DEFAULT CURRENT_TIMESTAMP,
+    FOREIGN KEY (campaign_id) REFERENCES campaign (id) ON DELETE CASCADE
+);
+CREATE INDEX job_request_queue_name_index ON job_request (queue_name);
+CREATE INDEX job_request_campaign_id_index ON job_request (campaign_id);
+CREATE TABLE job_note (
+    id integer PRIMARY KEY, job_id integer NOT NULL REFERENCES job_request (id) ON DELETE CASCADE, words text
+);
+"""
+BEGAN = datetime(2020, 5, 1, 12, 0, tzinfo=UTC)
+"""When the reference's rows were made."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A database without a table."""
+    if request.param == "sqlite":
+        engine = create_ledger_engine(f"sqlite:///{request.getfixturevalue('tmp_path')}/app.sqlite3")
+        yield engine
+        engine.dispose()
+        return
+    postgres_url, name = request.getfixturevalue("postgres_url"), f"test_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+        # A server far from UTC: times without a zone are UTC all the same.
+        connection.execute(text(f"ALTER DATABASE \"{name}\" SET timezone TO 'America/New_York'"))
+    engine = create_ledger_engine(make_url(postgres_url).set(database=name))
+    yield engine
+    engine.dispose()
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    admin.dispose()
+
+
+def run(engine: Engine, script: str, values: dict[str, Any] | None = None) -> None:
+    with engine.begin() as connection:
+        for statement in script.split(";\n"):
+            if statement.strip():
+                connection.execute(text(statement), values or {})
+
+
+def reference(engine: Engine) -> None:
+    """The reference's tables, with a row of every kind."""
+    postgresql = engine.dialect.name == "postgresql"
+    run(engine, POSTGRESQL if postgresql else SQLITE)
+    rows = [
+        "1, 3, '{\"a\": 1}', '12:edit', 'export', true, false, 0",
+        "1, 3, '{}', '12:edit', 'import_script', true, true, 40",
+        "NULL, NULL, '{}', NULL, 'assign_texters', NULL, true, -1",
+        "NULL, NULL, '{}', NULL, 'ingest.csv', NULL, NULL, NULL",
+        "1, 3, '{}', '', 'extension_job', true, false, 0",
+        "1, 3, '{}', 'q', NULL, false, true, NULL",
+    ]
+    stamp = "TIMESTAMP '2020-05-01 12:00:00'" if postgresql else "'2020-05-01 12:00:00'"
+    aware = (
+        "TIMESTAMPTZ '2020-05-01 14:00:00+02'" if postgresql else "1588334400000"
+    )  # as the reference's driver has it
+    values = ", ".join(f"({row}, {aware}, {stamp})" for row in rows)
+    run(
+        engine,
+        "INSERT INTO campaign VALUES (1);\n"
+        f"INSERT INTO job_request ({COLUMNS}, updated_at, created_at) VALUES {values}",
+    )
+    run(engine, "INSERT INTO job_note VALUES (1, 2, 'mine')")
+    run(engine, "UPDATE job_request SET updated_at = NULL, created_at = NULL, result_message = NULL WHERE id = 5")
+
+
+def test_the_reference_s_rows_are_taken_over(empty: Engine) -> None:
+    reference(empty)
+    migrate(empty)
+    check_schema(empty)
+    ledger = SqlLedger(empty)
+    jobs = {job.id: job for job in ledger.list_jobs()}
+    assert [(jobs[n].state, jobs[n].cause, jobs[n].status, jobs[n].assigned) for n in sorted(jobs)] == [
+        (JobState.WAITING, "", 0, False),
+        (JobState.FAILED, "interrupted_by_migration", -1, True),
+        (JobState.FAILED, "JobError", -1, True),
+        (JobState.WAITING, "", 0, False),
+        (JobState.WAITING, "", 0, False),
+        (JobState.FAILED, "interrupted_by_migration", -1, True),
+    ]
+    assert len({job.uid for job in jobs.values()}) == 6
+    assert {job.uid.version for job in jobs.values()} == {4}
+    assert (jobs[1].payload, jobs[1].queue_name, jobs[1].locks_queue, jobs[1].campaign_id) == (
+        '{"a": 1}',
+        "12:edit",
+        True,
+        1,
+    )
+    assert (jobs[4].queue_name, jobs[4].locks_queue, jobs[4].organization_id) == ("", False, None)
+    assert not jobs[5].locks_queue  # of no queue, which can't be locked
+    for number in (1, 2, 3, 4, 6):
+        assert (jobs[number].created_at, jobs[number].updated_at) == (BEGAN, BEGAN)
+    assert jobs[3].finished_at == BEGAN
+    now = datetime.now(UTC)
+    assert abs((jobs[5].created_at - now).total_seconds()) < 60
+    for number, job in jobs.items():
+        assert (job.finished_at is not None) == (job.expires_at is not None) == job.state.final, number
+    # What isn't read any more stays for a week, to be seen.
+    assert all((job.expires_at - now).total_seconds() > 6 * 86_400 for job in jobs.values() if job.expires_at)
+
+
+def test_the_reference_s_jobs_run_and_new_ones_beside_them(empty: Engine) -> None:
+    reference(empty)
+    migrate(empty)
+    ledger = SqlLedger(empty)
+    claims = ledger.claim_batch("legacy", ["export", "ingest.*", "extension_job"], "w", LEASE, 9)
+    assert [claim.job.id for claim in claims] == [1, 4, 5]
+    for claim in claims:
+        ledger.succeed(None, claim.token, None)
+    again = ledger.retry(2)
+    assert again is not None
+    assert (again.state, again.run) == (JobState.WAITING, 2)
+    claim = claim_one(ledger, "legacy", ["import_script"], "w", LEASE)
+    assert claim is not None
+    assert ledger.insert(new_job(campaign_id=1)).id > 6
+
+
+def test_what_the_application_hung_on_the_table_stays(empty: Engine) -> None:
+    reference(empty)
+    migrate(empty)
+    with empty.begin() as connection:
+        assert connection.scalar(text("SELECT words FROM job_note WHERE job_id = 2")) == "mine"
+        if connection.dialect.name == "sqlite":
+            assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+            assert connection.scalar(text("PRAGMA foreign_keys")) == 1
+    inspector = inspect(empty)
+    (own,) = [key for key in inspector.get_foreign_keys("job_request") if key["constrained_columns"] == ["campaign_id"]]
+    assert (own["referred_table"], own["options"]) == ("campaign", {"ondelete": "CASCADE"})
+    (note,) = inspector.get_foreign_keys("job_note")
+    assert note["referred_table"] == "job_request"
+    names = {index["name"] for index in inspector.get_indexes("job_request")}
+    assert "job_request_campaign_id_index" in names
+    assert "job_request_queue_name_index" not in names  # ours is the same
+    with pytest.raises(Exception, match=r"(?i)foreign key"), empty.begin() as connection:
+        connection.execute(text("INSERT INTO job_note VALUES (9, 999, 'of no job')"))
+    with empty.begin() as connection:  # its foreign keys still act
+        connection.execute(text("DELETE FROM campaign"))
+    with empty.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM job_note")) == 0
+
+
+def test_the_adopted_table_is_as_the_code_says(empty: Engine) -> None:
+    reference(empty)
+    migrate(empty)
+    ours = [item for item in differences(empty) if not of_the_application(item)]
+    assert ours == []
+    left = [item for item in proposals(empty) if not of_the_application(item)]
+    assert left == []
+    if empty.dialect.name == "postgresql":
+        with empty.connect() as connection:
+            kind = connection.scalar(
+                text("SELECT seqtypid::regtype::text FROM pg_sequence WHERE seqrelid = 'job_request_id_seq'::regclass")
+            )
+            assert kind == "bigint"  # else the two thousand millionth job is the last
+
+
+def of_the_application(difference: Any) -> bool:
+    """Whether it is about what the application hung on the table, or its own tables."""
+    kind, item = (difference[0], difference[1]) if isinstance(difference, tuple) else ("", None)
+    if kind == "remove_fk":
+        return bool(item.column_keys == ["campaign_id"])
+    if kind == "remove_index":
+        return bool(item.name == "job_request_campaign_id_index")
+    return bool(kind == "remove_table" and item.name in {"campaign", "job_note"})
+
+
+def test_ten_thousand_rows_are_few_statements(empty: Engine) -> None:
+    run(empty, POSTGRESQL if empty.dialect.name == "postgresql" else SQLITE)
+    with empty.begin() as connection:
+        statement = text(
+            "INSERT INTO job_request (payload, queue_name, job_type, assigned, status) "
+            "VALUES ('{}', 'q', 'export', :given, 0)"
+        )
+        connection.execute(statement, [{"given": number % 3 == 0} for number in range(10_000)])
+    statements: list[str] = []
+    event.listen(empty, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    migrate(empty)
+    assert len(statements) < 200
+    with empty.connect() as connection:
+        assert connection.scalar(text("SELECT count(DISTINCT uid) FROM job_request")) == 10_000
+        assert connection.scalar(text("SELECT count(*) FROM job_request WHERE state = 'waiting'")) == 6666
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ("CREATE TABLE job_request (id integer PRIMARY KEY, title text, salary integer)", "payload"),
+        ("CREATE TABLE job_attempt (id integer PRIMARY KEY)", "job_attempt"),
+        ("CREATE TABLE queue_lock (id integer PRIMARY KEY)", "queue_lock"),
+        ("CREATE VIEW job_request AS SELECT 1 AS id", "view"),
+        (None, "state, uid"),
+        ("text id", "no integer"),
+    ],
+)
+def test_a_table_that_is_something_else_is_refused_by_name(empty: Engine, table: str | None, named: str) -> None:
+    made = POSTGRESQL if empty.dialect.name == "postgresql" else SQLITE
+    if table is None:
+        run(
+            empty,
+            made + "ALTER TABLE job_request ADD COLUMN state text;\nALTER TABLE job_request ADD COLUMN uid text;\n",
+        )
+    elif table == "text id":
+        made = made.partition("CREATE INDEX")[0].replace("id serial", "id text")
+        run(
+            empty,
+            made.replace("id integer NOT NULL PRIMARY KEY AUTOINCREMENT", "id text PRIMARY KEY")
+            .replace("REFERENCES campaign (id) ON DELETE CASCADE", "")
+            .replace(",\n    FOREIGN KEY (campaign_id) ", ""),
+        )
+    else:
+        run(empty, table)
+    before = set(inspect(empty).get_table_names())
+    with pytest.raises(RuntimeError, match=rf"there is a table .*{named}.*rename it"):
+        migrate(empty)
+    assert set(inspect(empty).get_table_names()) - before <= {"spoke_jobs_version"}
+    with empty.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            assert connection.scalar(text("PRAGMA foreign_keys")) == 1
+
+
+def test_rows_of_the_first_form_live_on_in_the_second(empty: Engine) -> None:
+    migrate(empty, "0001")
+    made = (
+        "INSERT INTO job_request (payload, queue_name, job_type, updated_at, created_at, uid, state, runner, options, "
+        "finished_at, status, attempt) VALUES "
+        "('{}', '', 'report', :now, :now, :uid, :state, 'legacy', :options, :ended, 0, :attempt)"
+    )
+    old = json.dumps({"budget": {"error": 2}, "backoffSeconds": 0, "podTemplate": "big", "onceMeant": [1]})
+    sqlite = empty.dialect.name == "sqlite"
+    at: Any = "2026-01-02 03:04:05.000000" if sqlite else datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    for state in ("waiting", "running", "succeeded", "failed"):
+        ended = at if state in ("succeeded", "failed") else None
+        run(
+            empty,
+            made,
+            {
+                "now": at,
+                "uid": uuid.uuid4().hex,
+                "state": state,
+                "options": old,
+                "ended": ended,
+                "attempt": int(state != "waiting"),
+            },
+        )
+    lapsed = (
+        "INSERT INTO job_attempt "
+        "(job_id, run, number, token, state, worker, claimed_at, heartbeat_at, lease_expires_at) "
+        "VALUES (2, 1, 1, :token, 'running', 'w', :now, :now, :now)"
+    )
+    run(empty, lapsed, {"token": uuid.uuid4().hex, "now": at})
+    migrate(empty)
+    check_schema(empty)
+    assert differences(empty) == []
+    ledger = SqlLedger(empty)
+    jobs = list(reversed(ledger.list_jobs()))
+    assert [(job.priority, job.unique_key, job.start_by, job.cancel_requested_at) for job in jobs] == [
+        (0, None, None, None)
+    ] * 4
+    assert [job.expires_at is not None for job in jobs] == [False, False, True, True]
+    assert jobs[0].options.pod_template == "big"
+    assert [job.id for job in ledger.reap("legacy")] == [2]
+    claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    assert [claim.job.id for claim in claims] == [1, 2]
+    assert ledger.succeed_many({claim.token: None for claim in claims}) == {claim.token for claim in claims}
+    assert ledger.prune() == 0
+    assert ledger.retry(4) is not None
+
+
+def test_an_application_s_autogenerate_writes_nothing_of_ours(empty: Engine, tmp_path: Path) -> None:
+    """The whole of `alembic revision --autogenerate`, in an application set up as the documentation says."""
+    migrate(empty)
+    home = tmp_path / "app"
+    config = Config(str(tmp_path / "alembic.ini"))
+    config.set_main_option("script_location", str(home))
+    config.print_stdout = lambda *_given: None  # type: ignore[method-assign]
+    command.init(config, str(home))
+    (home / "env.py").write_text(
+        "from alembic import context\n"
+        "from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table\n"
+        "from spoke_jobs.ledger.tables import include_object\n"
+        "metadata = MetaData()\n"
+        "Table('contact', metadata, Column('id', Integer, primary_key=True))\n"
+        "with context.config.attributes['engine'].begin() as connection:\n"
+        "    context.configure(connection=connection, target_metadata=metadata, include_object=include_object,\n"
+        "                      compare_type=True, compare_server_default=True)\n"
+        "    with context.begin_transaction():\n"
+        "        context.run_migrations()\n"
+    )
+    config.attributes["engine"] = empty
+    command.revision(config, "first", autogenerate=True)
+    (written,) = (home / "versions").glob("*.py")
+    proposed = [line.strip() for line in written.read_text().splitlines() if line.strip().startswith("op.")]
+    assert proposed == ["op.create_table('contact',", "op.drop_table('contact')"]
+    command.upgrade(config, "head")
+    command.revision(config, "second", autogenerate=True)
+    (second,) = [path for path in (home / "versions").glob("*.py") if path != written]
+    assert "op." not in second.read_text().replace("from alembic import op", "")
