@@ -159,6 +159,32 @@ class LedgerContract:
         ledger.fail(claim.token, Failure("InvalidPayload", for_good=True), decide=True)
         assert self.row(ledger, claim).state is JobState.FAILED
 
+    @pytest.mark.parametrize("earlier", [0, 1])
+    def test_a_claim_that_was_never_begun_is_undone(self, ledger: Ledger, earlier: int) -> None:
+        job = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        for _ in range(earlier):
+            ledger.fail(self.claim_next(ledger).token, Failure("JobError"), decide=True)
+        before = ledger.get(job.id)
+        claim = self.claim_next(ledger)
+        assert ledger.release(claim.token)
+        after = ledger.get(job.id)
+        assert before is not None
+        assert after == before.evolve(
+            updated_at=after and after.updated_at,
+            run_after=None,
+            result_message="" if earlier else before.result_message,
+        )
+        assert len(ledger.attempts(job.id)) == earlier
+        assert not ledger.release(claim.token)
+        assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
+        assert self.claim_next(ledger).number == earlier + 1
+
+    def test_a_claim_that_is_undone_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.cancel(claim.job.id)
+        assert ledger.release(claim.token)
+        assert (self.row(ledger, claim).state, self.row(ledger, claim).cause) == (JobState.FAILED, "Cancelled")
+
     def test_a_retry_waits_out_its_backoff(self, ledger: Ledger) -> None:
         ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=200, jitter=0))))
         claim = self.claim_next(ledger)

@@ -25,7 +25,7 @@ Beat = Callable[[Progress | None], Pulse]
 """Renew the lease and record progress."""
 
 _LAST_BEAT_SECONDS = 2.0
-_FRESH = 6
+FRESH = 6
 """A claim younger than this part of its lease needs no renewal to begin with."""
 CANCEL_GRACE_SECONDS = 10.0
 """How long a job that somebody cancelled may take to stop by itself."""
@@ -103,7 +103,7 @@ class LeaseKeeper:
             raise
 
     def __enter__(self) -> Self:
-        if self._asked_at is not None and time.monotonic() - self._asked_at < self._lease / _FRESH:
+        if self._asked_at is not None and time.monotonic() - self._asked_at < self._lease / FRESH:
             self._deadline = self._asked_at + self._lease - self._margin
             self._next_beat = self._asked_at + self._lease / 3
         else:

@@ -2,8 +2,11 @@
 
 Jobs are claimed by priority, then by age. What stands at the head of that order may be of no use to anybody: jobs of
 held queues, or entries of jobs long done that the database can't remove while some transaction is open. Searching from
-the head then costs more with every claim. A worker that finds the head slow searches from where it last found work,
-and from the head only as often as a tenth of its time allows.
+the head then costs more with every claim. A worker that finds the head slow, twice in a row, searches from where it
+last found work, and from the head again once that takes no more than a tenth of its time, or a quarter of a second on.
+
+What is slow can't be told from the head alone: the database may be far away. So a search from a place is what the head
+is measured by, and until there was one, anything over two milliseconds is reason enough to try it.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ Place = tuple[int, int]
 
 _SLOWER = 2.0
 _SLOWER_SECONDS = 0.002
+_IN_A_ROW = 2
+"""One slow search may be a new connection's first, or a machine's hiccup."""
 _SHARE = 10.0
 _LONGEST_SECONDS = 0.25
+_FORGETTING = 1.05
+"""By how much what counts as quick may grow with each search: a database that has become slower is learnt anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +35,10 @@ class Horizon:
     """Where work was last found; None to search from the head."""
     head_due: float = 0.0
     """From when on the head is searched again."""
-    quick: float = 1.0
-    """What a search costs where nothing is in its way."""
+    quick: float | None = None
+    """What a search costs where nothing is in its way; None as long as that isn't known."""
+    slow: int = 0
+    """How often the head has been slow, one search after the other."""
 
     def begin(self, now: float) -> Place | None:
         """Where to search now; None for the head."""
@@ -37,13 +46,17 @@ class Horizon:
 
     def after_head(self, now: float, seconds: float, found: Place | None) -> Self:
         """The head was searched: what it took, and the first job that was found."""
-        quick = min(seconds, self.quick * 1.05)
-        slow = seconds > quick * _SLOWER + _SLOWER_SECONDS
-        wait = min(seconds * _SHARE, _LONGEST_SECONDS) if slow and found is not None else 0.0
-        return replace(self, place=found, head_due=now + wait, quick=quick)
+        if seconds <= _SLOWER_SECONDS + (self.quick or 0.0) * _SLOWER:
+            return replace(self, place=found, head_due=now, quick=self._learnt(seconds), slow=0)
+        slow = self.slow + 1
+        wait = min(seconds * _SHARE, _LONGEST_SECONDS) if slow >= _IN_A_ROW and found is not None else 0.0
+        return replace(self, place=found, head_due=now + wait, slow=slow)
 
     def after_place(self, seconds: float, found: Place | None) -> Self:
         """The jobs from the place on were searched."""
         if found is None:
             return replace(self, place=None, head_due=0.0)
-        return replace(self, place=found, quick=min(seconds, self.quick * 1.05))
+        return replace(self, place=found, quick=self._learnt(seconds))
+
+    def _learnt(self, seconds: float) -> float:
+        return seconds if self.quick is None else min(seconds, self.quick * _FORGETTING)

@@ -294,6 +294,27 @@ class MemoryLedger:
                     self._give_up(job.id, failure.cause, failure.message)
             return True
 
+    def release(self, token: UUID) -> bool:
+        """Undo a claim whose attempt was never begun."""
+        with self._lock:
+            held = self._find(token)
+            if held is None:
+                return False
+            job_id, number = held.attempt.job_id, held.attempt.number
+            self._attempts[job_id].remove(held)
+            self._release(token)
+            job = self._change(
+                job_id,
+                state=JobState.WAITING,
+                assigned=False,
+                attempt=number - 1,
+                started_at=None if number == 1 else self._jobs[job_id].started_at,
+                updated_at=self._now(),
+            )
+            if job.cancel_requested_at is not None:
+                self._give_up(job_id, "Cancelled", CAUSES["Cancelled"].meaning)
+            return True
+
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed."""
         with self._lock:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "spoke_jobs"
 _SEND = text(f"SELECT pg_notify('{CHANNEL}', '')")  # (a constant)
+_NO_WAIT = text("SET synchronous_commit = off")
+"""A notification is lost with the server anyway: its commit need not wait for the disk."""
 _PAUSE_SECONDS = 1.0
 
 
@@ -54,6 +56,7 @@ class Notifier:
     def _work(self) -> None:
         while True:
             with contextlib.suppress(Exception), self._engine.connect() as connection:
+                connection.execute(_NO_WAIT)
                 while True:
                     self._rung.wait()
                     self._rung.clear()

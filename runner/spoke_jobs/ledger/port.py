@@ -114,6 +114,9 @@ class Ledger(Protocol):
         waits, and somebody else decides (the operator).
         """
 
+    def release(self, token: UUID) -> bool:
+        """Undo a claim whose attempt was never begun: the job waits as it did before. False if the claim is gone."""
+
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed (``WorkerLost``); the jobs as they are then."""
 

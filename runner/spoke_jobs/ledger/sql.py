@@ -113,15 +113,16 @@ class SqlLedger:
         began = time.monotonic()
         place = horizon.begin(began)
         with self._in_one() as connection:
+            searching = time.monotonic()  # a new connection's own time is none of the search's
             found_now, looked_at = bulk.claim_batch(connection, runner, types, worker, lease_seconds, limit, place)
         granted = [replace(claim, asked_at=began) for claim in found_now]
         now = time.monotonic()
         first = granted[0].job if granted else None
         found = (-first.priority, first.id) if first is not None else None
         if place is None:
-            self._horizons[key] = horizon.after_head(now, now - began, found)
+            self._horizons[key] = horizon.after_head(now, now - searching, found)
         else:
-            self._horizons[key] = horizon.after_place(now - began, found)
+            self._horizons[key] = horizon.after_place(now - searching, found)
             if found is None:
                 return self._search(runner, types, worker, lease_seconds, limit)
         return granted, looked_at
@@ -170,6 +171,11 @@ class SqlLedger:
         """Record the attempt's failure, and with ``decide`` what becomes of the job."""
         with self.engine.begin() as connection:
             return transitions.fail(connection, token, failure, decide=decide) is not None
+
+    def release(self, token: UUID) -> bool:
+        """Undo a claim whose attempt was never begun."""
+        with self.engine.begin() as connection:
+            return transitions.release(connection, token)
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed."""

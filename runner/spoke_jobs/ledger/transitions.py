@@ -330,6 +330,31 @@ def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool)
     return to_request(row.one())
 
 
+def release(connection: Connection, token: UUID) -> bool:
+    """Undo a claim whose attempt was never begun: the job waits as it did before. False if the claim is gone."""
+    attempt = connection.execute(
+        delete(job_attempt).where(_held(token)).returning(job_attempt.c.job_id, job_attempt.c.number)
+    ).one_or_none()
+    if attempt is None:
+        return False
+    _release_queue(connection, token)
+    row = connection.execute(
+        update(job_request)
+        .where(job_request.c.id == attempt.job_id)
+        .values(
+            state=JobState.WAITING,
+            assigned=False,
+            attempt=attempt.number - 1,
+            started_at=None if attempt.number == 1 else job_request.c.started_at,
+            updated_at=clock_now(),
+        )
+        .returning(job_request.c.cancel_requested_at)
+    ).one()
+    if row.cancel_requested_at is not None:
+        give_up(connection, attempt.job_id, Failure("Cancelled", CAUSES["Cancelled"].meaning))
+    return True
+
+
 def give_up(connection: Connection, job_id: int, failure: Failure) -> JobRequest:
     """Make an unfinished job final with this failure, and dispatch the job that is to follow it, if one is.
 

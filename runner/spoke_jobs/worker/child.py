@@ -84,15 +84,15 @@ class Attendant:
             self._connection.sendall(encode(report))
             if report.last:
                 break
-            code = None
+            code, token = None, None
             if self._wait():
                 line = self._read_line()
                 if not line:
                     return
                 order = decode(line)
                 if isinstance(order, Order):
-                    code = self._carry_out(order)
-            report = Report(code, last=self._cancel.is_set())
+                    code, token = self._carry_out(order), order.token
+            report = Report(code, last=self._cancel.is_set(), token=token)
         while self._connection.recv(4096):  # an order that crossed our last word: the supervisor knows it wasn't begun
             pass
 

@@ -17,6 +17,8 @@ from uuid import UUID
 
 from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
 
+PATIENCE_SECONDS = 1.0
+"""How long an order may wait for room in an event loop's child before it is given back."""
 CUT_OFF_SECONDS = 3.0
 """How long a child may live on whose connection is closed. It can't report any more; most are just ending."""
 
@@ -37,6 +39,8 @@ class Child:
     kind: Kind
     slots: int
     """How many attempts it runs at once."""
+    ahead: int
+    """How many more it may have in hand, so that it needn't wait for the next; only while attempts are short."""
     process: subprocess.Popen[bytes]
     connection: socket.socket
     pidfd: int | None
@@ -45,14 +49,17 @@ class Child:
     received: bytes = b""
     ready: bool = False
     started_once: bool = False
+    freed_at: float = 0.0
+    """When it last reported an end."""
     orders: dict[UUID, Assignment] = field(default_factory=dict)
     ended_for: Ended | None = None
     """Why we killed it, if we did."""
 
-    @property
-    def free(self) -> int:
+    def room(self, *, ahead: bool) -> int:
         """How many more attempts it takes."""
-        return self.slots - len(self.orders) if self.ready and self.cut_off_at is None else 0
+        if not self.ready or self.cut_off_at is not None:
+            return 0
+        return max(0, self.slots + (self.ahead if ahead else 0) - len(self.orders))
 
 
 @dataclass
@@ -60,8 +67,9 @@ class Assignment:
     """An order that a child has, and what we have asked of it since."""
 
     order: Order
-    until: float | None
-    """When its timeout is over; None if it has none."""
+    limit: float | None
+    """Its timeout in seconds; None if it has none."""
+    sent_at: float = field(default_factory=time.monotonic)
     cancelled_at: float | None = None
 
 
@@ -80,17 +88,17 @@ class Nursery:
         self._selector = selector
         self.children: list[Child] = []
 
-    def start(self, kind: Kind, slots: int) -> Child:
+    def start(self, kind: Kind, slots: int, ahead: int) -> Child:
         """Start a child."""
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
-            [sys.executable, "-m", kind.value, str(theirs.fileno())],
+            [sys.executable, "-m", kind.value, str(theirs.fileno()), str(slots)],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             process_group=0,  # a terminal's Ctrl-C is for the supervisor, which decides what becomes of them
         )
         theirs.close()
-        child = Child(kind, slots, process, ours, _open_pidfd(process.pid))
+        child = Child(kind, slots, ahead, process, ours, _open_pidfd(process.pid))
         self.children.append(child)
         self._selector.register(ours, selectors.EVENT_READ, child)
         if child.pidfd is not None:
@@ -107,9 +115,9 @@ class Nursery:
             for assignment in list(child.orders.values()):
                 yield child, assignment
 
-    def order(self, child: Child, order: Order, until: float | None) -> None:
-        """Have a free child run an attempt."""
-        child.orders[order.token] = Assignment(order, until)
+    def order(self, child: Child, order: Order, limit: float | None) -> None:
+        """Have a child run an attempt."""
+        child.orders[order.token] = Assignment(order, limit)
         self.send(child, order)
 
     def send(self, child: Child, message: Order | Stop) -> None:

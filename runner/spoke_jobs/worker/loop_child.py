@@ -37,6 +37,7 @@ from spoke_jobs.model import Claim, Failure
 from spoke_jobs.payloads import decode_versioned, encode_result
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
+from spoke_jobs.worker.children import PATIENCE_SECONDS
 from spoke_jobs.worker.lease_board import LeaseBoard
 from spoke_jobs.worker.recorder import Recorder
 from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
@@ -56,10 +57,11 @@ class _Running:
 class LoopAttendant:
     """Takes orders as they come, and reports each one's end."""
 
-    def __init__(self, ledger: Ledger, registry: Registry, sessions: SessionFactory) -> None:
+    def __init__(self, ledger: Ledger, registry: Registry, sessions: SessionFactory, slots: int) -> None:
         self._ledger = ledger
         self._registry = registry
         self._sessions = sessions
+        self._room = asyncio.Semaphore(slots)
         self._running: dict[UUID, _Running] = {}
         self._recorder = Recorder(ledger)
         self._board = LeaseBoard(ledger.heartbeats, lambda: os._exit(ExitCode.SUPERSEDED))
@@ -108,7 +110,12 @@ class LoopAttendant:
             lose = self._loop.call_soon_threadsafe
             self._board.add(claim, lambda reason: (lose(self._lose, order.token, reason), None)[1])
             try:
-                code = await self._attempt(running)
+                if await self._has_room(order):
+                    try:
+                        if running.lost is None:
+                            code = await self._attempt(running)
+                    finally:
+                        self._room.release()
             except Exception:
                 logger.exception("job %d: its end could not be recorded; its lease will lapse", order.job_id)
             finally:
@@ -117,6 +124,15 @@ class LoopAttendant:
         with contextlib.suppress(ConnectionError):
             writer.write(encode(Report(code, token=order.token)))
             await writer.drain()
+
+    async def _has_room(self, order: Order) -> bool:
+        """Wait for a place; an order that has none soon is given back, for another worker to take."""
+        try:
+            await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
+        except TimeoutError:
+            await asyncio.to_thread(self._ledger.release, order.token)
+            return False
+        return True
 
     async def _attempt(self, running: _Running) -> ExitCode:
         claim, job = running.claim, running.claim.job
@@ -240,14 +256,14 @@ async def _called(definition: Definition, context: JobContext, payload: Any) -> 
         return None, error
 
 
-def serve(connection: socket.socket) -> None:
+def serve(connection: socket.socket, slots: int) -> None:
     """Take orders until there are no more."""
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
     registry = load_app(settings.app)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor says what is to stop, and ends us if it must
-    attendant = LoopAttendant(SqlLedger(engine), registry, lambda: Session(engine))
+    attendant = LoopAttendant(SqlLedger(engine), registry, lambda: Session(engine), slots)
     with contextlib.suppress(ConnectionError):
         asyncio.run(attendant.attend(connection))
 
@@ -256,5 +272,5 @@ if __name__ == "__main__":
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
     configure_logging()
-    serve(socket.socket(fileno=descriptor))
+    serve(socket.socket(fileno=descriptor), int(sys.argv[2]))
     os._exit(0)  # threads that jobs left behind keep nobody waiting

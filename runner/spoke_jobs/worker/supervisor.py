@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import signal
 import socket
@@ -16,11 +17,21 @@ from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.in_process import worker_name
-from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
+from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, FRESH
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
-from spoke_jobs.worker.children import CUT_OFF_SECONDS, Assignment, Child, Ended, Kind, Nursery, signal_name
+from spoke_jobs.names import is_known, patterns_of
+from spoke_jobs.worker.children import (
+    CUT_OFF_SECONDS,
+    PATIENCE_SECONDS,
+    Assignment,
+    Child,
+    Ended,
+    Kind,
+    Nursery,
+    signal_name,
+)
 from spoke_jobs.worker.figures import Figures
 from spoke_jobs.worker.wire import Order, Report, Stop
 
@@ -30,6 +41,9 @@ _CRASHES_AT_START = 3
 _OVERTIME_SECONDS = 2.0
 """How long a child has to end an attempt itself whose timeout is over, before it is killed."""
 _CANCEL_LOOK_SECONDS = 1.0
+_SHORT_SECONDS = 0.05
+"""While attempts take less than this, children have some in hand, so that they needn't wait for the next claim."""
+_WEIGHT = 0.1
 _PRUNE_SECONDS = 60.0
 
 
@@ -83,6 +97,8 @@ class Supervisor:
     """Ends of attempts that the database did not take yet."""
 
     def __post_init__(self) -> None:
+        self._seconds = dict.fromkeys(Kind, 1.0)
+        """How long attempts take of late."""
         self._nursery = Nursery(self._selector)
 
     def run(self) -> bool:
@@ -123,19 +139,20 @@ class Supervisor:
     def _replace_missing(self) -> None:
         if self.options.types or not self.options.loop_types:
             while len(self._nursery.of(Kind.THREAD)) < self.options.processes:
-                self._nursery.start(Kind.THREAD, 1)
+                self._nursery.start(Kind.THREAD, 1, 1)
         if self.options.loop_types and not self._nursery.of(Kind.LOOP):
-            self._nursery.start(Kind.LOOP, self.options.concurrency)
+            ahead = min(self.options.concurrency, self.options.batch)
+            self._nursery.start(Kind.LOOP, self.options.concurrency, ahead)
 
     def _look(self, reaper: Reaper) -> bool:
         """All that is asked of the database in one turn; True if there was no job for a free place."""
         try:
             self._write_ends()
             self._see_to_limits()
+            self._give_back()
             reaped = reaper.reap_if_due()
             self._prune_if_due()
-            idle = self._claim(Kind.THREAD, self.options.types)
-            idle = self._claim(Kind.LOOP, self.options.loop_types) and idle
+            idle = self._claim()
         except DBAPIError as error:
             self._database_fails(error, reaper)
             return False
@@ -146,22 +163,46 @@ class Supervisor:
             self._database_away = False
         return idle
 
-    def _claim(self, kind: Kind, types: tuple[str, ...]) -> bool:
-        """Hand jobs to the free children of a kind; True if there were fewer than places."""
+    def _claim(self) -> bool:
+        """Hand out jobs; True if there were fewer than places."""
         options = self.options
-        children = self._nursery.of(kind)
-        while types and (free := sum(child.free for child in children)):
-            limit = min(free, options.batch)
+        while room := {kind: free for kind in Kind if self._types_of(kind) and (free := self._room_of(kind))}:
+            types = tuple(name for kind in room for name in self._types_of(kind))
+            limit = min(options.batch, *room.values())  # whatever is found then has a place
             claims = self.ledger.claim_batch(options.runner, types, worker_name(), options.lease_seconds, limit)
             self.figures.claimed(claims)
             for claim in claims:
-                child = max(children, key=lambda child: child.free)
-                limit_seconds = claim.job.options.timeout_seconds
-                until = None if limit_seconds is None else time.monotonic() + limit_seconds + _OVERTIME_SECONDS
-                self._nursery.order(child, Order.of(claim), until)
+                kind = Kind.LOOP if is_known(claim.job.job_type, options.loop_types) else Kind.THREAD
+                if kind is Kind.LOOP and is_known(claim.job.job_type, options.types):
+                    kind = self._more_exact(claim.job.job_type)
+                child = max(self._nursery.of(kind), key=lambda child: child.room(ahead=True))
+                self._nursery.order(child, Order.of(claim), claim.job.options.timeout_seconds)
             if len(claims) < limit:
                 return True
-        return not types or any(child.free for child in children)
+        return False
+
+    def _types_of(self, kind: Kind) -> tuple[str, ...]:
+        return self.options.loop_types if kind is Kind.LOOP else self.options.types
+
+    def _room_of(self, kind: Kind) -> int:
+        ahead = self._seconds[kind] < _SHORT_SECONDS
+        return sum(child.room(ahead=ahead) for child in self._nursery.of(kind))
+
+    def _more_exact(self, name: str) -> Kind:
+        """Which kind has the name itself, or the longer prefix of it, where both have one."""
+        candidates = (name, *patterns_of(name))
+        return next(kind for candidate in candidates for kind in Kind if candidate in self._types_of(kind))
+
+    def _give_back(self) -> None:
+        """Undo the claims of what waits in a child behind a job that takes longer than was thought.
+
+        Only once they are so old that a child renews them, and so finds them gone, before it begins.
+        """
+        for child in self._nursery.of(Kind.THREAD):
+            for item in list(child.orders.values())[1:]:
+                if time.monotonic() > item.sent_at + item.order.lease_seconds / FRESH + 0.5:
+                    self.ledger.release(item.order.token)
+                    del child.orders[item.order.token]
 
     def _see_to_limits(self) -> None:
         """End what runs for too long, or was cancelled."""
@@ -177,12 +218,20 @@ class Supervisor:
             order = item.order
             if child.ended_for is not None:
                 continue
-            if item.until is not None and now > item.until:
+            if item.limit is not None and now > self._began(child, item) + item.limit + _OVERTIME_SECONDS:
                 logger.error("job %d, attempt %d: ended, since its timeout is over", order.job_id, order.number)
                 self._nursery.kill(child, Ended(order.token, "Timeout"))
             elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
                 logger.error("job %d, attempt %d: cancelled, and did not stop", order.job_id, order.number)
                 self._nursery.kill(child, Ended(order.token, "Cancelled"))
+
+    @staticmethod
+    def _began(child: Child, item: Assignment) -> float:
+        """When a child may have begun an order at the latest: it may have waited in its hand."""
+        if child.kind is Kind.LOOP:
+            return item.sent_at + PATIENCE_SECONDS
+        first = next(iter(child.orders.values()))
+        return max(item.sent_at, child.freed_at) if item is first else math.inf
 
     def _cancel(self, child: Child, item: Assignment, now: float) -> None:
         item.cancelled_at = now
@@ -233,23 +282,37 @@ class Supervisor:
     def _take_in(self, child: Child, report: Report) -> None:
         child.started_once = True
         self._failed_starts = 0
-        ended = [report.token] if report.token is not None else list(child.orders)
-        for token in ended:
-            item = child.orders.pop(token, None)
-            if item is not None and report.exit_code is None:  # it was told to stop before it got the order
-                self._record(item.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+        child.freed_at = time.monotonic()
+        if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
+            self._took(child.kind, child.freed_at - item.sent_at)
+        if report.last:  # it was told to stop: what it has not begun, it won't
+            for item in list(child.orders.values()):
+                del child.orders[item.order.token]
+                self._release(item.order)
         if report.exit_code is not None:
             self.figures.ended(ExitCode(report.exit_code))
         child.ready = not report.last and child.ended_for is None
         if report.last:
             self._nursery.let_go(child)
 
+    def _took(self, kind: Kind, seconds: float) -> None:
+        self._seconds[kind] += (seconds - self._seconds[kind]) * _WEIGHT
+
+    def _release(self, order: Order) -> None:
+        try:
+            self.ledger.release(order.token)
+        except DBAPIError:
+            self._record(order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+
     def _bury(self, child: Child) -> None:
         """A child has ended: record the end of what it ran."""
         self._nursery.forget(child)
         code = child.process.returncode
-        for item in child.orders.values():
-            self._record_death(child, item.order, code)
+        for index, item in enumerate(child.orders.values()):
+            if child.kind is Kind.THREAD and index:
+                self._release(item.order)  # it waited behind the one that died
+            else:
+                self._record_death(child, item.order, code)
         if not child.orders and not child.started_once:
             self._failed_starts += 1
             if self._failed_starts >= _CRASHES_AT_START:
