@@ -51,7 +51,7 @@ format: setup-python ## format the Python code
 	@$(VENV)/ruff format .
 	@$(VENV)/ruff check --fix --select I .
 
-generate: setup-python ## the files that are generated from code: the CRD
+generate: setup-python ## the files that are generated from code: the CRD, docs/reference
 	@scripts/generate
 
 lock: setup-python ## resolve the requirements anew, within pyproject.toml

@@ -44,9 +44,10 @@ for _panel, _commands in (
 @app.command(rich_help_panel=PROCESSES)
 @speaks_plainly
 def worker(
-    processes: Annotated[int, typer.Option(min=1, max=256, help="`def` jobs at once, each in a process.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="`def` jobs at once, each in a process.", show_default="one a processor"),
+    ] = os.cpu_count() or 1,
     concurrency: Annotated[
         int, typer.Option(min=1, max=1000, help="`async def` jobs at once, together on an event loop.")
     ] = 50,

@@ -42,12 +42,15 @@ class Code(StrEnum):
     SUBMITTED = "submitted"
     """Its SpokeJob exists: what follows is the cluster's."""
     RUNNING = "running"
+    """An attempt runs: where, since when, how far, and how long its lease holds."""
     LEASE_LAPSED = "lease_lapsed"
     """Its worker has not renewed its lease: it may be gone."""
     CANCELLING = "cancelling"
     """It was asked to stop, and hasn't yet."""
     SUCCEEDED = "succeeded"
+    """It has ended."""
     FAILED = "failed"
+    """It has ended: the cause, what it means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Shown(Shape):
         )
 
 
-class Why(Shape):
+class JobReason(Shape):
     """One reason, as `why` gives it."""
 
     code: Code
@@ -176,7 +176,7 @@ class Explained(Shape):
     """`why`."""
 
     job: Job
-    reasons: tuple[Why, ...]
+    reasons: tuple[JobReason, ...]
     """The weightiest first."""
     output_tail: str
     """Of a failed job's last attempt that left one."""
@@ -184,7 +184,7 @@ class Explained(Shape):
     @classmethod
     def of(cls, job: JobRequest, explanation: Explanation) -> Self:
         """From what was decided."""
-        reasons = tuple(Why.model_validate(reason) for reason in explanation.reasons)
+        reasons = tuple(JobReason.model_validate(reason) for reason in explanation.reasons)
         return cls(job=Job.of(job), reasons=reasons, output_tail=explanation.output_tail)
 
 

@@ -1,0 +1,25 @@
+"""``python -m spoke_jobs.cli.reference PAGE``: print one page of docs/reference. `make generate` calls it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+from spoke_jobs.cli.reference import commands, options, settings
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "cli": commands.page,
+    "settings": settings.page,
+    "options": options.page,
+}
+
+
+def main() -> None:
+    """Print the page that is asked for."""
+    if len(sys.argv) != 2 or sys.argv[1] not in PAGES:
+        sys.exit(f"usage: python -m spoke_jobs.cli.reference {'|'.join(PAGES)}")
+    print(PAGES[sys.argv[1]]().rstrip("\n"))
+
+
+if __name__ == "__main__":
+    main()

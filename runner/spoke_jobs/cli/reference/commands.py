@@ -1,0 +1,158 @@
+"""docs/reference/cli.md."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from spoke_jobs.cli.app import app
+from spoke_jobs.cli.exits import MEANINGS
+from spoke_jobs.cli.reasons import Code
+from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
+from spoke_jobs.cli.shapes import DOCUMENTS, Shape
+from spoke_jobs.contract.exitcodes import ExitCode
+
+
+def page() -> str:
+    """The page."""
+    group: Any = typer.main.get_command(app)
+    panels: dict[str, list[str]] = {}
+    for name, command in group.commands.items():
+        panels.setdefault(command.rich_help_panel, []).append(name)
+    order = [f"- {panel}: {', '.join(f'[{name}](#{name})' for name in names)}" for panel, names in panels.items()]
+    sections = "\n".join(_command(name, command) for name, command in group.commands.items())
+    return f"""{banner("spoke_jobs.cli")}
+# The command line
+
+`spoke-jobs COMMAND`, or `python -m spoke_jobs COMMAND`. Settings come from the [environment](settings.md).
+
+{chr(10).join(order)}
+
+On a terminal a person reads tables, colours and bars. Elsewhere lines are plain, and their fields separated by tabs;
+line breaks and control characters in what a job said are spaces. Programs had better read `--json`. Errors go to
+standard error.
+
+## Exit codes
+
+{table(("code", "meaning"), [(str(code.value), meaning) for code, meaning in MEANINGS.items()])}
+
+Of several jobs the worst one counts. `run` is a pod's entrypoint, and its codes are the operator's:
+
+{table(("code", "meaning"), _exit_codes_of_run())}
+
+{sections}
+## JSON
+
+One document a call. Fields are added in later releases, not renamed or removed. Times are ISO 8601 in UTC. Payloads
+are left out, unless `show --payload` asks for one; no document holds a secret of the settings. Where a job failed,
+`message` and `output_tail` may hold values of the application's.
+
+{_documents()}
+### Codes of `why`
+
+{table(("code", "meaning"), _codes())}
+"""
+
+
+def _command(name: str, command: Any) -> str:
+    said = inspect.cleandoc(command.help or "")
+    usage = " ".join(["spoke-jobs", name, *(param.metavar or param.name.upper() for param in _arguments(command))])
+    rows = list(_rows(command))
+    options = f"\n{table(('option', 'value', 'default', 'meaning'), rows)}\n" if rows else ""
+    return f"## {name}\n\n    {usage}{' [OPTIONS]' if rows else ''}\n\n{said}\n{options}"
+
+
+def _arguments(command: Any) -> list[Any]:
+    return [param for param in command.params if param.param_type_name == "argument"]
+
+
+def _rows(command: Any) -> Iterator[tuple[str, ...]]:
+    for param in command.params:
+        if param.param_type_name == "argument":
+            continue
+        flags = ", ".join(f"`{flag}`" for flag in [*param.opts, *param.secondary_opts])
+        variable = f" Or by `{param.envvar}`." if param.envvar else ""
+        yield flags, _value(param), _default(param), sentence(param.help or "") + variable
+
+
+def _value(param: Any) -> str:
+    if param.is_flag:
+        return ""
+    if param.metavar:
+        return f"`{param.metavar}`"
+    kind = {"int": "whole number", "float": "number", "str": "text"}[param.bare_type()]
+    if param.min is None and param.max is None:
+        return kind
+    limits = [
+        f"from {param.min:,}" if param.min is not None else "",
+        f"to {param.max:,}" if param.max is not None else "",
+    ]
+    return f"{kind} {' '.join(limits)}".rstrip()
+
+
+def _default(param: Any) -> str:
+    if isinstance(param.show_default, str):
+        return param.show_default
+    if param.default is None or param.is_flag:
+        return ""
+    return f"`{param.default:g}`" if isinstance(param.default, float) else f"`{param.default}`"
+
+
+def _documents() -> str:
+    """Each shape once, a document's own before those within it."""
+    parts, done = [], set()
+    waiting: list[tuple[type[Shape], str]] = [(shape, f" ({commands})") for commands, shape in DOCUMENTS]
+    while waiting:
+        shape, commands = waiting.pop(0)
+        if shape in done:
+            continue
+        done.add(shape)
+        rows = [
+            (f"`{name}`", _kind(field), sentence(field.description or "")) for name, field in shape.model_fields.items()
+        ]
+        parts.append(f"### {shape.__name__}{commands}\n\n{table(('field', 'type', 'meaning'), rows)}\n")
+        waiting += [(inner, "") for field in shape.model_fields.values() for inner in _shapes_in(field.annotation)]
+    return "\n".join(parts)
+
+
+def _shapes_in(annotation: Any) -> list[type[Shape]]:
+    if inspect.isclass(annotation) and issubclass(annotation, Shape):
+        return [annotation]
+    return [shape for inner in getattr(annotation, "__args__", ()) for shape in _shapes_in(inner)]
+
+
+def _kind(field: Any) -> str:
+    return _word(field.annotation)
+
+
+def _word(annotation: Any) -> str:
+    names = {"int": "whole number", "str": "text", "bool": "true or false", "float": "number", "datetime": "time",
+             "UUID": "UUID", "Any": "any JSON", "NoneType": "null"}  # fmt: skip
+    arguments = [inner for inner in getattr(annotation, "__args__", ()) if inner is not Ellipsis]
+    origin = getattr(annotation, "__origin__", None)
+    if origin is tuple:
+        return f"list of {_word(arguments[0])}"
+    if origin is not None and origin is not annotation and "Mapping" in str(origin):
+        return "object"
+    if arguments and origin is None:
+        return " or ".join(_word(inner) for inner in arguments)
+    name = getattr(annotation, "__name__", str(annotation))
+    if inspect.isclass(annotation) and issubclass(annotation, Shape):
+        return f"[{name}](#{name.lower()})"
+    if inspect.isclass(annotation) and issubclass(annotation, str) and hasattr(annotation, "__members__"):
+        values: Any = annotation
+        return "a code, see below" if annotation is Code else ", ".join(f"`{value.value}`" for value in values)
+    return names.get(name, name)
+
+
+def _exit_codes_of_run() -> list[tuple[str, str]]:
+    said = of_attributes(ExitCode)
+    return [(str(code.value), said[code.name]) for code in ExitCode]
+
+
+def _codes() -> list[tuple[str, str]]:
+    said = of_attributes(Code)
+    return [(f"`{code.value}`", said.get(code.name, "")) for code in Code]

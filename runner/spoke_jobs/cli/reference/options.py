@@ -1,0 +1,135 @@
+"""docs/reference/options.md: each option of a job, and which runner honours it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Collection, Iterator
+
+from pydantic import SecretStr
+
+from spoke_jobs.cli.reference.docstrings import banner, of_attributes, of_parameters, sentence, table
+from spoke_jobs.contract.causes import CAUSES, CauseClass
+from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
+from spoke_jobs.model import JobData, JobOptions
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability
+from spoke_jobs.settings import Settings
+
+_PLACEMENT = ("pod_template", "resources")
+_NOT_OPTIONS = ("name", "job_type", "payload")
+_SAID_HERE = {
+    "organization_id": "whose job it is: recorded, given to the job, and to the cluster for fair turns",
+    "campaign_id": "which campaign it belongs to: recorded, and given to the job",
+}
+"""What has no docstring of its own: columns of the reference's table that mean what they are called."""
+
+
+def page() -> str:
+    """The page."""
+    runners = dict(_runners())
+    rows = [
+        (
+            f"`{name}`",
+            _where(name),
+            _default(name),
+            sentence(_meaning(name)),
+            *(_by(name, has) for has in runners.values()),
+        )
+        for name in _names()
+    ]
+    return f"""{banner("JobData, Registry.job and Capability")}
+# Options of a job
+
+`@job(name, ...)` declares them, `JobData(name, payload, ...)` gives others for one dispatch; what a dispatch leaves out
+(or gives as None) is as declared. They are checked when they are declared or dispatched, fixed at dispatch and kept in
+the row. An option that the runner can't honour, as it is configured, is refused at dispatch by `InvalidJobData`. Where
+a job runs is the cluster's alone: elsewhere it is ignored.
+
+{table(("option", "given to", "default", "meaning", *runners), rows)}
+
+## RetryPolicy
+
+{table(("field", "default", "meaning"), _policy_rows())}
+
+A failed attempt's cause belongs to a class. The job ends once a class has as many failed attempts as its budget says:
+with 3, the third is final. A queue that is held and a job's own `RetryLater` are not counted; `Discard` ends the job at
+once.
+
+{table(("class", "budget", "meaning", "causes"), _class_rows())}
+"""
+
+
+def _runners() -> Iterator[tuple[str, Collection[str]]]:
+    def legacy(*, same_process: bool = False, wait: bool = False) -> Collection[str]:
+        settings = Settings.model_construct(jobs_same_process=same_process, jobs_sync=wait)
+        return LegacyRunner(settings, Registry()).capabilities
+
+    yield "legacy", legacy()
+    yield "legacy, `JOBS_SAME_PROCESS`", legacy(same_process=True)
+    yield "... with `JOBS_SYNC`", legacy(same_process=True, wait=True)
+    yield "memory", getattr(MemoryRunner(Settings.model_construct(), Registry()), "capabilities", ALL_CAPABILITIES)
+    url = SecretStr("postgresql+psycopg://host/name")
+    cluster = KubernetesRunner(Settings.model_construct(submit="sync", database_url=url), Registry())
+    yield "kubernetes", {*cluster.capabilities, *_PLACEMENT}
+
+
+def _by(name: str, has: Collection[str]) -> str:
+    if name in _PLACEMENT:
+        return "honoured" if name in has else "ignored"
+    return "refused" if name in list(Capability) and name not in has else "honoured"
+
+
+def _names() -> list[str]:
+    at_dispatch = [field.name for field in dataclasses.fields(JobData)]
+    declared = [name for name in inspect.signature(Registry.job).parameters if name != "self"]
+    return [name for name in dict.fromkeys(at_dispatch + declared) if name not in _NOT_OPTIONS]
+
+
+def _where(name: str) -> str:
+    places = []
+    if name in inspect.signature(Registry.job).parameters:
+        places.append("`@job`")
+    if name in {field.name for field in dataclasses.fields(JobData)}:
+        places.append("`JobData`")
+    return ", ".join(places)
+
+
+def _default(name: str) -> str:
+    parameter = inspect.signature(Registry.job).parameters.get(name)
+    value = None if parameter is None else parameter.default
+    if name == "retry":
+        return "`RetryPolicy()`"
+    if value is None or value == "":
+        return ""
+    return f"`{value:.0f}`" if isinstance(value, float) and value == int(value) else f"`{value}`"
+
+
+def _meaning(name: str) -> str:
+    for said in (of_parameters(Registry.job), of_attributes(JobData), of_attributes(JobOptions), _SAID_HERE):
+        if name in said:
+            return said[name]
+    raise LookupError(f"nothing says what the option {name} means: give it a docstring")
+
+
+def _policy_rows() -> Iterator[tuple[str, ...]]:
+    said, default = of_attributes(RetryPolicy), RetryPolicy()
+    said |= {
+        "budget": "how many failed attempts of a class of cause end the job; a class left out has its default",
+        "backoff_max_seconds": "no wait is longer",
+    }
+    for field in dataclasses.fields(RetryPolicy):
+        value = getattr(default, field.name)
+        shown = "see below" if field.name == "budget" else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+        yield f"`{field.name}`", shown, sentence(said[field.name])
+
+
+def _class_rows() -> Iterator[tuple[str, ...]]:
+    said = of_attributes(CauseClass)
+    for kind in CauseClass:
+        causes = ", ".join(f"`{cause.name}`" for cause in CAUSES.values() if cause.cause_class is kind)
+        budget = str(DEFAULT_BUDGET[kind]) if kind in DEFAULT_BUDGET else "not counted"
+        yield f"`{kind.value}`", budget, sentence(said[kind.name]), causes
