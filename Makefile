@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 3 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -38,6 +38,10 @@ bench: bench-imports ## this library beside other job queues, on one PostgreSQL:
 
 bench-imports: setup-python ## what importing it costs
 	@$(VENV)/python tests/bench/imports.py
+
+bench-claims: setup-python ## what a claim costs beside history, under an open transaction, behind jobs of a held queue
+	@scripts/postgres >/dev/null
+	@$(VENV)/python tests/bench/claims.py
 
 lint: setup-python ## formatting, style, types, layers, generated files
 	@$(VENV)/ruff format --check .

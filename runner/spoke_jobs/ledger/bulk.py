@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, or_, select, text, tuple_
+from sqlalchemy import Connection, Integer, bindparam, or_, select, text, tuple_
 
 from spoke_jobs.ledger import claims, transitions
 from spoke_jobs.ledger.clock import clock_now
@@ -225,7 +225,10 @@ def _escaped(prefix: str) -> str:
 def _typed(statement: str) -> Any:
     """The statement with its rows read as the tables' columns are."""
     columns = {column.name: column.type for column in REQUEST_COLUMNS}
-    return text(statement).columns(**columns)
+    # The limit stands in the text: a plan that is kept for the prepared statement then knows that the rows are few, and
+    # looks them up rather than reading the table.
+    limit = bindparam("limit", type_=Integer, literal_execute=True)
+    return text(statement).bindparams(limit).columns(**columns)
 
 
 _CLAIM_FROM_HEAD = _typed(_CLAIM.format(place=""))

@@ -6,7 +6,7 @@ the head then costs more with every claim. A worker that finds the head slow, tw
 last found work, and from the head again once that takes no more than a tenth of its time, or a quarter of a second on.
 
 What is slow can't be told from the head alone: the database may be far away. So a search from a place is what the head
-is measured by, and until there was one, anything over two milliseconds is reason enough to try it.
+is measured by, and until there was one, anything over a millisecond is reason enough to try it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Self
 Place = tuple[int, int]
 """A job's place in the order: its priority negated, then its id."""
 
-_SLOWER = 2.0
-_SLOWER_SECONDS = 0.002
+_SLOWER = 1.5
+_SLOWER_SECONDS = 0.001
 _IN_A_ROW = 2
 """One slow search may be a new connection's first, or a machine's hiccup."""
 _SHARE = 10.0

@@ -1,0 +1,131 @@
+"""What PostgreSQL reads for the queries of a running system: indexes that hold only what they may find.
+
+With much history and with the plans that it keeps for prepared statements, which know no parameter's value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from psycopg.sql import Literal
+from sqlalchemy import event, text
+from tests.conftest import open_ledger
+from tests.contract.ledger import LEASE
+
+from spoke_jobs.ledger.horizon import Horizon
+from spoke_jobs.ledger.sql import SqlLedger
+
+TYPES = ["report", "ingest.*"]
+HISTORY = """
+INSERT INTO job_request (payload, queue_name, job_type, updated_at, created_at, uid, state, runner, options,
+    finished_at, expires_at, start_by, attempt)
+SELECT '{}', '', 'report', now(), now(), gen_random_uuid(),
+    CASE WHEN n <= 20000 THEN 'succeeded' WHEN n <= 20050 THEN 'running' ELSE 'waiting' END, 'legacy', '{}',
+    CASE WHEN n <= 20000 THEN now() END, CASE WHEN n <= 20000 THEN now() + n * interval '1 minute' END,
+    CASE WHEN n % 2 = 0 THEN now() + n * interval '1 minute' END, 0
+FROM generate_series(1, 22000) AS n
+"""
+ATTEMPTS = """
+INSERT INTO job_attempt (job_id, run, number, token, state, worker, claimed_at, heartbeat_at, lease_expires_at)
+SELECT id, 1, 1, gen_random_uuid(), state, 'w', now(), now(), now() + id * interval '1 minute'
+FROM job_request WHERE state <> 'waiting'
+"""
+
+
+@pytest.fixture
+def ledger(postgres_ledger_url: str) -> Iterator[SqlLedger]:
+    for opened in open_ledger(postgres_ledger_url):
+        with opened.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in (HISTORY, ATTEMPTS, "VACUUM ANALYZE job_request", "VACUUM ANALYZE job_attempt"):
+                connection.execute(text(statement))
+        yield opened
+
+
+def plans(ledger: SqlLedger, call: Callable[[], object]) -> list[Any]:
+    """The plans of the statements that a call sends, as PostgreSQL keeps them once they are prepared."""
+    sent: list[tuple[str, dict[str, Any]]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(ledger.engine, "before_cursor_execute", note)
+    try:
+        call()
+    finally:
+        event.remove(ledger.engine, "before_cursor_execute", note)
+    found = []
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        raw: Any = connection.connection.driver_connection
+        for number, (statement, parameters) in enumerate(sent):
+            names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+            numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)  # noqa: B023
+            values = ", ".join(Literal(parameters[name]).as_string(raw) for name in names)
+            raw.execute(f"PREPARE p{number} AS {numbered.replace('%%', '%')}")
+            given = f"({values})" if values else ""
+            row = raw.execute(f"EXPLAIN (FORMAT JSON) EXECUTE p{number}{given}").fetchone()
+            found.append(row[0])
+    return found
+
+
+def scans(plan: Any) -> set[tuple[str, str]]:
+    """The tables that a plan reads, with the index that it reads them by."""
+    if isinstance(plan, list):
+        return set().union(*(scans(part) for part in plan))
+    if not isinstance(plan, dict):
+        return set()
+    found = set().union(*(scans(part) for part in plan.values()))
+    if plan.get("Node Type") == "Seq Scan":
+        found.add((plan["Relation Name"], ""))
+    if "Index Name" in plan:
+        found.add((plan.get("Relation Name", ""), plan["Index Name"]))
+    return found
+
+
+def bounded(plan: Any, index: str) -> bool:
+    """Whether the index is read within bounds, and not from its one end to the other."""
+    return re.search(rf'"Index Name": "{index}"[^{{}}]*"Index Cond"', json.dumps(plan)) is not None
+
+
+def claim(ledger: SqlLedger) -> None:
+    ledger.claim_batch("legacy", TYPES, "w", LEASE, 8)
+
+
+def claim_from_a_place(ledger: SqlLedger) -> None:
+    ledger._horizons["legacy", tuple(TYPES)] = Horizon(place=(0, 20_100), head_due=float("inf"))
+    ledger.claim_batch("legacy", TYPES, "w", LEASE, 8)
+
+
+QUERIES = {
+    "a claim": (claim, "ix_job_request_waiting"),
+    "a claim from a place": (claim_from_a_place, "ix_job_request_waiting"),
+    "the reaper": (lambda ledger: ledger.reap("legacy"), "ix_job_attempt_running"),
+    "start timeouts": (lambda ledger: ledger.expire_starts("legacy", TYPES), "ix_job_request_start_by"),
+    "retention": (lambda ledger: ledger.prune(), "ix_job_request_expires_at"),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_history_isn_t_read(ledger: SqlLedger, query: str) -> None:
+    call, index = QUERIES[query]
+    (plan,) = plans(ledger, lambda: call(ledger))
+    read = scans(plan)
+    assert index in {name for _, name in read}
+    assert not {("job_request", ""), ("job_attempt", "")} & read
+    assert bounded(plan, index)
+
+
+@pytest.mark.parametrize("query", ["heartbeats", "successes"])
+def test_tokens_are_looked_up(ledger: SqlLedger, query: str) -> None:
+    claims = ledger.claim_batch("legacy", TYPES, "w", LEASE, 16)
+    tokens = {claim.token: None for claim in claims}
+
+    def call() -> object:
+        return ledger.heartbeats(tokens, LEASE) if query == "heartbeats" else ledger.succeed_many(tokens)
+
+    (plan,) = plans(ledger, call)
+    assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
