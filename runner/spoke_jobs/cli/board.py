@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _BAR_WIDTH = 24
+_WIDE_ENOUGH_FOR_TOOK = 80
 _FIRST = {JobState.RUNNING: 0, JobState.FAILED: 1, JobState.WAITING: 2, JobState.SUCCEEDED: 3}
 
 
@@ -57,33 +58,38 @@ def change_line(job: JobRequest, now: datetime) -> str:
     return "\t".join(cells)
 
 
-def render(shown: Board, now: datetime) -> Table:
-    """The board as a table with a bar for each job."""
+def render(shown: Board, now: datetime, width: int) -> Table:
+    """The board as a table with a bar for each job, for a terminal so wide."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, show_header=False, expand=True)
+    with_took = width >= _WIDE_ENOUGH_FOR_TOOK
+    fixed = max((len(str(job.id)) for job in shown.shown), default=1) + 5 + 9 + 9 * with_took + 10
+    room = max(width - fixed, 30)  # for type, bar and words
+    bar = min(_BAR_WIDTH, room // 3)
+    table = Table(box=None, pad_edge=False, show_header=False, expand=True, padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
-    table.add_column(width=_BAR_WIDTH)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(room // 3, 10))
+    table.add_column(width=bar)
     table.add_column(justify="right", width=5, no_wrap=True)
     table.add_column(no_wrap=True, width=len(JobState.SUCCEEDED))
-    table.add_column(justify="right", no_wrap=True, min_width=6)
+    if with_took:
+        table.add_column(justify="right", no_wrap=True, min_width=7)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1, min_width=10)
     for job in shown.shown:
-        style = STYLES[job.state]
-        percent = max(job.status, 0)
+        style, percent = STYLES[job.state], max(job.status, 0)
         table.add_row(
             Text(str(job.id), "bold"),
             Text(line(job.job_type)),
-            ProgressBar(100, percent, width=_BAR_WIDTH, complete_style=style, finished_style="green"),
+            ProgressBar(100, percent, width=bar, complete_style=style, finished_style="green"),
             Text(f"{percent} %", "dim" if job.state is JobState.WAITING else ""),
             Text(job.state.value, style),
-            Text(took(job, now), "dim"),
+            *([Text(took(job, now), "dim")] if with_took else []),
             Text(_words(job, now)),
         )
-    table.add_row("", Text(shown.summary, "dim"))
+    table.caption = Text(shown.summary, "dim")
+    table.caption_justify = "left"
     return table
 
 

@@ -12,6 +12,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from spoke_jobs.cli.opening import close
 from spoke_jobs.errors import SpokeJobsError
 
 _P = ParamSpec("_P")
@@ -54,6 +55,8 @@ def speaks_plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
             # `ls | head`: whoever read has enough. What is still buffered must not be tried again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(Exit.DONE) from None
+        finally:
+            close()
 
     return wrapped
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import traceback
 
+from sqlalchemy import Engine
+
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.looking import Looking
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.registry import Registry, load_app
 from spoke_jobs.settings import Settings, load_settings
+
+_engines: list[Engine] = []
 
 
 def open_ledger(settings: Settings | None = None) -> SqlLedger:
@@ -18,8 +22,15 @@ def open_ledger(settings: Settings | None = None) -> SqlLedger:
     :raises SpokeJobsError: if it can't be used, naming what is missing.
     """
     engine = create_engine((settings or load_settings()).database_url.get_secret_value())
+    _engines.append(engine)
     check_schema(engine)
     return SqlLedger(engine)
+
+
+def close() -> None:
+    """Close what was opened, at a command's end: a server is told, rather than left to find out."""
+    while _engines:
+        _engines.pop().dispose()
 
 
 def look() -> tuple[SqlLedger, Looking]:

@@ -93,6 +93,6 @@ def _with_bars(look_again: Look) -> list[JobRequest]:
     with Live(console=console, auto_refresh=False, transient=False) as live:
 
         def report(now: datetime, jobs: list[JobRequest]) -> None:
-            live.update(render(board(jobs, console.height - 2), now), refresh=True)
+            live.update(render(board(jobs, console.height - 2), now, console.width), refresh=True)
 
         return _until_ended(look_again, report)

@@ -1,0 +1,140 @@
+"""What a person reads on a terminal: pure up to rich's own drawing."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import pytest
+from rich.console import Console, RenderableType
+from tests.unit.cli.situations import NOW, a_job, after, an_attempt, before
+
+from spoke_jobs.cli import board, showing, tables
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.model import AttemptState, JobOptions, JobState
+
+
+def drawn(what: RenderableType, width: int) -> list[str]:
+    """What a terminal so wide shows."""
+    console = Console(width=width, record=True, file=None, quiet=False, force_terminal=False)
+    with console.capture() as capture:
+        console.print(what)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+JOBS = [
+    a_job(id=31415, job_type="import_contacts_of_an_organization", queue_name="organization:1:contacts"),
+    a_job(id=2, state=JobState.RUNNING, status=42, attempt=1, started_at=before(seconds=30), result_message="half-way"),
+    a_job(id=3, state=JobState.FAILED, status=-1, attempt=3, cause="InvalidPayload", result_message="no name"),
+]
+
+
+class TestTheTable:
+    @pytest.mark.parametrize("width", [60, 80, 100, 140])
+    def test_ids_states_and_causes_are_whole_at_any_width(self, width: int) -> None:
+        lines = drawn(tables.job_table(JOBS, NOW, ages=True, width=width), width)
+        assert len(lines) == 4
+        assert max(map(len, lines)) <= width
+        for words in (("31415", "waiting"), ("running",), ("failed", "InvalidPayload")):
+            assert any(all(word in line for word in words) for line in lines)
+
+    def test_a_wide_terminal_shows_all(self) -> None:
+        lines = drawn(tables.job_table(JOBS, NOW, ages=True, width=200), 200)
+        assert lines[0].split() == list(tables.HEADINGS)
+        assert "import_contacts_of_an_organization  organization:1:contacts" in lines[1]
+
+    def test_lines_for_programs_have_a_field_for_each_heading(self) -> None:
+        for line in tables.job_lines(JOBS, NOW):
+            assert len(line.split("\t")) == len(tables.HEADINGS)
+
+    def test_when_it_is_due_and_that_it_was_asked_to_stop(self) -> None:
+        assert tables.last_words(a_job(run_after=after(minutes=5)), NOW) == "due in 5 min"
+        stopping = a_job(state=JobState.RUNNING, cancel_requested_at=NOW, result_message="half-way")
+        assert tables.last_words(stopping, NOW) == "asked to stop: half-way"
+
+
+class TestDetails:
+    def shown(self, **changes: object) -> showing.Details:
+        attempts = [
+            an_attempt(
+                state=AttemptState.FAILED,
+                finished_at=before(seconds=10),
+                cause="JobError",
+                error_type="KeyError",
+                output_tail="Traceback\n\x1b[2JKeyError: 'a'",
+            ),
+            an_attempt(number=2),
+        ]
+        return showing.details(a_job(**changes), attempts, NOW, zone=UTC)
+
+    def test_what_says_nothing_is_left_out(self) -> None:
+        names = {name for name, _ in self.shown().facts}
+        assert names == {"state", "runner", "attempt", "dispatched"}
+
+    def test_what_says_something_is_there(self) -> None:
+        facts = dict(
+            self.shown(
+                queue_name="q",
+                locks_queue=True,
+                organization_id=0,
+                priority=-5,
+                unique_key="k",
+                run=3,
+                run_after=after(hours=2),
+                runner="kubernetes",
+            ).facts
+        )
+        assert facts["organization"] == "0"
+        assert facts["priority"] == "-5"
+        assert facts["run after"] == "2026-03-01 14:00:00 UTC (in 2 h)"
+        assert facts["run"] == "3 (retried by hand 2 times)"
+        assert facts["spokejob"] == "report-12-00000000-r3"
+        assert "one runs at a time" in facts["queue"]
+
+    def test_options(self) -> None:
+        policy = RetryPolicy(budget={CauseClass.ERROR: 5}, never=(KeyError,))
+        options = JobOptions(retry=policy, timeout_seconds=90, start_timeout_seconds=600, on_failure="tell")
+        found = dict(self.shown(options=options).options)
+        assert (found["timeout"], found["start timeout"], found["on failure"]) == ("90 s", "10 min", "tell")
+        assert found["attempts"] == "error 5; never KeyError"
+        assert "template" not in found, "elsewhere it is ignored"
+
+    def test_the_payload_is_shown_when_it_is_asked_for(self) -> None:
+        assert "s3cr3t" not in str(self.shown().facts + self.shown().options) + self.shown().payload
+        assert "s3cr3t" in showing.details(a_job(), [], NOW, with_payload=True).payload
+
+    def test_attempts_and_the_output_of_the_last_one_that_left_some(self) -> None:
+        shown = self.shown()
+        assert shown.attempts[0] == (
+            *("1", "1", "failed", "host:1", "2026-03-01 11:59:30"),
+            *("20 s", "JobError", "KeyError"),
+        )
+        assert (shown.tail_of, shown.tail) == (1, ("Traceback", " [2JKeyError: 'a'"))
+
+
+class TestTheBoard:
+    def test_a_small_screen_shows_what_runs_or_failed(self) -> None:
+        jobs = [a_job(id=number, state=JobState.SUCCEEDED) for number in range(1, 6)]
+        jobs += [a_job(id=6, state=JobState.FAILED), a_job(id=7, state=JobState.RUNNING), a_job(id=8)]
+        shown = board.board(jobs, 3)
+        assert [job.id for job in shown.shown] == [6, 7, 8]
+        assert shown.summary == "1 waiting, 1 running, 5 succeeded, 1 failed; 5 not shown"
+        assert len(board.board(jobs, 20).shown) == 8
+
+    @pytest.mark.parametrize("width", [60, 80, 120])
+    def test_it_is_as_wide_as_the_terminal_and_says_how_far_each_is(self, width: int) -> None:
+        lines = drawn(board.render(board.board(JOBS, 10), NOW, width), width)
+        assert max(map(len, lines)) <= width
+        for words in (("42 %", "running", "half-"), ("failed", "Invalid"), ("1 waiting, 1 running, 1 failed",)):
+            assert any(all(word in line for word in words) for line in lines), lines
+
+    def test_only_news_is_told(self) -> None:
+        first = a_job(state=JobState.RUNNING, status=1)
+        assert board.changes([], [first]) == [first]
+        assert board.changes([first], [first.evolve(updated_at=NOW)]) == []
+        further = first.evolve(status=2)
+        assert board.changes([first], [further]) == [further]
+        assert board.change_line(further, NOW).split("\t")[:5] == [
+            *("2026-03-01T12:00:00Z", "12", "report"),
+            *("running", "2"),
+        ]

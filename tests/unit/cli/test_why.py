@@ -1,0 +1,208 @@
+"""What is said of a job: the right thing is named, with what the reader needs to act on it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from tests.unit.cli.situations import (
+    NOW,
+    a_holder,
+    a_job,
+    a_load,
+    a_situation,
+    a_trace,
+    after,
+    an_attempt,
+    before,
+)
+
+from spoke_jobs.cli.reasons import Code, Reason
+from spoke_jobs.cli.why import explain
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.ledger.looking import Situation
+from spoke_jobs.model import AttemptState, JobOptions, JobState
+
+
+def said(situation: Situation) -> dict[Code, Reason]:
+    """The reasons by their codes."""
+    return {reason.code: reason for reason in explain(situation).reasons}
+
+
+def only(situation: Situation) -> Reason:
+    (reason,) = explain(situation).reasons
+    return reason
+
+
+class TestWaiting:
+    def test_for_its_time(self) -> None:
+        reason = only(a_situation(a_job(run_after=after(hours=3))))
+        assert (reason.code, reason.until) == (Code.DUE_LATER, after(hours=3))
+        assert "in 3 h" in reason.text
+
+    def test_for_its_backoff(self) -> None:
+        job = a_job(run_after=after(seconds=40), cause="JobError", result_message="ValueError: no", attempt=2)
+        reason = only(a_situation(job))
+        assert (reason.code, reason.until) == (Code.BACKOFF, after(seconds=40))
+        assert all(word in reason.text for word in ("attempt 2", "JobError", "ValueError: no", "attempt 3", "in 40 s"))
+
+    def test_because_it_asked_to(self) -> None:
+        reason = only(a_situation(a_job(run_after=after(minutes=5), cause="RetryLater", result_message="rate limit")))
+        assert reason.code is Code.ASKED_LATER
+        assert "rate limit" in reason.text
+
+    def test_a_time_that_is_over_is_no_reason(self) -> None:
+        assert Code.BACKOFF not in said(a_situation(a_job(run_after=before(seconds=20), cause="JobError", attempt=1)))
+
+    def test_for_the_lock_of_its_queue(self) -> None:
+        job = a_job(queue_name="1:contacts", locks_queue=True)
+        reason = only(a_situation(job, holder=a_holder(), ahead_in_queue=2, load=(a_load(),)))
+        assert (reason.code, reason.job_id, reason.worker, reason.number) == (Code.QUEUE_LOCK, 9, "host:1", 2)
+        assert all(word in reason.text for word in ("1:contacts", "3 min", "host:1", "2 more jobs"))
+        assert reason.advice == "spoke-jobs why 9"
+
+    def test_for_the_lock_of_one_whose_worker_is_gone(self) -> None:
+        job = a_job(queue_name="q", locks_queue=True)
+        reason = only(a_situation(job, holder=a_holder(lease_expires_at=before(seconds=50))))
+        assert "its lease ended 50 s ago" in reason.text
+        assert "frees the queue" in reason.advice
+
+    @pytest.mark.parametrize(
+        ("traces", "words"),
+        [((), "none has left a trace"), ((a_trace(),), "the last sign of one was 9 min ago")],
+    )
+    def test_no_worker(self, traces: tuple[object, ...], words: str) -> None:
+        reason = only(a_situation(traces=traces))
+        assert reason.code is Code.NO_WORKER
+        assert words in reason.text
+        assert "spoke-jobs worker" in reason.advice
+
+    def test_no_worker_whose_jobs_have_lapsed(self) -> None:
+        situation = a_situation(load=(a_load(running=2, lapsed=2),), traces=(a_trace(),))
+        assert "the lease lapsed" in only(situation).text
+
+    def test_no_worker_in_a_process_that_runs_its_own(self) -> None:
+        assert "JOBS_SAME_PROCESS" in only(a_situation(a_job(assigned=True))).advice
+
+    def test_no_worker_of_a_runner_of_one_s_own(self) -> None:
+        reason = only(a_situation(a_job(runner="ours")))
+        assert reason.code is Code.NO_WORKER
+        assert "ours" in reason.advice
+
+    def test_between_two_short_jobs_there_is_a_worker(self) -> None:
+        assert Code.NO_WORKER not in said(a_situation(traces=(a_trace(heartbeat_at=before(seconds=1)),)))
+
+    def test_a_type_that_no_worker_knows(self) -> None:
+        later = a_trace(job_id=40, claimed_at=before(seconds=20), heartbeat_at=NOW)
+        earlier = a_trace(job_id=5, claimed_at=before(seconds=30))
+        reason = only(a_situation(traces=(later, earlier), load=(a_load(),)))
+        assert (reason.code, reason.number) == (Code.PASSED_OVER, 1), "the one that is older than ours counts not"
+        assert "1 later job " in reason.text
+        assert "report" in reason.text
+
+    def test_it_was_not_passed_over_while_its_queue_was_held(self) -> None:
+        job = a_job(queue_name="q", locks_queue=True)
+        later = a_trace(job_id=40, claimed_at=before(seconds=20))
+        holder = a_trace(job_id=9, queue_name="q", locks_queue=True, finished_at=before(seconds=10))
+        assert said(a_situation(job, traces=(later, holder), load=(a_load(),))).keys() == {Code.WORKERS_BUSY}
+
+    def test_it_was_not_passed_over_by_what_is_more_urgent(self) -> None:
+        urgent = a_trace(job_id=40, priority=5, claimed_at=before(seconds=20))
+        assert Code.PASSED_OVER not in said(a_situation(traces=(urgent,), load=(a_load(),)))
+
+    def test_its_place_in_the_order(self) -> None:
+        reason = only(a_situation(ahead=2, load=(a_load(), a_load(worker="host:2", running=1))))
+        assert (reason.code, reason.number) == (Code.BEHIND, 2)
+        assert "the 3rd" in reason.text
+        assert "3 jobs run now on 2 workers" in reason.text
+
+    def test_its_turn_in_its_queue(self) -> None:
+        job = a_job(queue_name="q", locks_queue=True)
+        assert only(a_situation(job, ahead=1, ahead_in_queue=1, load=(a_load(),))).code is Code.QUEUE_TURN
+
+    def test_workers_that_are_busy(self) -> None:
+        reason = only(a_situation(load=(a_load(),), traces=(a_trace(),)))
+        assert (reason.code, reason.number, reason.advice) == (Code.WORKERS_BUSY, 2, "")
+        assert "2 jobs run now on host:1" in reason.text
+        unknown = only(a_situation(load=(a_load(),), traces=(a_trace(job_type="other"),)))
+        assert "report" in unknown.advice
+
+    def test_for_nothing(self) -> None:
+        job = a_job(created_at=before(seconds=1), updated_at=before(seconds=1))
+        assert only(a_situation(job)).code is Code.NEXT
+
+    def test_a_retried_job_is_due_since_then(self) -> None:
+        assert only(a_situation(a_job(run=2, updated_at=before(seconds=1)))).code is Code.NEXT
+
+    def test_until_when_it_must_have_started(self) -> None:
+        job = a_job(start_by=after(minutes=4), options=JobOptions(start_timeout_seconds=300))
+        assert said(a_situation(job, ahead=1, load=(a_load(),)))[Code.START_BY].until == after(minutes=4)
+
+
+class TestInTheCluster:
+    @pytest.mark.parametrize(("due", "advised"), [(before(seconds=2), False), (before(minutes=1), True)])
+    def test_a_row_without_its_spokejob(self, due: datetime, advised: bool) -> None:
+        reason = only(a_situation(a_job(runner="kubernetes", created_at=due, updated_at=due)))
+        assert reason.code is Code.NOT_SUBMITTED
+        assert "report-12-00000000" in reason.text
+        assert ("spoke-jobs sync" in reason.advice) is advised
+
+    def test_a_row_with_its_spokejob(self) -> None:
+        reason = only(a_situation(a_job(runner="kubernetes", submitted_at=before(seconds=30), run=2)))
+        assert reason.code is Code.SUBMITTED
+        assert reason.advice == "kubectl describe spokejob report-12-00000000-r2"
+
+    def test_a_held_queue_is_named_there_too(self) -> None:
+        job = a_job(runner="kubernetes", submitted_at=before(seconds=30), queue_name="q", locks_queue=True)
+        assert said(a_situation(job, holder=a_holder())).keys() == {Code.SUBMITTED, Code.QUEUE_LOCK}
+
+
+class TestRunning:
+    def test_where_how_far_and_for_how_long_its_lease_holds(self) -> None:
+        job = a_job(state=JobState.RUNNING, attempt=1, status=42, result_message="half-way")
+        text = " ".join(reason.text for reason in explain(a_situation(job, attempts=(an_attempt(),))).reasons)
+        for word in ("attempt 1", "host:1", "30 s ago", "42 %", "half-way", "heartbeat was 4 s ago", "26 s more"):
+            assert word in text
+
+    def test_when_its_timeout_ends_it(self) -> None:
+        job = a_job(state=JobState.RUNNING, attempt=1, options=JobOptions(timeout_seconds=90))
+        reasons = explain(a_situation(job, attempts=(an_attempt(),))).reasons
+        assert after(seconds=60) in [reason.until for reason in reasons]
+
+    def test_a_worker_that_is_gone(self) -> None:
+        job = a_job(state=JobState.RUNNING, attempt=1)
+        attempt = an_attempt(lease_expires_at=before(seconds=50), heartbeat_at=before(seconds=80))
+        reason = said(a_situation(job, attempts=(attempt,)))[Code.LEASE_LAPSED]
+        assert "80 s ago" in reason.text
+        assert "ended 50 s ago" in reason.text
+
+    def test_that_it_was_asked_to_stop(self) -> None:
+        job = a_job(state=JobState.RUNNING, attempt=1, cancel_requested_at=before(seconds=6))
+        assert explain(a_situation(job, attempts=(an_attempt(),))).reasons[0].code is Code.CANCELLING
+
+
+class TestEnded:
+    def test_well(self) -> None:
+        job = a_job(state=JobState.SUCCEEDED, attempt=2, started_at=before(seconds=50), finished_at=before(seconds=10))
+        reason = only(a_situation(job))
+        assert reason.code is Code.SUCCEEDED
+        assert all(word in reason.text for word in ("10 s ago", "attempt 2", "40 s after its start"))
+
+    def test_badly_with_cause_meaning_advice_and_output(self) -> None:
+        job = a_job(state=JobState.FAILED, attempt=1, cause="JobError", result_message="ValueError: no")
+        failed = an_attempt(state=AttemptState.FAILED, finished_at=NOW, output_tail="Traceback\nValueError: no")
+        explanation = explain(a_situation(job, attempts=(failed,)))
+        (reason,) = explanation.reasons
+        cause = CAUSES["JobError"]
+        assert (reason.code, reason.advice) == (Code.FAILED, cause.advice)
+        assert all(word in reason.text for word in ("JobError", cause.meaning, "ValueError: no"))
+        assert explanation.output_tail == "Traceback\nValueError: no"
+
+    def test_what_only_repeats_the_meaning_is_said_once(self) -> None:
+        meaning = CAUSES["Cancelled"].meaning
+        text = only(a_situation(a_job(state=JobState.FAILED, cause="Cancelled", result_message=meaning))).text
+        assert text.count(meaning) == 1
+        assert "before it was ever started" in text
+
+    def test_by_a_cause_of_another_release(self) -> None:
+        assert "NewCause" in only(a_situation(a_job(state=JobState.FAILED, cause="NewCause"))).text
