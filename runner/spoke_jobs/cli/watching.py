@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.cli import options
 from spoke_jobs.cli.board import board, change_line, changes, render
-from spoke_jobs.cli.exits import Exit, speaks_plainly
+from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly
 from spoke_jobs.cli.opening import look
 from spoke_jobs.cli.reading import not_found
 from spoke_jobs.model import JobFilter, JobRequest, JobState
@@ -63,8 +64,17 @@ def _reporter(json: bool) -> Callable[[Look], list[JobRequest]]:
 def _until_ended(look_again: Look, report: Callable[[datetime, list[JobRequest]], None]) -> list[JobRequest]:
     """Look and report every now and then until no job is unfinished; the jobs as they ended."""
     known: dict[int, JobRequest] = {}
+    away = False
     while True:
-        now, jobs = look_again()
+        try:
+            now, jobs = look_again()
+        except OperationalError:  # whoever watches for hours wants to see the end, not a failover
+            if not away:
+                say_wrong("the database does not answer; trying on")
+            away = True
+            time.sleep(_EVERY_SECONDS)
+            continue
+        away = False
         known |= {job.id: job for job in jobs}  # one that is pruned meanwhile had ended
         there = {job.id for job in jobs}
         report(now, list(known.values()))

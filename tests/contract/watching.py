@@ -1,0 +1,111 @@
+"""`spoke-jobs watch` and `why` on a ledger that changes meanwhile. Subclass it with fixtures ``url`` and ``ledger``."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from tests.contract.ledger import LEASE, claim_one, eventually, new_job
+from tests.contract.terminal import spoke_jobs
+
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import Claim, Failure, Progress
+
+
+def claimed(ledger: SqlLedger) -> Claim:
+    claim = claim_one(ledger, "legacy", ["report"], "host:1", LEASE)
+    assert claim is not None
+    return claim
+
+
+class WatchingContract:
+    def test_a_line_for_each_change_until_all_have_ended(self, url: str, ledger: SqlLedger) -> None:
+        for _ in range(2):
+            ledger.insert(new_job())
+        first = claimed(ledger)
+        with spoke_jobs(url, "watch") as watch:
+            watch.wait_for("2\treport\twaiting\t0")
+            ledger.heartbeat(first.token, LEASE, Progress(42, "half-way"))
+            watch.wait_for("1\treport\trunning\t42\t1\t-\thalf-way")
+            ledger.succeed(None, first.token, {"rows": 5})
+            watch.wait_for('1\treport\tsucceeded\t100\t1\t-\t{"rows": 5}')
+            assert watch.process.poll() is None, "one is left"
+            second = claimed(ledger)
+            ledger.fail(second.token, Failure("JobError", "ValueError: no", for_good=True), decide=True)
+            assert watch.ended() == 1, "one has failed"
+            assert "2\treport\tfailed\t0\t1\tJobError\tValueError: no" in watch.text
+
+    def test_one_document_once_those_named_have_ended(self, url: str, ledger: SqlLedger) -> None:
+        for _ in range(2):
+            ledger.insert(new_job())
+        first = claimed(ledger)
+        with spoke_jobs(url, "watch", first.job.id, "--json") as watch:
+            ledger.succeed(None, first.token, {"rows": 5})
+            assert watch.ended() == 0, "the other one is not watched"
+            (job,) = json.loads(watch.text)["jobs"]
+            assert (job["id"], job["result"]) == (first.job.id, {"rows": 5})
+
+    def test_bars_on_a_terminal(self, url: str, ledger: SqlLedger) -> None:
+        ledger.insert(new_job())
+        claim = claimed(ledger)
+        with spoke_jobs(url, "watch", columns=100) as watch:
+            ledger.heartbeat(claim.token, LEASE, Progress(50, "half-way"))
+            watch.wait_for("50 %  running")
+            assert "━━━━━━━━━━" in watch.text
+            ledger.succeed(None, claim.token, None)
+            assert watch.ended() == 0
+            assert "1 succeeded" in watch.text
+
+    @pytest.mark.parametrize("columns", [0, 100])
+    def test_ctrl_c_ends_it_in_order(self, url: str, ledger: SqlLedger, columns: int) -> None:
+        ledger.insert(new_job())
+        with spoke_jobs(url, "watch", columns=columns) as watch:
+            watch.wait_for("waiting")
+            watch.process.send_signal(signal.SIGINT)
+            assert watch.ended() == 130
+            assert "Traceback" not in watch.text
+
+    def test_nothing_to_watch(self, url: str) -> None:
+        with spoke_jobs(url, "watch") as watch:
+            assert (watch.ended(), watch.text) == (0, "")
+
+    def test_why_follows_who_holds_the_queue(self, url: str, ledger: SqlLedger) -> None:
+        for _ in range(2):
+            ledger.insert(new_job(queue_name="q", locks_queue=True))
+        holder = claimed(ledger)
+
+        def codes() -> list[str]:
+            with spoke_jobs(url, "why", 2, "--json") as why:
+                assert why.ended() == 0, why.text
+                return [reason["code"] for reason in json.loads(why.text)["reasons"]]
+
+        assert codes() == ["queue_lock"]
+        ledger.succeed(None, holder.token, None)
+        assert codes() == ["next"]
+        claimed(ledger)
+        assert "running" in codes()
+
+    def test_tables_on_a_terminal(self, url: str, ledger: SqlLedger) -> None:
+        ledger.insert(new_job())
+        claim = claimed(ledger)
+        tail = "Traceback\nValueError: [/red] no"
+        ledger.fail(claim.token, Failure("JobError", "ValueError: [/red] no", "ValueError", tail, True), decide=True)
+        for command, words in (
+            (("ls",), ("ID", "AGE", "failed", "JobError", "ValueError: [/red] no")),
+            (("show", 1), ("failed: JobError", "host:1", "output of attempt 1", "ValueError: [/red] no")),
+            (("why", 1), ("It failed with JobError", "→", "ValueError: [/red] no")),
+        ):
+            with spoke_jobs(url, *command, columns=100) as shown:
+                assert shown.ended() == 0
+                assert all(word in shown.text for word in words), shown.text
+
+    def test_a_lease_that_lapses_is_seen(self, url: str, ledger: SqlLedger) -> None:
+        ledger.insert(new_job())
+        assert claim_one(ledger, "legacy", ["report"], "host:1", 0.05) is not None
+
+        def lapsed() -> bool:
+            with spoke_jobs(url, "why", 1) as why:
+                return why.ended() == 0 and "lease_lapsed" in why.text
+
+        assert eventually(lapsed, 30)

@@ -1,0 +1,73 @@
+"""What is documented is what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from spoke_jobs.cli import dispatching
+from spoke_jobs.cli.app import app
+from spoke_jobs.cli.exits import EPILOG, MEANINGS, Exit
+from spoke_jobs.cli.reasons import Code
+from spoke_jobs.cli.reference import commands, options, settings
+from spoke_jobs.model import JobData
+from spoke_jobs.registry import Registry
+from spoke_jobs.settings import Settings
+
+
+def test_dispatch_has_an_option_for_every_field_of_a_dispatch() -> None:
+    given = inspect.getsource(dispatching.dispatch)
+    for field in dataclasses.fields(JobData):
+        assert f" {field.name}=" in given, field.name
+
+
+@pytest.mark.parametrize("code", Exit)
+def test_every_exit_code_is_in_the_help_and_the_reference(code: Exit) -> None:
+    assert f"{code.value} {MEANINGS[code]}" in EPILOG
+    assert f"| {code.value} | {MEANINGS[code]} |" in commands.page()
+
+
+def test_every_command_and_every_code_of_why_has_its_place() -> None:
+    page = commands.page()
+    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"\n## {name}\n" in page
+    for code in Code:
+        assert f"| `{code.value}` | " in page
+        assert f"| `{code.value}` |  |" not in page, "it says what it means"
+
+
+def test_every_setting_has_its_meaning() -> None:
+    rows = {row.split("`")[1]: row for row in settings.page().splitlines() if row.startswith("| `")}
+    for field in Settings.model_fields.values():
+        assert not rows[str(field.validation_alias)].endswith("|  |")
+
+
+def test_every_option_has_its_meaning_and_what_each_runner_does_with_it() -> None:
+    rows = {
+        row.split("`")[1]: [cell.strip() for cell in row.split(" | ")]
+        for row in options.page().splitlines()
+        if "`" in row
+    }
+    names = {field.name for field in dataclasses.fields(JobData)} | set(inspect.signature(Registry.job).parameters)
+    for name in names - {"self", "name", "job_type", "payload"}:
+        cells = [cell.strip("| ") for cell in rows[name]]
+        assert cells[3], name
+        assert set(cells[4:]) <= {"honoured", "refused", "ignored"}
+        assert len(cells[4:]) == 5
+    assert [cell.strip("| ") for cell in rows["timeout_seconds"][4:7]] == ["honoured", "refused", "refused"]
+    assert [cell.strip("| ") for cell in rows["pod_template"][4:]] == [*["ignored"] * 4, "honoured"]
+
+
+def test_starting_up_loads_nothing_that_only_one_command_needs() -> None:
+    program = (
+        "import sys, spoke_jobs.cli.app\n"
+        "print({'rich', 'alembic', 'kubernetes', 'kopf', 'httpx', 'starlette', 'psycopg'} & sys.modules.keys())\n"
+        "print([name for name in sys.modules if name.startswith(('spoke_jobs.worker', 'spoke_jobs.sync'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["set()", "[]"]
