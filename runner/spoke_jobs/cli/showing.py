@@ -102,7 +102,7 @@ def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
         if when is not None:
             far = until(when, now) if when > now else ago(when, now)
             yield name, f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S %Z} ({far})"
-    if job.started_at is not None:
+    if job.started_at is not None and not waits:
         yield "took", took(job, now)
 
 

@@ -91,8 +91,8 @@ def job_table(
 
 
 def took(job: JobRequest, now: datetime) -> str:
-    """From its first start to its end, or until now."""
-    if job.started_at is None:
+    """From its first start to its end, or until now while it runs."""
+    if job.started_at is None or job.state is JobState.WAITING:
         return "-"
     return seconds(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
 

@@ -78,7 +78,7 @@ def _failed(situation: Situation) -> Reason:
     cause = CAUSES.get(job.cause)
     meaning = cause.meaning if cause else "This release doesn't know the cause; a newer one recorded it."
     message = line(job.result_message, MESSAGE_LIMIT)
-    said = "" if not message or message == line(meaning) else f" It said: {message}"
+    said = "" if not message or message == line(meaning) else f" Its message: {message}"
     return Reason(
         Code.FAILED,
         f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
