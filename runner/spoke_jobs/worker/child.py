@@ -74,6 +74,8 @@ class Attendant:
         self._run = run
         self._cancel = threading.Event()
         self._idle = False
+        self._received = b""
+        """What has come after the order that is being run."""
         self._pid = os.getpid()
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -100,7 +102,7 @@ class Attendant:
         """Wait for an order or the end; False after SIGTERM. Reads nothing, so that nothing can get lost."""
         try:
             self._idle = True
-            if not self._cancel.is_set():
+            if not self._cancel.is_set() and not self._received:
                 self._connection.recv(1, socket.MSG_PEEK)
             self._idle = False
         except _ToldToStop:
@@ -108,12 +110,12 @@ class Attendant:
         return not self._cancel.is_set()
 
     def _read_line(self) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
-            data = self._connection.recv(4096)
+        while b"\n" not in self._received:
+            data = self._connection.recv(65536)
             if not data:
                 return b""
-            line += data
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
         return line
 
     def _carry_out(self, order: Order) -> ExitCode:

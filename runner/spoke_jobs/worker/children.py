@@ -69,6 +69,7 @@ class Assignment:
     order: Order
     limit: float | None
     """Its timeout in seconds; None if it has none."""
+    locks_queue: bool
     sent_at: float = field(default_factory=time.monotonic)
     cancelled_at: float | None = None
 
@@ -115,9 +116,9 @@ class Nursery:
             for assignment in list(child.orders.values()):
                 yield child, assignment
 
-    def order(self, child: Child, order: Order, limit: float | None) -> None:
+    def order(self, child: Child, order: Order, limit: float | None, locks_queue: bool) -> None:
         """Have a child run an attempt."""
-        child.orders[order.token] = Assignment(order, limit)
+        child.orders[order.token] = Assignment(order, limit, locks_queue)
         self.send(child, order)
 
     def send(self, child: Child, message: Order | Stop) -> None:

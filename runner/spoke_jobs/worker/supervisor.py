@@ -21,7 +21,6 @@ from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, FRESH
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
-from spoke_jobs.names import is_known, patterns_of
 from spoke_jobs.worker.children import (
     CUT_OFF_SECONDS,
     PATIENCE_SECONDS,
@@ -97,6 +96,9 @@ class Supervisor:
     """Ends of attempts that the database did not take yet."""
 
     def __post_init__(self) -> None:
+        self._may_have_work = dict.fromkeys(Kind, True)
+        """Of which kinds the ledger may have jobs for us, as far as we know."""
+        self._next_poll = 0.0
         self._seconds = dict.fromkeys(Kind, 1.0)
         """How long attempts take of late."""
         self._nursery = Nursery(self._selector)
@@ -114,12 +116,15 @@ class Supervisor:
         try:
             while not self._stopping:
                 self._replace_missing()
+                if time.monotonic() >= self._next_poll:
+                    self._next_poll = time.monotonic() + self.options.poll_seconds
+                    self._look_everywhere()
                 idle = self._look(reaper)
                 if idle and self.options.drain and not any(self._nursery.assignments()):
                     break
                 if self.should_reload():
                     self._on_signal(signal.SIGHUP, None)
-                self._listen(self.options.poll_seconds)
+                self._listen(max(0.0, self._next_poll - time.monotonic()))
         finally:
             self._shut_down()
             for number, handler in previous.items():
@@ -165,33 +170,41 @@ class Supervisor:
 
     def _claim(self) -> bool:
         """Hand out jobs; True if there were fewer than places."""
+        idle = True
+        for kind in Kind:
+            while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
+                limit = min(self.options.batch, room)
+                self._may_have_work[kind] = self._claim_for(kind, limit) == limit
+            idle = idle and (not self._types_of(kind) or not self._may_have_work[kind])
+        return idle
+
+    def _claim_for(self, kind: Kind, limit: int) -> int:
         options = self.options
-        while room := {kind: free for kind in Kind if self._types_of(kind) and (free := self._room_of(kind))}:
-            types = tuple(name for kind in room for name in self._types_of(kind))
-            limit = min(options.batch, *room.values())  # whatever is found then has a place
-            claims = self.ledger.claim_batch(options.runner, types, worker_name(), options.lease_seconds, limit)
-            self.figures.claimed(claims)
-            for claim in claims:
-                kind = Kind.LOOP if is_known(claim.job.job_type, options.loop_types) else Kind.THREAD
-                if kind is Kind.LOOP and is_known(claim.job.job_type, options.types):
-                    kind = self._more_exact(claim.job.job_type)
-                child = max(self._nursery.of(kind), key=lambda child: child.room(ahead=True))
-                self._nursery.order(child, Order.of(claim), claim.job.options.timeout_seconds)
-            if len(claims) < limit:
-                return True
-        return False
+        claims = self.ledger.claim_batch(
+            options.runner, self._types_of(kind), worker_name(), options.lease_seconds, limit
+        )
+        self.figures.claimed(claims)
+        children = self._nursery.of(kind)
+        for claim in claims:
+            child = max(children, key=lambda child: child.room(ahead=True))
+            self._nursery.order(child, Order.of(claim), claim.job.options.timeout_seconds, claim.job.locks_queue)
+        return len(claims)
+
+    def _look_everywhere(self) -> None:
+        """There may be work of every kind: it was rung, or some time has passed."""
+        self._may_have_work = dict.fromkeys(Kind, True)
 
     def _types_of(self, kind: Kind) -> tuple[str, ...]:
         return self.options.loop_types if kind is Kind.LOOP else self.options.types
 
     def _room_of(self, kind: Kind) -> int:
-        ahead = self._seconds[kind] < _SHORT_SECONDS
-        return sum(child.room(ahead=ahead) for child in self._nursery.of(kind))
-
-    def _more_exact(self, name: str) -> Kind:
-        """Which kind has the name itself, or the longer prefix of it, where both have one."""
-        candidates = (name, *patterns_of(name))
-        return next(kind for candidate in candidates for kind in Kind if candidate in self._types_of(kind))
+        """How many jobs to claim for a kind. What goes to waiting hands is claimed by the dozen, not one by one."""
+        children = self._nursery.of(kind)
+        now = sum(child.room(ahead=False) for child in children)
+        if self._seconds[kind] >= _SHORT_SECONDS:
+            return now
+        ahead = sum(child.room(ahead=True) for child in children)
+        return ahead if now or ahead >= sum(child.ahead for child in children) else 0
 
     def _give_back(self) -> None:
         """Undo the claims of what waits in a child behind a job that takes longer than was thought.
@@ -265,6 +278,7 @@ class Supervisor:
                 self._receive(key.data)
             elif key.fileobj is self.wake:
                 self.wake.recv(4096)
+                self._look_everywhere()
         for child in list(self._nursery.children):
             if child.process.poll() is not None:
                 while self._receive(child):  # what it said before it ended
@@ -285,6 +299,8 @@ class Supervisor:
         child.freed_at = time.monotonic()
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
             self._took(child.kind, child.freed_at - item.sent_at)
+            if item.locks_queue:  # others may wait for its queue
+                self._look_everywhere()
         if report.last:  # it was told to stop: what it has not begun, it won't
             for item in list(child.orders.values()):
                 del child.orders[item.order.token]
