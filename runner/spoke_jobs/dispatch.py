@@ -63,6 +63,19 @@ def use_runner(runner: Runner) -> Iterator[Runner]:
             _runner, _kept = earlier
 
 
+def close() -> None:
+    """Let go of the process's runner, if there is one: what it still holds in memory is delivered, or run, first.
+
+    The counterpart of :func:`configure`, for a process that doesn't end by itself, or not in order.
+    """
+    global _runner
+    with _lock:
+        runner, _runner = _runner, None
+    finish = getattr(runner, "close", None)
+    if callable(finish):
+        finish()
+
+
 def current_runner() -> Runner:
     """The process's runner, loaded from the environment if :func:`configure` wasn't called."""
     global _runner

@@ -128,8 +128,9 @@ def sync(
 @app.command(rich_help_panel=PROCESSES)
 def run() -> None:
     """Run one attempt: the entrypoint of a job's pod, started by the operator."""
+    from spoke_jobs import dispatch
     from spoke_jobs.execution.pod import leave
     from spoke_jobs.execution.pod import run as run_pod
 
     configure_logging()
-    leave(run_pod())
+    leave(run_pod(), dispatch.close)

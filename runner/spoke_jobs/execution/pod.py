@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -141,8 +142,15 @@ def _on_sigterm(cancel: threading.Event, _frame: FrameType | None) -> None:
     cancel.set()
 
 
-def leave(code: ExitCode) -> NoReturn:
-    """End the process now: a thread that the job left behind must not keep its pod."""
+def leave(code: ExitCode, deliver: Callable[[], None]) -> NoReturn:
+    """End the process now: a thread that the job left behind must not keep its pod.
+
+    :param deliver: delivers the tasks that the job dispatched, as happens at the end of any process.
+    """
+    try:
+        deliver()
+    except Exception:  # the job's end is recorded: it stays what it is
+        logger.exception("what the job dispatched could not all be delivered")
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

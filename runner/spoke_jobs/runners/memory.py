@@ -117,6 +117,12 @@ class MemoryRunner:
             )
         return job
 
+    def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
+        """See :func:`spoke_jobs.dispatch.dispatch_jobs`."""
+        for job_data in jobs:  # all are checked before one is written
+            prepare_job(job_data, self.registry, runner=NAME)
+        return [self.dispatch_job(job_data, session=session) for job_data in jobs]
+
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""
         if session is None:
