@@ -276,6 +276,15 @@ class TestDispatch:
         monkeypatch.setenv("JOB_RUNNER", "memory")
         assert "name another runner" in run("dispatch", "plain", code=1).stderr
 
+    def test_a_job_that_a_thread_runs_here_is_waited_for(
+        self, ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
+        run("dispatch", "plain", "--payload", '"back"')
+        job = ledger.get(1)
+        assert job is not None
+        assert (job.state, job.result) == (JobState.SUCCEEDED, "back")
+
     def test_a_job_that_runs_here_has_ended(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
         monkeypatch.setenv("JOBS_SYNC", "1")
