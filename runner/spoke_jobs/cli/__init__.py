@@ -8,11 +8,12 @@ import sys
 def main() -> None:
     """The console script's entry."""
     if sys.argv[1:] == ["run"]:
+        from spoke_jobs import dispatch
         from spoke_jobs.execution.pod import leave, run
         from spoke_jobs.logs import configure_logging
 
         configure_logging()
-        leave(run())
+        leave(run(), dispatch.close)
     from spoke_jobs.cli.app import app
 
     app(prog_name="spoke-jobs")
