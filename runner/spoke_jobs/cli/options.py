@@ -11,14 +11,18 @@ from spoke_jobs.model import JobFilter, JobState
 
 _LARGEST_ID = 2**63 - 1
 
-Id = Annotated[int, typer.Argument(min=1, max=_LARGEST_ID, metavar="ID", help="The job's id.", show_default=False)]
-Ids = Annotated[
-    list[int],
-    typer.Argument(min=1, max=_LARGEST_ID, metavar="ID...", help="The jobs' ids.", show_default=False),
-]
+
+def _id(text: str) -> int:
+    """Parsed here, as the limits of typer's own whole numbers would stand in every help."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _LARGEST_ID):
+        raise typer.BadParameter(f"{text!r} is no job's id: a whole number from 1 is expected")
+    return int(text)
+
+
+Id = Annotated[int, typer.Argument(parser=_id, metavar="ID", help="The job's id.", show_default=False)]
+Ids = Annotated[list[int], typer.Argument(parser=_id, metavar="ID", help="The jobs' ids.", show_default=False)]
 SomeIds = Annotated[
-    list[int] | None,
-    typer.Argument(min=1, max=_LARGEST_ID, metavar="[ID...]", help="The jobs' ids.", show_default=False),
+    list[int] | None, typer.Argument(parser=_id, metavar="ID", help="The jobs' ids.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (docs/reference/cli.md has its shape).")]
 

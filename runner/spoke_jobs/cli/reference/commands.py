@@ -59,7 +59,7 @@ are left out, unless `show --payload` asks for one; no document holds a secret o
 
 def _command(name: str, command: Any) -> str:
     said = inspect.cleandoc(command.help or "")
-    usage = " ".join(["spoke-jobs", name, *(param.metavar or param.name.upper() for param in _arguments(command))])
+    usage = " ".join(["spoke-jobs", name, *(_argument(param) for param in _arguments(command))])
     rows = list(_rows(command))
     options = f"\n{table(('option', 'value', 'default', 'meaning'), rows)}\n" if rows else ""
     return f"## {name}\n\n    {usage}{' [OPTIONS]' if rows else ''}\n\n{said}\n{options}"
@@ -67,6 +67,11 @@ def _command(name: str, command: Any) -> str:
 
 def _arguments(command: Any) -> list[Any]:
     return [param for param in command.params if param.param_type_name == "argument"]
+
+
+def _argument(param: Any) -> str:
+    name = f"{param.metavar}..." if param.nargs == -1 else str(param.metavar)
+    return name if param.required else f"[{name}]"
 
 
 def _rows(command: Any) -> Iterator[tuple[str, ...]]:
