@@ -695,6 +695,39 @@ class LedgerContract:
         job = self.row(ledger, claim)
         assert (job.state, job.cause, job.result_message) == (JobState.FAILED, "Discarded", "no longer wanted")
 
+    # Claims that are given back
+
+    def test_a_claim_given_back_leaves_the_job_as_it_was(self, ledger: Ledger) -> None:
+        options = JobOptions(retry=EAGER, start_timeout_seconds=1000)
+        job = ledger.insert(new_job(queue_name="q", locks_queue=True, options=options, priority=4))
+        second = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        claim = self.claim_next(ledger)
+        assert ledger.release(claim.token)
+        again = self.row(ledger, claim)
+        assert again.evolve(updated_at=job.updated_at) == job
+        assert list(ledger.attempts(job.id)) == []
+        assert not ledger.release(claim.token)
+        assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
+        assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
+        assert ledger.get(job.id) == again
+        for number in (1, 2):  # the number is given anew, and counts in no budget
+            claim = self.claim_next(ledger)
+            assert (claim.job.id, claim.number) == (job.id, number)
+            ledger.fail(claim.token, Failure("JobError"), decide=True)
+            claim = self.claim_next(ledger)
+            assert ledger.release(claim.token)
+            assert self.row(ledger, claim).started_at is not None
+        assert self.batch(ledger, 2) == [job.id]
+        assert ledger.get(second.id) == second
+
+    def test_a_claim_given_back_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.cancel(claim.job.id)
+        assert ledger.release(claim.token)
+        job = self.row(ledger, claim)
+        assert (job.state, job.cause, job.status) == (JobState.FAILED, "Cancelled", -1)
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+
     # on_failure
 
     @pytest.mark.parametrize("end", ["fail", "reap", "start timeout"])

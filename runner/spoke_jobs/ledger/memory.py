@@ -66,7 +66,12 @@ class MemoryLedger:
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
         """Write many jobs."""
         with self._lock:
-            return [self.insert(job) for job in new]
+            # In the order of the twin, which takes uniqueness keys first and in their own order.
+            order = sorted(
+                range(len(new)), key=lambda index: (new[index].unique_key is None, new[index].unique_key or "", index)
+            )
+            written = {index: self.insert(new[index]) for index in order}
+            return [written[index] for index in range(len(new))]
 
     def publish(self, job: JobRequest) -> JobRequest:
         """Let a reserved job be seen, as a commit does; where another was quicker with its key, that one is it."""
@@ -82,13 +87,13 @@ class MemoryLedger:
     def reserve(self, new: NewJob) -> JobRequest:
         """A job that is numbered and not yet seen, as in a transaction that is still open."""
         with self._lock:
+            self._last_id += 1  # used up also by a job that isn't written, as a database's numbers are
             if (holder := self._holder(new.unique_key)) is not None:
                 return holder
             now = self._now()
             start_by = None
             if (seconds := new.options.start_timeout_seconds) is not None:
                 start_by = (new.run_after or now) + timedelta(seconds=seconds)
-            self._last_id += 1
             return JobRequest(
                 id=self._last_id,
                 uid=uuid.uuid4(),
