@@ -28,7 +28,7 @@ from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, pe
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.model import FailedJob
+from spoke_jobs.model import FailedJob, Pulse
 
 THREADS = 5
 LOG = "CREATE TABLE move_log (id {number}, job_id bigint, kind text, old text, new text, runs integer, cause text)"
@@ -97,19 +97,25 @@ class Concurrent(RuleBasedStateMachine):
 
     @rule(shape=strategies.sampled_from([0, 1]), how=strategies.integers(0, 5))
     def all_rush_to_a_queue_that_is_free_again(self, shape: int, how: int) -> None:
-        for claim in self.known.claims:
-            self.ledgers[0].heartbeat(claim.token, LAPSED)
+        self.let_all_leases_lapse()
         self.several_move([Move("dispatch", shape, 0)] * THREADS + [Move("reap", 0, 0)])
         self.several_move([Move("claim", 0, how)] * THREADS)
 
-    @rule(cancelled=strategies.booleans(), second=strategies.booleans(), next_one=strategies.booleans())
-    def pods_follow_one_that_was_lost(self, cancelled: bool, second: bool, next_one: bool) -> None:
+    @rule(cancelled=strategies.booleans(), thawed=strategies.booleans(), next_one=strategies.booleans())
+    def pods_follow_one_that_was_lost(self, cancelled: bool, thawed: bool, next_one: bool) -> None:
+        self.let_all_leases_lapse()
+        self.several_move([Move("reap", 0, 0)])
         self.several_move([Move("dispatch", 3, 0)])
         self.several_move([Move("pod", 0, 1)])
         self.several_move([Move("lapse", 0, 0)])
         if cancelled:
             self.several_move([Move("cancel", 0, 0)])
-        self.several_move([Move("pod", 0, int(next_one))] * (2 if second else 1) + [Move("beat", 0, 0)])
+        self.several_move([Move("pod", 0, int(next_one))] * 2 + [Move("beat", 0, 0)] * int(thawed))
+
+    def let_all_leases_lapse(self) -> None:
+        for claim in self.known.claims:
+            if claim.token not in self.known.lost:
+                self.known.heard(claim, self.ledgers[0].heartbeat(claim.token, LAPSED) is not Pulse.GONE)
 
     @rule(which=strategies.integers(0, 50), how=strategies.integers(0, 3))
     def a_lost_claim_s_owner_writes_nothing(self, which: int, how: int) -> None:
