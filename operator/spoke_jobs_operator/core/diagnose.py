@@ -107,7 +107,7 @@ def diagnose(
     if job is None:
         return Ended(cause="JobDeleted")
     if pod and pod.meta.deletion_at:
-        return _while_deleted(pod, pod.meta.deletion_at, now)
+        return _while_deleted(pod, pod.meta.deletion_at, now, live=live)
     if job.failed or job.failing:
         return _of_failed_job(job, pod, now, live=live)
     if pod and isinstance(pod.container, Running):
@@ -179,10 +179,12 @@ def _cause_of_disruption(pod: Pod) -> str:
     return ""
 
 
-def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime) -> Ended | Runs:
+def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
     # The container may still end by itself within the grace period, and then says more than the deletion does.
     lost = lost_at(pod, deletion_at)
     if now >= lost:
+        if not live:  # after an outage the stream tells old news first: the pod may be gone long since
+            return Unclear()
         return Ended(cause="NodeLost" if pod.node else "PodDeleted", stop=True)
     return Runs(stopping=True, look_again_at=lost)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from sqlalchemy import update
 from tests.integration.sync.stage import Stage, stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobRequest, JobState
 
 WORK = JobData("work", {"secret": "marker-in-the-payload"})
@@ -64,8 +66,11 @@ def test_a_spokejob_of_another_uid_fails_the_row(stage: Stage) -> None:
 
 
 def test_a_row_that_can_be_no_spokejob_fails_by_name(stage: Stage) -> None:
-    stage.registry.job("odd", pod_template="x" * 300)(lambda _ctx, _payload: None)
+    stage.registry.job("odd")(lambda _ctx, _payload: None)
     job = stage.runner(submit="sync").dispatch_job(JobData("odd"))
+    with stage.ledger.engine.begin() as connection:  # as another release may have written it
+        options = job.options.to_json() | {"podTemplate": "x" * 300}
+        connection.execute(update(job_request).where(job_request.c.id == job.id).values(options=options))
     with stage.sync():
         row = stage.until(job, lambda row: row.state.final)
     assert row.cause == "InvalidSpec"
