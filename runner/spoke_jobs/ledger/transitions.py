@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, Text, and_, case, delete, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
@@ -40,6 +40,7 @@ from spoke_jobs.names import is_known
 MESSAGE_LIMIT = 2000
 TAIL_LIMIT = 8000
 _ROWS_AT_ONCE = 500
+_DAY = 86_400.0
 _TRIES = 5
 _SERIALIZATION_STATES = {"40P01", "40001"}
 """PostgreSQL's deadlock_detected and serialization_failure."""
@@ -477,7 +478,10 @@ def not_started(job: JobRequest, known: Collection[str]) -> Failure:
 
 
 def prune(connection: Connection, limit: int, runner: str | None = None) -> int:
-    """Delete finished rows whose retention is over, the oldest first; how many."""
+    """Delete finished rows whose retention is over, the oldest first; how many.
+
+    A row that a table of the application's refers to stays, and is looked at again a day later.
+    """
     ours = [job_request.c.runner == runner] if runner is not None else []
     over = (
         select(job_request.c.id)
@@ -486,10 +490,22 @@ def prune(connection: Connection, limit: int, runner: str | None = None) -> int:
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = connection.scalars(over).all()
-    if ids:
-        connection.execute(delete(job_request).where(job_request.c.id.in_(ids)))
-    return len(ids)
+    ids = list(connection.scalars(over))
+    if not ids or _deleted(connection, ids):
+        return len(ids)
+    kept = [job_id for job_id in ids if not _deleted(connection, [job_id])]
+    later = update(job_request).where(job_request.c.id.in_(kept)).values(expires_at=clock_after(_DAY))
+    connection.execute(later)
+    return len(ids) - len(kept)
+
+
+def _deleted(connection: Connection, ids: Collection[int]) -> bool:
+    try:
+        with connection.begin_nested():
+            connection.execute(delete(job_request).where(job_request.c.id.in_(ids)))
+    except IntegrityError:
+        return False
+    return True
 
 
 def charged(connection: Connection, job_id: int, run: int, before: int) -> Mapping[CauseClass, int]:
