@@ -1,0 +1,45 @@
+"""Pruning where an application's own table refers to jobs, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+from tests.contract.ledger import eventually, new_job
+
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.model import JobOptions
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
+    engine = create_engine(request.getfixturevalue(f"{request.param}_ledger_url"))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE note (job_id bigint REFERENCES job_request (id))"))
+    yield SqlLedger(engine)
+    engine.dispose()
+
+
+def test_a_job_that_is_referred_to_stays_and_keeps_no_other(ledger: SqlLedger) -> None:
+    jobs = ledger.insert_many([new_job(options=JobOptions(retention_seconds=0)) for _ in range(5)])
+    for job in jobs:
+        ledger.cancel(job.id)
+    referred = jobs[0].id  # the oldest: it would stand first in every batch
+    with ledger.engine.begin() as connection:
+        connection.execute(text("INSERT INTO note VALUES (:id)"), {"id": referred})
+    pruned: list[int] = []
+
+    def others_are_gone() -> bool:
+        pruned.append(ledger.prune(2))
+        return [job.id for job in ledger.list_jobs()] == [referred]
+
+    assert eventually(others_are_gone)
+    assert sum(pruned) == 4
+    assert ledger.prune() == 0
+    with ledger.engine.begin() as connection:
+        connection.execute(text("DELETE FROM note"))
+        connection.execute(text("UPDATE job_request SET expires_at = finished_at"))  # as a day later
+    assert eventually(lambda: ledger.prune() == 1)
+    assert ledger.list_jobs() == []
