@@ -187,7 +187,10 @@ def test_web_application_dispatches_from_its_own_pod(product: Product, sample: S
         campaign_id = add_campaign(session, sample).id
     with (
         port_forward(product.cluster, product.namespace, f"service/{product.release}", 80) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as web,
+        # No connection is kept: its server closes an idle one after five seconds, and the tunnel tells us too late.
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+        ) as web,
     ):
         upload = web.post(f"/campaigns/{campaign_id}/uploads", content=sample.data).raise_for_status().json()
         job = product.ledger.get(upload["job"])
