@@ -274,5 +274,6 @@ def test_whatever_many_do_at_once_the_tables_stay_right(machine: type[Concurrent
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_same_for_longer(machine: type[Concurrent]) -> None:
-    play(machine, 150, 40)
+    play(machine, 60, 30)

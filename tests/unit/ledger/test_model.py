@@ -119,5 +119,6 @@ def test_sqlite_comes_to_what_the_model_says() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_same_for_longer() -> None:
-    play(500, 60)
+    play(200, 50)
