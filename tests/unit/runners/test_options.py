@@ -1,0 +1,133 @@
+"""Every option under every runner: honoured, refused at dispatch, or (what only places a pod) ignored."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from spoke_jobs import InvalidJobData, JobContext, JobData, JobState, Registry, RetryPolicy
+from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.runners.base import SqlRunner
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.settings import Settings
+
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+OPTIONS: dict[str, Any] = {
+    "queue_name": "q",
+    "priority": 7,
+    "run_after": TOMORROW,
+    "unique_key": "k",
+    "timeout_seconds": 5.5,
+    "start_timeout_seconds": 60.0,
+    "retention_seconds": 90.0,
+    "retry": RetryPolicy(backoff_seconds=3, never=("ValueError",)),
+    "pod_template": "large",
+    "resources": {"limits": {"memory": "1Gi"}},
+    "organization_id": 4,
+}
+REFUSED = {
+    "same process": {"timeout_seconds"},
+    "sync": {"timeout_seconds", "start_timeout_seconds", "run_after"},
+}
+
+
+@pytest.fixture
+def registry() -> Registry:
+    made = Registry()
+    made.job("noop")(lambda _ctx, _payload: None)
+    return made
+
+
+def runner_of(name: str, url: str, registry: Registry) -> SqlRunner:
+    if name == "kubernetes":
+        elsewhere = SecretStr("postgresql+psycopg://nobody@127.0.0.1:1/none")  # preparing a dispatch asks no database
+        return KubernetesRunner(Settings(database_url=elsewhere, submit="sync"), registry)
+    settings = Settings(
+        database_url=SecretStr(url), jobs_same_process=name in ("same process", "sync"), jobs_sync=name == "sync"
+    )
+    return LegacyRunner(settings, registry)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("name", ["worker", "same process", "sync", "kubernetes"])
+def test_an_option_is_honoured_or_refused(name: str, option: str, sqlite_ledger_url: str, registry: Registry) -> None:
+    runner = runner_of(name, sqlite_ledger_url, registry)
+    data = JobData("noop", **{option: OPTIONS[option]})
+    if option in REFUSED.get(name, ()):
+        with pytest.raises(InvalidJobData, match=f"the runner 'legacy', as it is configured, can't honour {option}"):
+            runner._prepare(data)
+        return
+    new = runner._prepare(data)
+    assert getattr(new, option, getattr(new.options, option, None)) == OPTIONS[option]
+
+
+def test_a_declared_option_is_refused_like_a_dispatched_one(sqlite_ledger_url: str) -> None:
+    registry = Registry()
+    registry.job("slow", timeout_seconds=5)(lambda _ctx, _payload: None)
+    runner = LegacyRunner(Settings(database_url=SecretStr(sqlite_ledger_url), jobs_same_process=True), registry)
+    with pytest.raises(InvalidJobData, match="timeout_seconds of 'slow'"):
+        runner.dispatch_job(JobData("slow"))
+    assert runner.ledger.list_jobs() == []
+
+
+def test_what_the_cluster_is_to_honour_stands_on_the_spokejob(sqlite_ledger_url: str, registry: Registry) -> None:
+    runner = LegacyRunner(Settings(database_url=SecretStr(sqlite_ledger_url)), registry)
+    spec = spokejob(runner.dispatch_job(JobData("noop", **OPTIONS)), "ns")["spec"]
+    assert spec["resources"] == {"limits": {"memory": "1Gi"}}
+    shown = (spec["priority"], spec["podTemplate"], spec["timeoutSeconds"], spec["startTimeoutSeconds"])
+    assert shown == (7, "large", 6, 60)
+    assert (spec["retry"]["backoffSeconds"], spec["retry"]["jitter"], spec["organization"]) == (3, 0.25, 4)
+    assert "resources" not in spokejob(runner.dispatch_job(JobData("noop")), "ns")["spec"]
+
+
+class TestMemory:
+    """Under ``memory``, for tests, all of them mean what they mean elsewhere; only that nothing is waited for."""
+
+    @pytest.fixture
+    def order(self) -> list[str]:
+        return []
+
+    @pytest.fixture
+    def runner(self, order: list[str]) -> MemoryRunner:
+        registry = Registry()
+
+        @registry.job("note")
+        def note(_ctx: JobContext, payload: str) -> None:
+            order.append(payload)
+
+        @registry.job("slow", timeout_seconds=0.2)
+        def slow(_ctx: JobContext, _payload: object) -> None:
+            time.sleep(0.6)
+
+        return MemoryRunner(Settings(), registry)
+
+    def test_priority_then_age_and_run_after(self, runner: MemoryRunner, order: list[str]) -> None:
+        runner.dispatch_job(JobData("note", "tomorrow", run_after=TOMORROW, priority=9))
+        runner.dispatch_job(JobData("note", "first of the low"))
+        runner.dispatch_job(JobData("note", "second of the low"))
+        runner.dispatch_job(JobData("note", "high", priority=1))
+        runner.drain()
+        assert order == ["high", "first of the low", "second of the low", "tomorrow"]
+
+    def test_uniqueness(self, runner: MemoryRunner, order: list[str]) -> None:
+        first = runner.dispatch_job(JobData("note", "once", unique_key="k"))
+        assert runner.dispatch_job(JobData("note", "twice", unique_key="k")).id == first.id
+        runner.drain()
+        assert order == ["once"]
+        assert runner.dispatch_job(JobData("note", "again", unique_key="k")).id != first.id
+
+    def test_a_timeout_is_the_job_s_end(self, runner: MemoryRunner) -> None:
+        runner.dispatch_job(JobData("slow"))
+        (job,) = runner.drain()
+        assert (job.state, job.cause) == (JobState.FAILED, "Timeout")
+
+    def test_a_batch_is_checked_before_one_is_recorded(self, runner: MemoryRunner) -> None:
+        with pytest.raises(InvalidJobData):
+            runner.dispatch_jobs([JobData("note", "good"), JobData("note", "bad", priority=5000)])
+        assert runner.jobs == []
