@@ -3,7 +3,7 @@
 Jobs are claimed by priority, then by age. What stands at the head of that order may be of no use to anybody: jobs of
 held queues, or entries of jobs long done that the database can't remove while some transaction is open. Searching from
 the head then costs more with every claim. A worker that finds the head slow, twice in a row, searches from where it
-last found work, and from the head again once that takes no more than a tenth of its time, or a quarter of a second on.
+last found work, and from the head again a quarter of a second later: what is urgent waits no longer than that.
 
 What is slow can't be told from the head alone: the database may be far away. So a search from a place is what the head
 is measured by, and until there was one, anything over a millisecond is reason enough to try it.
@@ -21,8 +21,7 @@ _SLOWER = 1.5
 _SLOWER_SECONDS = 0.001
 _IN_A_ROW = 2
 """One slow search may be a new connection's first, or a machine's hiccup."""
-_SHARE = 10.0
-_LONGEST_SECONDS = 0.25
+_HEAD_EVERY_SECONDS = 0.25
 _FORGETTING = 1.05
 """By how much what counts as quick may grow with each search: a database that has become slower is learnt anew."""
 
@@ -49,7 +48,7 @@ class Horizon:
         if seconds <= _SLOWER_SECONDS + (self.quick or 0.0) * _SLOWER:
             return replace(self, place=found, head_due=now, quick=self._learnt(seconds), slow=0)
         slow = self.slow + 1
-        wait = min(seconds * _SHARE, _LONGEST_SECONDS) if slow >= _IN_A_ROW and found is not None else 0.0
+        wait = _HEAD_EVERY_SECONDS if slow >= _IN_A_ROW and found is not None else 0.0
         return replace(self, place=found, head_due=now + wait, slow=slow)
 
     def after_place(self, seconds: float, found: Place | None) -> Self:
