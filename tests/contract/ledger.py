@@ -185,6 +185,15 @@ class LedgerContract:
         assert ledger.release(claim.token)
         assert (self.row(ledger, claim).state, self.row(ledger, claim).cause) == (JobState.FAILED, "Cancelled")
 
+    def test_finished_jobs_are_pruned_by_hand_before_their_retention_is_over(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.succeed(None, claim.token, None)
+        waiting = ledger.insert(new_job())
+        assert ledger.prune(older_than_seconds=3600) == 0
+        assert eventually(lambda: ledger.prune(older_than_seconds=0.01) == 1)
+        assert ledger.get(claim.job.id) is None
+        assert ledger.get(waiting.id) is not None
+
     def test_a_retry_waits_out_its_backoff(self, ledger: Ledger) -> None:
         ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=200, jitter=0))))
         claim = self.claim_next(ledger)

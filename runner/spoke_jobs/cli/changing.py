@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.cli import options
+from spoke_jobs.cli import options, parsing
 from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly, wrong_usage
 from spoke_jobs.cli.opening import open_ledger
 from spoke_jobs.cli.words import count, line
@@ -84,10 +84,19 @@ def _retry(ledger: SqlLedger, job_id: int) -> tuple[Exit, str]:
 
 
 @speaks_plainly
-def prune() -> None:
+def prune(
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            parser=parsing.duration,
+            metavar="DURATION",
+            help="Whatever their retention, those that ended longer ago than this: 90s, 5m, 2h, 7d.",
+        ),
+    ] = None,
+) -> None:
     """Delete the finished jobs whose retention is over."""
     ledger, deleted = open_ledger(), 0
-    while number := ledger.prune(_AT_ONCE):
+    while number := ledger.prune(_AT_ONCE, older_than_seconds=older_than):
         deleted += number
         if number < _AT_ONCE:
             break

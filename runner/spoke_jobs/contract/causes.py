@@ -45,7 +45,7 @@ class Cause:
 
 _TABLE = (
     Cause("JobError", CauseClass.ERROR, "The job's function raised an exception.",
-          "Read the message: `spoke-jobs ls`; mend the job or its input, then dispatch it again."),
+          "Read the message: `spoke-jobs show ID`; mend the job or its input, then `spoke-jobs retry ID`."),
     Cause("JobExited", CauseClass.ERROR, "The job's process ended by itself with an exit code that is not ours.",
           "Look for sys.exit, os._exit or a crash in native code; the exit code is recorded with the attempt."),
     Cause("InvalidResult", CauseClass.INVALID, "The job returned something that isn't JSON, or is larger than 64 kB.",

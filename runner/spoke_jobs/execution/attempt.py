@@ -203,12 +203,12 @@ def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Fa
         return Failure("InvalidResult", message, error_type, tail, for_good=True)
     if cancelled or isinstance(error, KeyboardInterrupt):
         return Failure("Interrupted", CAUSES["Interrupted"].meaning, error_type, tail)
+    never = bool({qualified_name(kind) for kind in type(error).__mro__} & set(retry.never_names))
     if isinstance(error, SystemExit):
-        return Failure("JobExited", f"the job called sys.exit({error.code!r})", error_type, tail)
+        return Failure("JobExited", f"the job called sys.exit({error.code!r})", error_type, tail, for_good=never)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return Failure("DatabaseUnreachable", message, error_type, tail)
-    never = {qualified_name(kind) for kind in type(error).__mro__} & set(retry.never_names)
-    return Failure("JobError", message, error_type, tail, for_good=bool(never))
+        return Failure("DatabaseUnreachable", message, error_type, tail, for_good=never)
+    return Failure("JobError", message, error_type, tail, for_good=never)
 
 
 def _words_of(error: BaseException) -> str:

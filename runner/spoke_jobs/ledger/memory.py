@@ -403,15 +403,17 @@ class MemoryLedger:
                 updated_at=now,
             )
 
-    def prune(self, limit: int = 1000, runner: str | None = None) -> int:
-        """Delete finished jobs whose retention is over, the oldest first; how many."""
+    def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
+        """Delete finished jobs whose retention is over, or which ended so long ago, the oldest first; how many."""
         with self._lock:
             now = self._now()
-            over = [
-                job
-                for job in self._jobs.values()
-                if job.state.final and job.expires_at and job.expires_at < now and runner in (None, job.runner)
-            ]
+
+            def due(job: JobRequest) -> bool:
+                if older_than_seconds is None:
+                    return job.expires_at is not None and job.expires_at < now
+                return job.finished_at is not None and job.finished_at < now - timedelta(seconds=older_than_seconds)
+
+            over = [job for job in self._jobs.values() if job.state.final and due(job) and runner in (None, job.runner)]
             chosen = sorted(over, key=lambda job: job.expires_at or now)[:limit]
             for job in chosen:
                 del self._jobs[job.id], self._attempts[job.id]

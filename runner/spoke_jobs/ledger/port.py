@@ -135,8 +135,11 @@ class Ledger(Protocol):
         :raises UniquenessConflict: if an unfinished job has its uniqueness key by now.
         """
 
-    def prune(self, limit: int = 1000, runner: str | None = None) -> int:
-        """Delete finished jobs whose retention is over (of one runner, or all), the oldest first; how many."""
+    def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
+        """Delete finished jobs (of one runner, or all), the oldest first; how many.
+
+        Those whose retention is over; or, with ``older_than_seconds``, those that ended so long ago.
+        """
 
 
 SessionFactory = Callable[[], Session]

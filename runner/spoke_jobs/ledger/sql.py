@@ -226,10 +226,10 @@ class SqlLedger:
             with self._reading() as connection:
                 raise transitions.why_not_again(connection, job_id) from None
 
-    def prune(self, limit: int = 1000, runner: str | None = None) -> int:
-        """Delete finished jobs whose retention is over, the oldest first; how many."""
+    def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
+        """Delete finished jobs whose retention is over, or which ended so long ago, the oldest first; how many."""
         with self.engine.begin() as connection:
-            return transitions.prune(connection, limit, runner)
+            return transitions.prune(connection, limit, runner, older_than_seconds)
 
     def backlog(self, runner: str) -> dict[str, float]:
         """How many of the runner's jobs are due, and for how many seconds the oldest has been."""

@@ -113,7 +113,7 @@ def quick_insert(connection: Connection, new: NewJob) -> JobRequest | None:
     """Write one job past SQLAlchemy's statements, which cost more than the database does; None for another driver."""
     if connection.dialect.name != "postgresql" or connection.dialect.driver not in ("psycopg", "psycopg_async"):
         return None
-    uid = uuid.uuid4()
+    uid, options = uuid.uuid4(), new.options.to_json()
     values = {
         "uid": uid,
         "job_type": new.job_type,
@@ -124,7 +124,7 @@ def quick_insert(connection: Connection, new: NewJob) -> JobRequest | None:
         "campaign_id": new.campaign_id,
         "runner": new.runner,
         "assigned": new.assigned,
-        "options": json.dumps(new.options.to_json()),
+        "options": json.dumps(options),
         "rank": -new.priority,
         "run_after": new.run_after,
         "start_timeout": new.options.start_timeout_seconds,
@@ -148,7 +148,7 @@ def quick_insert(connection: Connection, new: NewJob) -> JobRequest | None:
         runner=new.runner,
         run=1,
         attempt=0,
-        options=new.options,
+        options=JobOptions.from_json(options),
         priority=new.priority,
         unique_key=None,
         run_after=new.run_after,
@@ -182,8 +182,9 @@ def _insert_unique(connection: Connection, new: NewJob) -> JobRequest:
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", "") in _SERIALIZATION_STATES:
             raise UniquenessConflict(
-                f"another transaction takes the unique_key {new.unique_key!r} and one of ours in the opposite order: "
-                "roll back and dispatch again, or dispatch them in one dispatch_jobs() call, which takes keys in order"
+                f"another transaction takes the unique_key {new.unique_key!r} as well, and this one can't go on beside "
+                "it: it took another of its keys before (in the opposite order), or sees the database as it was. Roll "
+                "back and dispatch again; one dispatch_jobs() call takes all its keys in one order"
             ) from error
         raise
     # Its holder ended between the two looks, time and again.
@@ -477,15 +478,21 @@ def not_started(job: JobRequest, known: Collection[str]) -> Failure:
     return Failure("StartTimeout", f"no worker had room for the job: {waited}", for_good=True)
 
 
-def prune(connection: Connection, limit: int, runner: str | None = None) -> int:
-    """Delete finished rows whose retention is over, the oldest first; how many.
+def prune(
+    connection: Connection, limit: int, runner: str | None = None, older_than_seconds: float | None = None
+) -> int:
+    """Delete finished rows whose retention is over, or which ended so long ago, the oldest first; how many.
 
     A row that a table of the application's refers to stays, and is looked at again a day later.
     """
     ours = [job_request.c.runner == runner] if runner is not None else []
+    if older_than_seconds is None:
+        due = job_request.c.expires_at < clock_once()
+    else:  # by hand, and rarely: it has no index of its own
+        due = job_request.c.finished_at < clock_after(-older_than_seconds)
     over = (
         select(job_request.c.id)
-        .where(job_request.c.expires_at < clock_once(), job_request.c.state.in_(_FINAL), *ours)
+        .where(due, job_request.c.state.in_(_FINAL), *ours)
         .order_by(job_request.c.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
