@@ -34,6 +34,8 @@ class Reaper:
         self._clock = clock
         self._answering_since: float | None = None
         self._next = 0.0
+        self.has_looked = False
+        """Whether the database was asked at the last call."""
 
     def database_failed(self) -> None:
         """The database did not answer: its time of answering begins anew."""
@@ -42,12 +44,14 @@ class Reaper:
     def reap_if_due(self) -> int:
         """Reap if it is time; how many attempts were ended. Raises what the database raises."""
         now = self._clock()
+        self.has_looked = False
         if self._answering_since is None:
             self._answering_since = now
         if now < self._next or now - self._answering_since < self._lease:
             return 0
         self._next = now + self._every
         jobs = self._ledger.reap(self._runner)
+        self.has_looked = True
         for job in jobs:
             logger.warning(
                 "job %d (%s), attempt %d: its worker is lost; the job is %s",

@@ -1,5 +1,5 @@
 """A worker's child process for ``def`` jobs: takes one order at a time and runs it in its main thread. Started by the
-supervisor, with a socket's number.
+supervisor, with the numbers of a socket and a slate.
 
 It ends when the supervisor closes the socket. A job that is running then is run to its end: its claim is still valid.
 SIGTERM asks the running job to stop; the process then takes no further order, since another job was not meant.
@@ -8,35 +8,73 @@ SIGTERM asks the running job to stop; the process then takes no further order, s
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
+import select
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
+from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.execution.attempt import Surroundings, failure_of, run_attempt
-from spoke_jobs.execution.lease import Lost
+from spoke_jobs.execution.lease import FRESH, Lost
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.logs import configure_logging
-from spoke_jobs.model import Claim
+from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
+from spoke_jobs.worker.slate import Slate
 from spoke_jobs.worker.wire import Order, Report, decode, encode
+
+logger = logging.getLogger(__name__)
 
 Run = Callable[[Order, threading.Event], ExitCode]
 """Run an order's attempt; the event asks it to stop."""
+HandBack = Callable[[Order], None]
+"""Undo the claim of an order that is not begun."""
 
 
-def serve(connection: socket.socket) -> None:
+class _Noted(SqlLedger):
+    """The ledger of a child: its slate says until when the lease of what it runs lasts.
+
+    Our own watchdog can't run while a job's native code holds the interpreter; the supervisor then keeps its promise.
+    """
+
+    slate: Slate
+    running: UUID | None = None
+
+    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
+        before = time.monotonic()
+        pulse = super().heartbeat(token, lease_seconds, progress)
+        if pulse is not Pulse.GONE and token == self.running:
+            self.slate.lease_ends(before + lease_seconds)
+        return pulse
+
+    def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
+        self.slate.lease_ends(math.inf)  # the job's code is over
+        super().succeed(session, token, result)
+
+    def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
+        self.slate.lease_ends(math.inf)
+        return super().fail(token, failure, decide=decide)
+
+
+def serve(connection: socket.socket, slate: Slate) -> None:
     """Take orders until there are no more."""
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
-    ledger = SqlLedger(engine)
+    ledger = _Noted(engine)
+    ledger.slate = slate
     around = Surroundings(
         ledger,
         load_app(settings.app),
@@ -46,20 +84,44 @@ def serve(connection: socket.socket) -> None:
     )
 
     def run(order: Order, cancel: threading.Event) -> ExitCode:
-        job = order.job or around.ledger.get(order.job_id)
-        if job is None:
+        slate.enter(order.token)
+        try:
+            job = order.job or ledger.get(order.job_id)
+            if job is None:
+                return ExitCode.SUPERSEDED
+            ledger.running = order.token
+            claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
+            if not _is_stale(order) and order.asked_at is not None:  # else it is renewed to begin with
+                slate.lease_ends(order.asked_at + order.lease_seconds)
+            return run_attempt(claim, around, cancel).exit_code
+        except DBAPIError as error:  # the database is away, and no fault of the job's
+            kind = type(error.orig).__name__
+            logger.error("job %d: its end could not be recorded (%s); its lease will lapse", order.job_id, kind)  # noqa: TRY400
             return ExitCode.SUPERSEDED
-        claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
-        return run_attempt(claim, around, cancel).exit_code
+        finally:
+            ledger.running = None
+            slate.lease_ends(math.inf)
+            slate.leave()
+
+    def hand_back(order: Order) -> None:
+        try:
+            ledger.release(order.token)
+        except DBAPIError as error:
+            logger.warning("job %d: not handed back (%s)", order.job_id, type(error.orig).__name__)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever sends it to us too: the supervisor decides
     with contextlib.suppress(OSError):  # the supervisor is gone; what ran here is in the ledger
-        Attendant(connection, run).attend()
+        Attendant(connection, run, hand_back).attend()
 
 
 def _leave(lost: Lost) -> None:
     """The one way to stop a thread that doesn't look: nothing else runs in this process."""
     os._exit(ExitCode.SUPERSEDED if failure_of(lost) is None else ExitCode.FAILED)
+
+
+def _is_stale(order: Order) -> bool:
+    """Whether the claim is so old that it would be renewed before the attempt begins."""
+    return order.asked_at is not None and time.monotonic() > order.asked_at + order.lease_seconds / FRESH
 
 
 class _ToldToStop(Exception):
@@ -69,9 +131,10 @@ class _ToldToStop(Exception):
 class Attendant:
     """Takes one order after the other; SIGTERM is its (it must live in the main thread)."""
 
-    def __init__(self, connection: socket.socket, run: Run) -> None:
+    def __init__(self, connection: socket.socket, run: Run, hand_back: HandBack) -> None:
         self._connection = connection
         self._run = run
+        self._hand_back = hand_back
         self._cancel = threading.Event()
         self._idle = False
         self._received = b""
@@ -87,16 +150,25 @@ class Attendant:
             if report.last:
                 break
             code, token = None, None
+            waited_behind = self._has_more()
             if self._wait():
                 line = self._read_line()
                 if not line:
                     return
                 order = decode(line)
-                if isinstance(order, Order):
+                if isinstance(order, Order) and waited_behind and _is_stale(order):
+                    # The one before took long. The supervisor counts on this: it gives such orders to others meanwhile.
+                    self._hand_back(order)
+                    code, token = ExitCode.SUPERSEDED, order.token
+                elif isinstance(order, Order):
                     code, token = self._carry_out(order), order.token
             report = Report(code, last=self._cancel.is_set(), token=token)
         while self._connection.recv(4096):  # an order that crossed our last word: the supervisor knows it wasn't begun
             pass
+
+    def _has_more(self) -> bool:
+        """Whether an order came while the one before was run."""
+        return bool(self._received) or bool(select.select([self._connection], [], [], 0)[0])
 
     def _wait(self) -> bool:
         """Wait for an order or the end; False after SIGTERM. Reads nothing, so that nothing can get lost."""
@@ -137,8 +209,8 @@ class Attendant:
 
 
 if __name__ == "__main__":
-    descriptor = int(sys.argv[1])
+    descriptor, written = int(sys.argv[1]), Slate.open(int(sys.argv[2]))
     os.set_inheritable(descriptor, False)  # else a process that a job leaves behind holds the connection open
     configure_logging()
     with socket.socket(fileno=descriptor) as connected:
-        serve(connected)
+        serve(connected, written)

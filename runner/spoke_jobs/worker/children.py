@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
@@ -15,12 +14,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
+from spoke_jobs.worker.slate import Slate
 from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
 
 PATIENCE_SECONDS = 1.0
 """How long an order may wait for room in an event loop's child before it is given back."""
 CUT_OFF_SECONDS = 3.0
 """How long a child may live on whose connection is closed. It can't report any more; most are just ending."""
+_LONG_SECONDS = 0.25
+"""A child that has run one job for so long gets nothing in hand: it would be kept from others."""
+_STUCK_SECONDS = 1.0
+"""An event loop that one step of a job has held up for so long gets no orders."""
 
 
 class Kind(Enum):
@@ -45,12 +49,15 @@ class Child:
     connection: socket.socket
     pidfd: int | None
     """Readable once the process has ended, whoever else holds its connection open."""
+    slate: Slate
     cut_off_at: float | None = None
     received: bytes = b""
+    unsent: bytes = b""
+    """What its socket has no room for: a child whose interpreter is held up reads nothing."""
+    let_go: bool = False
+    """No more orders come, once what is unsent is sent."""
     ready: bool = False
     started_once: bool = False
-    freed_at: float = 0.0
-    """When it last reported an end."""
     orders: dict[UUID, Assignment] = field(default_factory=dict)
     ended_for: Ended | None = None
     """Why we killed it, if we did."""
@@ -59,7 +66,14 @@ class Child:
         """How many more attempts it takes."""
         if not self.ready or self.cut_off_at is not None:
             return 0
-        return max(0, self.slots + (self.ahead if ahead else 0) - len(self.orders))
+        if self.kind is Kind.LOOP and self.slate.at[1] > _STUCK_SECONDS:
+            return 0
+        return max(0, self.slots + (self.takes_ahead if ahead else 0) - len(self.orders))
+
+    @property
+    def takes_ahead(self) -> int:
+        """How many orders it may have in hand just now."""
+        return 0 if self.kind is Kind.THREAD and self.slate.at[1] > _LONG_SECONDS else self.ahead
 
 
 @dataclass
@@ -80,6 +94,8 @@ class Ended:
 
     token: UUID | None
     cause: str
+    message: str = ""
+    """Where the cause's own meaning doesn't say it."""
 
 
 class Nursery:
@@ -92,14 +108,16 @@ class Nursery:
     def start(self, kind: Kind, slots: int, ahead: int) -> Child:
         """Start a child."""
         ours, theirs = socket.socketpair()
+        slate, descriptor = Slate.make()
         process = subprocess.Popen(
-            [sys.executable, "-m", kind.value, str(theirs.fileno()), str(slots)],
-            pass_fds=(theirs.fileno(),),
+            [sys.executable, "-m", kind.value, str(theirs.fileno()), str(descriptor), str(slots)],
+            pass_fds=(theirs.fileno(), descriptor),
             stdin=subprocess.DEVNULL,
             process_group=0,  # a terminal's Ctrl-C is for the supervisor, which decides what becomes of them
         )
         theirs.close()
-        child = Child(kind, slots, ahead, process, ours, _open_pidfd(process.pid))
+        os.close(descriptor)
+        child = Child(kind, slots, ahead, process, ours, _open_pidfd(process.pid), slate)
         self.children.append(child)
         self._selector.register(ours, selectors.EVENT_READ, child)
         if child.pidfd is not None:
@@ -124,10 +142,24 @@ class Nursery:
     def send(self, child: Child, message: Order | Stop) -> None:
         """Tell a child something."""
         if child.cut_off_at is None:
-            try:
-                child.connection.sendall(encode(message))
-            except OSError:
-                self.cut_off(child)
+            child.unsent += encode(message)
+            self.flush(child)
+
+    def flush(self, child: Child) -> None:
+        """Send what a child's socket takes now, and the rest once it is writable: nobody waits for a child."""
+        if child.cut_off_at is not None:
+            return
+        try:
+            while child.unsent:
+                child.unsent = child.unsent[child.connection.send(child.unsent, socket.MSG_DONTWAIT) :]
+            if child.let_go:
+                child.connection.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            self._selector.modify(child.connection, selectors.EVENT_READ | selectors.EVENT_WRITE, child)
+        except OSError:
+            self.cut_off(child)
+        else:
+            self._selector.modify(child.connection, selectors.EVENT_READ, child)
 
     def receive(self, child: Child) -> list[Report] | None:
         """What a child has reported; None once nothing more can come."""
@@ -155,8 +187,8 @@ class Nursery:
     def let_go(self, child: Child) -> None:
         """Tell a child that no more orders come."""
         child.ready = False
-        with contextlib.suppress(OSError):
-            child.connection.shutdown(socket.SHUT_WR)
+        child.let_go = True
+        self.flush(child)
 
     def kill(self, child: Child, why: Ended) -> None:
         """End a child now; its end is noticed as any other's."""
@@ -174,6 +206,7 @@ class Nursery:
         if child.pidfd is not None:
             self._selector.unregister(child.pidfd)
             os.close(child.pidfd)
+            child.pidfd = None
 
     def end_all(self) -> list[Child]:
         """Kill what still runs something, wait for every child's end, and give them back."""

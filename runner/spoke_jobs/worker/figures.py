@@ -27,12 +27,15 @@ class Figures:
         self.counts: Counter[str] = Counter()
         """Jobs claimed, attempts by how they ended, children that died, leases reaped."""
 
-    def polled(self, *, running: int, reaped: int) -> None:
+    def polled(self) -> None:
         """The ledger has answered."""
         with self._lock:
             self._polled = self._clock()
-            self.running = running
-            self.counts["reaped"] += reaped
+
+    def reaped(self, count: int) -> None:
+        """Attempts were ended whose lease had lapsed."""
+        with self._lock:
+            self.counts["reaped"] += count
 
     def claimed(self, claims: Sequence[Claim]) -> None:
         """Jobs were claimed."""

@@ -7,6 +7,7 @@ stopped by the loop, and if it (or the loop) doesn't stop, by the process's end.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from spoke_jobs.execution.lease import PROGRESS_SECONDS, Lost
-from spoke_jobs.model import Claim, Progress, Pulse
+from spoke_jobs.model import Progress, Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -43,24 +44,31 @@ class _Entry:
 class LeaseBoard:
     """Safe to call from any thread. ``on_lost`` is called from ours, at most once for each reason."""
 
-    def __init__(self, beats: Beats, give_up: Callable[[], None]) -> None:
+    def __init__(
+        self, beats: Beats, give_up: Callable[[UUID], None], note: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """
+        :param give_up: end the process, since this attempt can't be stopped otherwise.
+        :param note: told when the first lease ends, whenever that changes.
+        """
         self._beats = beats
         self._give_up = give_up
+        self._note = note
         self._entries: dict[UUID, _Entry] = {}
         self._changed = threading.Condition()
         for work, name in ((self._keep, "spoke-heartbeats"), (self._watch, "spoke-watchdog")):
             threading.Thread(target=work, name=name, daemon=True).start()
 
-    def add(self, claim: Claim, on_lost: Callable[[Lost], None]) -> None:
+    def add(self, token: UUID, lease: float, asked_at: float | None, on_lost: Callable[[Lost], None]) -> None:
         """Keep a claim's lease from now on; one whose age isn't known is renewed at once."""
-        asked_at, lease = claim.asked_at, claim.lease_seconds
         if asked_at is None:
             now = time.monotonic()
-            entry = _Entry(claim.token, lease, on_lost, now + lease - _margin(lease), now)
+            entry = _Entry(token, lease, on_lost, now + lease - _margin(lease), now)
         else:
-            entry = _Entry(claim.token, lease, on_lost, asked_at + lease - _margin(lease), asked_at + lease / 3)
+            entry = _Entry(token, lease, on_lost, asked_at + lease - _margin(lease), asked_at + lease / 3)
         with self._changed:
-            self._entries[claim.token] = entry
+            self._entries[token] = entry
+            self._note_first()
             self._changed.notify_all()
 
     def report(self, token: UUID, progress: Progress) -> None:
@@ -75,11 +83,26 @@ class LeaseBoard:
         with self._changed:
             if (entry := self._entries.get(token)) is not None:
                 entry.ending = True
+                self._note_first()
+
+    def going_on(self, token: UUID) -> None:
+        """Its end could not be recorded, and it runs on: look at once whether its claim still holds."""
+        with self._changed:
+            if (entry := self._entries.get(token)) is not None:
+                entry.ending = False
+                entry.next_beat = 0.0
+                self._note_first()
+                self._changed.notify_all()
 
     def remove(self, token: UUID) -> None:
         """Its end is recorded, or not ours to record."""
         with self._changed:
             self._entries.pop(token, None)
+            self._note_first()
+
+    def _note_first(self) -> None:
+        ends = (entry.deadline + _margin(entry.lease) for entry in self._entries.values() if not entry.ending)
+        self._note(min(ends, default=math.inf))
 
     def _keep(self) -> None:
         while True:
@@ -115,6 +138,7 @@ class LeaseBoard:
                     entry.deadline = before + entry.lease - _margin(entry.lease)
                 if pulse is not Pulse.HELD and not entry.ending:
                     self._tell(entry, Lost.GONE if pulse is Pulse.GONE else Lost.CANCELLED)
+            self._note_first()
             self._changed.notify_all()
 
     def _tell(self, entry: _Entry, reason: Lost) -> None:
@@ -135,11 +159,12 @@ class LeaseBoard:
                     for entry in self._entries.values()
                     if not entry.ending
                 }
-                if any(end <= now for token, end in ends.items() if Lost.LAPSED in self._entries[token].told):
+                deaf = [token for token, end in ends.items() if end <= now and Lost.LAPSED in self._entries[token].told]
+                if deaf:
                     break
                 first = min(ends.values(), default=None)
                 self._changed.wait(None if first is None else max(0.01, first - now))
-        self._give_up()
+        self._give_up(deaf[0])
 
 
 def _margin(lease: float) -> float:

@@ -2,13 +2,15 @@
 supervisor, with a socket's number.
 
 An attempt is stopped by cancelling its task. What doesn't let itself be cancelled, or holds up the loop, ends with the
-process, by the supervisor's hand or (before a lease ends) by its own.
+process, by the supervisor's hand or (before a lease ends) by its own. The slate says whose code has the loop, so that
+the others of that loop need not pay for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import signal
@@ -16,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -40,9 +43,15 @@ from spoke_jobs.settings import load_settings
 from spoke_jobs.worker.children import PATIENCE_SECONDS
 from spoke_jobs.worker.lease_board import LeaseBoard
 from spoke_jobs.worker.recorder import Recorder
+from spoke_jobs.worker.slate import Slate
 from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
 
 logger = logging.getLogger(__name__)
+
+_LINE_LIMIT = 2**24
+"""What the longest order may take; asyncio's own limit is 64 kB."""
+_RUNS: contextvars.ContextVar[UUID | None] = contextvars.ContextVar("spoke_attempt", default=None)
+"""Which attempt a task belongs to: those that a job starts are its own."""
 
 
 @dataclass(eq=False)
@@ -57,19 +66,24 @@ class _Running:
 class LoopAttendant:
     """Takes orders as they come, and reports each one's end."""
 
-    def __init__(self, ledger: Ledger, registry: Registry, sessions: SessionFactory, slots: int) -> None:
+    def __init__(self, ledger: Ledger, registry: Registry, sessions: SessionFactory, slots: int, slate: Slate) -> None:
+        self._slate = slate
+        # SQLite has one write lock: the loop must not turn to another job, which may wait for it, before it is free.
+        self._at_once = isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite"
+        self._stopping = False
         self._ledger = ledger
         self._registry = registry
         self._sessions = sessions
         self._room = asyncio.Semaphore(slots)
         self._running: dict[UUID, _Running] = {}
         self._recorder = Recorder(ledger)
-        self._board = LeaseBoard(ledger.heartbeats, lambda: os._exit(ExitCode.SUPERSEDED))
+        self._board = LeaseBoard(ledger.heartbeats, self._give_up, slate.lease_ends)
 
     async def attend(self, connection: socket.socket) -> None:
         """Until the supervisor closes the connection and all has ended."""
         self._loop = asyncio.get_running_loop()
-        reader, writer = await asyncio.open_connection(sock=connection)
+        self._loop.set_task_factory(self._make_task)
+        reader, writer = await asyncio.open_connection(sock=connection, limit=_LINE_LIMIT)
         writer.write(encode(Report()))
         tasks: set[asyncio.Task[None]] = set()
         while line := await reader.readline():
@@ -84,8 +98,20 @@ class LoopAttendant:
             await asyncio.wait(tasks)
         writer.close()
 
+    def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        context = options.get("context")
+        token = _RUNS.get() if context is None else context.get(_RUNS)
+        if token is not None and asyncio.iscoroutine(coroutine):
+            coroutine = _Stepped(coroutine, token, self._slate)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    def _give_up(self, token: UUID) -> None:
+        self._slate.enter(token)  # the others need not pay for it
+        os._exit(ExitCode.SUPERSEDED)
+
     def _stop(self, message: Stop) -> None:
         if message.token is None:
+            self._stopping = True
             for running in self._running.values():
                 running.cancel.set()
             return
@@ -102,37 +128,56 @@ class LoopAttendant:
             running.task.cancel()
 
     async def _carry_out(self, order: Order, writer: asyncio.StreamWriter) -> None:
-        job = order.job or await asyncio.to_thread(self._ledger.get, order.job_id)
         code = ExitCode.SUPERSEDED
-        if job is not None:
-            claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
-            running = self._running[order.token] = _Running(claim)
-            lose = self._loop.call_soon_threadsafe
-            self._board.add(claim, lambda reason: (lose(self._lose, order.token, reason), None)[1])
+        lose = self._loop.call_soon_threadsafe
+        if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
+            self._board.add(
+                order.token,
+                order.lease_seconds,
+                order.asked_at,
+                lambda reason: (lose(self._lose, order.token, reason), None)[1],
+            )
             try:
-                if await self._has_room(order):
-                    try:
-                        if running.lost is None:
-                            code = await self._attempt(running)
-                    finally:
-                        self._room.release()
+                code = await self._run(order)
             except Exception:
                 logger.exception("job %d: its end could not be recorded; its lease will lapse", order.job_id)
             finally:
                 self._board.remove(order.token)
-                del self._running[order.token]
+        else:  # the loop was held up, or the whole worker: too little is left of the lease to begin now
+            await self._hand_back(order)
         with contextlib.suppress(ConnectionError):
             writer.write(encode(Report(code, token=order.token)))
             await writer.drain()
 
-    async def _has_room(self, order: Order) -> bool:
-        """Wait for a place; an order that has none soon is given back, for another worker to take."""
+    async def _run(self, order: Order) -> ExitCode:
+        job = order.job or await asyncio.to_thread(self._ledger.get, order.job_id)
+        if job is None:
+            return ExitCode.SUPERSEDED
+        claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
+        running = self._running[order.token] = _Running(claim)
         try:
+            # An order that has no place soon is given back, for another worker to take.
             await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
         except TimeoutError:
+            await self._hand_back(order)
+            return ExitCode.SUPERSEDED
+        else:
+            try:
+                if self._stopping or running.lost is not None:
+                    await self._hand_back(order)
+                    return ExitCode.SUPERSEDED
+                return await self._attempt(running)
+            finally:
+                self._room.release()
+        finally:
+            del self._running[order.token]
+
+    async def _hand_back(self, order: Order) -> None:
+        """Undo the claim of an attempt that is not begun. (A job whose end was asked for ends by it.)"""
+        try:
             await asyncio.to_thread(self._ledger.release, order.token)
-            return False
-        return True
+        except DBAPIError as error:
+            logger.warning("job %d: not handed back (%s); its lease will lapse", order.job_id, type(error).__name__)
 
     async def _attempt(self, running: _Running) -> ExitCode:
         claim, job = running.claim, running.claim.job
@@ -162,7 +207,9 @@ class LoopAttendant:
         )
         failure = None
         try:
-            running.task = asyncio.create_task(_called(definition, context, payload))
+            own = contextvars.copy_context()
+            own.run(_RUNS.set, claim.token)
+            running.task = self._loop.create_task(_called(definition, context, payload, self._at_once), context=own)
             timer = None
             if limit is not None:
                 timer = self._loop.call_later(limit, self._lose, claim.token, Lost.OVERTIME)
@@ -186,11 +233,12 @@ class LoopAttendant:
         return await self._failed(running, failure)
 
     def _describe(self, running: _Running, error: BaseException) -> Failure:
+        if running.lost in (Lost.GONE, Lost.LAPSED):
+            return Failure("Superseded", CAUSES["Superseded"].meaning)
+        if running.lost is not None and (stopped := failure_of(running.lost)) is not None:
+            return stopped  # whatever it made of being cancelled
         if isinstance(error, asyncio.CancelledError):
-            if running.lost in (Lost.GONE, Lost.LAPSED):
-                return Failure("Superseded", CAUSES["Superseded"].meaning)
-            stopped = None if running.lost is None else failure_of(running.lost)
-            return stopped or Failure("JobError", "CancelledError: the job cancelled itself", "asyncio.CancelledError")
+            return Failure("JobError", "CancelledError: the job cancelled itself", "asyncio.CancelledError")
         return describe(error, running.claim.job.options.retry, cancelled=running.cancel.is_set())
 
     async def _succeed(self, running: _Running, context: JobContext, result: Any) -> None:
@@ -243,27 +291,89 @@ class LoopAttendant:
         @contextlib.contextmanager
         def ending() -> Any:
             self._board.ending(token)
-            yield
+            try:
+                yield
+            except BaseException:
+                self._board.going_on(token)
+                raise
 
         return ending
 
 
-async def _called(definition: Definition, context: JobContext, payload: Any) -> tuple[Any, BaseException | None]:
-    """What the job returns, or how it tried to leave the process: asyncio would end the loop, and all others, by it."""
+async def _called(
+    definition: Definition, context: JobContext, payload: Any, at_once: bool
+) -> tuple[Any, BaseException | None]:
+    """What the job returns, or what left it that is no mere exception: awaiting that would end more than the job.
+
+    :param at_once: commit or roll back its session in the same step.
+    """
     try:
-        return await definition.function(context, payload), None
-    except (SystemExit, KeyboardInterrupt) as error:
-        return None, error
+        result = await definition.function(context, payload)
+        if at_once and context.has_session:
+            context.finish(result)
+    except BaseException as error:
+        if at_once:
+            with contextlib.suppress(Exception):
+                context.close()
+        if isinstance(error, (Exception, asyncio.CancelledError)):
+            raise
+        return None, error.exit if isinstance(error, _Left) else error
+    else:
+        return result, None
 
 
-def serve(connection: socket.socket, slots: int) -> None:
+class _Left(BaseException):
+    """A task's ``sys.exit()``: asyncio would end the loop, and all others, by that itself."""
+
+    def __init__(self, way: BaseException) -> None:
+        super().__init__(str(way))
+        self.exit = way
+
+
+class _Stepped(Coroutine[Any, Any, Any]):
+    """A task's coroutine, each step of which stands on the slate."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any], token: UUID, slate: Slate) -> None:
+        self._inner = inner
+        self._token = token
+        self._slate = slate
+        self._pid = os.getpid()
+
+    def send(self, value: Any) -> Any:
+        return self._step(self._inner.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._step(self._inner.throw, *error)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._inner.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)  # what asyncio shows of it
+
+    def _step(self, step: Callable[..., Any], *values: Any) -> Any:
+        self._slate.enter(self._token)
+        try:
+            return step(*values)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise _Left(error) from error
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(1)  # a copy that the job forked: the loop, the orders and the slate are not its own
+            self._slate.leave()
+
+
+def serve(connection: socket.socket, slots: int, slate: Slate) -> None:
     """Take orders until there are no more."""
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
     registry = load_app(settings.app)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor says what is to stop, and ends us if it must
-    attendant = LoopAttendant(SqlLedger(engine), registry, lambda: Session(engine), slots)
+    attendant = LoopAttendant(SqlLedger(engine), registry, lambda: Session(engine), slots, slate)
     with contextlib.suppress(ConnectionError):
         asyncio.run(attendant.attend(connection))
 
@@ -272,5 +382,5 @@ if __name__ == "__main__":
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
     configure_logging()
-    serve(socket.socket(fileno=descriptor), int(sys.argv[2]))
+    serve(socket.socket(fileno=descriptor), int(sys.argv[3]), Slate.open(int(sys.argv[2])))
     os._exit(0)  # threads that jobs left behind keep nobody waiting

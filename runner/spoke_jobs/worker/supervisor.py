@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,6 +40,8 @@ _CRASHES_AT_START = 3
 _OVERTIME_SECONDS = 2.0
 """How long a child has to end an attempt itself whose timeout is over, before it is killed."""
 _CANCEL_LOOK_SECONDS = 1.0
+_TURN_SECONDS = 1.0
+"""How often at least it sees to limits, leases, cancellations, children: that doesn't hang on the polls for work."""
 _SHORT_SECONDS = 0.05
 """While attempts take less than this, children have some in hand, so that they needn't wait for the next claim."""
 _WEIGHT = 0.1
@@ -88,6 +90,8 @@ class Supervisor:
     _stopping: bool = False
     _reloading: bool = False
     _failed_starts: int = 0
+    _answered: bool = False
+    """Whether the database has answered in this turn."""
     _database_away: bool = False
     _claiming_fails: str = ""
     _next_cancel_look: float = 0.0
@@ -102,6 +106,7 @@ class Supervisor:
         self._seconds = dict.fromkeys(Kind, 1.0)
         """How long attempts take of late."""
         self._nursery = Nursery(self._selector)
+        self._over = threading.Event()
 
     def run(self) -> bool:
         """Work until SIGTERM or SIGINT (a second one ends at once), or with ``drain`` until there is nothing to do.
@@ -113,9 +118,11 @@ class Supervisor:
         previous = {number: signal.signal(number, self._on_signal) for number in numbers}
         if self.wake is not None:
             self._selector.register(self.wake, selectors.EVENT_READ)
+        threading.Thread(target=self._watch, name="spoke-limits", daemon=True).start()
         try:
             while not self._stopping:
                 self._replace_missing()
+                self._end_overdue()
                 if time.monotonic() >= self._next_poll:
                     self._next_poll = time.monotonic() + self.options.poll_seconds
                     self._look_everywhere()
@@ -124,7 +131,7 @@ class Supervisor:
                     break
                 if self.should_reload():
                     self._on_signal(signal.SIGHUP, None)
-                self._listen(max(0.0, self._next_poll - time.monotonic()))
+                self._listen(self._pause())
         finally:
             self._shut_down()
             for number, handler in previous.items():
@@ -151,17 +158,23 @@ class Supervisor:
 
     def _look(self, reaper: Reaper) -> bool:
         """All that is asked of the database in one turn; True if there was no job for a free place."""
+        self._answered = False
         try:
             self._write_ends()
-            self._see_to_limits()
+            self._ask_for_cancellations()
             self._give_back()
-            reaped = reaper.reap_if_due()
+            self.figures.reaped(reaper.reap_if_due())
+            self._answered = self._answered or reaper.has_looked
             self._prune_if_due()
             idle = self._claim()
         except DBAPIError as error:
             self._database_fails(error, reaper)
             return False
-        self.figures.polled(running=sum(1 for _ in self._nursery.assignments()), reaped=reaped)
+        finally:
+            self.figures.running = sum(1 for _ in self._nursery.assignments())
+        if not self._answered:  # nothing was asked of it
+            return idle
+        self.figures.polled()
         self._claiming_fails = ""
         if self._database_away:
             logger.info("the database answers again")
@@ -183,6 +196,7 @@ class Supervisor:
         claims = self.ledger.claim_batch(
             options.runner, self._types_of(kind), worker_name(), options.lease_seconds, limit
         )
+        self._answered = True
         self.figures.claimed(claims)
         children = self._nursery.of(kind)
         for claim in claims:
@@ -204,7 +218,7 @@ class Supervisor:
         if self._seconds[kind] >= _SHORT_SECONDS:
             return now
         ahead = sum(child.room(ahead=True) for child in children)
-        return ahead if now or ahead >= sum(child.ahead for child in children) else 0
+        return ahead if now or ahead >= sum(child.takes_ahead for child in children) else 0
 
     def _give_back(self) -> None:
         """Undo the claims of what waits in a child behind a job that takes longer than was thought.
@@ -212,39 +226,84 @@ class Supervisor:
         Only once they are so old that a child renews them, and so finds them gone, before it begins.
         """
         for child in self._nursery.of(Kind.THREAD):
+            if not any(map(self._is_old, list(child.orders.values())[1:])):
+                continue
+            # What it has said by now counts: an order that isn't begun by now is never begun, since it is too old.
+            self._receive(child)
             for item in list(child.orders.values())[1:]:
-                if time.monotonic() > item.sent_at + item.order.lease_seconds / FRESH + 0.5:
+                if self._is_old(item):
                     self.ledger.release(item.order.token)
                     del child.orders[item.order.token]
 
-    def _see_to_limits(self) -> None:
-        """End what runs for too long, or was cancelled."""
+    @staticmethod
+    def _is_old(item: Assignment) -> bool:
+        return time.monotonic() > item.sent_at + item.order.lease_seconds / FRESH + 0.5
+
+    def _ask_for_cancellations(self) -> None:
         now = time.monotonic()
         running = list(self._nursery.assignments())
-        if running and now >= self._next_cancel_look:
-            self._next_cancel_look = now + _CANCEL_LOOK_SECONDS
-            asked = self.ledger.cancel_requests([item.order.token for _, item in running])
-            for child, item in running:
-                if item.order.token in asked and item.cancelled_at is None:
-                    self._cancel(child, item, now)
+        if not running or now < self._next_cancel_look:
+            return
+        self._next_cancel_look = now + _CANCEL_LOOK_SECONDS
+        asked = self.ledger.cancel_requests([item.order.token for _, item in running])
+        self._answered = True
         for child, item in running:
-            order = item.order
-            if child.ended_for is not None:
-                continue
-            if item.limit is not None and now > self._began(child, item) + item.limit + _OVERTIME_SECONDS:
-                logger.error("job %d, attempt %d: ended, since its timeout is over", order.job_id, order.number)
-                self._nursery.kill(child, Ended(order.token, "Timeout"))
-            elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
-                logger.error("job %d, attempt %d: cancelled, and did not stop", order.job_id, order.number)
-                self._nursery.kill(child, Ended(order.token, "Cancelled"))
+            # A process is told by a signal, which is for what it runs: what waits behind that is given back soon.
+            runs = child.kind is Kind.LOOP or child.slate.at[0] == item.order.token
+            if runs and item.order.token in asked and item.cancelled_at is None:
+                self._cancel(child, item, now)
 
-    @staticmethod
-    def _began(child: Child, item: Assignment) -> float:
-        """When a child may have begun an order at the latest: it may have waited in its hand."""
-        if child.kind is Kind.LOOP:
-            return item.sent_at + PATIENCE_SECONDS
-        first = next(iter(child.orders.values()))
-        return max(item.sent_at, child.freed_at) if item is first else math.inf
+    def _watch(self) -> None:
+        """A thread: kill the children that don't keep a limit or a lease, also while the database keeps us waiting.
+
+        It goes by the children's slates: what they have reported may not be taken in yet.
+        """
+        while not self._over.wait(self.options.lease_seconds / 100 if self.options.lease_seconds < 25 else 0.25):
+            for child in list(self._nursery.children):
+                if child.orders and child.ended_for is None and (why := self._breaks(child)) is not None:
+                    self._end(child, why)
+
+    def _breaks(self, child: Child) -> Ended | None:
+        holder, held_for = child.slate.at
+        item = None if holder is None else child.orders.get(holder)
+        if child.kind is Kind.THREAD and item is not None:
+            if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
+                return Ended(holder, "Timeout")
+            if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
+                return Ended(holder, "Cancelled")
+        if time.monotonic() < child.slate.deadline - min(2.0, self.options.lease_seconds * 0.1) / 4:
+            return None
+        if item is not None and item.limit is not None and held_for > item.limit:
+            return Ended(holder, "Timeout")
+        return Ended(holder, "WorkerLost", "the lease ran out, held up by native code perhaps: nothing else ran")
+
+    def _end_overdue(self) -> None:
+        """The same for what runs on an event loop and can't be cancelled, or can't since another holds it up."""
+        now = time.monotonic()
+        for child in self._nursery.of(Kind.LOOP):
+            holder, held_for = child.slate.at
+            for item in list(child.orders.values()):
+                began = item.sent_at + PATIENCE_SECONDS  # at the latest
+                if item.limit is not None and now > began + item.limit + _OVERTIME_SECONDS:
+                    why = Ended(item.order.token, "Timeout")
+                elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
+                    why = Ended(item.order.token, "Cancelled")
+                else:
+                    continue
+                if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
+                    message = f"the job held up the event loop for {held_for:.0f} s, so that others could not be ended"
+                    why = Ended(holder, "Timeout", message)
+                if child.ended_for is None:
+                    self._end(child, why)
+
+    def _end(self, child: Child, why: Ended) -> None:
+        logger.error("a child is ended: %s", why.message or CAUSES[why.cause].meaning)
+        self._nursery.kill(child, why)
+
+    def _pause(self) -> float:
+        """Until when there is nothing to do unless a child or the bell says something."""
+        now = time.monotonic()
+        return max(0.0, min(self._next_poll - now, _TURN_SECONDS, self.options.lease_seconds / 3))
 
     def _cancel(self, child: Child, item: Assignment, now: float) -> None:
         item.cancelled_at = now
@@ -273,8 +332,10 @@ class Supervisor:
 
     def _listen(self, seconds: float) -> None:
         """Take in what children report, and bury those that have ended."""
-        for key, _ in self._selector.select(seconds):
+        for key, events in self._selector.select(seconds):
             if isinstance(key.data, Child):
+                if events & selectors.EVENT_WRITE:
+                    self._nursery.flush(key.data)
                 self._receive(key.data)
             elif key.fileobj is self.wake:
                 self.wake.recv(4096)
@@ -296,9 +357,8 @@ class Supervisor:
     def _take_in(self, child: Child, report: Report) -> None:
         child.started_once = True
         self._failed_starts = 0
-        child.freed_at = time.monotonic()
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
-            self._took(child.kind, child.freed_at - item.sent_at)
+            self._took(child.kind, time.monotonic() - item.sent_at)
             if item.locks_queue:  # others may wait for its queue
                 self._look_everywhere()
         if report.last:  # it was told to stop: what it has not begun, it won't
@@ -307,6 +367,8 @@ class Supervisor:
                 self._release(item.order)
         if report.exit_code is not None:
             self.figures.ended(ExitCode(report.exit_code))
+            if report.exit_code != ExitCode.DONE:  # it may be due again
+                self._look_everywhere()
         child.ready = not report.last and child.ended_for is None
         if report.last:
             self._nursery.let_go(child)
@@ -315,6 +377,7 @@ class Supervisor:
         self._seconds[kind] += (seconds - self._seconds[kind]) * _WEIGHT
 
     def _release(self, order: Order) -> None:
+        self._look_everywhere()
         try:
             self.ledger.release(order.token)
         except DBAPIError:
@@ -324,9 +387,9 @@ class Supervisor:
         """A child has ended: record the end of what it ran."""
         self._nursery.forget(child)
         code = child.process.returncode
-        for index, item in enumerate(child.orders.values()):
-            if child.kind is Kind.THREAD and index:
-                self._release(item.order)  # it waited behind the one that died
+        for item in child.orders.values():
+            if self._waits(child, item):
+                self._release(item.order)
             else:
                 self._record_death(child, item.order, code)
         if not child.orders and not child.started_once:
@@ -337,11 +400,26 @@ class Supervisor:
                     "what they print above says why"
                 )
 
+    @staticmethod
+    def _waits(child: Child, item: Assignment) -> bool:
+        """Whether a dead child had not begun what it had in hand."""
+        return child.kind is Kind.THREAD and child.slate.at[0] != item.order.token
+
+    @staticmethod
+    def _is_guilty(child: Child, order: Order) -> bool:
+        """Whether a child's end is this order's doing, as far as can be known."""
+        if child.kind is Kind.THREAD:
+            return True
+        if child.ended_for is not None:
+            return child.ended_for.token in (None, order.token)
+        holder, _ = child.slate.at
+        return holder not in child.orders or holder == order.token
+
     def _record_death(self, child: Child, order: Order, code: int) -> None:
-        if child.ended_for is not None and child.ended_for.token == order.token:
-            cause = child.ended_for.cause
-            failure = Failure(cause, CAUSES[cause].meaning, for_good=cause == "Cancelled")
-        elif child.ended_for is not None:
+        guilty = self._is_guilty(child, order)
+        if guilty and (why := child.ended_for) is not None:
+            failure = Failure(why.cause, why.message or CAUSES[why.cause].meaning, for_good=why.cause == "Cancelled")
+        elif not guilty:
             failure = Failure("Bystander", CAUSES["Bystander"].meaning, retry_after_seconds=0.0)
         elif code == ExitCode.SUPERSEDED:
             # Nothing is recorded if another process took over: the token says so.
@@ -358,6 +436,7 @@ class Supervisor:
 
     def _record(self, order: Order, failure: Failure) -> None:
         """Record an attempt's end, now or once the database answers again."""
+        self._look_everywhere()
         self._unrecorded.append((order, failure))
         try:
             self._write_ends()
@@ -386,11 +465,16 @@ class Supervisor:
         deadline = time.monotonic() + self.options.grace_seconds
         try:
             while any(self._nursery.assignments()) and time.monotonic() < deadline:
+                self._end_overdue()
                 self._listen(min(0.2, self.options.grace_seconds))
         finally:
+            self._over.set()
             for child in self._nursery.end_all():
                 for item in child.orders.values():
-                    self._record(item.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+                    if self._waits(child, item):
+                        self._release(item.order)
+                    else:
+                        self._record(item.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
             self._selector.close()
             for order, _ in self._unrecorded:
                 logger.error("job %d: its end could not be recorded; the reaper will end the attempt", order.job_id)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.worker import Site, WorkerContract
+from tests.contract.worker_ends import EndsContract, LimitsContract, TogetherContract
 
 
 @pytest.fixture
@@ -17,4 +18,16 @@ def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
 
 
 class TestWorker(WorkerContract):
+    pass
+
+
+class TestEnds(EndsContract):
+    pass
+
+
+class TestLimits(LimitsContract):
+    pass
+
+
+class TestTogether(TogetherContract):
     pass

@@ -1,0 +1,254 @@
+"""More of the rough application: jobs for limits, cancellations and ends, in both kinds. Its registry is the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from tests.contract import rough_app
+from tests.contract.rough_app import EAGER, say_pid
+
+from spoke_jobs import Discard, JobContext, RetryLater
+
+registry = rough_app.registry
+metadata = rough_app.metadata
+
+
+def note(folder: str, word: str) -> None:
+    """A line in a file that all processes share, with the time on the clock that they share."""
+    with (Path(folder) / "notes").open("a") as file:
+        file.write(f"{word} {time.monotonic()} {os.getpid()}\n")
+
+
+@registry.job("async_until_all")
+async def async_until_all(_ctx: JobContext, payload: dict[str, Any]) -> int:
+    """End once so many of them are inside together: one after the other they never would be."""
+    note(payload["folder"], f"in-{payload['n']}")
+    notes = Path(payload["folder"]) / "notes"
+    while notes.read_text().count("in-") < payload["of"]:  # noqa: ASYNC110  (processes share it)
+        await asyncio.sleep(0.01)
+    return os.getpid()
+
+
+@registry.job("async_until_file", retry=EAGER)
+async def async_until_file(ctx: JobContext, payload: str) -> int:
+    """Run until a file appears."""
+    say_pid(ctx)
+    while not Path(payload).exists():  # noqa: ASYNC110, ASYNC240  (the test makes it)
+        await asyncio.sleep(0.01)
+    return ctx.attempt
+
+
+@registry.job("async_sleep", retry=EAGER)
+async def async_sleep(ctx: JobContext, _payload: Any) -> None:
+    say_pid(ctx)
+    await asyncio.sleep(3600)
+
+
+@registry.job("async_deaf", retry=EAGER)
+async def async_deaf(ctx: JobContext, _payload: Any) -> None:
+    """Not even cancelling its task ends it."""
+    say_pid(ctx)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+@registry.job("async_grumble", retry=EAGER)
+async def async_grumble(ctx: JobContext, _payload: Any) -> None:
+    """Make something else of being cancelled, as drivers do."""
+    say_pid(ctx)
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        raise RuntimeError("the connection was interrupted") from None
+
+
+@registry.job("async_block", retry=EAGER)
+async def async_block(ctx: JobContext, payload: str) -> None:
+    """Hold up the loop with everything on it, once a file is there."""
+    say_pid(ctx)
+    while not Path(payload).exists():  # noqa: ASYNC110, ASYNC240  (the test makes it)
+        await asyncio.sleep(0.01)
+    time.sleep(3600)  # noqa: ASYNC251  (that is the fault)
+
+
+@registry.job("sleep", retry=EAGER)
+def sleep(ctx: JobContext, _payload: Any) -> None:
+    say_pid(ctx)
+    time.sleep(3600)
+
+
+@registry.job("hold_interpreter", retry=EAGER)
+def hold_interpreter(ctx: JobContext, payload: str) -> None:
+    """Hang in native code that lets no other thread run, as a regular expression may."""
+    say_pid(ctx)
+    while not Path(payload).exists():
+        time.sleep(0.01)
+    ctypes.PyDLL(None).sleep(3600)
+
+
+@registry.job("hold_interpreter_once", retry=EAGER)
+def hold_interpreter_once(ctx: JobContext, payload: str) -> int:
+    if ctx.attempt == 1:
+        hold_interpreter(ctx, payload)
+    return ctx.attempt
+
+
+def _exhaust_memory() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000, hard))
+    try:
+        heap = []
+        while True:
+            heap.append(bytearray(1_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _break_session(ctx: JobContext) -> None:
+    ctx.session.execute(text("SELECT * FROM no_such_table"))
+
+
+def _use_session_after_it_broke(ctx: JobContext) -> None:
+    try:
+        _break_session(ctx)
+    except Exception:
+        ctx.session.execute(text("SELECT 1"))
+    ctx.session.execute(text("SELECT * FROM no_such_table"))
+
+
+def _close_connection(ctx: JobContext) -> None:
+    ctx.session.connection().connection.driver_connection.close()  # type: ignore[union-attr]
+    ctx.session.execute(text("SELECT 1"))
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+WAYS: dict[str, tuple[Callable[[JobContext], Any], str]] = {
+    "sys_exit": (lambda _: sys.exit(3), "JobExited"),
+    "keyboard_interrupt": (lambda _: _raise(KeyboardInterrupt()), "Interrupted"),
+    "os_exit": (lambda _: os._exit(3), "JobExited"),
+    "os_exit_zero": (lambda _: os._exit(0), "JobExited"),
+    "killed": (lambda _: os.kill(os.getpid(), signal.SIGKILL), "Killed"),
+    "segfault": (lambda _: ctypes.string_at(0), "Killed"),
+    "unserialisable": (lambda _: object(), "InvalidResult"),
+    "not_a_number": (lambda _: float("nan"), "InvalidResult"),
+    "too_large": (lambda _: "x" * 100_000, "InvalidResult"),
+    "nul": (lambda _: _raise(ValueError("a \x00 and a \ud800")), "JobError"),
+    "unspeakable": (lambda _: _raise(Unspeakable()), "JobError"),
+    "base_exception": (lambda _: _raise(BaseException("not even an Exception")), "JobError"),
+    "generator_exit": (lambda _: _raise(GeneratorExit()), "JobError"),
+    "stop_iteration": (lambda _: _raise(StopIteration()), "JobError"),
+    "recursion": (lambda ctx: WAYS["recursion"][0](ctx), "JobError"),
+    "memory": (lambda _: _exhaust_memory(), "JobError"),
+    "discard": (lambda _: _raise(Discard("not wanted")), "Discarded"),
+    "broken_session": (_break_session, "JobError"),
+    "broken_session_used_again": (_use_session_after_it_broke, "JobError"),
+    "closed_connection": (_close_connection, "DatabaseUnreachable"),
+}
+"""How a job may end badly, and the cause that is recorded of it."""
+
+
+@registry.job("bad", retry=EAGER, on_failure="told_of_failure")
+def bad(ctx: JobContext, payload: str) -> Any:
+    return WAYS[payload][0](ctx)
+
+
+@registry.job("async_bad", retry=EAGER, on_failure="told_of_failure")
+async def async_bad(ctx: JobContext, payload: str) -> Any:
+    await asyncio.sleep(0)
+    return WAYS[payload][0](ctx)
+
+
+@registry.job("async_bad_in_subtask", retry=EAGER)
+async def async_bad_in_subtask(ctx: JobContext, payload: str) -> Any:
+    async def part() -> Any:
+        await asyncio.sleep(0)
+        return WAYS[payload][0](ctx)
+
+    return (await asyncio.gather(part(), asyncio.sleep(0.01)))[0]
+
+
+@registry.job("told_of_failure")
+def told_of_failure(_ctx: JobContext, payload: Any) -> Any:
+    return [payload["id"], payload["cause"]]
+
+
+def _chatter() -> None:
+    line = b"x" * 999 + b"\n"
+    for _ in range(1000):
+        os.write(1, line * 100)
+
+
+@registry.job("chatter")
+def chatter(_ctx: JobContext, _payload: Any) -> str:
+    """100 MB to stdout."""
+    _chatter()
+    return "said"
+
+
+@registry.job("async_chatter")
+async def async_chatter(_ctx: JobContext, _payload: Any) -> str:
+    _chatter()
+    return "said"
+
+
+@registry.job("async_fork")
+async def async_fork(_ctx: JobContext, payload: dict[str, Any]) -> int:
+    """Fork, and have the copy come back out of the job, or wait in it."""
+    pid = os.fork()
+    if pid == 0:
+        note(payload["folder"], "copy")
+        if payload["waits"]:
+            await asyncio.sleep(0)
+        return -1
+    await asyncio.sleep(0.1)
+    os.waitpid(pid, 0)  # noqa: ASYNC222  (it has ended)
+    return 1
+
+
+@registry.job("later", retry=EAGER)
+def later(ctx: JobContext, payload: int) -> int:
+    if ctx.attempt <= payload:
+        raise RetryLater(0)
+    return ctx.attempt
+
+
+@registry.job("async_later", retry=EAGER)
+async def async_later(ctx: JobContext, payload: int) -> int:
+    if ctx.attempt <= payload:
+        raise RetryLater(0)
+    return ctx.attempt
+
+
+@registry.job("noted")
+def noted(_ctx: JobContext, payload: str) -> None:
+    note(payload, "ran")
+
+
+@registry.job("nothing")
+def nothing(_ctx: JobContext, _payload: Any) -> None: ...
+
+
+@registry.job("async_nothing")
+async def async_nothing(_ctx: JobContext, _payload: Any) -> None: ...
