@@ -41,6 +41,12 @@ class Reaper:
         """The database did not answer: its time of answering begins anew."""
         self._answering_since = None
 
+    def due_in(self) -> float:
+        """In how many seconds it has something to do."""
+        now = self._clock()
+        since = now if self._answering_since is None else self._answering_since
+        return max(0.0, self._next - now, since + self._lease - now)
+
     def reap_if_due(self) -> int:
         """Reap if it is time; how many attempts were ended. Raises what the database raises."""
         now = self._clock()

@@ -131,7 +131,7 @@ class Supervisor:
                     break
                 if self.should_reload():
                     self._on_signal(signal.SIGHUP, None)
-                self._listen(self._pause())
+                self._listen(self._pause(reaper))
         finally:
             self._shut_down()
             for number, handler in previous.items():
@@ -300,10 +300,10 @@ class Supervisor:
         logger.error("a child is ended: %s", why.message or CAUSES[why.cause].meaning)
         self._nursery.kill(child, why)
 
-    def _pause(self) -> float:
+    def _pause(self, reaper: Reaper) -> float:
         """Until when there is nothing to do unless a child or the bell says something."""
         now = time.monotonic()
-        return max(0.0, min(self._next_poll - now, _TURN_SECONDS, self.options.lease_seconds / 3))
+        return max(0.0, min(self._next_poll - now, _TURN_SECONDS, reaper.due_in()))
 
     def _cancel(self, child: Child, item: Assignment, now: float) -> None:
         item.cancelled_at = now
