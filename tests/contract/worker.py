@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,13 @@ class Site:
         return [attempt.cause for attempt in self.runner.ledger.attempts(job_id)]
 
     @contextmanager
-    def worker(self, *options: str, folder: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(
+        self, *options: str, folder: Path | None = None, program: Sequence[str] = (sys.executable, "-m", "spoke_jobs")
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A worker, killed at the end if it is still there."""
         with (self.folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "spoke_jobs", "worker", *options],
+                [*program, "worker", *options],
                 env=self._environment,
                 stderr=log,
                 stdout=log,

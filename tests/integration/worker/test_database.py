@@ -1,0 +1,167 @@
+"""The worker and its database: wake-ups, outages, and what it says of them to probes."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+from tests.contract import rough_app
+from tests.contract.worker import PATIENCE_SECONDS, Site
+from tests.integration.sync.proxy import Proxy
+
+from spoke_jobs.model import JobState
+
+IMPATIENT = "import spoke_jobs.worker.figures as f; f.STALE_SECONDS = 2.0; from spoke_jobs.cli import main; main()"
+"""A worker that calls a database away after two seconds, where half a minute is usual."""
+SAMPLE = re.compile(
+    r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_]\w*="[^"\\]*"(,[a-zA-Z_]\w*="[^"\\]*")*\})? -?[0-9.]+(e[+-]?\d+)?'
+)
+
+
+@pytest.fixture
+def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
+    made = Site(postgres_ledger_url, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxy(site: Site, postgres_ledger_url: str) -> Iterator[Proxy]:
+    """In front of the database, for the workers; the test itself has another way."""
+    url = make_url(postgres_ledger_url)
+    made = Proxy((url.host or "", url.port or 5432))
+    through = url.set(host="127.0.0.1", port=made.port).render_as_string(hide_password=False)
+    site._environment["SPOKE_DATABASE_URL"] = through
+    yield made
+    made.close()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status 0 while nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def started_within(site: Site, job_id: int) -> float:
+    job = site.wait_for(job_id, JobState.SUCCEEDED)
+    assert job.started_at is not None
+    return (job.started_at - job.created_at).total_seconds()
+
+
+def test_a_job_is_started_without_waiting_for_a_poll(site: Site) -> None:
+    site._environment["SPOKE_POLL_SECONDS"] = "60"
+    with site.worker("--processes", "1"):
+        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)  # it is up
+        for job_type in ("nothing", "async_nothing") * 3:
+            assert started_within(site, site.dispatch(job_type)) < 10
+
+
+def test_jobs_behind_each_other_in_a_queue_are_started_without_waiting_for_a_poll(site: Site) -> None:
+    site._environment["SPOKE_POLL_SECONDS"] = "60"
+    with site.worker("--processes", "2"):
+        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)
+        jobs = [site.dispatch("nothing", queue_name="q", locks_queue=True) for _ in range(5)]
+        assert max(started_within(site, job_id) for job_id in jobs) < 10
+
+
+@pytest.mark.parametrize("how", ["cut", "hang"])
+def test_after_an_outage_work_goes_on_without_waiting_for_a_poll(site: Site, proxy: Proxy, how: str) -> None:
+    """Also what was dispatched meanwhile, when nobody could ring."""
+    site._environment["SPOKE_POLL_SECONDS"] = "60"
+    with site.worker("--processes", "1") as worker:
+        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)
+        getattr(proxy, how)()
+        during = [site.dispatch("nothing"), site.dispatch("async_nothing")]
+        if how == "cut":
+            site.wait(lambda: "does not answer" in site.log)
+        proxy.mend()
+        for job_id in during:
+            site.wait_for(job_id, JobState.SUCCEEDED)
+            assert site.causes(job_id) == [""]
+        assert started_within(site, site.dispatch("nothing")) < 10
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_SECONDS) == 0
+
+
+def test_jobs_that_end_while_the_database_is_away_are_recorded_once_it_is_back(site: Site, proxy: Proxy) -> None:
+    """As long as their leases last they need not run again."""
+    site._environment["SPOKE_LEASE_SECONDS"] = "60"
+    go_on = site.folder / "go on"
+    jobs = [site.dispatch(job_type, str(go_on)) for job_type in ("until_file", "async_until_file")]
+    with site.worker("--processes", "1"):
+        for job_id in jobs:
+            site.pid_of(job_id)
+        proxy.cut()
+        go_on.touch()
+        site.wait(lambda: "does not answer" in site.log and "can't be recorded yet" in site.log)
+        proxy.mend()
+        for job_id in jobs:
+            site.wait_for(job_id, JobState.SUCCEEDED)
+    assert [site.causes(job_id) for job_id in jobs] == [[""], [""]]
+
+
+def test_probes_are_told_when_the_database_is_away_and_figures_can_be_read(site: Site, proxy: Proxy) -> None:
+    port = free_port()
+    good, bad = site.dispatch("succeed"), site.dispatch("async_bad", "discard")
+    with site.worker(
+        "--processes", "1", "--health-port", str(port), program=(sys.executable, "-c", IMPATIENT)
+    ) as worker:
+        site.wait_for(good, JobState.SUCCEEDED)
+        site.wait_for(bad, JobState.FAILED)
+        site.wait(lambda: get(port, "/healthz")[0] == 200)
+        site.wait(lambda: 'attempts_total{end="done"} 1' in get(port, "/metrics")[1])
+        status, text = get(port, "/metrics")
+        samples = [line for line in text.splitlines() if not line.startswith("#")]
+        assert status == 200
+        assert [line for line in samples if not SAMPLE.fullmatch(line)] == []
+        typed = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+        assert {re.split("[ {]", line)[0] for line in samples} == typed
+        assert any(line.startswith("spoke_worker_jobs_due ") for line in samples)
+        assert get(port, "/elsewhere")[0] == 404
+
+        proxy.cut()
+        site.wait(lambda: get(port, "/healthz")[0] == 503)
+        assert json.loads(get(port, "/healthz")[1])["secondsSincePoll"] >= 2
+        status, text = get(port, "/metrics")
+        assert (status, "spoke_worker_seconds_since_poll" in text, "jobs_due" in text) == (200, True, False)
+        proxy.mend()
+        site.wait(lambda: get(port, "/healthz")[0] == 200)
+
+        hung = site.dispatch("async_sleep")
+        site.pid_of(hung)
+        worker.send_signal(signal.SIGTERM)
+        site.wait(lambda: get(port, "/healthz")[0] == 503)  # it takes no more
+
+
+def test_while_a_release_is_rolled_out_old_workers_leave_new_types_to_new_workers(site: Site) -> None:
+    with site.worker("--processes", "1"):
+        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)
+        site.runner.registry = rough_app.newer_registry
+        newer = site.dispatch("newer")
+        site.runner.registry = rough_app.registry
+        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)  # it has looked since
+        assert site.row(newer).state is JobState.WAITING
+        site._environment["SPOKE_APP"] = "tests.contract.rough_app:newer_registry"
+        with site.worker("--processes", "1"):
+            site.wait_for(newer, JobState.SUCCEEDED)
+    assert site.causes(newer) == [""]
