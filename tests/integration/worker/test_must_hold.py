@@ -25,7 +25,7 @@ from tests.integration.worker.must_hold_app import effects
 from tests.integration.worker.servers import Server
 
 from spoke_jobs.ledger.migrations import migrate
-from spoke_jobs.ledger.tables import job_attempt
+from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobData, JobState
 
 APP = "tests.integration.worker.must_hold_app:registry"
@@ -65,8 +65,13 @@ def signal_all(session: int, number: int) -> None:
 def finish(site: Site, jobs: list[int], patience: float = PATIENCE_SECONDS) -> None:
     """Wait until all have succeeded."""
     deadline = time.monotonic() + patience
-    while unfinished := [job_id for job_id in jobs if site.row(job_id).state is not JobState.SUCCEEDED]:
-        assert time.monotonic() < deadline, (site.row(unfinished[0]), site.causes(unfinished[0]), site.log[-5000:])
+    statement = select(job_request.c.id).where(job_request.c.id.in_(jobs), job_request.c.state != "succeeded").limit(1)
+    while True:
+        with site.engine.connect() as connection:
+            unfinished = connection.scalar(statement)
+        if unfinished is None:
+            return
+        assert time.monotonic() < deadline, (site.row(unfinished), site.causes(unfinished), site.log[-5000:])
         time.sleep(0.05)
 
 
