@@ -96,6 +96,8 @@ class JobOptions:
     """The version of the payload's model that dispatched it."""
     on_failure: str = ""
     """The job to dispatch once this one has failed for good; empty for none."""
+    on_failure_as: Mapping[str, Any] | None = None
+    """How that job is declared (:func:`declared`): who records a final failure may not know the application's code."""
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the row."""
@@ -112,6 +114,7 @@ class JobOptions:
             "resources": self.resources,
             "payloadVersion": self.payload_version,
             "onFailure": self.on_failure,
+            "onFailureAs": self.on_failure_as,
         }
 
     @classmethod
@@ -151,6 +154,7 @@ def _options_from_json(cls: type[_Options], value: Mapping[str, Any]) -> _Option
         resources=resources if isinstance(resources, Mapping) else None,
         payload_version=version if is_count(version) else default.payload_version,
         on_failure=str(value.get("onFailure", default.on_failure)),
+        on_failure_as=follower if isinstance(follower := value.get("onFailureAs"), Mapping) else None,
     )
 
 
@@ -354,14 +358,30 @@ def after_final_failure(job: JobRequest) -> NewJob | None:
         organization_id=job.organization_id,
         campaign_id=job.campaign_id,
     )
+    known = job.options.on_failure_as or {}
+    options = known.get("options")
+    queue, priority = known.get("queue"), known.get("priority")
     return NewJob(
         job_type=follows,
         payload=payload.model_dump_json(),
-        queue_name="",
-        locks_queue=False,
+        queue_name=queue if isinstance(queue, str) else "",
+        locks_queue=known.get("locksQueue") is True,
         organization_id=job.organization_id,
         campaign_id=job.campaign_id,
         runner=job.runner,
         assigned=False,
-        options=JobOptions(pod_template=job.options.pod_template),
+        options=JobOptions.from_json(options)
+        if isinstance(options, Mapping)
+        else JobOptions(pod_template=job.options.pod_template),
+        priority=priority if isinstance(priority, int) else 0,
     )
+
+
+def declared(options: JobOptions, *, queue_name: str, locks_queue: bool, priority: int) -> Mapping[str, Any]:
+    """A declaration as plain JSON. What would follow its own failure is left out: the chain has an end."""
+    return {
+        "options": replace(options, on_failure="", on_failure_as=None).to_json(),
+        "queue": queue_name,
+        "locksQueue": locks_queue,
+        "priority": priority,
+    }

@@ -25,6 +25,7 @@ from spoke_jobs.model import (
     NewJob,
     Progress,
     Pulse,
+    declared,
 )
 
 LEASE = 30.0
@@ -193,6 +194,23 @@ class LedgerContract:
         assert eventually(lambda: ledger.prune(older_than_seconds=0.01) == 1)
         assert ledger.get(claim.job.id) is None
         assert ledger.get(waiting.id) is not None
+
+    def test_a_job_whose_start_timeout_is_over_is_not_started(self, ledger: Ledger) -> None:
+        ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=0.01)))
+        time.sleep(0.05)  # longer than that
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+        assert eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
+
+    def test_what_follows_a_failure_is_as_it_was_declared(self, ledger: Ledger) -> None:
+        follower = declared(
+            JobOptions(timeout_seconds=5, payload_version=2), queue_name="hooks", locks_queue=True, priority=7
+        )
+        options = JobOptions(retry=EAGER, on_failure="told", on_failure_as=follower)
+        ledger.insert(new_job(options=options))
+        ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
+        (told,) = ledger.list_jobs(which=JobFilter(job_type="told"))
+        assert (told.queue_name, told.locks_queue, told.priority) == ("hooks", True, 7)
+        assert (told.options.timeout_seconds, told.options.payload_version) == (5, 2)
 
     def test_a_retry_waits_out_its_backoff(self, ledger: Ledger) -> None:
         ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=200, jitter=0))))

@@ -22,6 +22,7 @@ from spoke_jobs.contract.retry import RetryPolicy, qualified_name
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import LeaseKeeper, Lost
+from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.payloads import decode_versioned
@@ -131,7 +132,7 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
             try:
                 result = call(definition, context, payload)
                 _leave_if_forked(process)
-                context.finish(result)
+                _finish(context, result, claim)
             except BaseException as error:  # a job's SystemExit and KeyboardInterrupt end the job, not the worker
                 _leave_if_forked(process)
                 failure = describe(error, claim.job.options.retry, cancelled=cancel.is_set())
@@ -146,6 +147,22 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
             logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
         return Ending(ExitCode.DONE)
     return _failed(claim, around, failure)
+
+
+def _finish(context: JobContext, result: Any, claim: Claim) -> None:
+    """Record success. A database that is away is asked again while the lease may last: what ran need not run again.
+
+    Not where the job has a session: what it holds uncommitted is lost with the connection.
+    """
+    give_up = time.monotonic() + claim.lease_seconds
+    while True:
+        try:
+            return context.finish(result)
+        except DBAPIError as error:
+            if context.has_session or not is_away(error) or time.monotonic() > give_up:
+                raise
+            logger.warning("job %d: its success can't be recorded yet; trying on", claim.job.id)
+            time.sleep(min(0.5, claim.lease_seconds / 10))
 
 
 def _leave_if_forked(process: int) -> None:
@@ -206,7 +223,7 @@ def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Fa
     never = bool({qualified_name(kind) for kind in type(error).__mro__} & set(retry.never_names))
     if isinstance(error, SystemExit):
         return Failure("JobExited", f"the job called sys.exit({error.code!r})", error_type, tail, for_good=never)
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
+    if isinstance(error, DBAPIError) and is_away(error):
         return Failure("DatabaseUnreachable", message, error_type, tail, for_good=never)
     return Failure("JobError", message, error_type, tail, for_good=never)
 

@@ -43,9 +43,7 @@ class Reaper:
 
     def due_in(self) -> float:
         """In how many seconds it has something to do."""
-        now = self._clock()
-        since = now if self._answering_since is None else self._answering_since
-        return max(0.0, self._next - now, since + self._lease - now)
+        return max(0.0, self._next - self._clock())
 
     def reap_if_due(self) -> int:
         """Reap if it is time; how many attempts were ended. Raises what the database raises."""
@@ -53,11 +51,16 @@ class Reaper:
         self.has_looked = False
         if self._answering_since is None:
             self._answering_since = now
-        if now < self._next or now - self._answering_since < self._lease:
+        if now < self._next:
             return 0
         self._next = now + self._every
-        jobs = self._ledger.reap(self._runner)
         self.has_looked = True
+        # What has not been started need not wait for owners that renew.
+        for job in self._ledger.expire_starts(self._runner, self._types):
+            logger.warning("job %d (%s): %s, %s", job.id, job.job_type, job.cause, job.result_message)
+        if now - self._answering_since < self._lease:
+            return 0
+        jobs = self._ledger.reap(self._runner)
         for job in jobs:
             logger.warning(
                 "job %d (%s), attempt %d: its worker is lost; the job is %s",
@@ -66,6 +69,4 @@ class Reaper:
                 job.attempt,
                 job.state,
             )
-        for job in self._ledger.expire_starts(self._runner, self._types):
-            logger.warning("job %d (%s): %s, %s", job.id, job.job_type, job.cause, job.result_message)
         return len(jobs)

@@ -34,6 +34,7 @@ WITH candidates AS MATERIALIZED (
     FROM job_request
     WHERE state = 'waiting' AND runner = :runner
       AND (run_after IS NULL OR run_after <= clock_timestamp())
+      AND (start_by IS NULL OR attempt > 0 OR start_by > clock_timestamp())
       AND (job_type = ANY(:names) OR job_type LIKE ANY(:patterns))
       AND NOT (locks_queue AND queue_name IN (SELECT queue_name FROM queue_lock))
       {{place}}
@@ -205,6 +206,7 @@ def _claim_in_steps(
         job_request.c.runner == runner,
         known_in_sql(job_request.c.job_type, types),
         or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
+        or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now()),
         or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name))),
     )
     if place is not None:

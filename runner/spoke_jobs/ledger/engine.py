@@ -9,7 +9,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event, inspect, select, text
 from sqlalchemy import create_engine as sqlalchemy_create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
@@ -20,6 +27,8 @@ SCHEMA_VERSION = "0002"
 """The newest migration (a test holds it against the migrations' folder): start-up needs no Alembic to check it."""
 _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
+_AWAY_STATES = ("08", "57P")
+"""PostgreSQL's classes of errors of a connection, and of a server that stops or starts."""
 _USED = "spoke_used"
 
 
@@ -123,6 +132,16 @@ def configure_sqlite(engine: Engine) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether it is the database that does not answer, and not the statement that it refuses."""
+    if error.connection_invalidated:
+        return True
+    if not isinstance(error, OperationalError | InterfaceError) or not hasattr(error.orig, "sqlstate"):
+        return False  # SQLite is a file: it does not go away
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith(_AWAY_STATES)
 
 
 def check_schema(engine: Engine) -> None:

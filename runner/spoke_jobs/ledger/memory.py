@@ -156,6 +156,7 @@ class MemoryLedger:
                     and job.runner == runner
                     and is_known(job.job_type, types)
                     and (job.run_after is None or job.run_after <= now)
+                    and (job.start_by is None or job.attempt > 0 or job.start_by > now)
                     and not (job.locks_queue and job.queue_name in self._queue_locks)
                 ):
                     granted.append(self._start(job, job.attempt + 1, worker, lease_seconds))

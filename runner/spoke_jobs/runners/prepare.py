@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from spoke_jobs.errors import InvalidJobData, UnknownName
-from spoke_jobs.model import JobData, NewJob, TypeName
+from spoke_jobs.model import JobData, NewJob, TypeName, declared
 from spoke_jobs.names import is_storable
 from spoke_jobs.options import check_options
 from spoke_jobs.payloads import TASK_LIMIT_BYTES, encode_payload
@@ -80,9 +80,16 @@ def prepare_job(
         raise InvalidJobData(f"{name!r} is to lock its queue and names none: give queue_name, or leave locks_queue out")
     if options.on_failure:
         try:
-            registry.jobs.get(options.on_failure)
+            follower = registry.jobs.get(options.on_failure)
         except UnknownName as error:
             raise InvalidJobData(f"on_failure of {name!r}: {error}") from None
+        known = declared(
+            follower.options,
+            queue_name=follower.queue_name,
+            locks_queue=follower.locks_queue and bool(follower.queue_name),
+            priority=follower.priority,
+        )
+        options = replace(options, on_failure_as=known)
     asked = {
         Capability.TIMEOUT: options.timeout_seconds is not None,
         Capability.START_TIMEOUT: options.start_timeout_seconds is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -195,7 +196,7 @@ class Nursery:
         if child.ended_for is None:
             child.ended_for = why
             child.ready = False
-        child.process.kill()
+        end_group(child)
 
     def forget(self, child: Child) -> None:
         """Let go of what we hold of a child."""
@@ -213,7 +214,7 @@ class Nursery:
         children = list(self.children)
         for child in children:
             if child.orders:
-                child.process.kill()
+                end_group(child)
             self.forget(child)
         for child in children:
             try:
@@ -222,6 +223,12 @@ class Nursery:
                 child.process.kill()
                 child.process.wait()
         return children
+
+
+def end_group(child: Child) -> None:
+    """Kill a child with all that its jobs started, but for what has made itself a session or group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.process.pid, signal.SIGKILL)
 
 
 def _open_pidfd(pid: int) -> int | None:

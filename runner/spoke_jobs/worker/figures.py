@@ -18,8 +18,9 @@ STALE_SECONDS = 30.0
 class Figures:
     """Written by the supervisor, read by the endpoint's threads."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, poll_seconds: float = 0.0) -> None:
         self._clock = clock
+        self._stale = max(STALE_SECONDS, 2 * poll_seconds + 5)
         self._lock = threading.Lock()
         self._polled = clock()
         self.stopping = False
@@ -62,4 +63,4 @@ class Figures:
                 "stopping": self.stopping,
                 **dict(sorted(self.counts.items())),
             }
-        return since < STALE_SECONDS and not self.stopping, figures
+        return since < self._stale and not self.stopping, figures

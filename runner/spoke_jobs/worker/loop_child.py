@@ -19,8 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
@@ -53,6 +55,9 @@ _LINE_LIMIT = 2**24
 _RUNS: contextvars.ContextVar[UUID | None] = contextvars.ContextVar("spoke_attempt", default=None)
 """Which attempt a task belongs to: those that a job starts are its own."""
 
+_THREADS = 4
+_Answer = TypeVar("_Answer")
+
 
 @dataclass(eq=False)
 class _Running:
@@ -74,6 +79,7 @@ class LoopAttendant:
         self._ledger = ledger
         self._registry = registry
         self._sessions = sessions
+        self._threads = ThreadPoolExecutor(_THREADS, "spoke-ledger")
         self._room = asyncio.Semaphore(slots)
         self._running: dict[UUID, _Running] = {}
         self._recorder = Recorder(ledger)
@@ -150,7 +156,7 @@ class LoopAttendant:
             await writer.drain()
 
     async def _run(self, order: Order) -> ExitCode:
-        job = order.job or await asyncio.to_thread(self._ledger.get, order.job_id)
+        job = order.job or await self._beside(self._ledger.get, order.job_id)
         if job is None:
             return ExitCode.SUPERSEDED
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
@@ -175,9 +181,13 @@ class LoopAttendant:
     async def _hand_back(self, order: Order) -> None:
         """Undo the claim of an attempt that is not begun. (A job whose end was asked for ends by it.)"""
         try:
-            await asyncio.to_thread(self._ledger.release, order.token)
+            await self._beside(self._ledger.release, order.token)
         except DBAPIError as error:
             logger.warning("job %d: not handed back (%s); its lease will lapse", order.job_id, type(error).__name__)
+
+    async def _beside(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
+        """Call what waits for the database, in threads that the jobs' own `asyncio.to_thread` can't fill."""
+        return await self._loop.run_in_executor(self._threads, function, *arguments)
 
     async def _attempt(self, running: _Running) -> ExitCode:
         claim, job = running.claim, running.claim.job
@@ -227,7 +237,8 @@ class LoopAttendant:
             failure = self._describe(running, error)
         finally:
             with contextlib.suppress(Exception):
-                await asyncio.to_thread(context.close)
+                if context.has_session:
+                    await self._beside(context.close)
         if failure is None or context.completed:
             return ExitCode.DONE
         return await self._failed(running, failure)
@@ -245,7 +256,7 @@ class LoopAttendant:
         if context.completed:
             return
         if context.has_session:  # its rest is committed together with the success
-            await asyncio.to_thread(context.finish, result)
+            await self._beside(context.finish, result)
             return
         self._board.ending(running.claim.token)
         encoded = encode_result(result)
@@ -278,7 +289,7 @@ class LoopAttendant:
         give_up = time.monotonic() + claim.lease_seconds
         while True:
             try:
-                held = await asyncio.to_thread(self._ledger.fail, claim.token, failure, decide=True)
+                held = await self._beside(partial(self._ledger.fail, claim.token, failure, decide=True))
             except DBAPIError as error:
                 if time.monotonic() > give_up:
                     raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from spoke_jobs.worker.supervisor import Supervisor, WorkerOptions
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_IMPORT = (
+    "from spoke_jobs.registry import load_app; from spoke_jobs.settings import load_settings; "
+    "load_app(load_settings().app)"
+)
 
 
 def types_of(registry: Registry) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -34,7 +39,7 @@ def run(ledger: SqlLedger, options: WorkerOptions, *, health_port: int | None = 
     :param health_port: answer ``/healthz`` and ``/metrics`` there.
     :param reload: start anew when a file of the application's code has changed, as SIGHUP does.
     """
-    figures = Figures()
+    figures = Figures(poll_seconds=options.poll_seconds)
     if health_port is not None:
         serve(figures, lambda: ledger.backlog(options.runner), health_port)
     changed = _changes() if reload else (lambda: False)
@@ -59,10 +64,17 @@ def _changes() -> Callable[[], bool]:
     before, due = times(), time.monotonic() + _LOOK_SECONDS
 
     def changed() -> bool:
-        nonlocal due
+        nonlocal before, due
         if time.monotonic() < due:
             return False
         due = time.monotonic() + _LOOK_SECONDS
-        return any(before.get(file) != when for file, when in times().items() if file in before)
+        now = times()
+        if all(before.get(file, when) == when for file, when in now.items()):
+            return False
+        before = now
+        if subprocess.run([sys.executable, "-c", _IMPORT], check=False).returncode == 0:
+            return True
+        logger.error("the application can't be imported as it is now: the worker goes on with what it has")
+        return False
 
     return changed

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.exitcodes import ExitCode
@@ -19,8 +19,10 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, FRESH
 from spoke_jobs.execution.reaper import Reaper
+from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
+from spoke_jobs.names import patterns_of
 from spoke_jobs.worker.children import (
     CUT_OFF_SECONDS,
     PATIENCE_SECONDS,
@@ -29,6 +31,7 @@ from spoke_jobs.worker.children import (
     Ended,
     Kind,
     Nursery,
+    end_group,
     signal_name,
 )
 from spoke_jobs.worker.figures import Figures
@@ -46,6 +49,7 @@ _SHORT_SECONDS = 0.05
 """While attempts take less than this, children have some in hand, so that they needn't wait for the next claim."""
 _WEIGHT = 0.1
 _PRUNE_SECONDS = 60.0
+_PRUNED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,9 @@ class Supervisor:
         if self._stopping:
             if number == signal.SIGHUP:
                 return
+            if self._reloading:  # it was to start anew, and now is to end: within the grace that runs already
+                self._reloading = False
+                return
             raise KeyboardInterrupt
         logger.info("%s: claiming no more; running jobs have %g s", signal_name(number), self.options.grace_seconds)
         self._stopping = True
@@ -198,11 +205,19 @@ class Supervisor:
         )
         self._answered = True
         self.figures.claimed(claims)
-        children = self._nursery.of(kind)
+        handed_out = 0
         for claim in claims:
-            child = max(children, key=lambda child: child.room(ahead=True))
+            name = claim.job.job_type
+            # A prefix of one kind finds the names, too, that are declared for the other.
+            own = next(kind for key in (name, *patterns_of(name)) for kind in Kind if key in self._types_of(kind))
+            child = max(self._nursery.of(own), key=lambda child: child.room(ahead=True), default=None)
+            if own is not kind and (child is None or not child.room(ahead=True)):
+                self.ledger.release(claim.token)
+                continue
+            assert child is not None
             self._nursery.order(child, Order.of(claim), claim.job.options.timeout_seconds, claim.job.locks_queue)
-        return len(claims)
+            handed_out += 1
+        return handed_out
 
     def _look_everywhere(self) -> None:
         """There may be work of every kind: it was rung, or some time has passed."""
@@ -315,11 +330,13 @@ class Supervisor:
     def _prune_if_due(self) -> None:
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_SECONDS
-            if pruned := self.ledger.prune(runner=self.options.runner):
+            if pruned := self.ledger.prune(_PRUNED_AT_ONCE, self.options.runner):
+                if pruned == _PRUNED_AT_ONCE:  # more may be over than one call takes
+                    self._next_prune = time.monotonic() + 1.0
                 logger.info("%d finished jobs, whose retention is over, are deleted", pruned)
 
     def _database_fails(self, error: DBAPIError, reaper: Reaper) -> None:
-        if _no_answer(error):
+        if is_away(error):
             reaper.database_failed()
             if not self._database_away:
                 logger.error("the database does not answer (%s); trying on", type(error.orig).__name__)
@@ -387,11 +404,13 @@ class Supervisor:
         """A child has ended: record the end of what it ran."""
         self._nursery.forget(child)
         code = child.process.returncode
+        if child.orders:
+            end_group(child)  # what its job started must not run beside the next attempt
         for item in child.orders.values():
             if self._waits(child, item):
                 self._release(item.order)
             else:
-                self._record_death(child, item.order, code)
+                self._record_death(child, item, code)
         if not child.orders and not child.started_once:
             self._failed_starts += 1
             if self._failed_starts >= _CRASHES_AT_START:
@@ -415,12 +434,15 @@ class Supervisor:
         holder, _ = child.slate.at
         return holder not in child.orders or holder == order.token
 
-    def _record_death(self, child: Child, order: Order, code: int) -> None:
+    def _record_death(self, child: Child, item: Assignment, code: int) -> None:
+        order = item.order
         guilty = self._is_guilty(child, order)
         if guilty and (why := child.ended_for) is not None:
             failure = Failure(why.cause, why.message or CAUSES[why.cause].meaning, for_good=why.cause == "Cancelled")
         elif not guilty:
             failure = Failure("Bystander", CAUSES["Bystander"].meaning, retry_after_seconds=0.0)
+        elif code == ExitCode.FAILED and (cause := self._own_end(item)):
+            failure = Failure(cause, CAUSES[cause].meaning, for_good=cause == "Cancelled")
         elif code == ExitCode.SUPERSEDED:
             # Nothing is recorded if another process took over: the token says so.
             failure = Failure(
@@ -433,6 +455,13 @@ class Supervisor:
         logger.warning("job %d, attempt %d: %s", order.job_id, order.number, failure.message)
         self.figures.died()
         self._record(order, failure)
+
+    @staticmethod
+    def _own_end(item: Assignment) -> str:
+        """Why a child left that ended itself for its attempt's sake, and may not have reached the ledger before."""
+        if item.cancelled_at is not None:
+            return "Cancelled"
+        return "Timeout" if item.limit is not None and time.monotonic() - item.sent_at >= item.limit else ""
 
     def _record(self, order: Order, failure: Failure) -> None:
         """Record an attempt's end, now or once the database answers again."""
@@ -449,7 +478,7 @@ class Supervisor:
             try:
                 self.ledger.fail(order.token, failure, decide=True)
             except DBAPIError as error:
-                if _no_answer(error):
+                if is_away(error):
                     raise
                 logger.error("job %d: %s; the reaper will end the attempt", order.job_id, type(error).__name__)  # noqa: TRY400
             del self._unrecorded[0]
@@ -478,8 +507,3 @@ class Supervisor:
             self._selector.close()
             for order, _ in self._unrecorded:
                 logger.error("job %d: its end could not be recorded; the reaper will end the attempt", order.job_id)
-
-
-def _no_answer(error: DBAPIError) -> bool:
-    """Whether it is the database that is away, and not the statement that is refused."""
-    return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated

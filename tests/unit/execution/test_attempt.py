@@ -7,10 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
+import psycopg
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
 from tests.contract.ledger import claim_one, new_job
@@ -343,3 +346,40 @@ class TestContext:
         attempt = Attempt(ledger, job)
         attempt.run()
         assert attempt.written == 1
+
+
+class TestAnOutageAtTheEnd:
+    """The database goes away while a job's success is to be recorded."""
+
+    class Away(SqlLedger):
+        """A ledger that doesn't answer for a while."""
+
+        failures = 3
+
+        def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise OperationalError("", {}, psycopg.OperationalError("connection refused"))
+            super().succeed(session, token, result)
+
+    def test_the_success_is_recorded_once_it_answers_and_the_job_ran_once(self, ledger: SqlLedger) -> None:
+        calls: list[int] = []
+        attempt = Attempt(self.Away(ledger.engine), lambda ctx, _payload: calls.append(ctx.attempt))
+        assert attempt.run(attempt.claim(lease=3)) == Ending(ExitCode.DONE)
+        assert (attempt.row.state, calls) == (JobState.SUCCEEDED, [1])
+
+    def test_what_a_job_meets_itself_is_the_database_s_fault(self, ledger: SqlLedger) -> None:
+        def fail(_ctx: JobContext, _payload: Any) -> None:
+            raise OperationalError("", {}, psycopg.OperationalError("connection refused"))
+
+        attempt = Attempt(ledger, fail)
+        attempt.run()
+        assert attempt.last.cause == "DatabaseUnreachable"
+
+    def test_a_statement_that_is_refused_is_the_job_s(self, ledger: SqlLedger) -> None:
+        def fail(_ctx: JobContext, _payload: Any) -> None:
+            raise OperationalError("", {}, psycopg.errors.LockNotAvailable("lock timeout"))
+
+        attempt = Attempt(ledger, fail)
+        attempt.run()
+        assert attempt.last.cause == "JobError"

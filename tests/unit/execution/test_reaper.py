@@ -8,6 +8,7 @@ from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.memory import MemoryLedger
+from spoke_jobs.model import JobOptions, JobState
 
 
 class Time:
@@ -55,3 +56,14 @@ def test_after_an_outage_owners_have_a_lease_s_time() -> None:
     taken = reaped_after(time, reaper, up_to=60)
     assert taken is not None
     assert taken >= 30
+
+
+def test_a_job_that_was_not_started_in_time_ends_without_waiting_for_a_lease() -> None:
+    time, ledger, _ = make()
+    late = ledger.insert(new_job(job_type="unheard_of", options=JobOptions(start_timeout_seconds=5)))
+    time.seconds += 6
+    reaper = Reaper(ledger, "legacy", 30, time.monotonic, types=["report"])
+    reaper.reap_if_due()
+    ended = ledger.get(late.id)
+    assert ended is not None
+    assert (ended.state, ended.cause) == (JobState.FAILED, "UnknownJobType")
