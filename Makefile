@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
-# Three processes share the tests: they wait more than they compute. SHARED= runs them in one.
-SHARED ?= --numprocesses 3 --dist loadscope
+# Two processes share the tests: they wait more than they compute. SHARED= runs them in one.
+SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.memory import MemoryLedger
 from spoke_jobs.model import JobOptions
 from spoke_jobs.worker.wire import INLINE_LIMIT, Order, Report, Stop, decode, encode
-from tests.contract.ledger import claim_one, new_job
 
 
 @given(st.integers(1, 2**62), st.integers(1, 99), st.uuids(), st.floats(0.5, 3600), st.none() | st.floats(0, 1e9))
