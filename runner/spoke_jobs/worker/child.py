@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.exitcodes import ExitCode
@@ -52,8 +52,6 @@ class _Noted(SqlLedger):
 
     slate: Slate
     running: UUID | None = None
-    patience: float = 0.0
-    """For how long the database may be away when a success is to be recorded: the lease, which heartbeats renew."""
 
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         before = time.monotonic()
@@ -64,18 +62,7 @@ class _Noted(SqlLedger):
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
         self.slate.lease_ends(math.inf)  # the job's code is over
-        give_up = time.monotonic() + self.patience
-        while True:
-            try:
-                super().succeed(session, token, result)
-            except (OperationalError, InterfaceError) as error:
-                if session is not None or time.monotonic() > give_up:
-                    raise  # the job's own writes can't be made again
-                # What was recorded although the answer was lost is not recorded twice: the token says so.
-                logger.warning("a success can't be recorded yet (%s)", type(error.orig).__name__)
-                time.sleep(min(0.5, self.patience / 10))
-            else:
-                return
+        super().succeed(session, token, result)
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         self.slate.lease_ends(math.inf)
@@ -102,7 +89,7 @@ def serve(connection: socket.socket, slate: Slate) -> None:
             job = order.job or ledger.get(order.job_id)
             if job is None:
                 return ExitCode.SUPERSEDED
-            ledger.running, ledger.patience = order.token, order.lease_seconds
+            ledger.running = order.token
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
             if not _is_stale(order) and order.asked_at is not None:  # else it is renewed to begin with
                 slate.lease_ends(order.asked_at + order.lease_seconds)
