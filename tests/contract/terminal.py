@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -58,6 +59,11 @@ class Running:
             self._printed += data
 
 
+def _heed_interrupts() -> None:
+    """As a terminal's shell has it: one that starts us in the background has them ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def spoke_jobs(url: str, *arguments: object, columns: int = 0) -> Iterator[Running]:
     """Start a command; with columns, before a terminal so wide."""
@@ -68,7 +74,9 @@ def spoke_jobs(url: str, *arguments: object, columns: int = 0) -> Iterator[Runni
     if columns:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     command = [sys.executable, "-m", "spoke_jobs", *map(str, arguments)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment, preexec_fn=_heed_interrupts
+    )
     os.close(theirs)
     try:
         yield Running(process, ours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -118,6 +120,14 @@ class Site:
                 with suppress(ProcessLookupError):
                     if os.getsid(pid) == process.pid:
                         os.kill(pid, signal.SIGKILL)
+
+    def gone(self) -> Exception:
+        """What the driver raises where the database does not answer, or another keeps it locked."""
+        if self.engine.dialect.name == "postgresql":
+            return psycopg.OperationalError("the connection is lost")
+        locked = sqlite3.OperationalError("database is locked")
+        locked.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        return locked
 
     def work(self, monkeypatch: pytest.MonkeyPatch, method: str = "", errors: list[Exception] | None = None) -> None:
         """Run a worker's supervisor in this process until nothing is due."""
@@ -276,7 +286,7 @@ class WorkerContract:
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job_id = site.dispatch("lose_lease_once")
-        away: list[Exception] = [OperationalError("", {}, Exception()) for _ in range(3)]
+        away: list[Exception] = [OperationalError("", {}, site.gone()) for _ in range(3)]
         site.work(monkeypatch, "fail", away)
         assert (site.row(job_id).state, site.causes(job_id)) == (JobState.SUCCEEDED, ["WorkerLost", ""])
         assert not away

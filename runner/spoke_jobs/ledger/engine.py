@@ -29,6 +29,8 @@ _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
 _AWAY_STATES = ("08", "57P")
 """PostgreSQL's classes of errors of a connection, and of a server that stops or starts."""
+_SQLITE_LOCKED = (5, 6)
+"""SQLITE_BUSY and SQLITE_LOCKED, without what extends them (sqlite.org/rescode.html); sqlite3 itself is slow to import."""
 _USED = "spoke_used"
 
 
@@ -135,12 +137,17 @@ def configure_sqlite(engine: Engine) -> Engine:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether it is the database that does not answer, and not the statement that it refuses."""
+    """Whether it is the database that does not answer, and not the statement that it refuses.
+
+    SQLite is a file that does not go away, but another's transaction may keep it for longer than we wait.
+    """
     if error.connection_invalidated:
         return True
-    if not isinstance(error, OperationalError | InterfaceError) or not hasattr(error.orig, "sqlstate"):
-        return False  # SQLite is a file: it does not go away
-    state: str | None = getattr(error.orig, "sqlstate", None)
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
+        return code & 0xFF in _SQLITE_LOCKED
+    state: str | None = getattr(error.orig, "sqlstate", "")
     return state is None or state.startswith(_AWAY_STATES)
 
 
