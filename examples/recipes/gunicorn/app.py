@@ -10,11 +10,15 @@ from typing import Any
 import jobs  # noqa: F401 (declares them)
 from database import Base, Line, engine, sessions
 from sqlalchemy import select
+from sqlalchemy.orm import configure_mappers
 
 from spoke_jobs import JobData, configure, dispatch_job, dispatch_task
 
 configure()  # before the fork: a process that can't dispatch refuses to start, once for all workers
 Base.metadata.create_all(engine)
+# SQLAlchemy does this at first use. Where a thread of this process is the first (JOBS_SAME_PROCESS, TASKS_SYNC unset),
+# a fork in the middle of it would leave the workers half of it, and its lock taken for ever.
+configure_mappers()
 
 # What a start-up may well do. The runner that it used is made anew in each worker.
 with sessions() as session:

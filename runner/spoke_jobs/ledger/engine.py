@@ -30,7 +30,7 @@ _IDLE_SECONDS = 1.0
 _AWAY_STATES = ("08", "57P")
 """PostgreSQL's classes of errors of a connection, and of a server that stops or starts."""
 _SQLITE_LOCKED = (5, 6)
-"""SQLITE_BUSY and SQLITE_LOCKED, without what extends them (sqlite.org/rescode.html); sqlite3 itself is slow to import."""
+"""SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html), without the bits that say more."""
 _USED = "spoke_used"
 
 
