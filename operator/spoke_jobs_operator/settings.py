@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .core.admit import Limits
+from .core.election import Terms
 
 
 class Settings(BaseSettings):
@@ -16,10 +19,51 @@ class Settings(BaseSettings):
     namespaces: Annotated[
         tuple[str, ...], NoDecode, Field(description="Namespaces to serve, separated by commas; empty for all.")
     ] = ()
-    max_running: Annotated[int | None, Field(ge=1, description="How many attempts may be under way at a time.")] = None
+    max_running: Annotated[
+        int | None,
+        Field(ge=1, description="How many attempts may be under way at a time, in all namespaces served together."),
+    ] = None
+    max_running_in_namespace: Annotated[int | None, Field(ge=1, description="How many in each namespace.")] = None
+    max_running_in_queue: Annotated[
+        int | None,
+        Field(ge=1, description="How many in each queue of each namespace; jobs without a queue don't count."),
+    ] = None
+    max_running_for_organization: Annotated[
+        int | None,
+        Field(ge=1, description="How many for each organisation of each namespace; jobs without one don't count."),
+    ] = None
     job_retention_seconds: Annotated[
         float, Field(ge=0, description="How long a Job stays after its attempt's end, to be looked at.")
     ] = 60
+    calls_per_second: Annotated[
+        float, Field(gt=0, description="How many calls of the API server may be made a second, in the long run.")
+    ] = 100
+    calls_at_once: Annotated[float, Field(ge=1, description="How many may be made at once after a quiet time.")] = 200
+    lease: Annotated[
+        str,
+        Field(
+            pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*)?$",
+            description="Namespace and name of the Lease that says which replica leads; empty: there is but one.",
+        ),
+    ] = ""
+    identity: Annotated[
+        str, Field(max_length=200, description="This replica's name in the Lease; empty for the host's, made unique.")
+    ] = ""
+    lease_seconds: Annotated[float, Field(gt=0, description="How long a silent leader is left its lead.")] = 15
+    lease_renew_within_seconds: Annotated[
+        float, Field(gt=0, description="How long a leader that can't renew goes on; less than that.")
+    ] = 10
+    lease_retry_seconds: Annotated[
+        float, Field(gt=0, description="How often the Lease is looked at, or renewed; less again.")
+    ] = 2
+    publish_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            description="How often at most the leader writes limits, counts and the order of turns to a ConfigMap of "
+            "each namespace, for `spoke-jobs why`.",
+        ),
+    ] = 10
     workers: Annotated[int, Field(ge=1, le=256, description="How many SpokeJobs are handled at the same time.")] = 16
     request_timeout_seconds: Annotated[
         float, Field(gt=0, description="How long one call of the API server may take.")
@@ -39,6 +83,26 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["json", "plain"], Field(description="One JSON object a line, or plain text.")] = (
         "json"
     )
+
+    @property
+    def limits(self) -> Limits:
+        """Those on running attempts."""
+        return Limits(
+            running=self.max_running,
+            in_namespace=self.max_running_in_namespace,
+            in_queue=self.max_running_in_queue,
+            for_organization=self.max_running_for_organization,
+        )
+
+    @property
+    def lease_terms(self) -> Terms:
+        """How long a lead lasts."""
+        return Terms(self.lease_seconds, self.lease_renew_within_seconds, self.lease_retry_seconds)
+
+    @model_validator(mode="after")
+    def _lease_terms_fit(self) -> Settings:
+        self.lease_terms.check()
+        return self
 
     @field_validator("namespaces", mode="before")
     @classmethod

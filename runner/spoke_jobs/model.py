@@ -12,7 +12,16 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_jitter, is_kind, is_wait
+from spoke_jobs.contract.retry import (
+    RetryPolicy,
+    is_count,
+    is_duration,
+    is_factor,
+    is_jitter,
+    is_kind,
+    is_quantity,
+    is_wait,
+)
 
 TypeName = str | Enum
 """A job's or a task's name: a string, or an enum member whose value is one."""
@@ -107,6 +116,8 @@ class JobOptions:
             "backoffMaxSeconds": self.retry.backoff_max_seconds,
             "jitter": self.retry.jitter,
             "never": list(self.retry.never_names),
+            "memoryFactor": self.retry.memory_factor,
+            "memoryMax": self.retry.memory_max,
             "timeoutSeconds": self.timeout_seconds,
             "startTimeoutSeconds": self.start_timeout_seconds,
             "retentionSeconds": self.retention_seconds,
@@ -146,6 +157,8 @@ def _options_from_json(cls: type[_Options], value: Mapping[str, Any]) -> _Option
             backoff_max_seconds=float(take("backoffMaxSeconds", is_wait, policy.backoff_max_seconds)),
             jitter=float(take("jitter", is_jitter, policy.jitter)),
             never=tuple(name for name in never if isinstance(name, str)) if isinstance(never, list) else (),
+            memory_factor=float(take("memoryFactor", is_factor, policy.memory_factor)),
+            memory_max=take("memoryMax", is_quantity, policy.memory_max),
         ),
         timeout_seconds=take("timeoutSeconds", is_duration, default.timeout_seconds),
         start_timeout_seconds=take("startTimeoutSeconds", is_duration, default.start_timeout_seconds),

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_wait
-from spoke_jobs.contract.spokejob import QUANTITY, TEMPLATE_NAME
+from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_quantity, is_wait
+from spoke_jobs.contract.spokejob import TEMPLATE_NAME
 from spoke_jobs.model import JobOptions
 from spoke_jobs.names import is_storable
 
@@ -58,7 +58,7 @@ def _check_resources(resources: Any) -> None:
         if not isinstance(amounts, Mapping) or len(amounts) > 10:
             raise _wrong("resources", resources, expected)
         for name, amount in amounts.items():
-            if not isinstance(name, str) or not isinstance(amount, str) or not re.fullmatch(QUANTITY, amount):
+            if not isinstance(name, str) or not is_quantity(amount):
                 raise _wrong(f"resources: {name}", amount, "a quantity in a string, '500m' or '512Mi' say")
 
 

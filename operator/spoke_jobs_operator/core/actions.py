@@ -21,10 +21,11 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete a Job, if it still is the one with this uid."""
+    """Delete a Job, if it still is as it was read."""
 
     name: str
     uid: str
+    resource_version: str
     wait_for_pods: bool
     """Whether the Job stays visible, as being deleted, until its pods are gone (foreground propagation)."""
 

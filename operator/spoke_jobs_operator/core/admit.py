@@ -1,34 +1,217 @@
-"""Which waiting SpokeJobs may have their Job now."""
+"""Which waiting SpokeJobs may have their Job now: locks, limits, priority, and fair turns among organisations.
+
+Queues and organisations are an application's own, so both are counted within a namespace; so is the lock of a queue.
+All this paces: what must never overlap is kept apart by the pods' claims in the ledger.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from spoke_jobs.contract import waits
 
 from .model import Key
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Party(NamedTuple):
+    """Among whom turns are fair: the organisations of each namespace; a job without one counts with its like."""
+
+    namespace: str
+    organization: int | None
+
+
+class QueueKey(NamedTuple):
+    """A queue of a namespace."""
+
+    namespace: str
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A SpokeJob that could start."""
+    """A SpokeJob, as far as admission goes."""
 
     key: Key
     priority: int
     created_at: datetime
+    queue: str = ""
+    locks_queue: bool = False
+    organization: int | None = None
+
+    @property
+    def party(self) -> Party:
+        """Whose turn it takes."""
+        return Party(self.key.namespace, self.organization)
+
+    @property
+    def queue_key(self) -> QueueKey:
+        """The queue that it stands in."""
+        return QueueKey(self.key.namespace, self.queue)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many may run; None: as many as there are."""
+    """How many may have an attempt at a time; None: as many as there are."""
 
     running: int | None = None
+    """In all namespaces that the operator serves, together."""
+    in_namespace: int | None = None
+    in_queue: int | None = None
+    """In each queue of each namespace; jobs without a queue are not counted."""
+    for_organization: int | None = None
+    """For each organisation of each namespace; jobs without one are not counted."""
 
 
-def admit(waiting: Collection[Candidate], running: Collection[Key], limits: Limits) -> tuple[Key, ...]:
-    """Those that may start now, first come first: higher priority, then older, then by name."""
-    order = sorted(waiting, key=lambda item: (-item.priority, item.created_at, item.key))
-    if limits.running is None:
-        return tuple(item.key for item in order)
-    free = max(0, limits.running - len(running))
-    return tuple(item.key for item in order[:free])
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a SpokeJob may not have its Job yet."""
+
+    reason: str
+    """A name of the table of waits."""
+    message: str
+
+
+@dataclass(slots=True)
+class Usage:
+    """Who has a place, counted as the limits count."""
+
+    total: int = 0
+    in_namespace: Counter[str] = field(default_factory=Counter)
+    in_queue: Counter[QueueKey] = field(default_factory=Counter)
+    of_party: Counter[Party] = field(default_factory=Counter)
+    locked_by: dict[QueueKey, list[Key]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, running: Iterable[Candidate]) -> Usage:
+        """That of these."""
+        usage = cls()
+        for item in running:
+            usage.add(item)
+        return usage
+
+    def add(self, item: Candidate) -> None:
+        """It has a place now."""
+        self._count(item, 1)
+        if item.locks_queue:
+            self.locked_by.setdefault(item.queue_key, []).append(item.key)
+
+    def remove(self, item: Candidate) -> None:
+        """It has given its place back."""
+        self._count(item, -1)
+        if item.locks_queue and (holders := self.locked_by.get(item.queue_key)):
+            holders.remove(item.key)
+            if not holders:
+                del self.locked_by[item.queue_key]
+
+    def _count(self, item: Candidate, by: int) -> None:
+        self.total += by
+        _bump(self.in_namespace, item.key.namespace, by)
+        _bump(self.in_queue, item.queue_key, by)
+        _bump(self.of_party, item.party, by)
+
+
+def _bump(counter: Counter[K], name: K, by: int) -> None:
+    counter[name] += by
+    if not counter[name]:
+        del counter[name]
+
+
+def why_held(item: Candidate, usage: Usage, limits: Limits) -> Held | None:
+    """What keeps a SpokeJob from having a place now; the narrowest reason first. None: nothing does."""
+    if item.locks_queue and (holders := usage.locked_by.get(item.queue_key)):
+        return Held(waits.QUEUE_LOCKED, f"SpokeJob {holders[0].name} has the queue {item.queue!r}")
+    running = usage.in_queue[item.queue_key]
+    if item.queue and limits.in_queue is not None and running >= limits.in_queue:
+        return Held(waits.QUEUE_LIMIT, f"{running} of {limits.in_queue} of the queue {item.queue!r} run")
+    running = usage.of_party[item.party]
+    if item.organization is not None and limits.for_organization is not None and running >= limits.for_organization:
+        text = f"{running} of {limits.for_organization} of organisation {item.organization} run"
+        return Held(waits.ORGANIZATION_LIMIT, text)
+    running = usage.in_namespace[item.key.namespace]
+    if limits.in_namespace is not None and running >= limits.in_namespace:
+        return Held(waits.NAMESPACE_LIMIT, f"{running} of {limits.in_namespace} of the namespace run")
+    if is_full(usage, limits):
+        return Held(waits.LIMIT, f"{usage.total} of {limits.running} run")
+    return None
+
+
+def is_full(usage: Usage, limits: Limits) -> bool:
+    """Whether nobody at all may have a place."""
+    return limits.running is not None and usage.total >= limits.running
+
+
+def admit(
+    waiting: Collection[Candidate], running: Collection[Candidate], limits: Limits, served: Mapping[Party, int]
+) -> tuple[Key, ...]:
+    """Those that may have their Job now, in the order in which they are to have it.
+
+    Of the highest priority first; of those, the party with the fewest running; among such, the one that has waited
+    longest for a turn (``served``: the number of each party's last turn); of its own, the oldest.
+    """
+    usage = Usage.of(running)
+    return tuple(item.key for item in in_turn(waiting, usage, limits, served))
+
+
+def in_turn(
+    waiting: Collection[Candidate], usage: Usage, limits: Limits, served: Mapping[Party, int]
+) -> Iterator[Candidate]:
+    """The same one by one; each is counted in ``usage`` as it is given."""
+    turns = dict(served)
+    turn = max(turns.values(), default=0)
+    for group in _by_priority(waiting):
+        lines = _lines(group)
+        heads = [(usage.of_party[party], turns.get(party, 0), _age(line[-1]), party)
+                 for party, line in lines.items()]  # fmt: skip
+        heapq.heapify(heads)
+        while heads:
+            if is_full(usage, limits):
+                return
+            running, last, _, party = heapq.heappop(heads)
+            line = lines[party]
+            item = line.pop()
+            if why_held(item, usage, limits) is None:
+                usage.add(item)
+                turn += 1
+                turns[party] = last = turn
+                running += 1
+                yield item
+            if line:  # one that is held lets those behind it pass
+                heapq.heappush(heads, (running, last, _age(line[-1]), party))
+
+
+def in_order(
+    waiting: Collection[Candidate], usage: Usage, served: Mapping[Party, int], most: int
+) -> tuple[Candidate, ...]:
+    """The first so many that wait, in the order of their turns as it stands, limits and locks aside."""
+    counted = Usage(of_party=Counter(usage.of_party))
+    unlocked = [replace(item, locks_queue=False) for item in waiting]
+    return tuple(islice(in_turn(unlocked, counted, Limits(), served), most))
+
+
+def _age(head: Candidate) -> tuple[datetime, Key]:
+    """The order of age, told apart by name."""
+    return (head.created_at, head.key)
+
+
+def _by_priority(waiting: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    groups: defaultdict[int, list[Candidate]] = defaultdict(list)
+    for item in waiting:
+        groups[item.priority].append(item)
+    for priority in sorted(groups, reverse=True):
+        yield groups[priority]
+
+
+def _lines(group: Iterable[Candidate]) -> dict[Party, list[Candidate]]:
+    """Each party's own, the oldest last, where it is cheap to take."""
+    lines: defaultdict[Party, list[Candidate]] = defaultdict(list)
+    for item in sorted(group, key=_age, reverse=True):
+        lines[item.party].append(item)
+    return lines

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from spoke_jobs.contract import environment, names
+from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.spokejob import TEMPLATE_NAME, SpokeJob
 
-from .model import ANNOTATION_TEMPLATE, LABEL_OWNER, PodTemplate
+from .memory import grown
+from .model import ANNOTATION_TEMPLATE, KUEUE_QUEUE, LABEL_OWNER, PodTemplate
 
 COMMAND = ("spoke-jobs", "run")
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
@@ -70,6 +72,8 @@ def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[s
         "backoffLimit": 0,  # a second pod in the same Job would be an attempt that nobody counts
         "template": _pod_template(spokejob, template, attempt, labels),
     }
+    if KUEUE_QUEUE in template.kueue:
+        job_spec["suspend"] = True  # its pod is not to start before Kueue's webhook or controller has seen it
     if spokejob.spec.timeout_seconds is not None:
         job_spec["activeDeadlineSeconds"] = (
             spokejob.spec.start_timeout_seconds + spokejob.spec.timeout_seconds + BACKSTOP_SECONDS
@@ -80,7 +84,7 @@ def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[s
         "metadata": {
             "name": names.job_name(spokejob.name, attempt),
             "namespace": spokejob.namespace,
-            "labels": labels,
+            "labels": {**template.kueue, **labels},
             "annotations": {ANNOTATION_TEMPLATE: template.version},
             "ownerReferences": [
                 {
@@ -145,6 +149,8 @@ def _take_over(container: dict[str, Any], spokejob: SpokeJob, attempt: int) -> N
         resources = container.setdefault("resources", {})
         for kind, amounts in spokejob.spec.resources.model_dump().items():
             resources[kind] = {**(resources.get(kind) or {}), **amounts}
+    if times := spokejob.status.charged.get(CauseClass.OOM, 0):
+        container["resources"] = grown(container.get("resources") or {}, spokejob.spec.retry, times)
     container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
     container["terminationMessagePath"] = "/dev/termination-log"
     container["terminationMessagePolicy"] = "File"  # the log's tail may hold values that no SpokeJob should

@@ -59,7 +59,9 @@ def of_ended(
         over = is_over(job, pods, now)
         due = _ended_at(current, job, now) + (retention.job if over or _succeeded(current) else SETTLE)
         if now >= due:
-            actions.append(DeleteJob(job.meta.key.name, job.meta.uid, wait_for_pods=not over))
+            actions.append(
+                DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=not over)
+            )
         else:
             actions.append(CheckAgain((due - now).total_seconds() + 0.01))
     return tuple(actions)

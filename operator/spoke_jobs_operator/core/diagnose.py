@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from spoke_jobs.contract import waits
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.termination import decode
 
@@ -36,8 +37,6 @@ _DONE_TO_THE_POD = {"Interrupted", "Killed", "PodDeleted"}
 """What the deletion of a Job looks like from its pod."""
 _HOPELESS = {"InvalidImageName"}
 
-POD_PENDING = "PodPending"
-UNSCHEDULABLE = "Unschedulable"
 STOPPING = "Stopping"
 
 
@@ -72,9 +71,9 @@ class Pends:
     """The container doesn't run yet."""
 
     reason: str
-    """A cause, where there is a problem that may heal; else POD_PENDING or UNSCHEDULABLE."""
+    """A cause, where there is a problem that may heal; else a name of the table of waits."""
     message: str
-    look_again_at: datetime
+    look_again_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,8 @@ class Bounds:
 
     start: float
     run: float | None
+    ran: bool = False
+    """Whether its container was seen to run."""
 
 
 def diagnose(
@@ -100,12 +101,17 @@ def diagnose(
         return Ended(cause="", exit_code=ExitCode.DONE)
     if job is None and not live:
         return Unclear()
+    held_back = job is not None and job.suspended and not job.finished and not job.meta.deletion_at
     pod = max(pods, key=lambda item: item.meta.resource_version, default=None)
     if pod and (end := _end_of(pod)):
+        if held_back and end.cause in _DONE_TO_THE_POD | {"Evicted"}:
+            return replace(end, cause="Preempted", stop=True)
         job_deleted = (job is None or job.meta.deletion_at) and end.cause in _DONE_TO_THE_POD
         return replace(end, cause="JobDeleted") if job_deleted else end
     if job is None:
         return Ended(cause="JobDeleted")
+    if held_back:
+        return _while_held_back(pods, bounds)
     if pod and pod.meta.deletion_at:
         return _while_deleted(pod, pod.meta.deletion_at, now, live=live)
     if job.failed or job.failing:
@@ -113,6 +119,13 @@ def diagnose(
     if pod and isinstance(pod.container, Running):
         return _while_running(pod.container, bounds, now)
     return _while_pending(job, pod, events, bounds, now)
+
+
+def _while_held_back(pods: Sequence[Pod], bounds: Bounds) -> Ended | Pends:
+    """Kueue holds a Job back by suspending it, and takes its place away by suspending it again."""
+    if bounds.ran or any(isinstance(pod.container, Running) for pod in pods):
+        return Ended(cause="Preempted", stop=True)
+    return Pends(waits.KUEUE, "the Job is suspended until Kueue admits it", None)
 
 
 def has_ended(pod: Pod, now: datetime) -> bool:
@@ -215,9 +228,9 @@ def _while_pending(
     reason, message = _obstacle(pod, events)
     if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
         return Ended(cause=reason, message=message, stop=True)
-    deadline = (job.meta.created_at or now) + timedelta(seconds=bounds.start)
+    deadline = (job.released_at or job.meta.created_at or now) + timedelta(seconds=bounds.start)
     if now >= deadline:
-        cause = "StartTimeout" if reason in (POD_PENDING, UNSCHEDULABLE) else reason
+        cause = "StartTimeout" if reason in (waits.POD_PENDING, waits.UNSCHEDULABLE) else reason
         return Ended(cause=cause, message=message, stop=True)
     return Pends(reason=reason, message=message, look_again_at=deadline)
 
@@ -225,10 +238,10 @@ def _while_pending(
 def _obstacle(pod: Pod | None, events: Sequence[FailedCreate]) -> tuple[str, str]:
     if pod is None:
         newest = max(events, key=lambda item: item.meta.resource_version, default=None)
-        return ("PodRejected", newest.message) if newest else (POD_PENDING, "")
+        return ("PodRejected", newest.message) if newest else (waits.POD_PENDING, "")
     for state in (pod.init_problem, pod.container):
         if isinstance(state, Waiting) and state.reason in _WAITING_CAUSES:
             return _WAITING_CAUSES[state.reason], state.message
     if pod.unschedulable:
-        return UNSCHEDULABLE, pod.unschedulable
-    return POD_PENDING, ""
+        return waits.UNSCHEDULABLE, pod.unschedulable
+    return waits.POD_PENDING, ""

@@ -21,6 +21,10 @@ LABEL_OWNER = f"{GROUP}/spokejob-uid"
 ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
 """On a Job: uid and generation of the PodTemplate that it was made from."""
 
+KUEUE_PREFIX = "kueue.x-k8s.io/"
+KUEUE_QUEUE = f"{KUEUE_PREFIX}queue-name"
+"""On a Job: the LocalQueue that is to admit it (kueue.sigs.k8s.io/docs/tasks/run/jobs)."""
+
 Body = Mapping[str, Any]
 """An object as the API server sends it."""
 
@@ -65,6 +69,10 @@ class Job:
     failing: bool
     """Kubernetes has decided that it fails, and still ends its pods (condition FailureTarget)."""
     failure_reason: str
+    suspended: bool
+    """Whether it may have no pod now: Kueue's way to hold a Job back."""
+    released_at: datetime | None
+    """When it was last let have its pod; None if it was never suspended, or is."""
 
     @property
     def finished(self) -> bool:
@@ -131,6 +139,8 @@ class PodTemplate:
     generation: int
     allowed: bool
     """Whether it is labelled as one that jobs may run by."""
+    kueue: Mapping[str, str]
+    """Its own labels, or its pods', that Kueue reads."""
     template: Body
     """Pod metadata and spec; never changed in place."""
 
@@ -186,6 +196,8 @@ def read_job(body: Body) -> Job:
     meta = read_meta(body)
     labels = _mapping(_mapping(body, "metadata"), "labels")
     conditions = _true_conditions(body)
+    resumed = next((item for item in _items(_mapping(body, "status"), "conditions")
+                    if item.get("type") == "Suspended" and item.get("status") == "False"), {})  # fmt: skip
     failure = conditions.get("Failed") or conditions.get("FailureTarget") or {}
     return Job(
         meta=meta,
@@ -200,6 +212,8 @@ def read_job(body: Body) -> Job:
         failed="Failed" in conditions,
         failing="FailureTarget" in conditions,
         failure_reason=_text(failure, "reason"),
+        suspended=_mapping(body, "spec").get("suspend") is True,
+        released_at=_time(resumed, "lastTransitionTime"),
     )  # fmt: skip
 
 
@@ -233,10 +247,12 @@ def read_pod(body: Body) -> Pod:
 def read_template(body: Body) -> PodTemplate:
     """A PodTemplate."""
     metadata = _mapping(body, "metadata")
+    labels = {**_mapping(_mapping(_mapping(body, "template"), "metadata"), "labels"), **_mapping(metadata, "labels")}
     return PodTemplate(
         meta=read_meta(body),
         generation=_number(metadata, "generation"),
         allowed=_text(_mapping(metadata, "labels"), LABEL_TEMPLATE) == "true",
+        kueue={name: str(value) for name, value in labels.items() if name.startswith(KUEUE_PREFIX)},
         template=_mapping(body, "template"),
     )
 

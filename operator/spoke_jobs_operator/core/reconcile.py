@@ -9,22 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from spoke_jobs.contract import waits
 from spoke_jobs.contract.names import job_name
-from spoke_jobs.contract.retry import GiveUp, after_failure
+from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
 from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJob, SpokeJobStatus
 
 from . import cleanup, status
 from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, DeleteJob, ReadLive, Standing
+from .admit import Candidate, Held
 from .build_job import TemplateProblem, build_job, check_template, is_template_name
 from .cleanup import STOP_PATIENCE, Retention
 from .diagnose import STOPPING, Bounds, Ended, Pends, Runs, Unclear, diagnose, has_ended
-from .model import FailedCreate, Job, Pod, PodTemplate
+from .model import FailedCreate, Job, Key, Pod, PodTemplate
 
 REFUSAL_RETRY = timedelta(seconds=10)
 """How long after the API server refused a Job the next try is made."""
-
-SUSPENDED = "Suspended"
-LIMIT_REACHED = "LimitReached"
+CANCELLED = "Cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,30 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     events: tuple[FailedCreate, ...] = ()
     template: PodTemplate | None = None
-    admitted: bool = True
-    """Whether the limits let it have a Job."""
+    held: Held | None = None
+    """What keeps it from having a Job, if locks or limits do."""
     live: bool = False
     """Whether the objects were read from the API server just now, so that what isn't here isn't there."""
     refusal: Refusal | None = None
+
+
+def candidate_of(spokejob: SpokeJob) -> Candidate:
+    """A SpokeJob as admission sees it."""
+    spec = spokejob.spec
+    return Candidate(
+        key=Key(spokejob.namespace, spokejob.name),
+        priority=spec.priority,
+        created_at=spokejob.created_at,
+        queue=spec.queue,
+        locks_queue=spec.locks_queue,
+        organization=spec.organization,
+    )
+
+
+def wants_attempt(spokejob: SpokeJob, now: datetime) -> bool:
+    """Whether, by what it says itself, it would start now if limits and locks let it."""
+    due = spokejob.status.next_attempt_at
+    return not (spokejob.deleting or spokejob.spec.suspend or spokejob.spec.cancel or (due and now < due))
 
 
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
@@ -73,6 +92,8 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
         return _follow_ledger(seen, current.ledger, now)
     if record := status.open_attempt(current):
         decision = _condemned(seen, record, now) if record.cause else _under_way(seen, record, now)
+    elif spokejob.spec.cancel and not _unrecorded(seen):
+        decision = Decision(Standing.FINISHED, _write(seen, status.finished(current, CANCELLED, now)))
     else:
         decision = _between_attempts(seen, now, retention)
     older = [job for job in seen.jobs if job.attempt <= current.attempt and not _is_open(current, job)]
@@ -106,9 +127,11 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
     events = tuple(event for event in seen.events if job and event.job_uid == job.meta.uid)
-    bounds = Bounds(start=spec.start_timeout_seconds, run=spec.timeout_seconds)
+    bounds = Bounds(spec.start_timeout_seconds, spec.timeout_seconds, ran=bool(record.pod))
     state = diagnose(job, pods, events, bounds, now, live=seen.live)
     pod = _newest(pods)
+    if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):
+        state = Ended(cause=CANCELLED, stop=True)
     match state:
         case Unclear():
             return Decision(Standing.HOLDS, (ReadLive(),))
@@ -119,7 +142,8 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
             return _end(seen, state, pod, now)
         case Pends(reason, message, look_again_at):
             actions = _write(seen, status.attempt_pends(current, reason, message, now))
-            return Decision(Standing.HOLDS, (*actions, _at(look_again_at, now)))
+            later = (_at(look_again_at, now),) if look_again_at else ()
+            return Decision(Standing.HOLDS, (*actions, *later))
         case Runs(stopping, look_again_at):
             updated = current if stopping else status.attempt_runs(current, pod, now)
             later = (_at(look_again_at, now),) if look_again_at else ()
@@ -150,12 +174,13 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
     current = seen.spokejob.status
     if not end.cause:
         return Decision(Standing.FINISHED, _write(seen, status.attempt_succeeded(current, end, pod, now)))
+    after = held_delay(status.held_in_a_row(current)) if end.cause == "QueueHeld" else end.retry_after_seconds
     verdict = after_failure(
         seen.spokejob.spec.retry.policy(),
         status.charged_classes(current.charged),
         end.cause,
         for_good=end.for_good,
-        retry_after_seconds=end.retry_after_seconds,
+        retry_after_seconds=after,
         key=f"{seen.spokejob.spec.uid}-{seen.spokejob.spec.run}-{current.attempt}",
     )
     standing = Standing.FINISHED if isinstance(verdict, GiveUp) else Standing.IDLE
@@ -164,15 +189,14 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
 
 def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> Decision:
     spokejob, current = seen.spokejob, seen.spokejob.status
-    unrecorded = [job for job in seen.jobs if job.attempt > current.attempt]
-    if unrecorded:  # made by an operator that died, or lost its lead, before it could say so
+    if unrecorded := _unrecorded(seen):  # made by an operator that died, or lost its lead, before it could say so
         job = min(unrecorded, key=lambda item: item.attempt)
         started_at = job.meta.created_at or now
         started = status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
         return Decision(Standing.HOLDS, _write(seen, started))
     if spokejob.spec.suspend:
         text = "spec.suspend is true"
-        return Decision(Standing.IDLE, _write(seen, status.waits(current, SUSPENDED, text, now, blocked=False)))
+        return Decision(Standing.IDLE, _write(seen, status.held(current, waits.SUSPENDED, text, now, blocked=False)))
     if current.next_attempt_at and now < current.next_attempt_at:
         return Decision(Standing.IDLE, (*_write(seen, current), _at(current.next_attempt_at, now)))
     if wait := cleanup.until_nothing_runs(current, seen.jobs, seen.pods, now):
@@ -186,9 +210,9 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
     if seen.refusal and not seen.refusal.is_over(now):
         retry_at = seen.refusal.at + REFUSAL_RETRY
         return _blocked(seen, seen.refusal.cause, seen.refusal.message, now, retry_at)
-    if not seen.admitted:
-        text = "the limit on running jobs is reached"
-        return Decision(Standing.WAITS, _write(seen, status.waits(current, LIMIT_REACHED, text, now, blocked=False)))
+    if held := seen.held:
+        waiting = status.held(current, held.reason, held.message, now, blocked=False) if held.reason else current
+        return Decision(Standing.WAITS, _write(seen, waiting))
     number = current.attempt + 1
     name = job_name(spokejob.name, number)
     create = CreateJob(number, name, build_job(spokejob, template, number))
@@ -208,7 +232,7 @@ def _blocked(seen: Observed, cause: str, message: str, now: datetime, retry_at: 
     deadline = (since or now) + timedelta(seconds=seen.spokejob.spec.start_timeout_seconds)
     if now >= deadline:
         return Decision(Standing.FINISHED, _write(seen, status.finished(current, cause, now, message)))
-    actions = _write(seen, status.waits(current, cause, message, now, blocked=True))
+    actions = _write(seen, status.held(current, cause, message, now, blocked=True))
     return Decision(Standing.IDLE, (*actions, _at(min(deadline, retry_at or deadline), now)))
 
 
@@ -218,12 +242,16 @@ def _write(seen: Observed, updated: SpokeJobStatus) -> tuple[Action, ...]:
 
 
 def _delete(job: Job) -> DeleteJob:
-    return DeleteJob(job.meta.key.name, job.meta.uid, wait_for_pods=True)
+    return DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
 
 
 def _at(moment: datetime, now: datetime) -> CheckAgain:
     # A little late rather than a little early, which would only be to look once more.
     return CheckAgain(max(0.0, (moment - now).total_seconds()) + 0.01)
+
+
+def _unrecorded(seen: Observed) -> list[Job]:
+    return [job for job in seen.jobs if job.attempt > seen.spokejob.status.attempt]
 
 
 def _is_open(current: SpokeJobStatus, job: Job) -> bool:

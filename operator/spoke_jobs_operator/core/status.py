@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from spoke_jobs.contract import waits
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJobStatus
 
-from .diagnose import POD_PENDING, STOPPING, Ended
+from .diagnose import STOPPING, Ended
 from .model import Pod
 
 ADMITTED = "Admitted"
@@ -57,7 +58,7 @@ def attempt_started(
         ),
         now,
         Mark(ADMITTED, "True", "JobCreated", f"attempt {number} has its Job"),
-        Mark(RUNNING, "False", POD_PENDING),
+        Mark(RUNNING, "False", waits.POD_PENDING),
         Mark(SUCCEEDED, "Unknown", "Unfinished"),
         Mark(FINISHED, "False", "Unfinished"),
     )
@@ -65,7 +66,7 @@ def attempt_started(
 
 def attempt_pends(status: SpokeJobStatus, reason: str, message: str, now: datetime) -> SpokeJobStatus:
     """The attempt's pod doesn't run yet, for this reason."""
-    cause = "" if reason == POD_PENDING else reason
+    cause = "" if reason == waits.POD_PENDING else reason
     updated = status.model_copy(update={"outcome": Outcome.WAITING, "cause": cause})
     return _marked(updated, now, Mark(RUNNING, "False", reason, message))
 
@@ -113,7 +114,7 @@ def attempt_failed(
     )
 
 
-def waits(status: SpokeJobStatus, reason: str, message: str, now: datetime, *, blocked: bool) -> SpokeJobStatus:
+def held(status: SpokeJobStatus, reason: str, message: str, now: datetime, *, blocked: bool) -> SpokeJobStatus:
     """No attempt is under way, and the next one waits for this reason."""
     updated = status.model_copy(
         update={
@@ -167,6 +168,12 @@ def blocked_since(status: SpokeJobStatus) -> datetime | None:
     """Since when no Job could be made."""
     condition = _condition(status, BLOCKED)
     return condition.last_transition_time if condition else None
+
+
+def held_in_a_row(status: SpokeJobStatus) -> int:
+    """How many of the last attempts, one after the other, found their queue held (of those that are recorded)."""
+    ended = [item for item in reversed(status.attempts) if item.finished_at]
+    return next((n for n, item in enumerate(ended) if item.cause != "QueueHeld"), len(ended))
 
 
 def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:

@@ -4,116 +4,167 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.settings import Settings
 
 from . import health
-from .client import ApiError, Client
+from .client import ApiError, Client, NotLeading
 from .compare import Compare
-from .controller import Controller
-from .leadership import Alone, Leadership
+from .controller import Controller, now
+from .leadership import Alone, ByLease, Leadership
 from .metrics import Metrics
 from .pacing import Pacer
+from .publishing import Publisher
+from .rate import Rate
 from .store import Store
 from .streams import Streams
 from .workqueue import WorkQueue
 
+PACE_SECONDS = 0.02
+"""How long places that are given back are gathered before they are given out: a look is dear when thousands wait."""
 logger = logging.getLogger(__name__)
-
-
-async def run(settings: Settings, leadership: Leadership | None = None) -> None:
-    """Run until cancelled.
-
-    :raises LostLead: when another process leads: nothing may be written any more, so the process is to end.
-    """
-    client = await Client.connect(settings.request_timeout_seconds)
-    try:
-        await _run(settings, leadership or Alone(), client)
-    finally:
-        await client.close()
 
 
 class LostLead(Exception):
     """Another process leads."""
 
 
-async def _run(settings: Settings, leadership: Leadership, client: Client) -> None:
-    metrics, store = Metrics(), Store()
-    pulse = health.Pulse(settings.deaf_after_seconds)
+async def run(settings: Settings) -> None:
+    """Run until cancelled.
 
-    async def handle(key: Key) -> None:
-        if compare.has_compared(key.namespace):  # else its first comparison will have it looked at
-            await measured(key)
-
-    controller = Controller(client, store, metrics, Retention(job=timedelta(seconds=settings.job_retention_seconds)))
-    queue = WorkQueue(handle, on_error=_reporter(metrics))
-    measured = _measured(controller, metrics)
-    metrics.queue_depth.set_function(lambda: len(queue))
-    controller.attach(queue, Pacer(Limits(running=settings.max_running), queue.add))
-    compare = Compare(
-        client,
-        store,
-        metrics,
-        settings.namespaces,
-        add=queue.add,
-        distrust=controller.distrust,
-        done=pulse.beat,
-        begins=controller.prime,
-    )
-
-    def hear(plural: str, body: Mapping[str, Any], gone: bool) -> None:
-        pulse.beat()
-        metrics.events.labels(plural).inc()
-        for key in store.see(plural, body, gone=gone):
-            queue.add(key)
-
-    def restarted() -> None:
-        metrics.stream_restarts.inc()
-        compare.want_all()
-
-    runner, port = await health.serve(health.application(pulse, metrics), settings.health_host, settings.health_port)
-    logger.info(
-        "watching %s: spokejobs, jobs and pods by label, podtemplates, FailedCreate events",
-        f"namespaces {', '.join(settings.namespaces)}" if settings.namespaces else "all namespaces",
-        extra={"health_port": port, "max_running": settings.max_running},
-    )
+    :raises LostLead: when another process leads, or may: nothing may be written any more, so the process is to end.
+    """
+    rate = Rate(settings.calls_per_second, settings.calls_at_once)
+    client = await Client.connect(settings.request_timeout_seconds, rate)
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(Streams(client, settings.namespaces, hear, restarted).run())
-            # All that is there is taken in before anything is decided: half a picture looks like a loss.
-            # What belongs to a namespace that can't be listed yet has to wait for that; the others don't.
-            await compare.first()
-            await leadership.gained()
-            controller.prime()
-            pulse.ready = True
-            logger.info("ready", extra={"spokejobs": len(store.spokejobs), "jobs": len(store.jobs)})
-            group.create_task(queue.run(settings.workers))
-            group.create_task(compare.run(settings.compare_seconds, settings.full_compare_seconds))
-            await leadership.lost()
-            raise LostLead
+        await Operator(settings, client).run()
     finally:
-        await runner.cleanup()
+        await client.close()
 
 
-def _measured(controller: Controller, metrics: Metrics) -> Any:
-    async def handle(key: Key) -> None:
-        metrics.reconciles.inc()
-        with metrics.reconcile_seconds.time():
-            await controller.process(key)
+class Operator:
+    """The parts, joined."""
 
-    return handle
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+        self._identity = settings.identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        self._leadership = self._leadership_of(settings)
+        self._leads = False
+        self._metrics, self._store = Metrics(), Store()
+        self._pulse = health.Pulse(settings.deaf_after_seconds)
+        retention = Retention(job=timedelta(seconds=settings.job_retention_seconds))
+        self._controller = Controller(client, self._store, self._metrics, retention)
+        self._queue = WorkQueue(
+            self._handle, on_error=_reporter(self._metrics), on_taken=self._metrics.queue_seconds.observe
+        )
+        loop = asyncio.get_running_loop()
+        self._pacer = Pacer(settings.limits, self._queue.add, defer=lambda look: loop.call_later(PACE_SECONDS, look))
+        self._controller.attach(self._queue, self._pacer)
+        self._compare = Compare(
+            client,
+            self._store,
+            self._metrics,
+            settings.namespaces,
+            add=self._add,
+            distrust=self._controller.distrust,
+            done=self._pulse.beat,
+            begins=self._begin_namespace,
+        )
+        self._publisher = Publisher(client, self._store, self._pacer, self._identity, now)
+        self._metrics.queue_depth.set_function(lambda: len(self._queue))
+        self._metrics.running.set_function(lambda: self._pacer.usage.total)
+        self._metrics.leads.set_function(lambda: float(self._leads and self._leadership.leads()))
+        self._metrics.count_waiting(self._store.waiting)
+        client.may_write = self._leadership.leads
+        client.on_throttled = self._metrics.throttled.inc
+
+    async def run(self) -> None:
+        """Watch; once this replica leads, work."""
+        settings = self._settings
+        application = health.application(self._pulse, self._metrics)
+        runner, port = await health.serve(application, settings.health_host, settings.health_port)
+        logger.info(
+            "watching %s: spokejobs, jobs and pods by label, podtemplates, FailedCreate events",
+            f"namespaces {', '.join(settings.namespaces)}" if settings.namespaces else "all namespaces",
+            extra={"health_port": port, "limits": asdict(settings.limits), "identity": self._identity},
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(Streams(self._client, settings.namespaces, self._hear, self._restarted).run())
+                # All that is there is taken in before anything is decided: half a picture looks like a loss.
+                # What belongs to a namespace that can't be listed yet has to wait for that; the others don't.
+                await self._compare.first()
+                group.create_task(self._compare.run(settings.compare_seconds, settings.full_compare_seconds))
+                self._pulse.ready = True
+                await self._leadership.gained()
+                self._begin_to_lead()
+                group.create_task(self._queue.run(settings.workers))
+                group.create_task(self._publisher.run(settings.publish_seconds))
+                await self._leadership.lost()
+                self._leads = False
+                raise LostLead
+        finally:
+            if self._leads:
+                self._leads = False
+                await self._leadership.release()
+            await runner.cleanup()
+
+    def _begin_to_lead(self) -> None:
+        """What another leader did is known by watching; whom it had admitted, and what it had to do yet, isn't."""
+        self._leads = True
+        self._pacer.reset()
+        self._controller.prime()
+        for item in self._store.spokejobs:
+            self._queue.add(self._store.spokejobs.owner_of(item))
+        logger.info("ready", extra={"spokejobs": len(self._store.spokejobs), "jobs": len(self._store.jobs)})
+
+    def _begin_namespace(self) -> None:
+        if self._leads:
+            self._controller.prime()
+
+    def _add(self, key: Key) -> None:
+        if self._leads:  # a standby only watches
+            self._queue.add(key)
+
+    def _hear(self, plural: str, body: Mapping[str, Any], gone: bool) -> None:
+        self._pulse.beat()
+        self._metrics.events.labels(plural).inc()
+        for key in self._store.see(plural, body, gone=gone):
+            self._add(key)
+
+    def _restarted(self) -> None:
+        self._metrics.stream_restarts.inc()
+        self._compare.want_all()
+
+    async def _handle(self, key: Key) -> None:
+        if not self._compare.has_compared(key.namespace):  # its first comparison will have it looked at
+            return
+        self._metrics.reconciles.inc()
+        with self._metrics.reconcile_seconds.time():
+            await self._controller.process(key)
+
+    def _leadership_of(self, settings: Settings) -> Leadership:
+        if not settings.lease:
+            return Alone()
+        namespace, name = settings.lease.split("/")
+        return ByLease(self._client, Key(namespace, name), self._identity, settings.lease_terms)
 
 
 def _reporter(metrics: Metrics) -> Any:
     def report(key: Key, error: Exception, delay: float) -> None:
         metrics.errors.labels("reconcile").inc()
-        if isinstance(error, ApiError):
+        if isinstance(error, NotLeading):
+            logger.warning("not written, as the lead is lost: %s", error, extra={"spokejob": str(key)})
+        elif isinstance(error, ApiError):
             level = logging.DEBUG if error.status == 409 else logging.WARNING
             logger.log(level, "%s; again in %.1f s", error, delay, extra={"spokejob": str(key)})
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -23,9 +23,12 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs_operator.core.model import Key
 
+from .rate import Rate
+
 FIELD_MANAGER = "spoke-operator"
 CHUNK = 500
 _SYNC_FIELDS = {"progress", "ledger"}
+_TRIES = 3
 
 
 class Kind(Enum):
@@ -35,6 +38,8 @@ class Kind(Enum):
     JOB = ("/apis/batch/v1", "jobs")
     POD = ("/api/v1", "pods")
     TEMPLATE = ("/api/v1", "podtemplates")
+    LEASE = ("/apis/coordination.k8s.io/v1", "leases")
+    CONFIGMAP = ("/api/v1", "configmaps")
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
         """Where the objects of a namespace are, or of all namespaces, or one of them."""
@@ -46,8 +51,10 @@ class Kind(Enum):
 class ApiError(Exception):
     """The API server answered with an error, or not at all (status 0)."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.retry_after_seconds = retry_after_seconds
+        """When to come again, if the API server said so."""
         self.status = status
         self.reason = reason
         self.message = message
@@ -83,22 +90,34 @@ class Access:
     token: str | None
 
 
-class Client:
-    """The calls. One per process; close it at the end."""
+class NotLeading(Exception):
+    """Nothing was written: another process leads by now, or may."""
 
-    def __init__(self, api: kubernetes.ApiClient, timeout_seconds: float) -> None:
+
+class Client:
+    """The calls. One per process; close it at the end.
+
+    :param rate: how often calls may be made; the Lease's own wait for nobody.
+    """
+
+    def __init__(self, api: kubernetes.ApiClient, timeout_seconds: float, rate: Rate | None = None) -> None:
         self._api = api
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._rate = rate or Rate()
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked right before each write to what others would write, too."""
+        self.on_throttled: Callable[[], None] = lambda: None
+        """Told when the API server says to come again later."""
 
     @classmethod
-    async def connect(cls, timeout_seconds: float) -> Client:
+    async def connect(cls, timeout_seconds: float, rate: Rate | None = None) -> Client:
         """Configure from KUBECONFIG or ``~/.kube/config`` if there is one, else from the pod's service account."""
         configuration = kubernetes.Configuration()
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
             kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        return cls(kubernetes.ApiClient(configuration), timeout_seconds)
+        return cls(kubernetes.ApiClient(configuration), timeout_seconds, rate)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -150,15 +169,19 @@ class Client:
 
     async def create_job(self, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """:raises ApiError: with status 409 if the name is taken."""
-        return await self._call("POST", Kind.JOB.path(namespace), query={"fieldManager": FIELD_MANAGER}, body=body)
+        return await self._change("POST", Kind.JOB.path(namespace), query={"fieldManager": FIELD_MANAGER}, body=body)
 
-    async def delete_job(self, key: Key, uid: str, *, wait_for_pods: bool) -> dict[str, Any] | None:
-        """Delete the Job with this uid; None if it is gone, or another one has its name.
+    async def delete_job(
+        self, key: Key, uid: str, resource_version: str, *, wait_for_pods: bool
+    ) -> dict[str, Any] | None:
+        """Delete the Job as it was read; None if it is gone.
 
         The answer is the Job as it is being deleted, or a bare Status where it went at once.
+
+        :raises ApiError: with status 409 if it has changed since, or is another one.
         """
         body = {
-            "preconditions": {"uid": uid},
+            "preconditions": {"uid": uid, "resourceVersion": resource_version},
             "propagationPolicy": "Foreground" if wait_for_pods else "Background",
         }
         return await self._delete(Kind.JOB.path(key.namespace, key.name), body)
@@ -166,11 +189,7 @@ class Client:
     async def delete_spokejob(self, key: Key, uid: str, resource_version: str) -> None:
         """Delete the SpokeJob as it was read. :raises ApiError: with status 409 if it has changed since."""
         body = {"preconditions": {"uid": uid, "resourceVersion": resource_version}, "propagationPolicy": "Background"}
-        try:
-            await self._call("DELETE", Kind.SPOKEJOB.path(key.namespace, key.name), body=body)
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        await self._delete(Kind.SPOKEJOB.path(key.namespace, key.name), body)
 
     async def apply_status(self, key: Key, uid: str, resource_version: str, status: SpokeJobStatus) -> dict[str, Any]:
         """Write the operator's fields of the status, all of them, and leave those of sync alone.
@@ -188,13 +207,34 @@ class Client:
             },
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_SYNC_FIELDS),
         }
-        return await self._call(
-            "PATCH",
-            Kind.SPOKEJOB.path(key.namespace, key.name) + "/status",
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
-            body=body,
-            content_type="application/apply-patch+yaml",
-        )
+        return await self._apply(Kind.SPOKEJOB.path(key.namespace, key.name) + "/status", body)
+
+    async def publish(self, key: Key, data: Mapping[str, str]) -> None:
+        """Write a ConfigMap, whether it is there or not."""
+        metadata = {"name": key.name, "namespace": key.namespace, "labels": {names.LABEL_MANAGED_BY: FIELD_MANAGER}}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
+        await self._apply(Kind.CONFIGMAP.path(key.namespace, key.name), body)
+
+    async def read_lease(self, key: Key) -> dict[str, Any] | None:
+        """The Lease; None if it isn't there."""
+        try:
+            return await self._send("GET", Kind.LEASE.path(key.namespace, key.name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def write_lease(self, key: Key, spec: Mapping[str, Any], resource_version: str | None) -> dict[str, Any]:
+        """Replace the Lease as it was read, or create it.
+
+        :raises ApiError: with status 409 if it has changed since.
+        """
+        metadata = {"name": key.name, "namespace": key.namespace}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": dict(spec)}
+        if resource_version is None:
+            return await self._send("POST", Kind.LEASE.path(key.namespace), body=body)
+        metadata["resourceVersion"] = resource_version
+        return await self._send("PUT", Kind.LEASE.path(key.namespace, key.name), body=body)
 
     async def _get(self, path: str) -> dict[str, Any] | None:
         try:
@@ -206,13 +246,43 @@ class Client:
 
     async def _delete(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
-            return await self._call("DELETE", path, body=body)
+            return await self._change("DELETE", path, body=body)
         except ApiError as error:
-            if error.status in (404, 409):  # gone; or the precondition on the uid failed: another one
+            if error.status == 404:
                 return None
             raise
 
+    async def _apply(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._change("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+
+    async def _change(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
+        """A call that writes.
+
+        :raises NotLeading: without a call, if it isn't this process's turn to write.
+        """
+        return await self._call(method, path, may_send=self.may_write, **rest)
+
     async def _call(
+        self, method: str, path: str, *, may_send: Callable[[], bool] = lambda: True, **rest: Any
+    ) -> dict[str, Any]:
+        """A call when its turn has come; once more where the API server said "not now" and for how long."""
+        for last in (*[False] * (_TRIES - 1), True):
+            await self._rate.turn()
+            if not may_send():
+                raise NotLeading(f"{method} {path}")
+            try:
+                return await self._send(method, path, **rest)
+            except ApiError as error:
+                if error.status != 429:
+                    raise
+                self.on_throttled()
+                self._rate.pause(error.retry_after_seconds or 1.0)
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _send(
         self,
         method: str,
         path: str,
@@ -238,8 +308,13 @@ class Client:
         answer = _parse(data)
         if response.status >= 400:
             message = str(answer.get("message") or data[:200].decode(errors="replace"))
-            raise ApiError(response.status, str(answer.get("reason") or response.reason), message)
+            after = _seconds(response.headers.get("Retry-After"))
+            raise ApiError(response.status, str(answer.get("reason") or response.reason), message, after)
         return answer
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.isascii() and text.isdigit() else None
 
 
 def _parse(data: bytes) -> dict[str, Any]:

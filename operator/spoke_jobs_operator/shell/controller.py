@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs_operator.core.actions import (
     ApplyStatus,
     CheckAgain,
@@ -25,11 +25,11 @@ from spoke_jobs_operator.core.actions import (
     Standing,
     Write,
 )
-from spoke_jobs_operator.core.admit import Candidate
+from spoke_jobs_operator.core.admit import Held
 from spoke_jobs_operator.core.build_job import is_template_name
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key, Unreadable, read_job
-from spoke_jobs_operator.core.reconcile import Observed, Refusal, reconcile
+from spoke_jobs_operator.core.reconcile import Observed, Refusal, candidate_of, reconcile, wants_attempt
 from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
 from spoke_jobs_operator.core.status import open_attempt
 from spoke_jobs_operator.core.unreadable import reconcile_unreadable
@@ -83,10 +83,14 @@ class Controller:
         self._pacer = pacer
 
     def prime(self) -> None:
-        """Take note of the attempts that are under way, before the first decision on who may start."""
+        """Take note of who has an attempt under way and who wants one, before the first decision on who may start."""
+        running, waiting, now = [], [], self._clock()
         for spokejob in self._store.unfinished():
             if open_attempt(spokejob.status):
-                self._pacer.settle(_candidate(spokejob), Standing.HOLDS)
+                running.append(candidate_of(spokejob))
+            elif wants_attempt(spokejob, now):
+                waiting.append(candidate_of(spokejob))
+        self._pacer.prime(running, waiting)
 
     def distrust(self, key: Key) -> None:
         """Read this SpokeJob live before the next decision on it."""
@@ -120,16 +124,15 @@ class Controller:
         await self._carry_out(item, decision)
 
     def _decide(self, spokejob: SpokeJob, *, live: bool) -> Decision:
-        key = key_of(spokejob)
-        decision = self._reconcile(spokejob, live=live)
-        candidate = _candidate(spokejob)
+        candidate = candidate_of(spokejob)
+        decision = self._reconcile(spokejob, self._pacer.held(candidate), live=live)
         self._pacer.settle(candidate, decision.standing)
-        if decision.standing is Standing.WAITS and self._pacer.is_admitted(key):
-            decision = self._reconcile(spokejob, live=live)
+        if decision.standing is Standing.WAITS and self._pacer.held(candidate) is None:
+            decision = self._reconcile(spokejob, None, live=live)
             self._pacer.settle(candidate, decision.standing)
         return decision
 
-    def _reconcile(self, spokejob: SpokeJob, *, live: bool) -> Decision:
+    def _reconcile(self, spokejob: SpokeJob, held: Held | None, *, live: bool) -> Decision:
         key, now = key_of(spokejob), self._clock()
         if (refusal := self._refusals.get(key)) and refusal.is_over(now):
             del self._refusals[key]
@@ -140,7 +143,7 @@ class Controller:
             pods=self._store.pods.of(key),
             events=self._store.events_of(jobs),
             template=self._store.templates.get(Key(key.namespace, spokejob.spec.pod_template)),
-            admitted=self._pacer.is_admitted(key),
+            held=held,
             live=live,
             refusal=self._refusals.get(key),
         )
@@ -149,6 +152,7 @@ class Controller:
     async def _carry_out(self, spokejob: SpokeJob, decision: Decision) -> None:
         key = key_of(spokejob)
         changed = False
+        creates = any(isinstance(write, CreateJob) for write in decision.writes)
         for write in decision.writes:
             try:
                 effect = await self._write(spokejob, write)
@@ -156,6 +160,8 @@ class Controller:
                 self._stale.add(key)
                 raise
             changed = changed or effect is not Effect.UNCHANGED
+            if isinstance(write, ApplyStatus) and write.status.attempt > spokejob.status.attempt and not creates:
+                self._metrics.adopted.inc()
             if effect is Effect.REFUSED:
                 break
         if changed:
@@ -171,8 +177,8 @@ class Controller:
         match write:
             case CreateJob():
                 return await self._create_job(spokejob, write)
-            case DeleteJob(name, uid, wait_for_pods):
-                await self._delete_job(Key(key.namespace, name), uid, wait_for_pods=wait_for_pods)
+            case DeleteJob():
+                await self._delete_job(Key(key.namespace, write.name), write)
             case ApplyStatus():
                 if not await self._apply_status(key, spokejob.uid, spokejob.resource_version, write):
                     return Effect.UNCHANGED
@@ -212,12 +218,14 @@ class Controller:
         if read_job(body).owner != spokejob.uid:
             self._refusals[key] = foreign_job(name, self._clock())
             return Effect.REFUSED
+        self._metrics.adopted.inc()
         logger.info("took over a Job that was there already", extra=_fields(spokejob) | {"job": name})
         self._store.job_seen(body)
         return Effect.DONE
 
-    async def _delete_job(self, key: Key, uid: str, *, wait_for_pods: bool) -> None:
-        answer = await self._client.delete_job(key, uid, wait_for_pods=wait_for_pods)
+    async def _delete_job(self, key: Key, delete: DeleteJob) -> None:
+        uid = delete.uid
+        answer = await self._client.delete_job(key, uid, delete.resource_version, wait_for_pods=delete.wait_for_pods)
         if answer and answer.get("kind") == "Job":
             self._store.job_seen(answer)
         else:
@@ -240,6 +248,8 @@ class Controller:
 
     def _report(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
         old, new = spokejob.status, apply.status
+        if new.outcome is Outcome.RUNNING and old.outcome is not Outcome.RUNNING and new.attempt == 1:
+            self._metrics.start_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
         ended = [item for item in new.attempts[-1:] if item.finished_at and item not in old.attempts]
         for record in ended:
             if record.cause:
@@ -289,10 +299,6 @@ class Controller:
         self._queue.forget(key)
         self._pacer.forget(key)
         self._refusals.pop(key, None)
-
-
-def _candidate(spokejob: SpokeJob) -> Candidate:
-    return Candidate(key_of(spokejob), spokejob.spec.priority, spokejob.created_at)
 
 
 def _fields(spokejob: SpokeJob) -> dict[str, object]:

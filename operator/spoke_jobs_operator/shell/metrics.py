@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections import Counter as Count
+from collections.abc import Callable, Iterator
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+_QUEUE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120)
 _CREATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
@@ -52,6 +58,46 @@ class Metrics:
             buckets=_CREATION_BUCKETS,
             registry=self.registry,
         )
+        self.queue_seconds = Histogram(
+            "spoke_operator_queue_seconds",
+            "How long a SpokeJob waits until it is looked at.",
+            buckets=_QUEUE_BUCKETS,
+            registry=self.registry,
+        )
+        self.start_seconds = Histogram(
+            "spoke_operator_job_start_seconds",
+            "From a SpokeJob's creation until its first attempt is seen to run.",
+            buckets=_CREATION_BUCKETS,
+            registry=self.registry,
+        )
+        self.adopted = Counter(
+            "spoke_operator_jobs_adopted", "Jobs that another leader, or an earlier self, had made.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.running = Gauge(
+            "spoke_operator_attempts_running", "SpokeJobs that have an attempt under way.", registry=self.registry
+        )
+        self.leads = Gauge("spoke_operator_leads", "1 while this replica leads.", registry=self.registry)
+        self.throttled = Counter(
+            "spoke_operator_throttled",
+            "Times that the API server said to come again later (429).",
+            registry=self.registry,
+        )
         self.stream_restarts = Counter(
             "spoke_operator_stream_restarts", "Times that the streams had to be started anew.", registry=self.registry
         )
+
+    def count_waiting(self, reasons: Callable[[], Iterator[str]]) -> None:
+        """Have the SpokeJobs that wait counted by what for, whenever somebody reads."""
+        self.registry.register(_Waiting(reasons))
+
+
+class _Waiting(Collector):
+    def __init__(self, reasons: Callable[[], Iterator[str]]) -> None:
+        self._reasons = reasons
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("spoke_operator_waiting", "SpokeJobs that wait, by what for.", labels=["reason"])
+        for reason, count in sorted(Count(self._reasons()).items()):
+            family.add_metric([reason], count)
+        yield family

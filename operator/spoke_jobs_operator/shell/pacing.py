@@ -1,4 +1,4 @@
-"""Who may start, in memory: it lets :func:`~spoke_jobs_operator.core.admit.admit` decide, and remembers whom it chose.
+"""Who has a place, in memory: it lets :mod:`spoke_jobs_operator.core.admit` decide, and remembers whom it chose.
 
 No Lease can stop a request in flight, so the limits are kept by pacing; what must never overlap is kept apart by the
 pods' claims in the ledger.
@@ -6,54 +6,120 @@ pods' claims in the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Candidate, Limits, admit
+from spoke_jobs_operator.core.admit import Candidate, Held, Limits, Party, Usage, in_order, in_turn, is_full, why_held
 from spoke_jobs_operator.core.model import Key
+
+UNDECIDED = Held("", "whose turn it is, is decided in a moment")
+_REMEMBERED_PARTIES = 10_000
 
 
 class Pacer:
     """The places under the limits.
 
+    Looking through all that wait is dear when thousands do. So whoever comes is looked at alone, as long as no place
+    has been given back since the last look: nobody else's turn can have come.
+
     :param wake: is called for a SpokeJob that has just been admitted.
+    :param defer: has a call made a little later, so that places given back in one go are given out in one look.
     """
 
-    def __init__(self, limits: Limits, wake: Callable[[Key], None]) -> None:
-        self._limits = limits
+    def __init__(
+        self, limits: Limits, wake: Callable[[Key], None], defer: Callable[[Callable[[], None]], object] | None = None
+    ) -> None:
+        self.limits = limits
+        self.usage = Usage()
         self._wake = wake
+        self._defer = defer
         self._waiting: dict[Key, Candidate] = {}
-        self._taken: set[Key] = set()  # has an attempt, or has been admitted and will have one in a moment
+        self._taken: dict[Key, Candidate] = {}  # has an attempt, or has been admitted and will have one in a moment
+        self._served: dict[Party, int] = {}
+        self._turn = 0
+        self._look_is_due = False
 
-    def is_admitted(self, key: Key) -> bool:
-        """Whether the SpokeJob may have its Job."""
-        return self._limits.running is None or key in self._taken
+    def held(self, candidate: Candidate) -> Held | None:
+        """What keeps a SpokeJob from having its Job; None if it has a place."""
+        if candidate.key in self._taken:
+            return None
+        return why_held(candidate, self.usage, self.limits) or UNDECIDED
+
+    def reset(self) -> None:
+        """Forget who has a place and who waits: it was another that gave them out."""
+        self._waiting.clear()
+        self._taken.clear()
+        self.usage = Usage()
+
+    def prime(self, running: Iterable[Candidate], waiting: Iterable[Candidate]) -> None:
+        """Take in all at once, so that whose turn it is doesn't hang on who is looked at first."""
+        for candidate in running:
+            self._take(candidate)
+        for candidate in waiting:
+            if candidate.key not in self._taken:
+                self._waiting[candidate.key] = candidate
+        self._look()
 
     def settle(self, candidate: Candidate, standing: Standing) -> None:
         """Take note of how a SpokeJob stands, and admit whom that makes room for."""
-        if self._limits.running is None:
-            return
         key = candidate.key
         if standing is Standing.HOLDS:
-            self._waiting.pop(key, None)
-            self._taken.add(key)
-            return
-        self._taken.discard(key)
-        if standing is Standing.WAITS:
+            self._take(candidate)
+        elif standing is not Standing.WAITS:
+            self.forget(key)
+        elif key not in self._taken and key not in self._waiting:
             self._waiting[key] = candidate
-        else:
-            self._waiting.pop(key, None)
-        self._admit()
+            if not self._look_is_due and why_held(candidate, self.usage, self.limits) is None:
+                self._admit(candidate)
 
     def forget(self, key: Key) -> None:
-        """The SpokeJob is gone."""
-        if key in self._taken or key in self._waiting:
-            self._taken.discard(key)
-            self._waiting.pop(key, None)
-            self._admit()
+        """The SpokeJob is gone, or wants nothing."""
+        self._waiting.pop(key, None)
+        if key in self._taken:
+            self._release(key)
 
-    def _admit(self) -> None:
-        for key in admit(self._waiting.values(), self._taken, self._limits):
-            del self._waiting[key]
-            self._taken.add(key)
-            self._wake(key)
+    def order(self, most: int) -> tuple[Candidate, ...]:
+        """The first so many that wait, in the order of their turns."""
+        return in_order(self._waiting.values(), self.usage, self._served, most)
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def _take(self, candidate: Candidate) -> None:
+        self._waiting.pop(candidate.key, None)
+        if candidate.key not in self._taken:
+            self._taken[candidate.key] = candidate
+            self.usage.add(candidate)
+
+    def _admit(self, candidate: Candidate) -> None:
+        self._take(candidate)
+        self._take_turn(candidate.party)
+        self._wake(candidate.key)
+
+    def _take_turn(self, party: Party) -> None:
+        self._turn += 1
+        self._served.pop(party, None)
+        self._served[party] = self._turn
+        while len(self._served) > _REMEMBERED_PARTIES:
+            del self._served[next(iter(self._served))]
+
+    def _release(self, key: Key) -> None:
+        self.usage.remove(self._taken.pop(key))
+        if not self._waiting or self._look_is_due:
+            return
+        if self._defer is None:
+            self._look()
+        else:
+            self._look_is_due = True
+            self._defer(self._look)
+
+    def _look(self) -> None:
+        self._look_is_due = False
+        if is_full(self.usage, self.limits):
+            return
+        for candidate in in_turn(list(self._waiting.values()), self.usage, self.limits, self._served):
+            del self._waiting[candidate.key]
+            self._taken[candidate.key] = candidate  # in_turn has counted it
+            self._take_turn(candidate.party)
+            self._wake(candidate.key)

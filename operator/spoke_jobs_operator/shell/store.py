@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs_operator.core.model import (
     FailedCreate,
     Job,
@@ -218,6 +218,12 @@ class Store:
         for item in self.spokejobs:
             if isinstance(item, SpokeJob) and not (item.status.outcome and item.status.outcome.final):
                 yield item
+
+    def waiting(self) -> Iterator[str]:
+        """What each SpokeJob waits for that does."""
+        for spokejob in self.unfinished():
+            if spokejob.status.outcome in (None, Outcome.WAITING):
+                yield spokejob.status.cause or "New"
 
     def _gone(self, shelf: Shelf[Any], meta: Meta) -> bool:
         return shelf.remove(meta.key, meta.uid, meta.resource_version)

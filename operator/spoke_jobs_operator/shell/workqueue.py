@@ -20,6 +20,7 @@ class WorkQueue(Generic[K]):
     :param base_delay: seconds before the first retry; doubled with each further one.
     :param max_delay: the longest wait between retries, in seconds.
     :param on_error: told of each exception, and of the seconds until the retry.
+    :param on_taken: told how many seconds a key has waited for a worker.
     """
 
     def __init__(
@@ -29,14 +30,16 @@ class WorkQueue(Generic[K]):
         base_delay: float = 0.2,
         max_delay: float = 60.0,
         on_error: Callable[[K, Exception, float], None] | None = None,
+        on_taken: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._handle = handle
         self._base_delay = base_delay
         self._max_delay = max_delay
         self._on_error = on_error
+        self._on_taken = on_taken
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Queue[K] = asyncio.Queue()
-        self._waiting: set[K] = set()  # what is in _ready, to find it without a search
+        self._waiting: dict[K, float] = {}  # what is in _ready, and since when
         self._busy: set[K] = set()
         self._again: set[K] = set()  # was added while it was busy
         self._timers: dict[K, asyncio.TimerHandle] = {}
@@ -52,7 +55,7 @@ class WorkQueue(Generic[K]):
         if key in self._busy:
             self._again.add(key)
         elif key not in self._waiting:
-            self._waiting.add(key)
+            self._waiting[key] = self._loop.time()
             self._ready.put_nowait(key)
 
     def add_after(self, key: K, delay: float) -> None:
@@ -78,7 +81,7 @@ class WorkQueue(Generic[K]):
     async def _work(self) -> None:
         while True:
             key = await self._ready.get()
-            self._waiting.discard(key)
+            self._on_taken(self._loop.time() - self._waiting.pop(key))
             self._busy.add(key)
             try:
                 await self._handle(key)

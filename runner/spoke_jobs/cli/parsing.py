@@ -13,7 +13,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
-_RETRY_FIELDS = ("budget", "backoff_seconds", "backoff_max_seconds", "jitter", "never")
+_RETRY_FIELDS = ("budget", "backoff_seconds", "backoff_max_seconds", "jitter", "never", "memory_factor", "memory_max")
 
 
 def duration(text: str) -> float:

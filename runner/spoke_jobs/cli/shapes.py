@@ -89,7 +89,8 @@ class Options(Shape):
     start_timeout_seconds: float | None
     retention_seconds: float
     retry: Mapping[str, Any]
-    """`budget` (attempts by class of cause), `backoff_seconds`, `backoff_max_seconds`, `jitter`, `never`."""
+    """`budget` (attempts by class of cause), and `backoff_seconds`, `backoff_max_seconds`, `jitter`, `never`,
+    `memory_factor`, `memory_max`."""
     pod_template: str
     resources: Mapping[str, Mapping[str, str]] | None
     payload_version: int
@@ -105,6 +106,8 @@ class Options(Shape):
             "backoff_max_seconds": policy.backoff_max_seconds,
             "jitter": policy.jitter,
             "never": list(policy.never_names),
+            "memory_factor": policy.memory_factor,
+            "memory_max": policy.memory_max,
         }
         return cls(retry=retry, **{name: getattr(options, name) for name in cls.model_fields if name != "retry"})
 

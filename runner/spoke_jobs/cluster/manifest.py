@@ -73,4 +73,6 @@ def _retry(policy: RetryPolicy) -> Retry:
         backoff_seconds=min(max(policy.backoff_seconds, 0.0), _LONGEST_BACKOFF_SECONDS),
         backoff_max_seconds=min(max(policy.backoff_max_seconds, 0.0), _LONGEST_BACKOFF_SECONDS),
         jitter=policy.jitter,
+        memory_factor=policy.memory_factor,
+        memory_max=policy.memory_max or None,
     )

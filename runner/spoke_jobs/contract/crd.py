@@ -35,14 +35,15 @@ _KEPT = (
 def crd() -> dict[str, Any]:
     """The CRD as the API server takes it."""
     spec = _structural(SpokeJobSpec)
-    mutable = {"suspend"}
+    mutable = {"suspend", "cancel"}
     fixed = [name for name in spec["properties"] if name not in mutable]
     required = set(spec["required"]) | {name for name, field in spec["properties"].items() if "default" in field}
     spec["x-kubernetes-validations"] = [
         {
             "rule": " && ".join(_unchanged(name, always_set=name in required) for name in fixed),
-            "message": "a SpokeJob's spec is immutable but for suspend: create another one",
-        }
+            "message": "a SpokeJob's spec is immutable but for suspend and cancel: create another one",
+        },
+        {"rule": "!oldSelf.cancel || self.cancel", "message": "a cancellation can't be taken back: create another one"},
     ]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -116,7 +117,7 @@ def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"type": node["type"]}
     if "description" in node:
         result["description"] = " ".join(node["description"].split())
-    result |= {key: node[key] for key in _KEPT if key in node}
+    result |= {key: _without_null(node[key]) for key in _KEPT if key in node}
     if node["type"] == "integer":
         result["format"] = "int64"
     if node["type"] == "array":
@@ -128,6 +129,11 @@ def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     elif node["type"] == "object":
         result["additionalProperties"] = _convert(node["additionalProperties"], defs)
     return result
+
+
+def _without_null(value: Any) -> Any:
+    """A default without the fields that are absent in Kubernetes, where pydantic has null."""
+    return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 def _resolved(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,12 @@ LABEL_SPOKEJOB = f"{GROUP}/spokejob"
 """On a Job and its pod: the SpokeJob's name. The operator's watches select on it, on the server."""
 LABEL_UID = f"{GROUP}/uid"
 """On a Job and its pod: the job's uid."""
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_REQUEST = f"{GROUP}/request-id"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
+
+STATE_CONFIGMAP = "spoke-operator-state"
+"""In each namespace with SpokeJobs: what the operator says of limits, counts and turns, and when it said so."""
 
 CONTAINER = "job"
 """The container of the pod that runs the job."""

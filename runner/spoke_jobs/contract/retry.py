@@ -5,6 +5,7 @@ The worker decides by it under ``legacy``, the operator under ``kubernetes``.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
 """How many attempts of a class end the job: with 3, the third failure of that class is final."""
 
 DEFAULT_JITTER = 0.25
+DEFAULT_MEMORY_FACTOR = 1.5
+LARGEST_FACTOR = 4.0
+QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 _LONGEST_SECONDS = 1e9
 """Dates have room for it."""
 
@@ -48,6 +52,16 @@ def is_wait(value: Any) -> bool:
 def is_duration(value: Any) -> bool:
     """Whether it is a positive number of seconds."""
     return is_wait(value) and value > 0
+
+
+def is_factor(value: Any) -> bool:
+    """Whether memory may be multiplied by it."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= LARGEST_FACTOR
+
+
+def is_quantity(value: Any) -> bool:
+    """Whether it is a positive Kubernetes quantity, as people write it (resource.Quantity has rarer forms)."""
+    return isinstance(value, str) and re.fullmatch(QUANTITY, value) is not None
 
 
 def is_jitter(value: Any) -> bool:
@@ -81,6 +95,10 @@ class RetryPolicy:
     """By how much of itself a wait is made longer at most, so that jobs that failed together don't return together."""
     never: tuple[type[BaseException] | str, ...] = ()
     """Exceptions that are never retried, with all that derive from them: classes, or qualified names."""
+    memory_factor: float = DEFAULT_MEMORY_FACTOR
+    """After an attempt that ran out of memory the next has so much times as much (``kubernetes``); 1 for no more."""
+    memory_max: str = ""
+    """The most that it is given, a quantity such as ``4Gi``; empty for four times the first attempt's."""
 
     def check(self) -> None:
         """See that the policy says something.
@@ -103,6 +121,12 @@ class RetryPolicy:
                 )
         if not is_jitter(self.jitter):
             raise ValueError(f"jitter is {self.jitter!r}, where a number from 0 to 1 is expected")
+        if not is_factor(self.memory_factor):
+            raise ValueError(
+                f"memory_factor is {self.memory_factor!r}, where a number from 1 to {LARGEST_FACTOR:g} is expected"
+            )
+        if self.memory_max != "" and not is_quantity(self.memory_max):
+            raise ValueError(f"memory_max is {self.memory_max!r}, where a quantity such as '4Gi' is expected")
         never: Any = self.never
         if not isinstance(never, tuple) or not all(map(_is_exception, never)):
             raise ValueError(f"never is {never!r}, where a tuple of exception classes or their names is expected")
@@ -130,7 +154,13 @@ class GiveUp:
 
 
 HELD_DELAY_SECONDS = 2.0
-"""The wait after an attempt that found its queue held."""
+"""The wait after an attempt that found its queue held, or that was ended for another's sake."""
+LONGEST_HELD_DELAY_SECONDS = 60.0
+
+
+def held_delay(earlier: int) -> float:
+    """The wait after one more attempt in a row that found its queue held, in seconds: each costs a pod."""
+    return min(LONGEST_HELD_DELAY_SECONDS, HELD_DELAY_SECONDS * 2.0 ** min(earlier, 16))
 
 
 def after_failure(

@@ -15,12 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.retry import DEFAULT_BUDGET, DEFAULT_JITTER, RetryPolicy
+from spoke_jobs.contract.retry import (
+    DEFAULT_BUDGET,
+    DEFAULT_JITTER,
+    DEFAULT_MEMORY_FACTOR,
+    LARGEST_FACTOR,
+    QUANTITY,
+    RetryPolicy,
+)
 
 TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 """What names of PodTemplates look like (DNS-1123 subdomains): another one could never be there."""
-QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-"""A positive Kubernetes quantity, as people write it (resource.Quantity has rarer forms, which are refused)."""
 
 
 class Outcome(StrEnum):
@@ -79,10 +84,25 @@ class Retry(_Model):
     backoff_max_seconds: Annotated[float, Field(ge=0, le=86400, description="The longest wait between attempts.")] = (
         300.0
     )
-
     jitter: Annotated[float, Field(ge=0, le=1, description="By how much of itself a wait is made longer at most.")] = (
         DEFAULT_JITTER
     )
+    memory_factor: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=LARGEST_FACTOR,
+            description="After an attempt that ran out of memory the next has so much times as much.",
+        ),
+    ] = DEFAULT_MEMORY_FACTOR
+    memory_max: Annotated[
+        str | None,
+        Field(
+            max_length=30,
+            pattern=QUANTITY,
+            description="The most memory that it is given; four times the first attempt's if absent.",
+        ),
+    ] = None
 
     def policy(self) -> RetryPolicy:
         """The same as the plain value that :func:`spoke_jobs.contract.retry.after_failure` takes."""
@@ -91,6 +111,8 @@ class Retry(_Model):
             backoff_seconds=self.backoff_seconds,
             backoff_max_seconds=self.backoff_max_seconds,
             jitter=self.jitter,
+            memory_factor=self.memory_factor,
+            memory_max=self.memory_max or "",
         )
 
 
@@ -112,7 +134,7 @@ class Resources(_Model):
 
 
 class SpokeJobSpec(_Model):
-    """What is to run, and how: identifiers and options, never a payload. Immutable but for suspend."""
+    """What is to run, and how: identifiers and options, never a payload. Immutable but for suspend and cancel."""
 
     uid: Annotated[UUID, Field(description="The JobRequest's uid: tells rows of different databases apart.")]
     request_id: Annotated[int, Field(ge=1, description="The JobRequest's id in the application's database.")]
@@ -150,6 +172,9 @@ class SpokeJobSpec(_Model):
         Field(ge=0, le=31536000, description="How long the SpokeJob stays after its end, once that is in the ledger."),
     ] = 604800
     suspend: Annotated[bool, Field(description="While true, no attempt is started; a running one goes on.")] = False
+    cancel: Annotated[
+        bool, Field(description="Once true, what runs of it is ended, and it fails as Cancelled; it stays true.")
+    ] = False
     traceparent: Annotated[
         str, Field(max_length=128, description="W3C trace context of the dispatch; empty for none.")
     ] = ""

@@ -45,8 +45,11 @@ def test_every_string_and_list_is_bounded_and_every_field_described() -> None:
             assert node.get("description"), path
 
 
-def test_everything_but_suspend_is_immutable() -> None:
-    (rule,) = schema()["properties"]["spec"]["x-kubernetes-validations"]
+def test_everything_but_suspend_and_cancel_is_immutable() -> None:
+    rule, one_way = schema()["properties"]["spec"]["x-kubernetes-validations"]
     for field in SpokeJobSpec.model_fields.values():
         name = field.alias or ""
-        assert (f"self.{name} " in rule["rule"] or f"self.{name})" in rule["rule"]) == (name != "suspend"), name
+        assert (f"self.{name} " in rule["rule"] or f"self.{name})" in rule["rule"]) == (
+            name not in ("suspend", "cancel")
+        ), name
+    assert one_way["rule"] == "!oldSelf.cancel || self.cancel"

@@ -31,7 +31,7 @@ class Operator(RuleBasedStateMachine):
 
     @initialize(timeout=st.sampled_from([None, 20]), held=st.booleans())
     def begin(self, timeout: int | None, held: bool) -> None:
-        spec: dict[str, Any] = {"retry": {"backoffSeconds": 1}, "startTimeoutSeconds": 40}
+        spec: dict[str, Any] = {"retry": {"backoffSeconds": 1, "jitter": 0}, "startTimeoutSeconds": 40}
         if timeout:
             spec["timeoutSeconds"] = timeout
         self.world = World(**spec)

@@ -75,12 +75,23 @@ def test_backoff_is_waited_out() -> None:
 
 def test_held_is_tried_again_uncharged() -> None:
     s = start()
-    for _ in range(5):
+    for wait in (2, 4, 8, 16, 32, 60, 60):
         s.cluster()
         s.cluster(12)
-        s.pass_time(3)
+        attempt = s.world.status["attempt"]
+        s.pass_time(wait - 0.5)
+        assert s.world.status["attempt"] == attempt, "each try costs a pod: they grow apart"
+        s.pass_time(1)
+        assert s.world.status["attempt"] == attempt + 1
     assert s.world.status["charged"] == {}
-    assert s.world.status["attempt"] == 6
+    s.cluster()
+    s.cluster(10)
+    s.pass_time(3)
+    s.cluster()
+    s.cluster(12)
+    attempt = s.world.status["attempt"]
+    s.pass_time(2.5)
+    assert s.world.status["attempt"] == attempt + 1, "not those in a row are counted"
 
 
 def test_failed_for_good_is_final() -> None:
@@ -501,3 +512,119 @@ def test_limit_on_running_jobs_is_kept_and_said() -> None:
     s = Simulation(World(), max_running=1)
     s.settle()
     assert s.world.status["attempt"] == 1
+
+
+def memory(simulation: Simulation) -> str:
+    container = simulation.world.jobs[-1]["spec"]["template"]["spec"]["containers"][0]
+    return str(container["resources"]["limits"]["memory"])
+
+
+def test_who_ran_out_of_memory_gets_more_up_to_a_bound() -> None:
+    resources = {"limits": {"memory": "100Mi"}}
+    retry = {"backoffSeconds": 1, "jitter": 0, "budget": {"oom": 5}, "memoryFactor": 2, "memoryMax": "300Mi"}
+    s = start(resources=resources, retry=retry)
+    given = []
+    for _ in range(4):
+        given.append(memory(s))
+        s.cluster()
+        s.world.kubelet(137, reason="OOMKilled")
+        s.settle()
+        s.cluster()
+        s.pass_time(10)
+    assert given == ["100Mi", "200Mi", "300Mi", "300Mi"]
+    assert s.world.status["charged"] == {"oom": 4}
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_cancelled_job_is_ended_and_final(running: bool) -> None:
+    s = start()
+    if running:
+        s.cluster()
+    s.world.change(Kind.SPOKEJOB, NAME, {"cancel": True}, under="spec")
+    s.settle()
+    assert s.world.status["attempts"][0]["cause"] == "Cancelled"
+    assert s.world.status["outcome"] == ("Running" if running else "Failed"), "what runs is ended first"
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Cancelled")
+    assert s.world.live_pods() == []
+    assert len(s.world.created) == 1
+
+
+def test_one_that_is_cancelled_before_its_first_attempt_never_starts() -> None:
+    s = start(suspend=True)
+    s.world.change(Kind.SPOKEJOB, NAME, {"cancel": True}, under="spec")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Cancelled")
+    assert s.world.created == []
+
+
+def test_a_success_that_came_before_the_cancellation_stays() -> None:
+    s = start()
+    s.cluster()
+    s.world.change(Kind.SPOKEJOB, NAME, {"cancel": True}, under="spec")
+    s.world.kubelet(0)
+    s.settle()
+    assert s.world.status["outcome"] == "Succeeded"
+
+
+def kueue_admits(s: Simulation, *, admits: bool) -> None:
+    name = s.world.jobs[-1]["metadata"]["name"]
+    s.world.change(Kind.JOB, name, {"suspend": not admits}, under="spec")
+    condition = {
+        "type": "Suspended",
+        "status": "False" if admits else "True",
+        "lastTransitionTime": s.world.now.isoformat(),
+    }
+    s.world.change(Kind.JOB, name, {"conditions": [condition]}, under="status")
+    s.settle()
+
+
+def queued_by_kueue() -> Simulation:
+    world = World(startTimeoutSeconds=30, retry={"backoffSeconds": 1, "jitter": 0})
+    world.put_template(kueue="team-a")
+    s = Simulation(world)
+    s.settle()
+    return s
+
+
+def test_what_kueue_holds_back_waits_without_a_start_timeout() -> None:
+    s = queued_by_kueue()
+    job = s.world.jobs[0]
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert job["spec"]["suspend"] is True
+    s.pass_time(3600)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "QueuedByKueue")
+    kueue_admits(s, admits=True)
+    s.pass_time(29)
+    assert s.world.status["outcome"] == "Waiting"
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+
+
+def test_the_start_timeout_counts_from_kueue_s_admission() -> None:
+    s = queued_by_kueue()
+    s.pass_time(3600)
+    kueue_admits(s, admits=True)
+    s.pass_time(31)
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "StartTimeout")
+
+
+def test_what_kueue_preempts_is_tried_again_uncharged() -> None:
+    s = queued_by_kueue()
+    kueue_admits(s, admits=True)
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+    kueue_admits(s, admits=False)
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert [item["cause"] for item in s.world.status["attempts"]] == ["Preempted", ""]
+    assert s.world.status["charged"] == {}
+    assert s.world.status["cause"] == "QueuedByKueue", "the next one queues again"

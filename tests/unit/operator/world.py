@@ -77,8 +77,9 @@ class World:
             },
         )
 
-    def put_template(self, *, allowed: bool = True, container: str = CONTAINER) -> None:
+    def put_template(self, *, allowed: bool = True, container: str = CONTAINER, kueue: str = "") -> None:
         labels = {"jobs.spoke.dev/template": "true"} if allowed else {}
+        labels |= {"kueue.x-k8s.io/queue-name": kueue} if kueue else {}
         template = {"spec": {"containers": [{"name": container, "image": "app:1"}]}}
         self._store(Kind.TEMPLATE, self._new(TEMPLATE, labels=labels, generation=1) | {"template": template})
 
@@ -140,6 +141,10 @@ class World:
             name = job["metadata"]["name"]
             own = [pod for pod in self.pods if pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]]
             if finished(job):
+                continue
+            if job["spec"].get("suspend"):
+                for pod in own:
+                    self.delete(Kind.POD, pod["metadata"]["name"], graceful=True)
                 continue
             if "deletionTimestamp" not in job["metadata"] and not own and not job.get("status", {}).get("started"):
                 self._make_pod(job)
@@ -294,11 +299,13 @@ class FakeClient:
         self._end(fault)
         return deepcopy(job)
 
-    async def delete_job(self, key: Key, uid: str, *, wait_for_pods: bool) -> Object | None:
+    async def delete_job(self, key: Key, uid: str, resource_version: str, *, wait_for_pods: bool) -> Object | None:
         world, fault = self.world, self._begin()
         job = world.objects[Kind.JOB].get(key.name)
-        if job is None or job["metadata"]["uid"] != uid:
+        if job is None:
             return None
+        if (job["metadata"]["uid"], job["metadata"]["resourceVersion"]) != (uid, resource_version):
+            raise ApiError(409, "Conflict", "stale")
         world.delete(Kind.JOB, key.name, foreground=wait_for_pods)
         world.writes.append(f"delete {key.name}")
         self._end(fault)

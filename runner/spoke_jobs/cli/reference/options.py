@@ -123,7 +123,15 @@ def _policy_rows() -> Iterator[tuple[str, ...]]:
     }
     for field in dataclasses.fields(RetryPolicy):
         value = getattr(default, field.name)
-        shown = "see below" if field.name == "budget" else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+        shown = (
+            "see below"
+            if field.name == "budget"
+            else f"`{value:g}`"
+            if isinstance(value, float)
+            else f"`{value}`"
+            if value != ""
+            else ""
+        )
         yield f"`{field.name}`", shown, sentence(said[field.name])
 
 

@@ -1,29 +1,133 @@
+"""Who may start: locks, limits, priority, fair turns."""
+
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core.admit import Candidate, Limits, admit
+from spoke_jobs_operator.core.admit import Candidate, Limits, Usage, admit, in_order, why_held
 from spoke_jobs_operator.core.model import Key
 
 
-def candidate(name: str, priority: int = 0, age: float = 0) -> Candidate:
-    return Candidate(Key("ns", name), priority, NOW - timedelta(seconds=age))
+def candidate(
+    name: str,
+    priority: int = 0,
+    age: float = 0,
+    *,
+    queue: str = "",
+    locks: bool = False,
+    org: int | None = None,
+    ns: str = "ns",
+) -> Candidate:
+    return Candidate(Key(ns, name), priority, NOW - timedelta(seconds=age), queue, locks, org)
 
 
 WAITING = [candidate("young"), candidate("old", age=9), candidate("urgent", priority=1), candidate("also-young")]
 
 
-def names(limit: int | None, *running: str) -> list[str]:
-    return [key.name for key in admit(WAITING, [Key("ns", name) for name in running], Limits(limit))]
+def names(limits: Limits, *running: str) -> list[str]:
+    return [key.name for key in admit(WAITING, [candidate(name) for name in running], limits, {})]
 
 
 def test_priority_then_age_then_name() -> None:
-    assert names(None) == ["urgent", "old", "also-young", "young"]
+    assert names(Limits()) == ["urgent", "old", "also-young", "young"]
 
 
 def test_no_more_than_the_limit() -> None:
-    assert names(3, "a") == ["urgent", "old"]
-    assert names(1, "a") == []
-    assert names(1, "a", "b") == [], "the limit may have been lowered"
+    assert names(Limits(3), "a") == ["urgent", "old"]
+    assert names(Limits(1), "a") == []
+    assert names(Limits(1), "a", "b") == [], "the limit may have been lowered"
+
+
+def test_one_of_a_queue_that_locks_it_and_others_pass() -> None:
+    waiting = [candidate(f"l{n}", age=9 - n, queue="q", locks=True) for n in range(3)]
+    waiting += [candidate("free", queue="q"), candidate("elsewhere", queue="q", locks=True, ns="other")]
+    assert [key.name for key in admit(waiting, [], Limits(), {})] == ["l0", "elsewhere", "free"]
+    holder = candidate("holder", queue="q", locks=True)
+    assert [key.name for key in admit(waiting, [holder], Limits(), {})] == ["elsewhere", "free"]
+    held = why_held(waiting[0], Usage.of([holder]), Limits())
+    assert held
+    assert (held.reason, held.message) == ("QueueLocked", "SpokeJob holder has the queue 'q'")
+
+
+def test_each_limit_is_kept_and_named() -> None:
+    running = [candidate("r", queue="q", org=1)]
+    usage = Usage.of(running)
+    for limits, reason in (
+        (Limits(in_queue=1), "QueueLimitReached"),
+        (Limits(for_organization=1), "OrganizationLimitReached"),
+        (Limits(in_namespace=1), "NamespaceLimitReached"),
+        (Limits(running=1), "LimitReached"),
+    ):
+        item = candidate("a", queue="q", org=1)
+        held = why_held(item, usage, limits)
+        assert held
+        assert held.reason == reason
+        assert admit([item], running, limits, {}) == ()
+    elsewhere = candidate("b", queue="q", org=1, ns="other")
+    assert admit([elsewhere], running, Limits(in_namespace=1, in_queue=1, for_organization=1), {}) == (elsewhere.key,)
+    nobodys = candidate("c")
+    assert admit([nobodys], [candidate("r")], Limits(in_queue=1, for_organization=1), {}) == (nobodys.key,)
+
+
+def test_turns_are_fair_among_organisations() -> None:
+    large = [candidate(f"large-{n:03}", age=1000 - n, org=1) for n in range(190)]
+    small = [candidate(f"small-{n:03}", age=10 - n, org=2) for n in range(10)]
+    order = [key.name for key in admit(large + small, [], Limits(), {})]
+    assert order.index("small-009") < order.index("large-029")
+    assert order[:4] == ["large-000", "small-000", "large-001", "small-001"]
+
+
+def test_with_one_place_turns_alternate_by_who_had_the_last() -> None:
+    a, b = candidate("a", age=9, org=1), candidate("b", org=2)
+    assert admit([a, b], [], Limits(1), {}) == (a.key,)
+    assert admit([a, b], [], Limits(1), {a.party: 7}) == (b.key,)
+    assert admit([a, b], [], Limits(1), {a.party: 7, b.party: 8}) == (a.key,)
+
+
+def test_the_order_that_is_shown_is_the_order_of_turns() -> None:
+    waiting = [candidate(f"l{n}", age=9 - n, queue="q", locks=True) for n in range(3)]
+    waiting += [candidate("other", org=5)]
+    assert [item.key.name for item in in_order(waiting, Usage(), {}, 3)] == ["l0", "other", "l1"]
+
+
+PARTIES = st.builds(
+    candidate,
+    st.uuids().map(str),
+    st.integers(-1, 1),
+    st.floats(0, 100),
+    queue=st.sampled_from(["", "q", "r"]),
+    locks=st.booleans(),
+    org=st.sampled_from([None, 1, 2]),
+    ns=st.sampled_from(["a", "b"]),
+)
+BOUNDS = st.none() | st.integers(1, 4)
+LIMITS = st.builds(Limits, BOUNDS, BOUNDS, BOUNDS, BOUNDS)
+
+
+@given(st.lists(PARTIES, max_size=25), LIMITS)
+def test_limits_and_locks_hold_and_nobody_waits_for_nothing(waiting: list[Candidate], limits: Limits) -> None:
+    admitted = set(admit(waiting, [], limits, {}))
+    chosen = [item for item in waiting if item.key in admitted]
+    usage = Usage.of(chosen)
+    for bound, counts in (
+        (limits.running, [len(chosen)]),
+        (limits.in_namespace, Counter(item.key.namespace for item in chosen).values()),
+        (limits.in_queue, Counter(item.queue_key for item in chosen if item.queue).values()),
+        (limits.for_organization, Counter(item.party for item in chosen if item.organization).values()),
+    ):
+        assert bound is None or all(count <= bound for count in counts)
+    assert all(len(holders) == 1 for holders in usage.locked_by.values())
+    assert all(why_held(item, usage, limits) for item in waiting if item.key not in admitted)
+
+
+@given(st.lists(PARTIES, max_size=25))
+def test_who_gives_all_places_back_leaves_nothing_counted(items: list[Candidate]) -> None:
+    usage = Usage.of(items)
+    for item in items:
+        usage.remove(item)
+    assert usage == Usage()

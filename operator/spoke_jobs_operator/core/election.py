@@ -1,0 +1,96 @@
+"""Who leads, decided on a Lease: pure, on the holder's record and on when we first saw it so.
+
+Clocks of machines differ, so no other's time is ever compared with ours: a lease has lapsed once *we* have seen it
+unchanged for as long as it says that it lasts. (The rule is client-go's, k8s.io/client-go/tools/leaderelection.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a lead lasts, in seconds."""
+
+    lasts: float = 15.0
+    """How long others leave a holder that is silent its lead."""
+    renewed_within: float = 10.0
+    """How long a holder that can't renew still takes itself for the leader; shorter, so that it stops before."""
+    retry: float = 2.0
+    """Between two looks at the Lease."""
+
+    def check(self) -> None:
+        """:raises ValueError: if a holder could go on for longer than others leave it its lead."""
+        if not 0 < self.retry < self.renewed_within < self.lasts:
+            raise ValueError(
+                f"a lease of {self.lasts:g} s, renewed within {self.renewed_within:g} s and every {self.retry:g} s: "
+                "each of these must be shorter than the one before"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A Lease's spec, as far as an election goes."""
+
+    holder: str = ""
+    lasts: float = 0.0
+    transitions: int = 0
+    acquired: str = ""
+    version: str = ""
+    """The object's resourceVersion: it changes with every renewal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A record, and since when (our own monotonic clock) it has looked like that."""
+
+    record: Record
+    since: float
+
+
+def look(before: Seen | None, record: Record, at: float) -> Seen:
+    """What we know now."""
+    if before is not None and before.record.version == record.version:
+        return replace(before, record=record)
+    return Seen(record, at)
+
+
+def may_take(seen: Seen, identity: str, at: float) -> bool:
+    """Whether the lead is ours to take: nobody's, ours already, or lapsed."""
+    record = seen.record
+    return record.holder in ("", identity) or at >= seen.since + record.lasts
+
+
+def read(body: Mapping[str, Any]) -> Record:
+    """A Lease as the API server sends it."""
+    spec = body.get("spec") or {}
+    metadata = body.get("metadata") or {}
+    return Record(
+        holder=str(spec.get("holderIdentity") or ""),
+        lasts=float(spec.get("leaseDurationSeconds") or 0),
+        transitions=int(spec.get("leaseTransitions") or 0),
+        acquired=str(spec.get("acquireTime") or ""),
+        version=str(metadata.get("resourceVersion") or ""),
+    )
+
+
+def held_by(identity: str, terms: Terms, before: Record | None, now: datetime) -> dict[str, Any]:
+    """The spec to write in order to take the lead, or to keep it."""
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    renewed = before is not None and before.holder == identity
+    return {
+        "holderIdentity": identity,
+        "leaseDurationSeconds": max(1, round(terms.lasts)),
+        "acquireTime": (before.acquired if before and renewed else "") or stamp,
+        "renewTime": stamp,
+        "leaseTransitions": (before.transitions + (0 if renewed else 1)) if before else 0,
+    }
+
+
+def released(before: Record, now: datetime) -> dict[str, Any]:
+    """The spec that leaves the lead to whoever comes next."""
+    return held_by("", Terms(lasts=1.0), before, now) | {"leaseTransitions": before.transitions}

@@ -1,0 +1,50 @@
+"""More memory for an attempt that follows one which ran out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from spoke_jobs.contract.retry import is_quantity
+from spoke_jobs.contract.spokejob import Retry
+
+DEFAULT_BOUND = 4
+"""Where the SpokeJob names no bound: so many times what the first attempt had."""
+_MEBI = 2**20
+_LETTERS = "EGKMPTikm"
+_SUFFIXES = {
+    "": Decimal(1), "m": Decimal("0.001"),
+    **{name: Decimal(1000) ** power for power, name in enumerate(("k", "M", "G", "T", "P", "E"), 1)},
+    **{name: Decimal(1024) ** power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
+}  # fmt: skip
+
+
+def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, Any]:
+    """A container's resources, with more memory: its request and its limit, each by the factor for each time.
+
+    An amount in a form that isn't read stays as it is, as does one that is above the bound already.
+    """
+    result = {name: dict(amounts) for name, amounts in resources.items() if isinstance(amounts, Mapping)}
+    for amounts in result.values():
+        first = in_bytes(str(amounts.get("memory", "")))
+        if first is None:
+            continue
+        most = in_bytes(retry.memory_max or "") or first * DEFAULT_BOUND
+        wanted = first * Decimal(str(retry.memory_factor)) ** times
+        if (amount := min(wanted, most)) > first:
+            amounts["memory"] = in_mebibytes(amount)
+    return {**resources, **result}
+
+
+def in_bytes(quantity: str) -> Decimal | None:
+    """What a quantity stands for; None for none, or for a form that people don't write."""
+    if not is_quantity(quantity):
+        return None
+    number = quantity.rstrip(_LETTERS)
+    return Decimal(number) * _SUFFIXES[quantity.removeprefix(number)]
+
+
+def in_mebibytes(amount: Decimal) -> str:
+    """As a quantity of whole mebibytes, downwards, or of bytes where that would be less than one."""
+    return f"{int(amount // _MEBI)}Mi" if amount >= _MEBI else str(int(amount))

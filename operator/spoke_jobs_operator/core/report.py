@@ -1,0 +1,42 @@
+"""What the leader tells of a namespace: limits, counts and the order of turns. Read by `spoke-jobs why`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from spoke_jobs.contract.spokejob import Outcome, SpokeJob
+
+from .admit import Candidate, Limits, Usage
+
+SHOWN_TURNS = 200
+SHOWN_COUNTS = 100
+"""The busiest queues and organisations; the rest is left out."""
+
+
+def report(
+    namespace: str, limits: Limits, usage: Usage, turns: Sequence[Candidate], unfinished: Iterable[SpokeJob]
+) -> dict[str, object]:
+    """The namespace's state, as plain JSON: names and numbers."""
+    mine = [item for item in unfinished if item.namespace == namespace]
+    waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
+    queues = Counter({key.queue: n for key, n in usage.in_queue.items() if key.namespace == namespace and key.queue})
+    parties = {party.organization: n for party, n in usage.of_party.items() if party.namespace == namespace}
+    organizations = Counter({str(name): n for name, n in parties.items() if name is not None})
+    return {
+        "limits": {name: value for name, value in asdict(limits).items() if value is not None},
+        "running": {"all": usage.total, "namespace": usage.in_namespace.get(namespace, 0)},
+        "queues": dict(queues.most_common(SHOWN_COUNTS)),
+        "organizations": dict(organizations.most_common(SHOWN_COUNTS)),
+        "waiting": len(waiting),
+        "reasons": dict(sorted(Counter(item.status.cause or "New" for item in waiting).items())),
+        "turns": [item.key.name for item in turns if item.key.namespace == namespace][:SHOWN_TURNS],
+    }
+
+
+def as_data(state: dict[str, object], identity: str, now: datetime) -> dict[str, str]:
+    """The ConfigMap's data."""
+    return {"operator": identity, "time": now.isoformat(), "state": json.dumps(state, sort_keys=True)}

@@ -1,0 +1,71 @@
+"""Writes to a ConfigMap of each namespace what the leader knows of it, now and then.
+
+`spoke-jobs why` reads there whose turn it is, and from its time that an operator is at work at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.report import SHOWN_TURNS, as_data, report
+
+from .client import ApiError, Client, NotLeading
+from .pacing import Pacer
+from .store import Store
+
+SIGN_OF_LIFE_SECONDS = 60.0
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """What was published, and when.
+
+    :param clock: the time.
+    """
+
+    def __init__(
+        self, client: Client, store: Store, pacer: Pacer, identity: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._pacer = pacer
+        self._identity = identity
+        self._clock = clock
+        self._published: dict[str, tuple[dict[str, object], datetime]] = {}
+        self._failing: set[str] = set()
+
+    async def run(self, every_seconds: float) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self.publish()
+            await asyncio.sleep(every_seconds)
+
+    async def publish(self) -> None:
+        """Write what has changed; and what hasn't, after a while, as a sign of life."""
+        unfinished = list(self._store.unfinished())
+        turns = self._pacer.order(10 * SHOWN_TURNS)
+        for namespace in {item.namespace for item in unfinished} | set(self._published):
+            state = report(namespace, self._pacer.limits, self._pacer.usage, turns, unfinished)
+            now = self._clock()
+            old, at = self._published.get(namespace, ({}, now))
+            if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
+                await self._write(namespace, state, now)
+
+    async def _write(self, namespace: str, state: dict[str, object], now: datetime) -> None:
+        try:
+            await self._client.publish(Key(namespace, STATE_CONFIGMAP), as_data(state, self._identity, now))
+        except (ApiError, NotLeading) as error:
+            if namespace not in self._failing:
+                logger.warning("the ConfigMap %s can't be written: %s", STATE_CONFIGMAP, error,
+                               extra={"namespace": namespace})  # fmt: skip
+            self._failing.add(namespace)
+            if isinstance(error, ApiError) and error.status == 404:  # the namespace is gone
+                self._published.pop(namespace, None)
+            return
+        self._failing.discard(namespace)
+        self._published[namespace] = (state, now)

@@ -1,0 +1,49 @@
+"""How often the API server is called: a bucket of tokens that fills at a steady rate, and a pause that it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+class Rate:
+    """A cap on calls. It is used within one event loop.
+
+    :param per_second: calls a second, in the long run.
+    :param burst: so many at once, after a quiet time.
+    :param clock: seconds, monotonic; ``sleep`` waits for so many.
+    """
+
+    def __init__(
+        self,
+        per_second: float = float("inf"),
+        burst: float = float("inf"),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._sleep = sleep
+        self._full_at = clock()
+        """When the bucket would be full if nobody took anything: each token taken moves it away."""
+        self._paused_until = float("-inf")
+
+    async def turn(self) -> None:
+        """Wait for a turn; turns come in the order of the calls."""
+        if (wait := self._take()) > 0:
+            await self._sleep(wait)
+        while (left := self._paused_until - self._clock()) > 0:  # a pause may have been asked for meanwhile
+            await self._sleep(left)
+
+    def pause(self, seconds: float) -> None:
+        """Let everybody wait for so long from now: the API server has said that it is overloaded."""
+        self._paused_until = max(self._paused_until, self._clock() + min(seconds, LONGEST_PAUSE_SECONDS))
+
+    def _take(self) -> float:
+        now = self._clock()
+        self._full_at = max(self._full_at, now) + 1 / self._per_second
+        return self._full_at - now - self._burst / self._per_second if self._burst != float("inf") else 0.0
