@@ -56,10 +56,10 @@ class StepQueue:
 class Simulation:
     """One operator in one world."""
 
-    def __init__(self, world: World, *, max_running: int | None = None) -> None:
+    def __init__(self, world: World, *, limits: Limits = Limits()) -> None:
         self.world = world
         self.client = FakeClient(world)
-        self._limits = Limits(running=max_running)
+        self._limits = limits
         self.restart()
 
     def restart(self) -> None:
@@ -71,7 +71,8 @@ class Simulation:
         client = cast(Client, self.client)
         self.controller = Controller(client, self.store, metrics, RETENTION, clock=lambda: self.world.now)
         queue = cast("WorkQueue[Key]", self.queue)
-        self.controller.attach(queue, Pacer(self._limits, self.queue.add))
+        self.pacer = Pacer(self._limits, self.queue.add)
+        self.controller.attach(queue, self.pacer)
         self._compare = Compare(
             client, self.store, metrics, [], add=self.queue.add, distrust=self.controller.distrust, done=lambda: None
         )
@@ -107,7 +108,7 @@ class Simulation:
         except Crash:
             self.restart()
 
-    def settle(self, rounds: int = 100) -> None:
+    def settle(self, rounds: int = 1000) -> None:
         """Deliver and work until nothing is left to do at this moment."""
         for _ in range(rounds):
             while self.world.news:

@@ -9,6 +9,7 @@ from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, Fault, World
 
 from spoke_jobs.contract.termination import TerminationMessage
+from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell.client import Kind
 
@@ -509,7 +510,7 @@ def test_unreadable_spokejob_ends_as_invalid_spec() -> None:
 
 
 def test_limit_on_running_jobs_is_kept_and_said() -> None:
-    s = Simulation(World(), max_running=1)
+    s = Simulation(World(), limits=Limits(running=1))
     s.settle()
     assert s.world.status["attempt"] == 1
 

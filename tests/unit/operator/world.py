@@ -62,10 +62,10 @@ class World:
         self.put_template()
         self.put_spokejob(**spec)
 
-    def put_spokejob(self, **spec: Any) -> None:
+    def put_spokejob(self, name: str = NAME, **spec: Any) -> None:
         self._store(
             Kind.SPOKEJOB,
-            self._new(NAME, generation=1)
+            self._new(name, generation=1)
             | {
                 "spec": {
                     "uid": "0a1b2c3d-0000-4000-8000-000000000000",
