@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             description="How often at most the leader writes limits, counts and the order of turns to a ConfigMap of "
-            "each namespace, for `spoke-jobs why`.",
+            "each namespace, `spoke-operator-state`.",
         ),
     ] = 10
     workers: Annotated[int, Field(ge=1, le=256, description="How many SpokeJobs are handled at the same time.")] = 16

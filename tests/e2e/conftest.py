@@ -193,8 +193,8 @@ class Product:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A healthy cluster; KUBECONFIG of this process names it as well."""
-    up = subprocess.run([ROOT / "tests/cluster/up", CLUSTER, "1"], stdout=subprocess.PIPE, text=True, check=False)
-    assert up.returncode == 0, f"tests/cluster/up {CLUSTER} 1 failed"
+    up = subprocess.run([ROOT / "scripts/test-cluster"], stdout=subprocess.PIPE, text=True, check=False)
+    assert up.returncode == 0, "scripts/test-cluster failed"
     script = f'eval "$(tests/cluster/env {CLUSTER})" && env -0'
     shell = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     env = dict(line.split("=", 1) for line in shell.stdout.split("\0") if "=" in line)

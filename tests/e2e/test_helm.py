@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import Cluster, Images, Product, image_values
+from .conftest import Cluster, Images, Product, image_values, wait_for
 
 
 @pytest.fixture
@@ -45,11 +45,30 @@ def test_an_operator_of_given_namespaces_has_no_cluster_role(cluster: Cluster) -
         assert found is None or found["items"] == []
 
 
+def test_two_replicas_of_which_one_leads(cluster: Cluster, operator: str) -> None:
+    def leader() -> str:
+        lease = cluster.get("--namespace", operator, "lease", "spoke-operator")
+        return str(lease["spec"].get("holderIdentity") or "") if lease else ""
+
+    def pods() -> set[str]:
+        found = cluster.get("--namespace", operator, "pods", "--selector=app.kubernetes.io/component=operator")
+        return {pod["metadata"]["name"] for pod in (found or {"items": []})["items"]}
+
+    first = wait_for("a leader by its pod's name", lambda: leader() if leader() in pods() else None)
+    assert len(pods()) == 2
+    cluster.kubectl("--namespace", operator, "delete", "pod", first, "--wait=false")
+    second = wait_for("another to lead", lambda: leader() if leader() not in ("", first) else None, 20)
+    assert second in pods()
+    cluster.kubectl("--namespace", operator, "rollout", "status", "deployment/spoke-operator", "--timeout=60s")
+
+
 def test_accounts_may_do_what_they_need_and_no_more(product: Product, operator: str) -> None:
-    def may(account: str, verb: str, resource: str) -> bool:
+    def may(account: str, verb: str, resource: str, within: str = "") -> bool:
         namespace = operator if account == "spoke-operator" else product.namespace
         kind, _, subresource = resource.partition("/")
-        command = ["kubectl", "--namespace", product.namespace, "auth", "can-i", verb, kind, "--quiet"]
+        kind, _, name = kind.partition(":")
+        what = f"{kind}/{name}" if name else kind
+        command = ["kubectl", "--namespace", within or product.namespace, "auth", "can-i", verb, what, "--quiet"]
         command += [f"--as=system:serviceaccount:{namespace}:{account}", f"--subresource={subresource}"]
         return subprocess.run(command, env=product.cluster.env, check=False).returncode == 0
 
@@ -58,6 +77,9 @@ def test_accounts_may_do_what_they_need_and_no_more(product: Product, operator: 
         ("texting-sync", "list", "spokejobs.jobs.spoke.dev"),
         ("texting-sync", "patch", "spokejobs.jobs.spoke.dev/status"),
         ("spoke-operator", "create", "jobs.batch"),
+        ("spoke-operator", "create", "configmaps:spoke-operator-state"),
+        ("spoke-operator", "patch", "configmaps:spoke-operator-state"),
+        ("spoke-operator", "update", "leases.coordination.k8s.io:spoke-operator", operator),
     ]
     refused = [
         ("texting-runner", "get", "spokejobs.jobs.spoke.dev"),
@@ -69,6 +91,10 @@ def test_accounts_may_do_what_they_need_and_no_more(product: Product, operator: 
         ("spoke-operator", "list", "secrets"),
         ("spoke-operator", "create", "pods"),
         ("spoke-operator", "update", "spokejobs.jobs.spoke.dev"),
+        ("spoke-operator", "create", "configmaps"),
+        ("spoke-operator", "get", "configmaps:spoke-operator-state"),
+        ("spoke-operator", "create", "leases.coordination.k8s.io"),
+        ("spoke-operator", "update", "leases.coordination.k8s.io:other", operator),
     ]
     assert [right for right in allowed if not may(*right)] == []
     assert [right for right in refused if may(*right)] == []

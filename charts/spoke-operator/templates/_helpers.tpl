@@ -42,3 +42,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- define "spoke-operator.lease" -}}
+{{ .Release.Namespace }}/{{ include "spoke-operator.fullname" . }}
+{{- end -}}

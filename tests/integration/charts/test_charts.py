@@ -19,7 +19,8 @@ VARIANTS: dict[str, tuple[str, Object]] = {
     "operator, everything": (
         "spoke-operator",
         {
-            "operator": {"maxRunning": 5_000_000, "logFormat": "plain"},
+            "operator": {"maxRunning": 5_000_000, "maxRunningInQueue": 3, "leaseSeconds": 6, "logFormat": "plain"},
+            "replicas": 3,
             "image": {"repository": "registry/op", "digest": "sha256:" + "0" * 64},
             "imagePullSecrets": [{"name": "registry"}],
             "serviceAccount": {"name": "given", "annotations": {"a": "b"}},
@@ -182,7 +183,9 @@ def test_schema_names_every_value(chart: str) -> None:
         ("spoke-operator", {"image": {"digest": "latest"}}, "digest"),
         ("spoke-operator", {"crds": {"enabled": "no"}}, "enabled"),
         ("spoke-operator", {"resources": {"requests": {"memory": "much"}}}, "memory"),
-        ("spoke-operator", {"replicas": 2}, "replicas"),
+        ("spoke-operator", {"replicas": 0}, "replicas"),
+        ("spoke-operator", {"operator": {"maxRunningInQueue": "5"}}, "maxRunningInQueue"),
+        ("spoke-operator", {"operator": {"publishSeconds": 0.1}}, "publishSeconds"),
         ("spoke-app", {"app": "shop jobs"}, "app"),
         ("spoke-app", {"podTemplates": {"Large": {}}}, "Large"),
         ("spoke-app", {"podTemplates": {"large": {"image": "x"}}}, "image"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import pytest
 import yaml
 
-from .conftest import ROOT, Helm, environment_of, named, of_kind, pod_of
+from .conftest import ROOT, Helm, Object, environment_of, named, of_kind, pod_of
 
 RULES = {
     ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch", "delete"},
@@ -13,13 +17,20 @@ RULES = {
     ("", "pods"): {"list", "watch"},
     ("", "podtemplates"): {"get", "list", "watch"},
     ("", "events"): {"list", "watch"},
+    ("", "configmaps", "spoke-operator-state"): {"create", "patch"},
 }
-"""All that the operator may do."""
+"""All that the operator may do where it serves; a third word bounds it to the objects of that name."""
+
+LEASE_RULES = {
+    ("coordination.k8s.io", "leases", "rel-spoke-operator"): {"get", "update"},
+    ("coordination.k8s.io", "leases"): {"create"},
+}
+"""All that it may do in its own namespace."""
 
 
-def rights(rules: list[dict[str, list[str]]]) -> dict[tuple[str, str], set[str]]:
+def rights(rules: list[dict[str, list[str]]]) -> dict[tuple[str, ...], set[str]]:
     return {
-        (group, resource): set(rule["verbs"])
+        (group, resource, *rule.get("resourceNames", [])): set(rule["verbs"])
         for rule in rules
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -48,7 +59,7 @@ def test_serves_the_whole_cluster_by_one_cluster_role(helm: Helm) -> None:
     assert rights(role["rules"]) == RULES
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "rel-spoke-operator", "namespace": "system"}]
-    assert not of_kind(objects, "Role", "RoleBinding")
+    assert [item["metadata"]["namespace"] for item in of_kind(objects, "Role", "RoleBinding")] == ["system", "system"]
     container = pod_of(named(objects, "Deployment", "rel-spoke-operator"))["containers"][0]
     assert "SPOKE_OPERATOR_NAMESPACES" not in environment_of(container)
 
@@ -56,7 +67,8 @@ def test_serves_the_whole_cluster_by_one_cluster_role(helm: Helm) -> None:
 def test_serves_given_namespaces_without_a_cluster_role(helm: Helm) -> None:
     objects = helm.render("spoke-operator", {"watchNamespaces": ["a", "b"]}, namespace="system")
     assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
-    roles, bindings = of_kind(objects, "Role"), of_kind(objects, "RoleBinding")
+    *roles, _ = of_kind(objects, "Role")
+    *bindings, _ = of_kind(objects, "RoleBinding")
     assert [item["metadata"]["namespace"] for item in roles] == ["a", "b"]
     assert [item["metadata"]["namespace"] for item in bindings] == ["a", "b"]
     assert all(rights(role["rules"]) == RULES for role in roles)
@@ -65,30 +77,69 @@ def test_serves_given_namespaces_without_a_cluster_role(helm: Helm) -> None:
     assert environment_of(container)["SPOKE_OPERATOR_NAMESPACES"] == "a,b"
 
 
+@pytest.mark.parametrize("served", [[], ["a", "system"]])
+def test_leads_by_a_lease_of_its_own_namespace(helm: Helm, served: list[str]) -> None:
+    objects = helm.render("spoke-operator", {"watchNamespaces": served}, namespace="system")
+    role = named(objects, "Role", "rel-spoke-operator-lease")
+    binding = named(objects, "RoleBinding", "rel-spoke-operator-lease")
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "system"
+    assert rights(role["rules"]) == LEASE_RULES
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "rel-spoke-operator", "namespace": "system"}]
+    environment = environment_of(pod_of(named(objects, "Deployment", "rel-spoke-operator"))["containers"][0])
+    assert environment["SPOKE_OPERATOR_LEASE"] == "system/rel-spoke-operator"
+    assert environment["SPOKE_OPERATOR_IDENTITY"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
 def test_settings_reach_the_operator_as_it_reads_them(helm: Helm) -> None:
     from spoke_jobs_operator.settings import Settings
 
-    given = {"maxRunning": 5_000_000, "compareSeconds": 0.5, "logFormat": "plain"}
-    (deployment,) = of_kind(helm.render("spoke-operator", {"operator": given}), "Deployment")
-    prefix = "SPOKE_OPERATOR_"
-    environment = environment_of(pod_of(deployment)["containers"][0])
-    assert all(name.startswith(prefix) for name in environment)
-    settings = {name.removeprefix(prefix).lower(): value for name, value in environment.items()}
+    given = {"maxRunning": 5_000_000, "maxRunningForOrganization": 7, "compareSeconds": 0.5, "logFormat": "plain"}
+    settings = settings_of(helm.render("spoke-operator", {"operator": given}))
     assert settings.keys() <= Settings.model_fields.keys()
     read = Settings.model_validate(settings)
     assert (read.max_running, read.compare_seconds, read.log_format) == (5_000_000, 0.5, "plain")
+    assert read.limits.for_organization == 7
+
+
+def test_every_setting_can_be_given() -> None:
+    from spoke_jobs_operator.settings import Settings
+
+    values = yaml.safe_load((ROOT / "charts/spoke-operator/values.yaml").read_text())
+    charts_own = {"namespaces", "lease", "identity", "health_host", "health_port"}
+    given = {re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name) for name in values["operator"]}
+    assert given | charts_own == Settings.model_fields.keys()
 
 
 def test_defaults_are_the_operators_own(helm: Helm) -> None:
     from spoke_jobs_operator.settings import Settings
 
-    (deployment,) = of_kind(helm.render("spoke-operator"), "Deployment")
-    environment = environment_of(pod_of(deployment)["containers"][0])
-    settings = {name.removeprefix("SPOKE_OPERATOR_").lower(): value for name, value in environment.items()}
+    settings = settings_of(helm.render("spoke-operator"))
+    whose_lead = {"lease": settings.pop("lease"), "identity": settings.pop("identity")}
+    assert all(whose_lead.values())
     assert Settings.model_validate(settings) == Settings()
 
 
-def test_one_at_a_time(helm: Helm) -> None:
-    (deployment,) = of_kind(helm.render("spoke-operator"), "Deployment")
-    assert deployment["spec"]["replicas"] == 1
-    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+def settings_of(objects: list[Object]) -> dict[str, Any]:
+    (deployment,) = of_kind(objects, "Deployment")
+    environment, prefix = environment_of(pod_of(deployment)["containers"][0]), "SPOKE_OPERATOR_"
+    assert all(name.startswith(prefix) for name in environment)
+    settings = {name.removeprefix(prefix).lower(): value for name, value in environment.items()}
+    return settings | {"identity": "the pod's name"}  # which the kubelet fills in
+
+
+def test_a_second_replica_stands_by_on_another_node(helm: Helm) -> None:
+    objects = helm.render("spoke-operator")
+    (deployment,), (budget,) = of_kind(objects, "Deployment"), of_kind(objects, "PodDisruptionBudget")
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
+    (spread,) = pod_of(deployment)["topologySpreadConstraints"]
+    selector = deployment["spec"]["selector"]
+    assert (spread["topologyKey"], spread["labelSelector"]) == ("kubernetes.io/hostname", selector)
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert (budget["spec"]["maxUnavailable"], budget["spec"]["selector"]) == (1, selector)
+
+
+def test_one_alone_stops_no_drain(helm: Helm) -> None:
+    objects = helm.render("spoke-operator", {"replicas": 1})
+    assert not of_kind(objects, "PodDisruptionBudget")
