@@ -6,6 +6,7 @@ operator all lead to the same end, and a world that is as it should be yields no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -73,6 +74,11 @@ def wants_attempt(spokejob: SpokeJob, now: datetime) -> bool:
     """Whether, by what it says itself, it would start now if limits and locks let it."""
     due = spokejob.status.next_attempt_at
     return not (spokejob.deleting or spokejob.spec.suspend or spokejob.spec.cancel or (due and now < due))
+
+
+def has_unrecorded(spokejob: SpokeJob, jobs: Iterable[Job]) -> bool:
+    """Whether a Job was made for it by an operator that died, or lost its lead, before it could say so."""
+    return any(job.owner == spokejob.uid and job.attempt > spokejob.status.attempt for job in jobs)
 
 
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
