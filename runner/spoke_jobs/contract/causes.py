@@ -43,6 +43,9 @@ class Cause:
     """One sentence: what the reader can do."""
     knowable: str
     """What first tells of it, under ``kubernetes`` where the two differ."""
+    before_an_attempt: bool = False
+    """Whether it keeps the next attempt from being made. The job then waits for it to be mended, as long as its start
+    timeout, and ends; budgets count attempts, and there is none."""
 
 
 _TABLE = (
@@ -85,26 +88,30 @@ _TABLE = (
           "The pod's phase, Failed."),
     Cause("PodRejected", CauseClass.IMAGE, "Kubernetes refuses to create the pod (quota, service account, admission).",
           "Read the Job's FailedCreate events; mend the PodTemplate or the namespace.",
-          "The Job's FailedCreate event, or the API server's refusal of the Job; final with the start timeout."),
+          "The Job's FailedCreate event: it ends the attempt with the start timeout. Or the API server's refusal of "
+          "the Job: it ends the job with the start timeout."),
     Cause("ImageUnavailable", CauseClass.IMAGE, "The container's image could not be had.",
           "Check the image's name and tag in the PodTemplate, and the pull secrets.",
-          "The container's waiting reason (ErrImagePull, ...); final with the start timeout, a bad name at once."),
+          "The container's waiting reason (ErrImagePull, ...); it ends the attempt with the start timeout, a bad name "
+          "at once."),
     Cause("ContainerConfigError", CauseClass.IMAGE, "The container's configuration names something that isn't there.",
           "Create the Secret or ConfigMap that the pod's message names, or mend the PodTemplate.",
-          "The container's waiting reason, CreateContainerConfigError; final with the start timeout."),
+          "The container's waiting reason, CreateContainerConfigError; it ends the attempt with the start timeout."),
     Cause("ContainerCannotRun", CauseClass.IMAGE, "The image has no `spoke-jobs` command, or it could not be started.",
           "Install spoke-jobs in the image and see that it is on PATH.",
-          "The container's end with StartError, or its waiting reason."),
+          "The container's end with StartError, or its waiting reason; that ends the attempt with the start timeout."),
     Cause("TemplateMissing", CauseClass.IMAGE, "The PodTemplate that the job names doesn't exist in its namespace.",
           "Install the application's chart, or correct the template's name.",
-          "The first look at the SpokeJob; final with the start timeout."),
+          "The first look at the SpokeJob; it ends the job with the start timeout.", before_an_attempt=True),
     Cause("TemplateNotAllowed", CauseClass.IMAGE, 'The PodTemplate lacks the label jobs.spoke.dev/template: "true".',
           "Label it, if jobs may run as its service account.",
-          "The first look at the SpokeJob; final with the start timeout."),
+          "The first look at the SpokeJob; it ends the job with the start timeout.", before_an_attempt=True),
     Cause("TemplateInvalid", CauseClass.INVALID,
           "The PodTemplate has no container named `job`, or the API server refuses the Job made of it.",
           "Name the job's container `job` and mend what the operator's log names.",
-          "The first look at the SpokeJob, or the API server's refusal of the Job; final with the start timeout."),
+          "The first look at the SpokeJob, or the API server's refusal of the Job; it ends the job with the start "
+          "timeout.",
+          before_an_attempt=True),
     Cause("StartTimeout", CauseClass.TIMEOUT, "The job did not start within its start timeout.",
           "`kubectl describe` the pod named by the attempt: no room, no image, or no quota.",
           "The start timeout, from the Job's creation (or its release by Kueue)."),
@@ -125,7 +132,8 @@ _TABLE = (
           "The first look at the SpokeJob."),
     Cause("NameTaken", CauseClass.INVALID, "A SpokeJob of another job has this job's name.",
           "Delete the old SpokeJob (another database's, say), then retry the job.",
-          "Sync's look at the SpokeJob that has the name, or the API server's refusal of the Job."),
+          "Sync's look at the SpokeJob that has the name; where another's Job has the attempt's name, the API server's "
+          "refusal: it ends the job with the start timeout."),
     Cause("SpokeJobDeleted", CauseClass.INVALID, "The SpokeJob was deleted while the job was unfinished.",
           "Dispatch the job again, if it is still wanted.",
           "Sync's look, within 30 s."),

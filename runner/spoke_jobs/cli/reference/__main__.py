@@ -1,16 +1,17 @@
-"""``python -m spoke_jobs.cli.reference PAGE``: print one page of docs/reference. `make generate` calls it."""
+"""``python -m spoke_jobs.cli.reference PAGE``: print one page of docs. `make generate` calls it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
 
-from spoke_jobs.cli.reference import commands, options, settings
+from spoke_jobs.cli.reference import commands, operations, options, settings
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli": commands.page,
     "settings": settings.page,
     "options": options.page,
+    "operations": operations.page,
 }
 
 
