@@ -56,10 +56,10 @@ class StepQueue:
 class Simulation:
     """One operator in one world."""
 
-    def __init__(self, world: World, *, limits: Limits = Limits()) -> None:
+    def __init__(self, world: World, *, limits: Limits | None = None) -> None:
         self.world = world
         self.client = FakeClient(world)
-        self._limits = limits
+        self._limits = limits or Limits()
         self.restart()
 
     def restart(self) -> None:

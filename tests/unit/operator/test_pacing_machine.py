@@ -1,4 +1,4 @@
-"""Whatever happens to many SpokeJobs at once: limits and locks are kept under one leader, and everybody's turn comes."""
+"""Whatever happens to many SpokeJobs at once: one leader keeps limits and locks, and everybody's turn comes."""
 
 from __future__ import annotations
 
