@@ -629,3 +629,16 @@ def test_what_kueue_preempts_is_tried_again_uncharged() -> None:
     assert [item["cause"] for item in s.world.status["attempts"]] == ["Preempted", ""]
     assert s.world.status["charged"] == {}
     assert s.world.status["cause"] == "QueuedByKueue", "the next one queues again"
+
+
+def test_a_job_that_was_made_but_not_recorded_keeps_its_place_over_a_restart() -> None:
+    world = World(queue="q", locksQueue=True)
+    s = Simulation(world)
+    s.client.faults = [Fault.CRASH_AFTER]  # the Job is made, and the operator dies before it says so
+    s.work()
+    assert len(world.created) == 1
+    world.put_spokejob("second", queue="q", locksQueue=True, priority=5)
+    s.restart()
+    s.queue.ready.sort(key=lambda key: key.name != "second")  # the other one is looked at first
+    s.work()
+    assert [name for name, _ in world.created] == [f"{NAME}-1"]
