@@ -10,7 +10,7 @@ from spoke_jobs.contract import waits
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.termination import decode
 
-from .model import FailedCreate, Job, Pod, Running, Terminated, Waiting
+from .model import FailedCreate, FailedMount, Job, Pod, Running, Terminated, Waiting
 
 KUBELET_SLACK = timedelta(seconds=5)
 """How far past its grace period a pod may be before its node counts as gone: no kubelet reports for it any more."""
@@ -38,6 +38,7 @@ _DONE_TO_THE_POD = {"Interrupted", "Killed", "PodDeleted"}
 _HOPELESS = {"InvalidImageName"}
 
 STOPPING = "Stopping"
+Event = FailedCreate | FailedMount
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Bounds:
 
 
 def diagnose(
-    job: Job | None, pods: Sequence[Pod], events: Sequence[FailedCreate], bounds: Bounds, now: datetime, *, live: bool
+    job: Job | None, pods: Sequence[Pod], events: Sequence[Event], bounds: Bounds, now: datetime, *, live: bool
 ) -> Ended | Runs | Pends | Unclear:
     """How the attempt stands. ``live`` says that Job and pods were read just now, so that absence is real."""
     if succeeded := next((end for end in map(_end_of, pods) if end and not end.cause), None):
@@ -222,9 +223,7 @@ def _while_running(container: Running, bounds: Bounds, now: datetime) -> Ended |
     return Runs(stopping=False, look_again_at=deadline)
 
 
-def _while_pending(
-    job: Job, pod: Pod | None, events: Sequence[FailedCreate], bounds: Bounds, now: datetime
-) -> Ended | Pends:
+def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: Bounds, now: datetime) -> Ended | Pends:
     reason, message = _obstacle(pod, events)
     if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
         return Ended(cause=reason, message=message, stop=True)
@@ -235,13 +234,15 @@ def _while_pending(
     return Pends(reason=reason, message=message, look_again_at=deadline)
 
 
-def _obstacle(pod: Pod | None, events: Sequence[FailedCreate]) -> tuple[str, str]:
+def _obstacle(pod: Pod | None, events: Sequence[Event]) -> tuple[str, str]:
+    newest = max(events, key=lambda item: item.meta.resource_version, default=None)
     if pod is None:
-        newest = max(events, key=lambda item: item.meta.resource_version, default=None)
-        return ("PodRejected", newest.message) if newest else (waits.POD_PENDING, "")
+        return ("PodRejected", newest.message) if isinstance(newest, FailedCreate) else (waits.POD_PENDING, "")
     for state in (pod.init_problem, pod.container):
         if isinstance(state, Waiting) and state.reason in _WAITING_CAUSES:
             return _WAITING_CAUSES[state.reason], state.message
     if pod.unschedulable:
         return waits.UNSCHEDULABLE, pod.unschedulable
+    if isinstance(newest, FailedMount) and newest.pod_uid == pod.meta.uid and not pod.mounted:
+        return "ContainerConfigError", newest.message
     return waits.POD_PENDING, ""

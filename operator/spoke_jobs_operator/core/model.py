@@ -124,6 +124,8 @@ class Pod:
     """The container named ``job``."""
     init_problem: Waiting | None
     """An init container that can't start."""
+    mounted: bool = False
+    """Whether it has its volumes and its network, so that containers may start."""
 
     @property
     def terminal(self) -> bool:
@@ -149,6 +151,13 @@ class PodTemplate:
         """What attempts record of it."""
         return f"{self.meta.uid}/{self.generation}"
 
+    def is_newer_than(self, version: str, at: datetime | None) -> bool:
+        """Whether it was changed, or made anew, since an attempt that began at that time recorded this version."""
+        uid, _, generation = version.partition("/")
+        if uid == self.meta.uid:
+            return self.generation > _digits(generation)
+        return bool(uid and at and self.meta.created_at and self.meta.created_at >= at)
+
 
 @dataclass(frozen=True, slots=True)
 class FailedCreate:
@@ -158,6 +167,29 @@ class FailedCreate:
     job: Key
     job_uid: str
     message: str
+
+    @property
+    def about(self) -> str:
+        """The uid of what it tells of."""
+        return self.job_uid
+
+
+@dataclass(frozen=True, slots=True)
+class FailedMount:
+    """An Event by which the kubelet says that it can't give a pod its volumes: a Secret or ConfigMap isn't there, say.
+
+    The pod itself says nothing of it.
+    """
+
+    meta: Meta
+    pod: Key
+    pod_uid: str
+    message: str
+
+    @property
+    def about(self) -> str:
+        """The uid of what it tells of."""
+        return self.pod_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +254,8 @@ def read_pod(body: Body) -> Pod:
     meta = read_meta(body)
     labels = _mapping(_mapping(body, "metadata"), "labels")
     status = _mapping(body, "status")
-    disrupted = _true_conditions(body).get("DisruptionTarget") or {}
+    conditions = _true_conditions(body)
+    disrupted = conditions.get("DisruptionTarget") or {}
     unscheduled = next(
         (item for item in _items(status, "conditions")
          if item.get("type") == "PodScheduled" and item.get("status") == "False"), {},
@@ -241,6 +274,7 @@ def read_pod(body: Body) -> Pod:
         unschedulable=_text(unscheduled, "message") if unscheduled.get("reason") == "Unschedulable" else "",
         container=next((_container_state(item) for item in ours), None),
         init_problem=next((state for state in inits if isinstance(state, Waiting) and state.reason), None),
+        mounted="PodReadyToStartContainers" in conditions,
     )
 
 
@@ -257,17 +291,17 @@ def read_template(body: Body) -> PodTemplate:
     )
 
 
-def read_event(body: Body) -> FailedCreate | None:
-    """A FailedCreate Event of a Job; None for any other."""
+def read_event(body: Body) -> FailedCreate | FailedMount | None:
+    """A FailedCreate Event of a Job, or a FailedMount one of a pod; None for any other."""
     involved = _mapping(body, "involvedObject")
-    if body.get("reason") != "FailedCreate" or involved.get("kind") != "Job":
-        return None
-    return FailedCreate(
-        meta=read_meta(body),
-        job=Key(_text(involved, "namespace"), _text(involved, "name")),
-        job_uid=_text(involved, "uid"),
-        message=_text(body, "message"),
-    )
+    key = Key(_text(involved, "namespace"), _text(involved, "name"))
+    uid, message = _text(involved, "uid"), _text(body, "message")
+    match body.get("reason"), involved.get("kind"):
+        case "FailedCreate", "Job":
+            return FailedCreate(meta=read_meta(body), job=key, job_uid=uid, message=message)
+        case "FailedMount", "Pod":
+            return FailedMount(meta=read_meta(body), pod=key, pod_uid=uid, message=message)
+    return None
 
 
 def read_meta(body: Body) -> Meta:

@@ -20,12 +20,13 @@ from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, Delet
 from .admit import Candidate, Held
 from .build_job import TemplateProblem, build_job, check_template, is_template_name
 from .cleanup import STOP_PATIENCE, Retention
-from .diagnose import STOPPING, Bounds, Ended, Pends, Runs, Unclear, diagnose, has_ended
-from .model import FailedCreate, Job, Key, Pod, PodTemplate
+from .diagnose import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
+from .model import Job, Key, Pod, PodTemplate
 
 REFUSAL_RETRY = timedelta(seconds=10)
 """How long after the API server refused a Job the next try is made."""
 CANCELLED = "Cancelled"
+TEMPLATE_CHANGED = "TemplateChanged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Observed:
     spokejob: SpokeJob
     jobs: tuple[Job, ...] = ()
     pods: tuple[Pod, ...] = ()
-    events: tuple[FailedCreate, ...] = ()
+    events: tuple[Event, ...] = ()
     template: PodTemplate | None = None
     held: Held | None = None
     """What keeps it from having a Job, if locks or limits do."""
@@ -132,10 +133,12 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
     spec = seen.spokejob.spec
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
-    events = tuple(event for event in seen.events if job and event.job_uid == job.meta.uid)
     bounds = Bounds(spec.start_timeout_seconds, spec.timeout_seconds, ran=bool(record.pod))
-    state = diagnose(job, pods, events, bounds, now, live=seen.live)
+    state = diagnose(job, pods, _told_of(seen.events, job, pods), bounds, now, live=seen.live)
     pod = _newest(pods)
+    if isinstance(state, Pends) and _is_mended(seen, record, state):
+        text = f"{state.reason} by the template as it was: {state.message}" if state.message else state.reason
+        state = Ended(cause=TEMPLATE_CHANGED, message=text, stop=True)
     if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):
         state = Ended(cause=CANCELLED, stop=True)
     match state:
@@ -154,6 +157,17 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
             updated = current if stopping else status.attempt_runs(current, pod, now)
             later = (_at(look_again_at, now),) if look_again_at else ()
             return Decision(Standing.HOLDS, (*_write(seen, updated), *later))
+
+
+def _is_mended(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
+    """Whether the attempt can't start by a template that has been changed since, which may be what was wrong.
+
+    Where nothing is in its way it is let be, or each change would stop all that are just starting.
+    """
+    if pends.reason in (waits.POD_PENDING, waits.KUEUE) or seen.template is None:
+        return False
+    usable = not isinstance(check_template(seen.spokejob, seen.template), TemplateProblem)
+    return usable and seen.template.is_newer_than(record.template, record.started_at)
 
 
 def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
@@ -258,6 +272,11 @@ def _at(moment: datetime, now: datetime) -> CheckAgain:
 
 def _unrecorded(seen: Observed) -> list[Job]:
     return [job for job in seen.jobs if job.attempt > seen.spokejob.status.attempt]
+
+
+def _told_of(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[Event, ...]:
+    uids = {item.meta.uid for item in (*([job] if job else ()), *pods)}
+    return tuple(event for event in events if event.about in uids)
 
 
 def _is_open(current: SpokeJobStatus, job: Job) -> bool:

@@ -185,6 +185,8 @@ def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:
 def _sentences(message: str, advice: str) -> str:
     if not message or not advice:
         return message or advice
+    room = _MESSAGE_LIMIT - len(advice) - 2  # what Kubernetes says may be long; what to do about it is said in full
+    message = message if len(message) <= room else f"{message[: room - 3]}..."
     return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}"
 
 

@@ -136,12 +136,12 @@ class Controller:
         key, now = key_of(spokejob), self._clock()
         if (refusal := self._refusals.get(key)) and refusal.is_over(now):
             del self._refusals[key]
-        jobs = self._store.jobs.of(key)
+        jobs, pods = self._store.jobs.of(key), self._store.pods.of(key)
         seen = Observed(
             spokejob=spokejob,
             jobs=jobs,
-            pods=self._store.pods.of(key),
-            events=self._store.events_of(jobs),
+            pods=pods,
+            events=self._store.events_of((*jobs, *pods)),
             template=self._store.templates.get(Key(key.namespace, spokejob.spec.pod_template)),
             held=held,
             live=live,

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs_operator.core.model import (
     FailedCreate,
+    FailedMount,
     Job,
     Key,
     Meta,
@@ -148,7 +149,7 @@ class Store:
         self.jobs: Shelf[Job] = Shelf(_identify, lambda job: job.spokejob)
         self.pods: Shelf[Pod] = Shelf(_identify, lambda pod: pod.spokejob)
         self.templates: Shelf[PodTemplate] = Shelf(_identify, lambda template: template.meta.key)
-        self._events: OrderedDict[str, FailedCreate] = OrderedDict()
+        self._events: OrderedDict[str, FailedCreate | FailedMount] = OrderedDict()
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
         """An object of the kind with this plural was seen, or seen to go."""
@@ -166,9 +167,9 @@ class Store:
             case _:
                 return set()
 
-    def events_of(self, jobs: Iterable[Job]) -> tuple[FailedCreate, ...]:
-        """The newest FailedCreate Event of each Job that has one."""
-        found = (self._events.get(job.meta.uid) for job in jobs)
+    def events_of(self, items: Iterable[Job | Pod]) -> tuple[FailedCreate | FailedMount, ...]:
+        """The newest Event of each Job or pod that has one."""
+        found = (self._events.get(item.meta.uid) for item in items)
         return tuple(event for event in found if event)
 
     def spokejob_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -190,6 +191,8 @@ class Store:
         """A pod was seen, or seen to go."""
         pod = read_pod(body)
         news = self._gone(self.pods, pod.meta) if gone else self.pods.put(pod)
+        if gone:
+            self._events.pop(pod.meta.uid, None)
         return {pod.spokejob} if news else set()
 
     def template_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -204,14 +207,14 @@ class Store:
         event = read_event(body)
         if event is None:
             return set()
-        old = self._events.get(event.job_uid)
+        old = self._events.get(event.about)
         if old and old.meta.resource_version >= event.meta.resource_version:
             return set()
-        self._events[event.job_uid] = event
+        self._events[event.about] = event
         while len(self._events) > _REMEMBERED_EVENTS:
             self._events.popitem(last=False)
-        job = self.jobs.get(event.job)
-        return {job.spokejob} if job else set()
+        about = self.pods.get(event.pod) if isinstance(event, FailedMount) else self.jobs.get(event.job)
+        return {about.spokejob} if about else set()
 
     def unfinished(self) -> Iterator[SpokeJob]:
         """The SpokeJobs that are not final."""

@@ -33,6 +33,8 @@ STOP_SECONDS = 3.0
 
 _KINDS = ((names.GROUP, names.VERSION, names.PLURAL), ("batch", "v1", "jobs"), ("", "v1", "pods"),
           ("", "v1", "podtemplates"), ("", "v1", "events"))  # fmt: skip
+_EVENTS = "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=Failed,reason!=FailedScheduling"
+"""FailedCreate of Jobs and FailedMount of pods: a selector knows no "or", so the commonest others are left out."""
 logger = logging.getLogger(__name__)
 
 
@@ -157,7 +159,7 @@ def _settings() -> kopf.OperatorSettings:
     watching.inactivity_timeout = INACTIVITY_SECONDS
     watching.label_selectors["batch", "v1", "jobs"] = names.LABEL_SPOKEJOB
     watching.label_selectors["", "v1", "pods"] = names.LABEL_SPOKEJOB
-    watching.field_selectors["", "v1", "events"] = "involvedObject.kind=Job,reason=FailedCreate"
+    watching.field_selectors["", "v1", "events"] = _EVENTS
     return settings
 
 

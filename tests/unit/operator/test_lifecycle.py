@@ -8,6 +8,7 @@ import pytest
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, Fault, World
 
+from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.termination import TerminationMessage
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.model import Key
@@ -333,6 +334,63 @@ def test_a_refusal_gone_by_doesnt_hasten_the_wait_for_a_template() -> None:
     assert s.world.status["cause"] == "TemplateMissing"
     s.pass_time(600)
     assert s.world.status["outcome"] == "Failed"
+
+
+def test_what_cannot_start_by_a_template_starts_anew_once_that_is_changed() -> None:
+    s = Simulation(World(startTimeoutSeconds=600))
+    s.settle()
+    s.world.job_controller()
+    s.world.container_waits("ImagePullBackOff")
+    s.settle()
+    s.world.put_template(image="app:2")
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    first, second = s.world.status["attempts"]
+    assert (first["cause"], second["template"].partition("/")[2]) == ("TemplateChanged", "2")
+    assert s.world.status["charged"] == {}
+    assert s.world.jobs[-1]["spec"]["template"]["spec"]["containers"][0]["image"] == "app:2"
+    s.cluster()
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_a_changed_template_disturbs_nobody_else(state: str) -> None:
+    s = Simulation(World())
+    s.settle()
+    s.world.job_controller()
+    s.settle()
+    if state == "running":
+        s.cluster()
+    s.world.put_template(image="app:2")
+    s.pass_time(60)
+    assert [item["metadata"]["name"] for item in s.world.live_jobs()] == [f"{NAME}-1"]
+    assert s.world.status["attempt"] == 1
+
+
+def test_an_unusable_or_older_template_is_not_what_was_waited_for() -> None:
+    s = Simulation(World())
+    s.settle()
+    s.world.job_controller()
+    s.world.container_waits("ImagePullBackOff")
+    s.settle()
+    s.world.put_template(image="app:2", allowed=False)
+    s.pass_time(60)
+    assert s.world.status["attempt"] == 1
+    assert s.world.status["cause"] == "ImageUnavailable"
+
+
+def test_what_to_do_is_said_in_full_after_whatever_kubernetes_says() -> None:
+    world = World(startTimeoutSeconds=30)
+    world.refuse_jobs = (403, "long " * 200)
+    s = Simulation(world)
+    s.settle()
+    s.pass_time(31)
+    (message,) = [item["message"] for item in s.world.status["conditions"] if item["type"] == "Finished"]
+    assert message.startswith("long long")
+    assert message.endswith(CAUSES["PodRejected"].advice)
+    assert len(message) <= 500
 
 
 def test_refused_job_waits_and_heals() -> None:

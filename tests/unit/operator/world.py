@@ -77,11 +77,17 @@ class World:
             },
         )
 
-    def put_template(self, *, allowed: bool = True, container: str = CONTAINER, kueue: str = "") -> None:
+    def put_template(
+        self, *, allowed: bool = True, container: str = CONTAINER, kueue: str = "", image: str = "app:1"
+    ) -> None:
         labels = {"jobs.spoke.dev/template": "true"} if allowed else {}
         labels |= {"kueue.x-k8s.io/queue-name": kueue} if kueue else {}
-        template = {"spec": {"containers": [{"name": container, "image": "app:1"}]}}
-        self._store(Kind.TEMPLATE, self._new(TEMPLATE, labels=labels, generation=1) | {"template": template})
+        template = {"spec": {"containers": [{"name": container, "image": image}]}}
+        body = self._new(TEMPLATE, labels=labels, generation=1) | {"template": template}
+        if old := self.objects[Kind.TEMPLATE].get(TEMPLATE):
+            body["metadata"]["uid"] = old["metadata"]["uid"]
+            body["metadata"]["generation"] = old["metadata"]["generation"] + (old["template"] != template)
+        self._store(Kind.TEMPLATE, body)
 
     @property
     def spokejob(self) -> Object:

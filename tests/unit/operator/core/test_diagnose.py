@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,14 +8,14 @@ from tests.unit.operator.core.objects import NOW, exited, job, pod, running, wai
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.termination import TerminationMessage
-from spoke_jobs_operator.core.diagnose import Bounds, Ended, Pends, Runs, Unclear, diagnose, has_ended
-from spoke_jobs_operator.core.model import FailedCreate, Job, Pod, read_event
+from spoke_jobs_operator.core.diagnose import Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
+from spoke_jobs_operator.core.model import FailedMount, Job, Pod, read_event
 
 BOUNDS = Bounds(start=600, run=None)
 
 
 def look(
-    attempt: Job | None, *pods: Pod, bounds: Bounds = BOUNDS, live: bool = False, events: tuple[FailedCreate, ...] = ()
+    attempt: Job | None, *pods: Pod, bounds: Bounds = BOUNDS, live: bool = False, events: tuple[Event, ...] = ()
 ) -> Ended | Runs | Pends | Unclear:
     return diagnose(attempt, pods, events, bounds, NOW, live=live)
 
@@ -186,6 +187,31 @@ def test_a_job_without_a_pod_waits_for_what_its_event_says() -> None:
     assert isinstance(state, Pends)
     assert (state.reason, state.message) == ("PodRejected", "exceeded quota")
     assert read_event({**body, "reason": "SuccessfulCreate"}) is None
+
+
+def failed_mount(pod_uid: str) -> FailedMount:
+    body = {
+        "metadata": {"name": "e", "namespace": "ns", "resourceVersion": "1"},
+        "involvedObject": {"kind": "Pod", "name": "sj-1-7", "namespace": "ns", "uid": pod_uid},
+        "reason": "FailedMount",
+        "message": 'secret "keys" not found',
+    }
+    event = read_event(body)
+    assert isinstance(event, FailedMount)
+    return event
+
+
+def test_a_volume_that_is_not_to_be_had_is_named_until_it_is() -> None:
+    """The pod says no more than that its container is being created."""
+    creating = pod("Pending", state=waiting("ContainerCreating"))
+    state = look(job(), creating, events=(failed_mount("pod-7"),))
+    assert isinstance(state, Pends)
+    assert (state.reason, state.message) == ("ContainerConfigError", 'secret "keys" not found')
+    for seen, event in ((replace(creating, mounted=True), failed_mount("pod-7")), (creating, failed_mount("other"))):
+        state = look(job(), seen, events=(event,))
+        assert isinstance(state, Pends)
+        assert state.reason == "PodPending"
+    assert isinstance(look(job(), pod(state=running()), events=(failed_mount("pod-7"),)), Runs)
 
 
 def test_whether_anything_of_a_pod_can_run() -> None:

@@ -123,5 +123,22 @@ def test_events_are_kept_by_job_and_the_newest_counts(job: dict[str, Any]) -> No
     assert not store._events
 
 
+def test_a_pods_events_go_with_it() -> None:
+    store = Store()
+    pod = {"metadata": {"name": "p", "namespace": NAMESPACE, "uid": "pod-uid", "resourceVersion": "7",
+                        "labels": {"jobs.spoke.dev/spokejob": NAME}}}  # fmt: skip
+    event = {
+        "metadata": {"name": "e", "namespace": NAMESPACE, "resourceVersion": "8"},
+        "involvedObject": {"kind": "Pod", "namespace": NAMESPACE, "name": "p", "uid": "pod-uid"},
+        "reason": "FailedMount",
+        "message": "no Secret",
+    }
+    store.pod_seen(pod)
+    assert store.event_seen(event) == {KEY}
+    assert [item.message for item in store.events_of(store.pods.of(KEY))] == ["no Secret"]
+    store.pod_seen(at(pod, 9), gone=True)
+    assert not store._events
+
+
 def test_an_unknown_kind_is_nothing() -> None:
     assert Store().see("services", {}, gone=False) == set()
