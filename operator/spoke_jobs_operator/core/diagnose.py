@@ -227,6 +227,8 @@ def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: B
     reason, message = _obstacle(pod, events)
     if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
         return Ended(cause=reason, message=message, stop=True)
+    if job.resuming:  # since when its start timeout counts is known once its controller has said so
+        return Pends(reason=reason, message=message, look_again_at=None)
     deadline = (job.released_at or job.meta.created_at or now) + timedelta(seconds=bounds.start)
     if now >= deadline:
         cause = "StartTimeout" if reason in (waits.POD_PENDING, waits.UNSCHEDULABLE) else reason

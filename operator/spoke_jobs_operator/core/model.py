@@ -73,6 +73,8 @@ class Job:
     """Whether it may have no pod now: Kueue's way to hold a Job back."""
     released_at: datetime | None
     """When it was last let have its pod; None if it was never suspended, or is."""
+    resuming: bool
+    """Whether it is let have its pod just now, and its controller hasn't taken note of that yet."""
 
     @property
     def finished(self) -> bool:
@@ -228,6 +230,7 @@ def read_job(body: Body) -> Job:
     meta = read_meta(body)
     labels = _mapping(_mapping(body, "metadata"), "labels")
     conditions = _true_conditions(body)
+    suspended = _mapping(body, "spec").get("suspend") is True
     resumed = next((item for item in _items(_mapping(body, "status"), "conditions")
                     if item.get("type") == "Suspended" and item.get("status") == "False"), {})  # fmt: skip
     failure = conditions.get("Failed") or conditions.get("FailureTarget") or {}
@@ -244,8 +247,9 @@ def read_job(body: Body) -> Job:
         failed="Failed" in conditions,
         failing="FailureTarget" in conditions,
         failure_reason=_text(failure, "reason"),
-        suspended=_mapping(body, "spec").get("suspend") is True,
+        suspended=suspended,
         released_at=_time(resumed, "lastTransitionTime"),
+        resuming="Suspended" in conditions and not suspended,
     )  # fmt: skip
 
 

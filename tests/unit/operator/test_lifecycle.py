@@ -675,6 +675,20 @@ def test_the_start_timeout_counts_from_kueue_s_admission() -> None:
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "StartTimeout")
 
 
+def test_the_start_timeout_does_not_count_until_the_job_controller_has_noticed_the_admission() -> None:
+    s = queued_by_kueue()
+    name = s.world.jobs[0]["metadata"]["name"]
+    condition = {"type": "Suspended", "status": "True", "lastTransitionTime": s.world.now.isoformat()}
+    s.world.change(Kind.JOB, name, {"conditions": [condition]}, under="status")
+    s.pass_time(3600)
+    s.world.change(Kind.JOB, name, {"suspend": False}, under="spec")
+    s.pass_time(1)
+    assert (s.world.status["outcome"], s.world.status["attempt"]) == ("Waiting", 1)
+    kueue_admits(s, admits=True)
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+
+
 def test_what_kueue_preempts_is_tried_again_uncharged() -> None:
     s = queued_by_kueue()
     kueue_admits(s, admits=True)
