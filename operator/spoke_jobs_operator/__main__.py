@@ -42,6 +42,8 @@ async def _until_told(settings: Settings) -> int:
     except asyncio.CancelledError:
         logger.info("told to stop: stopped")
         return 0
+    except app.LostLead:  # it is in the log by now; whoever started this process starts the next, as a standby
+        return 1
     except Exception:
         logger.exception("the operator can't go on")
         return 1

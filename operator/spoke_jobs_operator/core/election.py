@@ -6,6 +6,7 @@ unchanged for as long as it says that it lasts. (The rule is client-go's, k8s.io
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -84,7 +85,7 @@ def held_by(identity: str, terms: Terms, before: Record | None, now: datetime) -
     renewed = before is not None and before.holder == identity
     return {
         "holderIdentity": identity,
-        "leaseDurationSeconds": max(1, round(terms.lasts)),
+        "leaseDurationSeconds": max(1, math.ceil(terms.lasts)),
         "acquireTime": (before.acquired if before and renewed else "") or stamp,
         "renewTime": stamp,
         "leaseTransitions": (before.transitions + (0 if renewed else 1)) if before else 0,

@@ -32,8 +32,9 @@ def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, A
             continue
         most = in_bytes(retry.memory_max or "") or first * DEFAULT_BOUND
         wanted = first * Decimal(str(retry.memory_factor)) ** times
-        if (amount := min(wanted, most)) > first:
-            amounts["memory"] = in_mebibytes(amount)
+        amount = in_mebibytes(min(wanted, most))
+        if (in_bytes(amount) or 0) > first:  # rounded, it may be less than the first had
+            amounts["memory"] = amount
     return {**resources, **result}
 
 

@@ -75,7 +75,7 @@ class Operator:
             self._metrics,
             settings.namespaces,
             add=self._add,
-            distrust=self._controller.distrust,
+            distrust=self._distrust,
             done=self._pulse.beat,
             begins=self._begin_namespace,
         )
@@ -93,7 +93,7 @@ class Operator:
         application = health.application(self._pulse, self._metrics)
         runner, port = await health.serve(application, settings.health_host, settings.health_port)
         logger.info(
-            "watching %s: spokejobs, jobs and pods by label, podtemplates, FailedCreate events",
+            "watching %s: spokejobs, jobs and pods by label, podtemplates, warnings",
             f"namespaces {', '.join(settings.namespaces)}" if settings.namespaces else "all namespaces",
             extra={"health_port": port, "limits": asdict(settings.limits), "identity": self._identity},
         )
@@ -106,26 +106,37 @@ class Operator:
                 group.create_task(self._compare.run(settings.compare_seconds, settings.full_compare_seconds))
                 self._pulse.ready = True
                 await self._leadership.gained()
-                self._begin_to_lead()
-                group.create_task(self._queue.run(settings.workers))
-                group.create_task(self._publisher.run(settings.publish_seconds))
-                await self._leadership.lost()
-                self._leads = False
-                raise LostLead
+                await self._lead()
+        except ExceptionGroup as errors:
+            if errors.split(LostLead)[1] is None:
+                raise LostLead from None
+            raise
         finally:
-            if self._leads:
-                self._leads = False
-                await self._leadership.release()
             await runner.cleanup()
 
-    def _begin_to_lead(self) -> None:
-        """What another leader did is known by watching; whom it had admitted, and what it had to do yet, isn't."""
+    async def _lead(self) -> None:
+        """Work as long as this replica leads. It is handed over before the streams end, which takes a while."""
         self._leads = True
-        self._pacer.reset()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work())
+                await self._leadership.lost()
+                raise LostLead
+        finally:
+            self._leads = False
+            await self._leadership.release()
+
+    async def _work(self) -> None:
+        self._pacer.reset()  # whom another leader admitted is known by the objects alone
+        if self._settings.lease:  # what it did last may not have been heard of yet
+            await self._compare.anew()
         self._controller.prime()
         for item in self._store.spokejobs:
             self._queue.add(self._store.spokejobs.owner_of(item))
         logger.info("ready", extra={"spokejobs": len(self._store.spokejobs), "jobs": len(self._store.jobs)})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run(self._settings.workers))
+            group.create_task(self._publisher.run(self._settings.publish_seconds))
 
     def _begin_namespace(self) -> None:
         if self._leads:
@@ -134,6 +145,10 @@ class Operator:
     def _add(self, key: Key) -> None:
         if self._leads:  # a standby only watches
             self._queue.add(key)
+
+    def _distrust(self, key: Key) -> None:
+        if self._leads:
+            self._controller.distrust(key)
 
     def _hear(self, plural: str, body: Mapping[str, Any], gone: bool) -> None:
         self._pulse.beat()

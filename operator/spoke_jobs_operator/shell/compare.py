@@ -61,6 +61,7 @@ class Compare:
         self._compared: set[str | None] = set()
         self._all_owed: set[str | None] = set(self._namespaces)
         self._problems: dict[str | None, tuple[int, str]] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     def want_all(self) -> None:
         """Compare everything now, not only when it is due."""
@@ -70,12 +71,18 @@ class Compare:
         """Whether all of the namespace was taken in once, so that what isn't known isn't there."""
         return bool(self._compared & {namespace, None})
 
-    async def first(self) -> None:
-        """Compare everything, until that succeeds for one namespace; :meth:`run` goes on trying the others."""
+    async def first(self, *, everything: bool = True) -> None:
+        """Compare, until that succeeds for one namespace; :meth:`run` goes on trying the others."""
         while not self._compared:
-            await self.try_once(everything=True)
+            await self.try_once(everything=everything)
             if not self._compared:
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def anew(self) -> None:
+        """Have each namespace's unfinished SpokeJobs compared from now on before it counts as compared again."""
+        async with self._one_at_a_time:  # a comparison under way shows what was
+            self._compared.clear()
+        await self.first(everything=False)
 
     async def run(self, every_seconds: float, all_every_seconds: float) -> None:
         """Compare until cancelled, beginning one interval from now; sooner where it failed."""
@@ -97,9 +104,10 @@ class Compare:
 
     async def try_once(self, *, everything: bool, among: Sequence[str | None] | None = None) -> bool:
         """Compare, each namespace for itself; False if the API server didn't let us somewhere."""
-        if everything:
-            self._all_owed.update(self._namespaces)
-        succeeded = [await self._try_namespace(name) for name in (self._namespaces if among is None else among)]
+        async with self._one_at_a_time:
+            if everything:
+                self._all_owed.update(self._namespaces)
+            succeeded = [await self._try_namespace(name) for name in (self._namespaces if among is None else among)]
         return all(succeeded)
 
     async def _try_namespace(self, namespace: str | None) -> bool:
@@ -143,7 +151,10 @@ class Compare:
         await self._shelf(pods, store.pod_seen, store.pods)
         spokejobs = client.listing(Kind.SPOKEJOB, namespace, fields="" if everything else UNFINISHED)
         listed = await self._take_in(spokejobs, store.spokejob_seen)
-        for item in store.spokejobs.absent(listed, None if everything else store.unfinished()):
+        absent = store.spokejobs.absent(listed, None if everything else store.unfinished())
+        if everything:
+            store.spokejobs.take_out(absent, listed.version)
+        for item in absent:
             key = store.spokejobs.owner_of(item)
             self._distrust(key)  # final by now, or gone
             self._add(key)

@@ -91,7 +91,8 @@ class ByLease:
             if self.leads() and not await self._try(self._until - self._clock()) and self._is_another_s():
                 break
         self._until = float("-inf")
-        logger.error("this replica leads no more", extra=self._fields())
+        why = "another has the Lease" if self._is_another_s() else "the Lease could not be renewed in time"
+        logger.error("this replica leads no more: %s", why, extra=self._fields())
 
     async def release(self) -> None:
         """Let another lead at once, rather than when the lease lapses."""
@@ -117,7 +118,7 @@ class ByLease:
             # Counted from before the call: others saw the renewal no earlier than that.
             self._until = begun + self._terms.renewed_within
             self._told = ""
-        return held
+        return held and self.leads()  # who was stopped meanwhile has it, and too late
 
     async def _take(self) -> bool:
         body = await self._client.read_lease(self._lease)

@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,7 +70,7 @@ class Cluster:
     """What a test does in its namespace."""
 
     def __init__(self, env: dict[str, str], namespace: str, image: str) -> None:
-        self._env = env
+        self.env = env
         api = kubernetes.config.new_client_from_config(env["KUBECONFIG"])
         self.api = api
         self.core = kubernetes.client.CoreV1Api(api)
@@ -81,25 +82,33 @@ class Cluster:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl in the namespace; gives what it prints."""
         command = ["kubectl", "--namespace", self.namespace, *arguments]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self._env, input=stdin, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=ROOT, env=self.env, input=stdin, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 
-    def template(self, name: str, standin: str, *, image: str | None = None) -> None:
-        """Make a PodTemplate whose attempts do as ``standin`` says."""
-        container = {
+    def template(
+        self,
+        name: str,
+        standin: str,
+        *,
+        image: str | None = None,
+        pod: Mapping[str, Any] | None = None,
+        container: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make a PodTemplate whose attempts do as ``standin`` says; ``pod`` and ``container`` add to their specs."""
+        body = {
             "name": "job",
             "image": image or self.image,
             "imagePullPolicy": "IfNotPresent",
             "env": [{"name": "STANDIN", "value": standin}],
-        }
+        } | dict(container or {})
+        allowed = {"jobs.spoke.dev/template": "true"}
         self.core.create_namespaced_pod_template(
             self.namespace,
             {
-                "metadata": {"name": name, "labels": {"jobs.spoke.dev/template": "true"}},
-                "template": {"spec": {"containers": [container], "terminationGracePeriodSeconds": 5}},
+                "metadata": {"name": name, "labels": allowed if labels is None else dict(labels)},
+                "template": {"spec": {"containers": [body], "terminationGracePeriodSeconds": 5} | dict(pod or {})},
             },
         )
 
@@ -160,6 +169,20 @@ def cluster(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
     run_or_fail(apply, cluster_env)
     established = ["kubectl", "wait", "--for=condition=Established", "crd/spokejobs.jobs.spoke.dev", "--timeout=30s"]
     run_or_fail(established, cluster_env)
+    with new_namespace(cluster_env, image) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def apart(cluster: Cluster, cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
+    """A namespace of the test's own: nothing of other tests is in it."""
+    with new_namespace(cluster_env, image) as own:
+        yield own
+
+
+@contextmanager
+def new_namespace(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
+    """A namespace that enforces ``restricted``; it goes at the end."""
     namespace = f"operator-{uuid.uuid4().hex[:8]}"
     cluster = Cluster(cluster_env, namespace, image)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -172,20 +195,28 @@ def cluster(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def operator_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A kubeconfig with the rights of ``role.yaml`` and no other."""
+    return limited_kubeconfig(cluster, tmp_path_factory.mktemp("operator"))
+
+
+def limited_kubeconfig(cluster: Cluster, folder: Path) -> str:
+    """A kubeconfig with the rights of ``role.yaml`` in the namespace, and no other."""
     cluster.kubectl("apply", "--filename", str(Path(__file__).with_name("role.yaml")))
     token = cluster.kubectl("create", "token", "operator-under-test", "--duration=2h").strip()
     config = json.loads(cluster.kubectl("config", "view", "--minify", "--raw", "--output=json"))
     config["users"] = [{"name": "operator", "user": {"token": token}}]
     config["contexts"][0]["context"]["user"] = "operator"
-    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    path = folder / "kubeconfig"
     path.write_text(json.dumps(config))
     return str(path)
 
 
 class OperatorProcess:
-    """``python -m spoke_jobs_operator`` for one namespace."""
+    """``python -m spoke_jobs_operator``, or another script that runs it, for one namespace."""
 
-    def __init__(self, kubeconfig: str, namespace: str, log: Path) -> None:
+    def __init__(
+        self, kubeconfig: str, namespace: str, log: Path, script: Sequence[str] = ("-m", "spoke_jobs_operator")
+    ) -> None:
+        self._script = script
         self._env = os.environ | {
             "KUBECONFIG": kubeconfig,
             "SPOKE_OPERATOR_NAMESPACES": namespace,
@@ -199,11 +230,15 @@ class OperatorProcess:
 
     def start(self, **env: str) -> None:
         """Start, and wait until it is ready."""
+        self.launch(**env)
+        wait_for("the operator is ready", lambda: self.said("ready") or self._dead(), 30)
+
+    def launch(self, **env: str) -> None:
+        """Start, and wait for nothing."""
         self._read_from = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as stream:
-            command = [sys.executable, "-m", "spoke_jobs_operator"]
+            command = [sys.executable, *self._script]
             self._process = subprocess.Popen(command, env=self._env | env, stderr=stream, stdout=stream)
-        wait_for("the operator is ready", lambda: self.said("ready") or self._dead(), 30)
 
     def stop(self) -> int:
         """SIGTERM; gives the exit code."""
@@ -216,6 +251,22 @@ class OperatorProcess:
         assert self._process
         self._process.kill()
         self._process.wait(timeout=10)
+
+    def thaw(self) -> None:
+        """Let it go on after a SIGSTOP."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def wait(self) -> int:
+        """Wait for its end; gives the exit code."""
+        assert self._process
+        return self._process.wait(timeout=30)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is stopped as by SIGSTOP."""
+        assert self._process
+        return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     @property
     def running(self) -> bool:

@@ -108,3 +108,30 @@ async def test_a_line_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
             await s.compare.try_once(everything=True)
     said = [(item.levelname, item.__dict__["namespace"]) for item in caplog.records]
     assert said == [("WARNING", "gone"), ("INFO", "gone")]
+
+
+async def test_compared_anew_no_namespace_counts_before_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare_module, "RETRY_SECONDS", 0.001)
+    s = Scene("gone")
+    await s.compare.first()
+    s.server.refused.add(NAMESPACE)
+    anew = asyncio.create_task(s.compare.anew())
+    await until(lambda: (s.failures(NAMESPACE) or 0) > 2)
+    assert not s.compare.has_compared(NAMESPACE), "what was known of it may be out of date by now"
+    s.added.clear()
+    s.server.refused.remove(NAMESPACE)
+    async with asyncio.timeout(5):
+        await anew
+    assert s.compare.has_compared(NAMESPACE)
+    assert Key(NAMESPACE, NAME) in s.added
+
+
+async def test_what_is_gone_is_not_kept_by_one_that_only_watches() -> None:
+    s = Scene()
+    await s.compare.try_once(everything=True)
+    s.server.world.delete(Kind.SPOKEJOB, NAME)
+    s.server.world.put_template()  # time goes on
+    await s.compare.try_once(everything=False)
+    assert len(s.store.spokejobs) == 1, "it may be final, and so not among the unfinished"
+    await s.compare.try_once(everything=True)
+    assert len(s.store.spokejobs) == 0

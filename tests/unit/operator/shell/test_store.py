@@ -140,5 +140,20 @@ def test_a_pods_events_go_with_it() -> None:
     assert not store._events
 
 
+def test_how_a_pod_ended_is_known_until_the_next_comparison_even_if_it_goes_at_once() -> None:
+    store = Store()
+    pod = {"metadata": {"name": "p", "namespace": NAMESPACE, "uid": "pod-uid", "resourceVersion": "7",
+                        "labels": {"jobs.spoke.dev/spokejob": NAME}}, "status": {"phase": "Running"}}  # fmt: skip
+    store.pod_seen(pod)
+    assert store.pod_seen(at(pod, 9) | {"status": {"phase": "Failed", "reason": "Evicted"}}, gone=True) == {KEY}
+    assert [item.reason for item in store.pods.of(KEY)] == ["Evicted"]
+    listed = Listed(NAMESPACE, frozenset(), 10)
+    store.pods.take_out(store.pods.absent(listed), listed.version)
+    assert store.pods.of(KEY) == ()
+    store.pod_seen(at(pod, 11))
+    assert store.pod_seen(at(pod, 12), gone=True) == {KEY}
+    assert store.pods.of(KEY) == (), "what says nothing is gone at once"
+
+
 def test_an_unknown_kind_is_nothing() -> None:
     assert Store().see("services", {}, gone=False) == set()

@@ -145,3 +145,26 @@ async def test_later_and_the_earlier_of_two_times_counts() -> None:
         queue.forget("a")
         await asyncio.sleep(0.03)
     assert len(times) == 2
+
+
+async def test_how_long_a_key_waits_for_a_worker_is_told() -> None:
+    loop = asyncio.get_running_loop()
+    waited: list[float] = []
+    handled: list[str] = []
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+        await asyncio.sleep(0.03)
+
+    queue = WorkQueue(handle, on_taken=waited.append)
+    added_at = loop.time()
+    queue.add("a")
+    queue.add("b")
+    queue.add("a")
+    queue.add_after("c", 0.01)
+    async with working(queue, workers=1):
+        await until(lambda: len(handled) == 3)
+        all_of_it = loop.time() - added_at
+    assert len(waited) == 3, "once for each time that a key is taken"
+    assert 0 <= waited[0] < 0.03 <= waited[1] <= all_of_it
+    assert waited[2] <= all_of_it - 0.01, "a time that was planned is not waiting"

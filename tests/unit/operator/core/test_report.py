@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tests.unit.operator.core.objects import NOW
+from tests.unit.operator.world import World
+
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs_operator.core.admit import Candidate, Limits, Usage
+from spoke_jobs_operator.core.model import Key, read_spokejob
+from spoke_jobs_operator.core.report import SHOWN_COUNTS, SHOWN_TURNS, as_data, report
+
+
+def candidate(name: str, namespace: str = "jobs", *, queue: str = "", org: int | None = None) -> Candidate:
+    return Candidate(Key(namespace, name), 0, NOW, queue, False, org)
+
+
+def spokejob(status: Mapping[str, Any], namespace: str = "jobs") -> SpokeJob:
+    body = World().spokejob
+    body["metadata"]["namespace"] = namespace
+    item = read_spokejob(body | {"status": dict(status)})
+    assert isinstance(item, SpokeJob)
+    return item
+
+
+def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
+    usage = Usage.of(
+        [candidate("a", queue="q", org=1), candidate("b", queue="q"), candidate("c", "other", queue="secret", org=9)]
+    )
+    turns = [candidate("x"), candidate("y", "other"), candidate("z")]
+    unfinished = [
+        spokejob({}),
+        spokejob({"outcome": "Waiting", "cause": "LimitReached"}),
+        spokejob({"outcome": "Waiting", "cause": "LimitReached"}),
+        spokejob({"outcome": "Running"}),
+        spokejob({"outcome": "Waiting", "cause": "QueueLocked"}, "other"),
+    ]
+    assert report("jobs", Limits(running=5, in_queue=2), usage, turns, unfinished) == {
+        "limits": {"running": 5, "in_queue": 2},
+        "running": {"all": 3, "namespace": 2},
+        "queues": {"q": 2},
+        "organizations": {"1": 1},
+        "waiting": 3,
+        "reasons": {"LimitReached": 2, "New": 1},
+        "turns": ["x", "z"],
+    }
+
+
+def test_it_fits_into_an_object_however_many_there_are() -> None:
+    many = [candidate(f"a-name-as-long-as-any-{n:06}", queue=f"queue-{n}" * 10, org=n) for n in range(3000)]
+    busiest = [candidate("more", queue="busiest", org=-1)] * 2
+    state = report("jobs", Limits(), Usage.of(many + busiest), many, [])
+    queues, turns = state["queues"], state["turns"]
+    assert isinstance(queues, dict)
+    assert (next(iter(queues)), len(queues)) == ("busiest", SHOWN_COUNTS)
+    assert isinstance(turns, list)
+    assert (turns[0], len(turns)) == ("a-name-as-long-as-any-000000", SHOWN_TURNS)
+    data = as_data(state, "me", NOW)
+    assert json.loads(data["state"]) == state
+    assert (data["operator"], data["time"]) == ("me", NOW.isoformat())
+    assert len(data["state"]) < 100_000

@@ -1,0 +1,105 @@
+"""The operator as a whole, as it begins to lead and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from tests.unit.operator.world import NAME, NAMESPACE, FakeClient, World
+
+from spoke_jobs_operator import __main__
+from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.settings import Settings
+from spoke_jobs_operator.shell import app
+from spoke_jobs_operator.shell.client import Client, Kind
+from spoke_jobs_operator.shell.streams import Streams
+
+
+class Lead:
+    """A lead that the test grants and takes away."""
+
+    def __init__(self) -> None:
+        self.granted, self.taken = asyncio.Event(), asyncio.Event()
+        self.released = 0
+
+    def leads(self) -> bool:
+        return self.granted.is_set() and not self.taken.is_set()
+
+    async def gained(self) -> None:
+        await self.granted.wait()
+
+    async def lost(self) -> None:
+        await self.taken.wait()
+
+    async def release(self) -> None:
+        self.released += 1
+
+
+class Scene:
+    """An operator whose streams say nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def silent(_: Streams) -> None:
+            await asyncio.Event().wait()
+
+        async def publish(key: Key, data: Mapping[str, str]) -> None:
+            pass
+
+        self.lead, self.world = Lead(), World()
+        monkeypatch.setattr(Streams, "run", silent)
+        monkeypatch.setattr(app, "ByLease", lambda *_: self.lead)
+        client = FakeClient(self.world)
+        vars(client).update(publish=publish)
+        settings = Settings(namespaces=(NAMESPACE,), lease="ns/lease", health_host="127.0.0.1", health_port=0)
+        self.operator = app.Operator(settings, cast(Client, client))
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of the test)
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+async def test_what_a_leader_did_last_is_known_before_anything_is_decided(scene: Scene) -> None:
+    """It had the Job made and deleted again, and nothing of that was heard: a second one must not be made."""
+    task = asyncio.create_task(scene.operator.run())
+    await scene.until(lambda: scene.operator._pulse.ready)
+    assert scene.world.writes == [], "a standby writes nothing"
+    scene.world.change(Kind.SPOKEJOB, NAME, {"outcome": "Succeeded", "attempt": 1}, under="status")
+    scene.lead.granted.set()
+    await scene.until(lambda: scene.operator._metrics.reconciles._value.get() > 0)
+    await scene.until(lambda: len(scene.operator._queue) == 0)
+    assert scene.world.created == []
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert scene.lead.released == 1
+
+
+async def test_it_ends_when_the_lead_is_lost(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    task = asyncio.create_task(scene.operator.run())
+    scene.lead.granted.set()
+    await scene.until(lambda: scene.world.created)
+    scene.lead.taken.set()
+    async with asyncio.timeout(5):
+        with pytest.raises(app.LostLead):
+            await task
+    assert [item for item in caplog.records if item.levelno >= logging.ERROR] == []
+
+
+async def test_the_process_says_so_by_its_exit_code_and_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def lost(_: Settings) -> None:
+        raise app.LostLead
+
+    monkeypatch.setattr(app, "run", lost)
+    assert await __main__._until_told(Settings()) == 1
+    assert caplog.records == []

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from tests.unit.operator.world import NAME, World
+
+from spoke_jobs_operator.shell.client import Kind
+from spoke_jobs_operator.shell.metrics import Metrics
+from spoke_jobs_operator.shell.store import Store
+
+
+def test_those_that_wait_are_counted_by_what_for_whenever_somebody_reads() -> None:
+    metrics, store, world = Metrics(), Store(), World()
+    metrics.count_waiting(store.waiting)
+
+    def waiting(reason: str) -> float | None:
+        return metrics.registry.get_sample_value("spoke_operator_waiting", {"reason": reason})
+
+    assert waiting("New") is None
+    store.spokejob_seen(world.spokejob)
+    for number in range(2):
+        twin = world.spokejob | {
+            "metadata": world.spokejob["metadata"] | {"name": f"twin-{number}", "uid": str(number)}
+        }
+        store.spokejob_seen(twin | {"status": {"outcome": "Waiting", "cause": "LimitReached"}})
+    assert (waiting("New"), waiting("LimitReached")) == (1, 2)
+    world.change(Kind.SPOKEJOB, NAME, {"outcome": "Running"}, under="status")
+    store.spokejob_seen(world.spokejob)
+    assert waiting("New") is None, "a reason that nobody waits for any more is not left behind as it was"
