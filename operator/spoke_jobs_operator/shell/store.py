@@ -21,6 +21,7 @@ from spoke_jobs_operator.core.model import (
     Meta,
     Pod,
     PodTemplate,
+    Terminated,
     Unreadable,
     read_event,
     read_job,
@@ -188,9 +189,14 @@ class Store:
         return {job.spokejob} if news else set()
 
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """A pod was seen, or seen to go."""
+        """A pod was seen, or seen to go.
+
+        The kubelet says how a deleted pod ended and removes it at once. So one that goes with its last words stays
+        known until the next comparison, or an operator with much to do would hear of its absence alone.
+        """
         pod = read_pod(body)
-        news = self._gone(self.pods, pod.meta) if gone else self.pods.put(pod)
+        has_spoken = pod.terminal or isinstance(pod.container, Terminated)
+        news = self._gone(self.pods, pod.meta) if gone and not has_spoken else self.pods.put(pod)
         if gone:
             self._events.pop(pod.meta.uid, None)
         return {pod.spokejob} if news else set()
