@@ -96,7 +96,8 @@ _TABLE = (
           "at once."),
     Cause("ContainerConfigError", CauseClass.IMAGE, "The container's configuration names something that isn't there.",
           "Create the Secret or ConfigMap that the pod's message names, or mend the PodTemplate.",
-          "The container's waiting reason, CreateContainerConfigError; it ends the attempt with the start timeout."),
+          "The container's waiting reason, CreateContainerConfigError, or the pod's FailedMount event; it ends the "
+          "attempt with the start timeout."),
     Cause("ContainerCannotRun", CauseClass.IMAGE, "The image has no `spoke-jobs` command, or it could not be started.",
           "Install spoke-jobs in the image and see that it is on PATH.",
           "The container's end with StartError, or its waiting reason; that ends the attempt with the start timeout."),
