@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims bench-launch
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -42,6 +42,9 @@ bench-imports: setup-python ## what importing it costs
 bench-claims: setup-python ## what a claim costs beside history, under an open transaction, behind jobs of a held queue
 	@scripts/postgres >/dev/null
 	@$(VENV)/python tests/bench/claims.py
+
+bench-launch: setup-python ## what the operator costs beside plain Jobs, on a kind cluster of its own: some 20 minutes
+	@tests/bench/launch/run
 
 lint: setup-python ## formatting, style, types, layers, generated files
 	@$(VENV)/ruff format --check .

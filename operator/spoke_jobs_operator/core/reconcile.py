@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract import waits
+from spoke_jobs.contract.causes import CauseClass, cause_class
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
 from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJob, SpokeJobStatus
@@ -175,6 +176,8 @@ def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
     end = Ended(cause=record.cause, error_type=record.error_type, exit_code=record.exit_code,
+                # What is ended for its image was given all of the start timeout to heal, or never can.
+                for_good=cause_class(record.cause) is CauseClass.IMAGE,
                 message=_message_of_stop(seen.spokejob.status))  # fmt: skip
     last_word = diagnose(job, pods, (), Bounds(0, None), now, live=True)
     if isinstance(last_word, Ended) and not last_word.cause:  # it was done before it could be stopped

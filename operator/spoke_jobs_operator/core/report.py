@@ -11,6 +11,7 @@ from datetime import datetime
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 
 from .admit import Candidate, Limits, Usage
+from .status import open_attempt
 
 SHOWN_TURNS = 200
 SHOWN_COUNTS = 100
@@ -23,6 +24,7 @@ def report(
     """The namespace's state, as plain JSON: names and numbers."""
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
+    starting = [item for item in waiting if open_attempt(item.status)]
     queues = Counter({key.queue: n for key, n in usage.in_queue.items() if key.namespace == namespace and key.queue})
     parties = {party.organization: n for party, n in usage.of_party.items() if party.namespace == namespace}
     organizations = Counter({str(name): n for name, n in parties.items() if name is not None})
@@ -31,7 +33,8 @@ def report(
         "running": {"all": usage.total, "namespace": usage.in_namespace.get(namespace, 0)},
         "queues": dict(queues.most_common(SHOWN_COUNTS)),
         "organizations": dict(organizations.most_common(SHOWN_COUNTS)),
-        "waiting": len(waiting),
+        "waiting": len(waiting) - len(starting),
+        "starting": len(starting),
         "reasons": dict(sorted(Counter(item.status.cause or "New" for item in waiting).items())),
         "turns": [item.key.name for item in turns if item.key.namespace == namespace][:SHOWN_TURNS],
     }

@@ -49,12 +49,15 @@ class Publisher:
         """Write what has changed; and what hasn't, after a while, as a sign of life."""
         unfinished = list(self._store.unfinished())
         turns = self._pacer.order(10 * SHOWN_TURNS)
-        for namespace in {item.namespace for item in unfinished} | set(self._published):
+        busy = {item.namespace for item in unfinished}
+        for namespace in busy | set(self._published):
             state = report(namespace, self._pacer.limits, self._pacer.usage, turns, unfinished)
             now = self._clock()
             old, at = self._published.get(namespace, ({}, now))
             if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
                 await self._write(namespace, state, now)
+            if namespace not in busy:  # the last word, until somebody waits there again
+                self._published.pop(namespace, None)
 
     async def _write(self, namespace: str, state: dict[str, object], now: datetime) -> None:
         try:

@@ -88,11 +88,11 @@ _TABLE = (
           "The pod's phase, Failed."),
     Cause("PodRejected", CauseClass.IMAGE, "Kubernetes refuses to create the pod (quota, service account, admission).",
           "Read the Job's FailedCreate events; mend the PodTemplate or the namespace.",
-          "The Job's FailedCreate event: it ends the attempt with the start timeout. Or the API server's refusal of "
+          "The Job's FailedCreate event: it ends the job with the start timeout. Or the API server's refusal of "
           "the Job: it ends the job with the start timeout."),
     Cause("ImageUnavailable", CauseClass.IMAGE, "The container's image could not be had.",
           "Check the image's name and tag in the PodTemplate, and the pull secrets.",
-          "The container's waiting reason (ErrImagePull, ...); it ends the attempt with the start timeout, a bad name "
+          "The container's waiting reason (ErrImagePull, ...); it ends the job with the start timeout, a bad name "
           "at once."),
     Cause("ContainerConfigError", CauseClass.IMAGE, "The container's configuration names something that isn't there.",
           "Create the Secret or ConfigMap that the pod's message names, or mend the PodTemplate.",
@@ -100,7 +100,7 @@ _TABLE = (
           "attempt with the start timeout."),
     Cause("ContainerCannotRun", CauseClass.IMAGE, "The image has no `spoke-jobs` command, or it could not be started.",
           "Install spoke-jobs in the image and see that it is on PATH.",
-          "The container's end with StartError, or its waiting reason; that ends the attempt with the start timeout."),
+          "The container's end with StartError, or its waiting reason; that ends the job with the start timeout."),
     Cause("TemplateMissing", CauseClass.IMAGE, "The PodTemplate that the job names doesn't exist in its namespace.",
           "Install the application's chart, or correct the template's name.",
           "The first look at the SpokeJob; it ends the job with the start timeout.", before_an_attempt=True),

@@ -140,6 +140,8 @@ def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Faul
     s.pass_time(10.5)
     for _ in range(8):
         s.cluster()
+        if s.world.status["outcome"] == "Failed":
+            assert s.world.live_pods() == [], "it is over once nothing of it runs"
         s.pass_time(2)
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
     assert len(s.world.created) == 1
@@ -714,3 +716,32 @@ def test_a_job_that_was_made_but_not_recorded_keeps_its_place_over_a_restart() -
     s.queue.ready.sort(key=lambda key: key.name != "second")  # the other one is looked at first
     s.work()
     assert [name for name, _ in world.created] == [f"{NAME}-1"]
+
+
+def test_what_had_all_of_the_start_timeout_to_heal_is_not_given_another() -> None:
+    s = start(startTimeoutSeconds=30)
+    s.world.job_controller()
+    s.world.container_waits("ErrImagePull")
+    s.settle()
+    for _ in range(3):
+        s.pass_time(31)
+        s.cluster()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "ImageUnavailable")
+    assert len(s.world.created) == 1
+    assert s.world.live_pods() == []
+
+
+def test_after_a_write_whose_answer_was_lost_the_objects_are_read_live() -> None:
+    s = start()
+    s.world.job_controller()
+    s.world.kubelet()
+    while s.world.news:
+        s.deliver()
+    s.client.faults = [Fault.ERROR_AFTER]
+    s.work()  # "Running" is written, and nobody says so: the event is lost as well
+    s.world.news.clear()
+    s.client.read_names.clear()
+    s.pass_time(1)
+    assert s.client.read_names, "what is remembered is older than what was written"
+    assert s.world.writes.count("status") == 2
+    assert s.world.status["outcome"] == "Running"

@@ -33,7 +33,7 @@ says "for good" ends the job whatever the class (`Discard`, an exception of the 
 
 *Knowable when* is what first tells of it, under `kubernetes`. What may heal is waited for: a missing Secret or an
 image that can't be had is the reason of a job that waits, and if it is mended before the start timeout, the job goes
-on.
+on; if it isn't, the job ends: it is not given the same time again, whatever the budget.
 
 {sections}
 

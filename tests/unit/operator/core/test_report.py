@@ -34,6 +34,7 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
         spokejob({}),
         spokejob({"outcome": "Waiting", "cause": "LimitReached"}),
         spokejob({"outcome": "Waiting", "cause": "LimitReached"}),
+        spokejob({"outcome": "Waiting", "cause": "PodPending", "attempts": [{"number": 1, "job": "x-1"}]}),
         spokejob({"outcome": "Running"}),
         spokejob({"outcome": "Waiting", "cause": "QueueLocked"}, "other"),
     ]
@@ -43,7 +44,8 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
         "queues": {"q": 2},
         "organizations": {"1": 1},
         "waiting": 3,
-        "reasons": {"LimitReached": 2, "New": 1},
+        "starting": 1,
+        "reasons": {"LimitReached": 2, "New": 1, "PodPending": 1},
         "turns": ["x", "z"],
     }
 

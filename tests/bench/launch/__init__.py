@@ -1,0 +1,1 @@
+"""What the operator costs beside plain Jobs: `make bench-launch`."""

@@ -1,0 +1,108 @@
+"""`make bench-launch`: measure, write the table, print the last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.bench.launch import burst, history, paired, report
+from tests.bench.launch.place import (
+    HISTORY,
+    LAUNCH,
+    application,
+    cluster_of,
+    fake_nodes,
+    fresh_namespace,
+    operator,
+    running,
+    until,
+)
+from tests.bench.launch.settings import Settings
+from tests.e2e.conftest import Cluster
+
+
+def main() -> None:
+    """Run it."""
+    settings = Settings.of(os.environ)
+    folder = Path(tempfile.mkdtemp(prefix="bench-launch-"))
+    say(f"logs are in {folder}")
+    cluster = cluster_of(settings.cluster)
+    figures: dict[str, Any] = {"load": os.getloadavg()[0], "settings": asdict(settings) | {"raw": ""}}
+    figures |= launches(cluster, settings, folder)
+    figures |= bursts(cluster, settings, folder)
+    figures |= idle(cluster, settings, folder)
+    settings.raw.write_text(json.dumps(figures, indent=1))
+    summary = report.summary(figures)
+    print(report.table(figures, summary))
+    if settings.full:
+        report.write(figures, summary)
+    print("BENCH " + json.dumps({"suite": "launch"} | summary))
+
+
+def say(words: str) -> None:
+    """Progress, on a line of its own that the next one replaces where there is a terminal."""
+    end = "\r" if sys.stderr.isatty() else "\n"
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {words:<60}{end}")
+
+
+def launches(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
+    """One at a time."""
+    with application(cluster, settings.cluster) as product, operator(folder, LAUNCH) as process:
+        measured = paired.measure(product, settings.launches, say)
+        # Each attempt's last writes come after its retention.
+        until("its Jobs are deleted", lambda: not product.get("jobs", "--output=json")["items"], 180)  # type: ignore[index]
+        attempts = len(measured.startup) + 1
+        writes = process.metric("spoke_operator_writes_total") / attempts
+    return {"to_first_line": measured.to_first_line, "startup": measured.startup, "writes_per_attempt": writes}
+
+
+def bursts(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
+    """Many at once."""
+    found: dict[str, list[dict[str, float]]] = {"spoke-jobs": [], "plain": [], "textbook": []}
+    cluster.kubectl("apply", "--filename=-", stdin=json.dumps(burst.textbook_definition()))
+    with fake_nodes(cluster, folder):
+        for number in range(settings.rounds):
+            kinds = list(found)[number % 3 :] + list(found)[: number % 3]
+            for kind in kinds:
+                say(f"burst of {settings.burst}, {kind}, round {number + 1} of {settings.rounds}")
+                namespace = f"bench-burst-{kind}"
+                fresh_namespace(cluster, namespace)
+                found[kind].append(asdict(one_burst(kind, namespace, settings.burst, folder)))
+                cluster.kubectl("delete", "namespace", namespace, "--wait=true", "--timeout=600s")
+    return {"bursts": found}
+
+
+def one_burst(kind: str, namespace: str, count: int, folder: Path) -> burst.Burst:
+    """With the operator that it needs."""
+    if kind == "spoke-jobs":
+        with operator(folder, namespace):
+            return burst.measure(kind, namespace, count)
+    if kind == "textbook":
+        textbook = Path(__file__).with_name("textbook.py")
+        command = [sys.executable, "-m", "kopf", "run", "--standalone", f"--namespace={namespace}", str(textbook)]
+        with running(command, folder / "textbook.log") as process:
+            until("the textbook's operator listens", lambda: "Starting the watch" in process.log.read_text() or
+                  process.log.stat().st_size > 0, 60)  # fmt: skip
+            return burst.measure(kind, namespace, count)
+    return burst.measure(kind, namespace, count)
+
+
+def idle(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
+    """Nothing to do."""
+    say(f"making {settings.history} finished SpokeJobs")
+    fresh_namespace(cluster, HISTORY)
+    history.fill(settings.history)
+    say("watching the operator beside them")
+    measured = history.measure(folder, settings.idle_seconds)
+    cluster.kubectl("delete", "namespace", HISTORY, "--wait=false")
+    return {"idle": asdict(measured)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Many finished SpokeJobs: what they cost an operator that has nothing to do for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.launch.api import Api, Object, all_of, connected
+from tests.bench.launch.place import HISTORY, operator, until
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What the operator needs beside them."""
+
+    megabytes: float
+    cpu_percent: float
+    restart_seconds: float
+    writes: float
+    """What it wrote meanwhile, of SpokeJobs and Jobs."""
+
+
+def fill(count: int) -> None:
+    """So many that have succeeded, in the namespace."""
+    asyncio.run(_fill(count))
+
+
+async def _fill(count: int) -> None:
+    async with connected() as api:
+        await all_of([_finished(api, number) for number in range(count)])
+
+
+def _finished(api: Api, number: int):  # type: ignore[no-untyped-def]
+    path = f"/apis/jobs.spoke.dev/v1/namespaces/{HISTORY}/spokejobs"
+    name, now = f"history-{number}", datetime.now(UTC).isoformat()
+    spec = {"uid": str(uuid.uuid4()), "requestId": number + 1, "jobType": "history"}
+    conditions = [
+        {"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": now}
+        for kind, status, reason in (
+            ("Admitted", "True", "JobCreated"),
+            ("Running", "False", "Finished"),
+            ("Succeeded", "True", "Succeeded"),
+            ("Finished", "True", "Succeeded"),
+        )
+    ]
+    attempt = {"number": 1, "job": f"{name}-1", "pod": f"{name}-1-abcde", "node": "node-1", "exitCode": 0}
+    status: Object = {
+        "observedGeneration": 1,
+        "outcome": "Succeeded",
+        "attempt": 1,
+        "ledger": "Succeeded",
+        "finishedAt": now,
+        "attempts": [attempt | {"startedAt": now, "finishedAt": now}],
+        "conditions": conditions,
+    }
+    body: Object = {"apiVersion": "jobs.spoke.dev/v1", "kind": "SpokeJob", "metadata": {"name": name}, "spec": spec}
+
+    async def make() -> None:
+        await api.call("POST", path, body)
+        patch = "application/merge-patch+json"
+        await api.call("PATCH", f"{path}/{name}/status", {"status": status}, patch)
+
+    return make
+
+
+def measure(folder: Path, idle_seconds: float) -> Idle:
+    """Start the operator beside them, and watch it."""
+    with operator(folder, HISTORY) as process:
+        until("the first look is done", lambda: process.metric("spoke_operator_reconciles_total") > 0, 60)
+        restart = time.time() - process.began
+        until("all were looked at", lambda: process.metric("spoke_operator_queue_depth") == 0, 120)
+        time.sleep(5)  # what the start-up left to be collected is: what follows is what is measured
+        before, at = process.cpu_seconds, time.monotonic()
+        time.sleep(idle_seconds)
+        percent = 100 * (process.cpu_seconds - before) / (time.monotonic() - at)
+        return Idle(process.megabytes, percent, restart, process.metric("spoke_operator_writes_total"))

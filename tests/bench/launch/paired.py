@@ -1,0 +1,106 @@
+"""One launch at a time: ours, a plain Job of the same image, and a plain Job of a shell; in shuffled order."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+from tests.bench.launch.place import LAUNCH, until
+from tests.e2e.conftest import Product
+
+from spoke_jobs import JobData, Registry
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+
+OURS, PLAIN, SHELL = "spoke-jobs", "plain Job", "shell Job"
+
+
+@dataclass
+class Launches:
+    """Seconds, launch by launch."""
+
+    to_first_line: dict[str, list[float]] = field(default_factory=lambda: {OURS: [], PLAIN: [], SHELL: []})
+    startup: list[float] = field(default_factory=list)
+    """From the interpreter's start to the function's first line, of ours."""
+
+
+def measure(product: Product, count: int, report: Callable[[str], None]) -> Launches:
+    """So many of each kind."""
+    launches = Launches()
+    runner = product.runner(_registry())
+    jobs = _PlainJobs(product)
+    order = [kind for kind in launches.to_first_line for _ in range(count)]
+    random.Random(7).shuffle(order)
+    _ours(product, runner, Launches())  # the first of each finds nothing warm
+    jobs.launch(PLAIN)
+    try:
+        for number, kind in enumerate(order, 1):
+            if kind == OURS:
+                _ours(product, runner, launches)
+            else:
+                launches.to_first_line[kind].append(jobs.launch(kind))
+            report(f"launch {number} of {len(order)}")
+    finally:
+        runner.close()
+    return launches
+
+
+def _registry() -> Registry:
+    registry = Registry()
+    registry.job("launch_first")(lambda _ctx, _payload: None)
+    return registry
+
+
+def _ours(product: Product, runner: KubernetesRunner, launches: Launches) -> None:
+    with Session(product.engine) as session:
+        job = runner.dispatch_job(JobData("launch_first"), session=session)
+        committing = time.time()
+        session.commit()
+    result: Any = product.ended(job).result
+    launches.to_first_line[OURS].append(result["first"] - committing)
+    launches.startup.append(result["first"] - result["began"])
+
+
+class _PlainJobs:
+    """Jobs made by hand from the same PodTemplate, so that all but the command is the same."""
+
+    def __init__(self, product: Product) -> None:
+        template = product.get("podtemplate", "default")
+        assert template
+        self._spec: dict[str, Any] = template["template"]["spec"]
+        self._product = product
+        self._made = 0
+        import kubernetes
+
+        api = kubernetes.config.new_client_from_config()
+        self._batch, self._core = kubernetes.client.BatchV1Api(api), kubernetes.client.CoreV1Api(api)
+
+    def launch(self, kind: str) -> float:
+        """Seconds until its first line."""
+        self._made += 1
+        name = f"plain-{self._made}"
+        command = ["python", "/app/launch_jobs.py", "1"] if kind == PLAIN else ["sh", "-c", "echo FIRST $(date +%s.%N)"]
+        spec = json.loads(json.dumps(self._spec))
+        (container,) = [item for item in spec["containers"] if item["name"] == "job"]
+        container |= {"command": command}
+        container.pop("args", None)
+        spec |= {"restartPolicy": "Never"}
+        body = {"metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": {"spec": spec}}}
+        began = time.time()
+        self._batch.create_namespaced_job(LAUNCH, body)
+        until(f"{name} has ended", lambda: self._ended(name), 120)
+        (pod,) = self._core.list_namespaced_pod(LAUNCH, label_selector=f"job-name={name}").items
+        log = self._core.read_namespaced_pod_log(pod.metadata.name, LAUNCH)
+        assert "FIRST " in log, log
+        first = float(log.rpartition("FIRST ")[2])
+        self._batch.delete_namespaced_job(name, LAUNCH, propagation_policy="Background")
+        return first - began
+
+    def _ended(self, name: str) -> bool:
+        status = self._batch.read_namespaced_job(name, LAUNCH).status
+        assert not status.failed, name
+        return bool(status.succeeded)

@@ -1,0 +1,46 @@
+"""What a run can be told by the environment, `LAUNCHES=10 BURST=200 make bench-launch` for a quick look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """See the fields; all have defaults."""
+
+    launches: int
+    """LAUNCHES: of each kind, one at a time, in shuffled order."""
+    burst: int
+    """BURST: how many are submitted at once."""
+    rounds: int
+    """ROUNDS: of bursts of each kind."""
+    history: int
+    """HISTORY: finished SpokeJobs."""
+    idle_seconds: float
+    """IDLE_SECONDS: how long the operator is watched doing nothing."""
+    cluster: str
+    """CLUSTER: the kind cluster; made if it isn't there."""
+    raw: Path
+    """BENCH_RAW: where all figures go."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """From the environment."""
+        return cls(
+            launches=int(environment.get("LAUNCHES", 40)),
+            burst=int(environment.get("BURST", 1000)),
+            rounds=int(environment.get("ROUNDS", 2)),
+            history=int(environment.get("HISTORY", 10_000)),
+            idle_seconds=float(environment.get("IDLE_SECONDS", 60)),
+            cluster=environment.get("CLUSTER", "spoke-bench"),
+            raw=Path(environment.get("BENCH_RAW", "launch.json")),
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether figures of this run may stand in the docs."""
+        return self.launches >= 40 and self.burst >= 1000 and self.history >= 10_000
