@@ -127,6 +127,12 @@ class Cluster:
         self.custom.create_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, body)
         return name
 
+    def spokejobs(self) -> list[Object]:
+        """All of the namespace."""
+        answer = self.custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL)
+        found: list[Object] = answer["items"]
+        return found
+
     def status(self, name: str) -> Object:
         """The SpokeJob's status."""
         body = self.custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)

@@ -1,0 +1,105 @@
+"""Limits, locks and fair turns on a real cluster, measured by what the jobs themselves say of when they ran."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.integration.operator.conftest import Cluster, OperatorProcess, wait_for
+
+
+class Ran(NamedTuple):
+    """One job, by its own clock (all nodes are this machine's)."""
+
+    began: float
+    ended: float
+
+
+@pytest.fixture
+def paced(operator_kubeconfig: str, cluster: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """An operator to be started with a limit, that leaves pods where they can be read."""
+    process = OperatorProcess(operator_kubeconfig, cluster.namespace, tmp_path / "operator.log")
+    yield process
+    if process.running:
+        assert process.stop() == 0
+    print((tmp_path / "operator.log").read_text())
+
+
+def outcome_of(cluster: Cluster, names: set[str], seconds: float) -> dict[str, Ran]:
+    """When each ran, once all have succeeded."""
+
+    def all_ended() -> bool:
+        spokejobs = cluster.spokejobs()
+        ended = {item["metadata"]["name"] for item in spokejobs if item.get("status", {}).get("outcome") == "Succeeded"}
+        return names <= ended
+
+    wait_for("all have succeeded", all_ended, seconds)
+    found: dict[str, Ran] = {}
+    for pod in cluster.core.list_namespaced_pod(cluster.namespace, label_selector="jobs.spoke.dev/spokejob").items:
+        name = pod.metadata.labels["jobs.spoke.dev/spokejob"]
+        if name in names:
+            assert name not in found, "one attempt each"
+            began, ended = pod.status.container_statuses[0].state.terminated.message.split()
+            found[name] = Ran(float(began), float(ended))
+    assert found.keys() == names
+    return found
+
+
+def most_at_once(ran: list[Ran]) -> int:
+    moments = sorted([(item.began, 1) for item in ran] + [(item.ended, -1) for item in ran])
+    running = most = 0
+    for _, change in moments:
+        running += change
+        most = max(most, running)
+    return most
+
+
+LARGE = pytest.mark.long, pytest.mark.timeout(900)
+
+
+@pytest.mark.parametrize(("jobs", "queues", "limit"), [(24, 6, 4), pytest.param(200, 20, 10, marks=LARGE)])
+def test_locked_queues_never_overlap_and_the_limit_is_kept(
+    cluster: Cluster, paced: OperatorProcess, jobs: int, queues: int, limit: int
+) -> None:
+    template = f"works-{jobs}"
+    cluster.template(template, "work")
+    paced.start(SPOKE_OPERATOR_MAX_RUNNING=str(limit), SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
+    queue_of = {}
+    for number in range(jobs):
+        locks = number % 2 == 0
+        name = cluster.submit(template, queue=f"queue-{number % queues}", locksQueue=locks)
+        queue_of[name] = (f"queue-{number % queues}", locks)
+    ran = outcome_of(cluster, set(queue_of), 15 + 6 * jobs)
+    assert most_at_once(list(ran.values())) <= limit
+    by_queue = defaultdict(list)
+    for name, item in ran.items():
+        queue, locks = queue_of[name]
+        if locks:
+            by_queue[queue].append(item)
+    assert len(by_queue) == queues // 2
+    for queue, items in by_queue.items():
+        for earlier, later in pairwise(sorted(items)):
+            assert earlier.ended <= later.began, f"two of {queue} at once"
+    assert paced.metric("spoke_operator_attempts_failed_total") == 0, "paced, they never found a queue held"
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "limit", "by"), [(20, 3, 4, 9), pytest.param(190, 10, 10, 30, marks=LARGE)]
+)
+def test_a_small_organisation_is_not_starved_by_a_large_one(
+    cluster: Cluster, paced: OperatorProcess, large: int, small: int, limit: int, by: int
+) -> None:
+    template = f"fair-{large}"
+    cluster.template(template, "work")
+    many = {cluster.submit(template, organization=1) for _ in range(large)}
+    few = {cluster.submit(template, organization=2) for _ in range(small)}
+    paced.start(SPOKE_OPERATOR_MAX_RUNNING=str(limit), SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
+    ran = outcome_of(cluster, many | few, 15 + 6 * (large + small))
+    assert most_at_once(list(ran.values())) <= limit
+    last_of_few = max(ran[name].began for name in few)
+    of_many = sorted(ran[name].began for name in many)
+    assert last_of_few < of_many[by - 1], f"only after {sum(began < last_of_few for began in of_many)} of the others"
