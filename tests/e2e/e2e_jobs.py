@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -42,6 +43,12 @@ def echo(_ctx: JobContext, payload: Any) -> Any:
 def fail(_ctx: JobContext, payload: Any) -> None:
     """Fail, with the payload in the message."""
     raise ValueError(f"as it was told to: {payload}")
+
+
+@job("e2e_exits", retry=RetryPolicy(budget={CauseClass.ERROR: 1}))
+def leave(_ctx: JobContext, payload: int) -> None:
+    """Call sys.exit, as a script would."""
+    sys.exit(payload)
 
 
 @job("e2e_leaves_a_thread", retry=RetryPolicy(budget={CauseClass.ERROR: 1}))

@@ -1,0 +1,207 @@
+"""How the job's own process can fail, named on the SpokeJob and in the row: with the real runner, ledger and sync.
+
+What happens to its pod, Job or node is in tests/integration/operator/test_causes.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from spoke_jobs import JobContext, Registry, RetryPolicy
+from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.causes import CAUSES, CauseClass
+from spoke_jobs.model import JobData, JobRequest, JobState
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+
+from . import e2e_jobs
+from .conftest import Object, Product, wait_for
+
+PROMPT_SECONDS = 15.0
+ONCE = RetryPolicy(budget=dict.fromkeys((CauseClass.ERROR, CauseClass.INFRASTRUCTURE), 1))
+CUT_OFF = "cut-off"
+"""A PodTemplate whose pods reach no database."""
+NOWHERE = "postgresql+psycopg://spoke:planted-password@192.0.2.1:5432/spoke"
+"""An address that is nobody's (RFC 5737)."""
+
+
+def nothing(_ctx: JobContext, _payload: Any) -> None:
+    """Never runs: this process only dispatches it."""
+
+
+@pytest.fixture(scope="module")
+def newer_runner(product: Product) -> Iterator[KubernetesRunner]:
+    """An application of another release than the pods': it has a type that they lack, and another payload."""
+    registry = Registry()
+    registry.job("e2e_of_next_release")(nothing)
+    registry.job("e2e_slow")(nothing)
+    runner = product.runner(registry)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="module")
+def cut_off(product: Product) -> str:
+    """The template of that name."""
+    template = product.get("podtemplate", "default")
+    assert template
+    template["metadata"] = {"name": CUT_OFF, "labels": template["metadata"]["labels"]}
+    container = template["template"]["spec"]["containers"][0]
+    others = [item for item in container["env"] if item["name"] != "SPOKE_DATABASE_URL"]
+    container["env"] = [*others, {"name": "SPOKE_DATABASE_URL", "value": NOWHERE}]
+    product.kubectl("apply", "--filename=-", stdin=json.dumps(template))
+    return CUT_OFF
+
+
+@pytest.fixture(scope="module")
+def cut_off_job(runner: KubernetesRunner, cut_off: str) -> JobRequest:
+    """Dispatched before the others are waited for: its pod tries for a minute."""
+    return runner.dispatch_job(JobData("e2e_echo", 1, pod_template=cut_off, retry=ONCE))
+
+
+def finished(product: Product, name: str, seconds: float = 60) -> Object:
+    """The SpokeJob at its end."""
+
+    def look() -> Object | None:
+        found = product.get("spokejob", name)
+        return found if found and (found.get("status") or {}).get("outcome") in ("Succeeded", "Failed") else None
+
+    return wait_for(f"SpokeJob {name} to end", look, seconds)
+
+
+def container_ended_at(product: Product, spokejob: str) -> datetime:
+    """When the container of its newest pod ended, by the kubelet."""
+    found = product.get("pods", "--selector", f"jobs.spoke.dev/spokejob={spokejob}")
+    assert found
+    states = [pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] for pod in found["items"]]
+    return datetime.fromisoformat(max(states))
+
+
+def says(spokejob: Object, cause: str) -> None:
+    """The cause and what to do stand on the SpokeJob."""
+    status = spokejob["status"]
+    assert (status["outcome"], status["cause"]) == ("Failed", cause)
+    condition = next(item for item in status["conditions"] if item["type"] == "Finished")
+    assert condition["reason"] == cause
+    assert CAUSES[cause].advice in condition["message"]
+
+
+def is_named(product: Product, spokejob: Object, cause: str) -> None:
+    """They do so soon after the container's end."""
+    says(spokejob, cause)
+    status = spokejob["status"]
+    ended = container_ended_at(product, spokejob["metadata"]["name"])
+    took = (datetime.fromisoformat(status["finishedAt"]) - ended).total_seconds()
+    print(f"FIGURE {cause}: {took:.1f} s after the container's end")
+    assert took <= PROMPT_SECONDS
+
+
+@pytest.mark.usefixtures("cut_off_job")
+def test_an_exception(product: Product, runner: KubernetesRunner) -> None:
+    """Its type is on the SpokeJob; its words and the traceback's last lines are in the ledger, and only there."""
+    job = runner.dispatch_job(JobData("e2e_raise", "planted marker", retry=ONCE))
+    spokejob = finished(product, name_of(job))
+    is_named(product, spokejob, "JobError")
+    (attempt,) = spokejob["status"]["attempts"]
+    assert (attempt["errorType"], attempt["exitCode"]) == ("ValueError", 10)
+    assert product.ended(job).cause == "JobError"
+    (recorded,) = product.ledger.attempts(job.id)
+    assert recorded.output_tail.rstrip().endswith("ValueError: as it was told to: planted marker")
+    assert 'raise ValueError(f"as it was told to' in recorded.output_tail
+    for shown in (spokejob, *product.pods(job), product.get("events")):
+        assert "planted marker" not in json.dumps(shown)
+        assert "Traceback" not in json.dumps(shown)
+
+
+def test_sys_exit(product: Product, runner: KubernetesRunner) -> None:
+    job = runner.dispatch_job(JobData("e2e_exits", 3))
+    spokejob = finished(product, name_of(job))
+    is_named(product, spokejob, "JobExited")
+    assert product.ended(job).cause == "JobExited"
+    (recorded,) = product.ledger.attempts(job.id)
+    assert "sys.exit(payload)" in recorded.output_tail
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (JobData("e2e_of_next_release", 1), "UnknownJobType"),
+        (JobData("e2e_slow", {"seconds": "planted marker"}), "InvalidPayload"),
+    ],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_what_no_repetition_mends_is_tried_once(
+    product: Product, newer_runner: KubernetesRunner, data: JobData, cause: str
+) -> None:
+    job = newer_runner.dispatch_job(data)
+    spokejob = finished(product, name_of(job))
+    is_named(product, spokejob, cause)
+    assert spokejob["status"]["attempt"] == 1
+    assert "planted marker" not in json.dumps(spokejob)
+    assert (product.ended(job).state, product.row(job).cause) == (JobState.FAILED, cause)
+
+
+def test_a_spokejob_without_a_row(product: Product) -> None:
+    name = f"e2e-by-hand-{uuid.uuid4().hex[:8]}"
+    spec = {"uid": str(uuid.uuid4()), "requestId": 2**31 - 1, "jobType": "e2e_echo"}
+    body = {"apiVersion": "jobs.spoke.dev/v1", "kind": "SpokeJob", "metadata": {"name": name}, "spec": spec}
+    product.kubectl("create", "--filename=-", stdin=json.dumps(body))
+    spokejob = finished(product, name)
+    is_named(product, spokejob, "NoRow")
+    assert spokejob["status"]["attempt"] == 1
+
+
+def test_a_spokejob_that_is_deleted_ends_its_row_and_its_pod(product: Product, runner: KubernetesRunner) -> None:
+    job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=300)))
+    pod = product.running_pod(job)["metadata"]["name"]
+    product.kubectl("delete", "spokejob", name_of(job))
+    deleted = time.monotonic()
+    row = product.ended(job)
+    print(f"FIGURE SpokeJobDeleted: {time.monotonic() - deleted:.1f} s after the deletion")
+    assert (row.state, row.cause) == (JobState.FAILED, "SpokeJobDeleted")
+    assert time.monotonic() - deleted <= PROMPT_SECONDS
+    wait_for("its pod to go", lambda: product.get("pod", pod) is None)
+
+
+def test_a_job_that_is_cancelled(product: Product, runner: KubernetesRunner) -> None:
+    """It is named at once; a job that doesn't look whether it is asked to stop has its pod's grace period."""
+    job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=300)))
+    product.running_pod(job)
+    product.kubectl("patch", "spokejob", name_of(job), "--type=merge", '--patch={"spec": {"cancel": true}}')
+    asked = time.monotonic()
+    wait_for("the cause", lambda: product.spokejob(job)["status"]["cause"] == "Cancelled")
+    print(f"FIGURE Cancelled: {time.monotonic() - asked:.1f} s after it was asked for")
+    assert time.monotonic() - asked <= PROMPT_SECONDS
+    spokejob = finished(product, name_of(job))
+    says(spokejob, "Cancelled")
+    row = product.ended(job)
+    assert (row.state, row.cause) == (JobState.FAILED, "Cancelled")
+
+
+def test_a_database_that_the_pod_cannot_reach(product: Product, cut_off_job: JobRequest) -> None:
+    """Nothing of it is in the ledger until sync has brought it there."""
+    spokejob = finished(product, name_of(cut_off_job), 150)
+    is_named(product, spokejob, "DatabaseUnreachable")
+    assert "planted-password" not in json.dumps(spokejob)
+    row = product.ended(cut_off_job)
+    assert (row.state, row.cause) == (JobState.FAILED, "DatabaseUnreachable")
+
+
+def test_a_job_that_runs_too_long(product: Product, runner: KubernetesRunner) -> None:
+    """Whatever it does meanwhile: this one never looks whether it is asked to stop."""
+    job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=300), timeout_seconds=5))
+    container = product.running_pod(job)["status"]["containerStatuses"][0]
+    started = datetime.fromisoformat(container["state"]["running"]["startedAt"])
+    spokejob = finished(product, name_of(job))
+    ended = datetime.fromisoformat(spokejob["status"]["finishedAt"])
+    took = (ended - started).total_seconds() - 5
+    print(f"FIGURE Timeout: {took:.1f} s after it")
+    says(spokejob, "Timeout")
+    assert took <= PROMPT_SECONDS
+    assert product.ended(job).cause == "Timeout"
