@@ -67,7 +67,8 @@ class Proxy:
         """Asked for each call but the watches, by method and path."""
         self.silent = False
         """Watches stay open and say nothing."""
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         port = self._run(self._serve())
         config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{port}"}
         path = folder / "kubeconfig-of-proxy"
@@ -77,6 +78,8 @@ class Proxy:
     def close(self) -> None:
         self._run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
 
     def break_watches(self, code: int) -> int:
         """End each watch that is open by an error of this code; gives how many that were."""
@@ -104,6 +107,10 @@ class Proxy:
     async def _stop(self) -> None:
         await self._runner.cleanup()
         await self._session.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _break(self, code: int) -> int:
         error = {"kind": "Status", "status": "Failure", "code": code, "reason": "Expired", "message": "too old"}
@@ -127,7 +134,7 @@ class Proxy:
             return web.json_response(
                 {"kind": "Status", "code": code, "message": fault.value}, status=code, headers=more
             )
-        async with self._session.request(request.method, url, headers=headers, data=body) as answer:
+        async with self._session.request(request.method, url, headers=headers, data=body or None) as answer:
             content = await answer.read()
         self._note(request, answer.status)
         if fault is Fault.LATE:

@@ -1,0 +1,333 @@
+"""The operator killed at its writes, and an API server that misbehaves; what is written is counted on the way there."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import pytest
+from tests.integration.operator.conftest import (
+    GROUP,
+    PLURAL,
+    VERSION,
+    Cluster,
+    Object,
+    OperatorProcess,
+    limited_kubeconfig,
+    wait_for,
+)
+from tests.integration.operator.proxy import Fault, Proxy
+
+FAILPOINT = (str(Path(__file__).with_name("failpoint.py")),)
+CREATE, DELETE, STATUS, DELETE_SPOKEJOB = "POST job", "DELETE job", "PATCH status", "DELETE spokejob"
+
+
+class Scene:
+    """An operator that reaches the API server through a proxy, in a namespace of its own."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.proxy = Proxy(limited_kubeconfig(cluster, folder), folder)
+        self.log = folder / "operator.log"
+        self.operator = self.process()
+
+    def process(self, *script: str) -> OperatorProcess:
+        more = {"script": script} if script else {}
+        return OperatorProcess(self.proxy.kubeconfig, self.cluster.namespace, self.log, **more)
+
+    def start(self, *, retention: int = 0, **env: str) -> None:
+        self.operator.start(SPOKE_OPERATOR_JOB_RETENTION_SECONDS=str(retention), **env)
+
+    def close(self) -> None:
+        if self.operator.running:
+            self.operator.kill()
+        self.proxy.close()
+        print(self.log.read_text())
+
+    def jobs(self) -> list[str]:
+        return [job.metadata.name for job in self.cluster.batch.list_namespaced_job(self.cluster.namespace).items]
+
+    def no_jobs_are_left(self) -> None:
+        wait_for("no Jobs are left", lambda: not self.jobs())
+
+    def spokejobs(self) -> list[Object]:
+        items: list[Object] = self.cluster.custom.list_namespaced_custom_object(
+            GROUP, VERSION, self.cluster.namespace, PLURAL
+        )["items"]
+        return items
+
+
+@pytest.fixture
+def scene(apart: Cluster, tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(apart, tmp_path)
+    yield scene
+    scene.close()
+
+
+def set_ledger(cluster: Cluster, name: str, state: str) -> None:
+    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}}
+    apply = ("apply", "--server-side", "--subresource=status", "--field-manager=spoke-sync", "--filename=-")
+    cluster.kubectl(*apply, stdin=json.dumps(body | {"status": {"ledger": state}}))
+
+
+def test_killed_before_and_after_every_write_of_a_job_s_life(scene: Scene) -> None:
+    """No process makes more than one write. Each write is first prevented, then made and not remembered."""
+    cluster = scene.cluster
+    cluster.template("mends", "10,0")
+    name = cluster.submit("mends", ttlSecondsAfterFinished=0, retry={"backoffSeconds": 0})
+    operator = scene.process(*FAILPOINT)
+    deaths = 0
+    ends: list[list[tuple[int, str]]] = []
+
+    def died_or_done() -> bool:
+        if not operator.running:
+            return True
+        here = [item for item in scene.spokejobs() if item["metadata"]["name"] == name]
+        status = here[0].get("status", {}) if here else {}
+        if status.get("outcome") in ("Succeeded", "Failed") and not ends:
+            ends.append([(item["number"], item["cause"]) for item in status["attempts"]])
+            set_ledger(cluster, name, status["outcome"])
+        return not here
+
+    while any(item["metadata"]["name"] == name for item in scene.spokejobs()):
+        operator.launch(SPOKE_OPERATOR_JOB_RETENTION_SECONDS="0", FAILPOINT="die-after" if deaths % 2 else "die-before")
+        wait_for("it is killed", died_or_done)
+        if operator.running:
+            operator.kill()
+            break
+        assert operator.wait() == 9
+        deaths += 1
+        assert deaths < 60, "it goes in circles"
+    assert ends == [[(1, "JobError"), (2, "")]]
+    counted = Counter(scene.proxy.writes())
+    print(f"killed {deaths} times; {dict(counted)}")
+    assert counted[CREATE] == 2, "one for each attempt"
+    assert counted[DELETE] == 2
+    assert counted[DELETE_SPOKEJOB] == 1
+    assert counted[STATUS] <= 6
+    assert deaths >= 2 * (sum(counted.values()) - 1)
+
+
+def silence(scene: Scene) -> None:
+    scene.proxy.silent = True
+
+
+def gone(scene: Scene) -> None:
+    assert scene.proxy.break_watches(410) >= 4
+
+
+def fatal(scene: Scene) -> None:
+    """An error that ends kopf's whole operator."""
+    assert scene.proxy.break_watches(500) >= 4
+
+
+@pytest.mark.parametrize("happens", [silence, gone, fatal])
+def test_a_watch_that_fails_loses_nothing(scene: Scene, happens: Callable[[Scene], None]) -> None:
+    cluster = scene.cluster
+    cluster.template("waits", "wait,0")
+    scene.start(SPOKE_OPERATOR_COMPARE_SECONDS="2")
+    name = cluster.submit("waits")
+    cluster.until(name, lambda status: status.get("outcome") == "Running")
+    heard = scene.operator.metric("spoke_operator_events_total")
+    happens(scene)
+    cluster.core.delete_namespaced_pod(cluster.pod_of(name, 1), cluster.namespace, grace_period_seconds=0)
+    status = cluster.until_final(name)
+    assert [item["cause"] for item in status["attempts"]] == ["PodDeleted", ""]
+    scene.no_jobs_are_left()
+    counted = Counter(scene.proxy.writes())
+    assert (counted[CREATE], counted[DELETE]) == (2, 2)
+    assert counted[STATUS] <= 6
+    if happens is silence:
+        assert scene.operator.metric("spoke_operator_events_total") == heard
+    else:
+        wait_for("events come again", lambda: scene.operator.metric("spoke_operator_events_total") > heard, 20)
+    if happens is fatal:
+        wait_for("the streams' restart", lambda: scene.operator.metric("spoke_operator_stream_restarts_total") > 0, 20)
+    else:
+        assert scene.operator.metric("spoke_operator_stream_restarts_total") == 0
+    assert scene.operator.stop() == 0
+
+
+def test_answers_that_are_late_lost_or_refused(scene: Scene) -> None:
+    """One in ten: twice what is asked for, as there are but few in a test."""
+    random = Random(5)
+    cluster = scene.cluster
+    cluster.template("mends", "10,0")
+    scene.start(SPOKE_OPERATOR_COMPARE_SECONDS="5", SPOKE_OPERATOR_REQUEST_TIMEOUT_SECONDS="1.5")
+    faults: Counter[str] = Counter()
+
+    def choose(method: str, _: str) -> Fault | None:
+        if random.random() > 0.1:
+            return None
+        fault = random.choice(list(Fault))
+        faults[f"{method} {fault.name}"] += 1
+        return fault
+
+    scene.proxy.choose = choose
+    names = [cluster.submit("mends", retry={"backoffSeconds": 0.5}) for _ in range(8)]
+    for name in names:
+        status = cluster.until_final(name, 90)
+        assert [(item["number"], item["cause"]) for item in status["attempts"]] == [(1, "JobError"), (2, "")]
+    scene.no_jobs_are_left()
+    print(dict(faults))
+    assert sum(count for name, count in faults.items() if not name.startswith("GET")) >= 5
+    counted = Counter(scene.proxy.writes())
+    assert counted[CREATE] == 16, "one for each attempt, whatever was answered"
+    assert counted[STATUS] <= 48
+    scene.proxy.choose = lambda _method, _path: None
+    assert scene.operator.stop() == 0
+
+
+def test_an_overloaded_api_server_is_left_alone_for_as_long_as_it_says(scene: Scene) -> None:
+    cluster = scene.cluster
+    cluster.template("succeeds", "0")
+    scene.start()
+    refused: list[int] = []
+
+    def choose(method: str, _: str) -> Fault | None:
+        if method == "GET" or len(refused) >= 2:
+            return None
+        refused.append(len(scene.proxy.calls))
+        return Fault.THROTTLED
+
+    scene.proxy.choose = choose
+    name = cluster.submit("succeeds")
+    assert cluster.until_final(name)["outcome"] == "Succeeded"
+    assert scene.operator.metric("spoke_operator_throttled_total") == 2
+    for at in refused:
+        told, following, *_ = (call for call in scene.proxy.calls[at:] if call.method != "GET")
+        assert following.at - told.at >= 1, "by anybody"
+    assert scene.operator.metric("spoke_operator_errors_total") == 0
+    assert Counter(scene.proxy.writes())[CREATE] == 1
+    assert scene.operator.stop() == 0
+
+
+def test_writes_of_an_attempt_and_one_more_for_each_change_of_what_it_waits_for(scene: Scene) -> None:
+    cluster = scene.cluster
+    cluster.template("succeeds", "0")
+    cluster.template("waits", "wait")
+    scene.start(SPOKE_OPERATOR_MAX_RUNNING="1")
+    cluster.until_final(cluster.submit("succeeds"))
+    scene.no_jobs_are_left()
+    counted = Counter(scene.proxy.writes())
+    assert (counted[CREATE], counted[DELETE]) == (1, 1)
+    assert counted[STATUS] <= 3
+
+    holder = cluster.submit("waits")
+    cluster.until(holder, lambda status: status.get("outcome") == "Running")
+    since = len(scene.proxy.calls)
+    name = cluster.submit("comes-late")
+    cluster.until(name, lambda status: status.get("cause") == "TemplateMissing")
+    cluster.template("comes-late", "0")
+    cluster.until(name, lambda status: status.get("cause") == "LimitReached")
+    cluster.kubectl("patch", "spokejob", holder, "--type=merge", "--patch", '{"spec": {"cancel": true}}')
+    cluster.until_final(name)
+    scene.no_jobs_are_left()
+    mine = Counter(
+        call.write
+        for call in scene.proxy.calls[since:]
+        if call.write and (name in call.path or call.write == CREATE) and 200 <= call.status < 300
+    )
+    print(dict(counted), dict(mine))
+    assert (mine[CREATE], mine[DELETE]) == (1, 1)
+    assert mine[STATUS] <= 3 + 2
+    assert scene.operator.stop() == 0
+
+
+STATES = ("done", "failed", "backing-off", "suspended", "no-template", "locked", "cancelled")
+
+
+def in_all_states(cluster: Cluster, each: int) -> list[str]:
+    """So many SpokeJobs in each state, and two that run, one of which holds the queue that others wait for."""
+    for name, does in {"done": "0", "failed": "10", "backing-off": "10", "waits": "wait"}.items():
+        cluster.template(name, does)
+    specs: dict[str, Object] = {
+        "failed": {"retry": {"budget": {"error": 1}}},
+        "backing-off": {"retry": {"backoffSeconds": 3000}},
+        "suspended": {"suspend": True},
+        "no-template": {"startTimeoutSeconds": 3000},
+        "locked": {"queue": "q", "locksQueue": True},
+        "cancelled": {"cancel": True},
+    }
+    templates = {"suspended": "done", "no-template": "none", "locked": "done", "cancelled": "done"}
+    running = [cluster.submit("waits", queue="q", locksQueue=True), cluster.submit("waits")]
+    for name in running:
+        cluster.until(name, lambda status: status.get("outcome") == "Running")
+    wanted: dict[str, Callable[[Object], bool]] = {
+        "done": lambda status: status.get("outcome") == "Succeeded",
+        "failed": lambda status: status.get("cause") == "JobError" and status["outcome"] == "Failed",
+        "backing-off": lambda status: "nextAttemptAt" in status,
+        "suspended": lambda status: status.get("cause") == "Suspended",
+        "no-template": lambda status: status.get("cause") == "TemplateMissing",
+        "locked": lambda status: status.get("cause") == "QueueLocked",
+        "cancelled": lambda status: status.get("cause") == "Cancelled",
+    }
+    made = [(state, cluster.submit(templates.get(state, state), **specs.get(state, {}))) for state in STATES * each]
+    for state, name in made:
+        cluster.until(name, wanted[state])
+    return [*running, *(name for _, name in made)]
+
+
+def settled(scene: Scene) -> None:
+    """Only the Jobs of those that run are there."""
+    wait_for("the Jobs of what has ended are gone", lambda: len(scene.jobs()) == 2)
+
+
+def versions(scene: Scene) -> dict[str, str]:
+    jobs = scene.cluster.batch.list_namespaced_job(scene.cluster.namespace).items
+    found = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in scene.spokejobs()}
+    return found | {job.metadata.name: job.metadata.resource_version for job in jobs}
+
+
+def restart_and_look(scene: Scene, count: int) -> None:
+    """A new operator looks at all of them, more than once, and finds nothing to do."""
+    before, since = versions(scene), len(scene.proxy.calls)
+    started_at = time.monotonic()
+    scene.start(SPOKE_OPERATOR_COMPARE_SECONDS="2")
+    wait_for("each is looked at", lambda: scene.operator.metric("spoke_operator_reconciles_total") >= count)
+    print(f"{count} SpokeJobs looked at {time.monotonic() - started_at:.1f} s after the start")
+    looked_at = scene.operator.metric("spoke_operator_reconciles_total")
+    wait_for("once more", lambda: scene.operator.metric("spoke_operator_reconciles_total") >= looked_at + 10)
+    assert scene.proxy.writes(since) == []
+    assert versions(scene) == before
+    assert [line for line in scene.operator.logged() if line["level"] not in ("info", "debug")] == []
+
+
+def test_a_restart_writes_nothing_where_all_is_as_it_should_be(scene: Scene) -> None:
+    scene.start()
+    names = in_all_states(scene.cluster, 4)
+    settled(scene)
+    assert scene.operator.stop() == 0
+    restart_and_look(scene, len(names))
+    assert scene.operator.stop() == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_500_in_all_states_and_five_minutes_without_a_write(scene: Scene) -> None:
+    scene.start()
+    names = in_all_states(scene.cluster, 3)
+    settled(scene)
+    assert scene.operator.stop() == 0
+    finished = [item for item in scene.spokejobs() if item.get("status", {}).get("finishedAt")]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: put_copy(scene.cluster, finished[n % len(finished)], n), range(500)))
+    restart_and_look(scene, len(names) + 500)
+    since, until = len(scene.proxy.calls), time.monotonic() + 300
+    wait_for("five minutes", lambda: time.monotonic() > until, 310)
+    assert scene.proxy.writes(since) == []
+    assert scene.operator.stop() == 0
+
+
+def put_copy(cluster: Cluster, original: Object, number: int) -> None:
+    """Another SpokeJob with the same spec and status."""
+    name = f"copy-{number}"
+    of_it = (GROUP, VERSION, cluster.namespace, PLURAL)
+    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}}
+    cluster.custom.create_namespaced_custom_object(*of_it, body | {"spec": original["spec"]})
+    cluster.custom.patch_namespaced_custom_object_status(*of_it, name, {"status": original["status"]})
