@@ -141,7 +141,7 @@ def test_a_watch_that_fails_loses_nothing(scene: Scene, happens: Callable[[Scene
     scene.no_jobs_are_left()
     counted = Counter(scene.proxy.writes())
     assert (counted[CREATE], counted[DELETE]) == (2, 2)
-    assert counted[STATUS] <= 6
+    assert counted[STATUS] <= 7, "three each, and the cause before an attempt is stopped that lost its pod"
     if happens is silence:
         assert scene.operator.metric("spoke_operator_events_total") == heard
     else:
