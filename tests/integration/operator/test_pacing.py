@@ -87,9 +87,7 @@ def test_locked_queues_never_overlap_and_the_limit_is_kept(
     assert paced.metric("spoke_operator_attempts_failed_total") == 0, "paced, they never found a queue held"
 
 
-@pytest.mark.parametrize(
-    ("large", "small", "limit", "by"), [(20, 3, 4, 9), pytest.param(190, 10, 10, 30, marks=LARGE)]
-)
+@pytest.mark.parametrize(("large", "small", "limit", "by"), [(20, 3, 4, 9), pytest.param(190, 10, 10, 30, marks=LARGE)])
 def test_a_small_organisation_is_not_starved_by_a_large_one(
     cluster: Cluster, paced: OperatorProcess, large: int, small: int, limit: int, by: int
 ) -> None:
