@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from spoke_jobs import JobData, Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 OURS, PLAIN, SHELL = "spoke-jobs", "plain Job", "shell Job"
+PROGRAM = ("python", "-c", "import launch_jobs; launch_jobs.plain(1)")
 
 
 @dataclass
@@ -76,14 +78,14 @@ class _PlainJobs:
         self._made = 0
         import kubernetes
 
-        api = kubernetes.config.new_client_from_config()
+        api = kubernetes.config.new_client_from_config(os.environ["KUBECONFIG"])
         self._batch, self._core = kubernetes.client.BatchV1Api(api), kubernetes.client.CoreV1Api(api)
 
     def launch(self, kind: str) -> float:
         """Seconds until its first line."""
         self._made += 1
         name = f"plain-{self._made}"
-        command = ["python", "/app/launch_jobs.py", "1"] if kind == PLAIN else ["sh", "-c", "echo FIRST $(date +%s.%N)"]
+        command = list(PROGRAM) if kind == PLAIN else ["sh", "-c", "echo FIRST $(date +%s.%N)"]
         spec = json.loads(json.dumps(self._spec))
         (container,) = [item for item in spec["containers"] if item["name"] == "job"]
         container |= {"command": command}

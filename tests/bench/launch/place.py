@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -49,7 +50,9 @@ def fresh_namespace(cluster: Cluster, name: str) -> None:
 def application(cluster: Cluster, name: str) -> Iterator[Product]:
     """The texting example's release, with the benchmark's job in its image."""
     names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
-    image = names["TEXTING_IMAGE"].replace("texting", "bench", 1)
+    content = b"".join(path.read_bytes() for path in sorted((HERE / "image").iterdir()))
+    fingerprint = hashlib.sha256(content + names["TEXTING_IMAGE"].encode()).hexdigest()[:12]
+    image = f"spoke-jobs-bench:{fingerprint}"
     command = ("docker", "build", "--quiet", "--network=none", f"--build-arg=TEXTING_IMAGE={names['TEXTING_IMAGE']}")
     cluster.run(*command, f"--tag={image}", str(HERE / "image"), env={"DOCKER_BUILDKIT": "1"})
     cluster.run(str(ROOT / "tests/cluster/load"), name, image)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
-from spoke_jobs import JobContext, job
+from spoke_jobs import JobContext, TaskContext, job, task
 
 
 def began() -> float:
@@ -23,6 +22,11 @@ def first(_ctx: JobContext, _payload: None) -> dict[str, float]:
     return {"first": now, "began": began()}
 
 
+@task("launch_nothing")
+def nothing(_ctx: TaskContext, _payload: None) -> None:
+    """The application's task deployment needs one to start."""
+
+
 def plain(request_id: int) -> None:
     """The same without the runner: one row is read, by the same driver."""
     import psycopg
@@ -31,9 +35,3 @@ def plain(request_id: int) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("SELECT * FROM job_request WHERE id = %s", (request_id,)).fetchone()
         print(f"FIRST {time.time()}", flush=True)
-
-
-if __name__ == "__main__":
-    import launch_jobs  # as the runner has it: a module, not a program
-
-    launch_jobs.plain(int(sys.argv[1]))
