@@ -212,11 +212,11 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
 
 def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> Decision:
     spokejob, current = seen.spokejob, seen.spokejob.status
-    if unrecorded := _unrecorded(seen):  # made by an operator that died, or lost its lead, before it could say so
+    if unrecorded := _unrecorded(seen):  # just made, or by an operator that died, or lost its lead, before it said so
         job = min(unrecorded, key=lambda item: item.attempt)
         started_at = job.meta.created_at or now
         started = status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
-        return Decision(Standing.HOLDS, _write(seen, started))
+        return _recorded(seen, started, now)
     if spokejob.spec.suspend:
         text = "spec.suspend is true"
         return Decision(Standing.IDLE, _write(seen, status.held(current, waits.SUSPENDED, text, now, blocked=False)))
@@ -239,8 +239,20 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
     number = current.attempt + 1
     name = job_name(spokejob.name, number)
     create = CreateJob(number, name, build_job(spokejob, template, number))
-    started = status.attempt_started(current, number, name, template.version, now, now)
-    return Decision(Standing.HOLDS, (create, *_write(seen, started)))
+    # It is recorded with the next look: of many that come at once all get their Jobs first, and what has become of
+    # them by then needs no second write.
+    return Decision(Standing.HOLDS, (create,))
+
+
+def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decision:
+    """Record that the attempt has its Job, and in the same write what is known of it already."""
+    as_if = replace(seen, spokejob=seen.spokejob.model_copy(update={"status": started}))
+    record = status.open_attempt(started)
+    assert record is not None
+    onward = _under_way(as_if, record, now)
+    if any(isinstance(action, ApplyStatus | ReadLive) for action in onward.actions):
+        return onward
+    return replace(onward, actions=(*_write(seen, started), *onward.actions))
 
 
 def _blocked(seen: Observed, cause: str, message: str, now: datetime, retry_at: datetime | None = None) -> Decision:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from spoke_jobs.contract import names
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.settings import Settings
@@ -154,7 +155,9 @@ class Operator:
         self._pulse.beat()
         self._metrics.events.labels(plural).inc()
         for key in self._store.see(plural, body, gone=gone):
-            self._add(key)
+            if self._leads:  # a standby only watches
+                # Of many that come at once all get their Jobs before what becomes of the first is told.
+                self._queue.add(key, first=plural == names.PLURAL and not body.get("status"))
 
     def _restarted(self) -> None:
         self._metrics.stream_restarts.inc()

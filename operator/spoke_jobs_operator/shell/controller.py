@@ -73,6 +73,7 @@ class Controller:
         self._clock = clock
         self._stale: set[Key] = set()
         self._refusals: dict[Key, Refusal] = {}
+        self._made: dict[Key, int] = {}  # the attempt whose Job was made, or taken over, and is not recorded yet
         self._told_of_unchanged = False
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
@@ -152,7 +153,6 @@ class Controller:
     async def _carry_out(self, spokejob: SpokeJob, decision: Decision) -> None:
         key = key_of(spokejob)
         changed = False
-        creates = any(isinstance(write, CreateJob) for write in decision.writes)
         for write in decision.writes:
             try:
                 effect = await self._write(spokejob, write)
@@ -160,8 +160,6 @@ class Controller:
                 self._stale.add(key)
                 raise
             changed = changed or effect is not Effect.UNCHANGED
-            if isinstance(write, ApplyStatus) and write.status.attempt > spokejob.status.attempt and not creates:
-                self._metrics.adopted.inc()
             if effect is Effect.REFUSED:
                 break
         if changed:
@@ -183,6 +181,8 @@ class Controller:
                 if not await self._apply_status(key, spokejob.uid, spokejob.resource_version, write):
                     return Effect.UNCHANGED
                 self._report(spokejob, write)
+                if write.status.attempt > spokejob.status.attempt and self._made.pop(key, 0) != write.status.attempt:
+                    self._metrics.adopted.inc()
             case DeleteSpokeJob():
                 await self._client.delete_spokejob(key, spokejob.uid, spokejob.resource_version)
                 self._store.spokejobs.remove(key, spokejob.uid)
@@ -195,7 +195,7 @@ class Controller:
             body = await self._client.create_job(key.namespace, create.body)
         except ApiError as error:
             if error.status == 409 and error.reason == "AlreadyExists":
-                return await self._adopt(spokejob, create.name)
+                return await self._adopt(spokejob, create.name, create.attempt)
             refusal = read_refusal(error.status, error.message, self._clock())
             if refusal is None:
                 raise
@@ -203,6 +203,7 @@ class Controller:
             self._refusals[key] = refusal
             return Effect.REFUSED
         self._refusals.pop(key, None)
+        self._made[key] = create.attempt
         self._store.job_seen(body)
         self._metrics.writes.labels("job_create").inc()
         if create.attempt == 1:
@@ -210,7 +211,7 @@ class Controller:
         logger.info("attempt %d starts", create.attempt, extra=_fields(spokejob) | {"job": create.name})
         return Effect.DONE
 
-    async def _adopt(self, spokejob: SpokeJob, name: str) -> Effect:
+    async def _adopt(self, spokejob: SpokeJob, name: str, attempt: int) -> Effect:
         key = key_of(spokejob)
         body = await self._client.read(Kind.JOB, Key(key.namespace, name))
         if body is None:
@@ -218,6 +219,7 @@ class Controller:
         if read_job(body).owner != spokejob.uid:
             self._refusals[key] = foreign_job(name, self._clock())
             return Effect.REFUSED
+        self._made[key] = attempt
         self._metrics.adopted.inc()
         logger.info("took over a Job that was there already", extra=_fields(spokejob) | {"job": name})
         self._store.job_seen(body)
@@ -299,6 +301,7 @@ class Controller:
         self._queue.forget(key)
         self._pacer.forget(key)
         self._refusals.pop(key, None)
+        self._made.pop(key, None)
 
 
 def _fields(spokejob: SpokeJob) -> dict[str, object]:

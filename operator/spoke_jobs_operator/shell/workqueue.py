@@ -7,6 +7,7 @@ key wait longer and longer, and no other.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -38,8 +39,10 @@ class WorkQueue(Generic[K]):
         self._on_error = on_error
         self._on_taken = on_taken
         self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
-        self._waiting: dict[K, float] = {}  # what is in _ready, and since when
+        self._ready = asyncio.Semaphore(0)  # how many are in the two lines
+        self._urgent: deque[K] = deque()
+        self._usual: deque[K] = deque()
+        self._waiting: dict[K, float] = {}  # what is in the lines, and since when
         self._busy: set[K] = set()
         self._again: set[K] = set()  # was added while it was busy
         self._timers: dict[K, asyncio.TimerHandle] = {}
@@ -49,14 +52,15 @@ class WorkQueue(Generic[K]):
         """How many keys wait for a worker now; those that are to wait longer are not counted."""
         return len(self._waiting)
 
-    def add(self, key: K) -> None:
-        """Work on the key as soon as a worker is free."""
+    def add(self, key: K, *, first: bool = False) -> None:
+        """Work on the key as soon as a worker is free; ``first``: before those of which nobody said so."""
         self._cancel_timer(key)
         if key in self._busy:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting[key] = self._loop.time()
-            self._ready.put_nowait(key)
+            (self._urgent if first else self._usual).append(key)
+            self._ready.release()
 
     def add_after(self, key: K, delay: float) -> None:
         """Work on the key after ``delay`` seconds, unless it is due sooner by an earlier call."""
@@ -80,7 +84,8 @@ class WorkQueue(Generic[K]):
 
     async def _work(self) -> None:
         while True:
-            key = await self._ready.get()
+            await self._ready.acquire()
+            key = (self._urgent or self._usual).popleft()
             self._on_taken(self._loop.time() - self._waiting.pop(key))
             self._busy.add(key)
             try:
