@@ -149,21 +149,13 @@ def is_full(usage: Usage, limits: Limits) -> bool:
 
 
 def admit(
-    waiting: Collection[Candidate], running: Collection[Candidate], limits: Limits, served: Mapping[Party, int]
-) -> tuple[Key, ...]:
-    """Those that may have their Job now, in the order in which they are to have it.
+    waiting: Collection[Candidate], usage: Usage, limits: Limits, served: Mapping[Party, int]
+) -> Iterator[Candidate]:
+    """Those that may have their Job now, in the order in which they are to have it; each is counted in ``usage``.
 
     Of the highest priority first; of those, the party with the fewest running; among such, the one that has waited
     longest for a turn (``served``: the number of each party's last turn); of its own, the oldest.
     """
-    usage = Usage.of(running)
-    return tuple(item.key for item in in_turn(waiting, usage, limits, served))
-
-
-def in_turn(
-    waiting: Collection[Candidate], usage: Usage, limits: Limits, served: Mapping[Party, int]
-) -> Iterator[Candidate]:
-    """The same one by one; each is counted in ``usage`` as it is given."""
     turns = dict(served)
     turn = max(turns.values(), default=0)
     for group in _by_priority(waiting):
@@ -193,7 +185,7 @@ def in_order(
     """The first so many that wait, in the order of their turns as it stands, limits and locks aside."""
     counted = Usage(of_party=Counter(usage.of_party))
     unlocked = [replace(item, locks_queue=False) for item in waiting]
-    return tuple(islice(in_turn(unlocked, counted, Limits(), served), most))
+    return tuple(islice(admit(unlocked, counted, Limits(), served), most))
 
 
 def _age(head: Candidate) -> tuple[datetime, Key]:

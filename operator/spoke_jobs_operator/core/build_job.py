@@ -59,7 +59,7 @@ def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTempl
 def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[str, Any]:
     """The body of the attempt's batch/v1 Job. The template must have passed :func:`check_template`."""
     labels = {
-        "app.kubernetes.io/managed-by": "spoke-operator",
+        names.LABEL_MANAGED_BY: "spoke-operator",
         names.LABEL_SPOKEJOB: spokejob.name,
         names.LABEL_UID: str(spokejob.spec.uid),
         names.LABEL_REQUEST: str(spokejob.spec.request_id),

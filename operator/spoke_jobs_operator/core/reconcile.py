@@ -78,9 +78,9 @@ def wants_attempt(spokejob: SpokeJob, now: datetime) -> bool:
     return not (spokejob.deleting or spokejob.spec.suspend or spokejob.spec.cancel or (due and now < due))
 
 
-def has_unrecorded(spokejob: SpokeJob, jobs: Iterable[Job]) -> bool:
-    """Whether a Job was made for it by an operator that died, or lost its lead, before it could say so."""
-    return any(job.owner == spokejob.uid and job.attempt > spokejob.status.attempt for job in jobs)
+def unrecorded(spokejob: SpokeJob, jobs: Iterable[Job]) -> list[Job]:
+    """Its Jobs that its status doesn't tell of: just made, or by an operator that died, or lost its lead, then."""
+    return [job for job in jobs if job.owner == spokejob.uid and job.attempt > spokejob.status.attempt]
 
 
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
@@ -100,7 +100,7 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
         return _follow_ledger(seen, current.ledger, now)
     if record := status.open_attempt(current):
         decision = _condemned(seen, record, now) if record.cause else _under_way(seen, record, now)
-    elif spokejob.spec.cancel and not _unrecorded(seen):
+    elif spokejob.spec.cancel and not unrecorded(spokejob, seen.jobs):
         decision = Decision(Standing.FINISHED, _write(seen, status.finished(current, CANCELLED, now)))
     else:
         decision = _between_attempts(seen, now, retention)
@@ -212,8 +212,8 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
 
 def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> Decision:
     spokejob, current = seen.spokejob, seen.spokejob.status
-    if unrecorded := _unrecorded(seen):  # just made, or by an operator that died, or lost its lead, before it said so
-        job = min(unrecorded, key=lambda item: item.attempt)
+    if made := unrecorded(spokejob, seen.jobs):
+        job = min(made, key=lambda item: item.attempt)
         started_at = job.meta.created_at or now
         started = status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
         return _recorded(seen, started, now)
@@ -283,10 +283,6 @@ def _delete(job: Job) -> DeleteJob:
 def _at(moment: datetime, now: datetime) -> CheckAgain:
     # A little late rather than a little early, which would only be to look once more.
     return CheckAgain(max(0.0, (moment - now).total_seconds()) + 0.01)
-
-
-def _unrecorded(seen: Observed) -> list[Job]:
-    return [job for job in seen.jobs if job.attempt > seen.spokejob.status.attempt]
 
 
 def _told_of(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[Event, ...]:

@@ -29,7 +29,7 @@ from spoke_jobs_operator.core.admit import Held
 from spoke_jobs_operator.core.build_job import is_template_name
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key, Unreadable, read_job
-from spoke_jobs_operator.core.reconcile import Observed, Refusal, candidate_of, has_unrecorded, reconcile, wants_attempt
+from spoke_jobs_operator.core.reconcile import Observed, Refusal, candidate_of, reconcile, unrecorded, wants_attempt
 from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
 from spoke_jobs_operator.core.status import open_attempt
 from spoke_jobs_operator.core.unreadable import reconcile_unreadable
@@ -87,7 +87,7 @@ class Controller:
         """Take note of who has an attempt under way and who wants one, before the first decision on who may start."""
         running, waiting, now = [], [], self._clock()
         for spokejob in self._store.unfinished():
-            if open_attempt(spokejob.status) or has_unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
+            if open_attempt(spokejob.status) or unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
                 running.append(candidate_of(spokejob))
             elif wants_attempt(spokejob, now):
                 waiting.append(candidate_of(spokejob))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Candidate, Held, Limits, Party, Usage, in_order, in_turn, is_full, why_held
+from spoke_jobs_operator.core.admit import Candidate, Held, Limits, Party, Usage, admit, in_order, is_full, why_held
 from spoke_jobs_operator.core.model import Key
 
 UNDECIDED = Held("", "whose turn it is, is decided in a moment")
@@ -118,8 +118,8 @@ class Pacer:
         self._look_is_due = False
         if is_full(self.usage, self.limits):
             return
-        for candidate in in_turn(list(self._waiting.values()), self.usage, self.limits, self._served):
+        for candidate in admit(list(self._waiting.values()), self.usage, self.limits, self._served):
             del self._waiting[candidate.key]
-            self._taken[candidate.key] = candidate  # in_turn has counted it
+            self._taken[candidate.key] = candidate  # admit has counted it
             self._take_turn(candidate.party)
             self._wake(candidate.key)

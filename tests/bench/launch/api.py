@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import ssl
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -15,6 +17,8 @@ import aiohttp
 import yaml
 
 Object = dict[str, Any]
+Submission = Callable[[], Awaitable[None]]
+"""A call that is still to be made."""
 AT_ONCE = 20
 
 
@@ -49,9 +53,6 @@ class Api:
 @asynccontextmanager
 async def connected() -> AsyncIterator[Api]:
     """By KUBECONFIG, whose current context has a client's certificate."""
-    import base64
-    import tempfile
-
     with open(os.environ["KUBECONFIG"]) as file:  # noqa: ASYNC230, PTH123 (before anything is measured)
         config = yaml.safe_load(file)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
@@ -66,7 +67,7 @@ async def connected() -> AsyncIterator[Api]:
         yield Api(session, cluster["server"])
 
 
-async def all_of(calls: Iterable[Callable[[], Awaitable[Any]]]) -> None:
+async def all_of(calls: Iterable[Submission]) -> None:
     """Make the calls, so many at a time."""
     waiting = iter(calls)
 

@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from tests.bench.launch.api import Api, Object, all_of, connected
+from tests.bench.launch.api import Api, Object, Submission, all_of, connected
 from tests.bench.launch.textbook import GROUP, PLURAL, VERSION
 
 PATIENCE_SECONDS = 600
@@ -101,7 +101,7 @@ def _textbook(namespace: str) -> str:
     return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
 
 
-def _submission(api: Api, path: str, kind: str, number: int):  # type: ignore[no-untyped-def]
+def _submission(api: Api, path: str, kind: str, number: int) -> Submission:
     name = f"burst-{number}"
     if kind == "plain":
         spec = template()["template"]["spec"] | {"restartPolicy": "Never"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.launch.api import Api, Object, all_of, connected
+from tests.bench.launch.api import Api, Object, Submission, all_of, connected
 from tests.bench.launch.place import HISTORY, operator, until
 
 
@@ -34,7 +34,7 @@ async def _fill(count: int) -> None:
         await all_of([_finished(api, number) for number in range(count)])
 
 
-def _finished(api: Api, number: int):  # type: ignore[no-untyped-def]
+def _finished(api: Api, number: int) -> Submission:
     path = f"/apis/jobs.spoke.dev/v1/namespaces/{HISTORY}/spokejobs"
     name, now = f"history-{number}", datetime.now(UTC).isoformat()
     spec = {"uid": str(uuid.uuid4()), "requestId": number + 1, "jobType": "history"}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import kubernetes
 from sqlalchemy.orm import Session
 from tests.bench.launch.place import LAUNCH, until
 from tests.e2e.conftest import Product
@@ -76,8 +77,6 @@ class _PlainJobs:
         self._spec: dict[str, Any] = template["template"]["spec"]
         self._product = product
         self._made = 0
-        import kubernetes
-
         api = kubernetes.config.new_client_from_config(os.environ["KUBECONFIG"])
         self._batch, self._core = kubernetes.client.BatchV1Api(api), kubernetes.client.CoreV1Api(api)
 

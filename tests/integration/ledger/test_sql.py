@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select, text
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, LedgerContract, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, claim_one, eventually, new_job
+from tests.contract.ledger_contract import LedgerContract
 
 from spoke_jobs.ledger import claims
 from spoke_jobs.ledger.port import Taken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.contract.ledger import LedgerContract
+from tests.contract.ledger_contract import LedgerContract
 
 from spoke_jobs.ledger.memory import MemoryLedger
 

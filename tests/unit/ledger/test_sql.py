@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conftest import open_ledger
-from tests.contract.ledger import LedgerContract
+from tests.contract.ledger_contract import LedgerContract
 
 from spoke_jobs.ledger.sql import SqlLedger
 

@@ -142,3 +142,15 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return stop.value
     coroutine.close()
     raise AssertionError("the coroutine waits for something outside of the model")
+
+
+def start(**spec: Any) -> Simulation:
+    """An operator that has seen a SpokeJob with that in its spec, and rests."""
+    simulation = Simulation(World(**spec))
+    simulation.settle()
+    return simulation
+
+
+def conditions(simulation: Simulation) -> dict[str, tuple[str, str]]:
+    """Status and reason of each condition of the SpokeJob."""
+    return {item["type"]: (item["status"], item["reason"]) for item in simulation.world.status["conditions"]}

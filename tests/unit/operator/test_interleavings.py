@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
+from tests.unit.operator.machine import OperatorMachine
 from tests.unit.operator.simulation import Simulation
-from tests.unit.operator.world import NAME, TEMPLATE, Fault, World, ended
+from tests.unit.operator.world import NAME, TEMPLATE, World, ended
 
 from spoke_jobs_operator.core.model import LABEL_OWNER
 from spoke_jobs_operator.shell.client import Kind
@@ -26,7 +25,7 @@ EXIT_CODES = st.sampled_from([None, 0, 1, 10, 11, 12, 13, 14, 137])
 FINAL = ("Succeeded", "Failed")
 
 
-class Operator(RuleBasedStateMachine):
+class Operator(OperatorMachine):
     """The operator among people and machines that do as they like."""
 
     @initialize(timeout=st.sampled_from([None, 20]), held=st.booleans())
@@ -40,39 +39,6 @@ class Operator(RuleBasedStateMachine):
         self.attempts_seen = 0
         self.final_without_ledger: str | None = None
 
-    # The operator and its streams
-
-    @rule(index=st.integers(0, 20))
-    def an_event_comes(self, index: int) -> None:
-        self.sim.deliver(index)
-
-    @precondition(lambda self: self.world.news)
-    @rule(index=st.integers(0, 20))
-    def an_event_is_lost(self, index: int) -> None:
-        self.world.news.pop(index % len(self.world.news))
-
-    @rule()
-    def a_worker_works(self) -> None:
-        self.sim.work()
-
-    @rule(calls=st.integers(0, 5), fault=st.sampled_from(Fault))
-    def a_worker_works_with_a_fault(self, calls: int, fault: Fault) -> None:
-        self.sim.client.faults = [None] * calls + [fault]
-        self.sim.work()
-        self.sim.client.faults = []
-
-    @rule(everything=st.booleans())
-    def a_comparison(self, everything: bool) -> None:
-        self.sim.compare(everything=everything)
-
-    @rule()
-    def the_operator_is_restarted(self) -> None:
-        self.sim.restart()
-
-    @rule(seconds=st.sampled_from([0.5, 2, 15, 60]))
-    def time_passes(self, seconds: float) -> None:
-        self.world.now += timedelta(seconds=seconds)
-
     # Long stretches in which all goes well, to get somewhere
 
     @rule(code=EXIT_CODES)
@@ -81,23 +47,11 @@ class Operator(RuleBasedStateMachine):
         self.sim.cluster()
         self.sim.cluster(code)
 
-    @rule()
-    def the_operator_catches_up(self) -> None:
-        self.sim.pass_time(1)
-
     # The cluster
-
-    @rule()
-    def the_job_controller_steps(self) -> None:
-        self.world.job_controller()
 
     @rule(code=EXIT_CODES)
     def the_kubelet_steps(self, code: int | None) -> None:
         self.world.kubelet(code)
-
-    @rule()
-    def the_garbage_collector_steps(self) -> None:
-        self.world.garbage_collector()
 
     @rule()
     def an_image_is_missing(self) -> None:

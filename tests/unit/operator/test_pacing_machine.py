@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
+from tests.unit.operator.machine import OperatorMachine
 from tests.unit.operator.simulation import Simulation
-from tests.unit.operator.world import NAME, Fault, Object, World, ended, finished
+from tests.unit.operator.world import NAME, Object, World, ended, finished
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.core.admit import Limits
@@ -64,7 +63,7 @@ class Crowd(World):
                 yield item["spec"]
 
 
-class Pacing(RuleBasedStateMachine):
+class Pacing(OperatorMachine):
     """The operator, many SpokeJobs, and people and machines that do as they like."""
 
     @initialize(running=BOUNDS, queue=BOUNDS, organization=BOUNDS)
@@ -124,45 +123,6 @@ class Pacing(RuleBasedStateMachine):
     def somebody_deletes_a_job(self, index: int) -> None:
         self.world.delete(Kind.JOB, self.world.jobs[index % len(self.world.jobs)]["metadata"]["name"], foreground=True)
 
-    # The operator and its streams
-
-    @rule(index=st.integers(0, 20), count=st.integers(1, 10))
-    def events_come(self, index: int, count: int) -> None:
-        for _ in range(count):
-            self.sim.deliver(index)
-
-    @precondition(lambda self: self.world.news)
-    @rule(index=st.integers(0, 20))
-    def an_event_is_lost(self, index: int) -> None:
-        self.world.news.pop(index % len(self.world.news))
-
-    @rule(count=st.integers(1, 6))
-    def workers_work(self, count: int) -> None:
-        for _ in range(count):
-            self.sim.work()
-
-    @rule(calls=st.integers(0, 4), fault=st.sampled_from(Fault))
-    def a_worker_works_with_a_fault(self, calls: int, fault: Fault) -> None:
-        self.sim.client.faults = [None] * calls + [fault]
-        self.sim.work()
-        self.sim.client.faults = []
-
-    @rule(everything=st.booleans())
-    def a_comparison(self, everything: bool) -> None:
-        self.sim.compare(everything=everything)
-
-    @rule()
-    def the_operator_is_restarted(self) -> None:
-        self.sim.restart()
-
-    @rule()
-    def the_operator_catches_up(self) -> None:
-        self.sim.pass_time(1)
-
-    @rule(seconds=st.sampled_from([0.5, 2, 15]))
-    def time_passes(self, seconds: float) -> None:
-        self.world.now += timedelta(seconds=seconds)
-
     # The cluster
 
     @rule()
@@ -177,10 +137,6 @@ class Pacing(RuleBasedStateMachine):
         state = pod["status"].get("containerStatuses", [{}])[0].get("state", {})
         if "running" in state:
             self.world._end_pod(pod, code, "", "")
-
-    @rule()
-    def the_garbage_collector_steps(self) -> None:
-        self.world.garbage_collector()
 
     # What holds at every moment
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core.admit import Candidate, Limits, Usage, admit, in_order, why_held
+from spoke_jobs_operator.core.admit import Candidate, Limits, Party, Usage, in_order, why_held
+from spoke_jobs_operator.core.admit import admit as admit_in_turn
 from spoke_jobs_operator.core.model import Key
 
 
@@ -24,6 +25,12 @@ def candidate(
     ns: str = "ns",
 ) -> Candidate:
     return Candidate(Key(ns, name), priority, NOW - timedelta(seconds=age), queue, locks, org)
+
+
+def admit(
+    waiting: list[Candidate], running: list[Candidate], limits: Limits, served: dict[Party, int]
+) -> tuple[Key, ...]:
+    return tuple(item.key for item in admit_in_turn(waiting, Usage.of(running), limits, served))
 
 
 WAITING = [candidate("young"), candidate("old", age=9), candidate("urgent", priority=1), candidate("also-young")]

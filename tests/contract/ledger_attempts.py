@@ -1,0 +1,260 @@
+"""What every ledger must do with an attempt: claim it, keep its lease, record how it ended."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, eventually, new_job
+
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.errors import Superseded
+from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.model import (
+    AttemptState,
+    Failure,
+    JobFilter,
+    JobOptions,
+    JobState,
+    Progress,
+    Pulse,
+    declared,
+)
+
+
+class AttemptContract(LedgerSteps):
+    """What workers build on."""
+
+    def test_a_dispatched_job_reads_back_as_it_was_written(self, ledger: Ledger) -> None:
+        job = ledger.insert(new_job(queue_name="12:edit", locks_queue=True))
+        assert ledger.get(job.id) == job
+        assert (job.state, job.status, job.attempt, job.run, job.cause) == (JobState.WAITING, 0, 0, 1, "")
+        assert (job.queue_name, job.locks_queue, job.organization_id, job.campaign_id) == ("12:edit", True, 3, 12)
+        assert job.created_at.tzinfo is not None
+        assert ledger.get(job.id + 1) is None
+
+    def test_the_oldest_job_is_claimed_first_and_once(self, ledger: Ledger) -> None:
+        first, second = ledger.insert(new_job()), ledger.insert(new_job())
+        claims = [self.claim_next(ledger), self.claim_next(ledger)]
+        assert [claim.job.id for claim in claims] == [first.id, second.id]
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+        assert claims[0].job.state is JobState.RUNNING
+        assert claims[0].job.assigned
+        assert claims[0].token != claims[1].token
+
+    def test_only_known_types_of_the_own_runner_are_claimed(self, ledger: Ledger) -> None:
+        ledger.insert(new_job(job_type="newer"))
+        ledger.insert(new_job(runner="kubernetes"))
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+
+    def test_success_is_recorded_with_its_result(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.succeed(None, claim.token, {"rows": 5})
+        job = self.row(ledger, claim)
+        assert (job.state, job.status, job.result, job.cause) == (JobState.SUCCEEDED, 100, {"rows": 5}, "")
+        assert job.finished_at is not None
+        (attempt,) = ledger.attempts(job.id)
+        assert (attempt.state, attempt.number, attempt.worker) == (AttemptState.SUCCEEDED, 1, "w")
+
+    def test_a_token_counts_once(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.succeed(None, claim.token, None)
+        with pytest.raises(Superseded):
+            ledger.succeed(None, claim.token, None)
+        assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
+        assert ledger.heartbeat(claim.token, LEASE, Progress(50, "late")) is Pulse.GONE
+        assert self.row(ledger, claim).status == 100
+
+    def test_a_stranger_s_token_counts_never(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        stranger = uuid.uuid4()
+        with pytest.raises(Superseded):
+            ledger.succeed(None, stranger, None)
+        assert ledger.heartbeat(stranger, LEASE) is Pulse.GONE
+        assert self.row(ledger, claim).state is JobState.RUNNING
+
+    def test_heartbeats_carry_progress_and_renew(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        before = ledger.attempts(claim.job.id)[0].lease_expires_at
+        assert ledger.heartbeat(claim.token, LEASE * 2, Progress(40, "row 400")) is Pulse.HELD
+        job = self.row(ledger, claim)
+        assert (job.status, job.result_message) == (40, "row 400")
+        assert ledger.attempts(job.id)[0].lease_expires_at > before
+
+    @pytest.mark.parametrize("message", ["a\x00b", "file \udcff.csv", "\U0001f600"])
+    def test_progress_may_be_told_in_any_words(self, ledger: Ledger, message: str) -> None:
+        claim = self.started(ledger)
+        assert ledger.heartbeat(claim.token, LEASE, Progress(1, message)) is Pulse.HELD
+        assert self.row(ledger, claim).result_message
+
+    def test_a_failure_is_tried_again_until_its_budget_is_spent(self, ledger: Ledger) -> None:
+        ledger.insert(new_job())
+        for number in (1, 2, 3):
+            claim = self.claim_next(ledger)
+            assert claim.number == number
+            assert ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "tail"), decide=True)
+            state = self.row(ledger, claim).state
+            assert state is (JobState.WAITING if number < 3 else JobState.FAILED)
+        job = self.row(ledger, claim)
+        assert (job.cause, job.status, job.result_message) == ("JobError", -1, "no")
+        attempts = ledger.attempts(job.id)
+        assert [(a.number, a.state, a.error_type, a.output_tail) for a in attempts] == [
+            (number, AttemptState.FAILED, "ValueError", "tail") for number in (1, 2, 3)
+        ]
+
+    def test_budgets_count_classes_apart(self, ledger: Ledger) -> None:
+        ledger.insert(new_job())
+        for cause in ("JobError", "Killed", "JobError", "WorkerLost"):
+            claim = self.claim_next(ledger)
+            ledger.fail(claim.token, Failure(cause), decide=True)
+            assert self.row(ledger, claim).state is JobState.WAITING
+        claim = self.claim_next(ledger)
+        ledger.fail(claim.token, Failure("Killed"), decide=True)
+        assert self.row(ledger, claim).state is JobState.FAILED
+
+    def test_a_failure_for_good_is_final_at_once(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.fail(claim.token, Failure("InvalidPayload", for_good=True), decide=True)
+        assert self.row(ledger, claim).state is JobState.FAILED
+
+    @pytest.mark.parametrize("earlier", [0, 1])
+    def test_a_claim_that_was_never_begun_is_undone(self, ledger: Ledger, earlier: int) -> None:
+        job = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        for _ in range(earlier):
+            ledger.fail(self.claim_next(ledger).token, Failure("JobError"), decide=True)
+        before = ledger.get(job.id)
+        claim = self.claim_next(ledger)
+        assert ledger.release(claim.token)
+        after = ledger.get(job.id)
+        assert before is not None
+        assert after == before.evolve(
+            updated_at=after and after.updated_at,
+            run_after=None,
+            result_message="" if earlier else before.result_message,
+        )
+        assert len(ledger.attempts(job.id)) == earlier
+        assert not ledger.release(claim.token)
+        assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
+        assert self.claim_next(ledger).number == earlier + 1
+
+    def test_a_claim_that_is_undone_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.cancel(claim.job.id)
+        assert ledger.release(claim.token)
+        assert (self.row(ledger, claim).state, self.row(ledger, claim).cause) == (JobState.FAILED, "Cancelled")
+
+    def test_finished_jobs_are_pruned_by_hand_before_their_retention_is_over(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.succeed(None, claim.token, None)
+        waiting = ledger.insert(new_job())
+        assert ledger.prune(older_than_seconds=3600) == 0
+        assert eventually(lambda: ledger.prune(older_than_seconds=0.01) == 1)
+        assert ledger.get(claim.job.id) is None
+        assert ledger.get(waiting.id) is not None
+
+    def test_a_job_whose_start_timeout_is_over_is_not_started(self, ledger: Ledger) -> None:
+        ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=0.01)))
+        time.sleep(0.05)  # longer than that
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+        assert eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
+
+    def test_what_follows_a_failure_is_as_it_was_declared(self, ledger: Ledger) -> None:
+        follower = declared(
+            JobOptions(timeout_seconds=5, payload_version=2), queue_name="hooks", locks_queue=True, priority=7
+        )
+        options = JobOptions(retry=EAGER, on_failure="told", on_failure_as=follower)
+        ledger.insert(new_job(options=options))
+        ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
+        (told,) = ledger.list_jobs(which=JobFilter(job_type="told"))
+        assert (told.queue_name, told.locks_queue, told.priority) == ("hooks", True, 7)
+        assert (told.options.timeout_seconds, told.options.payload_version) == (5, 2)
+
+    def test_a_retry_waits_out_its_backoff(self, ledger: Ledger) -> None:
+        ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=200, jitter=0))))
+        claim = self.claim_next(ledger)
+        ledger.fail(claim.token, Failure("JobError"), decide=True)
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+        job = self.row(ledger, claim)
+        assert job.run_after is not None
+        assert 199 < (job.run_after - job.updated_at).total_seconds() < 201
+
+    def test_without_decide_the_job_waits_for_whoever_decides(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.fail(claim.token, Failure("InvalidPayload", for_good=True), decide=False)
+        assert self.row(ledger, claim).state is JobState.WAITING
+
+    def test_locking_jobs_of_a_queue_exclude_one_another(self, ledger: Ledger) -> None:
+        for _ in range(2):
+            ledger.insert(new_job(queue_name="q", locks_queue=True))
+        other = ledger.insert(new_job(queue_name="other", locks_queue=True))
+        loose = ledger.insert(new_job(queue_name="q"))
+        holder = self.claim_next(ledger)
+        rest = [self.claim_next(ledger), self.claim_next(ledger)]
+        assert {claim.job.id for claim in rest} == {other.id, loose.id}
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+        ledger.succeed(None, holder.token, None)
+        assert self.claim_next(ledger).job.queue_name == "q"
+
+    @pytest.mark.parametrize("end", ["fail", "reap"])
+    def test_every_end_of_an_attempt_releases_its_queue(self, ledger: Ledger, end: str) -> None:
+        ledger.insert(new_job(queue_name="q", locks_queue=True))
+        second = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        claim = self.claim_next(ledger, SHORT)
+        if end == "fail":
+            ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
+        else:
+            assert eventually(lambda: len(ledger.reap("legacy")) == 1)
+            again = self.claim_next(ledger)
+            ledger.fail(again.token, Failure("JobError", for_good=True), decide=True)
+        assert self.claim_next(ledger).job.id == second.id
+
+    def test_a_lapsed_lease_is_reaped_and_its_owner_superseded(self, ledger: Ledger) -> None:
+        claim = self.started(ledger, SHORT)
+        assert eventually(lambda: len(ledger.reap("legacy")) == 1)
+        job = self.row(ledger, claim)
+        assert (job.state, job.cause) == (JobState.WAITING, "WorkerLost")
+        with pytest.raises(Superseded):
+            ledger.succeed(None, claim.token, None)
+        assert self.claim_next(ledger).number == 2
+
+    def test_the_reaper_leaves_valid_leases_and_other_runners_alone(self, ledger: Ledger) -> None:
+        self.started(ledger)
+        ledger.insert(new_job(runner="kubernetes"))
+        claimed = claim_one(ledger, "kubernetes", ["report"], "w", SHORT)
+        assert claimed is not None
+        time.sleep(SHORT * 2)  # the lease is over; nothing to wait for but time itself
+        assert list(ledger.reap("legacy")) == []
+
+    # Claims that are given back
+
+    def test_a_claim_given_back_leaves_the_job_as_it_was(self, ledger: Ledger) -> None:
+        options = JobOptions(retry=EAGER, start_timeout_seconds=1000)
+        job = ledger.insert(new_job(queue_name="q", locks_queue=True, options=options, priority=4))
+        second = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        claim = self.claim_next(ledger)
+        assert ledger.release(claim.token)
+        again = self.row(ledger, claim)
+        assert again.evolve(updated_at=job.updated_at) == job
+        assert list(ledger.attempts(job.id)) == []
+        assert not ledger.release(claim.token)
+        assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
+        assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
+        assert ledger.get(job.id) == again
+        for number in (1, 2):  # the number is given anew, and counts in no budget
+            claim = self.claim_next(ledger)
+            assert (claim.job.id, claim.number) == (job.id, number)
+            ledger.fail(claim.token, Failure("JobError"), decide=True)
+            claim = self.claim_next(ledger)
+            assert ledger.release(claim.token)
+            assert self.row(ledger, claim).started_at is not None
+        assert self.batch(ledger, 2) == [job.id]
+        assert ledger.get(second.id) == second
+
+    def test_a_claim_given_back_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.cancel(claim.job.id)
+        assert ledger.release(claim.token)
+        job = self.row(ledger, claim)
+        assert (job.state, job.cause, job.status) == (JobState.FAILED, "Cancelled", -1)
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None

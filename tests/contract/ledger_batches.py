@@ -1,0 +1,157 @@
+"""What every ledger must do with many jobs at once."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from tests.contract.ledger import LEASE, SHORT, LedgerSteps, eventually, new_job
+
+from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.model import (
+    AttemptState,
+    Failure,
+    JobFilter,
+    JobState,
+    Progress,
+    Pulse,
+)
+
+
+class BatchContract(LedgerSteps):
+    """What a busy worker and a batch dispatch build on."""
+
+    def test_a_batch_takes_the_highest_priority_first_then_the_oldest(self, ledger: Ledger) -> None:
+        priorities = [0, 5, -3, 5, 0]
+        jobs = [ledger.insert(new_job(priority=priority)) for priority in priorities]
+        order = [jobs[1], jobs[3], jobs[0], jobs[4], jobs[2]]
+        assert self.batch(ledger, 2) == [job.id for job in order[:2]]
+        assert self.batch(ledger, 8) == [job.id for job in order[2:]]
+        assert self.batch(ledger, 8) == []
+        assert self.batch(ledger, 0) == []
+
+    def test_claims_of_a_batch_are_as_good_as_single_ones(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job(priority=7, queue_name="q"), new_job(campaign_id=None)])
+        for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 4):
+            job = ledger.get(claim.job.id)
+            assert job == claim.job
+            assert (job.state, job.assigned, job.attempt, claim.number) == (JobState.RUNNING, True, 1, 1)
+            assert job.started_at is not None
+            (attempt,) = ledger.attempts(job.id)
+            assert (attempt.state, attempt.worker) == (AttemptState.RUNNING, "w")
+            assert (attempt.lease_expires_at - attempt.claimed_at).total_seconds() == pytest.approx(LEASE, abs=1)
+            ledger.succeed(None, claim.token, None)
+
+    def test_a_job_for_later_waits_until_it_is_due(self, ledger: Ledger) -> None:
+        hour, east = timedelta(hours=1), timezone(timedelta(hours=5))
+        later = ledger.insert(new_job(run_after=datetime.now(east) + hour))
+        due = ledger.insert(new_job(run_after=datetime.now(east) - hour))
+        assert later.run_after is not None
+        assert later.run_after.utcoffset() == timedelta(0) or later.run_after.tzinfo is east
+        assert self.batch(ledger, 8) == [due.id]
+        soon = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=SHORT)))
+        assert eventually(lambda: self.batch(ledger, 8) == [soon.id])
+        assert ledger.get(later.id) == later
+
+    def test_a_naive_time_is_refused(self, ledger: Ledger) -> None:
+        with pytest.raises(Exception, match=r"time zone"):
+            ledger.insert(new_job(run_after=datetime(2030, 1, 1)))
+
+    def test_prefixes_stand_for_the_names_that_begin_with_them(self, ledger: Ledger) -> None:
+        names = ["ingest.csv", "ingest.a.b", "ingest", "ingestion.csv", "Ingest.csv", "a%.x", "ab.x", "a_.x", "ac.x"]
+        names += ["back\\slash.x", "backslash.x", "report"]
+        ids = {ledger.insert(new_job(job_type=name)).id: name for name in names}
+
+        def taken(*types: str) -> list[str]:
+            claims = ledger.claim_batch("legacy", types, "w", LEASE, 20)
+            return [ids[claim.job.id] for claim in claims]
+
+        assert taken("INGEST.*", "%", "_", "%.*", "*") == []
+        assert taken() == []
+        assert taken("ingest.*") == ["ingest.csv", "ingest.a.b"]
+        assert taken("a%.*") == ["a%.x"]
+        assert taken("a_.*", "back\\slash.*") == ["a_.x", "back\\slash.x"]
+        assert taken("report", "ab.*") == ["ab.x", "report"]
+        assert [job.job_type for job in ledger.list_jobs(9, JobFilter(job_type="ingest.*"))] == [
+            "ingest.a.b",
+            "ingest.csv",
+        ]
+
+    def test_of_a_locked_queue_a_batch_takes_one_and_goes_on_behind_the_others(self, ledger: Ledger) -> None:
+        locked = [ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(12)]
+        second = [ledger.insert(new_job(queue_name="r", locks_queue=True)) for _ in range(12)]
+        loose = ledger.insert(new_job(queue_name="q"))
+        # Many more stand at the head than the batch is long: they must not hide what comes behind.
+        assert self.batch(ledger, 3) == [locked[0].id, second[0].id, loose.id]
+        assert self.batch(ledger, 3) == []
+
+    def test_what_is_not_due_at_the_head_hides_nothing(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job(run_after=datetime.now(UTC) + timedelta(hours=1)) for _ in range(20)])
+        ledger.insert_many([new_job(job_type="newer") for _ in range(20)])
+        behind = ledger.insert(new_job())
+        assert self.batch(ledger, 2) == [behind.id]
+
+    def test_many_heartbeats_are_told_apart(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job() for _ in range(4)])
+        held, told, asked, done = ledger.claim_batch("legacy", ["report"], "w", SHORT, 4)
+        ledger.succeed(None, done.token, None)
+        ledger.cancel(asked.job.id)
+        stranger = uuid.uuid4()
+        pulses = ledger.heartbeats(
+            {
+                held.token: None,
+                told.token: Progress(30, "a\x00b"),
+                asked.token: Progress(1, ""),
+                done.token: None,
+                stranger: None,
+            },
+            LEASE,
+        )
+        assert pulses == {
+            held.token: Pulse.HELD,
+            told.token: Pulse.HELD,
+            asked.token: Pulse.CANCELLED,
+            done.token: Pulse.GONE,
+            stranger: Pulse.GONE,
+        }
+        assert [self.row(ledger, claim).status for claim in (held, told, asked, done)] == [0, 30, 1, 100]
+        for claim in (held, told, asked):
+            (attempt,) = ledger.attempts(claim.job.id)
+            assert (attempt.lease_expires_at - attempt.heartbeat_at).total_seconds() == pytest.approx(LEASE, abs=1)
+        assert ledger.heartbeats({}, LEASE) == {}
+
+    def test_of_many_successes_those_count_that_hold_their_claims(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job(queue_name=f"q{n}", locks_queue=True) for n in range(3)])
+        first, lost, third = ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
+        ledger.fail(lost.token, Failure("JobError"), decide=True)
+        results = {first.token: {"n": [1, None, "\u00e9"]}, lost.token: "late", uuid.uuid4(): 1, third.token: None}
+        assert ledger.succeed_many(results) == {first.token, third.token}
+        rows = [self.row(ledger, claim) for claim in (first, lost, third)]
+        assert [(row.state, row.result) for row in rows] == [
+            (JobState.SUCCEEDED, {"n": [1, None, "\u00e9"]}),
+            (JobState.WAITING, None),
+            (JobState.SUCCEEDED, None),
+        ]
+        assert rows[0].expires_at is not None
+        assert ledger.succeed_many({}) == set()
+        ledger.insert_many([new_job(queue_name=f"q{n}", locks_queue=True) for n in range(3)])
+        assert len(ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)) == 3  # every queue is free again
+
+    def test_many_jobs_are_written_in_the_order_given(self, ledger: Ledger) -> None:
+        many = [new_job(campaign_id=n, unique_key=f"k{-n}" if n % 7 == 3 else None) for n in range(1200)]
+        jobs = ledger.insert_many(many)
+        assert [job.campaign_id for job in jobs] == list(range(1200))
+        assert len({job.id for job in jobs}) == 1200
+        plain = [job.id for job in jobs if job.unique_key is None]
+        assert plain == sorted(plain)
+        assert ledger.insert_many([]) == []
+
+    def test_a_batch_names_an_existing_job_in_its_place(self, ledger: Ledger) -> None:
+        there = ledger.insert(new_job(unique_key="k"))
+        jobs = ledger.insert_many(
+            [new_job(), new_job(unique_key="k"), new_job(unique_key="l"), new_job(unique_key="l")]
+        )
+        assert jobs[1] == there
+        assert jobs[2] == jobs[3]
+        assert len(ledger.list_jobs()) == 3

@@ -1,0 +1,184 @@
+"""Operators that die, lose an answer, or meet what others have made."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.operator.simulation import Simulation, start
+from tests.unit.operator.world import NAME, Fault, World
+
+from spoke_jobs_operator.shell.client import Kind
+
+
+@pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])
+@pytest.mark.parametrize("call", range(6))
+def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Fault, call: int) -> None:
+    s = start(timeoutSeconds=10)
+    s.cluster()
+    s.client.faults = [None] * call + [fault]
+    s.pass_time(10.5)
+    for _ in range(8):
+        s.cluster()
+        if s.world.status["outcome"] == "Failed":
+            assert s.world.live_pods() == [], "it is over once nothing of it runs"
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
+    assert len(s.world.created) == 1
+
+
+def test_a_job_that_the_cache_lacks_is_looked_for_before_it_counts_as_deleted() -> None:
+    s = start()
+    s.cluster()
+    job = s.world.jobs[0]["metadata"]
+    s.store.jobs.take_out(list(s.store.jobs))
+    s.store.jobs._deleted.clear()
+    s.queue.add(s.store.spokejobs.owner_of(next(iter(s.store.spokejobs))))
+    s.settle()
+    assert s.world.status["outcome"] == "Running"
+    assert s.store.jobs.get(next(iter(s.store.jobs)).meta.key).meta.uid == job["uid"]  # type: ignore[union-attr]
+
+
+def test_a_status_field_that_the_crd_prunes_makes_no_endless_writes(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.pruned = {"observedGeneration"}
+    s = Simulation(world)
+    s.settle()
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+    s.world.writes.clear()
+    s.compare()
+    s.settle()
+    assert s.world.writes == ["status"], "once for each look"
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+    assert len([text for text in caplog.messages if "older than this operator" in text]) == 1
+
+
+def test_timeouts_hold_where_the_crd_prunes() -> None:
+    world = World(timeoutSeconds=20)
+    world.pruned = {"observedGeneration"}
+    s = Simulation(world)
+    s.settle()
+    s.cluster()
+    s.pass_time(25)
+    s.cluster()
+    assert s.world.status["attempts"][0]["cause"] == "Timeout"
+
+
+def test_times_stay_where_nothing_changed() -> None:
+    s = start(retry={"budget": {"error": 1}})
+
+    def times() -> dict[str, str]:
+        return {item["type"]: item["lastTransitionTime"] for item in s.world.status["conditions"]}
+
+    admitted = times()
+    s.pass_time(5)
+    s.cluster()
+    running = times()
+    assert {name for name in running if running[name] != admitted[name]} == {"Running"}
+    s.pass_time(5)
+    s.cluster(10)
+    final, ended_at = times(), s.world.status["finishedAt"]
+    assert {name for name in final if final[name] != running[name]} == {"Running", "Succeeded", "Finished"}
+    s.pass_time(5)
+    s.world.set_ledger("Succeeded")
+    s.settle()
+    assert {name for name in final if times()[name] != final[name]} == {"Succeeded"}
+    assert s.world.status["finishedAt"] == ended_at
+
+
+@pytest.mark.parametrize("moment", ["waiting", "running", "backing off", "finished"])
+def test_restart_in_a_world_that_is_as_it_should_be_writes_nothing(moment: str) -> None:
+    s = start(retry={"backoffSeconds": 60})
+    if moment != "waiting":
+        s.cluster()
+    if moment == "backing off":
+        s.cluster(10)
+    if moment == "finished":
+        s.cluster(0)
+    s.world.writes.clear()
+    for _ in range(3):
+        s.restart()
+        s.settle()
+        s.compare(everything=True)
+        s.settle()
+    assert s.world.writes == []
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+@pytest.mark.parametrize("call", range(14))
+def test_an_operator_that_dies_or_fails_at_any_call_comes_to_the_same_end(fault: Fault, call: int) -> None:
+    s = Simulation(World(retry={"backoffSeconds": 1}))
+    s.client.faults = [None] * call + [fault]
+    for code in (10, 0):
+        for _ in range(3):
+            s.pass_time(2)
+            s.cluster()
+        s.cluster(code)
+        s.pass_time(2)
+    for _ in range(3):
+        s.pass_time(2)
+        s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1", f"{NAME}-2"]
+
+
+def test_another_objects_job_in_the_way_is_named_and_waited_for() -> None:
+    s = Simulation(World())
+    s.world._store(Kind.JOB, s.world._new(f"{NAME}-1"))
+    s.settle()
+    assert s.world.status["cause"] == "NameTaken"
+    s.world.delete(Kind.JOB, f"{NAME}-1")
+    s.pass_time(11)
+    assert s.world.status["attempt"] == 1
+
+
+def test_the_job_of_an_earlier_spokejob_of_the_name_is_not_taken_for_ours() -> None:
+    s = Simulation(World())
+    labels = {"jobs.spoke.dev/spokejob": NAME, "jobs.spoke.dev/attempt": "1"}
+    earlier = s.world._new(f"{NAME}-1", labels=labels)
+    earlier["metadata"]["ownerReferences"] = [{"uid": "an earlier one's", "controller": True}]
+    s.world._store(Kind.JOB, earlier)
+    s.settle()
+    assert (s.world.status["cause"], s.world.status.get("attempts", [])) == ("NameTaken", [])
+
+
+def test_a_job_that_a_dead_operator_made_is_recorded_even_if_none_could_be_made_now() -> None:
+    s = Simulation(World())
+    s.client.faults = [None, Fault.CRASH_BEFORE]  # created, not recorded
+    s.work()
+    s.world.change(Kind.SPOKEJOB, NAME, {"suspend": True}, under="spec")
+    s.world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    s.cluster()
+    assert (s.world.status["outcome"], s.world.status["attempt"]) == ("Running", 1)
+    assert s.world.writes[0] == f"create {NAME}-1"
+    assert len(s.world.created) == 1
+
+
+def test_a_job_that_was_made_but_not_recorded_keeps_its_place_over_a_restart() -> None:
+    world = World(queue="q", locksQueue=True)
+    s = Simulation(world)
+    s.client.faults = [Fault.CRASH_AFTER]  # the Job is made, and the operator dies before it says so
+    s.work()
+    assert len(world.created) == 1
+    world.put_spokejob("second", queue="q", locksQueue=True, priority=5)
+    s.restart()
+    s.queue.ready.sort(key=lambda key: key.name != "second")  # the other one is looked at first
+    s.work()
+    assert [name for name, _ in world.created] == [f"{NAME}-1"]
+
+
+def test_after_a_write_whose_answer_was_lost_the_objects_are_read_live() -> None:
+    s = start()
+    s.world.job_controller()
+    s.world.kubelet()
+    while s.world.news:
+        s.deliver()
+    s.client.faults = [Fault.ERROR_AFTER]
+    s.work()  # "Running" is written, and nobody says so: the event is lost as well
+    s.world.news.clear()
+    s.client.read_names.clear()
+    s.pass_time(1)
+    assert s.client.read_names, "what is remembered is older than what was written"
+    assert s.world.writes.count("status") == 2
+    assert s.world.status["outcome"] == "Running"

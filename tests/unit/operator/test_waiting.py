@@ -1,0 +1,287 @@
+"""What a SpokeJob waits for, how that heals, and how it ends if it does not."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.operator.simulation import Simulation, conditions, start
+from tests.unit.operator.world import NAME, NAMESPACE, World
+
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs_operator.core.admit import Limits
+from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.shell.client import Kind
+
+
+def memory(simulation: Simulation) -> str:
+    container = simulation.world.jobs[-1]["spec"]["template"]["spec"]["containers"][0]
+    return str(container["resources"]["limits"]["memory"])
+
+
+def kueue_admits(s: Simulation, *, admits: bool) -> None:
+    name = s.world.jobs[-1]["metadata"]["name"]
+    s.world.change(Kind.JOB, name, {"suspend": not admits}, under="spec")
+    condition = {
+        "type": "Suspended",
+        "status": "False" if admits else "True",
+        "lastTransitionTime": s.world.now.isoformat(),
+    }
+    s.world.change(Kind.JOB, name, {"conditions": [condition]}, under="status")
+    s.settle()
+
+
+def queued_by_kueue() -> Simulation:
+    world = World(startTimeoutSeconds=30, retry={"backoffSeconds": 1, "jitter": 0})
+    world.put_template(kueue="team-a")
+    s = Simulation(world)
+    s.settle()
+    return s
+
+
+def test_image_that_never_comes_ends_by_the_start_timeout_with_its_own_cause() -> None:
+    s = start(startTimeoutSeconds=30, retry={"budget": {"image": 1}})
+    s.world.job_controller()
+    s.world.container_waits("ErrImagePull")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "ImageUnavailable")
+    writes = len(s.world.writes)
+    s.world.container_waits("ImagePullBackOff")
+    s.settle()
+    assert len(s.world.writes) == writes, "the same reason in other words is no news"
+    s.pass_time(31)
+    for _ in range(2):
+        s.world.garbage_collector()
+        s.cluster()
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "ImageUnavailable")
+
+
+def test_image_that_comes_late_heals() -> None:
+    s = start()
+    s.world.job_controller()
+    s.world.container_waits("ErrImagePull")
+    s.settle()
+    s.pass_time(30)
+    s.cluster()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Running", "")
+
+
+def test_missing_template_waits_and_heals() -> None:
+    s = Simulation(World())
+    s.world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "TemplateMissing")
+    assert conditions(s)["Blocked"] == ("True", "TemplateMissing")
+    s.pass_time(60)
+    assert s.world.writes == ["status"]
+    s.world.put_template(allowed=False)
+    s.settle()
+    assert s.world.status["cause"] == "TemplateNotAllowed"
+    s.world.put_template()
+    s.settle()
+    assert "Blocked" not in conditions(s)
+    assert s.world.writes == ["status", "status", f"create {NAME}-1", "status"]
+
+
+def test_missing_template_ends_by_the_start_timeout() -> None:
+    s = Simulation(World(startTimeoutSeconds=30))
+    s.world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    s.pass_time(29)
+    assert s.world.status["outcome"] == "Waiting"
+    s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TemplateMissing")
+    assert s.world.created == []
+
+
+@pytest.mark.parametrize("name", ["../pods/x", "a/b", "a?b", "A", "a\n", "-a"])
+def test_what_cannot_be_a_templates_name_ends_without_a_question(name: str) -> None:
+    s = Simulation(World(podTemplate=name))
+    s.controller.distrust(Key(NAMESPACE, NAME))
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TemplateMissing")
+    assert set(s.client.read_names) == {NAME}
+    assert s.world.created == []
+
+
+def test_a_refusal_gone_by_doesnt_hasten_the_wait_for_a_template() -> None:
+    world = World()
+    world.refuse_jobs = (403, "exceeded quota")
+    s = Simulation(world)
+    s.settle()
+    world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    s.pass_time(15)  # the queue of the simulation refuses delays that are too short
+    assert s.world.status["cause"] == "TemplateMissing"
+    s.pass_time(600)
+    assert s.world.status["outcome"] == "Failed"
+
+
+def test_what_cannot_start_by_a_template_starts_anew_once_that_is_changed() -> None:
+    s = Simulation(World(startTimeoutSeconds=600))
+    s.settle()
+    s.world.job_controller()
+    s.world.container_waits("ImagePullBackOff")
+    s.settle()
+    s.world.put_template(image="app:2")
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    first, second = s.world.status["attempts"]
+    assert (first["cause"], second["template"].partition("/")[2]) == ("TemplateChanged", "2")
+    assert s.world.status["charged"] == {}
+    assert s.world.jobs[-1]["spec"]["template"]["spec"]["containers"][0]["image"] == "app:2"
+    s.cluster()
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_a_changed_template_disturbs_nobody_else(state: str) -> None:
+    s = Simulation(World())
+    s.settle()
+    s.world.job_controller()
+    s.settle()
+    if state == "running":
+        s.cluster()
+    s.world.put_template(image="app:2")
+    s.pass_time(60)
+    assert [item["metadata"]["name"] for item in s.world.live_jobs()] == [f"{NAME}-1"]
+    assert s.world.status["attempt"] == 1
+
+
+def test_an_unusable_or_older_template_is_not_what_was_waited_for() -> None:
+    s = Simulation(World())
+    s.settle()
+    s.world.job_controller()
+    s.world.container_waits("ImagePullBackOff")
+    s.settle()
+    s.world.put_template(image="app:2", allowed=False)
+    s.pass_time(60)
+    assert s.world.status["attempt"] == 1
+    assert s.world.status["cause"] == "ImageUnavailable"
+
+
+def test_what_to_do_is_said_in_full_after_whatever_kubernetes_says() -> None:
+    world = World(startTimeoutSeconds=30)
+    world.refuse_jobs = (403, "long " * 200)
+    s = Simulation(world)
+    s.settle()
+    s.pass_time(31)
+    (message,) = [item["message"] for item in s.world.status["conditions"] if item["type"] == "Finished"]
+    assert message.startswith("long long")
+    assert message.endswith(CAUSES["PodRejected"].advice)
+    assert len(message) <= 500
+
+
+def test_refused_job_waits_and_heals() -> None:
+    world = World()
+    world.refuse_jobs = (403, "exceeded quota")
+    s = Simulation(world)
+    s.settle()
+    assert s.world.status["cause"] == "PodRejected"
+    s.pass_time(11)
+    s.world.refuse_jobs = None
+    s.pass_time(11)
+    assert s.world.status["attempt"] == 1
+    assert s.world.writes == ["status", f"create {NAME}-1", "status"]
+
+
+def test_suspend_stops_admission_only() -> None:
+    s = start(suspend=True)
+    assert (s.world.status["cause"], s.world.created) == ("Suspended", [])
+    s.world.change(Kind.SPOKEJOB, NAME, {"suspend": False}, under="spec")
+    s.settle()
+    s.cluster()
+    s.world.change(Kind.SPOKEJOB, NAME, {"suspend": True}, under="spec")
+    s.settle()
+    assert s.world.status["outcome"] == "Running"
+
+
+def test_limit_on_running_jobs_is_kept_and_said() -> None:
+    s = Simulation(World(), limits=Limits(running=1))
+    s.settle()
+    assert s.world.status["attempt"] == 1
+
+
+def test_who_ran_out_of_memory_gets_more_up_to_a_bound() -> None:
+    resources = {"limits": {"memory": "100Mi"}}
+    retry = {"backoffSeconds": 1, "jitter": 0, "budget": {"oom": 5}, "memoryFactor": 2, "memoryMax": "300Mi"}
+    s = start(resources=resources, retry=retry)
+    given = []
+    for _ in range(4):
+        given.append(memory(s))
+        s.cluster()
+        s.world.kubelet(137, reason="OOMKilled")
+        s.settle()
+        s.cluster()
+        s.pass_time(10)
+    assert given == ["100Mi", "200Mi", "300Mi", "300Mi"]
+    assert s.world.status["charged"] == {"oom": 4}
+
+
+def test_what_kueue_holds_back_waits_without_a_start_timeout() -> None:
+    s = queued_by_kueue()
+    job = s.world.jobs[0]
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert job["spec"]["suspend"] is True
+    s.pass_time(3600)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "QueuedByKueue")
+    kueue_admits(s, admits=True)
+    s.pass_time(29)
+    assert s.world.status["outcome"] == "Waiting"
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+
+
+def test_the_start_timeout_counts_from_kueue_s_admission() -> None:
+    s = queued_by_kueue()
+    s.pass_time(3600)
+    kueue_admits(s, admits=True)
+    s.pass_time(31)
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "StartTimeout")
+
+
+def test_the_start_timeout_does_not_count_until_the_job_controller_has_noticed_the_admission() -> None:
+    s = queued_by_kueue()
+    name = s.world.jobs[0]["metadata"]["name"]
+    condition = {"type": "Suspended", "status": "True", "lastTransitionTime": s.world.now.isoformat()}
+    s.world.change(Kind.JOB, name, {"conditions": [condition]}, under="status")
+    s.pass_time(3600)
+    s.world.change(Kind.JOB, name, {"suspend": False}, under="spec")
+    s.pass_time(1)
+    assert (s.world.status["outcome"], s.world.status["attempt"]) == ("Waiting", 1)
+    kueue_admits(s, admits=True)
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+
+
+def test_what_kueue_preempts_is_tried_again_uncharged() -> None:
+    s = queued_by_kueue()
+    kueue_admits(s, admits=True)
+    s.cluster()
+    assert s.world.status["outcome"] == "Running"
+    kueue_admits(s, admits=False)
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert [item["cause"] for item in s.world.status["attempts"]] == ["Preempted", ""]
+    assert s.world.status["charged"] == {}
+    assert s.world.status["cause"] == "QueuedByKueue", "the next one queues again"
+
+
+def test_what_had_all_of_the_start_timeout_to_heal_is_not_given_another() -> None:
+    s = start(startTimeoutSeconds=30)
+    s.world.job_controller()
+    s.world.container_waits("ErrImagePull")
+    s.settle()
+    for _ in range(3):
+        s.pass_time(31)
+        s.cluster()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "ImageUnavailable")
+    assert len(s.world.created) == 1
+    assert s.world.live_pods() == []
