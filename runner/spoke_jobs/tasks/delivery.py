@@ -55,7 +55,8 @@ class Delivery:
         self._tally = tally
         self._options = options
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": NDJSON, "Host": url.netloc}
-        self._replicas = Replicas(options.replica_window, options.backoff_max_seconds, random.random)
+        self._random = random.Random().random  # noqa: S311  jitter; the module's own belongs to the application
+        self._replicas = Replicas(options.replica_window, options.backoff_max_seconds, self._random)
         self._requests: set[asyncio.Task[None]] = set()
         self._alone: list[Held] = []
         """Tasks of a batch that was refused as a whole: each is sent by itself, to find the one that is at fault."""
@@ -77,6 +78,15 @@ class Delivery:
             self._look.set()
 
         self._call(update)
+
+    def rest(self, at_rest: threading.Event, go_on: threading.Event, seconds: float) -> None:
+        """From any thread: stand still between two steps until ``go_on``, for so many seconds at most."""
+
+        def stand_still() -> None:
+            at_rest.set()
+            go_on.wait(seconds)
+
+        self._call(stand_still)
 
     def stop(self) -> None:
         """From any thread: end; requests in flight are broken off."""
@@ -216,7 +226,7 @@ class Delivery:
         if ack.outcome is Outcome.FAILED:
             logger.warning("task %s (%s) failed on attempt %d: %s", task.id, task.name, task.attempt, why)
             first, maximum = self._options.retry_seconds, self._options.retry_max_seconds
-            seconds = backoff(first, task.attempt - 1, maximum, random.random())  # noqa: S311  jitter
+            seconds = backoff(first, task.attempt - 1, maximum, self._random())
             held.next_attempt()
             self._loop.call_later(seconds, self._give_back, held)
             return False

@@ -34,6 +34,8 @@ Resolve = Callable[[str, int], list[str]]
 _STOP_SECONDS = 2.0
 _ANEW_SECONDS = 1.0
 _IMPORT_SECONDS = 5.0
+_REST_SECONDS = 1.0
+"""How long a fork waits for each of our threads to come to a place where it holds nothing."""
 _NAMED_WHEN_LOST = 20
 
 logger = logging.getLogger(__name__)
@@ -153,13 +155,30 @@ class TaskDispatcher:
         self._starting = threading.Lock()
         self._stopped = threading.Event()
         self._imported = threading.Event()
+        self._looks_up = threading.Lock()  # held while the system's resolver is at work
+        self._keeps_from_looking_up = False
+        self._go_on = threading.Event()
         self._thread: threading.Thread | None = None
         self._delivery: Delivery | None = None
 
     def _before_fork(self) -> None:
-        # A child inherits the locks of modules that are half imported, and nobody there to let go of them.
-        if self._thread is not None:
-            self._imported.wait(_IMPORT_SECONDS)
+        # A child inherits the locks that our threads hold at this moment, those of modules that are half imported and
+        # of the system's resolver among them, and nobody there lets go of them. So our threads stand still meanwhile.
+        if self._thread is None:
+            return
+        self._imported.wait(_IMPORT_SECONDS)
+        self._keeps_from_looking_up = self._looks_up.acquire(timeout=_REST_SECONDS)
+        self._go_on.clear()
+        if self._delivery is not None:
+            at_rest = threading.Event()
+            self._delivery.rest(at_rest, self._go_on, 2 * _REST_SECONDS)
+            at_rest.wait(_REST_SECONDS)
+
+    def _after_fork_in_parent(self) -> None:
+        self._go_on.set()
+        if self._keeps_from_looking_up:
+            self._keeps_from_looking_up = False
+            self._looks_up.release()
 
     def _after_fork(self) -> None:
         # The parent delivers what it holds. Its loop and connections share file descriptors with ours: they are kept
@@ -211,7 +230,9 @@ class TaskDispatcher:
         while not ended.wait(wait):
             wait = self._options.resolve_seconds
             try:
-                delivery.addresses(self._resolve(host, port_of(self._url)))
+                with self._looks_up:
+                    found = self._resolve(host, port_of(self._url))
+                delivery.addresses(found)
             except OSError as error:
                 logger.error("SPOKE_TASKS_URL: %s can't be resolved (%s); tried again", host, error)  # noqa: TRY400
 
@@ -223,17 +244,29 @@ _all: weakref.WeakSet[TaskDispatcher] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
+_forking = threading.Lock()
+"""Held from before a fork until after it: of two threads that fork, one waits for the other."""
+
+
 def _before_fork() -> None:
+    _forking.acquire()
     for dispatcher in list(_all):
         dispatcher._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for dispatcher in list(_all):
+        dispatcher._after_fork_in_parent()
+    _forking.release()
 
 
 def _after_fork() -> None:
     for dispatcher in list(_all):
         dispatcher._after_fork()
+    _forking.release()
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
 
 def resolve_host(host: str, port: int) -> list[str]:

@@ -89,6 +89,35 @@ assert dispatcher.statistics().redelivered == 0, dispatcher.statistics()
     assert sorted(server.traces()) == sorted([*expected, "before", "begin parents", "end parents"])
 
 
+def test_a_fork_finds_no_look_up_and_no_step_of_the_delivery_under_way(start_server: StartServer) -> None:
+    """The system's resolver has locks of its own: a child that inherits one taken can never look anything up."""
+    server = start_server()
+    done = run_script(
+        """
+looking = threading.Lock()
+def slow(host, port):
+    with looking:
+        time.sleep(0.01)
+    return ["127.0.0.1"]
+dispatcher.close()
+options = DispatcherOptions(resolve_seconds=0.001)
+dispatcher = TaskDispatcher(sys.argv[1], sys.argv[2], options=options, resolve=slow)
+dispatcher.submit("mark", '"before"'); assert dispatcher.flush(120)
+taken = 0
+for number in range(30):
+    child = os.fork()
+    if child == 0:
+        os._exit(1 if looking.locked() else 0)
+    taken += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert taken == 0, taken
+dispatcher.submit("mark", '"after"'); assert dispatcher.flush(120)
+""",
+        server.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert server.traces() == ["before", "after"]
+
+
 @pytest.mark.long  # a series: what a fork interrupts in other threads is chance, and was seen to hang once in many runs
 def test_a_fork_while_other_threads_submit_leaves_the_child_able_to(start_server: StartServer) -> None:
     server = start_server()
