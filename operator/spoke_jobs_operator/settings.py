@@ -39,6 +39,18 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="How many calls of the API server may be made a second, in the long run.")
     ] = 100
     calls_at_once: Annotated[float, Field(ge=1, description="How many may be made at once after a quiet time.")] = 200
+    news_per_second: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="How many statuses that only say that an attempt has begun, or runs, are written a second, in "
+            "the long run. What is in its way, and how it ends, is written at once.",
+        ),
+    ] = 10
+    news_at_once: Annotated[
+        float, Field(ge=1, description="How many of those may be written at once after a quiet time.")
+    ] = 50
+    news_within_seconds: Annotated[float, Field(gt=0, description="How long such a status waits at most.")] = 30
     lease: Annotated[
         str,
         Field(

@@ -36,6 +36,12 @@ class ApplyStatus:
 
     status: SpokeJobStatus
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether it only says that an attempt has begun, or goes on, with nothing in its way."""
+        newest = self.status.attempts[-1] if self.status.attempts else None
+        return newest is not None and not (newest.finished_at or newest.cause or self.status.cause)
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteSpokeJob:

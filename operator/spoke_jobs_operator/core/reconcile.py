@@ -57,6 +57,8 @@ class Observed:
     live: bool = False
     """Whether the objects were read from the API server just now, so that what isn't here isn't there."""
     refusal: Refusal | None = None
+    made: int = 0
+    """The newest attempt whose Job this process has made, or taken over: it was there, whatever is seen now."""
 
 
 def candidate_of(spokejob: SpokeJob) -> Candidate:
@@ -217,6 +219,9 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
         started_at = job.meta.created_at or now
         started = status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
         return _recorded(seen, started, now)
+    if seen.made > current.attempt:  # it was deleted before it was recorded: that attempt is not made twice
+        name = job_name(spokejob.name, seen.made)
+        return _recorded(seen, status.attempt_started(current, seen.made, name, "", now, now), now)
     if spokejob.spec.suspend:
         text = "spec.suspend is true"
         return Decision(Standing.IDLE, _write(seen, status.held(current, waits.SUSPENDED, text, now, blocked=False)))

@@ -22,6 +22,7 @@ from .compare import Compare
 from .controller import Controller, now
 from .leadership import Alone, ByLease, Leadership
 from .metrics import Metrics
+from .news import News
 from .pacing import Pacer
 from .publishing import Publisher
 from .rate import Rate
@@ -63,11 +64,12 @@ class Operator:
         self._metrics, self._store = Metrics(), Store()
         self._pulse = health.Pulse(settings.deaf_after_seconds)
         retention = Retention(job=timedelta(seconds=settings.job_retention_seconds))
-        self._controller = Controller(client, self._store, self._metrics, retention)
+        loop = asyncio.get_running_loop()
+        news = News(settings.news_per_second, settings.news_at_once, settings.news_within_seconds, clock=loop.time)
+        self._controller = Controller(client, self._store, self._metrics, retention, news)
         self._queue = WorkQueue(
             self._handle, on_error=_reporter(self._metrics), on_taken=self._metrics.queue_seconds.observe
         )
-        loop = asyncio.get_running_loop()
         self._pacer = Pacer(settings.limits, self._queue.add, defer=lambda look: loop.call_later(PACE_SECONDS, look))
         self._controller.attach(self._queue, self._pacer)
         self._compare = Compare(

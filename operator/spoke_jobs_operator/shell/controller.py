@@ -36,6 +36,7 @@ from spoke_jobs_operator.core.unreadable import reconcile_unreadable
 
 from .client import ApiError, Client, Kind, Listing
 from .metrics import Metrics
+from .news import News
 from .pacing import Pacer
 from .store import Listed, Shelf, Store, key_of
 from .workqueue import WorkQueue
@@ -64,16 +65,25 @@ class Controller:
     """What a worker of the queue does."""
 
     def __init__(
-        self, client: Client, store: Store, metrics: Metrics, retention: Retention, clock: Callable[[], datetime] = now
+        self,
+        client: Client,
+        store: Store,
+        metrics: Metrics,
+        retention: Retention,
+        news: News,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         self._client = client
         self._store = store
         self._metrics = metrics
         self._retention = retention
+        self._news = news
         self._clock = clock
         self._stale: set[Key] = set()
         self._refusals: dict[Key, Refusal] = {}
-        self._made: dict[Key, int] = {}  # the attempt whose Job was made, or taken over, and is not recorded yet
+        self._made: dict[
+            Key, tuple[str, int]
+        ] = {}  # uid, and attempt whose Job was made or taken over, till it's recorded
         self._told_of_unchanged = False
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
@@ -147,13 +157,20 @@ class Controller:
             held=held,
             live=live,
             refusal=self._refusals.get(key),
+            made=self._made_of(spokejob),
         )
         return reconcile(seen, now, self._retention)
 
     async def _carry_out(self, spokejob: SpokeJob, decision: Decision) -> None:
         key = key_of(spokejob)
         changed = False
+        waits = [action.after_seconds for action in decision.actions if isinstance(action, CheckAgain)]
         for write in decision.writes:
+            if isinstance(write, ApplyStatus):
+                if write.may_wait and (wait := self._news.wait(key)):
+                    waits.append(wait + 0.01)  # a little late rather than a little early
+                    continue
+                self._news.forget(key)
             try:
                 effect = await self._write(spokejob, write)
             except Exception:
@@ -165,7 +182,6 @@ class Controller:
         if changed:
             self._queue.add(key)
             return
-        waits = [action.after_seconds for action in decision.actions if isinstance(action, CheckAgain)]
         if waits:
             self._queue.add_after(key, min(waits))
 
@@ -181,8 +197,10 @@ class Controller:
                 if not await self._apply_status(key, spokejob.uid, spokejob.resource_version, write):
                     return Effect.UNCHANGED
                 self._report(spokejob, write)
-                if write.status.attempt > spokejob.status.attempt and self._made.pop(key, 0) != write.status.attempt:
-                    self._metrics.adopted.inc()
+                if write.status.attempt > spokejob.status.attempt:
+                    if write.status.attempt > self._made_of(spokejob):
+                        self._metrics.adopted.inc()
+                    self._made.pop(key, None)
             case DeleteSpokeJob():
                 await self._client.delete_spokejob(key, spokejob.uid, spokejob.resource_version)
                 self._store.spokejobs.remove(key, spokejob.uid)
@@ -203,7 +221,7 @@ class Controller:
             self._refusals[key] = refusal
             return Effect.REFUSED
         self._refusals.pop(key, None)
-        self._made[key] = create.attempt
+        self._made[key] = (spokejob.uid, create.attempt)
         self._store.job_seen(body)
         self._metrics.writes.labels("job_create").inc()
         if create.attempt == 1:
@@ -219,7 +237,7 @@ class Controller:
         if read_job(body).owner != spokejob.uid:
             self._refusals[key] = foreign_job(name, self._clock())
             return Effect.REFUSED
-        self._made[key] = attempt
+        self._made[key] = (spokejob.uid, attempt)
         self._metrics.adopted.inc()
         logger.info("took over a Job that was there already", extra=_fields(spokejob) | {"job": name})
         self._store.job_seen(body)
@@ -297,9 +315,14 @@ class Controller:
                 see(item)
         shelf.take_out(shelf.absent(Listed(listing.namespace, frozenset(uids), version), known), version)
 
+    def _made_of(self, spokejob: SpokeJob) -> int:
+        uid, attempt = self._made.get(key_of(spokejob), ("", 0))
+        return attempt if uid == spokejob.uid else 0
+
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)
         self._pacer.forget(key)
+        self._news.forget(key)
         self._refusals.pop(key, None)
         self._made.pop(key, None)
 

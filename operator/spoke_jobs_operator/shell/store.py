@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
@@ -60,11 +60,18 @@ class Shelf(Generic[T]):
 
     :param identify: the object's identity.
     :param owner: the SpokeJob that the object belongs to.
+    :param alike: whether two versions of an object tell the same.
     """
 
-    def __init__(self, identify: Callable[[T], Identity], owner: Callable[[T], Key]) -> None:
+    def __init__(
+        self,
+        identify: Callable[[T], Identity],
+        owner: Callable[[T], Key],
+        alike: Callable[[T, T], bool] = lambda _old, _new: False,
+    ) -> None:
         self._identify = identify
         self._owner = owner
+        self._alike = alike
         self._objects: dict[Key, T] = {}
         self._by_owner: defaultdict[Key, set[Key]] = defaultdict(set)
         self._deleted: OrderedDict[str, float] = OrderedDict()
@@ -84,7 +91,7 @@ class Shelf(Generic[T]):
         return tuple(self._objects[key] for key in self._by_owner.get(owner, ()))
 
     def put(self, item: T) -> bool:
-        """Take an object in; False if that is no news."""
+        """Take an object in; False if that is no news: the version is known, or tells nothing that the last didn't."""
         new = self._identify(item)
         if new.version <= self._deleted.get(new.uid, -1):
             return False
@@ -96,7 +103,7 @@ class Shelf(Generic[T]):
         self._deleted.pop(new.uid, None)
         self._objects[new.key] = item
         self._by_owner[self._owner(item)].add(new.key)
-        return True
+        return old is None or not self._alike(old, item)
 
     def remove(self, key: Key, uid: str, version: float = math.inf) -> bool:
         """The object with this uid is gone; False if that is no news.
@@ -147,8 +154,8 @@ class Store:
 
     def __init__(self) -> None:
         self.spokejobs: Shelf[SpokeJob | Unreadable] = Shelf(_identify_spokejob, _key_of)
-        self.jobs: Shelf[Job] = Shelf(_identify, lambda job: job.spokejob)
-        self.pods: Shelf[Pod] = Shelf(_identify, lambda pod: pod.spokejob)
+        self.jobs: Shelf[Job] = Shelf(_identify, lambda job: job.spokejob, _are_alike)
+        self.pods: Shelf[Pod] = Shelf(_identify, lambda pod: pod.spokejob, _are_alike)
         self.templates: Shelf[PodTemplate] = Shelf(_identify, lambda template: template.meta.key)
         self._events: OrderedDict[str, FailedCreate | FailedMount] = OrderedDict()
 
@@ -258,3 +265,8 @@ def _identify_spokejob(item: SpokeJob | Unreadable) -> Identity:
 
 def _identify(item: Job | Pod | PodTemplate) -> Identity:
     return Identity(item.meta.key, item.meta.uid, item.meta.resource_version)
+
+
+def _are_alike(old: Job | Pod, new: Job | Pod) -> bool:
+    """Whether they differ in their version alone: most of the many updates of a Job count what we don't look at."""
+    return replace(new, meta=replace(new.meta, resource_version=old.meta.resource_version)) == old

@@ -147,8 +147,24 @@ class Backoffs:
         return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
 
 
+class NoEssence(kopf.DiffBaseStorage):
+    """Nothing is compared with what was handled before: that would be a deep copy of every object, for no handler."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> kopf.BodyEssence:
+        """Of every object the same."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: Any) -> kopf.BodyEssence | None:
+        """There is nothing stored."""
+        return None
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing is to be stored."""
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    settings.persistence.diffbase_storage = NoEssence()
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = None  # it would kill the whole process

@@ -9,6 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import Fault, World
 
+NEWS = st.sampled_from([(), (0.2, 1, 10)])
+"""No bound on what is told of attempts that go on, or a tight one."""
+
 
 class OperatorMachine(RuleBasedStateMachine):
     """The rules that need no more than a world and an operator in it."""

@@ -15,6 +15,7 @@ from spoke_jobs_operator.shell.client import ApiError, Client
 from spoke_jobs_operator.shell.compare import Compare
 from spoke_jobs_operator.shell.controller import Controller
 from spoke_jobs_operator.shell.metrics import Metrics
+from spoke_jobs_operator.shell.news import News
 from spoke_jobs_operator.shell.pacing import Pacer
 from spoke_jobs_operator.shell.store import Store
 from spoke_jobs_operator.shell.workqueue import WorkQueue
@@ -56,8 +57,9 @@ class StepQueue:
 class Simulation:
     """One operator in one world."""
 
-    def __init__(self, world: World, *, limits: Limits | None = None) -> None:
+    def __init__(self, world: World, *, limits: Limits | None = None, news: tuple[float, ...] = ()) -> None:
         self.world = world
+        self._news = news
         self.client = FakeClient(world)
         self._limits = limits or Limits()
         self.restart()
@@ -69,7 +71,8 @@ class Simulation:
         self.queue = StepQueue(self.world)
         metrics = Metrics()
         client = cast(Client, self.client)
-        self.controller = Controller(client, self.store, metrics, RETENTION, clock=lambda: self.world.now)
+        news = News(*self._news, clock=lambda: self.world.now.timestamp())
+        self.controller = Controller(client, self.store, metrics, RETENTION, news, clock=lambda: self.world.now)
         queue = cast("WorkQueue[Key]", self.queue)
         self.pacer = Pacer(self._limits, self.queue.add)
         self.controller.attach(queue, self.pacer)

@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.unit.operator.machine import OperatorMachine
+from tests.unit.operator.machine import NEWS, OperatorMachine
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, TEMPLATE, World, ended
 
@@ -28,13 +28,13 @@ FINAL = ("Succeeded", "Failed")
 class Operator(OperatorMachine):
     """The operator among people and machines that do as they like."""
 
-    @initialize(timeout=st.sampled_from([None, 20]), held=st.booleans())
-    def begin(self, timeout: int | None, held: bool) -> None:
+    @initialize(timeout=st.sampled_from([None, 20]), held=st.booleans(), news=NEWS)
+    def begin(self, timeout: int | None, held: bool, news: tuple[float, ...]) -> None:
         spec: dict[str, Any] = {"retry": {"backoffSeconds": 1, "jitter": 0}, "startTimeoutSeconds": 40}
         if timeout:
             spec["timeoutSeconds"] = timeout
         self.world = World(**spec)
-        self.sim = Simulation(self.world)
+        self.sim = Simulation(self.world, news=news)
         self.unrecorded_deletions: set[str] = set()
         self.attempts_seen = 0
         self.final_without_ledger: str | None = None

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.unit.operator.machine import OperatorMachine
+from tests.unit.operator.machine import NEWS, OperatorMachine
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, Object, World, ended, finished
 
@@ -66,11 +66,11 @@ class Crowd(World):
 class Pacing(OperatorMachine):
     """The operator, many SpokeJobs, and people and machines that do as they like."""
 
-    @initialize(running=BOUNDS, queue=BOUNDS, organization=BOUNDS)
-    def begin(self, running: int | None, queue: int | None, organization: int | None) -> None:
+    @initialize(running=BOUNDS, queue=BOUNDS, organization=BOUNDS, news=NEWS)
+    def begin(self, running: int | None, queue: int | None, organization: int | None, news: tuple[float, ...]) -> None:
         self.limits = Limits(running=running, in_queue=queue, for_organization=organization)
         self.world = Crowd()
-        self.sim = Simulation(self.world, limits=self.limits)
+        self.sim = Simulation(self.world, limits=self.limits, news=news)
         self.made = 0
 
     # People

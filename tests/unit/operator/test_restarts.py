@@ -155,6 +155,40 @@ def test_a_job_that_a_dead_operator_made_is_recorded_even_if_none_could_be_made_
     assert len(s.world.created) == 1
 
 
+def test_a_job_that_is_deleted_before_it_was_recorded_was_an_attempt_all_the_same() -> None:
+    s = Simulation(World(retry={"backoffSeconds": 1}))
+    s.client.faults = [None, Fault.ERROR_BEFORE]  # created; what is to be recorded of it is refused
+    s.work()
+    s.work()
+    assert not s.world.status.get("attempts")
+    s.world.delete(Kind.JOB, f"{NAME}-1")
+    s.world.garbage_collector()
+    s.settle()
+    s.pass_time(5)
+    assert [item["cause"] for item in s.world.status["attempts"][:1]] == ["JobDeleted"]
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1", f"{NAME}-2"]
+
+
+def test_what_goes_on_is_told_when_its_turn_has_come_and_the_end_at_once() -> None:
+    s = Simulation(World(retry={"backoffSeconds": 1}), news=(0.1, 1, 20))
+    s.settle()
+    assert s.world.status["attempt"] == 1, "the first turn"
+    s.cluster()
+    assert s.world.status["outcome"] == "Waiting", "that it runs has to wait"
+    s.pass_time(11)
+    assert s.world.status["outcome"] == "Running"
+    s.cluster(10)
+    assert s.world.status["charged"] == {"error": 1}, "an end doesn't wait"
+    s.pass_time(2)
+    assert len(s.world.created) == 2, "nor does the next attempt's Job"
+    assert s.world.status["attempt"] == 1
+    s.cluster()
+    s.cluster(0)
+    assert s.world.status["outcome"] == "Succeeded"
+    assert [item["number"] for item in s.world.status["attempts"]] == [1, 2]
+    assert s.world.writes.count("status") == 4, s.world.writes
+
+
 def test_a_job_that_was_made_but_not_recorded_keeps_its_place_over_a_restart() -> None:
     world = World(queue="q", locksQueue=True)
     s = Simulation(world)

@@ -28,19 +28,32 @@ def at(body: dict[str, Any], version: int) -> dict[str, Any]:
     return body
 
 
+def failed(body: dict[str, Any]) -> dict[str, Any]:
+    return body | {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}
+
+
 def test_older_news_is_none(job: dict[str, Any]) -> None:
     store = Store()
     assert store.job_seen(job) == {KEY}
     assert store.job_seen(job) == set()
     assert store.job_seen(at(job, 49)) == set()
-    assert store.job_seen(at(job, 51)) == {KEY}
+    assert store.job_seen(failed(at(job, 51))) == {KEY}
     assert [item.meta.resource_version for item in store.jobs.of(KEY)] == [51]
+
+
+def test_a_newer_version_that_tells_nothing_new_is_kept_and_nobody_is_woken(job: dict[str, Any]) -> None:
+    store = Store()
+    store.job_seen(job)
+    counted = at(job, 51) | {"status": {"active": 1, "uncountedTerminatedPods": {}}}
+    assert store.job_seen(counted) == set()
+    assert [item.meta.resource_version for item in store.jobs.of(KEY)] == [51], "a delete names the version"
+    assert store.job_seen(failed(at(job, 52))) == {KEY}
 
 
 def test_versions_are_compared_as_numbers(job: dict[str, Any]) -> None:
     store = Store()
     store.job_seen(at(job, 99))
-    assert store.job_seen(at(job, 100)) == {KEY}
+    assert store.job_seen(failed(at(job, 100))) == {KEY}
 
 
 def test_what_was_deleted_does_not_come_back(job: dict[str, Any]) -> None:

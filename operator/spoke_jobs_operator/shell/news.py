@@ -1,0 +1,63 @@
+"""How often statuses are written that only say how an attempt goes on: its end, and what is in its way, never wait.
+
+When a thousand attempts start at once, telling of each step of each would cost the API server as much as the attempts
+themselves; and most of what waits its turn here is overtaken by the attempt's end, which tells it all in one write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from spoke_jobs_operator.core.model import Key
+
+
+class News:
+    """A budget of such writes.
+
+    :param per_second: so many a second, in the long run.
+    :param at_once: so many at once, after a quiet time.
+    :param within_seconds: how long one waits at most, whatever the budget says.
+    :param clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        per_second: float = math.inf,
+        at_once: float = math.inf,
+        within_seconds: float = math.inf,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._per_second = per_second
+        self._at_once = at_once
+        self._within_seconds = within_seconds
+        self._clock = clock
+        self._full_at = -math.inf
+        """When the budget would be unspent if nobody took anything."""
+        self._due: dict[Key, float] = {}
+
+    def wait(self, key: Key) -> float:
+        """In how many seconds this SpokeJob may have its status written; 0: now, and that counts as done."""
+        now = self._clock()
+        due = self._due.get(key)
+        if due is None:
+            due = self._due[key] = self._take(now)
+        if due > now:
+            return due - now
+        self.forget(key)
+        return 0.0
+
+    def forget(self, key: Key) -> None:
+        """It has nothing to tell any more, or has told it with something else."""
+        self._due.pop(key, None)
+
+    def _take(self, now: float) -> float:
+        if math.inf in (self._per_second, self._at_once):
+            return now
+        self._full_at = max(self._full_at, now) + 1 / self._per_second
+        turn = self._full_at - self._at_once / self._per_second
+        # Those that can't have a turn in time don't take one from those behind them.
+        if turn > now + self._within_seconds:
+            self._full_at -= 1 / self._per_second
+        return min(max(turn, now), now + self._within_seconds)
