@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -37,6 +38,12 @@ class Slow(BaseModel):
 def echo(_ctx: JobContext, payload: Any) -> Any:
     """Give the payload back."""
     return payload
+
+
+@job("e2e_collects_garbage")
+def collects_garbage(_ctx: JobContext, _payload: Any) -> bool:
+    """Whether what it leaves in circles is collected: it isn't while the pod starts."""
+    return gc.isenabled()
 
 
 @job("e2e_raise", retry=RetryPolicy(backoff_seconds=0.2))

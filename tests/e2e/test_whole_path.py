@@ -81,6 +81,10 @@ def test_a_job_that_raises_has_three_attempts(product: Product, runner: Kubernet
     assert "planted marker" not in json.dumps(spokejob)
 
 
+def test_garbage_is_collected_once_the_pod_has_started(product: Product, runner: KubernetesRunner) -> None:
+    assert product.ended(runner.dispatch_job(JobData("e2e_collects_garbage"))).result is True
+
+
 def test_a_thread_left_behind_keeps_no_pod(product: Product, runner: KubernetesRunner) -> None:
     job = runner.dispatch_job(JobData("e2e_leaves_a_thread"))
     assert product.ended(job).cause == "JobError"

@@ -5,6 +5,7 @@ on every job.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -74,6 +75,9 @@ def _attempt(cancel: threading.Event) -> Ending:
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
         ledger.fail(claim.token, failure, decide=False)
         return Ending(ExitCode.FAILED, failure)
+    if not gc.isenabled():  # as the command line has it while all is imported
+        gc.freeze()
+        gc.enable()
     around = Surroundings(ledger, registry, lambda: Session(engine), decide=False, on_lost=_leave_at_once)
     return run_attempt(claim, around, cancel)
 
