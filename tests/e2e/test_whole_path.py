@@ -124,3 +124,24 @@ def test_two_pods_for_one_attempt_leave_one_result(product: Product, runner: Kub
     assert [result.pod for result in results] == [row.result["pod"]]
     assert len(product.ledger.attempts(job.id)) == 1
     assert product.spokejob(job, "Succeeded")["status"]["attempt"] == 1
+
+
+def test_two_spokejobs_for_one_row_leave_one_result(product: Product, runner: KubernetesRunner) -> None:
+    """The second is made by hand while the first one's pod runs: both end, the row's function ran once."""
+    job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=4)))
+    product.running_pod(job)
+    original = product.get("spokejob", name_of(job))
+    assert original
+    second = f"{name_of(job)}-copy"
+    copy = {name: original[name] for name in ("apiVersion", "kind", "spec")} | {"metadata": {"name": second}}
+    product.kubectl("create", "--filename=-", stdin=json.dumps(copy))
+    row = product.ended(job)
+    assert row.state is JobState.SUCCEEDED
+    product.kubectl("wait", "--for=condition=Finished", f"spokejob/{second}", "--timeout=90s")
+    with product.engine.connect() as connection:
+        results = connection.execute(select(e2e_jobs.effect).where(e2e_jobs.effect.c.job_id == job.id)).all()
+    assert len(results) == len(product.ledger.attempts(job.id)) == 1
+    for name in (name_of(job), second):
+        spokejob = product.get("spokejob", name)
+        assert spokejob
+        assert spokejob["status"]["outcome"] == "Succeeded"

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench.launch import burst, history, paired, report
+from tests.bench.launch import burst, history, paired, report, usage
+from tests.bench.launch.figures import summary
 from tests.bench.launch.place import (
     HISTORY,
     LAUNCH,
@@ -33,16 +34,17 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench-launch-"))
     say(f"logs are in {folder}")
     cluster = cluster_of(settings.cluster)
-    figures: dict[str, Any] = {"load": os.getloadavg()[0], "settings": asdict(settings) | {"raw": ""}}
+    figures: dict[str, Any] = {"load": os.getloadavg()[0], "settings": asdict(settings) | {"raw": "", "tools": ""}}
     figures |= launches(cluster, settings, folder)
     figures |= bursts(cluster, settings, folder)
     figures |= idle(cluster, settings, folder)
     settings.raw.write_text(json.dumps(figures, indent=1))
-    summary = report.summary(figures)
-    print(report.table(figures, summary))
+    line = summary(figures)
+    print(report.table(figures, line))
     if settings.full:
-        report.write(figures, summary)
-    print("BENCH " + json.dumps({"suite": "launch"} | summary))
+        report.write(figures, line)
+        report.draw(settings.tools, settings.raw)
+    print("BENCH " + json.dumps({"suite": "launch"} | line))
 
 
 def say(words: str) -> None:
@@ -64,7 +66,7 @@ def launches(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, An
 
 def bursts(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
     """Many at once."""
-    found: dict[str, list[dict[str, float]]] = {"spoke-jobs": [], "plain": [], "textbook": []}
+    found: dict[str, list[dict[str, Any]]] = {"spoke-jobs": [], "plain": [], "textbook": []}
     cluster.kubectl("apply", "--filename=-", stdin=json.dumps(burst.textbook_definition()))
     with fake_nodes(cluster, folder):
         for number in range(settings.rounds):
@@ -75,21 +77,28 @@ def bursts(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]
                 fresh_namespace(cluster, namespace)
                 found[kind].append(asdict(one_burst(kind, namespace, settings.burst, folder)))
                 cluster.kubectl("delete", "namespace", namespace, "--wait=true", "--timeout=600s")
-    return {"bursts": found}
+        say(f"burst of {settings.burst}, spoke-jobs, once more with a profiler at the operator")
+        namespace, stacks = "bench-burst-profile", folder / "stacks"
+        fresh_namespace(cluster, namespace)
+        profiler = str(settings.tools / "py-spy")
+        with operator(folder, namespace) as process, usage.sampled(profiler, process.process.pid, stacks):
+            burst.measure("spoke-jobs", namespace, settings.burst)
+        cluster.kubectl("delete", "namespace", namespace, "--wait=true", "--timeout=600s")
+    return {"bursts": found, "operator": usage.shares(stacks.read_text().splitlines())}
 
 
 def one_burst(kind: str, namespace: str, count: int, folder: Path) -> burst.Burst:
     """With the operator that it needs."""
     if kind == "spoke-jobs":
-        with operator(folder, namespace):
-            return burst.measure(kind, namespace, count)
+        with operator(folder, namespace) as process:
+            return burst.measure(kind, namespace, count, process.process.pid)
     if kind == "textbook":
         textbook = Path(__file__).with_name("textbook.py")
         command = [sys.executable, "-m", "kopf", "run", "--standalone", f"--namespace={namespace}", str(textbook)]
         with running(command, folder / "textbook.log") as process:
             until("the textbook's operator listens", lambda: "Starting the watch" in process.log.read_text() or
                   process.log.stat().st_size > 0, 60)  # fmt: skip
-            return burst.measure(kind, namespace, count)
+            return burst.measure(kind, namespace, count, process.process.pid)
     return burst.measure(kind, namespace, count)
 
 

@@ -39,6 +39,11 @@ class Api:
                 raise RuntimeError(f"{method} {path}: {answer.status} {found.get('message')}")
             return found
 
+    async def text(self, path: str) -> str:
+        """What is there, as it comes."""
+        async with self._session.get(self._server + path) as answer:
+            return await answer.text()
+
     async def watch(self, path: str) -> AsyncIterator[tuple[float, str, Object]]:
         """What happens to the objects there from now on: when, type and object."""
         listed = await self.call("GET", f"{path}?limit=1")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import uuid
 from dataclasses import dataclass
 
+from tests.bench.launch import usage
 from tests.bench.launch.api import Api, Object, Submission, all_of, connected
 from tests.bench.launch.textbook import GROUP, PLURAL, VERSION
 
@@ -16,11 +18,15 @@ PATIENCE_SECONDS = 600
 
 @dataclass(frozen=True)
 class Burst:
-    """Seconds from the first submission."""
+    """Seconds from the first submission, and what they were spent on."""
 
     submitted: float
     created: float
     finished: float
+    seconds: dict[str, float]
+    """Of processors, by process."""
+    calls: dict[str, float]
+    """Of the API server, by kind."""
 
 
 def template() -> Object:
@@ -44,12 +50,16 @@ def template() -> Object:
     }
 
 
-def measure(kind: str, namespace: str, count: int) -> Burst:
-    """Submit so many of that kind (`spoke-jobs`, `plain`, `textbook`) and watch them."""
-    return asyncio.run(_measure(kind, namespace, count))
+def measure(kind: str, namespace: str, count: int, operator: int | None = None) -> Burst:
+    """Submit so many of that kind (`spoke-jobs`, `plain`, `textbook`) and watch them.
+
+    :param operator: its process, if there is one.
+    """
+    return asyncio.run(_measure(kind, namespace, count, operator))
 
 
-async def _measure(kind: str, namespace: str, count: int) -> Burst:
+async def _measure(kind: str, namespace: str, count: int, operator: int | None) -> Burst:
+    named = {os.getpid(): usage.CALLERS} | ({operator: usage.OPERATOR} if operator else {})
     async with connected() as api:
         await api.call("POST", f"/api/v1/namespaces/{namespace}/podtemplates", template())
         seen = _Seen(kind)
@@ -57,6 +67,7 @@ async def _measure(kind: str, namespace: str, count: int) -> Burst:
         own = {"spoke-jobs": _spokejobs(namespace), "textbook": _textbook(namespace), "plain": jobs}[kind]
         watches = [asyncio.create_task(seen.watch(api, path)) for path in {jobs, own}]
         await asyncio.sleep(1)  # both have begun by then: what comes after is what is measured
+        calls, seconds = usage.calls(await api.text("/metrics")), usage.processor_seconds(named)
         began = time.time()
         await all_of([_submission(api, own, kind, number) for number in range(count)])
         submitted = time.time()
@@ -65,11 +76,14 @@ async def _measure(kind: str, namespace: str, count: int) -> Burst:
             if time.monotonic() > deadline or any(task.done() for task in watches):
                 raise TimeoutError(f"{kind}: of {count} {len(seen.created)} are created, {len(seen.finished)} finished")
             await asyncio.sleep(0.1)
+        seconds = usage.since(seconds, usage.processor_seconds(named))
+        calls = usage.since(calls, usage.calls(await api.text("/metrics")))
         for task in watches:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        return Burst(submitted - began, max(seen.created.values()) - began, max(seen.finished.values()) - began)
+        created, finished = max(seen.created.values()), max(seen.finished.values())
+        return Burst(submitted - began, created - began, finished - began, seconds, calls)
 
 
 class _Seen:

@@ -12,13 +12,13 @@ from typing import Any
 
 import kubernetes
 from sqlalchemy.orm import Session
+from tests.bench.launch.figures import OURS, PLAIN, SHELL
 from tests.bench.launch.place import LAUNCH, until
 from tests.e2e.conftest import Product
 
 from spoke_jobs import JobData, Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
-OURS, PLAIN, SHELL = "spoke-jobs", "plain Job", "shell Job"
 PROGRAM = ("python", "-c", "import launch_jobs; launch_jobs.plain(1)")
 
 

@@ -1,47 +1,18 @@
-"""Pure but for the last function: the figures as a summary, a table and a section of docs/benchmarks.md."""
+"""The figures as a table, and as a section of docs/benchmarks.md."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tests.bench.launch.paired import OURS, PLAIN, SHELL
+from tests.bench.launch.figures import Figures, middle, percentile
+from tests.bench.launch.usage import IDLE
 
 PAGE = Path(__file__).parents[3] / "docs/benchmarks.md"
+PICTURE = PAGE.parent / "benchmarks/launch.svg"
 BEGIN, END = "<!-- launch: made by `make bench-launch` -->", "<!-- launch: end -->"
-Figures = Mapping[str, Any]
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that so great a share is not above."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def summary(figures: Figures) -> dict[str, float]:
-    """The line for programs."""
-    line, bursts, idle = figures["to_first_line"], figures["bursts"], figures["idle"]
-
-    def ratio(measure: str) -> float:
-        pairs = zip(bursts["plain"], bursts["spoke-jobs"], strict=True)
-        return statistics.median(plain[measure] / ours[measure] for plain, ours in pairs)
-
-    count = figures["settings"]["burst"]
-    return {
-        "launch_p50_ratio": round(percentile(line[OURS], 0.5) / percentile(line[PLAIN], 0.5), 3),
-        "launch_p99_ratio": round(percentile(line[OURS], 0.99) / percentile(line[PLAIN], 0.99), 3),
-        "shell_floor_p50_s": round(percentile(line[SHELL], 0.5), 3),
-        "burst_created_ratio": round(ratio("created"), 3),
-        "burst_finished_ratio": round(ratio("finished"), 3),
-        "textbook_per_s": round(count / statistics.median(item["created"] for item in bursts["textbook"]), 1),
-        "operator_mb": round(idle["megabytes"], 1),
-        "idle_cpu_percent": round(idle["cpu_percent"], 2),
-        "restart_s": round(idle["restart_seconds"], 2),
-        "startup_s": round(statistics.median(figures["startup"]), 3),
-        "writes_per_attempt": round(figures["writes_per_attempt"], 2),
-    }
 
 
 def table(figures: Figures, line: Mapping[str, float]) -> str:
@@ -55,8 +26,8 @@ def table(figures: Figures, line: Mapping[str, float]) -> str:
     burst = f"a burst of {figures['settings']['burst']:,}"
     rows += ["", f"| {burst} | submitted s | last Job created s | last finished s |", "| --- | ---: | ---: | ---: |"]
     for kind, found in bursts.items():
-        middle = {name: statistics.median(item[name] for item in found) for name in found[0]}
-        rows.append(f"| {kind} | {middle['submitted']:.1f} | {middle['created']:.1f} | {middle['finished']:.1f} |")
+        one = {name: statistics.median(item[name] for item in found) for name in ("submitted", "created", "finished")}
+        rows.append(f"| {kind} | {one['submitted']:.1f} | {one['created']:.1f} | {one['finished']:.1f} |")
     history = f"{figures['settings']['history']:,}"
     rows += [
         "",
@@ -73,7 +44,37 @@ def table(figures: Figures, line: Mapping[str, float]) -> str:
         f"| its writes meanwhile | {idle['writes']:.0f} | 0 |",
         f"| its writes for an attempt (Job created and deleted, status) | {line['writes_per_attempt']:.1f} | 5 |",
     ]
-    return "\n".join(rows)
+    return "\n".join([*rows, "", *_profile(figures)])
+
+
+def _profile(figures: Figures) -> list[str]:
+    """Who worked how long during a burst, what was called, and what the operator was at."""
+    kinds = list(figures["bursts"])
+    head = f"| {' | '.join(kinds)} |"
+    seconds = {kind: middle([item["seconds"] for item in found]) for kind, found in figures["bursts"].items()}
+    called = {kind: middle([item["calls"] for item in found]) for kind, found in figures["bursts"].items()}
+    processes = sorted(
+        {name for found in seconds.values() for name in found},
+        key=lambda name: (name == IDLE, -max(found.get(name, 0.0) for found in seconds.values())),
+    )
+    count = figures["settings"]["burst"]
+    often = [
+        name for name in called["spoke-jobs"] if any(found.get(name, 0) >= count / 10 for found in called.values())
+    ]
+    often += [name for kind in kinds for name in called[kind] if called[kind][name] >= count / 10 and name not in often]
+    rule = "| --- |" + " ---: |" * len(kinds)
+    rows = [f"| processor seconds in a burst {head}", rule]
+    rows += [
+        f"| {name} | " + " | ".join(f"{seconds[kind].get(name, 0):.1f}" for kind in kinds) + " |" for name in processes
+    ]
+    rows += ["", f"| calls of the API server in a burst {head}", rule]
+    often.sort(key=lambda name: -max(found.get(name, 0) for found in called.values()))
+    rows += [
+        f"| {name} | " + " | ".join(f"{called[kind].get(name, 0):,.0f}" for kind in kinds) + " |" for name in often
+    ]
+    rows += ["", "| of the operator's busy time in a burst | share |", "| --- | ---: |"]
+    rows += [f"| {name} | {100 * share:.0f} % |" for name, share in figures["operator"].items() if share >= 0.01]
+    return rows
 
 
 def write(figures: Figures, line: Mapping[str, float]) -> None:
@@ -83,5 +84,16 @@ def write(figures: Figures, line: Mapping[str, float]) -> None:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{PAGE} lacks the line {BEGIN if not begin else END}")
-    facts = f"- load average before: {figures['load']:.1f}; {figures['settings']['launches']} launches of each kind\n\n"
-    PAGE.write_text(f"{head}{BEGIN}\n\n{facts}{table(figures, line)}\n\n{END}{tail}")
+    settings = figures["settings"]
+    facts = (
+        f"- load average before: {figures['load']:.1f}; {settings['launches']} launches of each kind, "
+        f"{settings['rounds']} bursts of each\n\n"
+    )
+    picture = "![The same figures as a picture](benchmarks/launch.svg)"
+    PAGE.write_text(f"{head}{BEGIN}\n\n{facts}{picture}\n\n{table(figures, line)}\n\n{END}{tail}")
+
+
+def draw(tools: Path, raw: Path) -> None:
+    """The picture, by what has been written to the file; in the environment that can draw."""
+    command = [str(tools / "python"), "-m", "tests.bench.launch.plot", str(raw), str(PICTURE)]
+    subprocess.run(command, check=True, cwd=PAGE.parents[1])

@@ -26,6 +26,8 @@ class Settings:
     """CLUSTER: the kind cluster; made if it isn't there."""
     raw: Path
     """BENCH_RAW: where all figures go."""
+    tools: Path
+    """BENCH_TOOLS: programs of the environment that has what profiles and draws."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -38,6 +40,7 @@ class Settings:
             idle_seconds=float(environment.get("IDLE_SECONDS", 60)),
             cluster=environment.get("CLUSTER", "spoke-bench"),
             raw=Path(environment.get("BENCH_RAW", "launch.json")),
+            tools=Path(environment["BENCH_TOOLS"]),
         )
 
     @property

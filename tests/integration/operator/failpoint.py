@@ -1,9 +1,10 @@
-"""The operator, with something done to it at its writes. Tests run it as a script, told by ``FAILPOINT`` what:
+"""The operator, with something done to it. Tests run it as a script, told by ``FAILPOINT`` what:
 
 - ``die-before``, ``die-after``: the process ends right before its first write, or right after that was answered;
 - ``freeze KIND=NAME ...``: once a write of each kind to do with the SpokeJob of that name is about to be sent, guards
   passed, the process stops as by SIGSTOP. When it goes on, those writes are what was in flight: they are sent before
-  anything else in it runs.
+  anything else in it runs;
+- ``raise TEMPLATE TIMES``: that often, the decision on a SpokeJob of that PodTemplate raises, as a bug would.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.__main__ import main
+from spoke_jobs_operator.core.actions import Decision
 from spoke_jobs_operator.shell.client import ApiError, Client
+from spoke_jobs_operator.shell.controller import Controller
 
 KINDS = {
     ("POST", "jobs"): "job_create",
@@ -76,6 +80,19 @@ def freeze(wanted: dict[str, str]) -> None:
     Client._send = freezing  # type: ignore[method-assign]
 
 
+def break_down(template: str, times: int) -> None:
+    decide = Controller._decide
+    left = [times]
+
+    def breaking(self: Controller, spokejob: SpokeJob, *, live: bool) -> Decision:
+        if spokejob.spec.pod_template == template and left[0]:
+            left[0] -= 1
+            raise RuntimeError("planted")
+        return decide(self, spokejob, live=live)
+
+    Controller._decide = breaking  # type: ignore[method-assign]
+
+
 async def in_flight(writes: list[tuple[str, str, str, dict[str, Any]]]) -> list[tuple[str, Any]]:
     client = await Client.connect(10)
     answers: list[tuple[str, Any]] = []
@@ -94,6 +111,8 @@ if __name__ == "__main__":
     what, *more = os.environ["FAILPOINT"].split()
     if what == "freeze":
         freeze(dict(item.split("=", 1) for item in more))
+    elif what == "raise":
+        break_down(more[0], int(more[1]))
     else:
         die(before=what == "die-before")
     main()

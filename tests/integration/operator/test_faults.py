@@ -207,6 +207,26 @@ def test_an_overloaded_api_server_is_left_alone_for_as_long_as_it_says(scene: Sc
     assert scene.operator.stop() == 0
 
 
+def test_a_handler_that_raises_on_one_object_holds_up_no_other(scene: Scene) -> None:
+    """prefect#22553: there, one handler's exception stopped the watcher of all."""
+    cluster = scene.cluster
+    for name in ("poisoned", "succeeds"):
+        cluster.template(name, "0")
+    scene.operator = scene.process(*FAILPOINT)
+    scene.start(FAILPOINT="raise poisoned 4")
+    poisoned = cluster.submit("poisoned")
+    wait_for("it has raised", lambda: scene.operator.metric("spoke_operator_errors_total") >= 1)
+    names = [cluster.submit("succeeds") for _ in range(5)]
+    for name in [*names, poisoned]:
+        assert cluster.until_final(name)["outcome"] == "Succeeded"
+    assert scene.operator.metric("spoke_operator_errors_total") == 4
+    errors = [line for line in scene.operator.logged() if line["level"] == "error"]
+    assert len(errors) == 4
+    assert all(poisoned in json.dumps(line) and "planted" in json.dumps(line) for line in errors)
+    assert Counter(scene.proxy.writes())[CREATE] == 6
+    assert scene.operator.stop() == 0
+
+
 def test_writes_of_an_attempt_and_one_more_for_each_change_of_what_it_waits_for(scene: Scene) -> None:
     cluster = scene.cluster
     cluster.template("succeeds", "0")

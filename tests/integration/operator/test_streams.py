@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 import yaml
 from tests.integration.operator.conftest import Cluster, OperatorProcess, wait_for
 
@@ -83,15 +85,22 @@ def cabled_operator(kubeconfig: str, namespace: str, folder: Path) -> Iterator[t
         print((folder / "operator.log").read_text())
 
 
-def test_an_api_server_that_is_away_for_a_while(cluster: Cluster, operator_kubeconfig: str, tmp_path: Path) -> None:
-    cluster.template("away", "wait,0")
+@pytest.mark.parametrize("away_seconds", [0, pytest.param(60, marks=pytest.mark.long)])
+def test_an_api_server_that_is_away_for_a_while(
+    cluster: Cluster, operator_kubeconfig: str, tmp_path: Path, away_seconds: float
+) -> None:
+    """At least until its health fails."""
+    template = f"away-{away_seconds}"
+    cluster.template(template, "wait,0")
     with cabled_operator(operator_kubeconfig, cluster.namespace, tmp_path) as (operator, cable):
         operator.start(SPOKE_OPERATOR_COMPARE_SECONDS="3", SPOKE_OPERATOR_DEAF_AFTER_SECONDS="5")
-        name = cluster.submit("away")
+        name = cluster.submit(template)
         cluster.until(name, lambda status: status.get("outcome") == "Running")
         cable.cut_off()
         cluster.core.delete_namespaced_pod(cluster.pod_of(name, 1), cluster.namespace, grace_period_seconds=0)
+        back_at = time.monotonic() + away_seconds
         wait_for("health fails", lambda: unhealthy(operator), 20)
+        wait_for("the API server is back", lambda: time.monotonic() >= back_at, away_seconds + 5)
         assert cluster.status(name)["outcome"] == "Running"
         cable.cut = False
         status = cluster.until_final(name)
