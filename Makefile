@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims bench-launch
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims bench-launch breaks
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -45,6 +45,9 @@ bench-claims: setup-python ## what a claim costs beside history, under an open t
 
 bench-launch: setup-python ## what the operator costs beside plain Jobs, on a kind cluster of its own: some 20 minutes
 	@tests/bench/launch/run
+
+breaks: setup-python ## break each rule of the operator once and see which tests notice: some 20 minutes; writes docs/breaks.md
+	@$(VENV)/python -m tests.breaks
 
 lint: setup-python ## formatting, style, types, layers, generated files
 	@$(VENV)/ruff format --check .
