@@ -7,7 +7,6 @@ a break.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.breaks.plugin import NOTES, noticed
 from tests.breaks.rules import BREAKS, Break
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +23,15 @@ MACHINES = ("interleavings", "pacing_machine", "restarts")
 TESTS = [*(f"tests/unit/operator/test_{name}.py" for name in MACHINES), "tests/unit/operator"]
 ENOUGH = 4
 """Failures after which a run ends."""
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py)(?:::(\S+))?", re.MULTILINE)
+PATIENCE_SECONDS = 90
+"""After which the test that runs counts as one that notices: with the rule broken it comes to no end."""
 
 
 def main() -> None:
     """Break all, or those whose rule has one of the words that were given."""
     words = sys.argv[1:]
     wanted = [item for item in BREAKS if not words or any(word.lower() in item.rule.lower() for word in words)]
-    noticed: list[tuple[Break, list[str]]] = []
+    found: list[tuple[Break, list[str]]] = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in ("operator", "runner", "tests", "examples", "crds", "pyproject.toml"):
@@ -38,13 +39,13 @@ def main() -> None:
             shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
         for number, item in enumerate(wanted, 1):
             began = time.monotonic()
-            noticed.append((item, tests_that_notice(item, copy)))
-            count = len(noticed[-1][1])
+            found.append((item, tests_that_notice(item, copy)))
+            count = len(found[-1][1])
             took = f"{time.monotonic() - began:4.0f} s"
             print(f"{number:2}/{len(wanted)} {took}  {count or 'NONE'}  {item.rule}", flush=True)
     if not words:
-        PAGE.write_text(page(noticed))
-    if unnoticed := [item.rule for item, tests in noticed if not tests]:
+        PAGE.write_text(page(found))
+    if unnoticed := [item.rule for item, tests in found if not tests]:
         sys.exit("noticed by no test: " + "; ".join(unnoticed))
 
 
@@ -55,37 +56,28 @@ def tests_that_notice(item: Break, copy: Path) -> list[str]:
     if whole.count(item.before) != 1:
         raise ValueError(f"{item.file} has not once, but {whole.count(item.before)} times: {item.before}")
     path.write_text(whole.replace(item.before, item.after))
-    options = (
-        "-q",
-        "--no-header",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "tests.breaks.no_shrinking",
-        "--tb=no",
-        f"--maxfail={ENOUGH}",
-    )
-    environment = os.environ | {"PYTHONPATH": f"{copy}/operator:{copy}/runner", "PYTHONDONTWRITEBYTECODE": "1"}
+    plugins = ("-p", "no:cacheprovider", "-p", "tests.breaks.plugin")
+    notes = copy / "notes"
+    notes.write_text("")
+    environment = {"PYTHONPATH": f"{copy}/operator:{copy}/runner", "PYTHONDONTWRITEBYTECODE": "1", NOTES: str(notes)}
+    command = [sys.executable, "-m", "pytest", *plugins, "--tb=no", f"--maxfail={ENOUGH}", *TESTS]
     try:
-        command = [sys.executable, "-m", "pytest", *options, *TESTS]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=copy, env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+            check=False,
+        )  # fmt: skip
+        if done.returncode not in (0, 1, 2):
+            raise RuntimeError(done.stdout + done.stderr)
+    except subprocess.TimeoutExpired:
+        pass
     finally:
         path.write_text(whole)
-    if done.returncode not in (0, 1, 2):
-        raise RuntimeError(done.stdout + done.stderr)
-    return [name for name, _ in dict.fromkeys((named(*match), 0) for match in _FAILED.findall(done.stdout))]
+    return noticed(notes.read_text())
 
 
-def named(file: str, test: str) -> str:
-    """A test as the page has it."""
-    module = Path(file).stem
-    function = test.partition("[")[0]
-    return f"{module}::{function}" if function else module
-
-
-def page(noticed: list[tuple[Break, list[str]]]) -> str:
+def page(found: list[tuple[Break, list[str]]]) -> str:
     """All of it as a table."""
-    rows = [f"| {item.rule} | {'<br>'.join(f'`{test}`' for test in tests)} |" for item, tests in noticed]
+    rows = [f"| {item.rule} | {'<br>'.join(f'`{test}`' for test in tests)} |" for item, tests in found]
     return "\n".join(
         [
             "# The operator's rules, each broken once",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
-from tests.unit.operator.simulation import Simulation, start
-from tests.unit.operator.world import NAME, Fault, World
+from tests.unit.operator.simulation import Simulation, run, start
+from tests.unit.operator.world import NAME, Crash, Fault, World
 
 from spoke_jobs_operator.shell.client import Kind
 
@@ -20,6 +22,27 @@ def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Faul
         s.cluster()
         if s.world.status["outcome"] == "Failed":
             assert s.world.live_pods() == [], "it is over once nothing of it runs"
+        s.pass_time(2)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
+    assert len(s.world.created) == 1
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_why_an_attempt_was_stopped_is_known_though_its_pod_ended_while_no_operator_was_there(writes: int) -> None:
+    s = start(timeoutSeconds=10)
+    s.cluster()
+    s.world.now += timedelta(seconds=10.5)
+    s.queue.ripen()
+    s.client.faults = [None] * (writes - 1) + [Fault.CRASH_AFTER]
+    with pytest.raises(Crash):
+        run(s.controller.process(s.queue.ready.pop(0)))
+    for _ in range(2):
+        s.world.garbage_collector()
+        s.world.kubelet()
+        s.world.job_controller()
+    s.restart()
+    for _ in range(4):
+        s.cluster()
         s.pass_time(2)
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
     assert len(s.world.created) == 1
