@@ -268,7 +268,7 @@ def in_all_states(cluster: Cluster, each: int) -> list[str]:
         cluster.template(name, does)
     specs: dict[str, Object] = {
         "failed": {"retry": {"budget": {"error": 1}}},
-        "backing-off": {"retry": {"backoffSeconds": 3000}},
+        "backing-off": {"retry": {"backoffSeconds": 3000, "backoffMaxSeconds": 3000}},
         "suspended": {"suspend": True},
         "no-template": {"startTimeoutSeconds": 3000},
         "locked": {"queue": "q", "locksQueue": True},

@@ -160,3 +160,12 @@ async def test_what_is_deleted_is_what_was_read() -> None:
     assert await s.client.delete_job(KEY, "u", "5", wait_for_pods=True) is None
     with pytest.raises(ApiError, match="Conflict"):
         await s.client.delete_job(KEY, "u", "5", wait_for_pods=True)
+
+
+async def test_a_status_is_written_onto_what_was_read() -> None:
+    s = Scene()
+    s.server.answers = [(200, {}, {}), (409, {}, {"reason": "Conflict"})]
+    await s.client.apply_status(KEY, "u", "5", SpokeJobStatus())
+    assert s.server.calls[0][2]["metadata"] == {"name": "sj", "namespace": "ns", "uid": "u", "resourceVersion": "5"}
+    with pytest.raises(ApiError, match="Conflict"):
+        await s.client.apply_status(KEY, "u", "5", SpokeJobStatus())

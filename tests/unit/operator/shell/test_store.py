@@ -36,7 +36,8 @@ def test_older_news_is_none(job: dict[str, Any]) -> None:
     store = Store()
     assert store.job_seen(job) == {KEY}
     assert store.job_seen(job) == set()
-    assert store.job_seen(at(job, 49)) == set()
+    assert store.job_seen(failed(at(job, 49))) == set()
+    assert [(item.meta.resource_version, item.failed) for item in store.jobs.of(KEY)] == [(50, False)]
     assert store.job_seen(failed(at(job, 51))) == {KEY}
     assert [item.meta.resource_version for item in store.jobs.of(KEY)] == [51]
 
