@@ -46,11 +46,11 @@ class Settings(BaseSettings):
             description="How many statuses that only say that an attempt has begun, or runs, are written a second, in "
             "the long run. What is in its way, and how it ends, is written at once.",
         ),
-    ] = 10
+    ] = 5
     news_at_once: Annotated[
         float, Field(ge=1, description="How many of those may be written at once after a quiet time.")
     ] = 50
-    news_within_seconds: Annotated[float, Field(gt=0, description="How long such a status waits at most.")] = 30
+    news_within_seconds: Annotated[float, Field(gt=0, description="How long such a status waits at most.")] = 60
     lease: Annotated[
         str,
         Field(

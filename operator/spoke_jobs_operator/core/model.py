@@ -6,6 +6,8 @@ odd object must not stop the operator from serving the others.
 
 from __future__ import annotations
 
+import sys
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -206,6 +208,30 @@ class Unreadable:
     """The fields, without their values."""
     settled: bool
     """Whether its status already says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A final SpokeJob, kept small: there may be ten thousand, of which hardly anything is asked any more.
+
+    As a model it takes some 10 kB of memory, packed less than one.
+    """
+
+    key: Key
+    uid: str
+    resource_version: str
+    data: bytes
+
+    @classmethod
+    def of(cls, spokejob: SpokeJob) -> Packed:
+        """Pack it."""
+        data = zlib.compress(spokejob.model_dump_json(exclude_defaults=True).encode(), level=1)
+        key = Key(sys.intern(spokejob.namespace), spokejob.name)
+        return cls(key, spokejob.uid, spokejob.resource_version, data)
+
+    def unpack(self) -> SpokeJob:
+        """The same again."""
+        return SpokeJob.model_validate_json(zlib.decompress(self.data))
 
 
 def read_spokejob(body: Body) -> SpokeJob | Unreadable:

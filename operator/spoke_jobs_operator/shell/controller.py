@@ -84,6 +84,7 @@ class Controller:
         self._made: dict[
             Key, tuple[str, int]
         ] = {}  # uid, and attempt whose Job was made or taken over, till it's recorded
+        self._seen_to_run: dict[Key, str] = {}
         self._told_of_unchanged = False
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
@@ -116,7 +117,7 @@ class Controller:
         if live:
             await self._read_live(key)
             self._stale.discard(key)
-        item = self._store.spokejobs.get(key)
+        item = self._store.spokejob(key)
         if item is None:
             self._forget(key)
             return
@@ -127,7 +128,7 @@ class Controller:
         decision = self._decide(item, live=live)
         if any(isinstance(action, ReadLive) for action in decision.actions):
             await self._read_live(key)
-            item = self._store.spokejobs.get(key)
+            item = self._store.spokejob(key)
             if not isinstance(item, SpokeJob):
                 self._queue.add(key)
                 return
@@ -167,6 +168,7 @@ class Controller:
         waits = [action.after_seconds for action in decision.actions if isinstance(action, CheckAgain)]
         for write in decision.writes:
             if isinstance(write, ApplyStatus):
+                self._observe_start(spokejob, write)
                 if write.may_wait and (wait := self._news.wait(key)):
                     waits.append(wait + 0.01)  # a little late rather than a little early
                     continue
@@ -266,16 +268,23 @@ class Controller:
                            extra={"spokejob": str(key)})  # fmt: skip
         return False
 
+    def _observe_start(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
+        """Take the time when its first attempt is seen to run, which may be told later, or never."""
+        new, key = apply.status, key_of(spokejob)
+        runs = new.outcome is Outcome.RUNNING and spokejob.status.outcome is not Outcome.RUNNING and new.attempt == 1
+        if runs and self._seen_to_run.get(key) != spokejob.uid:
+            self._seen_to_run[key] = spokejob.uid
+            self._metrics.start_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
+
     def _report(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
         old, new = spokejob.status, apply.status
-        if new.outcome is Outcome.RUNNING and old.outcome is not Outcome.RUNNING and new.attempt == 1:
-            self._metrics.start_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
         ended = [item for item in new.attempts[-1:] if item.finished_at and item not in old.attempts]
         for record in ended:
             if record.cause:
                 self._metrics.attempts_failed.labels(record.cause).inc()
             logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=_fields(spokejob))
         if new.outcome and new.outcome.final and new.outcome != old.outcome:
+            self._seen_to_run.pop(key_of(spokejob), None)
             self._metrics.finished.labels(new.outcome.value, new.cause).inc()
             logger.info("finished: %s", new.cause or new.outcome.value, extra=_fields(spokejob))
 
@@ -325,6 +334,7 @@ class Controller:
         self._news.forget(key)
         self._refusals.pop(key, None)
         self._made.pop(key, None)
+        self._seen_to_run.pop(key, None)
 
 
 def _fields(spokejob: SpokeJob) -> dict[str, object]:

@@ -19,6 +19,7 @@ from spoke_jobs_operator.core.model import (
     Job,
     Key,
     Meta,
+    Packed,
     Pod,
     PodTemplate,
     Terminated,
@@ -153,7 +154,7 @@ class Store:
     """All shelves. Whatever changes them gives back the SpokeJobs that are to be looked at again."""
 
     def __init__(self) -> None:
-        self.spokejobs: Shelf[SpokeJob | Unreadable] = Shelf(_identify_spokejob, _key_of)
+        self.spokejobs: Shelf[SpokeJob | Packed | Unreadable] = Shelf(_identify_spokejob, _key_of)
         self.jobs: Shelf[Job] = Shelf(_identify, lambda job: job.spokejob, _are_alike)
         self.pods: Shelf[Pod] = Shelf(_identify, lambda pod: pod.spokejob, _are_alike)
         self.templates: Shelf[PodTemplate] = Shelf(_identify, lambda template: template.meta.key)
@@ -180,9 +181,16 @@ class Store:
         found = (self._events.get(item.meta.uid) for item in items)
         return tuple(event for event in found if event)
 
+    def spokejob(self, key: Key) -> SpokeJob | Unreadable | None:
+        """One SpokeJob."""
+        item = self.spokejobs.get(key)
+        return item.unpack() if isinstance(item, Packed) else item
+
     def spokejob_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """A SpokeJob was seen, or seen to go."""
-        item = read_spokejob(body)
+        item: SpokeJob | Packed | Unreadable = read_spokejob(body)
+        if isinstance(item, SpokeJob) and item.status.outcome and item.status.outcome.final:
+            item = Packed.of(item)
         identity = _identify_spokejob(item)
         news = self.spokejobs.remove(identity.key, identity.uid, identity.version) if gone else self.spokejobs.put(item)
         return {identity.key} if news else set()
@@ -255,11 +263,11 @@ def key_of(spokejob: SpokeJob) -> Key:
     return Key(spokejob.namespace, spokejob.name)
 
 
-def _key_of(item: SpokeJob | Unreadable) -> Key:
-    return item.key if isinstance(item, Unreadable) else key_of(item)
+def _key_of(item: SpokeJob | Packed | Unreadable) -> Key:
+    return key_of(item) if isinstance(item, SpokeJob) else item.key
 
 
-def _identify_spokejob(item: SpokeJob | Unreadable) -> Identity:
+def _identify_spokejob(item: SpokeJob | Packed | Unreadable) -> Identity:
     return Identity(_key_of(item), item.uid, int(item.resource_version))
 
 

@@ -22,6 +22,8 @@ class Settings:
     """HISTORY: finished SpokeJobs."""
     idle_seconds: float
     """IDLE_SECONDS: how long the operator is watched doing nothing."""
+    parts: tuple[str, ...]
+    """PARTS: `launches,bursts,idle`; what isn't named is taken from the last run's figures."""
     cluster: str
     """CLUSTER: the kind cluster; made if it isn't there."""
     raw: Path
@@ -38,6 +40,7 @@ class Settings:
             rounds=int(environment.get("ROUNDS", 2)),
             history=int(environment.get("HISTORY", 10_000)),
             idle_seconds=float(environment.get("IDLE_SECONDS", 60)),
+            parts=tuple(environment.get("PARTS", "launches,bursts,idle").split(",")),
             cluster=environment.get("CLUSTER", "spoke-bench"),
             raw=Path(environment.get("BENCH_RAW", "launch.json")),
             tools=Path(environment["BENCH_TOOLS"]),

@@ -69,7 +69,7 @@ class Simulation:
         self.client.faults.clear()
         self.store = Store()
         self.queue = StepQueue(self.world)
-        metrics = Metrics()
+        metrics = self.metrics = Metrics()
         client = cast(Client, self.client)
         news = News(*self._news, clock=lambda: self.world.now.timestamp())
         self.controller = Controller(client, self.store, metrics, RETENTION, news, clock=lambda: self.world.now)

@@ -198,8 +198,10 @@ def test_what_goes_on_is_told_when_its_turn_has_come_and_the_end_at_once() -> No
     assert s.world.status["attempt"] == 1, "the first turn"
     s.cluster()
     assert s.world.status["outcome"] == "Waiting", "that it runs has to wait"
+    assert s.metrics.registry.get_sample_value("spoke_operator_job_start_seconds_sum") == 0, "the metric doesn't"
     s.pass_time(11)
     assert s.world.status["outcome"] == "Running"
+    assert s.metrics.registry.get_sample_value("spoke_operator_job_start_seconds_count") == 1
     s.cluster(10)
     assert s.world.status["charged"] == {"error": 1}, "an end doesn't wait"
     s.pass_time(2)

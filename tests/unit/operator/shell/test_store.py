@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell.client import Kind
 from spoke_jobs_operator.shell.store import Listed, Store
@@ -171,3 +172,35 @@ def test_how_a_pod_ended_is_known_until_the_next_comparison_even_if_it_goes_at_o
 
 def test_an_unknown_kind_is_nothing() -> None:
     assert Store().see("services", {}, gone=False) == set()
+
+
+def test_a_final_spokejob_is_the_same_after_it_was_kept_packed() -> None:
+    world = World(retry={"budget": {"error": 2}}, organization=7, resources={"limits": {"memory": "1Gi"}})
+    body = deepcopy(world.spokejob)
+    at_the_end = "2026-03-01T12:00:00.123000Z"
+    body["status"] = {
+        "outcome": "Failed",
+        "cause": "JobError",
+        "attempt": 2,
+        "charged": {"error": 2},
+        "finishedAt": at_the_end,
+        "attempts": [{"number": 2, "job": "j-2", "exitCode": 10, "cause": "JobError", "finishedAt": at_the_end}],
+        "conditions": [
+            {
+                "type": "Finished",
+                "status": "True",
+                "reason": "JobError",
+                "message": "é",
+                "lastTransitionTime": at_the_end,
+            }
+        ],
+        "progress": {"percent": 7},
+        "ledger": "Failed",
+    }
+    store = Store()
+    assert store.spokejob_seen(body) == {KEY}
+    assert store.spokejob(KEY) == SpokeJob.from_object(body)
+    assert store.spokejob_seen(body) == set(), "it is known"
+    assert list(store.unfinished()) == []
+    assert store.spokejob_seen(body, gone=True) == {KEY}
+    assert store.spokejob(KEY) is None
