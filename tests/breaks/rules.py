@@ -42,7 +42,7 @@ _ADMISSION = (
 )  # fmt: skip
 
 _LIFECYCLE = (
-    _core("One Job for each attempt: what is not recorded is taken over", "reconcile", "if made := unrecorded(spokejob, seen.jobs):", "if made := []:"),
+    _core("One Job for each attempt: what is not recorded is taken over", "reconcile", "if made := unrecorded(spokejob, seen.jobs):", "if made := list[Job]():"),
     _core("A Job that was made and deleted before it was recorded was an attempt", "reconcile", "if seen.made > current.attempt:", "if False:"),
     _core("The next attempt waits for its time", "reconcile", "if current.next_attempt_at and now < current.next_attempt_at:", "if False:"),
     _core("The next attempt waits until nothing of the last one runs", "reconcile", "if wait := cleanup.until_nothing_runs(current, seen.jobs, seen.pods, now):", "if wait := None:"),
@@ -52,11 +52,11 @@ _LIFECYCLE = (
     _core("The cause is written before the Job is deleted", "reconcile", "return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))", "return Decision(Standing.HOLDS, (*(() if job.meta.deletion_at else (_delete(job),)), *actions))"),
     _core("A success that was in time counts, whatever was to stop it", "reconcile", "if isinstance(last_word, Ended) and not last_word.cause:", "if False:"),
     _core("A final SpokeJob stays as it ended", "reconcile", "if current.outcome and current.outcome.final:", "if False:"),
-    _core("The ledger's word is final", "reconcile", "if current.ledger:\n        return _follow_ledger", "if False:\n        return _follow_ledger"),
-    _core("A status that is as it should be is not written", "reconcile", "return () if updated == seen.spokejob.status else (ApplyStatus(updated),)", "return (ApplyStatus(updated),)"),
+    _core("The ledger's word is final", "reconcile", "if current.ledger:\n        started", "if False:\n        started"),
+    _core("A status that is as it should be is not written", "reconcile", "if updated == current:\n        return ()", "if False:\n        return ()"),
     _core("Suspended, it starts nothing", "reconcile", "if spokejob.spec.suspend:", "if False:"),
     _core("Cancelled, it is stopped", "reconcile", "if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):", "if False:"),
-    _core("Cancelled, it starts nothing", "reconcile", "elif spokejob.spec.cancel and not unrecorded(spokejob, seen.jobs):", "elif False:"),
+    _core("Cancelled, it starts nothing", "reconcile", "elif spokejob.spec.cancel and not _not_yet_recorded(seen, now):", "elif False:"),
     _core("It runs no longer than its timeout", "diagnose", "if now >= deadline:\n        return Ended(cause=\"Timeout\", stop=True)", "if False:\n        return Ended(cause=\"Timeout\", stop=True)"),
     _core("It waits no longer than its start timeout", "diagnose", "if now >= deadline:\n        cause =", "if False:\n        cause ="),
     _core("What is blocked ends with the start timeout", "reconcile", "if now >= deadline:\n        return Decision(Standing.FINISHED", "if False:\n        return Decision(Standing.FINISHED"),

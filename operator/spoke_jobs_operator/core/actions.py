@@ -35,12 +35,14 @@ class ApplyStatus:
     """Write the operator's fields of the status; refused if the SpokeJob has changed since it was read."""
 
     status: SpokeJobStatus
+    prompt: bool = False
+    """It takes back what stands there, or something hangs on its being recorded."""
 
     @property
     def may_wait(self) -> bool:
-        """Whether it only says that an attempt has begun, or goes on, with nothing in its way."""
+        """Whether it only says that an attempt has begun, or goes on, with nothing in its way, now or before."""
         newest = self.status.attempts[-1] if self.status.attempts else None
-        return newest is not None and not (newest.finished_at or newest.cause or self.status.cause)
+        return newest is not None and not (self.prompt or newest.finished_at or newest.cause or self.status.cause)
 
 
 @dataclass(frozen=True, slots=True)

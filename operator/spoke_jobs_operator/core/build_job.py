@@ -169,8 +169,8 @@ def _restrict_container(container: dict[str, Any]) -> None:
 
 
 def _missing_tolerations(given: list[dict[str, Any]] | tuple[()]) -> list[dict[str, Any]]:
-    # A toleration without a key tolerates every taint: the template has decided.
-    keys = {toleration.get("key") for toleration in given}
+    # A toleration without a key tolerates every taint of its effect: the template has decided.
+    keys = {item.get("key") for item in given if item.get("effect") in (None, "", "NoExecute")}
     if None in keys or "" in keys:
         return []
     return [

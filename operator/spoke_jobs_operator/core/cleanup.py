@@ -10,13 +10,15 @@ from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJob, SpokeJo
 
 from . import status
 from .actions import Action, ApplyStatus, CheckAgain, Decision, DeleteJob, DeleteSpokeJob, Standing
-from .diagnose import has_ended
+from .diagnose import has_ended, lost_at
 from .model import Job, Pod
 
 SETTLE = timedelta(seconds=10)
 """How long after its attempt's end a Job may take to turn terminal before it is made to: a sidecar may run on."""
 STOP_PATIENCE = timedelta(seconds=120)
-"""How long a Job that is being deleted may keep its pods before its attempt counts as over all the same."""
+"""How long a Job that is being deleted may keep its pods before its attempt counts as over all the same; their grace
+periods apart, which may be longer.
+"""
 UNCONFIRMED_TTL = timedelta(days=7)
 """How long a SpokeJob stays whose end never came to the ledger: somebody will want to know why."""
 
@@ -71,7 +73,7 @@ def until_nothing_runs(
     current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime
 ) -> float | None:
     """Seconds to wait before looking again whether earlier attempts have ended in fact; None: they have."""
-    if any(not is_over(job, pods, now) and not _given_up(job, now) for job in jobs):
+    if any(not is_over(job, pods, now) and not is_given_up(job, pods, now) for job in jobs):
         return 1.0
     # A pod whose Job was deleted under it: the garbage collector needs a moment to mark it, then it has its grace.
     known = {job.attempt for job in jobs}
@@ -94,8 +96,13 @@ def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
     return bool(own) and all(pod.terminal for pod in own)
 
 
-def _given_up(job: Job, now: datetime) -> bool:
-    return job.meta.deletion_at is not None and now >= job.meta.deletion_at + STOP_PATIENCE
+def is_given_up(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
+    """Whether a Job that is being deleted is waited for no longer, though its pods are still to be seen."""
+    if job.meta.deletion_at is None:
+        return False
+    graces = [lost_at(pod, pod.meta.deletion_at) for pod in pods
+              if pod.attempt == job.attempt and pod.meta.deletion_at]  # fmt: skip
+    return now >= max([job.meta.deletion_at + STOP_PATIENCE, *graces])
 
 
 def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:

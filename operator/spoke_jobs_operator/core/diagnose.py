@@ -36,6 +36,8 @@ _WAITING_CAUSES = {
 _DONE_TO_THE_POD = {"Interrupted", "Killed", "PodDeleted"}
 """What the deletion of a Job looks like from its pod."""
 _HOPELESS = {"InvalidImageName"}
+_DEADLINE = "DeadlineExceeded"
+"""The Job's own, which is later than ours: it ends what nobody looked after."""
 
 STOPPING = "Stopping"
 Event = FailedCreate | FailedMount
@@ -107,6 +109,8 @@ def diagnose(
     if pod and (end := _end_of(pod)):
         if held_back and end.cause in _DONE_TO_THE_POD | {"Evicted"}:
             return replace(end, cause="Preempted", stop=True)
+        if job is not None and job.failure_reason == _DEADLINE and end.cause in _DONE_TO_THE_POD:
+            return replace(end, cause="Timeout")
         job_deleted = (job is None or job.meta.deletion_at) and end.cause in _DONE_TO_THE_POD
         return replace(end, cause="JobDeleted") if job_deleted else end
     if job is None:
@@ -116,7 +120,7 @@ def diagnose(
     if pod and pod.meta.deletion_at:
         return _while_deleted(pod, pod.meta.deletion_at, now, live=live)
     if job.failed or job.failing:
-        return _of_failed_job(job, pod, now, live=live)
+        return _of_failed_job(job, pod, bounds, now, live=live)
     if pod and isinstance(pod.container, Running):
         return _while_running(pod.container, bounds, now)
     return _while_pending(job, pod, events, bounds, now)
@@ -152,7 +156,7 @@ def _end_of(pod: Pod) -> Ended | None:
         return Ended(cause="", exit_code=ExitCode.DONE)
     if pod.phase != "Failed":
         return None
-    if pod.reason == "DeadlineExceeded":
+    if pod.reason == _DEADLINE:
         return Ended(cause="Timeout")
     return Ended(cause=_cause_of_disruption(pod) or "PodFailed", message=pod.reason)
 
@@ -203,9 +207,9 @@ def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool
     return Runs(stopping=True, look_again_at=lost)
 
 
-def _of_failed_job(job: Job, pod: Pod | None, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
-    if job.failure_reason == "DeadlineExceeded":
-        started = pod is not None and isinstance(pod.container, Running)
+def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
+    if job.failure_reason == _DEADLINE:
+        started = bounds.ran or (pod is not None and isinstance(pod.container, Running))
         return Ended(cause="Timeout" if started else "StartTimeout", stop=True)
     if not live:  # the pod's own last word may simply not have come through yet
         return Unclear()

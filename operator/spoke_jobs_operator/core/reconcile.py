@@ -20,12 +20,13 @@ from . import cleanup, status
 from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, DeleteJob, ReadLive, Standing
 from .admit import Candidate, Held
 from .build_job import TemplateProblem, build_job, check_template, is_template_name
-from .cleanup import STOP_PATIENCE, Retention
+from .cleanup import Retention
 from .diagnose import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
 from .model import Job, Key, Pod, PodTemplate
 
 REFUSAL_RETRY = timedelta(seconds=10)
-"""How long after the API server refused a Job the next try is made."""
+"""How long after the API server first refused a Job the next try is made; twice as long after each further time."""
+LONGEST_REFUSAL_RETRY = timedelta(seconds=60)
 CANCELLED = "Cancelled"
 TEMPLATE_CHANGED = "TemplateChanged"
 
@@ -37,10 +38,18 @@ class Refusal:
     cause: str
     message: str
     at: datetime
+    times: int = 1
+    """How often in a row."""
+
+    @property
+    def retry_at(self) -> datetime:
+        """When the next try is due."""
+        doubled: int = 2 ** min(self.times - 1, 10)
+        return self.at + min(REFUSAL_RETRY * doubled, LONGEST_REFUSAL_RETRY)
 
     def is_over(self, now: datetime) -> bool:
         """Whether the next try is due."""
-        return now >= self.at + REFUSAL_RETRY
+        return now >= self.retry_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +108,11 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
     if current.outcome and current.outcome.final:
         return cleanup.after_the_end(spokejob, seen.jobs, seen.pods, now, retention)
     if current.ledger:
-        return _follow_ledger(seen, current.ledger, now)
+        started = _not_yet_recorded(seen, now)
+        return _follow_ledger(_as_if(seen, started) if started else seen, current.ledger, now)
     if record := status.open_attempt(current):
         decision = _condemned(seen, record, now) if record.cause else _under_way(seen, record, now)
-    elif spokejob.spec.cancel and not unrecorded(spokejob, seen.jobs):
+    elif spokejob.spec.cancel and not _not_yet_recorded(seen, now):
         decision = Decision(Standing.FINISHED, _write(seen, status.finished(current, CANCELLED, now)))
     else:
         decision = _between_attempts(seen, now, retention)
@@ -121,11 +131,14 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
         exit_code = end.exit_code if isinstance(end, Ended) else None
         closed = status.attempt_closed(current, Ended(cause="", exit_code=exit_code), pod, now)
         return Decision(Standing.FINISHED, _write(seen, status.finished(closed, "", now)))
-    known = record.cause if record else current.cause
+    # A row becomes final before its SpokeJob where somebody cancelled it: the operator decides on all other ends.
+    known = (record.cause if record else "") or CANCELLED
+    if record is None:  # how the last attempt ended is told, and was not the end
+        end = Ended(cause=CANCELLED)
     if isinstance(end, Ended) and not end.cause:  # it left with 0, and without recording a success
-        end = replace(end, cause=known or "JobExited")
+        end = replace(end, cause=(record.cause if record else "") or "JobExited")
     elif not isinstance(end, Ended) or end.cause == "JobDeleted":
-        end = Ended(cause=known or "Superseded")
+        end = Ended(cause=known)
     closed = status.attempt_closed(current, end, pod, now)
     stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
     return Decision(Standing.FINISHED, (*stops, *_write(seen, status.finished(closed, end.cause, now))))
@@ -188,7 +201,7 @@ def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
         return Decision(Standing.HOLDS, (ReadLive(),))
     elif job and not job.meta.deletion_at:
         return Decision(Standing.HOLDS, (_delete(job),))
-    elif job and job.meta.deletion_at and now < job.meta.deletion_at + STOP_PATIENCE:
+    elif job and job.meta.deletion_at and not cleanup.is_given_up(job, pods, now):
         running = [pod for pod in pods if not has_ended(pod, now)]
         if running or (not pods and not seen.live):
             return Decision(Standing.HOLDS, (ReadLive() if not running else CheckAgain(1.0),))
@@ -214,14 +227,8 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
 
 def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> Decision:
     spokejob, current = seen.spokejob, seen.spokejob.status
-    if made := unrecorded(spokejob, seen.jobs):
-        job = min(made, key=lambda item: item.attempt)
-        started_at = job.meta.created_at or now
-        started = status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
+    if started := _not_yet_recorded(seen, now):
         return _recorded(seen, started, now)
-    if seen.made > current.attempt:  # it was deleted before it was recorded: that attempt is not made twice
-        name = job_name(spokejob.name, seen.made)
-        return _recorded(seen, status.attempt_started(current, seen.made, name, "", now, now), now)
     if spokejob.spec.suspend:
         text = "spec.suspend is true"
         return Decision(Standing.IDLE, _write(seen, status.held(current, waits.SUSPENDED, text, now, blocked=False)))
@@ -236,8 +243,7 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
     if isinstance(template, TemplateProblem):
         return _blocked(seen, template.cause, template.message, now)
     if seen.refusal and not seen.refusal.is_over(now):
-        retry_at = seen.refusal.at + REFUSAL_RETRY
-        return _blocked(seen, seen.refusal.cause, seen.refusal.message, now, retry_at)
+        return _blocked(seen, seen.refusal.cause, seen.refusal.message, now, seen.refusal.retry_at)
     if held := seen.held:
         waiting = status.held(current, held.reason, held.message, now, blocked=False) if held.reason else current
         return Decision(Standing.WAITS, _write(seen, waiting))
@@ -249,14 +255,35 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
     return Decision(Standing.HOLDS, (create,))
 
 
+def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
+    """The status with the attempt whose Job was made and of which it doesn't tell yet; None if there is none."""
+    spokejob, current = seen.spokejob, seen.spokejob.status
+    if status.open_attempt(current):
+        return None
+    if made := unrecorded(spokejob, seen.jobs):
+        job = min(made, key=lambda item: item.attempt)
+        started_at = job.meta.created_at or now
+        return status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
+    if seen.made > current.attempt:  # it was deleted before it was recorded: that attempt is not made twice
+        return status.attempt_started(current, seen.made, job_name(spokejob.name, seen.made), "", now, now)
+    return None
+
+
+def _as_if(seen: Observed, updated: SpokeJobStatus) -> Observed:
+    return replace(seen, spokejob=seen.spokejob.model_copy(update={"status": updated}))
+
+
 def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decision:
     """Record that the attempt has its Job, and in the same write what is known of it already."""
-    as_if = replace(seen, spokejob=seen.spokejob.model_copy(update={"status": started}))
+    as_if = _as_if(seen, started)
     record = status.open_attempt(started)
     assert record is not None
     onward = _under_way(as_if, record, now)
     if any(isinstance(action, ApplyStatus | ReadLive) for action in onward.actions):
-        return onward
+        prompt = bool(seen.spokejob.status.cause)
+        actions = [replace(item, prompt=item.prompt or prompt) if isinstance(item, ApplyStatus) else item
+                   for item in onward.actions]  # fmt: skip
+        return replace(onward, actions=tuple(actions))
     return replace(onward, actions=(*_write(seen, started), *onward.actions))
 
 
@@ -278,7 +305,12 @@ def _blocked(seen: Observed, cause: str, message: str, now: datetime, retry_at: 
 
 def _write(seen: Observed, updated: SpokeJobStatus) -> tuple[Action, ...]:
     updated = updated.model_copy(update={"observed_generation": seen.spokejob.generation})
-    return () if updated == seen.spokejob.status else (ApplyStatus(updated),)
+    current = seen.spokejob.status
+    if updated == current:
+        return ()
+    # Whether the pod ran is what tells a Job that Kueue holds back again from one that it never released.
+    by_kueue = any(job.suspended or job.released_at for job in seen.jobs)
+    return (ApplyStatus(updated, prompt=bool(current.cause) or by_kueue),)
 
 
 def _delete(job: Job) -> DeleteJob:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 
 from .admit import Candidate, Limits, Usage
+from .model import Key
 from .status import open_attempt
 
 SHOWN_TURNS = 200
@@ -19,12 +20,20 @@ SHOWN_COUNTS = 100
 
 
 def report(
-    namespace: str, limits: Limits, usage: Usage, turns: Sequence[Candidate], unfinished: Iterable[SpokeJob]
+    namespace: str,
+    limits: Limits,
+    usage: Usage,
+    turns: Sequence[Candidate],
+    unfinished: Iterable[SpokeJob],
+    has_place: Callable[[Key], bool] = lambda _key: False,
 ) -> dict[str, object]:
-    """The namespace's state, as plain JSON: names and numbers."""
+    """The namespace's state, as plain JSON: names and numbers.
+
+    :param has_place: whether a SpokeJob has one, of which its status may not tell yet.
+    """
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
-    starting = [item for item in waiting if open_attempt(item.status)]
+    starting = [item for item in waiting if open_attempt(item.status) or has_place(Key(namespace, item.name))]
     queues = Counter({key.queue: n for key, n in usage.in_queue.items() if key.namespace == namespace and key.queue})
     parties = {party.organization: n for party, n in usage.of_party.items() if party.namespace == namespace}
     organizations = Counter({str(name): n for name, n in parties.items() if name is not None})

@@ -133,7 +133,7 @@ class Operator:
         self._pacer.reset()  # whom another leader admitted is known by the objects alone
         if self._settings.lease:  # what it did last may not have been heard of yet
             await self._compare.anew()
-        self._controller.prime()
+        self._controller.prime(self._compare.has_compared)
         for item in self._store.spokejobs:
             self._queue.add(self._store.spokejobs.owner_of(item))
         logger.info("ready", extra={"spokejobs": len(self._store.spokejobs), "jobs": len(self._store.jobs)})
@@ -143,7 +143,7 @@ class Operator:
 
     def _begin_namespace(self) -> None:
         if self._leads:
-            self._controller.prime()
+            self._controller.prime(self._compare.has_compared)
 
     def _add(self, key: Key) -> None:
         if self._leads:  # a standby only watches

@@ -148,7 +148,7 @@ class Compare:
         jobs = client.listing(Kind.JOB, namespace, labels=LABEL_SPOKEJOB)
         await self._shelf(jobs, store.job_seen, store.jobs)
         pods = client.listing(Kind.POD, namespace, labels=LABEL_SPOKEJOB)
-        await self._shelf(pods, store.pod_seen, store.pods)
+        await self._shelf(pods, store.pod_seen, store.pods, store.take_out_pods)
         spokejobs = client.listing(Kind.SPOKEJOB, namespace, fields="" if everything else UNFINISHED)
         listed = await self._take_in(spokejobs, store.spokejob_seen)
         absent = store.spokejobs.absent(listed, None if everything else store.unfinished())
@@ -162,10 +162,12 @@ class Compare:
             if namespace in (None, spokejob.namespace):
                 self._add(key_of(spokejob))
 
-    async def _shelf(self, listing: Listing, see: See, shelf: Shelf[T]) -> None:
+    async def _shelf(
+        self, listing: Listing, see: See, shelf: Shelf[T], take_out: Callable[[list[T], float], None] | None = None
+    ) -> None:
         listed = await self._take_in(listing, see)
         absent = shelf.absent(listed)
-        shelf.take_out(absent, listed.version)
+        (take_out or shelf.take_out)(absent, listed.version)
         for item in absent:
             self._add(shelf.owner_of(item))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -94,10 +95,13 @@ class Controller:
         self._queue = queue
         self._pacer = pacer
 
-    def prime(self) -> None:
-        """Take note of who has an attempt under way and who wants one, before the first decision on who may start."""
+    def prime(self, is_served: Callable[[str], bool] = lambda _namespace: True) -> None:
+        """Take note of who has an attempt under way and who wants one, before the first decision on who may start.
+
+        :param is_served: whether a namespace's SpokeJobs are looked at yet: others would take places for nothing.
+        """
         running, waiting, now = [], [], self._clock()
-        for spokejob in self._store.unfinished():
+        for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
             if open_attempt(spokejob.status) or unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
                 running.append(candidate_of(spokejob))
             elif wants_attempt(spokejob, now):
@@ -146,8 +150,6 @@ class Controller:
 
     def _reconcile(self, spokejob: SpokeJob, held: Held | None, *, live: bool) -> Decision:
         key, now = key_of(spokejob), self._clock()
-        if (refusal := self._refusals.get(key)) and refusal.is_over(now):
-            del self._refusals[key]
         jobs, pods = self._store.jobs.of(key), self._store.pods.of(key)
         seen = Observed(
             spokejob=spokejob,
@@ -220,7 +222,7 @@ class Controller:
             if refusal is None:
                 raise
             logger.warning("the API server refuses the Job: %s", error, extra=_fields(spokejob))
-            self._refusals[key] = refusal
+            self._refuse(key, refusal)
             return Effect.REFUSED
         self._refusals.pop(key, None)
         self._made[key] = (spokejob.uid, create.attempt)
@@ -231,13 +233,18 @@ class Controller:
         logger.info("attempt %d starts", create.attempt, extra=_fields(spokejob) | {"job": create.name})
         return Effect.DONE
 
+    def _refuse(self, key: Key, refusal: Refusal) -> None:
+        """Take note of it; each in a row makes the next try later."""
+        before = self._refusals.get(key)
+        self._refusals[key] = replace(refusal, times=before.times + 1) if before else refusal
+
     async def _adopt(self, spokejob: SpokeJob, name: str, attempt: int) -> Effect:
         key = key_of(spokejob)
         body = await self._client.read(Kind.JOB, Key(key.namespace, name))
         if body is None:
             raise ApiError(409, "AlreadyExists", f"Job {name!r} was there, and then was not")
         if read_job(body).owner != spokejob.uid:
-            self._refusals[key] = foreign_job(name, self._clock())
+            self._refuse(key, foreign_job(name, self._clock()))
             return Effect.REFUSED
         self._made[key] = (spokejob.uid, attempt)
         self._metrics.adopted.inc()
@@ -300,7 +307,7 @@ class Controller:
         jobs = self._client.listing(Kind.JOB, key.namespace, labels=labels)
         await self._refresh(jobs, self._store.job_seen, self._store.jobs, key)
         pods = self._client.listing(Kind.POD, key.namespace, labels=labels)
-        await self._refresh(pods, self._store.pod_seen, self._store.pods, key)
+        await self._refresh(pods, self._store.pod_seen, self._store.pods, key, self._store.take_out_pods)
         name = str((body.get("spec") or {}).get("podTemplate"))
         if not is_template_name(name):
             return
@@ -312,7 +319,12 @@ class Controller:
             self._store.templates.take_out([cached_template])
 
     async def _refresh(
-        self, listing: Listing, see: Callable[[Mapping[str, Any]], object], shelf: Shelf[T], key: Key
+        self,
+        listing: Listing,
+        see: Callable[[Mapping[str, Any]], object],
+        shelf: Shelf[T],
+        key: Key,
+        take_out: Callable[[list[T], float], None] | None = None,
     ) -> None:
         known = shelf.of(key)
         uids: set[str] = set()
@@ -322,7 +334,8 @@ class Controller:
             for item in page.items:
                 uids.add(item["metadata"]["uid"])
                 see(item)
-        shelf.take_out(shelf.absent(Listed(listing.namespace, frozenset(uids), version), known), version)
+        absent = shelf.absent(Listed(listing.namespace, frozenset(uids), version), known)
+        (take_out or shelf.take_out)(absent, version)
 
     def _made_of(self, spokejob: SpokeJob) -> int:
         uid, attempt = self._made.get(key_of(spokejob), ("", 0))

@@ -82,6 +82,10 @@ class Pacer:
         """The first so many that wait, in the order of their turns."""
         return in_order(self._waiting.values(), self.usage, self._served, most)
 
+    def has_place(self, key: Key) -> bool:
+        """Whether it has an attempt, or will have one in a moment."""
+        return key in self._taken
+
     def __len__(self) -> int:
         """How many wait."""
         return len(self._waiting)

@@ -51,13 +51,13 @@ class Publisher:
         turns = self._pacer.order(10 * SHOWN_TURNS)
         busy = {item.namespace for item in unfinished}
         for namespace in busy | set(self._published):
-            state = report(namespace, self._pacer.limits, self._pacer.usage, turns, unfinished)
+            state = report(namespace, self._pacer.limits, self._pacer.usage, turns, unfinished, self._pacer.has_place)
             now = self._clock()
             old, at = self._published.get(namespace, ({}, now))
             if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
                 await self._write(namespace, state, now)
-            if namespace not in busy:  # the last word, until somebody waits there again
-                self._published.pop(namespace, None)
+            if namespace not in busy and self._published.get(namespace, ({}, now))[0] == state:
+                self._published.pop(namespace, None)  # the last word is said, until somebody waits there again
 
     async def _write(self, namespace: str, state: dict[str, object], now: datetime) -> None:
         try:

@@ -210,8 +210,7 @@ class Store:
         known until the next comparison, or an operator with much to do would hear of its absence alone.
         """
         pod = read_pod(body)
-        has_spoken = pod.terminal or isinstance(pod.container, Terminated)
-        news = self._gone(self.pods, pod.meta) if gone and not has_spoken else self.pods.put(pod)
+        news = self._gone(self.pods, pod.meta) if gone and not _has_spoken(pod) else self.pods.put(pod)
         if gone:
             self._events.pop(pod.meta.uid, None)
         return {pod.spokejob} if news else set()
@@ -237,6 +236,17 @@ class Store:
         about = self.pods.get(event.pod) if isinstance(event, FailedMount) else self.jobs.get(event.job)
         return {about.spokejob} if about else set()
 
+    def take_out_pods(self, absent: Iterable[Pod], version: float = math.inf) -> None:
+        """The pods are gone; but those are kept whose last word is not in their SpokeJob's status yet."""
+        self.pods.take_out([pod for pod in absent if not self._is_unheard(pod)], version)
+
+    def _is_unheard(self, pod: Pod) -> bool:
+        spokejob = self.spokejobs.get(pod.spokejob)
+        if not _has_spoken(pod) or not isinstance(spokejob, SpokeJob) or spokejob.uid != pod.owner:
+            return False
+        record = next((item for item in spokejob.status.attempts if item.number == pod.attempt), None)
+        return pod.attempt > spokejob.status.attempt if record is None else record.finished_at is None
+
     def unfinished(self) -> Iterator[SpokeJob]:
         """The SpokeJobs that are not final."""
         for item in self.spokejobs:
@@ -261,6 +271,10 @@ class Store:
 def key_of(spokejob: SpokeJob) -> Key:
     """Its namespaced name."""
     return Key(spokejob.namespace, spokejob.name)
+
+
+def _has_spoken(pod: Pod) -> bool:
+    return pod.terminal or isinstance(pod.container, Terminated)
 
 
 def _key_of(item: SpokeJob | Packed | Unreadable) -> Key:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+_URGENT_IN_A_ROW = 3
 
 
 class WorkQueue(Generic[K]):
@@ -41,6 +42,7 @@ class WorkQueue(Generic[K]):
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Semaphore(0)  # how many are in the two lines
         self._urgent: deque[K] = deque()
+        self._urgent_in_a_row = 0
         self._usual: deque[K] = deque()
         self._waiting: dict[K, float] = {}  # what is in the lines, and since when
         self._busy: set[K] = set()
@@ -53,7 +55,7 @@ class WorkQueue(Generic[K]):
         return len(self._waiting)
 
     def add(self, key: K, *, first: bool = False) -> None:
-        """Work on the key as soon as a worker is free; ``first``: before those of which nobody said so."""
+        """Work on the key as soon as a worker is free; ``first``: before those of which nobody said so, mostly."""
         self._cancel_timer(key)
         if key in self._busy:
             self._again.add(key)
@@ -85,7 +87,7 @@ class WorkQueue(Generic[K]):
     async def _work(self) -> None:
         while True:
             await self._ready.acquire()
-            key = (self._urgent or self._usual).popleft()
+            key = self._take()
             self._on_taken(self._loop.time() - self._waiting.pop(key))
             self._busy.add(key)
             try:
@@ -99,6 +101,16 @@ class WorkQueue(Generic[K]):
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
+
+    def _take(self) -> K:
+        """The next key. However many urgent ones come, others have every fourth turn: what they wait for may be an end
+        that gives a place back.
+        """
+        if self._urgent and (self._urgent_in_a_row < _URGENT_IN_A_ROW or not self._usual):
+            self._urgent_in_a_row += 1
+            return self._urgent.popleft()
+        self._urgent_in_a_row = 0
+        return self._usual.popleft()
 
     def _retry(self, key: K, error: Exception) -> None:
         failures = self._failures.get(key, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.operator import world
 from tests.unit.operator.simulation import conditions, start
 from tests.unit.operator.world import NAME
 
@@ -214,7 +215,34 @@ def test_failure_in_the_ledger_stops_the_attempt() -> None:
     s.world.set_ledger("Failed")
     s.settle()
     assert s.world.status["outcome"] == "Failed"
+    assert s.world.status["attempts"][0]["cause"] == s.world.status["cause"] == "Cancelled", "what else ends it there?"
     assert "deletionTimestamp" in s.world.jobs[0]["metadata"]
+
+
+def test_one_that_is_cancelled_in_the_ledger_while_it_waits_says_so_and_not_for_what_it_waited() -> None:
+    s = start(retry={"backoffSeconds": 100})
+    s.cluster()
+    s.cluster(10)
+    assert s.world.status["cause"] == "JobError"
+    s.world.set_ledger("Failed")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Cancelled")
+    assert s.world.status["attempts"][0]["cause"] == "JobError"
+
+
+def test_grace_longer_than_the_operators_patience_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "GRACE", 600)
+    s = start(timeoutSeconds=60, retry={"budget": {"timeout": 3}, "backoffSeconds": 1})
+    s.cluster()
+    s.pass_time(61)
+    s.world.silent_nodes = True
+    for _ in range(50):
+        s.world.garbage_collector()
+        s.pass_time(10)
+    assert len(s.world.created) == 1, "what runs may go on for so long"
+    for _ in range(15):
+        s.pass_time(10)
+    assert len(s.world.created) == 2
 
 
 def test_jobs_go_after_their_retention_and_the_spokejob_after_its_time_to_live() -> None:

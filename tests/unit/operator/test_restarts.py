@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from tests.unit.operator.simulation import Simulation, run, start
-from tests.unit.operator.world import NAME, Crash, Fault, World
+from tests.unit.operator.world import NAME, NAMESPACE, Crash, Fault, World
 
+from spoke_jobs_operator.core.admit import Limits
+from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell.client import Kind
 
 
@@ -206,12 +209,88 @@ def test_what_goes_on_is_told_when_its_turn_has_come_and_the_end_at_once() -> No
     assert s.world.status["charged"] == {"error": 1}, "an end doesn't wait"
     s.pass_time(2)
     assert len(s.world.created) == 2, "nor does the next attempt's Job"
-    assert s.world.status["attempt"] == 1
+    assert (s.world.status["attempt"], s.world.status["cause"]) == (2, ""), "nor that it waits for that no more"
     s.cluster()
     s.cluster(0)
     assert s.world.status["outcome"] == "Succeeded"
     assert [item["number"] for item in s.world.status["attempts"]] == [1, 2]
-    assert s.world.writes.count("status") == 4, s.world.writes
+    assert s.world.writes.count("status") == 5, s.world.writes
+
+
+def untold() -> Simulation:
+    """An attempt whose Job was made, of which the status doesn't tell yet: others have used up the budget."""
+    s = Simulation(World(), news=(0.1, 1, 60))
+    s.controller._news.wait(Key(NAMESPACE, "other"))
+    s.settle()
+    s.cluster()
+    assert s.world.status.get("attempts", []) == []
+    return s
+
+
+def test_an_attempt_that_was_not_told_of_is_recorded_with_the_end_that_the_ledger_knows() -> None:
+    s = untold()
+    s.world.kubelet(11, message=json.dumps({"v": 1, "cause": "Discarded", "forGood": True}))
+    s.world.set_ledger("Failed")
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"], s.world.status["attempt"]) == ("Failed", "Discarded", 1)
+    assert [(item["number"], item["exitCode"]) for item in s.world.status["attempts"]] == [(1, 11)]
+    s = untold()
+    s.world.set_ledger("Succeeded")
+    s.settle()
+    assert [item["number"] for item in s.world.status["attempts"]] == [1]
+    assert s.controller._made == {}
+
+
+def test_what_stands_in_the_way_no_more_is_taken_back_at_once() -> None:
+    s = Simulation(World(), news=(0.1, 1, 60))
+    s.settle()
+    s.world.job_controller()
+    s.world.container_waits("ErrImagePull")
+    s.settle()
+    assert s.world.status["cause"] == "ImageUnavailable"
+    s.cluster()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Running", "")
+
+
+@pytest.mark.parametrize("fault", [None, Fault.ERROR_BEFORE])
+def test_a_pods_last_word_outlives_a_look_that_no_longer_finds_it(fault: Fault | None) -> None:
+    s = start(retry={"backoffSeconds": 1})
+    s.cluster()
+    pod = s.world.pods[0]["metadata"]["name"]
+    s.world.delete(Kind.POD, pod, graceful=True)
+    s.settle()
+    s.world._end_pod(s.world.objects[Kind.POD][pod], 10, "Error", json.dumps({"v": 1, "cause": "JobError"}))
+    s.world.kubelet()  # it goes at once
+    s.world.job_controller()
+    while s.world.news:
+        s.deliver()
+    s.client.faults = [fault]
+    s.work()
+    s.compare()
+    s.pass_time(2)
+    first = s.world.status["attempts"][0]
+    assert (first["cause"], first["exitCode"], s.world.status["charged"]) == ("JobError", 10, {"error": 1})
+
+
+def test_a_webhook_that_is_down_holds_no_place_and_comes_to_an_end() -> None:
+    world = World(startTimeoutSeconds=60)
+    world.refuse_jobs = (500, 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused')
+    s = Simulation(world, limits=Limits(running=1))
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "PodRejected")
+    assert s.pacer.usage.total == 0
+    for _ in range(3):
+        s.pass_time(30)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "PodRejected")
+
+
+def test_what_is_of_a_namespace_that_is_not_looked_at_takes_no_place() -> None:
+    s = Simulation(World(), limits=Limits(running=1))
+    s.pacer.reset()
+    s.controller.prime(lambda namespace: namespace != NAMESPACE)
+    assert (s.pacer.usage.total, len(s.pacer)) == (0, 0)
+    s.controller.prime()
+    assert s.pacer.usage.total == 1
 
 
 def test_a_job_that_was_made_but_not_recorded_keeps_its_place_over_a_restart() -> None:

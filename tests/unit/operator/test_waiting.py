@@ -181,7 +181,7 @@ def test_refused_job_waits_and_heals() -> None:
     assert s.world.status["cause"] == "PodRejected"
     s.pass_time(11)
     s.world.refuse_jobs = None
-    s.pass_time(11)
+    s.pass_time(21)
     assert s.world.status["attempt"] == 1
     assert s.world.writes == ["status", f"create {NAME}-1", "status"]
 

@@ -157,6 +157,15 @@ def test_a_toleration_of_everything_stands_alone() -> None:
     assert pod_spec({"tolerations": [{"operator": "Exists"}]})["tolerations"] == [{"operator": "Exists"}]
 
 
+@pytest.mark.parametrize("key", [{}, {"key": "node.kubernetes.io/unreachable"}])
+def test_a_toleration_of_another_effect_leaves_ours(key: dict[str, str]) -> None:
+    """Else Kubernetes would add its own 300 s, and a stopped node's job would wait for that."""
+    given = {"operator": "Exists", "effect": "NoSchedule"} | key
+    made = pod_spec({"tolerations": [given]})["tolerations"]
+    assert made[0] == given
+    assert [item["tolerationSeconds"] for item in made[1:]] == [30, 30]
+
+
 def test_labels_and_annotations_of_the_template_are_kept_but_not_over_ours() -> None:
     metadata = {
         "labels": {"team": "a", "jobs.spoke.dev/attempt": "9"},

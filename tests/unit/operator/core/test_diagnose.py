@@ -63,6 +63,18 @@ def test_a_pods_end_names_its_cause(seen: Pod, cause: str) -> None:
     assert cause == "" or cause in CAUSES
 
 
+@pytest.mark.parametrize("code", [14, 143])
+def test_what_the_jobs_own_deadline_ended_has_timed_out(code: int) -> None:
+    """Nobody of ours was there to end it sooner."""
+    failed = job(("Failed", "DeadlineExceeded"))
+    end = look(failed, pod("Failed", state=exited(code), deleted=10))
+    assert isinstance(end, Ended)
+    assert end.cause == "Timeout"
+    gone = look(failed, bounds=Bounds(start=600, run=60, ran=True), live=True)
+    assert isinstance(gone, Ended)
+    assert gone.cause == "Timeout", "its pod is gone, and was seen to run"
+
+
 def test_the_termination_message_says_more() -> None:
     end = look(job(), pod("Failed", state=exited(11, message=told("InvalidPayload", for_good=True))))
     assert end == Ended("InvalidPayload", error_type="app.Broken", exit_code=11, for_good=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.operator.core.objects import NOW
 
@@ -7,7 +9,8 @@ from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
 
 
 @pytest.mark.parametrize(
-    ("status", "cause"), [(422, "TemplateInvalid"), (400, "TemplateInvalid"), (403, "PodRejected")]
+    ("status", "cause"),
+    [(422, "TemplateInvalid"), (400, "TemplateInvalid"), (403, "PodRejected"), (413, "TemplateInvalid")],
 )
 def test_verdicts(status: int, cause: str) -> None:
     refusal = read_refusal(status, "why", NOW)
@@ -22,3 +25,16 @@ def test_troubles_are_no_verdict(status: int) -> None:
 
 def test_a_foreign_job() -> None:
     assert foreign_job("x-1", NOW).cause == "NameTaken"
+
+
+def test_a_webhook_that_cannot_be_asked_is_waited_for_and_named() -> None:
+    message = 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused'
+    refusal = read_refusal(500, message, NOW)
+    assert refusal
+    assert (refusal.cause, refusal.message) == ("PodRejected", message)
+
+
+def test_the_next_try_is_made_later_and_later() -> None:
+    refusal = foreign_job("x-1", NOW)
+    waits = [(replace(refusal, times=times).retry_at - NOW).total_seconds() for times in (1, 2, 3, 4, 50)]
+    assert waits == [10, 20, 40, 60, 60]

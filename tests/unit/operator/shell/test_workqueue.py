@@ -40,6 +40,22 @@ async def test_a_key_waits_once() -> None:
     assert handled == ["a", "b"]
 
 
+async def test_the_urgent_come_first_and_leave_the_others_every_fourth_turn() -> None:
+    handled: list[str] = []
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+
+    queue = WorkQueue(handle)
+    for key in "xy":
+        queue.add(key)
+    for key in "abcdefg":
+        queue.add(key, first=True)
+    async with working(queue, 1):
+        await until(lambda: len(queue) == 0)
+    assert "".join(handled) == "abcxdefyg"
+
+
 async def test_one_worker_to_a_key_and_news_meanwhile_is_not_lost() -> None:
     busy: set[str] = set()
     rounds = 0
