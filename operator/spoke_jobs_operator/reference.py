@@ -46,7 +46,7 @@ What the limits count, and whose turn is next: [limits](../how-to/limits.md).
 
 | path | answers |
 | --- | --- |
-| `/readyz` | 200 once all that is there, in one of the namespaces at least, has been looked at; a standby, too, is ready |
+| `/readyz` | 200 once all that is there, in one namespace at least, has been looked at; a standby is ready, too |
 | `/healthz` | 503 when neither an event nor a comparison came for `{prefix}DEAF_AFTER_SECONDS` |
 | `/metrics` | for Prometheus; `spoke_operator_leads` is 1 on the replica that works |
 
