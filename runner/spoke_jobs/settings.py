@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(validation_alias="SPOKE_LEASE_SECONDS", ge=0.5, le=3600)] = 30.0
     """How long a claim holds without a heartbeat."""
     poll_seconds: Annotated[float, Field(validation_alias="SPOKE_POLL_SECONDS", ge=0.01, le=60)] = 0.5
-    """How often a worker looks for work."""
+    """How often a worker looks for work; sync looks for rows to launch as often, but once a second at most."""
 
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
     """``kubernetes``: who creates the SpokeJob; with "sync" the application needs no cluster credentials."""

@@ -25,6 +25,7 @@ PAGE = 500
 SYNC = "spoke-sync"
 """The field manager of what sync writes."""
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 
 Body = dict[str, Any]
 
@@ -140,6 +141,14 @@ class SpokeJobs:
         }
         query = {"fieldManager": SYNC, "force": "true"}
         return self._call("PATCH", f"{self._path}/{name}/status", query, body, _APPLY)
+
+    def cancel(self, name: str, uid: str) -> Body:
+        """Ask the operator to end it; there is no way back.
+
+        :raises ApiError: with status 409 if the SpokeJob is another one by now.
+        """
+        body = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
+        return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": SYNC}, body, _MERGE)
 
     def watch(self, resource_version: str, seconds: int) -> Iterator[tuple[str, Body]]:
         """What happens after that version: type and object, bookmarks among them, for so many seconds.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CompoundSelect, Connection, Select, and_, literal, null, or_, select, union_all, update
+from sqlalchemy import CompoundSelect, Connection, Select, and_, func, literal, null, or_, select, union_all, update
 
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
@@ -37,6 +37,16 @@ def unlaunched(connection: Connection, min_age_seconds: float, without: Collecti
         job_request.c.id.not_in(list(without)),
     )
     return _read(connection, statement.order_by(job_request.c.id).limit(limit))
+
+
+def backlog(connection: Connection) -> tuple[int, float]:
+    """How many due jobs have no SpokeJob that anybody has seen, and for how many seconds the oldest has been due."""
+    due = func.greatest(job_request.c.created_at, func.coalesce(job_request.c.run_after, job_request.c.created_at))
+    waits = func.extract("epoch", clock_now() - func.min(due))
+    count, seconds = connection.execute(
+        select(func.count(), waits).where(_waiting(), job_request.c.submitted_at.is_(None), due <= clock_now())
+    ).one()
+    return count, max(float(seconds or 0.0), 0.0)
 
 
 def unfinished(connection: Connection) -> list[SyncRow]:

@@ -110,7 +110,14 @@ class KubernetesRunner(SqlRunner):
         if self._ledger is not None:
             self._ledger.engine.dispose()
 
+    @property
+    def _launches(self) -> bool:
+        return self.settings.submit == "runner"
+
     def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
+        if not self._launches:
+            super()._launch_many(jobs)
+            return
         # The caller is delayed by a second at most, for one job or for a thousand: sync launches the rest.
         give_up = time.monotonic() + WAIT_SECONDS
         for job in jobs:
@@ -120,7 +127,7 @@ class KubernetesRunner(SqlRunner):
     def _launch(self, job: JobRequest) -> None:
         # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
         fresh = job.run_after is None and job.state is JobState.WAITING and job.attempt == 0
-        if self.settings.submit == "runner" and fresh:
+        if fresh:
             self._submitter.submit(job)
 
     def _create(self, job: JobRequest) -> None:

@@ -14,7 +14,18 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobState, Progress
-from spoke_jobs.sync.model import Action, ConfirmGone, EndAttempt, FailJob, Launch, Mirror, RecordSubmitted, Row, Seen
+from spoke_jobs.sync.model import (
+    Action,
+    Cancel,
+    ConfirmGone,
+    EndAttempt,
+    FailJob,
+    Launch,
+    Mirror,
+    RecordSubmitted,
+    Row,
+    Seen,
+)
 
 _MESSAGE_LIMIT = 200
 """Of a progress message on the SpokeJob."""
@@ -42,7 +53,7 @@ def decide(row: Row, seen: Seen | None, now: datetime, patience: timedelta = tim
     if row.job.state.final:
         return _mirror(row, seen)
     submitted = (RecordSubmitted(row),) if row.job.submitted_at is None else ()
-    return (*submitted, *(_ends(row, seen) or _mirror(row, seen)))
+    return (*submitted, *(_ends(row, seen) or (*_cancel(row, seen), *_mirror(row, seen))))
 
 
 def _name_is_anothers(row: Row) -> tuple[Action, ...]:
@@ -69,6 +80,11 @@ def _ends(row: Row, seen: Seen) -> tuple[Action, ...]:
         return (FailJob(row, _success_without_record(seen)),)
     end = _end_of(row.live, seen) if row.live is not None else None
     return (EndAttempt(row, row.live, end),) if row.live is not None and end is not None else ()
+
+
+def _cancel(row: Row, seen: Seen) -> tuple[Action, ...]:
+    """What somebody wants ended, and the cluster hasn't heard of: its pod may be hung, or not be there yet."""
+    return (Cancel(row, seen),) if row.job.cancel_requested_at is not None and not seen.cancel else ()
 
 
 def _end_of(number: int, seen: Seen) -> Failure | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from spoke_jobs.model import Failure
 from spoke_jobs.sync.decide import failure
 from spoke_jobs.sync.model import (
     Action,
+    Cancel,
     ConfirmGone,
     EndAttempt,
     FailJob,
@@ -68,13 +70,21 @@ class Rests:
 class Effects:
     """The hands of the active sync. ``spokejobs`` is what it knows of the cluster, by name, and keeps up to date."""
 
-    def __init__(self, writer: Writer, api: SpokeJobs, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        api: SpokeJobs,
+        clock: Callable[[], float] = time.monotonic,
+        done: Counter[str] | None = None,
+    ) -> None:
         self._writer = writer
         self._api = api
         self._clock = clock
         self._mirrored: dict[str, float] = {}
         self.spokejobs: dict[str, Seen] = {}
         self.rests = Rests(clock)
+        self.done: Counter[str] = Counter() if done is None else done
+        """How many actions of each kind were carried out."""
         self.look_again: set[str] = set()
         """Names whose row or SpokeJob has changed by our own doing."""
 
@@ -96,6 +106,7 @@ class Effects:
         except DBAPIError as error:  # the connection holds, so it was this statement: a lock that wasn't to be had, say
             logger.warning("%s: %s", _describe(action), type(error.orig).__name__)
         else:
+            self.done[type(action).__name__] += 1
             if job_id is not None:
                 self.rests.done(job_id)
             return
@@ -130,6 +141,8 @@ class Effects:
                 self._fail(row, final)
             case ConfirmGone(row):
                 self._confirm_gone(row)
+            case Cancel(row, seen):
+                self._cancel(row, seen)
             case Mirror():
                 self._mirror(action)
 
@@ -187,6 +200,16 @@ class Effects:
         if live is None:
             self.forget(row.name)
         self._fail(row, failure("SpokeJobDeleted"))
+
+    def _cancel(self, row: Row, seen: Seen) -> None:
+        try:
+            self.remember(self._api.cancel(seen.name, seen.object_uid))
+        except ApiError as error:
+            if error.status not in (404, 409):  # gone, or another one's by now: what follows is found by the next look
+                raise
+            self.look_again.add(seen.name)
+            return
+        logger.info("job %d (%s): its cancellation is passed on", row.job.id, row.job.job_type)
 
     def _mirror(self, action: Mirror) -> None:
         seen, now = action.seen, self._clock()

@@ -1,16 +1,21 @@
-"""Whether sync is alive, for a probe: its loop turns, also while database or API server are away."""
+"""Whether sync is alive, for a probe: its loop turns, also while database or API server are away. And its metrics."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 STALE_SECONDS = 120.0
 """A loop that hasn't turned for so long hangs: longer than all time-outs of one turn."""
+
+
+Backlog = Callable[[], tuple[int, float]]
+"""How many due rows have no SpokeJob yet, and for how many seconds the oldest has been due: asked for by who scrapes."""
 
 
 class Pulse:
@@ -22,14 +27,20 @@ class Pulse:
         self._compared: float | None = None
         self.role = "starting"
         """starting, standby, active, or what it waits for."""
+        self.done: Counter[str] = Counter()
+        """What was carried out, by kind of action."""
+        self.comparisons = 0
+        self.last_compare_seconds = 0.0
 
     def turned(self) -> None:
         """The loop has come round."""
         self._turned = self._clock()
 
-    def compared(self) -> None:
-        """Ledger and cluster have been compared as a whole."""
+    def compared(self, seconds: float = 0.0) -> None:
+        """Ledger and cluster have been compared as a whole, which took so long."""
         self._compared = self._clock()
+        self.comparisons += 1
+        self.last_compare_seconds = seconds
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well with the loop, and the figures."""
@@ -44,16 +55,27 @@ class Pulse:
         return since_turn < STALE_SECONDS, figures
 
 
-def serve_health(pulse: Pulse, port: int, host: str = "") -> ThreadingHTTPServer:
-    """Answer ``GET /healthz`` in a thread of its own: 200 while the loop turns, else 503. Port 0 takes a free one."""
+def serve_health(pulse: Pulse, port: int, host: str = "", backlog: Backlog | None = None) -> ThreadingHTTPServer:
+    """Answer ``GET /healthz`` (200 while the loop turns, else 503) and ``GET /metrics`` in a thread. Port 0 takes a free
+    one.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            alive, figures = pulse.report()
-            known = self.path.partition("?")[0] == "/healthz"
-            body = json.dumps(figures if known else {"error": "only /healthz is here"}).encode()
-            self.send_response((200 if alive else 503) if known else 404)
-            self.send_header("Content-Type", "application/json")
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
+                alive, figures = pulse.report()
+                self._answer(200 if alive else 503, "application/json", json.dumps(figures))
+            elif path == "/metrics":
+                lines = [*_of_pulse(pulse), *_of_backlog(backlog)]
+                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", "\n".join(lines) + "\n")
+            else:
+                self._answer(404, "application/json", '{"error": "there are /healthz and /metrics"}')
+
+        def _answer(self, status: int, kind: str, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -65,3 +87,35 @@ def serve_health(pulse: Pulse, port: int, host: str = "") -> ThreadingHTTPServer
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
     return server
+
+
+def _of_pulse(pulse: Pulse) -> Iterator[str]:
+    _, report = pulse.report()
+    yield from _metric("active", "gauge", "1 while this sync is the active one.", pulse.role == "active")
+    yield from _metric("seconds_since_turn", "gauge", "Since its loop last came round.", report["secondsSinceTurn"])
+    if report["secondsSinceCompare"] is not None:
+        text = "Since ledger and cluster were last compared as a whole."
+        yield from _metric("seconds_since_compare", "gauge", text, report["secondsSinceCompare"])
+        yield from _metric("compare_seconds", "gauge", "How long that took.", pulse.last_compare_seconds)
+    yield from _metric("comparisons_total", "counter", "Comparisons of the whole.", pulse.comparisons)
+    yield "# HELP spoke_sync_actions_total What was done to bring ledger and cluster in step, by kind."
+    yield "# TYPE spoke_sync_actions_total counter"
+    for kind, count in sorted(pulse.done.items()):
+        yield f'spoke_sync_actions_total{{kind="{kind}"}} {count}'
+
+
+def _of_backlog(backlog: Backlog | None) -> Iterator[str]:
+    if backlog is None:
+        return
+    try:
+        count, seconds = backlog()
+    except Exception:  # the database is away: the other figures are wanted all the more
+        return
+    yield from _metric("jobs_unlaunched", "gauge", "Due jobs that have no SpokeJob yet.", count)
+    yield from _metric("oldest_unlaunched_seconds", "gauge", "For how long the oldest of them has been due.", seconds)
+
+
+def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
+    yield f"# HELP spoke_sync_{name} {text}"
+    yield f"# TYPE spoke_sync_{name} {kind}"
+    yield f"spoke_sync_{name} {float(value):g}"

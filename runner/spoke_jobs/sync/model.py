@@ -62,6 +62,8 @@ class Seen:
     attempts: tuple[SeenAttempt, ...] = ()
     progress: Progress | None = None
     ledger: LedgerState | None = None
+    cancel: bool = False
+    """Whether the operator has been asked to end it."""
 
     def is_of(self, row: Row) -> bool:
         """Whether it is this row's, and not another one's under its name."""
@@ -112,6 +114,14 @@ class ConfirmGone:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the operator to end it, as somebody has asked the ledger."""
+
+    row: Row
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
 class Mirror:
     """Show the row's progress and final state on the SpokeJob."""
 
@@ -120,7 +130,7 @@ class Mirror:
     ledger: LedgerState | None
 
 
-Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Mirror
+Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | Mirror
 
 
 def read_seen(body: Mapping[str, Any]) -> Seen:
@@ -148,6 +158,7 @@ def read_seen(body: Mapping[str, Any]) -> Seen:
         ),
         progress=_progress(status),
         ledger=_member(LedgerState, _text(status, "ledger")),
+        cancel=spec.get("cancel") is True,
     )
 
 

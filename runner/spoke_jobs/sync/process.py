@@ -9,10 +9,16 @@ import sys
 import threading
 import time
 
+from sqlalchemy import text
+
 from spoke_jobs.cluster.api import SpokeJobs, Timeouts
 from spoke_jobs.cluster.place import namespace
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
+from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.notify import listen
 from spoke_jobs.settings import Settings
+from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import Away
 from spoke_jobs.sync.health import Pulse, serve_health
 from spoke_jobs.sync.term import Rhythm, Term
@@ -29,8 +35,16 @@ _LAST_WORDS_SECONDS = 1.5
 class Sync:
     """Takes the lead when it can, and serves until it is told to stop; whatever fails is tried again."""
 
-    def __init__(self, writer: Writer, api: SpokeJobs, rhythm: Rhythm, pulse: Pulse | None = None) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        api: SpokeJobs,
+        rhythm: Rhythm,
+        pulse: Pulse | None = None,
+        bell: Doorbell | None = None,
+    ) -> None:
         self._writer = writer
+        self._bell = bell
         self._api = api
         self._rhythm = rhythm
         self.pulse = pulse or Pulse()
@@ -44,7 +58,7 @@ class Sync:
                 began = time.monotonic()
                 try:
                     if self._lead():
-                        Term(self._writer, self._api, self.pulse, self._rhythm).serve(stop)
+                        Term(self._writer, self._api, self.pulse, self._rhythm, bell=self._bell).serve(stop)
                         return
                     wait = _FIRST_WAIT_SECONDS
                     stop.wait(_STANDBY_SECONDS)
@@ -63,6 +77,12 @@ class Sync:
         finally:
             self._writer.close()
 
+    def backlog(self) -> tuple[int, float]:
+        """How many due rows have no SpokeJob yet, and for how many seconds the oldest has been due. From any thread."""
+        with self._writer.engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+            connection.execute(text("SET statement_timeout = '5s'"))
+            return syncing.backlog(connection)
+
     def _lead(self) -> bool:
         leads = self._writer.lead()
         if leads:
@@ -78,7 +98,7 @@ class Sync:
 
 
 def connect(settings: Settings) -> Sync:
-    """A sync as it is configured. Neither database nor API server is asked for anything yet.
+    """A sync as it is configured; it listens for who rings already. Nothing else is asked of anybody yet.
 
     :raises ConfigurationError: naming every setting that is missing.
     """
@@ -93,8 +113,12 @@ def connect(settings: Settings) -> Sync:
         raise ConfigurationError(f"sync is not fully configured; set {'; '.join(missing)}")
     if url.startswith("sqlite"):
         raise ConfigurationError("sync serves the runner 'kubernetes', whose ledger is in PostgreSQL, not in SQLite")
-    rhythm = Rhythm() if settings.submit == "runner" else Rhythm(patience=0.0)
-    return Sync(Writer(url), SpokeJobs.connect(where, Timeouts()), rhythm)
+    looks = max(settings.poll_seconds, Rhythm().launch)
+    rhythm = Rhythm(launch=looks) if settings.submit == "runner" else Rhythm(launch=looks, patience=0.0)
+    writer = Writer(url)
+    heard = listen(writer.engine)
+    bell = Doorbell(heard) if heard is not None else None
+    return Sync(writer, SpokeJobs.connect(where, Timeouts()), rhythm, bell=bell)
 
 
 def run(settings: Settings, health_port: int | None = None) -> None:
@@ -104,7 +128,7 @@ def run(settings: Settings, health_port: int | None = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     sync = connect(settings)
     if health_port is not None:
-        serve_health(sync.pulse, health_port)
+        serve_health(sync.pulse, health_port, backlog=sync.backlog)
     loop = threading.Thread(target=sync.run, args=(stop,), name="spoke-sync", daemon=True)
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):

@@ -14,10 +14,11 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from spoke_jobs.cluster.api import ApiError, SpokeJobs
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger import syncing, transitions
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.sync.decide import compare, decide
+from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Away, Effects
 from spoke_jobs.sync.health import Pulse
 from spoke_jobs.sync.model import Action, Mirror, Row, Seen, read_seen
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 _PROGRESS_BUDGET_SECONDS = 1.0
 """How long showing progress may keep a turn from launching what is due."""
 _BATCH = 200
+_PRUNED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Rhythm:
     launch: float = 1.0
     progress: float = PROGRESS_SECONDS
     compare: float = 30.0
+    prune: float = 60.0
     patience: float = 1.5
 
 
@@ -51,6 +54,7 @@ class Term:
         pulse: Pulse,
         rhythm: Rhythm,
         clock: Callable[[], float] = time.monotonic,
+        bell: Doorbell | None = None,
     ) -> None:
         self._writer = writer
         self._api = api
@@ -59,10 +63,12 @@ class Term:
         self._rhythm = rhythm
         self._clock = clock
         self._patience = timedelta(seconds=rhythm.patience)
-        self._effects = Effects(writer, api, clock)
+        self._effects = Effects(writer, api, clock, pulse.done)
         self._watcher = Watcher(api, self._inbox)
         self._running: dict[UUID, str] = {}
-        self._due = {"launch": 0.0, "progress": 0.0, "compare": 0.0}
+        self._due = {"launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
+        if bell is not None:
+            bell.on_ring = self._inbox.ring
 
     def serve(self, stop: threading.Event) -> None:
         """Serve until told to stop.
@@ -84,6 +90,8 @@ class Term:
         news, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
+        if self._inbox.rang():
+            self._due["launch"] = 0.0
         if self._is_due("compare", self._rhythm.compare):
             self._compare()
         else:
@@ -92,6 +100,8 @@ class Term:
             self._launch()
         if self._is_due("progress", self._rhythm.progress):
             self._show_progress()
+        if self._is_due("prune", self._rhythm.prune):
+            self._prune()
         self._look_again()
 
     def _is_due(self, what: str, every: float) -> bool:
@@ -127,7 +137,7 @@ class Term:
             actions += self._decide(batch)
         self._carry_out(actions)
         self._watcher.listed(version)
-        self._pulse.compared()
+        self._pulse.compared(self._clock() - started)
         logger.debug("compared %d rows with %d SpokeJobs in %.2f s", len(rows), len(spokejobs), self._clock() - started)
 
     def _follow(self, news: list[tuple[Seen, bool]]) -> None:
@@ -162,6 +172,15 @@ class Term:
         self._carry_out(
             action for row in rows if row.name in known for action in decide(row, known[row.name], now, self._patience)
         )
+
+    def _prune(self) -> None:
+        """Rows whose retention is over."""
+        with self._writer.transaction() as connection:
+            pruned = transitions.prune(connection, _PRUNED_AT_ONCE, syncing.RUNNER)
+        if pruned == _PRUNED_AT_ONCE:
+            self._due["prune"] = self._clock() + 1.0  # there are more, and others have their turn in between
+        if pruned:
+            logger.info("%d finished jobs, whose retention is over, are deleted", pruned)
 
     def _look_again(self) -> None:
         """What our own writes have changed; once, since whatever keeps changing has its turn soon enough."""

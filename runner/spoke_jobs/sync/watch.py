@@ -30,6 +30,7 @@ class Inbox:
         self._changed = threading.Condition()
         self._news: dict[str, tuple[Seen, bool]] = {}
         self._gap = False
+        self._rung = False
         self.last_word = clock()
         """When the watch was last heard, bookmarks included."""
 
@@ -49,10 +50,22 @@ class Inbox:
             self._gap = True
             self._changed.notify_all()
 
+    def ring(self) -> None:
+        """Somebody has dispatched a job."""
+        with self._changed:
+            self._rung = True
+            self._changed.notify_all()
+
+    def rang(self) -> bool:
+        """Whether somebody has rung since this was last asked."""
+        with self._changed:
+            rung, self._rung = self._rung, False
+            return rung
+
     def wait(self, seconds: float) -> None:
         """Until there is news, for so long at most."""
         with self._changed:
-            self._changed.wait_for(lambda: self._news or self._gap, seconds)
+            self._changed.wait_for(lambda: self._news or self._gap or self._rung, seconds)
 
     def take(self) -> tuple[list[tuple[Seen, bool]], bool]:
         """The news, each with whether it is of a deletion, and whether a new listing is needed."""

@@ -30,7 +30,8 @@ class Writer:
 
     def __init__(self, url: str) -> None:
         # No pool: a connection that is given back must be gone, and its lock with it.
-        self._engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "spoke-jobs sync"})
+        self.engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "spoke-jobs sync"})
+        """For what is only read, on connections of its own."""
         self._connection: Connection | None = None
         self._leads = False
 
@@ -43,7 +44,7 @@ class Writer:
         if self._leads:
             return True
         if self._connection is None:
-            check_schema(self._engine)
+            check_schema(self.engine)
         with self.transaction() as connection:
             self._leads = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}))
         return self._leads
@@ -73,7 +74,7 @@ class Writer:
 
     def _open(self) -> Connection:
         try:
-            connection = self._engine.connect()
+            connection = self.engine.connect()
             with connection.begin():
                 for statement in _PATIENCE:
                     connection.execute(text(statement))

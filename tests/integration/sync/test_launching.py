@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import urllib.request
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import update
@@ -119,3 +121,29 @@ def test_spokejobs_of_nobody_are_let_be(stage: Stage) -> None:
             key: value for key, value in stage.cluster.status(stranger).items() if key not in ("outcome", "attempt")
         }
         assert "ledger" not in stage.cluster.status(stranger)
+
+
+def test_with_submit_sync_the_dispatch_s_own_bell_has_it_launched(stage: Stage) -> None:
+    """Sync's own looks are a minute apart here."""
+    with stage.sync(SPOKE_SUBMIT="sync", SPOKE_POLL_SECONDS="60") as sync:
+        sync.until("active")
+        runner = stage.runner(submit="sync")
+        for _ in range(5):
+            stage.until(runner.dispatch_job(WORK), lambda row: row.submitted_at, 5)
+
+
+def test_metrics_and_the_rows_whose_retention_is_over(stage: Stage) -> None:
+    job = unlaunched(stage)
+    with stage.ledger.engine.begin() as connection:
+        over = {"state": JobState.FAILED, "status": -1, "expires_at": datetime.now(UTC) - timedelta(hours=1)}
+        connection.execute(update(job_request).where(job_request.c.id == job.id).values(**over))
+    with stage.sync() as sync:
+        sync.until("active")
+        wait_for("it is deleted", lambda: stage.ledger.get(job.id) is None)
+        launched = unlaunched(stage)
+        stage.until(launched, lambda row: row.submitted_at, 5)
+        with urllib.request.urlopen(f"http://127.0.0.1:{sync.port}/metrics", timeout=5) as response:
+            text = response.read().decode()
+    assert 'spoke_sync_actions_total{kind="Launch"} 1' in text
+    assert "spoke_sync_jobs_unlaunched 0" in text
+    assert "spoke_sync_active 1" in text

@@ -13,6 +13,7 @@ from spoke_jobs.model import JobState, Progress
 from spoke_jobs.sync.decide import compare, decide
 from spoke_jobs.sync.model import (
     Action,
+    Cancel,
     ConfirmGone,
     EndAttempt,
     FailJob,
@@ -192,3 +193,12 @@ def test_compare_pairs_by_name() -> None:
     spokejobs: dict[str, Seen] = {item.name: item for item in (under_way(second), seen(third), seen(row(id=99)))}
     kinds = [type(action) for action in compare([first, second, third], spokejobs, NOW)]
     assert kinds == [Launch, Mirror, Mirror]
+
+
+@pytest.mark.parametrize("asked", [running(cancel_requested_at=NOW), row(submitted_at=LONG_AGO, cancel_requested_at=NOW)])
+def test_a_cancellation_is_passed_on_until_it_is_there(asked: Row) -> None:
+    there = under_way(asked) if asked.live else seen(asked)
+    assert only(decide(asked, there, NOW)) == Cancel(asked, there)
+    told = under_way(asked, cancel=True) if asked.live else seen(asked, cancel=True)
+    assert decide(asked, told, NOW) == ()
+    assert not any(isinstance(item, Cancel) for item in decide(asked, under_way(asked, outcome=Outcome.FAILED), NOW))

@@ -27,10 +27,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def address(clock: Clock) -> Iterator[str]:
+def pulse(clock: Clock) -> Pulse:
     pulse = Pulse(clock)
     pulse.role = "active"
-    server = serve_health(pulse, 0, "127.0.0.1")
+    return pulse
+
+
+def waiting() -> tuple[int, float]:
+    return 3, 12.5
+
+
+@pytest.fixture
+def address(pulse: Pulse) -> Iterator[str]:
+    server = serve_health(pulse, 0, "127.0.0.1", waiting)
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
@@ -48,3 +57,38 @@ def test_a_loop_that_hangs_is_not(address: str, clock: Clock, path: str, passed:
         urllib.request.urlopen(f"{address}{path}", timeout=5)
     assert caught.value.code == status
     caught.value.close()
+
+
+def metrics(address: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{address}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def test_metrics_tell_of_the_backlog_the_comparisons_and_what_was_done(
+    address: str, pulse: Pulse, clock: Clock
+) -> None:
+    assert "spoke_sync_seconds_since_compare" not in metrics(address), "none has been made"
+    pulse.compared(0.25)
+    pulse.done["Launch"] += 2
+    clock.now += 5
+    found = metrics(address)
+    assert found["spoke_sync_active"] == 1
+    assert (found["spoke_sync_jobs_unlaunched"], found["spoke_sync_oldest_unlaunched_seconds"]) == (3, 12.5)
+    assert (found["spoke_sync_comparisons_total"], found["spoke_sync_seconds_since_compare"]) == (1, 5)
+    assert found["spoke_sync_compare_seconds"] == 0.25
+    assert found['spoke_sync_actions_total{kind="Launch"}'] == 2
+
+
+def test_metrics_are_there_while_the_database_is_away(pulse: Pulse) -> None:
+    def away() -> tuple[int, float]:
+        raise OSError("away")
+
+    server = serve_health(pulse, 0, "127.0.0.1", away)
+    try:
+        found = metrics(f"http://127.0.0.1:{server.server_address[1]}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "spoke_sync_seconds_since_turn" in found
+    assert "spoke_sync_jobs_unlaunched" not in found

@@ -20,6 +20,7 @@ from spoke_jobs.model import JobState
 from spoke_jobs.sync.decide import compare, decide
 from spoke_jobs.sync.model import (
     Action,
+    Cancel,
     ConfirmGone,
     EndAttempt,
     FailJob,
@@ -268,6 +269,10 @@ class World:
                     self.change(name, live=None, state=JobState.WAITING, cause=failure.cause)
             case FailJob(failure=failure):
                 self.fail(name, failure.cause)
+            case Cancel(seen=asked):
+                live = self.cluster.get(name)
+                if live is not None and live.object_uid == asked.object_uid:
+                    self.put(live, cancel=True)
             case ConfirmGone():
                 if name not in self.cluster:
                     self.fail(name, "SpokeJobDeleted")
