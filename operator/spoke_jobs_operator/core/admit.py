@@ -127,7 +127,7 @@ def _bump(counter: Counter[K], name: K, by: int) -> None:
 def why_held(item: Candidate, usage: Usage, limits: Limits) -> Held | None:
     """What keeps a SpokeJob from having a place now; the narrowest reason first. None: nothing does."""
     if item.locks_queue and (holders := usage.locked_by.get(item.queue_key)):
-        return Held(waits.QUEUE_LOCKED, f"SpokeJob {holders[0].name} has the queue {item.queue!r}")
+        return Held(waits.QUEUE_LOCKED, waits.locked_by(holders[0].name, item.queue))
     running = usage.in_queue[item.queue_key]
     if item.queue and limits.in_queue is not None and running >= limits.in_queue:
         return Held(waits.QUEUE_LIMIT, f"{running} of {limits.in_queue} of the queue {item.queue!r} run")

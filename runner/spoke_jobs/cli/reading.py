@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+import importlib.util
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from spoke_jobs.cli import options
 from spoke_jobs.cli.exits import Exit, fail, speaks_plainly
 from spoke_jobs.cli.opening import look
+from spoke_jobs.cli.reasons import CLUSTER
 from spoke_jobs.model import ANY_JOB, JobState
+from spoke_jobs.settings import load_settings
+
+if TYPE_CHECKING:
+    from spoke_jobs.cluster.view import ClusterView
+    from spoke_jobs.ledger.looking import Situation
 
 
 @speaks_plainly
@@ -76,14 +83,14 @@ def show(
 
 @speaks_plainly
 def why(job_id: options.Id, json: options.Json = False) -> None:
-    """Say what a job waits for, how it runs, or why it ended: from the ledger alone."""
+    """Say what a job waits for, how it runs, or why it ended: from the ledger, and the cluster where it is at hand."""
     from spoke_jobs.cli.why import explain
 
     _, looking = look()
     situation = looking.situation(job_id)
     if situation is None:
         not_found(job_id)
-    explanation = explain(situation)
+    explanation = explain(situation, _in_the_cluster(situation))
     if json:
         from spoke_jobs.cli.shapes import Explained, print_document
 
@@ -95,6 +102,16 @@ def why(job_id: options.Id, json: options.Json = False) -> None:
         print_explanation(situation.job, explanation)
     else:
         print(*plain_lines(explanation), sep="\n")
+
+
+def _in_the_cluster(situation: Situation) -> ClusterView | None:
+    """What the cluster says of it; None where that is no question."""
+    job = situation.job
+    if job.runner != CLUSTER or job.state.final or importlib.util.find_spec("kubernetes") is None:
+        return None
+    from spoke_jobs.cluster.looking import look as look_there
+
+    return look_there(job, load_settings().namespace)
 
 
 def not_found(job_id: int) -> NoReturn:

@@ -41,6 +41,16 @@ class Code(StrEnum):
     """Its SpokeJob isn't known to exist yet."""
     SUBMITTED = "submitted"
     """Its SpokeJob exists: what follows is the cluster's."""
+    CLUSTER = "cluster"
+    """What it waits for in the cluster, in the operator's own word (the table of waits, or of causes)."""
+    TURN = "turn"
+    """How many wait for a place before it."""
+    NO_OPERATOR = "no_operator"
+    """No operator has been seen for a while."""
+    SPOKEJOB_GONE = "spokejob_gone"
+    """Its SpokeJob is not there any more."""
+    CLUSTER_UNKNOWN = "cluster_unknown"
+    """The cluster could not be asked."""
     RUNNING = "running"
     """An attempt runs: where, since when, how far, and how long its lease holds."""
     LEASE_LAPSED = "lease_lapsed"
@@ -69,6 +79,8 @@ class Reason:
     worker: str | None = None
     number: int | None = None
     """How many jobs it is about."""
+    cause: str = ""
+    """The operator's word for it, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,8 @@ class JobReason(Shape):
     worker: str | None
     number: int | None
     """How many jobs it is about: those that come first, or that run."""
+    cause: str
+    """The operator's word: a reason to wait, or a cause, of docs/operations.md. Empty where it has none."""
 
 
 class Explained(Shape):

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from spoke_jobs.cli.in_cluster import in_the_cluster
 from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
+from spoke_jobs.cluster.view import ClusterView
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.ledger.looking import Situation, Trace
 from spoke_jobs.model import JobRequest
@@ -19,10 +21,13 @@ _SOON = timedelta(seconds=5)
 """A worker that is free finds a due job well within this."""
 
 
-def waiting(situation: Situation) -> Iterator[Reason]:
+def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterator[Reason]:
     job, now = situation.job, situation.now
     if job.runner == CLUSTER:
-        yield from _in_the_cluster(situation)
+        if cluster is not None and not cluster.problem and cluster.spokejob is not None:
+            yield from in_the_cluster(situation, cluster)
+            return  # the operator's word holds for all that follows: its queue's lock, its time, its place
+        yield from _in_the_cluster(situation, cluster)
     if job.run_after is not None and job.run_after > now:
         yield _later(job, job.run_after, now)
         return  # what comes before it then can't be known now
@@ -40,9 +45,22 @@ def waiting(situation: Situation) -> Iterator[Reason]:
         )
 
 
-def _in_the_cluster(situation: Situation) -> Iterator[Reason]:
+def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterator[Reason]:
     job, now = situation.job, situation.now
     name = spokejob_name(job.job_type, job.id, job.uid, job.run)
+    if cluster is not None and cluster.problem:
+        yield Reason(
+            Code.CLUSTER_UNKNOWN,
+            f"the cluster could not be asked: {line(cluster.problem, MESSAGE_LIMIT)}",
+            "set SPOKE_NAMESPACE and KUBECONFIG, or ask where the job's cluster is at hand",
+        )
+    elif cluster is not None and job.submitted_at is not None:
+        yield Reason(
+            Code.SPOKEJOB_GONE,
+            f"its SpokeJob {name}, created {ago(job.submitted_at, now)}, is not there any more",
+            "`spoke-jobs sync` ends the job as SpokeJobDeleted within 30 s: see that it runs",
+        )
+        return
     if job.submitted_at is not None:
         yield Reason(
             Code.SUBMITTED,

@@ -1,25 +1,30 @@
-"""Why a job is where it is: what it waits for, how it runs, why it ended. From the ledger alone, pure."""
+"""Why a job is where it is: what it waits for, how it runs, why it ended. From ledger and cluster together, pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from spoke_jobs.cli.in_cluster import running_in
 from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
 from spoke_jobs.cli.waiting import waiting
 from spoke_jobs.cli.words import ago, clock, line, seconds
+from spoke_jobs.cluster.view import ClusterView
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.ledger.looking import Situation
 from spoke_jobs.model import Attempt, JobRequest, JobState
 
 
-def explain(situation: Situation) -> Explanation:
-    """Why the job is where it is."""
+def explain(situation: Situation, cluster: ClusterView | None = None) -> Explanation:
+    """Why the job is where it is.
+
+    :param cluster: what was found there, for a job of the runner ``kubernetes``.
+    """
     job = situation.job
     if job.state is JobState.WAITING:
-        return Explanation(tuple(waiting(situation)))
+        return Explanation(tuple(waiting(situation, cluster)))
     if job.state is JobState.RUNNING:
-        return Explanation(tuple(_running(situation)))
+        return Explanation((*_running(situation), *(running_in(cluster) if cluster else ())))
     if job.state is JobState.SUCCEEDED:
         return Explanation((_succeeded(situation),))
     return Explanation((_failed(situation),), _last_output(situation.attempts))

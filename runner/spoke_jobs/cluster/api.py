@@ -112,6 +112,16 @@ class SpokeJobs:
                 return None
             raise
 
+    def config_map(self, name: str) -> dict[str, str] | None:
+        """The data of a ConfigMap of the namespace; None if it isn't there."""
+        try:
+            answer = self._call("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{name}")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return dict(answer.get("data") or {})
+
     def pages(self) -> Iterator[Page]:
         """All SpokeJobs, in chunks of one snapshot that is no older than the call."""
         query = {"limit": str(PAGE)}

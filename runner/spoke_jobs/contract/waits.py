@@ -5,6 +5,7 @@ Where it waits for something to be mended, the reason is the cause that it will 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -48,6 +49,20 @@ _TABLE = (
     Wait(KUEUE, "Kueue has not admitted its Job yet. The start timeout does not run meanwhile.",
          "`kubectl describe workload`: it names the quota that is used up."),
 )  # fmt: skip
+
+_HOLDER = re.compile(r"SpokeJob (\S+) has the queue ")
+
+
+def locked_by(spokejob: str, queue: str) -> str:
+    """The message of a SpokeJob that waits for its queue."""
+    return f"SpokeJob {spokejob} has the queue {queue!r}"
+
+
+def holder_in(message: str) -> str:
+    """The SpokeJob that such a message names; empty if it is none."""
+    match = _HOLDER.match(message)
+    return match[1] if match else ""
+
 
 WAITS: Mapping[str, Wait] = MappingProxyType({wait.name: wait for wait in _TABLE})
 """Every reason by its name."""

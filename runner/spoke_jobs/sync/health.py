@@ -15,7 +15,7 @@ STALE_SECONDS = 120.0
 
 
 Backlog = Callable[[], tuple[int, float]]
-"""How many due rows have no SpokeJob yet, and for how many seconds the oldest has been due: asked for by who scrapes."""
+"""Due rows that have no SpokeJob yet, and for how many seconds the oldest has been due. Asked for by who scrapes."""
 
 
 class Pulse:
@@ -56,8 +56,9 @@ class Pulse:
 
 
 def serve_health(pulse: Pulse, port: int, host: str = "", backlog: Backlog | None = None) -> ThreadingHTTPServer:
-    """Answer ``GET /healthz`` (200 while the loop turns, else 503) and ``GET /metrics`` in a thread. Port 0 takes a free
-    one.
+    """Answer ``GET /healthz`` (200 while the loop turns, else 503) and ``GET /metrics``, in a thread of its own.
+
+    :param port: 0 takes a free one.
     """
 
     class Handler(BaseHTTPRequestHandler):

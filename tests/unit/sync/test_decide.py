@@ -195,7 +195,9 @@ def test_compare_pairs_by_name() -> None:
     assert kinds == [Launch, Mirror, Mirror]
 
 
-@pytest.mark.parametrize("asked", [running(cancel_requested_at=NOW), row(submitted_at=LONG_AGO, cancel_requested_at=NOW)])
+@pytest.mark.parametrize(
+    "asked", [running(cancel_requested_at=NOW), row(submitted_at=LONG_AGO, cancel_requested_at=NOW)]
+)
 def test_a_cancellation_is_passed_on_until_it_is_there(asked: Row) -> None:
     there = under_way(asked) if asked.live else seen(asked)
     assert only(decide(asked, there, NOW)) == Cancel(asked, there)

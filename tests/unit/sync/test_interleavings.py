@@ -250,10 +250,8 @@ class World:
     # The guards
 
     def carry_out(self, action: Action) -> None:
-        if isinstance(action, Mirror):
-            live = self.cluster.get(action.seen.name)
-            if live is not None and live.resource_version == action.seen.resource_version:
-                self.put(live, progress=action.progress, ledger=action.ledger)
+        if isinstance(action, Cancel | Mirror):
+            self.tell(action)
             return
         name, known = action.row.name, self.rows[action.row.name]
         match action:
@@ -269,13 +267,19 @@ class World:
                     self.change(name, live=None, state=JobState.WAITING, cause=failure.cause)
             case FailJob(failure=failure):
                 self.fail(name, failure.cause)
-            case Cancel(seen=asked):
-                live = self.cluster.get(name)
-                if live is not None and live.object_uid == asked.object_uid:
-                    self.put(live, cancel=True)
             case ConfirmGone():
                 if name not in self.cluster:
                     self.fail(name, "SpokeJobDeleted")
+
+    def tell(self, action: Cancel | Mirror) -> None:
+        live, told = self.cluster.get(action.seen.name), action.seen
+        if live is None:
+            return
+        if isinstance(action, Cancel):
+            if live.object_uid == told.object_uid:
+                self.put(live, cancel=True)
+        elif live.resource_version == told.resource_version:
+            self.put(live, progress=action.progress, ledger=action.ledger)
 
     def fail(self, name: str, cause: str) -> None:
         known = self.rows[name]

@@ -1,0 +1,69 @@
+"""What a person asks of the cluster: a job's SpokeJob, and what the operator published of its namespace.
+
+Looking needs `get` on SpokeJobs and on the ConfigMap of that name. Where it can't be had, that is said, and nothing
+else fails: the ledger's own answer is still worth having.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from spoke_jobs.cluster import place
+from spoke_jobs.cluster.api import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.cluster.view import ClusterView, read_published
+from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.waits import holder_in
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.model import JobRequest
+
+_TIMEOUTS = Timeouts(connect=3.0, read=5.0)
+
+
+def look(job: JobRequest, namespace: str) -> ClusterView:
+    """Look at the cluster, as far as this process may.
+
+    :param namespace: the configured one; empty for the pod's own.
+    """
+    name, where = name_of(job), place.namespace(namespace)
+    if not where:
+        return ClusterView(name, problem="SPOKE_NAMESPACE is not set")
+    try:
+        api = SpokeJobs.connect(where, _TIMEOUTS)
+    except ConfigurationError as error:
+        return ClusterView(name, where, problem=str(error))
+    try:
+        return _found(api, name)
+    except ApiError as error:
+        return ClusterView(name, where, problem=str(error))
+    finally:
+        api.close()
+
+
+def _found(api: SpokeJobs, name: str) -> ClusterView:
+    odd: list[str] = []
+
+    def read(wanted: str) -> SpokeJob | None:
+        body = api.get(wanted)
+        try:
+            return SpokeJob.from_object(body) if body else None
+        except ValidationError:
+            odd.append(f"SpokeJob {wanted}")
+            return None
+
+    spokejob = read(name)
+    holder = _holder(spokejob) if spokejob else ""
+    other = read(holder) if holder else None
+    try:
+        published = read_published(api.config_map(STATE_CONFIGMAP))
+    except ApiError as error:
+        if error.away:
+            raise
+        odd.append(f"ConfigMap {STATE_CONFIGMAP} ({error.reason})")
+        published = None
+    return ClusterView(name, api.namespace, spokejob, other, published, odd=tuple(odd))
+
+
+def _holder(spokejob: SpokeJob) -> str:
+    return next((name for item in spokejob.status.conditions if (name := holder_in(item.message))), "")
