@@ -1,0 +1,59 @@
+"""`spoke-jobs why` on the real product: the ledger's word and the cluster's together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.model import JobData, JobRequest
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+
+from . import e2e_jobs
+from .conftest import Object, Product, wait_for
+
+
+def why(product: Product, job: JobRequest, **environment: str) -> dict[str, Object]:
+    """The reasons by their codes."""
+    settings = {"SPOKE_DATABASE_URL": product.url, "SPOKE_NAMESPACE": product.namespace} | environment
+    command = [sys.executable, "-m", "spoke_jobs", "why", str(job.id), "--json"]
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {reason["code"]: reason for reason in json.loads(done.stdout)["reasons"]}
+
+
+def until(product: Product, job: JobRequest, wanted: Callable[[dict[str, Object]], bool]) -> dict[str, Object]:
+    """The reasons once they are as wanted."""
+    return wait_for(f"why {job.id} as wanted", lambda: said if wanted(said := why(product, job)) else None)
+
+
+def test_behind_the_job_that_has_its_queue(product: Product, runner: KubernetesRunner) -> None:
+    data = JobData("e2e_slow", e2e_jobs.Slow(seconds=300), queue_name="why", locks_queue=True)
+    first = runner.dispatch_job(data)
+    node = product.running_pod(first)["spec"]["nodeName"]
+    second = runner.dispatch_job(data)
+    reason = until(product, second, lambda said: node in said.get("queue_lock", {}).get("text", ""))["queue_lock"]
+    assert reason["text"].startswith(f"behind e2e_slow {first.id} in queue why, running ")
+    assert (reason["job_id"], reason["advice"]) == (first.id, f"spoke-jobs why {first.id}")
+    assert node in until(product, first, lambda said: "cluster" in said)["cluster"]["text"]
+    for job in (first, second):
+        product.ledger.cancel(job.id)
+    for job in (first, second):
+        assert product.ended(job).cause == "Cancelled"
+        assert product.spokejob(job, "Failed")["status"]["cause"] == "Cancelled"
+
+
+def test_what_is_to_be_mended_is_named_and_where_the_cluster_is_out_of_reach_that_is(
+    product: Product, runner: KubernetesRunner
+) -> None:
+    job = runner.dispatch_job(JobData("e2e_echo", 1, pod_template="nowhere"))
+    reason = until(product, job, lambda said: said.get("cluster", {}).get("cause") == "TemplateMissing")["cluster"]
+    assert reason["advice"] == CAUSES["TemplateMissing"].advice
+    assert reason["until"]
+    blind = why(product, job, KUBECONFIG="/nowhere")
+    assert "could not be asked" in blind["cluster_unknown"]["text"]
+    product.ledger.cancel(job.id)
+    assert product.ended(job).cause == "Cancelled"

@@ -1,0 +1,194 @@
+"""What is said of a job by its SpokeJob, the queue's holder and what the operator published."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from tests.unit.cli.situations import NOW, a_job, a_situation, after, an_attempt, before
+
+from spoke_jobs.cli.reasons import Code, Reason
+from spoke_jobs.cli.why import explain
+from spoke_jobs.cluster.view import ClusterView, Published, read_published
+from spoke_jobs.contract import waits
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.model import JobState
+
+NAME = "report-12-00000000"
+
+
+def a_spokejob(status: dict[str, Any], *, created_at: datetime = before(minutes=5), **spec: Any) -> SpokeJob:
+    values = {"uid": str(UUID(int=7)), "requestId": 12, "jobType": "report"} | spec
+    metadata = {
+        "name": NAME,
+        "namespace": "jobs",
+        "uid": "u",
+        "resourceVersion": "1",
+        "creationTimestamp": created_at.isoformat(),
+    }
+    return SpokeJob.from_object({"metadata": metadata, "spec": values, "status": status})
+
+
+def condition(kind: str, reason: str, message: str = "", *, status: str = "False", since: datetime = NOW) -> Any:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since.isoformat(),
+    }
+
+
+def an_open_attempt(**changes: Any) -> dict[str, Any]:
+    record = {"number": 1, "job": f"{NAME}-1", "pod": f"{NAME}-1-abcde", "node": "w1"}
+    return record | {"startedAt": before(minutes=2).isoformat()} | changes
+
+
+def said(status: dict[str, Any] | None, *, state: JobState = JobState.WAITING, **view: Any) -> dict[Code, Reason]:
+    """The reasons by their codes, of a launched job."""
+    job = a_job(
+        runner="kubernetes", submitted_at=before(minutes=5), state=state, attempt=int(state is JobState.RUNNING)
+    )
+    attempts = (an_attempt(),) if state is JobState.RUNNING else ()
+    spokejob = None if status is None else a_spokejob(status, **view.pop("of", {}))
+    values = {"namespace": "jobs", "published": Published(before(seconds=20))} | view
+    explanation = explain(a_situation(job, attempts=attempts), ClusterView(NAME, spokejob=spokejob, **values))
+    return {reason.code: reason for reason in explanation.reasons}
+
+
+def test_behind_the_one_that_has_its_queue() -> None:
+    status = {"outcome": "Waiting", "cause": waits.QUEUE_LOCKED, "conditions": [condition("Admitted", "QueueLocked")]}
+    holder = a_spokejob(
+        {"outcome": "Running", "attempts": [an_open_attempt(startedAt=before(minutes=12).isoformat())]},
+        requestId=41,
+        jobType="export",
+    )
+    reason = said(status, of={"queue": "a", "locksQueue": True}, holder=holder)[Code.QUEUE_LOCK]
+    assert reason.text == "behind export 41 in queue a, running 12 min on node w1"
+    assert (reason.advice, reason.job_id) == ("spoke-jobs why 41", 41)
+
+
+def test_a_limit_and_its_turn() -> None:
+    status = {
+        "outcome": "Waiting",
+        "cause": waits.LIMIT,
+        "conditions": [condition("Admitted", waits.LIMIT, "10 of 10 run")],
+    }
+    turns = (*(f"other-{n}-12345678" for n in range(6)), NAME)
+    found = said(status, published=Published(before(seconds=20), turns, 31))
+    assert "10 of 10 run" in found[Code.CLUSTER].text
+    assert found[Code.CLUSTER].cause == waits.LIMIT
+    assert "the 7th in turn of 31 jobs" in found[Code.TURN].text
+    assert found[Code.TURN].number == 6
+
+
+def test_what_is_to_be_mended_until_when_and_how() -> None:
+    message = "exceeded quota: compute, requested: cpu=1, used: cpu=4, limited: cpu=4"
+    blocked = condition("Blocked", "PodRejected", message, status="True", since=before(minutes=4))
+    status = {
+        "outcome": "Waiting",
+        "cause": "PodRejected",
+        "conditions": [condition("Admitted", "PodRejected", message), blocked],
+    }
+    reason = said(status)[Code.CLUSTER]
+    assert message in reason.text
+    assert (reason.until, reason.cause) == (after(minutes=6), "PodRejected")
+    assert reason.advice == CAUSES["PodRejected"].advice
+
+
+def test_a_pod_that_cannot_start() -> None:
+    status = {
+        "outcome": "Waiting",
+        "cause": "ImageUnavailable",
+        "attempt": 1,
+        "attempts": [an_open_attempt()],
+        "conditions": [condition("Running", "ImageUnavailable", "app:9: not found")],
+    }
+    reason = said(status)[Code.CLUSTER]
+    assert "app:9: not found" in reason.text
+    assert "attempt 1, 2 min ago begun" in reason.text
+    assert reason.until == after(minutes=8)
+
+
+def test_between_two_attempts() -> None:
+    status = {
+        "outcome": "Waiting",
+        "cause": "OutOfMemory",
+        "attempt": 1,
+        "nextAttemptAt": after(seconds=40).isoformat(),
+        "attempts": [an_open_attempt(finishedAt=before(seconds=9).isoformat(), cause="OutOfMemory")],
+    }
+    reason = said(status)[Code.BACKOFF]
+    assert "attempt 2 follows" in reason.text
+    assert "in 40 s" in reason.text
+    assert reason.until == after(seconds=40)
+
+
+def test_its_pod_runs_and_has_not_claimed_it() -> None:
+    status = {"outcome": "Running", "attempt": 1, "attempts": [an_open_attempt()]}
+    reason = said(status)[Code.CLUSTER]
+    assert "hasn't claimed it yet" in reason.text
+    assert reason.worker == f"{NAME}-1-abcde"
+
+
+def test_a_running_one_tells_its_node() -> None:
+    found = said({"outcome": "Running", "attempts": [an_open_attempt()]}, state=JobState.RUNNING)
+    assert "on node w1" in found[Code.CLUSTER].text
+    assert Code.RUNNING in found
+
+
+@pytest.mark.parametrize(
+    ("status", "published", "words"),
+    [
+        ({"outcome": "Waiting"}, Published(before(minutes=5)), "no operator has been seen for 5 min"),
+        ({}, None, "no operator has looked at its SpokeJob since it was created 5 min ago"),
+    ],
+)
+def test_no_operator(status: dict[str, Any], published: Published | None, words: str) -> None:
+    assert words in said(status, published=published)[Code.NO_OPERATOR].text
+
+
+def test_an_operator_that_has_just_been_heard_is_there() -> None:
+    assert Code.NO_OPERATOR not in said({"outcome": "Waiting", "cause": waits.LIMIT})
+    assert said({}, of={"created_at": before(seconds=2)}, published=None).keys() == {Code.SUBMITTED}
+
+
+def test_ended_there_and_not_known_here() -> None:
+    reason = said({"outcome": "Failed", "cause": "Killed"})[Code.CLUSTER]
+    assert "Killed" in reason.text
+    assert "spoke-jobs sync" in reason.advice
+
+
+def test_a_spokejob_that_is_gone() -> None:
+    assert said(None).keys() == {Code.SPOKEJOB_GONE}
+
+
+def test_a_cluster_that_cannot_be_asked_leaves_what_the_ledger_says() -> None:
+    found = said(None, problem="no answer from the API server: ConnectTimeoutError")
+    assert "ConnectTimeoutError" in found[Code.CLUSTER_UNKNOWN].text
+    assert Code.SUBMITTED in found
+
+
+def test_names_of_others_break_no_line() -> None:
+    holder = a_spokejob({}, requestId=41, jobType="export\x1b[31m\nx")
+    status = {"outcome": "Waiting", "cause": waits.QUEUE_LOCKED}
+    text = said(status, of={"queue": "a\tb"}, holder=holder)[Code.QUEUE_LOCK].text
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize("data", [None, {}, {"time": "x", "state": "{}"}, {"time": NOW.isoformat(), "state": "[]"}])
+def test_what_no_operator_writes_is_not_taken_for_its_word(data: dict[str, str] | None) -> None:
+    assert read_published(data) is None
+
+
+def test_the_word_of_an_operator_is_read() -> None:
+    data = {"time": NOW.isoformat(), "operator": "x", "state": '{"turns": ["a", "b"], "waiting": 9, "more": 1}'}
+    assert read_published(data) == Published(NOW, ("a", "b"), 9)
+
+
+def test_the_holder_is_named_in_the_operators_message() -> None:
+    assert waits.holder_in(waits.locked_by("export-41-0a1b2c3d", "a b")) == "export-41-0a1b2c3d"
+    assert waits.holder_in("10 of 10 run") == ""
