@@ -25,6 +25,14 @@ def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reaso
     """What a waiting job waits for, by its SpokeJob."""
     spokejob, now = cluster.spokejob, situation.now
     assert spokejob is not None
+    if spokejob.spec.uid != situation.job.uid:
+        yield Reason(
+            Code.CLUSTER,
+            f"the SpokeJob {spokejob.name} is another database's: it is not this job's",
+            _advice("NameTaken"),
+            cause="NameTaken",
+        )
+        return
     silent = _no_operator(cluster, spokejob, now)
     if silent is not None:
         yield silent

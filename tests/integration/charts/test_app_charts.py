@@ -73,7 +73,7 @@ def test_rights(helm: Helm) -> None:
     assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
     assert {item["metadata"]["name"]: rights(item["rules"]) for item in of_kind(objects, "Role")} == {
         "rel-spoke-app-sync": {
-            ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch", "create"},
+            ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch", "create", "patch"},
             ("jobs.spoke.dev", "spokejobs/status"): {"patch"},
         },
         "rel-spoke-app-runner": {("jobs.spoke.dev", "spokejobs"): {"create"}},

@@ -162,6 +162,12 @@ def test_ended_there_and_not_known_here() -> None:
     assert "spoke-jobs sync" in reason.advice
 
 
+def test_a_spokejob_of_another_database() -> None:
+    reason = said({"outcome": "Running"}, of={"uid": str(UUID(int=8))})[Code.CLUSTER]
+    assert reason.cause == "NameTaken"
+    assert "another database's" in reason.text
+
+
 def test_a_spokejob_that_is_gone() -> None:
     assert said(None).keys() == {Code.SPOKEJOB_GONE}
 
