@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from spoke_jobs import probes
 
 STALE_SECONDS = 120.0
 """A loop that hasn't turned for so long hangs: longer than all time-outs of one turn."""
@@ -61,33 +61,7 @@ def serve_health(pulse: Pulse, port: int, host: str = "", backlog: Backlog | Non
     :param port: 0 takes a free one.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/healthz":
-                alive, figures = pulse.report()
-                self._answer(200 if alive else 503, "application/json", json.dumps(figures))
-            elif path == "/metrics":
-                lines = [*_of_pulse(pulse), *_of_backlog(backlog)]
-                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", "\n".join(lines) + "\n")
-            else:
-                self._answer(404, "application/json", '{"error": "there are /healthz and /metrics"}')
-
-        def _answer(self, status: int, kind: str, text: str) -> None:
-            body = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Probes are no news."""
-
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
-    return server
+    return probes.serve(pulse.report, lambda: [*_of_pulse(pulse), *_of_backlog(backlog)], port, host)
 
 
 def _of_pulse(pulse: Pulse) -> Iterator[str]:
@@ -117,6 +91,4 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[str]:
 
 
 def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
-    yield f"# HELP spoke_sync_{name} {text}"
-    yield f"# TYPE spoke_sync_{name} {kind}"
-    yield f"spoke_sync_{name} {float(value):g}"
+    return probes.metric(f"spoke_sync_{name}", kind, text, value)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import ThreadingHTTPServer
 
+from spoke_jobs import probes
 from spoke_jobs.worker.figures import Figures
 
 Backlog = Callable[[], dict[str, float]]
@@ -17,33 +15,7 @@ Backlog = Callable[[], dict[str, float]]
 def serve(figures: Figures, backlog: Backlog, port: int, host: str = "") -> ThreadingHTTPServer:
     """Answer until the process ends. Port 0 takes a free one."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/healthz":
-                well, report = figures.report()
-                self._answer(200 if well else 503, "application/json", json.dumps(report))
-            elif path == "/metrics":
-                lines = [*_of_figures(figures), *_of_backlog(backlog)]
-                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", "\n".join(lines) + "\n")
-            else:
-                self._answer(404, "application/json", '{"error": "there are /healthz and /metrics"}')
-
-        def _answer(self, status: int, kind: str, body: str) -> None:
-            data = body.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            """Probes are no news."""
-
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
-    return server
+    return probes.serve(figures.report, lambda: [*_of_figures(figures), *_of_backlog(backlog)], port, host)
 
 
 _HELP = {
@@ -76,6 +48,4 @@ def _of_backlog(backlog: Backlog) -> Iterator[str]:
 
 
 def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
-    yield f"# HELP spoke_worker_{name} {text}"
-    yield f"# TYPE spoke_worker_{name} {kind}"
-    yield f"spoke_worker_{name} {value:g}"
+    return probes.metric(f"spoke_worker_{name}", kind, text, value)

@@ -1,0 +1,54 @@
+"""``GET /healthz`` and ``GET /metrics`` of a long-running process, in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+def serve(
+    health: Callable[[], tuple[bool, dict[str, Any]]], metrics: Callable[[], Iterable[str]], port: int, host: str = ""
+) -> ThreadingHTTPServer:
+    """Answer until the process ends.
+
+    :param health: whether all is well (200, else 503), and the figures to show.
+    :param metrics: lines as Prometheus reads them.
+    :param port: 0 takes a free one.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
+                well, figures = health()
+                self._answer(200 if well else 503, "application/json", json.dumps(figures))
+            elif path == "/metrics":
+                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", "\n".join(metrics()) + "\n")
+            else:
+                self._answer(404, "application/json", '{"error": "there are /healthz and /metrics"}')
+
+        def _answer(self, status: int, kind: str, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Probes are no news."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
+    return server
+
+
+def metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
+    """The lines of a metric without labels."""
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+    yield f"{name} {float(value):g}"
