@@ -24,7 +24,11 @@ from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
 READ_ONLY = "spoke_read_only"
 """Execution option: on SQLite, begin a transaction that takes no write lock."""
 SCHEMA_VERSION = "0002"
-"""The newest migration (a test holds it against the migrations' folder): start-up needs no Alembic to check it."""
+"""The newest migration (a test holds it against the migrations' folder): start-up needs no Alembic to check it.
+
+Its first two digits are its series: within one, migrations only add, so that a release works with every later one. It
+goes on while the next is rolled out, and can be gone back to.
+"""
 _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
 _AWAY_STATES = ("08", "57P")
@@ -167,7 +171,7 @@ def check_schema(engine: Engine) -> None:
             if not inspect(connection).has_table(VERSION_TABLE):
                 raise DatabaseNotMigrated(f"{where} has no ledger yet: run `spoke-jobs migrate`")
             version = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 (a constant)
-            if version != SCHEMA_VERSION:
+            if not serves(version):
                 raise DatabaseNotMigrated(
                     f"the ledger in {where} is at migration {version}, this release needs {SCHEMA_VERSION}: "
                     "run `spoke-jobs migrate`, or install the release that the database is at"
@@ -177,6 +181,11 @@ def check_schema(engine: Engine) -> None:
         raise DatabaseUnreachable(f"the database {where} can't be reached: {_first_line(error)}") from None
     except DBAPIError as error:
         raise DatabaseNotMigrated(f"the ledger in {where} can't be read: {_first_line(error)}") from None
+
+
+def serves(version: str | None) -> bool:
+    """Whether a database at that migration has all that this release needs."""
+    return version is not None and version[:2] == SCHEMA_VERSION[:2] and version >= SCHEMA_VERSION
 
 
 def _names_no_file(url: URL) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
-from spoke_jobs.ledger.engine import check_schema, create_engine, shown
+from spoke_jobs.ledger.engine import SCHEMA_VERSION, check_schema, create_engine, shown
 from spoke_jobs.ledger.migrations import migrate
+from spoke_jobs.ledger.tables import VERSION_TABLE
 
 NOWHERE = "postgresql://127.0.0.1:1/db?user=u&password=hunter2&connect_timeout=1"
 
@@ -59,4 +61,27 @@ def test_an_empty_file_has_no_ledger_either(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{file}")
     with pytest.raises(DatabaseNotMigrated, match="has no ledger yet: run `spoke-jobs migrate`"):
         check_schema(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("version", "works"),
+    [
+        (SCHEMA_VERSION, True),
+        (f"{int(SCHEMA_VERSION) + 1:04}", True),
+        (f"{int(SCHEMA_VERSION) - 1:04}", False),
+        (f"{int(SCHEMA_VERSION) + 100:04}", False),
+    ],
+)
+def test_a_later_release_s_ledger_serves_within_the_series(sqlite_ledger_url: str, version: str, works: bool) -> None:
+    """While the next release is rolled out, and after it was taken back: what it added is in nobody's way."""
+    engine = create_engine(sqlite_ledger_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{version}'"))
+    if works:
+        migrate(engine)
+        check_schema(engine)
+    else:
+        with pytest.raises(DatabaseNotMigrated, match=f"at migration {version}, this release needs {SCHEMA_VERSION}"):
+            check_schema(engine)
     engine.dispose()

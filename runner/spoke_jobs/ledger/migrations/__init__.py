@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.errors import DatabaseUnreachable
-from spoke_jobs.ledger.engine import shown
+from spoke_jobs.ledger.engine import SCHEMA_VERSION, serves, shown
+from spoke_jobs.ledger.tables import VERSION_TABLE
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the database's ledger to a revision, in one transaction.
+    """Bring the database's ledger to a revision, in one transaction. One that a later release has brought further is
+    left as it is, where this release works with it.
 
     :raises DatabaseUnreachable: if the database doesn't answer.
     """
@@ -27,12 +29,21 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     try:
         with engine.connect() as connection, _without_foreign_keys(connection), connection.begin():
+            if revision == "head" and _is_ahead(connection):
+                return
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     except OperationalError as error:
         where = shown(engine.url)
         reason = str(error.orig).strip().partition("\n")[0]
         raise DatabaseUnreachable(f"the database {where} can't be migrated: {reason}") from None
+
+
+def _is_ahead(connection: Connection) -> bool:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return False
+    version = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 (a constant)
+    return version != SCHEMA_VERSION and serves(version)
 
 
 @contextmanager
