@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from spoke_jobs.builtin import declare as declare_builtin
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
 from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TypeName
@@ -224,6 +225,7 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
         raise ConfigurationError(f"SPOKE_APP={path}: {attribute!r} in {module_name} isn't a spoke_jobs.Registry")
     if not len(found.jobs) and not len(found.tasks):
         raise ConfigurationError(f"SPOKE_APP={path}: no job or task is declared there")
+    declare_builtin(found)
     return found
 
 

@@ -196,6 +196,11 @@ class TestLoadApp:
         with pytest.raises(ConfigurationError, match="no job or task is declared"):
             load_app("json", Registry())
 
+    def test_every_application_can_be_tried(self) -> None:
+        registry = load_app("tests.contract.app:registry")
+        assert "spoke_jobs.check" in registry.jobs
+        assert load_app("tests.contract.app:registry") is registry
+
     def test_a_registry_of_its_own(self) -> None:
         assert "record" in load_app("tests.contract.app:registry").jobs
         with pytest.raises(ConfigurationError, match="'Line' in tests.contract.app isn't a spoke_jobs.Registry"):

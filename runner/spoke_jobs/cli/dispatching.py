@@ -84,6 +84,9 @@ def dispatch(
     resources: Annotated[
         Any, _option("--resources", "What its container asks for (kubernetes; elsewhere ignored).", _resources, "JSON")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch it until it has ended; exit code 1 if it failed.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Dispatch a job by the runner that JOB_RUNNER names. What is left out is as the job was declared."""
@@ -109,7 +112,9 @@ def dispatch(
         resources=resources,
     )
     job = _dispatch(data)
-    if json:
+    if wait:
+        _watch(job.id, json)
+    elif json:
         from spoke_jobs.cli.shapes import Dispatched, Job, print_document
 
         print_document(Dispatched(job=Job.of(job)))
@@ -117,6 +122,14 @@ def dispatch(
         print(f"job {job.id} ({line(job.job_type)}): {job.state}")
     else:
         print(job.id, line(job.job_type), job.state, sep="\t")
+
+
+def _watch(job_id: int, json: bool) -> None:
+    """As `watch` does."""
+    from spoke_jobs.cli.opening import look
+    from spoke_jobs.cli.watching import until_ended
+
+    until_ended(look()[1], [job_id], json)
 
 
 def _dispatch(data: JobData) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import typer
 
+from spoke_jobs.builtin import CHECK
 from spoke_jobs.cli import options
 from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly
 from spoke_jobs.cli.opening import open_app, open_ledger
@@ -74,13 +75,19 @@ def _look(name: str, at: Callable[[], str]) -> Finding:
         return Finding(name, str(error))
 
 
+def _jobs_of(registry: Registry) -> tuple[str, ...]:
+    """The jobs that the application declares."""
+    return tuple(name for name in registry.jobs if name != CHECK)
+
+
 def _print_lines(parts: dict[str, Finding], registry: Registry) -> None:
     runner, application, ledger = parts["runner"], parts["application"], parts["ledger"]
     if not runner.problem:
         print(f"runner       {runner.name}: configured")
     if application.name and not application.problem:
-        print(f"application  {application.name}: {len(registry.jobs)} jobs, {len(registry.tasks)} tasks")
-        for name in registry.jobs:
+        jobs = _jobs_of(registry)
+        print(f"application  {application.name}: {len(jobs)} jobs, {len(registry.tasks)} tasks")
+        for name in jobs:
             print(f"             job   {name}")
         for name in registry.tasks:
             print(f"             task  {name}")
@@ -103,7 +110,7 @@ def _print_json(parts: dict[str, Finding], registry: Registry) -> None:
     print_document(
         Checked(
             ok=all(part.ok for part in shapes.values()),
-            jobs=tuple(registry.jobs),
+            jobs=_jobs_of(registry),
             tasks=tuple(registry.tasks),
             **shapes,
         )

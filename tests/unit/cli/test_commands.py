@@ -291,6 +291,13 @@ class TestDispatch:
         job = document(run("dispatch", "plain", "--payload", '"back"', "--json"))["job"]
         assert (job["state"], job["result"]) == ("succeeded", "back")
 
+    def test_whoever_waits_sees_the_end(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
+        (job,) = document(run("dispatch", "spoke_jobs.check", "--payload", "7", "--wait", "--json"))["jobs"]
+        assert (job["state"], job["result"]) == ("succeeded", {"checked": 7})
+        once = ("--retry", '{"budget": {"error": 1}}')
+        assert "failed" in run("dispatch", "fail", "--wait", *once, code=1).stdout
+
 
 class TestCheck:
     def test_all_that_is_wrong_is_named_at_once(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
