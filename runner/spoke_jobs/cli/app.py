@@ -15,6 +15,7 @@ import typer
 from spoke_jobs.cli.changing import cancel, prune, retry
 from spoke_jobs.cli.dispatching import dispatch
 from spoke_jobs.cli.exits import EPILOG, fail, speaks_plainly
+from spoke_jobs.cli.logs import logs
 from spoke_jobs.cli.opening import open_ledger
 from spoke_jobs.cli.reading import ls, show, why
 from spoke_jobs.cli.setting_up import check, migrate
@@ -34,7 +35,7 @@ SET_UP, LOOK, CHANGE, PROCESSES = "Set-up", "Look", "Dispatch and change", "Proc
 
 for _panel, _commands in (
     (SET_UP, (check, migrate)),
-    (LOOK, (ls, show, why, watch)),
+    (LOOK, (ls, show, why, logs, watch)),
     (CHANGE, (dispatch, cancel, retry, prune)),
 ):
     for _command in _commands:

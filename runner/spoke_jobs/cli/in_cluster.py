@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from spoke_jobs.cli.in_short import in_short
 from spoke_jobs.cli.reasons import MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
-from spoke_jobs.cluster.view import ClusterView
+from spoke_jobs.cluster.view import SILENCE, ClusterView
 from spoke_jobs.contract import waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob
 from spoke_jobs.contract.waits import WAITS
 from spoke_jobs.ledger.looking import Situation
 
-_SILENCE = timedelta(seconds=150)
-"""The operator gives a sign of life each minute where somebody waits; after two that didn't come it is missed."""
 _UNSEEN = timedelta(seconds=15)
 """An operator that is there looks at a new SpokeJob well within this."""
 _FOR_A_PLACE = {waits.QUEUE_LIMIT, waits.ORGANIZATION_LIMIT, waits.NAMESPACE_LIMIT, waits.LIMIT}
@@ -53,7 +52,7 @@ def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reaso
     elif status.next_attempt_at is not None and status.next_attempt_at > now:
         yield _backing_off(spokejob, status.next_attempt_at, now)
     elif open_attempt(spokejob) is not None:
-        yield _pending(spokejob, now)
+        yield _pending(cluster, spokejob, now)
     else:
         yield from _held(cluster, spokejob, now)
 
@@ -61,12 +60,12 @@ def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reaso
 def running_in(cluster: ClusterView) -> Iterator[Reason]:
     """Where a running job's pod is."""
     attempt = open_attempt(cluster.spokejob) if cluster.spokejob else None
-    if attempt is not None and attempt.pod:
+    if cluster.spokejob is not None and attempt is not None and attempt.pod:
         node = f" on node {attempt.node}" if attempt.node else ""
         yield Reason(
             Code.CLUSTER,
             f"its pod is {attempt.pod}{node}",
-            f"its output: kubectl logs --namespace {cluster.namespace} {attempt.pod}",
+            f"its output: spoke-jobs logs {cluster.spokejob.spec.request_id} -f",
             worker=attempt.pod,
         )
 
@@ -81,10 +80,12 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
     """Whether an operator is at work. One without a place to publish in is known by what it does."""
     published = cluster.published
     age = now - spokejob.created_at
-    if published is not None and now - published.at > _SILENCE and age > _SILENCE:
+    unlooked = spokejob.status.outcome is None and age > _UNSEEN
+    if published is not None and now - published.at > SILENCE and (unlooked or age > SILENCE):
         text = f"no operator has been seen for {seconds((now - published.at).total_seconds())}"
-    elif published is None and spokejob.status.outcome is None and age > _UNSEEN:
+    elif unlooked:
         text = f"no operator has looked at its SpokeJob since it was created {ago(spokejob.created_at, now)}"
+        text += f"; the last sign of one was {ago(published.at, now)}" if published is not None else ""
     else:
         return None
     advice = "see that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES)"
@@ -101,7 +102,7 @@ def _starting(spokejob: SpokeJob, now: datetime) -> Iterator[Reason]:
         Code.CLUSTER,
         f"the pod {attempt.pod} of its attempt {attempt.number} runs{node}{since} and hasn't claimed it yet: it loads "
         "the application, or waits for the database",
-        f"its output: kubectl logs {attempt.pod}",
+        f"its output: spoke-jobs logs {spokejob.spec.request_id} -f",
         worker=attempt.pod,
     )
 
@@ -118,7 +119,7 @@ def _backing_off(spokejob: SpokeJob, due: datetime, now: datetime) -> Reason:
     )
 
 
-def _pending(spokejob: SpokeJob, now: datetime) -> Reason:
+def _pending(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Reason:
     """Its Job is there, its pod doesn't run yet."""
     attempt, status = open_attempt(spokejob), spokejob.status
     assert attempt is not None
@@ -128,10 +129,11 @@ def _pending(spokejob: SpokeJob, now: datetime) -> Reason:
     ends = f"; unless it runs by {clock(deadline, now)} ({when(deadline, now)}) the attempt ends"
     if reason == waits.KUEUE:
         ends = ""
-    meaning = _meaning(reason)
+    said = _condition(spokejob, "Running")
+    what = in_short(reason, said.message if said else "", cluster.pulls) or f"{_meaning(reason)}{_said(said)}"
     return Reason(
         Code.CLUSTER,
-        f"attempt {attempt.number}, {ago(begun, now)} begun: {meaning}{_said(_condition(spokejob, 'Running'))}{ends}",
+        f"attempt {attempt.number}, {ago(begun, now)} begun: {what}{ends}",
         _advice(reason),
         until=None if not ends else deadline,
         cause=reason,
@@ -152,7 +154,7 @@ def _held(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Iterator[R
         ends = f"; unless that is mended by {clock(deadline, now)} ({when(deadline, now)}) it fails" if deadline else ""
         yield Reason(
             Code.CLUSTER,
-            f"{_meaning(cause) or 'its turn is being decided'}{_said(admitted)}{ends}",
+            f"{_why_held(cause, admitted)}{ends}",
             _advice(cause),
             until=deadline,
             cause=cause,
@@ -165,6 +167,18 @@ def _held(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Iterator[R
             f"it is the {ordinal(place + 1)} in turn of {count(published.waiting, 'job')} that wait in the namespace",
             number=place,
         )
+
+
+def _why_held(cause: str, admitted: Condition | None) -> str:
+    message = admitted.message if admitted else ""
+    if cause in _FOR_A_PLACE and message:
+        return f"limit: {line(message, MESSAGE_LIMIT)} ({_setting(cause)})"
+    return in_short(cause, message) or f"{_meaning(cause) or 'its turn is being decided'}{_said(admitted)}"
+
+
+def _setting(cause: str) -> str:
+    """The operator's setting of a limit, as the table of waits names it."""
+    return WAITS[cause].meaning.split("`")[1]
 
 
 def _behind(holder: SpokeJob, queue: str, now: datetime) -> Reason:

@@ -16,7 +16,7 @@ from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.view import ClusterView
-    from spoke_jobs.ledger.looking import Situation
+    from spoke_jobs.model import JobRequest
 
 
 @speaks_plainly
@@ -64,20 +64,24 @@ def show(
     payload: Annotated[bool, typer.Option("--payload", help="Show the payload, too.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Show a job: its row, its options, its attempts, and the last lines of its output."""
+    """Show a job: its row, its options, its attempts with pods and nodes, and the last lines of its output.
+
+    The cluster is asked where it is at hand, and what it could not be asked is said.
+    """
     ledger, looking = look()
     job = ledger.get(job_id)
     if job is None:
         not_found(job_id)
     attempts = ledger.attempts(job_id)
+    cluster = in_the_cluster(job, around=False)
     if json:
         from spoke_jobs.cli.shapes import Shown, print_document
 
-        print_document(Shown.of(job, attempts, with_payload=payload))
+        print_document(Shown.of(job, attempts, cluster, with_payload=payload))
         return
     from spoke_jobs.cli.showing import details, print_details, print_plain
 
-    shown = details(job, attempts, looking.now(), with_payload=payload)
+    shown = details(job, attempts, looking.now(), cluster, with_payload=payload)
     (print_details if options.on_a_terminal() else print_plain)(shown)
 
 
@@ -90,7 +94,7 @@ def why(job_id: options.Id, json: options.Json = False) -> None:
     situation = looking.situation(job_id)
     if situation is None:
         not_found(job_id)
-    explanation = explain(situation, _in_the_cluster(situation))
+    explanation = explain(situation, None if situation.job.state.final else in_the_cluster(situation.job))
     if json:
         from spoke_jobs.cli.shapes import Explained, print_document
 
@@ -104,14 +108,13 @@ def why(job_id: options.Id, json: options.Json = False) -> None:
         print(*plain_lines(explanation), sep="\n")
 
 
-def _in_the_cluster(situation: Situation) -> ClusterView | None:
+def in_the_cluster(job: JobRequest, *, around: bool = True) -> ClusterView | None:
     """What the cluster says of it; None where that is no question."""
-    job = situation.job
-    if job.runner != CLUSTER or job.state.final or importlib.util.find_spec("kubernetes") is None:
+    if job.runner != CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None
     from spoke_jobs.cluster.looking import look as look_there
 
-    return look_there(job, load_settings().namespace)
+    return look_there(job, load_settings().namespace, around=around)
 
 
 def not_found(job_id: int) -> NoReturn:

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from spoke_jobs.cli.reasons import Code, Explanation
+from spoke_jobs.cluster.view import ClusterView
 from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
 
 
@@ -135,6 +136,56 @@ class JobAttempt(Shape):
         return cls.model_validate(attempt)
 
 
+class ClusterAttempt(Shape):
+    """One attempt, as the operator saw it."""
+
+    number: int
+    job: str
+    """Its Kubernetes Job."""
+    pod: str
+    """Empty if none was made."""
+    node: str
+    template: str
+    """Uid and generation of the PodTemplate that it was made from."""
+    started_at: datetime | None
+    """When its Job was created."""
+    finished_at: datetime | None
+    cause: str
+    error_type: str
+    exit_code: int | None
+    """The container's, if it ended by itself."""
+
+
+class ClusterState(Shape):
+    """What its SpokeJob says."""
+
+    namespace: str
+    spokejob: str
+    """Its name, whether it is there or not."""
+    problem: str
+    """Why nothing is known of it: no access, or it isn't there (any more)."""
+    outcome: str
+    """Waiting, Running, Succeeded or Failed."""
+    cause: str
+    """Why it failed, or what it waits for."""
+    attempts: tuple[ClusterAttempt, ...]
+    """The last ten of its run."""
+
+    @classmethod
+    def of(cls, cluster: ClusterView) -> Self:
+        """From what was found."""
+        found = cluster.spokejob
+        absent = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob is not there (any more)"
+        return cls(
+            namespace=cluster.namespace,
+            spokejob=cluster.name,
+            problem=cluster.problem or ("" if found else absent),
+            outcome=(found.status.outcome or "") if found else "",
+            cause=found.status.cause if found else "",
+            attempts=tuple(ClusterAttempt.model_validate(item) for item in found.status.attempts) if found else (),
+        )
+
+
 class Shown(Shape):
     """`show`."""
 
@@ -144,9 +195,14 @@ class Shown(Shape):
     payload: Any = None
     """With `--payload`; null otherwise."""
     attempts: tuple[JobAttempt, ...]
+    """By the ledger: each from its claim on."""
+    cluster: ClusterState | None
+    """Of a job of the runner `kubernetes`."""
 
     @classmethod
-    def of(cls, job: JobRequest, attempts: Sequence[Attempt], *, with_payload: bool) -> Self:
+    def of(
+        cls, job: JobRequest, attempts: Sequence[Attempt], cluster: ClusterView | None, *, with_payload: bool
+    ) -> Self:
         """From the ledger's rows."""
         return cls(
             job=Job.of(job),
@@ -154,6 +210,7 @@ class Shown(Shape):
             payload_bytes=len(job.payload.encode()),
             payload=json.loads(job.payload) if with_payload else None,
             attempts=tuple(JobAttempt.of(attempt) for attempt in attempts),
+            cluster=ClusterState.of(cluster) if cluster else None,
         )
 
 
@@ -203,6 +260,19 @@ class Part(Shape):
     """What is missing, and how to mend it."""
 
 
+class ClusterLook(Shape):
+    """One thing that was looked at in the cluster."""
+
+    name: str
+    """server, definition, rights, dry run, templates or operator."""
+    said: str
+    """What is there."""
+    problems: tuple[str, ...]
+    """What is wrong, and how to mend it; missing rights one by one."""
+    unknown: str
+    """Why it, or a part of it, could not be looked at, where that is no fault."""
+
+
 class Checked(Shape):
     """`check`."""
 
@@ -212,6 +282,8 @@ class Checked(Shape):
     jobs: tuple[str, ...]
     tasks: tuple[str, ...]
     ledger: Part
+    cluster: tuple[ClusterLook, ...]
+    """Under `kubernetes`, or with `--as`."""
 
 
 class Dispatched(Shape):

@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
+from spoke_jobs.cli.reasons import MESSAGE_LIMIT
 from spoke_jobs.cli.tables import STYLES, took
+from spoke_jobs.cli.tries import Try, tries
 from spoke_jobs.cli.words import ago, count, line, lines, seconds, until
+from spoke_jobs.cluster.view import ClusterView
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
 
-ATTEMPT_HEADINGS = ("RUN", "TRY", "STATE", "WORKER", "STARTED", "TOOK", "CAUSE", "ERROR")
+ATTEMPT_HEADINGS = ("RUN", "TRY", "STATE", "WORKER", "STARTED", "TOOK", "CAUSE", "ERROR", "NODE", "EXIT")
+_OF_THE_CLUSTER = ("NODE", "EXIT")
 _TAIL_LINES = 40
 _STATE_STYLES = {
-    AttemptState.RUNNING: "cyan",
-    AttemptState.SUCCEEDED: "green",
-    AttemptState.FAILED: "red",
+    "starting": "yellow",
+    AttemptState.RUNNING.value: "cyan",
+    AttemptState.SUCCEEDED.value: "green",
+    AttemptState.FAILED.value: "red",
 }
 
 
@@ -32,7 +37,6 @@ class Details:
     options: tuple[tuple[str, str], ...]
     attempts: tuple[tuple[str, ...], ...]
     """By :data:`ATTEMPT_HEADINGS`."""
-    attempt_states: tuple[AttemptState, ...]
     tail_of: int
     """The attempt whose output the tail is."""
     tail: tuple[str, ...]
@@ -43,6 +47,7 @@ def details(
     job: JobRequest,
     attempts: Sequence[Attempt],
     now: datetime,
+    cluster: ClusterView | None = None,
     *,
     with_payload: bool = False,
     zone: tzinfo | None = None,
@@ -51,10 +56,9 @@ def details(
     with_output = next((attempt for attempt in reversed(attempts) if attempt.output_tail), None)
     return Details(
         job,
-        tuple(_facts(job, now, zone)),
+        (*_facts(job, now, zone), *(_in_the_cluster(cluster) if cluster else ())),
         tuple(_options(job)),
-        tuple(_attempt(attempt, now, zone) for attempt in attempts),
-        tuple(attempt.state for attempt in attempts),
+        tuple(_attempt(item, now, zone) for item in tries(job, attempts, cluster.spokejob if cluster else None)),
         with_output.number if with_output else 0,
         tuple(lines(with_output.output_tail)[-_TAIL_LINES:]) if with_output else (),
         json.dumps(json.loads(job.payload), indent=2, ensure_ascii=False) if with_payload else "",
@@ -144,17 +148,31 @@ def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
     yield "payload", f"{size}{version} (--payload shows it)"
 
 
-def _attempt(attempt: Attempt, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
-    ended = attempt.finished_at or now
+def _in_the_cluster(cluster: ClusterView) -> Iterator[tuple[str, str]]:
+    if cluster.problem:
+        yield "cluster", f"could not be asked for pods and nodes: {line(cluster.problem, MESSAGE_LIMIT)}"
+    elif cluster.spokejob is None:
+        odd = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob is not there (any more)"
+        yield "cluster", odd
+    else:
+        status = cluster.spokejob.status
+        yield "cluster", ": ".join(word for word in (status.outcome or "not looked at yet", line(status.cause)) if word)
+
+
+def _attempt(item: Try, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
+    begun = item.begun_at
+    exit_code = item.seen.exit_code if item.seen else None
     return (
-        str(attempt.run),
-        str(attempt.number),
-        attempt.state.value,
-        line(attempt.worker),
-        f"{attempt.claimed_at.astimezone(zone):%Y-%m-%d %H:%M:%S}",
-        seconds(max((ended - attempt.claimed_at).total_seconds(), 0.0)),
-        line(attempt.cause) or "-",
-        line(attempt.error_type) or "-",
+        str(item.run),
+        str(item.number),
+        item.state,
+        line(item.worker) or "-",
+        f"{begun.astimezone(zone):%Y-%m-%d %H:%M:%S}" if begun else "-",
+        seconds(max(((item.ended_at or now) - begun).total_seconds(), 0.0)) if begun else "-",
+        line(item.cause) or "-",
+        line(item.error_type) or "-",
+        line(item.node) or "-",
+        "-" if exit_code is None else str(exit_code),
     )
 
 
@@ -197,12 +215,18 @@ def print_details(shown: Details) -> None:
     parts += [Text("\noptions", "bold"), pairs(shown.options)]
     if shown.attempts:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ATTEMPT_HEADINGS:
-            numeric = heading in ("RUN", "TRY", "TOOK")
+        rows = [dict(zip(ATTEMPT_HEADINGS, cells, strict=True)) for cells in shown.attempts]
+        headings = [
+            heading
+            for heading in ATTEMPT_HEADINGS
+            if heading not in _OF_THE_CLUSTER or any(row[heading] != "-" for row in rows)
+        ]
+        for heading in headings:
+            numeric = heading in ("RUN", "TRY", "TOOK", "EXIT")
             table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-        for cells, state in zip(shown.attempts, shown.attempt_states, strict=True):
-            styles = ["", "", _STATE_STYLES[state], "", "", "", "red", ""]
-            table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
+        for row in rows:
+            styles = {"STATE": _STATE_STYLES[row["STATE"]], "CAUSE": "red"}
+            table.add_row(*(Text(row[heading], styles.get(heading, "")) for heading in headings))
         parts += [Text("\nattempts", "bold"), Padding(table, (0, 0, 0, 2))]
     for heading, texts in (("payload", shown.payload.splitlines()), (f"output of attempt {shown.tail_of}", shown.tail)):
         if texts:

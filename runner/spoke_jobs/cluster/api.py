@@ -41,6 +41,11 @@ class ApiError(Exception):
         """Which object the answer is about; empty where it is about the path (a resource that isn't served, say)."""
 
     @property
+    def silence(self) -> bool:
+        """Whether a connection that was there brought nothing for as long as was waited."""
+        return self.reason == "Silence"
+
+    @property
     def away(self) -> bool:
         """Whether any other call would fare alike: no answer, or an answer that says "not now"."""
         return self.status in (0, 429) or self.status >= 500
@@ -94,9 +99,43 @@ class SpokeJobs:
         configuration.retries = False
         return cls(kubernetes.ApiClient(configuration), namespace, timeouts)
 
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return str(self._api.configuration.host)
+
     def close(self) -> None:
         """Close the connections."""
         self._api.rest_client.close()
+
+    def ask(self, path: str, query: Mapping[str, str] | None = None, body: Body | None = None) -> Body:
+        """Read a path; with a body, post it.
+
+        :raises ApiError:
+        """
+        return self._call("POST" if body is not None else "GET", path, query, body)
+
+    def read_lines(self, path: str, query: Mapping[str, str], silent_seconds: float) -> Iterator[bytes]:
+        """The lines of a text that may go on for long; the last one also where it has no end.
+
+        :raises ApiError: also with status 0, if the connection ends too soon or is silent for so long.
+        """
+        response = self._send("GET", path, query, read_seconds=silent_seconds)
+        rest = b""
+        try:
+            if response.status >= 400:
+                raise _error(response.status, response.reason, response.read())
+            for chunk in response.stream(amt=None, decode_content=False):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+            if rest:
+                yield rest
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise ApiError(0, "Silence", "nothing came any more") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, "NoAnswer", f"the connection ended: {type(error).__name__}") from error
+        finally:
+            response.close()
 
     def create(self, body: Body) -> Body:
         """:raises ApiError: with status 409 if the name is taken."""

@@ -1,7 +1,8 @@
 """What a person asks of the cluster: a job's SpokeJob, and what the operator published of its namespace.
 
-Looking needs `get` on SpokeJobs and on the ConfigMap of that name. Where it can't be had, that is said, and nothing
-else fails: the ledger's own answer is still worth having.
+Looking needs `get` on SpokeJobs and on the ConfigMap of that name; with `list` on events it also tells how often an
+image was asked for. Where it can't be had, that is said, and nothing else fails: the ledger's own answer is still worth
+having.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from spoke_jobs.model import JobRequest
 _TIMEOUTS = Timeouts(connect=3.0, read=5.0)
 
 
-def look(job: JobRequest, namespace: str) -> ClusterView:
+def look(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView:
     """Look at the cluster, as far as this process may.
 
     :param namespace: the configured one; empty for the pod's own.
+    :param around: whether to look at more than its SpokeJob: at what it waits for.
     """
     name, where = name_of(job), place.namespace(namespace)
     if not where:
@@ -34,14 +36,14 @@ def look(job: JobRequest, namespace: str) -> ClusterView:
     except ConfigurationError as error:
         return ClusterView(name, where, problem=str(error))
     try:
-        return _found(api, name)
+        return _found(api, name, around=around)
     except ApiError as error:
         return ClusterView(name, where, problem=str(error))
     finally:
         api.close()
 
 
-def _found(api: SpokeJobs, name: str) -> ClusterView:
+def _found(api: SpokeJobs, name: str, *, around: bool) -> ClusterView:
     odd: list[str] = []
 
     def read(wanted: str) -> SpokeJob | None:
@@ -53,6 +55,8 @@ def _found(api: SpokeJobs, name: str) -> ClusterView:
             return None
 
     spokejob = read(name)
+    if not around:
+        return ClusterView(name, api.namespace, spokejob, odd=tuple(odd))
     holder = _holder(spokejob) if spokejob else ""
     other = read(holder) if holder else None
     try:
@@ -62,7 +66,23 @@ def _found(api: SpokeJobs, name: str) -> ClusterView:
             raise
         odd.append(f"ConfigMap {STATE_CONFIGMAP} ({error.reason})")
         published = None
-    return ClusterView(name, api.namespace, spokejob, other, published, odd=tuple(odd))
+    pulls = _pulls(api, spokejob) if spokejob and spokejob.status.cause == "ImageUnavailable" else 0
+    return ClusterView(name, api.namespace, spokejob, other, published, pulls, odd=tuple(odd))
+
+
+def _pulls(api: SpokeJobs, spokejob: SpokeJob) -> int:
+    """How often the newest pod's image was asked for: only the kubelet's events tell."""
+    pod = spokejob.status.attempts[-1].pod if spokejob.status.attempts else ""
+    if not pod:
+        return 0
+    query = {"fieldSelector": f"involvedObject.name={pod},reason=Pulling"}
+    try:
+        items = api.ask(f"/api/v1/namespaces/{api.namespace}/events", query).get("items") or ()
+    except ApiError as error:
+        if error.away:
+            raise
+        return 0
+    return sum((item.get("series") or {}).get("count") or item.get("count") or 1 for item in items)
 
 
 def _holder(spokejob: SpokeJob) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from spoke_jobs.contract.spokejob import SpokeJob
+
+SILENCE = timedelta(seconds=150)
+"""The operator gives a sign of life each minute where somebody waits; after two that didn't come it is missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class ClusterView:
     holder: SpokeJob | None = None
     """The one that has the queue that it waits for."""
     published: Published | None = None
+    pulls: int = 0
+    """How often its image was asked for; 0 where that isn't known."""
     problem: str = ""
     """Why the cluster could not be asked."""
     odd: tuple[str, ...] = ()

@@ -98,6 +98,11 @@ class Looking:
         with self._reading() as connection:
             return _now(connection), [to_request(row) for row in connection.execute(statement).mappings()]
 
+    def attempts(self, job_id: int) -> tuple[Attempt, ...]:
+        """A job's attempts, the oldest first."""
+        with self._reading() as connection:
+            return _attempts(connection, job_id)
+
     def situation(self, job_id: int) -> Situation | None:
         """How a job stands; None if there is no such job."""
         with self._reading() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract import names
 from spoke_jobs.settings import Settings
 
@@ -77,7 +78,26 @@ def test_rights(helm: Helm) -> None:
             ("jobs.spoke.dev", "spokejobs/status"): {"patch"},
         },
         "rel-spoke-app-runner": {("jobs.spoke.dev", "spokejobs"): {"create"}},
+        "rel-spoke-app-reader": {
+            ("jobs.spoke.dev", "spokejobs"): {"get"},
+            ("", "configmaps", "spoke-operator-state"): {"get"},
+            ("", "pods"): {"get"},
+            ("", "pods/log"): {"get"},
+            ("", "events"): {"list"},
+        },
     }
+
+
+def test_the_roles_are_what_check_asks_for(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES)
+    for account, needed in RIGHTS.items():
+        given = rights(named(objects, "Role", f"rel-spoke-app-{account}")["rules"])
+        asked: dict[tuple[str, ...], set[str]] = {}
+        for right in needed:
+            resource = right.resource + (f"/{right.subresource}" if right.subresource else "")
+            key = (right.group, resource, *([right.name] if right.name else []))
+            asked.setdefault(key, set()).add(right.verb)
+        assert given == asked, account
 
 
 def test_migrations_need_nothing_of_the_release(helm: Helm) -> None:

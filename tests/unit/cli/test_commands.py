@@ -332,3 +332,35 @@ class TestCheck:
     def test_no_secret_is_told(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SPOKE_DATABASE_URL", "postgresql://spoke:hunter2@127.0.0.1:1/none?password=hunter2")
         assert "hunter2" not in run("check", "--json", code=1).output
+
+
+class TestLogs:
+    """Without a cluster: what the ledger keeps."""
+
+    def test_the_tail_of_the_newest_attempt(self, ledger: SqlLedger, run: Run) -> None:
+        result = run("logs", fail(ledger, tail="Traceback\nValueError: no"))
+        assert result.stdout == "Traceback\nValueError: no\n"
+        assert "attempt 1: its worker, host:1, writes what jobs print to its own output" in result.stderr
+
+    def test_following_one_that_has_failed_ends_with_one(self, ledger: SqlLedger, run: Run) -> None:
+        result = run("logs", fail(ledger, tail="ValueError: no"), "--follow", code=1)
+        assert result.stdout == "ValueError: no\n"
+        assert "job 1 has failed with JobError: spoke-jobs why 1" in result.stderr
+
+    def test_following_one_that_has_succeeded_ends_with_nought(self, ledger: SqlLedger, run: Run) -> None:
+        ledger.insert(new_job())
+        ledger.succeed(None, claimed(ledger).token, None)
+        assert run("logs", 1, "-f").stdout == ""
+
+    def test_one_that_waits_says_for_what(self, ledger: SqlLedger, run: Run) -> None:
+        ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1)))
+        result = run("logs", 1)
+        assert result.stdout == ""
+        assert "job 1: it is not to be started before" in result.stderr
+
+    def test_an_attempt_that_is_not_there(self, ledger: SqlLedger, run: Run) -> None:
+        job_id = fail(ledger)
+        assert "has no attempt 2 (attempts: 1)" in run("logs", job_id, "--attempt", 2, code=1).stderr
+
+    def test_a_job_that_is_not_there(self, run: Run) -> None:
+        assert "there is no job 9" in run("logs", 9, code=3).stderr

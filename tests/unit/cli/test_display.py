@@ -7,10 +7,13 @@ from datetime import UTC
 import pytest
 from rich.console import Console, RenderableType
 from tests.unit.cli.situations import NOW, a_job, after, an_attempt, before
+from tests.unit.cli.test_in_cluster import a_spokejob
 
 from spoke_jobs.cli import board, showing, tables
+from spoke_jobs.cluster.view import ClusterView
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.model import AttemptState, JobOptions, JobState
 
 
@@ -107,7 +110,7 @@ class TestDetails:
         shown = self.shown()
         assert shown.attempts[0] == (
             *("1", "1", "failed", "host:1", "2026-03-01 11:59:30"),
-            *("20 s", "JobError", "KeyError"),
+            *("20 s", "JobError", "KeyError", "-", "-"),
         )
         assert (shown.tail_of, shown.tail) == (1, ("Traceback", " [2JKeyError: 'a'"))
 
@@ -138,3 +141,28 @@ class TestTheBoard:
             *("2026-03-01T12:00:00Z", "12", "report"),
             *("running", "2"),
         ]
+
+
+class TestInTheCluster:
+    def shown(self, spokejob: SpokeJob | None = None, problem: str = "") -> showing.Details:
+        job = a_job(runner="kubernetes", state=JobState.RUNNING)
+        attempts = [an_attempt(worker="pod-1", state=AttemptState.FAILED, finished_at=before(seconds=10))]
+        view = ClusterView("report-12-00000000", "shop", spokejob, problem=problem)
+        return showing.details(job, attempts, NOW, view, zone=UTC)
+
+    def test_pods_nodes_and_exit_codes_come_from_the_spokejob(self) -> None:
+        seen = [
+            {"number": 1, "job": "j-1", "pod": "pod-1", "node": "w1", "cause": "OutOfMemory", "exitCode": 137},
+            {"number": 2, "job": "j-2", "pod": "pod-2", "node": "w2", "startedAt": before(seconds=5).isoformat()},
+        ]
+        shown = self.shown(a_spokejob({"outcome": "Waiting", "cause": "Unschedulable", "attempts": seen}))
+        first, second = (dict(zip(showing.ATTEMPT_HEADINGS, cells, strict=True)) for cells in shown.attempts)
+        assert (first["NODE"], first["EXIT"], first["CAUSE"]) == ("w1", "137", "OutOfMemory")
+        assert (second["STATE"], second["WORKER"], second["TOOK"]) == ("starting", "pod-2", "5 s")
+        assert dict(shown.facts)["cluster"] == "Waiting: Unschedulable"
+
+    def test_what_could_not_be_asked_is_said_and_the_ledger_s_word_is_there(self) -> None:
+        shown = self.shown(problem="no answer from the API server: ConnectTimeoutError")
+        assert dict(shown.facts)["cluster"].endswith("no answer from the API server: ConnectTimeoutError")
+        assert shown.attempts[0][3] == "pod-1"
+        assert "not there" in dict(self.shown().facts)["cluster"]

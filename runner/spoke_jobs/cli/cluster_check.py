@@ -1,0 +1,174 @@
+"""What `check` says of a cluster: pure, from what was asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from spoke_jobs.cli.reasons import MESSAGE_LIMIT
+from spoke_jobs.cli.words import ago, count, line, seconds
+from spoke_jobs.cluster.checked import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.rights import Account, Right
+from spoke_jobs.cluster.view import SILENCE, Published
+from spoke_jobs.contract import names
+
+_SHOWN = 3
+_LATE = 2
+"""By how many of its terms a Lease may be late until nobody is taken to lead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One thing that was looked at."""
+
+    name: str
+    said: str = ""
+    """What is there; empty where nothing could be seen."""
+    problems: tuple[str, ...] = ()
+    unknown: str = ""
+    """Why it could not be looked at, where that is no fault."""
+
+
+def looks(checked: Checked, account: Account, types: Mapping[str, str], now: datetime, *, busy: bool) -> Iterator[Look]:
+    """What was found, in the order in which one would mend it.
+
+    :param types: the application's job types, and the PodTemplate of each.
+    :param busy: whether the ledger has jobs that the operator should be at work on.
+    """
+    if checked.away is not None:
+        yield Look("server", problems=(_away(checked),))
+        return
+    who = checked.user or "this account"
+    yield Look("server", f"{checked.server}, as {who}")
+    yield _definition(checked)
+    yield _rights(checked, account, who)
+    if checked.dry_runs:
+        yield _dry_runs(checked)
+    if types:
+        yield _templates(checked, types, who)
+    yield _operator(checked, who, now, busy=busy)
+
+
+def _away(checked: Checked) -> str:
+    assert checked.away is not None
+    if checked.away.status == 401:
+        return (
+            f"the API server {checked.server} doesn't know the credentials: the token has run out, or is another "
+            "cluster's; see KUBECONFIG, or the pod's service account"
+        )
+    said = line(checked.away.message, MESSAGE_LIMIT)
+    return f"{said} ({checked.server}): see KUBECONFIG, and whether a NetworkPolicy lets this process out"
+
+
+def _definition(checked: Checked) -> Look:
+    mend = "install the chart spoke-operator, whose crds.enabled brings it, or `kubectl apply --server-side -f crds`"
+    if not checked.served:
+        problem = f"the API server doesn't know {names.GROUP}, the SpokeJob's definition: {mend}"
+    elif names.VERSION not in checked.served:
+        there = ", ".join(checked.served)
+        problem = f"the API server has {names.GROUP} in {there}, and this release speaks {names.VERSION}: upgrade it"
+    elif missing := {names.PLURAL, f"{names.PLURAL}/status"} - checked.kinds:
+        problem = f"{names.API_VERSION} has no {' and no '.join(sorted(missing))}: {mend}"
+    else:
+        return Look("definition", f"{names.PLURAL} {names.API_VERSION}")
+    return Look("definition", problems=(problem,))
+
+
+def _rights(checked: Checked, account: Account, who: str) -> Look:
+    allowed = [str(right) for right, answer in checked.rights.items() if answer is True]
+    problems = tuple(
+        _missing(right, checked.namespace, account, who) for right, answer in checked.rights.items() if answer is False
+    )
+    refusals = [answer for answer in checked.rights.values() if isinstance(answer, Refusal)]
+    unknown = f"rights can't be asked for: {line(refusals[0].message, MESSAGE_LIMIT)}" if refusals else ""
+    said = f"{account}: {', '.join(allowed)}" if allowed else ""
+    return Look("rights", said, problems, unknown)
+
+
+def _missing(right: Right, namespace: str, account: Account, who: str) -> str:
+    role = f"the Role RELEASE-{account} of the chart spoke-app gives that right"
+    return f"{who} may not {right} in namespace {namespace}: {role}"
+
+
+def _dry_runs(checked: Checked) -> Look:
+    refused: dict[str, list[str]] = {}
+    for name, refusal in checked.dry_runs.items():
+        if refusal is not None:
+            refused.setdefault(refusal.message.replace(f'"{name}"', "it"), []).append(name)
+    problems = tuple(
+        f"a SpokeJob of {_few(kinds)} would be refused: {line(message, MESSAGE_LIMIT)}"
+        for message, kinds in refused.items()
+    )
+    fine = sum(refusal is None for refusal in checked.dry_runs.values())
+    said = f"a SpokeJob of each of {count(fine, 'job')} would be created" if fine else ""
+    return Look("dry run", said, problems)
+
+
+def _templates(checked: Checked, types: Mapping[str, str], who: str) -> Look:
+    fine, problems, unknown = [], [], []
+    for name, found in checked.templates.items():
+        users = _few([kind for kind, template in types.items() if template == name])
+        if isinstance(found, Template):
+            wrong = _of_template(found)
+            fine += [name] if not wrong else []
+            problems += [f"the PodTemplate {name}, by which {users} would run, {wrong}"] if wrong else []
+        elif found.status == 404:
+            problems.append(
+                f"the PodTemplate {name}, by which {users} would run, isn't in namespace {checked.namespace}: the "
+                f"chart spoke-app makes it (podTemplates.{name})"
+            )
+        else:
+            unknown.append(name)
+    words = f"{', '.join(unknown)} not looked at: {who} may not get podtemplates, which only this check asks for"
+    return Look("templates", ", ".join(fine), tuple(problems), words if unknown else "")
+
+
+def _of_template(found: Template) -> str:
+    if not found.labelled:
+        return f'lacks the label {names.LABEL_TEMPLATE}: "true": label it, if jobs may run as its service account'
+    return "" if found.has_container else f"has no container named {names.CONTAINER!r}: that is the one that is run"
+
+
+def _operator(checked: Checked, who: str, now: datetime, *, busy: bool) -> Look:
+    published, lease = checked.published, checked.lease
+    if isinstance(published, Published) and now - published.at <= SILENCE:
+        return Look("operator", f"seen {ago(published.at, now)}")
+    if lease is not None:
+        return _leader(lease, who, now)
+    if isinstance(published, Refusal):
+        return Look(
+            "operator", unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where it tells of itself"
+        )
+    advice = "see that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES)"
+    ask = "it speaks where jobs are unfinished; --lease asks for its Lease"
+    if published is None:
+        if busy:
+            problem = f"jobs are unfinished, and no operator has spoken in namespace {checked.namespace}: {advice}"
+            return Look("operator", problems=(problem,))
+        return Look("operator", unknown=f"none has spoken in namespace {checked.namespace} yet: {ask}")
+    silent = seconds((now - published.at).total_seconds())
+    if busy:
+        return Look(
+            "operator", problems=(f"jobs are unfinished, and no operator has been seen for {silent}: {advice}",)
+        )
+    return Look("operator", unknown=f"last seen {silent} ago: {ask}")
+
+
+def _leader(lease: Lease | Refusal, who: str, now: datetime) -> Look:
+    if isinstance(lease, Refusal):
+        if lease.status == 403:
+            return Look("operator", unknown=f"{who} may not get its Lease")
+        return Look("operator", problems=(f"its Lease can't be had: {line(lease.message, MESSAGE_LIMIT)}",))
+    late = now - (lease.renewed_at or now - timedelta(days=1))
+    if lease.holder and late <= _LATE * lease.lasts:
+        return Look(
+            "operator", f"{line(lease.holder)} leads, by its Lease of {seconds(max(late.total_seconds(), 0))} ago"
+        )
+    since = f" since {seconds(late.total_seconds())}" if lease.renewed_at else ""
+    return Look("operator", problems=(f"no operator leads{since}, by its Lease: see that the spoke-operator runs",))
+
+
+def _few(names_: list[str]) -> str:
+    shown = ", ".join(line(name) for name in names_[:_SHOWN])
+    return shown if len(names_) <= _SHOWN else f"{shown} and {len(names_) - _SHOWN:,} more"

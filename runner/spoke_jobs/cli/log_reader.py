@@ -1,0 +1,213 @@
+"""What `logs` does: reads pods, the cluster and the ledger, and prints as `following` decides."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+from spoke_jobs.cli import following
+from spoke_jobs.cli.exits import Exit, fail, say_wrong
+from spoke_jobs.cli.following import Progress, Read, Step
+from spoke_jobs.cli.reading import in_the_cluster, not_found
+from spoke_jobs.cli.reasons import CLUSTER, Reason
+from spoke_jobs.cli.tries import Try, tries
+from spoke_jobs.cli.why import explain
+from spoke_jobs.cli.words import line
+from spoke_jobs.cluster import place
+from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.ledger.looking import Looking
+from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.settings import load_settings
+
+if TYPE_CHECKING:
+    from spoke_jobs.cluster.api import ApiError
+    from spoke_jobs.cluster.output import Output
+
+_EVERY_SECONDS = 0.5
+_RIGHT = "the Role RELEASE-reader of the chart spoke-app gives that right"
+
+
+class Reader:
+    """Of one job.
+
+    :param attempt: the one that is asked for; None for the newest.
+    """
+
+    def __init__(self, looking: Looking, job_id: int, attempt: int | None) -> None:
+        self._looking = looking
+        self._job_id = job_id
+        self._attempt = attempt
+        self._output: Output | None = None
+        self._progress = Progress()
+        self._refused = False
+        self._said: set[str] = set()
+
+    def close(self) -> None:
+        if self._output is not None:
+            self._output.close()
+
+    def once(self) -> Exit:
+        """Print what there is now."""
+        job, found = self._begin()
+        item = following.chosen(found, job, self._attempt)
+        if item is not None:
+            read = self._read(item, follow=False) if self._readable(job, item) else None
+            if read not in (Read.ALL, Read.NOT_STARTED):
+                self._print_tail(job, item, read)
+        if job.state is JobState.WAITING:
+            self._say_what_it_waits_for(job)
+        return Exit.FAILED if self._refused else Exit.DONE
+
+    def follow(self) -> Exit:
+        """Print what there is and what comes, until the end."""
+        job, found = self._begin()
+        first = following.chosen(found, job, self._attempt)
+        self._progress.first = following.key(first) if first else (job.run, 1)
+        self._progress.last = self._progress.first if self._attempt is not None else None
+        while not following.over(job, found, self._progress):
+            item = following.next_try(found, self._progress)
+            if item is None or not self._follow(job, item):
+                self._say_what_it_waits_for(job)
+                time.sleep(_EVERY_SECONDS)
+            job, found = self._look_again()
+        if job.state is JobState.FAILED:
+            say_wrong(f"job {job.id} has failed with {line(job.cause)}: spoke-jobs why {job.id}")
+        return Exit.FAILED if job.state is JobState.FAILED or self._refused else Exit.DONE
+
+    def _follow(self, job: JobRequest, item: Try) -> bool:
+        """Print what can be had of an attempt; False if there is nothing at the moment."""
+        read = None
+        do = following.begin(job, item, self._progress)
+        if do is Step.READ:
+            self._say_once(f"attempt {item.number}: {line(item.worker)}{f' on {item.node}' if item.node else ''}")
+            read = self._read(item, follow=True)
+            do = following.go_on(job, item, self._progress, read)
+        elif do is Step.WAIT and job.runner != CLUSTER:
+            self._say_once(f"attempt {item.number}: {line(item.worker)} writes what jobs print to its own output")
+        if do is Step.TAIL:
+            self._print_tail(job, item, read)
+        if do in (Step.TAIL, Step.DONE):
+            self._progress.done.add(following.key(item))
+        return do is not Step.WAIT
+
+    def _readable(self, job: JobRequest, item: Try) -> bool:
+        return following.begin(job, item, self._progress) is Step.READ
+
+    def _read(self, item: Try, *, follow: bool) -> Read:
+        """Print what the attempt's pod has printed."""
+        from spoke_jobs.cluster.api import ApiError
+
+        assert self._output is not None
+        known = following.key(item)
+        try:
+            for printed in self._output.lines(item.worker, self._progress.after.get(known, ""), follow=follow):
+                print(printed.text, flush=True)
+                self._progress.after[known] = printed.at
+            return Read.ALL if not follow or self._output.has_ended(item.worker) else Read.SOME
+        except ApiError as error:
+            return self._not_read(error, follow=follow)
+
+    def _not_read(self, error: ApiError, *, follow: bool) -> Read:
+        if error.status in (401, 403):
+            self._name_what_is_refused(error)
+            return Read.REFUSED
+        if error.away:
+            if not follow:
+                self._refused = True
+                say_wrong(line(str(error)))
+            elif not error.silence:  # a connection that was silent for long is made anew, and no news
+                self._say_once(f"{line(str(error))}; trying on")
+            return Read.AWAY
+        if error.status == 404:
+            return Read.GONE
+        return Read.NOT_STARTED
+
+    def _name_what_is_refused(self, error: ApiError) -> None:
+        from spoke_jobs.cluster.output import user_in
+
+        assert self._output is not None
+        self._refused = self._progress.blind = True
+        if error.status == 401:
+            say_wrong("the API server doesn't know the credentials: see KUBECONFIG, or the pod's service account")
+            return
+        right = "get pods/log" if "pods/log" in str(error) else "get pods"
+        say_wrong(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
+
+    def _print_tail(self, job: JobRequest, item: Try, read: Read | None) -> None:
+        kept = following.tail(item)
+        typer.echo(following.why_a_tail(job, item, read, kept), err=True)
+        for text in kept:
+            print(text, flush=True)
+
+    def _begin(self) -> tuple[JobRequest, Sequence[Try]]:
+        job = self._job()
+        if job.runner == CLUSTER:
+            self._output = self._open_output()
+            self._progress.blind = self._output is None
+        found = self._tries(job)
+        if self._attempt is not None and following.chosen(found, job, self._attempt) is None:
+            there = ", ".join(str(item.number) for item in found if item.run == job.run) or "none yet"
+            fail(f"job {job.id} has no attempt {self._attempt} (attempts: {there})")
+        return job, found
+
+    def _open_output(self) -> Output | None:
+        where = place.namespace(load_settings().namespace)
+        problem = "SPOKE_NAMESPACE is not set"
+        if importlib.util.find_spec("kubernetes") is None:
+            problem = "the Python package 'kubernetes' is missing: pip install 'spoke-jobs[kubernetes]'"
+        elif where:
+            from spoke_jobs.cluster.output import Output
+
+            try:
+                return Output(where)
+            except ConfigurationError as error:
+                problem = str(error)
+        self._refused = True
+        say_wrong(f"the cluster could not be asked: {problem}")
+        return None
+
+    def _job(self) -> JobRequest:
+        jobs = self._looking.jobs([self._job_id])[1]
+        if not jobs:
+            not_found(self._job_id)
+        return jobs[0]
+
+    def _tries(self, job: JobRequest) -> Sequence[Try]:
+        name = spokejob_name(job.job_type, job.id, job.uid, job.run)
+        spokejob = self._output.spokejob(name) if self._output is not None else None
+        return tries(job, self._looking.attempts(job.id), spokejob)
+
+    def _look_again(self) -> tuple[JobRequest, Sequence[Try]]:
+        while True:
+            try:
+                job = self._job()
+                return job, self._tries(job)
+            except OperationalError:
+                self._say_once("the database does not answer; trying on")
+                time.sleep(_EVERY_SECONDS)
+
+    def _say_what_it_waits_for(self, job: JobRequest) -> None:
+        try:
+            situation = self._looking.situation(job.id)
+        except OperationalError:
+            return
+        if situation is None or situation.job.state is JobState.RUNNING:
+            return
+        for reason in explain(situation, in_the_cluster(situation.job)).reasons[:1]:
+            self._say_once(f"job {job.id}: {reason.text}{f' ({reason.advice})' if reason.advice else ''}", _id(reason))
+
+    def _say_once(self, text: str, known_as: str = "") -> None:
+        """What was said last is not said again, though its times differ."""
+        if (known_as or text) not in self._said:
+            typer.echo(text, err=True)
+        self._said = {known_as or text}
+
+
+def _id(reason: Reason) -> str:
+    return f"{reason.code} {reason.cause} {reason.job_id}"

@@ -1,0 +1,69 @@
+"""A job's attempts by the ledger and by its SpokeJob together: pure.
+
+The ledger knows an attempt from its claim on, and how it ended for the job's own process; the SpokeJob knows it from
+its Kubernetes Job on, with pod, node and exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
+from spoke_jobs.model import Attempt, AttemptState, JobRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One attempt. At least one of the two knows it."""
+
+    run: int
+    number: int
+    row: Attempt | None = None
+    seen: AttemptStatus | None = None
+
+    @property
+    def worker(self) -> str:
+        """Host and process, or the pod; empty while there is none."""
+        return self.row.worker if self.row else self.seen.pod if self.seen else ""
+
+    @property
+    def node(self) -> str:
+        """The pod's; empty where the cluster didn't tell."""
+        return self.seen.node if self.seen else ""
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """When it was claimed, or else when its Kubernetes Job was made."""
+        return self.row.claimed_at if self.row else self.seen.started_at if self.seen else None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """By whichever of the two knows of its end."""
+        return (self.row.finished_at if self.row else None) or (self.seen.finished_at if self.seen else None)
+
+    @property
+    def cause(self) -> str:
+        """Why it failed; the ledger's word first."""
+        return (self.row.cause if self.row else "") or (self.seen.cause if self.seen else "")
+
+    @property
+    def error_type(self) -> str:
+        """The exception's class."""
+        return (self.row.error_type if self.row else "") or (self.seen.error_type if self.seen else "")
+
+    @property
+    def state(self) -> str:
+        """As the ledger has it; before its claim ``starting``, or ``failed``."""
+        if self.row is not None:
+            return self.row.state.value
+        return "starting" if self.ended_at is None else AttemptState.FAILED.value
+
+
+def tries(job: JobRequest, rows: Sequence[Attempt], spokejob: SpokeJob | None) -> tuple[Try, ...]:
+    """All attempts, the oldest first. The SpokeJob tells of the job's newest run alone, and of its last ten."""
+    by_row = {(row.run, row.number): row for row in rows}
+    theirs = spokejob is not None and (spokejob.spec.uid, spokejob.spec.run) == (job.uid, job.run)
+    seen = {(job.run, item.number): item for item in spokejob.status.attempts} if spokejob and theirs else {}
+    return tuple(Try(*key, by_row.get(key), seen.get(key)) for key in sorted(by_row.keys() | seen.keys()))

@@ -1,0 +1,196 @@
+"""What `spoke-jobs check` asks a cluster: reads, reviews of its own rights, creations that are not carried out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from spoke_jobs.cluster.api import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.checked import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.cluster.rights import CREATE, Right
+from spoke_jobs.cluster.view import Published, read_published
+from spoke_jobs.contract import names
+from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.registry import Definition
+
+_TIMEOUTS = Timeouts(connect=3.0, read=10.0)
+_DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
+
+
+def check(
+    namespace: str, rights: Iterable[Right], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
+) -> Checked:
+    """Ask the cluster that the environment names.
+
+    :param rights: those of the account that is asked about.
+    :param definitions: the application's jobs, whose SpokeJobs are tried and whose PodTemplates are looked for.
+    :param lease: namespace and name of the operator's Lease.
+    :raises ConfigurationError: if there are no credentials.
+    """
+    api = SpokeJobs.connect(namespace, _TIMEOUTS)
+    try:
+        return _Check(api).run(tuple(rights), definitions, lease)
+    except ApiError as error:
+        return Checked(api.server, namespace, away=_refusal(error))
+    finally:
+        api.close()
+
+
+class _Check:
+    def __init__(self, api: SpokeJobs) -> None:
+        self._api = api
+        self._core = f"/api/v1/namespaces/{api.namespace}"
+
+    def run(
+        self, rights: tuple[Right, ...], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
+    ) -> Checked:
+        """Raises what would befall every other call, too."""
+        user = self._user()
+        served = self._served()
+        kinds = self._kinds() if names.VERSION in served else frozenset()
+        found = {right: self._may(right) for right in rights}
+        tries = definitions if names.PLURAL in kinds and found.get(CREATE) is True else {}
+        templates = sorted({definition.options.pod_template for definition in definitions.values()})
+        return Checked(
+            self._api.server,
+            self._api.namespace,
+            user=user,
+            served=served,
+            kinds=kinds,
+            rights=found,
+            dry_runs={name: self._try(definition) for name, definition in tries.items()},
+            templates={name: self._template(name) for name in templates},
+            published=self._published(),
+            lease=self._lease(*lease) if lease else None,
+        )
+
+    def _user(self) -> str:
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = self._api.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", body=body)
+        except ApiError as error:
+            if error.away or error.status == 401:
+                raise
+            return ""  # it isn't told to everybody; the calls that follow say what matters
+        return str(answer["status"]["userInfo"].get("username", ""))
+
+    def _served(self) -> tuple[str, ...]:
+        try:
+            group = self._api.ask(f"/apis/{names.GROUP}")
+        except ApiError as error:
+            if error.status == 404:
+                return ()
+            raise
+        return tuple(item["version"] for item in group.get("versions") or ())
+
+    def _kinds(self) -> frozenset[str]:
+        listed = self._api.ask(f"/apis/{names.API_VERSION}").get("resources") or ()
+        return frozenset(item["name"] for item in listed)
+
+    def _may(self, right: Right) -> bool | Refusal:
+        attributes = {
+            "namespace": self._api.namespace,
+            "verb": right.verb,
+            "group": right.group,
+            "resource": right.resource,
+            "subresource": right.subresource,
+            "name": right.name,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        try:
+            answer = self._api.ask("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
+        except ApiError as error:
+            return _refused(error)
+        return bool(answer["status"].get("allowed"))
+
+    def _try(self, definition: Definition) -> Refusal | None:
+        """Create its SpokeJob, without it being kept: authorisation, schema and admission are all asked."""
+        try:
+            body = spokejob(_sample(definition), self._api.namespace)
+        except ValueError as error:
+            return Refusal(422, " ".join(str(error).split()))
+        try:
+            self._api.ask(f"/apis/{names.API_VERSION}/namespaces/{self._api.namespace}/{names.PLURAL}", _DRY_RUN, body)
+        except ApiError as error:
+            refusal = _refused(error)
+            # Its name is another one at each try, and says nothing to anybody.
+            return replace(refusal, message=refusal.message.replace(body["metadata"]["name"], definition.name))
+        return None
+
+    def _template(self, name: str) -> Template | Refusal:
+        try:
+            found = self._api.ask(f"{self._core}/podtemplates/{name}")
+        except ApiError as error:
+            return _refused(error)
+        containers = ((found.get("template") or {}).get("spec") or {}).get("containers") or ()
+        return Template(
+            labelled=(found["metadata"].get("labels") or {}).get(names.LABEL_TEMPLATE) == "true",
+            has_container=any(container.get("name") == names.CONTAINER for container in containers),
+        )
+
+    def _published(self) -> Published | Refusal | None:
+        try:
+            return read_published(self._api.config_map(names.STATE_CONFIGMAP))
+        except ApiError as error:
+            return _refused(error)
+
+    def _lease(self, namespace: str, name: str) -> Lease | Refusal:
+        try:
+            spec = self._api.ask(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}").get("spec") or {}
+        except ApiError as error:
+            return _refused(error)
+        renewed: datetime | None = None
+        with suppress(ValueError, TypeError):
+            renewed = datetime.fromisoformat(spec["renewTime"]) if spec.get("renewTime") else None
+        return Lease(
+            str(spec.get("holderIdentity") or ""), renewed, timedelta(seconds=spec.get("leaseDurationSeconds") or 15)
+        )
+
+
+def _sample(definition: Definition) -> JobRequest:
+    """A job as a dispatch without options of its own would make it."""
+    now = datetime.now(UTC)
+    values: dict[str, Any] = dict.fromkeys(
+        ("organization_id", "campaign_id", "run_after", "submitted_at", "started_at", "finished_at", "result")
+    )
+    return JobRequest(
+        id=1,
+        uid=uuid.uuid4(),
+        job_type=definition.name.removesuffix("*") or definition.name,
+        payload="null",
+        queue_name=definition.queue_name,
+        locks_queue=definition.locks_queue,
+        assigned=False,
+        status=0,
+        result_message="",
+        created_at=now,
+        updated_at=now,
+        state=JobState.WAITING,
+        runner="kubernetes",
+        run=1,
+        attempt=0,
+        options=definition.options,
+        priority=definition.priority,
+        cause="",
+        **values,
+    )
+
+
+def _refused(error: ApiError) -> Refusal:
+    """What was answered. :raises ApiError: where nothing else would be answered either."""
+    if error.away or error.status == 401:
+        raise error
+    return _refusal(error)
+
+
+def _refusal(error: ApiError) -> Refusal:
+    return Refusal(error.status, str(error))

@@ -1,0 +1,62 @@
+"""What each account needs of a cluster: one table, which `check` asks about and the charts' Roles must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from spoke_jobs.contract.names import GROUP, PLURAL, STATE_CONFIGMAP
+
+
+class Account(StrEnum):
+    """Whose rights they are."""
+
+    RUNNER = "runner"
+    """A process that dispatches jobs."""
+    SYNC = "sync"
+    """`spoke-jobs sync`."""
+    READER = "reader"
+    """Whoever asks `why`, `show` and `logs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One verb on one kind of object, in the namespace of the SpokeJobs."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    subresource: str = ""
+    name: str = ""
+    """Of the one object that it is about; empty for any."""
+
+    def __str__(self) -> str:
+        """As RBAC and `kubectl auth can-i` write it: ``create spokejobs.jobs.spoke.dev``."""
+        kind = f"{self.resource}.{self.group}" if self.group else self.resource
+        kind += f"/{self.subresource}" if self.subresource else ""
+        return f"{self.verb} {kind}" + (f" {self.name}" if self.name else "")
+
+
+def _spokejobs(*verbs: str, subresource: str = "") -> tuple[Right, ...]:
+    return tuple(Right(verb, PLURAL, GROUP, subresource) for verb in verbs)
+
+
+RIGHTS: Mapping[Account, tuple[Right, ...]] = MappingProxyType(
+    {
+        Account.RUNNER: _spokejobs("create"),
+        Account.SYNC: (
+            *_spokejobs("get", "list", "watch", "create", "patch"),
+            *_spokejobs("patch", subresource="status"),
+        ),
+        Account.READER: (
+            *_spokejobs("get"),
+            Right("get", "configmaps", name=STATE_CONFIGMAP),
+            Right("get", "pods"),
+            Right("get", "pods", subresource="log"),
+            Right("list", "events"),
+        ),
+    }
+)
+CREATE = RIGHTS[Account.RUNNER][0]

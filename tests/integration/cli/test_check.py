@@ -1,0 +1,163 @@
+"""`spoke-jobs check` against a real API server, by service accounts that may more or less."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spoke_jobs.cluster.rights import RIGHTS, Account, Right
+
+from .conftest import Namespace, Object, write
+
+Check = Callable[..., tuple[int, Object]]
+APP = "shop_jobs"
+JOBS = """
+from spoke_jobs import job
+
+@job("report")
+def report(ctx, payload): pass
+
+@job("export.*", pod_template="large", resources={"limits": {"memory": "1Gi"}})
+def export(ctx, payload): pass
+"""
+
+
+@pytest.fixture
+def check(namespace: Namespace, postgres_ledger_url: str, tmp_path: Path) -> Check:
+    """Runs it in a process of its own; gives the exit code and the document."""
+    (tmp_path / f"{APP}.py").write_text(JOBS)
+
+    def run(*arguments: str, **environment: str) -> tuple[int, Object]:
+        settings = {
+            "JOB_RUNNER": "kubernetes",
+            "SPOKE_DATABASE_URL": postgres_ledger_url,
+            "SPOKE_NAMESPACE": namespace.name,
+            "SPOKE_APP": APP,
+            "PYTHONPATH": str(tmp_path),
+            "HOME": str(tmp_path),
+        }
+        inherited = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+        done = subprocess.run(
+            [sys.executable, "-m", "spoke_jobs", "check", "--json", *arguments],
+            env=inherited | settings | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    return run
+
+
+def by_name(document: Object) -> dict[str, Object]:
+    return {look["name"]: look for look in document["cluster"]}
+
+
+def problems(document: Object) -> list[str]:
+    return [text for look in document["cluster"] for text in look["problems"]]
+
+
+def make_templates(namespace: Namespace, **labelled: bool) -> None:
+    for name, is_labelled in labelled.items():
+        labels = {"jobs.spoke.dev/template": "true"} if is_labelled else {}
+        template = {"spec": {"containers": [{"name": "job", "image": "none"}]}}
+        namespace.create("PodTemplate", name, labels=labels, template=template)
+
+
+def test_with_every_right_all_is_well(namespace: Namespace, tmp_path: Path, check: Check) -> None:
+    make_templates(namespace, default=True, large=True)
+    kubeconfig = namespace.account("whole", (*RIGHTS[Account.RUNNER], Right("get", "podtemplates")), tmp_path)
+    code, document = check(KUBECONFIG=kubeconfig)
+    assert (code, problems(document)) == (0, [])
+    seen = by_name(document)
+    assert f"system:serviceaccount:{namespace.name}:whole" in seen["server"]["said"]
+    assert seen["dry run"]["said"] == "a SpokeJob of each of 2 jobs would be created"
+    assert seen["templates"]["said"] == "default, large"
+    assert json.loads(namespace.kubectl("get", "spokejobs", "--output=json"))["items"] == [], "a dry run leaves nothing"
+
+
+@pytest.mark.parametrize("account", Account)
+def test_each_right_that_is_missing_is_named_and_no_other(
+    namespace: Namespace, tmp_path: Path, check: Check, account: Account
+) -> None:
+    make_templates(namespace, default=True, large=True)
+    needed = RIGHTS[account]
+    for number, missing in enumerate(needed):
+        name = f"lacks-{number}"
+        kubeconfig = namespace.account(name, tuple(right for right in needed if right != missing), tmp_path)
+        code, document = check("--as", account, KUBECONFIG=kubeconfig)
+        assert code == 1
+        who = f"system:serviceaccount:{namespace.name}:{name}"
+        role = f"the Role RELEASE-{account} of the chart spoke-app gives that right"
+        assert problems(document) == [f"{who} may not {missing} in namespace {namespace.name}: {role}"]
+    code, document = check("--as", account, KUBECONFIG=namespace.account("has-all", needed, tmp_path))
+    assert (code, problems(document)) == (0, [])
+    assert "may not get podtemplates" in by_name(document)["templates"]["unknown"]
+
+
+def test_templates_that_are_missing_or_not_for_jobs(namespace: Namespace, check: Check) -> None:
+    make_templates(namespace, default=False)
+    code, document = check(KUBECONFIG=namespace.kubeconfig)
+    assert code == 1
+    unlabelled, missing = problems(document)
+    assert "default, by which report would run, lacks the label" in unlabelled
+    assert "large, by which export.* would run, isn't in namespace" in missing
+
+
+def test_what_admission_would_refuse(namespace: Namespace, check: Check) -> None:
+    make_templates(namespace, default=True, large=True)
+    namespace.kubectl("create", "quota", "none", "--hard=count/spokejobs.jobs.spoke.dev=0")
+    code, document = check(KUBECONFIG=namespace.kubeconfig)
+    assert code == 1
+    (text,) = problems(document)
+    assert "a SpokeJob of export.*, report would be refused" in text
+    assert "exceeded quota: none" in text
+
+
+def test_credentials_that_are_not_known(namespace: Namespace, tmp_path: Path, check: Check) -> None:
+    kubeconfig = namespace.account("gone", (), tmp_path)
+    namespace.kubectl("delete", "serviceaccount", "gone")
+    code, document = check(KUBECONFIG=kubeconfig)
+    assert code == 1
+    (text,) = problems(document)
+    assert "doesn't know the credentials" in text
+
+
+def test_an_api_server_that_does_not_answer(namespace: Namespace, check: Check, tmp_path: Path) -> None:
+    config = namespace.config()
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    code, document = check(KUBECONFIG=write(config, tmp_path / "nowhere"))
+    assert code == 1
+    (text,) = problems(document)
+    assert "no answer from the API server" in text
+    assert "https://127.0.0.1:1" in text
+
+
+def test_whether_an_operator_leads(namespace: Namespace, check: Check) -> None:
+    make_templates(namespace, default=True, large=True)
+    spec = {"holderIdentity": "op-0", "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"}
+    namespace.create("Lease", "op", "coordination.k8s.io/v1", spec=spec)
+    code, document = check("--lease", f"{namespace.name}/op", KUBECONFIG=namespace.kubeconfig)
+    assert code == 1
+    (text,) = problems(document)
+    assert text.startswith("no operator leads since")
+    assert check(KUBECONFIG=namespace.kubeconfig)[0] == 0, "nothing waits for it, as far as is known"
+
+
+def test_where_sync_creates_the_spokejobs_no_credentials_are_needed(
+    check: Check,
+) -> None:
+    code, document = check(SPOKE_SUBMIT="sync")
+    assert (code, problems(document)) == (0, [])
+    assert "no credentials are needed" in by_name(document)["server"]["unknown"]
+    code, document = check("--as", "sync", SPOKE_SUBMIT="sync")
+    assert code == 1
+    assert "there are no credentials" in problems(document)[0]

@@ -1,0 +1,150 @@
+"""What `check` says of what it found in a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.unit.cli.situations import NOW, before
+
+from spoke_jobs.cli.cluster_check import Look, looks
+from spoke_jobs.cluster.checked import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
+from spoke_jobs.cluster.view import Published
+
+TYPES = {"report": "default", "export": "large"}
+USER = "system:serviceaccount:shop:texting-runner"
+FORBIDDEN = Refusal(403, "403 Forbidden: not for you")
+FINE = Template(labelled=True, has_container=True)
+
+
+def found(
+    *, account: Account = Account.RUNNER, types: Mapping[str, str] = TYPES, busy: bool = False, **changes: Any
+) -> dict[str, Look]:
+    values: dict[str, Any] = {
+        "server": "https://10.0.0.1:6443",
+        "namespace": "shop",
+        "user": USER,
+        "served": ("v1",),
+        "kinds": frozenset({"spokejobs", "spokejobs/status"}),
+        "rights": {CREATE: True},
+        "dry_runs": dict.fromkeys(TYPES),
+        "templates": {"default": FINE, "large": FINE},
+        "published": Published(before(seconds=20)),
+    }
+    return {look.name: look for look in looks(Checked(**values | changes), account, types, NOW, busy=busy)}
+
+
+def problem(look: Look) -> str:
+    (text,) = look.problems
+    return text
+
+
+def test_all_is_well() -> None:
+    seen = found()
+    assert list(seen) == ["server", "definition", "rights", "dry run", "templates", "operator"]
+    assert not any(look.problems or look.unknown for look in seen.values())
+    assert seen["server"].said == f"https://10.0.0.1:6443, as {USER}"
+    assert seen["dry run"].said == "a SpokeJob of each of 2 jobs would be created"
+
+
+def test_each_missing_right_is_named() -> None:
+    rights = dict.fromkeys(RIGHTS[Account.SYNC], True) | {
+        Right("patch", "spokejobs", "jobs.spoke.dev", "status"): False
+    }
+    seen = found(account=Account.SYNC, rights=rights)["rights"]
+    assert problem(seen) == (
+        f"{USER} may not patch spokejobs.jobs.spoke.dev/status in namespace shop: the Role RELEASE-sync of the chart "
+        "spoke-app gives that right"
+    )
+    assert "watch spokejobs.jobs.spoke.dev" in seen.said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"served": (), "kinds": frozenset()}, "doesn't know jobs.spoke.dev"),
+        ({"served": ("v2",), "kinds": frozenset()}, "has jobs.spoke.dev in v2, and this release speaks v1"),
+        ({"kinds": frozenset({"spokejobs"})}, "has no spokejobs/status"),
+    ],
+)
+def test_a_definition_that_is_missing_or_of_another_release(changes: dict[str, Any], words: str) -> None:
+    assert words in problem(found(**changes)["definition"])
+
+
+@pytest.mark.parametrize(
+    ("away", "words"),
+    [
+        (Refusal(0, "no answer from the API server: ConnectTimeoutError"), "ConnectTimeoutError"),
+        (Refusal(401, ""), "token"),
+    ],
+)
+def test_where_nothing_can_be_asked_one_thing_is_said(away: Refusal, words: str) -> None:
+    seen = found(away=away)
+    assert list(seen) == ["server"]
+    assert words in problem(seen["server"])
+    assert "https://10.0.0.1:6443" in problem(seen["server"])
+
+
+def test_jobs_that_are_refused_alike_are_named_together() -> None:
+    message = '403 Forbidden: spokejobs.jobs.spoke.dev "{}" is forbidden: exceeded quota: few'
+    refused = {name: Refusal(403, message.format(name)) for name in ("a", "b", "c", "d")}
+    look = found(dry_runs=refused | {"e": None, "f": Refusal(422, "spec.resources: bad")})["dry run"]
+    first, second = look.problems
+    assert "a SpokeJob of a, b, c and 1 more would be refused" in first
+    assert "exceeded quota: few" in first
+    assert "a SpokeJob of f would be refused: spec.resources: bad" in second
+    assert look.said == "a SpokeJob of each of 1 job would be created"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (Refusal(404, ""), "isn't in namespace shop"),
+        (Template(labelled=False, has_container=True), 'lacks the label jobs.spoke.dev/template: "true"'),
+        (Template(labelled=True, has_container=False), "has no container named 'job'"),
+    ],
+)
+def test_a_template_by_which_nothing_can_run(template: Template | Refusal, words: str) -> None:
+    text = problem(found(templates={"default": FINE, "large": template})["templates"])
+    assert text.startswith("the PodTemplate large, by which export would run")
+    assert words in text
+
+
+def test_what_may_not_be_looked_at_is_no_fault() -> None:
+    seen = found(templates=dict.fromkeys(("default", "large"), FORBIDDEN), published=FORBIDDEN)
+    assert not any(look.problems for look in seen.values())
+    assert seen["templates"].unknown.startswith(f"default, large not looked at: {USER} may not get podtemplates")
+    assert "may not get configmaps spoke-operator-state" in seen["operator"].unknown
+
+
+LEASE = Lease("operator-0_abc", before(seconds=2), timedelta(seconds=15))
+LAPSED = Lease("operator-0_abc", before(minutes=5), timedelta(seconds=15))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "wrong"),
+    [
+        ({}, "seen 20 s ago", ""),
+        ({"published": None, "busy": True}, "", "no operator has spoken in namespace shop"),
+        ({"published": Published(before(minutes=5)), "busy": True}, "", "no operator has been seen for 5 min"),
+        ({"published": Published(before(minutes=5)), "lease": LEASE}, "operator-0_abc leads", ""),
+        ({"published": None, "lease": LAPSED}, "", "no operator leads since 5 min"),
+        ({"published": None, "lease": Lease("", None, timedelta(seconds=15))}, "", "no operator leads, by its Lease"),
+        ({"published": None, "lease": Refusal(404, "404 NotFound: leases")}, "", "can't be had: 404"),
+    ],
+)
+def test_whether_an_operator_is_at_work(changes: dict[str, Any], said: str, wrong: str) -> None:
+    look = found(**changes)["operator"]
+    assert said in look.said
+    assert wrong in "".join(look.problems)
+    assert bool(look.problems) == bool(wrong)
+
+
+@pytest.mark.parametrize("published", [None, Published(before(days=2))])
+def test_an_operator_that_has_nothing_to_say_is_not_missed(published: Published | None) -> None:
+    look = found(published=published)["operator"]
+    assert not look.problems
+    assert "--lease" in look.unknown
