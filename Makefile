@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims bench-launch breaks
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims bench-launch breaks pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench-launch: setup-python ## what the operator costs beside plain Jobs, on a ki
 
 breaks: setup-python ## break each rule of the operator once and see which tests notice: some 20 minutes; writes docs/breaks.md
 	@$(VENV)/python -m tests.breaks
+
+pictures: setup-python ## record the README's pictures anew, docs/pictures: some 2 minutes (kubectl's only where the tests' cluster is up)
+	@scripts/pictures/draw
 
 lint: setup-python ## formatting, style, types, layers, generated files
 	@$(VENV)/ruff format --check .

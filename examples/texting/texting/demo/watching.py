@@ -71,7 +71,7 @@ def progress_of(console: Console, title: str) -> Iterator[Callable[[Waited], Non
         return
     columns = (
         TextColumn("  [bold]{task.description:<9}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=22),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[words]}"),
