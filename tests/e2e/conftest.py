@@ -39,6 +39,9 @@ OPERATOR_NAMESPACE = "e2e-system"
 LEASE_SECONDS = "10"
 """Shorter than the default, since tests kill pods and wait for their leases to lapse."""
 
+WATCHER = {"spoke-jobs/e2e": "watcher"}
+"""Pods that may read metrics."""
+
 Object = dict[str, Any]
 T = TypeVar("T")
 
@@ -210,7 +213,8 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
     texting = names["TEXTING_IMAGE"]
     context = tmp_path_factory.mktemp("image")
     shutil.copy(HERE / "image/Dockerfile", context / "Dockerfile")
-    shutil.copy(HERE / "e2e_jobs.py", context)
+    for module in ("e2e_jobs.py", "connecting.py"):
+        shutil.copy(HERE / module, context)
     (context / "tests/contract").mkdir(parents=True)
     shutil.copy(ROOT / "tests/contract/app.py", context / "tests/contract")
     content = b"".join(path.read_bytes() for path in sorted(context.rglob("*")) if path.is_file())
@@ -301,6 +305,7 @@ def installed(cluster: Cluster, chart: str, image: str, namespace: str, app: str
             "image": image_values(image),
             "podTemplateDefaults": {"env": [{"name": "SPOKE_LEASE_SECONDS", "value": LEASE_SECONDS}]},
             "tasks": {"replicas": 1},
+            "networkPolicy": {"ingress": {"metrics": [{"podSelector": {"matchLabels": WATCHER}}]}},
         },
         "postgresql": {"serviceType": "NodePort"},
     }

@@ -46,6 +46,22 @@ def collects_garbage(_ctx: JobContext, _payload: Any) -> bool:
     return gc.isenabled()
 
 
+class Connect(BaseModel):
+    """Whom to try, and who is expected to be reached."""
+
+    targets: dict[str, tuple[str, int]]
+    expected: list[str]
+
+
+@job("e2e_connects", payload=Connect)
+def connects(_ctx: JobContext, payload: Connect) -> list[str]:
+    """Say who is reached from a job's pod."""
+    import connecting  # type: ignore[import-not-found]  # beside this module in the image
+
+    found: list[str] = connecting.reached(payload.targets, payload.expected)
+    return found
+
+
 @job("e2e_raise", retry=RetryPolicy(backoff_seconds=0.2))
 def fail(_ctx: JobContext, payload: Any) -> None:
     """Fail, with the payload in the message."""

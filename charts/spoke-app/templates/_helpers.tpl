@@ -111,7 +111,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* What the pods of sync, tasks and migrations have in common. */}}
+{{/* What the pods of sync, tasks, migrations and the test have in common. */}}
 {{- define "spoke-app.podCommons" -}}
 enableServiceLinks: false
 securityContext:
@@ -135,4 +135,34 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* Replicas on different nodes, where there are several. (dict "chart" . "component" "sync") */}}
+{{- define "spoke-app.spread" -}}
+topologySpreadConstraints:
+  - topologyKey: kubernetes.io/hostname
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "spoke-app.selectorLabels" . | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+{{- end -}}
+
+{{/* (dict "chart" . "component" "sync") */}}
+{{- define "spoke-app.disruptionBudget" }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "spoke-app.fullname" .chart }}-{{ .component }}
+  namespace: {{ .chart.Release.Namespace }}
+  labels:
+    {{- include "spoke-app.labels" . | nindent 4 }}
+spec:
+  # A drain takes them one after the other; a broken one stops no drain.
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "spoke-app.selectorLabels" . | nindent 6 }}
 {{- end -}}

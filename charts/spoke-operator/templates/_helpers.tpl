@@ -16,13 +16,31 @@
 {{- end -}}
 
 {{- define "spoke-operator.selectorLabels" -}}
+{{ include "spoke-operator.releaseLabels" . }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "spoke-operator.testSelectorLabels" -}}
+{{ include "spoke-operator.releaseLabels" . }}
+app.kubernetes.io/component: test
+{{- end -}}
+
+{{- define "spoke-operator.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "spoke-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: operator
 {{- end -}}
 
 {{- define "spoke-operator.labels" -}}
 {{ include "spoke-operator.selectorLabels" . }}
+{{ include "spoke-operator.furtherLabels" . }}
+{{- end -}}
+
+{{- define "spoke-operator.testLabels" -}}
+{{ include "spoke-operator.testSelectorLabels" . }}
+{{ include "spoke-operator.furtherLabels" . }}
+{{- end -}}
+
+{{- define "spoke-operator.furtherLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: spoke-jobs
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -45,4 +63,39 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "spoke-operator.lease" -}}
 {{ .Release.Namespace }}/{{ include "spoke-operator.fullname" . }}
+{{- end -}}
+
+{{/* What the operator's pods and the test's have in common. */}}
+{{- define "spoke-operator.podCommons" -}}
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-operator.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
 {{- end -}}

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 KUBE_VERSION = "1.34.4"
 
 Object = dict[str, Any]
+WITH_PODS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "PodTemplate", "Pod")
 
 
 class Refused(Exception):
@@ -92,14 +93,26 @@ def named(objects: list[Object], kind: str, name: str) -> Object:
 
 def pod_of(item: Object) -> Object:
     """The pod's specification in a workload or a PodTemplate."""
-    spec: Object = (item["template"] if item["kind"] == "PodTemplate" else item["spec"]["template"])["spec"]
+    spec: Object = _template_of(item)["spec"]
     return spec
+
+
+def pod_labels(item: Object) -> Object:
+    """The labels of a workload's or a PodTemplate's pods."""
+    labels: Object = _template_of(item)["metadata"]["labels"]
+    return labels
+
+
+def _template_of(item: Object) -> Object:
+    if item["kind"] == "Pod":
+        return item
+    template: Object = item["template"] if item["kind"] == "PodTemplate" else item["spec"]["template"]
+    return template
 
 
 def pods_of(objects: list[Object]) -> list[tuple[str, Object]]:
     """Each workload's name and its pod's specification."""
-    kinds = ("Deployment", "StatefulSet", "DaemonSet", "Job", "PodTemplate")
-    return [(f"{item['kind']} {item['metadata']['name']}", pod_of(item)) for item in of_kind(objects, *kinds)]
+    return [(f"{item['kind']} {item['metadata']['name']}", pod_of(item)) for item in of_kind(objects, *WITH_PODS)]
 
 
 def environment_of(container: Object) -> dict[str, Any]:

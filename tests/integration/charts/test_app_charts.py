@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from spoke_jobs.builtin import CHECK
 from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract import names
 from spoke_jobs.settings import Settings
 
-from .conftest import APP_VALUES, Helm, Object, environment_of, named, of_kind, pod_of
+from .conftest import APP_VALUES, WITH_PODS, Helm, Object, environment_of, named, of_kind, pod_of
 from .test_operator_chart import rights
 
 OPERATORS_OWN = {"SPOKE_HEALTH_PORT"}
@@ -55,7 +56,7 @@ def test_a_template_says_what_is_different(helm: Helm) -> None:
 
 def test_every_variable_is_one_that_the_library_reads(helm: Helm) -> None:
     known = {str(field.validation_alias) for field in Settings.model_fields.values()} | OPERATORS_OWN
-    for item in of_kind(helm.render("spoke-app", APP_VALUES), "Deployment", "Job", "PodTemplate"):
+    for item in of_kind(helm.render("spoke-app", APP_VALUES), *WITH_PODS):
         for container in pod_of(item)["containers"]:
             assert environment_of(container).keys() <= known, item["metadata"]["name"]
 
@@ -120,7 +121,7 @@ def test_migrations_run_one_after_the_other(helm: Helm) -> None:
 
 def test_tasks_are_reached_replica_by_replica(helm: Helm) -> None:
     objects = helm.render("spoke-app", APP_VALUES)
-    (service,) = of_kind(objects, "Service")
+    service = named(objects, "Service", "rel-spoke-app-tasks")
     deployment = named(objects, "Deployment", "rel-spoke-app-tasks")
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
@@ -132,9 +133,45 @@ def test_tasks_are_reached_replica_by_replica(helm: Helm) -> None:
 
 def test_without_tasks_nothing_is_said_of_them(helm: Helm) -> None:
     objects = helm.render("spoke-app", APP_VALUES | {"tasks": {"enabled": False}})
-    assert not of_kind(objects, "Service")
-    for item in of_kind(objects, "Deployment", "Job", "PodTemplate"):
+    assert [item["metadata"]["name"] for item in of_kind(objects, "Service")] == ["rel-spoke-app-sync"]
+    for item in of_kind(objects, *WITH_PODS):
         assert not any("TASKS" in name for name in environment_of(pod_of(item)["containers"][0]))
+
+
+def test_replicas_stand_in_for_one_another(helm: Helm) -> None:
+    """One alone is under no budget: it would either hold up every drain or none."""
+    objects = helm.render("spoke-app", APP_VALUES)
+    assert [item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")] == ["rel-spoke-app-tasks"]
+    objects = helm.render("spoke-app", APP_VALUES | {"sync": {"replicas": 2}} | {"tasks": {"enabled": False}})
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    deployment = named(objects, "Deployment", "rel-spoke-app-sync")
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+    assert budget["spec"]["maxUnavailable"] == 1
+    (spread,) = pod_of(deployment)["topologySpreadConstraints"]
+    assert spread["labelSelector"] == deployment["spec"]["selector"]
+
+
+def test_accounts_have_what_clouds_give_rights_by(helm: Helm) -> None:
+    given = {name: {"annotations": {"cloud/role": name}} for name in ("jobs", "sync", "tasks")}
+    objects = helm.render("spoke-app", APP_VALUES | {"serviceAccounts": given})
+    for name in given:
+        account = named(objects, "ServiceAccount", f"rel-spoke-app-{name}")
+        assert account["metadata"]["annotations"] == {"cloud/role": name}
+
+
+def test_helm_test_dispatches_as_a_pod_without_credentials(helm: Helm) -> None:
+    (test,) = of_kind(helm.render("spoke-app", APP_VALUES), "Pod")
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = pod_of(test)["containers"]
+    assert container["command"][:3] == ["spoke-jobs", "dispatch", CHECK]
+    assert environment_of(container)["SPOKE_SUBMIT"] == "sync"
+    assert not of_kind(helm.render("spoke-app", APP_VALUES | {"sync": {"enabled": False}}), "Pod")
+
+
+def test_objects_of_ones_own_are_the_releases(helm: Helm) -> None:
+    own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-own"}, "data": {"a": "b"}}
+    objects = helm.render("spoke-app", APP_VALUES | {"extraObjects": [own]})
+    assert named(objects, "ConfigMap", "rel-own")["data"] == {"a": "b"}
 
 
 def test_example_dispatches_as_the_runners_account(helm: Helm) -> None:

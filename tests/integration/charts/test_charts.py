@@ -8,11 +8,23 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+import yaml
 
-from .conftest import APP_VALUES, ROOT, Helm, Object, Refused, of_kind, pods_of
+from .conftest import APP_VALUES, ROOT, WITH_PODS, Helm, Object, Refused, of_kind, pod_labels, pods_of
 
 TOLERATION = {"key": "dedicated", "operator": "Equal", "value": "jobs", "effect": "NoSchedule"}
 PLACED = {"nodeSelector": {"disk": "ssd"}, "tolerations": [TOLERATION], "affinity": {"podAntiAffinity": {}}}
+CONFIG_MAP = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {
+        "name": "{{ .Release.Name }}-own",
+        "namespace": "{{ .Release.Namespace }}",
+        "labels": {
+            f"app.kubernetes.io/{name}": "own" for name in ("name", "instance", "component", "version", "part-of")
+        },
+    },
+}
 VARIANTS: dict[str, tuple[str, Object]] = {
     "operator": ("spoke-operator", {}),
     "operator, namespaced": ("spoke-operator", {"watchNamespaces": ["a", "b"], "crds": {"enabled": False}}),
@@ -28,9 +40,16 @@ VARIANTS: dict[str, tuple[str, Object]] = {
             "podAnnotations": {"a": "b"},
             "podLabels": {"c": "d"},
             "priorityClassName": "high",
+            "networkPolicy": {
+                "dns": {"to": [], "ports": [53, 5353]},
+                "apiServer": {"to": [{"ipBlock": {"cidr": "172.18.0.2/32"}}], "ports": [6443]},
+                "ingress": {"metrics": [{"namespaceSelector": {"matchLabels": {"team": "watching"}}}]},
+            },
+            "extraObjects": [CONFIG_MAP],
             **PLACED,
         },
     ),
+    "operator, network open": ("spoke-operator", {"networkPolicy": {"enabled": False}}),
     "app": ("spoke-app", APP_VALUES),
     "app, jobs only": (
         "spoke-app",
@@ -44,6 +63,27 @@ VARIANTS: dict[str, tuple[str, Object]] = {
         | PLACED
         | {
             "imagePullSecrets": [{"name": "registry"}],
+            "priorityClassName": "high",
+            "sync": {"replicas": 2, "podLabels": {"c": "d"}, "podAnnotations": {"a": "b"}},
+            "serviceAccounts": {name: {"annotations": {"cloud/role": name}} for name in ("jobs", "sync", "tasks")},
+            "networkPolicy": {
+                "database": {
+                    "to": [{"podSelector": {"matchLabels": {"of": "{{ .Release.Name }}"}}}],
+                    "ports": [5432, 6432],
+                },
+                "egress": {
+                    "jobs": [
+                        {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}], "ports": [{"port": 443}]}
+                    ],
+                    "tasks": [{}],
+                    "migrations": [{"ports": [{"port": 8000, "endPort": 8999, "protocol": "TCP"}]}],
+                },
+                "ingress": {
+                    "tasks": [{"podSelector": {"matchLabels": {"app": "shop"}}}],
+                    "metrics": [{"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Exists"}]}}],
+                },
+            },
+            "extraObjects": [CONFIG_MAP],
             "env": [{"name": "WHERE", "value": "{{ .Release.Namespace }}"}],
             "envFrom": [{"configMapRef": {"name": "shop"}}],
             "podTemplates": {
@@ -61,9 +101,15 @@ VARIANTS: dict[str, tuple[str, Object]] = {
                     **PLACED,
                 },
             },
-            "migrations": {"steps": [{"name": "one", "command": ["a"]}, {"name": "two", "command": ["b", "c: d"]}]},
+            "migrations": {
+                "steps": [{"name": "one", "command": ["a"]}, {"name": "two", "command": ["b", "c: d"]}],
+                "hookWeight": 3,
+                "podLabels": {"c": "d"},
+                "podAnnotations": {"a": "b"},
+            },
         },
     ),
+    "app, network open": ("spoke-app", APP_VALUES | {"networkPolicy": {"enabled": False}}),
     "texting": ("texting", {}),
     "texting, database elsewhere": ("texting", {"postgresql": {"enabled": False}, "web": {"replicas": 3}}),
     "texting, database in reach": ("texting", {"postgresql": {"serviceType": "NodePort", "args": ["-c", "a=b"]}}),
@@ -104,7 +150,8 @@ def test_tokens_only_where_they_are_meant(helm: Helm, chart: str, values: Object
     objects = helm.render(chart, values, release="rel")
     holders = {name for name, pod in pods_of(objects) if pod["automountServiceAccountToken"]}
     allowed = {"Deployment rel-spoke-operator", "Deployment given", "Deployment rel-spoke-app-sync",
-               "Deployment rel-sync", "Deployment rel", "PodTemplate large"}  # fmt: skip
+               "Deployment rel-sync", "Deployment rel", "PodTemplate large",
+               "Pod rel-spoke-operator-test", "Pod given-test"}  # fmt: skip
     assert holders <= allowed
     assert all(item["automountServiceAccountToken"] is False for item in of_kind(objects, "ServiceAccount"))
 
@@ -129,9 +176,34 @@ def test_selectors_select_their_own_pods_only(helm: Helm, chart: str, values: Ob
         ]
 
 
-def pod_labels(item: Object) -> Object:
-    labels: Object = item["spec"]["template"]["metadata"]["labels"]
-    return labels
+@every_variant
+def test_services_budgets_and_policies_are_each_about_one_kind_of_pod(helm: Helm, chart: str, values: Object) -> None:
+    """Whom they select is told by one component's label, so a pod that is added later is not among them by chance."""
+    objects = helm.render(chart, values)
+    pods = [pod_labels(item) for item in of_kind(objects, *WITH_PODS)]
+    for item in of_kind(objects, "Service", "PodDisruptionBudget", "NetworkPolicy"):
+        spec = item["spec"]
+        selector = {"Service": "selector", "PodDisruptionBudget": "selector", "NetworkPolicy": "podSelector"}
+        chosen = spec[selector[item["kind"]]]
+        chosen = chosen if item["kind"] == "Service" else chosen["matchLabels"]
+        found = {labels["app.kubernetes.io/component"] for labels in pods if chosen.items() <= labels.items()}
+        assert found == {chosen["app.kubernetes.io/component"]}, item["metadata"]["name"]
+
+
+@every_variant
+def test_every_pod_may_pull_its_image(helm: Helm, chart: str, values: Object) -> None:
+    secrets = values.get("imagePullSecrets") or values.get("spoke-app", {}).get("imagePullSecrets")
+    for name, pod in pods_of(helm.render(chart, values)):
+        assert pod.get("imagePullSecrets") == secrets, name
+
+
+@every_variant
+def test_what_runs_for_long_is_probed(helm: Helm, chart: str, values: Object) -> None:
+    for item in of_kind(helm.render(chart, values), "Deployment"):
+        for container in item["spec"]["template"]["spec"]["containers"]:
+            assert "readinessProbe" in container, item["metadata"]["name"]
+            if item["metadata"]["labels"]["app.kubernetes.io/part-of"] == "spoke-jobs":
+                assert "livenessProbe" in container, item["metadata"]["name"]
 
 
 @every_variant
@@ -164,8 +236,6 @@ def objects_in(node: Any, path: str = "") -> Iterator[tuple[str, Object]]:
 @pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
 def test_schema_names_every_value(chart: str) -> None:
     """A value in values.yaml that the schema doesn't know would be refused by the chart's own default."""
-    import yaml
-
     values = yaml.safe_load((ROOT / "charts" / chart / "values.yaml").read_text())
     schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
     assert set(values) | {"global"} == set(schema["properties"])
@@ -186,7 +256,40 @@ def test_schema_names_every_value(chart: str) -> None:
         ("spoke-operator", {"replicas": 0}, "replicas"),
         ("spoke-operator", {"operator": {"maxRunningInQueue": "5"}}, "maxRunningInQueue"),
         ("spoke-operator", {"operator": {"publishSeconds": 0.1}}, "publishSeconds"),
+        ("spoke-operator", {"networkPolicy": {"enabled": "yes"}}, "enabled"),
+        ("spoke-operator", {"networkPolicy": {"apiserver": {}}}, "apiserver"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32"]}}}, "cidrs"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"ports": []}}}, "ports"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"ports": ["https"]}}}, "ports"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"to": [{"ipBlock": {"cidr": "10.0.0.1"}}]}}}, "cidr"),
+        ("spoke-operator", {"networkPolicy": {"dns": {"to": [{}]}}}, "to"),
+        ("spoke-operator", {"networkPolicy": {"dns": {"to": [{"podselector": {}}]}}}, "podselector"),
+        ("spoke-operator", {"networkPolicy": {"ingress": {"metrics": "all"}}}, "metrics"),
+        ("spoke-operator", {"monitoring": {"serviceMonitor": {"interval": "30"}}}, "interval"),
+        ("spoke-operator", {"monitoring": {"rules": {"without": ["SpokeNothing"]}}}, "without"),
+        ("spoke-operator", {"monitoring": {"podMonitor": {}}}, "podMonitor"),
+        ("spoke-operator", {"extraObjects": [{"kind": "ConfigMap"}]}, "extraObjects"),
+        ("spoke-operator", {"extraObjects": ["kind: ConfigMap"]}, "extraObjects"),
+        ("spoke-operator", {"test": {"image": "busybox"}}, "image"),
+        ("spoke-operator", {"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
+        ("spoke-operator", {"tolerations": [{"operator": "Is"}]}, "operator"),
+        ("spoke-operator", {"podLabels": {"a": 1}}, "podLabels"),
         ("spoke-app", {"app": "shop jobs"}, "app"),
+        ("spoke-app", {"networkPolicy": {"egress": [{}]}}, "egress"),
+        ("spoke-app", {"networkPolicy": {"egress": {"jobs": [{"port": 443}]}}}, "port"),
+        ("spoke-app", {"networkPolicy": {"egress": {"jobs": [{"ports": [443]}]}}}, "ports"),
+        ("spoke-app", {"networkPolicy": {"egress": {"job": []}}}, "job"),
+        ("spoke-app", {"networkPolicy": {"ingress": {"tasks": [{"ipBlock": {}}]}}}, "cidr"),
+        ("spoke-app", {"networkPolicy": {"database": {"ports": [70000]}}}, "ports"),
+        ("spoke-app", {"monitoring": {"rules": {"without": ["SpokeOperatorDeaf"]}}}, "without"),
+        ("spoke-app", {"monitoring": {"rules": {"runbook": ""}}}, "runbook"),
+        ("spoke-app", {"test": {"podTemplate": "A"}}, "podTemplate"),
+        ("spoke-app", {"test": {"timeoutSeconds": 0}}, "timeoutSeconds"),
+        ("spoke-app", {"serviceAccounts": {"worker": {}}}, "worker"),
+        ("spoke-app", {"migrations": {"hookWeight": "first"}}, "hookWeight"),
+        ("spoke-app", {"extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap"}]}, "metadata"),
+        ("spoke-app", {"sync": {"replicas": -1}}, "replicas"),
+        ("spoke-app", {"env": {"A": "b"}}, "env"),
         ("spoke-app", {"podTemplates": {"Large": {}}}, "Large"),
         ("spoke-app", {"podTemplates": {"large": {"image": "x"}}}, "image"),
         ("spoke-app", {"podTemplates": {"large": {"resources": {"cpu": 1}}}}, "cpu"),

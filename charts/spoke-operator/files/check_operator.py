@@ -1,0 +1,74 @@
+"""What `helm test` asks: is the SpokeJob's definition served, is each replica ready, and does one of them lead?"""
+
+import os
+import socket
+import ssl
+import sys
+import time
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
+
+service, replicas = sys.argv[1], int(sys.argv[2])
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+PATIENCE_SECONDS = 60.0
+
+
+def definition() -> str:
+    """What is wrong with the definition; empty if the API server serves it."""
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
+    trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    connection = HTTPSConnection(host, port, timeout=10, context=trust)
+    token = (ACCOUNT / "token").read_text().strip()
+    connection.request("GET", "/apis/jobs.spoke.dev/v1", headers={"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    if answer.status == 200 and b'"spokejobs"' in answer.read():
+        return ""
+    return (
+        f"the API server does not serve SpokeJobs ({answer.status}): install the CustomResourceDefinition, "
+        "by crds.enabled=true or kubectl apply --server-side --filename crds/spokejobs.yaml"
+    )
+
+
+def operator() -> str:
+    """What is wrong with the replicas; empty if all are ready and one leads."""
+    addresses = sorted({str(item[4][0]) for item in socket.getaddrinfo(service, 8080, type=socket.SOCK_STREAM)})
+    if len(addresses) < replicas:
+        return f"{len(addresses)} of {replicas} replicas run: look at kubectl get pods"
+    leaders = []
+    for address in addresses:
+        status, _ = get(address, "/readyz")
+        if status != 200:
+            return f"the replica at {address} is not ready ({status}): look at its log"
+        if "\nspoke_operator_leads 1.0" in get(address, "/metrics")[1]:
+            leaders.append(address)
+    if len(leaders) != 1:
+        return f"{len(leaders)} of {len(addresses)} replicas lead: look at kubectl get lease {service} and their logs"
+    print(f"{len(addresses)} replicas are ready; the one at {leaders[0]} leads")
+    return ""
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    connection = HTTPConnection(address, 8080, timeout=5)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def settled(look) -> None:
+    """Look until nothing is wrong, or end with what is."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            problem = look()
+        except OSError as error:
+            problem = f"{look.__name__}: {error}"
+        if not problem:
+            return
+        if time.monotonic() > deadline:
+            sys.exit(problem)
+        time.sleep(1)
+
+
+settled(definition)
+print("the API server serves SpokeJobs")
+settled(operator)

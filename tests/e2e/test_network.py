@@ -1,0 +1,165 @@
+"""Who reaches whom in the cluster: every pair of a pod and a target is tried, those that NetworkPolicies deny as well.
+
+Each target is reached by somebody in each of these tests' tables, so none passes because the target is down.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spoke_jobs.model import JobData, JobState
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+
+from . import e2e_jobs
+from .conftest import WATCHER, Cluster, Object, Product, image_values
+
+CODE = (Path(__file__).parent / "connecting.py").read_text()
+Targets = dict[str, tuple[str, int]]
+
+ALLOWED = {
+    "operator": {"api server"},
+    "operator's test": {"api server", "operator"},
+    "sync": {"api server", "database"},
+    "job": {"database", "tasks"},
+    "tasks": {"database", "tasks", "carrier"},
+    "migrations": {"database"},
+    "application": {"api server", "database", "tasks", "carrier", "web"},
+    "watcher": {"api server", "database", "tasks", "sync", "carrier", "web"},
+    "stranger": {"api server", "database", "carrier", "web"},
+    "stranger elsewhere": {"api server", "database", "carrier", "web"},
+}
+"""By pod. What is under no policy of the charts (database, carrier, web: the example's own) is open to those who are
+under none either: that they get there shows that the others could."""
+
+
+@pytest.fixture(scope="module")
+def targets(product: Product, operator: str) -> Targets:
+    here = f"{product.namespace}.svc.cluster.local"
+    return {
+        "api server": ("kubernetes.default.svc.cluster.local", 443),
+        "operator": (address(product.cluster, operator, "app.kubernetes.io/component=operator"), 8080),
+        "database": (f"texting-database.{here}", 5432),
+        "tasks": (f"texting-tasks.{here}", 8080),
+        "sync": (address(product.cluster, product.namespace, "app.kubernetes.io/component=sync"), 8080),
+        "carrier": (f"texting-carrier.{here}", 8090),
+        "web": (f"texting.{here}", 80),
+    }
+
+
+def address(cluster: Cluster, namespace: str, selector: str) -> str:
+    """Of the newest running pod."""
+    found = cluster.get(
+        "--namespace", namespace, "pods", "--selector", selector, "--field-selector=status.phase=Running"
+    )
+    assert found
+    newest = max(found["items"], key=lambda item: str(item["metadata"]["creationTimestamp"]))
+    return str(newest["status"]["podIP"])
+
+
+def arguments(source: str, targets: Targets) -> list[str]:
+    return [json.dumps(targets), json.dumps(sorted(ALLOWED[source]))]
+
+
+@pytest.mark.parametrize(
+    ("source", "workload"),
+    [("operator", "spoke-operator"), ("sync", "texting-sync"), ("tasks", "texting-tasks"), ("application", "texting")],
+)
+def test_from_what_is_installed(product: Product, operator: str, targets: Targets, source: str, workload: str) -> None:
+    namespace = operator if source == "operator" else product.namespace
+    others = dict(targets)
+    if source == "sync":
+        del others["sync"]  # a pod always reaches itself
+    command = ("exec", "--stdin", f"deployment/{workload}", "--", "python", "-", *arguments(source, others))
+    found = product.cluster.kubectl("--namespace", namespace, *command, stdin=CODE)
+    assert set(json.loads(found)) == ALLOWED[source]
+
+
+def test_from_a_jobs_pod(product: Product, runner: KubernetesRunner, targets: Targets) -> None:
+    payload = e2e_jobs.Connect(targets=targets, expected=sorted(ALLOWED["job"]))
+    row = product.ended(runner.dispatch_job(JobData("e2e_connects", payload)))
+    assert row.state is JobState.SUCCEEDED, row
+    assert set(row.result) == ALLOWED["job"]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(cluster: Cluster) -> Iterator[str]:
+    name = f"e2e-elsewhere-{uuid.uuid4().hex[:6]}"
+    cluster.namespace(name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.parametrize("source", ["stranger", "watcher", "stranger elsewhere", "operator's test"])
+def test_from_a_pod_of_somebody_else(
+    product: Product, operator: str, elsewhere: str, targets: Targets, source: str
+) -> None:
+    labels = {"watcher": WATCHER, "operator's test": labels_of_the_operators_test(product.cluster, operator)}
+    namespace = {"stranger elsewhere": elsewhere, "operator's test": operator}.get(source, product.namespace)
+    assert said_by_pod(product, namespace, labels.get(source, {}), arguments(source, targets)) == ALLOWED[source]
+
+
+def labels_of_the_operators_test(cluster: Cluster, operator: str) -> dict[str, str]:
+    policy = cluster.get("--namespace", operator, "networkpolicy", "spoke-operator-test")
+    assert policy
+    labels: dict[str, str] = policy["spec"]["podSelector"]["matchLabels"]
+    return labels
+
+
+def said_by_pod(product: Product, namespace: str, labels: dict[str, str], arguments: list[str]) -> set[str]:
+    """What the program says in a pod of its own, which enforces `restricted` like any other."""
+    web = product.get("deployment", "texting")
+    assert web
+    name = f"connecting-{uuid.uuid4().hex[:6]}"
+    restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {
+        "name": "connecting",
+        "image": web["spec"]["template"]["spec"]["containers"][0]["image"],
+        "command": ["python", "-c", CODE, *arguments],
+        "securityContext": restricted,
+    }
+    pod: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+        },
+    }
+    kubectl = product.cluster.kubectl
+    kubectl("create", "--filename=-", stdin=json.dumps(pod))
+    try:
+        ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}"
+        kubectl("--namespace", namespace, "wait", ended, f"pod/{name}", "--timeout=90s")
+        return set(json.loads(kubectl("--namespace", namespace, "logs", name).splitlines()[0]))
+    finally:
+        kubectl("--namespace", namespace, "delete", "pod", name, "--wait=false")
+
+
+def test_from_migrations(product: Product, targets: Targets) -> None:
+    """A step of a release's own, since migrations and their policy are gone once they have succeeded."""
+    web = product.get("deployment", "texting")
+    assert web
+    step = {"name": "connecting", "command": ["python", "-c", CODE, *arguments("migrations", targets)]}
+    values = {
+        "app": "e2e_jobs",
+        "image": image_values(web["spec"]["template"]["spec"]["containers"][0]["image"]),
+        "database": {"secretName": "texting-database"},
+        "podTemplates": {"default": None, "of-migrations": {}},
+        "sync": {"enabled": False},
+        "tasks": {"enabled": False},
+        "migrations": {"steps": [step]},
+    }
+    where = ("--namespace", product.namespace)
+    try:
+        product.cluster.install("migrating", "charts/spoke-app", product.namespace, values)
+        assert product.get("networkpolicy", "migrating-spoke-app-migrations") is None, "a hook's policy stays behind"
+    finally:
+        product.cluster.run("helm", "uninstall", "migrating", *where, "--wait", "--timeout=60s")

@@ -1,0 +1,243 @@
+"""The charts' alert rules, by Prometheus' own promtool: with figures that must set them off, and that must not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+import yaml
+
+from spoke_jobs.contract import waits
+from spoke_jobs.registry import Registry
+from spoke_jobs.tasks.app import Gate, create_app
+from spoke_jobs.tasks.callers import SharedKey
+from spoke_jobs.tasks.engine import Engine
+
+from .conftest import APP_VALUES, ROOT, Helm, Object, of_kind
+
+ON: Object = {"monitoring": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}}}
+VALUES: dict[str, Object] = {"spoke-operator": ON, "spoke-app": APP_VALUES | ON}
+every_chart = pytest.mark.parametrize("chart", list(VALUES))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    done = subprocess.run([ROOT / "scripts/promtool"], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, "promtool could not be fetched"
+    return done.stdout.strip()
+
+
+def rules_of(helm: Helm, chart: str, values: Object | None = None) -> list[Object]:
+    """The alerts of release `rel` in namespace `ns`."""
+    (rule,) = of_kind(helm.render(chart, VALUES[chart] | (values or {}), namespace="ns"), "PrometheusRule")
+    ((group),) = rule["spec"]["groups"]
+    rules: list[Object] = group["rules"]
+    return rules
+
+
+def written(folder: Path, rules: list[Object]) -> Path:
+    file = folder / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "spoke", "rules": rules}]}))
+    return file
+
+
+@every_chart
+def test_prometheus_takes_them(helm: Helm, promtool: str, chart: str, tmp_path: Path) -> None:
+    file = written(tmp_path, rules_of(helm, chart))
+    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_chart
+def test_each_says_what_to_do_and_where_to_read_on(helm: Helm, chart: str) -> None:
+    for rule in rules_of(helm, chart):
+        notes = rule["annotations"]
+        assert re.fullmatch(r"docs/operating\.md#[a-z-]+", notes["runbook_url"]), rule["alert"]
+        assert notes["summary"].endswith("."), rule["alert"]
+        assert notes["description"], rule["alert"]
+        assert "@" not in json.dumps(rule), "a word was not filled in"
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+
+
+@every_chart
+def test_they_ask_for_the_metrics_that_there_are(helm: Helm, chart: str) -> None:
+    asked = set(re.findall(r"\bspoke_\w+", " ".join(rule["expr"] for rule in rules_of(helm, chart))))
+    assert asked
+    assert asked <= operators_metrics() | syncs_metrics() | tasks_metrics()
+
+
+def operators_metrics() -> set[str]:
+    from spoke_jobs_operator.shell.metrics import Metrics
+
+    metrics = Metrics()
+    metrics.count_waiting(lambda: iter(["TemplateMissing"]))
+    endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+    return {family.name + ending for family in metrics.registry.collect() for ending in endings[family.type]}
+
+
+def syncs_metrics() -> set[str]:
+    from spoke_jobs.sync.health import Pulse, serve_health
+
+    pulse = Pulse()
+    pulse.compared()
+    server = serve_health(pulse, 0, "127.0.0.1", lambda: (1, 2.0))
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+            return set(re.findall(r"^spoke_\w+", answer.read().decode(), re.MULTILINE))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def tasks_metrics() -> set[str]:
+    app = create_app(Engine(Registry(), concurrency=1, limit=10), SharedKey("key"), Gate())
+
+    async def read() -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:
+            return (await client.get("/metrics")).text
+
+    return set(re.findall(r"^spoke_\w+", asyncio.run(read()), re.MULTILINE))
+
+
+def test_what_keeps_jobs_waiting_in_the_normal_course_of_things_is_no_alarm(helm: Helm) -> None:
+    (rule,) = [item for item in rules_of(helm, "spoke-operator") if item["alert"] == "SpokeJobsCannotStart"]
+    match = re.search(r'reason!~"([^"]*)"', rule["expr"])
+    assert match
+    assert set(match[1].split("|")) == {"", *waits.WAITS} - {waits.UNSCHEDULABLE}
+
+
+@every_chart
+def test_what_is_not_wanted_is_left_out_and_the_rest_is_found_by_its_labels(helm: Helm, chart: str) -> None:
+    names = [rule["alert"] for rule in rules_of(helm, chart)]
+    schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
+    choice = schema["properties"]["monitoring"]["properties"]["rules"]["properties"]["without"]["items"]["enum"]
+    assert names == choice
+    given = {"enabled": True, "without": names[:1], "alertLabels": {"team": "a"}, "runbook": "https://book"}
+    rest = rules_of(helm, chart, {"monitoring": {"rules": given}})
+    assert [rule["alert"] for rule in rest] == names[1:]
+    assert all(rule["labels"]["team"] == "a" for rule in rest)
+    assert all(rule["annotations"]["runbook_url"].startswith("https://book#") for rule in rest)
+
+
+def test_without_tasks_there_is_no_alarm_about_them(helm: Helm) -> None:
+    rules = rules_of(helm, "spoke-app", {"tasks": {"enabled": False}})
+    assert rules
+    assert not [rule for rule in rules if "Tasks" in rule["alert"]]
+
+
+@every_chart
+def test_monitors_find_the_services_whose_names_the_rules_know(helm: Helm, chart: str) -> None:
+    objects = helm.render(chart, VALUES[chart], namespace="ns")
+    services = {item["metadata"]["name"]: item for item in of_kind(objects, "Service")}
+    monitors = {item["metadata"]["name"]: item for item in of_kind(objects, "ServiceMonitor")}
+    assert services.keys() == monitors.keys()
+    for name, monitor in monitors.items():
+        selector = monitor["spec"]["selector"]["matchLabels"].items()
+        assert [other for other, item in services.items() if selector <= item["metadata"]["labels"].items()] == [name]
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in [port["name"] for port in services[name]["spec"]["ports"]]
+    asked = set(re.findall(r'job="([^"]+)"', " ".join(rule["expr"] for rule in rules_of(helm, chart))))
+    assert asked == monitors.keys()
+
+
+class Case(NamedTuple):
+    """Figures by the minute, for an hour; whether the alert is on at its end."""
+
+    alert: str
+    series: dict[str, str]
+    fires: bool
+
+
+def operator(metric: str, **labels: str) -> str:
+    return series_of(metric, job="rel-spoke-operator", pod="a", **labels)
+
+
+def app(metric: str, component: str = "sync", **labels: str) -> str:
+    return series_of(metric, **{"job": f"rel-spoke-app-{component}", "pod": "a", **labels})
+
+
+def series_of(metric: str, **labels: str) -> str:
+    inside = ",".join(f'{name}="{value}"' for name, value in {"namespace": "ns", **labels}.items())
+    return f"{metric}{{{inside}}}"
+
+
+FAILED = operator("spoke_operator_jobs_finished_total", outcome="Failed", cause="JobError")
+CANCELLED = operator("spoke_operator_jobs_finished_total", outcome="Failed", cause="Cancelled")
+SUCCEEDED = operator("spoke_operator_jobs_finished_total", outcome="Succeeded", cause="")
+START = "spoke_operator_job_start_seconds_bucket"
+COMPARED, ACTIVE = app("spoke_sync_seconds_since_compare"), app("spoke_sync_active")
+CASES = [
+    Case("SpokeOperatorNoLeader", {}, True),
+    Case("SpokeOperatorNoLeader", {operator("spoke_operator_leads"): "0x60"}, True),
+    Case("SpokeOperatorNoLeader", {operator("spoke_operator_leads"): "1x60"}, False),
+    Case("SpokeOperatorNoLeader", {series_of("spoke_operator_leads", job="another-operator"): "1x60"}, True),
+    Case("SpokeOperatorDeaf", {operator("spoke_operator_stream_restarts_total"): "0+1x60"}, True),
+    Case("SpokeOperatorDeaf", {operator("spoke_operator_compare_failures_total", namespace_="x"): "0+1x60"}, True),
+    Case("SpokeOperatorDeaf", {operator("spoke_operator_stream_restarts_total"): "3x60"}, False),
+    Case("SpokeOperatorErrors", {operator("spoke_operator_errors_total", where="reconcile"): "0+5x60"}, True),
+    Case("SpokeOperatorErrors", {operator("spoke_operator_errors_total", where="reconcile"): "0+0.1x60"}, False),
+    Case("SpokeOperatorThrottled", {operator("spoke_operator_throttled_total"): "0+5x60"}, True),
+    Case("SpokeOperatorThrottled", {operator("spoke_operator_throttled_total"): "0+0.1x60"}, False),
+    Case("SpokeOperatorOldDefinition", {operator("spoke_operator_status_writes_unchanged_total"): "0+1x60"}, True),
+    Case("SpokeOperatorOldDefinition", {operator("spoke_operator_status_writes_unchanged_total"): "0x60"}, False),
+    Case("SpokeJobsCannotStart", {operator("spoke_operator_waiting", reason="TemplateMissing"): "1x60"}, True),
+    Case("SpokeJobsCannotStart", {operator("spoke_operator_waiting", reason="LimitReached"): "500x60"}, False),
+    Case("SpokeJobsStartLate", {operator(START, le="600"): "0x60", operator(START, le="+Inf"): "0+1x60"}, False),
+    Case(
+        "SpokeJobsStartLate",
+        {operator(START, le="300"): "0x60", operator(START, le="1800"): "0+1x60", operator(START, le="+Inf"): "0+1x60"},
+        True,
+    ),
+    Case("SpokeJobsFail", {FAILED: "0+1x60", SUCCEEDED: "0+1x60"}, True),
+    Case("SpokeJobsFail", {FAILED: "0+1x60", SUCCEEDED: "0+100x60"}, False),
+    Case("SpokeJobsFail", {CANCELLED: "0+1x60", SUCCEEDED: "0+1x60"}, False),
+    Case("SpokeSyncNotActive", {}, True),
+    Case("SpokeSyncNotActive", {ACTIVE: "0x60"}, True),
+    Case("SpokeSyncNotActive", {ACTIVE: "1x60", app("spoke_sync_active", pod="b"): "0x60"}, False),
+    Case("SpokeSyncBehind", {COMPARED: "0+60x60", ACTIVE: "1x60"}, True),
+    Case("SpokeSyncBehind", {COMPARED: "0+60x60", ACTIVE: "0x60"}, False),
+    Case("SpokeSyncBehind", {COMPARED: "20x60", ACTIVE: "1x60"}, False),
+    Case("SpokeJobsNotLaunched", {app("spoke_sync_oldest_unlaunched_seconds"): "0+60x60"}, True),
+    Case("SpokeJobsNotLaunched", {app("spoke_sync_oldest_unlaunched_seconds"): "5x60"}, False),
+    Case("SpokeTasksAway", {}, True),
+    Case("SpokeTasksAway", {app("up", "tasks"): "1x60"}, False),
+    Case("SpokeTasksFull", {app("spoke_tasks_requests_refused_total", "tasks", status="429"): "0+5x60"}, True),
+    Case("SpokeTasksFull", {app("spoke_tasks_requests_refused_total", "tasks", status="503"): "0+5x60"}, False),
+    Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="401"): "0+1x60"}, True),
+    Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="401"): "0x60"}, False),
+    Case("SpokeTasksFail", {app("spoke_tasks_ended_total", "tasks", outcome="failed_for_good"): "0+1x60"}, True),
+    Case("SpokeTasksFail", {app("spoke_tasks_ended_total", "tasks", outcome="failed"): "0+1x60"}, False),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def all_rules(helm: Helm) -> list[Object]:
+    return [rule for chart in VALUES for rule in rules_of(helm, chart)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert} {'on' if case.fires else 'off'}")
+def test_it_goes_off_when_it_must(all_rules: list[Object], promtool: str, tmp_path: Path, case: Case) -> None:
+    written(tmp_path, all_rules)
+    firing = f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
+    expected = [{"labels": "{}", "value": 1}] if case.fires else []
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
+        "promql_expr_test": [{"expr": firing, "eval_time": "1h", "exp_samples": expected}],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried_both_ways(all_rules: list[Object]) -> None:
+    for rule in all_rules:
+        assert {case.fires for case in CASES if case.alert == rule["alert"]} == {True, False}, rule["alert"]
