@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images setup-python clean bench bench-imports bench-claims bench-launch breaks pictures
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-launch breaks pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -81,8 +81,11 @@ images: setup-python ## the container images
 	@tests/cluster/build
 	@scripts/images
 
+release: setup-python ## what is published of this version, into dist/: wheel, images, charts, checksums
+	@scripts/release
+
 setup-python:
 	@scripts/venv
 
 clean: ## remove what was made in this folder (what is cached stays)
-	@rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist dist.new build

@@ -1,0 +1,32 @@
+"""What the charts' READMEs show works."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import yaml
+
+from .conftest import ROOT, Helm, environment_of, named, pod_of
+
+
+def test_a_chart_of_ones_own_as_the_readme_shows_it(helm: Helm, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "charts/spoke-app", tmp_path / "spoke-app")
+    text = (ROOT / "charts/spoke-app/README.md").read_text()
+    blocks = re.findall(r"```yaml\n# (\S+)\n(.*?)```", text, re.DOTALL)
+    assert [name for name, _ in blocks] == ["Chart.yaml", "values.yaml", "templates/web.yaml"]
+    chart = tmp_path / "shop"
+    for name, content in blocks:
+        (chart / name).parent.mkdir(parents=True, exist_ok=True)
+        (chart / name).write_text(content)
+    helm.run("dependency", "update", "--skip-refresh", str(chart))
+    rendered = helm.run("template", "shop", str(chart), "--kube-version", "1.34.4")
+    objects = [item for item in yaml.safe_load_all(rendered) if item]
+    web = named(objects, "Deployment", "shop-web")
+    assert pod_of(web)["serviceAccountName"] == named(objects, "ServiceAccount", "shop-runner")["metadata"]["name"]
+    assert environment_of(pod_of(web)["containers"][0])["SPOKE_TASKS_URL"] == "http://shop-tasks:8080"
+    (rule,) = named(objects, "NetworkPolicy", "shop-tasks")["spec"]["ingress"]
+    (peer,) = rule["from"]
+    assert peer["podSelector"]["matchLabels"].items() <= web["spec"]["template"]["metadata"]["labels"].items()
+    assert pod_of(named(objects, "Job", "shop-migrate"))["containers"][0]["command"] == ["alembic", "upgrade", "head"]
