@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from spoke_jobs.builtin import CHECK
+from spoke_jobs.model import JobFilter, JobState
 
 from .conftest import Cluster, Images, Product, image_values, wait_for
 
@@ -62,39 +65,62 @@ def test_two_replicas_of_which_one_leads(cluster: Cluster, operator: str) -> Non
     cluster.kubectl("--namespace", operator, "rollout", "status", "deployment/spoke-operator", "--timeout=60s")
 
 
-def test_accounts_may_do_what_they_need_and_no_more(product: Product, operator: str) -> None:
-    def may(account: str, verb: str, resource: str, within: str = "") -> bool:
-        namespace = operator if account == "spoke-operator" else product.namespace
-        kind, _, subresource = resource.partition("/")
-        kind, _, name = kind.partition(":")
-        what = f"{kind}/{name}" if name else kind
-        command = ["kubectl", "--namespace", within or product.namespace, "auth", "can-i", verb, what, "--quiet"]
-        command += [f"--as=system:serviceaccount:{namespace}:{account}", f"--subresource={subresource}"]
-        return subprocess.run(command, env=product.cluster.env, check=False).returncode == 0
+def test_helm_test_of_the_operator(cluster: Cluster, operator: str) -> None:
+    notes = cluster.run("helm", "get", "notes", "spoke-operator", "--namespace", operator)
+    assert first_command(notes) == f"helm test spoke-operator --namespace {operator}"
+    said = cluster.run("helm", "test", "spoke-operator", "--namespace", operator, "--timeout=120s")
+    assert "Phase:          Succeeded" in said
+    assert cluster.get("--namespace", operator, "pod", "spoke-operator-test") is None
 
-    allowed = [
-        ("texting-runner", "create", "spokejobs.jobs.spoke.dev"),
-        ("texting-sync", "list", "spokejobs.jobs.spoke.dev"),
-        ("texting-sync", "patch", "spokejobs.jobs.spoke.dev/status"),
-        ("spoke-operator", "create", "jobs.batch"),
-        ("spoke-operator", "create", "configmaps:spoke-operator-state"),
-        ("spoke-operator", "patch", "configmaps:spoke-operator-state"),
-        ("spoke-operator", "update", "leases.coordination.k8s.io:spoke-operator", operator),
-    ]
-    refused = [
-        ("texting-runner", "get", "spokejobs.jobs.spoke.dev"),
-        ("texting-runner", "list", "secrets"),
-        ("texting-jobs", "create", "spokejobs.jobs.spoke.dev"),
-        ("texting-tasks", "create", "spokejobs.jobs.spoke.dev"),
-        ("texting-sync", "delete", "spokejobs.jobs.spoke.dev"),
-        ("texting-sync", "create", "jobs.batch"),
-        ("spoke-operator", "list", "secrets"),
-        ("spoke-operator", "create", "pods"),
-        ("spoke-operator", "update", "spokejobs.jobs.spoke.dev"),
-        ("spoke-operator", "create", "configmaps"),
-        ("spoke-operator", "get", "configmaps:spoke-operator-state"),
-        ("spoke-operator", "create", "leases.coordination.k8s.io"),
-        ("spoke-operator", "update", "leases.coordination.k8s.io:other", operator),
-    ]
-    assert [right for right in allowed if not may(*right)] == []
-    assert [right for right in refused if may(*right)] == []
+
+def test_helm_test_of_an_application_runs_a_job_to_its_end(product: Product) -> None:
+    product.cluster.run("helm", "test", "texting", "--namespace", product.namespace, "--timeout=180s")
+    (row,) = product.ledger.list_jobs(1, JobFilter(job_type=CHECK))
+    assert (row.state, row.runner, row.attempt) == (JobState.SUCCEEDED, "kubernetes", 1)
+    assert product.spokejob(row, "Succeeded")
+
+
+def test_notes_of_an_application_name_what_to_do_next(cluster: Cluster, namespace: str) -> None:
+    values = {
+        "app": "shop.jobs",
+        "image": {"repository": "shop"},
+        "database": {"secretName": "database"},
+        "tasks": {"key": {"secretName": "tasks"}},
+    }
+    where = ("--namespace", namespace, "--values=-")
+    said = cluster.run(
+        "helm", "install", "shop", "charts/spoke-app", "--dry-run=server", *where, stdin=json.dumps(values)
+    )
+    notes = said[said.index("NOTES:") :]
+    assert first_command(notes) == f"helm test shop --namespace {namespace}"
+    assert "name it in networkPolicy.egress" in notes
+
+
+def first_command(notes: str) -> str:
+    return next(line.strip() for line in notes.splitlines() if line.startswith("  "))
+
+
+RIGHTS = Path(__file__).parent / "rights.txt"
+ACCOUNTS = [
+    ("default", "jobs", "jobs"),
+    ("texting-jobs", "jobs", "jobs"),
+    ("texting-tasks", "jobs", "jobs"),
+    ("texting-runner", "jobs", "jobs"),
+    ("texting-sync", "jobs", "jobs"),
+    ("spoke-operator", "operator", "jobs"),
+    ("spoke-operator", "operator", "operator"),
+    ("spoke-operator", "operator", "default"),
+]
+"""Each service account: its name, its namespace, and the namespace in which it is asked for its rights."""
+
+
+def test_accounts_may_do_what_is_written_down_and_no_more(product: Product, operator: str) -> None:
+    names = {"jobs": product.namespace, "operator": operator, "default": "default"}
+    found = []
+    for account, home, within in ACCOUNTS:
+        who = f"--as=system:serviceaccount:{names[home]}:{account}"
+        listed = product.cluster.kubectl("auth", "can-i", "--list", who, "--namespace", names[within])
+        rights = sorted(" ".join(line.split()) for line in listed.splitlines()[1:])
+        found.append("\n".join([f"# {account} of namespace {home}, in namespace {within}", *rights]))
+    text = "\n\n".join(found) + "\n"
+    assert text == RIGHTS.read_text(), f"if it is meant to be so, {RIGHTS.name} is now:\n{text}"
