@@ -116,11 +116,17 @@ ACCOUNTS = [
 
 def test_accounts_may_do_what_is_written_down_and_no_more(product: Product, operator: str) -> None:
     names = {"jobs": product.namespace, "operator": operator, "default": "default"}
-    found = []
-    for account, home, within in ACCOUNTS:
+
+    def rights(account: str, home: str, within: str) -> set[str]:
         who = f"--as=system:serviceaccount:{names[home]}:{account}"
         listed = product.cluster.kubectl("auth", "can-i", "--list", who, "--namespace", names[within])
-        rights = sorted(" ".join(line.split()) for line in listed.splitlines()[1:])
-        found.append("\n".join([f"# {account} of namespace {home}, in namespace {within}", *rights]))
+        return {" ".join(line.split()) for line in listed.splitlines()[1:]}
+
+    everybodys = rights("nobody", "jobs", "jobs")  # as the cluster gives them to any account
+    found = ["\n".join(["# every account", *sorted(everybodys)])]
+    for account, home, within in ACCOUNTS:
+        own = rights(account, home, within)
+        assert everybodys <= own
+        found.append("\n".join([f"# {account} of namespace {home}, in namespace {within}", *sorted(own - everybodys)]))
     text = "\n\n".join(found) + "\n"
     assert text == RIGHTS.read_text(), f"if it is meant to be so, {RIGHTS.name} is now:\n{text}"

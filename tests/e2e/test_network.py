@@ -52,31 +52,41 @@ def targets(product: Product, operator: str) -> Targets:
 
 
 def address(cluster: Cluster, namespace: str, selector: str) -> str:
-    """Of the newest running pod."""
-    found = cluster.get(
-        "--namespace", namespace, "pods", "--selector", selector, "--field-selector=status.phase=Running"
-    )
+    """Of the first running pod."""
+    return str(running(cluster, namespace, selector)[0]["status"]["podIP"])
+
+
+def running(cluster: Cluster, namespace: str, selector: str) -> list[Object]:
+    """The pods that run, by name."""
+    which = ("--selector", selector, "--field-selector=status.phase=Running")
+    found = cluster.get("--namespace", namespace, "pods", *which)
     assert found
-    newest = max(found["items"], key=lambda item: str(item["metadata"]["creationTimestamp"]))
-    return str(newest["status"]["podIP"])
+    return sorted(found["items"], key=lambda item: str(item["metadata"]["name"]))
 
 
 def arguments(source: str, targets: Targets) -> list[str]:
     return [json.dumps(targets), json.dumps(sorted(ALLOWED[source]))]
 
 
-@pytest.mark.parametrize(
-    ("source", "workload"),
-    [("operator", "spoke-operator"), ("sync", "texting-sync"), ("tasks", "texting-tasks"), ("application", "texting")],
-)
-def test_from_what_is_installed(product: Product, operator: str, targets: Targets, source: str, workload: str) -> None:
-    namespace = operator if source == "operator" else product.namespace
+@pytest.mark.parametrize(("source", "component"), [("sync", "sync"), ("tasks", "tasks"), ("application", "web")])
+def test_from_what_is_installed(product: Product, targets: Targets, source: str, component: str) -> None:
+    pod = running(product.cluster, product.namespace, f"app.kubernetes.io/component={component}")[0]
     others = dict(targets)
     if source == "sync":
         del others["sync"]  # a pod always reaches itself
-    command = ("exec", "--stdin", f"deployment/{workload}", "--", "python", "-", *arguments(source, others))
-    found = product.cluster.kubectl("--namespace", namespace, *command, stdin=CODE)
-    assert set(json.loads(found)) == ALLOWED[source]
+    assert said_within(product.cluster, pod, arguments(source, others)) == ALLOWED[source]
+
+
+def test_from_one_replica_of_the_operator_to_the_other(product: Product, operator: str, targets: Targets) -> None:
+    _, other = running(product.cluster, operator, "app.kubernetes.io/component=operator")
+    assert said_within(product.cluster, other, arguments("operator", targets)) == ALLOWED["operator"]
+
+
+def said_within(cluster: Cluster, pod: Object, arguments: list[str]) -> set[str]:
+    """What the program says in a pod that is there."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    command = ("exec", "--stdin", name, "--", "python", "-", *arguments)
+    return set(json.loads(cluster.kubectl("--namespace", namespace, *command, stdin=CODE)))
 
 
 def test_from_a_jobs_pod(product: Product, runner: KubernetesRunner, targets: Targets) -> None:
