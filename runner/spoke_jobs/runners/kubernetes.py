@@ -102,6 +102,9 @@ class KubernetesRunner(SqlRunner):
     def close(self, seconds: float = 5.0) -> None:
         """Deliver what tasks are still here, for so many seconds at most, and close the connections."""
         wait_for_outer_commits()
+        if self._notifier is not None:
+            self._notifier.close()
+            self._notifier = None
         if self._tasks is not None:
             self._tasks.close(seconds)
         client = self._clients.pop(os.getpid(), None)

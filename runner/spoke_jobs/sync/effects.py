@@ -88,17 +88,17 @@ class Effects:
         self.look_again: set[str] = set()
         """Names whose row or SpokeJob has changed by our own doing."""
 
-    def carry_out(self, action: Action) -> None:
-        """Do it, or leave it for later where it can't be done.
+    def carry_out(self, action: Action) -> bool:
+        """Do it, or leave it for later where it can't be done. Whether it was done: it may have been no more to do.
 
         :raises Away: if the API server is away.
         :raises Lost: if the database is.
         """
         job_id = None if isinstance(action, Mirror) else action.row.job.id
         if job_id in self.rests.resting():
-            return
+            return False
         try:
-            self._do(action)
+            done = self._do(action)
         except ApiError as error:
             if error.away:
                 raise Away(str(error)) from error
@@ -106,12 +106,14 @@ class Effects:
         except DBAPIError as error:  # the connection holds, so it was this statement: a lock that wasn't to be had, say
             logger.warning("%s: %s", _describe(action), type(error.orig).__name__)
         else:
-            self.done[type(action).__name__] += 1
+            if done:
+                self.done[type(action).__name__] += 1
             if job_id is not None:
                 self.rests.done(job_id)
-            return
+            return done
         if job_id is not None:
             self.rests.failed(job_id)
+        return False
 
     def remember(self, body: Body) -> Seen:
         """Take note of a SpokeJob that the API server has just sent."""
@@ -129,92 +131,95 @@ class Effects:
         self.spokejobs = spokejobs
         self._mirrored = {name: at for name, at in self._mirrored.items() if name in spokejobs}
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Action) -> bool:
         match action:
             case Launch(row):
-                self._launch(row)
+                return self._launch(row)
             case RecordSubmitted(row):
-                self._record_submitted(row)
+                return self._record_submitted(row)
             case EndAttempt(row, number, ended):
-                self._end_attempt(row, number, ended)
+                return self._end_attempt(row, number, ended)
             case FailJob(row, final):
-                self._fail(row, final)
+                return self._fail(row, final)
             case ConfirmGone(row):
-                self._confirm_gone(row)
+                return self._confirm_gone(row)
             case Cancel(row, seen):
-                self._cancel(row, seen)
+                return self._cancel(row, seen)
             case Mirror():
-                self._mirror(action)
+                return self._mirror(action)
 
-    def _launch(self, row: Row) -> None:
+    def _launch(self, row: Row) -> bool:
         try:
             body = spokejob(row.job, self._api.namespace)
         except ValueError as error:
-            self._fail(row, Failure("InvalidSpec", f"the row can't be written as a SpokeJob: {type(error).__name__}"))
-            return
+            text = f"the row can't be written as a SpokeJob: {type(error).__name__}"
+            return self._fail(row, Failure("InvalidSpec", text))
         with self._writer.transaction() as connection:
             # Decided a while ago, perhaps: had it been launched and its SpokeJob deleted since, it must not come again.
             if not syncing.may_launch(connection, row.job):
-                return
+                return False
         try:
             self.remember(self._api.create(body))
             logger.info("job %d (%s): launched as %s", row.job.id, row.job.job_type, row.name)
         except ApiError as error:
             if error.status == 422:
-                self._fail(row, Failure("InvalidSpec", f"the API server refuses the SpokeJob: {error}"))
-                return
+                return self._fail(row, Failure("InvalidSpec", f"the API server refuses the SpokeJob: {error}"))
             if error.status != 409 or error.reason != "AlreadyExists":
                 raise
             live = self._api.get(row.name)
             if live is None:
-                return  # it went between our two calls: the row is found unlaunched again
+                return False  # it went between our two calls: the row is found unlaunched again
             if not self.remember(live).is_of(row):
-                self._fail(row, failure("NameTaken"))
-                return
+                return self._fail(row, failure("NameTaken"))
+            return self._record_submitted(row)
         self._record_submitted(row)
+        return True
 
-    def _record_submitted(self, row: Row) -> None:
+    def _record_submitted(self, row: Row) -> bool:
         with self._writer.transaction() as connection:
-            syncing.record_submitted(connection, row.job)
+            return syncing.record_submitted(connection, row.job)
 
-    def _end_attempt(self, row: Row, number: int, ended: Failure) -> None:
+    def _end_attempt(self, row: Row, number: int, ended: Failure) -> bool:
         with self._writer.transaction() as connection:
             done = syncing.end_attempt(connection, row.job, number, ended)
         if done:
             logger.warning("job %d, attempt %d: ended on the cluster (%s)", row.job.id, number, ended.cause)
             self.look_again.add(row.name)
+        return done
 
-    def _fail(self, row: Row, final: Failure) -> None:
+    def _fail(self, row: Row, final: Failure) -> bool:
         with self._writer.transaction() as connection:
             done = syncing.fail_job(connection, row.job, final)
         if done:
             log = logger.error if final.cause in _OURS else logger.warning
             log("job %d (%s) failed: %s, %s", row.job.id, row.job.job_type, final.cause, final.message)
         self.look_again.add(row.name)
+        return done
 
-    def _confirm_gone(self, row: Row) -> None:
+    def _confirm_gone(self, row: Row) -> bool:
         live = self._api.get(row.name)
         if live is not None and self.remember(live).is_of(row):
             self.look_again.add(row.name)
-            return
+            return False
         if live is None:
             self.forget(row.name)
-        self._fail(row, failure("SpokeJobDeleted"))
+        return self._fail(row, failure("SpokeJobDeleted"))
 
-    def _cancel(self, row: Row, seen: Seen) -> None:
+    def _cancel(self, row: Row, seen: Seen) -> bool:
         try:
             self.remember(self._api.cancel(seen.name, seen.object_uid))
         except ApiError as error:
             if error.status not in (404, 409):  # gone, or another one's by now: what follows is found by the next look
                 raise
             self.look_again.add(seen.name)
-            return
+            return False
         logger.info("job %d (%s): its cancellation is passed on", row.job.id, row.job.job_type)
+        return True
 
-    def _mirror(self, action: Mirror) -> None:
+    def _mirror(self, action: Mirror) -> bool:
         seen, now = action.seen, self._clock()
         if action.ledger is seen.ledger and now < self._mirrored.get(seen.name, float("-inf")) + PROGRESS_SECONDS:
-            return  # the next look at running jobs finds it
+            return False  # the next look at running jobs finds it
         status: Body = {}
         if action.progress is not None:
             status["progress"] = {"percent": action.progress.percent, "message": action.progress.message}
@@ -234,6 +239,8 @@ class Effects:
                 self.look_again.add(seen.name)
             else:
                 raise
+            return False
+        return True
 
 
 _OURS = {"NameTaken", "SpokeJobDeleted", "InvalidSpec", "JobExited"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import ThreadingHTTPServer
-from typing import Any
+from typing import Any, get_args
 
 from spoke_jobs import probes
+from spoke_jobs.sync.model import Action
 
 STALE_SECONDS = 120.0
 """A loop that hasn't turned for so long hangs: longer than all time-outs of one turn."""
@@ -29,6 +30,8 @@ class Pulse:
         """starting, standby, active, or what it waits for."""
         self.done: Counter[str] = Counter()
         """What was carried out, by kind of action."""
+        self.repaired: Counter[str] = Counter()
+        """The part of it that a comparison of the whole had found."""
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
@@ -73,10 +76,9 @@ def _of_pulse(pulse: Pulse) -> Iterator[str]:
         yield from _metric("seconds_since_compare", "gauge", text, report["secondsSinceCompare"])
         yield from _metric("compare_seconds", "gauge", "How long that took.", pulse.last_compare_seconds)
     yield from _metric("comparisons_total", "counter", "Comparisons of the whole.", pulse.comparisons)
-    yield "# HELP spoke_sync_actions_total What was done to bring ledger and cluster in step, by kind."
-    yield "# TYPE spoke_sync_actions_total counter"
-    for kind, count in sorted(pulse.done.items()):
-        yield f'spoke_sync_actions_total{{kind="{kind}"}} {count}'
+    yield from _by_kind("actions_total", "What was done to bring ledger and cluster in step, by kind.", pulse.done)
+    text = "What a comparison of the whole had to do, by kind: left by a crash or an outage, or missed by the watch."
+    yield from _by_kind("repairs_total", text, pulse.repaired)
 
 
 def _of_backlog(backlog: Backlog | None) -> Iterator[str]:
@@ -88,6 +90,14 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[str]:
         return
     yield from _metric("jobs_unlaunched", "gauge", "Due jobs that have no SpokeJob yet.", count)
     yield from _metric("oldest_unlaunched_seconds", "gauge", "For how long the oldest of them has been due.", seconds)
+
+
+def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Iterator[str]:
+    """All kinds from the start: an increase from nothing would be none to Prometheus."""
+    yield f"# HELP spoke_sync_{name} {text}"
+    yield f"# TYPE spoke_sync_{name} counter"
+    for kind in sorted(action.__name__ for action in get_args(Action)):
+        yield f'spoke_sync_{name}{{kind="{kind}"}} {counts.get(kind, 0)}'
 
 
 def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:

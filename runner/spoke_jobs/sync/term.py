@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class Term:
         for batch in _batches(rest):
             # Final rows that their SpokeJobs don't show yet, and rows that came while the list was read.
             actions += self._decide(batch)
-        self._carry_out(actions)
+        self._carry_out(actions, self._pulse.repaired)
         self._watcher.listed(version)
         self._pulse.compared(self._clock() - started)
         logger.debug("compared %d rows with %d SpokeJobs in %.2f s", len(rows), len(spokejobs), self._clock() - started)
@@ -199,13 +200,14 @@ class Term:
             actions += decide(row, self._effects.spokejobs.get(row.name), now, self._patience)
         return actions
 
-    def _carry_out(self, actions: Iterable[Action]) -> None:
+    def _carry_out(self, actions: Iterable[Action], count: Counter[str] | None = None) -> None:
+        """Progress comes last, and may be left for later; it isn't counted."""
         progress: list[Mirror] = []
         for action in actions:
             if isinstance(action, Mirror) and action.ledger is action.seen.ledger:
                 progress.append(action)
-            else:
-                self._effects.carry_out(action)
+            elif self._effects.carry_out(action) and count is not None:
+                count[type(action).__name__] += 1
         until = self._clock() + _PROGRESS_BUDGET_SECONDS
         for action in progress:
             if self._clock() > until:

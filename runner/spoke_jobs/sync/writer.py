@@ -19,6 +19,15 @@ LOCK = 0x5350_4F4B_4553_594E
 """The advisory lock's number, one per database ("SPOKESYN")."""
 _PATIENCE = ("SET lock_timeout = '3s'", "SET statement_timeout = '20s'")
 """A job's own transaction may hold a row for long: that row has to wait for its next turn, not the others for it."""
+_MORTALITY = (
+    "SET tcp_keepalives_idle = 10",
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 3",
+    "SET tcp_user_timeout = 20000",
+    "SET idle_in_transaction_session_timeout = '20s'",
+)
+"""Where sync's node is lost, or its network, the server has to notice: by its own defaults the session, and the lock
+with it, would outlive its process by hours. And a process that is frozen holds no rows that pods wait for."""
 
 
 class Lost(Exception):
@@ -76,7 +85,7 @@ class Writer:
         try:
             connection = self.engine.connect()
             with connection.begin():
-                for statement in _PATIENCE:
+                for statement in (*_PATIENCE, *_MORTALITY):
                     connection.execute(text(statement))
         except DBAPIError as error:
             raise Lost(f"the database can't be reached: {str(error.orig).strip().partition(chr(10))[0]}") from error

@@ -98,25 +98,50 @@ def test_joined_to_a_transaction_that_commits_it_is_launched_then(stage: Stage) 
     wait_for("it is launched", lambda: one_is_launched(stage, job))
 
 
-def test_killed_between_commit_and_create_it_is_launched_by_sync(stage: Stage) -> None:
-    program = """
+def dispatched_and_killed(stage: Stage, where: str) -> JobRequest:
+    """A job whose application is killed by SIGKILL as soon as it comes to that function after its commit."""
+    program = f"""
 import os, sys
 from spoke_jobs import JobData, Registry
+from spoke_jobs.ledger import syncing
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import load_settings
 registry = Registry()
 registry.job("work")(lambda _ctx, _payload: None)
 runner = KubernetesRunner(load_settings(), registry)
-runner._launch = lambda job: os.kill(os.getpid(), 9)
+{where} = lambda *_: os.kill(os.getpid(), 9)
+runner._submitter._wait = 60
 runner.dispatch_job(JobData("work"))
 """
     environment = os.environ | {"SPOKE_DATABASE_URL": stage.url, "SPOKE_NAMESPACE": stage.cluster.namespace}
     done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
     assert done.returncode == -9
     (job,) = stage.ledger.list_jobs()
-    assert (job.submitted_at, stage.cluster.all()) == (None, [])
+    return job
+
+
+KILLED_AT = pytest.mark.parametrize("where", ["runner._submitter._create", "syncing.record_submitted"])
+"""Between commit and create; between create and record."""
+
+
+@KILLED_AT
+def test_killed_after_its_commit_the_job_is_launched_within_5_seconds(stage: Stage, where: str) -> None:
+    with stage.sync() as sync:
+        sync.until("active")
+        job = dispatched_and_killed(stage, where)
+        wait_for("sync launches it", lambda: one_is_launched(stage, job), 5)
+
+
+@KILLED_AT
+def test_killed_while_sync_is_away_the_job_is_launched_within_35_seconds_of_its_return(
+    stage: Stage, where: str
+) -> None:
+    job = dispatched_and_killed(stage, where)
+    assert job.submitted_at is None
+    assert len(stage.cluster.all()) == (1 if where == "syncing.record_submitted" else 0)
+    began = time.monotonic()
     with stage.sync():
-        wait_for("sync launches it", lambda: one_is_launched(stage, job))
+        wait_for("sync launches it", lambda: one_is_launched(stage, job), began + 35 - time.monotonic())
 
 
 def test_with_sync_beside_it_every_job_has_one_spokejob(stage: Stage) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-PORT_OF_SCHEME = {"https": 443}
+PORT_OF_SCHEME = {"https": 443, "http": 80}
 
 
 class Proxy:
@@ -90,7 +90,8 @@ def api_server_of(kubeconfig: str) -> tuple[str, int]:
 def kubeconfig_by(port: int, kubeconfig: str, path: Path) -> str:
     """The same kubeconfig, its API server reached by a port of this machine."""
     content = yaml.safe_load(Path(kubeconfig).read_text())
-    content["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+    server = content["clusters"][0]["cluster"]
+    server["server"] = urlsplit(server["server"])._replace(netloc=f"127.0.0.1:{port}").geturl()
     path.write_text(yaml.safe_dump(content))
     path.chmod(0o600)
     return str(path)

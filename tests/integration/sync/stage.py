@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from spoke_jobs.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
+FAILPOINT = Path(__file__).with_name("failpoint.py")
 GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
 Body = dict[str, Any]
 T = TypeVar("T")
@@ -182,7 +184,7 @@ class Stage:
 
     @contextmanager
     def sync(self, **environment: str) -> Iterator[SyncProcess]:
-        """A real ``spoke-jobs sync``, in its own process, ended by SIGTERM."""
+        """A real ``spoke-jobs sync``, in its own process, ended by SIGTERM; with FAILPOINT, see ``failpoint``."""
         process = SyncProcess(self, environment)
         try:
             wait_for("sync answers to a probe", process.health)
@@ -206,6 +208,10 @@ class Stage:
         assert isinstance(claim, Claim), claim
         return claim
 
+    def can_claim(self, job: JobRequest, number: int) -> bool:
+        """Claim an attempt, if it isn't refused."""
+        return isinstance(self.ledger.claim(job.id, job.uid, job.run, number, f"pod-{number}", 60.0), Claim)
+
     def close(self) -> None:
         """Close the runners."""
         for runner in self._runners:
@@ -223,8 +229,9 @@ class SyncProcess:
         }
         with socket.create_server(("127.0.0.1", 0)) as found:
             self.port: int = found.getsockname()[1]
+        program = [str(FAILPOINT)] if "FAILPOINT" in environment else ["-m", "spoke_jobs"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spoke_jobs", "sync", "--health-port", str(self.port)],
+            [sys.executable, *program, "sync", "--health-port", str(self.port)],
             env=env | environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -239,6 +246,12 @@ class SyncProcess:
         except OSError:
             return None
         return answer
+
+    def metrics(self) -> dict[str, float]:
+        """Its metrics, by name and labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
     def until(self, role: str) -> None:
         """Wait until it says that it is in that role."""
@@ -257,8 +270,33 @@ class SyncProcess:
     def kill(self) -> None:
         """End it as a crash would."""
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.died()
         self.process.returncode = 0
+
+    def died(self) -> int:
+        """Wait for its end; gives the exit code."""
+        _, rest = self.process.communicate(timeout=10)
+        self.log += rest
+        return self.process.returncode
+
+    def until_stopped(self) -> None:
+        """Wait until it has come to its failpoint."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        wait_for("sync has come to its failpoint", lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+
+    def go_on(self) -> None:
+        """Let it go on from its failpoint."""
+        self.process.send_signal(signal.SIGCONT)
+
+
+def attempt(number: int = 1, **record: Any) -> Body:
+    """An operator's record of an attempt."""
+    return {"number": number, "job": f"work-{number}", "startedAt": "2026-03-01T12:00:00Z"} | record
+
+
+def ended(number: int = 1, cause: str = "PodDeleted", **record: Any) -> Body:
+    """The same, over."""
+    return attempt(number, finishedAt="2026-03-01T12:01:00Z", cause=cause, **record)
 
 
 def namespace_name() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.sync.stage import Stage, SyncProcess, stays, wait_for
+from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended, stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.ledger.port import QueueHeld
@@ -24,16 +24,6 @@ def launched(stage: Stage, **data: Any) -> JobRequest:
     """A job whose SpokeJob exists and is recorded."""
     job = stage.runner().dispatch_job(JobData("work", **data))
     return stage.until(job, lambda row: row.submitted_at)
-
-
-def attempt(number: int = 1, **record: Any) -> dict[str, Any]:
-    """An operator's record of an attempt."""
-    return {"number": number, "job": f"work-{number}", "startedAt": "2026-03-01T12:00:00Z"} | record
-
-
-def ended(number: int = 1, cause: str = "PodDeleted", **record: Any) -> dict[str, Any]:
-    """The same, over."""
-    return attempt(number, finishedAt="2026-03-01T12:01:00Z", cause=cause, **record)
 
 
 def test_a_failed_outcome_comes_to_the_row(stage: Stage, sync: SyncProcess) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import update
+from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage, stays, wait_for
 
 from spoke_jobs import JobData
@@ -132,18 +133,44 @@ def test_with_submit_sync_the_dispatch_s_own_bell_has_it_launched(stage: Stage) 
             stage.until(runner.dispatch_job(WORK), lambda row: row.submitted_at, 5)
 
 
-def test_metrics_and_the_rows_whose_retention_is_over(stage: Stage) -> None:
+def test_rows_whose_retention_is_over_are_deleted(stage: Stage) -> None:
     job = unlaunched(stage)
     with stage.ledger.engine.begin() as connection:
         over = {"state": JobState.FAILED, "status": -1, "expires_at": datetime.now(UTC) - timedelta(hours=1)}
         connection.execute(update(job_request).where(job_request.c.id == job.id).values(**over))
-    with stage.sync() as sync:
-        sync.until("active")
+    with stage.sync():
         wait_for("it is deleted", lambda: stage.ledger.get(job.id) is None)
+
+
+def test_metrics_tell_what_waits_what_was_done_and_what_of_it_was_a_repair(stage: Stage) -> None:
+    left_behind = unlaunched(stage)
+    with stage.sync(SPOKE_SUBMIT="sync") as sync:
+        stage.until(left_behind, lambda row: row.submitted_at)
+        wait_for("it has compared", lambda: sync.metrics().get("spoke_sync_comparisons_total") == 1)
         launched = unlaunched(stage)
         stage.until(launched, lambda row: row.submitted_at, 5)
-        with urllib.request.urlopen(f"http://127.0.0.1:{sync.port}/metrics", timeout=5) as response:
-            text = response.read().decode()
-    assert 'spoke_sync_actions_total{kind="Launch"} 1' in text
-    assert "spoke_sync_jobs_unlaunched 0" in text
-    assert "spoke_sync_active 1" in text
+        found = sync.metrics()
+        assert found["spoke_sync_active"] == 1
+        assert found["spoke_sync_jobs_unlaunched"] == 0
+        assert found['spoke_sync_actions_total{kind="Launch"}'] == 2
+        assert found['spoke_sync_repairs_total{kind="Launch"}'] == 1, "the one that was left behind"
+
+
+def test_metrics_tell_how_long_a_row_has_waited_that_can_t_be_launched(stage: Stage, tmp_path: Path) -> None:
+    """The API server is away: as an alert would hear of it."""
+    proxy = Proxy(api_server_of(stage.cluster.kubeconfig))
+    path = kubeconfig_by(proxy.port, stage.cluster.kubeconfig, tmp_path / "kubeconfig")
+    proxy.cut()
+    job = unlaunched(stage)
+    not_due = stage.runner(submit="sync").dispatch_job(
+        JobData("work", run_after=datetime.now(UTC) + timedelta(hours=1))
+    )
+    with stage.sync(SPOKE_SUBMIT="sync", KUBECONFIG=path) as sync:
+        wait_for("it waits", lambda: sync.metrics()["spoke_sync_oldest_unlaunched_seconds"] > 1)
+        assert sync.metrics()["spoke_sync_jobs_unlaunched"] == 1
+        proxy.mend()
+        stage.until(job, lambda row: row.submitted_at)
+        wait_for("none waits", lambda: sync.metrics()["spoke_sync_jobs_unlaunched"] == 0)
+        assert sync.metrics()["spoke_sync_oldest_unlaunched_seconds"] == 0
+    assert stage.row(not_due).submitted_at is None
+    proxy.close()

@@ -71,6 +71,7 @@ def test_metrics_tell_of_the_backlog_the_comparisons_and_what_was_done(
     assert "spoke_sync_seconds_since_compare" not in metrics(address), "none has been made"
     pulse.compared(0.25)
     pulse.done["Launch"] += 2
+    pulse.repaired["Launch"] += 1
     clock.now += 5
     found = metrics(address)
     assert found["spoke_sync_active"] == 1
@@ -78,6 +79,8 @@ def test_metrics_tell_of_the_backlog_the_comparisons_and_what_was_done(
     assert (found["spoke_sync_comparisons_total"], found["spoke_sync_seconds_since_compare"]) == (1, 5)
     assert found["spoke_sync_compare_seconds"] == 0.25
     assert found['spoke_sync_actions_total{kind="Launch"}'] == 2
+    assert found['spoke_sync_repairs_total{kind="Launch"}'] == 1
+    assert found['spoke_sync_repairs_total{kind="FailJob"}'] == 0, "told before it happens"
 
 
 def test_metrics_are_there_while_the_database_is_away(pulse: Pulse) -> None:

@@ -1,0 +1,274 @@
+"""What happens right while sync is at it: it is stopped at a point of its work, the world goes on, and so does it.
+
+None of it may launch a job twice that is alive, or declare one dead that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended, stays, wait_for
+
+from spoke_jobs import JobData
+from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.port import AlreadyFinal
+from spoke_jobs.model import AttemptState, JobRequest, JobState, Pulse
+
+
+def dispatched(stage: Stage, job_type: str = "work") -> JobRequest:
+    """A committed row that nobody but sync launches."""
+    return stage.runner(submit="sync").dispatch_job(JobData(job_type))
+
+
+def created(stage: Stage, job_type: str = "work", *, recorded: bool = True) -> JobRequest:
+    """A row whose SpokeJob its application has created, and has lived to record or not."""
+    job = dispatched(stage, job_type)
+    stage.cluster.create(spokejob(job, stage.cluster.namespace))
+    if recorded:
+        with stage.ledger.engine.begin() as connection:
+            syncing.record_submitted(connection, job)
+    return job
+
+
+def made(stage: Stage) -> dict[str, str]:
+    """By the rows' uids the SpokeJobs that there are, as Kubernetes tells them apart."""
+    return {item["spec"]["uid"]: item["metadata"]["uid"] for item in stage.cluster.all()}
+
+
+@contextmanager
+def stopped(stage: Stage, point: str) -> Iterator[SyncProcess]:
+    """A sync that stops at that point of its work; it goes on, if it hasn't, and ends."""
+    with stage.sync(SPOKE_SUBMIT="sync", FAILPOINT=f"stop {point}") as sync:
+        try:
+            yield sync
+        finally:
+            sync.go_on()
+
+
+def compared(sync: SyncProcess) -> None:
+    """Sync has come round once it goes on."""
+    sync.go_on()
+    wait_for("it has compared", lambda: (sync.health() or {}).get("secondsSinceCompare") is not None)
+
+
+# A row committed while sync lists
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_what_is_dispatched_while_sync_lists_is_launched_once(stage: Stage, moment: str) -> None:
+    """Its rows were read before; the listing shows the new SpokeJobs, or was over when they came."""
+    with stopped(stage, f"{moment} list") as sync:
+        sync.until_stopped()
+        bare, whole, unrecorded = dispatched(stage), created(stage), created(stage, recorded=False)
+        before = made(stage)
+        claims = [stage.claim(job) for job in (whole, unrecorded)]
+        compared(sync)
+        for job in (bare, unrecorded):
+            stage.until(job, lambda row: row.submitted_at)
+        assert all(stage.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD for claim in claims)
+    assert before.items() <= made(stage).items(), "the very same"
+    assert len(stage.cluster.all()) == 3
+
+
+def test_a_success_recorded_while_sync_lists_stays_one(stage: Stage) -> None:
+    """The row was read while the job ran; the listing says already that its pod has exited with 0."""
+    job = created(stage)
+    claim = stage.claim(job)
+    with stopped(stage, "before list") as sync:
+        sync.until_stopped()
+        stage.ledger.succeed(None, claim.token, {"rows": 5})
+        stage.cluster.report(job, outcome="Succeeded", attempt=1, attempts=[ended(cause="")])
+        compared(sync)
+        wait_for("the success shows", lambda: stage.cluster.status(job).get("ledger") == "Succeeded")
+    assert (stage.row(job).state, stage.row(job).result) == (JobState.SUCCEEDED, {"rows": 5})
+
+
+def test_an_attempt_that_begins_while_sync_lists_is_not_ended_for_the_one_before(stage: Stage) -> None:
+    job = created(stage)
+    stage.claim(job, 1, lease_seconds=0.05)
+    with stopped(stage, "before list") as sync:
+        sync.until_stopped()
+        wait_for("the lease has lapsed, and the second pod has the job", lambda: stage.can_claim(job, 2))
+        records = [ended(1, "NodeLost"), attempt(2)]
+        stage.cluster.report(job, outcome="Running", attempt=2, attempts=records)
+        compared(sync)
+    states = [(item.number, item.state) for item in stage.ledger.attempts(job.id)]
+    assert states == [(1, AttemptState.FAILED), (2, AttemptState.RUNNING)]
+
+
+# A SpokeJob deleted between create and record
+
+
+def test_a_spokejob_deleted_before_sync_has_recorded_it_is_not_made_again(stage: Stage) -> None:
+    with stopped(stage, "after api Launch") as sync:
+        job = dispatched(stage)
+        sync.until_stopped()
+        assert stage.row(job).submitted_at is None
+        stage.cluster.delete(job)
+        sync.go_on()
+        assert stage.until(job, lambda row: row.state.final).cause == "SpokeJobDeleted"
+        assert stays(lambda: stage.cluster.all() == [], 1)
+
+
+def test_a_spokejob_deleted_before_its_application_has_recorded_it_is_made_anew_if_nothing_ran(stage: Stage) -> None:
+    """Nobody can know of the first one: it is gone, and left no trace in the ledger. The second alone is alive."""
+    job = created(stage, recorded=False)
+    with stopped(stage, "before api Launch") as sync:
+        stage.cluster.delete(job)
+        sync.until_stopped()
+        sync.go_on()
+        stage.until(job, lambda row: row.submitted_at)
+        assert list(made(stage)) == [str(job.uid)]
+        assert stage.row(job).state is JobState.WAITING
+
+
+def test_a_claim_made_while_sync_is_about_to_launch_leaves_one_alive(stage: Stage) -> None:
+    """The application's own try is slow, and comes in between sync's last look and its call."""
+    with stopped(stage, "before api Launch") as sync:
+        job = dispatched(stage)
+        sync.until_stopped()
+        stage.cluster.create(spokejob(job, stage.cluster.namespace))
+        before, claim = made(stage), stage.claim(job)
+        sync.go_on()
+        stage.until(job, lambda row: row.submitted_at)
+        assert stage.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD
+    assert made(stage) == before
+
+
+# A finished SpokeJob that expired before sync looked: its time to live ends a week after its own end
+
+
+def test_what_expired_before_sync_looked_is_told_as_gone_and_runs_no_more(stage: Stage) -> None:
+    failed, ran, succeeded = created(stage), created(stage), created(stage)
+    stage.cluster.report(failed, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
+    stage.claim(ran, lease_seconds=0.05)
+    stage.cluster.report(ran, outcome="Failed", cause="NodeLost", attempt=1, attempts=[ended()])
+    stage.ledger.succeed(None, stage.claim(succeeded).token, {"rows": 5})
+    stage.cluster.report(succeeded, outcome="Succeeded", attempt=1, attempts=[ended(cause="")])
+    for job in (failed, ran, succeeded):
+        stage.cluster.delete(job)
+    with stage.sync():
+        for job in (failed, ran):
+            assert stage.until(job, lambda row: row.state.final).cause == "SpokeJobDeleted"
+        assert stays(lambda: stage.cluster.all() == [], 1)
+    assert (stage.row(succeeded).state, stage.row(succeeded).result) == (JobState.SUCCEEDED, {"rows": 5})
+    assert [item.cause for item in stage.ledger.attempts(ran.id)] == ["SpokeJobDeleted"]
+
+
+# Ids that are committed out of order
+
+
+def test_a_row_committed_after_later_ids_is_launched(stage: Stage) -> None:
+    runner = stage.runner(submit="sync")
+    with stage.sync(SPOKE_SUBMIT="sync") as sync, Session(stage.ledger.engine) as early:
+        first = runner.dispatch_job(JobData("work"), session=early)
+        with Session(stage.ledger.engine) as late:
+            second = runner.dispatch_job(JobData("work"), session=late)
+            late.commit()
+        assert first.id < second.id
+        stage.until(second, lambda row: row.submitted_at)
+        compared(sync)
+        assert list(made(stage)) == [str(second.uid)]
+        early.commit()
+        stage.until(first, lambda row: row.submitted_at)
+    assert len(stage.cluster.all()) == 2
+
+
+def test_a_row_committed_out_of_order_while_sync_lists_is_launched(stage: Stage) -> None:
+    runner = stage.runner(submit="sync")
+    with Session(stage.ledger.engine) as early, stopped(stage, "before list") as sync:
+        first = runner.dispatch_job(JobData("work"), session=early)
+        second = dispatched(stage)
+        sync.until_stopped()
+        early.commit()
+        sync.go_on()
+        for job in (first, second):
+            stage.until(job, lambda row: row.submitted_at)
+    assert len(stage.cluster.all()) == 2
+
+
+# Two syncs: the lock goes with its connection, in the middle of a write
+
+
+def cut_the_writer(stage: Stage) -> None:
+    """End the session that holds the lock, as a server or a network does that fails."""
+    holders = """SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database
+                 WHERE locktype = 'advisory' AND granted AND datname = current_database()"""
+    with stage.ledger.engine.begin() as connection:
+        (pid,) = connection.scalars(text(holders))
+        connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+
+def test_cut_off_before_it_creates_the_spokejob_it_finds_the_other_s(stage: Stage) -> None:
+    with stopped(stage, "before api Launch") as first:
+        job = dispatched(stage)
+        first.until_stopped()
+        cut_the_writer(stage)
+        with stage.sync(SPOKE_SUBMIT="sync") as second:
+            submitted = stage.until(job, lambda row: row.submitted_at).submitted_at
+            before = made(stage)
+            first.go_on()
+            first.until("standby")
+            assert made(stage) == before
+            later = dispatched(stage)
+            stage.until(later, lambda row: row.submitted_at)
+            second.end()
+            assert f"job {later.id} " in second.log
+    assert stage.row(job).submitted_at == submitted
+    assert f"job {later.id} " not in first.log
+
+
+def test_cut_off_before_it_creates_what_was_made_and_deleted_meanwhile_it_revives_nothing(stage: Stage) -> None:
+    """No lock stops a request in flight: the SpokeJob comes again, of a row that is final, and so is told to be."""
+    with stopped(stage, "before api Launch") as first:
+        job = dispatched(stage)
+        first.until_stopped()
+        cut_the_writer(stage)
+        with stage.sync(SPOKE_SUBMIT="sync"):
+            stage.until(job, lambda row: row.submitted_at)
+            stage.cluster.delete(job)
+            assert stage.until(job, lambda row: row.state.final).cause == "SpokeJobDeleted"
+            first.go_on()
+            wait_for("its end is shown", lambda: stage.cluster.status(job).get("ledger") == "Failed")
+            answer = stage.ledger.claim(job.id, job.uid, job.run, 1, "pod", 60.0)
+            assert isinstance(answer, AlreadyFinal), "a pod that is started all the same runs nothing"
+
+
+def test_cut_off_in_the_middle_of_a_transaction_it_ends_no_later_attempt(stage: Stage) -> None:
+    job = created(stage)
+    stage.claim(job)
+    stage.cluster.report(job, outcome="Waiting", attempt=1, attempts=[ended(1, "NodeLost")])
+    with stopped(stage, "before sql EndAttempt") as first:
+        first.until_stopped()
+        assert stage.row(job).state is JobState.RUNNING, "it isn't committed"
+        cut_the_writer(stage)
+        with stage.sync(SPOKE_SUBMIT="sync"):
+            assert stage.until(job, lambda row: row.state is JobState.WAITING).cause == "NodeLost"
+            stage.cluster.report(job, outcome="Running", attempt=2, attempts=[ended(1, "NodeLost"), attempt(2)])
+            claim = stage.claim(job, 2)
+            first.go_on()
+            first.until("standby")
+            assert stage.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD
+    assert [item.cause for item in stage.ledger.attempts(job.id)] == ["NodeLost", ""]
+
+
+def test_cut_off_after_the_commit_its_failure_is_followed_by_one_job(stage: Stage) -> None:
+    stage.registry.job("after")(lambda _ctx, _payload: None)
+    stage.registry.job("followed", on_failure="after")(lambda _ctx, _payload: None)
+    job = created(stage, "followed")
+    stage.cluster.report(job, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
+    with stopped(stage, "after sql FailJob") as first:
+        first.until_stopped()
+        finished = stage.row(job).finished_at
+        cut_the_writer(stage)
+        with stage.sync(SPOKE_SUBMIT="sync"):
+            wait_for("its end is shown", lambda: stage.cluster.status(job).get("ledger") == "Failed")
+            first.go_on()
+            first.until("standby")
+    assert (stage.row(job).finished_at, stage.row(job).cause) == (finished, "ImageUnavailable")
+    assert [item.job_type for item in stage.ledger.list_jobs() if item.id != job.id] == ["after"]
