@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-launch breaks pictures
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-dispatch bench-launch breaks pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -42,6 +42,11 @@ bench-imports: setup-python ## what importing it costs
 bench-claims: setup-python ## what a claim costs beside history, under an open transaction, behind jobs of a held queue
 	@scripts/postgres >/dev/null
 	@$(VENV)/python tests/bench/claims.py
+
+bench-dispatch: setup-python ## what a dispatch adds to its caller's transaction, on PostgreSQL and the test cluster's API server
+	@scripts/postgres >/dev/null
+	@scripts/test-cluster
+	@$(VENV)/python -m tests.bench.dispatch $(ARGS)
 
 bench-launch: setup-python ## what the operator costs beside plain Jobs, on a kind cluster of its own: some 20 minutes
 	@tests/bench/launch/run

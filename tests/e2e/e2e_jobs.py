@@ -11,11 +11,13 @@ import time
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Column, Integer, MetaData, Table, Text, insert
+from sqlalchemy import Column, Integer, MetaData, NullPool, Table, Text, insert, select
+from sqlalchemy.exc import OperationalError
 
 import texting.jobs  # noqa: F401 (declares the example's)
 from spoke_jobs import JobContext, RetryPolicy, job
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.ledger.engine import create_engine
 
 metadata = MetaData()
 effect = Table(
@@ -26,6 +28,8 @@ effect = Table(
     Column("pod", Text, nullable=False),
 )
 """A row for each result that was committed."""
+gate = Table("e2e_gate", metadata, Column("name", Text, primary_key=True))
+"""What jobs wait for."""
 
 
 class Slow(BaseModel):
@@ -95,6 +99,38 @@ def slow(ctx: JobContext, payload: Slow) -> None:
     for step in range(steps):
         ctx.progress(99 * step // steps, f"step {step} of {steps}")
         time.sleep(0.1)
+    leave_an_effect(ctx)
+
+
+class Waits(BaseModel):
+    """What to wait for: that a gate is open, or (without one) that the database can't be reached."""
+
+    gate: str = ""
+
+
+@job("e2e_waits", payload=Waits, retry=RetryPolicy(backoff_seconds=0.2))
+def wait(ctx: JobContext, payload: Waits) -> None:
+    """Wait, and leave a row in the transaction of the result. A later attempt waits for nothing."""
+    engine = create_engine(os.environ["SPOKE_DATABASE_URL"], poolclass=NullPool)
+    looks = 0
+    while ctx.attempt == 1:
+        looks += 1
+        ctx.progress(min(looks, 99), f"look {looks}")
+        try:
+            with engine.connect() as connection:
+                is_open = connection.scalar(select(gate.c.name).where(gate.c.name == payload.gate)) is not None
+        except OperationalError:
+            if not payload.gate:
+                break
+        else:
+            if is_open:
+                break
+        time.sleep(0.5)
+    leave_an_effect(ctx)
+
+
+def leave_an_effect(ctx: JobContext) -> None:
+    """Succeed, with a row in the same transaction."""
     pod = os.environ.get("SPOKE_POD", "")
     with ctx.complete({"pod": pod}) as session:
         session.execute(insert(effect).values(job_id=ctx.job.id, pod=pod))

@@ -124,14 +124,14 @@ class KubernetesRunner(SqlRunner):
         # The caller is delayed by a second at most, for one job or for a thousand: sync launches the rest.
         give_up = time.monotonic() + WAIT_SECONDS
         for job in jobs:
-            if time.monotonic() < give_up:
-                run_safely(partial(self._launch, job))
+            if (left := give_up - time.monotonic()) > 0:
+                run_safely(partial(self._launch, job, left))
 
-    def _launch(self, job: JobRequest) -> None:
+    def _launch(self, job: JobRequest, wait_seconds: float = WAIT_SECONDS) -> None:
         # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
         fresh = job.run_after is None and job.state is JobState.WAITING and job.attempt == 0
         if fresh:
-            self._submitter.submit(job)
+            self._submitter.submit(job, wait_seconds)
 
     def _create(self, job: JobRequest) -> None:
         """Runs in a thread of the submitter's. Raises where other jobs would fare alike, and only there."""

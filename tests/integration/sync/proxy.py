@@ -16,12 +16,13 @@ PORT_OF_SCHEME = {"https": 443, "http": 80}
 class Proxy:
     """Listens on a port of this machine, and carries connections to ``target``."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], host: str = "127.0.0.1") -> None:
         self._target = target
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._mode = "carry"
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server((host, 0))
+        self.host = host
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -18,6 +18,7 @@ from spoke_jobs import ConfigurationError, Registry
 from spoke_jobs.cluster import place
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobRequest
+from spoke_jobs.runners import kubernetes
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.runners.submitting import Breaker, Permit, Submitter
 from spoke_jobs.settings import Settings
@@ -189,6 +190,24 @@ def test_what_hangs_delays_one_caller_by_the_wait_and_no_other() -> None:
     assert api.tries == 2
     hang.set()
     wait_until(lambda: submitter._breaker.ask() is Permit.TRY)
+
+
+def test_a_wait_that_is_cut_short_opens_no_breaker() -> None:
+    """The last of many dispatches: slow is not away."""
+    slow = threading.Event()
+    api = Api(lambda: slow.wait(10) and None)
+    submitter = Submitter(api, wait_seconds=5, clock=Clock())
+    assert seconds(lambda: submitter.submit(job(), 0.05)) < 1
+    assert submitter._breaker.ask() is Permit.TRY
+    slow.set()
+
+
+def test_many_jobs_of_a_slow_api_server_cost_their_caller_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes, "WAIT_SECONDS", 1.0)
+    runner = KubernetesRunner(settings(database_url=URL, namespace="texting"), Registry())
+    runner._submitter = Submitter(Api(lambda: time.sleep(0.8)), wait_seconds=1.0)
+    assert seconds(lambda: runner._launch_many([job(id=number) for number in range(50)])) < 1.4
+    assert runner._submitter._breaker.ask() is Permit.TRY
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
