@@ -229,14 +229,16 @@ def test_what_had_been_launched_when_the_backup_was_taken(stage: Stage, on_copy_
 
 
 def test_what_ran_when_the_backup_was_taken(stage: Stage, on_copy_of: Stages) -> None:
-    goes_on, came_again, done = (created(stage) for _ in range(3))
-    same, first, finished = (running(stage, job) for job in (goes_on, came_again, done))
+    goes_on, came_again, done, expired = (created(stage) for _ in range(4))
+    same, first, finished, _ = (running(stage, job) for job in (goes_on, came_again, done, expired))
     backup = back_up(stage, on_copy_of)
     stage.ledger.fail(first.token, Failure("NodeLost"), decide=False)
     second = running(stage, came_again, 2)
     succeeded(stage, done, finished)
+    stage.cluster.delete(expired)
 
     with restored(backup):
+        assert backup.until(expired, lambda row: row.state.final).cause == "SpokeJobDeleted"
         assert backup.until(done, lambda row: row.state.final).cause == "JobExited"
         backup.until(came_again, lambda row: row.state is JobState.WAITING)
         assert [item.cause for item in backup.ledger.attempts(came_again.id)] == ["NodeLost"]
