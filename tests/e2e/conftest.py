@@ -15,10 +15,10 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from pydantic import SecretStr
@@ -31,6 +31,9 @@ from spoke_jobs.model import JobRequest
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from .beside import Scene
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -282,6 +285,18 @@ def runner(product: Product) -> Iterator[KubernetesRunner]:
     runner = product.runner(registry.default)
     yield runner
     runner.close()
+
+
+@pytest.fixture
+def beside(cluster: Cluster, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """See ``beside``: processes of ours that run on this machine, and the cluster's pods."""
+    from .beside import Scene
+
+    with ExitStack() as stack:
+        made = Scene(cluster, images.application, tmp_path, stack)
+        monkeypatch.setenv("KUBECONFIG", made.kubeconfig)
+        yield made
+        made.api.mend()
 
 
 @pytest.fixture(scope="session")
