@@ -41,7 +41,7 @@ class KeptUp:
         self._operator = operator
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep)
-        operator.start()
+        operator.launch()
         self._thread.start()
 
     def _keep(self) -> None:

@@ -39,7 +39,7 @@ Body = dict[str, Any]
 T = TypeVar("T")
 
 
-def wait_for(what: str, get: Callable[[], T | None], seconds: float = 30) -> T:
+def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
     """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
     deadline = time.monotonic() + seconds
     while True:
@@ -198,7 +198,7 @@ class Stage:
         assert found is not None
         return found
 
-    def until(self, job: JobRequest, wanted: Callable[[JobRequest], Any], seconds: float = 30) -> JobRequest:
+    def until(self, job: JobRequest, wanted: Callable[[JobRequest], Any], seconds: float = 60) -> JobRequest:
         """The job's row once it is as wanted."""
         return wait_for(f"row {job.id} as wanted", lambda: row if wanted(row := self.row(job)) else None, seconds)
 
