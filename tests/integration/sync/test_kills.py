@@ -170,6 +170,7 @@ WRITES = {
 """How often each has to be made, in a life in which each is made and not remembered."""
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("story", WRITES, ids=lambda story: story.__name__)
 def test_killed_before_and_after_every_write_of_a_job_that(stage: Stage, story: Callable[[Life], Story]) -> None:
     """No process makes more than one write. Each is first prevented, then made and not remembered."""
