@@ -44,8 +44,7 @@ def run_or_fail(command: list[str], env: dict[str, str]) -> None:
     assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}: {done.stdout}{done.stderr}"
 
 
-@pytest.fixture(scope="session")
-def cluster_env() -> dict[str, str]:
+def reach_cluster() -> dict[str, str]:
     """The environment in which kubectl, kind and docker reach the test cluster."""
     script = f'eval "$(tests/cluster/env {CLUSTER})" && env -0'
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -55,15 +54,26 @@ def cluster_env() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def image(cluster_env: dict[str, str]) -> str:
-    """The stand-in image, on all nodes."""
+def cluster_env() -> dict[str, str]:
+    """The environment in which kubectl, kind and docker reach the test cluster."""
+    return reach_cluster()
+
+
+def bring_standin(env: Mapping[str, str]) -> str:
+    """Build the stand-in image and load it on all nodes; gives its name."""
     content = b"".join(path.read_bytes() for path in sorted(STANDIN.iterdir()))
-    base = cluster_env["SPOKE_PYTHON_BASE_IMAGE"]
+    base = env["SPOKE_PYTHON_BASE_IMAGE"]
     name = f"spoke-operator-standin:{hashlib.sha256(content + base.encode()).hexdigest()[:12]}"
     build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", name, str(STANDIN)]
-    run_or_fail(build, cluster_env | {"DOCKER_BUILDKIT": "1"})
-    run_or_fail(["tests/cluster/load", CLUSTER, name], cluster_env)
+    run_or_fail(build, {**env, "DOCKER_BUILDKIT": "1"})
+    run_or_fail(["tests/cluster/load", CLUSTER, name], dict(env))
     return name
+
+
+@pytest.fixture(scope="session")
+def image(cluster_env: dict[str, str]) -> str:
+    """The stand-in image, on all nodes."""
+    return bring_standin(cluster_env)
 
 
 class Cluster:
