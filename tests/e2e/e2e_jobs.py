@@ -92,6 +92,39 @@ def hold_the_interpreter(_ctx: JobContext, payload: int) -> None:
     time.sleep(120)
 
 
+class Prints(BaseModel):
+    """What to print, and how many attempts of the first run fail."""
+
+    lines: int = 3
+    every_seconds: float = 0.2
+    failures: int = 0
+
+
+@job("e2e_prints", payload=Prints, retry=RetryPolicy(backoff_seconds=0.2))
+def prints(ctx: JobContext, payload: Prints) -> None:
+    """Print line by line; the first attempts fail at their end."""
+    for number in range(1, payload.lines + 1):
+        print(f"attempt {ctx.attempt}, line {number}", flush=True)
+        print(flush=True)  # a line may be empty
+        time.sleep(payload.every_seconds)
+    if ctx.job.run == 1 and ctx.attempt <= payload.failures:
+        raise ValueError("not yet")
+
+
+@job("report")
+def report(ctx: JobContext, payload: str) -> None:
+    """What docs/why.md has as an example; the payload says what becomes of it."""
+    if payload == "fails":
+        raise ValueError("row 17 has no amount")
+    if payload == "needs memory":
+        everything = [bytearray(b"x" * 1_000_000) for _ in range(4_000)]
+        assert everything
+    ctx.progress(42, "page 42 of 100")
+    while not ctx.cancelled:
+        time.sleep(0.1)
+    ctx.raise_if_cancelled()
+
+
 @job("e2e_slow", payload=Slow, retry=RetryPolicy(backoff_seconds=0.2))
 def slow(ctx: JobContext, payload: Slow) -> None:
     """Take a while, then leave a row in the transaction of the result."""

@@ -173,6 +173,8 @@ def _why_held(cause: str, admitted: Condition | None) -> str:
     message = admitted.message if admitted else ""
     if cause in _FOR_A_PLACE and message:
         return f"limit: {line(message, MESSAGE_LIMIT)} ({_setting(cause)})"
+    if cause == waits.SUSPENDED:
+        return f"it is suspended: {_meaning(cause)}"
     return in_short(cause, message) or f"{_meaning(cause) or 'its turn is being decided'}{_said(admitted)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.cli import following
 from spoke_jobs.cli.exits import Exit, fail, say_wrong
-from spoke_jobs.cli.following import Progress, Read, Step
+from spoke_jobs.cli.following import Progress, Read, Step, key
 from spoke_jobs.cli.reading import in_the_cluster, not_found
 from spoke_jobs.cli.reasons import CLUSTER, Reason
 from spoke_jobs.cli.tries import Try, tries
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from spoke_jobs.cluster.output import Output
 
 _EVERY_SECONDS = 0.5
+_REMEMBERED = 100
+"""How many printed lines are looked through for the traceback, which the job may have printed itself."""
 _RIGHT = "the Role RELEASE-reader of the chart spoke-app gives that right"
 
 
@@ -47,6 +50,7 @@ class Reader:
         self._progress = Progress()
         self._refused = False
         self._said: set[str] = set()
+        self._newest: deque[str] = deque(maxlen=_REMEMBERED)
 
     def close(self) -> None:
         if self._output is not None:
@@ -58,7 +62,9 @@ class Reader:
         item = following.chosen(found, job, self._attempt)
         if item is not None:
             read = self._read(item, follow=False) if self._readable(job, item) else None
-            if read not in (Read.ALL, Read.NOT_STARTED):
+            if read is Read.ALL:
+                self._print_traceback(item)
+            elif read is not Read.NOT_STARTED:
                 self._print_tail(job, item, read)
         if job.state is JobState.WAITING:
             self._say_what_it_waits_for(job)
@@ -92,6 +98,9 @@ class Reader:
             self._say_once(f"attempt {item.number}: {line(item.worker)} writes what jobs print to its own output")
         if do is Step.TAIL:
             self._print_tail(job, item, read)
+        elif do is Step.DONE:
+            rows = self._looking.attempts(job.id)  # its end was recorded before its pod ended
+            self._print_traceback(next((other for other in tries(job, rows, None) if key(other) == key(item)), item))
         if do in (Step.TAIL, Step.DONE):
             self._progress.done.add(following.key(item))
         return do is not Step.WAIT
@@ -108,6 +117,7 @@ class Reader:
         try:
             for printed in self._output.lines(item.worker, self._progress.after.get(known, ""), follow=follow):
                 print(printed.text, flush=True)
+                self._newest.append(printed.text)
                 self._progress.after[known] = printed.at
             return Read.ALL if not follow or self._output.has_ended(item.worker) else Read.SOME
         except ApiError as error:
@@ -144,6 +154,13 @@ class Reader:
         typer.echo(following.why_a_tail(job, item, read, kept), err=True)
         for text in kept:
             print(text, flush=True)
+
+    def _print_traceback(self, item: Try) -> None:
+        """What a job raises it doesn't print: the ledger has it."""
+        kept = following.tail(item)
+        if kept and kept[-1] not in self._newest:
+            typer.echo(f"attempt {item.number}: the last lines of its traceback, from the ledger", err=True)
+            print(*kept, sep="\n", flush=True)
 
     def _begin(self) -> tuple[JobRequest, Sequence[Try]]:
         job = self._job()

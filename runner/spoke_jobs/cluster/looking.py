@@ -19,6 +19,7 @@ from spoke_jobs.contract.waits import holder_in
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
 
+_EVENTS = 500
 _TIMEOUTS = Timeouts(connect=3.0, read=5.0)
 
 
@@ -72,17 +73,18 @@ def _found(api: SpokeJobs, name: str, *, around: bool) -> ClusterView:
 
 def _pulls(api: SpokeJobs, spokejob: SpokeJob) -> int:
     """How often the newest pod's image was asked for: only the kubelet's events tell."""
-    pod = spokejob.status.attempts[-1].pod if spokejob.status.attempts else ""
-    if not pod:
+    if not spokejob.status.attempts:
         return 0
-    query = {"fieldSelector": f"involvedObject.name={pod},reason=Pulling"}
+    query = {"fieldSelector": "involvedObject.kind=Pod,reason=Pulling", "limit": str(_EVENTS)}
     try:
         items = api.ask(f"/api/v1/namespaces/{api.namespace}/events", query).get("items") or ()
     except ApiError as error:
         if error.away:
             raise
         return 0
-    return sum((item.get("series") or {}).get("count") or item.get("count") or 1 for item in items)
+    pods = f"{spokejob.status.attempts[-1].job}-"  # which has one pod, whose name the SpokeJob doesn't tell yet
+    mine = [item for item in items if str(item["involvedObject"].get("name")).startswith(pods)]
+    return sum((item.get("series") or {}).get("count") or item.get("count") or 1 for item in mine)
 
 
 def _holder(spokejob: SpokeJob) -> str:

@@ -1,0 +1,71 @@
+"""The command line as these tests call it: in a process of its own, on the product's database and cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+from .conftest import Object, Product
+
+COMMAND = (sys.executable, "-m", "spoke_jobs")
+
+
+def settings(product: Product, **more: str) -> dict[str, str]:
+    """The environment of a person who works with the product."""
+    return os.environ | {"SPOKE_DATABASE_URL": product.url, "SPOKE_NAMESPACE": product.namespace} | more
+
+
+def run(product: Product, *arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a command prints, once it has ended with that exit code."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        env=settings(product, **environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, f"{arguments}: exit {done.returncode}: {done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def document(product: Product, *arguments: object, **environment: str) -> Object:
+    """The JSON that a command prints."""
+    answer: Object = json.loads(run(product, *arguments, "--json", **environment).stdout)
+    return answer
+
+
+def start(product: Product, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Begin a command that goes on."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        env=settings(product, **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def as_seen(product: Product, *arguments: object) -> str:
+    """What a command shows on a terminal, 100 columns wide and without colours."""
+    leader, follower = pty.openpty()
+    environment = settings(product, COLUMNS="100", TERM="dumb", NO_COLOR="1")
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], env=environment, stdout=follower, stderr=subprocess.PIPE
+    ) as process:
+        os.close(follower)
+        shown = b""
+        try:
+            while chunk := os.read(leader, 65536):
+                shown += chunk
+        except OSError:  # EIO: the other end is closed
+            pass
+        assert process.stderr is not None
+        errors = process.stderr.read().decode()
+    os.close(leader)
+    assert process.returncode == 0, errors
+    return shown.decode().replace("\r\n", "\n")

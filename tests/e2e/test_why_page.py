@@ -1,0 +1,286 @@
+"""What docs/why.md shows is what `spoke-jobs why` prints: each situation is made on the cluster, and compared."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.model import JobData, JobRequest
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+
+from . import cli
+from .conftest import CLUSTER, OPERATOR_NAMESPACE, Object, Product, wait_for
+
+PAGE = Path(__file__).parents[2] / "docs/why.md"
+SECTION = re.compile(r"^### (.+?)\n.*?^```console\n\$ spoke-jobs why (\d+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
+REPORTS = "reports"
+"""A PriorityClass and a quota's name."""
+REGISTRY_PORT = 30500
+SECONDS = 60.0
+
+
+def shown() -> dict[str, tuple[int, str]]:
+    """By heading: the job's id as the page has it, and what is printed."""
+    found = {}
+    for heading, number, output in SECTION.findall(PAGE.read_text()):
+        found[heading] = int(number), output
+    return found
+
+
+@dataclass
+class Stage:
+    """Makes situations, and takes them away."""
+
+    product: Product
+    runner: KubernetesRunner
+    jobs: list[JobRequest]
+
+    def dispatch(self, payload: str = "goes on", **data: Any) -> JobRequest:
+        job = self.runner.dispatch_job(JobData("report", payload, **data))
+        self.jobs.append(job)
+        return job
+
+    def runs(self, job: JobRequest) -> JobRequest:
+        """Once it says how far it is."""
+        wait_for(f"job {job.id} runs", lambda: self.product.row(job).status == 42)
+        return job
+
+    def template(self, name: str, change: Callable[[Object], None]) -> str:
+        """A PodTemplate like the default one, changed."""
+        found = self.product.get("podtemplate", "default")
+        assert found
+        found["metadata"] = {"name": name, "labels": found["metadata"]["labels"]}
+        change(found["template"]["spec"])
+        self.product.kubectl("apply", "--filename=-", stdin=json.dumps(found))
+        return name
+
+
+@pytest.fixture
+def stage(product: Product, runner: KubernetesRunner) -> Iterator[Stage]:
+    made = Stage(product, runner, [])
+    yield made
+    for job in reversed(made.jobs):  # those that wait first, so that none starts as another ends
+        product.ledger.cancel(job.id)
+    for job in made.jobs:
+        product.ended(job)
+
+
+@pytest.fixture
+def operator_settings(product: Product) -> Iterator[Callable[..., None]]:
+    """Gives the operator other settings for a while."""
+    cluster, where = product.cluster, ("--namespace", OPERATOR_NAMESPACE)
+    changed: list[str] = []
+
+    def change(*assignments: str) -> None:
+        cluster.kubectl(*where, "set", "env", "deployment/spoke-operator", *assignments)
+        cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=120s")
+        changed.extend(f"{item.partition('=')[0]}-" for item in assignments)
+
+    yield change
+    if changed:
+        change(*changed)
+
+
+@pytest.fixture
+def no_operator(product: Product) -> Iterator[None]:
+    cluster, where = product.cluster, ("--namespace", OPERATOR_NAMESPACE)
+    found = cluster.get(*where, "deployment", "spoke-operator")
+    assert found
+    cluster.kubectl(*where, "scale", "deployment/spoke-operator", "--replicas=0")
+    cluster.kubectl(*where, "wait", "--for=delete", "pod", "--all", "--timeout=60s")
+    yield
+    cluster.kubectl(*where, "scale", "deployment/spoke-operator", f"--replicas={found['spec']['replicas']}")
+    cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=120s")
+
+
+@pytest.fixture
+def empty_registry(product: Product) -> Iterator[str]:
+    """An image registry that has nothing, as the nodes reach it."""
+    found = product.get("podtemplate", "default")
+    assert found
+    pod = found["template"]["spec"]
+    answer = "self.send_response(404); self.end_headers()"
+    code = (
+        f"import http.server as s\nclass H(s.BaseHTTPRequestHandler):\n  def do_GET(self): {answer}\n  do_HEAD = do_GET"
+    )
+    code += f"\ns.HTTPServer(('', {REGISTRY_PORT}), H).serve_forever()"
+    container = {
+        "name": "registry",
+        "image": pod["containers"][0]["image"],
+        "command": ["python", "-c", code],
+        "securityContext": pod["containers"][0]["securityContext"],
+    }
+    labels = {"app": "empty-registry"}
+    port = {"port": REGISTRY_PORT, "nodePort": REGISTRY_PORT}
+    for kind, spec in {
+        "Pod": {"containers": [container], "securityContext": pod["securityContext"]},
+        "Service": {"type": "NodePort", "selector": labels, "ports": [port]},
+    }.items():
+        metadata = {"name": "empty-registry", "labels": labels}
+        body = {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
+        product.kubectl("apply", "--filename=-", stdin=json.dumps(body))
+    product.kubectl("wait", "--for=condition=Ready", "pod/empty-registry", "--timeout=60s")
+    yield f"localhost:{REGISTRY_PORT}"
+    product.kubectl("delete", "pod,service", "empty-registry", "--wait=false")
+
+
+def compare(stage: Stage, heading: str, job: JobRequest, ids: Mapping[int, int] | None = None) -> None:
+    """Wait until what is printed is what the page shows.
+
+    :param ids: those of other jobs that it names, as the page has them.
+    """
+    number, text = shown()[heading]
+    known = {job.id: number} | dict(ids or {})
+    wanted, found = plain(text, {}), ""
+    deadline = time.monotonic() + SECONDS
+    while found != wanted:
+        printed = cli.as_seen(stage.product, "why", job.id)
+        found = plain(printed, known)
+        if time.monotonic() >= deadline:
+            print(f"$ spoke-jobs why {number}\n{printed}")  # what to paste into the page
+            assert found == wanted, heading
+        time.sleep(0.2)
+
+
+def plain(text: str, ids: Mapping[int, int]) -> str:
+    """Without what is another one each time: times, names of pods and nodes, the numbers of lines of code."""
+    text = " ".join(text.split()).replace("- ", "-")  # a name may be broken at the end of a line
+    text = text.replace(f"{CLUSTER}-", "spoke-test-")
+    text = re.sub(r"\b([a-z]+)-\d+-[0-9a-f]{8}(-r\d+)?(-\d+(-[a-z0-9]{5})?)?", r"\1-…", text)
+    text = re.sub(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\b", "TIME", text)
+    text = re.sub(r"\b\d+(\.\d+)? (s|min|h|d)\b( \d+ (s|min|h)\b)?", "SPAN", text)
+    text = re.sub(r"\bline \d+", "line …", text)
+    text = re.sub(r"\b\d+ tries\b", "TRIES", text)
+    for real, name in ids.items():
+        text = re.sub(rf"\b(job|report|why|logs) {real}\b", rf"\1 {name}", text)
+    return text
+
+
+def test_behind_the_job_that_has_its_queue(stage: Stage) -> None:
+    first = stage.runs(stage.dispatch(queue_name="7:reports", locks_queue=True))
+    second = stage.dispatch(queue_name="7:reports", locks_queue=True)
+    compare(stage, "Another job has its queue", second, {first.id: 41})
+
+
+def test_suspended(stage: Stage) -> None:
+    stage.runs(stage.dispatch(queue_name="8:reports", locks_queue=True))
+    second = stage.dispatch(queue_name="8:reports", locks_queue=True)
+    stage.product.spokejob(second, "Waiting")
+    patch = '--patch={"spec": {"suspend": true}}'
+    stage.product.kubectl("patch", "spokejob", name_of(second), "--type=merge", patch)
+    compare(stage, "Somebody has suspended it", second)
+
+
+def test_backing_off(stage: Stage) -> None:
+    policy = RetryPolicy(backoff_seconds=600, backoff_max_seconds=600)
+    compare(stage, "An attempt has failed, and the next one follows", stage.dispatch("fails", retry=policy))
+
+
+def test_no_node_has_room(stage: Stage) -> None:
+    def huge(pod: Object) -> None:
+        pod["containers"][0]["resources"] = {"requests": {"cpu": "400"}}
+
+    compare(stage, "No node has room for it", stage.dispatch(pod_template=stage.template("huge", huge)))
+
+
+def test_the_quota_is_used_up(stage: Stage) -> None:
+    """Of pods of a PriorityClass, so that nobody else's are counted."""
+
+    def large(pod: Object) -> None:
+        pod["priorityClassName"] = REPORTS
+        pod["containers"][0]["resources"] = {"requests": {"cpu": "4"}}
+
+    product = stage.product
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": [REPORTS]}
+    quota = {"hard": {"cpu": "4"}, "scopeSelector": {"matchExpressions": [scope]}}
+    for api, kind, name, content in (
+        ("scheduling.k8s.io/v1", "PriorityClass", REPORTS, {"value": 0, "preemptionPolicy": "Never"}),
+        ("v1", "ResourceQuota", "compute", {"spec": quota}),
+    ):
+        body = {"apiVersion": api, "kind": kind, "metadata": {"name": name}} | content
+        product.kubectl("apply", "--filename=-", stdin=json.dumps(body))
+    template = stage.template("large", large)
+    wait_for("the quota counts", lambda: (product.get("quota", "compute") or {}).get("status", {}).get("used"))
+    first = stage.dispatch(pod_template=template)
+    wait_for("its pod counts", lambda: product.pods(first))
+    compare(stage, "The namespace's quota is used up", stage.dispatch(pod_template=template))
+
+
+def test_an_image_that_cannot_be_had(stage: Stage, empty_registry: str) -> None:
+    def other_image(pod: Object) -> None:
+        pod["containers"][0] |= {"image": f"{empty_registry}/shop:2026.11", "imagePullPolicy": "IfNotPresent"}
+
+    name = stage.template("next-release", other_image)
+    compare(stage, "Its image can't be had", stage.dispatch(pod_template=name))
+
+
+def test_a_secret_that_is_missing(stage: Stage) -> None:
+    def with_secret(pod: Object) -> None:
+        variable = {"name": "SMTP_URL", "valueFrom": {"secretKeyRef": {"name": "mail", "key": "url"}}}
+        pod["containers"][0]["env"].append(variable)
+
+    name = stage.template("with-mail", with_secret)
+    compare(stage, "A Secret is missing", stage.dispatch(pod_template=name))
+
+
+def test_running(stage: Stage) -> None:
+    compare(stage, "An attempt is under way", stage.runs(stage.dispatch()))
+
+
+def test_an_exception(stage: Stage) -> None:
+    job = stage.dispatch("fails", retry=ONCE)
+    stage.product.ended(job)
+    compare(stage, "Its code raised an exception", job)
+
+
+def test_out_of_memory(stage: Stage) -> None:
+    job = stage.dispatch("needs memory", retry=ONCE, resources={"limits": {"memory": "256Mi"}})
+    stage.product.ended(job)
+    compare(stage, "It needed more memory than it may have", job)
+
+
+def test_a_timeout(stage: Stage) -> None:
+    job = stage.dispatch(timeout_seconds=5)
+    stage.product.ended(job)
+    compare(stage, "It took too long", job)
+
+
+def test_cancelled(stage: Stage) -> None:
+    job = stage.runs(stage.dispatch())
+    cli.run(stage.product, "cancel", job.id)
+    stage.product.ended(job)
+    compare(stage, "Somebody has cancelled it", job)
+
+
+def test_a_limit(stage: Stage, operator_settings: Callable[..., None]) -> None:
+    operator_settings("SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE=2")
+    for _ in range(2):
+        stage.runs(stage.dispatch(queue_name="9:reports"))
+    _, last = (stage.dispatch(queue_name="9:reports") for _ in range(2))
+    compare(stage, "As many run as may", last)
+
+
+def test_no_operator(stage: Stage, no_operator: None) -> None:
+    job = stage.dispatch()
+    stage.product.spokejob(job)
+    data = json.dumps({"data": {"time": "2026-11-25T08:00:00+00:00", "state": "{}"}})
+    stage.product.kubectl("patch", "configmap", STATE_CONFIGMAP, "--type=merge", f"--patch={data}")
+    compare(stage, "No operator is at work", job)
+
+
+def test_every_situation_of_the_page_is_made() -> None:
+    source = Path(__file__).read_text()
+    assert len(shown()) >= 10
+    assert all(f'"{heading}"' in source for heading in shown())
