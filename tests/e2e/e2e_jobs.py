@@ -32,6 +32,17 @@ gate = Table("e2e_gate", metadata, Column("name", Text, primary_key=True))
 """What jobs wait for."""
 
 
+MARKER = "planted-4d1f0c"
+"""What is to be seen nowhere but in the ledger."""
+
+
+class Told(BaseModel):
+    """A secret, and how to end."""
+
+    secret: str
+    fails: bool
+
+
 class Slow(BaseModel):
     """How long to take."""
 
@@ -167,3 +178,12 @@ def leave_an_effect(ctx: JobContext) -> None:
     pod = os.environ.get("SPOKE_POD", "")
     with ctx.complete({"pod": pod}) as session:
         session.execute(insert(effect).values(job_id=ctx.job.id, pod=pod))
+
+
+@job("e2e_tells", payload=Told, retry=RetryPolicy(budget={CauseClass.ERROR: 1}))
+def tell(_ctx: JobContext, payload: Told) -> str:
+    """Print the secret, then give it back or fail with it."""
+    print(f"output {payload.secret}", flush=True)
+    if payload.fails:
+        raise ValueError(f"error {payload.secret}")
+    return f"result {payload.secret}"

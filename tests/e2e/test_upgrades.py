@@ -1,0 +1,235 @@
+"""Upgrades, versions that differ, and what is left where either chart is uninstalled: with jobs running all the while.
+
+The release after this one is made of this one's images and a layer that adds to the contract (next_release).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spoke_jobs import registry
+from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.model import JobData, JobRequest, JobState
+from spoke_jobs.runners import kubernetes as kubernetes_runner
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+
+from . import e2e_jobs
+from .conftest import CLUSTER, HERE, ROOT, Cluster, Images, Object, Product, image_values, installed, wait_for
+
+OPERATOR = "upgraded"
+"""The operator's release, in the namespace that it serves."""
+APPLICATION = "texting"
+
+
+@dataclass
+class Place:
+    """A namespace with both charts, each of this release or of the next."""
+
+    cluster: Cluster
+    namespace: str
+    images: dict[str, Images]
+    charts: dict[str, str]
+    """The operator's."""
+    texting_chart: str
+    product: Product = field(init=False)
+
+    def operator(self, release: str) -> None:
+        """See that the operator is of that release, upgrading it if need be."""
+        values = {"image": image_values(self.images[release].operator), "watchNamespaces": [self.namespace]}
+        self.cluster.install(OPERATOR, self.charts[release], self.namespace, values)
+
+    def application(self, release: str, *, database: bool = True) -> None:
+        """See that the application is of that release. Without ``database`` the one that is there is left alone."""
+        values = self._values(release) | {"postgresql": {"enabled": database, "serviceType": "NodePort"}}
+        self.cluster.install(APPLICATION, self.texting_chart, self.namespace, values)
+
+    def uninstall(self, release: str) -> None:
+        """Take a release away, by helm."""
+        self.cluster.run("helm", "uninstall", release, "--namespace", self.namespace, "--wait", "--timeout=90s")
+
+    def _values(self, release: str) -> Object:
+        return {
+            "spoke-app": {
+                "app": "e2e_jobs",
+                "image": image_values(self.images[release].application),
+                "tasks": {"replicas": 1},
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Running:
+    """Jobs with a pod each, and one that waits for the queue of the first."""
+
+    product: Product
+    jobs: list[JobRequest]
+    waiting: JobRequest
+    pods: list[str]
+    """Their uids."""
+
+    def end_undisturbed(self) -> None:
+        """Each ran in the pod that it had, which never started anew; the waiting one had its turn."""
+        for job, pod in zip(self.jobs, self.pods, strict=True):
+            assert self.product.ended(job).state is JobState.SUCCEEDED
+            assert len(self.product.ledger.attempts(job.id)) == 1
+            assert [item["uid"] for item in map(_metadata, self.product.pods(job))] in ([pod], [])
+            assert self.product.spokejob(job, "Succeeded")["status"]["attempt"] == 1
+        assert self.product.ended(self.waiting).state is JobState.SUCCEEDED
+
+
+def _metadata(item: Object) -> Object:
+    metadata: Object = item["metadata"]
+    return metadata
+
+
+@pytest.fixture(scope="module")
+def place(
+    cluster: Cluster, images: Images, texting_chart: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    namespace = f"e2e-upgrades-{uuid.uuid4().hex[:6]}"
+    cluster.namespace(namespace)
+    next_images = Images(of_next_release(cluster, images.operator), of_next_release(cluster, images.application))
+    place = Place(
+        cluster,
+        namespace,
+        {"this": images, "next": next_images},
+        {"this": "charts/spoke-operator", "next": chart_of_next_release(tmp_path_factory.mktemp("next"))},
+        texting_chart,
+    )
+    place.operator("this")
+    with installed(cluster, texting_chart, images.application, namespace, "e2e_jobs") as product:
+        product.create_tables(e2e_jobs.metadata)
+        place.product = product
+        yield place
+    place.uninstall(OPERATOR)
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=crds")
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def of_next_release(cluster: Cluster, image: str) -> str:
+    """The image's successor, on the nodes."""
+    folder = HERE / "next_release"
+    content = b"".join(path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file())
+    repository, _, _ = image.rpartition(":")
+    name = f"{repository}-next:{hashlib.sha256(content + image.encode()).hexdigest()[:12]}"
+    build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=IMAGE={image}", f"--tag={name}", str(folder))
+    cluster.run(*build, env={"DOCKER_BUILDKIT": "1"})
+    cluster.run(str(ROOT / "tests/cluster/load"), CLUSTER, name)
+    return name
+
+
+def chart_of_next_release(folder: Path) -> str:
+    """The operator's chart, whose definition of the SpokeJob has one field more."""
+    chart = folder / "spoke-operator"
+    shutil.copytree(ROOT / "charts/spoke-operator", chart)
+    path = chart / "files/spokejobs.yaml"
+    crd = yaml.safe_load(path.read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    schema["spec"]["properties"]["ofNextRelease"] = {"type": "string", "maxLength": 10}
+    path.write_text(yaml.safe_dump(crd))
+    return str(chart)
+
+
+@pytest.fixture(scope="module")
+def dispatching(place: Place) -> Iterator[KubernetesRunner]:
+    runner = place.product.runner(registry.default)
+    yield runner
+    runner.close()
+
+
+def slow(seconds: float, queue: str = "", *, locks: bool = False) -> JobData:
+    return JobData("e2e_slow", e2e_jobs.Slow(seconds=seconds), queue_name=queue or None, locks_queue=locks)
+
+
+@contextmanager
+def running(place: Place, runner: KubernetesRunner, seconds: float = 25) -> Iterator[Running]:
+    """Jobs that run, and one that waits; at the end all went on as if nothing had happened."""
+    queue = uuid.uuid4().hex[:6]
+    jobs = [runner.dispatch_job(slow(seconds, queue, locks=True)), *(runner.dispatch_job(slow(seconds)) for _ in "ab")]
+    pods = [str(place.product.running_pod(job)["metadata"]["uid"]) for job in jobs]
+    running = Running(place.product, jobs, runner.dispatch_job(slow(0.1, queue, locks=True)), pods)
+    yield running
+    assert any(not place.product.row(job).state.final for job in jobs), "they ended before they could be disturbed"
+    running.end_undisturbed()
+
+
+def works(place: Place, runner: KubernetesRunner) -> None:
+    """A job comes to each of the two ends, in ledger and cluster."""
+    good, bad = runner.dispatch_job(JobData("e2e_echo", "x")), runner.dispatch_job(JobData("e2e_raise", "x"))
+    assert place.product.ended(good).result == "x"
+    assert place.product.ended(bad).cause == "JobError"
+    assert place.product.spokejob(good, Outcome.SUCCEEDED)
+    assert place.product.spokejob(bad, Outcome.FAILED)["status"]["charged"] == {"error": 3}
+
+
+def test_the_operator_upgraded_with_jobs_running_and_then_ahead_of_the_application(
+    place: Place, dispatching: KubernetesRunner
+) -> None:
+    with running(place, dispatching):
+        place.operator("next")
+    crd = place.cluster.get("crd", "spokejobs.jobs.spoke.dev")
+    assert crd
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert "ofNextRelease" in schema["properties"]["spec"]["properties"]
+    works(place, dispatching)
+
+
+def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operator(
+    place: Place, dispatching: KubernetesRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.operator("this")  # one release back, too
+    with running(place, dispatching):
+        place.application("next")
+
+    known = kubernetes_runner.spokejob
+    monkeypatch.setattr(kubernetes_runner, "spokejob", lambda job, namespace: _with_new_field(known(job, namespace)))
+    works(place, dispatching)
+    job = dispatching.dispatch_job(JobData("e2e_echo", 1))
+    assert "ofNextRelease" not in place.product.spokejob(job)["spec"]
+    (pod,) = wait_for("its pod", lambda: place.product.pods(job) or None)
+    assert "-next:" in pod["spec"]["containers"][0]["image"]
+    place.application("this")
+
+
+def _with_new_field(body: Object) -> Object:
+    body["spec"]["ofNextRelease"] = "x"
+    return body
+
+
+def test_uninstalled_and_installed_again_the_operator_finds_its_jobs(
+    place: Place, dispatching: KubernetesRunner
+) -> None:
+    with running(place, dispatching):
+        place.uninstall(OPERATOR)
+        assert place.cluster.get("crd", "spokejobs.jobs.spoke.dev")
+        meanwhile = dispatching.dispatch_job(JobData("e2e_echo", "meanwhile"))
+        assert place.product.spokejob(meanwhile)
+        place.operator("this")
+    assert place.product.ended(meanwhile).result == "meanwhile"
+    works(place, dispatching)
+
+
+def test_uninstalled_and_installed_again_the_application_loses_nothing(
+    place: Place, dispatching: KubernetesRunner
+) -> None:
+    with running(place, dispatching, 45) as jobs:
+        place.uninstall(APPLICATION)
+        without_template = dispatching.dispatch_job(JobData("e2e_echo", "meanwhile"))
+        wait_for(
+            "its template is missed",
+            lambda: place.product.spokejob(without_template).get("status", {}).get("cause") == "TemplateMissing",
+        )
+        for job in jobs.jobs:
+            assert place.product.spokejob(job)
+        place.application("this", database=False)
+    assert place.product.ended(without_template).result == "meanwhile"
+    works(place, dispatching)
