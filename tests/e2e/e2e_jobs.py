@@ -8,14 +8,15 @@ import os
 import sys
 import threading
 import time
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Column, Integer, MetaData, NullPool, Table, Text, insert, select
+from sqlalchemy import Column, DateTime, Engine, Integer, MetaData, NullPool, Table, Text, func, insert, select
 from sqlalchemy.exc import OperationalError
 
 import texting.jobs  # noqa: F401 (declares the example's)
-from spoke_jobs import JobContext, RetryPolicy, job
+from spoke_jobs import JobContext, RetryPolicy, TaskContext, job, task
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.ledger.engine import create_engine
 
@@ -30,6 +31,15 @@ effect = Table(
 """A row for each result that was committed."""
 gate = Table("e2e_gate", metadata, Column("name", Text, primary_key=True))
 """What jobs wait for."""
+task_run = Table(
+    "e2e_task_run",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("pod", Text, nullable=False),
+    Column("ran_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+)
+"""A row for each run of a task that came to its end."""
 
 
 MARKER = "planted-4d1f0c"
@@ -187,3 +197,17 @@ def tell(_ctx: JobContext, payload: Told) -> str:
     if payload.fails:
         raise ValueError(f"error {payload.secret}")
     return f"result {payload.secret}"
+
+
+@cache
+def engine() -> Engine:
+    """The tasks' own connections."""
+    return create_engine(os.environ["SPOKE_DATABASE_URL"])
+
+
+@task("e2e_counts")
+def counts(_ctx: TaskContext, payload: int) -> None:
+    """Take a few milliseconds, then leave a row."""
+    time.sleep(0.005)
+    with engine().begin() as connection:
+        connection.execute(insert(task_run).values(number=payload, pod=os.environ["HOSTNAME"]))

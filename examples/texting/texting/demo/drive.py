@@ -6,6 +6,7 @@ the database is (SPOKE_DATABASE_URL) and where the carrier (TEXTING_CARRIER_URL)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -156,23 +157,25 @@ def _send(campaign: Campaign, messages: int, console: Console, services: Sequenc
     stats = f"{str(settings().carrier_url).rstrip('/')}/stats"
     with httpx.Client() as carrier:
 
-        def delivered() -> int:
-            return int(carrier.get(stats).raise_for_status().json()["delivered"])
+        def counted() -> Counter[str]:
+            return Counter(carrier.get(stats).raise_for_status().json())
 
-        before = delivered()  # a carrier in a cluster has served earlier demonstrations
+        before = counted()  # a carrier in a cluster has served earlier demonstrations
         with sessions().begin() as session:
             for place, texter in enumerate(TEXTERS):
                 part = (messages + len(TEXTERS) - 1 - place) // len(TEXTERS)
                 start_sending(session, campaign, texter, part)
 
         def look() -> Waited:
-            done = delivered() - before
+            now = counted()
+            done, repeats = (now[name] - before[name] for name in ("delivered", "repeated"))
             over = done >= messages and MessageState.QUEUED not in _message_states(campaign.id)
-            return Waited(over, 100 * done // max(messages, 1), f"{done:,} of {messages:,} delivered")
+            words = f"{done:,} of {messages:,} delivered" + (f", {repeats:,} repeats dropped" if repeats else "")
+            return Waited(over, 100 * done // max(messages, 1), words)
 
         with progress_of(console, "messages") as show:
             wait_for(look, what="the messages", alive=services, show=show)
-        return delivered() - before
+        return counted()["delivered"] - before["delivered"]
 
 
 def _message_states(campaign_id: int) -> dict[str, int]:

@@ -1,0 +1,169 @@
+"""Tasks in the cluster: replicas that are killed, rolled and cut off, while a pod of the application sends."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import pytest
+from sqlalchemy import delete, func, select
+
+from . import e2e_jobs
+from .conftest import Cluster, Images, Object, Product, installed, wait_for
+
+REPLICAS = 2
+CONCURRENCY = 16
+SEND = """
+import sys
+import e2e_jobs
+from spoke_jobs import dispatch_task
+for number in range(int(sys.argv[1])):
+    dispatch_task("e2e_counts", number)
+print("dispatched", flush=True)
+"""
+"""A process of the application. It ends once all that it has sent is acknowledged."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a task that came to its end."""
+
+    number: int
+    pod: str
+    ran_at: datetime
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster, images: Images, texting_chart: str) -> Iterator[Product]:
+    """The application with two replicas of its task deployment, and no operator: tasks need none."""
+    namespace = f"e2e-tasks-{uuid.uuid4().hex[:6]}"
+    cluster.namespace(namespace)
+    with installed(cluster, texting_chart, images.application, namespace, "e2e_jobs") as product:
+        product.create_tables(e2e_jobs.metadata)
+        product.kubectl("scale", "deployment/texting-tasks", f"--replicas={REPLICAS}")
+        product.kubectl("rollout", "status", "deployment/texting-tasks", "--timeout=120s")
+        yield product
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture(autouse=True)
+def _no_runs(place: Product) -> None:
+    with place.engine.begin() as connection:
+        connection.execute(delete(e2e_jobs.task_run))
+
+
+@contextmanager
+def sending(place: Product, count: int) -> Iterator[subprocess.Popen[str]]:
+    """A process in the web pod that dispatches so many tasks, and ends when they are delivered."""
+    command = ["kubectl", "--namespace", place.namespace, "exec", "deployment/texting", "--", "python", "-c", SEND]
+    process = subprocess.Popen(
+        [*command, str(count)], env=place.cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def runs(place: Product) -> list[Run]:
+    with place.engine.connect() as connection:
+        table = e2e_jobs.task_run
+        rows = connection.execute(select(table.c.number, table.c.pod, table.c.ran_at)).all()
+    return [Run(*row) for row in rows]
+
+
+def ran(place: Product) -> int:
+    with place.engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(e2e_jobs.task_run)) or 0
+
+
+def database_time(place: Product) -> datetime:
+    with place.engine.connect() as connection:
+        now: datetime = connection.scalar(select(func.clock_timestamp()))
+    return now
+
+
+def repeated(found: list[Run]) -> dict[int, int]:
+    """How often too many, by number."""
+    counted = Counter(run.number for run in found)
+    return {number: count - 1 for number, count in counted.items() if count > 1}
+
+
+def replicas(place: Product) -> list[Object]:
+    """Pods of the task deployment whose container runs."""
+    found = place.get("pods", "--selector=app.kubernetes.io/component=tasks")
+    assert found
+    return [
+        pod
+        for pod in found["items"]
+        if not pod["metadata"].get("deletionTimestamp")
+        and any("running" in status["state"] for status in pod["status"].get("containerStatuses", ()))
+    ]
+
+
+def on_node(place: Product, pod: Object, *command: str) -> str:
+    """What a command on the pod's node prints."""
+    return place.cluster.run("docker", "exec", pod["spec"]["nodeName"], *command).strip()
+
+
+def pid_of(place: Product, pod: Object) -> str:
+    """The pod's first process, as its node numbers it."""
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    inspect = ("crictl", "inspect", "--output", "go-template", "--template", "{{.info.pid}}", container)
+    return on_node(place, pod, *inspect)
+
+
+def test_replicas_killed_and_rolled_lose_nothing_and_repeat_little(place: Product) -> None:
+    count, kills = 10_000, 0
+    stop = threading.Event()
+    with sending(place, count) as process:
+        wait_for("tasks to run", lambda: ran(place) > 100)
+        while process.poll() is None and kills < 8:
+            alive = replicas(place)
+            if alive:
+                # Killed from its node: from within its container the first process can't be.
+                on_node(place, alive[0], "kill", "-KILL", pid_of(place, alive[0]))
+                kills += 1
+            if kills == 2:
+                place.kubectl("rollout", "restart", "deployment/texting-tasks")
+            stop.wait(5)  # this pace is the test
+    found = runs(place)
+    assert {run.number for run in found} == set(range(count))
+    too_many = sum(repeated(found).values())
+    print(f"{kills} kills: {too_many} of {count} tasks ran again")
+    assert kills >= 2
+    assert too_many <= kills * REPLICAS * CONCURRENCY
+
+
+def test_a_replica_cut_off_costs_only_what_it_had_accepted(place: Product) -> None:
+    place.kubectl("rollout", "status", "deployment/texting-tasks", "--timeout=120s")
+    count = 4_000
+    with sending(place, count):
+        wait_for("tasks to run", lambda: ran(place) > 100)
+        (sender,) = (place.get("pods", "--selector=app.kubernetes.io/component=web") or {})["items"]
+        cut = replicas(place)[0]
+        address, name = cut["status"]["podIP"], cut["metadata"]["name"]
+        before = database_time(place)
+        inside = ("nsenter", "--target", pid_of(place, sender), "--net", "iptables")
+        for chain, side in (("INPUT", "--source"), ("OUTPUT", "--destination")):
+            on_node(place, sender, *inside, "--insert", chain, side, address, "--jump", "DROP")
+    try:
+        found = runs(place)
+        assert {run.number for run in found} == set(range(count))
+        unheard = {run.number for run in found if run.pod == name and run.ran_at >= before}
+        print(f"{len(repeated(found))} of {count} ran again; the replica cut off had {len(unheard)} in hand")
+        assert unheard, "it was cut off when nothing was under way"
+        assert set(repeated(found)) <= unheard
+        assert max(repeated(found).values(), default=0) <= 1
+    finally:
+        for chain in ("INPUT", "OUTPUT"):
+            on_node(place, sender, *inside, "--flush", chain)
