@@ -131,6 +131,25 @@ def test_tasks_are_reached_replica_by_replica(helm: Helm) -> None:
     assert grace >= Settings.model_fields["tasks_grace_seconds"].default + 5
 
 
+def test_tasks_that_scale_leave_their_number_to_who_scales_them(helm: Helm) -> None:
+    scaling = {"enabled": True, "minReplicas": 3, "maxReplicas": 7, "targetCPUUtilizationPercentage": 60}
+    objects = helm.render("spoke-app", APP_VALUES | {"tasks": APP_VALUES["tasks"] | {"autoscaling": scaling}})
+    deployment = named(objects, "Deployment", "rel-spoke-app-tasks")
+    assert "replicas" not in deployment["spec"], "an upgrade would set it back"
+    scaler = named(objects, "HorizontalPodAutoscaler", "rel-spoke-app-tasks")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 7)
+    assert of_kind(helm.render("spoke-app", APP_VALUES), "HorizontalPodAutoscaler") == []
+
+
+def test_a_replica_of_the_tasks_leaves_the_name_before_it_stops(helm: Helm) -> None:
+    pod = pod_of(named(helm.render("spoke-app", APP_VALUES), "Deployment", "rel-spoke-app-tasks"))
+    (container,) = pod["containers"]
+    leaving = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    grace = float(environment_of(container)["SPOKE_TASKS_GRACE_SECONDS"])
+    assert pod["terminationGracePeriodSeconds"] >= leaving + grace + 5
+
+
 def test_without_tasks_nothing_is_said_of_them(helm: Helm) -> None:
     objects = helm.render("spoke-app", APP_VALUES | {"tasks": {"enabled": False}})
     assert [item["metadata"]["name"] for item in of_kind(objects, "Service")] == ["rel-spoke-app-sync"]
