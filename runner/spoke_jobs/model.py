@@ -80,6 +80,19 @@ class JobData:
     resources: Resources | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How a task is to be run."""
+
+    timeout_seconds: float = 300.0
+    """How long one run may take."""
+    attempts: int = 3
+    """How many runs that fail end it."""
+    backoff_seconds: float = 0.5
+    """The wait before the second run; it doubles with each."""
+    backoff_max_seconds: float = 30.0
+
+
 Resources = Mapping[str, Mapping[str, str]]
 """What a pod's container asks for: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
 

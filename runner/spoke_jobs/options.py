@@ -8,10 +8,11 @@ from typing import Any
 
 from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_quantity, is_wait
 from spoke_jobs.contract.spokejob import TEMPLATE_NAME
-from spoke_jobs.model import JobOptions
+from spoke_jobs.model import JobOptions, TaskOptions
 from spoke_jobs.names import is_storable
 
 QUEUE_LIMIT = 200
+TASK_TIMEOUT_LIMIT = 3600
 PRIORITIES = range(-1000, 1001)
 _TEMPLATE_LIMIT = 253
 
@@ -46,6 +47,21 @@ def check_options(options: JobOptions, *, queue_name: Any, locks_queue: Any, pri
     if not isinstance(template, str) or len(template) > _TEMPLATE_LIMIT or not re.fullmatch(TEMPLATE_NAME, template):
         raise _wrong("pod_template", template, "the name of a PodTemplate: a-z, 0-9, '-' and '.'")
     _check_resources(options.resources)
+
+
+def check_task_options(options: TaskOptions) -> None:
+    """See that every option says something that can be honoured.
+
+    :raises ValueError: naming the option and what is expected.
+    """
+    seconds: Any = options.timeout_seconds
+    if not is_duration(seconds) or seconds > TASK_TIMEOUT_LIMIT:
+        raise _wrong("timeout_seconds", seconds, f"a number of seconds up to {TASK_TIMEOUT_LIMIT:,} (longer is a job)")
+    if not is_count(options.attempts):
+        raise _wrong("attempts", options.attempts, "a whole number from 1")
+    for name in ("backoff_seconds", "backoff_max_seconds"):
+        if not is_wait(getattr(options, name)):
+            raise _wrong(name, getattr(options, name), "a number of seconds from 0")
 
 
 def _check_resources(resources: Any) -> None:

@@ -19,11 +19,12 @@ from pydantic import BaseModel
 from spoke_jobs.builtin import declare as declare_builtin
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
-from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TypeName
+from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TaskOptions, TypeName
 from spoke_jobs.names import is_storable, patterns_of
-from spoke_jobs.options import check_options
+from spoke_jobs.options import check_options, check_task_options
 
 NAME_LIMIT = 200
+_TASK = TaskOptions()
 Upgrade = Callable[[Any, int], Any]
 """Turns a payload (plain JSON) that an older version dispatched into today's: ``upgrade(payload, version)``."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -43,6 +44,8 @@ class Definition:
     locks_queue: bool = False
     priority: int = 0
     upgrade: Upgrade | None = None
+    task: TaskOptions = field(default_factory=TaskOptions)
+    """A task's options; a job has ``options``."""
 
 
 def plain_name(name: TypeName) -> str:
@@ -173,9 +176,31 @@ class Registry:
             },
         )
 
-    def task(self, name: TypeName, *, payload: type[BaseModel] | None = None) -> Callable[[_Function], _Function]:
-        """Declare a task: ``function(ctx: TaskContext, payload) -> None``, ``def`` or ``async def``."""
-        return self._decorator(self.tasks, name, payload, {})
+    def task(
+        self,
+        name: TypeName,
+        *,
+        payload: type[BaseModel] | None = None,
+        timeout_seconds: float = _TASK.timeout_seconds,
+        attempts: int = _TASK.attempts,
+        backoff_seconds: float = _TASK.backoff_seconds,
+        backoff_max_seconds: float = _TASK.backoff_max_seconds,
+    ) -> Callable[[_Function], _Function]:
+        """Declare a task: ``function(ctx: TaskContext, payload) -> None``, ``def`` or ``async def``.
+
+        The options are honoured by the task deployment (``kubernetes``); elsewhere a task is tried once.
+
+        :param payload: the pydantic model that payloads validate by; omitted, they are plain JSON.
+        :param timeout_seconds: how long one run may take, at most an hour: what takes longer is a job.
+        :param attempts: how many runs that fail (or take too long) end it.
+        :param backoff_seconds: the wait before the second run; it doubles with each, up to ``backoff_max_seconds``.
+        """
+        options = TaskOptions(timeout_seconds, attempts, backoff_seconds, backoff_max_seconds)
+        try:
+            check_task_options(options)
+        except ValueError as error:
+            raise RegistrationError(f"task {plain_name(name)!r}: {error}") from None
+        return self._decorator(self.tasks, name, payload, {"task": options})
 
     @staticmethod
     def _decorator(

@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spoke_jobs.errors import ConfigurationError
 
+_ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+
 
 class Settings(BaseSettings):
     """Everything that the library reads from the environment; an empty variable counts as unset."""
@@ -31,7 +33,7 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(validation_alias="SPOKE_LEASE_SECONDS", ge=0.5, le=3600)] = 30.0
     """How long a claim holds without a heartbeat."""
     poll_seconds: Annotated[float, Field(validation_alias="SPOKE_POLL_SECONDS", ge=0.01, le=60)] = 0.5
-    """How often a worker looks for work; sync looks for rows to launch as often, but once a second at most."""
+    """How often a worker or task server looks for work; sync for rows to launch as often, but once a second at most."""
 
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
     """``kubernetes``: who creates the SpokeJob; with "sync" the application needs no cluster credentials."""
@@ -41,6 +43,18 @@ class Settings(BaseSettings):
     """``kubernetes``: where the task deployment listens, http://texting-tasks:8080 for example."""
     tasks_key: Annotated[SecretStr, Field(validation_alias="SPOKE_TASKS_KEY")] = SecretStr("")
     """The key that dispatchers and task deployment share."""
+    tasks_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TOKEN_FILE")] = ""
+    """``kubernetes``: a projected service-account token of audience spoke-tasks, shown instead of the key."""
+    tasks_callers: Annotated[str, Field(validation_alias="SPOKE_TASKS_CALLERS")] = ""
+    """``spoke-jobs tasks``: the service accounts whose tokens are taken, namespace/name, separated by commas."""
+    tasks_api_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_URL")] = ""
+    """``spoke-jobs tasks``: the API server that is asked about tokens; in a pod, its own cluster's if unset."""
+    tasks_api_ca_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_CA_FILE")] = f"{_ACCOUNT_FOLDER}/ca.crt"
+    """``spoke-jobs tasks``: the certificates that the API server is known by."""
+    tasks_api_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_TOKEN_FILE")] = (
+        f"{_ACCOUNT_FOLDER}/token"
+    )
+    """``spoke-jobs tasks``: the token that is shown to the API server."""
     tasks_host: Annotated[str, Field(validation_alias="SPOKE_TASKS_HOST")] = "0.0.0.0"  # noqa: S104  a pod's address
     """``spoke-jobs tasks``: the address to listen on; ``::`` for IPv6."""
     tasks_port: Annotated[int, Field(validation_alias="SPOKE_TASKS_PORT", ge=1, le=65535)] = 8080
@@ -50,7 +64,9 @@ class Settings(BaseSettings):
     tasks_queue: Annotated[int, Field(validation_alias="SPOKE_TASKS_QUEUE", ge=1, le=1_000_000)] = 1_000
     """``spoke-jobs tasks``: how many tasks it has accepted at most that have not ended; beyond that it answers 429."""
     tasks_grace_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_GRACE_SECONDS", ge=0, le=3600)] = 20.0
-    """``spoke-jobs tasks``: how long accepted tasks have after SIGTERM; the pod's own grace must be 5 s longer."""
+    """``spoke-jobs tasks``: how long accepted tasks have after SIGTERM; the pod's own grace must be 10 s longer."""
+    tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
+    """``spoke-jobs tasks``: how long a task may hold its slot beyond its timeout, before the process restarts."""
 
 
 def load_settings() -> Settings:

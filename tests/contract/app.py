@@ -31,7 +31,7 @@ class Line(BaseModel):
 
 @lru_cache
 def engine(url: str) -> Engine:
-    """The application's own engine: a task has no session of the library's."""
+    """The application's own engine."""
     return create_engine(url)
 
 
@@ -88,3 +88,32 @@ def note(_ctx: TaskContext, payload: Line) -> None:
 async def anote(_ctx: TaskContext, payload: Line) -> None:
     """Leave a line, from an event loop."""
     leave(payload.text)
+
+
+@registry.task("snote", payload=Line)
+def snote(ctx: TaskContext, payload: Line) -> None:
+    """Leave a line by the session's uncommitted rest."""
+    ctx.session.execute(insert(effect).values(text=payload.text))
+
+
+@registry.task("asnote", payload=Line)
+async def asnote(ctx: TaskContext, payload: Line) -> None:
+    """The same, from an event loop."""
+    ctx.session.execute(insert(effect).values(text=payload.text))
+
+
+@registry.task("sfail", payload=Line, attempts=1)
+def sfail(ctx: TaskContext, payload: Line) -> None:
+    """Commit a line, write another, raise."""
+    ctx.session.execute(insert(effect).values(text=payload.text))
+    ctx.session.commit()
+    ctx.session.execute(insert(effect).values(text="never"))
+    raise ValueError("as it was told to")
+
+
+@registry.task("tell", payload=Line)
+def tell(ctx: TaskContext, payload: Line) -> None:
+    """Leave what the context says."""
+    assert ctx.remaining_seconds is None or 0 < ctx.remaining_seconds <= 300
+    assert len(ctx.id) >= 32
+    leave(f"attempt {ctx.attempt}")

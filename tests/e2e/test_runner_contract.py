@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from tests.contract import app
 from tests.contract.runner import RefusalContract, RunnerContract
+from tests.contract.tasks import TaskContract
 
 from spoke_jobs.ledger import tables
 from spoke_jobs.model import JobRequest
@@ -32,9 +33,14 @@ class KubernetesStage:
         self.runner.close(PATIENCE_SECONDS)
         self.runner = self._product.runner(app.registry)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while any(not job.state.final for job in self.jobs()):
+        while any(not job.state.final for job in self.jobs()) or self._tasks_left():
             assert time.monotonic() < deadline, self.jobs()
             time.sleep(0.05)
+
+    def _tasks_left(self) -> bool:
+        pending = select(tables.task_outbox.c.id).where(tables.task_outbox.c.state == "pending")
+        with self.engine.connect() as connection:
+            return connection.scalar(pending.limit(1)) is not None
 
     def jobs(self) -> list[JobRequest]:
         return list(reversed(self._product.ledger.list_jobs(1000)))
@@ -45,12 +51,12 @@ def stage(contract_product: Product) -> Iterator[KubernetesStage]:
     """Over empty tables: the tests look at all rows there are."""
     contract_product.create_tables(app.metadata)
     with contract_product.engine.begin() as connection:
-        for table in (tables.queue_lock, tables.job_attempt, tables.job_request, app.effect):
+        for table in (tables.task_outbox, tables.queue_lock, tables.job_attempt, tables.job_request, app.effect):
             connection.execute(delete(table))
     made = KubernetesStage(contract_product)
     yield made
     made.runner.close()
 
 
-class TestKubernetesRunner(RunnerContract, RefusalContract):
+class TestKubernetesRunner(RunnerContract, RefusalContract, TaskContract):
     pass

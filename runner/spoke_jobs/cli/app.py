@@ -14,7 +14,7 @@ import typer
 
 from spoke_jobs.cli.changing import cancel, prune, retry
 from spoke_jobs.cli.dispatching import dispatch
-from spoke_jobs.cli.exits import EPILOG, fail, speaks_plainly
+from spoke_jobs.cli.exits import EPILOG, Exit, fail, speaks_plainly
 from spoke_jobs.cli.logs import logs
 from spoke_jobs.cli.opening import open_ledger
 from spoke_jobs.cli.reading import ls, show, why
@@ -90,26 +90,34 @@ def worker(
 @app.command(rich_help_panel=PROCESSES)
 @speaks_plainly
 def tasks() -> None:
-    """Run tasks that dispatchers send over HTTP, until SIGTERM: the task deployment's process."""
+    """Run tasks that are sent over HTTP, and those of the outbox, until SIGTERM: the task deployment's process."""
+    from spoke_jobs import dispatch
+    from spoke_jobs.execution.pod import leave
     from spoke_jobs.registry import load_app
 
     try:
         from spoke_jobs.tasks.server import ServerOptions, serve
+        from spoke_jobs.tasks.who import callers_of
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
     configure_logging()
     settings = load_settings()
-    serve(
+    in_order = serve(
         load_app(settings.app),
-        settings.tasks_key.get_secret_value(),
+        callers_of(settings),
         ServerOptions(
             host=settings.tasks_host,
             port=settings.tasks_port,
             concurrency=settings.tasks_concurrency,
             queue_length=settings.tasks_queue,
             grace_seconds=settings.tasks_grace_seconds,
+            hung_seconds=settings.tasks_hung_seconds,
+            database_url=settings.database_url.get_secret_value(),
+            lease_seconds=settings.lease_seconds,
+            poll_seconds=settings.poll_seconds,
         ),
     )
+    leave(Exit.DONE if in_order else Exit.RESTART, dispatch.close)  # whatever threads a task has left behind
 
 
 @app.command(rich_help_panel=PROCESSES)

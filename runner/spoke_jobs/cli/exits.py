@@ -26,6 +26,7 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     NOT_FOUND = 3
+    RESTART = 75
     INTERRUPTED = 130
 
 
@@ -34,6 +35,7 @@ MEANINGS = {
     Exit.FAILED: "it failed or was refused, or a watched job failed: the message names what is wrong and the way out",
     Exit.USAGE: "the command line itself is wrong",
     Exit.NOT_FOUND: "there is no such job",
+    Exit.RESTART: "`tasks` lost slots to tasks that hang, and is to be started anew",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 """What `--help` and docs/reference/cli.md say of them."""

@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, event
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session
 
-from spoke_jobs.errors import Cancelled, Superseded
+from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
+from spoke_jobs.execution.fenced import Fence, FencedSession
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_result
@@ -45,20 +44,25 @@ class JobContext:
     ) -> None:
         self._claim = claim
         self._ledger = ledger
-        self._sessions = sessions
         self._cancel = cancel
         self._report = report
         self._ending = ending
         self._run_until = run_until
-        self._session: Session | None = None
-        self._fenced = False
-        self.completed = False
-        """Whether success is recorded."""
+        self._fenced = FencedSession(sessions, lambda session: ledger.fence(session, claim.token))
         self.logger = _JobLogger(
             logging.getLogger(f"spoke_jobs.job.{claim.job.job_type}"),
             {"request_id": claim.job.id, "job_type": claim.job.job_type, "attempt": claim.number},
         )
         """Logs with the job's id and attempt."""
+
+    @property
+    def completed(self) -> bool:
+        """Whether success is recorded."""
+        return self._fenced.over
+
+    @completed.setter
+    def completed(self, recorded: bool) -> None:
+        self._fenced.over = recorded
 
     @property
     def job(self) -> JobRequest:
@@ -116,16 +120,12 @@ class JobContext:
         that the job dispatches belong here too: ``dispatch_job(..., session=ctx.session)``.
         On SQLite its transaction, a reading one as well, holds the database's one write lock: commit or roll back soon.
         """
-        if self._session is None:
-            self._session = self._sessions()
-            event.listen(self._session, "after_begin", self._on_begin)
-            event.listen(self._session, "before_commit", self._on_before_commit)
-        return self._session
+        return self._fenced.get()
 
     @property
     def has_session(self) -> bool:
         """Whether the job has asked for :attr:`session`."""
-        return self._session is not None
+        return self._fenced.used is not None
 
     @contextmanager
     def complete(self, result: Any = None) -> Iterator[Session]:
@@ -149,60 +149,99 @@ class JobContext:
     def finish(self, result: Any) -> None:
         """Record success after the function returned, unless it completed by itself; commits the session's rest."""
         if not self.completed:
-            self._finish(self._session, encode_result(result))
+            self._finish(self._fenced.used, encode_result(result))
 
     def close(self) -> None:
         """Roll back and let go of what was not committed, and of the session: its connection may be others' as well."""
-        if self._session is not None:
-            try:
-                self._session.close()
-            finally:
-                self._session = None
+        self._fenced.close()
 
     def _finish(self, session: Session | None, encoded: Any) -> None:
         with self._ending():
             if session is not None:
                 session.flush()
             self._ledger.succeed(session, self._claim.token, encoded)
-            self.completed = True
+            self._fenced.over = True
             if session is not None:
                 try:
                     session.commit()
                 except BaseException:
-                    self.completed = False
+                    self._fenced.over = False
                     raise
 
-    def _on_begin(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
-        if not transaction.nested:
-            self._fenced = False
-            if not event.contains(connection, "commit", self._on_commit):
-                event.listen(connection, "commit", self._on_commit)
 
-    def _on_before_commit(self, session: Session) -> None:
-        # The claim is locked last, so that heartbeats wait for no longer than the commit takes.
-        if not self.completed and not session.in_nested_transaction():
-            session.flush()
-            self._fence(session)
-
-    def _on_commit(self, _connection: Connection) -> None:
-        # The root may be committed with a SAVEPOINT open, which the session's own event doesn't tell from its release.
-        if not self.completed and not self._fenced and self._session is not None:
-            self._fence(self._session)
-
-    def _fence(self, session: Session) -> None:
-        self._ledger.fence(session, self._claim.token)
-        self._fenced = True
-
-
-@dataclass(frozen=True, slots=True)
 class TaskContext:
-    """What a running task is given."""
+    """What a running task is given. One thread runs the task."""
 
-    id: str
-    """The same at every delivery of one task."""
-    attempt: int
-    """Which try this is, from 1: one more after each that failed."""
-    logger: logging.Logger
+    __slots__ = ("_fence", "_fenced", "_run_until", "_sessions", "attempt", "id", "logger")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002  (the task's own word)
+        attempt: int,
+        logger: logging.Logger,
+        *,
+        sessions: SessionFactory | None = None,
+        fence: Fence = lambda _session: None,
+        run_until: float | None = None,
+    ) -> None:
+        self.id = id
+        """The same at every delivery of one task: send it along where effects outside must not repeat."""
+        self.attempt = attempt
+        """Which try this is, from 1: one more after each that failed."""
+        self.logger = logger
+        self._run_until = run_until
+        self._sessions = sessions
+        self._fence = fence
+        self._fenced: FencedSession | None = None
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """How much of the task's timeout is left, at least 0; None where nothing ends it."""
+        return None if self._run_until is None else max(0.0, self._run_until - time.monotonic())
+
+    @property
+    def session(self) -> Session:
+        """A session on the application's database. What is uncommitted when the function returns is committed then;
+        if it raises, it is rolled back.
+
+        For a task that was dispatched with ``session=`` that commit and the record that it has run are one: its
+        effects count once, however often it is begun. Others may be run again, if their server dies.
+        """
+        if self._fenced is None:
+            self._fenced = FencedSession(self._sessions or _no_sessions, self._fence)
+        return self._fenced.get()
+
+    @property
+    def has_session(self) -> bool:
+        """Whether the task has asked for :attr:`session`."""
+        return self._fenced is not None and self._fenced.used is not None
+
+    def finish(self, end: Callable[[Session], None] | None = None) -> bool:
+        """After the function returned: commit the session's rest, and ``end``, which records that the task has run.
+
+        Returns whether there was a session.
+        """
+        if self._fenced is None or self._fenced.used is None:
+            return False
+        session = self._fenced.used
+        session.flush()
+        if end is not None:
+            end(session)
+            self._fenced.over = True
+        session.commit()
+        return True
+
+    def close(self) -> None:
+        """Roll back and let go of what was not committed."""
+        if self._fenced is not None:
+            self._fenced.close()
+
+
+def _no_sessions() -> Session:
+    raise ConfigurationError(
+        "ctx.session needs the application's database: set SPOKE_DATABASE_URL where tasks are run (in a test, give "
+        "sessions=... or session=...)"
+    )
 
 
 __all__ = ["JobContext", "Superseded", "TaskContext"]

@@ -146,7 +146,7 @@ def _on_sigterm(cancel: threading.Event, _frame: FrameType | None) -> None:
     cancel.set()
 
 
-def leave(code: ExitCode, deliver: Callable[[], None]) -> NoReturn:
+def leave(code: int, deliver: Callable[[], None]) -> NoReturn:
     """End the process now: a thread that the job left behind must not keep its pod.
 
     :param deliver: delivers the tasks that the job dispatched, as happens at the end of any process.

@@ -23,7 +23,7 @@ from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
 
 READ_ONLY = "spoke_read_only"
 """Execution option: on SQLite, begin a transaction that takes no write lock."""
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest migration (a test holds it against the migrations' folder): start-up needs no Alembic to check it.
 
 Its first two digits are its series: within one, migrations only add, so that a release works with every later one. It

@@ -18,7 +18,8 @@ from sqlalchemy import Engine, text
 logger = logging.getLogger(__name__)
 
 CHANNEL = "spoke_jobs"
-_SEND = text(f"SELECT pg_notify('{CHANNEL}', '')")  # (a constant)
+TASKS_CHANNEL = "spoke_tasks"
+"""For the outbox: whoever waits for jobs isn't woken by tasks."""
 _NO_WAIT = text("SET synchronous_commit = off")
 """A notification is lost with the server anyway: its commit need not wait for the disk."""
 _PAUSE_SECONDS = 1.0
@@ -27,7 +28,8 @@ _PAUSE_SECONDS = 1.0
 class Notifier:
     """Rings for many dispatches at once: those that come while a notification is under way share the next one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, channel: str = CHANNEL) -> None:
+        self._send = text(f"SELECT pg_notify('{channel}', '')")  # (a constant)
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._speaks = engine.dialect.name == "postgresql"
         self._rung = threading.Event()
@@ -60,7 +62,7 @@ class Notifier:
                 while True:
                     self._rung.wait()
                     self._rung.clear()
-                    connection.execute(_SEND)
+                    connection.execute(self._send)
                     if self._closed:
                         return
             if self._closed:
@@ -68,17 +70,17 @@ class Notifier:
             time.sleep(_PAUSE_SECONDS)
 
 
-def listen(engine: Engine) -> socket.socket | None:
+def listen(engine: Engine, channel: str = CHANNEL) -> socket.socket | None:
     """A socket that becomes readable whenever somebody has rung; None where there is only polling."""
     if engine.dialect.name != "postgresql":
         return None
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    threading.Thread(target=_listen, args=(engine, theirs), name="spoke-listen", daemon=True).start()
+    threading.Thread(target=_listen, args=(engine, theirs, channel), name="spoke-listen", daemon=True).start()
     return ours
 
 
-def _listen(engine: Engine, bell: socket.socket) -> None:
+def _listen(engine: Engine, bell: socket.socket, channel: str) -> None:
     while True:
         with contextlib.suppress(Exception):
             connection = engine.raw_connection()
@@ -86,7 +88,7 @@ def _listen(engine: Engine, bell: socket.socket) -> None:
             connection.detach()  # it stays in this state, and must not go back to the pool with it
             with contextlib.closing(driver):
                 driver.autocommit = True
-                driver.execute(f"LISTEN {CHANNEL}")
+                driver.execute(f"LISTEN {channel}")
                 while True:
                     # After a reconnection once without being rung: who rang meanwhile was not heard.
                     with contextlib.suppress(BlockingIOError):

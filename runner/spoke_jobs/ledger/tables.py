@@ -107,6 +107,29 @@ queue_lock = Table(
     Column("acquired_at", UTCDateTime, nullable=False),
 )
 
+task_outbox = Table(  # tasks of a caller's transaction; one that has run is deleted
+    "task_outbox",
+    metadata,
+    Column("id", _big, primary_key=True, autoincrement=True),
+    Column("uid", Uuid, nullable=False),
+    Column("runner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("attempt", Integer, nullable=False, server_default=text("1")),
+    Column("losses", Integer, nullable=False, server_default=text("0")),  # claims whose lease lapsed
+    Column("token", Uuid),  # of the claim that holds it
+    Column("worker", Text, nullable=False, server_default=""),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("due_at", UTCDateTime, nullable=False),  # from when on it may be claimed: while it is, its lease's end
+    Column("finished_at", UTCDateTime),
+    Column("expires_at", UTCDateTime),
+    Column("cause", Text, nullable=False, server_default=""),
+    Column("error_type", Text, nullable=False, server_default=""),
+    CheckConstraint("state IN ('pending', 'failed')", name="state"),
+    sqlite_autoincrement=True,
+)
+
 # Each serves one query of a running system, and holds only the rows that the query may find.
 Index(  # the order in which jobs are claimed: by priority, then by age
     "ix_job_request_waiting",
@@ -155,6 +178,20 @@ Index(
     unique=True,
     postgresql_where=text("state = 'running'"),
     sqlite_where=text("state = 'running'"),
+)
+Index(
+    "ix_task_outbox_due",
+    task_outbox.c.runner,
+    task_outbox.c.due_at,
+    task_outbox.c.id,
+    postgresql_where=text("state = 'pending'"),
+    sqlite_where=text("state = 'pending'"),
+)
+Index(
+    "ix_task_outbox_expires_at",
+    task_outbox.c.expires_at,
+    postgresql_where=text("expires_at IS NOT NULL"),
+    sqlite_where=text("expires_at IS NOT NULL"),
 )
 
 

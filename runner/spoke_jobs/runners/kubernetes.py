@@ -14,9 +14,7 @@ import asyncio
 import importlib.util
 import logging
 import os
-import threading
 import time
-import uuid
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,15 +25,25 @@ from spoke_jobs.cluster import place
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.errors import ConfigurationError, TaskBufferFull
 from spoke_jobs.ledger import syncing
-from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
+from spoke_jobs.ledger.after_commit import (
+    after_commit,
+    connection_of,
+    plain_session,
+    run_safely,
+    wait_for_outer_commits,
+)
+from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
+from spoke_jobs.ledger.outbox import insert_task
 from spoke_jobs.model import JobRequest, JobState, TypeName
-from spoke_jobs.registry import Registry
+from spoke_jobs.registry import Registry, plain_name
 from spoke_jobs.runners.base import SqlRunner
 from spoke_jobs.runners.prepare import prepare_task
 from spoke_jobs.runners.submitting import WAIT_SECONDS, Submitter
 from spoke_jobs.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from spoke_jobs.cluster.api import SpokeJobs
     from spoke_jobs.tasks.dispatcher import TaskDispatcher
 
@@ -59,6 +67,8 @@ class KubernetesRunner(SqlRunner):
         self._clients: dict[int, SpokeJobs] = {}
         """By process: what a forked child inherits is its parent's, connections included."""
         self._tasks: TaskDispatcher | None = None
+        self._task_bells: dict[int, Notifier] = {}
+        """By process, too."""
         if settings.submit == "runner" and importlib.util.find_spec("kubernetes") is None:
             raise ConfigurationError(
                 "JOB_RUNNER=kubernetes needs the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]', or "
@@ -92,12 +102,36 @@ class KubernetesRunner(SqlRunner):
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`. Returns at once; the task is kept until it has run.
 
+        With a session it is a row of the outbox, in the session's transaction; without, in this process's memory.
+
         :raises TaskBufferFull: without a session, if more is waiting than can be delivered.
         """
-        definition, text = prepare_task(name, payload, self.registry)
+        _, text = prepare_task(name, payload, self.registry)
+        if session is not None:
+            self._write_task(plain_session(session), plain_name(name), text)
+        else:
+            self._dispatcher().submit(plain_name(name), text)
+
+    async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
+        """See :class:`spoke_jobs.runners.protocol.Runner`. Waiting for room doesn't block the loop."""
+        if session is not None:
+            await asyncio.to_thread(lambda: self.ledger)
+            await super().adispatch_task(name, payload, session=session)
+            return
+        _, text = prepare_task(name, payload, self.registry)
         dispatcher = self._dispatcher()
-        task_id = uuid.uuid4().hex
-        self._when_committed(session, lambda: _submit(dispatcher, definition.name, text, task_id))
+        try:
+            dispatcher.submit(plain_name(name), text, wait_seconds=0)
+        except TaskBufferFull:
+            await asyncio.to_thread(dispatcher.submit, plain_name(name), text)
+
+    def _write_task(self, session: Session, name: str, text: str) -> None:
+        ledger = self.ledger
+        bell = self._task_bells.get(os.getpid())
+        if bell is None:
+            bell = self._task_bells.setdefault(os.getpid(), Notifier(ledger.engine, TASKS_CHANNEL))
+        insert_task(connection_of(session), NAME, name, text)
+        after_commit(session, lambda: True, bell.ring)
 
     def close(self, seconds: float = 5.0) -> None:
         """Deliver what tasks are still here, for so many seconds at most, and close the connections."""
@@ -107,6 +141,9 @@ class KubernetesRunner(SqlRunner):
             self._notifier = None
         if self._tasks is not None:
             self._tasks.close(seconds)
+        bell = self._task_bells.pop(os.getpid(), None)
+        if bell is not None:
+            bell.close()
         client = self._clients.pop(os.getpid(), None)
         if client is not None:
             client.close()
@@ -173,32 +210,22 @@ class KubernetesRunner(SqlRunner):
         if self._tasks is None:
             if missing := self._missing_for_tasks():
                 raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")
-            from spoke_jobs.tasks.dispatcher import TaskDispatcher
+            from spoke_jobs.tasks.dispatcher import TaskDispatcher, credentials_of
 
             with self._opening:
                 if self._tasks is None:
-                    key = self.settings.tasks_key.get_secret_value()
-                    self._tasks = TaskDispatcher(self.settings.tasks_url, key)
+                    given = self.settings
+                    shown = credentials_of(given.tasks_key.get_secret_value(), given.tasks_token_file)
+                    self._tasks = TaskDispatcher(given.tasks_url, shown)
         return self._tasks
 
     def _missing_for_tasks(self) -> list[str]:
         missing = []
         if not self.settings.tasks_url:
             missing.append("SPOKE_TASKS_URL (where the task deployment listens, http://texting-tasks:8080 for example)")
-        if not self.settings.tasks_key.get_secret_value():
-            missing.append("SPOKE_TASKS_KEY (the key that the task deployment has, too)")
+        if not self.settings.tasks_key.get_secret_value() and not self.settings.tasks_token_file:
+            missing.append(
+                "SPOKE_TASKS_TOKEN_FILE (a projected token of audience spoke-tasks; or SPOKE_TASKS_KEY, the key that "
+                "the task deployment has, too)"
+            )
         return missing
-
-
-def _submit(dispatcher: TaskDispatcher, name: str, text: str, task_id: str) -> None:
-    """Hand a task over; if there is no room, a caller on an event loop must not wait for it in place."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        dispatcher.submit(name, text, task_id)
-        return
-    try:
-        dispatcher.submit(name, text, task_id, wait_seconds=0)
-    except TaskBufferFull:
-        wait = partial(run_safely, lambda: dispatcher.submit(name, text, task_id))
-        threading.Thread(target=wait, name="spoke-task-waits", daemon=True).start()

@@ -27,6 +27,7 @@ from spoke_jobs.execution.attempt import Surroundings, call, on_event_loop
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_the_end
 from spoke_jobs.ledger.after_commit import wait_for_outer_commits
+from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobRequest, TypeName
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition, Registry
@@ -69,11 +70,14 @@ class LegacyRunner(SqlRunner):
         definition, text = prepare_task(name, payload, self.registry)
         task_id = uuid.uuid4().hex
 
+        def sessions() -> Session:
+            return Session(self.ledger.engine)
+
         def effect() -> None:
             if self.settings.tasks_sync and not on_event_loop():
-                run_task(definition, text, task_id)
+                run_task(definition, text, task_id, sessions)
             else:
-                self._task_threads().submit(run_task, definition, text, task_id)
+                self._task_threads().submit(run_task, definition, text, task_id, sessions)
 
         self._when_committed(session, effect)
 
@@ -145,12 +149,15 @@ class LegacyRunner(SqlRunner):
             return self._tasks
 
 
-def run_task(definition: Definition, text: str, task_id: str) -> None:
+def run_task(definition: Definition, text: str, task_id: str, sessions: SessionFactory) -> None:
     """Run a task here; what it raises is logged with its id."""
-    context = TaskContext(task_id, 1, logging.getLogger(f"spoke_jobs.task.{definition.name}"))
+    context = TaskContext(task_id, 1, logging.getLogger(f"spoke_jobs.task.{definition.name}"), sessions=sessions)
     try:
         call(definition, context, decode_payload(definition.name, definition.payload, text))
+        context.finish()
     except Exception:
         logger.exception("task %s (%s) failed", task_id, definition.name)
     except SystemExit as error:
         logger.error("task %s (%s) called sys.exit(%r)", task_id, definition.name, error.code)  # noqa: TRY400
+    finally:
+        context.close()

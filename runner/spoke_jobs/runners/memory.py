@@ -170,8 +170,13 @@ class MemoryRunner:
             task = self._tasks[self._done_tasks]
             self._done_tasks += 1
             definition = self.registry.tasks.get(task.name)
-            context = TaskContext(task.id, 1, logging.getLogger(f"spoke_jobs.task.{task.name}"))
-            call(definition, context, decode_payload(task.name, definition.payload, task.payload))
+            logger = logging.getLogger(f"spoke_jobs.task.{task.name}")
+            context = TaskContext(task.id, 1, logger, sessions=self._sessions)
+            try:
+                call(definition, context, decode_payload(task.name, definition.payload, task.payload))
+                context.finish()
+            finally:
+                context.close()
             return True
         claims = self.ledger.claim_batch(NAME, list(self.registry.jobs), "memory", _LEASE_SECONDS)
         if not claims:

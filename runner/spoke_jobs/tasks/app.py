@@ -1,18 +1,18 @@
-"""The task deployment's ASGI application: takes batches of tasks, and streams an acknowledgement as each task ends."""
+"""The task deployment's ASGI application: takes batches of tasks, and streams an acknowledgement as each task ends.
+
+It speaks ASGI itself: what a framework adds to a request costs more than a task does.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 from spoke_jobs.tasks.callers import CallerCheck
 from spoke_jobs.tasks.engine import Engine
@@ -36,8 +36,14 @@ BODY_SECONDS = 30.0
 """How long a sender may take over a body."""
 READING_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES
 """Of all bodies that are being received: senders in any number take no more memory than that."""
-_LATER = {"Retry-After": "1"}
+_LATER = {"retry-after": "1"}
 _ACCEPTED_AT_A_TIME = 100
+_TEXT = "text/plain; charset=utf-8"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Metrics = Callable[[], Awaitable[str]]
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +55,14 @@ class Gate:
     draining: bool = False
     reading_bytes: int = 0
     """What the bodies may take that are being received."""
-    refused_callers: int = 0
-    refused_full: int = 0
-    refused_draining: int = 0
-    bad_requests: int = 0
+    requests: int = 0
+    """Requests with tasks, answered with 200."""
+    refused: Counter[tuple[int, str]] = field(default_factory=Counter)
+    """By status and reason."""
+
+
+class ClientGone(Exception):
+    """Whoever sent the request isn't there any more."""
 
 
 class _Answer:
@@ -69,12 +79,13 @@ class _Answer:
 
     async def stream(self) -> AsyncIterator[bytes]:
         while self._left:
-            try:
-                async with asyncio.timeout(SIGN_OF_LIFE_SECONDS):
-                    await self._something.wait()
-            except TimeoutError:
-                yield b"\n"
-                continue
+            if not self._lines:
+                try:
+                    async with asyncio.timeout(SIGN_OF_LIFE_SECONDS):
+                        await self._something.wait()
+                except TimeoutError:
+                    yield b"\n"
+                    continue
             self._something.clear()
             self._left -= len(self._lines)
             chunk = b"".join(self._lines)
@@ -82,81 +93,180 @@ class _Answer:
             yield chunk
 
 
-def create_app(engine: Engine, callers: CallerCheck, gate: Gate) -> Starlette:
-    """The application; the engine starts with its lifespan."""
-    endpoints = _Endpoints(engine, callers, gate)
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What of a request is looked at."""
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        engine.start()
-        yield
+    headers: Mapping[bytes, bytes]
+    peer: str
+    receive: Receive
+    send: Send
 
-    return Starlette(
-        routes=[
-            Route(PATH, endpoints.receive, methods=["POST"]),
-            Route("/healthz", endpoints.healthz),
-            Route("/readyz", endpoints.readyz),
-            Route("/metrics", endpoints.metrics),
-        ],
-        lifespan=lifespan,
-    )
+    def header(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1")
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """:raises ClientGone: if it doesn't come to its end."""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            yield message.get("body", b"")
+            if not message.get("more_body", False):
+                return
+
+    async def answer(self, status: int, text: str, content_type: str = _TEXT, **headers: str) -> None:
+        """A whole answer."""
+        body = text.encode()
+        await self.start(status, {"content-type": content_type, "content-length": str(len(body)), **headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """The head of an answer."""
+        pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs})
 
 
-class _Endpoints:
-    def __init__(self, engine: Engine, callers: CallerCheck, gate: Gate) -> None:
+class App:
+    """The application; the engine starts with its lifespan.
+
+    :param on_start: called on the server's loop, once the engine runs.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        callers: CallerCheck,
+        gate: Gate,
+        metrics: Metrics,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine = engine
         self._callers = callers
         self._gate = gate
+        self._metrics = metrics
+        self._on_start = on_start
+        self._pages = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._show_metrics,
+            "/openapi.json": self._openapi,
+        }
 
-    async def receive(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        peer = scope["client"][0] if scope.get("client") else "?"
+        request = _Request(dict(scope["headers"]), peer, receive, send)
+        path, method = scope["path"], scope["method"]
+        page = self._pages.get(path)
+        if path == PATH and method == "POST":
+            try:
+                await self._receive(request)
+            except ClientGone:
+                logger.debug("the sender %s is gone", peer)
+        elif page is not None and method in ("GET", "HEAD"):
+            await page(request)
+        elif path == PATH or page is not None:
+            allow = "POST" if path == PATH else "GET, HEAD"
+            await self._refuse(request, 405, "method", f"{path} answers {allow}", {"allow": allow})
+        else:
+            await self._refuse(request, 404, "path", f"there is {PATH}; see /openapi.json")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._engine.start()
+                self._on_start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _receive(self, request: _Request) -> None:
         size = _declared_size(request)
-        turned_away = await self._turned_away(request, size)
-        if turned_away is not None:
-            return turned_away
+        if await self._turned_away(request, size):
+            return
         self._gate.reading_bytes += size
         try:
-            entries = parse_batch(request.headers.get("content-type", ""), await _body(request))
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
+            entries = parse_batch(request.header(b"content-type"), await _body(request))
         except BadRequest as error:
-            self._gate.bad_requests += 1
-            return await _refused(request, error.status, error.reason, {})
+            await self._refuse(request, error.status, "form", error.reason)
+            return
         finally:
             self._gate.reading_bytes -= size
         if _full(self._engine, entries):
-            self._gate.refused_full += 1
-            return PlainTextResponse("the queue is full\n", 429, headers=_LATER)
+            await self._refuse(request, 429, "full", "the queue is full", _LATER, read=True)
+            return
+        self._gate.requests += 1
         answer = _Answer(len(entries))
         await _accept(self._engine, entries, answer)
-        return StreamingResponse(answer.stream(), media_type=NDJSON)
+        await request.start(200, {"content-type": NDJSON})
+        async for chunk in answer.stream():
+            await request.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await request.send({"type": "http.response.body", "body": b""})
 
-    async def healthz(self, _request: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def readyz(self, _request: Request) -> Response:
-        if self._gate.draining:
-            return PlainTextResponse("stopping\n", 503)
-        return PlainTextResponse("ready\n")
-
-    async def metrics(self, _request: Request) -> Response:
-        return PlainTextResponse(_metrics(self._engine, self._gate), media_type="text/plain; version=0.0.4")
-
-    async def _turned_away(self, request: Request, size: int) -> Response | None:
-        """The answer to a request whose body isn't to be looked at; None if it is."""
+    async def _turned_away(self, request: _Request, size: int) -> bool:
+        """Answer a request whose body isn't to be looked at; whether it was one."""
         gate = self._gate
-        refusal = await self._callers.refusal(request.headers.get("authorization"))
+        refusal = await self._callers.refusal(request.header(b"authorization") or None)
         if refusal is not None:
-            gate.refused_callers += 1
-            peer = request.client.host if request.client else "?"
-            logger.warning("401 to %s (%d refused so far): %s", peer, gate.refused_callers, refusal)
-            return await _refused(request, 401, refusal, {"WWW-Authenticate": "Bearer"})
-        if gate.draining:
-            gate.refused_draining += 1
-            return await _refused(request, 503, "this replica is stopping", _LATER)
-        if gate.reading_bytes + size > READING_LIMIT_BYTES:
-            gate.refused_full += 1
-            return await _refused(request, 429, "too many bodies are on their way", _LATER)
-        return None
+            logger.warning("%d to %s: %s", refusal.status, request.peer, refusal.text)
+            headers = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
+            await self._refuse(request, refusal.status, refusal.reason, refusal.text, headers)
+        elif gate.draining:
+            await self._refuse(request, 503, "stopping", "this replica is stopping", _LATER)
+        elif gate.reading_bytes + size > READING_LIMIT_BYTES:
+            await self._refuse(request, 429, "bodies", "too many bodies are on their way", _LATER)
+        else:
+            return False
+        return True
+
+    async def _refuse(
+        self,
+        request: _Request,
+        status: int,
+        reason: str,
+        text: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        read: bool = False,
+    ) -> None:
+        """A refusal that the sender gets to read: an answer before the body's end would often be a broken pipe to it.
+
+        :param read: whether the body was read to its end before.
+        """
+        self._gate.refused[status, reason] += 1
+        more = dict(headers or {})
+        if not read:
+            await _drain(request)
+            more["connection"] = "close"
+        await request.answer(status, f"{text}\n", **more)
+
+    async def _healthz(self, request: _Request) -> None:
+        await request.answer(200, "alive\n")
+
+    async def _readyz(self, request: _Request) -> None:
+        if self._gate.draining:
+            await request.answer(503, "stopping\n")
+        else:
+            await request.answer(200, "ready\n")
+
+    async def _show_metrics(self, request: _Request) -> None:
+        await request.answer(200, await self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _openapi(self, request: _Request) -> None:
+        await request.answer(200, _document(), "application/json")
+
+
+@lru_cache(1)
+def _document() -> str:
+    from spoke_jobs.tasks.openapi import document
+
+    return json.dumps(document(), indent=2) + "\n"
 
 
 def _full(engine: Engine, entries: list[Task | Malformed]) -> bool:
@@ -179,15 +289,15 @@ async def _accept(engine: Engine, entries: list[Task | Malformed], answer: _Answ
             await asyncio.sleep(0)  # a long batch lets other requests, and the health check, have their turn
 
 
-def _declared_size(request: Request) -> int:
+def _declared_size(request: _Request) -> int:
     """The most that the request's body can take."""
     try:
-        return min(max(int(request.headers["content-length"]), 0), BODY_LIMIT_BYTES)
+        return min(max(int(request.headers[b"content-length"]), 0), BODY_LIMIT_BYTES)
     except (KeyError, ValueError):
         return BODY_LIMIT_BYTES
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: _Request) -> bytes:
     """The request's body, bounded in size and time.
 
     :raises BadRequest: beyond either bound.
@@ -196,7 +306,7 @@ async def _body(request: Request) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
+            async for part in request.body():
                 size += len(part)
                 if size > BODY_LIMIT_BYTES:
                     raise BadRequest(413, f"the body is over {BODY_LIMIT_BYTES:,} bytes: send fewer tasks at a time")
@@ -206,33 +316,14 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-async def _refused(request: Request, status: int, reason: str, headers: dict[str, str]) -> Response:
-    """A refusal that the sender gets to read: an answer before the body's end would often reach it as a broken pipe."""
+async def _drain(request: _Request) -> None:
+    """Read what is left of a body, within bounds."""
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS / 6):
-            async for part in request.stream():
+            async for part in request.body():
                 size += len(part)
                 if size > BODY_LIMIT_BYTES:
                     break
-    except (TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: the body was read to its end before
+    except (TimeoutError, ClientGone):
         pass
-    return PlainTextResponse(f"{reason}\n", status, headers={**headers, "Connection": "close"})
-
-
-def _metrics(engine: Engine, gate: Gate) -> str:
-    """The counters in Prometheus's text format."""
-    counts = engine.counts
-    lines = [
-        f"spoke_tasks_unfinished {engine.unfinished}",
-        f"spoke_tasks_accepted_total {counts.accepted}",
-        f"spoke_tasks_joined_total {counts.joined}",
-        f"spoke_tasks_recalled_total {counts.recalled}",
-        f"spoke_tasks_refused_total {counts.refused}",
-        *(f'spoke_tasks_ended_total{{outcome="{outcome}"}} {count}' for outcome, count in counts.ended.items()),
-        f'spoke_tasks_requests_refused_total{{status="401"}} {gate.refused_callers}',
-        f'spoke_tasks_requests_refused_total{{status="429"}} {gate.refused_full}',
-        f'spoke_tasks_requests_refused_total{{status="503"}} {gate.refused_draining}',
-        f'spoke_tasks_requests_refused_total{{status="4xx"}} {gate.bad_requests}',
-    ]
-    return "\n".join(lines) + "\n"

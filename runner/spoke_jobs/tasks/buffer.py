@@ -48,7 +48,7 @@ class Buffer:
         self._room = threading.Condition(self._lock)
         self._empty = threading.Condition(self._lock)
         self._waiting: deque[Held] = deque()
-        self._held: set[Held] = set()
+        self._held: dict[Held, None] = {}  # in the order in which they came
         self._bytes = 0
         self._taker_sleeps = True
 
@@ -65,7 +65,7 @@ class Buffer:
                     f"{wait_seconds:g} s: task {task.name!r} was not dispatched. Is the task deployment up "
                     "(SPOKE_TASKS_URL), and large enough?"
                 )
-            self._held.add(held)
+            self._held[held] = None
             self._bytes += size
             self._waiting.append(held)
             if not self._taker_sleeps:
@@ -100,7 +100,7 @@ class Buffer:
         with self._lock:
             for held in tasks:
                 if held in self._held:
-                    self._held.remove(held)
+                    del self._held[held]
                     self._bytes -= held.size
             self._room.notify_all()
             if not self._held:

@@ -1,8 +1,9 @@
-"""Who may send tasks. One check today, the shared key; a service-account token's check has the same shape."""
+"""Who may send tasks: whoever shows the shared key, or the token of a service account that is in the list."""
 
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from typing import Protocol
 
 from spoke_jobs.errors import ConfigurationError
@@ -10,29 +11,55 @@ from spoke_jobs.errors import ConfigurationError
 _SCHEME = "bearer"
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a caller is refused, without anything of what it showed."""
+
+    status: int
+    """401 for credentials that don't hold, 403 for somebody else's, 503 where nobody can tell now."""
+    reason: str
+    """A word, for the count of such."""
+    text: str
+
+
 class CallerCheck(Protocol):
     """Decides on a request by its ``Authorization`` header."""
 
-    async def refusal(self, authorization: str | None) -> str | None:
-        """Why the caller is refused, without anything of what it showed; None if it may go on."""
+    async def refusal(self, authorization: str | None) -> Refusal | None:
+        """Why the caller is refused; None if it may go on."""
 
 
-class SharedKey:
-    """Callers that show ``Authorization: Bearer KEY``, compared in constant time."""
+class TokenCheck(Protocol):
+    """Decides on a token that isn't the shared key."""
 
-    def __init__(self, key: str) -> None:
-        self._key = usable_key(key).encode("ascii")
+    async def refusal_of(self, token: str) -> Refusal | None:
+        """See :class:`CallerCheck`."""
 
-    async def refusal(self, authorization: str | None) -> str | None:
+
+class Callers:
+    """Callers that show ``Authorization: Bearer ...``: the key, compared in constant time, or a token.
+
+    :param key: the shared key; empty for none.
+    :param tokens: who knows of tokens; None for nobody.
+    """
+
+    def __init__(self, key: str = "", tokens: TokenCheck | None = None) -> None:
+        self._key = usable_key(key).encode("ascii") if key or tokens is None else b""
+        self._tokens = tokens
+
+    async def refusal(self, authorization: str | None) -> Refusal | None:
         """See :class:`CallerCheck`."""
         if authorization is None:
-            return "no key was shown: send it as Authorization: Bearer"
+            return Refusal(401, "none", "no credentials were shown: send them as Authorization: Bearer")
         scheme, _, shown = authorization.partition(" ")
         if scheme.lower() != _SCHEME:
-            return "the Authorization header isn't of the scheme Bearer"
-        if not hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), self._key):
-            return "the key is another one"
-        return None
+            return Refusal(401, "scheme", "the Authorization header isn't of the scheme Bearer")
+        token = shown.strip()
+        if self._key and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._key):
+            return None
+        if self._tokens is None:
+            return Refusal(401, "key", "the key is another one")
+        return await self._tokens.refusal_of(token)
 
 
 def usable_key(key: str) -> str:

@@ -18,6 +18,7 @@ import anyio.lowlevel
 import httpx
 
 from spoke_jobs.tasks.buffer import Buffer, Held, Tally
+from spoke_jobs.tasks.credentials import Credentials
 from spoke_jobs.tasks.options import DispatcherOptions
 from spoke_jobs.tasks.replicas import Replica, Replicas, backoff
 from spoke_jobs.tasks.transport import address_url, make_client, retry_after
@@ -49,12 +50,15 @@ logger = logging.getLogger(__name__)
 class Delivery:
     """See the module. Everything but :meth:`wake`, :meth:`addresses` and :meth:`stop` belongs to the loop's thread."""
 
-    def __init__(self, url: SplitResult, key: str, buffer: Buffer, tally: Tally, options: DispatcherOptions) -> None:
+    def __init__(
+        self, url: SplitResult, credentials: Credentials, buffer: Buffer, tally: Tally, options: DispatcherOptions
+    ) -> None:
         self._url = url
         self._buffer = buffer
         self._tally = tally
         self._options = options
-        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": NDJSON, "Host": url.netloc}
+        self._credentials = credentials
+        self._headers = {"Content-Type": NDJSON, "Host": url.netloc}
         self._random = random.Random().random  # noqa: S311  jitter; the module's own belongs to the application
         self._replicas = Replicas(options.replica_window, options.backoff_max_seconds, self._random)
         self._requests: set[asyncio.Task[None]] = set()
@@ -175,7 +179,7 @@ class Delivery:
                 "POST",
                 address_url(self._url, replica.address),
                 content=body,
-                headers=self._headers,
+                headers=self._headers | {"Authorization": self._credentials.show()},
                 extensions={"sni_hostname": self._url.hostname},
             ) as response:
                 if response.status_code == httpx.codes.OK:
@@ -226,7 +230,10 @@ class Delivery:
         if ack.outcome is Outcome.FAILED:
             logger.warning("task %s (%s) failed on attempt %d: %s", task.id, task.name, task.attempt, why)
             first, maximum = self._options.retry_seconds, self._options.retry_max_seconds
-            seconds = backoff(first, task.attempt - 1, maximum, self._random())
+            if ack.retry_seconds is not None:  # the task's own declaration says it better
+                seconds = ack.retry_seconds * (1 + self._random() / 4)
+            else:
+                seconds = backoff(first, task.attempt - 1, maximum, self._random())
             held.next_attempt()
             self._loop.call_later(seconds, self._give_back, held)
             return False
@@ -254,7 +261,7 @@ class Delivery:
             wait = self._replicas.full if status == httpx.codes.TOO_MANY_REQUESTS else self._replicas.asked_to_wait
             wait(replica, seconds, time.monotonic())
         elif status in (401, 403):
-            self._failed(replica, f"{status}: it refuses our key; SPOKE_TASKS_KEY must be the same here and there")
+            self._failed(replica, f"{status}: {self._credentials.refused()}")
         else:
             self._failed(replica, f"it answers {status}; SPOKE_TASKS_URL must name a task deployment")
 

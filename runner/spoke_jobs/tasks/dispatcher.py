@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING
 from spoke_jobs.errors import ConfigurationError, InvalidPayload
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks.buffer import Buffer, Tally
-from spoke_jobs.tasks.callers import usable_key
+from spoke_jobs.tasks.credentials import Credentials, Key, credentials_of
 from spoke_jobs.tasks.options import DispatcherOptions, port_of, usable_url
 from spoke_jobs.tasks.wire import NAME_LIMIT, Task, is_task_id
 
 if TYPE_CHECKING:
     from spoke_jobs.tasks.delivery import Delivery
+
+__all__ = ["DispatcherStatistics", "TaskDispatcher", "credentials_of", "resolve_host"]
 
 Resolve = Callable[[str, int], list[str]]
 _STOP_SECONDS = 2.0
@@ -62,16 +64,21 @@ class TaskDispatcher:
     """Delivers tasks to the task deployment. One for a process; any thread may submit.
 
     :param url: where the deployment listens; a name that resolves to several addresses is balanced over.
-    :param key: the key shared with it.
+    :param credentials: what is shown to it; a string is the shared key.
     :param resolve: host and port to addresses; the system's resolver by default.
     :raises ConfigurationError: if either can't be used, or httpx isn't installed.
     """
 
     def __init__(
-        self, url: str, key: str, *, options: DispatcherOptions | None = None, resolve: Resolve | None = None
+        self,
+        url: str,
+        credentials: str | Credentials,
+        *,
+        options: DispatcherOptions | None = None,
+        resolve: Resolve | None = None,
     ) -> None:
         self._url = usable_url(url)
-        self._key = usable_key(key)
+        self._credentials = Key(credentials) if isinstance(credentials, str) else credentials
         self._options = options or DispatcherOptions()
         self._resolve = resolve or resolve_host
         if importlib.util.find_spec("httpx") is None:
@@ -210,7 +217,7 @@ class TaskDispatcher:
         from spoke_jobs.tasks.delivery import Delivery
 
         self._buffer.begin_anew()
-        delivery = Delivery(self._url, self._key, self._buffer, self._tally, self._options)
+        delivery = Delivery(self._url, self._credentials, self._buffer, self._tally, self._options)
         self._delivery = delivery
         if self._stopped.is_set():  # close() came before there was anything to stop
             delivery.stop()

@@ -1,29 +1,34 @@
 """What runs the tasks that a server has accepted: a bounded number at a time, each once, each answered.
 
-``def`` tasks run in threads of ours, ``async def`` ones on the event loop. All state belongs to the loop's thread; the
-other threads take tasks from a queue and hand back acknowledgements. It knows nothing of HTTP: whoever accepts a task
-(a request today) gives a listener and is told how it ended.
+``def`` tasks run in threads of ours, ``async def`` ones on an event loop in a thread of its own: whatever blocks there,
+the server's own loop answers. All state belongs to the server's loop; the others take tasks from a queue and hand back
+acknowledgements. It knows nothing of HTTP: whoever accepts a task (a request, the outbox) gives a listener and is told
+how it ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
+import math
 import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
+from spoke_jobs.errors import UnknownName
+from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
-from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.registry import Registry
+from spoke_jobs.tasks.figures import Histogram
 from spoke_jobs.tasks.memory import Ended, Memory, fingerprint
-from spoke_jobs.tasks.running import run_async, run_def
+from spoke_jobs.tasks.running import Claim, Run, timed_out
+from spoke_jobs.tasks.slots import AsyncSlots, ThreadSlots, where_it_is
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause
 
 Listener = Callable[[Acknowledgement], None]
+_LOOK_SECONDS = 0.25
+_CANCEL_SECONDS = 1.0
+"""How long an ``async def`` task may take to end once its timeout has cancelled it."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +44,19 @@ class Counts:
     """Redeliveries of a task that had ended here."""
     refused: int = 0
     """Failed for good without being run."""
+    timed_out: int = 0
     ended: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    waited: Histogram = field(default_factory=Histogram)
+    """From the dispatch to the start, in seconds."""
+    ran: Histogram = field(default_factory=Histogram)
+    """From the start to the end, in seconds."""
 
 
 @dataclass(slots=True, eq=False)
-class _Entry:
+class Entry:
     """An accepted task, until it has ended."""
 
-    task: Task
-    definition: Definition
+    run: Run
     listeners: list[Listener]
 
 
@@ -56,31 +65,44 @@ class Engine:
 
     :param concurrency: so many ``def`` tasks at once, and so many ``async def`` ones.
     :param limit: accepted tasks that have not ended, running ones included.
+    :param sessions: makes what ``ctx.session`` is.
+    :param hung_seconds: how long a task may hold its slot beyond its timeout.
+    :param on_stuck: called once, on the loop, when slots are lost to tasks that hang: why the process should restart.
     """
 
-    def __init__(self, registry: Registry, *, concurrency: int, limit: int, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        concurrency: int,
+        limit: int,
+        memory: Memory | None = None,
+        sessions: SessionFactory | None = None,
+        hung_seconds: float = 60.0,
+        on_stuck: Callable[[str], None] = lambda _why: None,
+    ) -> None:
         self.counts = Counts()
         self._registry = registry
         self._concurrency = concurrency
         self._limit = limit
         self._memory = memory or Memory(time.monotonic)
-        self._unfinished: dict[str, _Entry] = {}
-        self._for_threads: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._for_loop: deque[_Entry] = deque()
-        self._on_loop: set[asyncio.Task[None]] = set()
-        self._from_threads: deque[tuple[_Entry, Acknowledgement]] = deque()
-        self._told_loop = False
+        self._sessions = sessions
+        self._hung_seconds = hung_seconds
+        self._on_stuck = on_stuck
+        self._stuck = False
+        self._unfinished: dict[str, Entry] = {}
+        self._threads = ThreadSlots(concurrency, self._is_wanted, self._end)
+        self._coroutines = AsyncSlots(concurrency, self._is_wanted, self._end)
         self._finished = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
     def start(self) -> None:
-        """Start the threads. Call it on the event loop that is to run the ``async def`` tasks."""
-        self._loop = asyncio.get_running_loop()
-        for number in range(self._concurrency):
-            # Daemons: a task that hangs must not keep a stopping process from ending.
-            threading.Thread(target=self._work, name=f"spoke-task-{number}", daemon=True).start()
+        """Start the threads. Call it on the server's event loop."""
+        loop = asyncio.get_running_loop()
+        self._threads.start(loop)
+        self._coroutines.start(loop)
+        loop.call_later(_LOOK_SECONDS, self._look_for_hung, loop)
 
     @property
     def room(self) -> int:
@@ -92,40 +114,78 @@ class Engine:
         """How many accepted tasks have not ended."""
         return len(self._unfinished)
 
+    @property
+    def queued(self) -> int:
+        """How many accepted tasks have not begun."""
+        return self._threads.queued + self._coroutines.queued
+
+    @property
+    def running(self) -> int:
+        """How many slots are in use."""
+        return sum(entry is not None for entry in self._slots())
+
+    @property
+    def hung(self) -> int:
+        """How many slots are held by tasks that have been given up."""
+        return sum(entry is not None and entry.run.given_up for entry in self._slots())
+
     def knows(self, task: Task) -> bool:
         """Whether the task takes no room: it is here, or its outcome is remembered."""
         return task.id in self._unfinished or _answers(self._memory.recall(task.id), task)
 
-    def accept(self, task: Task, listener: Listener) -> None:
-        """Take a task over; ``listener`` is called once, on the loop, perhaps before this returns."""
+    def accept(self, task: Task, listener: Listener, claim: Claim | None = None) -> None:
+        """Take a task over; ``listener`` is called once, on the loop, perhaps before this returns.
+
+        :param claim: what holds it in the outbox, if it is of there.
+        """
         if self._finished:
             listener(Acknowledgement(task.id, Outcome.RETURNED, TaskCause.DRAINING))
             return
-        answer = self._answer_at_once(task)
-        if answer is not None:
-            listener(answer)
-            return
         here = self._unfinished.get(task.id)
+        ended = self._memory.recall(task.id) if here is None else None
+        if (here is not None and fingerprint(here.run.task) != fingerprint(task)) or (
+            ended is not None and ended.fingerprint != fingerprint(task)
+        ):
+            listener(self._refuse(task, TaskCause.ID_REUSED, "another task was sent under this id"))
+            return
         if here is not None:
             self.counts.joined += 1
             here.listeners.append(listener)
             return
-        definition = self._registry.tasks.get(task.name)
-        entry = _Entry(task, definition, [listener])
+        if ended is not None and _answers(ended, task):
+            self.counts.recalled += 1
+            listener(ended.ack)
+            return
+        if (size := len(task.payload)) > TASK_LIMIT_BYTES or (
+            not task.payload.isascii()
+            and size * 4 > TASK_LIMIT_BYTES < len(task.payload.encode("utf-8", "surrogatepass"))
+        ):
+            listener(self._refuse(task, TaskCause.PAYLOAD_TOO_LARGE, f"over {TASK_LIMIT_BYTES:,} bytes"))
+            return
+        try:
+            definition = self._registry.tasks.get(task.name)
+        except UnknownName:
+            listener(self._refuse(task, TaskCause.UNKNOWN_TASK, f"no task is registered as {task.name!r}"))
+            return
+        entry = Entry(Run(task, definition, self._sessions, claim), [listener])
         self._unfinished[task.id] = entry
         self._empty.clear()
         self.counts.accepted += 1
-        if definition.is_async:
-            self._for_loop.append(entry)
-            self._start_on_loop()
-        else:
-            self._for_threads.put(entry)
+        (self._coroutines if definition.is_async else self._threads).put(entry)
 
-    async def finish(self, grace_seconds: float) -> int:
+    async def finish(self, grace_seconds: float, *, hand_back: bool = False) -> int:
         """Wait for what was accepted; what then still isn't done is returned to its sender. Returns how many those are.
 
         ``async def`` tasks that still run are cancelled. A thread can't be: it ends with the process.
+
+        :param hand_back: what has not begun is returned at once.
         """
+        handed_back = 0
+        if hand_back:
+            self._finished = True
+            for entry in [*self._threads.take_all(), *self._coroutines.take_all()]:
+                self._end(entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, TaskCause.DRAINING))
+                handed_back += 1
         try:
             async with asyncio.timeout(grace_seconds):
                 await self._empty.wait()
@@ -133,81 +193,67 @@ class Engine:
             pass
         self._finished = True
         left = list(self._unfinished.values())
-        self._for_loop.clear()
-        for running in self._on_loop:
-            running.cancel()
+        self._threads.take_all()
+        self._coroutines.take_all()
         for entry in left:
-            self._end(entry, Acknowledgement(entry.task.id, Outcome.RETURNED, TaskCause.DRAINING))
-        for _ in range(self._concurrency):
-            self._for_threads.put(None)
-        return len(left)
+            entry.run.given_up = True
+            self._end(entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, TaskCause.DRAINING))
+        self._threads.stop()
+        self._coroutines.stop()
+        return len(left) + handed_back
 
-    def _answer_at_once(self, task: Task) -> Acknowledgement | None:
-        """The answer to a task that needn't be run, or must not be; None for one that is to run or to be joined."""
-        here = self._unfinished.get(task.id)
-        ended = self._memory.recall(task.id) if here is None else None
-        if (here is not None and fingerprint(here.task) != fingerprint(task)) or (
-            ended is not None and ended.fingerprint != fingerprint(task)
-        ):
-            return self._refuse(task, TaskCause.ID_REUSED, "another task was sent under this id")
-        if here is not None:
-            return None
-        if ended is not None and _answers(ended, task):
-            self.counts.recalled += 1
-            return ended.ack
-        if task.name not in self._registry.tasks:
-            return self._refuse(task, TaskCause.UNKNOWN_TASK, f"no task is registered as {task.name!r}")
-        if len(task.payload.encode("utf-8", "surrogatepass")) > TASK_LIMIT_BYTES:
-            return self._refuse(task, TaskCause.PAYLOAD_TOO_LARGE, f"over {TASK_LIMIT_BYTES:,} bytes")
-        return None
+    def _slots(self) -> list[Entry | None]:
+        return [*self._threads.entries, *self._coroutines.entries]
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        """From any thread: whether it hasn't been returned to its sender while it waited."""
+        return self._unfinished.get(entry.run.task.id) is entry
 
     def _refuse(self, task: Task, cause: TaskCause, why: str) -> Acknowledgement:
         self.counts.refused += 1
         logger.error("task %s failed for good, and was not run: %s, %s", task.id, cause, why)
         return Acknowledgement(task.id, Outcome.FAILED_FOR_GOOD, cause)
 
-    def _start_on_loop(self) -> None:
-        while self._for_loop and len(self._on_loop) < self._concurrency:
-            running = asyncio.ensure_future(self._run_on_loop(self._for_loop.popleft()))
-            self._on_loop.add(running)
-            running.add_done_callback(self._left_loop)
-
-    async def _run_on_loop(self, entry: _Entry) -> None:
-        self._end(entry, await run_async(entry.definition, entry.task))
-
-    def _left_loop(self, running: asyncio.Task[None]) -> None:
-        self._on_loop.discard(running)
-        self._start_on_loop()
-
-    def _work(self) -> None:
-        """A thread's life: take a task, run it, hand its acknowledgement to the loop."""
-        while (entry := self._for_threads.get()) is not None:
-            if self._unfinished.get(entry.task.id) is not entry:
-                continue  # returned to its sender while it waited
-            self._from_threads.append((entry, run_def(entry.definition, entry.task)))
-            # One wake-up of the loop serves all that end before it gets there. Appended before looking, cleared before
-            # collecting: none is overlooked.
-            if not self._told_loop and self._loop is not None:
-                self._told_loop = True
-                with suppress(RuntimeError):  # the loop is closed: the process is ending, and this task was returned
-                    self._loop.call_soon_threadsafe(self._collect)
-
-    def _collect(self) -> None:
-        self._told_loop = False
-        while self._from_threads:
-            self._end(*self._from_threads.popleft())
-
-    def _end(self, entry: _Entry, ack: Acknowledgement) -> None:
-        if self._unfinished.get(entry.task.id) is not entry:
-            return  # it was returned before
-        del self._unfinished[entry.task.id]
+    def _end(self, entry: Entry, ack: Acknowledgement) -> None:
+        run = entry.run
+        if self._unfinished.get(run.task.id) is not entry:
+            return  # it was returned, or given up, before
+        del self._unfinished[run.task.id]
         self.counts.ended[ack.outcome] += 1
+        if run.started_at:
+            self.counts.waited.observe(run.task.waited + run.started_at - run.accepted_at)
+            self.counts.ran.observe(time.monotonic() - run.started_at)
         if ack.outcome is not Outcome.RETURNED:
-            self._memory.remember(entry.task, ack)
+            self._memory.remember(run.task, ack)
         for listener in entry.listeners:
             listener(ack)
         if not self._unfinished:
             self._empty.set()
+
+    def _look_for_hung(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer for tasks that are over their time and don't end; have the process restarted if too many are."""
+        now = time.monotonic()
+        hung, longest = 0, 0.0
+        for place, entry in enumerate(self._slots()):
+            if entry is None or not entry.run.started_at:
+                continue
+            grace = _CANCEL_SECONDS if entry.run.definition.is_async else 0.0
+            over = now - entry.run.started_at - entry.run.definition.task.timeout_seconds - grace
+            if over <= 0:
+                continue
+            if not entry.run.given_up:
+                entry.run.given_up = True
+                self.counts.timed_out += 1
+                self._end(entry, timed_out(entry.run))
+                logger.error("it doesn't end, and keeps a slot; it is at %s", self._place_of(place))
+            hung, longest = hung + 1, max(longest, over)
+        if hung and not self._stuck and (hung >= math.ceil(self._concurrency / 2) or longest >= self._hung_seconds):
+            self._stuck = True
+            self._on_stuck(f"{hung} tasks hang beyond their timeout, one for {longest:.0f} s")
+        loop.call_later(_LOOK_SECONDS, self._look_for_hung, loop)
+
+    def _place_of(self, slot: int) -> str:
+        return where_it_is(self._threads.threads[slot] if slot < self._concurrency else self._coroutines.thread)
 
 
 def _answers(ended: Ended | None, task: Task) -> bool:

@@ -3,66 +3,137 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
 
-from spoke_jobs.errors import InvalidPayload
-from spoke_jobs.execution.attempt import call
+from sqlalchemy.orm import Session
+
+from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition
-from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause
-
-MAX_ATTEMPTS = 3
-"""How often a task that raises is tried, in all. The server decides, for it knows the task's definition."""
+from spoke_jobs.tasks.wire import RETRY_LIMIT_SECONDS, Acknowledgement, Outcome, Task, TaskCause
 
 logger = logging.getLogger(__name__)
 
 
-def run_def(definition: Definition, task: Task) -> Acknowledgement:
+class Claim(Protocol):
+    """What a task of the outbox is held by."""
+
+    def fence(self, session: Session) -> None:
+        """Lock it in the session's transaction; raises ``Superseded`` if it is gone."""
+
+    def finish(self, session: Session) -> None:
+        """Record in the session's transaction that the task has run; raises ``Superseded``."""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One run of one task. Belongs to who runs it, but for ``given_up``."""
+
+    task: Task
+    definition: Definition
+    sessions: SessionFactory | None = None
+    claim: Claim | None = None
+    accepted_at: float = field(default_factory=time.monotonic)
+    started_at: float = 0.0
+    """By the monotonic clock; 0 until it starts."""
+    given_up: bool = False
+    """Whether its end was told without it: what it still commits is refused."""
+
+    def context(self) -> TaskContext:
+        """Start it."""
+        self.started_at = now = time.monotonic()
+        name = self.definition.name
+        return TaskContext(
+            self.task.id,
+            self.task.attempt,
+            _logger_of(name),
+            sessions=self.sessions,
+            fence=self._fence,
+            run_until=now + self.definition.task.timeout_seconds,
+        )
+
+    def end(self, session: Session) -> None:
+        """In the session's transaction: the task has run."""
+        if self.given_up:
+            raise Superseded("the task took longer than its timeout: what it wrote is rolled back")
+        if self.claim is not None:
+            self.claim.finish(session)
+
+    def _fence(self, session: Session) -> None:
+        if self.given_up:
+            raise Superseded("the task took longer than its timeout: what it wrote is rolled back")
+        if self.claim is not None:
+            self.claim.fence(session)
+
+
+def run_def(run: Run) -> Acknowledgement:
     """Run a ``def`` task in this thread."""
+    task, definition = run.task, run.definition
+    context = run.context()
     try:
         payload = decode_payload(definition.name, definition.payload, task.payload)
+        answer = definition.function(context, payload)
+        if answer is not None and inspect.isawaitable(answer):
+            asyncio.run(_awaited(answer))
+        context.finish(run.end)
     except InvalidPayload as error:
         return invalid_payload(task, error)
-    try:
-        call(definition, _context(task), payload)
     except BaseException as error:  # sys.exit in a task ends the task, not its thread
-        return failure(task, error)
+        return failure(run, error)
+    finally:
+        _close(context)
     return Acknowledgement(task.id, Outcome.DONE)
 
 
-async def run_async(definition: Definition, task: Task) -> Acknowledgement:
+async def run_async(run: Run) -> Acknowledgement:
     """Run an ``async def`` task on this event loop; cancelling this cancels the task, and returns it undone."""
+    task, definition = run.task, run.definition
+    context = run.context()
+    limit = asyncio.timeout(definition.task.timeout_seconds)
     try:
         payload = decode_payload(definition.name, definition.payload, task.payload)
+        async with limit:
+            await definition.function(context, payload)
+        if context.has_session:
+            await asyncio.to_thread(context.finish, run.end)
     except InvalidPayload as error:
         return invalid_payload(task, error)
-    try:
-        await definition.function(_context(task), payload)
     except BaseException as error:
         current = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
             return Acknowledgement(task.id, Outcome.RETURNED, TaskCause.DRAINING)
-        return failure(task, error)
+        if isinstance(error, TimeoutError) and limit.expired():
+            return timed_out(run)
+        return failure(run, error)
+    finally:
+        _close(context)
     return Acknowledgement(task.id, Outcome.DONE)
 
 
-def failure(task: Task, error: BaseException) -> Acknowledgement:
+def failure(run: Run, error: BaseException) -> Acknowledgement:
     """What an exception that left a task's function says; logged loudly, with the traceback."""
-    for_good = task.attempt >= MAX_ATTEMPTS
-    cause = TaskCause.TASK_EXITED if isinstance(error, SystemExit) else TaskCause.TASK_ERROR
-    logger.error(
-        "task %s (%s), attempt %d of %d: %s%s",
-        task.id,
-        task.name,
-        task.attempt,
-        MAX_ATTEMPTS,
-        "called sys.exit" if cause is TaskCause.TASK_EXITED else "raised",
-        "; it failed for good" if for_good else "; it may be tried again",
-        exc_info=error,
-    )
-    outcome = Outcome.FAILED_FOR_GOOD if for_good else Outcome.FAILED
-    return Acknowledgement(task.id, outcome, cause, type(error).__qualname__)
+    kind = type(error).__qualname__
+    if isinstance(error, Superseded):
+        logger.warning("task %s (%s) is another replica's by now: rolled back", run.task.id, run.task.name)
+        return Acknowledgement(run.task.id, Outcome.RETURNED, TaskCause.SUPERSEDED)
+    if isinstance(error, Discard):
+        return _ended(run, TaskCause.DISCARDED, kind, "was discarded", error, for_good=True)
+    if isinstance(error, SystemExit):
+        return _ended(run, TaskCause.TASK_EXITED, kind, "called sys.exit", error)
+    return _ended(run, TaskCause.TASK_ERROR, kind, "raised", error)
+
+
+def timed_out(run: Run) -> Acknowledgement:
+    """It ran for longer than it may."""
+    seconds = run.definition.task.timeout_seconds
+    return _ended(run, TaskCause.TIMEOUT, "", f"took longer than its timeout of {seconds:g} s", None)
 
 
 def invalid_payload(task: Task, error: InvalidPayload) -> Acknowledgement:
@@ -71,5 +142,38 @@ def invalid_payload(task: Task, error: InvalidPayload) -> Acknowledgement:
     return Acknowledgement(task.id, Outcome.FAILED_FOR_GOOD, TaskCause.INVALID_PAYLOAD)
 
 
-def _context(task: Task) -> TaskContext:
-    return TaskContext(task.id, task.attempt, logging.getLogger(f"spoke_jobs.task.{task.name}"))
+def _ended(
+    run: Run, cause: TaskCause, detail: str, what: str, error: BaseException | None, *, for_good: bool = False
+) -> Acknowledgement:
+    task, options = run.task, run.definition.task
+    for_good = for_good or task.attempt >= options.attempts
+    logger.error(
+        "task %s (%s), attempt %d of %d: %s%s",
+        task.id,
+        task.name,
+        task.attempt,
+        options.attempts,
+        what,
+        "; it failed for good" if for_good else "; it may be tried again",
+        exc_info=error,
+    )
+    if for_good:
+        return Acknowledgement(task.id, Outcome.FAILED_FOR_GOOD, cause, detail)
+    wait = min(options.backoff_max_seconds, options.backoff_seconds * 2.0 ** min(task.attempt - 1, 30))
+    return Acknowledgement(task.id, Outcome.FAILED, cause, detail, min(wait, RETRY_LIMIT_SECONDS))
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
+
+
+def _close(context: TaskContext) -> None:
+    try:
+        context.close()
+    except Exception as error:  # a connection that broke can't be closed in order; the task's end is known all the same
+        logger.warning("the session of task %s could not be closed: %s", context.id, type(error).__name__)
+
+
+@lru_cache(1024)
+def _logger_of(name: str) -> logging.Logger:
+    return logging.getLogger(f"spoke_jobs.task.{name}")

@@ -2,7 +2,8 @@
 
 On SIGTERM readiness fails and new tasks are refused with 503, but the socket stays open: requests that were on their
 way while the cluster takes this replica out of the service get an answer. What was accepted is finished within the
-grace period, and acknowledged; the rest is returned to its senders, which deliver it elsewhere.
+grace period, and acknowledged; the rest is returned to its senders, which deliver it elsewhere. The same happens when
+slots are lost to tasks that hang; then the exit code is another, and Kubernetes starts the container anew.
 """
 
 from __future__ import annotations
@@ -13,20 +14,28 @@ import signal
 import socket
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from sqlalchemy.orm import Session
 
-from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.errors import ConfigurationError, DatabaseUnreachable
+from spoke_jobs.ledger.engine import check_schema, create_engine
+from spoke_jobs.ledger.outbox import Outbox
 from spoke_jobs.registry import Registry
-from spoke_jobs.tasks.app import Gate, create_app
-from spoke_jobs.tasks.callers import SharedKey
+from spoke_jobs.tasks.app import App, Gate
+from spoke_jobs.tasks.callers import CallerCheck
+from spoke_jobs.tasks.connections import HEADERS_LIMIT_BYTES, BoundedProtocol
 from spoke_jobs.tasks.engine import Engine
+from spoke_jobs.tasks.metrics import Metrics
+from spoke_jobs.tasks.outbox import Pump, PumpOptions
 
-_HEADERS_LIMIT_BYTES = 16_384
 _KEEP_ALIVE_SECONDS = 75
 """Longer than dispatchers keep an idle connection, so that it is never the server that closes one."""
 _LAST_WORDS_SECONDS = 3
 """For the last acknowledgements to be sent, after the grace period."""
+_RECORD_SECONDS = 5.0
+"""For the last ends to be recorded in the outbox."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,46 +52,88 @@ class ServerOptions:
     """Accepted tasks that have not ended."""
     grace_seconds: float
     """How long accepted tasks have after SIGTERM."""
+    hung_seconds: float = 60.0
+    """How long a task may hold its slot beyond its timeout, before the process ends to be started anew."""
+    database_url: str = ""
+    """The application's database, for ``ctx.session`` and the outbox; empty for neither."""
+    runner: str = "kubernetes"
+    """Whose outbox is served."""
+    lease_seconds: float = 30.0
+    poll_seconds: float = 0.5
 
 
-def serve(registry: Registry, key: str, options: ServerOptions) -> None:
-    """Run the registry's tasks for whoever shows the key, until SIGTERM.
+def serve(registry: Registry, callers: CallerCheck, options: ServerOptions) -> bool:
+    """Run the registry's tasks for whoever may send them, until SIGTERM.
 
-    :raises ConfigurationError: if there is no key, no task, or the port can't be had.
+    :returns: whether it ended in order; if not, it is to be started anew.
+    :raises ConfigurationError: if there is no task, or the port can't be had.
+    :raises DatabaseError: if the database isn't migrated.
     """
-    callers = SharedKey(key)
     if not len(registry.tasks):
         raise ConfigurationError("SPOKE_APP declares no task: `spoke-jobs tasks` has nothing to run")
-    engine = Engine(registry, concurrency=options.concurrency, limit=options.queue_length)
     gate = Gate()
+    server: _Server | None = None
+
+    def on_stuck(why: str) -> None:
+        if server is not None:
+            server.restart(why)
+
+    database = _database(options)
+    engine = Engine(
+        registry,
+        concurrency=options.concurrency,
+        limit=options.queue_length,
+        sessions=(lambda: Session(database)) if database is not None else None,
+        hung_seconds=options.hung_seconds,
+        on_stuck=on_stuck,
+    )
+    pump = None
+    if database is not None:
+        pace = PumpOptions(options.concurrency, options.lease_seconds, options.poll_seconds)
+        pump = Pump(Outbox(database, options.runner), list(registry.tasks), engine, pace)
+    app = App(
+        engine,
+        callers,
+        gate,
+        Metrics(engine, gate, options.concurrency, pump),
+        on_start=pump.start if pump is not None else lambda: None,
+    )
     config = uvicorn.Config(
-        create_app(engine, callers, gate),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
+        http=BoundedProtocol,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
-        h11_max_incomplete_event_size=_HEADERS_LIMIT_BYTES,
+        h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
     )
     listening = _listen(options.host, options.port)
     logger.info(
-        "task server on %s port %d: %d tasks declared, %d at once, %d in the queue",
+        "task server on %s port %d: %d tasks declared, %d at once, %d in the queue; %s",
         *listening.getsockname()[:2],
         len(registry.tasks),
         options.concurrency,
         options.queue_length,
+        "serving the outbox" if pump is not None else "no SPOKE_DATABASE_URL, no outbox",
     )
-    _Server(config, engine, gate, options.grace_seconds).run(sockets=[listening])
+    server = _Server(config, engine, gate, pump, options.grace_seconds)
+    server.run(sockets=[listening])
+    return not server.restarting
 
 
 class _Server(uvicorn.Server):
     """uvicorn, but a first SIGTERM or SIGINT drains before it stops; a second one stops at once."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, gate: Gate, grace_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, engine: Engine, gate: Gate, pump: Pump | None, grace_seconds: float
+    ) -> None:
         super().__init__(config)
+        self.restarting = False
         self._engine = engine
         self._gate = gate
+        self._pump = pump
         self._grace_seconds = grace_seconds
         self._serving: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -100,16 +151,46 @@ class _Server(uvicorn.Server):
         self._gate.draining = True
         self._serving.call_soon_threadsafe(self._drain, signal.Signals(sig).name)
 
+    def restart(self, why: str) -> None:
+        """Drain, hand back what has not begun, and end to be started anew."""
+        if self._gate.draining:
+            return
+        logger.error("%s: this replica drains and restarts", why)
+        self.restarting = True
+        self._gate.draining = True
+        self._drain("restart")
+
     def _drain(self, why: str) -> None:
         self._draining = asyncio.ensure_future(self._finish_accepted(why))
 
     async def _finish_accepted(self, why: str) -> None:
         logger.info("%s: finishing %d accepted tasks, accepting no more", why, self._engine.unfinished)
-        left = await self._engine.finish(self._grace_seconds)
+        if self._pump is not None:
+            self._pump.drain()
+        left = await self._engine.finish(self._grace_seconds, hand_back=self.restarting)
         if left:
             logger.error("%d tasks did not end within %.1f s: returned to their senders", left, self._grace_seconds)
-        logger.info("stopped: %s", self._engine.counts)
+        if self._pump is not None:
+            await asyncio.to_thread(self._pump.stop, _RECORD_SECONDS)
+        logger.info("stopped: %s accepted, %s", self._engine.counts.accepted, _ended(self._engine))
         self.should_exit = True
+
+
+def _ended(engine: Engine) -> str:
+    return ", ".join(f"{count} {outcome.value}" for outcome, count in engine.counts.ended.items())
+
+
+def _database(options: ServerOptions) -> Any:
+    if not options.database_url:
+        return None
+    # A connection for each task that uses ctx.session, for the pump, for a scrape.
+    pooled = {} if options.database_url.startswith("sqlite") else {"pool_size": 2 * options.concurrency + 4}
+    database = create_engine(options.database_url, **pooled)
+    try:
+        check_schema(database)
+    except DatabaseUnreachable as error:
+        logger.error("%s; tasks that come over HTTP are run meanwhile", error)  # noqa: TRY400
+    return database
 
 
 def _listen(host: str, port: int) -> socket.socket:

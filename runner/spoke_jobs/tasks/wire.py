@@ -1,10 +1,10 @@
 """What a dispatcher and a task server say to one another. Pure; both sides import it, and nothing here does I/O.
 
 A request is ``POST /v1/tasks`` with many tasks: NDJSON, one a line, or JSON ``{"tasks": [...]}``. A task is
-``{"id", "name", "payload", "attempt"}``; its payload is JSON text in a string, or, where that is handier, any JSON
-value that isn't a string. The answer streams one acknowledgement a line, each as soon as its task has ended; empty
-lines say that the server is alive. The version is in the path; within a version fields are only ever added, and what a
-side doesn't know it ignores. Acknowledgements name causes and never hold anything of a payload.
+``{"id", "name", "payload", "attempt", "waited"}``; its payload is JSON text in a string, or, where that
+is handier, any JSON value that isn't a string. The answer streams one acknowledgement a line, each as soon as its task
+has ended; empty lines say that the server is alive. The version is in the path; within a version fields are only ever
+added, and what a side doesn't know it ignores. Acknowledgements name causes and never hold anything of a payload.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LINE_LIMIT_BYTES = 4_096
 ID_LIMIT = 100
 NAME_LIMIT = 200
 ATTEMPT_LIMIT = 1_000_000
+RETRY_LIMIT_SECONDS = 86_400.0
 
 _ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_LIMIT}}}", re.ASCII)
 
@@ -48,6 +49,14 @@ class TaskCause(StrEnum):
     """Its function raised."""
     TASK_EXITED = "TaskExited"
     """Its function called sys.exit."""
+    TIMEOUT = "Timeout"
+    """It ran for longer than its timeout."""
+    DISCARDED = "Discarded"
+    """Its function raised ``Discard``: it isn't to be run any more."""
+    SUPERSEDED = "Superseded"
+    """Another replica has taken it over."""
+    WORKER_LOST = "WorkerLost"
+    """The replicas that ran it died, again and again."""
     UNKNOWN_TASK = "UnknownTask"
     """The server's release registers no task of that name."""
     INVALID_PAYLOAD = "InvalidPayload"
@@ -73,6 +82,8 @@ class Task:
     """JSON text."""
     attempt: int = 1
     """One more than the runs of it that are known to have failed."""
+    waited: float = 0.0
+    """For how many seconds its dispatcher had held it when it sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,8 @@ class Acknowledgement:
     """A :class:`TaskCause`, or a newer release's; empty for ``done``."""
     detail: str = ""
     """For a person: an exception's type, or what is wrong with the form."""
+    retry_seconds: float | None = None
+    """Of ``failed``: in how many it is to be tried again, by the task's own declaration."""
 
 
 class BadRequest(Exception):
@@ -116,8 +129,18 @@ class BadAnswer(Exception):
 
 def task_line(task: Task) -> bytes:
     """A task as a line of an NDJSON batch, with its end."""
-    fields = {"id": task.id, "name": task.name, "attempt": task.attempt, "payload": task.payload}
-    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+    return (
+        _ENCODE(
+            {
+                "id": task.id,
+                "name": task.name,
+                "attempt": task.attempt,
+                "waited": round(task.waited, 3),
+                "payload": task.payload,
+            }
+        ).encode("ascii")
+        + b"\n"
+    )
 
 
 def parse_batch(content_type: str, body: bytes) -> list[Task | Malformed]:
@@ -141,11 +164,16 @@ def parse_batch(content_type: str, body: bytes) -> list[Task | Malformed]:
 
 def acknowledgement_line(ack: Acknowledgement) -> bytes:
     """An acknowledgement as a line of an answer, with its end."""
-    fields: dict[str, str | None] = {"id": ack.id, "outcome": ack.outcome.value}
+    if ack.outcome is Outcome.DONE and ack.id and not ack.cause and not ack.detail and _ID.fullmatch(ack.id):
+        # Nearly all, and what needs no escaping.
+        return b'{"id":"%b","outcome":"done"}\n' % ack.id.encode("ascii")
+    fields: dict[str, str | float | None] = {"id": ack.id, "outcome": ack.outcome.value}
     if ack.cause:
         fields["cause"] = ack.cause
     if ack.detail:
         fields["detail"] = ack.detail[:500]
+    if ack.retry_seconds is not None:
+        fields["retry_seconds"] = ack.retry_seconds
     return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
 
 
@@ -163,6 +191,7 @@ def parse_acknowledgement(line: bytes) -> Acknowledgement | None:
     if not isinstance(fields, dict) or not isinstance(fields.get("outcome"), str):
         raise BadAnswer("a line of the answer isn't an acknowledgement")
     task_id, cause, detail = fields.get("id"), fields.get("cause", ""), fields.get("detail", "")
+    seconds = fields.get("retry_seconds")
     try:
         outcome = Outcome(fields["outcome"])
     except ValueError:
@@ -172,6 +201,7 @@ def parse_acknowledgement(line: bytes) -> Acknowledgement | None:
         outcome,
         cause if isinstance(cause, str) else "",
         detail if isinstance(detail, str) else "",
+        float(seconds) if isinstance(seconds, int | float) and 0 <= seconds <= RETRY_LIMIT_SECONDS else None,
     )
 
 
@@ -242,7 +272,8 @@ def _read_entry(position: int, entry: Any) -> Task | Malformed:
             payload = json.dumps(payload, separators=(",", ":"))
         except (ValueError, RecursionError):
             return Malformed(position, task_id, "has a payload that is nested too deep")
-    return Task(task_id, name, payload, attempt)
+    waited = entry.get("waited", 0.0)
+    return Task(task_id, name, payload, attempt, waited if type(waited) in (int, float) and 0 <= waited < 1e9 else 0.0)
 
 
 def _loads(text: bytes) -> Any:
@@ -255,3 +286,4 @@ def _refuse_constant(name: str) -> Any:
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 """Made once: json.loads makes a new one at every call that isn't plain."""
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode

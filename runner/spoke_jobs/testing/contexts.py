@@ -64,9 +64,16 @@ def fake_context(
     return context
 
 
-def fake_task_context(task_id: str = "task") -> TaskContext:
-    """A context to call a task's function with."""
-    return TaskContext(task_id, 1, logging.getLogger("spoke_jobs.task"))
+def fake_task_context(
+    task_id: str = "task", *, session: Session | None = None, sessions: Sessions | None = None
+) -> TaskContext:
+    """A context to call a task's function with.
+
+    :param session: what ``ctx.session`` is, the test's own for example; it isn't closed.
+    :param sessions: or what makes it.
+    """
+    made = _one(session) if session is not None else plain_sessions(sessions or _none)
+    return TaskContext(task_id, 1, logging.getLogger("spoke_jobs.task"), sessions=made)
 
 
 def _one(session: Session) -> Callable[[], Session]:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import inspect
 from tests.integration.recipes.stage import MakeRecipe, Recipe, empty_database
 
-OURS = {"job_request", "job_attempt", "queue_lock", "spoke_jobs_version"}
+OURS = {"job_request", "job_attempt", "queue_lock", "task_outbox", "spoke_jobs_version"}
 
 
 @pytest.fixture

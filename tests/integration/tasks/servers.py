@@ -19,6 +19,7 @@ from spoke_jobs.tasks import wire
 
 KEY = "test-key-0123456789"
 HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[2]
 COMMAND = str(Path(sys.executable).with_name("spoke-jobs"))
 
 
@@ -72,7 +73,7 @@ class Server:
     def metric(self, name: str) -> int:
         """A counter's value."""
         lines = self.get("/metrics").text.splitlines()
-        return int(next(line.rpartition(" ")[2] for line in lines if line.startswith(name)))
+        return int(float(next((line.rpartition(" ")[2] for line in lines if line.startswith(name)), 0)))
 
     def kill(self) -> None:
         """As the kernel would."""
@@ -97,14 +98,14 @@ class Server:
 
 
 def environment(trace: Path, **settings: object) -> dict[str, str]:
-    """A server's environment."""
+    """A server's environment; settings in upper case are variables as they are, others SPOKE_TASKS_*."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(HERE),
         "SPOKE_APP": "tasks_app:registry",
         "SPOKE_TASKS_KEY": KEY,
         "TRACE": str(trace),
-        **{f"SPOKE_TASKS_{name.upper()}": str(value) for name, value in settings.items()},
+        **{name if name.isupper() else f"SPOKE_TASKS_{name.upper()}": str(value) for name, value in settings.items()},
     }
 
 

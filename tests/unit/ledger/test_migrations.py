@@ -76,7 +76,7 @@ def test_both_ways_to_the_tables_number_alike(made_by: str, sqlite_ledger_url: s
         metadata.create_all(engine)
     with engine.connect() as connection:
         made = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
-        assert set(made.scalars()) == {"job_request", "job_attempt"}
+        assert set(made.scalars()) == {"job_request", "job_attempt", "task_outbox"}
     engine.dispose()
 
 

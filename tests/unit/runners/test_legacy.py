@@ -8,6 +8,7 @@ import pytest
 from tests.contract.app import engine as app_engine
 from tests.contract.runner import RefusalContract, RunnerContract
 from tests.contract.stages import LegacyStage
+from tests.contract.tasks import TaskContract
 
 
 @pytest.fixture(params=["sync", "same_process", "worker"])
@@ -23,6 +24,11 @@ def stage(
 
 class TestLegacyRunner(RunnerContract):
     pass
+
+
+@pytest.mark.parametrize("stage", ["sync", "same_process"], indirect=True)
+class TestTasks(TaskContract):
+    """No worker runs them."""
 
 
 @pytest.mark.parametrize("stage", ["same_process"], indirect=True)

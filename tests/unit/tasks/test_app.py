@@ -10,16 +10,18 @@ import pytest
 
 from spoke_jobs import Registry
 from spoke_jobs.tasks import app as app_module
-from spoke_jobs.tasks.app import READING_LIMIT_BYTES, Gate, _Answer, create_app
-from spoke_jobs.tasks.callers import SharedKey
+from spoke_jobs.tasks.app import READING_LIMIT_BYTES, App, Gate, _Answer
+from spoke_jobs.tasks.callers import Callers
 from spoke_jobs.tasks.engine import Engine
+from spoke_jobs.tasks.metrics import Metrics
 from spoke_jobs.tasks.wire import NDJSON, PATH, Acknowledgement, Outcome
 
 HEADERS = {"authorization": "Bearer key", "content-type": NDJSON}
 
 
 def client_of(gate: Gate) -> httpx.AsyncClient:
-    app = create_app(Engine(Registry(), concurrency=1, limit=10), SharedKey("key"), gate)
+    engine = Engine(Registry(), concurrency=1, limit=10)
+    app = App(engine, Callers("key"), gate, Metrics(engine, gate, 1))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server")
 
 

@@ -1,0 +1,243 @@
+"""The outbox: tasks written in their callers' transactions, claimed after the commit.
+
+A claim sets ``due_at`` to its lease's end and writes a fresh token: who looks for due tasks finds those that wait and
+those whose claim has lapsed by one condition. A task that has run is deleted, in the transaction of its own effects.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from spoke_jobs.ledger.clock import clock_after, clock_now
+from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.transitions import clock_once, constant, superseded
+from spoke_jobs.ledger.types import known_in_sql
+from spoke_jobs.model import RETENTION_SECONDS
+
+UNKNOWN_SECONDS = 3600.0
+"""How long a task that no replica's release knows waits for one that does."""
+_PENDING = constant("pending")
+_INSERT = """
+INSERT INTO task_outbox (uid, runner, name, payload, created_at, due_at)
+VALUES (%(uid)s, %(runner)s, %(name)s, %(payload)s, clock_timestamp(), clock_timestamp())
+"""
+_COLUMNS = [task_outbox.c[name] for name in ("id", "uid", "name", "payload", "attempt", "losses")]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxTask:
+    """A claimed task."""
+
+    id: int
+    uid: UUID
+    name: str
+    payload: str
+    """JSON text."""
+    attempt: int
+    """From 1: one more than the runs of it that failed."""
+    losses: int
+    """How many claims of it have lapsed."""
+    token: UUID
+    """The claim's; only with it counts what is recorded."""
+    waited_seconds: float = 0.0
+    """From its commit, nearly, to its first claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """What is recorded of a run that failed."""
+
+    cause: str
+    error_type: str = ""
+    retry_seconds: float | None = None
+    """In how many it is tried again; None for never: it has failed for good."""
+
+
+def insert_task(connection: Connection, runner: str, name: str, payload: str) -> None:
+    """Write a task in the connection's transaction."""
+    values = {"uid": uuid.uuid4(), "runner": runner, "name": name, "payload": payload}
+    dialect = connection.dialect
+    if dialect.name == "postgresql" and dialect.driver in ("psycopg", "psycopg_async"):
+        connection.exec_driver_sql(_INSERT, values)  # building the statement would cost more than the database does
+    else:
+        connection.execute(insert(task_outbox).values(**values, created_at=clock_now(), due_at=clock_now()))
+
+
+class Outbox:
+    """One runner's tasks. Each method is one transaction, but for those that are given a session's."""
+
+    def __init__(self, engine: Engine, runner: str) -> None:
+        self.engine = engine
+        self._runner = runner
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def claim(self, names: Collection[str], worker: str, lease_seconds: float, limit: int) -> Sequence[OutboxTask]:
+        """Claim up to so many due tasks of these names (or prefixes, ``send.*``), the longest due first."""
+        token = uuid.uuid4()
+        due = (
+            select(task_outbox.c.id)
+            .where(*self._pending(), task_outbox.c.due_at <= clock_once(), known_in_sql(task_outbox.c.name, names))
+            .order_by(task_outbox.c.due_at, task_outbox.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
+        lost = case((task_outbox.c.token.is_not(None), 1), else_=0)
+        statement = (
+            update(task_outbox)
+            .where(task_outbox.c.id.in_(select(due.c.id)))
+            .values(
+                token=token,
+                worker=worker,
+                losses=task_outbox.c.losses + lost,
+                due_at=clock_after(lease_seconds),
+            )
+            .returning(*_COLUMNS, task_outbox.c.created_at, clock_now())
+        )
+        with self._in_one() as connection:
+            rows = connection.execute(statement).all()
+        tasks = [_claimed(row, token) for row in rows]
+        return sorted(tasks, key=lambda task: task.id)
+
+    def renew(self, tasks: Collection[OutboxTask], lease_seconds: float) -> set[int]:
+        """Renew the leases of these claims; the ids of those that still hold."""
+        statement = (
+            update(task_outbox)
+            .where(_held(tasks))
+            .values(due_at=clock_after(lease_seconds))
+            .returning(task_outbox.c.id)
+        )
+        return self._ids(statement)
+
+    def fence(self, session: Session, task: OutboxTask) -> None:
+        """In the session's transaction: lock the claim, so that it holds until the commit.
+
+        :raises Superseded: if the claim is gone.
+        """
+        locked = select(task_outbox.c.id).where(_held([task])).with_for_update()
+        if session.connection().scalar(locked) is None:
+            raise superseded()
+
+    def finish(self, session: Session, task: OutboxTask) -> None:
+        """In the session's transaction: the task has run.
+
+        :raises Superseded: if the claim is gone.
+        """
+        if session.connection().scalar(_deletion([task])) is None:
+            raise superseded()
+
+    def finish_many(self, tasks: Collection[OutboxTask]) -> set[int]:
+        """The tasks have run; the ids of those whose claim held."""
+        return self._ids(_deletion(tasks))
+
+    def fail(self, task: OutboxTask, failure: TaskFailure) -> bool:
+        """Record a run that failed; False if the claim is gone."""
+        again = {"attempt": task_outbox.c.attempt + 1, "due_at": clock_after(failure.retry_seconds or 0.0)}
+        over = {"state": "failed", "finished_at": clock_now(), "expires_at": clock_after(RETENTION_SECONDS)}
+        statement = (
+            update(task_outbox)
+            .where(_held([task]))
+            .values(
+                token=None,
+                cause=failure.cause,
+                error_type=failure.error_type,
+                **(over if failure.retry_seconds is None else again),
+            )
+            .returning(task_outbox.c.id)
+        )
+        return bool(self._ids(statement))
+
+    def release(self, tasks: Collection[OutboxTask]) -> None:
+        """Give claims back: the tasks are due at once, as if they had never been claimed."""
+        with self._in_one() as connection:
+            connection.execute(update(task_outbox).where(_held(tasks)).values(token=None, due_at=clock_now()))
+
+    def expire_unknown(self, names: Collection[str], limit: int = 100) -> int:
+        """Fail the tasks that have been due for an hour and that no release knows; how many."""
+        statement = (
+            update(task_outbox)
+            .where(
+                task_outbox.c.id.in_(
+                    select(task_outbox.c.id)
+                    .where(
+                        *self._pending(),
+                        task_outbox.c.token.is_(None),
+                        task_outbox.c.due_at < clock_after(-UNKNOWN_SECONDS),
+                        ~known_in_sql(task_outbox.c.name, names),
+                    )
+                    .limit(limit)
+                )
+            )
+            .values(
+                state="failed",
+                cause="UnknownTask",
+                finished_at=clock_now(),
+                expires_at=clock_after(RETENTION_SECONDS),
+            )
+            .returning(task_outbox.c.id)
+        )
+        return len(self._ids(statement))
+
+    def prune(self, limit: int = 1000) -> int:
+        """Delete failed tasks whose retention is over; how many."""
+        over = (
+            select(task_outbox.c.id)
+            .where(task_outbox.c.expires_at < clock_once())
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("over")
+        )
+        return len(
+            self._ids(delete(task_outbox).where(task_outbox.c.id.in_(select(over.c.id))).returning(task_outbox.c.id))
+        )
+
+    def backlog(self) -> Mapping[str, float]:
+        """How many are ``due``, for how many seconds the ``oldest`` has been, how many that ``failed`` are kept."""
+        waits = and_(*self._pending(), task_outbox.c.due_at <= clock_once())
+        failed = select(func.count()).where(task_outbox.c.runner == self._runner, task_outbox.c.expires_at.is_not(None))
+        statement = select(func.count(), func.min(task_outbox.c.due_at), clock_now(), failed.scalar_subquery()).where(
+            waits
+        )
+        with self.engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+            due, oldest, now, kept = connection.execute(statement).one()
+        return {
+            "due": due,
+            "oldest": (now - oldest).total_seconds() if oldest is not None else 0.0,
+            "failed": kept,
+        }
+
+    def _pending(self) -> list[Any]:
+        return [task_outbox.c.state == _PENDING, task_outbox.c.runner == self._runner]
+
+    def _ids(self, statement: Any) -> set[int]:
+        with self._in_one() as connection:
+            return set(connection.scalars(statement))
+
+    def _in_one(self) -> Any:
+        """A connection for a single statement, which needs no BEGIN and COMMIT around it; on SQLite, a transaction."""
+        return self._autocommit.connect() if self.engine.dialect.name == "postgresql" else self.engine.begin()
+
+
+def _claimed(row: Any, token: UUID) -> OutboxTask:
+    task_id, uid, name, payload, attempt, losses, created, now = row
+    return OutboxTask(task_id, uid, name, payload, attempt, losses, token, (now - created).total_seconds())
+
+
+def _held(tasks: Collection[OutboxTask]) -> Any:
+    """The rows of these claims, as far as they hold."""
+    by_token: dict[UUID, list[int]] = {}
+    for task in tasks:
+        by_token.setdefault(task.token, []).append(task.id)
+    return or_(*(and_(task_outbox.c.id.in_(ids), task_outbox.c.token == token) for token, ids in by_token.items()))
+
+
+def _deletion(tasks: Collection[OutboxTask]) -> Any:
+    return delete(task_outbox).where(_held(tasks)).returning(task_outbox.c.id)

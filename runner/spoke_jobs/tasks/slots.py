@@ -1,0 +1,222 @@
+"""Where tasks run: threads for ``def`` ones, an event loop in a thread of its own for ``async def`` ones."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from spoke_jobs.tasks.running import run_async, run_def
+from spoke_jobs.tasks.wire import Acknowledgement
+
+if TYPE_CHECKING:
+    from spoke_jobs.tasks.engine import Entry
+
+Ended = Callable[["Entry", Acknowledgement], None]
+Wanted = Callable[["Entry"], bool]
+
+
+class _Back:
+    """Hands what has ended to the server's loop: one wake-up serves all that end before it gets there."""
+
+    def __init__(self, ended: Ended) -> None:
+        self._ended = ended
+        self._done: deque[tuple[Entry, Acknowledgement]] = deque()
+        self._told = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def hand(self, entry: Entry, ack: Acknowledgement) -> None:
+        """From any thread. Appended before looking, cleared before collecting: none is overlooked."""
+        self._done.append((entry, ack))
+        if not self._told and self.loop is not None:
+            self._told = True
+            with suppress(RuntimeError):  # the loop is closed: the process is ending, and this task was returned
+                self.loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        self._told = False
+        while self._done:
+            self._ended(*self._done.popleft())
+
+
+class ThreadSlots:
+    """So many threads. One that finds more work than its own wakes the next: quick tasks need few of them."""
+
+    def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
+        self.entries: list[Entry | None] = [None] * concurrency
+        """What each runs now."""
+        # Daemons: a task that hangs must not keep a stopping process from ending.
+        self.threads = [
+            threading.Thread(target=self._work, args=(slot,), name=f"spoke-task-{slot}", daemon=True)
+            for slot in range(concurrency)
+        ]
+        self._wanted = wanted
+        self._back = _Back(ended)
+        self._todo: deque[Entry] = deque()
+        self._lock = threading.Lock()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._sleepers = 0
+        self._over = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the threads; ends are told on this loop."""
+        self._back.loop = loop
+        for thread in self.threads:
+            thread.start()
+
+    def put(self, entry: Entry) -> None:
+        """Have it run."""
+        self._todo.append(entry)
+        self._wake_one()
+
+    @property
+    def queued(self) -> int:
+        """How many have not begun."""
+        return len(self._todo)
+
+    def take_all(self) -> list[Entry]:
+        """Take back what has not begun."""
+        with self._lock:
+            taken = list(self._todo)
+            self._todo.clear()
+        return taken
+
+    def stop(self) -> None:
+        """Let the threads end, as they come to their ends."""
+        self._over = True
+        for _ in self.threads:
+            self._bell.put(None)
+
+    def _wake_one(self) -> None:
+        if not self._sleepers:
+            return
+        with self._lock:
+            if not self._sleepers:
+                return
+            self._sleepers -= 1
+        self._bell.put(None)
+
+    def _work(self, slot: int) -> None:
+        while not self._over:
+            with self._lock:
+                entry = self._todo.popleft() if self._todo else None
+                if entry is None:
+                    self._sleepers += 1
+            if entry is None:
+                self._bell.get()
+                continue
+            if self._todo:
+                self._wake_one()
+            if not self._wanted(entry):
+                continue
+            self.entries[slot] = entry
+            ack = run_def(entry.run)
+            self.entries[slot] = None
+            self._back.hand(entry, ack)
+
+
+class AsyncSlots:
+    """So many coroutines at once, on one loop."""
+
+    def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
+        self.entries: list[Entry | None] = [None] * concurrency
+        """What each runs now."""
+        self._free = list(range(concurrency))
+        self._wanted = wanted
+        self._back = _Back(ended)
+        self._todo: deque[Entry] = deque()
+        self._told = False
+        self._running: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.thread = threading.Thread(target=self._live, name="spoke-task-loop", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; ends are told on this loop."""
+        self._back.loop = loop
+        self._loop = asyncio.new_event_loop()
+        self.thread.start()
+
+    def put(self, entry: Entry) -> None:
+        """Have it run."""
+        self._todo.append(entry)
+        if not self._told:
+            self._told = True
+            self._call(self._look)
+
+    @property
+    def queued(self) -> int:
+        """How many have not begun."""
+        return len(self._todo)
+
+    def take_all(self) -> list[Entry]:
+        """Take back what has not begun."""
+        taken: list[Entry] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._todo.popleft())
+        return taken
+
+    def stop(self) -> None:
+        """Cancel what runs, and end."""
+        self._call(self._cancel)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # closed
+                self._loop.call_soon_threadsafe(function)
+
+    def _live(self) -> None:
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _look(self) -> None:
+        self._told = False
+        self._begin()
+
+    def _begin(self) -> None:
+        while self._free:
+            try:
+                entry = self._todo.popleft()
+            except IndexError:
+                return
+            if not self._wanted(entry):
+                continue
+            slot = self._free.pop()
+            self.entries[slot] = entry
+            running = asyncio.ensure_future(self._run(slot, entry))
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+
+    async def _run(self, slot: int, entry: Entry) -> None:
+        ack = await run_async(entry.run)
+        self.entries[slot] = None
+        self._free.append(slot)
+        self._back.hand(entry, ack)
+        self._begin()
+
+    def _cancel(self) -> None:
+        for running in self._running:
+            running.cancel()
+        self._stopping = asyncio.ensure_future(self._stop())
+
+    async def _stop(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=1.0)
+        asyncio.get_running_loop().stop()
+
+
+def where_it_is(thread: threading.Thread) -> str:
+    """What a thread is doing: the places in its code, innermost last; no value of any variable."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return "?"
+    places = traceback.extract_stack(frame)[-4:]
+    return " > ".join(f"{place.filename}:{place.lineno} in {place.name}" for place in places)

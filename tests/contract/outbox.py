@@ -1,0 +1,136 @@
+"""What the outbox must do on every database: subclass it with a fixture ``engine``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
+from tests.contract.ledger import LEASE, eventually
+
+from spoke_jobs.errors import Superseded
+from spoke_jobs.ledger.outbox import Outbox, OutboxTask, TaskFailure, insert_task
+from spoke_jobs.ledger.tables import task_outbox
+
+NAMES = ["send", "mail.*"]
+
+
+def put(engine: Engine, *texts: str, name: str = "send", runner: str = "kubernetes") -> None:
+    with engine.begin() as connection:
+        for text in texts:
+            insert_task(connection, runner, name, text)
+
+
+def rows(engine: Engine) -> list[dict[str, Any]]:
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(select(task_outbox).order_by(task_outbox.c.id)).mappings()]
+
+
+class OutboxContract:
+    """See the module."""
+
+    @pytest.fixture
+    def outbox(self, engine: Engine) -> Outbox:
+        return Outbox(engine, "kubernetes")
+
+    def claim(self, outbox: Outbox, limit: int = 10, lease: float = LEASE) -> Sequence[OutboxTask]:
+        return outbox.claim(NAMES, "w", lease, limit)
+
+    def test_a_claim_takes_the_oldest_and_nobody_else_gets_them(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1", "2", "3")
+        first, second = self.claim(outbox, 2), self.claim(outbox, 2)
+        assert [(task.payload, task.attempt, task.losses) for task in first] == [("1", 1, 0), ("2", 1, 0)]
+        assert [task.payload for task in second] == ["3"]
+        assert self.claim(outbox) == []
+
+    def test_only_known_names_of_the_runner_are_claimed(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "a", name="mail.welcome")
+        put(engine, "b", name="mailings")
+        put(engine, "c", runner="legacy")
+        assert [task.name for task in self.claim(outbox)] == ["mail.welcome"]
+
+    def test_what_has_run_is_deleted_and_only_by_who_holds_it(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1", "2")
+        early = self.claim(outbox, lease=0.0)
+        late = self.claim(outbox)
+        assert [task.losses for task in late] == [1, 1]
+        assert outbox.finish_many(early) == set()
+        assert outbox.finish_many(late[:1]) == {late[0].id}
+        assert [row["payload"] for row in rows(engine)] == ["2"]
+
+    def test_effects_and_end_commit_together_or_not_at_all(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1")
+        (early,) = self.claim(outbox, lease=0.0)
+        (late,) = self.claim(outbox)
+        with Session(engine) as session:
+            insert_task(session.connection(), "kubernetes", "send", "an effect")
+            with pytest.raises(Superseded):
+                outbox.finish(session, early)
+            session.rollback()
+        with Session(engine) as session, pytest.raises(Superseded):
+            outbox.fence(session, early)
+        with Session(engine) as session:
+            outbox.fence(session, late)
+            insert_task(session.connection(), "kubernetes", "send", "an effect")
+            outbox.finish(session, late)
+            session.commit()
+        assert [row["payload"] for row in rows(engine)] == ["an effect"]
+
+    def test_a_renewed_lease_holds_and_a_lapsed_one_is_taken_over(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1", "2")
+        tasks = self.claim(outbox, lease=0.3)
+        assert outbox.renew(tasks[:1], LEASE) == {tasks[0].id}
+        found: list[OutboxTask] = []
+        assert eventually(lambda: bool(found.extend(self.claim(outbox)) or found))
+        assert [(task.payload, task.losses) for task in found] == [("2", 1)]
+        assert outbox.renew(tasks, LEASE) == {tasks[0].id}
+
+    def test_a_failed_run_is_due_again_later_as_the_next_attempt(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1", "2")
+        soon, later = self.claim(outbox)
+        assert outbox.fail(soon, TaskFailure("TaskError", "ValueError", 0.0))
+        assert outbox.fail(later, TaskFailure("TaskError", "ValueError", 60.0))
+        assert not outbox.fail(later, TaskFailure("TaskError", "ValueError", 0.0))
+        (again,) = self.claim(outbox)
+        assert (again.id, again.attempt, again.losses) == (soon.id, 2, 0)
+
+    def test_a_failure_for_good_is_kept_and_pruned_when_its_time_is_over(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1")
+        (task,) = self.claim(outbox)
+        assert outbox.fail(task, TaskFailure("TaskError", "ValueError"))
+        (row,) = rows(engine)
+        assert (row["state"], row["cause"], row["error_type"]) == ("failed", "TaskError", "ValueError")
+        assert row["expires_at"] - row["finished_at"] > timedelta(days=6)
+        assert (self.claim(outbox), outbox.prune()) == ([], 0)
+        with engine.begin() as connection:
+            connection.execute(update(task_outbox).values(expires_at=datetime(2000, 1, 1, tzinfo=UTC)))
+        assert outbox.prune() == 1
+        assert rows(engine) == []
+
+    def test_what_is_given_back_is_as_if_never_claimed(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1")
+        outbox.release(self.claim(outbox))
+        (task,) = self.claim(outbox)
+        assert (task.attempt, task.losses) == (1, 0)
+
+    def test_a_name_that_no_release_knows_fails_after_an_hour(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "old", "new", name="unheard_of")
+        put(engine, "known")
+        with engine.begin() as connection:
+            long_ago = datetime.now(UTC) - timedelta(hours=2)
+            connection.execute(update(task_outbox).where(task_outbox.c.payload != "new").values(due_at=long_ago))
+        assert outbox.expire_unknown(NAMES) == 1
+        failed = [(row["payload"], row["cause"]) for row in rows(engine) if row["state"] == "failed"]
+        assert failed == [("old", "UnknownTask")]
+
+    def test_the_backlog_counts_what_is_due_and_what_has_failed(self, engine: Engine, outbox: Outbox) -> None:
+        assert outbox.backlog() == {"due": 0, "oldest": 0.0, "failed": 0}
+        put(engine, "1", "2", "3")
+        (task,) = self.claim(outbox, 1)
+        outbox.fail(task, TaskFailure("TaskError"))
+        found = outbox.backlog()
+        assert (found["due"], found["failed"]) == (2, 1)
+        assert 0 < found["oldest"] < 60

@@ -1,0 +1,56 @@
+"""The outbox keeps its contract on PostgreSQL, also among many that claim at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, text
+from tests.contract.outbox import NAMES, OutboxContract, put, rows
+
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.outbox import Outbox
+
+
+@pytest.fixture
+def engine(postgres_ledger_url: str) -> Iterator[Engine]:
+    made = create_engine(postgres_ledger_url, pool_size=8)
+    yield made
+    made.dispose()
+
+
+class TestOutbox(OutboxContract):
+    pass
+
+
+def test_of_many_replicas_each_task_is_claimed_by_one(engine: Engine) -> None:
+    put(engine, *map(str, range(2_000)))
+
+    def work(worker: int) -> list[str]:
+        outbox, done = Outbox(engine, "kubernetes"), []
+        while tasks := outbox.claim(NAMES, f"w{worker}", 30.0, 17):
+            assert len(outbox.finish_many(tasks)) == len(tasks)
+            done += [task.payload for task in tasks]
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        done = Counter(payload for part in pool.map(work, range(4)) for payload in part)
+    assert sum(done.values()) == len(done) == 2_000
+    assert rows(engine) == []
+
+
+def test_a_claim_looks_its_tasks_up_and_reads_no_table(engine: Engine) -> None:
+    put(engine, *map(str, range(5_000)))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE task_outbox SET due_at = now() + interval '1 day' WHERE id > 10"))
+        connection.execute(text("ANALYZE task_outbox"))
+        connection.execute(text("SET LOCAL enable_seqscan = on"))
+        plan = connection.scalars(
+            text(
+                "EXPLAIN SELECT id FROM task_outbox WHERE state = 'pending' AND runner = 'kubernetes' "
+                "AND due_at <= (SELECT clock_timestamp()) AND name IN ('send') ORDER BY due_at, id LIMIT 10"
+            )
+        ).all()
+    assert "ix_task_outbox_due" in "\n".join(plan)
