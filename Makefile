@@ -8,7 +8,7 @@ SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-dispatch bench-launch breaks pictures
+.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-dispatch bench-launch bench-tasks breaks pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench-dispatch: setup-python ## what a dispatch adds to its caller's transaction
 
 bench-launch: setup-python ## what the operator costs beside plain Jobs, on a kind cluster of its own: some 20 minutes
 	@tests/bench/launch/run
+
+bench-tasks: setup-python ## tasks beside other task queues: some 10 minutes (ROUNDS=1: a quick look)
+	@tests/bench/tasks/run
 
 breaks: setup-python ## break each rule of the operator once and see which tests notice: some 20 minutes; writes docs/breaks.md
 	@$(VENV)/python -m tests.breaks

@@ -20,7 +20,7 @@ from spoke_jobs.builtin import declare as declare_builtin
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
 from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TaskOptions, TypeName
-from spoke_jobs.names import is_storable, patterns_of
+from spoke_jobs.names import SUFFIX, is_storable, patterns_of
 from spoke_jobs.options import check_options, check_task_options
 
 NAME_LIMIT = 200
@@ -62,6 +62,11 @@ def plain_name(name: TypeName) -> str:
     return str(text)
 
 
+def own_name(name: TypeName, definition: Definition) -> str:
+    """What was dispatched: the definition's name, or the longer one that its prefix stands for."""
+    return plain_name(name) if definition.name.endswith(SUFFIX) else definition.name
+
+
 class _Kind:
     """The jobs, or the tasks, of a registry."""
 
@@ -83,6 +88,8 @@ class _Kind:
 
         :raises UnknownName: with the names that there are.
         """
+        if isinstance(name, str) and (exact := self._definitions.get(name)) is not None:
+            return exact
         text = plain_name(name)
         try:
             return next(self._definitions[key] for key in (text, *patterns_of(text)) if key in self._definitions)

@@ -35,7 +35,7 @@ from spoke_jobs.ledger.after_commit import (
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.outbox import insert_task
 from spoke_jobs.model import JobRequest, JobState, TypeName
-from spoke_jobs.registry import Registry, plain_name
+from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.base import SqlRunner
 from spoke_jobs.runners.prepare import prepare_task
 from spoke_jobs.runners.submitting import WAIT_SECONDS, Submitter
@@ -106,11 +106,11 @@ class KubernetesRunner(SqlRunner):
 
         :raises TaskBufferFull: without a session, if more is waiting than can be delivered.
         """
-        _, text = prepare_task(name, payload, self.registry)
+        definition, text = prepare_task(name, payload, self.registry)
         if session is not None:
-            self._write_task(plain_session(session), plain_name(name), text)
+            self._write_task(plain_session(session), own_name(name, definition), text)
         else:
-            self._dispatcher().submit(plain_name(name), text)
+            self._dispatcher().submit(own_name(name, definition), text)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`. Waiting for room doesn't block the loop."""
@@ -118,12 +118,12 @@ class KubernetesRunner(SqlRunner):
             await asyncio.to_thread(lambda: self.ledger)
             await super().adispatch_task(name, payload, session=session)
             return
-        _, text = prepare_task(name, payload, self.registry)
-        dispatcher = self._dispatcher()
+        definition, text = prepare_task(name, payload, self.registry)
+        dispatcher, own = self._dispatcher(), own_name(name, definition)
         try:
-            dispatcher.submit(plain_name(name), text, wait_seconds=0)
+            dispatcher.submit(own, text, wait_seconds=0)
         except TaskBufferFull:
-            await asyncio.to_thread(dispatcher.submit, plain_name(name), text)
+            await asyncio.to_thread(dispatcher.submit, own, text)
 
     def _write_task(self, session: Session, name: str, text: str) -> None:
         ledger = self.ledger

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from spoke_jobs.errors import TaskBufferFull
 from spoke_jobs.tasks.wire import Task
@@ -18,6 +19,8 @@ class Held:
     task: Task
     size: int
     """Of its payload, about, in bytes."""
+    since: float = field(default_factory=time.monotonic)
+    """When it was dispatched, by the monotonic clock."""
     deliveries: int = 0
 
     def next_attempt(self) -> None:

@@ -174,7 +174,8 @@ class Delivery:
             self._tally.redelivered += held.deliveries > 0
             held.deliveries += 1
         try:
-            body = b"".join(task_line(held.task) for held in batch)
+            now = time.monotonic()
+            body = b"".join([task_line(held.task, now - held.since) for held in batch])
             async with self._client.stream(
                 "POST",
                 address_url(self._url, replica.address),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spoke_jobs.errors import UnknownName
+from spoke_jobs.errors import RegistrationError, UnknownName
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.registry import Registry
@@ -164,7 +164,7 @@ class Engine:
             return
         try:
             definition = self._registry.tasks.get(task.name)
-        except UnknownName:
+        except (UnknownName, RegistrationError):  # of such a form that nothing can be registered so
             listener(self._refuse(task, TaskCause.UNKNOWN_TASK, f"no task is registered as {task.name!r}"))
             return
         entry = Entry(Run(task, definition, self._sessions, claim), [listener])

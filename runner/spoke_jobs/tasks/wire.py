@@ -13,6 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 PATH = "/v1/tasks"
@@ -127,20 +128,16 @@ class BadAnswer(Exception):
     """A line that isn't an acknowledgement: what answers isn't a task server."""
 
 
-def task_line(task: Task) -> bytes:
-    """A task as a line of an NDJSON batch, with its end."""
+def task_line(task: Task, waited: float = 0.0) -> bytes:
+    """A task as a line of an NDJSON batch, with its end.
+
+    :param waited: for how many seconds it has been held.
+    """
+    # An id needs no escaping. A dispatcher makes many of these: built by hand they cost a third.
     return (
-        _ENCODE(
-            {
-                "id": task.id,
-                "name": task.name,
-                "attempt": task.attempt,
-                "waited": round(task.waited, 3),
-                "payload": task.payload,
-            }
-        ).encode("ascii")
-        + b"\n"
-    )
+        f'{{"id":"{task.id}","name":{_quoted_name(task.name)},"attempt":{task.attempt},"waited":{waited:.3f},'
+        f'"payload":{_quoted(task.payload)}}}\n'
+    ).encode("ascii")
 
 
 def parse_batch(content_type: str, body: bytes) -> list[Task | Malformed]:
@@ -286,4 +283,5 @@ def _refuse_constant(name: str) -> Any:
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 """Made once: json.loads makes a new one at every call that isn't plain."""
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring_ascii
+_quoted_name = lru_cache(1024)(_quoted)

@@ -51,6 +51,11 @@ class Running:
         self._process = process
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        """Of the process, which leads the session."""
+        return self._process.pid
+
     def must_run(self) -> None:
         """:raises BenchError: if it has ended."""
         if self._process.poll() is not None:

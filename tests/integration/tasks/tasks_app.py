@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,31 @@ def exits(ctx: TaskContext, payload: Any) -> None:
 async def aexits(ctx: TaskContext, payload: Any) -> None:
     """Tries to end the process, from the event loop."""
     sys.exit(3)
+
+
+@registry.task("hangs", timeout_seconds=0.3, attempts=1)
+def hangs(ctx: TaskContext, payload: Any) -> None:
+    """Never ends."""
+    trace("hangs")
+    threading.Event().wait()
+
+
+@registry.task("ablocks", timeout_seconds=30)
+async def ablocks(ctx: TaskContext, payload: Any) -> None:
+    """Blocks the loop of `async def` tasks until the test opens the gate."""
+    trace("blocks")
+    while not _gate().exists():
+        time.sleep(0.01)  # noqa: ASYNC251  that is its fault
+
+
+@registry.task("leaks")
+def leaks(ctx: TaskContext, payload: Any) -> None:
+    """Leaves threads behind that would keep a process from ending."""
+    for _ in range(5):
+        threading.Thread(target=threading.Event().wait).start()
+
+
+@registry.task("recurses", attempts=1)
+def recurses(ctx: TaskContext, payload: Any) -> None:
+    """Has no end."""
+    recurses(ctx, payload)

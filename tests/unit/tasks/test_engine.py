@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from spoke_jobs import Registry, TaskContext
+from spoke_jobs.errors import Discard
 from spoke_jobs.tasks.engine import Engine
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause
 
@@ -53,16 +55,60 @@ async def cancels_itself(ctx: TaskContext, payload: Any) -> None:
     raise asyncio.CancelledError
 
 
+@registry.task("hangs", timeout_seconds=0.05, backoff_seconds=7)
+def hangs(ctx: TaskContext, payload: Any) -> None:
+    assert ctx.remaining_seconds is not None
+    state["left"] = round(ctx.remaining_seconds * 1000)
+    released.wait(20)
+    state["left"] = round(ctx.remaining_seconds * 1000)
+
+
+@registry.task("ahangs", timeout_seconds=0.05)
+async def ahangs(ctx: TaskContext, payload: Any) -> None:
+    await asyncio.Event().wait()
+
+
+@registry.task("blocks", timeout_seconds=0.05)
+async def blocks(ctx: TaskContext, payload: Any) -> None:
+    released.wait(20)
+
+
+@registry.task("quick")
+def quick(ctx: TaskContext, payload: Any) -> None:
+    pass
+
+
+@registry.task("discards")
+def discards(ctx: TaskContext, payload: Any) -> None:
+    raise Discard("nobody wants it")
+
+
+@registry.task("recurses")
+def recurses(ctx: TaskContext, payload: Any) -> None:
+    recurses(ctx, payload)
+
+
+@registry.task("awaited")
+def awaited(ctx: TaskContext, payload: Any) -> Any:
+    return asyncio.sleep(0)
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> None:
     state.update(now=0, most=0)
     released.clear()
 
 
-def engine_of(concurrency: int = 4, limit: int = 100) -> Engine:
-    engine = Engine(registry, concurrency=concurrency, limit=limit)
+def engine_of(concurrency: int = 4, limit: int = 100, **more: Any) -> Engine:
+    engine = Engine(registry, concurrency=concurrency, limit=limit, **more)
     engine.start()
     return engine
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  threads change it
+            await asyncio.sleep(0.01)
 
 
 async def run(engine: Engine, *tasks: Task) -> list[Acknowledgement]:
@@ -123,4 +169,92 @@ async def test_a_task_that_cancels_itself_has_failed() -> None:
     assert (ack.outcome, ack.detail) == (Outcome.FAILED, "CancelledError")
     assert not engine.knows(Task("a", "cancels_itself", "1", 2))  # its next attempt takes room
     assert engine.knows(Task("a", "cancels_itself", "1", 1))
+    await engine.finish(1)
+
+
+async def test_a_task_over_its_time_is_answered_for_and_keeps_its_slot_until_it_ends() -> None:
+    engine = engine_of(concurrency=3)
+    (ack,) = await run(engine, Task("a", "hangs", "1"))
+    assert (ack.outcome, ack.cause, ack.retry_seconds) == (Outcome.FAILED, TaskCause.TIMEOUT, 7)
+    assert 0 < state["left"] <= 50
+    assert (engine.running, engine.hung, engine.unfinished) == (1, 1, 0)
+    (other,) = await run(engine, Task("b", "quick", "1"))
+    assert other.outcome is Outcome.DONE
+    released.set()
+    await until(lambda: engine.running == 0)
+    assert (engine.hung, state["left"]) == (0, 0)
+    await engine.finish(1)
+
+
+async def test_an_async_task_over_its_time_is_cancelled() -> None:
+    engine = engine_of()
+    (ack,) = await run(engine, Task("a", "ahangs", "1", 3))
+    assert (ack.outcome, ack.cause) == (Outcome.FAILED_FOR_GOOD, TaskCause.TIMEOUT)
+    assert engine.hung == 0
+    await engine.finish(1)
+
+
+async def test_an_async_task_that_blocks_its_loop_delays_no_def_task() -> None:
+    engine = engine_of()
+    acks: list[Acknowledgement] = []
+    engine.accept(Task("blocks", "blocks", "1"), acks.append)
+    await until(lambda: engine.running == 1)
+    (ack,) = await run(engine, Task("b", "quick", "1"))
+    assert (ack.outcome, acks) == (Outcome.DONE, [])
+    await until(lambda: bool(acks))
+    assert acks[0].cause == TaskCause.TIMEOUT
+    released.set()
+    await engine.finish(1)
+
+
+@pytest.mark.parametrize(("concurrency", "seconds"), [(2, 600.0), (8, 0.1)])
+async def test_slots_lost_to_tasks_that_hang_have_the_process_restarted(concurrency: int, seconds: float) -> None:
+    why: list[str] = []
+    engine = engine_of(concurrency=concurrency, hung_seconds=seconds, on_stuck=why.append)
+    await run(engine, Task("a", "hangs", "1"))
+    await until(lambda: bool(why))
+    assert "1 tasks hang" in why[0]
+    released.set()
+    await engine.finish(1)
+    assert len(why) == 1
+
+
+async def test_a_restart_hands_back_at_once_what_has_not_begun() -> None:
+    engine = engine_of(concurrency=1)
+    acks: dict[str | None, Acknowledgement] = {}
+    for task_id, name in (("begun", "held"), ("waits", "held"), ("abegun", "aheld"), ("awaits", "aheld")):
+        engine.accept(Task(task_id, name, "1"), lambda ack: acks.update({ack.id: ack}))
+    await until(lambda: engine.running == 2)
+    ending = asyncio.ensure_future(engine.finish(0.3, hand_back=True))
+    await asyncio.sleep(0)
+    assert {task_id: ack.outcome for task_id, ack in acks.items()} == dict.fromkeys(
+        ["waits", "awaits"], Outcome.RETURNED
+    )
+    released.set()
+    assert await ending == 3
+    assert acks["begun"].outcome is Outcome.DONE
+    assert acks["abegun"].outcome is Outcome.RETURNED
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "cause"),
+    [
+        ("discards", Outcome.FAILED_FOR_GOOD, TaskCause.DISCARDED),
+        ("recurses", Outcome.FAILED, TaskCause.TASK_ERROR),
+        ("awaited", Outcome.DONE, ""),
+    ],
+)
+async def test_how_a_task_may_end(name: str, outcome: Outcome, cause: str) -> None:
+    engine = engine_of()
+    (ack,) = await run(engine, Task("a", name, "1"))
+    assert (ack.outcome, ack.cause) == (outcome, cause)
+    await engine.finish(1)
+
+
+async def test_waiting_and_running_are_measured() -> None:
+    engine = engine_of()
+    await run(engine, Task("a", "counted", "1", 1, 2.0))
+    assert engine.counts.waited.total >= 2.0
+    assert 0.004 < engine.counts.ran.total < 2.0
+    assert sum(engine.counts.ran.counts) == 1
     await engine.finish(1)

@@ -1,0 +1,86 @@
+"""Tasks that do what they must not: a clear answer for each, and nobody else is affected."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import httpx
+from tests.integration.tasks.conftest import MakeDispatcher, StartServer
+from tests.integration.tasks.servers import KEY, eventually
+
+from spoke_jobs.tasks import wire
+from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task
+
+
+def test_each_bad_task_of_a_batch_gets_its_answer_and_the_others_run(start_server: StartServer) -> None:
+    server = start_server()
+    bad = {
+        "raises": Task("raises", "raises", "1", 3),
+        "exits": Task("exits", "exits", "1", 3),
+        "aexits": Task("aexits", "aexits", "1", 3),
+        "recurses": Task("recurses", "recurses", "1"),
+        "hangs": Task("hangs", "hangs", "1"),
+    }
+    good = [Task(f"good-{number}", "mark", str(number)) for number in range(10)]
+    acks = server.acknowledged(*good[:5], Task("leaks", "leaks", "1"), *bad.values(), *good[5:])
+    assert {name: (acks[name].outcome, acks[name].cause) for name in bad} == {
+        "raises": (Outcome.FAILED_FOR_GOOD, "TaskError"),
+        "exits": (Outcome.FAILED_FOR_GOOD, "TaskExited"),
+        "aexits": (Outcome.FAILED_FOR_GOOD, "TaskExited"),
+        "recurses": (Outcome.FAILED_FOR_GOOD, "TaskError"),
+        "hangs": (Outcome.FAILED_FOR_GOOD, "Timeout"),
+    }
+    assert all(acks[task.id].outcome is Outcome.DONE for task in [*good, Task("leaks", "", "")])
+    assert "tasks_app.py" in server.log.read_text().partition("it is at ")[2], "where it hangs is said"
+    server.terminate()
+    assert server.stopped() == 0, "threads that were left behind keep nobody"
+
+
+def test_a_slow_task_delays_no_other_s_acknowledgement(start_server: StartServer) -> None:
+    """One in a thread, one on the loop, and one that blocks the loop: all others of the batch are told meanwhile."""
+    server = start_server(concurrency=3)
+    slow = [Task("slow", "gated", '"s"'), Task("ablocks", "ablocks", "1")]
+    quick = [Task(f"quick-{number}", "noop", "1") for number in range(200)]
+    told: list[Acknowledgement] = []
+    with httpx.stream(
+        "POST",
+        f"{server.url}{wire.PATH}",
+        content=b"".join(wire.task_line(task) for task in [*slow, *quick]),
+        headers={"content-type": wire.NDJSON, "authorization": f"Bearer {KEY}"},
+        trust_env=False,
+        timeout=60,
+    ) as response:
+        for line in response.iter_lines():
+            told += [ack] if (ack := wire.parse_acknowledgement(line.encode())) else []
+            if len(told) == len(quick):
+                assert {ack.id for ack in told} == {task.id for task in quick}
+                assert server.ready()
+                server.open_gate()
+    assert {ack.id for ack in told[len(quick) :]} == {"slow", "ablocks"}
+    assert {ack.outcome for ack in told} == {Outcome.DONE}
+
+
+def test_a_replica_whose_slots_hang_hands_back_and_restarts(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    server = start_server(concurrency=2, hung_seconds=0.5)
+    answers: dict[str | None, Acknowledgement] = {}
+    batch = [Task("h1", "hangs", "1"), Task("h2", "hangs", "1"), *(Task(f"w{n}", "mark", str(n)) for n in range(20))]
+    sending = threading.Thread(target=lambda: answers.update(server.acknowledged(*batch)))
+    sending.start()
+    assert server.stopped() == 75
+    sending.join()
+    assert [answers[name].cause for name in ("h1", "h2")] == ["Timeout", "Timeout"]
+    assert {(answers[f"w{n}"].outcome, answers[f"w{n}"].cause) for n in range(20)} == {(Outcome.RETURNED, "Draining")}
+    assert server.traces() == ["hangs", "hangs"]
+    assert "2 tasks hang beyond their timeout" in server.log.read_text()
+
+
+def test_the_hung_slot_is_counted_and_others_run_on(start_server: StartServer) -> None:
+    server = start_server(concurrency=8)
+    assert server.acknowledged(Task("h", "hangs", "1"))["h"].cause == "Timeout"
+    assert (server.metric("spoke_tasks_slots_hung"), server.metric("spoke_tasks_timed_out_total")) == (1, 1)
+    acks = server.acknowledged(*(Task(f"w{n}", "mark", json.dumps(n)) for n in range(50)))
+    assert {ack.outcome for ack in acks.values()} == {Outcome.DONE}
+    eventually(lambda: server.metric("spoke_tasks_unfinished") == 0)
