@@ -40,6 +40,9 @@ class System:
     """Starts a worker that runs so many tasks at once."""
     package: str
     """Its distribution, whose version is reported."""
+    gates: bool = True
+    """Whether gates show when the worker is there in full. Not where one of its processes fetches more than it runs: it
+    would keep gates that another's places wait for."""
     install: tuple[str, ...] = ()
     """Makes its tables."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -129,6 +132,7 @@ def _dramatiq(settings: Settings, store: Store, at_once: int) -> System:
             *("--processes", "2", "--threads", str(at_once // 2)),
         ),
         package="dramatiq",
+        gates=False,
     )
 
 
@@ -168,6 +172,7 @@ def _taskiq(settings: Settings, store: Store, at_once: int) -> System:
             *("--workers", "2", "--max-async-tasks", str(at_once // 2), "--log-level", "WARNING"),
         ),
         package="taskiq",
+        gates=False,
     )
 
 

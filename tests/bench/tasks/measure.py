@@ -67,7 +67,7 @@ class Bench:
             settings.seed * 1000 + round_number,
         )
         with self._emptied(system), self._worker(system) as worker:
-            Marks.create(self._marks, settings.concurrency + each * len(tasks_ms))
+            Marks.create(self._marks, self._gates(system) + each * len(tasks_ms))
             with self._client(system, order) as (_, answer):
                 worker.must_run()
                 return dict(zip(tasks_ms, json.loads(answer)["latencies_ms"], strict=True))
@@ -79,7 +79,7 @@ class Bench:
             system.client, "fill", (task_ms,), settings.tasks, settings.concurrency, settings.dispatch_seconds
         )
         with self._emptied(system):
-            marks = Marks.create(self._marks, settings.concurrency + settings.tasks)
+            marks = Marks.create(self._marks, self._gates(system) + settings.tasks)
             store = self._store_seconds(system)
             with self._client(system, order) as (client, answer):
                 filled = json.loads(answer)
@@ -93,18 +93,19 @@ class Bench:
 
     def _work_off(self, system: System, client: int, marks: Marks, count: int) -> tuple[float, float, int]:
         """From the moment when the worker is there in full: tasks a second, seconds of processor, tasks done."""
-        gates = range(self.settings.concurrency)
+        gates = range(self._gates(system))
         rest = range(len(gates), len(gates) + count)
+        first = gates or rest[:1]
         with self._worker(system) as worker:
             give_up_at = time.monotonic() + _START_SECONDS
-            while len(marks.begins(gates)) < len(gates):
+            while len(marks.begins(first)) < len(first):
                 time.sleep(_LOOK_SECONDS / 4)
                 worker.must_run()
                 if time.monotonic() > give_up_at:
-                    raise worker.failure(f"did not run {len(gates)} tasks at once within {_START_SECONDS:g} s")
+                    raise worker.failure(f"did not run {len(first)} tasks at once within {_START_SECONDS:g} s")
             took = self._seconds(system, client, worker)
-            released = max(marks.begins(gates))
-            if released - min(marks.begins(gates)) > GATE_SECONDS:
+            released = max(marks.begins(first))
+            if released - min(marks.begins(first)) > GATE_SECONDS:
                 raise worker.failure(f"took over {GATE_SECONDS:g} s to run {len(gates)} tasks at once")
             until = released + self.settings.execute_seconds
             while len(marks.ends(rest)) < count and time.monotonic() < until:
@@ -115,6 +116,9 @@ class Bench:
             if not ends:
                 raise worker.failure(f"ended no task within {self.settings.execute_seconds:g} s")
             return len(ends) / (max(ends) - released), took, len(ends)
+
+    def _gates(self, system: System) -> int:
+        return self.settings.concurrency if system.gates else 0
 
     def _seconds(self, system: System, client: int, worker: Running) -> float:
         return usage.session_seconds(client) + usage.session_seconds(worker.pid) + self._store_seconds(system)
@@ -186,7 +190,7 @@ class Bench:
             "BENCH_DATABASE": self.postgres.url(DATABASE),
             "BENCH_REDIS": self.settings.redis,
             "BENCH_MARKS": str(self._marks),
-            "BENCH_CONCURRENCY": str(self.settings.concurrency),
+            "BENCH_CONCURRENCY": str(self.settings.concurrency if system.gates else 0),  # so many gates, too
             **system.environment,
         }
 
