@@ -40,6 +40,13 @@ _LATER = {"retry-after": "1"}
 _ACCEPTED_AT_A_TIME = 100
 _TEXT = "text/plain; charset=utf-8"
 
+_REFUSALS = (
+    *((401, reason) for reason in ("none", "scheme", "key", "form", "token", "audience")),
+    *((403, "account"), (429, "full"), (429, "bodies"), (503, "stopping"), (503, "review")),
+    *((status, "form") for status in (400, 408, 413, 415)),
+)
+"""Counted from nought: of a count that begins with its first one an alarm sees no increase."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -57,7 +64,7 @@ class Gate:
     """What the bodies may take that are being received."""
     requests: int = 0
     """Requests with tasks, answered with 200."""
-    refused: Counter[tuple[int, str]] = field(default_factory=Counter)
+    refused: Counter[tuple[int, str]] = field(default_factory=lambda: Counter(dict.fromkeys(_REFUSALS, 0)))
     """By status and reason."""
 
 

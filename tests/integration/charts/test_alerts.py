@@ -16,9 +16,10 @@ import yaml
 
 from spoke_jobs.contract import waits
 from spoke_jobs.registry import Registry
-from spoke_jobs.tasks.app import Gate, create_app
-from spoke_jobs.tasks.callers import SharedKey
+from spoke_jobs.tasks.app import App, Gate
+from spoke_jobs.tasks.callers import Callers
 from spoke_jobs.tasks.engine import Engine
+from spoke_jobs.tasks.metrics import Metrics
 
 from .conftest import APP_VALUES, ROOT, Helm, Object, of_kind
 
@@ -97,7 +98,8 @@ def syncs_metrics() -> set[str]:
 
 
 def tasks_metrics() -> set[str]:
-    app = create_app(Engine(Registry(), concurrency=1, limit=10), SharedKey("key"), Gate())
+    engine, gate = Engine(Registry(), concurrency=1, limit=10), Gate()
+    app = App(engine, Callers("key"), gate, Metrics(engine, gate, 1))
 
     async def read() -> str:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:
