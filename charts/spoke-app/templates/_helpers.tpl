@@ -64,12 +64,59 @@ The variables of a process that dispatches jobs and tasks, as a list for env:. I
 {{- if .Values.tasks.enabled }}
 - name: SPOKE_TASKS_URL
   value: http://{{ include "spoke-app.fullname" . }}-tasks:8080
+{{- if .Values.tasks.tokens.enabled }}
+- name: SPOKE_TASKS_TOKEN_FILE
+  value: /var/run/secrets/spoke-tasks/token
+{{- else }}
 - name: SPOKE_TASKS_KEY
   valueFrom:
     secretKeyRef:
-      name: {{ tpl (required "tasks.key.secretName: name the Secret with the tasks' key, or set tasks.enabled=false" .Values.tasks.key.secretName) . }}
+      name: {{ tpl (required "tasks.key.secretName: name the Secret with the tasks' key, or set tasks.tokens.enabled=true, or tasks.enabled=false" .Values.tasks.key.secretName) . }}
       key: {{ .Values.tasks.key.secretKey }}
 {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+What a pod with these variables mounts and has as volumes besides, as lists: its token for the task deployment, where tokens are
+what callers show. Nothing otherwise.
+
+  volumeMounts:
+    {{- include "spoke-app.volumeMounts" (index .Subcharts "spoke-app") | nindent 4 }}
+  ...
+  volumes:
+    {{- include "spoke-app.volumes" (index .Subcharts "spoke-app") | nindent 4 }}
+*/}}
+{{- define "spoke-app.volumeMounts" -}}
+{{- if and .Values.tasks.enabled .Values.tasks.tokens.enabled -}}
+- name: spoke-tasks-token
+  mountPath: /var/run/secrets/spoke-tasks
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-app.volumes" -}}
+{{- if and .Values.tasks.enabled .Values.tasks.tokens.enabled -}}
+- name: spoke-tasks-token
+  projected:
+    sources:
+      - serviceAccountToken: {audience: spoke-tasks, path: token, expirationSeconds: 3600}
+{{- end }}
+{{- end -}}
+
+{{/* Whose tokens the task deployment takes: the release's own accounts that dispatch, and those of the values. */}}
+{{- define "spoke-app.tasksCallers" -}}
+{{- $namespace := .Release.Namespace -}}
+{{- $own := list (include "spoke-app.runnerServiceAccountName" .) -}}
+{{- range tuple "jobs" "tasks" -}}{{- $own = append $own (printf "%s-%s" (include "spoke-app.fullname" $) .) -}}{{- end -}}
+{{- $callers := list -}}
+{{- range $own -}}{{- $callers = append $callers (printf "%s/%s" $namespace .) -}}{{- end -}}
+{{- range $given := .Values.podTemplates -}}
+{{- with ($given | default dict).serviceAccountName | default $.Values.podTemplateDefaults.serviceAccountName -}}
+{{- $callers = append $callers (printf "%s/%s" $namespace .) -}}
+{{- end -}}
+{{- end -}}
+{{- concat $callers .Values.tasks.tokens.callers | uniq | join "," -}}
 {{- end -}}
 
 {{/* What migrations need, which run before the release's own objects are there: of Secrets, only the database's. */}}

@@ -150,6 +150,30 @@ def test_a_replica_of_the_tasks_leaves_the_name_before_it_stops(helm: Helm) -> N
     assert pod["terminationGracePeriodSeconds"] >= leaving + grace + 5
 
 
+def test_callers_of_the_tasks_show_tokens_where_the_cluster_may_review_them(helm: Helm) -> None:
+    values = {
+        "tasks": {"tokens": {"enabled": True, "callers": ["other/web"]}},
+        "podTemplates": {"default": {}, "large": {"serviceAccountName": "big"}},
+    }
+    objects = helm.render("spoke-app", APP_VALUES | values, namespace="shop")
+    pod = pod_of(named(objects, "Deployment", "rel-spoke-app-tasks"))
+    environment = environment_of(pod["containers"][0])
+    own = {f"shop/rel-spoke-app-{name}" for name in ("runner", "jobs", "tasks")}
+    assert set(environment["SPOKE_TASKS_CALLERS"].split(",")) == own | {"shop/big", "other/web"}
+    assert "SPOKE_TASKS_KEY" not in environment
+    assert pod["automountServiceAccountToken"] is True
+    (role,) = of_kind(objects, "ClusterRole")
+    assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [(["tokenreviews"], ["create"])]
+    for item in (named(objects, "PodTemplate", "large"), *of_kind(objects, "Pod")):
+        spec = item["spec"] if item["kind"] == "Pod" else pod_of(item)
+        (container,) = spec["containers"]
+        token = environment_of(container)["SPOKE_TASKS_TOKEN_FILE"]
+        (mount,) = [each for each in container["volumeMounts"] if token.startswith(f"{each['mountPath']}/")]
+        (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+        assert volume["projected"]["sources"][0]["serviceAccountToken"]["audience"] == "spoke-tasks"
+    assert of_kind(helm.render("spoke-app", APP_VALUES), "ClusterRole") == []
+
+
 def test_without_tasks_nothing_is_said_of_them(helm: Helm) -> None:
     objects = helm.render("spoke-app", APP_VALUES | {"tasks": {"enabled": False}})
     assert [item["metadata"]["name"] for item in of_kind(objects, "Service")] == ["rel-spoke-app-sync"]
