@@ -34,6 +34,7 @@ from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
+from spoke_jobs.signals import SignalEvent
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ _PATIENCE_SECONDS = 60.0
 
 def run() -> ExitCode:
     """Run the pod's attempt. Returns the process's exit code; the termination message is written."""
-    cancel = threading.Event()
+    cancel = SignalEvent()
     signal.signal(signal.SIGTERM, lambda _number, _frame: _on_sigterm(cancel, _frame))
     try:
         ending = _attempt(cancel)

@@ -18,6 +18,7 @@ from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
 from spoke_jobs.settings import Settings
+from spoke_jobs.signals import SignalEvent
 from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import Away
 from spoke_jobs.sync.health import Pulse, serve_health
@@ -123,7 +124,7 @@ def connect(settings: Settings) -> Sync:
 
 def run(settings: Settings, health_port: int | None = None) -> None:
     """The command: until SIGTERM or SIGINT, then exit code 0 within two seconds, whatever hangs."""
-    stop = threading.Event()
+    stop = SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sync = connect(settings)

@@ -33,6 +33,7 @@ from spoke_jobs.logs import configure_logging
 from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
+from spoke_jobs.signals import SignalEvent
 from spoke_jobs.worker.slate import Slate
 from spoke_jobs.worker.wire import Order, Report, decode, encode
 
@@ -135,7 +136,7 @@ class Attendant:
         self._connection = connection
         self._run = run
         self._hand_back = hand_back
-        self._cancel = threading.Event()
+        self._cancel = SignalEvent()
         self._idle = False
         self._received = b""
         """What has come after the order that is being run."""
