@@ -17,17 +17,28 @@ from sqlalchemy import delete, func, select
 from . import e2e_jobs
 from .conftest import Cluster, Images, Object, Product, installed, wait_for
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
 REPLICAS = 2
 CONCURRENCY = 16
 SEND = """
-import sys
+import sys, time
 import e2e_jobs
+from sqlalchemy import func, select
 from spoke_jobs import dispatch_task
-for number in range(int(sys.argv[1])):
+count = int(sys.argv[1])
+for number in range(count):
     dispatch_task("e2e_counts", number)
-print("dispatched", flush=True)
+seen = select(func.count(e2e_jobs.task_run.c.number.distinct()))
+until = time.monotonic() + 240
+while time.monotonic() < until:
+    with e2e_jobs.engine().connect() as connection:
+        if connection.scalar(seen) == count:
+            break
+    time.sleep(0.2)
 """
-"""A process of the application. It ends once all that it has sent is acknowledged."""
+"""A process of the application, which goes on for longer than its tasks take: one that ends waits ten seconds for them,
+less than it takes to give a silent replica up."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ def sending(place: Product, count: int) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
         _, said = process.communicate(timeout=300)
+        print(said)
         assert process.returncode == 0, said
     finally:
         process.kill()

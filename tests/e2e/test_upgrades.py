@@ -25,6 +25,8 @@ from spoke_jobs.runners.kubernetes import KubernetesRunner
 from . import e2e_jobs
 from .conftest import CLUSTER, HERE, ROOT, Cluster, Images, Object, Product, image_values, installed, wait_for
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
 OPERATOR = "upgraded"
 """The operator's release, in the namespace that it serves."""
 APPLICATION = "texting"

@@ -94,7 +94,7 @@ def test_a_thread_left_behind_keeps_no_pod(product: Product, runner: KubernetesR
 def test_a_lease_that_lapses_is_charged_under_its_own_name(product: Product, runner: KubernetesRunner) -> None:
     """By a call that holds the interpreter for longer than the lease (10 s here)."""
     job = runner.dispatch_job(JobData("e2e_holds_the_interpreter", 15))
-    row = product.ended(job, 100)
+    row = product.ended(job, 200)
     assert (row.state, row.cause) == (JobState.FAILED, "WorkerLost")
 
 
