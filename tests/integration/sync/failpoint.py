@@ -14,6 +14,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,7 +43,7 @@ def reached(moment: str, point: str) -> None:
     if what == "die":
         os._exit(9)
     where[:] = ["nowhere any more"]
-    os.kill(os.getpid(), signal.SIGSTOP)
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this very thread takes no further step
 
 
 def calling(self: SpokeJobs, method: str, *rest: Any, **more: Any) -> Body:
