@@ -37,11 +37,11 @@ bench: bench-imports ## this library beside other job queues, on one PostgreSQL:
 	@tests/bench/ledger/run
 
 bench-imports: setup-python ## what importing it costs
-	@$(VENV)/python tests/bench/imports.py
+	@$(VENV)/python -m tests.bench.imports
 
 bench-claims: setup-python ## what a claim costs beside history, under an open transaction, behind jobs of a held queue
 	@scripts/postgres >/dev/null
-	@$(VENV)/python tests/bench/claims.py
+	@$(VENV)/python -m tests.bench.claims
 
 bench-dispatch: setup-python ## what a dispatch adds to its caller's transaction, on PostgreSQL and the test cluster's API server
 	@scripts/postgres >/dev/null

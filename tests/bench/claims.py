@@ -1,6 +1,6 @@
 """What a claim costs where something stands in its way, beside the same claim where nothing does.
 
-    python tests/bench/claims.py [ROUNDS]
+    python -m tests.bench.claims [ROUNDS]
 
 On one PostgreSQL (SPOKE_TEST_POSTGRES, or the one that scripts/postgres runs), in a database for each case:
 
@@ -17,25 +17,20 @@ medians over the floor's.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Engine, text
+from tests.bench.lib.database import ledger_database
+from tests.bench.lib.report import last_line
 
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
-from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.model import JobOptions, NewJob
 
-POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
 LIMITS = (1, 8)
 WAITING, FINISHED, RUN_THROUGH, BLOCKED = 5_000, 50_000, 20_000, 5_000
 AIMS = {"history": 1.5, "held open": 3.0, "held open, locking": 3.0, "blocked": 3.0}
@@ -56,31 +51,6 @@ def new_job(**changes: object) -> NewJob:
         "options": JobOptions(retry=RetryPolicy()),
     }
     return NewJob(**(values | changes))  # type: ignore[arg-type]
-
-
-@contextmanager
-def databases() -> Iterator[Callable[[], Engine]]:
-    """Makes databases with the ledger's tables, and removes them at the end."""
-    admin = create_engine(POSTGRES_URL, isolation_level="AUTOCOMMIT")
-    made: list[tuple[str, Engine]] = []
-
-    def make() -> Engine:
-        name = f"bench_{uuid.uuid4().hex[:12]}"
-        with admin.connect() as connection:
-            connection.execute(text(f'CREATE DATABASE "{name}"'))
-        engine = create_ledger_engine(make_url(POSTGRES_URL).set(database=name))
-        made.append((name, engine))
-        migrate(engine)
-        return engine
-
-    try:
-        yield make
-    finally:
-        for name, engine in made:
-            engine.dispose()
-            with admin.connect() as connection:
-                connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-        admin.dispose()
 
 
 def run_through(ledger: SqlLedger, count: int, *, locking: bool = False) -> None:
@@ -164,11 +134,11 @@ def measure(ledgers: dict[str, SqlLedger], rounds: int) -> dict[tuple[str, int],
 def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-    with databases() as make, ExitStack() as stack:
+    with ExitStack() as stack:
         ledgers = {}
         for case, fill in CASES.items():
             began = time.perf_counter()
-            engine = make()
+            engine = stack.enter_context(ledger_database())
             fill(engine, stack)
             ledgers[case] = SqlLedger(engine)
             print(f"{case}: filled in {time.perf_counter() - began:.0f} s", flush=True)
@@ -182,7 +152,7 @@ def main() -> None:
         print(f"{case:20} {limit:5} {median:10.2f} {p90:8.2f} {ratio:11.2f} {aim or '':>5}")
         figures = {"case": case, "limit": limit, "median_ms": median, "p90_ms": p90, "over_floor": ratio, "aim": aim}
         rows.append({name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()})
-    print("BENCH " + json.dumps({"suite": "claims", "rounds": rounds, "rows": rows}))
+    print(last_line("claims", {"rounds": rounds, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """What importing the library costs on top of what it stands on: paired, interleaved, whole processes.
 
-    python tests/bench/imports.py [RUNS]
+    python -m tests.bench.imports [RUNS]
 
 Ends with one line `BENCH {...}`: medians in milliseconds, and the median of the paired differences.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
 import time
+
+from tests.bench.lib.report import last_line
 
 FLOOR = "import sqlalchemy.orm, pydantic_settings"
 OURS = f"{FLOOR}; from spoke_jobs import dispatch_job, job"
@@ -35,8 +36,8 @@ def main() -> None:
     print(f"{'SQLAlchemy ORM and pydantic-settings':40} {floor:7.1f} ms")
     print(f"{'with spoke_jobs':40} {ours:7.1f} ms")
     print(f"{'the difference, paired':40} {extra:7.1f} ms (at most 60)")
-    figures = {"suite": "imports", "floor_ms": floor, "ours_ms": ours, "extra_ms": extra, "runs": runs}
-    print("BENCH " + json.dumps(figures))
+    figures = {"floor_ms": floor, "ours_ms": ours, "extra_ms": extra, "runs": runs}
+    print(last_line("imports", figures))
 
 
 if __name__ == "__main__":

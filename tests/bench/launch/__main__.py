@@ -25,6 +25,7 @@ from tests.bench.launch.place import (
     until,
 )
 from tests.bench.launch.settings import Settings
+from tests.bench.lib.report import last_line
 from tests.e2e.conftest import Cluster
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     if settings.full:
         report.write(figures, line)
         report.draw(settings.tools, settings.raw)
-    print("BENCH " + json.dumps({"suite": "launch"} | line))
+    print(last_line("launch", line))
 
 
 def say(words: str) -> None:

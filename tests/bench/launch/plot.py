@@ -7,15 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "launch"  # the same figures make the same file
-mpl.rcParams["svg.fonttype"] = "none"  # text stays text
-
-import matplotlib.pyplot as plt  # noqa: E402  after the choice of what draws
-from tests.bench.launch.figures import OURS, PLAIN, SHELL, Figures, middle  # noqa: E402
-from tests.bench.launch.usage import IDLE  # noqa: E402
+from tests.bench.launch.figures import OURS, PLAIN, SHELL, Figures, middle
+from tests.bench.launch.usage import IDLE
+from tests.bench.lib.plot import plt, save
 
 _COLOURS = {OURS: "#0b6e4f", PLAIN: "#4a5568", SHELL: "#a9b4c2", "plain": "#4a5568", "textbook": "#a9b4c2"}
 _PARTS = ("#0b6e4f", "#2b6cb0", "#7fc8a9", "#b7791f", "#805ad5", "#c05621", "#4a5568", "#cbd5e0")
@@ -29,9 +23,7 @@ def draw(figures: Figures, path: Path) -> None:
     _work(panels[2], figures)
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    plt.close(figure)
+    save(figure, path)
 
 
 def _launches(panel: Any, figures: Figures) -> None:

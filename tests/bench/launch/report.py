@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tests.bench.launch.figures import Figures, middle, percentile
 from tests.bench.launch.usage import IDLE
+from tests.bench.lib.report import PAGE, Section
+from tests.bench.lib.settings import REPOSITORY
 
-PAGE = Path(__file__).parents[3] / "docs/benchmarks.md"
 PICTURE = PAGE.parent / "benchmarks/launch.svg"
-BEGIN, END = "<!-- launch: made by `make bench-launch` -->", "<!-- launch: end -->"
+SECTION = Section("launch", "make bench-launch")
 
 
 def table(figures: Figures, line: Mapping[str, float]) -> str:
@@ -78,22 +79,17 @@ def _profile(figures: Figures) -> list[str]:
 
 
 def write(figures: Figures, line: Mapping[str, float]) -> None:
-    """Put it into the page, between its markers."""
-    page = PAGE.read_text()
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} lacks the line {BEGIN if not begin else END}")
+    """Put it into the page, between its marks."""
     settings = figures["settings"]
     facts = (
         f"- load average before: {figures['load']:.1f}; {settings['launches']} launches of each kind, "
         f"{settings['rounds']} bursts of each\n\n"
     )
     picture = "![The same figures as a picture](benchmarks/launch.svg)"
-    PAGE.write_text(f"{head}{BEGIN}\n\n{facts}{picture}\n\n{table(figures, line)}\n\n{END}{tail}")
+    SECTION.write(f"{facts}{picture}\n\n{table(figures, line)}")
 
 
 def draw(tools: Path, raw: Path) -> None:
     """The picture, by what has been written to the file; in the environment that can draw."""
     command = [str(tools / "python"), "-m", "tests.bench.launch.plot", str(raw), str(PICTURE)]
-    subprocess.run(command, check=True, cwd=PAGE.parents[1])
+    subprocess.run(command, check=True, cwd=REPOSITORY)

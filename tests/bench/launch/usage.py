@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import time
@@ -11,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+from tests.bench.lib.proc import TICKS_PER_SECOND, processes
+
 _PROCESSES = {
     "kube-apiserver": "API server",
     "etcd": "etcd",
@@ -41,15 +41,9 @@ _PARTS = (
 def processor_seconds(named: Mapping[int, str]) -> dict[str, float]:
     """So far, by process; `named` by process id, others by what they run."""
     seconds: Counter[str] = Counter()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            head, _, tail = (folder / "stat").read_text().rpartition(")")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        fields, command = tail.split(), head.partition("(")[2]
-        name = named.get(int(folder.name), _PROCESSES.get(command, REST))
-        seconds[name] += (int(fields[11]) + int(fields[12])) / _TICKS
-    seconds[IDLE] = int(Path("/proc/stat").read_text().split()[4]) / _TICKS
+    for process in processes():
+        seconds[named.get(process.pid, _PROCESSES.get(process.command, REST))] += process.seconds
+    seconds[IDLE] = int(Path("/proc/stat").read_text().split()[4]) / TICKS_PER_SECOND
     return dict(seconds)
 
 

@@ -2,13 +2,13 @@
 
 ==============  ================================================================================================
 ``__main__``    what `run` starts: reads the settings, goes through the rounds, reports
-``catalogue``   the systems and how their users start each; every command line is there
-``systems``     one module for each system: its job, and the client that enqueues it
-``jobs``        what every job does; ``marks``, where it writes when it began and ended
-``client``      what a system's client must offer, and the process that enqueues
-``measure``     one system's measurements; ``services``, ``processes``: what they run on
+``catalogue``   the systems, and how users start those that only this benchmark measures
+``systems``     one module for each of these: its job, and the client that enqueues it
+``client``      the process that enqueues
+``measure``     one system's measurements
 ``figures``     pure: from measurements to figures; ``report`` and ``plot`` show them
 ==============  ================================================================================================
 
-The systems live in two virtual environments, so nothing here but ``systems`` imports one.
+The rest is in :mod:`tests.bench.lib`. The systems live in two virtual environments, so nothing here but ``systems``
+imports one.
 """

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tests.bench.lib.figures import percentile
+
 MEASURES = ("enqueue_per_s", "execute_per_s", "p50_ms", "p99_ms")
 
 
@@ -48,15 +50,6 @@ class Row:
     p99_ms: float
     ratios: tuple[float | None, float | None, float | None, float | None]
     """To the baseline, for each of :data:`MEASURES`: the median of the rounds' own ratios."""
-
-
-def percentile(values: Iterable[float], percent: float) -> float:
-    """By linear interpolation between the two nearest ranks."""
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 def rows(samples: Sequence[Sample], baseline: str) -> list[Row]:

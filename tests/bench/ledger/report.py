@@ -1,20 +1,11 @@
-"""Pure: the figures as a table of Markdown, as the text between two markers, as the last line."""
+"""Pure: the figures as a table of Markdown, and for the last line."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tests.bench.ledger.figures import Row
-
-BEGIN = "<!-- ledger: made by `make bench` -->"
-END = "<!-- ledger: end -->"
-_NO_OP = "no-op"
-
-
-def job_name(job_ms: int) -> str:
-    """How a kind of job is called."""
-    return f"{job_ms} ms" if job_ms else _NO_OP
+from tests.bench.lib.report import kind_name, number
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -30,7 +21,7 @@ def table(rows: Sequence[Row]) -> str:
                 (row.enqueue_per_s, row.execute_per_s, row.p50_ms, row.p99_ms), row.ratios, strict=True
             )
         ]
-        lines.append(" | ".join([f"| {row.label}", job_name(row.job_ms), *cells]) + " |")
+        lines.append(" | ".join([f"| {row.label}", kind_name(row.job_ms), *cells]) + " |")
     return "\n".join(lines)
 
 
@@ -38,31 +29,9 @@ def _cell(value: float, ratio: float | None) -> str:
     return number(value) if ratio is None else f"{number(value)} ({ratio:.2f}x)"
 
 
-def number(value: float) -> str:
-    """Three figures or so."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
-
-
-def conditions(facts: Mapping[str, str]) -> str:
-    """What a reader has to know to believe the table."""
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
-
-
-def spliced(page: str, text: str) -> str:
-    """The page with the text in place of what stands between the markers.
-
-    :raises ValueError: if they aren't there.
-    """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks the line {BEGIN if not begin else END}")
-    return f"{head}{BEGIN}\n\n{text.strip()}\n\n{END}{tail}"
-
-
-def last_line(rows: Sequence[Row]) -> str:
+def figures(rows: Sequence[Row]) -> list[dict[str, object]]:
     """For programs."""
-    figures = [
+    return [
         {
             "system": row.system,
             "durability": row.durability,
@@ -74,4 +43,3 @@ def last_line(rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    return "BENCH " + json.dumps({"suite": "ledger", "rows": figures})

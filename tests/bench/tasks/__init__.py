@@ -2,8 +2,8 @@
 
 ==============  ================================================================================================
 ``__main__``    what `run` starts: reads the settings, goes through the rounds, reports
-``catalogue``   the systems and how their users start each; every command line is there
-``systems``     the tasks and clients of those that the ledger's benchmark doesn't have
+``catalogue``   the systems, and how users start those that only this benchmark measures
+``systems``     one module for each of these: its task, and the client that dispatches it
 ``client``      the process that dispatches
 ``usage``       what processes took of the processor
 ``measure``     one system's measurements
@@ -11,5 +11,5 @@
 ``dispatch``    what one call of `dispatch_task` costs
 ==============  ================================================================================================
 
-Marks, gates, services and processes are the ledger's benchmark's.
+The rest is in :mod:`tests.bench.lib`.
 """

@@ -1,17 +1,14 @@
-"""Pure: from measurements to rows, to the table, and to the last line for programs."""
+"""Pure: from measurements to rows, to the table, and to figures for programs."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.bench.ledger.figures import percentile
-from tests.bench.ledger.report import number
+from tests.bench.lib.figures import percentile
+from tests.bench.lib.report import kind_name, number
 
-BEGIN = "<!-- tasks: made by `make bench-tasks` -->"
-END = "<!-- tasks: end -->"
 OURS = "spoke-jobs"
 
 
@@ -73,7 +70,7 @@ def table(found: Sequence[Row]) -> str:
         cells = [
             row.durability,
             row.system,
-            task_name(row.task_ms),
+            kind_name(row.task_ms),
             number(row.dispatched_per_s) + _against(row, found, "dispatched_per_s"),
             number(row.executed_per_s) + _against(row, found, "executed_per_s"),
             number(row.p50_ms),
@@ -97,14 +94,9 @@ def _against(row: Row, found: Sequence[Row], measure: str) -> str:
     return f" ({getattr(row, measure) / max(peers):.2f}x)" if peers else ""
 
 
-def task_name(task_ms: int) -> str:
-    """How a kind of task is called."""
-    return f"{task_ms} ms" if task_ms else "no-op"
-
-
-def last_line(found: Sequence[Row], calls: dict[str, float]) -> str:
+def figures(found: Sequence[Row]) -> list[dict[str, object]]:
     """For programs."""
-    figures = [
+    return [
         {
             "system": row.system,
             "durability": row.durability,
@@ -117,4 +109,3 @@ def last_line(found: Sequence[Row], calls: dict[str, float]) -> str:
         }
         for row in found
     ]
-    return "BENCH " + json.dumps({"suite": "tasks", "rows": figures, **calls})

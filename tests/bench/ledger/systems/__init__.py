@@ -1,4 +1,4 @@
-"""One module for each system: its job, declared as its manual says, and its client.
+"""The systems that only this benchmark measures, one module for each.
 
-Each can be imported in its own environment only.
+A module has the job, declared as its manual says, and the client. Each can be imported in its own environment only.
 """

@@ -16,8 +16,8 @@ from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_tasks
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_tasks
 
 
 @asynccontextmanager
@@ -46,11 +46,11 @@ class PgQueuerClient:
         self._queries = self._runner.run(_open(at_once))
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(self._enqueue(number, job_ms))
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(by_tasks(self._enqueue, numbers, job_ms, seconds, self._at_once))
 
     async def _enqueue(self, number: int, job_ms: int) -> float:

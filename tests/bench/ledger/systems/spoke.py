@@ -8,8 +8,8 @@ import time
 from pydantic import BaseModel
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_threads
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_threads
 
 from spoke_jobs import JobContext, JobData, configure, dispatch_job, job
 
@@ -43,14 +43,14 @@ class SpokeClient:
         configure()
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         with Session(self._engine) as session:
             dispatch_job(self._job(number, job_ms), session=session)
             session.commit()
             return time.monotonic()
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return by_threads(self._dispatch, numbers, job_ms, seconds, self._at_once)
 
     def _dispatch(self, number: int, job_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""The tasks and clients of the systems that the ledger's benchmark doesn't have.
+"""The systems that only this benchmark measures, one module for each.
 
-Each can be imported in its own environment only.
+A module has the task, declared as its manual says, and the client. Each can be imported in its own environment only.
 """

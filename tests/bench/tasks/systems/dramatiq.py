@@ -7,8 +7,8 @@ import time
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_threads
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_threads
 
 dramatiq.set_broker(RedisBroker(url=os.environ["BENCH_REDIS"]))
 
@@ -26,10 +26,10 @@ class DramatiqClient:
         self._at_once = at_once
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         bench.send(number, job_ms)
         return time.monotonic()
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return by_threads(self.enqueue, numbers, job_ms, seconds, self._at_once)

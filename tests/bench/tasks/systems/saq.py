@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from saq import Queue
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_tasks
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_tasks
 
 queue = Queue.from_url(os.environ["BENCH_REDIS"])
 
@@ -31,11 +31,11 @@ class SaqClient:
         self._runner.run(queue.connect())
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(_enqueue(number, job_ms))
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(by_tasks(_enqueue, numbers, job_ms, seconds, self._at_once))
 
 

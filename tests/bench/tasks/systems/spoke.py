@@ -6,8 +6,8 @@ import time
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_threads
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_threads
 
 from spoke_jobs import TaskContext, close, configure, dispatch_task, task
 from spoke_jobs.ledger.engine import create_engine
@@ -34,7 +34,7 @@ class BufferClient:
         configure()
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         dispatch_task("bench", Work(number=number, job_ms=job_ms))
         return time.monotonic()
 
@@ -56,14 +56,14 @@ class OutboxClient:
         configure()
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         with Session(self._engine) as session:
             dispatch_task("bench", Work(number=number, job_ms=job_ms), session=session)
             session.commit()
             return time.monotonic()
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return by_threads(self.enqueue, numbers, job_ms, seconds, self._at_once)
 
 

@@ -7,8 +7,8 @@ import os
 import time
 
 from taskiq_redis import RedisStreamBroker
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_tasks
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_tasks
 
 broker = RedisStreamBroker(url=os.environ["BENCH_REDIS"])
 
@@ -28,11 +28,11 @@ class TaskiqClient:
         self._runner.run(broker.startup())
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(_send(number, job_ms))
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(by_tasks(_send, numbers, job_ms, seconds, self._at_once))
 
 

@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from tests.bench.ledger.marks import Marks
+from tests.bench.lib.marks import Marks
 
 GATE = -1
 """Instead of a duration: the job is a gate. Gates have the lowest numbers."""

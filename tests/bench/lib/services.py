@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 from redis import Redis as RedisClient
-from tests.bench.ledger.catalogue import Store
+from tests.bench.lib.system import Store
 
 _SHOWN = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "shared_buffers")
 

@@ -7,8 +7,8 @@ import os
 import time
 
 from procrastinate import App, PsycopgConnector
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_tasks
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_tasks
 
 _CONCURRENCY = int(os.environ["BENCH_CONCURRENCY"])
 app = App(connector=PsycopgConnector(conninfo=os.environ["BENCH_DATABASE"], max_size=_CONCURRENCY + 2))
@@ -29,11 +29,11 @@ class ProcrastinateClient:
         self._runner.run(_open())
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(_defer(number, job_ms))
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return self._runner.run(by_tasks(_defer, numbers, job_ms, seconds, self._at_once))
 
 

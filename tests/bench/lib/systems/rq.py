@@ -7,8 +7,8 @@ import time
 
 from redis import Redis
 from rq import Queue
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_threads
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_threads
 
 
 class RqClient:
@@ -19,10 +19,10 @@ class RqClient:
         self._queue = Queue(connection=Redis.from_url(os.environ["BENCH_REDIS"]))
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         self._queue.enqueue(jobs.run, number, job_ms)
         return time.monotonic()
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return by_threads(self.enqueue, numbers, job_ms, seconds, self._at_once)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench.lib import proc
+
 _GRACE_SECONDS = 1.0
 """A worker with a backlog has no more to say; what it leaves is wiped."""
 _ANSWER_SECONDS = 180.0
@@ -39,7 +41,7 @@ def answer_of(command: Sequence[str], environment: Mapping[str, str], watch: Cal
             process.kill()
             raise
     if process.returncode:
-        raise BenchError(f"{_shown(command)} ended with {process.returncode}:\n{_tail(output + errors)}")
+        raise BenchError(f"{_shown(command)} ended with {process.returncode}:\n{tail(output + errors)}")
     return output.strip().rpartition("\n")[2]
 
 
@@ -63,16 +65,17 @@ class Running:
 
     def failure(self, what: str) -> BenchError:
         """That it did not do as it should."""
-        return BenchError(f"{_shown(self._command)} {what}:\n{_tail(self._log.read_text(errors='replace'))}")
+        return BenchError(f"{_shown(self._command)} {what}:\n{tail(self._log.read_text(errors='replace'))}")
 
     def stop(self) -> None:
         """Ask it to end, then end what is left of it."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_SECONDS)
-        for pid in _session(self._process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for process in proc.processes():  # the worker's own children, whatever process groups they made
+            if process.session == self._process.pid and not process.is_zombie:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
         self._process.wait()
 
 
@@ -95,20 +98,10 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
         worker.stop()
 
 
-def _session(leader: int) -> list[int]:
-    """The processes of a session: the worker's own children, whatever process groups they made."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] != "Z" and int(fields[3]) == leader:
-                found.append(int(folder.name))
-    return found
-
-
 def _shown(command: Sequence[str]) -> str:
     return " ".join([Path(command[0]).name, *command[1:]])
 
 
-def _tail(text: str, lines: int = 30) -> str:
+def tail(text: str, lines: int = 30) -> str:
+    """The last lines."""
     return "\n".join(text.strip().splitlines()[-lines:])

@@ -6,8 +6,8 @@ import os
 import time
 
 from celery import Celery  # type: ignore[import-untyped]
-from tests.bench.ledger import jobs
-from tests.bench.ledger.client import by_threads
+from tests.bench.lib import jobs
+from tests.bench.lib.client import by_threads
 
 app = Celery("bench", broker=os.environ["BENCH_REDIS"])
 
@@ -25,10 +25,10 @@ class CeleryClient:
         self._at_once = at_once
 
     def enqueue(self, number: int, job_ms: int) -> float:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         bench.delay(number, job_ms)
         return time.monotonic()
 
     def burst(self, numbers: range, job_ms: int, seconds: float) -> int:
-        """See :class:`tests.bench.ledger.client.Client`."""
+        """See :class:`tests.bench.lib.client.Client`."""
         return by_threads(self.enqueue, numbers, job_ms, seconds, self._at_once)

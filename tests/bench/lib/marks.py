@@ -46,6 +46,10 @@ class Marks:
         """When the job began; 0 if it hasn't."""
         return float(self._times[2 * number])
 
+    def ended_at(self, number: int) -> float:
+        """When the job ended; 0 if it hasn't."""
+        return float(self._times[2 * number + 1])
+
     @staticmethod
     def _known(times: Sequence[float]) -> list[float]:
         return [when for when in times if when]

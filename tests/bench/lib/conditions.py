@@ -1,0 +1,54 @@
+"""The machine, the versions, the commit: what a reader has to know to believe a table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import tomllib
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from tests.bench.lib.commit import commit
+from tests.bench.lib.place import Place
+from tests.bench.lib.report import number
+from tests.bench.lib.settings import REPOSITORY
+from tests.bench.lib.system import System
+
+
+def facts(place: Place, systems: Iterable[System], redis: str, run: str) -> dict[str, str]:
+    """By name.
+
+    :param redis: how Redis is told to keep what it has.
+    :param run: how much was asked for, and of what.
+    """
+    values = place.postgres.settings()
+    place.postgres.create(place.database)
+    commits = place.postgres.commits_per_second(place.database)
+    version = values.pop("server_version").partition(" ")[0]
+    versions = {system.name.partition(" ")[0]: _version(system.package) for system in systems}
+    return {
+        "machine": f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()}; "
+        "dispatchers, workers and servers share it",
+        f"PostgreSQL {version}": ", ".join(f"{name}={value}" for name, value in values.items())
+        + f"; one connection commits {number(commits)} times a second here",
+        f"Redis {place.redis.version()}": redis,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "run": f"{time.strftime('%Y-%m-%d')}, commit {commit()}, {run}; load average before: {os.getloadavg()[0]:.1f}",
+    }
+
+
+def processor() -> str:
+    """This machine's, by its maker's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(package: str) -> str:
+    """Ours is in another environment than this process."""
+    if package == "spoke-jobs":
+        return str(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"])
+    return metadata.version(package)
