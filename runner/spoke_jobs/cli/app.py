@@ -66,8 +66,8 @@ def worker(
     """Run the jobs of the legacy runner until SIGTERM; SIGHUP starts it anew, with the code as it is then."""
     from spoke_jobs.registry import load_app
     from spoke_jobs.runners.legacy import NAME
+    from spoke_jobs.worker.options import WorkerOptions
     from spoke_jobs.worker.process import run, types_of
-    from spoke_jobs.worker.supervisor import WorkerOptions
 
     configure_logging()
     settings = load_settings()

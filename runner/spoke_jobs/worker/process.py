@@ -15,7 +15,8 @@ from spoke_jobs.ledger.sql import SqlLedger
 from spoke_jobs.registry import Registry
 from spoke_jobs.worker.endpoint import serve
 from spoke_jobs.worker.figures import Figures
-from spoke_jobs.worker.supervisor import Supervisor, WorkerOptions
+from spoke_jobs.worker.options import WorkerOptions
+from spoke_jobs.worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,111 @@
+"""Which jobs are claimed, and which child gets each.
+
+Free places are filled. While attempts are short, children have some in hand,
+which are given back where one turns out long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from spoke_jobs.execution.in_process import worker_name
+from spoke_jobs.execution.lease import FRESH
+from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.names import patterns_of
+from spoke_jobs.worker.children import Assignment, Child, Kind, Nursery
+from spoke_jobs.worker.figures import Figures
+from spoke_jobs.worker.options import WorkerOptions
+from spoke_jobs.worker.wire import Order
+
+_SHORT_SECONDS = 0.05
+"""While attempts take less than this, children have some in hand, so that they needn't wait for the next claim."""
+_WEIGHT = 0.1
+
+
+class Claiming:
+    """Claims for the children of a nursery. Each call raises what the database raises."""
+
+    def __init__(self, ledger: Ledger, options: WorkerOptions, nursery: Nursery, figures: Figures) -> None:
+        self._ledger = ledger
+        self._options = options
+        self._nursery = nursery
+        self._figures = figures
+        self._may_have_work = dict.fromkeys(Kind, True)
+        """Of which kinds the ledger may have jobs for us, as far as we know."""
+        self._seconds = dict.fromkeys(Kind, 1.0)
+        """How long attempts take of late."""
+        self.has_looked = False
+        """Whether the database was asked at the last :meth:`claim`."""
+
+    def look_everywhere(self) -> None:
+        """There may be work of every kind: it was rung, or some time has passed."""
+        self._may_have_work = dict.fromkeys(Kind, True)
+
+    def took(self, kind: Kind, seconds: float) -> None:
+        """An attempt has ended that took so long."""
+        self._seconds[kind] += (seconds - self._seconds[kind]) * _WEIGHT
+
+    def claim(self) -> bool:
+        """Hand out jobs; True if there were fewer than places."""
+        idle = True
+        self.has_looked = False
+        for kind in Kind:
+            while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
+                limit = min(self._options.batch, room)
+                self._may_have_work[kind] = self._claim_for(kind, limit) == limit
+            idle = idle and (not self._types_of(kind) or not self._may_have_work[kind])
+        return idle
+
+    def give_back(self, hear: Callable[[Child], object]) -> None:
+        """Undo the claims of what waits in a child behind a job that takes longer than was thought.
+
+        Only once they are so old that a child renews them, and so finds them gone, before it begins.
+
+        :param hear: takes in what a child has reported so far.
+        """
+        for child in self._nursery.of(Kind.THREAD):
+            if not any(map(self._is_old, list(child.orders.values())[1:])):
+                continue
+            # What it has said by now counts: an order that isn't begun by now is never begun, since it is too old.
+            hear(child)
+            for item in list(child.orders.values())[1:]:
+                if self._is_old(item):
+                    self._ledger.release(item.order.token)
+                    del child.orders[item.order.token]
+
+    def _claim_for(self, kind: Kind, limit: int) -> int:
+        claims = self._ledger.claim_batch(
+            self._options.runner, self._types_of(kind), worker_name(), self._options.lease_seconds, limit
+        )
+        self.has_looked = True
+        self._figures.claimed(claims)
+        handed_out = 0
+        for claim in claims:
+            name = claim.job.job_type
+            # A prefix of one kind finds the names, too, that are declared for the other.
+            own = next(kind for key in (name, *patterns_of(name)) for kind in Kind if key in self._types_of(kind))
+            child = max(self._nursery.of(own), key=lambda child: child.room(ahead=True), default=None)
+            if own is not kind and (child is None or not child.room(ahead=True)):
+                self._ledger.release(claim.token)
+                continue
+            assert child is not None
+            self._nursery.order(child, Order.of(claim), claim.job.options.timeout_seconds, claim.job.locks_queue)
+            handed_out += 1
+        return handed_out
+
+    def _types_of(self, kind: Kind) -> tuple[str, ...]:
+        return self._options.loop_types if kind is Kind.LOOP else self._options.types
+
+    def _room_of(self, kind: Kind) -> int:
+        """How many jobs to claim for a kind. What goes to waiting hands is claimed by the dozen, not one by one."""
+        children = self._nursery.of(kind)
+        now = sum(child.room(ahead=False) for child in children)
+        if self._seconds[kind] >= _SHORT_SECONDS:
+            return now
+        ahead = sum(child.room(ahead=True) for child in children)
+        return ahead if now or ahead >= sum(child.takes_ahead for child in children) else 0
+
+    @staticmethod
+    def _is_old(item: Assignment) -> bool:
+        return time.monotonic() > item.sent_at + item.order.lease_seconds / FRESH + 0.5

@@ -1,0 +1,111 @@
+"""Ending what runs too long: attempts over their timeout, cancelled ones, children that don't keep their leases."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
+from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.worker.children import PATIENCE_SECONDS, Assignment, Child, Ended, Kind, Nursery
+from spoke_jobs.worker.wire import Stop
+
+logger = logging.getLogger(__name__)
+
+_OVERTIME_SECONDS = 2.0
+"""How long a child has to end an attempt itself whose timeout is over, before it is killed."""
+_CANCEL_LOOK_SECONDS = 1.0
+
+
+class Limits:
+    """Keeps the limits of what the children of a nursery run."""
+
+    def __init__(self, ledger: Ledger, lease_seconds: float, nursery: Nursery) -> None:
+        self._ledger = ledger
+        self._lease_seconds = lease_seconds
+        self._nursery = nursery
+        self._over = threading.Event()
+        self._next_cancel_look = 0.0
+        self.has_looked = False
+        """Whether the database was asked at the last :meth:`ask_for_cancellations`."""
+
+    def start(self) -> None:
+        """Watch the children from a thread of its own, until :meth:`stop`."""
+        threading.Thread(target=self._watch, name="spoke-limits", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._over.set()
+
+    def ask_for_cancellations(self) -> None:
+        """Stop what is to be cancelled. Raises what the database raises."""
+        self.has_looked = False
+        now = time.monotonic()
+        running = list(self._nursery.assignments())
+        if not running or now < self._next_cancel_look:
+            return
+        self._next_cancel_look = now + _CANCEL_LOOK_SECONDS
+        asked = self._ledger.cancel_requests([item.order.token for _, item in running])
+        self.has_looked = True
+        for child, item in running:
+            # A process is told by a signal, which is for what it runs: what waits behind that is given back soon.
+            runs = child.kind is Kind.LOOP or child.slate.at[0] == item.order.token
+            if runs and item.order.token in asked and item.cancelled_at is None:
+                self._cancel(child, item, now)
+
+    def end_overdue(self) -> None:
+        """See to what runs on an event loop and can't be cancelled, or can't since another holds it up."""
+        now = time.monotonic()
+        for child in self._nursery.of(Kind.LOOP):
+            holder, held_for = child.slate.at
+            for item in list(child.orders.values()):
+                began = item.sent_at + PATIENCE_SECONDS  # at the latest
+                if item.limit is not None and now > began + item.limit + _OVERTIME_SECONDS:
+                    why = Ended(item.order.token, "Timeout")
+                elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
+                    why = Ended(item.order.token, "Cancelled")
+                else:
+                    continue
+                if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
+                    message = f"the job held up the event loop for {held_for:.0f} s, so that others could not be ended"
+                    why = Ended(holder, "Timeout", message)
+                if child.ended_for is None:
+                    self._end(child, why)
+
+    def _cancel(self, child: Child, item: Assignment, now: float) -> None:
+        item.cancelled_at = now
+        if child.kind is Kind.LOOP:
+            self._nursery.send(child, Stop(item.order.token))
+        else:
+            child.process.send_signal(signal.SIGTERM)
+
+    def _watch(self) -> None:
+        """Kill the children that don't keep a limit or a lease, also while the database keeps us waiting.
+
+        It goes by the children's slates: what they have reported may not be taken in yet.
+        """
+        while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
+            for child in list(self._nursery.children):
+                if child.orders and child.ended_for is None and (why := self._breaks(child)) is not None:
+                    self._end(child, why)
+
+    def _breaks(self, child: Child) -> Ended | None:
+        holder, held_for = child.slate.at
+        item = None if holder is None else child.orders.get(holder)
+        if child.kind is Kind.THREAD and item is not None:
+            if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
+                return Ended(holder, "Timeout")
+            if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
+                return Ended(holder, "Cancelled")
+        if time.monotonic() < child.slate.deadline - min(2.0, self._lease_seconds * 0.1) / 4:
+            return None
+        if item is not None and item.limit is not None and held_for > item.limit:
+            return Ended(holder, "Timeout")
+        return Ended(holder, "WorkerLost", "the lease ran out, held up by native code perhaps: nothing else ran")
+
+    def _end(self, child: Child, why: Ended) -> None:
+        logger.error("a child is ended: %s", why.message or CAUSES[why.cause].meaning)
+        self._nursery.kill(child, why)
