@@ -1,6 +1,6 @@
 """How the job's own process can fail, named on the SpokeJob and in the row: with the real runner, ledger and sync.
 
-What happens to its pod, Job or node is in tests/integration/operator/test_causes.py.
+What happens to its pod, Job or node is in tests/integration/operator/causes.
 """
 
 from __future__ import annotations

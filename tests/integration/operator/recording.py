@@ -1,6 +1,6 @@
 """Real objects kept as small JSON files: what ``tests/unit/operator/core/test_recorded.py`` has diagnosed.
 
-To record anew, run ``tests/integration/operator/test_causes.py`` with
+To record anew, run ``tests/integration/operator/causes`` with
 ``SPOKE_TEST_RECORD=tests/unit/operator/core/recorded``.
 """
 

@@ -1,4 +1,4 @@
-"""Real Pods, Jobs and Events, as tests/integration/operator/test_causes.py met them, are read right."""
+"""Real Pods, Jobs and Events, as tests/integration/operator/causes met them, are read right."""
 
 from __future__ import annotations
 
