@@ -131,7 +131,8 @@ async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | Non
 def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
     """Have a task run soon, in whatever process the runner has for it.
 
-    :param session: only once this session's transaction is committed.
+    :param session: only once this session's transaction is committed. Under ``kubernetes`` it is then a row that is
+        not lost with any process; under ``legacy`` it is in this process's memory until it has run.
     :raises UnknownName, InvalidPayload: at once.
     """
     current_runner().dispatch_task(name, payload, session=session)

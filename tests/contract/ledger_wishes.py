@@ -197,9 +197,10 @@ class WishContract(LedgerSteps):
             assert ledger.get(job.id) == job
 
     def test_a_job_that_has_started_once_has_started(self, ledger: Ledger) -> None:
-        ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=SHORT)))
+        seconds = 1.0  # enough to claim it in, on a machine that is busy
+        ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=seconds)))
         claim = self.claim_next(ledger)
-        late = ledger.insert(new_job(options=JobOptions(start_timeout_seconds=SHORT)))
+        late = ledger.insert(new_job(options=JobOptions(start_timeout_seconds=seconds)))
         assert eventually(lambda: [job.id for job in ledger.expire_starts("legacy", ["report"])] == [late.id])
         ledger.fail(claim.token, Failure("JobError"), decide=True)
         assert list(ledger.expire_starts("legacy", ["report"])) == []

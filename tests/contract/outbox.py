@@ -88,6 +88,19 @@ class OutboxContract:
         assert [(task.payload, task.losses) for task in found] == [("2", 1)]
         assert outbox.renew(tasks, LEASE) == {tasks[0].id}
 
+    def test_what_may_have_killed_its_replicas_is_claimed_by_itself(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1", "2")
+        for _ in range(3):
+            self.claim(outbox, lease=0.0)
+        put(engine, "3")
+        assert [task.payload for task in self.claim(outbox)] == ["3"]
+        (suspect,) = outbox.claim(NAMES, "w", LEASE, 1, suspects=True)
+        assert (suspect.payload, suspect.losses) == ("1", 3)
+        outbox.release([suspect])  # by a replica that stops: it is no less suspected
+        assert self.claim(outbox) == []
+        suspects = outbox.claim(NAMES, "w", LEASE, 10, suspects=True)
+        assert sorted((task.payload, task.losses) for task in suspects) == [("1", 3), ("2", 3)]
+
     def test_a_failed_run_is_due_again_later_as_the_next_attempt(self, engine: Engine, outbox: Outbox) -> None:
         put(engine, "1", "2")
         soon, later = self.claim(outbox)

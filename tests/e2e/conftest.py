@@ -42,6 +42,9 @@ OPERATOR_NAMESPACE = "e2e-system"
 LEASE_SECONDS = "10"
 """Shorter than the default, since tests kill pods and wait for their leases to lapse."""
 
+GRACE_SECONDS = 5
+"""Shorter than the default, since most of these jobs don't look whether they are asked to stop."""
+
 WATCHER = {"spoke-jobs/e2e": "watcher"}
 """Pods that may read metrics."""
 
@@ -312,15 +315,23 @@ def contract_product(
 
 
 @contextmanager
-def installed(cluster: Cluster, chart: str, image: str, namespace: str, app: str) -> Iterator[Product]:
-    """The chart's release ``texting`` in the namespace, with its database and tasks in reach of this process."""
+def installed(
+    cluster: Cluster, chart: str, image: str, namespace: str, app: str, tasks: Object | None = None
+) -> Iterator[Product]:
+    """The chart's release ``texting`` in the namespace, with its database and tasks in reach of this process.
+
+    :param tasks: values of the task deployment.
+    """
     release = "texting"
     values = {
         "spoke-app": {
             "app": app,
             "image": image_values(image),
-            "podTemplateDefaults": {"env": [{"name": "SPOKE_LEASE_SECONDS", "value": LEASE_SECONDS}]},
-            "tasks": {"replicas": 1},
+            "podTemplateDefaults": {
+                "env": [{"name": "SPOKE_LEASE_SECONDS", "value": LEASE_SECONDS}],
+                "terminationGracePeriodSeconds": GRACE_SECONDS,
+            },
+            "tasks": {"replicas": 1} | (tasks or {}),
             "networkPolicy": {"ingress": {"metrics": [{"podSelector": {"matchLabels": WATCHER}}]}},
         },
         "postgresql": {"serviceType": "NodePort"},

@@ -128,6 +128,7 @@ def prints(ctx: JobContext, payload: Prints) -> None:
         print(f"attempt {ctx.attempt}, line {number}", flush=True)
         print(flush=True)  # a line may be empty
         time.sleep(payload.every_seconds)
+        ctx.raise_if_cancelled()
     if ctx.job.run == 1 and ctx.attempt <= payload.failures:
         raise ValueError("not yet")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from tests.integration.cli.conftest import Namespace
+from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.cluster.rights import RIGHTS, Account
@@ -102,6 +104,32 @@ def test_a_pod_that_is_deleted_is_followed_by_the_next_attempt_s(product: Produc
     cli.run(product, "cancel", job.id)
     process.communicate(timeout=120)
     assert process.returncode == 1, "as `watch` ends where a job has failed"
+
+
+def test_a_connection_that_breaks_costs_no_line_and_repeats_none(
+    product: Product, runner: KubernetesRunner, tmp_path: Path
+) -> None:
+    """Broken twice in the middle, and away for a second the third time; its pod prints on meanwhile."""
+    kubeconfig = product.cluster.env["KUBECONFIG"]
+    proxy = Proxy(api_server_of(kubeconfig))
+    job = prints(runner, lines=60, every_seconds=0.1)
+    process = cli.start(
+        product, "logs", job.id, "-f", KUBECONFIG=kubeconfig_by(proxy.port, kubeconfig, tmp_path / "kubeconfig")
+    )
+    try:
+        seen = read_until(process, "attempt 1, line 3")
+        proxy.mend()
+        seen += read_until(process, "attempt 1, line 10")
+        proxy.cut()
+        time.sleep(1)
+        proxy.mend()
+        rest, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        proxy.close()
+    seen += rest.splitlines()
+    assert process.returncode == 0, errors
+    assert [text for text in seen if text.startswith("attempt")] == [f"attempt 1, line {n}" for n in range(1, 61)]
 
 
 def test_once_its_pods_are_gone_the_ledger_s_tail_is_printed(product: Product, runner: KubernetesRunner) -> None:

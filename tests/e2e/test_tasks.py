@@ -1,7 +1,8 @@
-"""Tasks in the cluster: replicas that are killed, rolled and cut off, while a pod of the application sends."""
+"""Tasks in the cluster: who may send, and replicas that are killed, rolled and cut off while a pod sends."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import uuid
@@ -9,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+import httpx
 import pytest
 from sqlalchemy import delete, func, select
+
+from spoke_jobs.tasks import wire
 
 from . import e2e_jobs
 from .conftest import Cluster, Images, Object, Product, installed, wait_for
@@ -21,6 +25,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 REPLICAS = 2
 CONCURRENCY = 16
+FRIEND = "friend"
+"""A service account that the values name."""
 SEND = """
 import sys, time
 import e2e_jobs
@@ -52,13 +58,12 @@ class Run:
 
 @pytest.fixture(scope="module")
 def place(cluster: Cluster, images: Images, texting_chart: str) -> Iterator[Product]:
-    """The application with two replicas of its task deployment, and no operator: tasks need none."""
+    """The application with two replicas of its task deployment, which go by tokens. No operator: tasks need none."""
     namespace = f"e2e-tasks-{uuid.uuid4().hex[:6]}"
     cluster.namespace(namespace)
-    with installed(cluster, texting_chart, images.application, namespace, "e2e_jobs") as product:
+    tasks = {"replicas": REPLICAS, "tokens": {"enabled": True, "callers": [f"{namespace}/{FRIEND}"]}}
+    with installed(cluster, texting_chart, images.application, namespace, "e2e_jobs", tasks) as product:
         product.create_tables(e2e_jobs.metadata)
-        product.kubectl("scale", "deployment/texting-tasks", f"--replicas={REPLICAS}")
-        product.kubectl("rollout", "status", "deployment/texting-tasks", "--timeout=120s")
         yield product
     cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
@@ -134,6 +139,55 @@ def pid_of(place: Product, pod: Object) -> str:
     return on_node(place, pod, *inspect)
 
 
+def token(place: Product, account: str, audience: str = "spoke-tasks", namespace: str = "") -> str:
+    """A token of a service account, which is made if there is none."""
+    where = ("--namespace", namespace or place.namespace)
+    body = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}
+    place.cluster.kubectl(*where, "apply", "--filename=-", stdin=json.dumps(body))
+    return place.cluster.kubectl(*where, "create", "token", account, f"--audience={audience}", "--duration=10m").strip()
+
+
+def shown(place: Product, credentials: str | None) -> int:
+    """How a request with these credentials is answered."""
+    headers = {"Content-Type": wire.NDJSON} | ({"Authorization": f"Bearer {credentials}"} if credentials else {})
+    body = wire.task_line(wire.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
+    return httpx.post(f"{place.tasks_url}{wire.PATH}", content=body, headers=headers, timeout=60).status_code
+
+
+def test_only_accounts_of_the_list_may_send_and_only_by_tokens_of_the_audience(place: Product) -> None:
+    gone = token(place, "gone")
+    place.kubectl("delete", "serviceaccount", "gone")
+    known = {"the application's": token(place, "texting-runner"), "of the values": token(place, FRIEND)}
+    refused = {
+        "none": (None, 401),
+        "the key of another release": ("planted-key-0123456789", 401),
+        "another audience": (token(place, "texting-runner", "https://elsewhere.example"), 401),
+        "of an account that was deleted": (gone, 401),
+        "altered": (known["of the values"][:-6] + "AAAAAA", 401),
+        "another account": (token(place, "stranger"), 403),
+        "of that name in another namespace": (token(place, FRIEND, namespace="default"), 403),
+    }
+    place.cluster.kubectl("--namespace", "default", "delete", "serviceaccount", FRIEND)
+    assert {name: shown(place, item) for name, item in known.items()} == dict.fromkeys(known, 200)
+    assert {name: shown(place, item) for name, (item, _) in refused.items()} == {
+        name: status for name, (_, status) in refused.items()
+    }
+    counts = httpx.get(f"{place.tasks_url}/metrics", timeout=60).text
+    assert counts.count("spoke_tasks_requests_refused_total{") >= 3, "each kind is counted"
+    log = place.kubectl("logs", "--selector=app.kubernetes.io/component=tasks", "--tail=-1")
+    secrets = [*known.values(), *(item for item, _ in refused.values() if item)]
+    assert not [item for item in secrets if item in log or item.rpartition(".")[2] in log], "no token is logged"
+
+
+def test_the_deployment_may_have_tokens_reviewed_and_no_more(place: Product) -> None:
+    def rights(account: str) -> set[str]:
+        who = f"--as=system:serviceaccount:{place.namespace}:{account}"
+        return set(place.kubectl("auth", "can-i", "--list", who).splitlines())
+
+    (own,) = rights("texting-tasks") - rights("nobody")
+    assert own.split() == ["tokenreviews.authentication.k8s.io", "[]", "[]", "[create]"]
+
+
 def test_replicas_killed_and_rolled_lose_nothing_and_repeat_little(place: Product) -> None:
     count, kills = 10_000, 0
     stop = threading.Event()
@@ -164,7 +218,7 @@ def test_a_replica_cut_off_costs_only_what_it_had_accepted(place: Product) -> No
         (sender,) = (place.get("pods", "--selector=app.kubernetes.io/component=web") or {})["items"]
         cut = replicas(place)[0]
         address, name = cut["status"]["podIP"], cut["metadata"]["name"]
-        before = database_time(place)
+        before = database_time(place) - timedelta(seconds=1)  # acknowledgements may be under way when it is cut off
         inside = ("nsenter", "--target", pid_of(place, sender), "--net", "iptables")
         for chain, side in (("INPUT", "--source"), ("OUTPUT", "--destination")):
             on_node(place, sender, *inside, "--insert", chain, side, address, "--jump", "DROP")

@@ -252,7 +252,7 @@ def test_out_of_memory(stage: Stage) -> None:
 
 
 def test_a_timeout(stage: Stage) -> None:
-    job = stage.dispatch(timeout_seconds=5)
+    job = stage.dispatch(timeout_seconds=20)  # long enough for its pod to have begun by then
     stage.product.ended(job)
     compare(stage, "It took too long", job)
 

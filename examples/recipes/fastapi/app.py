@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -12,7 +13,7 @@ from jobs import ImportContacts
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from spoke_jobs import JobData, adispatch_job, adispatch_task, configure
+from spoke_jobs import JobData, adispatch_job, adispatch_task, close, configure
 
 Db = Annotated[AsyncSession, Depends(open_session)]
 
@@ -24,6 +25,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with async_engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)  # your Alembic's work, see the recipe for that
     yield
+    await asyncio.to_thread(close)  # deliver what is still held: uvicorn ends by the signal, and runs no atexit
     await async_engine.dispose()
 
 

@@ -5,6 +5,7 @@ Each request that changes something is one transaction, and what it sets going i
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
 
-from spoke_jobs import JobRequest, configure
+from spoke_jobs import JobRequest, close, configure
 from spoke_jobs.ledger.engine import check_schema
 from texting import actions
 from texting.actions import (
@@ -92,6 +93,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     check_schema(engine())
     configure()
     yield
+    await asyncio.to_thread(close)  # deliver what is still held: uvicorn ends by the signal, and runs no atexit
     engine().dispose()
 
 

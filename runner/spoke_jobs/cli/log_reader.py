@@ -94,6 +94,8 @@ class Reader:
             self._say_once(f"attempt {item.number}: {line(item.worker)}{f' on {item.node}' if item.node else ''}")
             read = self._read(item, follow=True)
             do = following.go_on(job, item, self._progress, read)
+            if do is Step.READ:  # the API server will soon say that its container has ended, or read on it must be
+                time.sleep(_EVERY_SECONDS)
         elif do is Step.WAIT and job.runner != CLUSTER:
             self._say_once(f"attempt {item.number}: {line(item.worker)} writes what jobs print to its own output")
         if do is Step.TAIL:

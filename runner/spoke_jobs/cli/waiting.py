@@ -54,7 +54,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             f"the cluster could not be asked: {line(cluster.problem, MESSAGE_LIMIT)}",
             "set SPOKE_NAMESPACE and KUBECONFIG, or ask where the job's cluster is at hand",
         )
-    elif cluster is not None and job.submitted_at is not None:
+    elif cluster is not None and not cluster.odd and job.submitted_at is not None:
         yield Reason(
             Code.SPOKEJOB_GONE,
             f"its SpokeJob {name}, created {ago(job.submitted_at, now)}, is not there any more",

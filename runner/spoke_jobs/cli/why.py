@@ -22,12 +22,21 @@ def explain(situation: Situation, cluster: ClusterView | None = None) -> Explana
     """
     job = situation.job
     if job.state is JobState.WAITING:
-        return Explanation(tuple(waiting(situation, cluster)))
+        return Explanation((*waiting(situation, cluster), *_unread(cluster)))
     if job.state is JobState.RUNNING:
-        return Explanation((*_running(situation), *(running_in(cluster) if cluster else ())))
+        return Explanation((*_running(situation), *(running_in(cluster) if cluster else ()), *_unread(cluster)))
     if job.state is JobState.SUCCEEDED:
         return Explanation((_succeeded(situation),))
     return Explanation((_failed(situation),), _last_output(situation.attempts))
+
+
+def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
+    if cluster is not None and cluster.odd:
+        yield Reason(
+            Code.CLUSTER_UNKNOWN,
+            f"more may be known in the cluster: {', '.join(cluster.odd)} can't be read from here",
+            "the Role RELEASE-reader of the chart spoke-app gives the rights; a newer spoke-jobs reads newer objects",
+        )
 
 
 def _running(situation: Situation) -> Iterator[Reason]:

@@ -41,6 +41,8 @@ _USED = "spoke_used"
 def create_engine(url: str | URL, **options: Any) -> Engine:
     """An engine for the ledger's database, SQLite in a file or PostgreSQL by psycopg 3.
 
+    Its errors show no parameters, among which payloads are: they end in logs. (``hide_parameters=False`` shows them.)
+
     An application may use it for its own sessions as well; on SQLite it should, or call :func:`configure_sqlite` on
     its own engine, so that transactions there lock as they must.
 
@@ -50,6 +52,7 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
         raise ConfigurationError(
             "SPOKE_DATABASE_URL is not set: sqlite:///jobs.sqlite3, or postgresql+psycopg://user:password@host/name"
         )
+    options = {"hide_parameters": True} | options
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()

@@ -20,7 +20,7 @@ from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.ledger.transitions import clock_once, constant, superseded
 from spoke_jobs.ledger.types import known_in_sql
-from spoke_jobs.model import RETENTION_SECONDS
+from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES
 
 UNKNOWN_SECONDS = 3600.0
 """How long a task that no replica's release knows waits for one that does."""
@@ -79,25 +79,31 @@ class Outbox:
         self._runner = runner
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def claim(self, names: Collection[str], worker: str, lease_seconds: float, limit: int) -> Sequence[OutboxTask]:
-        """Claim up to so many due tasks of these names (or prefixes, ``send.*``), the longest due first."""
+    def claim(
+        self, names: Collection[str], worker: str, lease_seconds: float, limit: int, *, suspects: bool = False
+    ) -> Sequence[OutboxTask]:
+        """Claim up to so many due tasks of these names (or prefixes, ``send.*``), the longest due first.
+
+        :param suspects: those that may be what kills their replicas, instead of the others.
+        """
         token = uuid.uuid4()
+        lost = task_outbox.c.losses + case((task_outbox.c.token.is_not(None), 1), else_=0)
         due = (
             select(task_outbox.c.id)
             .where(*self._pending(), task_outbox.c.due_at <= clock_once(), known_in_sql(task_outbox.c.name, names))
+            .where(lost >= SUSPECT_LOSSES if suspects else lost < SUSPECT_LOSSES)
             .order_by(task_outbox.c.due_at, task_outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
             .cte("due")
         )
-        lost = case((task_outbox.c.token.is_not(None), 1), else_=0)
         statement = (
             update(task_outbox)
             .where(task_outbox.c.id.in_(select(due.c.id)))
             .values(
                 token=token,
                 worker=worker,
-                losses=task_outbox.c.losses + lost,
+                losses=lost,
                 due_at=clock_after(lease_seconds),
             )
             .returning(*_COLUMNS, task_outbox.c.created_at, clock_now())
@@ -108,14 +114,20 @@ class Outbox:
         return sorted(tasks, key=lambda task: task.id)
 
     def renew(self, tasks: Collection[OutboxTask], lease_seconds: float) -> set[int]:
-        """Renew the leases of these claims; the ids of those that still hold."""
-        statement = (
+        """Renew the leases of these claims; the ids of those that still hold.
+
+        One that a transaction is just finishing holds by its lock, and is not waited for: others would wait with it.
+        """
+        held = select(task_outbox.c.id).where(_held(tasks))
+        free = held.with_for_update(skip_locked=True).cte("free")
+        renewal = (
             update(task_outbox)
-            .where(_held(tasks))
+            .where(task_outbox.c.id.in_(select(free.c.id)))
             .values(due_at=clock_after(lease_seconds))
             .returning(task_outbox.c.id)
         )
-        return self._ids(statement)
+        renewed = self._ids(renewal)
+        return renewed if len(renewed) == len(tasks) else renewed | self._ids(held)
 
     def fence(self, session: Session, task: OutboxTask) -> None:
         """In the session's transaction: lock the claim, so that it holds until the commit.

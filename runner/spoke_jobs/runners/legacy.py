@@ -9,7 +9,8 @@ set                    set         dispatching (or the commit of the session giv
                                    AsyncSession's commit does not
 =====================  ==========  ===============================================================================
 
-With TASKS_SYNC dispatching a task waits for its end; without, a thread of the dispatching process runs it.
+With TASKS_SYNC dispatching a task waits for its end; without, a thread of the dispatching process runs it. Tasks have
+no row: one that was to follow a commit is lost with the process, and one that fails is logged and not tried again.
 """
 
 from __future__ import annotations

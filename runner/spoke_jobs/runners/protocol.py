@@ -29,7 +29,10 @@ class Runner(Protocol):
         """
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """Have a task run; with ``session``, once the caller's transaction is committed."""
+        """Have a task run; with ``session``, once the caller's transaction is committed.
+
+        Whether it outlives this process from then on is the runner's to say.
+        """
 
 
 class AsyncRunner(Runner, Protocol):

@@ -59,6 +59,11 @@ class Rests:
         """The job was dealt with."""
         self._until.pop(job_id, None)
 
+    def is_resting(self, job_id: int) -> bool:
+        """Whether to leave the job alone now."""
+        until, _ = self._until.get(job_id, (0.0, 0.0))
+        return self.clock() < until
+
     def resting(self) -> set[int]:
         """The jobs to leave alone now."""
         now = self.clock()
@@ -95,7 +100,7 @@ class Effects:
         :raises Lost: if the database is.
         """
         job_id = None if isinstance(action, Mirror) else action.row.job.id
-        if job_id in self.rests.resting():
+        if job_id is not None and self.rests.is_resting(job_id):
             return False
         try:
             done = self._do(action)

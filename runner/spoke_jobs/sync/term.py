@@ -204,6 +204,7 @@ class Term:
         """Progress comes last, and may be left for later; it isn't counted."""
         progress: list[Mirror] = []
         for action in actions:
+            self._pulse.turned()  # of many, each is a sign of life
             if isinstance(action, Mirror) and action.ledger is action.seen.ledger:
                 progress.append(action)
             elif self._effects.carry_out(action) and count is not None:

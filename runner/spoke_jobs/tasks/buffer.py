@@ -22,6 +22,8 @@ class Held:
     since: float = field(default_factory=time.monotonic)
     """When it was dispatched, by the monotonic clock."""
     deliveries: int = 0
+    losses: int = 0
+    """How many replicas died that had accepted it."""
 
     def next_attempt(self) -> None:
         """Count a run that failed."""

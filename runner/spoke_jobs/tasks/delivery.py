@@ -11,12 +11,14 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from urllib.parse import SplitResult
 
 import anyio.lowlevel
 import httpx
 
+from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.tasks.buffer import Buffer, Held, Tally
 from spoke_jobs.tasks.credentials import Credentials
 from spoke_jobs.tasks.options import DispatcherOptions
@@ -64,6 +66,8 @@ class Delivery:
         self._requests: set[asyncio.Task[None]] = set()
         self._alone: list[Held] = []
         """Tasks of a batch that was refused as a whole: each is sent by itself, to find the one that is at fault."""
+        self._suspects: deque[Held] = deque()
+        self._on_trial: Held | None = None
         self._look = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -146,6 +150,9 @@ class Delivery:
     def _next_batch(self, replica: Replica, now: float) -> list[Held]:
         if self._alone:
             return [self._alone.pop()]
+        if self._suspects and self._on_trial is None:
+            self._on_trial = self._suspects.popleft()
+            return [self._on_trial]
         _, waiting = self._buffer.counts()
         share = max(_LEAST_BATCH, -(-waiting // max(1, self._replicas.available(now))))
         limit = min(share, self._options.batch_size, int(replica.window) - replica.in_flight)
@@ -170,6 +177,7 @@ class Delivery:
     async def _deliver(self, batch: list[Held], replica: Replica) -> None:
         """One request: send the batch, take its acknowledgements as they come, keep what isn't acknowledged."""
         unanswered = {held.task.id: held for held in batch}
+        accepted = False
         for held in batch:
             self._tally.redelivered += held.deliveries > 0
             held.deliveries += 1
@@ -183,18 +191,44 @@ class Delivery:
                 headers=self._headers | {"Authorization": self._credentials.show()},
                 extensions={"sni_hostname": self._url.hostname},
             ) as response:
-                if response.status_code == httpx.codes.OK:
+                accepted = response.status_code == httpx.codes.OK
+                if accepted:
                     await self._read(response, replica, unanswered)
                 else:
                     self._refused(response, replica, unanswered)
         except (httpx.HTTPError, httpx.StreamError, BadAnswer, OSError) as error:
             self._failed(replica, f"{type(error).__name__} {error}".strip())
+        except asyncio.CancelledError:  # nobody died
+            accepted = False
+            raise
         except Exception as error:
             logger.exception("delivering to %s failed in a way that nobody thought of", replica.address)
             self._failed(replica, type(error).__name__)
         finally:
             replica.in_flight -= len(unanswered)
-            self._buffer.give_back(unanswered.values())
+            if self._on_trial in batch:
+                self._on_trial = None
+            left = [held for held in unanswered.values() if not (accepted and self._was_lost(held, replica))]
+            self._keep(left)
+
+    def _was_lost(self, held: Held, replica: Replica) -> bool:
+        """Count that a replica died with this task; whether that is seen to, since it may be what kills them."""
+        held.losses += 1
+        if held.losses < SUSPECT_LOSSES:
+            return False
+        task = held.task
+        if held.losses < self._options.losses:
+            first, maximum = self._options.retry_seconds, self._options.retry_max_seconds
+            seconds = backoff(first, held.losses - SUSPECT_LOSSES, maximum, self._random())
+            self._loop.call_later(seconds, self._give_back, held)
+            return True
+        self._tally.failed += 1
+        logger.error(
+            "task %s (%s) failed for good: %s, it was in the hands of %d replicas that died, %s the last",
+            *(task.id, task.name, TaskCause.WORKER_LOST, held.losses, replica.address),
+        )
+        self._buffer.let_go([held])
+        return True
 
     async def _read(self, response: httpx.Response, replica: Replica, unanswered: dict[str, Held]) -> None:
         splitter = LineSplitter()
@@ -250,8 +284,13 @@ class Delivery:
             self._replicas.asked_to_wait(replica, _STOPPING_WAIT_SECONDS, now)
 
     def _give_back(self, held: Held) -> None:
-        self._buffer.give_back([held])
+        self._keep([held])
         self._look.set()
+
+    def _keep(self, tasks: list[Held]) -> None:
+        """Let tasks wait again; suspects don't travel with others."""
+        self._suspects.extend(held for held in tasks if held.losses >= SUSPECT_LOSSES)
+        self._buffer.give_back(held for held in tasks if held.losses < SUSPECT_LOSSES)
 
     def _refused(self, response: httpx.Response, replica: Replica, unanswered: dict[str, Held]) -> None:
         """An answer other than 200: none of the batch was accepted."""

@@ -234,12 +234,18 @@ class Engine:
         """Answer for tasks that are over their time and don't end; have the process restarted if too many are."""
         now = time.monotonic()
         hung, longest = 0, 0.0
+        blocker = self._coroutines.blocker()
         for place, entry in enumerate(self._slots()):
             if entry is None or not entry.run.started_at:
                 continue
             grace = _CANCEL_SECONDS if entry.run.definition.is_async else 0.0
             over = now - entry.run.started_at - entry.run.definition.task.timeout_seconds - grace
             if over <= 0:
+                continue
+            if blocker is not None and entry.run.definition.is_async and entry is not blocker:
+                if not entry.run.given_up:  # it was kept from ending: others than this replica may run it
+                    entry.run.given_up = True
+                    self._end(entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, TaskCause.HELD_UP))
                 continue
             if not entry.run.given_up:
                 entry.run.given_up = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.model import TASK_LOSSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class DispatcherOptions:
     retry_seconds: float = 0.5
     """A task that failed is tried again after about so long, twice that, ..."""
     retry_max_seconds: float = 30.0
+    losses: int = TASK_LOSSES
+    """A task that was in the hands of so many replicas that died has failed for good."""
 
 
 def usable_url(url: str) -> SplitResult:

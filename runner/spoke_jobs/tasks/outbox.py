@@ -24,16 +24,17 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.outbox import Outbox, OutboxTask, TaskFailure
+from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES
 from spoke_jobs.tasks.engine import Engine
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause
 
-LOSSES = 10
-"""So many claims of one task may lapse: then it has failed for good, as what kills its replicas."""
 _AHEAD_SECONDS = 0.1
 """For how long the tasks claimed ahead may last, at the rate of late."""
 _AHEAD_LIMIT = 200
 _AT_ONCE = 100
 _HOUSEKEEPING_SECONDS = 30.0
+_TRIAL_SECONDS = 1.0
+"""How often a task that may be what kills its replicas is looked for, to be run when no other such is held."""
 _PAUSE_SECONDS = 1.0
 _COMPLAIN_EVERY_SECONDS = 10.0
 
@@ -102,7 +103,7 @@ class Pump:
         self._bell, self._rope = socket.socketpair()
         self._rope.setblocking(False)
         self._bell.setblocking(False)
-        self._next_claim = self._next_renewal = self._next_housekeeping = 0.0
+        self._next_claim = self._next_renewal = self._next_housekeeping = self._next_trial = 0.0
         self._rate = 0.0
         self._rate_since = time.monotonic()
         self._ended_since = 0
@@ -142,7 +143,7 @@ class Pump:
                 self._rope.send(b".")
 
     def _live(self) -> None:
-        rung = listen(self._outbox.engine, TASKS_CHANNEL)
+        rung = self._listen()
         bells = [self._bell] if rung is None else [self._bell, rung]
         while True:
             try:
@@ -164,6 +165,13 @@ class Pump:
                 with contextlib.suppress(BlockingIOError):
                     bell.recv(4096)
             self._told = False
+
+    def _listen(self) -> socket.socket | None:
+        try:
+            return listen(self._outbox.engine, TASKS_CHANNEL)
+        except Exception:
+            logger.exception("the outbox: nobody rings here when tasks are committed; it looks every few seconds")
+            return None
 
     def _turn(self) -> float:
         """Do what is due; how many seconds there is nothing to do, unless somebody rings."""
@@ -192,15 +200,22 @@ class Pump:
             return
         if not self._held:
             self._next_renewal = now + self._options.lease_seconds / 3
-        tasks = self._outbox.claim(self._names, self._worker, self._options.lease_seconds, limit)
+        claimant = (self._names, self._worker, self._options.lease_seconds)
+        tasks = self._outbox.claim(*claimant, limit)
         self._next_claim = 0.0 if len(tasks) == limit else now + self._options.poll_seconds
+        if now >= self._next_trial:
+            self._next_trial = now + _TRIAL_SECONDS
+            if all(one.task.losses < SUSPECT_LOSSES for one in self._held.values()):
+                tasks = [*tasks, *self._outbox.claim(*claimant, 1, suspects=True)]
         held = []
         for task in tasks:
             self.counts.claimed += 1
             self.counts.taken_over += task.losses > 0
             mine = self._held[task.id] = _Held(self._outbox, task)
-            if task.losses >= LOSSES:
-                logger.error("task %s (%s) failed for good: %d replicas died with it", task.uid.hex, task.name, LOSSES)
+            if task.losses >= TASK_LOSSES:
+                logger.error(
+                    "task %s (%s) failed for good: %d replicas died with it", task.uid.hex, task.name, task.losses
+                )
                 self._ended.append((mine, Acknowledgement("", Outcome.FAILED_FOR_GOOD, TaskCause.WORKER_LOST)))
             else:
                 held.append(mine)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +19,12 @@ from spoke_jobs.tasks.wire import Acknowledgement
 
 if TYPE_CHECKING:
     from spoke_jobs.tasks.engine import Entry
+
+_TURN_SECONDS = 0.25
+_BLOCKED_SECONDS = 1.0
+"""An event loop that hasn't come round for so long is blocked."""
+
+logger = logging.getLogger(__name__)
 
 Ended = Callable[["Entry", Acknowledgement], None]
 Wanted = Callable[["Entry"], bool]
@@ -132,8 +140,10 @@ class AsyncSlots:
         self._back = _Back(ended)
         self._todo: deque[Entry] = deque()
         self._told = False
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Future[None], Entry] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turned_at = 0.0
+        self._over = False
         self.thread = threading.Thread(target=self._live, name="spoke-task-loop", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -162,6 +172,13 @@ class AsyncSlots:
                 taken.append(self._todo.popleft())
         return taken
 
+    def blocker(self) -> Entry | None:
+        """From any thread: the one that blocks the loop, so that the others can't go on; None if nobody is known to."""
+        if self._loop is None or time.monotonic() - self._turned_at < _BLOCKED_SECONDS:
+            return None
+        current = asyncio.current_task(self._loop)
+        return self._running.get(current) if current is not None else None
+
     def stop(self) -> None:
         """Cancel what runs, and end."""
         self._call(self._cancel)
@@ -174,8 +191,18 @@ class AsyncSlots:
     def _live(self) -> None:
         assert self._loop is not None
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        self._turn()
+        while not self._over:
+            try:
+                self._loop.run_forever()
+            except BaseException:  # sys.exit in a task that a task has started, say: the others go on
+                logger.exception("an exception went through the event loop of the async tasks; it goes on")
         self._loop.close()
+
+    def _turn(self) -> None:
+        assert self._loop is not None
+        self._turned_at = time.monotonic()
+        self._loop.call_later(_TURN_SECONDS, self._turn)
 
     def _look(self) -> None:
         self._told = False
@@ -192,8 +219,8 @@ class AsyncSlots:
             slot = self._free.pop()
             self.entries[slot] = entry
             running = asyncio.ensure_future(self._run(slot, entry))
-            self._running.add(running)
-            running.add_done_callback(self._running.discard)
+            self._running[running] = entry
+            running.add_done_callback(self._running.pop)
 
     async def _run(self, slot: int, entry: Entry) -> None:
         ack = await run_async(entry.run)
@@ -210,6 +237,7 @@ class AsyncSlots:
     async def _stop(self) -> None:
         if self._running:
             await asyncio.wait(self._running, timeout=1.0)
+        self._over = True
         asyncio.get_running_loop().stop()
 
 

@@ -68,6 +68,8 @@ class TaskCause(StrEnum):
     """Another task was sent under this id."""
     FULL = "Full"
     """The server's queue has no room."""
+    HELD_UP = "HeldUp"
+    """Another task blocked the event loop that it ran on."""
     DRAINING = "Draining"
     """The server is stopping."""
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 from tests.contract.outbox import NAMES, OutboxContract, put, rows
 
 from spoke_jobs.ledger.engine import create_engine
@@ -39,6 +40,17 @@ def test_of_many_replicas_each_task_is_claimed_by_one(engine: Engine) -> None:
         done = Counter(payload for part in pool.map(work, range(4)) for payload in part)
     assert sum(done.values()) == len(done) == 2_000
     assert rows(engine) == []
+
+
+def test_renewing_waits_for_no_commit_that_is_slow(engine: Engine) -> None:
+    put(engine, "slow", "2")
+    outbox = Outbox(engine, "kubernetes")
+    slow, other = outbox.claim(NAMES, "w", 30.0, 2)
+    with Session(engine) as session:
+        outbox.finish(session, slow)  # its lock is held until the commit
+        assert outbox.renew([slow, other], 60.0) == {slow.id, other.id}
+        session.commit()
+    assert outbox.renew([slow, other], 60.0) == {other.id}
 
 
 def test_a_claim_looks_its_tasks_up_and_reads_no_table(engine: Engine) -> None:

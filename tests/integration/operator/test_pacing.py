@@ -61,7 +61,7 @@ def most_at_once(ran: list[Ran]) -> int:
 LARGE = pytest.mark.long, pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize(("jobs", "queues", "limit"), [(24, 6, 4), pytest.param(200, 20, 10, marks=LARGE)])
+@pytest.mark.parametrize(("jobs", "queues", "limit"), [(12, 4, 3), pytest.param(200, 20, 10, marks=LARGE)])
 def test_locked_queues_never_overlap_and_the_limit_is_kept(
     cluster: Cluster, paced: OperatorProcess, jobs: int, queues: int, limit: int
 ) -> None:
@@ -87,7 +87,7 @@ def test_locked_queues_never_overlap_and_the_limit_is_kept(
     assert paced.metric("spoke_operator_attempts_failed_total") == 0, "paced, they never found a queue held"
 
 
-@pytest.mark.parametrize(("large", "small", "limit", "by"), [(20, 3, 4, 9), pytest.param(190, 10, 10, 30, marks=LARGE)])
+@pytest.mark.parametrize(("large", "small", "limit", "by"), [(12, 2, 3, 6), pytest.param(190, 10, 10, 30, marks=LARGE)])
 def test_a_small_organisation_is_not_starved_by_a_large_one(
     cluster: Cluster, paced: OperatorProcess, large: int, small: int, limit: int, by: int
 ) -> None:

@@ -194,9 +194,10 @@ def test_without_an_api_server_one_caller_waits_a_second_and_sync_launches(
         patch.setenv("KUBECONFIG", nowhere)
         plain = min(timed(lambda: beside.dispatch_job(WORK)) for _ in range(5))
         first = timed(lambda: runner.dispatch_job(WORK))
-        later = min(timed(lambda: runner.dispatch_job(WORK)) for _ in range(5))
+        later = [timed(lambda: runner.dispatch_job(WORK)) for _ in range(5)]
     assert first - plain < 1.3
-    assert later - plain < 0.05
+    assert max(later) < 0.5, "nobody waits for the API server once more"
+    assert min(later) - plain < 0.05
     with stage.sync():
         jobs = stage.ledger.list_jobs()
         wait_for("sync launches all", lambda: all(stage.row(job).submitted_at for job in jobs))

@@ -182,14 +182,14 @@ def back_up(stage: Stage, on_copy_of: Stages) -> Stage:
 
 
 def test_what_had_not_been_launched_when_the_backup_was_taken(stage: Stage, on_copy_of: Stages) -> None:
-    expired, runs, failed, done = (dispatched(stage) for _ in range(4))
+    expired, waits, runs, failed, done = (dispatched(stage) for _ in range(5))
     backup = back_up(stage, on_copy_of)
-    for job in (runs, failed, done):
+    for job in (waits, runs, failed, done):
         stage.cluster.create(spokejob(job, stage.cluster.namespace))
     lost = running(stage, runs)
     stage.cluster.report(failed, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
     succeeded(stage, done, running(stage, done))
-    before = {job.id: body(stage, job)["metadata"]["uid"] for job in (runs, failed, done)}
+    before = {job.id: body(stage, job)["metadata"]["uid"] for job in (waits, runs, failed, done)}
     with stage.sync():  # the expired one ran to its end, and its SpokeJob went when its time was over
         stage.until(expired, lambda row: row.submitted_at)
     stage.cluster.delete(expired)
@@ -200,17 +200,20 @@ def test_what_had_not_been_launched_when_the_backup_was_taken(stage: Stage, on_c
         backup.until(runs, lambda row: row.submitted_at)
         assert backup.ledger.heartbeat(lost.token, 60.0, None) is Pulse.GONE, "its pod stops"
         assert backup.can_claim(runs, 2), "and the next attempt of the same SpokeJob runs it again"
+        backup.until(waits, lambda row: row.submitted_at)
+        assert backup.can_claim(waits, 1), "the same SpokeJob's first attempt runs it"
         assert backup.until(failed, lambda row: row.state.final).cause == "ImageUnavailable"
         row = backup.until(done, lambda row: row.state.final)
         assert (row.state, row.cause) == (JobState.FAILED, "JobExited")
         assert "backup" in row.result_message
-        assert {job.id: body(backup, job)["metadata"]["uid"] for job in (runs, failed, done)} == before
+        assert {job.id: body(backup, job)["metadata"]["uid"] for job in (waits, runs, failed, done)} == before
 
 
 def test_what_had_been_launched_when_the_backup_was_taken(stage: Stage, on_copy_of: Stages) -> None:
-    waits, expired, done = (created(stage) for _ in range(3))
+    waits, runs, failed, expired, done = (created(stage) for _ in range(5))
     backup = back_up(stage, on_copy_of)
-    lost = running(stage, waits)
+    lost = running(stage, runs)
+    stage.cluster.report(failed, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
     succeeded(stage, expired, running(stage, expired))
     stage.cluster.delete(expired)
     succeeded(stage, done, running(stage, done))
@@ -218,8 +221,10 @@ def test_what_had_been_launched_when_the_backup_was_taken(stage: Stage, on_copy_
     with restored(backup):
         assert backup.until(expired, lambda row: row.state.final).cause == "SpokeJobDeleted"
         assert backup.until(done, lambda row: row.state.final).cause == "JobExited"
+        assert backup.until(failed, lambda row: row.state.final).cause == "ImageUnavailable"
         assert backup.ledger.heartbeat(lost.token, 60.0, None) is Pulse.GONE
-        assert backup.can_claim(waits, 2)
+        assert backup.can_claim(runs, 2)
+        assert backup.can_claim(waits, 1)
         # Both are started anew by hand, each in a SpokeJob of its own.
         for job in (expired, done):
             again = backup.ledger.retry(job.id)
@@ -229,9 +234,13 @@ def test_what_had_been_launched_when_the_backup_was_taken(stage: Stage, on_copy_
 
 
 def test_what_ran_when_the_backup_was_taken(stage: Stage, on_copy_of: Stages) -> None:
-    goes_on, came_again, done, expired = (created(stage) for _ in range(4))
-    same, first, finished, _ = (running(stage, job) for job in (goes_on, came_again, done, expired))
+    goes_on, lapses, came_again, done, expired, failed, was_done = (created(stage) for _ in range(7))
+    same, first, finished, _, _ = (running(stage, job) for job in (goes_on, came_again, done, expired, failed))
+    stage.cluster.report(lapses, outcome="Running", attempt=1, attempts=[attempt(1)])
+    lapsed = stage.claim(lapses, lease_seconds=0.05)
+    succeeded(stage, was_done, running(stage, was_done))
     backup = back_up(stage, on_copy_of)
+    stage.cluster.report(failed, outcome="Failed", cause="NodeLost", attempt=1, attempts=[ended(1, "NodeLost")])
     stage.ledger.fail(first.token, Failure("NodeLost"), decide=False)
     second = running(stage, came_again, 2)
     succeeded(stage, done, finished)
@@ -246,6 +255,11 @@ def test_what_ran_when_the_backup_was_taken(stage: Stage, on_copy_of: Stages) ->
         assert backup.can_claim(came_again, 3)
         assert backup.ledger.heartbeat(same.token, 60.0, None) is Pulse.HELD, "the same attempt, undisturbed"
         assert [item.state for item in backup.ledger.attempts(goes_on.id)] == [AttemptState.RUNNING]
+        wait_for("the next attempt of the one whose lease has lapsed", lambda: backup.can_claim(lapses, 2))
+        assert backup.ledger.heartbeat(lapsed.token, 60.0, None) is Pulse.GONE
+        assert backup.until(failed, lambda row: row.state.final).cause == "NodeLost"
+        assert backup.row(was_done).state is JobState.SUCCEEDED
+        assert body(backup, was_done)["status"]["outcome"] == "Succeeded"
 
 
 def test_what_was_retried_after_the_backup(stage: Stage, on_copy_of: Stages) -> None:
@@ -289,3 +303,17 @@ def test_what_was_dispatched_after_the_backup_is_nobody_s_and_its_id_comes_again
         assert backup.ledger.heartbeat(claim.token, 60.0, None) is Pulse.GONE
         assert isinstance(backup.ledger.claim(lost.id, lost.uid, lost.run, 2, "pod", 60.0), NoRow)
         assert body(backup, fresh)["spec"]["uid"] == str(fresh.uid)
+
+
+def test_a_copy_for_another_environment_launches_nothing_that_was_cancelled_first(
+    stage: Stage, on_copy_of: Stages
+) -> None:
+    """As docs/restoring.md has it; here in the same namespace, which shows the more if it launched anything."""
+    cancelled, launched = dispatched(stage), created(stage)
+    copy = back_up(stage, on_copy_of)
+    stage.cluster.delete(launched)  # the other environment has no SpokeJob of it
+    copy.ledger.cancel(cancelled.id)
+    with restored(copy):
+        assert copy.until(launched, lambda row: row.state.final).cause == "SpokeJobDeleted"
+        assert stays(lambda: copy.cluster.all() == [], 1)
+        assert copy.row(cancelled).cause == "Cancelled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -24,12 +25,18 @@ def once(ctx: TaskContext, payload: Line) -> None:
 @registry.task("held", payload=Line)
 def held(ctx: TaskContext, payload: Line) -> None:
     """Leave a line once the test's gate is open."""
-    import os
-
     trace(f"begun {payload.text}")
     ctx.session.execute(insert(effect).values(text=payload.text))
     while not Path(os.environ["TRACE"]).with_name("gate").exists():
         time.sleep(0.01)
+
+
+@registry.task("kills", payload=Line)
+def kills(ctx: TaskContext, payload: Line) -> None:
+    """End the whole replica, when it has had a while."""
+    trace("killing")
+    time.sleep(0.05)
+    os._exit(1)
 
 
 @registry.task("fails", payload=Line, attempts=2, backoff_seconds=0.01)

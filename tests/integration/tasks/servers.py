@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,3 +132,26 @@ def task_server(
     finally:
         process.kill()
         process.wait(60)
+
+
+@contextmanager
+def started_anew(settings: dict[str, str]) -> Iterator[None]:
+    """A server that is started again whenever it has ended, as Kubernetes does."""
+    processes: list[subprocess.Popen[bytes]] = []
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.is_set():
+            processes.append(subprocess.Popen([COMMAND, "tasks"], env=settings, stderr=subprocess.DEVNULL))
+            processes[-1].wait()
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        while keeper.is_alive():  # one may just be starting
+            if processes:
+                processes[-1].kill()
+            keeper.join(0.1)

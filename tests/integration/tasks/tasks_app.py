@@ -109,6 +109,13 @@ async def aexits(ctx: TaskContext, payload: Any) -> None:
     sys.exit(3)
 
 
+@registry.task("kills")
+def kills(ctx: TaskContext, payload: Any) -> None:
+    """End the whole replica."""
+    trace("killing")
+    os._exit(1)
+
+
 @registry.task("hangs", timeout_seconds=0.3, attempts=1)
 def hangs(ctx: TaskContext, payload: Any) -> None:
     """Never ends."""
@@ -122,6 +129,28 @@ async def ablocks(ctx: TaskContext, payload: Any) -> None:
     trace("blocks")
     while not _gate().exists():
         time.sleep(0.01)  # noqa: ASYNC251  that is its fault
+
+
+@registry.task("nods", timeout_seconds=1, attempts=1)
+async def nods(ctx: TaskContext, payload: Any) -> None:
+    """Never takes as long as its timeout by itself."""
+    await asyncio.sleep(0.5)
+
+
+@registry.task("holds_up", timeout_seconds=1, attempts=1)
+async def holds_up(ctx: TaskContext, payload: Any) -> None:
+    """Block the loop for longer than its timeout."""
+    time.sleep(5)  # noqa: ASYNC251
+
+
+@registry.task("child_exits")
+async def child_exits(ctx: TaskContext, payload: Any) -> None:
+    """Leave the loop with another task that ends the interpreter, as it thinks."""
+
+    async def leave() -> None:
+        sys.exit(3)
+
+    await asyncio.wait([asyncio.create_task(leave())])
 
 
 @registry.task("leaks")

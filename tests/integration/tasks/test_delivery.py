@@ -8,10 +8,11 @@ import signal
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
-from tests.integration.tasks.servers import KEY, eventually, free_port
+from tests.integration.tasks.servers import KEY, environment, eventually, free_port, started_anew
 
 from spoke_jobs.errors import TaskBufferFull
 
@@ -101,6 +102,26 @@ def test_a_replica_that_falls_silent_is_given_up(start_server: StartServer, make
         dispatcher.submit("mark", str(number))
     assert dispatcher.flush(120)
     assert {int(line) for line in living.traces()} == set(range(100))
+
+
+def test_a_task_that_kills_its_replicas_is_given_up_and_costs_no_other(
+    make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    trace, port = tmp_path / "trace", free_port()
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{port}", losses=4)
+    for number in range(50):
+        dispatcher.submit("nap", str(number))
+    dispatcher.submit("kills", "null", "killer")
+    for number in range(50, 100):
+        dispatcher.submit("nap", str(number))
+    with started_anew(environment(trace, port=port, host="127.0.0.1", concurrency=2)):
+        assert dispatcher.flush(240)
+    lines = trace.read_text().splitlines()
+    assert lines.count("killing") == 4
+    assert set(lines) - {"killing"} == {str(number) for number in range(100)}
+    statistics = dispatcher.statistics()
+    assert (statistics.delivered, statistics.failed) == (100, 1)
+    assert "task killer (kills) failed for good: WorkerLost, it was in the hands of 4 replicas that died" in caplog.text
 
 
 def test_sigterm_finishes_what_was_accepted_and_the_rest_goes_elsewhere(

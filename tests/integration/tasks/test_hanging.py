@@ -61,6 +61,21 @@ def test_a_slow_task_delays_no_other_s_acknowledgement(start_server: StartServer
     assert {ack.outcome for ack in told} == {Outcome.DONE}
 
 
+def test_who_blocks_the_loop_is_timed_out_and_who_waits_for_it_is_given_back(start_server: StartServer) -> None:
+    server = start_server()
+    acks = server.acknowledged(*(Task(f"n{n}", "nods", "1") for n in range(3)), Task("guilty", "holds_up", "1"))
+    assert acks["guilty"].cause == "Timeout"
+    assert {(acks[f"n{n}"].outcome, acks[f"n{n}"].cause) for n in range(3)} == {(Outcome.RETURNED, "HeldUp")}
+
+
+def test_an_exit_within_the_loop_leaves_the_loop_at_work(start_server: StartServer) -> None:
+    server = start_server()
+    acks = server.acknowledged(Task("a", "child_exits", "1"), *(Task(f"n{n}", "amark", str(n)) for n in range(5)))
+    assert {ack.outcome for ack in acks.values()} == {Outcome.DONE}
+    assert server.acknowledged(Task("later", "amark", "9"))["later"].outcome is Outcome.DONE
+    assert "SystemExit" in server.log.read_text()
+
+
 def test_a_replica_whose_slots_hang_hands_back_and_restarts(
     start_server: StartServer, make_dispatcher: MakeDispatcher
 ) -> None:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 from tests.contract.app import Line, effect, metadata
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, REPOSITORY, eventually
+from tests.integration.tasks.servers import KEY, REPOSITORY, environment, eventually, free_port, started_anew
 from tests.integration.tasks.stage import CONTRACT_APP, left_in_outbox
 
 from spoke_jobs.ledger.engine import create_engine
@@ -112,6 +113,24 @@ def test_replicas_that_are_killed_have_their_tasks_taken_over_and_effects_count_
     eventually(lambda: not left_in_outbox(engine))
     assert Counter(texts(engine, "ran")) == Counter(range(1000))
     assert third.metric('spoke_tasks_outbox_total{event="taken_over"}') > 0
+
+
+@pytest.mark.long  # ten starts of a replica
+@pytest.mark.timeout(600)
+def test_a_task_that_kills_its_replicas_is_given_up_and_costs_no_other(engine: Engine, tmp_path: Path) -> None:
+    """Its companions' claims lapse with its own, each time."""
+    put(engine, "once", *(f"ran {number}" for number in range(15)))
+    put(engine, "kills", "killing")
+    put(engine, "once", *(f"ran {number}" for number in range(15, 30)))
+    trace = tmp_path / "trace"
+    settings = {"SPOKE_DATABASE_URL": url_of(engine), "SPOKE_LEASE_SECONDS": 1, "SPOKE_POLL_SECONDS": 0.2, **OUTBOX_APP}
+    with started_anew(environment(trace, port=free_port(), host="127.0.0.1", concurrency=32, **settings)):
+        eventually(lambda: left_in_outbox(engine) == 0, 400)
+    assert Counter(texts(engine, "ran")) == Counter(range(30))
+    with engine.connect() as connection:
+        row = connection.execute(select(task_outbox)).one()
+    assert (row.name, row.state, row.cause) == ("kills", "failed", "WorkerLost")
+    assert len(trace.read_text().splitlines()) == 10
 
 
 def test_a_stopping_replica_gives_back_what_has_not_ended(start_server: StartServer, engine: Engine) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, free_port
+from tests.integration.tasks.servers import KEY, REPOSITORY, free_port
 
 START = """
 import json, logging, os, sys, threading, time
@@ -41,6 +43,47 @@ def test_a_process_that_ends_at_once_delivers_its_first_task(start_server: Start
     done = run_script('dispatcher.submit("mark", "1")', url)
     assert done.returncode == 0, done.stderr
     assert server.traces() == ["1"]
+
+
+WEB_APPLICATION = """
+import asyncio
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from spoke_jobs import close, configure, dispatch_task
+from tests.integration.tasks.tasks_app import registry
+
+@asynccontextmanager
+async def lifespan(_):
+    configure(registry=registry)
+    for number in range(300): dispatch_task("nap", number)
+    yield
+    await asyncio.to_thread(close)
+
+app = FastAPI(lifespan=lifespan)
+"""
+
+
+def test_a_web_server_that_is_told_to_end_delivers_first(start_server: StartServer, tmp_path: Path) -> None:
+    """As docs/how-to/tasks.md says; uvicorn dies of the signal in the end, and runs nothing that waits for an exit."""
+    server = start_server()
+    (tmp_path / "web_application.py").write_text(WEB_APPLICATION)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)]),
+        "JOB_RUNNER": "kubernetes",
+        "SPOKE_SUBMIT": "sync",
+        "SPOKE_DATABASE_URL": f"sqlite:///{tmp_path}/jobs.sqlite3",
+        "SPOKE_TASKS_URL": server.url,
+        "SPOKE_TASKS_KEY": KEY,
+    }
+    command = [sys.executable, "-m", "uvicorn", "web_application:app", "--port", str(free_port())]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as web:
+        assert web.stderr is not None
+        while "startup complete" not in (line := web.stderr.readline()):
+            assert line, "it ended"
+        web.terminate()
+        web.stderr.read()
+    assert web.returncode == -signal.SIGTERM
+    assert sorted(map(int, server.traces())) == list(range(300))
 
 
 def test_a_process_that_cannot_deliver_ends_in_time_and_says_what_is_lost(tmp_path: Path) -> None:

@@ -179,11 +179,12 @@ def test_a_failure_is_never_the_caller_s_and_spares_the_next_ones() -> None:
     wait_until(lambda: submitter._breaker.ask() is Permit.TRY)
 
 
-def test_what_hangs_delays_one_caller_by_the_wait_and_no_other() -> None:
+@pytest.mark.parametrize("left", [None, 0.199], ids=["its own wait", "what a moment left of it"])
+def test_what_hangs_delays_one_caller_by_the_wait_and_no_other(left: float | None) -> None:
     hang = threading.Event()
     api, clock = Api(lambda: hang.wait(10) and None), Clock()
     submitter = Submitter(api, wait_seconds=0.2, clock=clock)
-    assert 0.2 <= seconds(lambda: submitter.submit(job())) < 0.5
+    assert 0.19 <= seconds(lambda: submitter.submit(job(), left)) < 0.5
     assert seconds(lambda: submitter.submit(job())) < 0.1
     clock.now = 31
     assert seconds(lambda: submitter.submit(job())) < 0.1, "a probe is nobody's wait"

@@ -21,6 +21,7 @@ from spoke_jobs.runners.legacy import run_task
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
 
 ledger = cache(lambda: SqlLedger(create_engine(os.environ["SPOKE_DATABASE_URL"])))
+sessions = lambda: Session(ledger().engine)  # noqa: E731 (a task's ctx.session)
 
 
 def fully_configured() -> bool:
@@ -49,5 +50,5 @@ def launch(job: JobRequest) -> None:
 def dispatch_task(name: str, payload: Any = None, *, session: Session | None = None) -> None:
     """Run a task beside the caller; with a session, once that is committed."""
     definition, text = prepare_task(name, payload, registry.default)
-    thread = threading.Thread(target=run_task, args=(definition, text, uuid.uuid4().hex))
+    thread = threading.Thread(target=run_task, args=(definition, text, uuid.uuid4().hex, sessions))
     after_commit(plain_session(session), lambda: True, thread.start) if session is not None else thread.start()
