@@ -15,13 +15,11 @@ random order. Both the whole transaction is measured and its commit alone. Write
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
 import socket
 import statistics
-import subprocess
 import sys
 import time
 import uuid
@@ -31,24 +29,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
+from tests.bench.lib.commit import commit
+from tests.bench.lib.database import ledger_database
+from tests.bench.lib.report import Section, last_line
 from tests.integration.sync.proxy import kubeconfig_by
 from tests.integration.sync.stage import Cluster, find_kubeconfig
 
 from spoke_jobs import JobData
-from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
-from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import Settings
 
-POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
 PAIRS = 300
 WARM_UP = 20
-PAGE = Path(__file__).parents[2] / "docs/benchmarks.md"
-BEGIN, END = "<!-- dispatch: made by `make bench-dispatch` -->", "<!-- dispatch: end -->"
+SECTION = Section("dispatch", "make bench-dispatch")
 OWN_ROW = text("INSERT INTO upload (name) VALUES ('contacts.csv')")
 PAYLOAD = {"upload": 17, "columns": ["first", "last", "cell", "zip"]}
 
@@ -93,22 +89,12 @@ def figures_of(found: list[tuple[Times, Times]]) -> dict[str, float]:
 
 
 @contextmanager
-def database() -> Iterator[tuple[str, Engine]]:
+def database() -> Iterator[Engine]:
     """A fresh one, with a table of the application's."""
-    name = f"bench_{uuid.uuid4().hex[:8]}"
-    admin = create_engine(POSTGRES_URL, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    url = make_url(POSTGRES_URL).set(database=name).render_as_string(hide_password=False)
-    engine = create_ledger_engine(url)
-    migrate(engine)
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE upload (id serial PRIMARY KEY, name text)"))
-    yield url, engine
-    engine.dispose()
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
+    with ledger_database() as engine:
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE upload (id serial PRIMARY KEY, name text)"))
+        yield engine
 
 
 @contextmanager
@@ -126,7 +112,8 @@ def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     registry.job("work")(lambda _ctx, _payload: None)
     with ExitStack() as stack:
         cluster = stack.enter_context(namespace())
-        url, engine = stack.enter_context(database())
+        engine = stack.enter_context(database())
+        url = engine.url.render_as_string(hide_password=False)
 
         def runner(submit: str) -> KubernetesRunner:
             settings = Settings(
@@ -185,14 +172,6 @@ def table(ways: dict[str, dict[str, float]], hangs: dict[str, float], count: int
     return "\n".join(rows)
 
 
-def write(page: str, part: str) -> str:
-    """The page with the part in its place."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{PAGE} has no place for it"
-    return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}"
-
-
 LOAD = os.getloadavg()[0]
 
 
@@ -204,12 +183,10 @@ def main() -> None:
     shown = table(ways, hangs, count)
     print(shown)
     if count >= PAIRS:
-        PAGE.write_text(write(PAGE.read_text(), shown))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        SECTION.write(shown)
     figures = {
-        "suite": "dispatch",
         "pairs": count,
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "sync_added_ms": round(ways["left to sync"]["added"], 3),
         "sync_added_to_commit_ms": round(ways["left to sync"]["added_to_commit"], 3),
         "runner_added_ms": round(ways["creates itself"]["added"], 3),
@@ -218,7 +195,7 @@ def main() -> None:
         "hangs_later_added_ms": round(hangs["later"], 3),
         "hangs_later_worst_ms": round(hangs["later_worst"], 1),
     }
-    print("BENCH " + json.dumps(figures))
+    print(last_line("dispatch", figures))
 
 
 if __name__ == "__main__":
