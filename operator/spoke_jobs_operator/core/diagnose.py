@@ -203,7 +203,7 @@ def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool
     if now >= lost:
         if not live:  # after an outage the stream tells old news first: the pod may be gone long since
             return Unclear()
-        return Ended(cause="NodeLost" if pod.node else "PodDeleted", stop=True)
+        return Ended(cause=_cause_of_disruption(pod) or ("NodeLost" if pod.node else "PodDeleted"), stop=True)
     return Runs(stopping=True, look_again_at=lost)
 
 

@@ -136,6 +136,8 @@ def test_a_pod_long_past_its_grace_is_lost_with_its_node() -> None:
     lost = pod(state=running(), deleted=-5)
     assert look(job(), lost) == Unclear()  # old news, perhaps, of a pod that is gone
     assert look(job(), lost, live=True) == Ended("NodeLost", stop=True)
+    evicted = pod(state=running(), deleted=-5, disruption="EvictionByEvictionAPI")  # its node may just be slow
+    assert look(job(), evicted, live=True) == Ended("Evicted", stop=True)
 
 
 def test_a_pod_deleted_for_its_nodes_taint_is_given_up_early() -> None:
