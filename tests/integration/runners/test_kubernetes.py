@@ -101,7 +101,7 @@ def test_joined_to_a_transaction_that_commits_it_is_launched_then(stage: Stage) 
 def dispatched_and_killed(stage: Stage, where: str) -> JobRequest:
     """A job whose application is killed by SIGKILL as soon as it comes to that function after its commit."""
     program = f"""
-import os, sys
+import os, sys, time
 from spoke_jobs import JobData, Registry
 from spoke_jobs.ledger import syncing
 from spoke_jobs.runners.kubernetes import KubernetesRunner
@@ -110,8 +110,8 @@ registry = Registry()
 registry.job("work")(lambda _ctx, _payload: None)
 runner = KubernetesRunner(load_settings(), registry)
 {where} = lambda *_: os.kill(os.getpid(), 9)
-runner._submitter._wait = 60
 runner.dispatch_job(JobData("work"))
+time.sleep(60)  # the try goes on beside its caller
 """
     environment = os.environ | {"SPOKE_DATABASE_URL": stage.url, "SPOKE_NAMESPACE": stage.cluster.namespace}
     done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)

@@ -189,9 +189,9 @@ time.sleep(600)
         assert dispatcher.stdout.readline() == "sent\n"
         eventually(lambda: server.metric("spoke_tasks_unfinished") == 50)
         dispatcher.send_signal(signal.SIGKILL)
-    accepted = server.metric("spoke_tasks_accepted_total")
     server.open_gate()
     eventually(lambda: server.metric("spoke_tasks_unfinished") == 0)
+    accepted = server.metric("spoke_tasks_accepted_total")
     ran = [line for line in server.traces() if line.isdigit()]
     assert len(ran) == len(set(ran)) == accepted - 1
     assert len(ran) < 1000

@@ -26,7 +26,7 @@ def test_kueue_s_moves(stage: Stage) -> None:
     """Made by hand, on the real Job controller: it holds a Job back, lets it start, and takes its place away."""
     template = {"jobs.spoke.dev/template": "true", "kueue.x-k8s.io/queue-name": "team-a"}
     stage.cluster.template("queued", "wait,0", labels=template)
-    name = stage.cluster.submit("queued", startTimeoutSeconds=3)
+    name = stage.cluster.submit("queued", startTimeoutSeconds=12)
 
     def let_start(attempt: int, starts: bool) -> None:
         change = {"spec": {"suspend": not starts}}
@@ -35,7 +35,7 @@ def test_kueue_s_moves(stage: Stage) -> None:
     queued = stage.named(name, "QueuedByKueue")
     job = stage.seen.until(name, "its Job", lambda item: item.kind == JOBS)
     assert job.body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
-    wait_for("longer than the start timeout", lambda: time.time() > queued.at + 4)
+    wait_for("longer than the start timeout", lambda: time.time() > queued.at + 13)
     let_start(1, True)
     stage.running(name)
     let_start(1, False)
