@@ -63,7 +63,9 @@ app = FastAPI(lifespan=lifespan)
 """
 
 
-def test_a_web_server_that_is_told_to_end_delivers_first(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_web_server_that_is_told_to_end_delivers_first(
+    start_server: StartServer, postgres_ledger_url: str, tmp_path: Path
+) -> None:
     """As docs/how-to/tasks.md says; uvicorn dies of the signal in the end, and runs nothing that waits for an exit."""
     server = start_server()
     (tmp_path / "web_application.py").write_text(WEB_APPLICATION)
@@ -71,15 +73,17 @@ def test_a_web_server_that_is_told_to_end_delivers_first(start_server: StartServ
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)]),
         "JOB_RUNNER": "kubernetes",
         "SPOKE_SUBMIT": "sync",
-        "SPOKE_DATABASE_URL": f"sqlite:///{tmp_path}/jobs.sqlite3",
+        "SPOKE_DATABASE_URL": postgres_ledger_url,
         "SPOKE_TASKS_URL": server.url,
         "SPOKE_TASKS_KEY": KEY,
     }
     command = [sys.executable, "-m", "uvicorn", "web_application:app", "--port", str(free_port())]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as web:
         assert web.stderr is not None
+        said = ""
         while "startup complete" not in (line := web.stderr.readline()):
-            assert line, "it ended"
+            said += line
+            assert line, said
         web.terminate()
         web.stderr.read()
     assert web.returncode == -signal.SIGTERM
