@@ -99,8 +99,8 @@ Resources = Mapping[str, Mapping[str, str]]
 RETENTION_SECONDS = 7 * 86_400.0
 
 SUSPECT_LOSSES = 3
-"""A task that was in the hands of so many replicas that died is suspected to be what kills them. One suspect is tried
-at a time, so that the next death tells it from its companions."""
+"""A task that was in the hands of so many replicas that died is suspected to be what kills them. Each replica and
+each dispatcher tries one suspect at a time, so that the next death tells it from its companions."""
 TASK_LOSSES = 10
 """After so many it has failed for good."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -51,4 +51,12 @@ def metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
     """The lines of a metric without labels."""
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
-    yield f"{name} {float(value):g}"
+    yield f"{name} {float(value):.15g}"
+
+
+def labelled(name: str, kind: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[str]:
+    """A metric with one label."""
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+    for value, number in values.items():
+        yield f'{name}{{{label}="{value}"}} {float(number):.15g}'

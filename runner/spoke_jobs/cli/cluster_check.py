@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.reasons import MESSAGE_LIMIT
+from spoke_jobs.cli.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.cli.words import ago, count, line, seconds
 from spoke_jobs.cluster.checked import Checked, Lease, Refusal, Template
 from spoke_jobs.cluster.rights import Account, Right
@@ -140,7 +140,7 @@ def _operator(checked: Checked, who: str, now: datetime, *, busy: bool) -> Look:
         return Look(
             "operator", unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where it tells of itself"
         )
-    advice = "see that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES)"
+    advice = SEE_TO_THE_OPERATOR
     ask = "it speaks where jobs are unfinished; --lease asks for its Lease"
     if published is None:
         if busy:

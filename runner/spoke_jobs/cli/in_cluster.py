@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from spoke_jobs.cli.in_short import in_short
-from spoke_jobs.cli.reasons import MESSAGE_LIMIT, Code, Reason, when
+from spoke_jobs.cli.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.view import SILENCE, ClusterView
 from spoke_jobs.contract import waits
@@ -88,8 +88,7 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
         text += f"; the last sign of one was {ago(published.at, now)}" if published is not None else ""
     else:
         return None
-    advice = "see that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES)"
-    return Reason(Code.NO_OPERATOR, text, advice)
+    return Reason(Code.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
 
 
 def _starting(spokejob: SpokeJob, now: datetime) -> Iterator[Reason]:

@@ -10,6 +10,7 @@ from spoke_jobs.cli.words import ago, until
 
 CLUSTER = "kubernetes"
 MESSAGE_LIMIT = 300
+SEE_TO_THE_OPERATOR = "see that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES)"
 
 
 class Code(StrEnum):

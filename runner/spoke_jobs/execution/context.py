@@ -216,20 +216,16 @@ class TaskContext:
         """Whether the task has asked for :attr:`session`."""
         return self._fenced is not None and self._fenced.used is not None
 
-    def finish(self, end: Callable[[Session], None] | None = None) -> bool:
-        """After the function returned: commit the session's rest, and ``end``, which records that the task has run.
-
-        Returns whether there was a session.
-        """
+    def finish(self, end: Callable[[Session], None] | None = None) -> None:
+        """After the function returned: commit the session's rest, and ``end``, which records that the task has run."""
         if self._fenced is None or self._fenced.used is None:
-            return False
+            return
         session = self._fenced.used
         session.flush()
         if end is not None:
             end(session)
             self._fenced.over = True
         session.commit()
-        return True
 
     def close(self) -> None:
         """Roll back and let go of what was not committed."""

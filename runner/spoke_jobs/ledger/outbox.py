@@ -48,7 +48,7 @@ class OutboxTask:
     token: UUID
     """The claim's; only with it counts what is recorded."""
     waited_seconds: float = 0.0
-    """From its commit, nearly, to its first claim."""
+    """From its dispatch to this claim, earlier attempts included."""
 
 
 @dataclass(frozen=True, slots=True)

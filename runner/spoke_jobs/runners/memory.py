@@ -26,7 +26,7 @@ from spoke_jobs.ledger.memory import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobData, JobRequest, JobState, TypeName
 from spoke_jobs.payloads import decode_payload
-from spoke_jobs.registry import Registry
+from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
 from spoke_jobs.settings import Settings
 
@@ -132,7 +132,7 @@ class MemoryRunner:
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""
         definition, text = prepare_task(name, payload, self.registry)
-        task = DispatchedTask(definition.name, text)
+        task = DispatchedTask(own_name(name, definition), text)
         if session is None:
             self._tasks.append(task)
         else:

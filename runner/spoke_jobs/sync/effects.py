@@ -196,7 +196,7 @@ class Effects:
         with self._writer.transaction() as connection:
             done = syncing.fail_job(connection, row.job, final)
         if done:
-            log = logger.error if final.cause in _OURS else logger.warning
+            log = logger.error if final.cause in _MISTAKES else logger.warning
             log("job %d (%s) failed: %s, %s", row.job.id, row.job.job_type, final.cause, final.message)
         self.look_again.add(row.name)
         return done
@@ -248,7 +248,7 @@ class Effects:
         return True
 
 
-_OURS = {"NameTaken", "SpokeJobDeleted", "InvalidSpec", "JobExited"}
+_MISTAKES = {"NameTaken", "SpokeJobDeleted", "InvalidSpec", "JobExited"}
 """Causes that point to somebody's mistake rather than to the job's own failure."""
 
 

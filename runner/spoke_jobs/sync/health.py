@@ -94,10 +94,8 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[str]:
 
 def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Iterator[str]:
     """All kinds from the start: an increase from nothing would be none to Prometheus."""
-    yield f"# HELP spoke_sync_{name} {text}"
-    yield f"# TYPE spoke_sync_{name} counter"
-    for kind in sorted(action.__name__ for action in get_args(Action)):
-        yield f'spoke_sync_{name}{{kind="{kind}"}} {counts.get(kind, 0)}'
+    kinds = sorted(action.__name__ for action in get_args(Action))
+    return probes.labelled(f"spoke_sync_{name}", "counter", text, "kind", {kind: counts.get(kind, 0) for kind in kinds})
 
 
 def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:

@@ -222,7 +222,7 @@ class App:
         refusal = await self._callers.refusal(request.header(b"authorization") or None)
         if refusal is not None:
             logger.warning("%d to %s: %s", refusal.status, request.peer, refusal.text)
-            headers = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
+            headers = {401: {"www-authenticate": "Bearer"}, 503: _LATER}.get(refusal.status, {})
             await self._refuse(request, refusal.status, refusal.reason, refusal.text, headers)
         elif gate.draining:
             await self._refuse(request, 503, "stopping", "this replica is stopping", _LATER)

@@ -184,7 +184,7 @@ class Engine:
         if hand_back:
             self._finished = True
             for entry in [*self._threads.take_all(), *self._coroutines.take_all()]:
-                self._end(entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, TaskCause.DRAINING))
+                self._return(entry, TaskCause.DRAINING)
                 handed_back += 1
         try:
             async with asyncio.timeout(grace_seconds):
@@ -197,7 +197,7 @@ class Engine:
         self._coroutines.take_all()
         for entry in left:
             entry.run.given_up = True
-            self._end(entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, TaskCause.DRAINING))
+            self._return(entry, TaskCause.DRAINING)
         self._threads.stop()
         self._coroutines.stop()
         return len(left) + handed_back
@@ -213,6 +213,10 @@ class Engine:
         self.counts.refused += 1
         logger.error("task %s failed for good, and was not run: %s, %s", task.id, cause, why)
         return Acknowledgement(task.id, Outcome.FAILED_FOR_GOOD, cause)
+
+    def _return(self, entry: Entry, cause: TaskCause) -> None:
+        """Let its sender have it run elsewhere."""
+        self._end(entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, cause))
 
     def _end(self, entry: Entry, ack: Acknowledgement) -> None:
         run = entry.run
@@ -245,7 +249,7 @@ class Engine:
             if blocker is not None and entry.run.definition.is_async and entry is not blocker:
                 if not entry.run.given_up:  # it was kept from ending: others than this replica may run it
                     entry.run.given_up = True
-                    self._end(entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, TaskCause.HELD_UP))
+                    self._return(entry, TaskCause.HELD_UP)
                 continue
             if not entry.run.given_up:
                 entry.run.given_up = True

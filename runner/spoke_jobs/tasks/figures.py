@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -34,11 +34,3 @@ class Histogram:
         yield f'{name}_bucket{{le="+Inf"}} {so_far}'
         yield f"{name}_sum {self.total:.6f}"
         yield f"{name}_count {so_far}"
-
-
-def labelled(name: str, kind: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[str]:
-    """A metric with one label."""
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-    for value, number in values.items():
-        yield f'{name}{{{label}="{value}"}} {number:g}'

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from spoke_jobs import probes
 from spoke_jobs.tasks.app import Gate
 from spoke_jobs.tasks.engine import Engine
-from spoke_jobs.tasks.figures import labelled
 from spoke_jobs.tasks.outbox import Pump
 
 _FRESH_SECONDS = 5.0
@@ -54,10 +53,12 @@ class Metrics:
         yield from _metric("joined_total", "counter", "Redeliveries of tasks that were here.", counts.joined)
         yield from _metric("recalled_total", "counter", "Redeliveries of tasks that had ended here.", counts.recalled)
         yield from _metric("refused_total", "counter", "Tasks failed for good without being run.", counts.refused)
-        yield from _metric("timed_out_total", "counter", "Tasks that held their slot beyond it.", counts.timed_out)
+        yield from _metric(
+            "timed_out_total", "counter", "Tasks given up, as they did not end in time.", counts.timed_out
+        )
         name = "spoke_tasks_ended_total"
         ended = {outcome.value: count for outcome, count in counts.ended.items()}
-        yield from labelled(name, "counter", "Tasks by how they ended.", "outcome", ended)
+        yield from probes.labelled(name, "counter", "Tasks by how they ended.", "outcome", ended)
         yield from counts.waited.lines("spoke_tasks_wait_seconds", "From a task's dispatch to its start.")
         yield from counts.ran.lines("spoke_tasks_run_seconds", "From a task's start to its end.")
 
@@ -76,7 +77,7 @@ class Metrics:
             return
         yield from _metric("outbox_held", "gauge", "Claims that this replica holds.", self._pump.held)
         name = "spoke_tasks_outbox_total"
-        yield from labelled(name, "counter", "What became of claims.", "event", asdict(self._pump.counts))
+        yield from probes.labelled(name, "counter", "What became of claims.", "event", asdict(self._pump.counts))
         if self._backlog:
             kept = self._backlog
             yield from _metric("outbox_due", "gauge", "Due tasks that nobody holds.", kept["due"])

@@ -68,7 +68,7 @@ def _accept() -> dict[str, Any]:
         "415": "Another content type.",
     }
     later = {
-        "429": "The queue is full: none was accepted.",
+        "429": "The queue is full, or too many bodies are on their way: none was accepted.",
         "503": "The replica is stopping, or can't ask who the caller is: none was accepted.",
     }
     return {

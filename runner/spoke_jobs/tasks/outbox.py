@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import select
 import socket
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.outbox import Outbox, OutboxTask, TaskFailure
 from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES
@@ -94,7 +94,7 @@ class Pump:
         self._names = list(names)
         self._engine = engine
         self._options = options
-        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._worker = worker_name()
         self._held: dict[int, _Held] = {}
         self._ended: deque[tuple[_Held, Acknowledgement]] = deque()
         self._draining = False

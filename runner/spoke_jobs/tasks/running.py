@@ -61,16 +61,21 @@ class Run:
 
     def end(self, session: Session) -> None:
         """In the session's transaction: the task has run."""
-        if self.given_up:
-            raise Superseded("the task took longer than its timeout: what it wrote is rolled back")
+        self._must_count()
         if self.claim is not None:
             self.claim.finish(session)
 
     def _fence(self, session: Session) -> None:
-        if self.given_up:
-            raise Superseded("the task took longer than its timeout: what it wrote is rolled back")
+        self._must_count()
         if self.claim is not None:
             self.claim.fence(session)
+
+    def _must_count(self) -> None:
+        if self.given_up:
+            raise Superseded(
+                "the task's end was told without it, since its time was over or its replica stops: what it wrote is "
+                "rolled back"
+            )
 
 
 def run_def(run: Run) -> Acknowledgement:
@@ -121,7 +126,7 @@ def failure(run: Run, error: BaseException) -> Acknowledgement:
     """What an exception that left a task's function says; logged loudly, with the traceback."""
     kind = type(error).__qualname__
     if isinstance(error, Superseded):
-        logger.warning("task %s (%s) is another replica's by now: rolled back", run.task.id, run.task.name)
+        logger.warning("task %s (%s) doesn't count any more: %s", run.task.id, run.task.name, error)
         return Acknowledgement(run.task.id, Outcome.RETURNED, TaskCause.SUPERSEDED)
     if isinstance(error, Discard):
         return _ended(run, TaskCause.DISCARDED, kind, "was discarded", error, for_good=True)

@@ -31,11 +31,13 @@ def _of_figures(figures: Figures) -> Iterator[str]:
     yield from _metric("seconds_since_poll", "gauge", "Since the ledger last answered.", report["secondsSincePoll"])
     for name, text in _HELP.items():
         yield from _metric(f"{name}_total", "counter", text, figures.counts[name])
-    yield "# HELP spoke_worker_attempts_total Attempts by how their process reported their end."
-    yield "# TYPE spoke_worker_attempts_total counter"
-    for name, count in sorted(figures.counts.items()):
-        if name.startswith("ended_"):
-            yield f'spoke_worker_attempts_total{{end="{name.removeprefix("ended_")}"}} {count}'
+    ended = {
+        name.removeprefix("ended_"): count
+        for name, count in sorted(figures.counts.items())
+        if name.startswith("ended_")
+    }
+    text = "Attempts by how their process reported their end."
+    yield from probes.labelled("spoke_worker_attempts_total", "counter", text, "end", ended)
 
 
 def _of_backlog(backlog: Backlog) -> Iterator[str]:

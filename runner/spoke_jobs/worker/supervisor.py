@@ -25,8 +25,6 @@ from spoke_jobs.worker.limits import Limits
 from spoke_jobs.worker.options import WorkerOptions
 from spoke_jobs.worker.wire import Report, Stop
 
-__all__ = ["Supervisor", "WorkerOptions"]
-
 logger = logging.getLogger(__name__)
 
 _CRASHES_AT_START = 3

@@ -213,6 +213,7 @@ CASES = [
     Case("SpokeTasksFull", {app("spoke_tasks_requests_refused_total", "tasks", status="429"): "0+5x60"}, True),
     Case("SpokeTasksFull", {app("spoke_tasks_requests_refused_total", "tasks", status="503"): "0+5x60"}, False),
     Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="401"): "0+1x60"}, True),
+    Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="403"): "0+1x60"}, True),
     Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="401"): "0x60"}, False),
     Case("SpokeTasksFail", {app("spoke_tasks_ended_total", "tasks", outcome="failed_for_good"): "0+1x60"}, True),
     Case("SpokeTasksFail", {app("spoke_tasks_ended_total", "tasks", outcome="failed"): "0+1x60"}, False),
