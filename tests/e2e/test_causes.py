@@ -169,15 +169,11 @@ def test_a_spokejob_that_is_deleted_ends_its_row_and_its_pod(product: Product, r
     wait_for("its pod to go", lambda: product.get("pod", pod) is None)
 
 
-@pytest.mark.parametrize("by", ["kubectl", "the ledger"])
-def test_a_job_that_is_cancelled(product: Product, runner: KubernetesRunner, by: str) -> None:
+def test_a_job_that_is_cancelled(product: Product, runner: KubernetesRunner) -> None:
     """It is named at once; a job that doesn't look whether it is asked to stop has its pod's grace period."""
     job = runner.dispatch_job(JobData("e2e_slow", e2e_jobs.Slow(seconds=300)))
     product.running_pod(job)
-    if by == "kubectl":
-        product.kubectl("patch", "spokejob", name_of(job), "--type=merge", '--patch={"spec": {"cancel": true}}')
-    else:  # as `spoke-jobs cancel` does
-        product.ledger.cancel(job.id)
+    product.ledger.cancel(job.id)  # as `spoke-jobs cancel` does; by kubectl: tests/integration/operator/causes
     asked = time.monotonic()
     wait_for("the cause", lambda: product.spokejob(job)["status"]["cause"] == "Cancelled")
     print(f"FIGURE Cancelled: {time.monotonic() - asked:.1f} s after it was asked for")

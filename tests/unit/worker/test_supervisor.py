@@ -1,4 +1,7 @@
-"""The worker on SQLite (on PostgreSQL: tests/integration/worker)."""
+"""The worker on SQLite (on PostgreSQL: tests/integration/worker).
+
+How jobs end, their limits and what runs together is the processes' doing, not the database's: here of the long series.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,16 @@ class TestWorker(WorkerContract):
     pass
 
 
+@pytest.mark.long
 class TestEnds(EndsContract):
     pass
 
 
+@pytest.mark.long
 class TestLimits(LimitsContract):
     pass
 
 
+@pytest.mark.long
 class TestTogether(TogetherContract):
     pass
