@@ -113,10 +113,8 @@ def test_a_connection_that_breaks_costs_no_line_and_repeats_none(
     kubeconfig = product.cluster.env["KUBECONFIG"]
     proxy = Proxy(api_server_of(kubeconfig))
     job = prints(runner, lines=60, every_seconds=0.1)
-    process = cli.start(
-        product, "logs", job.id, "-f", KUBECONFIG=kubeconfig_by(proxy.port, kubeconfig, tmp_path / "kubeconfig")
-    )
-    try:
+    known = kubeconfig_by(proxy.port, kubeconfig, tmp_path / "kubeconfig")
+    with cli.start(product, "logs", job.id, "-f", KUBECONFIG=known) as process:
         seen = read_until(process, "attempt 1, line 3")
         proxy.mend()
         seen += read_until(process, "attempt 1, line 10")
@@ -127,10 +125,7 @@ def test_a_connection_that_breaks_costs_no_line_and_repeats_none(
         assert process.stderr is not None
         seen += process.stdout.read().splitlines()
         errors = process.stderr.read()
-        process.wait(60)
-    finally:
-        process.kill()
-        proxy.close()
+    proxy.close()
     assert process.returncode == 0, errors
     assert [text for text in seen if text.startswith("attempt")] == [f"attempt 1, line {n}" for n in range(1, 61)]
 
