@@ -137,7 +137,11 @@ class LeaseKeeper:
                     continue
                 if self._over:
                     return
+                lapsed = now >= self._deadline and not self._ending
                 progress, self._progress = self._progress, None
+            if lapsed:  # no thread could run until now, and this one goes on first: another may hold the job
+                self._lose(Lost.LAPSED)
+                return
             if progress is not None:
                 wrote_progress = time.monotonic()
             self._renew(progress)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from spoke_jobs.errors import Superseded
-from spoke_jobs.execution.lease import LeaseKeeper
+from spoke_jobs.execution.lease import LeaseKeeper, Lost
 from spoke_jobs.model import Progress, Pulse
 
 
@@ -128,6 +128,15 @@ def test_a_hung_database_stops_the_owner_all_the_same() -> None:
         ledger.answer = hang
         assert lost.wait(10)
     release.set()
+
+
+def test_who_wakes_after_the_lease_s_end_renews_it_no_more() -> None:
+    """As when native code held the interpreter: whichever thread goes on first, another process may hold the job."""
+    ledger = Ledger()
+    keeper, _, reasons = keeper_of(ledger, 30)
+    keeper._deadline = keeper._next_beat = time.monotonic() - 1
+    keeper._keep()
+    assert (ledger.beats, reasons) == ([], [Lost.LAPSED])
 
 
 def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> None:
