@@ -121,7 +121,7 @@ def overlaps(by_key: dict[str, list[tuple[float, float]]]) -> int:
 
 @pytest.mark.parametrize(
     ("jobs", "kills", "seconds", "lease"),
-    [(48, 2, 1.0, 4.0), pytest.param(200, 10, 2.0, 4.0, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
+    [(160, 2, 1.0, 2.0), pytest.param(200, 10, 2.0, 4.0, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
     ids=["short", "whole"],
 )
 def test_workers_killed_amid_their_jobs_lose_none_and_record_none_twice(
