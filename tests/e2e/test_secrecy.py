@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from spoke_jobs.model import JobData
+from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
@@ -26,8 +27,12 @@ def told(product: Product, runner: KubernetesRunner) -> list[str]:
     jobs = [
         runner.dispatch_job(JobData("e2e_tells", {"secret": MARKER, "fails": False})),
         runner.dispatch_job(JobData("e2e_tells", {"secret": MARKER, "fails": True})),
-        runner.dispatch_job(JobData("e2e_tells", {"misspelt": MARKER})),
     ]
+    other_release = Registry()  # which takes what the pods' doesn't
+    other_release.job("e2e_tells")(lambda _ctx, _payload: None)
+    other_runner = product.runner(other_release)
+    jobs.append(other_runner.dispatch_job(JobData("e2e_tells", {"misspelt": MARKER})))
+    other_runner.close()
     ends = [product.ended(job).cause for job in jobs]
     assert ends == ["", "JobError", "InvalidPayload"]
     ids = ", ".join(str(job.id) for job in jobs)

@@ -171,6 +171,10 @@ def test_callers_of_the_tasks_show_tokens_where_the_cluster_may_review_them(helm
         (mount,) = [each for each in container["volumeMounts"] if token.startswith(f"{each['mountPath']}/")]
         (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
         assert volume["projected"]["sources"][0]["serviceAccountToken"]["audience"] == "spoke-tasks"
+    for item in (*of_kind(objects, "Deployment"), *of_kind(objects, "Job"), *of_kind(objects, "PodTemplate")):
+        volumes = {each["name"] for each in pod_of(item).get("volumes", ())}
+        mounts = {each["name"] for part in pod_of(item)["containers"] for each in part.get("volumeMounts", ())}
+        assert mounts <= volumes, f"{item['kind']} {item['metadata']['name']}"
     assert of_kind(helm.render("spoke-app", APP_VALUES), "ClusterRole") == []
 
 
