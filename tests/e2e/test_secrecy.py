@@ -15,7 +15,7 @@ from spoke_jobs.runners.kubernetes import KubernetesRunner
 from . import e2e_jobs
 from .conftest import Cluster, Product, secret, wait_for
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 MARKER = e2e_jobs.MARKER
 """Planted in payloads, results, exceptions and output. (What a job says of its progress is for everybody to read.)"""
