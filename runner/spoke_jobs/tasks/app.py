@@ -210,9 +210,8 @@ class App:
             return
         self._gate.requests += 1
         answer = _Answer(len(entries))
-        # Said before any of them may begin: a dispatcher counts against a task that its replica died with it.
-        await request.start(200, {"content-type": NDJSON})
         await _accept(self._engine, entries, answer)
+        await request.start(200, {"content-type": NDJSON})
         async for chunk in answer.stream():
             await request.send({"type": "http.response.body", "body": chunk, "more_body": True})
         await request.send({"type": "http.response.body", "body": b""})
