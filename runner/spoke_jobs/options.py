@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from spoke_jobs.contract.names import TEMPLATE_NAME
 from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_quantity, is_wait
-from spoke_jobs.contract.spokejob import TEMPLATE_NAME
 from spoke_jobs.model import JobOptions, TaskOptions
 from spoke_jobs.names import is_storable
 

@@ -14,7 +14,7 @@ from typing import Any
 from spoke_jobs.contract import environment, names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.environment import Assignment
-from spoke_jobs.contract.spokejob import TEMPLATE_NAME, SpokeJob
+from spoke_jobs.contract.spokejob import SpokeJob
 
 from .memory import grown
 from .model import ANNOTATION_TEMPLATE, KUEUE_QUEUE, LABEL_OWNER, PodTemplate
@@ -38,7 +38,7 @@ class TemplateProblem:
 
 def is_template_name(name: str) -> bool:
     """Whether a PodTemplate could have this name; with any other the API server is not to be bothered."""
-    return re.fullmatch(TEMPLATE_NAME, name) is not None
+    return re.fullmatch(names.TEMPLATE_NAME, name) is not None
 
 
 def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTemplate | TemplateProblem:

@@ -59,7 +59,8 @@ class Compare:
         self._begins = begins
         self._all_wanted = asyncio.Event()
         self._compared: set[str | None] = set()
-        self._all_owed: set[str | None] = set(self._namespaces)
+        self._all_owed: set[str | None] = set()
+        self._templates_owed: set[str | None] = set(self._namespaces)
         self._problems: dict[str | None, tuple[int, str]] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -71,10 +72,14 @@ class Compare:
         """Whether all of the namespace was taken in once, so that what isn't known isn't there."""
         return bool(self._compared & {namespace, None})
 
-    async def first(self, *, everything: bool = True) -> None:
-        """Compare, until that succeeds for one namespace; :meth:`run` goes on trying the others."""
+    async def first(self) -> None:
+        """Compare what decisions rest on, until that succeeds for one namespace; :meth:`run` goes on with the others.
+
+        Finished SpokeJobs hold no place and no lock, and there may be ten thousand of them: the streams begin with
+        them, and nobody waits for that.
+        """
         while not self._compared:
-            await self.try_once(everything=everything)
+            await self.try_once(everything=False)
             if not self._compared:
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -82,7 +87,7 @@ class Compare:
         """Have each namespace's unfinished SpokeJobs compared from now on before it counts as compared again."""
         async with self._one_at_a_time:  # a comparison under way shows what was
             self._compared.clear()
-        await self.first(everything=False)
+        await self.first()
 
     async def run(self, every_seconds: float, all_every_seconds: float) -> None:
         """Compare until cancelled, beginning one interval from now; sooner where it failed."""
@@ -143,8 +148,9 @@ class Compare:
 
     async def _namespace(self, namespace: str | None, *, everything: bool) -> None:
         store, client = self._store, self._client
-        if everything:
+        if everything or namespace in self._templates_owed:
             await self._shelf(client.listing(Kind.TEMPLATE, namespace), store.template_seen, store.templates)
+            self._templates_owed.discard(namespace)
         jobs = client.listing(Kind.JOB, namespace, labels=LABEL_SPOKEJOB)
         await self._shelf(jobs, store.job_seen, store.jobs)
         pods = client.listing(Kind.POD, namespace, labels=LABEL_SPOKEJOB)

@@ -28,6 +28,9 @@ STATE_CONFIGMAP = "spoke-operator-state"
 CONTAINER = "job"
 """The container of the pod that runs the job."""
 
+TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+"""What names of PodTemplates look like (DNS-1123 subdomains): another one could never be there."""
+
 _TYPE_LIMIT = 30
 _LABEL_LIMIT = 63
 

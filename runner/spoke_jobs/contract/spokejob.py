@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.names import TEMPLATE_NAME
 from spoke_jobs.contract.retry import (
     DEFAULT_BUDGET,
     DEFAULT_JITTER,
@@ -23,9 +24,6 @@ from spoke_jobs.contract.retry import (
     QUANTITY,
     RetryPolicy,
 )
-
-TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-"""What names of PodTemplates look like (DNS-1123 subdomains): another one could never be there."""
 
 
 class Outcome(StrEnum):

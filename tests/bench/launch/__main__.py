@@ -110,7 +110,7 @@ def idle(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
     fresh_namespace(cluster, HISTORY)
     history.fill(settings.history)
     say("watching the operator beside them")
-    measured = history.measure(folder, settings.idle_seconds)
+    measured = history.measure(folder, settings.history, settings.idle_seconds)
     cluster.kubectl("delete", "namespace", HISTORY, "--wait=false")
     return {"idle": asdict(measured)}
 

@@ -12,6 +12,10 @@ from pathlib import Path
 from tests.bench.launch.api import Api, Object, Submission, all_of, connected
 from tests.bench.launch.place import HISTORY, operator, until
 
+from spoke_jobs.contract.names import API_VERSION, KIND, PLURAL
+
+_PATH = f"/apis/{API_VERSION}/namespaces/{HISTORY}/{PLURAL}"
+
 
 @dataclass(frozen=True)
 class Idle:
@@ -25,17 +29,19 @@ class Idle:
 
 
 def fill(count: int) -> None:
-    """So many that have succeeded, in the namespace."""
+    """So many that have succeeded, in the namespace, and one that has not, for an operator to look at."""
     asyncio.run(_fill(count))
 
 
 async def _fill(count: int) -> None:
     async with connected() as api:
         await all_of([_finished(api, number) for number in range(count)])
+        spec = {"uid": str(uuid.uuid4()), "requestId": count + 1, "jobType": "history", "suspend": True}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "suspended"}, "spec": spec}
+        await api.call("POST", _PATH, body)
 
 
 def _finished(api: Api, number: int) -> Submission:
-    path = f"/apis/jobs.spoke.dev/v1/namespaces/{HISTORY}/spokejobs"
     name, now = f"history-{number}", datetime.now(UTC).isoformat()
     spec = {"uid": str(uuid.uuid4()), "requestId": number + 1, "jobType": "history"}
     conditions = [
@@ -57,22 +63,24 @@ def _finished(api: Api, number: int) -> Submission:
         "attempts": [attempt | {"startedAt": now, "finishedAt": now}],
         "conditions": conditions,
     }
-    body: Object = {"apiVersion": "jobs.spoke.dev/v1", "kind": "SpokeJob", "metadata": {"name": name}, "spec": spec}
+    body: Object = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
     async def make() -> None:
-        await api.call("POST", path, body)
+        await api.call("POST", _PATH, body)
         patch = "application/merge-patch+json"
-        await api.call("PATCH", f"{path}/{name}/status", {"status": status}, patch)
+        await api.call("PATCH", f"{_PATH}/{name}/status", {"status": status}, patch)
 
     return make
 
 
-def measure(folder: Path, idle_seconds: float) -> Idle:
-    """Start the operator beside them, and watch it."""
+def measure(folder: Path, count: int, idle_seconds: float) -> Idle:
+    """Start the operator beside them, and watch it. It has been there before, so that nothing is left to be written."""
+    with operator(folder, HISTORY) as process:
+        until("the one that waits says so", lambda: process.metric("spoke_operator_writes_total") > 0, 120)
     with operator(folder, HISTORY) as process:
         until("the first look is done", lambda: process.metric("spoke_operator_reconciles_total") > 0, 60)
         restart = time.time() - process.began
-        until("all were looked at", lambda: process.metric("spoke_operator_queue_depth") == 0, 120)
+        until("all were looked at", lambda: process.metric("spoke_operator_reconciles_total") > count, 120)
         time.sleep(5)  # what the start-up left to be collected is: what follows is what is measured
         before, at = process.cpu_seconds, time.monotonic()
         time.sleep(idle_seconds)

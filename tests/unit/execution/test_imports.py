@@ -32,6 +32,18 @@ def test_a_pod_imports_no_kubernetes_client_and_no_web_framework(application: st
     assert there & (CLIENTS | TOOLS) == set()
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param("pydantic_settings", id="it has sources of all kinds and imports them all"),
+        pytest.param("spoke_jobs.contract.spokejob", id="a pod knows nothing of SpokeJobs"),
+    ],
+)
+def test_a_pod_starts_without(module: str) -> None:
+    text = python(f"{POD}spoke_jobs.execution.pod.load_settings(); print({module!r} in sys.modules)")
+    assert text.strip() == "False"
+
+
 def test_declaring_and_dispatching_loads_no_runner_that_was_not_chosen() -> None:
     text = python(
         "import sys; from spoke_jobs import dispatch_job, job\n"

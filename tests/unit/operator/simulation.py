@@ -65,7 +65,7 @@ class Simulation:
         self.restart()
 
     def restart(self) -> None:
-        """A new process: nothing is remembered, everything is listed."""
+        """A new process: nothing is remembered. It lists what decisions rest on; its streams begin with the rest."""
         self.client.faults.clear()
         self.store = Store()
         self.queue = StepQueue(self.world)
@@ -79,8 +79,8 @@ class Simulation:
         self._compare = Compare(
             client, self.store, metrics, [], add=self.queue.add, distrust=self.controller.distrust, done=lambda: None
         )
-        self.world.news.clear()  # a listing is newer than all that
-        assert run(self._compare.try_once(everything=True))
+        self.world.news[:] = self.world.listed()  # which are newer than all events before
+        run(self._compare.first())
         self.controller.prime()
 
     def compare(self, *, everything: bool = False) -> None:

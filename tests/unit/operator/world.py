@@ -62,6 +62,12 @@ class World:
         self.put_template()
         self.put_spokejob(**spec)
 
+    def listed(self) -> list[tuple[str, Object, bool]]:
+        """What streams begin with: each object there is."""
+        return [
+            (plural, deepcopy(body), False) for kind, plural in PLURALS.items() for body in self.objects[kind].values()
+        ]
+
     def put_spokejob(self, name: str = NAME, **spec: Any) -> None:
         self._store(
             Kind.SPOKEJOB,

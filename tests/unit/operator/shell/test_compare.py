@@ -12,7 +12,7 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell import compare as compare_module
 from spoke_jobs_operator.shell.client import ApiError, Client, Kind, Listing, Page
-from spoke_jobs_operator.shell.compare import Compare
+from spoke_jobs_operator.shell.compare import UNFINISHED, Compare
 from spoke_jobs_operator.shell.metrics import Metrics
 from spoke_jobs_operator.shell.store import Store
 
@@ -31,8 +31,10 @@ class Server:
                 self.listed.append(namespace)
             if namespace in self.refused:
                 raise ApiError(403, "Forbidden", f"not in {namespace}")
-            objects = self.world.objects[kind].values() if namespace == NAMESPACE else ()
-            yield Page(list(objects), self.world.version)
+            objects = list(self.world.objects[kind].values()) if namespace == NAMESPACE else []
+            if fields == UNFINISHED:
+                objects = [item for item in objects if item.get("status", {}).get("outcome") != "Succeeded"]
+            yield Page(objects, self.world.version)
 
         return Listing(namespace, pages())
 
@@ -96,6 +98,20 @@ async def test_one_that_fails_at_first_is_caught_up_with_in_full() -> None:
     assert await s.compare.try_once(everything=False)
     assert Key(NAMESPACE, NAME) in s.added
     assert len(s.store.templates) == 1, "only a comparison of everything lists them"
+
+
+async def test_at_the_start_nobody_waits_for_the_finished() -> None:
+    s = Scene("gone")
+    s.server.world.put_spokejob("ended")
+    s.server.world.change(Kind.SPOKEJOB, "ended", {"outcome": "Succeeded"}, under="status")
+    for start in (s.compare.first, s.compare.anew):
+        await start()
+        assert s.compare.has_compared(NAMESPACE)
+        assert set(s.added) == {Key(NAMESPACE, NAME)}
+        assert len(s.store.templates) == 1, "without its template nothing can start"
+    s.store.spokejob_seen(s.server.world.objects[Kind.SPOKEJOB]["ended"])  # by the stream
+    await s.compare.try_once(everything=False)
+    assert len(s.store.spokejobs) == 2, "not to be among the unfinished is not to be gone"
 
 
 async def test_a_line_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
