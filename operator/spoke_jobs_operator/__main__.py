@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+import uvloop
 from pydantic import ValidationError
 
 from .settings import Settings
@@ -26,7 +27,8 @@ def main() -> None:
             sys.stderr.write(f"{name}: {item['msg']}\n")
         raise SystemExit(2) from None
     logs.configure(settings.log_level, settings.log_format)
-    code = asyncio.run(_until_told(settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_until_told(settings))
     # kopf's thread may still be closing its connections; nothing in it is worth waiting for.
     logging.shutdown()
     os._exit(code)

@@ -7,7 +7,6 @@ building a thousand objects of them for one listing costs more than all the rest
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import quote
 import aiohttp
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config as kubernetes_config
+from pydantic_core import from_json
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJobStatus
@@ -322,7 +322,7 @@ def _seconds(text: str | None) -> float | None:
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(data)
+        answer = from_json(data)  # in half the time of the standard library's
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import kopf
+import uvloop
 
 from spoke_jobs.contract import names
 
@@ -96,7 +97,8 @@ class Streams:
 
         def in_thread() -> None:
             try:
-                asyncio.run(listen())
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    runner.run(listen())
                 reason = "stopped"
             except BaseException as error:
                 reason = f"{type(error).__name__}: {error}"

@@ -143,7 +143,10 @@ def fake_nodes(cluster: Cluster, folder: Path) -> Iterator[None]:
     for number in range(FAKE_NODES):
         cluster.kubectl("apply", "--filename=-", stdin=json.dumps(_fake_node(f"fake-{number}")))
     selector = "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"
-    command = ["kwok", f"--kubeconfig={cluster.env['KUBECONFIG']}", "--manage-all-nodes=false", selector]
+    # Without leases the nodes would count as gone after 50 s, in the midst of a burst: their pods are marked, and no
+    # other comes to them.
+    leases = "--node-lease-duration-seconds=40"
+    command = ["kwok", f"--kubeconfig={cluster.env['KUBECONFIG']}", "--manage-all-nodes=false", selector, leases]
     try:
         with running(command, folder / "kwok.log"):
             cluster.kubectl("wait", "--for=condition=Ready", "node", "--selector=type=fake", "--timeout=60s")
