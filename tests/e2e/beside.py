@@ -21,7 +21,8 @@ from sqlalchemy.engine import make_url
 from tests.integration.operator.conftest import OperatorProcess
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Cluster as Namespace
-from tests.integration.sync.stage import Stage, stays
+from tests.integration.sync.stage import Stage
+from tests.waiting import stays, wait_for
 
 from spoke_jobs import registry
 from spoke_jobs.ledger.engine import create_engine
@@ -31,7 +32,7 @@ from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 from . import e2e_jobs
-from .conftest import Cluster, wait_for
+from .conftest import Cluster
 
 
 class KeptUp:

@@ -12,18 +12,18 @@ import json
 import os
 import shutil
 import subprocess
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
+from tests.waiting import wait_for
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql import SqlLedger
@@ -51,7 +51,6 @@ WATCHER = {"spoke-jobs/e2e": "watcher"}
 """Pods that may read metrics."""
 
 Object = dict[str, Any]
-T = TypeVar("T")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,17 +59,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(900))
-
-
-def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
-    """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = get()
-        if answer is not None and answer is not False:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 @dataclass(frozen=True)

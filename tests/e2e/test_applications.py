@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from tests.waiting import wait_for
 
 from spoke_jobs.model import JobState
 
 from .beside import Scene
-from .conftest import wait_for
 
 
 @pytest.fixture

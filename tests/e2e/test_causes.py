@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from tests.waiting import wait_for
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.cluster.manifest import name_of
@@ -21,7 +22,7 @@ from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import Object, Product, wait_for
+from .conftest import Object, Product
 
 PROMPT_SECONDS = 15.0
 ONCE = RetryPolicy(budget=dict.fromkeys((CauseClass.ERROR, CauseClass.INFRASTRUCTURE), 1))

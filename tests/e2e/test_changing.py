@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.waiting import wait_for
+
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
@@ -9,7 +11,7 @@ from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import cli, e2e_jobs
-from .conftest import Product, wait_for
+from .conftest import Product
 
 ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 SLOW = e2e_jobs.Slow(seconds=300)

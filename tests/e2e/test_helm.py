@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_for
 
 from spoke_jobs.builtin import CHECK
 from spoke_jobs.model import JobFilter, JobState
 
-from .conftest import Cluster, Images, Product, image_values, wait_for
+from .conftest import Cluster, Images, Product, image_values
 
 
 @pytest.fixture

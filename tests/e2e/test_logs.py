@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.integration.cli.conftest import Namespace
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
+from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.cluster.rights import RIGHTS, Account
@@ -19,7 +20,7 @@ from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import cli, e2e_jobs
-from .conftest import Product, wait_for
+from .conftest import Product
 
 ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 

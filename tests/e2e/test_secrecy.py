@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy.engine import make_url
+from tests.waiting import wait_for
 
 from spoke_jobs.model import JobData
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import Cluster, Product, secret, wait_for
+from .conftest import Cluster, Product, secret
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -15,11 +15,12 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 from sqlalchemy import delete, func, select
+from tests.waiting import wait_for
 
 from spoke_jobs.tasks import wire
 
 from . import e2e_jobs
-from .conftest import Cluster, Images, Object, Product, installed, wait_for
+from .conftest import Cluster, Images, Object, Product, installed
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 

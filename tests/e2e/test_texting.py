@@ -15,6 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
+from tests.waiting import wait_for
 
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
@@ -24,7 +25,7 @@ from texting.models import Assignment, Campaign, Contact, Message, MessageState,
 from texting.sample import Sample, make_sample
 from texting.sending import write_messages
 
-from .conftest import Product, port_forward, wait_for
+from .conftest import Product, port_forward
 
 ROWS = 20_000
 SEED = int(os.environ.get("SPOKE_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.waiting import wait_for
 
 from spoke_jobs import registry
 from spoke_jobs.contract.spokejob import Outcome
@@ -23,7 +24,7 @@ from spoke_jobs.runners import kubernetes as kubernetes_runner
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import CLUSTER, HERE, ROOT, Cluster, Images, Object, Product, image_values, installed, wait_for
+from .conftest import CLUSTER, HERE, ROOT, Cluster, Images, Object, Product, image_values, installed
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 

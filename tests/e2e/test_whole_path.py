@@ -7,13 +7,14 @@ import json
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.model import AttemptState, JobData, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import Object, Product, wait_for
+from .conftest import Object, Product
 
 
 def conditions(spokejob: Object) -> dict[str, str]:

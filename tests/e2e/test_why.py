@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from tests.waiting import wait_for
+
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import Object, Product, wait_for
+from .conftest import Object, Product
 
 
 def why(product: Product, job: JobRequest, **environment: str) -> dict[str, Object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CauseClass
@@ -20,7 +21,7 @@ from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import cli
-from .conftest import CLUSTER, OPERATOR_NAMESPACE, Object, Product, wait_for
+from .conftest import CLUSTER, OPERATOR_NAMESPACE, Object, Product
 
 PAGE = Path(__file__).parents[2] / "docs/why.md"
 SECTION = re.compile(r"^### (.+?)\n.*?^```console\n\$ spoke-jobs why (\d+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

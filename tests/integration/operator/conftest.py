@@ -8,34 +8,22 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import kubernetes
 import pytest
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
 STANDIN = Path(__file__).with_name("standin")
 GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
 Object = dict[str, Any]
-T = TypeVar("T")
-
-
-def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
-    """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = get()
-        if answer is not None and answer is not False:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 def run_or_fail(command: list[str], env: dict[str, str]) -> None:

@@ -19,9 +19,9 @@ from tests.integration.operator.conftest import (
     Object,
     OperatorProcess,
     limited_kubeconfig,
-    wait_for,
 )
 from tests.integration.operator.proxy import Fault, Proxy
+from tests.waiting import wait_for
 
 FAILPOINT = (str(Path(__file__).with_name("failpoint.py")),)
 CREATE, DELETE, STATUS, DELETE_SPOKEJOB = "POST job", "DELETE job", "PATCH status", "DELETE spokejob"

@@ -17,8 +17,8 @@ from tests.integration.operator.conftest import (
     Object,
     OperatorProcess,
     limited_kubeconfig,
-    wait_for,
 )
+from tests.waiting import wait_for
 
 FAILPOINT = (str(Path(__file__).with_name("failpoint.py")),)
 SHORT = {

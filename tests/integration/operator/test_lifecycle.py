@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 from kubernetes import client, watch
-from tests.integration.operator.conftest import GROUP, PLURAL, VERSION, Cluster, Object, OperatorProcess, wait_for
+from tests.integration.operator.conftest import GROUP, PLURAL, VERSION, Cluster, Object, OperatorProcess
+from tests.waiting import wait_for
 
 
 def attempts(status: Object) -> list[tuple[int, str]]:

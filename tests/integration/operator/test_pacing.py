@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.integration.operator.conftest import Cluster, OperatorProcess, wait_for
+from tests.integration.operator.conftest import Cluster, OperatorProcess
+from tests.waiting import wait_for
 
 
 class Ran(NamedTuple):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.integration.operator.conftest import Cluster, OperatorProcess, wait_for
+from tests.integration.operator.conftest import Cluster, OperatorProcess
+from tests.waiting import wait_for
 
 
 class Cable:

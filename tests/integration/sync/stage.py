@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import kubernetes
 import yaml
 from pydantic import SecretStr
+from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.ledger.sql import SqlLedger
@@ -36,28 +37,6 @@ CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
 FAILPOINT = Path(__file__).with_name("failpoint.py")
 GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
 Body = dict[str, Any]
-T = TypeVar("T")
-
-
-def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
-    """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = get()
-        if answer is not None and answer is not False:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-
-
-def stays(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition holds all that time: for what must not happen."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not condition():
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def find_kubeconfig() -> str:

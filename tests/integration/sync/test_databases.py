@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from sqlalchemy import create_engine, text, update
 from sqlalchemy.engine import make_url
-from tests.integration.sync.stage import Body, Cluster, Stage, attempt, ended, stays, wait_for
+from tests.integration.sync.stage import Body, Cluster, Stage, attempt, ended
+from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import name_of, spokejob

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
-from tests.integration.sync.stage import Stage, stays, wait_for
+from tests.integration.sync.stage import Stage
+from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.model import JobRequest

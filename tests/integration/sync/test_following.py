@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended, stays, wait_for
+from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
+from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.ledger.port import QueueHeld

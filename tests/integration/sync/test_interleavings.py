@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended, stays, wait_for
+from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
+from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob

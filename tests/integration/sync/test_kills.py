@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended, wait_for
+from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
+from tests.waiting import wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob

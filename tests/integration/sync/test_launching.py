@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import update
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
-from tests.integration.sync.stage import Stage, stays, wait_for
+from tests.integration.sync.stage import Stage
+from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob

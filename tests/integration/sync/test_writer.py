@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from tests.integration.sync.proxy import Proxy
-from tests.integration.sync.stage import wait_for
+from tests.waiting import wait_for
 
 from spoke_jobs.errors import DatabaseUnreachable
 from spoke_jobs.sync.writer import Lost, Writer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.integration.operator.causes.stage import Stage, state
-from tests.integration.operator.conftest import wait_for
 from tests.integration.operator.sightings import EVENTS, JOBS, PODS, SPOKEJOBS, Sighting, seconds_of
+from tests.waiting import wait_for
 
 Moment = Callable[[Stage, str], float]
 START_TIMEOUT_SECONDS = 20

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from tests.integration.operator.causes.moments import Moment
 from tests.integration.operator.causes.stage import Stage, condition, outcome
-from tests.integration.operator.conftest import Object, wait_for
+from tests.integration.operator.conftest import Object
+from tests.waiting import wait_for
 
 from spoke_jobs.contract.causes import CAUSES
 

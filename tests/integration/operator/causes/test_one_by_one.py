@@ -6,8 +6,9 @@ import time
 
 import pytest
 from tests.integration.operator.causes.stage import Stage, condition, outcome
-from tests.integration.operator.conftest import GROUP, PLURAL, VERSION, wait_for
+from tests.integration.operator.conftest import GROUP, PLURAL, VERSION
 from tests.integration.operator.sightings import JOBS, PODS, SPOKEJOBS
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(420)
 
