@@ -152,7 +152,7 @@ class KubernetesRunner(SqlRunner):
 
     @property
     def _launches(self) -> bool:
-        return self.settings.submit == "runner"
+        return self.settings.submit == "runner" and not self._submitter.rests()
 
     def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
         if not self._launches:

@@ -50,6 +50,11 @@ class Breaker:
             self._next_try = self._clock() + self._rest
             return Permit.PROBE
 
+    def rests(self) -> bool:
+        """Whether nothing is to be tried at this moment."""
+        with self._lock:
+            return self._next_try is not None and self._clock() < self._next_try
+
     def failed(self) -> bool:
         """A try failed; True if that is news."""
         with self._lock:
@@ -96,6 +101,10 @@ class Submitter:
         answered = permit is not Permit.TRY or done.wait(wait)
         if not answered and wait > self._wait / 2:  # cut shorter, it says nothing
             self._failed("no answer in time")
+
+    def rests(self) -> bool:
+        """Whether the API server is known to be away, so that all is left to sync for now."""
+        return self._breaker.rests()
 
     def _try(self, job: JobRequest, done: threading.Event) -> None:
         try:

@@ -91,14 +91,16 @@ class Term:
         news, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
-        if self._inbox.rang():
+        rang = self._inbox.rang()
+        if rang:
             self._due["launch"] = 0.0
         if self._is_due("compare", self._rhythm.compare):
             self._compare()
         else:
             self._follow(news)
         if self._is_due("launch", self._rhythm.launch):
-            self._launch()
+            # Who rings has committed rows that it doesn't launch itself: there is no try of its own to wait for.
+            self._launch(timedelta(0) if rang else self._patience)
         if self._is_due("progress", self._rhythm.progress):
             self._show_progress()
         if self._is_due("prune", self._rhythm.prune):
@@ -151,15 +153,17 @@ class Term:
         for batch in _batches([seen for seen, _ in news]):
             self._carry_out(self._decide(batch))
 
-    def _launch(self) -> None:
+    def _launch(self, patience: timedelta) -> None:
         """Rows that nobody has launched: after a crash, an outage, or because that is left to us."""
         with self._reading() as (connection, now):
             resting = self._effects.rests.resting()
-            rows = _rows(syncing.unlaunched(connection, self._rhythm.patience, resting, _BATCH))
+            rows = _rows(syncing.unlaunched(connection, patience.total_seconds(), resting, _BATCH))
         for row in rows:
-            self._carry_out(decide(row, self._effects.spokejobs.get(row.name), now, self._patience))
-        if len(rows) == _BATCH:
-            self._due["launch"] = 0.0  # there are more; the rest of the turn has its turn in between
+            self._carry_out(decide(row, self._effects.spokejobs.get(row.name), now, patience))
+        if len(rows) == _BATCH:  # there are more; the rest of the turn has its turn in between
+            self._due["launch"] = 0.0
+            if not patience:
+                self._inbox.ring()
 
     def _show_progress(self) -> None:
         """Jobs that run, and those that ran at the last look."""

@@ -190,6 +190,7 @@ def test_without_an_api_server_one_caller_waits_a_second_and_sync_launches(
     beside = stage.runner(submit="sync")
     beside.dispatch_job(WORK)  # the ledger is opened, as it would be in a process that has been up for a while
     runner = stage.runner()
+    runner._submitter._breaker._rest = 600
     assert runner.ledger
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", nowhere)
@@ -202,7 +203,11 @@ def test_without_an_api_server_one_caller_waits_a_second_and_sync_launches(
     with stage.sync():
         jobs = stage.ledger.list_jobs()
         wait_for("sync launches all", lambda: all(stage.row(job).submitted_at for job in jobs))
-    assert len(stage.cluster.all()) == len(jobs)
+    with stage.sync(SPOKE_POLL_SECONDS="60") as sync:
+        sync.until("active")
+        rung = runner.dispatch_job(WORK)
+        stage.until(rung, lambda row: row.submitted_at, 10)
+    assert len(stage.cluster.all()) == len(jobs) + 1
 
 
 def test_once_the_api_server_is_back_the_runner_creates_again(stage: Stage, tmp_path: Path, monkeypatch: Any) -> None:

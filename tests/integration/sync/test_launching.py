@@ -126,8 +126,8 @@ def test_spokejobs_of_nobody_are_let_be(stage: Stage) -> None:
 
 
 def test_with_submit_sync_the_dispatch_s_own_bell_has_it_launched(stage: Stage) -> None:
-    """Sync's own looks are a minute apart here."""
-    with stage.sync(SPOKE_SUBMIT="sync", SPOKE_POLL_SECONDS="60") as sync:
+    """As the chart has it, where sync itself is told nothing of how others submit; its own looks are a minute apart."""
+    with stage.sync(SPOKE_POLL_SECONDS="60") as sync:
         sync.until("active")
         runner = stage.runner(submit="sync")
         for _ in range(5):

@@ -129,9 +129,13 @@ def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
     assert not breaker.failed(), "no news"
     clock.now = 29.9
     assert breaker.ask() is Permit.LEAVE
+    assert breaker.rests()
     clock.now = 30
+    assert not breaker.rests()
     assert [breaker.ask(), breaker.ask()] == [Permit.PROBE, Permit.LEAVE]
+    assert breaker.rests()
     breaker.succeeded()
+    assert not breaker.rests()
     assert breaker.ask() is Permit.TRY
 
 
