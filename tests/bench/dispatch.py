@@ -33,6 +33,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from tests.bench.lib.commit import commit
 from tests.bench.lib.database import ledger_database
+from tests.bench.lib.machine import machine, moment
 from tests.bench.lib.report import Section, last_line
 from tests.integration.sync.proxy import kubeconfig_by
 from tests.integration.sync.stage import Cluster, find_kubeconfig
@@ -155,6 +156,7 @@ def table(ways: dict[str, dict[str, float]], hangs: dict[str, float], count: int
     floor = ways["left to sync"]["floor"]
     around = f"the transaction without a dispatch takes {floor:.2f} ms (p50); load average before: {LOAD:.1f}"
     rows = [
+        f"- machine: {machine()}; PostgreSQL and the test cluster share it; {moment()}",
         f"- {count} pairs of each; {around}",
         "",
         "| a dispatch adds, p50 | to the transaction, ms | of that, to its commit, ms | aim |",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.bench.launch.figures import Figures, middle, percentile
 from tests.bench.launch.usage import IDLE
+from tests.bench.lib.machine import machine, moment
 from tests.bench.lib.report import PAGE, Section
 from tests.bench.lib.settings import REPOSITORY
 
@@ -82,6 +83,7 @@ def write(figures: Figures, line: Mapping[str, float]) -> None:
     """Put it into the page, between its marks."""
     settings = figures["settings"]
     facts = (
+        f"- machine: {machine()}; cluster, callers and watchers share it; {moment()}\n"
         f"- load average before: {figures['load']:.1f}; {settings['launches']} launches of each kind, "
         f"{settings['rounds']} bursts of each\n\n"
     )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
-import time
 import tomllib
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 
-from tests.bench.lib.commit import commit
+from tests.bench.lib.machine import machine, moment
 from tests.bench.lib.place import Place
 from tests.bench.lib.report import number
 from tests.bench.lib.settings import REPOSITORY
@@ -29,22 +26,13 @@ def facts(place: Place, systems: Iterable[System], redis: str, run: str) -> dict
     version = values.pop("server_version").partition(" ")[0]
     versions = {system.name.partition(" ")[0]: _version(system.package) for system in systems}
     return {
-        "machine": f"{os.cpu_count()} cores, {processor()}, Python {platform.python_version()}; "
-        "dispatchers, workers and servers share it",
+        "machine": f"{machine()}; dispatchers, workers and servers share it",
         f"PostgreSQL {version}": ", ".join(f"{name}={value}" for name, value in values.items())
         + f"; one connection commits {number(commits)} times a second here",
         f"Redis {place.redis.version()}": redis,
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "run": f"{time.strftime('%Y-%m-%d')}, commit {commit()}, {run}; load average before: {os.getloadavg()[0]:.1f}",
+        "run": f"{moment()}, {run}; load average before: {os.getloadavg()[0]:.1f}",
     }
-
-
-def processor() -> str:
-    """This machine's, by its maker's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _version(package: str) -> str:
