@@ -10,7 +10,7 @@
 ``database``    a fresh one with the ledger's tables, for what measures this library alone
 ``settings``    what every run can be told by the environment
 ``rounds``      systems in shuffled order, again and again while there is time
-``conditions``  versions and settings: what a reader has to know to believe a table; ``machine``, ``commit``: where and what
+``conditions``  versions and settings: what a reader has to know to believe a table; ``machine``: where and when
 ``figures``     pure: percentiles
 ``report``      pure: numbers, a section of docs/benchmarks.md, the last line; ``plot``: bars
 ``run``         a whole run, from the settings to the page
