@@ -12,23 +12,26 @@ from typing import Any
 
 import pytest
 from psycopg.sql import Literal
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE
 
+from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.horizon import Horizon
 from spoke_jobs.ledger.sql import SqlLedger
 
 TYPES = ["report", "ingest.*"]
 HISTORY = """
 INSERT INTO job_request (payload, queue_name, job_type, updated_at, created_at, uid, state, runner, options,
-    finished_at, expires_at, start_by, attempt)
+    finished_at, expires_at, start_by, attempt, submitted_at)
 SELECT '{}', '', 'report', now(), now(), gen_random_uuid(),
-    CASE WHEN n <= 20000 THEN 'succeeded' WHEN n <= 20050 THEN 'running' ELSE 'waiting' END, 'legacy', '{}',
+    CASE WHEN n <= 20000 THEN 'succeeded' WHEN n <= 20050 THEN 'running' ELSE 'waiting' END, runner, '{}',
     CASE WHEN n <= 20000 THEN now() END, CASE WHEN n <= 20000 THEN now() + n * interval '1 minute' END,
-    CASE WHEN n % 2 = 0 THEN now() + n * interval '1 minute' END, 0
-FROM generate_series(1, 22000) AS n
+    CASE WHEN n % 2 = 0 THEN now() + n * interval '1 minute' END, 0,
+    CASE WHEN runner = 'kubernetes' AND n <= 21950 THEN now() END
+FROM unnest(ARRAY['legacy', 'kubernetes']) AS runner, generate_series(1, 22000) AS n
 """
+"""Of each runner. Of those that wait for the cluster, 50 are not launched yet."""
 ATTEMPTS = """
 INSERT INTO job_attempt (job_id, run, number, token, state, worker, claimed_at, heartbeat_at, lease_expires_at)
 SELECT id, 1, 1, gen_random_uuid(), state, 'w', now(), now(), now() + id * interval '1 minute'
@@ -117,6 +120,28 @@ def test_history_isn_t_read(ledger: SqlLedger, query: str) -> None:
     assert index in {name for _, name in read}
     assert not {("job_request", ""), ("job_attempt", "")} & read
     assert bounded(plan, index)
+
+
+OF_SYNC: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
+    "what is to be launched": (
+        lambda connection: syncing.unlaunched(connection, 1.5, [1, 2], 200),
+        {"ix_job_request_unlaunched"},
+    ),
+    "the backlog": (syncing.backlog, {"ix_job_request_unlaunched"}),
+    "what is claimed": (syncing.claimed, {"ix_job_attempt_running", "uq_job_attempt_live"}),
+}
+"""Sync's queries, with the indexes of which one holds but what they may find: it is read as a whole."""
+
+
+@pytest.mark.parametrize("query", OF_SYNC)
+def test_sync_reads_neither_history_nor_what_is_launched(ledger: SqlLedger, query: str) -> None:
+    call, indexes = OF_SYNC[query]
+    with ledger.engine.connect() as connection:
+        (plan,) = plans(ledger, lambda: call(connection))
+    read = scans(plan)
+    assert indexes & {name for _, name in read}
+    assert not {("job_request", ""), ("job_attempt", "")} & read
+    assert "ix_job_request_waiting" not in {name for _, name in read}
 
 
 @pytest.mark.parametrize("query", ["heartbeats", "successes"])
