@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel, ValidationError
 
 from spoke_jobs.errors import InvalidPayload, InvalidResult
+from spoke_jobs.flat_models import holds_what_returns
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -157,7 +158,9 @@ def _quick_json(model: type[BaseModel], valid: BaseModel) -> str | None:
     """
     try:
         text = valid.model_dump_json(by_alias=False, round_trip=True, warnings=False)
-        return text if text.isascii() and _read(model, text) == valid else None
+        if not text.isascii():
+            return None
+        return text if holds_what_returns(model, valid) or _read(model, text) == valid else None
     except Exception:  # whatever it is, the close look finds it again, and names it
         return None
 

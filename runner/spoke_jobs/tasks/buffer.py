@@ -42,7 +42,8 @@ class Tally:
 class Buffer:
     """Bounded by number and by bytes, counting every task until it is let go. Safe from any thread.
 
-    :param on_waiting: called when a task comes to wait after :meth:`take` has found none; must be quick.
+    :param on_waiting: called when a task comes to wait after :meth:`take` has found none, unless it stays awake;
+        must be quick.
     """
 
     def __init__(self, limit: int, limit_bytes: int, on_waiting: Callable[[], None]) -> None:
@@ -78,8 +79,11 @@ class Buffer:
             self._taker_sleeps = False
         self._on_waiting()
 
-    def take(self, limit: int, limit_bytes: int) -> list[Held]:
-        """The oldest waiting tasks: at most ``limit``, and of ``limit_bytes`` unless the first alone is larger."""
+    def take(self, limit: int, limit_bytes: int, *, stays_awake: bool = False) -> list[Held]:
+        """The oldest waiting tasks: at most ``limit``, and of ``limit_bytes`` unless the first alone is larger.
+
+        :param stays_awake: the taker looks again by itself where there is none.
+        """
         taken: list[Held] = []
         with self._lock:
             while self._waiting and len(taken) < limit:
@@ -87,7 +91,7 @@ class Buffer:
                 if taken and limit_bytes < 0:
                     break
                 taken.append(self._waiting.popleft())
-            self._taker_sleeps = not taken
+            self._taker_sleeps = not taken and not stays_awake
         return taken
 
     def begin_anew(self) -> None:

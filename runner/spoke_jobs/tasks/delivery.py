@@ -42,6 +42,8 @@ _FULL_WAIT_SECONDS = 0.1
 """How long a replica that took only a part of a batch is left alone."""
 _STOPPING_WAIT_SECONDS = 1.0
 """How long a replica that handed tasks back, because it is stopping, is left alone."""
+_AWAKE_SECONDS = 0.02
+"""How long after the last task it looks for others by itself: to wake it costs the caller more than all else."""
 _LEAST_BATCH = 8
 """Fewer tasks than this aren't divided among replicas."""
 _COMPLAIN_EVERY_SECONDS = 10.0
@@ -71,6 +73,7 @@ class Delivery:
         self._look = asyncio.Event()
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
+        self._awake_until = 0.0
         self._loop = asyncio.get_running_loop()
         self._client = make_client(url, options)
 
@@ -156,7 +159,12 @@ class Delivery:
         _, waiting = self._buffer.counts()
         share = max(_LEAST_BATCH, -(-waiting // max(1, self._replicas.available(now))))
         limit = min(share, self._options.batch_size, int(replica.window) - replica.in_flight)
-        taken = self._buffer.take(max(1, limit), self._options.batch_bytes)
+        stays_awake = now < self._awake_until
+        taken = self._buffer.take(max(1, limit), self._options.batch_bytes, stays_awake=stays_awake)
+        if taken:
+            self._awake_until = now + _AWAKE_SECONDS
+        elif stays_awake:
+            self._look_again_at(now + self._options.linger_seconds, now)
         batch = {held.task.id: held for held in taken}
         if len(batch) < len(taken):  # one id twice: the second goes with a request of its own
             chosen = set(batch.values())

@@ -1,8 +1,9 @@
 """What `dispatch_task` costs its caller, while the delivery is active: microseconds a call, without a session.
 
 `python -m tests.bench.tasks.dispatch [SECONDS]` prints one JSON object; `make bench-tasks` takes its figures from here.
-Calls come at a steady rate that one server keeps up with, as in a web process: it is the caller's time that is
-measured, not how fast a loop fills the buffer.
+Calls come at a rate that one server keeps up with: it is the caller's time that is measured, not how fast a loop fills
+the buffer. Twenty at a time, as a campaign's messages are sent; and each alone after a rest, in which others have had
+the processor and its caches.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from spoke_jobs.settings import Settings
 
 RATE = 1_000
 """Calls a second of the small payload; of the large one, a tenth."""
+RUN = 20
+"""How many come at a time."""
 registry = Registry()
 
 
@@ -63,10 +66,12 @@ def measured(seconds: float) -> dict[str, float]:
                 registry,
             )
             small, large = _payload(200), _payload(100_000)
-            _calls(runner, small, RATE, 1.0)
+            _calls(runner, small, RATE, 1.0, RUN)
             found = {
-                **_shown("dispatch_us", _calls(runner, small, RATE, seconds)),
-                **_shown("dispatch_100kb_us", _calls(runner, large, RATE / 10, seconds / 2)),
+                **_shown("dispatch_us", _calls(runner, small, RATE, seconds, RUN)),
+                **_shown("dispatch_100kb_us", _calls(runner, large, RATE / 10, seconds, RUN)),
+                **_shown("dispatch_alone_us", _calls(runner, small, RATE, seconds, 1)),
+                **_shown("dispatch_alone_100kb_us", _calls(runner, large, RATE / 10, seconds, 1)),
             }
             runner.close(30)
             return found
@@ -77,13 +82,13 @@ def _payload(size: int) -> Message:
     return empty.model_copy(update={"body": "x" * (size - len(empty.model_dump_json()))})
 
 
-def _calls(runner: Any, payload: Message, rate: float, seconds: float) -> list[float]:
+def _calls(runner: Any, payload: Message, rate: float, seconds: float, at_a_time: int) -> list[float]:
     """Microseconds of each call."""
     taken = []
     begin = time.perf_counter()
     gc.collect()
     for number in range(round(rate * seconds)):
-        while (wait := begin + number / rate - time.perf_counter()) > 0:
+        while number % at_a_time == 0 and (wait := begin + number / rate - time.perf_counter()) > 0:
             time.sleep(wait)
         before = time.perf_counter_ns()
         runner.dispatch_task("message", payload)

@@ -24,7 +24,8 @@ def done(tasks: list[dict[str, Any]]) -> bytes:
 class Strange:
     """A server that answers by a script of the number of the request, from 0, and its tasks."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.connections = 0
         self.batches: list[list[dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -32,6 +33,11 @@ class Strange:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                with lock:
+                    strange.connections += 1
+                super().setup()
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
@@ -53,18 +59,18 @@ class Strange:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer((host, port), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
 
 @pytest.fixture
-def strange() -> Iterator[Callable[[Script], Strange]]:
+def strange() -> Iterator[Callable[..., Strange]]:
     made: list[Strange] = []
 
-    def make(script: Script) -> Strange:
-        made.append(Strange(script))
+    def make(script: Script, *where: Any) -> Strange:
+        made.append(Strange(script, *where))
         return made[-1]
 
     yield make
@@ -169,6 +175,19 @@ def test_host_key_and_path_are_kept_whatever_address_is_used(
     assert sent == {"id": "a", "name": "n", "attempt": 1, "payload": '{"a": 1}'}
 
 
+def test_each_replica_is_sent_to_over_one_connection_that_is_kept(
+    strange: Callable[..., Strange], make_dispatcher: MakeDispatcher
+) -> None:
+    first = strange(lambda number, tasks: (200, {}, done(tasks)))
+    second = strange(lambda number, tasks: (200, {}, done(tasks)), "127.0.0.2", first.port)
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    dispatcher = make_dispatcher(f"http://texting-tasks.invalid:{first.port}", resolve=lambda _host, _port: hosts)
+    while not (len(first.batches) > 5 and len(second.batches) > 5):  # which one is chance
+        dispatcher.submit("n", "1")
+        assert dispatcher.flush(60)
+    assert (first.connections, second.connections) == (1, 1)
+
+
 def test_one_id_submitted_twice_is_sent_in_two_requests(
     strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher
 ) -> None:
@@ -202,10 +221,10 @@ def test_a_fault_of_ours_in_the_delivering_thread_loses_nothing(
     dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", resolve=resolve)
     take = dispatcher._buffer.take
 
-    def faulty(limit: int, limit_bytes: int) -> list[Any]:
+    def faulty(*limits: int, **options: bool) -> list[Any]:
         if (fault := next(faults, None)) is not None:
             raise fault
-        return take(limit, limit_bytes)
+        return take(*limits, **options)
 
     dispatcher._buffer.take = faulty  # type: ignore[method-assign]
     dispatcher.submit("n", "1")

@@ -91,6 +91,10 @@ def test_the_taker_is_woken_once_when_it_found_nothing() -> None:
     buffer.put(task(3), 1, 0)
     assert len(woken) == 1  # it took something, and looks again by itself
     buffer.take(10, 1_000)
-    assert buffer.take(10, 1_000) == []
+    assert buffer.take(10, 1_000, stays_awake=True) == []
     buffer.put(task(4), 1, 0)
+    assert len(woken) == 1  # nor while it stays awake
+    assert len(buffer.take(10, 1_000, stays_awake=True)) == 1
+    assert buffer.take(10, 1_000) == []
+    buffer.put(task(5), 1, 0)
     assert len(woken) == 2
