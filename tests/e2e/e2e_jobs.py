@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import socket
 import sys
 import threading
 import time
@@ -46,11 +47,17 @@ MARKER = "planted-4d1f0c"
 """What is to be seen nowhere but in the ledger."""
 
 
+TOLD = -1
+"""The number of those runs of tasks that were told it."""
+
+
 class Told(BaseModel):
     """A secret, and how to end."""
 
     secret: str
-    fails: bool
+    fails: bool = False
+    lasts: bool = False
+    """Until it is told to end."""
 
 
 class Slow(BaseModel):
@@ -85,6 +92,15 @@ def connects(_ctx: JobContext, payload: Connect) -> list[str]:
 
     found: list[str] = connecting.reached(payload.targets, payload.expected)
     return found
+
+
+@job("e2e_listens")
+def listens(ctx: JobContext, payload: int) -> None:
+    """Take connections at that port."""
+    with socket.create_server(("", payload)):
+        ctx.progress(1, "listens")
+        while not ctx.cancelled:
+            time.sleep(0.1)
 
 
 @job("e2e_raise", retry=RetryPolicy(backoff_seconds=0.2))
@@ -141,10 +157,23 @@ def report(ctx: JobContext, payload: str) -> None:
     if payload == "needs memory":
         everything = [bytearray(b"x" * 1_000_000) for _ in range(4_000)]
         assert everything
+    if payload == "is short":
+        return
     ctx.progress(42, "page 42 of 100")
     while not ctx.cancelled:
         time.sleep(0.1)
     ctx.raise_if_cancelled()
+
+
+class Invoice(BaseModel):
+    """What this release wants to know of one."""
+
+    number: int
+
+
+@job("invoice", payload=Invoice)
+def invoice(_ctx: JobContext, _payload: Invoice) -> None:
+    """Another one, which docs/why.md has dispatched by a release that knows no `number`."""
 
 
 @job("e2e_slow", payload=Slow, retry=RetryPolicy(backoff_seconds=0.2))
@@ -192,9 +221,12 @@ def leave_an_effect(ctx: JobContext) -> None:
 
 
 @job("e2e_tells", payload=Told, retry=RetryPolicy(budget={CauseClass.ERROR: 1}))
-def tell(_ctx: JobContext, payload: Told) -> str:
+def tell(ctx: JobContext, payload: Told) -> str:
     """Print the secret, then give it back or fail with it."""
     print(f"output {payload.secret}", flush=True)
+    ctx.progress(1, "told")
+    while payload.lasts and not ctx.cancelled:
+        time.sleep(0.1)
     if payload.fails:
         raise ValueError(f"error {payload.secret}")
     return f"result {payload.secret}"
@@ -212,3 +244,11 @@ def counts(_ctx: TaskContext, payload: int) -> None:
     time.sleep(0.005)
     with engine().begin() as connection:
         connection.execute(insert(task_run).values(number=payload, pod=os.environ["HOSTNAME"]))
+
+
+@task("e2e_is_told", payload=Told)
+def is_told(_ctx: TaskContext, payload: Told) -> None:
+    """Keep the secret, and leave a row."""
+    assert payload.secret
+    with engine().begin() as connection:
+        connection.execute(insert(task_run).values(number=TOLD, pod=os.environ["HOSTNAME"]))

@@ -1,6 +1,7 @@
 """Who reaches whom in the cluster: every pair of a pod and a target is tried, those that NetworkPolicies deny as well.
 
-Each target is reached by somebody in each of these tests' tables, so none passes because the target is down.
+Each target is reached by somebody in each of these tests' tables, so none passes because the target is down; the job
+that nobody may reach, by itself.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_for
 
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import WATCHER, Cluster, Object, Product, image_values
+from .conftest import CLUSTER, WATCHER, Cluster, Object, Product, image_values
 
 CODE = (Path(__file__).parent / "connecting.py").read_text()
 Targets = dict[str, tuple[str, int]]
@@ -28,17 +30,32 @@ ALLOWED = {
     "job": {"database", "tasks"},
     "tasks": {"database", "tasks", "carrier"},
     "migrations": {"database"},
+    "application's test": {"database"},
     "application": {"api server", "database", "tasks", "carrier", "web"},
     "watcher": {"api server", "database", "tasks", "sync", "carrier", "web"},
     "stranger": {"api server", "database", "carrier", "web"},
     "stranger elsewhere": {"api server", "database", "carrier", "web"},
+    "stranger on another node": {"api server", "database", "carrier", "web"},
 }
 """By pod. What is under no policy of the charts (database, carrier, web: the example's own) is open to those who are
-under none either: that they get there shows that the others could."""
+under none either: that they get there shows that the others could. A job is a target that nobody reaches."""
 
 
 @pytest.fixture(scope="module")
-def targets(product: Product, operator: str) -> Targets:
+def listening(product: Product, runner: KubernetesRunner) -> Iterator[str]:
+    """The address of a job's pod that takes connections: it reaches itself, which no policy is asked about."""
+    job = runner.dispatch_job(JobData("e2e_listens", 8080))
+    wait_for("it listens", lambda: product.row(job).result_message == "listens")
+    pod = product.running_pod(job)
+    here = {"a job": (pod["status"]["podIP"], 8080)}
+    assert said_within(product.cluster, pod, [json.dumps(here), json.dumps(["a job"])]) == {"a job"}
+    yield str(pod["status"]["podIP"])
+    product.ledger.cancel(job.id)
+    product.ended(job)
+
+
+@pytest.fixture(scope="module")
+def targets(product: Product, operator: str, listening: str) -> Targets:
     here = f"{product.namespace}.svc.cluster.local"
     return {
         "api server": ("kubernetes.default.svc.cluster.local", 443),
@@ -48,6 +65,7 @@ def targets(product: Product, operator: str) -> Targets:
         "sync": (address(product.cluster, product.namespace, "app.kubernetes.io/component=sync"), 8080),
         "carrier": (f"texting-carrier.{here}", 8090),
         "web": (f"texting.{here}", 80),
+        "a job": (listening, 8080),
     }
 
 
@@ -104,23 +122,46 @@ def elsewhere(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.mark.parametrize("source", ["stranger", "watcher", "stranger elsewhere", "operator's test"])
+POLICIES = {"operator's test": "spoke-operator-test", "application's test": "texting-test"}
+"""Of pods that are there for a moment only."""
+ANOTHER_NODE = {
+    "nodeSelector": {"kubernetes.io/hostname": f"{CLUSTER}-worker2"},
+    "tolerations": [{"key": "spoke.test/stops", "operator": "Exists"}],
+}
+"""The worker where none of the targets runs, so that all that its pod reaches or doesn't is across nodes."""
+SOURCES = [
+    "stranger",
+    "watcher",
+    "stranger elsewhere",
+    "stranger on another node",
+    "operator's test",
+    "application's test",
+]
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_from_a_pod_of_somebody_else(
     product: Product, operator: str, elsewhere: str, targets: Targets, source: str
 ) -> None:
-    labels = {"watcher": WATCHER, "operator's test": labels_of_the_operators_test(product.cluster, operator)}
     namespace = {"stranger elsewhere": elsewhere, "operator's test": operator}.get(source, product.namespace)
-    assert said_by_pod(product, namespace, labels.get(source, {}), arguments(source, targets)) == ALLOWED[source]
+    labels = WATCHER if source == "watcher" else {}
+    if source in POLICIES:
+        labels = labels_under(product.cluster, namespace, POLICIES[source])
+    where = ANOTHER_NODE if source == "stranger on another node" else {}
+    assert said_by_pod(product, namespace, labels, arguments(source, targets), where) == ALLOWED[source]
 
 
-def labels_of_the_operators_test(cluster: Cluster, operator: str) -> dict[str, str]:
-    policy = cluster.get("--namespace", operator, "networkpolicy", "spoke-operator-test")
+def labels_under(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
+    """Those by which a NetworkPolicy knows its pods."""
+    policy = cluster.get("--namespace", namespace, "networkpolicy", name)
     assert policy
     labels: dict[str, str] = policy["spec"]["podSelector"]["matchLabels"]
     return labels
 
 
-def said_by_pod(product: Product, namespace: str, labels: dict[str, str], arguments: list[str]) -> set[str]:
+def said_by_pod(
+    product: Product, namespace: str, labels: dict[str, str], arguments: list[str], where: Object
+) -> set[str]:
     """What the program says in a pod of its own, which enforces `restricted` like any other."""
     web = product.get("deployment", "texting")
     assert web
@@ -129,6 +170,7 @@ def said_by_pod(product: Product, namespace: str, labels: dict[str, str], argume
     container = {
         "name": "connecting",
         "image": web["spec"]["template"]["spec"]["containers"][0]["image"],
+        "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-c", CODE, *arguments],
         "securityContext": restricted,
     }
@@ -141,6 +183,7 @@ def said_by_pod(product: Product, namespace: str, labels: dict[str, str], argume
             "automountServiceAccountToken": False,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [container],
+            **where,
         },
     }
     kubectl = product.cluster.kubectl
