@@ -285,6 +285,7 @@ async def _accept(engine: Engine, entries: list[Task | Malformed], answer: _Answ
     """Let in what there is room for, and hand back the rest of the batch."""
     for position, entry in enumerate(entries):
         if isinstance(entry, Malformed):
+            engine.counts.refused[TaskCause.MALFORMED_TASK] += 1
             logger.error("task %s of a batch failed for good: it %s", entry.id or entry.position, entry.reason)
             detail = f"entry {entry.position} {entry.reason}"
             answer.add(Acknowledgement(entry.id, Outcome.FAILED_FOR_GOOD, TaskCause.MALFORMED_TASK, detail))

@@ -26,6 +26,7 @@ from spoke_jobs.tasks.slots import AsyncSlots, ThreadSlots, where_it_is
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause
 
 Listener = Callable[[Acknowledgement], None]
+REFUSALS = (TaskCause.ID_REUSED, TaskCause.MALFORMED_TASK, TaskCause.PAYLOAD_TOO_LARGE, TaskCause.UNKNOWN_TASK)
 _LOOK_SECONDS = 0.25
 _CANCEL_SECONDS = 1.0
 """How long an ``async def`` task may take to end once its timeout has cancelled it."""
@@ -42,8 +43,8 @@ class Counts:
     """Redeliveries of a task that was still here."""
     recalled: int = 0
     """Redeliveries of a task that had ended here."""
-    refused: int = 0
-    """Failed for good without being run."""
+    refused: dict[TaskCause, int] = field(default_factory=lambda: dict.fromkeys(REFUSALS, 0))
+    """Failed for good without being run here."""
     timed_out: int = 0
     ended: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     waited: Histogram = field(default_factory=Histogram)
@@ -210,7 +211,7 @@ class Engine:
         return self._unfinished.get(entry.run.task.id) is entry
 
     def _refuse(self, task: Task, cause: TaskCause, why: str) -> Acknowledgement:
-        self.counts.refused += 1
+        self.counts.refused[cause] += 1
         logger.error("task %s failed for good, and was not run: %s, %s", task.id, cause, why)
         return Acknowledgement(task.id, Outcome.FAILED_FOR_GOOD, cause)
 

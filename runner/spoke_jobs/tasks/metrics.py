@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
@@ -12,6 +13,7 @@ from spoke_jobs import probes
 from spoke_jobs.tasks.app import Gate
 from spoke_jobs.tasks.engine import Engine
 from spoke_jobs.tasks.outbox import Pump
+from spoke_jobs.tasks.wire import TaskCause
 
 _FRESH_SECONDS = 5.0
 
@@ -52,7 +54,9 @@ class Metrics:
         yield from _metric("accepted_total", "counter", "Tasks accepted.", counts.accepted)
         yield from _metric("joined_total", "counter", "Redeliveries of tasks that were here.", counts.joined)
         yield from _metric("recalled_total", "counter", "Redeliveries of tasks that had ended here.", counts.recalled)
-        yield from _metric("refused_total", "counter", "Tasks failed for good without being run.", counts.refused)
+        name = "spoke_tasks_refused_total"
+        text = "Tasks failed for good without being run here, by cause."
+        yield from probes.labelled(name, "counter", text, "cause", self._refused())
         yield from _metric(
             "timed_out_total", "counter", "Tasks given up, as they did not end in time.", counts.timed_out
         )
@@ -61,6 +65,14 @@ class Metrics:
         yield from probes.labelled(name, "counter", "Tasks by how they ended.", "outcome", ended)
         yield from counts.waited.lines("spoke_tasks_wait_seconds", "From a task's dispatch to its start.")
         yield from counts.ran.lines("spoke_tasks_run_seconds", "From a task's start to its end.")
+
+    def _refused(self) -> Mapping[str, int]:
+        """Each cause from the start: of a count that begins with its first one an alarm sees no increase."""
+        refused = Counter({cause.value: count for cause, count in self._engine.counts.refused.items()})
+        if self._pump is not None:
+            refused[TaskCause.UNKNOWN_TASK.value] += self._pump.counts.unknown
+            refused[TaskCause.WORKER_LOST.value] += self._pump.counts.worker_lost
+        return refused
 
     def _of_gate(self) -> Iterator[str]:
         gate = self._gate

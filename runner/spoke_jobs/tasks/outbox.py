@@ -63,6 +63,10 @@ class PumpCounts:
     """Claims of tasks whose earlier claim had lapsed."""
     gone: int = 0
     """Claims that were lost here: their ends didn't count."""
+    worker_lost: int = 0
+    """Of those that failed: the tasks that were given up, since the replicas that ran them died."""
+    unknown: int = 0
+    """Tasks that failed for good because no release knew them. They were never claimed."""
     database_errors: int = 0
 
 
@@ -184,6 +188,7 @@ class Pump:
             self._next_housekeeping = now + _HOUSEKEEPING_SECONDS * (0.5 + random.random())  # noqa: S311  jitter
             self._outbox.prune()
             if unknown := self._outbox.expire_unknown(self._names):
+                self.counts.unknown += unknown
                 logger.error("%d tasks of the outbox failed for good: no release knows them", unknown)
         if not self._draining and now >= self._next_claim:
             self._claim(now)
@@ -280,6 +285,7 @@ class Pump:
             self.counts.retried += 1
         else:
             self.counts.failed += 1
+            self.counts.worker_lost += ack.cause == TaskCause.WORKER_LOST
 
     def _renew(self) -> None:
         tasks = [one.task for one in list(self._held.values())]

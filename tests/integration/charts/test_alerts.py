@@ -216,7 +216,23 @@ CASES = [
     Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="403"): "0+1x60"}, True),
     Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="401"): "0x60"}, False),
     Case("SpokeTasksFail", {app("spoke_tasks_ended_total", "tasks", outcome="failed_for_good"): "0+1x60"}, True),
-    Case("SpokeTasksFail", {app("spoke_tasks_ended_total", "tasks", outcome="failed"): "0+1x60"}, False),
+    Case("SpokeTasksFail", {app("spoke_tasks_refused_total", "tasks", cause="UnknownTask"): "0+1x60"}, True),
+    Case(
+        "SpokeTasksFail",
+        {
+            app("spoke_tasks_ended_total", "tasks", outcome="failed_for_good"): "0+0.1x60",
+            app("spoke_tasks_refused_total", "tasks", cause="UnknownTask"): "0+0.1x60",
+        },
+        True,
+    ),
+    Case(
+        "SpokeTasksFail",
+        {
+            app("spoke_tasks_ended_total", "tasks", outcome="failed"): "0+1x60",
+            app("spoke_tasks_refused_total", "tasks", cause="UnknownTask"): "0+0.1x60",
+        },
+        False,
+    ),
 ]  # fmt: skip
 
 

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
 from tests.contract.app import Line, effect, metadata
 from tests.integration.tasks.conftest import StartServer
@@ -22,6 +23,7 @@ from tests.integration.tasks.stage import CONTRACT_APP, left_in_outbox
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.outbox import insert_task
 from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.model import TASK_LOSSES
 
 OUTBOX_APP = CONTRACT_APP | {"SPOKE_APP": "tests.integration.tasks.outbox_app:registry"}
 
@@ -156,6 +158,21 @@ def test_a_task_that_fails_is_tried_again_and_then_kept_as_failed(start_server: 
     assert server.traces() == ["attempt 1", "attempt 2"]
     assert texts(engine, "failed") == []
     assert server.metric('spoke_tasks_outbox_total{event="failed"}') == 1
+
+
+def test_what_fails_for_good_without_a_run_is_counted_for_the_alert(start_server: StartServer, engine: Engine) -> None:
+    put(engine, "once", "ran 0")
+    put(engine, "nobody_knows", "ran 1")
+    with engine.begin() as connection:
+        died, ago = {"losses": TASK_LOSSES}, {"due_at": func.clock_timestamp() - timedelta(hours=2)}
+        for name, values in (("once", died), ("nobody_knows", ago)):
+            connection.execute(update(task_outbox).where(task_outbox.c.name == name).values(values))
+    server = start_server(SPOKE_DATABASE_URL=url_of(engine), **OUTBOX_APP)
+    for cause in ("WorkerLost", "UnknownTask"):
+        name = f'spoke_tasks_refused_total{{cause="{cause}"}}'
+        eventually(lambda name=name: server.metric(name) == 1, what=name)  # type: ignore[misc]
+    assert left_in_outbox(engine, "failed") == 2
+    assert texts(engine, "ran") == []
 
 
 def test_a_commit_wakes_the_replica_before_its_poll(start_server: StartServer, engine: Engine) -> None:

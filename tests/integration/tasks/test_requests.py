@@ -126,6 +126,9 @@ def test_each_bad_entry_gets_an_answer_and_the_good_ones_run(server: Server) -> 
     assert sorted(server.traces()) == ["0", "1", "2"]
     assert "secret payload value" not in response.text
     assert "secret payload value" not in server.log.read_text()
+    causes = (TaskCause.UNKNOWN_TASK, TaskCause.PAYLOAD_TOO_LARGE, TaskCause.MALFORMED_TASK)
+    counted = {cause: server.metric(f'spoke_tasks_refused_total{{cause="{cause}"}}') for cause in causes}
+    assert counted == dict(zip(causes, (1, 1, 3), strict=True)), "an alert sees what no run of a task does"
     assert server.ready()
 
 
