@@ -67,7 +67,7 @@ class Settings(BaseModel):
     tasks_queue: Annotated[int, Field(validation_alias="SPOKE_TASKS_QUEUE", ge=1, le=1_000_000)] = 1_000
     """``spoke-jobs tasks``: how many tasks it has accepted at most that have not ended; beyond that it answers 429."""
     tasks_grace_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_GRACE_SECONDS", ge=0, le=3600)] = 20.0
-    """``spoke-jobs tasks``: how long accepted tasks have after SIGTERM; the pod's own grace must be 10 s longer."""
+    """``spoke-jobs tasks``: how long accepted tasks have after SIGTERM; the pod's own grace must be 20 s longer."""
     tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
     """``spoke-jobs tasks``: how long a task may hold its slot beyond its timeout, before the process restarts."""
 

@@ -133,8 +133,11 @@ class KubernetesRunner(SqlRunner):
         insert_task(connection_of(session), NAME, name, text)
         after_commit(session, lambda: True, bell.ring)
 
-    def close(self, seconds: float = 5.0) -> None:
-        """Deliver what tasks are still here, for so many seconds at most, and close the connections."""
+    def close(self, seconds: float | None = None) -> None:
+        """Deliver what tasks are still here, and close the connections.
+
+        :param seconds: at most; as long as a process's exit takes for it by default.
+        """
         wait_for_outer_commits()
         if self._notifier is not None:
             self._notifier.close()

@@ -32,9 +32,9 @@ from spoke_jobs.tasks.outbox import Pump, PumpOptions
 
 _KEEP_ALIVE_SECONDS = 75
 """Longer than dispatchers keep an idle connection, so that it is never the server that closes one."""
-_LAST_WORDS_SECONDS = 3
+LAST_WORDS_SECONDS = 3
 """For the last acknowledgements to be sent, after the grace period."""
-_RECORD_SECONDS = 5.0
+RECORD_SECONDS = 5.0
 """For the last ends to be recorded in the outbox."""
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def serve(registry: Registry, callers: CallerCheck, options: ServerOptions) -> b
         ws="none",
         http=BoundedProtocol,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
         h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
     )
     listening = _listen(options.host, options.port)
@@ -171,7 +171,7 @@ class _Server(uvicorn.Server):
         if left:
             logger.error("%d tasks did not end within %.1f s: returned to their senders", left, self._grace_seconds)
         if self._pump is not None:
-            await asyncio.to_thread(self._pump.stop, _RECORD_SECONDS)
+            await asyncio.to_thread(self._pump.stop, RECORD_SECONDS)
         logger.info("stopped: %s accepted, %s", self._engine.counts.accepted, _ended(self._engine))
         self.should_exit = True
 

@@ -6,8 +6,10 @@ from spoke_jobs.builtin import CHECK
 from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract import names
 from spoke_jobs.settings import Settings
+from spoke_jobs.tasks.options import DispatcherOptions
+from spoke_jobs.tasks.server import LAST_WORDS_SECONDS, RECORD_SECONDS
 
-from .conftest import APP_VALUES, WITH_PODS, Helm, Object, environment_of, named, of_kind, pod_of
+from .conftest import APP_VALUES, ROOT, WITH_PODS, Helm, Object, environment_of, named, of_kind, pod_of
 from .test_operator_chart import rights
 
 OPERATORS_OWN = {"SPOKE_HEALTH_PORT"}
@@ -127,8 +129,6 @@ def test_tasks_are_reached_replica_by_replica(helm: Helm) -> None:
     assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     url = environment_of(pod_of(named(objects, "PodTemplate", "default"))["containers"][0])["SPOKE_TASKS_URL"]
     assert url == f"http://{service['metadata']['name']}:8080"
-    grace = pod_of(deployment)["terminationGracePeriodSeconds"]
-    assert grace >= Settings.model_fields["tasks_grace_seconds"].default + 5
 
 
 def test_tasks_that_scale_leave_their_number_to_who_scales_them(helm: Helm) -> None:
@@ -139,6 +139,13 @@ def test_tasks_that_scale_leave_their_number_to_who_scales_them(helm: Helm) -> N
     scaler = named(objects, "HorizontalPodAutoscaler", "rel-spoke-app-tasks")["spec"]
     assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 7)
+    (metric,) = scaler["metrics"]
+    assert metric == {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+    }
+    (container,) = pod_of(deployment)["containers"]
+    assert "cpu" in container["resources"]["requests"], "of what it is a part"
     assert of_kind(helm.render("spoke-app", APP_VALUES), "HorizontalPodAutoscaler") == []
 
 
@@ -147,7 +154,12 @@ def test_a_replica_of_the_tasks_leaves_the_name_before_it_stops(helm: Helm) -> N
     (container,) = pod["containers"]
     leaving = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = float(environment_of(container)["SPOKE_TASKS_GRACE_SECONDS"])
-    assert pod["terminationGracePeriodSeconds"] >= leaving + grace + 5
+    ending = RECORD_SECONDS + LAST_WORDS_SECONDS + DispatcherOptions().exit_seconds
+    assert pod["terminationGracePeriodSeconds"] >= leaving + grace + ending
+    assert grace == Settings.model_fields["tasks_grace_seconds"].default
+    beyond = pod["terminationGracePeriodSeconds"] - leaving - grace
+    said = (ROOT / "docs/reference/settings.md").read_text()
+    assert f"the pod's own grace must be {beyond:.0f} s longer" in said, "for whoever writes a chart of their own"
 
 
 def test_callers_of_the_tasks_show_tokens_where_the_cluster_may_review_them(helm: Helm) -> None:
@@ -187,15 +199,23 @@ def test_without_tasks_nothing_is_said_of_them(helm: Helm) -> None:
 
 def test_replicas_stand_in_for_one_another(helm: Helm) -> None:
     """One alone is under no budget: it would either hold up every drain or none."""
-    objects = helm.render("spoke-app", APP_VALUES)
-    assert [item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")] == ["rel-spoke-app-tasks"]
-    objects = helm.render("spoke-app", APP_VALUES | {"sync": {"replicas": 2}} | {"tasks": {"enabled": False}})
-    (budget,) = of_kind(objects, "PodDisruptionBudget")
-    deployment = named(objects, "Deployment", "rel-spoke-app-sync")
-    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
-    assert budget["spec"]["maxUnavailable"] == 1
-    (spread,) = pod_of(deployment)["topologySpreadConstraints"]
-    assert spread["labelSelector"] == deployment["spec"]["selector"]
+    scaled = {"enabled": True, "minReplicas": 2}
+    for component, values in (
+        ("tasks", {}),
+        ("tasks", {"tasks": APP_VALUES["tasks"] | {"replicas": 1, "autoscaling": scaled}}),
+        ("sync", {"sync": {"replicas": 2}, "tasks": {"enabled": False}}),
+    ):
+        objects = helm.render("spoke-app", APP_VALUES | values)
+        (budget,) = of_kind(objects, "PodDisruptionBudget")
+        deployment = named(objects, "Deployment", f"rel-spoke-app-{component}")
+        assert budget["metadata"]["name"] == deployment["metadata"]["name"]
+        assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+        assert budget["spec"]["maxUnavailable"] == 1
+        (spread,) = pod_of(deployment)["topologySpreadConstraints"]
+        assert spread["labelSelector"] == deployment["spec"]["selector"]
+        assert (spread["topologyKey"], spread["maxSkew"]) == ("kubernetes.io/hostname", 1)
+    alone = {"tasks": APP_VALUES["tasks"] | {"replicas": 1}}
+    assert of_kind(helm.render("spoke-app", APP_VALUES | alone), "PodDisruptionBudget") == []
 
 
 def test_accounts_have_what_clouds_give_rights_by(helm: Helm) -> None:

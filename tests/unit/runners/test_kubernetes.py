@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 from tests.unit.sync.making import job
 
-from spoke_jobs import ConfigurationError, Registry
+from spoke_jobs import ConfigurationError, Registry, TaskBufferFull
 from spoke_jobs.cluster import place
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobRequest
@@ -22,6 +23,8 @@ from spoke_jobs.runners import kubernetes
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.runners.submitting import Breaker, Permit, Submitter
 from spoke_jobs.settings import Settings
+from spoke_jobs.tasks.dispatcher import TaskDispatcher
+from spoke_jobs.tasks.options import DispatcherOptions
 
 URL = SecretStr("postgresql+psycopg://nobody@127.0.0.1:9/nothing")
 
@@ -42,6 +45,49 @@ def with_tasks() -> Registry:
     registry = Registry()
     registry.task("note")(lambda _ctx, _payload: None)
     return registry
+
+
+def without_room(**options: Any) -> KubernetesRunner:
+    """A runner whose buffer of one task is full: nobody listens where it is to be delivered."""
+    runner = KubernetesRunner(
+        settings(submit="sync", database_url=URL, tasks_url="http://127.0.0.1:9", tasks_key=SecretStr("key")),
+        with_tasks(),
+    )
+    runner._tasks = TaskDispatcher("http://127.0.0.1:9", "key", options=DispatcherOptions(buffer_tasks=1, **options))
+    runner.dispatch_task("note", 1)
+    return runner
+
+
+# Tasks
+
+
+async def test_waiting_for_room_in_a_full_buffer_lets_the_loop_go_on() -> None:
+    runner, ticks = without_room(full_wait_seconds=0.5), 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.01)
+
+    ticking = asyncio.create_task(tick())
+    began = time.monotonic()
+    with pytest.raises(TaskBufferFull):
+        await runner.adispatch_task("note", 2)
+    assert time.monotonic() - began >= 0.5
+    assert ticks > 5, "the loop went on"
+    ticking.cancel()
+    runner.close(0)
+
+
+def test_closing_waits_for_what_is_undelivered_as_long_as_a_process_s_end_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runner = without_room(exit_seconds=0.3)
+    began = time.monotonic()
+    runner.close()
+    assert 0.3 <= time.monotonic() - began < 4
+    assert "1 tasks could not be delivered" in caplog.text
 
 
 # Settings
