@@ -109,6 +109,20 @@ VARIANTS: dict[str, tuple[str, Object]] = {
             },
         },
     ),
+    "app, tokens and scaling": (
+        "spoke-app",
+        {name: value for name, value in APP_VALUES.items() if name != "tasks"}
+        | {
+            "tasks": {
+                "tokens": {"enabled": True, "callers": ["other/web"]},
+                "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 30},
+            },
+            "monitoring": {
+                "serviceMonitor": {"enabled": True, "interval": "30s", "labels": {"release": "prometheus"}},
+                "rules": {"enabled": True, "labels": {"release": "prometheus"}, "without": ["SpokeTasksStrangers"]},
+            },
+        },
+    ),
     "app, network open": ("spoke-app", APP_VALUES | {"networkPolicy": {"enabled": False}}),
     "texting": ("texting", {}),
     "texting, database elsewhere": ("texting", {"postgresql": {"enabled": False}, "web": {"replicas": 3}}),
@@ -130,7 +144,10 @@ def test_every_pod_passes_restricted(helm: Helm, chart: str, values: Object) -> 
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
-        assert all(set(volume) - {"name"} == {"emptyDir"} for volume in pod.get("volumes", [])), name
+        assert {kind for volume in pod.get("volumes", []) for kind in volume} <= {"name", "emptyDir", "projected"}, name
+        for volume in pod.get("volumes", []):  # nothing else that `restricted` lets in is needed
+            sources = volume.get("projected", {}).get("sources", [])
+            assert all(set(source) == {"serviceAccountToken"} for source in sources), name
         for container in pod["containers"] + pod.get("initContainers", []):
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False, name
@@ -152,6 +169,8 @@ def test_tokens_only_where_they_are_meant(helm: Helm, chart: str, values: Object
     allowed = {"Deployment rel-spoke-operator", "Deployment given", "Deployment rel-spoke-app-sync",
                "Deployment rel-sync", "Deployment rel", "PodTemplate large",
                "Pod rel-spoke-operator-test", "Pod given-test"}  # fmt: skip
+    if values.get("tasks", {}).get("tokens", {}).get("enabled"):
+        allowed.add("Deployment rel-spoke-app-tasks")  # it asks the API server about callers' tokens
     assert holders <= allowed
     assert all(item["automountServiceAccountToken"] is False for item in of_kind(objects, "ServiceAccount"))
 

@@ -91,6 +91,12 @@ def test_application_reaches_its_database_and_itself(helm: Helm) -> None:
     ]
 
 
+def test_tasks_that_go_by_tokens_reach_the_api_server_which_reviews_them(helm: Helm) -> None:
+    policies = policies_of(helm.render("spoke-app", APP_VALUES | {"tasks": {"tokens": {"enabled": True}}}))
+    assert rules(policies["tasks"], "egress") == [*DNS.items(), *DATABASE.items(), *TASKS.items(), *API_SERVER.items()]
+    assert rules(policies["job"], "egress") == [*DNS.items(), *DATABASE.items(), *TASKS.items()]
+
+
 def test_without_a_task_deployment_nobody_needs_to_reach_it(helm: Helm) -> None:
     policies = policies_of(helm.render("spoke-app", APP_VALUES | {"tasks": {"enabled": False}}))
     assert rules(policies["job"], "egress") == [*DNS.items(), *DATABASE.items()]
