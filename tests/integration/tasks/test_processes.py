@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, REPOSITORY, free_port
+from tests.integration.tasks.servers import KEY, REPOSITORY, eventually, free_port
 
 START = """
 import json, logging, os, sys, threading, time
@@ -45,6 +46,18 @@ def test_a_process_that_ends_at_once_delivers_its_first_task(start_server: Start
     assert server.traces() == ["1"]
 
 
+def as_application(tasks_url: str, database_url: str, folder: Path) -> dict[str, str]:
+    """The environment of an application in that folder, under `kubernetes`."""
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)]),
+        "JOB_RUNNER": "kubernetes",
+        "SPOKE_SUBMIT": "sync",
+        "SPOKE_DATABASE_URL": database_url,
+        "SPOKE_TASKS_URL": tasks_url,
+        "SPOKE_TASKS_KEY": KEY,
+    }
+
+
 WEB_APPLICATION = """
 import asyncio
 from contextlib import asynccontextmanager
@@ -69,14 +82,7 @@ def test_a_web_server_that_is_told_to_end_delivers_first(
     """As docs/how-to/tasks.md says; uvicorn dies of the signal in the end, and runs nothing that waits for an exit."""
     server = start_server()
     (tmp_path / "web_application.py").write_text(WEB_APPLICATION)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)]),
-        "JOB_RUNNER": "kubernetes",
-        "SPOKE_SUBMIT": "sync",
-        "SPOKE_DATABASE_URL": postgres_ledger_url,
-        "SPOKE_TASKS_URL": server.url,
-        "SPOKE_TASKS_KEY": KEY,
-    }
+    environment = as_application(server.url, postgres_ledger_url, tmp_path)
     command = [sys.executable, "-m", "uvicorn", "web_application:app", "--port", str(free_port())]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as web:
         assert web.stderr is not None
@@ -88,6 +94,79 @@ def test_a_web_server_that_is_told_to_end_delivers_first(
         web.stderr.read()
     assert web.returncode == -signal.SIGTERM
     assert sorted(map(int, server.traces())) == list(range(300))
+
+
+def test_a_script_that_is_told_to_end_delivers_first(start_server: StartServer) -> None:
+    """With the line that docs/how-to/tasks.md gives."""
+    server = start_server(queue=10)
+    script = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+for n in range(100): dispatcher.submit("gated", str(n))
+print("submitted", flush=True)
+threading.Event().wait()
+"""
+    command = [sys.executable, "-c", START + script, server.url, KEY, "120"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "submitted\n"
+        eventually(lambda: server.metric("spoke_tasks_unfinished") == 10, what="a server that takes no more")
+        process.terminate()
+        server.open_gate()
+        _, said = process.communicate(timeout=200)
+    assert (process.returncode, said) == (143, "")
+    assert sorted(int(line.removeprefix("end ")) for line in server.traces() if line.startswith("end")) == [*range(100)]
+
+
+PREFORKED_APPLICATION = """
+import os
+from spoke_jobs import configure, dispatch_task
+from tests.integration.tasks.tasks_app import registry
+
+configure(registry=registry)
+for number in range(40): dispatch_task("gated", f"before {number}")
+
+def application(environ, start_response):
+    asked = environ["PATH_INFO"].removeprefix("/")
+    for number in range(40): dispatch_task("gated", f"{asked} {number}")
+    start_response("200 OK", [])
+    return [str(os.getpid()).encode()]
+"""
+
+
+def test_gunicorns_workers_and_the_process_they_were_forked_from_deliver_first(
+    start_server: StartServer, postgres_ledger_url: str, tmp_path: Path
+) -> None:
+    server = start_server(queue=20)
+    (tmp_path / "preforked_application.py").write_text(PREFORKED_APPLICATION)
+    environment = as_application(server.url, postgres_ledger_url, tmp_path)
+    port, log = free_port(), tmp_path / "gunicorn.log"
+    command = [sys.executable, "-m", "gunicorn", "preforked_application:application", "--preload", "--workers", "2"]
+    command += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", "--log-file", str(log)]
+    processes: list[str] = []
+
+    def both_workers_have_answered() -> bool:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/asked-{len(processes)}", trust_env=False, timeout=60)
+        except httpx.ConnectError:
+            return False
+        processes.append(answer.raise_for_status().text)
+        return len(set(processes)) == 2
+
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as web:
+        try:
+            eventually(both_workers_have_answered)
+            eventually(lambda: server.metric("spoke_tasks_unfinished") == 20, what="a server that takes no more")
+            web.terminate()
+            eventually(lambda: log.read_text().count("Worker exiting") == 2)
+            server.open_gate()
+            _, said = web.communicate(timeout=200)
+        finally:
+            web.kill()
+    assert web.returncode == 0, said + log.read_text()
+    whose = ["before", *(f"asked-{number}" for number in range(len(processes)))]
+    expected = {f"end {who} {number}" for who in whose for number in range(40)}
+    assert {line for line in server.traces() if line.startswith("end")} == expected
 
 
 def test_a_process_that_cannot_deliver_ends_in_time_and_says_what_is_lost(tmp_path: Path) -> None:

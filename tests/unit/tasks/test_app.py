@@ -11,7 +11,7 @@ import pytest
 from spoke_jobs import Registry
 from spoke_jobs.tasks import app as app_module
 from spoke_jobs.tasks.app import READING_LIMIT_BYTES, App, Gate, _Answer
-from spoke_jobs.tasks.callers import Callers
+from spoke_jobs.tasks.callers import CallerCheck, Callers, Refusal
 from spoke_jobs.tasks.engine import Engine
 from spoke_jobs.tasks.metrics import Metrics
 from spoke_jobs.tasks.wire import NDJSON, PATH, Acknowledgement, Outcome
@@ -19,9 +19,16 @@ from spoke_jobs.tasks.wire import NDJSON, PATH, Acknowledgement, Outcome
 HEADERS = {"authorization": "Bearer key", "content-type": NDJSON}
 
 
-def client_of(gate: Gate) -> httpx.AsyncClient:
+class ApiServerAway:
+    """As when nobody can be asked who the caller is."""
+
+    async def refusal(self, authorization: str | None) -> Refusal | None:
+        return Refusal(503, "review", "not just now")
+
+
+def client_of(gate: Gate, callers: CallerCheck | None = None) -> httpx.AsyncClient:
     engine = Engine(Registry(), concurrency=1, limit=10)
-    app = App(engine, Callers("key"), gate, Metrics(engine, gate, 1))
+    app = App(engine, callers or Callers("key"), gate, Metrics(engine, gate, 1))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server")
 
 
@@ -44,6 +51,13 @@ async def test_bodies_on_their_way_are_bounded_together(taken: int, status: int)
         response = await client.post(PATH, content=b"1\n", headers=HEADERS)
     assert response.status_code == status
     assert gate.reading_bytes == taken  # given back, or never taken
+    assert response.headers.get("retry-after") == ("1" if status == 429 else None), "dispatchers wait, and keep theirs"
+
+
+async def test_who_cannot_be_asked_about_is_told_when_to_come_again() -> None:
+    async with client_of(Gate(), ApiServerAway()) as client:
+        response = await client.post(PATH, content=b"1\n", headers=HEADERS)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
 
 async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,11 +207,15 @@ async def test_an_async_task_that_blocks_its_loop_delays_no_def_task() -> None:
     await engine.finish(1)
 
 
+@pytest.mark.parametrize("name", ["hangs", "blocks"])
 @pytest.mark.parametrize(("concurrency", "seconds"), [(2, 600.0), (8, 0.1)])
-async def test_slots_lost_to_tasks_that_hang_have_the_process_restarted(concurrency: int, seconds: float) -> None:
+async def test_slots_lost_to_tasks_that_hang_have_the_process_restarted(
+    name: str, concurrency: int, seconds: float
+) -> None:
+    """A coroutine that blocks its loop for ever keeps one slot, and all that would run in the others from running."""
     why: list[str] = []
     engine = engine_of(concurrency=concurrency, hung_seconds=seconds, on_stuck=why.append)
-    await run(engine, Task("a", "hangs", "1"))
+    await run(engine, Task("a", name, "1"))
     await until(lambda: bool(why))
     assert "1 tasks hang" in why[0]
     released.set()
