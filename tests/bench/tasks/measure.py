@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from tests.bench.lib.orders import Filled, Order, Paced, text_of
 from tests.bench.lib.place import Place
@@ -45,13 +46,13 @@ def throughput(place: Place, settings: Settings, system: System, task_ms: int) -
     order = Order(system.client, "fill", (task_ms,), settings.tasks, settings.concurrency, settings.dispatch_seconds)
     with place.emptied(system):
         marks = place.marks(system, settings.tasks)
-        store = _store_seconds(system, settings.redis)
+        store = _store_seconds(system, settings)
         with _client(place, system, order) as (client, answer):
             filled = Filled(**json.loads(answer))
             place.settle(system)
 
             def spent(worker: Running | None = None) -> float:
-                others = usage.session_seconds(client) + _store_seconds(system, settings.redis)
+                others = usage.session_seconds(client) + _store_seconds(system, settings)
                 return others if worker is None else others + usage.session_seconds(worker.pid)
 
             dispatching = spent() - store
@@ -60,13 +61,14 @@ def throughput(place: Place, settings: Settings, system: System, task_ms: int) -
             return Throughput(filled.per_second, worked.per_second, cpu * 10_000)
 
 
-def _store_seconds(system: System, redis: str) -> float:
+def _store_seconds(system: System, settings: Settings) -> float:
     if system.store is None:
         return 0.0
     if system.store is Store.POSTGRES:
-        pid = usage.pid_of("postgres", lambda words: "54329" in words or "-D" in words)
+        # As scripts/postgres starts it; another one on this machine is another's.
+        pid = usage.pid_of("postgres", lambda words: f"port={urlsplit(settings.postgres).port}" in words.split())
     else:
-        port = redis.rpartition(":")[2].partition("/")[0]
+        port = settings.redis.rpartition(":")[2].partition("/")[0]
         pid = usage.pid_of("redis-server", lambda words: port in words)
     if pid is None:
         raise BenchError(f"the process of {system.store.value} isn't to be found")
