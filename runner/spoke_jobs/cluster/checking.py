@@ -168,7 +168,8 @@ def _sample(definition: Definition) -> JobRequest:
         job_type=definition.name.removesuffix("*") or definition.name,
         payload="null",
         queue_name=definition.queue_name,
-        locks_queue=definition.locks_queue,
+        # The queue may be left to each dispatch; without one there is nothing to lock, and the CRD refuses that.
+        locks_queue=definition.locks_queue and bool(definition.queue_name),
         assigned=False,
         status=0,
         result_message="",

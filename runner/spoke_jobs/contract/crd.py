@@ -44,6 +44,7 @@ def crd() -> dict[str, Any]:
             "message": "a SpokeJob's spec is immutable but for suspend and cancel: create another one",
         },
         {"rule": "!oldSelf.cancel || self.cancel", "message": "a cancellation can't be taken back: create another one"},
+        {"rule": "!self.locksQueue || self.queue != ''", "message": "locksQueue needs a queue"},
     ]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -25,6 +25,9 @@ def report(ctx, payload): pass
 
 @job("export.*", pod_template="large", resources={"limits": {"memory": "1Gi"}})
 def export(ctx, payload): pass
+
+@job("import", locks_queue=True)  # of which queue, each dispatch says
+def bring_in(ctx, payload): pass
 """
 
 
@@ -79,7 +82,7 @@ def test_with_every_right_all_is_well(namespace: Namespace, tmp_path: Path, chec
     assert (code, problems(document)) == (0, [])
     seen = by_name(document)
     assert f"system:serviceaccount:{namespace.name}:whole" in seen["server"]["said"]
-    assert seen["dry run"]["said"] == "a SpokeJob of each of 2 jobs would be created"
+    assert seen["dry run"]["said"] == "a SpokeJob of each of 3 jobs would be created"
     assert seen["templates"]["said"] == "default, large"
     assert json.loads(namespace.kubectl("get", "spokejobs", "--output=json"))["items"] == [], "a dry run leaves nothing"
 

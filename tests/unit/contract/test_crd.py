@@ -46,10 +46,13 @@ def test_every_string_and_list_is_bounded_and_every_field_described() -> None:
 
 
 def test_everything_but_suspend_and_cancel_is_immutable() -> None:
-    rule, one_way = schema()["properties"]["spec"]["x-kubernetes-validations"]
+    rule, one_way, lock = schema()["properties"]["spec"]["x-kubernetes-validations"]
     for field in SpokeJobSpec.model_fields.values():
         name = field.alias or ""
         assert (f"self.{name} " in rule["rule"] or f"self.{name})" in rule["rule"]) == (
             name not in ("suspend", "cancel")
         ), name
     assert one_way["rule"] == "!oldSelf.cancel || self.cancel"
+    assert lock["message"] == "locksQueue needs a queue"
+    for name in ("locksQueue", "queue"):
+        assert "default" in schema()["properties"]["spec"]["properties"][name], "the rule may rely on their being there"
