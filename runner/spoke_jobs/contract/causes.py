@@ -46,6 +46,9 @@ class Cause:
     before_an_attempt: bool = False
     """Whether it keeps the next attempt from being made. The job then waits for it to be mended, as long as its start
     timeout, and ends; budgets count attempts, and there is none."""
+    waited_for: bool = False
+    """Whether it keeps an attempt from starting, which is waited for as long as the start timeout, unless it can't be
+    mended at all. The job then ends, whatever its budget."""
 
 
 _TABLE = (
@@ -89,15 +92,15 @@ _TABLE = (
     Cause("PodRejected", CauseClass.IMAGE, "Kubernetes refuses to create the pod (quota, service account, admission).",
           "Read the Job's FailedCreate events; mend the PodTemplate or the namespace.",
           "The Job's FailedCreate event: it ends the job with the start timeout. Or the API server's refusal of "
-          "the Job: it ends the job with the start timeout."),
+          "the Job: it ends the job with the start timeout.", waited_for=True),
     Cause("ImageUnavailable", CauseClass.IMAGE, "The container's image could not be had.",
           "Check the image's name and tag in the PodTemplate, and the pull secrets.",
           "The container's waiting reason (ErrImagePull, ...); it ends the job with the start timeout, a bad name "
-          "at once."),
+          "at once.", waited_for=True),
     Cause("ContainerConfigError", CauseClass.IMAGE, "The container's configuration names something that isn't there.",
           "Create the Secret or ConfigMap that the pod's message names, or mend the PodTemplate.",
           "The container's waiting reason, CreateContainerConfigError, or the pod's FailedMount event; it ends the "
-          "attempt with the start timeout."),
+          "job with the start timeout.", waited_for=True),
     Cause("ContainerCannotRun", CauseClass.IMAGE, "The image has no `spoke-jobs` command, or it could not be started.",
           "Install spoke-jobs in the image and see that it is on PATH.",
           "The container's end with StartError, or its waiting reason; that ends the job with the start timeout."),
@@ -129,7 +132,7 @@ _TABLE = (
           "Create SpokeJobs by dispatching; delete this one.",
           "The exit of the job's process."),
     Cause("InvalidSpec", CauseClass.INVALID, "The SpokeJob's spec can't be read.",
-          "Create SpokeJobs by dispatching; read the operator's log for the field.",
+          "Create SpokeJobs by dispatching; its condition Finished, or `spoke-jobs show ID`, names the field.",
           "The first look at the SpokeJob."),
     Cause("NameTaken", CauseClass.INVALID, "A SpokeJob of another job has this job's name.",
           "Delete the old SpokeJob (another database's, say), then retry the job.",
@@ -137,7 +140,7 @@ _TABLE = (
           "refusal: it ends the job with the start timeout."),
     Cause("SpokeJobDeleted", CauseClass.INVALID, "The SpokeJob was deleted while the job was unfinished.",
           "Dispatch the job again, if it is still wanted.",
-          "Sync's look, within 30 s."),
+          "Sync's watch, or its comparison, within 30 s, where the watch missed it."),
     Cause("DatabaseUnreachable", CauseClass.INFRASTRUCTURE, "The job's process could not reach its database.",
           "Check SPOKE_DATABASE_URL in the template, NetworkPolicies, and the database itself.",
           "The exit of the job's process, after it has tried for a while."),

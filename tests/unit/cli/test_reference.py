@@ -51,7 +51,14 @@ def test_every_cause_and_every_wait_says_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     ("cause", "word"),
-    [("JobError", "third"), ("Timeout", "no"), ("TemplateMissing", "start timeout"), ("QueueHeld", "60 s")],
+    [
+        ("JobError", "third"),
+        ("Timeout", "no"),
+        ("TemplateMissing", "start timeout"),
+        *((cause, "no: it is waited for") for cause in ("ImageUnavailable", "PodRejected", "ContainerConfigError")),
+        ("ContainerCannotRun", "third"),
+        ("QueueHeld", "60 s"),
+    ],
 )
 def test_a_cause_says_how_often_it_is_tried_again(cause: str, word: str) -> None:
     (row,) = [row for row in operations.page().splitlines() if row.startswith(f"| `{cause}`")]

@@ -274,14 +274,37 @@ def test_what_kueue_preempts_is_tried_again_uncharged() -> None:
     assert s.world.status["cause"] == "QueuedByKueue", "the next one queues again"
 
 
-def test_what_had_all_of_the_start_timeout_to_heal_is_not_given_another() -> None:
+def test_a_queue_is_locked_by_one_that_kueue_holds_back() -> None:
+    world = World(queue="q", locksQueue=True)
+    world.put_template(kueue="team-a")
+    world.put_spokejob("second", queue="q", locksQueue=True)
+    s = Simulation(world)
+    s.settle()
+    kueue_admits(s, admits=False)
+    s.pass_time(60)
+    assert [job["metadata"]["name"] for job in world.jobs] == [f"{NAME}-1"]
+    assert (world.status["outcome"], world.status["cause"]) == ("Waiting", "QueuedByKueue")
+    assert world.objects[Kind.SPOKEJOB]["second"]["status"]["cause"] == "QueueLocked"
+    kueue_admits(s, admits=True)
+    s.cluster()
+    assert len(world.created) == 1, "it holds the lock while it runs"
+    s.cluster(0)
+    assert [name for name, _ in world.created] == [f"{NAME}-1", "second-1"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [("ErrImagePull", "ImageUnavailable"), ("CreateContainerConfigError", "ContainerConfigError")],
+)
+def test_what_had_all_of_the_start_timeout_to_heal_is_not_given_another(reason: str, cause: str) -> None:
+    assert CAUSES[cause].waited_for, "as the documentation says"
     s = start(startTimeoutSeconds=30)
     s.world.job_controller()
-    s.world.container_waits("ErrImagePull")
+    s.world.container_waits(reason)
     s.settle()
     for _ in range(3):
         s.pass_time(31)
         s.cluster()
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "ImageUnavailable")
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", cause)
     assert len(s.world.created) == 1
     assert s.world.live_pods() == []

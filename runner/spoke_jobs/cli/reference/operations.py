@@ -67,6 +67,8 @@ def _of_class(kind: CauseClass) -> Iterator[Cause]:
 def _tried_again(cause: Cause) -> str:
     if cause.before_an_attempt:
         return "no: there is no attempt yet, it is waited for until the start timeout"
+    if cause.waited_for:
+        return "no: it is waited for until the start timeout"
     if cause.cause_class is CauseClass.UNCHARGED:
         return _uncharged(cause)
     budget = DEFAULT_BUDGET[cause.cause_class]
