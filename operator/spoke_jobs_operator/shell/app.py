@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.settings import Settings
@@ -19,7 +20,7 @@ from spoke_jobs_operator.settings import Settings
 from . import health
 from .client import ApiError, Client, NotLeading
 from .compare import Compare
-from .controller import Controller, now
+from .controller import Controller, log_fields, now
 from .leadership import Alone, ByLease, Leadership
 from .metrics import Metrics
 from .news import News
@@ -68,7 +69,7 @@ class Operator:
         news = News(settings.news_per_second, settings.news_at_once, settings.news_within_seconds, clock=loop.time)
         self._controller = Controller(client, self._store, self._metrics, retention, news)
         self._queue = WorkQueue(
-            self._handle, on_error=_reporter(self._metrics), on_taken=self._metrics.queue_seconds.observe
+            self._handle, on_error=_reporter(self._metrics, self._store), on_taken=self._metrics.queue_seconds.observe
         )
         self._pacer = Pacer(settings.limits, self._queue.add, defer=lambda look: loop.call_later(PACE_SECONDS, look))
         self._controller.attach(self._queue, self._pacer)
@@ -179,15 +180,17 @@ class Operator:
         return ByLease(self._client, Key(namespace, name), self._identity, settings.lease_terms)
 
 
-def _reporter(metrics: Metrics) -> Any:
+def _reporter(metrics: Metrics, store: Store) -> Any:
     def report(key: Key, error: Exception, delay: float) -> None:
         metrics.errors.labels("reconcile").inc()
+        item = store.spokejob(key)
+        about = log_fields(item) if isinstance(item, SpokeJob) else {"spokejob": str(key)}
         if isinstance(error, NotLeading):
-            logger.warning("not written, as the lead is lost: %s", error, extra={"spokejob": str(key)})
+            logger.warning("not written, as the lead is lost: %s", error, extra=about)
         elif isinstance(error, ApiError):
             level = logging.DEBUG if error.status == 409 else logging.WARNING
-            logger.log(level, "%s; again in %.1f s", error, delay, extra={"spokejob": str(key)})
+            logger.log(level, "%s; again in %.1f s", error, delay, extra=about)
         else:
-            logger.error("again in %.1f s", delay, exc_info=error, extra={"spokejob": str(key)})
+            logger.error("again in %.1f s", delay, exc_info=error, extra=about)
 
     return report

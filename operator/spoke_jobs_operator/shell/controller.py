@@ -126,8 +126,7 @@ class Controller:
             self._forget(key)
             return
         if isinstance(item, Unreadable):
-            for action in reconcile_unreadable(item, self._clock()):
-                await self._apply_status(key, item.uid, item.resource_version, action)
+            await self._end_unreadable(item)
             return
         decision = self._decide(item, live=live)
         if any(isinstance(action, ReadLive) for action in decision.actions):
@@ -138,6 +137,13 @@ class Controller:
                 return
             decision = self._decide(item, live=True)
         await self._carry_out(item, decision)
+
+    async def _end_unreadable(self, item: Unreadable) -> None:
+        for action in reconcile_unreadable(item, self._clock()):
+            if await self._apply_status(item.key, item.uid, item.resource_version, action):
+                outcome, cause = Outcome.FAILED.value, action.status.cause
+                self._metrics.finished.labels(outcome, cause).inc()
+                logger.warning("finished: %s: not readable: %s", cause, item.problem, extra={"spokejob": str(item.key)})
 
     def _decide(self, spokejob: SpokeJob, *, live: bool) -> Decision:
         candidate = candidate_of(spokejob)
@@ -221,7 +227,7 @@ class Controller:
             refusal = read_refusal(error.status, error.message, self._clock())
             if refusal is None:
                 raise
-            logger.warning("the API server refuses the Job: %s", error, extra=_fields(spokejob))
+            logger.warning("the API server refuses the Job: %s", error, extra=log_fields(spokejob))
             self._refuse(key, refusal)
             return Effect.REFUSED
         self._refusals.pop(key, None)
@@ -230,7 +236,7 @@ class Controller:
         self._metrics.writes.labels("job_create").inc()
         if create.attempt == 1:
             self._metrics.creation_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
-        logger.info("attempt %d starts", create.attempt, extra=_fields(spokejob) | {"job": create.name})
+        logger.info("attempt %d starts", create.attempt, extra=log_fields(spokejob) | {"job": create.name})
         return Effect.DONE
 
     def _refuse(self, key: Key, refusal: Refusal) -> None:
@@ -248,7 +254,7 @@ class Controller:
             return Effect.REFUSED
         self._made[key] = (spokejob.uid, attempt)
         self._metrics.adopted.inc()
-        logger.info("took over a Job that was there already", extra=_fields(spokejob) | {"job": name})
+        logger.info("took over a Job that was there already", extra=log_fields(spokejob) | {"job": name})
         self._store.job_seen(body)
         return Effect.DONE
 
@@ -289,11 +295,11 @@ class Controller:
         for record in ended:
             if record.cause:
                 self._metrics.attempts_failed.labels(record.cause).inc()
-            logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=_fields(spokejob))
+            logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=log_fields(spokejob))
         if new.outcome and new.outcome.final and new.outcome != old.outcome:
             self._seen_to_run.pop(key_of(spokejob), None)
             self._metrics.finished.labels(new.outcome.value, new.cause).inc()
-            logger.info("finished: %s", new.cause or new.outcome.value, extra=_fields(spokejob))
+            logger.info("finished: %s", new.cause or new.outcome.value, extra=log_fields(spokejob))
 
     async def _read_live(self, key: Key) -> None:
         body = await self._client.read(Kind.SPOKEJOB, key)
@@ -350,7 +356,8 @@ class Controller:
         self._seen_to_run.pop(key, None)
 
 
-def _fields(spokejob: SpokeJob) -> dict[str, object]:
+def log_fields(spokejob: SpokeJob) -> dict[str, object]:
+    """What lines of the log on this SpokeJob carry."""
     return {
         "spokejob": str(key_of(spokejob)),
         "request_id": spokejob.spec.request_id,

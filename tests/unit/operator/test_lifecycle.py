@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.operator import world
-from tests.unit.operator.simulation import conditions, start
-from tests.unit.operator.world import NAME
+from tests.unit.operator.simulation import Simulation, conditions, start
+from tests.unit.operator.world import NAME, NAMESPACE
 
 from spoke_jobs.contract.termination import TerminationMessage
 from spoke_jobs_operator.shell.client import Kind
@@ -17,6 +17,12 @@ def job_error() -> str:
     return TerminationMessage(cause="JobError", error_type="ValueError").encode().decode()
 
 
+def counted(s: Simulation, outcome: str, cause: str) -> float | None:
+    """How many the metrics say have ended so."""
+    labels = {"outcome": outcome, "cause": cause}
+    return s.metrics.registry.get_sample_value("spoke_operator_jobs_finished_total", labels)
+
+
 def test_success_takes_one_job_and_three_status_writes() -> None:
     s = start()
     s.cluster()
@@ -24,6 +30,7 @@ def test_success_takes_one_job_and_three_status_writes() -> None:
     s.cluster(0)
     assert s.world.status["outcome"] == "Succeeded"
     assert s.world.writes == [f"create {NAME}-1", "status", "status", "status"]
+    assert counted(s, "Succeeded", "") == 1
     (record,) = s.world.status["attempts"]
     assert (record["number"], record["job"], record["node"], record["exitCode"]) == (1, f"{NAME}-1", "node-1", 0)
     assert record["template"] == "uid-1/1"
@@ -48,6 +55,7 @@ def test_three_errors_are_final_and_name_the_cause() -> None:
     assert [name for name, _ in s.world.created] == [f"{NAME}-{n}" for n in (1, 2, 3)]
     assert conditions(s)["Succeeded"] == ("False", "JobError")
     assert conditions(s)["Finished"] == ("True", "JobError")
+    assert counted(s, "Failed", "JobError") == 1
 
 
 def test_backoff_is_waited_out() -> None:
@@ -103,6 +111,7 @@ def test_run_timeout_deletes_the_job_before_the_outcome_is_final() -> None:
     s.pass_time(2)
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
     assert s.world.live_pods() == []
+    assert s.world.writes.count("status") <= 4, "started, runs, is to be stopped, ended"
 
 
 def test_a_job_that_succeeds_while_it_is_stopped_has_succeeded() -> None:
@@ -270,10 +279,18 @@ def test_spokejob_whose_end_never_comes_to_the_ledger_goes_after_a_week() -> Non
     assert not s.world.objects[Kind.SPOKEJOB]
 
 
-def test_unreadable_spokejob_ends_as_invalid_spec() -> None:
+def test_unreadable_spokejob_ends_as_invalid_spec(caplog: pytest.LogCaptureFixture) -> None:
     s = start(requestId="seven")
+    s.compare(everything=True)
+    s.settle()
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "InvalidSpec")
     assert s.world.writes == ["status"]
+    assert counted(s, "Failed", "InvalidSpec") == 1
+    (line,) = (record for record in caplog.records if "InvalidSpec" in record.message)
+    assert (line.levelname, vars(line)["spokejob"]) == ("WARNING", f"{NAMESPACE}/{NAME}")
+    (condition,) = (item for item in s.world.status["conditions"] if item["type"] == "Finished")
+    for text in (line.message, condition["message"]):
+        assert "spec.requestId" in text
 
 
 @pytest.mark.parametrize("running", [False, True])

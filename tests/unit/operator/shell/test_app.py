@@ -83,6 +83,42 @@ async def test_what_a_leader_did_last_is_known_before_anything_is_decided(scene:
     assert scene.lead.released == 1
 
 
+async def test_what_waits_and_how_long_a_look_takes_is_measured(scene: Scene) -> None:
+    def sample(name: str) -> float | None:
+        return scene.operator._metrics.registry.get_sample_value(f"spoke_operator_{name}")
+
+    for name in ("a", "b"):
+        scene.operator._queue.add(Key(NAMESPACE, name))
+    assert (sample("queue_depth"), sample("reconcile_seconds_count")) == (2, 0)
+    task = asyncio.create_task(scene.operator.run())
+    scene.lead.granted.set()
+    await scene.until(lambda: scene.world.created and len(scene.operator._queue) == 0)
+    assert sample("queue_depth") == 0
+    assert sample("reconcile_seconds_count") == sample("reconciles_total")
+    assert (sample("reconcile_seconds_count") or 0) >= 3
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_fails_is_told_with_the_job_s_id(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: Key) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(scene.operator._controller, "process", fail)
+    task = asyncio.create_task(scene.operator.run())
+    scene.lead.granted.set()
+    await scene.until(lambda: any(item.levelno == logging.ERROR for item in caplog.records))
+    fields = vars(next(item for item in caplog.records if item.levelno == logging.ERROR))
+    assert (fields["request_id"], fields["job_type"]) == (7, "import contacts")
+    assert fields["spokejob"] == f"{NAMESPACE}/{NAME}"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_it_ends_when_the_lead_is_lost(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     task = asyncio.create_task(scene.operator.run())
     scene.lead.granted.set()
