@@ -7,7 +7,9 @@ from collections.abc import Sized
 from typing import cast
 
 import pytest
+from kopf._cogs.structs.references import Resource
 
+from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.shell import streams
 from spoke_jobs_operator.shell.client import ApiError, Client
 from spoke_jobs_operator.shell.streams import Backoffs, Streams, _settings
@@ -28,6 +30,20 @@ def test_kopf_is_kept_from_all_that_writes_or_looks_around() -> None:
     assert settings.process.ultimate_exiting_timeout is None
     assert settings.watching.inactivity_timeout > 60
     assert settings.watching.chunk_size == 500
+
+
+def test_only_what_is_used_is_watched_and_selected_on_the_server() -> None:
+    def asked(plural: str) -> set[str]:
+        """The selectors of a watch, as kopf gathers them."""
+        resource = next(Resource(*kind) for kind in streams._KINDS if kind[2] == plural)
+        watching = _settings().watching
+        return {*watching.label_selectors.collect(resource), *watching.field_selectors.collect(resource)}
+
+    assert {kind[2] for kind in streams._KINDS} == {"spokejobs", "jobs", "pods", "podtemplates", "events"}
+    assert asked("jobs") == asked("pods") == {LABEL_SPOKEJOB}, "other people's never come here"
+    (of_events,) = asked("events")
+    assert "type=Warning" in of_events
+    assert asked("spokejobs") == asked("podtemplates") == set()
 
 
 class Server:
