@@ -16,7 +16,7 @@ help: ## what there is
 demo: setup-python ## the main job on SQLite, on this machine: under a minute after set-up
 	@$(VENV)/python -m texting.demo --next 'make cluster-demo   (the same on a real Kubernetes cluster)'
 
-cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s
+cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s, with 10,000 messages as tasks
 	@scripts/cluster-demo
 
 test: setup-python ## all tests: unit, integration on both databases, end to end on kind (UNIT=1: only what needs no more than Python)

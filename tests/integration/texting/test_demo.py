@@ -54,6 +54,7 @@ def test_imports_sends_exports_checks_and_leaves_nothing_running(tmp_path: Path)
     assert "all right" in told
     assert told.count(" ok") == 14
     assert "30 of 30 delivered" in told
+    assert "no repeated messages dropped by the carrier" in told
     assert told.rstrip().endswith("Next: make tea")
     assert processes_of(folder) == []
 

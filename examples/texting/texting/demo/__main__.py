@@ -96,7 +96,9 @@ def _report(outcome: Outcome, console: Console, seconds: float) -> None:
     verdict = (
         f"[bold red]{len(wrong)} of {len(outcome.checks)} checks failed[/]" if wrong else "[bold green]all right[/]"
     )
-    console.print(f"\n{verdict}, in {seconds:.1f} s", highlight=False)
+    repeats = f"{outcome.repeats:,}" if outcome.repeats else "no"
+    dropped = f"{repeats} repeated {'message' if outcome.repeats == 1 else 'messages'} dropped by the carrier"
+    console.print(f"\n{verdict}, in {seconds:.1f} s; {dropped}", highlight=False)
 
 
 def _options() -> argparse.Namespace:

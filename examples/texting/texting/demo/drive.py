@@ -57,6 +57,8 @@ class Outcome:
 
     jobs: Sequence[JobRequest]
     checks: Sequence[Check]
+    repeats: int
+    """Messages that the carrier was handed again, and dropped."""
 
 
 def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcome:
@@ -84,15 +86,15 @@ def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcom
     checks += assignment_checks(sample, TEXTERS, assigned.result, _counted(campaign.id, services))
 
     messages = min(plan.messages, contacts)
-    delivered = _send(campaign, messages, console, services)
-    checks += message_checks(messages, _message_states(campaign.id), delivered)
+    sent = _send(campaign, messages, console, services)
+    checks += message_checks(messages, _message_states(campaign.id), sent["delivered"])
     checks += left_checks(sample, messages, _counted(campaign.id, services))
 
     with sessions().begin() as session:
         exporting = request_export(session, campaign)
     exported = _watch_job(exporting, "export", console, services)
     checks += export_checks(sample, messages, _export_content(exported))
-    return Outcome(jobs=[imported, assigned, started, exported], checks=checks)
+    return Outcome(jobs=[imported, assigned, started, exported], checks=checks, repeats=sent["repeated"])
 
 
 def _begin(sample: Sample) -> tuple[Campaign, JobRequest]:
@@ -152,8 +154,8 @@ def _counted(campaign_id: int, services: Sequence[Runs]) -> CampaignNumbers:
     return read()
 
 
-def _send(campaign: Campaign, messages: int, console: Console, services: Sequence[Runs]) -> int:
-    """Have the texters send that many messages in equal parts; how many the carrier then says that it delivered."""
+def _send(campaign: Campaign, messages: int, console: Console, services: Sequence[Runs]) -> Counter[str]:
+    """Have the texters send that many messages in equal parts; what the carrier then has counted of them."""
     stats = f"{str(settings().carrier_url).rstrip('/')}/stats"
     with httpx.Client() as carrier:
 
@@ -167,15 +169,15 @@ def _send(campaign: Campaign, messages: int, console: Console, services: Sequenc
                 start_sending(session, campaign, texter, part)
 
         def look() -> Waited:
-            now = counted()
-            done, repeats = (now[name] - before[name] for name in ("delivered", "repeated"))
+            now = counted() - before
+            done, repeats = now["delivered"], now["repeated"]
             over = done >= messages and MessageState.QUEUED not in _message_states(campaign.id)
             words = f"{done:,} of {messages:,} delivered" + (f", {repeats:,} repeats dropped" if repeats else "")
             return Waited(over, 100 * done // max(messages, 1), words)
 
         with progress_of(console, "messages") as show:
             wait_for(look, what="the messages", alive=services, show=show)
-        return counted()["delivered"] - before["delivered"]
+        return counted() - before
 
 
 def _message_states(campaign_id: int) -> dict[str, int]:
