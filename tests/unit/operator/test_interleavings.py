@@ -80,10 +80,15 @@ class Operator(OperatorMachine):
             self.unrecorded_deletions.add(name)
         self.world.delete(Kind.JOB, name)
 
-    @rule(there=st.booleans())
-    def the_template_goes_or_comes(self, there: bool) -> None:
-        if there:
-            self.world.put_template()
+    @rule()
+    def somebody_cancels(self) -> None:
+        if NAME in self.world.objects[Kind.SPOKEJOB]:
+            self.world.change(Kind.SPOKEJOB, NAME, {"cancel": True}, under="spec")
+
+    @rule(image=st.sampled_from([None, "app:1", "app:2"]))
+    def the_template_goes_or_comes_or_changes(self, image: str | None) -> None:
+        if image:
+            self.world.put_template(image=image)
         else:
             self.world.delete(Kind.TEMPLATE, TEMPLATE)
 
@@ -104,8 +109,17 @@ class Operator(OperatorMachine):
     @precondition(lambda self: any(pod["status"]["phase"] == "Succeeded" for pod in self.world.pods))
     @rule()
     def sync_mirrors_success(self) -> None:
-        if NAME in self.world.objects[Kind.SPOKEJOB]:
-            self.world.set_ledger("Succeeded")
+        self._sync_mirrors("Succeeded")
+
+    @rule()
+    def sync_mirrors_failure(self) -> None:
+        """Somebody cancelled the row, or its last attempt recorded that it failed for good."""
+        self._sync_mirrors("Failed")
+
+    def _sync_mirrors(self, state: str) -> None:
+        spokejob = self.world.objects[Kind.SPOKEJOB].get(NAME)
+        if spokejob and not spokejob.get("status", {}).get("ledger"):  # a final row stays as it ended
+            self.world.set_ledger(state)
 
     # What holds at every moment
 
@@ -117,7 +131,7 @@ class Operator(OperatorMachine):
 
     @invariant()
     def one_live_job_at_a_time(self) -> None:
-        assert len(self.world.live_jobs()) <= 1
+        assert len(self.world.running_jobs()) <= 1
 
     @invariant()
     def attempts_only_grow_and_ends_stay(self) -> None:
@@ -135,7 +149,7 @@ class Operator(OperatorMachine):
         status = self.world.objects[Kind.SPOKEJOB].get(NAME, {}).get("status", {})
         if status.get("attempt", 0) > 10 or status.get("ledger"):
             return
-        uncharged = ("", "QueueHeld")
+        uncharged = ("", "QueueHeld", "TemplateChanged")
         failed = [a for a in status.get("attempts", ()) if a.get("finishedAt") and a.get("cause") not in uncharged]
         assert sum(status.get("charged", {}).values()) == len(failed)
 

@@ -115,6 +115,14 @@ class World:
     def live_jobs(self) -> list[Object]:
         return [job for job in self.jobs if not finished(job) and "deletionTimestamp" not in job["metadata"]]
 
+    def running_jobs(self) -> list[Object]:
+        """Live ones of which something runs, or is to come: its controller may not have heard yet that it ended."""
+        owned: dict[str, list[Object]] = {}
+        for pod in self.pods:
+            owned.setdefault(pod["metadata"]["ownerReferences"][0]["uid"], []).append(pod)
+        jobs = [(job, owned.get(job["metadata"]["uid"], [])) for job in self.live_jobs()]
+        return [job for job, pods in jobs if not pods or not all(map(ended, pods))]
+
     def live_pods(self) -> list[Object]:
         return [pod for pod in self.pods if not ended(pod)]
 
