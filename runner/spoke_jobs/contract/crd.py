@@ -31,6 +31,9 @@ _KEPT = (
     "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "maxItems", "maxProperties", "default", "format",
 )  # fmt: skip
 
+_UUID = {"maxLength": 36, "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}
+"""Instead of the format: of a string with a format the API server lets a list pass, and then can't write a status."""
+
 
 def crd() -> dict[str, Any]:
     """The CRD as the API server takes it."""
@@ -119,6 +122,9 @@ def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     if "description" in node:
         result["description"] = " ".join(node["description"].split())
     result |= {key: _without_null(node[key]) for key in _KEPT if key in node}
+    if result.get("format") == "uuid":
+        del result["format"]
+        result |= _UUID
     if node["type"] == "integer":
         result["format"] = "int64"
     if node["type"] == "array":
