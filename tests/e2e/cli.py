@@ -50,10 +50,10 @@ def start(product: Product, *arguments: object, **environment: str) -> subproces
     )
 
 
-def as_seen(product: Product, *arguments: object) -> str:
+def as_seen(product: Product, *arguments: object, **more: str) -> str:
     """What a command shows on a terminal, 100 columns wide and without colours."""
     leader, follower = pty.openpty()
-    environment = settings(product, COLUMNS="100", TERM="dumb", NO_COLOR="1")
+    environment = settings(product, COLUMNS="100", TERM="dumb", NO_COLOR="1", **more)
     with subprocess.Popen(
         [*COMMAND, *map(str, arguments)], env=environment, stdout=follower, stderr=subprocess.PIPE
     ) as process:

@@ -1,4 +1,7 @@
-"""What docs/why.md shows is what `spoke-jobs why` prints: each situation is made on the cluster, and compared."""
+"""What docs/why.md shows is what `spoke-jobs why` prints: each situation is made on the cluster, and compared.
+
+Asked by somebody who has the chart's Role for readers, and no other right.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.cli.conftest import Namespace
 from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
@@ -18,6 +23,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.model import JobData, JobRequest
+from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import cli
@@ -47,6 +53,8 @@ class Stage:
 
     product: Product
     runner: KubernetesRunner
+    reader: str
+    """The kubeconfig of who asks."""
     jobs: list[JobRequest]
 
     def dispatch(self, payload: str = "goes on", **data: Any) -> JobRequest:
@@ -69,9 +77,19 @@ class Stage:
         return name
 
 
+@pytest.fixture(scope="module")
+def reader(product: Product, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A kubeconfig of somebody to whom the chart's Role is bound."""
+    namespace = Namespace(product.namespace, product.cluster.env)
+    kubeconfig = namespace.account("asks-why", (), tmp_path_factory.mktemp("reader"))
+    account = f"--serviceaccount={product.namespace}:asks-why"
+    product.kubectl("create", "rolebinding", "reads", f"--role={product.release}-reader", account)
+    return kubeconfig
+
+
 @pytest.fixture
-def stage(product: Product, runner: KubernetesRunner) -> Iterator[Stage]:
-    made = Stage(product, runner, [])
+def stage(product: Product, runner: KubernetesRunner, reader: str) -> Iterator[Stage]:
+    made = Stage(product, runner, reader, [])
     yield made
     for job in reversed(made.jobs):  # those that wait first, so that none starts as another ends
         product.ledger.cancel(job.id)
@@ -153,7 +171,8 @@ def compare(
     wanted = wanted if tail else wanted.partition(TAIL)[0].strip()
     deadline = time.monotonic() + SECONDS
     while found != wanted:
-        printed = cli.as_seen(stage.product, "why", job.id)
+        printed = cli.as_seen(stage.product, "why", job.id, KUBECONFIG=stage.reader)
+        printed = printed.replace(stage.product.namespace, "shop")
         found = plain(printed, known)
         found = found if tail else found.partition(TAIL)[0].strip()
         if time.monotonic() >= deadline:
@@ -243,6 +262,14 @@ def test_a_secret_that_is_missing(stage: Stage) -> None:
     compare(stage, "A Secret is missing", stage.dispatch(pod_template=name))
 
 
+def test_due_later(stage: Stage) -> None:
+    compare(stage, "It isn't due yet", stage.dispatch(run_after=datetime.now(UTC) + timedelta(hours=1)))
+
+
+def test_a_template_that_is_missing(stage: Stage) -> None:
+    compare(stage, "Its PodTemplate is missing", stage.dispatch(pod_template="nightly"))
+
+
 def test_running(stage: Stage) -> None:
     compare(stage, "An attempt is under way", stage.runs(stage.dispatch()))
 
@@ -270,6 +297,38 @@ def test_cancelled(stage: Stage) -> None:
     cli.run(stage.product, "cancel", job.id)
     stage.product.ended(job)
     compare(stage, "Somebody has cancelled it", job, tail=False)
+
+
+def test_its_pod_deleted(stage: Stage) -> None:
+    job = stage.runs(stage.dispatch(retry=ONCE))
+    stage.product.kubectl("delete", "pod", stage.product.running_pod(job)["metadata"]["name"], "--wait=false")
+    stage.product.ended(job)
+    compare(stage, "Its pod was deleted", job, tail=False)
+
+
+def test_an_image_that_could_not_be_had(stage: Stage, empty_registry: str) -> None:
+    def other_image(pod: Object) -> None:
+        pod["containers"][0] |= {"image": f"{empty_registry}/shop:2026.10", "imagePullPolicy": "IfNotPresent"}
+
+    job = stage.dispatch(pod_template=stage.template("last-release", other_image), start_timeout_seconds=10)
+    stage.product.ended(job)
+    compare(stage, "Its image could not be had", job)
+
+
+def test_a_payload_of_another_release(stage: Stage) -> None:
+    older = Registry()
+    older.job("invoice")(lambda _ctx, _payload: None)
+    runner = stage.product.runner(older)
+    job = runner.dispatch_job(JobData("invoice", {"no": 17}))
+    runner.close()
+    stage.product.ended(job)
+    compare(stage, "Its payload isn't what its release expects", job)
+
+
+def test_a_success(stage: Stage) -> None:
+    job = stage.dispatch("is short")
+    stage.product.ended(job)
+    compare(stage, "All went well", job)
 
 
 def test_a_limit(stage: Stage, operator_settings: Callable[..., None]) -> None:
