@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from tests.integration.operator.conftest import OperatorProcess
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Cluster as Namespace
-from tests.integration.sync.stage import Stage
+from tests.integration.sync.stage import Stage, SyncProcess
 from tests.waiting import stays, wait_for
 
 from spoke_jobs import registry
@@ -67,6 +67,7 @@ class Application:
     runner: KubernetesRunner
     template: str
     """The PodTemplate of its jobs."""
+    sync: SyncProcess
     ledger: SqlLedger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +115,11 @@ class Application:
             causes.append([item.cause for item in earlier])
         return causes
 
+    def sync_log(self) -> str:
+        """What its sync has said; ends it."""
+        self.sync.end()
+        return self.sync.log
+
     def effects(self) -> Counter[int]:
         """How many results were committed, by job."""
         with self.engine.connect() as connection:
@@ -126,7 +132,7 @@ class Scene:
     def __init__(self, cluster: Cluster, image: str, folder: Path, stack: ExitStack) -> None:
         self._cluster = cluster
         self._image = image
-        self._folder = folder
+        self._operator_log = folder / "operator.log"
         self._stack = stack
         self._admin = cluster.env["KUBECONFIG"]
         self.api = Proxy(api_server_of(self._admin))
@@ -145,10 +151,13 @@ class Scene:
     def operator(self, *namespaces: Namespace) -> None:
         """One for these namespaces."""
         served = ",".join(item.namespace for item in namespaces)
-        log = self._folder / "operator.log"
-        operator = KeptUp(OperatorProcess(self.kubeconfig, served, log))
-        self._stack.callback(lambda: print(log.read_text()[-20_000:]))
+        operator = KeptUp(OperatorProcess(self.kubeconfig, served, self._operator_log))
+        self._stack.callback(lambda: print(self.operator_log()[-20_000:]))
         self._stack.callback(operator.end)
+
+    def operator_log(self) -> str:
+        """What it has said."""
+        return self._operator_log.read_text()
 
     def database(self, url: str) -> Proxy:
         """The way to the database, for processes and pods alike."""
@@ -168,8 +177,9 @@ class Scene:
         runner = KubernetesRunner(settings, registry.default)
         self._stack.callback(runner.close)
         around = Stage(namespace, SqlLedger(engine), by_proxy)
-        self._stack.enter_context(around.sync(KUBECONFIG=self.kubeconfig)).until("active")
-        return Application(namespace, engine, runner, template)
+        sync = self._stack.enter_context(around.sync(KUBECONFIG=self.kubeconfig))
+        sync.until("active")
+        return Application(namespace, engine, runner, template, sync)
 
 
 @contextmanager

@@ -1,55 +1,77 @@
 """API server or PostgreSQL away for everything of ours at once: application, sync, operator, pods. All end right, once.
 
-Short ones, of one part at a time: tests/integration/sync/test_faults.py, tests/integration/operator/test_faults.py.
+Shorter still, of one part at a time: tests/integration/sync/test_faults.py, tests/integration/operator/test_faults.py.
 """
 
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.engine import make_url
+from tests.waiting import wait_for
 
 from spoke_jobs.model import JobState
 
 from . import e2e_jobs
 from .beside import Scene, away
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
-SECONDS = 60
+OUTAGES = pytest.mark.parametrize(
+    ("seconds", "few"),
+    [pytest.param(8, 2, id="for 8 seconds"), pytest.param(60, 5, id="for a minute", marks=pytest.mark.long)],
+)
+"""How long it is away, and how many jobs of each kind there are."""
 
 
-def test_the_api_server_away_while_20_are_dispatched_and_10_run(beside: Scene, postgres_ledger_url: str) -> None:
-    """Of the 10, 5 end meanwhile."""
+@OUTAGES
+def test_the_api_server_away_while_jobs_are_dispatched_and_run(
+    beside: Scene, postgres_ledger_url: str, seconds: float, few: int
+) -> None:
+    """Of those that run, half end meanwhile."""
     namespace = beside.namespace()
     beside.operator(namespace)
     application = beside.application(namespace, postgres_ledger_url, beside.database(postgres_ledger_url))
-    end_meanwhile = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="meanwhile"), 5)
-    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"), 5)
+    end_meanwhile = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="meanwhile"), few)
+    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"), few)
     application.until_all_run([*end_meanwhile, *run_on])
-    with away(beside.api, SECONDS, application):
-        dispatched = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=0.5), 20)
+    with away(beside.api, seconds, application):
+        dispatched = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=0.5), 4 * few)
         application.open("meanwhile")
-    assert application.states(end_meanwhile) == {JobState.SUCCEEDED: 5}, "their pods ask nothing of it"
+        succeeded = {JobState.SUCCEEDED: few}
+        wait_for("they end: their pods ask nothing of it", lambda: application.states(end_meanwhile) == succeeded)
     application.open("afterwards")
     jobs = [*end_meanwhile, *run_on, *dispatched]
-    assert application.all_succeed(jobs) == [[]] * 30, "no attempt is lost for it"
+    assert application.all_succeed(jobs) == [[]] * len(jobs), "no attempt is lost for it"
     assert application.effects() == {job.id: 1 for job in jobs}, "one result each"
-    assert len(namespace.all()) == 30
+    assert len(namespace.all()) == len(jobs)
 
 
-def test_postgresql_away_while_10_run_and_5_finish(beside: Scene, postgres_ledger_url: str) -> None:
+@OUTAGES
+def test_postgresql_away_while_jobs_run_and_finish(
+    beside: Scene, postgres_ledger_url: str, seconds: float, few: int
+) -> None:
     """Those that finish do when they find it away; an attempt whose lease lapses, or that can't record, comes again."""
     namespace, database = beside.namespace(), beside.database(postgres_ledger_url)
     beside.operator(namespace)
     application = beside.application(namespace, postgres_ledger_url, database)
-    finish = application.dispatch("e2e_waits", e2e_jobs.Waits(), 5)
-    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"), 5)
+    finish = application.dispatch("e2e_waits", e2e_jobs.Waits(), few)
+    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"), few)
     jobs = [*finish, *run_on]
     application.until_all_run(jobs)
-    with away(database, SECONDS, application):
+    with away(database, seconds, application):
         pass
     application.open("afterwards")
     causes = application.all_succeed(jobs)
     print(causes)
     assert {cause for item in causes for cause in item} <= {"DatabaseUnreachable", "WorkerLost"}
     assert application.effects() == {job.id: 1 for job in jobs}, "one result each"
-    assert len(namespace.all()) == 10
+    assert len(namespace.all()) == len(jobs)
+    tells_no_password(application.sync_log() + beside.operator_log(), postgres_ledger_url)
+
+
+def tells_no_password(log: str, url: str) -> None:
+    """In none of the forms in which a client shows it. (By itself it is a word of many log lines here.)"""
+    password = make_url(url).password
+    assert password
+    assert "database" in log, "they say that it was away"
+    assert [form for form in (f":{password}@", f"password={password}", f"password': '{password}") if form in log] == []

@@ -1,0 +1,61 @@
+"""An application that crashes at the worst moment: its job starts as if nothing had been.
+
+Up to the launch: tests/integration/runners/test_kubernetes.py. Sync's: tests/integration/sync/test_kills.py.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.waiting import wait_for
+
+from spoke_jobs.model import JobState
+
+from .beside import Application, Scene
+
+pytestmark = pytest.mark.timeout(900)
+
+SECONDS = 5.0
+DISPATCHES_AND_IS_KILLED = """
+import os, time
+from spoke_jobs import JobData, Registry
+from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.settings import load_settings
+registry = Registry()
+registry.job("e2e_echo")(lambda _ctx, _payload: None)
+runner = KubernetesRunner(load_settings(), registry)
+runner._submitter._create = lambda *_: os.kill(os.getpid(), 9)
+runner.dispatch_job(JobData("e2e_echo", "outlives it"))
+time.sleep(60)  # the try goes on beside its caller
+"""
+
+
+def test_killed_between_commit_and_create_its_job_starts_within_5_seconds(
+    beside: Scene, postgres_ledger_url: str
+) -> None:
+    namespace = beside.namespace()
+    beside.operator(namespace)
+    application = beside.application(namespace, postgres_ledger_url, beside.database(postgres_ledger_url))
+    application.all_succeed(application.dispatch("e2e_echo", "all are up"))
+    took = [seconds_to_start(application, postgres_ledger_url) for _ in range(3)]
+    print(f"FIGURE started after a crash: {took}")
+    assert max(took) <= SECONDS
+
+
+def seconds_to_start(application: Application, url: str) -> float:
+    """From the commit of the one that is killed to its job's first claim, by the database's clock."""
+    known = {job.id for job in application.ledger.list_jobs(100)}
+    environment = os.environ | {"SPOKE_DATABASE_URL": url, "SPOKE_NAMESPACE": application.namespace.namespace}
+    killed = subprocess.run([sys.executable, "-c", DISPATCHES_AND_IS_KILLED], env=environment, check=False)
+    assert killed.returncode == -9
+    (job,) = (job for job in application.ledger.list_jobs(100) if job.id not in known)
+    wait_for("its job succeeds", lambda: application.states([job]) == {JobState.SUCCEEDED: 1})
+    row = application.ledger.get(job.id)
+    assert row is not None
+    assert row.result == "outlives it"
+    assert row.attempt == 1
+    assert row.started_at is not None
+    return (row.started_at - row.created_at).total_seconds()
