@@ -102,7 +102,7 @@ def test_a_script_that_is_told_to_end_delivers_first(start_server: StartServer) 
     script = """
 import signal
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-for n in range(100): dispatcher.submit("gated", str(n))
+for n in range(60): dispatcher.submit("gated", str(n))
 print("submitted", flush=True)
 threading.Event().wait()
 """
@@ -115,7 +115,7 @@ threading.Event().wait()
         server.open_gate()
         _, said = process.communicate(timeout=200)
     assert (process.returncode, said) == (143, "")
-    assert sorted(int(line.removeprefix("end ")) for line in server.traces() if line.startswith("end")) == [*range(100)]
+    assert sorted(int(line.removeprefix("end ")) for line in server.traces() if line.startswith("end")) == [*range(60)]
 
 
 PREFORKED_APPLICATION = """
@@ -124,11 +124,11 @@ from spoke_jobs import configure, dispatch_task
 from tests.integration.tasks.tasks_app import registry
 
 configure(registry=registry)
-for number in range(40): dispatch_task("gated", f"before {number}")
+for number in range(25): dispatch_task("gated", f"before {number}")
 
 def application(environ, start_response):
     asked = environ["PATH_INFO"].removeprefix("/")
-    for number in range(40): dispatch_task("gated", f"{asked} {number}")
+    for number in range(25): dispatch_task("gated", f"{asked} {number}")
     start_response("200 OK", [])
     return [str(os.getpid()).encode()]
 """
@@ -165,7 +165,7 @@ def test_gunicorns_workers_and_the_process_they_were_forked_from_deliver_first(
             web.kill()
     assert web.returncode == 0, said + log.read_text()
     whose = ["before", *(f"asked-{number}" for number in range(len(processes)))]
-    expected = {f"end {who} {number}" for who in whose for number in range(40)}
+    expected = {f"end {who} {number}" for who in whose for number in range(25)}
     assert {line for line in server.traces() if line.startswith("end")} == expected
 
 
