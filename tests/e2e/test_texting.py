@@ -104,7 +104,14 @@ def test_import_whose_pod_is_killed_leaves_exactly_the_files_rows(
     assert any(attempt > 1 for attempt in attempts), "no kill met a job that was under way: nothing was tested"
 
 
+def carriers_count(product: Product) -> dict[str, int]:
+    with port_forward(product.cluster, product.namespace, f"service/{product.release}-carrier", 8090) as port:
+        stats: dict[str, int] = httpx.get(f"http://127.0.0.1:{port}/stats").raise_for_status().json()
+    return stats
+
+
 def test_messages_are_sent_by_the_task_deployment(product: Product, runner: KubernetesRunner, sample: Sample) -> None:
+    before = carriers_count(product)
     with Session(product.engine) as session, session.begin():
         campaign = add_campaign(session, sample)
         blank = {"zip": "", "external_id": "", "custom_fields": {}, "import_uid": uuid.uuid4()}
@@ -124,9 +131,9 @@ def test_messages_are_sent_by_the_task_deployment(product: Product, runner: Kube
             return session.scalar(query) == 20
 
     wait_for("20 messages to be sent", sent)
-    with port_forward(product.cluster, product.namespace, f"service/{product.release}-carrier", 8090) as port:
-        stats = httpx.get(f"http://127.0.0.1:{port}/stats").json()
-    assert stats["delivered"] >= 20
+    after = carriers_count(product)
+    assert after["delivered"] - before["delivered"] == 20
+    assert after["repeated"] == before["repeated"], "nobody died, so none was sent twice"
 
 
 def test_contacts_are_divided_though_the_pod_is_killed_and_the_campaign_starts(
