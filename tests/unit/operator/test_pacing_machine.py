@@ -30,10 +30,7 @@ MOST = 12
 BOUNDS = st.sampled_from([None, None, 1, 1, 2, 3])
 ALONE = [Limits(running=1), Limits(in_namespace=1), Limits(in_queue=1), Limits(for_organization=1)]
 """Where nothing else holds anybody back: one that is kept hides another that isn't."""
-LIMITS = st.one_of(
-    st.sampled_from(ALONE),
-    st.builds(Limits, running=BOUNDS, in_namespace=BOUNDS, in_queue=BOUNDS, for_organization=BOUNDS),
-)
+LIMITS = st.builds(Limits, running=BOUNDS, in_namespace=BOUNDS, in_queue=BOUNDS, for_organization=BOUNDS)
 
 
 class Crowd(World):
@@ -72,12 +69,15 @@ class Crowd(World):
 class Pacing(OperatorMachine):
     """The operator, many SpokeJobs, and people and machines that do as they like."""
 
-    @initialize(limits=LIMITS, news=NEWS)
-    def begin(self, limits: Limits, news: tuple[float, ...]) -> None:
-        self.limits = limits
+    limits_drawn = LIMITS
+
+    @initialize(data=st.data(), news=NEWS, alike=st.sampled_from([0, 2, 3]))
+    def begin(self, data: st.DataObject, news: tuple[float, ...], alike: int) -> None:
+        self.limits = limits = data.draw(self.limits_drawn)
         self.world = Crowd()
         self.sim = Simulation(self.world, limits=limits, news=news)
         self.made = 0
+        self._dispatch(alike, queue="a", organization=1)  # any limit holds one of them back
 
     # People
 
@@ -93,18 +93,14 @@ class Pacing(OperatorMachine):
     def somebody_dispatches(
         self, queue: str, locks: bool, organization: int | None, priority: int, suspend: bool, count: int
     ) -> None:
+        theirs = {} if organization is None else {"organization": organization}
+        self._dispatch(count, queue=queue, locksQueue=locks, priority=priority, suspend=suspend, **theirs)
+
+    def _dispatch(self, count: int, **spec: Any) -> None:
         for _ in range(min(count, MOST - self.made)):
             self.made += 1
-            spec: dict[str, Any] = {
-                "queue": queue,
-                "locksQueue": locks,
-                "priority": priority,
-                "suspend": suspend,
-                "retry": {"backoffSeconds": 1, "jitter": 0},
-            }
-            if organization is not None:
-                spec["organization"] = organization
-            self.world.put_spokejob(f"job-{self.made}", **spec)
+            usual = {"locksQueue": False, "retry": {"backoffSeconds": 1, "jitter": 0}}
+            self.world.put_spokejob(f"job-{self.made}", **usual | spec)
 
     @precondition(lambda self: self.world.spokejobs())
     @rule(index=st.integers(0, MOST), suspend=st.booleans())
@@ -205,6 +201,12 @@ TestPacing = Pacing.TestCase
 TestPacing.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.mark.parametrize("limits", ALONE, ids=str)
+def test_a_limit_that_stands_alone(limits: Limits) -> None:
+    few = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    run_state_machine_as_test(type("Alone", (Pacing,), {"limits_drawn": st.just(limits)}), settings=few)
 
 
 @pytest.mark.long
