@@ -216,7 +216,7 @@ def test_a_handler_that_raises_on_one_object_holds_up_no_other(scene: Scene) -> 
         cluster.template(name, "0")
     scene.operator = scene.process(*FAILPOINT)
     scene.start(FAILPOINT="raise poisoned 4")
-    poisoned = cluster.submit("poisoned")
+    poisoned = cluster.submit("poisoned", requestId=77)
     wait_for("it has raised", lambda: scene.operator.metric("spoke_operator_errors_total") >= 1)
     names = [cluster.submit("succeeds") for _ in range(5)]
     for name in [*names, poisoned]:
@@ -224,7 +224,15 @@ def test_a_handler_that_raises_on_one_object_holds_up_no_other(scene: Scene) -> 
     assert scene.operator.metric("spoke_operator_errors_total") >= 4, "and conflicts, where there were any"
     errors = [line for line in scene.operator.logged() if line["level"] == "error"]
     assert len(errors) == 4
-    assert all(poisoned in json.dumps(line) and "planted" in json.dumps(line) for line in errors)
+    assert all(line["spokejob"] == f"{cluster.namespace}/{poisoned}" for line in errors)
+    assert all((line["request_id"], line["job_type"]) == (77, "standin") for line in errors)
+    assert all("planted" in line["exception"] for line in errors)
+    starts = [line for line in scene.operator.logged() if line["message"] == "attempt 1 starts"]
+    assert sorted(line["request_id"] for line in starts) == [1] * 5 + [77]
+    counted = 'spoke_operator_jobs_finished_total{cause="",outcome="Succeeded"} 6.0'
+    wait_for("all six are counted", lambda: counted in scene.operator.get("/metrics"))
+    wait_for("nobody waits to be looked at", lambda: scene.operator.metric("spoke_operator_queue_depth") == 0)
+    assert scene.operator.metric("spoke_operator_reconcile_seconds_count") >= 6 + 4
     assert Counter(scene.proxy.writes())[CREATE] == 6
     assert scene.operator.stop() == 0
 
@@ -336,9 +344,11 @@ def test_500_in_all_states_and_five_minutes_without_a_write(scene: Scene) -> Non
     names = in_all_states(scene.cluster, 3)
     settled(scene)
     assert scene.operator.stop() == 0
-    finished = [item for item in scene.spokejobs() if item.get("status", {}).get("finishedAt")]
+    resting = [item for item in scene.spokejobs() if item["status"]["outcome"] != "Running"]
+    seen = {(item["status"]["outcome"], item["status"]["cause"]) for item in resting}
+    assert len(seen) == len(STATES), "one that has ended, or waits, in each way"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: put_copy(scene.cluster, finished[n % len(finished)], n), range(500)))
+        list(pool.map(lambda n: put_copy(scene.cluster, resting[n % len(resting)], n), range(500)))
     restart_and_look(scene, len(names) + 500)
     since, until = len(scene.proxy.calls), time.monotonic() + 300
     wait_for("five minutes", lambda: time.monotonic() > until, 310)
