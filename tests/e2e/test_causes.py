@@ -9,15 +9,18 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, insert
 from tests.waiting import wait_for
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CAUSES, CauseClass
+from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.ledger.tables import queue_lock
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
@@ -183,6 +186,33 @@ def test_a_job_that_is_cancelled(product: Product, runner: KubernetesRunner) -> 
     says(spokejob, "Cancelled")
     row = product.ended(job)
     assert (row.state, row.cause) == (JobState.FAILED, "Cancelled")
+
+
+def test_a_queue_that_another_holds(product: Product, runner: KubernetesRunner) -> None:
+    """As a job of another cluster may: the operator knows nothing of it, and the pod finds out."""
+    other = runner.dispatch_job(JobData("e2e_echo", 1))
+    product.ended(other)
+    queue = f"held-{uuid.uuid4().hex[:8]}"
+    lock = {"queue_name": queue, "job_id": other.id, "token": uuid.uuid4(), "acquired_at": datetime.now(UTC)}
+    with product.engine.begin() as connection:
+        connection.execute(insert(queue_lock).values(lock))
+    job = runner.dispatch_job(JobData("e2e_echo", 2, queue_name=queue, locks_queue=True))
+
+    def first_attempt_ended() -> Object | None:
+        status: Object = product.spokejob(job).get("status") or {}
+        return status if any(item.get("finishedAt") for item in status.get("attempts", ())) else None
+
+    status = wait_for("its first attempt to end", first_attempt_ended)
+    first = status["attempts"][0]
+    assert (first["cause"], first["exitCode"]) == ("QueueHeld", ExitCode.HELD)
+    assert status["outcome"] == "Waiting"
+    assert product.row(job).state is JobState.WAITING
+    with product.engine.begin() as connection:
+        connection.execute(delete(queue_lock).where(queue_lock.c.queue_name == queue))
+    status = product.spokejob(job, "Succeeded", 120)["status"]
+    assert status.get("charged", {}) == {}
+    assert [item["cause"] for item in status["attempts"]] == ["QueueHeld"] * (status["attempt"] - 1) + [""]
+    assert product.ended(job).state is JobState.SUCCEEDED
 
 
 def test_a_database_that_the_pod_cannot_reach(product: Product, cut_off_job: JobRequest) -> None:
