@@ -111,7 +111,7 @@ def test_templates_that_are_missing_or_not_for_jobs(namespace: Namespace, check:
     code, document = check(KUBECONFIG=namespace.kubeconfig)
     assert code == 1
     unlabelled, missing = problems(document)
-    assert "default, by which report would run, lacks the label" in unlabelled
+    assert "default, by which import, report would run, lacks the label" in unlabelled
     assert "large, by which export.* would run, isn't in namespace" in missing
 
 
@@ -121,7 +121,7 @@ def test_what_admission_would_refuse(namespace: Namespace, check: Check) -> None
     code, document = check(KUBECONFIG=namespace.kubeconfig)
     assert code == 1
     (text,) = problems(document)
-    assert "a SpokeJob of export.*, report would be refused" in text
+    assert "a SpokeJob of export.*, import, report would be refused" in text
     assert "exceeded quota: none" in text
 
 
