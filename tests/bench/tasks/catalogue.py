@@ -10,7 +10,7 @@ from tests.bench.lib.system import Store, System
 from tests.bench.tasks.settings import Settings
 
 _SYSTEMS = "tests.bench.tasks.systems"
-PORT = 58_080
+PORT = 28_080
 KEY = "bench-key"
 
 
