@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 BACKOFF_SECONDS = 0.1
 _LEAST_WINDOW = 10.0
+_REGROWTH_PER_SECOND = 10.0
+"""What a window regains by itself: where long tasks fill it, no acknowledgement would let it grow again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +24,9 @@ class Replica:
     complained_at: float = float("-inf")
     """When its failing was last logged."""
     window: float = 0.0
-    """How many tasks it may have in flight: halved when it is full, and grown again as it acknowledges."""
+    """How many tasks it may have in flight: halved when it is full, and grown again as it acknowledges, and in time."""
+    grown_at: float = 0.0
+    """Up to when the window has its growth in time."""
 
 
 class Replicas:
@@ -65,9 +69,9 @@ class Replicas:
         return len(self._free(now))
 
     def next_free(self, now: float) -> float | None:
-        """When the first of those that are left alone is to be tried again; None if there is none."""
-        pauses = (replica.paused_until for replica in self._replicas.values())
-        return min((until for until in pauses if until > now), default=None)
+        """When the first of those that can't be chosen now may be tried again; None if there is no such moment."""
+        moments = [self._may_be_tried(replica, now) for replica in self._replicas.values()]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def failed(self, replica: Replica, now: float) -> float:
         """Leave it alone for a time that doubles with each failure; returns the seconds.
@@ -87,6 +91,7 @@ class Replicas:
 
     def full(self, replica: Replica, seconds: float, now: float) -> None:
         """It has no room: leave it alone so long, and send it less from then on."""
+        self._grow(replica, now)
         if replica.paused_until <= now:  # the many requests that it refuses in one moment are one refusal
             replica.window = max(_LEAST_WINDOW, replica.window / 2)
         self.asked_to_wait(replica, seconds, now)
@@ -99,11 +104,27 @@ class Replicas:
         replica.window = min(self._window, replica.window + acknowledged / replica.window)
 
     def _free(self, now: float) -> list[Replica]:
+        for replica in self._replicas.values():
+            self._grow(replica, now)
         return [
             replica
             for replica in self._replicas.values()
             if replica.paused_until <= now and replica.in_flight < replica.window
         ]
+
+    def _grow(self, replica: Replica, now: float) -> None:
+        if replica.window < self._window:
+            grown = replica.window + (now - replica.grown_at) * _REGROWTH_PER_SECOND
+            replica.window = min(self._window, grown)
+        replica.grown_at = now
+
+    def _may_be_tried(self, replica: Replica, now: float) -> float | None:
+        """When it may be chosen that can't be now, if time alone brings that about."""
+        if replica.paused_until > now:
+            return replica.paused_until
+        if replica.in_flight < replica.window or replica.window >= self._window:
+            return None
+        return now + (replica.in_flight + 1 - replica.window) / _REGROWTH_PER_SECOND
 
 
 def backoff(first: float, failures: int, maximum: float, random: float) -> float:

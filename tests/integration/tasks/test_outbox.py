@@ -202,10 +202,12 @@ print("sent", flush=True)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", script], text=True, stdout=subprocess.PIPE) as dispatcher:
-        assert dispatcher.stdout is not None
-        assert dispatcher.stdout.readline() == "sent\n"
-        eventually(lambda: server.metric("spoke_tasks_unfinished") == 50)
-        dispatcher.send_signal(signal.SIGKILL)
+        try:
+            assert dispatcher.stdout is not None
+            assert dispatcher.stdout.readline() == "sent\n"
+            eventually(lambda: server.metric("spoke_tasks_unfinished") == 50)
+        finally:
+            dispatcher.send_signal(signal.SIGKILL)
     server.open_gate()
     eventually(lambda: server.metric("spoke_tasks_unfinished") == 0)
     accepted = server.metric("spoke_tasks_accepted_total")

@@ -64,14 +64,29 @@ def test_one_that_is_full_is_left_alone_as_it_asks_and_sent_less() -> None:
         replicas.full(replica, 2.0, 0.0)
     assert replica.window == 50
     assert replicas.choose(1.9) is None
-    replica.in_flight = 49
+    assert replicas.next_free(1.9) == 2.0
+    replica.in_flight = 69
     assert replicas.choose(2.0) is replica
-    replica.in_flight = 50
+    replica.in_flight = 70
     assert replicas.choose(2.0) is None
-    assert replicas.next_free(2.0) is None  # its acknowledgements wake the sender, not the clock
     for _ in range(10_000):
         replicas.answered(replica, 10)
     assert replica.window == 100
+
+
+def test_one_that_was_full_and_acknowledges_nothing_is_sent_more_again_in_time() -> None:
+    replicas = replicas_of("a")
+    replica = chosen(replicas, 1000.0)
+    replicas.full(replica, 0.0, 1000.0)
+    replica.in_flight = 60
+    assert replicas.choose(1000.5) is None
+    moment = replicas.next_free(1000.5)
+    assert moment is not None
+    assert 1001 <= moment <= 1001.2
+    assert replicas.choose(moment) is replica
+    replica.in_flight = 100
+    assert replicas.choose(2000.0) is None
+    assert replicas.next_free(2000.0) is None  # its acknowledgements wake the sender, not the clock
 
 
 def test_what_the_name_resolves_to_is_taken_over_but_never_nothing() -> None:
