@@ -23,6 +23,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
+from tests.exclusive import exclusive
 from tests.waiting import wait_for
 
 from spoke_jobs.ledger.engine import create_engine
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
+NODE_THAT_STOPS = f"{CLUSTER}-worker2"
+"""Nothing runs there but what tolerates that a test of another process stops it."""
 OPERATOR_NAMESPACE = "e2e-system"
 LEASE_SECONDS = "10"
 """Shorter than the default, since tests kill pods and wait for their leases to lapse."""
@@ -83,6 +86,11 @@ class Cluster:
         """An object, or a list of them; None if it isn't there."""
         answer = self.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
         return json.loads(answer) if answer.strip() else None
+
+    def load(self, *images: str) -> None:
+        """Bring images to all nodes."""
+        with exclusive(NODE_THAT_STOPS):
+            self.run(str(ROOT / "tests/cluster/load"), CLUSTER, *images)
 
     def install(self, release: str, chart: str, namespace: str, values: Object) -> None:
         """``helm upgrade --install``, also over what a killed run left."""
@@ -193,7 +201,8 @@ class Product:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A healthy cluster; KUBECONFIG of this process names it as well."""
-    up = subprocess.run([ROOT / "scripts/test-cluster"], stdout=subprocess.PIPE, text=True, check=False)
+    with exclusive(NODE_THAT_STOPS):  # up would start it again
+        up = subprocess.run([ROOT / "scripts/test-cluster"], stdout=subprocess.PIPE, text=True, check=False)
     assert up.returncode == 0, "scripts/test-cluster failed"
     script = f'eval "$(tests/cluster/env {CLUSTER})" && env -0'
     shell = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -218,7 +227,7 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
     image = f"spoke-jobs-e2e:{hashlib.sha256(content + texting.encode()).hexdigest()[:12]}"
     build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=TEXTING_IMAGE={texting}", f"--tag={image}")
     cluster.run(*build, str(context), env={"DOCKER_BUILDKIT": "1"})
-    cluster.run(str(ROOT / "tests/cluster/load"), CLUSTER, names["OPERATOR_IMAGE"], image)
+    cluster.load(names["OPERATOR_IMAGE"], image)
     return Images(operator=names["OPERATOR_IMAGE"], application=image)
 
 

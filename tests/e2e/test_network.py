@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.exclusive import exclusive
 from tests.waiting import wait_for
 
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import CLUSTER, WATCHER, Cluster, Object, Product, image_values
+from .conftest import NODE_THAT_STOPS, WATCHER, Cluster, Object, Product, image_values
 
 CODE = (Path(__file__).parent / "connecting.py").read_text()
 Targets = dict[str, tuple[str, int]]
@@ -125,7 +126,7 @@ def elsewhere(cluster: Cluster) -> Iterator[str]:
 POLICIES = {"operator's test": "spoke-operator-test", "application's test": "texting-test"}
 """Of pods that are there for a moment only."""
 ANOTHER_NODE = {
-    "nodeSelector": {"kubernetes.io/hostname": f"{CLUSTER}-worker2"},
+    "nodeSelector": {"kubernetes.io/hostname": NODE_THAT_STOPS},
     "tolerations": [{"key": "spoke.test/stops", "operator": "Exists"}],
 }
 """The worker where none of the targets runs, so that all that its pod reaches or doesn't is across nodes."""
@@ -147,8 +148,11 @@ def test_from_a_pod_of_somebody_else(
     labels = WATCHER if source == "watcher" else {}
     if source in POLICIES:
         labels = labels_under(product.cluster, namespace, POLICIES[source])
-    where = ANOTHER_NODE if source == "stranger on another node" else {}
-    assert said_by_pod(product, namespace, labels, arguments(source, targets), where) == ALLOWED[source]
+    if source != "stranger on another node":
+        assert said_by_pod(product, namespace, labels, arguments(source, targets), {}) == ALLOWED[source]
+        return
+    with exclusive(NODE_THAT_STOPS):
+        assert said_by_pod(product, namespace, labels, arguments(source, targets), ANOTHER_NODE) == ALLOWED[source]
 
 
 def labels_under(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from spoke_jobs.runners import kubernetes as kubernetes_runner
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import CLUSTER, HERE, ROOT, Cluster, Images, Object, Product, image_values, installed
+from .conftest import HERE, ROOT, Cluster, Images, Object, Product, image_values, installed
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -137,7 +137,7 @@ def of_next_release(cluster: Cluster, image: str) -> str:
     name = f"{repository}-next:{hashlib.sha256(content + image.encode()).hexdigest()[:12]}"
     build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=IMAGE={image}", f"--tag={name}", str(folder))
     cluster.run(*build, env={"DOCKER_BUILDKIT": "1"})
-    cluster.run(str(ROOT / "tests/cluster/load"), CLUSTER, name)
+    cluster.load(name)
     return name
 
 

@@ -17,10 +17,12 @@ from typing import Any
 
 import kubernetes
 import pytest
+from tests.exclusive import exclusive
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
+NODE, NODE_TO_STOP = f"{CLUSTER}-worker", f"{CLUSTER}-worker2"
 STANDIN = Path(__file__).with_name("standin")
 GROUP, VERSION, PLURAL = "jobs.spoke.dev", "v1", "spokejobs"
 Object = dict[str, Any]
@@ -54,7 +56,8 @@ def bring_standin(env: Mapping[str, str]) -> str:
     name = f"spoke-operator-standin:{hashlib.sha256(content + base.encode()).hexdigest()[:12]}"
     build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", name, str(STANDIN)]
     run_or_fail(build, {**env, "DOCKER_BUILDKIT": "1"})
-    run_or_fail(["tests/cluster/load", CLUSTER, name], dict(env))
+    with exclusive(NODE_TO_STOP):
+        run_or_fail(["tests/cluster/load", CLUSTER, name], dict(env))
     return name
 
 

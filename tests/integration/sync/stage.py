@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any
 import kubernetes
 import yaml
 from pydantic import SecretStr
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
@@ -206,8 +206,7 @@ class SyncProcess:
             "SPOKE_DATABASE_URL": stage.url,
             "SPOKE_NAMESPACE": stage.cluster.namespace,
         }
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port: int = found.getsockname()[1]
+        self.port = free_port()
         program = [str(FAILPOINT)] if "FAILPOINT" in environment else ["-m", "spoke_jobs"]
         self.process = subprocess.Popen(
             [sys.executable, *program, "sync", "--health-port", str(self.port)],

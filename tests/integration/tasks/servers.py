@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from tests.ports import free_port
 
 from spoke_jobs.tasks import wire
 
@@ -30,12 +30,6 @@ def eventually(condition: Callable[[], bool], seconds: float = 120.0, what: str 
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about within {seconds} s"
         time.sleep(0.01)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on."""
-    with socket.create_server((host, 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @dataclass

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
-from tests.integration.tasks.servers import KEY, environment, eventually, free_port, started_anew
+from tests.integration.tasks.servers import KEY, environment, eventually, started_anew
+from tests.ports import free_port
 
 from spoke_jobs.errors import TaskBufferFull
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import uvicorn
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, free_port
+from tests.integration.tasks.servers import KEY
+from tests.ports import free_port
 
 from spoke_jobs.tasks import connections, wire
 from spoke_jobs.tasks.connections import HEADERS_LIMIT_BYTES, BoundedProtocol

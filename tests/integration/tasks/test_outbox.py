@@ -17,8 +17,9 @@ from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
 from tests.contract.app import Line, effect, metadata
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, REPOSITORY, environment, eventually, free_port, started_anew
+from tests.integration.tasks.servers import KEY, REPOSITORY, environment, eventually, started_anew
 from tests.integration.tasks.stage import CONTRACT_APP, left_in_outbox
+from tests.ports import free_port
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.outbox import insert_task

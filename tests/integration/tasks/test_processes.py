@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, REPOSITORY, eventually, free_port
+from tests.integration.tasks.servers import KEY, REPOSITORY, eventually
+from tests.ports import free_port
 
 START = """
 import json, logging, os, sys, threading, time

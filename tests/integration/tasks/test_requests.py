@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import COMMAND, KEY, Server, environment, eventually, free_port
+from tests.integration.tasks.servers import COMMAND, KEY, Server, environment, eventually
+from tests.ports import free_port
 
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks import wire

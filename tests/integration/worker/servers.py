@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 
 def _programs() -> Path:
@@ -30,8 +30,7 @@ class Server:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(self._folder, "postgres", "postgres")
             self._as = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups"]
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._call("initdb", "--username", "spoke", "--auth", "trust", "--no-sync", "--encoding", "UTF8")
         self.start()
 

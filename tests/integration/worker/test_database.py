@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from sqlalchemy.engine import make_url
 from tests.contract import rough_app
 from tests.contract.worker import PATIENCE_SECONDS, Site
 from tests.integration.sync.proxy import Proxy
+from tests.ports import free_port
 
 from spoke_jobs.model import JobState
 
@@ -55,11 +55,6 @@ def get(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
     except OSError:
         return 0, ""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def started_within(site: Site, job_id: int) -> float:

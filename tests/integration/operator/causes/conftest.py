@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from tests.integration.operator.causes.scenes import Ailment, Played, Scene, mend_later
-from tests.integration.operator.causes.stage import NODE, Stage
+from tests.integration.operator.causes.stage import Stage
 from tests.integration.operator.conftest import (
     CLUSTER,
+    NODE,
     Cluster,
     Object,
     OperatorProcess,

@@ -6,10 +6,8 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from tests.integration.operator.conftest import CLUSTER, GROUP, PLURAL, VERSION, Cluster, Object
+from tests.integration.operator.conftest import GROUP, NODE, PLURAL, VERSION, Cluster, Object
 from tests.integration.operator.sightings import PODS, SPOKEJOBS, Sighting, Sightings
-
-NODE, NODE_TO_STOP = f"{CLUSTER}-worker", f"{CLUSTER}-worker2"
 
 
 class Stage:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from tests.exclusive import exclusive
 from tests.integration.operator.causes.moments import of_moment
 from tests.integration.operator.causes.scenes import Played, Scene, it_ends_promptly
-from tests.integration.operator.causes.stage import NODE_TO_STOP, Stage
-from tests.integration.operator.conftest import run_or_fail
+from tests.integration.operator.causes.stage import Stage
+from tests.integration.operator.conftest import NODE_TO_STOP, run_or_fail
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -17,13 +18,14 @@ def stop_node(stage: Stage, name: str) -> None:
     """The node is back when this ends: other tests may need it."""
     pod = stage.running(name)
     assert pod.body["spec"]["nodeName"] == NODE_TO_STOP
-    try:
-        run_or_fail(["docker", "stop", "--time", "1", NODE_TO_STOP], stage.cluster.env)
-        stage.moments[name] = time.time()
-        stage.final(name)
-    finally:
-        run_or_fail(["docker", "start", NODE_TO_STOP], stage.cluster.env)
-        stage.cluster.kubectl("wait", "--for=condition=Ready", f"node/{NODE_TO_STOP}", "--timeout=90s")
+    with exclusive(NODE_TO_STOP):
+        try:
+            run_or_fail(["docker", "stop", "--time", "1", NODE_TO_STOP], stage.cluster.env)
+            stage.moments[name] = time.time()
+            stage.final(name)
+        finally:
+            run_or_fail(["docker", "start", NODE_TO_STOP], stage.cluster.env)
+            stage.cluster.kubectl("wait", "--for=condition=Ready", f"node/{NODE_TO_STOP}", "--timeout=90s")
 
 
 SCENES = {

@@ -16,8 +16,8 @@ from tests.integration.operator.causes.lacking import (
 )
 from tests.integration.operator.causes.moments import container_waits, event, submitted, unscheduled
 from tests.integration.operator.causes.scenes import Act, Ailment, Played, it_is_named_and_heals
-from tests.integration.operator.causes.stage import NODE, Stage
-from tests.integration.operator.conftest import Object
+from tests.integration.operator.causes.stage import Stage
+from tests.integration.operator.conftest import NODE, Object
 
 pytestmark = pytest.mark.timeout(420)
 
