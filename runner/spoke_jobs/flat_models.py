@@ -7,8 +7,8 @@ it is enough that an instance holds what its fields say.
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,25 +24,22 @@ _PLAIN: tuple[tuple[Any, tuple[type, ...]], ...] = tuple(
 _HARMLESS_SETTINGS = {"extra", "frozen", "from_attributes", "title"}
 _HOOKS = ("__init__", "__new__", "__get_pydantic_core_schema__", "model_post_init", "model_dump_json",
           "model_validate_json")  # fmt: skip
-_known: weakref.WeakKeyDictionary[type[BaseModel], Kinds | None] = weakref.WeakKeyDictionary()
 
 
 def holds_what_returns(model: type[BaseModel], value: BaseModel) -> bool:
     """Whether ``value`` is sure to come back from its JSON, read as ``model``; False where only reading it can tell."""
-    if model in _known:
-        kinds = _known[model]
-    else:
-        kinds = _known[model] = flat_kinds(model)
+    kinds = flat_kinds(model)
     held = vars(value)
-    if kinds is None or type(value) is not model or held.keys() != kinds.keys():
+    if kinds is None or type(value) is not model or len(held) != len(kinds):
         return False
     for name, item in held.items():
         kind = type(item)
-        if kind not in kinds[name] or (kind is int and not -_LARGE < item < _LARGE):
+        if kind not in kinds.get(name, ()) or (kind is int and not -_LARGE < item < _LARGE):
             return False
     return True
 
 
+@lru_cache(maxsize=1024)
 def flat_kinds(model: type[BaseModel]) -> Kinds | None:
     """What a flat model's fields hold; None if the model isn't flat, or has a say in how it is read or written."""
     settings = model.model_config

@@ -29,24 +29,26 @@ def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit
     :raises InvalidPayload: naming the job or task and the field.
     """
 
-    def refuse(what: str) -> InvalidPayload:
-        return InvalidPayload(f"the payload of {name!r} {what}")
-
-    if model is None:
-        text = _strict_json(payload, refuse)
-    else:
-        valid = _validated(name, model, payload)
-        quick = _quick_json(model, valid)
-        if quick is not None:
-            text = quick
-        else:
-            text = _strict_json(_plain(valid, refuse), refuse)
-            _see_that_it_returns(name, model, payload, valid, text, refuse)
+    valid = None if model is None else _validated(name, model, payload)
+    text = None if model is None or valid is None else _quick_json(model, valid)
+    if text is None:
+        text = _close_look(name, model, payload, valid)
     if limit_bytes is not None and len(text) > limit_bytes:
         raise InvalidPayload(
             f"the payload of {name!r} takes {len(text):,} bytes, and {limit_bytes:,} is the limit for a task: "
             "dispatch a job, or put the data in a table and send its id"
         )
+    return text
+
+
+def _close_look(name: str, model: type[BaseModel] | None, payload: Any, valid: BaseModel | None) -> str:
+    def refuse(what: str) -> InvalidPayload:
+        return InvalidPayload(f"the payload of {name!r} {what}")
+
+    if model is None or valid is None:
+        return _strict_json(payload, refuse)
+    text = _strict_json(_plain(valid, refuse), refuse)
+    _see_that_it_returns(name, model, payload, valid, text, refuse)
     return text
 
 
@@ -116,7 +118,7 @@ def encode_result(result: Any) -> Any:
 
 
 def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
-    if isinstance(payload, model):
+    if type(payload) is model or isinstance(payload, model):  # pydantic's isinstance is slow
         # It may have been built by model_construct, or changed since. But what it is dumped to is what is validated:
         # some fields don't take the value that they hold (Json[...] takes text).
         return payload
@@ -157,10 +159,11 @@ def _quick_json(model: type[BaseModel], valid: BaseModel) -> str | None:
     It costs a fifth of the close look, which has to say what is wrong.
     """
     try:
+        if holds_what_returns(model, valid):  # so model_dump_json is pydantic's own, and is this, by one call more
+            written = valid.__pydantic_serializer__.to_json(valid, by_alias=False, round_trip=True, warnings=False)
+            return written.decode() if written.isascii() else None
         text = valid.model_dump_json(by_alias=False, round_trip=True, warnings=False)
-        if not text.isascii():
-            return None
-        return text if holds_what_returns(model, valid) or _read(model, text) == valid else None
+        return text if text.isascii() and _read(model, text) == valid else None
     except Exception:  # whatever it is, the close look finds it again, and names it
         return None
 

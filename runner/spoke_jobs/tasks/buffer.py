@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from time import monotonic
 
 from spoke_jobs.errors import TaskBufferFull
 from spoke_jobs.tasks.wire import Task
@@ -19,7 +19,7 @@ class Held:
     task: Task
     size: int
     """Of its payload, about, in bytes."""
-    since: float = field(default_factory=time.monotonic)
+    since: float
     """When it was dispatched, by the monotonic clock."""
     deliveries: int = 0
     losses: int = 0
@@ -63,7 +63,7 @@ class Buffer:
 
         :raises TaskBufferFull: if there is no room within ``wait_seconds``.
         """
-        held = Held(task, size)
+        held = Held(task, size, monotonic())
         with self._lock:
             if not self._fits(size) and not self._room.wait_for(lambda: self._fits(size), wait_seconds):
                 raise TaskBufferFull(
