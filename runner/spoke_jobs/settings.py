@@ -48,6 +48,12 @@ class Settings(BaseModel):
     """The key that dispatchers and task deployment share."""
     tasks_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TOKEN_FILE")] = ""
     """``kubernetes``: a projected service-account token of audience spoke-tasks, shown instead of the key."""
+    tasks_buffer: Annotated[int, Field(validation_alias="SPOKE_TASKS_BUFFER", ge=1, le=1_000_000)] = 10_000
+    """``kubernetes``: how many dispatched tasks a process holds at most that have not run."""
+    tasks_full_wait_seconds: Annotated[
+        float, Field(validation_alias="SPOKE_TASKS_FULL_WAIT_SECONDS", ge=0, le=3600)
+    ] = 5.0
+    """``kubernetes``: how long dispatching a task waits for room where so many are held, before it is an error."""
     tasks_callers: Annotated[str, Field(validation_alias="SPOKE_TASKS_CALLERS")] = ""
     """``spoke-jobs tasks``: the service accounts whose tokens are taken, namespace/name, separated by commas."""
     tasks_api_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_URL")] = ""

@@ -69,8 +69,9 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             f"kubectl describe spokejob {name}",
         )
         return
-    due = job.run_after is None or job.run_after <= now
-    late = due and now - _due_since(job) > 2 * _SOON
+    if job.run_after is not None and job.run_after > now:
+        return  # sync creates it when it is due
+    late = now - _due_since(job) > 2 * _SOON
     yield Reason(
         Code.NOT_SUBMITTED,
         f"its SpokeJob {name} is not known to exist yet",

@@ -213,13 +213,16 @@ class KubernetesRunner(SqlRunner):
         if self._tasks is None:
             if missing := self._missing_for_tasks():
                 raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")
-            from spoke_jobs.tasks.dispatcher import TaskDispatcher, credentials_of
+            from spoke_jobs.tasks.dispatcher import DispatcherOptions, TaskDispatcher, credentials_of
 
             with self._opening:
                 if self._tasks is None:
                     given = self.settings
                     shown = credentials_of(given.tasks_key.get_secret_value(), given.tasks_token_file)
-                    self._tasks = TaskDispatcher(given.tasks_url, shown)
+                    options = DispatcherOptions(
+                        buffer_tasks=given.tasks_buffer, full_wait_seconds=given.tasks_full_wait_seconds
+                    )
+                    self._tasks = TaskDispatcher(given.tasks_url, shown, options=options)
         return self._tasks
 
     def _missing_for_tasks(self) -> list[str]:

@@ -30,7 +30,7 @@ from spoke_jobs.tasks.wire import NAME_LIMIT, Task, is_task_id
 if TYPE_CHECKING:
     from spoke_jobs.tasks.delivery import Delivery
 
-__all__ = ["DispatcherStatistics", "TaskDispatcher", "credentials_of", "resolve_host"]
+__all__ = ["DispatcherOptions", "DispatcherStatistics", "TaskDispatcher", "credentials_of", "resolve_host"]
 
 Resolve = Callable[[str, int], list[str]]
 _STOP_SECONDS = 2.0

@@ -147,6 +147,9 @@ class TestInTheCluster:
         assert "report-12-00000000" in reason.text
         assert ("spoke-jobs sync" in reason.advice) is advised
 
+    def test_what_is_due_later_has_none_until_then(self) -> None:
+        assert only(a_situation(a_job(runner="kubernetes", run_after=after(hours=1)))).code is Code.DUE_LATER
+
     def test_a_row_with_its_spokejob(self) -> None:
         reason = only(a_situation(a_job(runner="kubernetes", submitted_at=before(seconds=30), run=2)))
         assert reason.code is Code.SUBMITTED

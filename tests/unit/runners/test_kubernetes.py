@@ -47,12 +47,15 @@ def with_tasks() -> Registry:
     return registry
 
 
+def unheard(**changes: Any) -> KubernetesRunner:
+    """A runner whose tasks nobody takes."""
+    tasks: dict[str, Any] = {"tasks_url": "http://127.0.0.1:9", "tasks_key": SecretStr("key"), **changes}
+    return KubernetesRunner(settings(submit="sync", database_url=URL, **tasks), with_tasks())
+
+
 def without_room(**options: Any) -> KubernetesRunner:
-    """A runner whose buffer of one task is full: nobody listens where it is to be delivered."""
-    runner = KubernetesRunner(
-        settings(submit="sync", database_url=URL, tasks_url="http://127.0.0.1:9", tasks_key=SecretStr("key")),
-        with_tasks(),
-    )
+    """A runner whose buffer of one task is full."""
+    runner = unheard()
     runner._tasks = TaskDispatcher("http://127.0.0.1:9", "key", options=DispatcherOptions(buffer_tasks=1, **options))
     runner.dispatch_task("note", 1)
     return runner
@@ -77,6 +80,17 @@ async def test_waiting_for_room_in_a_full_buffer_lets_the_loop_go_on() -> None:
     assert time.monotonic() - began >= 0.5
     assert ticks > 5, "the loop went on"
     ticking.cancel()
+    runner.close(0)
+
+
+def test_how_many_are_held_and_how_long_a_caller_waits_for_room_is_set() -> None:
+    runner = unheard(tasks_buffer=2, tasks_full_wait_seconds=0.25)
+    for number in range(2):
+        runner.dispatch_task("note", number)
+    began = time.monotonic()
+    with pytest.raises(TaskBufferFull, match=r"2 tasks .* within 0\.25 s"):
+        runner.dispatch_task("note", 2)
+    assert time.monotonic() - began >= 0.25
     runner.close(0)
 
 
