@@ -40,9 +40,9 @@ def document(product: Product, *arguments: object, **environment: str) -> Object
 
 
 def start(product: Product, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Begin a command that goes on."""
+    """Begin a command that goes on, and that Ctrl-C interrupts though the tests may run in a script's background."""
     return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        ["env", "--default-signal=INT", *COMMAND, *map(str, arguments)],
         env=settings(product, **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -138,11 +138,12 @@ def test_two_spokejobs_for_one_row_leave_one_result(product: Product, runner: Ku
     product.kubectl("create", "--filename=-", stdin=json.dumps(copy))
     row = product.ended(job)
     assert row.state is JobState.SUCCEEDED
-    product.kubectl("wait", "--for=condition=Finished", f"spokejob/{second}", "--timeout=90s")
+    names = (name_of(job), second)
+    product.kubectl("wait", "--for=condition=Finished", *(f"spokejob/{name}" for name in names), "--timeout=90s")
     with product.engine.connect() as connection:
         results = connection.execute(select(e2e_jobs.effect).where(e2e_jobs.effect.c.job_id == job.id)).all()
     assert len(results) == len(product.ledger.attempts(job.id)) == 1
-    for name in (name_of(job), second):
+    for name in names:
         spokejob = product.get("spokejob", name)
         assert spokejob
         assert spokejob["status"]["outcome"] == "Succeeded"
