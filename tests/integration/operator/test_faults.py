@@ -143,7 +143,9 @@ def test_a_watch_that_fails_loses_nothing(scene: Scene, happens: Callable[[Scene
     scene.no_jobs_are_left()
     counted = Counter(scene.proxy.writes())
     assert (counted[CREATE], counted[DELETE]) == (2, 2)
-    assert counted[STATUS] <= 8, "three each; of the one that lost its pod, that none runs, and why before it is stopped"
+    assert counted[STATUS] <= 8, (
+        "three each; of the one that lost its pod, that none runs, and why before it is stopped"
+    )
     if happens is silence:
         assert scene.operator.metric("spoke_operator_events_total") == heard
     else:
