@@ -198,13 +198,19 @@ import sys, time
 from spoke_jobs.tasks.dispatcher import TaskDispatcher
 dispatcher = TaskDispatcher({server.url!r}, {KEY!r})
 dispatcher.submit("gated", '"gate"')
+sys.stdin.readline()
 for number in range(1000): dispatcher.submit("mark", str(number))
 print("sent", flush=True)
 time.sleep(600)
 """
-    with subprocess.Popen([sys.executable, "-c", script], text=True, stdout=subprocess.PIPE) as dispatcher:
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dispatcher:
         try:
+            assert dispatcher.stdin is not None
             assert dispatcher.stdout is not None
+            eventually(lambda: server.traces() == ["begin gate"], what="the gate's being before all others")
+            dispatcher.stdin.write("\n")
+            dispatcher.stdin.flush()
             assert dispatcher.stdout.readline() == "sent\n"
             eventually(lambda: server.metric("spoke_tasks_unfinished") == 50)
         finally:
