@@ -28,7 +28,6 @@ def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit
 
     :raises InvalidPayload: naming the job or task and the field.
     """
-
     valid = None if model is None else _validated(name, model, payload)
     text = None if model is None or valid is None else _quick_json(model, valid)
     if text is None:
