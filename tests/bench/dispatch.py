@@ -5,7 +5,7 @@
 On one PostgreSQL (SPOKE_TEST_POSTGRES, or the one that scripts/postgres runs) and the API server of the test cluster:
 
 - left to sync: SPOKE_SUBMIT=sync; the API server isn't asked
-- creates itself: the SpokeJob is created, and that is recorded, before the commit returns to the caller
+- creates itself: the SpokeJob is created before the commit returns to the caller; that it is, is recorded beside it
 - the API server hangs: it takes connections and never answers; the first dispatch, and those after it
 
 A pair is the application's own transaction, a row of its own and the commit, without a dispatch and with one, in

@@ -88,7 +88,7 @@ class SqlRunner(ABC):
         if session is not None:
             return self._record_many(plain_session(session), [new])[0]
         job = self.ledger.insert(new)
-        run_safely(lambda: self._launch_many([job]))
+        run_safely(lambda: self._launch_many([job], shown=True))
         return self._as_it_is_now(job) if self._launches else job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
@@ -106,7 +106,7 @@ class SqlRunner(ABC):
         if session is not None:
             return self._record_many(plain_session(session), new)
         written = self.ledger.insert_many(new)
-        run_safely(lambda: self._launch_many(written))
+        run_safely(lambda: self._launch_many(written, shown=True))
         return [self._as_it_is_now(job) for job in written] if self._launches else written
 
     async def adispatch_jobs(
@@ -144,7 +144,11 @@ class SqlRunner(ABC):
             after_commit(session, lambda: True, self._notifier_of(ledger).ring, background=False)
         return jobs
 
-    def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
+    def _launch_many(self, jobs: Sequence[JobRequest], *, shown: bool = False) -> None:
+        """Called once the rows are committed, in the committing thread.
+
+        :param shown: whether the rows are read again for the caller, who is then to see that they are launched.
+        """
         if not self._launches:
             self._notifier_of(self.ledger).ring()
             return

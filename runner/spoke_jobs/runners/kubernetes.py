@@ -63,7 +63,6 @@ class KubernetesRunner(SqlRunner):
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)
-        self._submitter = Submitter(self._create)
         self._clients: dict[int, SpokeJobs] = {}
         """By process: what a forked child inherits is its parent's, connections included."""
         self._tasks: TaskDispatcher | None = None
@@ -80,6 +79,10 @@ class KubernetesRunner(SqlRunner):
                 "the runner 'kubernetes' takes no SQLite database: pods on other machines can't share its file. "
                 f"Point SPOKE_DATABASE_URL to PostgreSQL, or set JOB_RUNNER=legacy{also}"
             )
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._submitter = Submitter(self._create, self._record)
 
     def missing_settings(self) -> list[str]:
         """The names of the missing environment variables, each with a word on what it is."""
@@ -139,6 +142,7 @@ class KubernetesRunner(SqlRunner):
         :param seconds: at most; as long as a process's exit takes for it by default.
         """
         wait_for_outer_commits()
+        self._submitter.close()
         if self._notifier is not None:
             self._notifier.close()
             self._notifier = None
@@ -157,24 +161,24 @@ class KubernetesRunner(SqlRunner):
     def _launches(self) -> bool:
         return self.settings.submit == "runner" and not self._submitter.rests()
 
-    def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
+    def _launch_many(self, jobs: Sequence[JobRequest], *, shown: bool = False) -> None:
         if not self._launches:
-            super()._launch_many(jobs)
+            super()._launch_many(jobs, shown=shown)
             return
         # The caller is delayed by a second at most, for one job or for a thousand: sync launches the rest.
         give_up = time.monotonic() + WAIT_SECONDS
         for job in jobs:
             if (left := give_up - time.monotonic()) > 0:
-                run_safely(partial(self._launch, job, left))
+                run_safely(partial(self._launch, job, left, shown=shown))
 
-    def _launch(self, job: JobRequest, wait_seconds: float = WAIT_SECONDS) -> None:
+    def _launch(self, job: JobRequest, wait_seconds: float = WAIT_SECONDS, *, shown: bool = False) -> None:
         # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
         fresh = job.run_after is None and job.state is JobState.WAITING and job.attempt == 0
         if fresh:
-            self._submitter.submit(job, wait_seconds)
+            self._submitter.submit(job, wait_seconds, recorded=shown)
 
-    def _create(self, job: JobRequest) -> None:
-        """Runs in a thread of the submitter's. Raises where other jobs would fare alike, and only there."""
+    def _create(self, job: JobRequest) -> bool:
+        """Whether it was created. In a thread of the submitter's; raises where other jobs would fare alike, only."""
         from spoke_jobs.cluster.api import ApiError
 
         client = self._client()
@@ -182,7 +186,7 @@ class KubernetesRunner(SqlRunner):
             body = spokejob(job, client.namespace)
         except ValueError as error:
             logger.warning("job %d can't be a SpokeJob (%s); sync ends it", job.id, type(error).__name__)
-            return
+            return False
         try:
             client.create(body)
         except ApiError as error:
@@ -190,14 +194,14 @@ class KubernetesRunner(SqlRunner):
                 raise
             # The name is taken, by this very job or by another, or the API server won't have it: sync finds out.
             logger.info("job %d is left to sync: %s", job.id, error.reason)
-            return
-        try:
-            with self.ledger.engine.begin() as connection:
-                # Sync would record the same a moment later, so the caller needn't wait for the disk.
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                syncing.record_submitted(connection, job)
-        except Exception as error:  # the API server did its part: no reason to spare it
-            logger.warning("job %d is launched; that it is, sync has to record (%s)", job.id, type(error).__name__)
+            return False
+        return True
+
+    def _record(self, job: JobRequest) -> None:
+        with self.ledger.engine.begin() as connection:
+            # Sync would record the same a moment later, so nobody needs to wait for the disk.
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            syncing.record_submitted(connection, job)
 
     def _client(self) -> SpokeJobs:
         from spoke_jobs.cluster.api import SpokeJobs, Timeouts

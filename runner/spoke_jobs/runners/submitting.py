@@ -1,5 +1,8 @@
 """One best-effort try to create a SpokeJob in the dispatching process: it costs the caller a second at most, and
 nothing while the API server is known to be away. What it leaves undone, sync does.
+
+The caller waits for the API server's answer, not for its record in the ledger, which nobody needs to have at once:
+until it is there, sync would only find that the SpokeJob exists.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
+from weakref import WeakSet
 
 from spoke_jobs.model import JobRequest
 
@@ -68,53 +72,119 @@ class Breaker:
             self._next_try = None
 
 
+class Submission:
+    """One try, as its caller sees it."""
+
+    def __init__(self, job: JobRequest) -> None:
+        self.job = job
+        self.answered = threading.Event()
+        """The API server has answered, or there will be no answer."""
+        self.recorded = threading.Event()
+        """What it answered is in the ledger, if it is to be."""
+
+
 class Submitter:
     """Creates SpokeJobs beside the caller's thread, which waits for a moment. Safe to call from any thread.
 
-    ``create`` makes one try, and raises if the API server can't be had; each try has a thread of its own, because
-    neither a connection nor a name's resolution can be trusted to end in time.
+    Each try has a thread of its own, because neither a connection nor a name's resolution can be trusted to end in
+    time. What was created is recorded one after the other, on one connection, however many are dispatched at once.
+
+    :param create: makes one try; whether the SpokeJob was created. Raises if the API server can't be had.
+    :param record: says in the ledger that it was.
     """
 
     def __init__(
         self,
-        create: Callable[[JobRequest], None],
+        create: Callable[[JobRequest], bool],
+        record: Callable[[JobRequest], None],
         *,
         wait_seconds: float = WAIT_SECONDS,
         rest_seconds: float = REST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._create = create
+        self._record = record
         self._wait = wait_seconds
         self._breaker = Breaker(rest_seconds, clock)
+        self._lock = threading.Lock()
+        self._to_record: list[Submission] = []
+        self._recording = False
+        self._threads: WeakSet[threading.Thread] = WeakSet()
 
-    def submit(self, job: JobRequest, wait_seconds: float | None = None) -> None:
+    def submit(self, job: JobRequest, wait_seconds: float | None = None, *, recorded: bool = False) -> None:
         """Try, unless the API server is known to be away; returns within the wait, and raises nothing of the try.
 
         :param wait_seconds: less than the full wait, for a caller who has waited before.
+        :param recorded: wait for the ledger as well, for a caller who reads the row next.
         """
         permit = self._breaker.ask()
         if permit is Permit.LEAVE:
             return
-        done = threading.Event()
-        threading.Thread(target=self._try, args=(job, done), name="spoke-submit", daemon=True).start()
+        submission = Submission(job)
+        thread = threading.Thread(target=self._try, args=(submission,), name="spoke-submit", daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+        if permit is Permit.PROBE:
+            return
         wait = self._wait if wait_seconds is None else min(wait_seconds, self._wait)
-        answered = permit is not Permit.TRY or done.wait(wait)
-        if not answered and wait > self._wait / 2:  # cut shorter, it says nothing
+        give_up = time.monotonic() + wait
+        if submission.answered.wait(wait):
+            if recorded:
+                submission.recorded.wait(max(0.0, give_up - time.monotonic()))
+        elif wait > self._wait / 2:  # cut shorter, it says nothing
             self._failed("no answer in time")
 
     def rests(self) -> bool:
         """Whether the API server is known to be away, so that all is left to sync for now."""
         return self._breaker.rests()
 
-    def _try(self, job: JobRequest, done: threading.Event) -> None:
+    def close(self, seconds: float = WAIT_SECONDS) -> None:
+        """Let the tries that are under way end, but wait no longer than that: sync records what they leave."""
+        give_up = time.monotonic() + seconds
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, give_up - time.monotonic()))
+
+    def _try(self, submission: Submission) -> None:
+        created = False
         try:
-            self._create(job)
+            created = self._create(submission.job)
         except Exception as error:
             self._failed(f"{type(error).__name__}: {error}")
         else:
             self._breaker.succeeded()
         finally:
-            done.set()
+            submission.answered.set()
+        if created:
+            self._record_in_turn(submission)
+        else:
+            submission.recorded.set()
+
+    def _record_in_turn(self, submission: Submission) -> None:
+        """Record it, and what others bring meanwhile; or leave it to the thread that is at it."""
+        with self._lock:
+            self._to_record.append(submission)
+            if self._recording:
+                return
+            self._recording = True
+        while (following := self._next_to_record()) is not None:
+            try:
+                self._record(following.job)
+            except Exception as error:  # the API server did its part: no reason to spare it
+                logger.warning(
+                    "job %d is launched; that it is, sync has to record (%s)", following.job.id, type(error).__name__
+                )
+            finally:
+                following.recorded.set()
+
+    def _next_to_record(self) -> Submission | None:
+        with self._lock:
+            if self._to_record:
+                return self._to_record.pop(0)
+            self._recording = False
+            return None
 
     def _failed(self, why: str) -> None:
         if self._breaker.failed():

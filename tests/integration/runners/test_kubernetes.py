@@ -24,6 +24,7 @@ from tests.integration.sync.stage import Stage
 from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
+from spoke_jobs.ledger import syncing
 from spoke_jobs.model import JobRequest
 
 __all__ = ["cluster", "kubeconfig", "stage"]
@@ -45,6 +46,20 @@ def test_a_dispatch_creates_the_spokejob_and_says_so(stage: Stage) -> None:
     assert body["spec"]["uid"] == str(job.uid)
     assert body["spec"]["jobType"] == "work"
     assert "marker-in-the-payload" not in str(body)
+
+
+def test_a_commit_returns_with_the_spokejob_there_and_its_record_follows(stage: Stage, monkeypatch: Any) -> None:
+    runner = stage.runner()
+    slow, recorded = threading.Event(), syncing.record_submitted
+    monkeypatch.setattr(syncing, "record_submitted", lambda *given: slow.wait(30) and recorded(*given))
+    with Session(stage.ledger.engine) as session:
+        job = runner.dispatch_job(WORK, session=session)
+        session.commit()
+    assert len(stage.cluster.all()) == 1
+    assert stage.row(job).submitted_at is None
+    slow.set()
+    runner.close()
+    assert stage.row(job).submitted_at is not None
 
 
 def test_left_to_sync_it_creates_nothing(stage: Stage) -> None:

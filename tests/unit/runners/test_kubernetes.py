@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +210,34 @@ class Api:
         self.does = does
         self.tries = 0
 
-    def __call__(self, _job: JobRequest) -> None:
+    def __call__(self, _job: JobRequest) -> bool:
         self.tries += 1
         self.does()
+        return True
+
+
+class Book:
+    """The ledger as the submitter has it: what is recorded, and never two at once."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.lock = threading.Lock()
+
+    def __call__(self, job: JobRequest) -> None:
+        assert self.lock.acquire(blocking=False), "two record at once"
+        try:
+            assert self.open.wait(10)
+            time.sleep(0.001)
+            if job.id == BROKEN:
+                raise OSError("no database")
+            self.ids.append(job.id)
+        finally:
+            self.lock.release()
+
+
+BROKEN = 13
 
 
 def seconds(call: Callable[[], None]) -> float:
@@ -226,13 +252,13 @@ def fails() -> None:
 
 def test_a_success_is_waited_for() -> None:
     api = Api(lambda: time.sleep(0.05))
-    assert seconds(lambda: Submitter(api).submit(job())) >= 0.05
+    assert seconds(lambda: Submitter(api, Book()).submit(job())) >= 0.05
     assert api.tries == 1
 
 
 def test_a_failure_is_never_the_caller_s_and_spares_the_next_ones() -> None:
     api, clock = Api(fails), Clock()
-    submitter = Submitter(api, clock=clock)
+    submitter = Submitter(api, Book(), clock=clock)
     for _ in range(3):
         submitter.submit(job())
     assert api.tries == 1
@@ -247,7 +273,7 @@ def test_a_failure_is_never_the_caller_s_and_spares_the_next_ones() -> None:
 def test_what_hangs_delays_one_caller_by_the_wait_and_no_other(left: float | None) -> None:
     hang = threading.Event()
     api, clock = Api(lambda: hang.wait(10) and None), Clock()
-    submitter = Submitter(api, wait_seconds=0.2, clock=clock)
+    submitter = Submitter(api, Book(), wait_seconds=0.2, clock=clock)
     assert 0.19 <= seconds(lambda: submitter.submit(job(), left)) < 0.5
     assert seconds(lambda: submitter.submit(job())) < 0.1
     clock.now = 31
@@ -261,16 +287,62 @@ def test_a_wait_that_is_cut_short_opens_no_breaker() -> None:
     """The last of many dispatches: slow is not away."""
     slow = threading.Event()
     api = Api(lambda: slow.wait(10) and None)
-    submitter = Submitter(api, wait_seconds=5, clock=Clock())
+    submitter = Submitter(api, Book(), wait_seconds=5, clock=Clock())
     assert seconds(lambda: submitter.submit(job(), 0.05)) < 1
     assert submitter._breaker.ask() is Permit.TRY
     slow.set()
 
 
+def test_a_caller_waits_for_the_answer_and_not_for_its_record_unless_it_reads_the_row() -> None:
+    book = Book()
+    book.open.clear()
+    submitter = Submitter(Api(lambda: None), book, wait_seconds=5)
+    assert seconds(lambda: submitter.submit(job(id=1))) < 2
+    threading.Timer(0.2, book.open.set).start()
+    submitter.submit(job(id=2), recorded=True)
+    assert book.ids == [1, 2]
+
+
+def test_a_ledger_that_hangs_costs_its_reader_the_wait_and_says_nothing_of_the_api_server() -> None:
+    book = Book()
+    book.open.clear()
+    submitter = Submitter(Api(lambda: None), book, wait_seconds=0.2)
+    assert 0.19 <= seconds(lambda: submitter.submit(job(), recorded=True)) < 1
+    assert submitter._breaker.ask() is Permit.TRY
+    book.open.set()
+
+
+def test_what_many_threads_create_is_recorded_one_after_the_other_and_one_failure_is_nobody_else_s() -> None:
+    book = Book()
+    submitter = Submitter(Api(lambda: time.sleep(0.01)), book, wait_seconds=5)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: submitter.submit(job(id=number)), range(100)))
+    submitter.close(10)
+    assert sorted(book.ids) == [number for number in range(100) if number != BROKEN]
+
+
+def test_what_was_not_created_is_not_recorded_and_its_reader_does_not_wait() -> None:
+    book = Book()
+    submitter = Submitter(lambda _job: False, book, wait_seconds=5)
+    assert seconds(lambda: submitter.submit(job(), recorded=True)) < 2
+    assert book.ids == []
+
+
+def test_closing_lets_a_try_end_but_not_one_that_hangs() -> None:
+    book = Book()
+    book.open.clear()
+    submitter = Submitter(Api(lambda: None), book)
+    submitter.submit(job(id=1))
+    assert 0.19 <= seconds(lambda: submitter.close(0.2)) < 1
+    book.open.set()
+    submitter.close(10)
+    assert book.ids == [1]
+
+
 def test_many_jobs_of_a_slow_api_server_cost_their_caller_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes, "WAIT_SECONDS", 1.0)
     runner = KubernetesRunner(settings(database_url=URL, namespace="texting"), Registry())
-    runner._submitter = Submitter(Api(lambda: time.sleep(0.8)), wait_seconds=1.0)
+    runner._submitter = Submitter(Api(lambda: time.sleep(0.8)), Book(), wait_seconds=1.0)
     assert seconds(lambda: runner._launch_many([job(id=number) for number in range(50)])) < 1.4
     assert runner._submitter._breaker.ask() is Permit.TRY
 
