@@ -6,6 +6,7 @@ On one PostgreSQL (SPOKE_TEST_POSTGRES, or the one that scripts/postgres runs) a
 
 - left to sync: SPOKE_SUBMIT=sync; the API server isn't asked
 - creates itself: the SpokeJob is created before the commit returns to the caller; that it is, is recorded beside it
+- the floor of that: the same SpokeJob posted by urllib3 alone, on a connection that is open
 - the API server hangs: it takes connections and never answers; the first dispatch, and those after it
 
 A pair is the application's own transaction, a row of its own and the commit, without a dispatch and with one, in
@@ -15,6 +16,7 @@ random order. Both the whole transaction is measured and its commit alone. Write
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -25,6 +27,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,8 +40,11 @@ from tests.bench.lib.machine import machine, moment
 from tests.bench.lib.report import Section, last_line
 from tests.integration.sync.proxy import kubeconfig_by
 from tests.integration.sync.stage import Cluster, find_kubeconfig
+from tests.unit.sync.making import job
 
 from spoke_jobs import JobData
+from spoke_jobs.cluster.api import SpokeJobs, Timeouts
+from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import Settings
@@ -47,6 +53,7 @@ PAIRS = 300
 WARM_UP = 20
 SECTION = Section("dispatch", "make bench-dispatch")
 OWN_ROW = text("INSERT INTO upload (name) VALUES ('contacts.csv')")
+SOME_JOB = job()
 PAYLOAD = {"upload": 17, "columns": ["first", "last", "cell", "zip"]}
 
 Times = tuple[float, float]
@@ -89,6 +96,19 @@ def figures_of(found: list[tuple[Times, Times]]) -> dict[str, float]:
     }
 
 
+def bare_posts(api: SpokeJobs, count: int) -> list[float]:
+    """Milliseconds of the API server's answer to each of so many SpokeJobs, with as little of ours as can be."""
+    pool, url = api._api.rest_client.pool_manager, api.server + api._path
+    took = []
+    for _ in range(count):
+        body = json.dumps(spokejob(replace(SOME_JOB, uid=uuid.uuid4()), api.namespace))
+        began = time.perf_counter()
+        answer = pool.request("POST", url, body=body, headers={"Content-Type": "application/json"})
+        took.append((time.perf_counter() - began) * 1000)
+        assert answer.status == 201, answer.data
+    return took
+
+
 @contextmanager
 def database() -> Iterator[Engine]:
     """A fresh one, with a table of the application's."""
@@ -107,8 +127,8 @@ def namespace() -> Iterator[Cluster]:
     cluster.close()
 
 
-def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """The figures of both ways to submit, and those of an API server that hangs."""
+def measure(count: int) -> tuple[dict[str, dict[str, float]], float, dict[str, float]]:
+    """The figures of both ways to submit, the API server's own part, and the figures of one that hangs."""
     registry = Registry()
     registry.job("work")(lambda _ctx, _payload: None)
     with ExitStack() as stack:
@@ -128,12 +148,17 @@ def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         ways = {"left to sync": runner("sync"), "creates itself": runner("runner")}
         for way in ways.values():
             pairs(engine, way, WARM_UP)
+        api = SpokeJobs.connect(cluster.namespace, Timeouts())
+        stack.callback(api.close)
+        bare_posts(api, WARM_UP)
+        posts: list[float] = []
         # In turns, so that whatever else the machine does falls on both alike.
         found: dict[str, list[tuple[Times, Times]]] = {name: [] for name in ways}
         for _ in range(count // 10):
             for name, way in ways.items():
                 found[name] += pairs(engine, way, 10)
-        created = len(cluster.all())
+            posts += bare_posts(api, 10)
+        created = len(cluster.all()) - WARM_UP - len(posts)
         print(f"{created:,} SpokeJobs made, of {WARM_UP + len(found['creates itself']):,} dispatches", file=sys.stderr)
 
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
@@ -147,10 +172,10 @@ def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         later = pairs(engine, hung, count)
         added = [beside[0] - without[0] for without, beside in later]
         hangs = {"first": first, "later": statistics.median(added), "later_worst": max(added)}
-    return {name: figures_of(item) for name, item in found.items()}, hangs
+    return {name: figures_of(item) for name, item in found.items()}, statistics.median(posts), hangs
 
 
-def table(ways: dict[str, dict[str, float]], hangs: dict[str, float], count: int) -> str:
+def table(ways: dict[str, dict[str, float]], post: float, hangs: dict[str, float], count: int) -> str:
     """For people."""
     aims = {"left to sync": "at most 1", "creates itself": "at most 10"}
     floor = ways["left to sync"]["floor"]
@@ -167,6 +192,7 @@ def table(ways: dict[str, dict[str, float]], hangs: dict[str, float], count: int
         for name, item in ways.items()
     ]
     rows += [
+        f"| its floor: the bare POST of a SpokeJob | | {post:.2f} | |",
         f"| the API server hangs: the first | {hangs['first'] - floor:,.0f} | | at most 1,000 |",
         f"| the API server hangs: those after it | {hangs['later']:.2f} | | as left to sync |",
         f"| the API server hangs: the slowest of those | {hangs['later_worst']:.0f} | | no wait |",
@@ -181,8 +207,8 @@ def main() -> None:
     """Measure and print."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
     logging.getLogger("spoke_jobs").setLevel(logging.ERROR)
-    ways, hangs = measure(count)
-    shown = table(ways, hangs, count)
+    ways, post, hangs = measure(count)
+    shown = table(ways, post, hangs, count)
     print(shown)
     if count >= PAIRS:
         SECTION.write(shown)
@@ -192,6 +218,8 @@ def main() -> None:
         "sync_added_ms": round(ways["left to sync"]["added"], 3),
         "sync_added_to_commit_ms": round(ways["left to sync"]["added_to_commit"], 3),
         "runner_added_ms": round(ways["creates itself"]["added"], 3),
+        "runner_added_to_commit_ms": round(ways["creates itself"]["added_to_commit"], 3),
+        "bare_post_ms": round(post, 3),
         "runner_added_p99_ms": round(ways["creates itself"]["added_p99"], 3),
         "hangs_first_ms": round(hangs["first"], 1),
         "hangs_later_added_ms": round(hangs["later"], 3),

@@ -10,16 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session, run_safely
-from spoke_jobs.ledger.engine import READ_ONLY, check_schema, create_engine
+from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql import SqlLedger
-from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.ledger.transitions import insert_jobs
 from spoke_jobs.model import JobData, JobRequest, NewJob, TypeName
 from spoke_jobs.registry import Registry
@@ -138,7 +136,7 @@ class SqlRunner(ABC):
         if not jobs:
             return jobs
         if self._launches:  # all were written at once: whoever sees the first sees them all
-            visible = functools.partial(_visible, ledger, jobs[0])
+            visible = functools.partial(ledger.holds, jobs[0])
             after_commit(session, visible, lambda: self._launch_many(jobs), background=background)
         else:
             after_commit(session, lambda: True, self._notifier_of(ledger).ring, background=False)
@@ -195,12 +193,6 @@ class SqlRunner(ABC):
     @abstractmethod
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""
-
-
-def _visible(ledger: SqlLedger, job: JobRequest) -> bool:
-    """Whether the job's row can be seen on a connection of ours: then it is committed."""
-    with ledger.engine.connect().execution_options(**{READ_ONLY: True}) as connection:
-        return connection.scalar(select(job_request.c.uid).where(job_request.c.id == job.id)) == job.uid
 
 
 def _refuse_sync_session(session: object) -> None:
