@@ -1,6 +1,7 @@
 """Upgrades, versions that differ, and what is left where either chart is uninstalled: with jobs running all the while.
 
-The release after this one is made of this one's images and a layer that adds to the contract (next_release).
+The release after this one is made of this one's images and a layer that adds to the contract and has a migration more
+(next_release).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import text
 from tests.waiting import wait_for
 
 from spoke_jobs import registry
 from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.ledger.tables import VERSION_TABLE
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners import kubernetes as kubernetes_runner
 from spoke_jobs.runners.kubernetes import KubernetesRunner
@@ -205,6 +208,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     place.operator_goes_back()
     with running(place, dispatching):
         place.application("next")
+    assert migration_of(place.product) == "0004"
 
     known = kubernetes_runner.spokejob
     monkeypatch.setattr(kubernetes_runner, "spokejob", lambda job, namespace: _with_new_field(known(job, namespace)))
@@ -214,7 +218,17 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     assert "ofNextRelease" not in place.product.spokejob(job)["spec"]
     (pod,) = wait_for("its pod", lambda: place.product.pods(job) or None)
     assert "-next:" in pod["spec"]["containers"][0]["image"]
-    place.application("this")
+
+    monkeypatch.undo()
+    with running(place, dispatching):
+        place.application("this")
+    assert migration_of(place.product) == "0004", "tables don't go back"
+    works(place, dispatching)
+
+
+def migration_of(product: Product) -> str:
+    with product.engine.connect() as connection:
+        return str(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")))
 
 
 def _with_new_field(body: Object) -> Object:
