@@ -98,8 +98,6 @@ def prune(
     ledger, deleted = open_ledger(), 0
     while number := ledger.prune(_AT_ONCE, older_than_seconds=older_than):
         deleted += number
-        if number < _AT_ONCE:
-            break
     print(f"{count(deleted, 'job')} deleted" if options.on_a_terminal() else deleted)
 
 

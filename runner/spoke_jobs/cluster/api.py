@@ -97,6 +97,7 @@ class SpokeJobs:
                 "service account whose token is mounted"
             ) from None
         configuration.retries = False
+        configuration.keep_alive = True  # else what drops idle connections lets the next call wait for nothing
         return cls(kubernetes.ApiClient(configuration), namespace, timeouts)
 
     @property

@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Transaction, event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from spoke_jobs.ledger.tables import job_request
@@ -26,21 +27,34 @@ logger = logging.getLogger(__name__)
 _KEY = "spoke_jobs.after_commit"
 _LOOKS = (0.0, 0.01, 0.05, 0.2, 1.0)
 """Seconds to wait before each look for a row whose outer transaction is about to commit."""
+_PATIENCE_SECONDS = 5.0
 
-Effect = Callable[[], object]
-Visible = Callable[[], bool]
-"""Whether the row can be seen from outside the caller's transaction."""
+Undo = Callable[[], object]
+Rows = Sequence[Any]
+"""What an effect is about."""
+Effect = Callable[[Rows], object]
+"""Called with those rows that are committed."""
+Visible = Callable[[Rows], Rows]
+"""Which of the rows can be seen from outside the caller's transaction."""
+
+
+def at_once(rows: Rows) -> Rows:
+    """For an effect that no row is looked for."""
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
+    rows: Rows
     effect: Effect
     visible: Visible
     connection: Connection
     savepoints: tuple[SessionTransaction, ...]
     """The SAVEPOINTs that were open at the dispatch: if one is rolled back, so is the row."""
     background: bool
-    undo: Effect | None
+    undo: Undo | None
+    outer: Transaction | None = None
+    """The connection's own transaction, where the session's commit was none."""
 
 
 @dataclass(slots=True)
@@ -58,18 +72,25 @@ def plain_session(session: Session) -> Session:
 
 
 def after_commit(
-    session: Session, visible: Visible, effect: Effect, *, background: bool = False, undo: Effect | None = None
+    session: Session,
+    effect: Effect,
+    rows: Rows = (None,),
+    *,
+    visible: Visible = at_once,
+    background: bool = False,
+    undo: Undo | None = None,
 ) -> None:
     """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
 
     It runs in the committing thread, when the session and its connection are free again; where the session is joined
-    to an outer transaction, or with ``background``, in a thread of its own.
+    to an outer transaction, or with ``background``, in a thread of its own. What one transaction has asked of the same
+    effect is done in one call, with all of its rows.
 
     :param undo: for effects that can be taken back. The session's own commit then counts, also where it is joined to
         an outer transaction; should that one be rolled back, ``undo`` runs.
     """
     savepoints = tuple(_savepoints(session.get_nested_transaction()))
-    item = _Pending(effect, visible, connection_of(session), savepoints, background, undo)
+    item = _Pending(rows, effect, visible, connection_of(session), savepoints, background, undo)
     _effects(session).pending.append(item)
 
 
@@ -78,7 +99,7 @@ def connection_of(session: Session) -> Connection:
     return session.connection(bind_arguments={"clause": job_request})
 
 
-def run_safely(effect: Effect) -> None:
+def run_safely(effect: Undo) -> None:
     """Run an effect; what it raises is logged: the caller's transaction is committed and can't fail any more."""
     try:
         effect()
@@ -123,13 +144,22 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
     effects: _Effects = session.info[_KEY]
     ready = effects.pending if effects.committed else []  # closed without a commit: rolled back
     session.info[_KEY] = _Effects()
-    for item in ready:
+    for item in _merged(ready):
         if not item.connection.closed and item.connection.in_transaction():
             _await_outer(item)
         elif item.background:
-            _look_in_a_thread(item)
+            run_safely(partial(_look_in_a_thread, item))
         else:
             _run_if_visible(item, looks=_LOOKS[:1])
+
+
+def _merged(items: Iterable[_Pending]) -> list[_Pending]:
+    """One for each effect: a thousand dispatches of a transaction are launched together, within one wait."""
+    alike: dict[tuple[object, ...], list[_Pending]] = {}
+    for item in items:
+        key = (item.effect, item.visible, item.connection, item.background, item.undo, item.outer)
+        alike.setdefault(key, []).append(item)
+    return [replace(group[0], rows=[row for item in group for row in item.rows]) for group in alike.values()]
 
 
 _outer: WeakKeyDictionary[Connection, list[_Pending]] = WeakKeyDictionary()
@@ -138,18 +168,22 @@ listeners can't be taken off while they are called."""
 
 
 _looking: WeakSet[threading.Thread] = WeakSet()
+_looking_lock = threading.Lock()
 
 
 def wait_for_outer_commits() -> None:
-    """Wait until effects whose outer transaction has committed have run (at most some two seconds)."""
-    for thread in list(_looking):
-        thread.join()
+    """Wait until effects whose outer transaction has committed have run, but no longer than some seconds in all."""
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    with _looking_lock:
+        threads = list(_looking)
+    for thread in threads:
+        thread.join(max(0.0, give_up - time.monotonic()))
 
 
 def _await_outer(item: _Pending) -> None:
     """The session's end was not the transaction's: wait for the connection's own commit, or rollback."""
     if item.undo is not None:
-        run_safely(item.effect)
+        run_safely(partial(item.effect, item.rows))
     connection = item.connection
     waiting = _outer.get(connection)
     if waiting is None:
@@ -158,17 +192,16 @@ def _await_outer(item: _Pending) -> None:
             event.listen(connection, name, _on_outer_commit)
         for name in ("rollback", "rollback_twophase"):
             event.listen(connection, name, _on_outer_rollback)
-    outer = connection.get_transaction()
-    waiting.append(replace(item, visible=lambda: not (outer and outer.is_active) and item.visible()))
+    waiting.append(replace(item, outer=connection.get_transaction()))
 
 
 def _on_outer_commit(connection: Connection, *_: Any) -> None:
     # Called just before the database commits: look from another thread, which sees the row once it has.
     waiting = _outer[connection]
     ready, waiting[:] = list(waiting), []
-    for item in ready:
+    for item in _merged(ready):
         if item.undo is None:
-            _look_in_a_thread(item)
+            run_safely(partial(_look_in_a_thread, item))
 
 
 def _on_outer_rollback(connection: Connection, *_: Any) -> None:
@@ -181,16 +214,25 @@ def _on_outer_rollback(connection: Connection, *_: Any) -> None:
 
 def _look_in_a_thread(item: _Pending) -> None:
     thread = threading.Thread(target=_run_if_visible, args=(item, _LOOKS), name="spoke-after-commit", daemon=True)
-    _looking.add(thread)
-    thread.start()
+    with _looking_lock:
+        thread.start()
+        _looking.add(thread)
 
 
 def _run_if_visible(item: _Pending, looks: tuple[float, ...]) -> None:
     def look() -> None:
+        left = item.rows
         for seconds in looks:
             time.sleep(seconds)
-            if item.visible():
-                item.effect()
+            if item.outer is not None and item.outer.is_active:
+                continue
+            # A row may be older than the transaction, and the others not be there yet: a unique_key's that was taken.
+            seen = item.visible(left)
+            if seen:
+                item.effect(seen)
+            there = {id(row) for row in seen}
+            left = [row for row in left if id(row) not in there]
+            if not left:
                 return
 
     run_safely(look)

@@ -57,11 +57,12 @@ class SqlLedger:
             row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
             return to_request(row) if row is not None else None
 
-    def holds(self, job: JobRequest) -> bool:
-        """Whether the job's row is to be seen on a connection of the ledger's own: then it is committed."""
+    def committed(self, jobs: Sequence[JobRequest]) -> Sequence[JobRequest]:
+        """Those whose rows are to be seen on a connection of the ledger's own: they are committed."""
+        which = job_request.c.id.in_([job.id for job in jobs]) if len(jobs) > 1 else job_request.c.id == jobs[0].id
         with self._reading_one() as connection:
-            found = connection.scalar(select(job_request.c.uid).where(job_request.c.id == job.id))
-            return bool(found == job.uid)
+            found = set(connection.scalars(select(job_request.c.uid).where(which)))
+        return [job for job in jobs if job.uid in found]
 
     def attempts(self, job_id: int) -> Sequence[Attempt]:
         """The job's attempts, oldest first."""
@@ -233,9 +234,14 @@ class SqlLedger:
                 raise transitions.why_not_again(connection, job_id) from None
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs whose retention is over, or which ended so long ago, the oldest first; how many."""
-        with self.engine.begin() as connection:
-            return transitions.prune(connection, limit, runner, older_than_seconds)
+        """Delete finished jobs whose retention is over, or which ended so long ago; how many; if none, none is left."""
+        above = 0
+        while True:
+            with self.engine.begin() as connection:
+                pruned = transitions.prune(connection, limit, runner, older_than_seconds, above)
+            if pruned.deleted or pruned.looked_at < limit:
+                return pruned.deleted
+            above = pruned.last  # all of them stay: there may be others behind
 
     def backlog(self, runner: str) -> dict[str, float]:
         """How many of the runner's jobs are due, and for how many seconds the oldest has been."""

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Select, Text, and_, case, delete, func, insert, literal, select, update
@@ -478,32 +478,46 @@ def not_started(job: JobRequest, known: Collection[str]) -> Failure:
     return Failure("StartTimeout", f"no worker had room for the job: {waited}", for_good=True)
 
 
+class Pruned(NamedTuple):
+    """What became of a batch of finished rows."""
+
+    deleted: int
+    looked_at: int
+    last: int
+    """The id of the last one looked at."""
+
+
 def prune(
-    connection: Connection, limit: int, runner: str | None = None, older_than_seconds: float | None = None
-) -> int:
-    """Delete finished rows whose retention is over, or which ended so long ago, the oldest first; how many.
+    connection: Connection,
+    limit: int,
+    runner: str | None = None,
+    older_than_seconds: float | None = None,
+    above: int = 0,
+) -> Pruned:
+    """Delete finished rows whose retention is over, the oldest first; or those that ended so long ago, by their ids.
 
     A row that a table of the application's refers to stays, and is looked at again a day later.
+
+    :param above: with ``older_than_seconds``, only rows of higher ids: beyond a batch of which all stayed.
     """
-    ours = [job_request.c.runner == runner] if runner is not None else []
+    which = [job_request.c.state.in_(_FINAL)]
+    if runner is not None:
+        which.append(job_request.c.runner == runner)
+    over = select(job_request.c.id).limit(limit).with_for_update(skip_locked=True)
     if older_than_seconds is None:
-        due = job_request.c.expires_at < clock_once()
+        over = over.where(job_request.c.expires_at < clock_once(), *which).order_by(job_request.c.expires_at)
     else:  # by hand, and rarely: it has no index of its own
-        due = job_request.c.finished_at < clock_after(-older_than_seconds)
-    over = (
-        select(job_request.c.id)
-        .where(due, job_request.c.state.in_(_FINAL), *ours)
-        .order_by(job_request.c.expires_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+        ended = job_request.c.finished_at < clock_after(-older_than_seconds)
+        over = over.where(ended, job_request.c.id > above, *which).order_by(job_request.c.id)
     ids = list(connection.scalars(over))
-    if not ids or _deleted(connection, ids):
-        return len(ids)
+    if not ids:
+        return Pruned(0, 0, above)
+    if _deleted(connection, ids):
+        return Pruned(len(ids), len(ids), ids[-1])
     kept = [job_id for job_id in ids if not _deleted(connection, [job_id])]
     later = update(job_request).where(job_request.c.id.in_(kept)).values(expires_at=clock_after(_DAY))
     connection.execute(later)
-    return len(ids) - len(kept)
+    return Pruned(len(ids) - len(kept), len(ids), ids[-1])
 
 
 def _deleted(connection: Connection, ids: Collection[int]) -> bool:

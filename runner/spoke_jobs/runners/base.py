@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
@@ -38,13 +38,13 @@ class SqlRunner(ABC):
         self.settings = settings
         self.registry = registry
         self._begin()
+        self._pid = os.getpid()
 
     def _begin(self) -> None:
         """Nothing is open yet: at first, and in a forked child, which must use none of its parent's connections.
 
         (SQLite keeps locks by process in a way that a child can't undo: there, fork before the first dispatch.)
         """
-        self._pid = os.getpid()
         self._ledger: SqlLedger | None = None
         self._notifier: Notifier | None = None
         self._opening = threading.Lock()
@@ -54,6 +54,7 @@ class SqlRunner(ABC):
             if self._ledger is not None:
                 self._ledger.engine.dispose(close=False)
             self._begin()
+            self._pid = os.getpid()  # last: until then another thread of the child must not take it for begun
 
     def fully_configured(self) -> bool:
         """Whether no setting is missing."""
@@ -135,11 +136,10 @@ class SqlRunner(ABC):
         jobs = insert_jobs(connection_of(session), new)
         if not jobs:
             return jobs
-        if self._launches:  # all were written at once: whoever sees the first sees them all
-            visible = functools.partial(ledger.holds, jobs[0])
-            after_commit(session, visible, lambda: self._launch_many(jobs), background=background)
+        if self._launches:
+            after_commit(session, self._launch_many, jobs, visible=ledger.committed, background=background)
         else:
-            after_commit(session, lambda: True, self._notifier_of(ledger).ring, background=False)
+            after_commit(session, self._ring)
         return jobs
 
     def _launch_many(self, jobs: Sequence[JobRequest], *, shown: bool = False) -> None:
@@ -148,10 +148,13 @@ class SqlRunner(ABC):
         :param shown: whether the rows are read again for the caller, who is then to see that they are launched.
         """
         if not self._launches:
-            self._notifier_of(self.ledger).ring()
+            self._ring()
             return
         for job in jobs:
             run_safely(functools.partial(self._launch, job))
+
+    def _ring(self, _: object = None) -> None:
+        self._notifier_of(self.ledger).ring()
 
     def _notifier_of(self, ledger: SqlLedger) -> Notifier:
         if self._notifier is None:
@@ -163,7 +166,7 @@ class SqlRunner(ABC):
     def _as_it_is_now(self, job: JobRequest) -> JobRequest:
         try:
             return self.ledger.get(job.id) or job
-        except DBAPIError:  # it is recorded all the same: an error here would have the caller dispatch it twice
+        except SQLAlchemyError:  # it is recorded all the same: an error here would have the caller dispatch it twice
             return job
 
     @property
@@ -180,7 +183,7 @@ class SqlRunner(ABC):
         if session is None:
             effect()
         else:
-            after_commit(plain_session(session), lambda: True, effect)
+            after_commit(plain_session(session), lambda _: effect())
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""

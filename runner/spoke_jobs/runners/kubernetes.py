@@ -134,13 +134,14 @@ class KubernetesRunner(SqlRunner):
         if bell is None:
             bell = self._task_bells.setdefault(os.getpid(), Notifier(ledger.engine, TASKS_CHANNEL))
         insert_task(connection_of(session), NAME, name, text)
-        after_commit(session, lambda: True, bell.ring)
+        after_commit(session, lambda _: bell.ring())
 
     def close(self, seconds: float | None = None) -> None:
         """Deliver what tasks are still here, and close the connections.
 
         :param seconds: at most; as long as a process's exit takes for it by default.
         """
+        self._begin_anew_if_forked()  # what the parent has open isn't ours to close
         wait_for_outer_commits()
         self._submitter.close()
         if self._notifier is not None:
@@ -173,7 +174,9 @@ class KubernetesRunner(SqlRunner):
 
     def _launch(self, job: JobRequest, wait_seconds: float = WAIT_SECONDS, *, shown: bool = False) -> None:
         # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
-        fresh = job.run_after is None and job.state is JobState.WAITING and job.attempt == 0
+        # Such a one may be another runner's, even; what was submitted is not created again by us, should it be gone.
+        fresh = (job.runner, job.state, job.attempt) == (NAME, JobState.WAITING, 0)
+        fresh = fresh and job.submitted_at is None and job.run_after is None
         if fresh:
             self._submitter.submit(job, wait_seconds, recorded=shown)
 

@@ -92,6 +92,7 @@ class LegacyRunner(SqlRunner):
 
     def close(self) -> None:
         """Run what is due in this process, then let go of threads and connections."""
+        self._begin_anew_if_forked()  # what the parent has open isn't ours to close
         self.finish_tasks()
         if self._worker is not None:
             self._worker.finish()

@@ -111,8 +111,7 @@ class MemoryRunner:
         if self.ledger.get(job.id) is None:
             after_commit(
                 plain_session(session),
-                lambda: True,
-                lambda: self.ledger.publish(job),
+                lambda _: self.ledger.publish(job),
                 undo=lambda: self.ledger.withdraw(job),
             )
         return job
@@ -138,8 +137,7 @@ class MemoryRunner:
         else:
             after_commit(
                 plain_session(session),
-                lambda: True,
-                lambda: self._tasks.append(task),
+                lambda _: self._tasks.append(task),
                 undo=lambda: self._withdraw(task),
             )
 

@@ -35,7 +35,10 @@ class Permit(Enum):
 
 
 class Breaker:
-    """After a failure nothing is tried for a while; then one try at a time, until one succeeds."""
+    """After a failure nothing is tried for a while; then one try at a time, until one succeeds.
+
+    One that takes longer than anybody waits is a failure, too: an API server that is slow is none to wait for.
+    """
 
     def __init__(self, rest_seconds: float, clock: Callable[[], float]) -> None:
         self._rest = rest_seconds
@@ -67,7 +70,7 @@ class Breaker:
             return news
 
     def succeeded(self) -> None:
-        """A try succeeded, however late."""
+        """A try succeeded in time."""
         with self._lock:
             self._next_try = None
 
@@ -123,8 +126,8 @@ class Submitter:
         submission = Submission(job)
         thread = threading.Thread(target=self._try, args=(submission,), name="spoke-submit", daemon=True)
         with self._lock:
+            thread.start()
             self._threads.add(thread)
-        thread.start()
         if permit is Permit.PROBE:
             return
         wait = self._wait if wait_seconds is None else min(wait_seconds, self._wait)
@@ -148,13 +151,14 @@ class Submitter:
             thread.join(max(0.0, give_up - time.monotonic()))
 
     def _try(self, submission: Submission) -> None:
-        created = False
+        created, began = False, time.monotonic()
         try:
             created = self._create(submission.job)
         except Exception as error:
             self._failed(f"{type(error).__name__}: {error}")
         else:
-            self._breaker.succeeded()
+            if time.monotonic() - began <= self._wait:
+                self._breaker.succeeded()
         finally:
             submission.answered.set()
         if created:

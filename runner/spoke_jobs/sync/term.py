@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.api import ApiError, SpokeJobs
 from spoke_jobs.ledger import syncing, transitions
@@ -32,6 +33,7 @@ _PROGRESS_BUDGET_SECONDS = 1.0
 """How long showing progress may keep a turn from launching what is due."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
+_PRUNE_AGAIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Term:
         self._effects = Effects(writer, api, clock, pulse.done)
         self._watcher = Watcher(api, self._inbox)
         self._running: dict[UUID, str] = {}
+        self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         if bell is not None:
             bell.on_ring = self._inbox.ring
@@ -179,13 +182,26 @@ class Term:
         )
 
     def _prune(self) -> None:
-        """Rows whose retention is over."""
-        with self._writer.transaction() as connection:
-            pruned = transitions.prune(connection, _PRUNED_AT_ONCE, syncing.RUNNER)
-        if pruned == _PRUNED_AT_ONCE:
-            self._due["prune"] = self._clock() + 1.0  # there are more, and others have their turn in between
-        if pruned:
-            logger.info("%d finished jobs, whose retention is over, are deleted", pruned)
+        """Rows whose retention is over. Should that fail, all else goes on."""
+        try:
+            with self._writer.transaction() as connection:
+                pruned = transitions.prune(connection, self._pruned_at_once, syncing.RUNNER)
+        except DBAPIError as error:
+            # A reference from a table of the application's may want an index: each row then costs a look at all of it.
+            self._due["prune"] = self._clock() + _PRUNE_AGAIN_SECONDS
+            logger.warning(
+                "%d finished jobs, whose retention is over, can't be deleted (%s); trying fewer in %.0f min",
+                self._pruned_at_once,
+                str(error.orig).strip().partition("\n")[0],
+                _PRUNE_AGAIN_SECONDS / 60,
+            )
+            self._pruned_at_once = max(1, self._pruned_at_once // 10)
+            return
+        if pruned.looked_at:
+            self._due["prune"] = self._clock() + 1.0  # there may be more, and others have their turn in between
+            self._pruned_at_once = min(_PRUNED_AT_ONCE, self._pruned_at_once * 2)
+        if pruned.deleted:
+            logger.info("%d finished jobs, whose retention is over, are deleted", pruned.deleted)
 
     def _look_again(self) -> None:
         """What our own writes have changed; once, since whatever keeps changing has its turn soon enough."""

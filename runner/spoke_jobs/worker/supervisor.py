@@ -142,8 +142,7 @@ class Supervisor:
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_SECONDS
             if pruned := self.ledger.prune(_PRUNED_AT_ONCE, self.options.runner):
-                if pruned == _PRUNED_AT_ONCE:  # more may be over than one call takes
-                    self._next_prune = time.monotonic() + 1.0
+                self._next_prune = time.monotonic() + 1.0  # more may be over than one call takes
                 logger.info("%d finished jobs, whose retention is over, are deleted", pruned)
 
     def _database_fails(self, error: DBAPIError, reaper: Reaper) -> None:

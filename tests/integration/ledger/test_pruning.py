@@ -43,3 +43,17 @@ def test_a_job_that_is_referred_to_stays_and_keeps_no_other(ledger: SqlLedger) -
         connection.execute(text("UPDATE job_request SET expires_at = finished_at"))  # as a day later
     assert eventually(lambda: ledger.prune() == 1)
     assert ledger.list_jobs() == []
+
+
+@pytest.mark.parametrize("older_than", [None, 0.001])
+def test_a_whole_batch_that_stays_hides_nothing_behind_it(ledger: SqlLedger, older_than: float | None) -> None:
+    jobs = ledger.insert_many([new_job(options=JobOptions(retention_seconds=0)) for _ in range(9)])
+    for job in jobs:
+        ledger.cancel(job.id)
+    referred = [job.id for job in jobs[:6]]
+    with ledger.engine.begin() as connection:
+        for job_id in referred:
+            connection.execute(text("INSERT INTO note VALUES (:id)"), {"id": job_id})
+    assert eventually(lambda: ledger.prune(3, older_than_seconds=older_than) == 3)
+    assert ledger.prune(3, older_than_seconds=older_than) == 0
+    assert sorted(job.id for job in ledger.list_jobs()) == referred

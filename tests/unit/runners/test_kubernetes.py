@@ -283,6 +283,15 @@ def test_what_hangs_delays_one_caller_by_the_wait_and_no_other(left: float | Non
     wait_until(lambda: submitter._breaker.ask() is Permit.TRY)
 
 
+def test_an_api_server_that_is_slow_delays_one_caller_and_no_other() -> None:
+    """It answers each time, and later than anybody waits."""
+    submitter = Submitter(Api(lambda: time.sleep(0.1)), Book(), wait_seconds=0.05, clock=Clock())
+    for _ in range(3):
+        submitter.submit(job())
+        submitter.close(10)
+    assert submitter._create.tries == 1  # type: ignore[attr-defined]
+
+
 def test_a_wait_that_is_cut_short_opens_no_breaker() -> None:
     """The last of many dispatches: slow is not away."""
     slow = threading.Event()
