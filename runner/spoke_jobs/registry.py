@@ -145,7 +145,8 @@ class Registry:
         :param locks_queue: whether it excludes the other jobs of its queue that do so.
         :param priority: from -1000 to 1000; higher starts first.
         :param timeout_seconds: how long one attempt may run; it is ended then, even if it hangs.
-        :param start_timeout_seconds: how long it may wait for its first start, once it is due.
+        :param start_timeout_seconds: how long it may wait for its first start, once it is due; under ``kubernetes``,
+            how long the pod of each attempt may take until it runs (ten minutes if it isn't said).
         :param retention_seconds: how long its row stays after its end.
         :param retry: how many failed attempts end the job, by class of cause, and what is never retried.
         :param on_failure: the job to dispatch when this one has failed for good; its payload is a

@@ -48,7 +48,7 @@ def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reaso
         if silent is None:
             yield Reason(Code.SUBMITTED, f"its SpokeJob {spokejob.name} was created {ago(spokejob.created_at, now)}")
     elif status.outcome is Outcome.RUNNING:
-        yield from _starting(spokejob, now)
+        yield from _starting(situation, spokejob, now)
     elif status.next_attempt_at is not None and status.next_attempt_at > now:
         yield _backing_off(spokejob, status.next_attempt_at, now)
     elif open_attempt(spokejob) is not None:
@@ -91,9 +91,17 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
     return Reason(Code.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
 
 
-def _starting(spokejob: SpokeJob, now: datetime) -> Iterator[Reason]:
+def _starting(situation: Situation, spokejob: SpokeJob, now: datetime) -> Iterator[Reason]:
     attempt = open_attempt(spokejob)
     if attempt is None:
+        return
+    known = next((a for a in situation.attempts if (a.run, a.number) == (spokejob.spec.run, attempt.number)), None)
+    if known is not None and known.finished_at is not None:
+        yield Reason(
+            Code.CLUSTER,
+            f"its attempt {attempt.number} has ended with {line(known.cause)}, and the operator has not noted it yet",
+            worker=attempt.pod,
+        )
         return
     since = f" since {clock(attempt.started_at, now)}" if attempt.started_at else ""
     node = f" on node {attempt.node}" if attempt.node else ""

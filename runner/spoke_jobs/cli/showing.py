@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
-from spoke_jobs.cli.reasons import MESSAGE_LIMIT
+from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT
 from spoke_jobs.cli.tables import STYLES, took
 from spoke_jobs.cli.tries import Try, tries
 from spoke_jobs.cli.words import ago, count, line, lines, seconds, until
@@ -96,7 +96,7 @@ def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
     for name, when in (
         ("dispatched", job.created_at),
         ("run after", job.run_after if waits else None),
-        ("start by", job.start_by if waits and job.attempt == 0 else None),
+        ("start by", job.start_by if waits and job.attempt == 0 and job.runner != CLUSTER else None),
         ("submitted", job.submitted_at),
         ("started", job.started_at),
         ("asked to stop", job.cancel_requested_at),

@@ -35,7 +35,8 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
         yield held
     if job.runner != CLUSTER:
         yield from _for_a_worker(situation, held is not None)
-    if job.attempt == 0 and job.start_by is not None:
+    # On the cluster the operator sees to it, and counts from each attempt's Job: a turn that is waited for is no part.
+    if job.runner != CLUSTER and job.attempt == 0 and job.start_by is not None:
         limit = seconds(job.options.start_timeout_seconds or 0)
         yield Reason(
             Code.START_BY,
@@ -75,7 +76,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
     yield Reason(
         Code.NOT_SUBMITTED,
         f"its SpokeJob {name} is not known to exist yet",
-        "see that `spoke-jobs sync` runs: it creates what is due within seconds" if late else "",
+        "see that `spoke-jobs sync` runs, and what its log says: it creates what is due within seconds" if late else "",
     )
 
 

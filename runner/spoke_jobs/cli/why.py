@@ -27,7 +27,7 @@ def explain(situation: Situation, cluster: ClusterView | None = None) -> Explana
         return Explanation((*_running(situation), *(running_in(cluster) if cluster else ()), *_unread(cluster)))
     if job.state is JobState.SUCCEEDED:
         return Explanation((_succeeded(situation),))
-    return Explanation((_failed(situation),), _last_output(situation.attempts))
+    return Explanation((_failed(situation),), _last_output(job, situation.attempts))
 
 
 def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
@@ -111,8 +111,12 @@ def _ended(job: JobRequest, now: datetime) -> str:
     return f" at {clock(job.finished_at, now)} ({ago(job.finished_at, now)}){tries}{took}"
 
 
-def _last_output(attempts: tuple[Attempt, ...]) -> str:
-    return next((attempt.output_tail for attempt in reversed(attempts) if attempt.output_tail), "")
+def _last_output(job: JobRequest, attempts: tuple[Attempt, ...]) -> str:
+    """Of the attempt that ended the job; an older one's would explain another end than this."""
+    last = attempts[-1] if attempts else None
+    if last is None or last.run != job.run or job.cause not in (last.cause, "Cancelled"):
+        return ""
+    return last.output_tail
 
 
 def _timeout(job: JobRequest, live: Attempt) -> datetime | None:

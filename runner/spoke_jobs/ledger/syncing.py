@@ -50,8 +50,17 @@ def backlog(connection: Connection) -> tuple[int, float]:
 
 
 def unfinished(connection: Connection) -> list[SyncRow]:
-    """Every job of the runner that isn't final, as of one moment: those that wait, and those that are claimed."""
-    return _read(connection, union_all(_rows().where(_waiting()), _rows().where(_is_claimed())))
+    """Every job of the runner that isn't final, as of one moment: those that wait, and those that are claimed.
+
+    But for those that are not due yet and have no SpokeJob: of them there may be many, and nothing is to be done.
+    """
+    begun = or_(
+        job_request.c.submitted_at.is_not(None),
+        job_request.c.attempt > 0,
+        job_request.c.run_after.is_(None),
+        job_request.c.run_after <= clock_now(),
+    )
+    return _read(connection, union_all(_rows().where(_waiting(), begun), _rows().where(_is_claimed())))
 
 
 def claimed(connection: Connection) -> list[SyncRow]:

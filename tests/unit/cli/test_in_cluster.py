@@ -15,7 +15,7 @@ from spoke_jobs.cluster.view import ClusterView, Published, read_published
 from spoke_jobs.contract import waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.model import JobState
+from spoke_jobs.model import AttemptState, JobState
 
 NAME = "report-12-00000000"
 NOT_FOUND = 'Back-off pulling image "app:9": ErrImagePull: failed to resolve reference "app:9": app:9: not found'
@@ -53,7 +53,7 @@ def said(status: dict[str, Any] | None, *, state: JobState = JobState.WAITING, *
     job = a_job(
         runner="kubernetes", submitted_at=before(minutes=5), state=state, attempt=int(state is JobState.RUNNING)
     )
-    attempts = (an_attempt(),) if state is JobState.RUNNING else ()
+    attempts = view.pop("attempts", (an_attempt(),) if state is JobState.RUNNING else ())
     spokejob = None if status is None else a_spokejob(status, **view.pop("of", {}))
     values = {"namespace": "jobs", "published": Published(before(seconds=20))} | view
     explanation = explain(a_situation(job, attempts=attempts), ClusterView(NAME, spokejob=spokejob, **values))
@@ -133,6 +133,14 @@ def test_its_pod_runs_and_has_not_claimed_it() -> None:
     reason = said(status)[Code.CLUSTER]
     assert "hasn't claimed it yet" in reason.text
     assert reason.worker == f"{NAME}-1-abcde"
+
+
+def test_its_attempt_has_ended_and_the_operator_does_not_say_so_yet() -> None:
+    ended = an_attempt(state=AttemptState.FAILED, finished_at=before(seconds=1), cause="JobError")
+    status = {"outcome": "Running", "attempt": 1, "attempts": [an_open_attempt()]}
+    reason = said(status, attempts=(ended,))[Code.CLUSTER]
+    assert "ended with JobError" in reason.text
+    assert "hasn't claimed" not in reason.text
 
 
 def test_a_running_one_tells_its_node() -> None:

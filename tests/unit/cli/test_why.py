@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 from tests.unit.cli.situations import (
@@ -137,6 +139,7 @@ class TestWaiting:
     def test_until_when_it_must_have_started(self) -> None:
         job = a_job(start_by=after(minutes=4), options=JobOptions(start_timeout_seconds=300))
         assert said(a_situation(job, ahead=1, load=(a_load(),)))[Code.START_BY].until == after(minutes=4)
+        assert Code.START_BY not in said(a_situation(replace(job, runner="kubernetes"))), "the operator's, by attempt"
 
 
 class TestInTheCluster:
@@ -193,13 +196,27 @@ class TestEnded:
 
     def test_badly_with_cause_meaning_advice_and_output(self) -> None:
         job = a_job(state=JobState.FAILED, attempt=1, cause="JobError", result_message="ValueError: no")
-        failed = an_attempt(state=AttemptState.FAILED, finished_at=NOW, output_tail="Traceback\nValueError: no")
+        failed = an_attempt(
+            state=AttemptState.FAILED, finished_at=NOW, cause="JobError", output_tail="Traceback\nValueError: no"
+        )
         explanation = explain(a_situation(job, attempts=(failed,)))
         (reason,) = explanation.reasons
         cause = CAUSES["JobError"]
         assert (reason.code, reason.advice) == (Code.FAILED, cause.advice)
         assert all(word in reason.text for word in ("JobError", cause.meaning, "ValueError: no"))
         assert explanation.output_tail == "Traceback\nValueError: no"
+
+    @pytest.mark.parametrize(
+        ("job", "attempt"),
+        [
+            ({"cause": "ImageUnavailable"}, {"cause": "JobError"}),
+            ({"cause": "JobError", "run": 2}, {"cause": "JobError"}),
+        ],
+        ids=["of an attempt that ended otherwise", "of an earlier run"],
+    )
+    def test_output_explains_no_other_end_than_its_own(self, job: dict[str, Any], attempt: dict[str, Any]) -> None:
+        older = an_attempt(state=AttemptState.FAILED, finished_at=NOW, output_tail="Traceback", **attempt)
+        assert explain(a_situation(a_job(state=JobState.FAILED, **job), attempts=(older,))).output_tail == ""
 
     def test_what_only_repeats_the_meaning_is_said_once(self) -> None:
         meaning = CAUSES["Cancelled"].meaning
