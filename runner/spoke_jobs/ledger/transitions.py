@@ -500,9 +500,8 @@ def prune(
 
     :param above: with ``older_than_seconds``, only rows of higher ids: beyond a batch of which all stayed.
     """
-    which = [job_request.c.state.in_(_FINAL)]
-    if runner is not None:
-        which.append(job_request.c.runner == runner)
+    ours = [job_request.c.runner == runner] if runner is not None else []
+    which = [job_request.c.state.in_(_FINAL), *ours]
     over = select(job_request.c.id).limit(limit).with_for_update(skip_locked=True)
     if older_than_seconds is None:
         over = over.where(job_request.c.expires_at < clock_once(), *which).order_by(job_request.c.expires_at)
