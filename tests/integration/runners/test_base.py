@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from tests.contract.app import metadata
 
 from spoke_jobs.ledger.engine import create_engine
@@ -39,3 +40,29 @@ def test_parent_and_child_both_dispatch_and_run(postgres_ledger_url: str) -> Non
     engine.dispose()
     assert sorted(job.result["said"] for job in jobs) == ["child", "parent", "parent again"]
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
+
+
+CLOSING = """
+import os
+from spoke_jobs import Registry
+from spoke_jobs.loader import load_runner
+from spoke_jobs.settings import load_settings
+
+runner = load_runner(load_settings(), Registry())
+assert runner.ledger.get(1) is None
+child = os.fork()
+if child == 0:
+    runner.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert runner.ledger.get(1) is None
+"""
+
+
+@pytest.mark.parametrize("name", ["legacy", "kubernetes"])
+def test_a_child_that_closes_its_copy_leaves_its_parent_alone(
+    postgres_ledger_url: str, name: str
+) -> None:
+    settings = {"SPOKE_DATABASE_URL": postgres_ledger_url, "JOB_RUNNER": name, "SPOKE_SUBMIT": "sync"}
+    environment = os.environ | settings | {"SPOKE_NAMESPACE": "jobs"}
+    subprocess.run([sys.executable, "-c", CLOSING], env=environment, check=True, timeout=60)

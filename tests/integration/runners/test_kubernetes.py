@@ -26,6 +26,7 @@ from tests.waiting import stays, wait_for
 from spoke_jobs import JobData
 from spoke_jobs.ledger import syncing
 from spoke_jobs.model import JobRequest
+from spoke_jobs.runners.legacy import LegacyRunner
 
 __all__ = ["cluster", "kubeconfig", "stage"]
 WORK = JobData("work", {"secret": "marker-in-the-payload"})
@@ -60,6 +61,37 @@ def test_a_commit_returns_with_the_spokejob_there_and_its_record_follows(stage: 
     slow.set()
     runner.close()
     assert stage.row(job).submitted_at is not None
+
+
+def test_many_dispatches_of_one_transaction_are_launched_in_one_wait(stage: Stage, monkeypatch: Any) -> None:
+    """An API server that takes its time: the caller is delayed as by one, and sync has the rest."""
+    runner = stage.runner()
+    create = runner._submitter._create
+    monkeypatch.setattr(runner._submitter, "_create", lambda job: time.sleep(0.3) is None and create(job))
+    with Session(stage.ledger.engine) as session:
+        for _ in range(20):
+            runner.dispatch_job(WORK, session=session)
+        assert timed(session.commit) < 2.5  # twenty times 0.3 s are six
+    runner.close()
+    assert 1 <= len(stage.cluster.all()) < 20
+
+
+def test_a_unique_key_that_is_taken_launches_nothing_of_another_s(stage: Stage) -> None:
+    keyed = JobData("work", unique_key="nightly")
+    legacy = LegacyRunner(stage.settings(), stage.registry)
+    elsewhere = legacy.dispatch_job(keyed)
+    legacy.close()
+    assert stage.runner().dispatch_job(keyed).id == elsewhere.id
+    assert stage.cluster.all() == [], "a worker's: it has no business in the cluster"
+
+
+def test_a_unique_key_whose_spokejob_is_gone_makes_none_anew(stage: Stage) -> None:
+    """What was recorded as submitted sync ends, as it says; it may have run."""
+    keyed = JobData("work", unique_key="nightly")
+    job = stage.runner().dispatch_job(keyed)
+    stage.cluster.delete(job)
+    assert stage.runner().dispatch_job(keyed).id == job.id
+    assert stage.cluster.all() == []
 
 
 def test_left_to_sync_it_creates_nothing(stage: Stage) -> None:
