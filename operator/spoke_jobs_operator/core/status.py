@@ -164,6 +164,13 @@ def open_attempt(status: SpokeJobStatus) -> AttemptStatus | None:
     return newest if newest and newest.finished_at is None else None
 
 
+def backs_off(status: SpokeJobStatus) -> bool:
+    """Whether it waits for its next attempt's time. Its cause is then how the last one ended; and the time itself stays
+    in the status when it is over, and something else keeps the attempt from being made."""
+    condition = _condition(status, ADMITTED)
+    return condition is not None and condition.reason == BACKING_OFF
+
+
 def blocked_since(status: SpokeJobStatus) -> datetime | None:
     """Since when no Job could be made."""
     condition = _condition(status, BLOCKED)

@@ -30,8 +30,11 @@ from spoke_jobs_operator.core.model import (
     read_spokejob,
     read_template,
 )
+from spoke_jobs_operator.core.status import BACKING_OFF, backs_off
 
 T = TypeVar("T")
+NEW = "New"
+"""What a SpokeJob waits for whose status names nothing: to be looked at, or for its pod, which is on its way."""
 _REMEMBERED_DELETIONS = 10_000
 _REMEMBERED_EVENTS = 2_000
 
@@ -257,7 +260,7 @@ class Store:
         """What each SpokeJob waits for that does."""
         for spokejob in self.unfinished():
             if spokejob.status.outcome in (None, Outcome.WAITING):
-                yield spokejob.status.cause or "New"
+                yield BACKING_OFF if backs_off(spokejob.status) else spokejob.status.cause or NEW
 
     def _gone(self, shelf: Shelf[Any], meta: Meta) -> bool:
         return shelf.remove(meta.key, meta.uid, meta.resource_version)

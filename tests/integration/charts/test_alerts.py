@@ -20,6 +20,8 @@ from spoke_jobs.tasks.app import App, Gate
 from spoke_jobs.tasks.callers import Callers
 from spoke_jobs.tasks.engine import Engine
 from spoke_jobs.tasks.metrics import Metrics
+from spoke_jobs_operator.core.status import BACKING_OFF
+from spoke_jobs_operator.shell.store import NEW
 
 from .conftest import APP_VALUES, ROOT, Helm, Object, of_kind
 
@@ -112,7 +114,7 @@ def test_what_keeps_jobs_waiting_in_the_normal_course_of_things_is_no_alarm(helm
     (rule,) = [item for item in rules_of(helm, "spoke-operator") if item["alert"] == "SpokeJobsCannotStart"]
     match = re.search(r'reason!~"([^"]*)"', rule["expr"])
     assert match
-    assert set(match[1].split("|")) == {"", *waits.WAITS} - {waits.UNSCHEDULABLE}
+    assert set(match[1].split("|")) == {NEW, BACKING_OFF, *waits.WAITS} - {waits.UNSCHEDULABLE}
 
 
 @every_chart
@@ -191,6 +193,8 @@ CASES = [
     Case("SpokeOperatorOldDefinition", {operator("spoke_operator_status_writes_unchanged_total"): "0x60"}, False),
     Case("SpokeJobsCannotStart", {operator("spoke_operator_waiting", reason="TemplateMissing"): "1x60"}, True),
     Case("SpokeJobsCannotStart", {operator("spoke_operator_waiting", reason="LimitReached"): "500x60"}, False),
+    Case("SpokeJobsCannotStart", {operator("spoke_operator_waiting", reason="New"): "5x60"}, False),
+    Case("SpokeJobsCannotStart", {operator("spoke_operator_waiting", reason="BackingOff"): "5x60"}, False),
     Case("SpokeJobsStartLate", {operator(START, le="600"): "0x60", operator(START, le="+Inf"): "0+1x60"}, False),
     Case(
         "SpokeJobsStartLate",

@@ -170,6 +170,32 @@ def test_how_a_pod_ended_is_known_until_the_next_comparison_even_if_it_goes_at_o
     assert store.pods.of(KEY) == (), "what says nothing is gone at once"
 
 
+@pytest.mark.parametrize(
+    ("admitted", "waits_for"),
+    [
+        ("BackingOff", "BackingOff"),
+        ("TemplateMissing", "TemplateMissing"),
+    ],
+    ids=["its next attempt has its time", "that time is over, and something else is missing"],
+)
+def test_how_the_last_attempt_ended_is_not_what_the_next_one_waits_for(admitted: str, waits_for: str) -> None:
+    world = World()
+    condition = {"type": "Admitted", "status": "False", "reason": admitted}
+    store = Store()
+    store.spokejob_seen(
+        world.spokejob
+        | {
+            "status": {
+                "outcome": "Waiting",
+                "cause": "JobError" if admitted == "BackingOff" else admitted,
+                "nextAttemptAt": "2026-03-01T12:00:00.123000Z",
+                "conditions": [condition | {"lastTransitionTime": "2026-03-01T12:00:00.123000Z"}],
+            }
+        }
+    )
+    assert list(store.waiting()) == [waits_for]
+
+
 def test_an_unknown_kind_is_nothing() -> None:
     assert Store().see("services", {}, gone=False) == set()
 
