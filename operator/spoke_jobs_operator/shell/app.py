@@ -22,7 +22,7 @@ from .client import ApiError, Client, NotLeading
 from .compare import Compare
 from .controller import Controller, log_fields, now
 from .leadership import Alone, ByLease, Leadership
-from .metrics import Metrics
+from .metrics import Metrics, Where
 from .news import News
 from .pacing import Pacer
 from .publishing import Publisher
@@ -182,7 +182,7 @@ class Operator:
 
 def _reporter(metrics: Metrics, store: Store) -> Any:
     def report(key: Key, error: Exception, delay: float) -> None:
-        metrics.errors.labels("reconcile").inc()
+        metrics.errors.labels(Where.RECONCILE).inc()
         item = store.spokejob(key)
         about = log_fields(item) if isinstance(item, SpokeJob) else {"spokejob": str(key)}
         if isinstance(error, NotLeading):

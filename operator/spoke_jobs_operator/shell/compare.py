@@ -16,7 +16,7 @@ from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.core.model import Key
 
 from .client import ApiError, Client, Kind, Listing
-from .metrics import Metrics
+from .metrics import Metrics, Where
 from .store import Listed, Shelf, Store, key_of
 
 UNFINISHED = "status.outcome!=Succeeded,status.outcome!=Failed"
@@ -126,7 +126,7 @@ class Compare:
                 logger.warning("comparing with the cluster fails, and is tried again and again: %s", error,
                                extra={"namespace": name})  # fmt: skip
             self._problems[namespace] = problem
-            self._metrics.errors.labels("compare").inc()
+            self._metrics.errors.labels(Where.COMPARE).inc()
             self._metrics.compare_failures.labels(name).inc()
             return False
         self._all_owed.discard(namespace)

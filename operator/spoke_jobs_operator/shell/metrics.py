@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections import Counter as Count
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.spokejob import Outcome
+
 _QUEUE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120)
 _CREATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+
+class Where(StrEnum):
+    """Where something failed that is tried again."""
+
+    RECONCILE = "reconcile"
+    COMPARE = "compare"
 
 
 class Metrics:
@@ -86,6 +97,15 @@ class Metrics:
         self.stream_restarts = Counter(
             "spoke_operator_stream_restarts", "Times that the streams had to be started anew.", registry=self.registry
         )
+        self._begin_at_nought()
+
+    def _begin_at_nought(self) -> None:
+        """Of a count that begins with its first one an alarm sees no increase."""
+        self.finished.labels(Outcome.SUCCEEDED.value, "")
+        for cause in CAUSES:
+            self.finished.labels(Outcome.FAILED.value, cause)
+        for where in Where:
+            self.errors.labels(where)
 
     def count_waiting(self, reasons: Callable[[], Iterator[str]]) -> None:
         """Have the SpokeJobs that wait counted by what for, whenever somebody reads."""
