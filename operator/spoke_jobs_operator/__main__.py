@@ -23,8 +23,7 @@ def main() -> None:
         settings = Settings()
     except ValidationError as error:
         for item in error.errors():
-            name = "SPOKE_OPERATOR_" + "_".join(map(str, item["loc"])).upper()
-            sys.stderr.write(f"{name}: {item['msg']}\n")
+            sys.stderr.write(f"{_named(item['loc'])}{item['msg']}\n")
         raise SystemExit(2) from None
     logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -32,6 +31,11 @@ def main() -> None:
     # kopf's thread may still be closing its connections; nothing in it is worth waiting for.
     logging.shutdown()
     os._exit(code)
+
+
+def _named(location: tuple[int | str, ...]) -> str:
+    """The setting that it is about; nothing where it is about several, whose names are in the message."""
+    return f"SPOKE_OPERATOR_{'_'.join(map(str, location)).upper()}: " if location else ""
 
 
 async def _until_told(settings: Settings) -> int:

@@ -116,6 +116,16 @@ class Settings(BaseSettings):
         self.lease_terms.check()
         return self
 
+    @model_validator(mode="after")
+    def _silence_is_told_from_quiet(self) -> Settings:
+        if self.deaf_after_seconds < 2 * self.compare_seconds:
+            raise ValueError(
+                f"SPOKE_OPERATOR_DEAF_AFTER_SECONDS ({self.deaf_after_seconds:g}) must be at least twice "
+                f"SPOKE_OPERATOR_COMPARE_SECONDS ({self.compare_seconds:g}): comparisons are all that is heard of a "
+                "quiet cluster, and each takes its time"
+            )
+        return self
+
     @field_validator("namespaces", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -23,3 +23,18 @@ def test_a_bad_setting_is_named_and_ends_the_start(
     told = capsys.readouterr().err
     assert "SPOKE_OPERATOR_WORKERS: " in told
     assert "SPOKE_OPERATOR_LOG_FORMAT: " in told
+
+
+def test_a_quiet_operator_is_not_taken_for_a_deaf_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be restarted for ever: between two comparisons nothing need be heard."""
+    monkeypatch.setenv("SPOKE_OPERATOR_COMPARE_SECONDS", "60")
+    assert Settings().deaf_after_seconds == 120
+    monkeypatch.setenv("SPOKE_OPERATOR_COMPARE_SECONDS", "60.5")
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert "SPOKE_OPERATOR_DEAF_AFTER_SECONDS (120)" in told
+    assert "SPOKE_OPERATOR_COMPARE_SECONDS (60.5)" in told
