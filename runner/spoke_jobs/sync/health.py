@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,11 @@ from typing import Any, get_args
 from spoke_jobs import probes
 from spoke_jobs.sync.model import Action
 
+logger = logging.getLogger(__name__)
+
+STARTING = "starting"
+STANDBY = "standby"
+ACTIVE = "active"
 STALE_SECONDS = 120.0
 """A loop that hasn't turned for so long hangs: longer than all time-outs of one turn."""
 
@@ -24,10 +30,9 @@ class Pulse:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._turned = clock()
+        self._turned = self._tries_since = clock()
         self._compared: float | None = None
-        self.role = "starting"
-        """starting, standby, active, or what it waits for."""
+        self._role = STARTING
         self.done: Counter[str] = Counter()
         """What was carried out, by kind of action."""
         self.repaired: Counter[str] = Counter()
@@ -35,12 +40,37 @@ class Pulse:
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
+    @property
+    def role(self) -> str:
+        """starting, standby, active, or what it waits for."""
+        return self._role
+
+    @role.setter
+    def role(self, role: str) -> None:
+        if self._role == STANDBY != role:
+            self._tries_since = self._clock()
+        self._role = role
+
+    @property
+    def behind_seconds(self) -> float | None:
+        """Since the last comparison; since it began to try, where that was later.
+
+        None for a standby, which tries nothing: another does.
+        """
+        if self._role == STANDBY:
+            return None
+        since = self._tries_since if self._compared is None else max(self._compared, self._tries_since)
+        return self._clock() - since
+
     def turned(self) -> None:
         """The loop has come round."""
         self._turned = self._clock()
 
     def compared(self, seconds: float = 0.0) -> None:
-        """Ledger and cluster have been compared as a whole, which took so long."""
+        """Ledger and cluster have been compared as a whole, which took so long: whatever was away is there again."""
+        if self._role != ACTIVE:
+            logger.info("ledger and cluster are compared: this sync is the active one")
+        self.role = ACTIVE
         self._compared = self._clock()
         self.comparisons += 1
         self.last_compare_seconds = seconds
@@ -69,12 +99,15 @@ def serve_health(pulse: Pulse, port: int, host: str = "", backlog: Backlog | Non
 
 def _of_pulse(pulse: Pulse) -> Iterator[str]:
     _, report = pulse.report()
-    yield from _metric("active", "gauge", "1 while this sync is the active one.", pulse.role == "active")
+    yield from _metric("active", "gauge", "1 while this sync is the active one.", pulse.role == ACTIVE)
     yield from _metric("seconds_since_turn", "gauge", "Since its loop last came round.", report["secondsSinceTurn"])
-    if report["secondsSinceCompare"] is not None:
-        text = "Since ledger and cluster were last compared as a whole."
-        yield from _metric("seconds_since_compare", "gauge", text, report["secondsSinceCompare"])
-        yield from _metric("compare_seconds", "gauge", "How long that took.", pulse.last_compare_seconds)
+    behind = pulse.behind_seconds
+    if behind is not None:
+        text = "Since ledger and cluster were last compared as a whole, or began to try; absent for a standby."
+        yield from _metric("seconds_since_compare", "gauge", text, round(behind, 1))
+    if pulse.comparisons:
+        text = "How long the last comparison of the whole took."
+        yield from _metric("compare_seconds", "gauge", text, pulse.last_compare_seconds)
     yield from _metric("comparisons_total", "counter", "Comparisons of the whole.", pulse.comparisons)
     yield from _by_kind("actions_total", "What was done to bring ledger and cluster in step, by kind.", pulse.done)
     text = "What a comparison of the whole had to do, by kind: left by a crash or an outage, or missed by the watch."

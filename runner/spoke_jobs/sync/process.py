@@ -21,7 +21,7 @@ from spoke_jobs.settings import Settings
 from spoke_jobs.signals import SignalEvent
 from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import Away
-from spoke_jobs.sync.health import Pulse, serve_health
+from spoke_jobs.sync.health import ACTIVE, STANDBY, STARTING, Pulse, serve_health
 from spoke_jobs.sync.term import Rhythm, Term
 from spoke_jobs.sync.writer import Lost, Writer
 
@@ -70,6 +70,7 @@ class Sync:
                     self._says("waiting for the database", f"trying again: {error}")
                 except Exception:
                     logger.exception("sync stumbled; it starts its work anew")
+                    self.pulse.role = "starting anew"
                     self._writer.close()
                 if time.monotonic() - began > _LONGEST_WAIT_SECONDS:
                     wait = _FIRST_WAIT_SECONDS  # it went well for a while
@@ -86,15 +87,17 @@ class Sync:
 
     def _lead(self) -> bool:
         leads = self._writer.lead()
-        if leads:
-            self._says("active", "this sync is the active one")
-        else:
-            self._says("standby", "another sync is active: standing by")
+        if not leads:
+            self._says(STANDBY, "another sync is active: standing by")
+        elif self.pulse.role in (STARTING, STANDBY):
+            self._says(ACTIVE, "this sync is the active one")
+        # Otherwise something was away. That it isn't any more shows with the first comparison, not with the next try:
+        # or an alarm would find it active now and then, for as long as the outage lasts.
         return leads
 
     def _says(self, role: str, message: str) -> None:
         if self.pulse.role != role:
-            logger.log(logging.INFO if role in ("active", "standby") else logging.WARNING, "%s", message)
+            logger.log(logging.INFO if role in (ACTIVE, STANDBY) else logging.WARNING, "%s", message)
         self.pulse.role = role
 
 

@@ -177,6 +177,7 @@ CANCELLED = operator("spoke_operator_jobs_finished_total", outcome="Failed", cau
 SUCCEEDED = operator("spoke_operator_jobs_finished_total", outcome="Succeeded", cause="")
 START = "spoke_operator_job_start_seconds_bucket"
 COMPARED, ACTIVE = app("spoke_sync_seconds_since_compare"), app("spoke_sync_active")
+OTHER_COMPARED, OTHER_ACTIVE = (app(f"spoke_sync_{name}", pod="b") for name in ("seconds_since_compare", "active"))
 CASES = [
     Case("SpokeOperatorNoLeader", {}, True),
     Case("SpokeOperatorNoLeader", {operator("spoke_operator_leads"): "0x60"}, True),
@@ -206,10 +207,15 @@ CASES = [
     Case("SpokeJobsFail", {CANCELLED: "0+1x60", SUCCEEDED: "0+1x60"}, False),
     Case("SpokeSyncNotActive", {}, True),
     Case("SpokeSyncNotActive", {ACTIVE: "0x60"}, True),
-    Case("SpokeSyncNotActive", {ACTIVE: "1x60", app("spoke_sync_active", pod="b"): "0x60"}, False),
+    Case("SpokeSyncNotActive", {ACTIVE: "0x60", OTHER_ACTIVE: "0x60"}, True),
+    Case("SpokeSyncNotActive", {ACTIVE: "1x60", OTHER_ACTIVE: "0x60"}, False),
     Case("SpokeSyncBehind", {COMPARED: "0+60x60", ACTIVE: "1x60"}, True),
-    Case("SpokeSyncBehind", {COMPARED: "0+60x60", ACTIVE: "0x60"}, False),
+    Case("SpokeSyncBehind", {COMPARED: "0+60x60", ACTIVE: "0x60"}, True),
+    Case("SpokeSyncBehind", {COMPARED: "0+60x60", ACTIVE: "1x60", OTHER_ACTIVE: "0x60"}, True),
+    Case("SpokeSyncBehind", {COMPARED: "0+60x60", OTHER_COMPARED: "0+60x60"}, True),
+    Case("SpokeSyncBehind", {COMPARED: "0+60x60", OTHER_COMPARED: "20x60"}, False),
     Case("SpokeSyncBehind", {COMPARED: "20x60", ACTIVE: "1x60"}, False),
+    Case("SpokeSyncBehind", {ACTIVE: "0x60", OTHER_ACTIVE: "0x60"}, False),
     Case("SpokeJobsNotLaunched", {app("spoke_sync_oldest_unlaunched_seconds"): "0+60x60"}, True),
     Case("SpokeJobsNotLaunched", {app("spoke_sync_oldest_unlaunched_seconds"): "5x60"}, False),
     Case("SpokeTasksAway", {}, True),

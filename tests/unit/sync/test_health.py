@@ -68,7 +68,10 @@ def metrics(address: str) -> dict[str, float]:
 def test_metrics_tell_of_the_backlog_the_comparisons_and_what_was_done(
     address: str, pulse: Pulse, clock: Clock
 ) -> None:
-    assert "spoke_sync_seconds_since_compare" not in metrics(address), "none has been made"
+    clock.now += 7
+    found = metrics(address)
+    assert found["spoke_sync_seconds_since_compare"] == 7, "none has been made, though it tries to"
+    assert "spoke_sync_compare_seconds" not in found
     pulse.compared(0.25)
     pulse.done["Launch"] += 2
     pulse.repaired["Launch"] += 1
@@ -95,3 +98,24 @@ def test_metrics_are_there_while_the_database_is_away(pulse: Pulse) -> None:
         server.server_close()
     assert "spoke_sync_seconds_since_turn" in found
     assert "spoke_sync_jobs_unlaunched" not in found
+
+
+def test_how_far_it_is_behind_is_told_by_who_compares_or_tries_to(address: str, pulse: Pulse, clock: Clock) -> None:
+    pulse.compared()
+    pulse.role = "standby"
+    clock.now += 1000
+    assert "spoke_sync_seconds_since_compare" not in metrics(address), "another compares"
+    pulse.role = "waiting for the database"
+    clock.now += 3
+    pulse.role = "active"
+    clock.now += 4
+    assert metrics(address)["spoke_sync_seconds_since_compare"] == 7, "its own last comparison was in an earlier term"
+    pulse.compared()
+    clock.now += 5
+    pulse.role = "waiting for the API server"
+    clock.now += 200
+    found = metrics(address)
+    assert (found["spoke_sync_seconds_since_compare"], found["spoke_sync_active"]) == (205, 0)
+    pulse.compared()
+    found = metrics(address)
+    assert (found["spoke_sync_seconds_since_compare"], found["spoke_sync_active"]) == (0, 1)

@@ -1,0 +1,110 @@
+"""What sync says of itself while it tries, and tries again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from spoke_jobs.sync import process
+from spoke_jobs.sync.effects import Away
+from spoke_jobs.sync.health import Pulse
+from spoke_jobs.sync.process import Sync
+from spoke_jobs.sync.term import Rhythm
+from spoke_jobs.sync.writer import Lost
+
+
+class Writer:
+    """The database: who leads, by the try; the last word is kept."""
+
+    def __init__(self, *leads: bool | Exception) -> None:
+        self._leads = list(leads)
+
+    def lead(self) -> bool:
+        answer = self._leads.pop(0) if len(self._leads) > 1 else self._leads[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Stop(threading.Event):
+    """Set after so many waits, none of which takes any time."""
+
+    def __init__(self, waits: int) -> None:
+        super().__init__()
+        self._left = waits
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._left -= 1
+        if not self._left:
+            self.set()
+        return self.is_set()
+
+
+def roles(
+    monkeypatch: pytest.MonkeyPatch, writer: Writer, *terms: Callable[[Pulse], None]
+) -> tuple[list[str], list[str]]:
+    """The roles as each of the terms begins, and as it has ended."""
+    begun, ended = [], []
+    left = list(terms)
+
+    class Term:
+        def __init__(self, _writer: Any, _api: Any, pulse: Pulse, _rhythm: Rhythm, **_: Any) -> None:
+            self._pulse = pulse
+
+        def serve(self, _stop: threading.Event) -> None:
+            begun.append(self._pulse.role)
+            left.pop(0)(self._pulse)
+
+    class Watched(Stop):
+        def wait(self, timeout: float | None = None) -> bool:
+            ended.append(sync.pulse.role)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(process, "Term", Term)
+    sync = Sync(cast(Any, writer), cast(Any, None), Rhythm())
+    sync.run(Watched(20))
+    return begun, ended
+
+
+def away(_: Pulse) -> None:
+    raise Away("no answer")
+
+
+def compares_then_away(pulse: Pulse) -> None:
+    pulse.compared()
+    assert pulse.role == "active"
+    raise Away("no answer")
+
+
+def stumbles(_: Pulse) -> None:
+    raise ZeroDivisionError
+
+
+def done(_: Pulse) -> None:
+    """Told to stop."""
+
+
+def test_who_tries_an_api_server_that_is_away_is_not_active_until_it_has_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, ended = roles(monkeypatch, Writer(True), away, away, compares_then_away, away, done)
+    waits = "waiting for the API server"
+    assert begun == ["active", waits, waits, waits, waits]
+    assert ended == [waits] * 4
+
+
+def test_a_sync_that_stumbles_at_every_start_is_not_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, _ = roles(monkeypatch, Writer(True), stumbles, stumbles, done)
+    assert begun == ["active", "starting anew", "starting anew"]
+
+
+def test_who_stood_by_is_active_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = roles(monkeypatch, Writer(Lost("gone"), False, True), done)
+    assert ended == ["waiting for the database", "standby"]
+    assert begun == ["active"]
