@@ -137,7 +137,7 @@ rules. The account of the operator's ``helm test`` is bound to none."""
 @contextmanager
 def rules_of(cluster: Cluster, release: str, chart: str, namespace: str, values: Object) -> Iterator[None]:
     """The roles and bindings of a release of which nothing else is installed: RBAC knows accounts by their names."""
-    render = ("helm", "template", release, f"charts/{chart}", "--namespace", namespace, "--kube-version=1.30.0")
+    render = ("helm", "template", release, f"charts/{chart}", "--namespace", namespace, "--kube-version=1.31.0")
     rules = cluster.run(*render, "--show-only=templates/rbac.yaml", "--values=-", stdin=json.dumps(values))
     cluster.kubectl("apply", "--filename=-", stdin=rules)
     try:
