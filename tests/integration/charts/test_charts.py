@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from .conftest import APP_VALUES, ROOT, WITH_PODS, Helm, Object, Refused, of_kind, pod_labels, pods_of
+from .conftest import APP_VALUES, KUBE_VERSION, ROOT, WITH_PODS, Helm, Object, Refused, of_kind, pod_labels, pods_of
 
 TOLERATION = {"key": "dedicated", "operator": "Equal", "value": "jobs", "effect": "NoSchedule"}
 PLACED = {"nodeSelector": {"disk": "ssd"}, "tolerations": [TOLERATION], "affinity": {"podAntiAffinity": {}}}
@@ -136,6 +138,33 @@ def test_lints(helm: Helm, chart: str, values: Object) -> None:
     helm.lint(chart, values)
 
 
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app", "texting"])
+def test_kubernetes_must_know_selectable_fields(helm: Helm, chart: str) -> None:
+    """By which field selectors find SpokeJobs by their outcome: in 1.30 they were off."""
+    values = APP_VALUES if chart == "spoke-app" else {}
+    assert helm.render(chart, values, kube_version="1.31.0")
+    with pytest.raises(Refused, match="incompatible with Kubernetes"):
+        helm.render(chart, values, kube_version="1.30.9")
+
+
+@pytest.mark.parametrize(
+    ("chart", "enabled", "there"),
+    [("spoke-operator", True, True), ("spoke-app", True, True), ("spoke-app", False, False)],
+)
+def test_a_parent_chart_may_have_a_condition(
+    helm: Helm, tmp_path: Path, chart: str, enabled: bool, there: bool
+) -> None:
+    """Helm reads it among the values of the chart that it is about, which gets it, too."""
+    shutil.copytree(ROOT / "charts" / chart, tmp_path / "parent/charts" / chart)
+    dependency = {"name": chart, "version": "0.1.0", "condition": f"{chart}.enabled"}
+    head = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    values = {chart: {"enabled": enabled, **(APP_VALUES if chart == "spoke-app" else {})}}
+    for name, content in (("Chart.yaml", head), ("values.yaml", values)):
+        (tmp_path / "parent" / name).write_text(yaml.safe_dump(content))
+    rendered = helm.run("template", "rel", str(tmp_path / "parent"), "--kube-version", KUBE_VERSION)
+    assert bool([item for item in yaml.safe_load_all(rendered) if item]) == there
+
+
 @every_variant
 def test_every_pod_passes_restricted(helm: Helm, chart: str, values: Object) -> None:
     pods = pods_of(helm.render(chart, values))
@@ -257,7 +286,7 @@ def test_schema_names_every_value(chart: str) -> None:
     """A value in values.yaml that the schema doesn't know would be refused by the chart's own default."""
     values = yaml.safe_load((ROOT / "charts" / chart / "values.yaml").read_text())
     schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
-    assert set(values) | {"global"} == set(schema["properties"])
+    assert set(values) | {"global", "enabled"} == set(schema["properties"])
 
 
 @pytest.mark.parametrize(
