@@ -51,7 +51,7 @@ RIGHTS: Mapping[Account, tuple[Right, ...]] = MappingProxyType(
             *_spokejobs("patch", subresource="status"),
         ),
         Account.READER: (
-            *_spokejobs("get"),
+            *_spokejobs("get", "list", "watch"),
             Right("get", "configmaps", name=STATE_CONFIGMAP),
             Right("get", "pods"),
             Right("get", "pods", subresource="log"),

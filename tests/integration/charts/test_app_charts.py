@@ -82,7 +82,7 @@ def test_rights(helm: Helm) -> None:
         },
         "rel-spoke-app-runner": {("jobs.spoke.dev", "spokejobs"): {"create"}},
         "rel-spoke-app-reader": {
-            ("jobs.spoke.dev", "spokejobs"): {"get"},
+            ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch"},
             ("", "configmaps", "spoke-operator-state"): {"get"},
             ("", "pods"): {"get"},
             ("", "pods/log"): {"get"},

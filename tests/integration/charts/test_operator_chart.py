@@ -55,13 +55,24 @@ def test_definition_can_be_left_to_somebody_else(helm: Helm) -> None:
 
 def test_serves_the_whole_cluster_by_one_cluster_role(helm: Helm) -> None:
     objects = helm.render("spoke-operator", namespace="system")
-    (role,), (binding,) = of_kind(objects, "ClusterRole"), of_kind(objects, "ClusterRoleBinding")
+    (binding,) = of_kind(objects, "ClusterRoleBinding")
+    role = named(objects, "ClusterRole", "rel-spoke-operator")
     assert rights(role["rules"]) == RULES
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "rel-spoke-operator", "namespace": "system"}]
     assert [item["metadata"]["namespace"] for item in of_kind(objects, "Role", "RoleBinding")] == ["system", "system"]
     container = pod_of(named(objects, "Deployment", "rel-spoke-operator"))["containers"][0]
     assert "SPOKE_OPERATOR_NAMESPACES" not in environment_of(container)
+
+
+def test_who_may_view_a_namespace_may_view_its_spokejobs(helm: Helm) -> None:
+    """By Kubernetes' own role, to which this one is added; edit and admin hold it. It is bound to nobody itself."""
+    objects = helm.render("spoke-operator")
+    (added,) = [item for item in of_kind(objects, "ClusterRole") if item["metadata"]["name"] != "rel-spoke-operator"]
+    assert added["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
+    assert rights(added["rules"]) == {("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch"}}
+    bound = {item["roleRef"]["name"] for item in of_kind(objects, "RoleBinding", "ClusterRoleBinding")}
+    assert added["metadata"]["name"] not in bound
 
 
 def test_serves_given_namespaces_without_a_cluster_role(helm: Helm) -> None:
