@@ -20,6 +20,17 @@ Object = dict[str, Any]
 WITH_PODS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "PodTemplate", "Pod")
 
 
+class Strict(yaml.SafeLoader):
+    """Refuses what YAML doesn't allow and most readers let pass, the last one winning: a key that comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """:raises ConstructorError: if a key comes twice."""
+        keys = [key.value for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice} comes twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 class Refused(Exception):
     """Helm refuses to render; the message is its own."""
 
@@ -42,7 +53,7 @@ class Helm:
     @cache  # noqa: B019 (one for the session; many tests look at the same rendering)
     def _rendered(self, chart: str, values: str, release: str, arguments: tuple[str, ...]) -> list[Object]:
         command = ("template", release, str(self._charts[chart]), "--kube-version", KUBE_VERSION, "--values", "-")
-        return [item for item in yaml.safe_load_all(self.run(*command, *arguments, stdin=values)) if item]
+        return read(self.run(*command, *arguments, stdin=values))
 
     def lint(self, chart: str, values: Object) -> None:
         """:raises Refused: if there is anything to complain of."""
@@ -78,6 +89,11 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     )
     tools.run("dependency", "update", "--skip-refresh", str(copy / "examples/texting/chart"))
     return tools
+
+
+def read(rendered: str) -> list[Object]:
+    """The objects in what Helm prints."""
+    return [item for item in yaml.load_all(rendered, Loader=Strict) if item]
 
 
 def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
