@@ -26,10 +26,15 @@ app.kubernetes.io/component: {{ .component }}
 
 {{- define "spoke-app.labels" -}}
 {{ include "spoke-app.selectorLabels" . }}
-app.kubernetes.io/version: {{ .chart.Values.image.tag | default .chart.Chart.AppVersion | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/version: {{ .chart.Values.image.tag | default .chart.Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/part-of: {{ .chart.Release.Name }}
 app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* Labels or annotations: ours, and those of the values, which don't replace ours. (list OURS THEIRS), the first as text */}}
+{{- define "spoke-app.merged" -}}
+{{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
 {{- end -}}
 
 {{- define "spoke-app.image" -}}
@@ -79,7 +84,7 @@ The variables of a process that dispatches jobs and tasks, as a list for env:. I
 
 {{/*
 What a pod with these variables mounts and has as volumes besides, as lists: its token for the task deployment, where tokens are
-what callers show. Nothing otherwise.
+what callers show, and what the values name for all pods. Nothing otherwise.
 
   volumeMounts:
     {{- include "spoke-app.volumeMounts" (index .Subcharts "spoke-app") | nindent 4 }}
@@ -93,6 +98,7 @@ what callers show. Nothing otherwise.
   mountPath: /var/run/secrets/spoke-tasks
   readOnly: true
 {{- end }}
+{{ include "spoke-app.givenVolumeMounts" . }}
 {{- end -}}
 
 {{- define "spoke-app.volumes" -}}
@@ -101,6 +107,27 @@ what callers show. Nothing otherwise.
   projected:
     sources:
       - serviceAccountToken: {audience: spoke-tasks, path: token, expirationSeconds: 3600}
+{{- end }}
+{{ include "spoke-app.givenVolumes" . }}
+{{- end -}}
+
+{{/* The same for a pod that sends no tasks. */}}
+{{- define "spoke-app.givenVolumeMounts" -}}
+{{- with .Values.volumeMounts -}}
+{{ tpl (toYaml .) $ }}
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-app.givenVolumes" -}}
+{{- with .Values.volumes -}}
+{{ tpl (toYaml .) $ }}
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-app.imagePullSecrets" -}}
+{{- with .Values.imagePullSecrets -}}
+imagePullSecrets:
+  {{- tpl (toYaml .) $ | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -113,7 +140,7 @@ what callers show. Nothing otherwise.
 {{- range $own -}}{{- $callers = append $callers (printf "%s/%s" $namespace .) -}}{{- end -}}
 {{- range $given := .Values.podTemplates -}}
 {{- with ($given | default dict).serviceAccountName | default $.Values.podTemplateDefaults.serviceAccountName -}}
-{{- $callers = append $callers (printf "%s/%s" $namespace .) -}}
+{{- $callers = append $callers (printf "%s/%s" $namespace (tpl . $)) -}}
 {{- end -}}
 {{- end -}}
 {{- concat $callers .Values.tasks.tokens.callers | uniq | join "," -}}
@@ -144,11 +171,13 @@ what callers show. Nothing otherwise.
 {{ include "spoke-app.environment" . }}
 {{- end -}}
 
-{{/* What the Pod Security Standard `restricted` asks of a pod and of a container. The image's own user is a number, and not root. */}}
+{{/*
+What the Pod Security Standard `restricted` asks of a pod and of a container, and for pods what the values say besides. The image's own
+user is a number, and not root.
+*/}}
 {{- define "spoke-app.podSecurityContext" -}}
-runAsNonRoot: true
-seccompProfile:
-  type: RuntimeDefault
+{{- $restricted := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- toYaml (mergeOverwrite $restricted (deepCopy (.Values.podSecurityContext | default dict))) -}}
 {{- end -}}
 
 {{- define "spoke-app.securityContext" -}}
@@ -163,9 +192,8 @@ capabilities:
 enableServiceLinks: false
 securityContext:
   {{- include "spoke-app.podSecurityContext" . | nindent 2 }}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+{{- with include "spoke-app.imagePullSecrets" . }}
+{{ . }}
 {{- end }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . }}

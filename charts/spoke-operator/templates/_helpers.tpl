@@ -41,10 +41,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "spoke-operator.furtherLabels" -}}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/part-of: spoke-jobs
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* Labels or annotations: ours, and those of the values, which don't replace ours. (list OURS THEIRS), the first as text */}}
+{{- define "spoke-operator.merged" -}}
+{{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
 {{- end -}}
 
 {{- define "spoke-operator.serviceAccountName" -}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from spoke_jobs.builtin import CHECK
 from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract import names
@@ -54,6 +56,87 @@ def test_a_template_says_what_is_different(helm: Helm) -> None:
     assert "SIZE" not in environment_of(default["containers"][0])
     assert environment_of(default["containers"][0])["PLACE"] == "somewhere"
     assert large["nodeSelector"] == default["nodeSelector"] == {"disk": "ssd"}
+
+
+@pytest.mark.parametrize("where", ["podTemplateDefaults", "podTemplates"])
+def test_null_takes_a_default_of_the_resources_back(helm: Helm, where: str) -> None:
+    """It is Kubernetes' word for "no limit", and a merge of the two would leave the default."""
+    none = {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": None}}}
+    values = {"podTemplateDefaults": none} if where == "podTemplateDefaults" else {"podTemplates": {"default": none}}
+    objects = helm.render(
+        "spoke-app", APP_VALUES | values | {"podTemplates": {"other": {}, **values.get("podTemplates", {})}}
+    )
+    default, other = (pod_of(named(objects, "PodTemplate", name)) for name in ("default", "other"))
+    assert default["containers"][0]["resources"] == {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {}}
+    kept = {"limits": {"memory": "512Mi"}} if where == "podTemplates" else {"limits": {}}
+    assert other["containers"][0]["resources"].items() >= kept.items(), "a template's own null is its own"
+
+
+def test_names_may_be_those_of_the_parents_objects(helm: Helm) -> None:
+    values = {
+        "imagePullSecrets": [{"name": "{{ .Release.Name }}-registry"}],
+        "podTemplateDefaults": {"serviceAccountName": "{{ .Release.Name }}-jobs"},
+        "podTemplates": {"default": {}, "large": {"serviceAccountName": "{{ .Release.Name }}-large"}},
+        "tasks": {"tokens": {"enabled": True}},
+    }
+    objects = helm.render("spoke-app", APP_VALUES | values, namespace="shop")
+    for item in of_kind(objects, *WITH_PODS):
+        assert pod_of(item)["imagePullSecrets"] == [{"name": "rel-registry"}], item["metadata"]["name"]
+    accounts = {
+        name: pod_of(named(objects, "PodTemplate", name))["serviceAccountName"] for name in ("default", "large")
+    }
+    assert accounts == {"default": "rel-jobs", "large": "rel-large"}
+    tasks = environment_of(pod_of(named(objects, "Deployment", "rel-spoke-app-tasks"))["containers"][0])
+    assert {"shop/rel-jobs", "shop/rel-large"} <= set(tasks["SPOKE_TASKS_CALLERS"].split(","))
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_what_is_mounted_for_all_is_there_wherever_the_image_runs(helm: Helm, tokens: bool) -> None:
+    """A CA that the database's URL names: whoever lacks it can't connect."""
+    values = {
+        "tasks": APP_VALUES["tasks"] | {"tokens": {"enabled": tokens}},
+        "volumes": [{"name": "ca", "secret": {"secretName": "{{ .Release.Name }}-ca"}}],
+        "volumeMounts": [{"name": "ca", "mountPath": "/etc/{{ .Release.Name }}"}],
+        "podSecurityContext": {"fsGroup": 10001, "seccompProfile": {"type": "Localhost", "localhostProfile": "a"}},
+        "podTemplates": {
+            "default": {"volumes": [{"name": "b", "emptyDir": {}}], "volumeMounts": [{"name": "b", "mountPath": "/b"}]}
+        },
+    }
+    items = of_kind(helm.render("spoke-app", APP_VALUES | values), *WITH_PODS)
+    assert {item["kind"] for item in items} == {"Deployment", "Job", "PodTemplate", "Pod"}
+    for item in items:
+        pod, name = pod_of(item), item["metadata"]["name"]
+        assert [each for each in pod["volumes"] if each["name"] == "ca"] == [
+            {"name": "ca", "secret": {"secretName": "rel-ca"}}
+        ], name
+        for container in pod["containers"] + pod.get("initContainers", []):
+            mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+            assert (mounts["ca"], mounts["tmp"]) == ("/etc/rel", "/tmp"), name
+            assert mounts.keys() <= {each["name"] for each in pod["volumes"]}, name
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "Localhost", "localhostProfile": "a"},
+        }, name
+
+
+def test_what_is_the_clusters_is_no_other_releases(helm: Helm) -> None:
+    """A ClusterRole is of no namespace: app in shop-web is another release than web-app in shop."""
+    values = APP_VALUES | {"tasks": {"tokens": {"enabled": True}}}
+    names = []
+    for namespace, fullname in (("shop", "web-app"), ("shop-web", "app"), ("s" * 63, "a" * 52), ("s" * 63, "b" * 52)):
+        objects = helm.render("spoke-app", values | {"fullnameOverride": fullname}, namespace=namespace)
+        (role,), (binding,) = of_kind(objects, "ClusterRole"), of_kind(objects, "ClusterRoleBinding")
+        assert binding["roleRef"]["name"] == binding["metadata"]["name"] == role["metadata"]["name"]
+        assert len(role["metadata"]["name"]) <= 63
+        names.append(role["metadata"]["name"])
+    assert names[0].startswith("shop-web-app-token-reviews-")
+    assert len(set(names)) == len(names)
+
+
+def test_without_templates_there_is_nothing_to_test(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES | {"podTemplates": {"default": None}})
+    assert of_kind(objects, "PodTemplate", "Pod") == []
 
 
 def test_every_variable_is_one_that_the_library_reads(helm: Helm) -> None:

@@ -6,9 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-import yaml
-
-from .conftest import ROOT, Helm, environment_of, named, pod_of
+from .conftest import KUBE_VERSION, ROOT, Helm, environment_of, named, pod_of, read
 
 
 def test_a_chart_of_ones_own_as_the_readme_shows_it(helm: Helm, tmp_path: Path) -> None:
@@ -21,8 +19,8 @@ def test_a_chart_of_ones_own_as_the_readme_shows_it(helm: Helm, tmp_path: Path) 
         (chart / name).parent.mkdir(parents=True, exist_ok=True)
         (chart / name).write_text(content)
     helm.run("dependency", "update", "--skip-refresh", str(chart))
-    rendered = helm.run("template", "shop", str(chart), "--kube-version", "1.34.4")
-    objects = [item for item in yaml.safe_load_all(rendered) if item]
+    render = ("template", "shop", str(chart), "--kube-version", KUBE_VERSION)
+    objects = read(helm.run(*render))
     web = named(objects, "Deployment", "shop-web")
     assert pod_of(web)["serviceAccountName"] == named(objects, "ServiceAccount", "shop-runner")["metadata"]["name"]
     assert environment_of(pod_of(web)["containers"][0])["SPOKE_TASKS_URL"] == "http://shop-tasks:8080"
@@ -30,3 +28,8 @@ def test_a_chart_of_ones_own_as_the_readme_shows_it(helm: Helm, tmp_path: Path) 
     (peer,) = rule["from"]
     assert peer["podSelector"]["matchLabels"].items() <= web["spec"]["template"]["metadata"]["labels"].items()
     assert pod_of(named(objects, "Job", "shop-migrate"))["containers"][0]["command"] == ["alembic", "upgrade", "head"]
+    by_tokens = read(helm.run(*render, "--set", "spoke-app.tasks.tokens.enabled=true"))
+    pod = pod_of(named(by_tokens, "Deployment", "shop-web"))
+    token = environment_of(pod["containers"][0])["SPOKE_TASKS_TOKEN_FILE"]
+    mounts = {item["mountPath"]: item["name"] for item in pod["containers"][0]["volumeMounts"]}
+    assert mounts[token.rpartition("/")[0]] in {item["name"] for item in pod["volumes"]}
