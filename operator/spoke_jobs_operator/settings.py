@@ -87,7 +87,9 @@ class Settings(BaseSettings):
     deaf_after_seconds: Annotated[
         float, Field(gt=0, description="Health fails when neither an event nor a comparison came for so long.")
     ] = 120
-    health_host: Annotated[str, Field(description="The address that health and metrics are served at.")] = "0.0.0.0"  # noqa: S104 (a pod's own)
+    health_host: Annotated[
+        str, Field(description="The address that health and metrics are served at; empty for all, of IPv4 and IPv6.")
+    ] = ""
     health_port: Annotated[int, Field(ge=0, le=65535, description="Its port; 0 for any that is free.")] = 8080
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level logged.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 
@@ -17,6 +19,7 @@ def serve(
     :param health: whether all is well (200, else 503), and the figures to show.
     :param metrics: lines as Prometheus reads them.
     :param port: 0 takes a free one.
+    :param host: empty for all addresses, of IPv6 as well where there is any: a pod may have no other.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,10 +44,24 @@ def serve(
         def log_message(self, *_: Any) -> None:
             """Probes are no news."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = _Server((host, port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
     return server
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        if not address[0] and socket.has_dualstack_ipv6():
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """On both families, where it is to be all; without looking up the host's name, which DNS may not answer."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
 
 def metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:

@@ -6,6 +6,7 @@ cluster: the comparison lists every half minute, so silence beyond that is deafn
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
@@ -62,8 +63,21 @@ def application(pulse: Pulse, metrics: Metrics) -> web.Application:
 
 
 async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
-    """Serve until the runner's ``cleanup()``; gives it, and the port."""
+    """Serve until the runner's ``cleanup()``; gives it, and the port.
+
+    :param host: empty for all addresses, of IPv6 as well where there is any: a pod may have no other.
+    """
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    if host:
+        await web.TCPSite(runner, host, port).start()
+    else:
+        await web.SockSite(runner, _everywhere(port)).start()
     return runner, runner.addresses[0][1]
+
+
+def _everywhere(port: int) -> socket.socket:
+    """One socket for both families: two would have different ports where any will do."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import socket
+
+import pytest
 from aiohttp import ClientSession
 
+from spoke_jobs_operator.settings import Settings
 from spoke_jobs_operator.shell.health import Pulse, application, serve
 from spoke_jobs_operator.shell.metrics import Metrics
 
@@ -28,5 +32,22 @@ async def test_silence_is_deafness() -> None:
         pulse.beat()
         assert (await get("/healthz"))[0] == 200
         assert 'spoke_operator_errors_total{where="compare"} 1.0' in (await get("/metrics"))[1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("dual", [True, False])
+async def test_it_is_served_at_all_addresses_that_there_are(monkeypatch: pytest.MonkeyPatch, dual: bool) -> None:
+    """In a cluster of IPv6 alone a pod has no other; where there is none it has to do without."""
+    assert Settings().health_host == ""
+    dual = dual and socket.has_dualstack_ipv6()
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: dual)
+    pulse = Pulse(deaf_after_seconds=120)
+    runner, port = await serve(application(pulse, Metrics()), Settings().health_host, 0)
+    try:
+        async with ClientSession() as session:
+            for host in ("127.0.0.1", *(["[::1]"] if dual else [])):
+                async with session.get(f"http://{host}:{port}/healthz") as answer:
+                    assert answer.status == 200, host
     finally:
         await runner.cleanup()
