@@ -196,6 +196,21 @@ def test_migrations_need_nothing_of_the_release(helm: Helm) -> None:
     assert pod["containers"][0]["command"] == ["spoke-jobs", "migrate"]
 
 
+def test_migrations_can_be_made_anew_by_their_label(helm: Helm) -> None:
+    """As docs/restoring.md has it, out of all the hooks of the release."""
+    hooks = [item for item in helm.render("texting", release="texting") if _is_hook(item)]
+    chosen = [item for item in hooks if item["metadata"]["labels"]["app.kubernetes.io/component"] == "migrations"]
+    made = {f"{item['kind'].lower()}/{item['metadata']['name']}" for item in chosen}
+    assert made == {"job/texting-migrate", "networkpolicy/texting-migrations"}
+    page = (ROOT / "docs/restoring.md").read_text()
+    assert "--selector=app.kubernetes.io/component=migrations" in page
+    assert all(name in page for name in made)
+
+
+def _is_hook(item: Object) -> bool:
+    return "helm.sh/hook" in item["metadata"].get("annotations", {})
+
+
 def test_migrations_run_one_after_the_other(helm: Helm) -> None:
     steps = [{"name": name, "command": ["run", name]} for name in ("one", "two", "three")]
     (job,) = of_kind(helm.render("spoke-app", APP_VALUES | {"migrations": {"steps": steps}}), "Job")
