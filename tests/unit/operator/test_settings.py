@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.settings import Settings
@@ -32,6 +33,8 @@ def test_a_quiet_operator_is_not_taken_for_a_deaf_one(
     monkeypatch.setenv("SPOKE_OPERATOR_COMPARE_SECONDS", "60")
     assert Settings().deaf_after_seconds == 120
     monkeypatch.setenv("SPOKE_OPERATOR_COMPARE_SECONDS", "60.5")
+    with pytest.raises(ValidationError):  # seen first: or the operator would start here
+        Settings()
     with pytest.raises(SystemExit) as exit_:
         __main__.main()
     assert exit_.value.code == 2
