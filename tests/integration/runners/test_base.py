@@ -60,9 +60,7 @@ assert runner.ledger.get(1) is None
 
 
 @pytest.mark.parametrize("name", ["legacy", "kubernetes"])
-def test_a_child_that_closes_its_copy_leaves_its_parent_alone(
-    postgres_ledger_url: str, name: str
-) -> None:
+def test_a_child_that_closes_its_copy_leaves_its_parent_alone(postgres_ledger_url: str, name: str) -> None:
     settings = {"SPOKE_DATABASE_URL": postgres_ledger_url, "JOB_RUNNER": name, "SPOKE_SUBMIT": "sync"}
     environment = os.environ | settings | {"SPOKE_NAMESPACE": "jobs"}
     subprocess.run([sys.executable, "-c", CLOSING], env=environment, check=True, timeout=60)
