@@ -98,7 +98,11 @@ def run_def(run: Run) -> Acknowledgement:
 
 
 async def run_async(run: Run) -> Acknowledgement:
-    """Run an ``async def`` task on this event loop; cancelling this cancels the task, and returns it undone."""
+    """Run an ``async def`` task on this event loop.
+
+    Cancelling this cancels the task; it is returned undone if it was given up before, else it has failed: a task may
+    cancel itself.
+    """
     task, definition = run.task, run.definition
     context = run.context()
     limit = asyncio.timeout(definition.task.timeout_seconds)
@@ -111,10 +115,10 @@ async def run_async(run: Run) -> Acknowledgement:
     except InvalidPayload as error:
         return invalid_payload(task, error)
     except BaseException as error:
-        current = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
+        if isinstance(error, asyncio.CancelledError) and run.given_up:
             return Acknowledgement(task.id, Outcome.RETURNED, TaskCause.DRAINING)
-        if isinstance(error, TimeoutError) and limit.expired():
+        # It is no TimeoutError if the task was cancelled before and has swallowed that.
+        if isinstance(error, (TimeoutError, asyncio.CancelledError)) and limit.expired():
             return timed_out(run)
         return failure(run, error)
     finally:

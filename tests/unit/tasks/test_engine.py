@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -53,6 +54,22 @@ async def aheld(ctx: TaskContext, payload: Any) -> None:
 @registry.task("cancels_itself")
 async def cancels_itself(ctx: TaskContext, payload: Any) -> None:
     raise asyncio.CancelledError
+
+
+@registry.task("is_cancelled")
+async def is_cancelled(ctx: TaskContext, payload: Any) -> None:
+    current = asyncio.current_task()
+    assert current is not None
+    current.cancel()
+    await asyncio.Event().wait()
+
+
+@registry.task("swallows", timeout_seconds=0.05)
+async def swallows(ctx: TaskContext, payload: Any) -> None:
+    """Is cancelled once, as by a library's own timeout, makes nothing of it, and then takes too long."""
+    with suppress(asyncio.CancelledError):
+        await is_cancelled(ctx, payload)
+    await asyncio.Event().wait()
 
 
 @registry.task("hangs", timeout_seconds=0.05, backoff_seconds=7)
@@ -163,12 +180,20 @@ async def test_the_end_returns_what_is_left_and_nothing_is_answered_twice() -> N
     assert acks[-1] == Acknowledgement("late", Outcome.RETURNED, TaskCause.DRAINING)
 
 
-async def test_a_task_that_cancels_itself_has_failed() -> None:
+@pytest.mark.parametrize("name", ["cancels_itself", "is_cancelled"])
+async def test_a_task_that_cancels_itself_has_failed(name: str) -> None:
     engine = engine_of()
-    (ack,) = await run(engine, Task("a", "cancels_itself", "1"))
+    (ack,) = await run(engine, Task("a", name, "1"))
     assert (ack.outcome, ack.detail) == (Outcome.FAILED, "CancelledError")
-    assert not engine.knows(Task("a", "cancels_itself", "1", 2))  # its next attempt takes room
-    assert engine.knows(Task("a", "cancels_itself", "1", 1))
+    assert not engine.knows(Task("a", name, "1", 2))  # its next attempt takes room
+    assert engine.knows(Task("a", name, "1", 1))
+    await engine.finish(1)
+
+
+async def test_a_task_that_swallowed_a_cancellation_and_is_over_its_time_is_timed_out() -> None:
+    engine = engine_of()
+    (ack,) = await run(engine, Task("a", "swallows", "1"))
+    assert (ack.outcome, ack.cause) == (Outcome.FAILED, TaskCause.TIMEOUT)
     await engine.finish(1)
 
 
