@@ -12,10 +12,11 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from spoke_jobs.tasks.running import run_async, run_def
-from spoke_jobs.tasks.wire import Acknowledgement
+from spoke_jobs.tasks.wire import Acknowledgement, Outcome, TaskCause
 
 if TYPE_CHECKING:
     from spoke_jobs.tasks.engine import Entry
@@ -220,10 +221,17 @@ class AsyncSlots:
             self.entries[slot] = entry
             running = asyncio.ensure_future(self._run(slot, entry))
             self._running[running] = entry
-            running.add_done_callback(self._running.pop)
+            running.add_done_callback(partial(self._leave, slot))
 
     async def _run(self, slot: int, entry: Entry) -> None:
-        ack = await run_async(entry.run)
+        self._end(slot, entry, await run_async(entry.run))
+
+    def _leave(self, slot: int, running: asyncio.Future[None]) -> None:
+        entry = self._running.pop(running)
+        if self.entries[slot] is entry:  # cancelled before its first step, by a task that cancels all of its loop's
+            self._end(slot, entry, Acknowledgement(entry.run.task.id, Outcome.RETURNED, TaskCause.HELD_UP))
+
+    def _end(self, slot: int, entry: Entry, ack: Acknowledgement) -> None:
         self.entries[slot] = None
         self._free.append(slot)
         self._back.hand(entry, ack)

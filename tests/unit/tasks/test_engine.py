@@ -64,6 +64,18 @@ async def is_cancelled(ctx: TaskContext, payload: Any) -> None:
     await asyncio.Event().wait()
 
 
+@registry.task("pauses")
+async def pauses(ctx: TaskContext, payload: Any) -> None:
+    released.wait(20)  # and its loop with it
+
+
+@registry.task("cancels_all")
+async def cancels_all(ctx: TaskContext, payload: Any) -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.Event().wait()
+
+
 @registry.task("swallows", timeout_seconds=0.05)
 async def swallows(ctx: TaskContext, payload: Any) -> None:
     """Is cancelled once, as by a library's own timeout, makes nothing of it, and then takes too long."""
@@ -187,6 +199,22 @@ async def test_a_task_that_cancels_itself_has_failed(name: str) -> None:
     assert (ack.outcome, ack.detail) == (Outcome.FAILED, "CancelledError")
     assert not engine.knows(Task("a", name, "1", 2))  # its next attempt takes room
     assert engine.knows(Task("a", name, "1", 1))
+    await engine.finish(1)
+
+
+async def test_a_task_cancelled_by_another_before_its_first_step_is_handed_back_and_leaves_its_slot() -> None:
+    engine = engine_of(concurrency=3)
+    acks: dict[str | None, Acknowledgement] = {}
+    engine.accept(Task("pauses", "pauses", "1"), lambda ack: acks.update({ack.id: ack}))
+    await until(lambda: engine.running == 1)
+    for name in ("cancels_all", "aheld"):  # they begin in one step, after the pause
+        engine.accept(Task(name, name, "1"), lambda ack: acks.update({ack.id: ack}))
+    released.set()
+    await until(lambda: len(acks) == 3)
+    assert acks["pauses"].outcome is Outcome.DONE
+    assert acks["cancels_all"].outcome is Outcome.FAILED
+    assert acks["aheld"].outcome is Outcome.RETURNED
+    assert (engine.running, engine.unfinished) == (0, 0)
     await engine.finish(1)
 
 
