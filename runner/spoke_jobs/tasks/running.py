@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -81,12 +82,15 @@ class Run:
 def run_def(run: Run) -> Acknowledgement:
     """Run a ``def`` task in this thread."""
     task, definition = run.task, run.definition
-    context = run.context()
+    context, process = run.context(), os.getpid()
     try:
         payload = decode_payload(definition.name, definition.payload, task.payload)
-        answer = definition.function(context, payload)
-        if answer is not None and inspect.isawaitable(answer):
-            asyncio.run(_awaited(answer))
+        try:
+            answer = definition.function(context, payload)
+            if answer is not None and inspect.isawaitable(answer):
+                asyncio.run(_awaited(answer))
+        finally:
+            _only_in(process)
         context.finish(run.end)
     except InvalidPayload as error:
         return invalid_payload(task, error)
@@ -104,12 +108,15 @@ async def run_async(run: Run) -> Acknowledgement:
     cancel itself.
     """
     task, definition = run.task, run.definition
-    context = run.context()
+    context, process = run.context(), os.getpid()
     limit = asyncio.timeout(definition.task.timeout_seconds)
     try:
         payload = decode_payload(definition.name, definition.payload, task.payload)
         async with limit:
-            await definition.function(context, payload)
+            try:
+                await definition.function(context, payload)
+            finally:
+                _only_in(process)
         if context.has_session:
             await asyncio.to_thread(context.finish, run.end)
     except InvalidPayload as error:
@@ -170,6 +177,11 @@ def _ended(
         return Acknowledgement(task.id, Outcome.FAILED_FOR_GOOD, cause, detail)
     wait = min(options.backoff_max_seconds, options.backoff_seconds * 2.0 ** min(task.attempt - 1, 30))
     return Acknowledgement(task.id, Outcome.FAILED, cause, detail, min(wait, RETRY_LIMIT_SECONDS))
+
+
+def _only_in(process: int) -> None:
+    if os.getpid() != process:
+        os._exit(1)  # a copy that the task forked: neither its session nor the server's other tasks are its own
 
 
 async def _awaited(answer: Any) -> Any:

@@ -116,6 +116,25 @@ def kills(ctx: TaskContext, payload: Any) -> None:
     os._exit(1)
 
 
+def _fork() -> None:
+    """The copy goes on as if it were the task."""
+    if child := os.fork():
+        os.waitpid(child, 0)
+        trace("the copy has ended")
+
+
+@registry.task("forks", timeout_seconds=20, attempts=1)
+def forks(ctx: TaskContext, payload: Any) -> None:
+    """Returns twice."""
+    _fork()
+
+
+@registry.task("aforks", timeout_seconds=20, attempts=1)
+async def aforks(ctx: TaskContext, payload: Any) -> None:
+    """The same on the event loop."""
+    _fork()
+
+
 @registry.task("hangs", timeout_seconds=0.3, attempts=1)
 def hangs(ctx: TaskContext, payload: Any) -> None:
     """Never ends."""

@@ -6,6 +6,7 @@ import json
 import threading
 
 import httpx
+import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
 from tests.integration.tasks.servers import KEY, eventually
 
@@ -74,6 +75,14 @@ def test_an_exit_within_the_loop_leaves_the_loop_at_work(start_server: StartServ
     assert {ack.outcome for ack in acks.values()} == {Outcome.DONE}
     assert server.acknowledged(Task("later", "amark", "9"))["later"].outcome is Outcome.DONE
     assert "SystemExit" in server.log.read_text()
+
+
+@pytest.mark.parametrize(("name", "others"), [("forks", "nap"), ("aforks", "amark")])
+def test_a_copy_that_a_task_forked_serves_nobody(start_server: StartServer, name: str, others: str) -> None:
+    server = start_server(concurrency=1)
+    acks = server.acknowledged(Task("f", name, "1"), *(Task(f"n{n}", others, str(n)) for n in range(20)))
+    assert {ack.outcome for ack in acks.values()} == {Outcome.DONE}
+    assert sorted(server.traces()) == sorted([*map(str, range(20)), "the copy has ended"]), "each once"
 
 
 def test_a_replica_whose_slots_hang_hands_back_and_restarts(
