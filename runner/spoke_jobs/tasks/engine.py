@@ -144,8 +144,10 @@ class Engine:
             return
         here = self._unfinished.get(task.id)
         ended = self._memory.recall(task.id) if here is None else None
+        if claim is not None and ended is not None and ended.ack.outcome is not Outcome.DONE:
+            ended = None  # its row says that it is to run: somebody may have had it run again, with another payload
         if (here is not None and fingerprint(here.run.task) != fingerprint(task)) or (
-            ended is not None and ended.fingerprint != fingerprint(task)
+            claim is None and ended is not None and ended.fingerprint != fingerprint(task)
         ):
             listener(self._refuse(task, TaskCause.ID_REUSED, "another task was sent under this id"))
             return

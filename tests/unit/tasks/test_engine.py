@@ -9,14 +9,16 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from spoke_jobs import Registry, TaskContext
 from spoke_jobs.errors import Discard
 from spoke_jobs.tasks.engine import Engine
+from spoke_jobs.tasks.running import Claim
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause
 
 registry = Registry()
-state: dict[str, int] = {"now": 0, "most": 0}
+state: dict[str, int] = {}
 lock = threading.Lock()
 released = threading.Event()
 
@@ -107,6 +109,12 @@ def quick(ctx: TaskContext, payload: Any) -> None:
     pass
 
 
+@registry.task("counts", attempts=1)
+def counts(ctx: TaskContext, payload: Any) -> None:
+    state["ran"] += 1
+    raise ValueError("each time")
+
+
 @registry.task("discards")
 def discards(ctx: TaskContext, payload: Any) -> None:
     raise Discard("nobody wants it")
@@ -124,7 +132,8 @@ def awaited(ctx: TaskContext, payload: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    state.update(now=0, most=0)
+    state.clear()
+    state.update(now=0, most=0, ran=0)
     released.clear()
 
 
@@ -140,12 +149,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def run(engine: Engine, *tasks: Task) -> list[Acknowledgement]:
+async def run(engine: Engine, *tasks: Task, claim: Claim | None = None) -> list[Acknowledgement]:
     loop = asyncio.get_running_loop()
     futures: list[asyncio.Future[Acknowledgement]] = []
     for task in tasks:
         future = loop.create_future()
-        engine.accept(task, future.set_result)
+        engine.accept(task, future.set_result, claim)
         futures.append(future)
     async with asyncio.timeout(20):
         return await asyncio.gather(*futures)
@@ -156,7 +165,7 @@ async def test_no_more_run_at_once_than_may(name: str) -> None:
     engine = engine_of(concurrency=4)
     acks = await run(engine, *(Task(str(number), name, "1") for number in range(60)))
     assert {ack.outcome for ack in acks} == {Outcome.DONE}
-    assert state == {"now": 0, "most": 4}
+    assert (state["now"], state["most"]) == (0, 4)
     assert await engine.finish(1) == 0
 
 
@@ -305,6 +314,36 @@ async def test_how_a_task_may_end(name: str, outcome: Outcome, cause: str) -> No
     engine = engine_of()
     (ack,) = await run(engine, Task("a", name, "1"))
     assert (ack.outcome, ack.cause) == (outcome, cause)
+    await engine.finish(1)
+
+
+class Held:
+    """A claim."""
+
+    def fence(self, session: Session) -> None:
+        pass
+
+    def finish(self, session: Session) -> None:
+        pass
+
+
+async def test_a_failed_task_of_the_outbox_that_is_claimed_again_is_run_again_with_what_its_row_says_now() -> None:
+    engine = engine_of()
+    (ack,) = await run(engine, Task("a", "counts", "1"), claim=Held())
+    assert ack.outcome is Outcome.FAILED_FOR_GOOD
+    for payload in ("1", "2"):
+        (ack,) = await run(engine, Task("a", "counts", payload), claim=Held())
+        assert ack.outcome is Outcome.FAILED_FOR_GOOD
+    assert state["ran"] == 3
+    await engine.finish(1)
+
+
+async def test_a_task_of_the_outbox_that_has_run_is_not_run_again_because_its_end_was_not_recorded() -> None:
+    engine = engine_of()
+    for _ in range(2):
+        (ack,) = await run(engine, Task("a", "counted", "1"), claim=Held())
+        assert ack.outcome is Outcome.DONE
+    assert (engine.counts.accepted, engine.counts.recalled) == (1, 1)
     await engine.finish(1)
 
 
