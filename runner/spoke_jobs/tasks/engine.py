@@ -66,6 +66,8 @@ class Engine:
 
     :param concurrency: so many ``def`` tasks at once, and so many ``async def`` ones.
     :param limit: accepted tasks that have not ended, running ones included.
+    :param kept_for_claims: so many of these places only the outbox gets, and as many only requests: neither can keep
+        the queue so full that the other gets nothing run.
     :param sessions: makes what ``ctx.session`` is.
     :param hung_seconds: how long a task may hold its slot beyond its timeout.
     :param on_stuck: called once, on the loop, when slots are lost to tasks that hang: why the process should restart.
@@ -77,6 +79,7 @@ class Engine:
         *,
         concurrency: int,
         limit: int,
+        kept_for_claims: int = 0,
         memory: Memory | None = None,
         sessions: SessionFactory | None = None,
         hung_seconds: float = 60.0,
@@ -86,6 +89,8 @@ class Engine:
         self._registry = registry
         self._concurrency = concurrency
         self._limit = limit
+        self._kept = kept_for_claims
+        self._claimed = 0
         self._memory = memory or Memory(time.monotonic)
         self._sessions = sessions
         self._hung_seconds = hung_seconds
@@ -107,8 +112,14 @@ class Engine:
 
     @property
     def room(self) -> int:
-        """How many more tasks can be accepted now."""
-        return max(0, self._limit - len(self._unfinished))
+        """How many more tasks of requests can be accepted now."""
+        unfinished = len(self._unfinished)
+        return max(0, self._limit - max(unfinished, unfinished - self._claimed + self._kept))
+
+    @property
+    def room_for_claims(self) -> int:
+        """How many more tasks of the outbox can be accepted now."""
+        return max(0, self._limit - max(len(self._unfinished), self._claimed + self._kept))
 
     @property
     def unfinished(self) -> int:
@@ -172,6 +183,7 @@ class Engine:
             return
         entry = Entry(Run(task, definition, self._sessions, claim), [listener])
         self._unfinished[task.id] = entry
+        self._claimed += claim is not None
         self._empty.clear()
         self.counts.accepted += 1
         (self._coroutines if definition.is_async else self._threads).put(entry)
@@ -226,6 +238,7 @@ class Engine:
         if self._unfinished.get(run.task.id) is not entry:
             return  # it was returned, or given up, before
         del self._unfinished[run.task.id]
+        self._claimed -= run.claim is not None
         self.counts.ended[ack.outcome] += 1
         if run.started_at:
             self.counts.waited.observe(run.task.waited + run.started_at - run.accepted_at)

@@ -233,7 +233,7 @@ class Pump:
             self._rate = self._ended_since / passed
             self._rate_since, self._ended_since = now, 0
         ahead = min(_AHEAD_LIMIT, int(self._rate * _AHEAD_SECONDS * 2))
-        return min(self._options.concurrency + ahead - len(self._held), self._engine.room)
+        return min(self._options.concurrency + ahead - len(self._held), self._engine.room_for_claims)
 
     def _accept(self, held: list[_Held]) -> None:
         """On the engine's loop."""

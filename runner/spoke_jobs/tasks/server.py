@@ -83,6 +83,7 @@ def serve(registry: Registry, callers: CallerCheck, options: ServerOptions) -> b
         registry,
         concurrency=options.concurrency,
         limit=options.queue_length,
+        kept_for_claims=min(options.concurrency, options.queue_length // 4) if database is not None else 0,
         sessions=(lambda: Session(database)) if database is not None else None,
         hung_seconds=options.hung_seconds,
         on_stuck=on_stuck,

@@ -54,6 +54,34 @@ class _Back:
             self._ended(*self._done.popleft())
 
 
+class _Waiting:
+    """Entries that have not begun, those of requests and those of the outbox in turns: neither waits for all others.
+
+    Safe from any thread; of several that take at once one may find nothing while another takes the last of a lane.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: tuple[deque[Entry], deque[Entry]] = (deque(), deque())
+        self._turn = 0
+
+    def put(self, entry: Entry) -> None:
+        self._lanes[entry.run.claim is not None].append(entry)
+
+    def take(self) -> Entry | None:
+        """The next one; None if there is none."""
+        lanes, self._turn = self._lanes, 1 - self._turn
+        try:
+            return (lanes[self._turn] or lanes[1 - self._turn]).popleft()
+        except IndexError:  # both were empty, or have just been taken back
+            return None
+
+    def take_all(self) -> list[Entry]:
+        return list(iter(self.take, None))
+
+    def __len__(self) -> int:
+        return len(self._lanes[0]) + len(self._lanes[1])
+
+
 class ThreadSlots:
     """So many threads. One that finds more work than its own wakes the next: quick tasks need few of them."""
 
@@ -67,7 +95,7 @@ class ThreadSlots:
         ]
         self._wanted = wanted
         self._back = _Back(ended)
-        self._todo: deque[Entry] = deque()
+        self._todo = _Waiting()
         self._lock = threading.Lock()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleepers = 0
@@ -81,7 +109,7 @@ class ThreadSlots:
 
     def put(self, entry: Entry) -> None:
         """Have it run."""
-        self._todo.append(entry)
+        self._todo.put(entry)
         self._wake_one()
 
     @property
@@ -92,9 +120,7 @@ class ThreadSlots:
     def take_all(self) -> list[Entry]:
         """Take back what has not begun."""
         with self._lock:
-            taken = list(self._todo)
-            self._todo.clear()
-        return taken
+            return self._todo.take_all()
 
     def stop(self) -> None:
         """Let the threads end, as they come to their ends."""
@@ -114,9 +140,12 @@ class ThreadSlots:
     def _work(self, slot: int) -> None:
         while not self._over:
             with self._lock:
-                entry = self._todo.popleft() if self._todo else None
+                entry = self._todo.take()
                 if entry is None:
                     self._sleepers += 1
+                    entry = self._todo.take()  # what was put since then has seen no sleeper
+                    if entry is not None:
+                        self._sleepers -= 1
             if entry is None:
                 self._bell.get()
                 continue
@@ -139,7 +168,7 @@ class AsyncSlots:
         self._free = list(range(concurrency))
         self._wanted = wanted
         self._back = _Back(ended)
-        self._todo: deque[Entry] = deque()
+        self._todo = _Waiting()
         self._told = False
         self._running: dict[asyncio.Future[None], Entry] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -155,7 +184,7 @@ class AsyncSlots:
 
     def put(self, entry: Entry) -> None:
         """Have it run."""
-        self._todo.append(entry)
+        self._todo.put(entry)
         if not self._told:
             self._told = True
             self._call(self._look)
@@ -167,11 +196,7 @@ class AsyncSlots:
 
     def take_all(self) -> list[Entry]:
         """Take back what has not begun."""
-        taken: list[Entry] = []
-        with suppress(IndexError):
-            while True:
-                taken.append(self._todo.popleft())
-        return taken
+        return self._todo.take_all()
 
     def blocker(self) -> Entry | None:
         """From any thread: the one that blocks the loop, so that the others can't go on; None if nobody is known to."""
@@ -211,9 +236,8 @@ class AsyncSlots:
 
     def _begin(self) -> None:
         while self._free:
-            try:
-                entry = self._todo.popleft()
-            except IndexError:
+            entry = self._todo.take()
+            if entry is None:
                 return
             if not self._wanted(entry):
                 continue

@@ -15,6 +15,7 @@ from spoke_jobs import Registry, TaskContext
 from spoke_jobs.errors import Discard
 from spoke_jobs.tasks.engine import Engine
 from spoke_jobs.tasks.running import Claim
+from spoke_jobs.tasks.slots import _Waiting
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause
 
 registry = Registry()
@@ -106,6 +107,11 @@ async def blocks(ctx: TaskContext, payload: Any) -> None:
 
 @registry.task("quick")
 def quick(ctx: TaskContext, payload: Any) -> None:
+    pass
+
+
+@registry.task("aquick")
+async def aquick(ctx: TaskContext, payload: Any) -> None:
     pass
 
 
@@ -344,6 +350,59 @@ async def test_a_task_of_the_outbox_that_has_run_is_not_run_again_because_its_en
         (ack,) = await run(engine, Task("a", "counted", "1"), claim=Held())
         assert ack.outcome is Outcome.DONE
     assert (engine.counts.accepted, engine.counts.recalled) == (1, 1)
+    await engine.finish(1)
+
+
+@pytest.mark.parametrize("names", [("held", "quick"), ("pauses", "aquick")])
+@pytest.mark.parametrize("claims_first", [True, False])
+async def test_requests_and_outbox_are_run_in_turns_however_many_of_the_one_wait(
+    names: tuple[str, str], claims_first: bool
+) -> None:
+    engine = engine_of(concurrency=1)
+    order: list[str] = []
+    engine.accept(Task("first", names[0], "1"), lambda _: None)
+    await until(lambda: engine.running == 1)
+    crowd, few = (Held(), None) if claims_first else (None, Held())
+    for number in range(40):
+        engine.accept(Task(f"crowd-{number}", names[1], "1"), lambda ack: order.append(ack.id or ""), crowd)
+    for number in range(5):
+        engine.accept(Task(f"few-{number}", names[1], "1"), lambda ack: order.append(ack.id or ""), few)
+    released.set()
+    assert await engine.finish(10) == 0
+    assert len(order) == 45
+    assert order.index("few-4") < 12
+
+
+@pytest.mark.parametrize("claim", [Held(), None])
+async def test_some_places_of_the_queue_are_kept_for_the_outbox_and_some_for_requests(claim: Claim | None) -> None:
+    engine = engine_of(concurrency=1, limit=10, kept_for_claims=2)
+    assert (engine.room, engine.room_for_claims) == (8, 8)
+    for number in range(8):
+        engine.accept(Task(f"crowd-{number}", "held", "1"), lambda _: None, claim)
+    assert (engine.room, engine.room_for_claims) == ((0, 2) if claim is None else (2, 0))
+    for number in range(2):
+        engine.accept(Task(f"few-{number}", "held", "1"), lambda _: None, Held() if claim is None else None)
+    assert (engine.room, engine.room_for_claims) == (0, 0)
+    released.set()
+    assert await engine.finish(10) == 0
+    assert (engine.room, engine.room_for_claims) == (8, 8)
+
+
+async def test_a_task_that_comes_just_as_the_last_thread_goes_to_sleep_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(registry, concurrency=1, limit=10)
+    take, came = _Waiting.take, threading.Event()
+    acks: list[Acknowledgement] = []
+
+    def take_before_it_comes(waiting: _Waiting) -> Any:
+        found = take(waiting)
+        if found is None and threading.current_thread().name == "spoke-task-0" and not came.is_set():
+            came.set()
+            engine.accept(Task("a", "quick", "1"), acks.append)
+        return found
+
+    monkeypatch.setattr(_Waiting, "take", take_before_it_comes)
+    engine.start()
+    await until(lambda: bool(acks))
     await engine.finish(1)
 
 
