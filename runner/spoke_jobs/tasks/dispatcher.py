@@ -1,7 +1,8 @@
 """What ``dispatch_task`` hands tasks to under ``kubernetes``: kept here, in memory, until a task server has run them.
 
-A thread delivers in the background (see :mod:`spoke_jobs.tasks.delivery`). It starts with the first task, and afresh in
-a forked child. A task server's death loses nothing; this process's loses what it still held.
+A thread delivers in the background (see :mod:`spoke_jobs.tasks.delivery`), and one resolves. They start with the first
+task, and afresh in a forked child; nothing is started later, since a process that is on its way out starts no thread. A
+task server's death loses nothing; this process's loses what it still held.
 """
 
 from __future__ import annotations
@@ -130,6 +131,7 @@ class TaskDispatcher:
         atexit.unregister(self._at_exit)
         self.flush(self._options.exit_seconds if timeout is None else timeout)
         self._stopped.set()
+        self._resolve_now.set()
         if self._delivery is not None:
             self._delivery.stop()
         if self._thread is not None:
@@ -161,11 +163,13 @@ class TaskDispatcher:
         self._closed = False
         self._starting = threading.Lock()
         self._stopped = threading.Event()
+        self._resolve_now = threading.Event()
         self._imported = threading.Event()
         self._looks_up = threading.Lock()  # held while the system's resolver is at work
         self._keeps_from_looking_up = False
         self._go_on = threading.Event()
         self._thread: threading.Thread | None = None
+        self._resolver: threading.Thread | None = None
         self._delivery: Delivery | None = None
 
     def _before_fork(self) -> None:
@@ -173,10 +177,11 @@ class TaskDispatcher:
         # of the system's resolver among them, and nobody there lets go of them. So our threads stand still meanwhile.
         if self._thread is None:
             return
-        self._imported.wait(_IMPORT_SECONDS)
+        if delivers := self._thread.is_alive():  # it isn't once we are closed
+            self._imported.wait(_IMPORT_SECONDS)
         self._keeps_from_looking_up = self._looks_up.acquire(timeout=_REST_SECONDS)
         self._go_on.clear()
-        if self._delivery is not None:
+        if delivers and self._delivery is not None:
             at_rest = threading.Event()
             self._delivery.rest(at_rest, self._go_on, 2 * _REST_SECONDS)
             at_rest.wait(_REST_SECONDS)
@@ -195,9 +200,17 @@ class TaskDispatcher:
 
     def _start(self) -> None:
         with self._starting:
+            if self._resolver is None:
+                resolver = threading.Thread(target=self._keep_resolving, name="spoke-task-resolver", daemon=True)
+                resolver.start()
+                self._resolver = resolver
             if self._thread is None:
                 self._thread = threading.Thread(target=self._deliver, name="spoke-task-delivery", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # there are too many: the next task tries again
+                    self._thread = None
+                    raise
 
     def _wake(self) -> None:
         if self._delivery is not None:  # if not, it looks by itself when it begins
@@ -221,27 +234,27 @@ class TaskDispatcher:
         self._delivery = delivery
         if self._stopped.is_set():  # close() came before there was anything to stop
             delivery.stop()
-        ended = threading.Event()
-        # Not the loop's own executor for look-ups: it takes no work any more while the process exits, and we do.
-        threading.Thread(
-            target=self._keep_resolving, args=(delivery, ended), name="spoke-task-resolver", daemon=True
-        ).start()
-        try:
-            await delivery.run(self._imported)
-        finally:
-            ended.set()
+        self._resolve_now.set()
+        await delivery.run(self._imported)
 
-    def _keep_resolving(self, delivery: Delivery, ended: threading.Event) -> None:
+    def _keep_resolving(self) -> None:
+        """The resolving thread's life. (The loop's own executor for look-ups takes no work once the process exits.)"""
         host = self._url.hostname or ""
-        wait = 0.0
-        while not ended.wait(wait):
+        wait: float | None = None  # until there is a delivery
+        while True:
+            self._resolve_now.wait(wait)
+            self._resolve_now.clear()
+            if self._stopped.is_set():
+                return
             wait = self._options.resolve_seconds
             try:
                 with self._looks_up:
                     found = self._resolve(host, port_of(self._url))
-                delivery.addresses(found)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # the latter: it can't be a host's name at all
                 logger.error("SPOKE_TASKS_URL: %s can't be resolved (%s); tried again", host, error)  # noqa: TRY400
+            else:
+                if self._delivery is not None:
+                    self._delivery.addresses(found)
 
     def _at_exit(self) -> None:
         self.close()

@@ -47,6 +47,42 @@ def test_a_process_that_ends_at_once_delivers_its_first_task(start_server: Start
     assert server.traces() == ["1"]
 
 
+def test_a_process_on_its_way_out_delivers_without_starting_a_thread(start_server: StartServer) -> None:
+    """From 3.12 on Python refuses to start any by then."""
+    server = start_server()
+    script = """
+import atexit
+start, over = threading.Thread.start, threading.Event()
+def refuse(thread):
+    if over.is_set():
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+    start(thread)
+threading.Thread.start = refuse
+atexit.register(over.set)  # the last that is registered is the first that is called
+dispatcher.submit("mark", "1")
+"""
+    done = run_script(script, server.url.replace("127.0.0.1", "localhost"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.traces() == ["1"]
+
+
+def test_a_fork_waits_for_nobody_once_the_dispatcher_is_closed(start_server: StartServer) -> None:
+    server = start_server()
+    done = run_script(
+        """
+import spoke_jobs.tasks.dispatcher as module
+dispatcher.submit("mark", "1"); dispatcher.close()
+module._REST_SECONDS = module._IMPORT_SECONDS = 600
+if child := os.fork():
+    os.waitpid(child, 0)
+else:
+    os._exit(0)
+""",
+        server.url,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def as_application(tasks_url: str, database_url: str, folder: Path) -> dict[str, str]:
     """The environment of an application in that folder, under `kubernetes`."""
     return os.environ | {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+from tests.waiting import wait_for
 
 from spoke_jobs.errors import ConfigurationError, InvalidPayload
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks.callers import Callers
 from spoke_jobs.tasks.dispatcher import TaskDispatcher, resolve_host
-from spoke_jobs.tasks.options import port_of, usable_url
+from spoke_jobs.tasks.options import DispatcherOptions, port_of, usable_url
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,34 @@ def test_what_no_server_would_take_is_not_taken(name: str, payload: str, task_id
 
 def test_a_literal_address_resolves_to_itself() -> None:
     assert resolve_host("127.0.0.2", 80) == ["127.0.0.2"]
+
+
+def test_a_host_that_cannot_be_a_name_is_complained_of_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    dispatcher = TaskDispatcher("http://foo..bar", "key", options=DispatcherOptions(resolve_seconds=0.01))
+    dispatcher.submit("n", "1")
+    wait_for("a second try", lambda: caplog.text.count("SPOKE_TASKS_URL: foo..bar can't be resolved") >= 2)
+    dispatcher.close(0)
+
+
+def test_a_thread_that_cannot_be_started_is_told_to_the_caller_and_the_next_task_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dispatcher = TaskDispatcher("http://127.0.0.1:9", "key")
+    start, refused = threading.Thread.start, ["spoke-task-delivery", "spoke-task-resolver"]
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in refused:
+            refused.remove(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="can't start"):
+            dispatcher.submit("n", "1")
+    dispatcher.submit("n", "1")
+    assert dispatcher.statistics().held == 1
+    dispatcher.close(0)
 
 
 @pytest.mark.parametrize(
