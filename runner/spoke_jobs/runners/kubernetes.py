@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import place
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.errors import ConfigurationError, TaskBufferFull
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.after_commit import (
     after_commit,
@@ -122,11 +122,7 @@ class KubernetesRunner(SqlRunner):
             await super().adispatch_task(name, payload, session=session)
             return
         definition, text = prepare_task(name, payload, self.registry)
-        dispatcher, own = self._dispatcher(), own_name(name, definition)
-        try:
-            dispatcher.submit(own, text, wait_seconds=0)
-        except TaskBufferFull:
-            await asyncio.to_thread(dispatcher.submit, own, text)
+        await self._dispatcher().asubmit(own_name(name, definition), text)
 
     def _write_task(self, session: Session, name: str, text: str) -> None:
         ledger = self.ledger

@@ -66,11 +66,7 @@ class Buffer:
         held = Held(task, size, monotonic())
         with self._lock:
             if not self._fits(size) and not self._room.wait_for(lambda: self._fits(size), wait_seconds):
-                raise TaskBufferFull(
-                    f"{len(self._held):,} tasks ({self._bytes:,} bytes) wait to be delivered, and no room came within "
-                    f"{wait_seconds:g} s: task {task.name!r} was not dispatched. Is the task deployment up "
-                    "(SPOKE_TASKS_URL), and large enough?"
-                )
+                raise self.full(task.name, wait_seconds)
             self._held[held] = None
             self._bytes += size
             self._waiting.append(held)
@@ -78,6 +74,14 @@ class Buffer:
                 return
             self._taker_sleeps = False
         self._on_waiting()
+
+    def full(self, name: str, wait_seconds: float) -> TaskBufferFull:
+        """What says that a task has waited so long for room, and none came."""
+        return TaskBufferFull(
+            f"{len(self._held):,} tasks ({self._bytes:,} bytes) wait to be delivered, and no room came within "
+            f"{wait_seconds:g} s: task {name!r} was not dispatched. Is the task deployment up (SPOKE_TASKS_URL), and "
+            "large enough?"
+        )
 
     def take(self, limit: int, limit_bytes: int, *, stays_awake: bool = False) -> list[Held]:
         """The oldest waiting tasks: at most ``limit``, and of ``limit_bytes`` unless the first alone is larger.

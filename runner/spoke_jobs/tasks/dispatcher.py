@@ -15,13 +15,14 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spoke_jobs.errors import ConfigurationError, InvalidPayload
+from spoke_jobs.errors import ConfigurationError, InvalidPayload, TaskBufferFull
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks.buffer import Buffer, Tally
 from spoke_jobs.tasks.credentials import Credentials, Key, credentials_of
@@ -40,6 +41,8 @@ _IMPORT_SECONDS = 5.0
 _REST_SECONDS = 1.0
 """How long a fork waits for each of our threads to come to a place where it holds nothing."""
 _NAMED_WHEN_LOST = 20
+_LOOK_FOR_ROOM_SECONDS = 0.005
+_LOOK_FOR_ROOM_MAX_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +120,22 @@ class TaskDispatcher:
             self._start()
         wait = self._options.full_wait_seconds if wait_seconds is None else wait_seconds
         self._buffer.put(Task(task_id, name, payload), size, wait)
+
+    async def asubmit(self, name: str, payload: str) -> None:
+        """:meth:`submit` on an event loop, which goes on while there is no room. No thread waits for it, either.
+
+        The loop has but a few that all its callers share, for looking up names among others.
+        """
+        pause, wait = _LOOK_FOR_ROOM_SECONDS, self._options.full_wait_seconds
+        give_up = time.monotonic() + wait
+        while True:
+            try:
+                return self.submit(name, payload, wait_seconds=0)
+            except TaskBufferFull:
+                if (left := give_up - time.monotonic()) <= 0:
+                    raise self._buffer.full(name, wait) from None
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, _LOOK_FOR_ROOM_MAX_SECONDS)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every task is acknowledged; whether that came about within ``timeout`` seconds."""

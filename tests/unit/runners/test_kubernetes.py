@@ -84,6 +84,31 @@ async def test_waiting_for_room_in_a_full_buffer_lets_the_loop_go_on() -> None:
     runner.close(0)
 
 
+async def test_many_that_wait_for_room_keep_no_thread_from_others() -> None:
+    runner = without_room(full_wait_seconds=1.0)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    waiting = [asyncio.create_task(runner.adispatch_task("note", number)) for number in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(lambda: None)
+    assert not any(task.done() for task in waiting)
+    for error in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(error, TaskBufferFull)
+        assert "no room came within 1 s: task 'note'" in str(error)
+    runner.close(0)
+
+
+async def test_one_that_waits_for_room_is_dispatched_once_there_is_some() -> None:
+    runner = without_room(full_wait_seconds=60)
+    waiting = asyncio.create_task(runner.adispatch_task("note", 2))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    buffer = runner._dispatcher()._buffer
+    buffer.let_go(list(buffer._held))
+    await asyncio.wait_for(waiting, 30)
+    assert [task.payload for task in buffer.held()] == ["2"]
+    runner.close(0)
+
+
 def test_how_many_are_held_and_how_long_a_caller_waits_for_room_is_set() -> None:
     runner = unheard(tasks_buffer=2, tasks_full_wait_seconds=0.25)
     for number in range(2):
