@@ -210,8 +210,9 @@ class App:
             return
         self._gate.requests += 1
         answer = _Answer(len(entries))
-        await _accept(self._engine, entries, answer)
+        # The head first: by it the sender knows who had its tasks, should one of them end this process at once.
         await request.start(200, {"content-type": NDJSON})
+        await _accept(self._engine, entries, answer)
         async for chunk in answer.stream():
             await request.send({"type": "http.response.body", "body": chunk, "more_body": True})
         await request.send({"type": "http.response.body", "body": b""})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
 
 import httpx
 import pytest
@@ -12,9 +13,9 @@ from spoke_jobs import Registry
 from spoke_jobs.tasks import app as app_module
 from spoke_jobs.tasks.app import READING_LIMIT_BYTES, App, Gate, _Answer
 from spoke_jobs.tasks.callers import CallerCheck, Callers, Refusal
-from spoke_jobs.tasks.engine import Engine
+from spoke_jobs.tasks.engine import Engine, Listener
 from spoke_jobs.tasks.metrics import Metrics
-from spoke_jobs.tasks.wire import NDJSON, PATH, Acknowledgement, Outcome
+from spoke_jobs.tasks.wire import NDJSON, PATH, Acknowledgement, Outcome, Task, task_line
 
 HEADERS = {"authorization": "Bearer key", "content-type": NDJSON}
 
@@ -72,6 +73,28 @@ async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pyt
         response = await client.post(PATH, content=drip(), headers=HEADERS)
     assert response.status_code == 408
     assert gate.reading_bytes == 0
+
+
+async def test_no_task_begins_before_the_sender_is_told_that_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a task that ends its replica at once is not known to have been there."""
+    order: list[str] = []
+
+    def accept(task: Task, listener: Listener) -> None:
+        order.append("accepted")
+        listener(Acknowledgement(task.id, Outcome.DONE))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": task_line(Task("a", "n", "1"))}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        order.append(message["type"])
+
+    engine, gate = Engine(Registry(), concurrency=1, limit=10), Gate()
+    monkeypatch.setattr(engine, "accept", accept)
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    app = App(engine, Callers("key"), gate, Metrics(engine, gate, 1))
+    await app({"type": "http", "method": "POST", "path": PATH, "headers": headers}, receive, send)
+    assert order[:2] == ["http.response.start", "accepted"]
 
 
 @pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503), ("/metrics", 200), ("/other", 404)])
