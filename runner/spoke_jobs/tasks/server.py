@@ -132,6 +132,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.restarting = False
+        self._told_to_stop = False
         self._engine = engine
         self._gate = gate
         self._pump = pump
@@ -146,8 +147,12 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn; called as the signal's handler."""
-        if self._serving is None or self._gate.draining:
+        if self._serving is None or self._told_to_stop:
             super().handle_exit(sig, frame)
+            return
+        self._told_to_stop = True
+        if self._gate.draining:  # to restart: what runs is being waited for already
+            self.restarting = False
             return
         self._gate.draining = True
         self._serving.call_soon_threadsafe(self._drain, signal.Signals(sig).name)
@@ -159,16 +164,16 @@ class _Server(uvicorn.Server):
         logger.error("%s: this replica drains and restarts", why)
         self.restarting = True
         self._gate.draining = True
-        self._drain("restart")
+        self._drain("restart", hand_back=True)
 
-    def _drain(self, why: str) -> None:
-        self._draining = asyncio.ensure_future(self._finish_accepted(why))
+    def _drain(self, why: str, *, hand_back: bool = False) -> None:
+        self._draining = asyncio.ensure_future(self._finish_accepted(why, hand_back=hand_back))
 
-    async def _finish_accepted(self, why: str) -> None:
+    async def _finish_accepted(self, why: str, *, hand_back: bool) -> None:
         logger.info("%s: finishing %d accepted tasks, accepting no more", why, self._engine.unfinished)
         if self._pump is not None:
             self._pump.drain()
-        left = await self._engine.finish(self._grace_seconds, hand_back=self.restarting)
+        left = await self._engine.finish(self._grace_seconds, hand_back=hand_back)
         if left:
             logger.error("%d tasks did not end within %.1f s: returned to their senders", left, self._grace_seconds)
         if self._pump is not None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
 from tests.integration.tasks.servers import KEY, eventually
+from tests.waiting import stays
 
 from spoke_jobs.tasks import wire
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task
@@ -99,6 +100,23 @@ def test_a_replica_whose_slots_hang_hands_back_and_restarts(
     assert {(answers[f"w{n}"].outcome, answers[f"w{n}"].cause) for n in range(20)} == {(Outcome.RETURNED, "Draining")}
     assert server.traces() == ["hangs", "hangs"]
     assert "2 tasks hang beyond their timeout" in server.log.read_text()
+
+
+def test_a_replica_that_is_told_to_stop_while_it_drains_to_restart_finishes_what_it_runs(
+    start_server: StartServer,
+) -> None:
+    server = start_server(concurrency=2, grace_seconds=120)
+    answers: dict[str | None, Acknowledgement] = {}
+    batch = [Task("g", "gated", '"g"'), Task("h", "hangs", "1")]
+    sending = threading.Thread(target=lambda: answers.update(server.acknowledged(*batch)))
+    sending.start()
+    eventually(lambda: "drains and restarts" in server.log.read_text())
+    server.terminate()
+    assert stays(lambda: server.get("/healthz").status_code == 200, 1.0)
+    server.open_gate()
+    sending.join()
+    assert answers["g"].outcome is Outcome.DONE
+    assert server.stopped() == 0, "it is not to be started anew"
 
 
 def test_the_hung_slot_is_counted_and_others_run_on(start_server: StartServer) -> None:
