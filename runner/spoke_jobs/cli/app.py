@@ -7,6 +7,7 @@ Exit codes stand in `exits`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -91,6 +92,8 @@ def worker(
 @speaks_plainly
 def tasks() -> None:
     """Run tasks that are sent over HTTP, and those of the outbox, until SIGTERM: the task deployment's process."""
+    # A container's first process ignores what it doesn't handle. Until the server has its own handler nothing is lost.
+    before = signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     from spoke_jobs import dispatch
     from spoke_jobs.execution.pod import leave
     from spoke_jobs.registry import load_app
@@ -117,6 +120,7 @@ def tasks() -> None:
             poll_seconds=settings.poll_seconds,
         ),
     )
+    signal.signal(signal.SIGTERM, before)
     leave(Exit.DONE if in_order else Exit.RESTART, dispatch.close)  # whatever threads a task has left behind
 
 

@@ -246,6 +246,19 @@ def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, chang
     assert os.environ.get("SPOKE_TASKS_KEY") is None
 
 
+def test_a_server_that_is_told_to_stop_while_it_starts_ends_by_its_own_handler(tmp_path: Path) -> None:
+    """A container's first process is not killed by a signal that it doesn't handle."""
+    script = "import threading; print('importing', flush=True); threading.Event().wait()"
+    (tmp_path / "slow_application.py").write_text(script)
+    settings = environment(tmp_path / "trace", port=free_port(), host="127.0.0.1")
+    settings |= {"SPOKE_APP": "slow_application:registry", "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([COMMAND, "tasks"], env=settings, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "importing\n"
+        server.terminate()
+    assert server.returncode == 143
+
+
 def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=server.url.rpartition(":")[2])
     done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=120, check=False)
