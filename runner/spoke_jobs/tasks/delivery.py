@@ -47,6 +47,8 @@ _AWAKE_SECONDS = 0.02
 _LEAST_BATCH = 8
 """Fewer tasks than this aren't divided among replicas."""
 _COMPLAIN_EVERY_SECONDS = 10.0
+_PUT_OFF_SECONDS = 10.0
+"""For how long a replica may ask us to wait before that is complained of."""
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +203,7 @@ class Delivery:
             ) as response:
                 accepted = response.status_code == httpx.codes.OK
                 if accepted:
+                    replica.put_off_since = None
                     await self._read(response, replica, unanswered)
                 else:
                     self._refused(response, replica, unanswered)
@@ -307,7 +310,8 @@ class Delivery:
             self._content_refused(status, replica, unanswered)
         elif status in _ASKS_TO_WAIT and (seconds := retry_after(response)) is not None:
             wait = self._replicas.full if status == httpx.codes.TOO_MANY_REQUESTS else self._replicas.asked_to_wait
-            wait(replica, seconds, time.monotonic())
+            wait(replica, seconds, now := time.monotonic())
+            self._put_off(status, replica, now)
         elif status in (401, 403):
             self._failed(replica, f"{status}: {self._credentials.refused()}")
         else:
@@ -327,9 +331,18 @@ class Delivery:
         )
         self._buffer.let_go([held])
 
+    def _put_off(self, status: int, replica: Replica, now: float) -> None:
+        if replica.put_off_since is None:
+            replica.put_off_since = now
+        elif (seconds := now - replica.put_off_since) >= _PUT_OFF_SECONDS:
+            self._complain(replica, now, f"it has asked us to wait for {seconds:.0f} s, now with {status}")
+
     def _failed(self, replica: Replica, what: str) -> None:
         now = time.monotonic()
-        seconds = self._replicas.failed(replica, now)
+        self._replicas.failed(replica, now)
+        self._complain(replica, now, what)
+
+    def _complain(self, replica: Replica, now: float, what: str) -> None:
         if now - replica.complained_at < _COMPLAIN_EVERY_SECONDS:
             return
         replica.complained_at = now
@@ -339,6 +352,6 @@ class Delivery:
             replica.address,
             self._url.netloc,
             what,
-            seconds,
+            replica.paused_until - now,
             held,
         )

@@ -23,6 +23,8 @@ class Replica:
     paused_until: float = 0.0
     complained_at: float = float("-inf")
     """When its failing was last logged."""
+    put_off_since: float | None = None
+    """Since when it has asked us to wait, and accepted nothing."""
     window: float = 0.0
     """How many tasks it may have in flight: halved when it is full, and grown again as it acknowledges, and in time."""
     grown_at: float = 0.0

@@ -13,6 +13,8 @@ import pytest
 from tests.integration.tasks.conftest import MakeDispatcher
 from tests.integration.tasks.servers import KEY, eventually
 
+from spoke_jobs.tasks import delivery
+
 Answer = tuple[int, dict[str, str], bytes]
 Script = Callable[[int, list[dict[str, Any]]], Answer]
 
@@ -106,6 +108,31 @@ def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
     assert [[task["id"] for task in batch] for batch in server.batches] == [["a"], ["a"]]
     assert [batch[0]["attempt"] for batch in server.batches] == [1, 1]
     assert dispatcher.statistics().redelivered == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
+    strange: Callable[[Script], Strange],
+    make_dispatcher: MakeDispatcher,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    monkeypatch.setattr(delivery, "_PUT_OFF_SECONDS", 0.3)
+    may_end = threading.Event()
+
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        return (200, {}, done(tasks)) if may_end.is_set() else (status, {"Retry-After": "0.05"}, b"later")
+
+    server = strange(script)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+    dispatcher.submit("n", "1")
+    eventually(lambda: f"now with {status}" in caplog.text)
+    count = len(server.batches)
+    eventually(lambda: len(server.batches) > count + 3)
+    assert caplog.text.count("it has asked us to wait") == 1, "not at every try"
+    may_end.set()
+    assert dispatcher.flush(60)
 
 
 def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
