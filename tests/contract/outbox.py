@@ -139,6 +139,19 @@ class OutboxContract:
         failed = [(row["payload"], row["cause"]) for row in rows(engine) if row["state"] == "failed"]
         assert failed == [("old", "UnknownTask")]
 
+    def test_what_a_replica_died_with_that_alone_knew_its_name_fails_as_any_unknown_one(
+        self, engine: Engine, outbox: Outbox
+    ) -> None:
+        put(engine, "lapsed", "held", name="former")
+        claimed = {task.payload: task for task in outbox.claim(["former"], "w", LEASE, 10)}
+        assert outbox.expire_unknown(NAMES) == 0, "its lease has not ended"
+        with engine.begin() as connection:
+            long_ago = datetime.now(UTC) - timedelta(hours=2)
+            connection.execute(update(task_outbox).where(task_outbox.c.payload == "lapsed").values(due_at=long_ago))
+        assert outbox.expire_unknown(NAMES) == 1
+        assert [row["cause"] for row in rows(engine) if row["payload"] == "lapsed"] == ["UnknownTask"]
+        assert outbox.finish_many(list(claimed.values())) == {claimed["held"].id}, "its claim is over"
+
     def test_the_backlog_counts_what_is_due_and_what_has_failed(self, engine: Engine, outbox: Outbox) -> None:
         assert outbox.backlog() == {"due": 0, "oldest": 0.0, "failed": 0}
         put(engine, "1", "2", "3")

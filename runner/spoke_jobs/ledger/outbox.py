@@ -173,23 +173,27 @@ class Outbox:
             connection.execute(update(task_outbox).where(_held(tasks)).values(token=None, due_at=clock_now()))
 
     def expire_unknown(self, names: Collection[str], limit: int = 100) -> int:
-        """Fail the tasks that have been due for an hour and that no release knows; how many."""
+        """Fail the tasks that have been due for an hour and that no release knows; how many.
+
+        Claimed or not: a claim's lease that ended so long ago was another release's, whose replica died.
+        """
+        unknown = (
+            select(task_outbox.c.id)
+            .where(
+                *self._pending(),
+                task_outbox.c.due_at < clock_after(-UNKNOWN_SECONDS),
+                ~known_in_sql(task_outbox.c.name, names),
+            )
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("unknown")
+        )
         statement = (
             update(task_outbox)
-            .where(
-                task_outbox.c.id.in_(
-                    select(task_outbox.c.id)
-                    .where(
-                        *self._pending(),
-                        task_outbox.c.token.is_(None),
-                        task_outbox.c.due_at < clock_after(-UNKNOWN_SECONDS),
-                        ~known_in_sql(task_outbox.c.name, names),
-                    )
-                    .limit(limit)
-                )
-            )
+            .where(task_outbox.c.id.in_(select(unknown.c.id)))
             .values(
                 state="failed",
+                token=None,
                 cause="UnknownTask",
                 finished_at=clock_now(),
                 expires_at=clock_after(RETENTION_SECONDS),
