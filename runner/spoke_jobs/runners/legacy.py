@@ -15,6 +15,7 @@ no row: one that was to follow a commit is lost with the process, and one that f
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import uuid
@@ -157,7 +158,7 @@ def run_task(definition: Definition, text: str, task_id: str, sessions: SessionF
     try:
         call(definition, context, decode_payload(definition.name, definition.payload, text))
         context.finish()
-    except Exception:
+    except (Exception, asyncio.CancelledError):
         logger.exception("task %s (%s) failed", task_id, definition.name)
     except SystemExit as error:
         logger.error("task %s (%s) called sys.exit(%r)", task_id, definition.name, error.code)  # noqa: TRY400
