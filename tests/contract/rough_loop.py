@@ -17,7 +17,7 @@ from sqlalchemy import text
 from tests.contract import rough_app
 from tests.contract.rough_app import EAGER, say_pid
 
-from spoke_jobs import Discard, JobContext, RetryLater
+from spoke_jobs import Discard, JobContext, RetryLater, TaskContext, dispatch_task
 
 registry = rough_app.registry
 metadata = rough_app.metadata
@@ -46,6 +46,23 @@ async def async_until_file(ctx: JobContext, payload: str) -> int:
     while not Path(payload).exists():  # noqa: ASYNC110, ASYNC240  (the test makes it)
         await asyncio.sleep(0.01)
     return ctx.attempt
+
+
+@registry.task("slow_note")
+def slow_note(_ctx: TaskContext, payload: str) -> None:
+    """Is still at it when the job that dispatched it has ended, and its worker with it."""
+    time.sleep(1)
+    note(payload, "noted")
+
+
+@registry.job("dispatch_note")
+def dispatch_note(_ctx: JobContext, payload: str) -> None:
+    dispatch_task("slow_note", payload)
+
+
+@registry.job("async_dispatch_note")
+async def async_dispatch_note(_ctx: JobContext, payload: str) -> None:
+    dispatch_task("slow_note", payload)
 
 
 @registry.job("async_sleep", retry=EAGER)

@@ -66,6 +66,14 @@ class EndsContract:
             assert site.wait_for(last, JobState.SUCCEEDED).result == "after them"
             assert worker.poll() is None
 
+    @pytest.mark.parametrize("kind", ["", "async_"])
+    def test_a_task_that_a_job_dispatched_is_run_before_the_worker_ends(self, site: Site, kind: str) -> None:
+        job_id = site.dispatch(f"{kind}dispatch_note", str(site.folder), retry=ONCE)
+        with site.worker("--drain") as worker:
+            assert worker.wait(PATIENCE_SECONDS) == 0
+        assert site.row(job_id).state is JobState.SUCCEEDED
+        assert (site.folder / "notes").read_text().startswith("noted")
+
     def test_what_the_tasks_of_a_job_do_is_that_jobs_doing(self, site: Site) -> None:
         """Tasks that an async job starts are its own."""
         go_on = site.folder / "go on"

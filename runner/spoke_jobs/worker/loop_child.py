@@ -28,6 +28,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from spoke_jobs import dispatch
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import InvalidPayload, Superseded, UnknownName
@@ -56,6 +57,8 @@ _RUNS: contextvars.ContextVar[UUID | None] = contextvars.ContextVar("spoke_attem
 """Which attempt a task belongs to: those that a job starts are its own."""
 
 _THREADS = 4
+_DELIVERY_SECONDS = 4.0
+"""Less than a supervisor that ends waits for its children."""
 _Answer = TypeVar("_Answer")
 
 
@@ -102,7 +105,17 @@ class LoopAttendant:
                 self._stop(message)
         if tasks:
             await asyncio.wait(tasks)
+        await self._deliver()
         writer.close()
+
+    async def _deliver(self) -> None:
+        """Let tasks run that jobs dispatched and that are still in memory; nothing else of them outlives us."""
+        try:
+            await asyncio.wait_for(self._beside(dispatch.close), _DELIVERY_SECONDS)
+        except TimeoutError:
+            logger.error("what jobs dispatched could not all be delivered within %g s", _DELIVERY_SECONDS)  # noqa: TRY400
+        except Exception:
+            logger.exception("what jobs dispatched could not all be delivered")
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         context = options.get("context")
