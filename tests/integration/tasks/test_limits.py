@@ -74,15 +74,31 @@ def test_a_sender_within_its_time_is_served_again_and_again(monkeypatch: pytest.
                 pass
 
 
-def test_connections_beyond_the_limit_are_closed_and_others_live(monkeypatch: pytest.MonkeyPatch) -> None:
+def is_reset(sender: socket.socket, request: bytes) -> bool:
+    try:
+        sender.sendall(request)
+        return sender.recv(4096) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_connections_beyond_the_limit_are_closed_but_for_probes_and_others_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(connections, "CONNECTION_LIMIT", 2)
+    monkeypatch.setattr(connections, "LOOKING_LIMIT", 2)
     with bounded() as port, connected(port) as first, connected(port) as second:
         for sender in (first, second):
             sender.sendall(REQUEST)
             assert sender.recv(4096)
-        with connected(port) as third, pytest.raises(ConnectionResetError):
-            assert third.recv(4096) == b""
-            raise ConnectionResetError
+        with connected(port) as third:
+            assert is_reset(third, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        with connected(port) as probe, connected(port) as another:
+            for sender in (probe, another):
+                sender.sendall(REQUEST)
+                assert sender.recv(4096)
+            with connected(port) as fifth:
+                assert is_reset(fifth, REQUEST)
         first.sendall(REQUEST)
         assert first.recv(4096)
 
