@@ -17,7 +17,7 @@ from sqlalchemy import text
 from tests.contract import rough_app
 from tests.contract.rough_app import EAGER, say_pid
 
-from spoke_jobs import Discard, JobContext, RetryLater, TaskContext, dispatch_task
+from spoke_jobs import Discard, JobContext, RetryLater, TaskContext, configure, dispatch_task
 
 registry = rough_app.registry
 metadata = rough_app.metadata
@@ -55,14 +55,19 @@ def slow_note(_ctx: TaskContext, payload: str) -> None:
     note(payload, "noted")
 
 
+def _dispatch_note(folder: str) -> None:
+    configure(registry=registry)
+    dispatch_task("slow_note", folder)
+
+
 @registry.job("dispatch_note")
 def dispatch_note(_ctx: JobContext, payload: str) -> None:
-    dispatch_task("slow_note", payload)
+    _dispatch_note(payload)
 
 
 @registry.job("async_dispatch_note")
 async def async_dispatch_note(_ctx: JobContext, payload: str) -> None:
-    dispatch_task("slow_note", payload)
+    _dispatch_note(payload)
 
 
 @registry.job("async_sleep", retry=EAGER)
