@@ -22,3 +22,12 @@ def free_port(host: str = "127.0.0.1") -> int:
         except OSError:
             continue
     raise AssertionError(f"no port is free on {host}")
+
+
+def loopbacks() -> list[str]:
+    """This machine's own addresses, as URLs have them: of IPv6 as well, where it has one."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return ["127.0.0.1", "[::1]"]
+    except OSError:
+        return ["127.0.0.1"]

@@ -64,8 +64,8 @@ class Settings(BaseModel):
         f"{_ACCOUNT_FOLDER}/token"
     )
     """``spoke-jobs tasks``: the token that is shown to the API server."""
-    tasks_host: Annotated[str, Field(validation_alias="SPOKE_TASKS_HOST")] = "0.0.0.0"  # noqa: S104  a pod's address
-    """``spoke-jobs tasks``: the address to listen on; ``::`` for IPv6."""
+    tasks_host: Annotated[str, Field(validation_alias="SPOKE_TASKS_HOST")] = ""
+    """``spoke-jobs tasks``: the address to listen on; empty for all, of IPv4 and IPv6."""
     tasks_port: Annotated[int, Field(validation_alias="SPOKE_TASKS_PORT", ge=1, le=65535)] = 8080
     """``spoke-jobs tasks``: the port to listen on."""
     tasks_concurrency: Annotated[int, Field(validation_alias="SPOKE_TASKS_CONCURRENCY", ge=1, le=1000)] = 16

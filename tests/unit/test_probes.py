@@ -6,6 +6,7 @@ import socket
 import urllib.request
 
 import pytest
+from tests.ports import loopbacks
 
 from spoke_jobs import probes
 
@@ -17,7 +18,7 @@ def test_it_answers_at_all_addresses_that_there_are(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: dual)
     server = probes.serve(lambda: (True, {}), list, 0)
     try:
-        for host in ("127.0.0.1", *(["[::1]"] if dual else [])):
+        for host in loopbacks() if dual else ["127.0.0.1"]:
             with urllib.request.urlopen(f"http://{host}:{server.server_port}/healthz", timeout=5) as answer:
                 assert answer.status == 200, host
     finally:

@@ -165,7 +165,7 @@ class App:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        peer = scope["client"][0] if scope.get("client") else "?"
+        peer = scope["client"][0].removeprefix("::ffff:") if scope.get("client") else "?"
         request = _Request(dict(scope["headers"]), peer, receive, send)
         path, method = scope["path"], scope["method"]
         page = self._pages.get(path)

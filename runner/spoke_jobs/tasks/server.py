@@ -201,10 +201,12 @@ def _database(options: ServerOptions) -> Any:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        if not host and socket.has_dualstack_ipv6():  # a pod may have no other address
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0] if host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigurationError(
-            f"the task server can't listen on {host} port {port} ({error.strerror}): "
+            f"the task server can't listen on {host or 'any address,'} port {port} ({error.strerror}): "
             "set SPOKE_TASKS_HOST and SPOKE_TASKS_PORT"
         ) from None

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.servers import COMMAND, KEY, Server, environment, eventually
-from tests.ports import free_port
+from tests.ports import free_port, loopbacks
 
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks import wire
@@ -244,6 +244,23 @@ def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, chang
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     assert os.environ.get("SPOKE_TASKS_KEY") is None
+
+
+def test_a_server_answers_at_every_address_of_both_families(tmp_path: Path) -> None:
+    port = free_port()
+    with subprocess.Popen([COMMAND, "tasks"], env=environment(tmp_path / "trace", port=port)) as server:
+        for host in loopbacks():
+            url = f"http://{host}:{port}/healthz"
+            eventually(lambda url=url: answers(url), 30)
+        server.terminate()
+    assert server.returncode == 0
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.ConnectError:
+        return False
 
 
 def test_a_server_that_is_told_to_stop_while_it_starts_ends_by_its_own_handler(tmp_path: Path) -> None:

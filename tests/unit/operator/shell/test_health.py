@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from aiohttp import ClientSession
+from tests.ports import loopbacks
 
 from spoke_jobs_operator.settings import Settings
 from spoke_jobs_operator.shell.health import Pulse, application, serve
@@ -46,7 +47,7 @@ async def test_it_is_served_at_all_addresses_that_there_are(monkeypatch: pytest.
     runner, port = await serve(application(pulse, Metrics()), Settings().health_host, 0)
     try:
         async with ClientSession() as session:
-            for host in ("127.0.0.1", *(["[::1]"] if dual else [])):
+            for host in loopbacks() if dual else ["127.0.0.1"]:
                 async with session.get(f"http://{host}:{port}/healthz") as answer:
                     assert answer.status == 200, host
     finally:
