@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -93,7 +94,9 @@ def worker(
 def tasks() -> None:
     """Run tasks that are sent over HTTP, and those of the outbox, until SIGTERM: the task deployment's process."""
     # A container's first process ignores what it doesn't handle. Until the server has its own handler nothing is lost.
-    before = signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    # (It raises a second signal again when it has stopped, by the handler that it found: then there is much to lose.)
+    served = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: None if served.is_set() else os._exit(143))
     from spoke_jobs import dispatch
     from spoke_jobs.execution.pod import leave
     from spoke_jobs.registry import load_app
@@ -119,6 +122,7 @@ def tasks() -> None:
             lease_seconds=settings.lease_seconds,
             poll_seconds=settings.poll_seconds,
         ),
+        on_begin=served.set,
     )
     signal.signal(signal.SIGTERM, before)
     leave(Exit.DONE if in_order else Exit.RESTART, dispatch.close)  # whatever threads a task has left behind

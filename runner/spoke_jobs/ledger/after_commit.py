@@ -9,6 +9,7 @@ row itself, on a connection of our own: whoever sees it knows that it is committ
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,11 +37,6 @@ Effect = Callable[[Rows], object]
 """Called with those rows that are committed."""
 Visible = Callable[[Rows], Rows]
 """Which of the rows can be seen from outside the caller's transaction."""
-
-
-def at_once(rows: Rows) -> Rows:
-    """For an effect that no row is looked for."""
-    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +69,34 @@ def plain_session(session: Session) -> Session:
 
 def after_commit(
     session: Session,
-    effect: Effect,
-    rows: Rows = (None,),
+    visible: Callable[[], bool],
+    effect: Callable[[], object],
     *,
-    visible: Visible = at_once,
     background: bool = False,
     undo: Undo | None = None,
 ) -> None:
     """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
 
     It runs in the committing thread, when the session and its connection are free again; where the session is joined
-    to an outer transaction, or with ``background``, in a thread of its own. What one transaction has asked of the same
-    effect is done in one call, with all of its rows.
+    to an outer transaction, or with ``background``, in a thread of its own.
 
+    :param visible: whether what was written can be seen from outside the caller's transaction.
     :param undo: for effects that can be taken back. The session's own commit then counts, also where it is joined to
         an outer transaction; should that one be rolled back, ``undo`` runs.
     """
+    _follow(session, (None,), lambda rows: rows if visible() else (), lambda _: effect(), background, undo)
+
+
+def launch_after_commit(
+    session: Session, rows: Rows, visible: Visible, launch: Effect, *, background: bool = False
+) -> None:
+    """The same for rows to be launched. What one transaction asks of the same ``launch`` is done in one call."""
+    _follow(session, rows, visible, launch, background, None)
+
+
+def _follow(
+    session: Session, rows: Rows, visible: Visible, effect: Effect, background: bool, undo: Undo | None
+) -> None:
     savepoints = tuple(_savepoints(session.get_nested_transaction()))
     item = _Pending(rows, effect, visible, connection_of(session), savepoints, background, undo)
     _effects(session).pending.append(item)
@@ -169,6 +177,15 @@ listeners can't be taken off while they are called."""
 
 _looking: WeakSet[threading.Thread] = WeakSet()
 _looking_lock = threading.Lock()
+
+
+def _begin_anew() -> None:
+    """A forked child has none of the threads, and may have inherited the lock as one of them held it."""
+    global _looking, _looking_lock
+    _looking, _looking_lock = WeakSet(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def wait_for_outer_commits() -> None:

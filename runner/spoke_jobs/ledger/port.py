@@ -136,7 +136,7 @@ class Ledger(Protocol):
         """
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs (of one runner, or all), the oldest first; how many. If none, none is left to delete.
+        """Delete finished jobs (of one runner, or all), the oldest first; how many.
 
         Those whose retention is over; or, with ``older_than_seconds``, those that ended so long ago.
         """

@@ -36,6 +36,7 @@ from spoke_jobs.model import (
 )
 
 _TRIES = 5
+_LOOKED_FOR_AT_ONCE = 1000
 
 
 class SqlLedger:
@@ -59,9 +60,12 @@ class SqlLedger:
 
     def committed(self, jobs: Sequence[JobRequest]) -> Sequence[JobRequest]:
         """Those whose rows are to be seen on a connection of the ledger's own: they are committed."""
-        which = job_request.c.id.in_([job.id for job in jobs]) if len(jobs) > 1 else job_request.c.id == jobs[0].id
-        with self._reading_one() as connection:
-            found = set(connection.scalars(select(job_request.c.uid).where(which)))
+        found: set[UUID] = set()
+        for start in range(0, len(jobs), _LOOKED_FOR_AT_ONCE):
+            ids = [job.id for job in jobs[start : start + _LOOKED_FOR_AT_ONCE]]
+            which = job_request.c.id.in_(ids) if len(ids) > 1 else job_request.c.id == ids[0]
+            with self._reading_one() as connection:
+                found.update(connection.scalars(select(job_request.c.uid).where(which)))
         return [job for job in jobs if job.uid in found]
 
     def attempts(self, job_id: int) -> Sequence[Attempt]:
@@ -234,14 +238,15 @@ class SqlLedger:
                 raise transitions.why_not_again(connection, job_id) from None
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs whose retention is over, or which ended so long ago; how many; if none, none is left."""
+        """Delete finished jobs whose retention is over, or which ended so long ago; how many."""
         above = 0
         while True:
             with self.engine.begin() as connection:
                 pruned = transitions.prune(connection, limit, runner, older_than_seconds, above)
-            if pruned.deleted or pruned.looked_at < limit:
+            # By their retention, those that stay have moved out of the way; by their age they would stand there again.
+            if older_than_seconds is None or pruned.deleted or pruned.looked_at < limit:
                 return pruned.deleted
-            above = pruned.last  # all of them stay: there may be others behind
+            above = pruned.last
 
     def backlog(self, runner: str) -> dict[str, float]:
         """How many of the runner's jobs are due, and for how many seconds the oldest has been."""

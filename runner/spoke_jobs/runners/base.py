@@ -14,7 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session, run_safely
+from spoke_jobs.ledger.after_commit import (
+    after_commit,
+    connection_of,
+    launch_after_commit,
+    plain_session,
+    run_safely,
+)
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql import SqlLedger
@@ -137,9 +143,9 @@ class SqlRunner(ABC):
         if not jobs:
             return jobs
         if self._launches:
-            after_commit(session, self._launch_many, jobs, visible=ledger.committed, background=background)
+            launch_after_commit(session, jobs, ledger.committed, self._launch_many, background=background)
         else:
-            after_commit(session, self._ring)
+            after_commit(session, lambda: True, self._ring)
         return jobs
 
     def _launch_many(self, jobs: Sequence[JobRequest], *, shown: bool = False) -> None:
@@ -153,7 +159,7 @@ class SqlRunner(ABC):
         for job in jobs:
             run_safely(functools.partial(self._launch, job))
 
-    def _ring(self, _: object = None) -> None:
+    def _ring(self) -> None:
         self._notifier_of(self.ledger).ring()
 
     def _notifier_of(self, ledger: SqlLedger) -> Notifier:
@@ -183,7 +189,7 @@ class SqlRunner(ABC):
         if session is None:
             effect()
         else:
-            after_commit(plain_session(session), lambda _: effect())
+            after_commit(plain_session(session), lambda: True, effect)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """See :class:`spoke_jobs.runners.protocol.Runner`."""

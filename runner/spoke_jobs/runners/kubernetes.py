@@ -130,7 +130,7 @@ class KubernetesRunner(SqlRunner):
         if bell is None:
             bell = self._task_bells.setdefault(os.getpid(), Notifier(ledger.engine, TASKS_CHANNEL))
         insert_task(connection_of(session), NAME, name, text)
-        after_commit(session, lambda _: bell.ring())
+        after_commit(session, lambda: True, bell.ring)
 
     def close(self, seconds: float | None = None) -> None:
         """Deliver what tasks are still here, and close the connections.
@@ -200,6 +200,7 @@ class KubernetesRunner(SqlRunner):
         with self.ledger.engine.begin() as connection:
             # Sync would record the same a moment later, so nobody needs to wait for the disk.
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'")  # others wait behind this one
             syncing.record_submitted(connection, job)
 
     def _client(self) -> SpokeJobs:

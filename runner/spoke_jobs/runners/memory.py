@@ -111,7 +111,8 @@ class MemoryRunner:
         if self.ledger.get(job.id) is None:
             after_commit(
                 plain_session(session),
-                lambda _: self.ledger.publish(job),
+                lambda: True,
+                lambda: self.ledger.publish(job),
                 undo=lambda: self.ledger.withdraw(job),
             )
         return job
@@ -137,7 +138,8 @@ class MemoryRunner:
         else:
             after_commit(
                 plain_session(session),
-                lambda _: self._tasks.append(task),
+                lambda: True,
+                lambda: self._tasks.append(task),
                 undo=lambda: self._withdraw(task),
             )
 

@@ -66,11 +66,14 @@ class Pulse:
         """The loop has come round."""
         self._turned = self._clock()
 
-    def compared(self, seconds: float = 0.0) -> None:
-        """Ledger and cluster have been compared as a whole, which took so long: whatever was away is there again."""
+    def listed(self) -> None:
+        """Database and API server have answered as a whole: whatever was away is there again, if much is left to do."""
         if self._role != ACTIVE:
-            logger.info("ledger and cluster are compared: this sync is the active one")
+            logger.info("ledger and cluster are there: this sync is the active one")
         self.role = ACTIVE
+
+    def compared(self, seconds: float = 0.0) -> None:
+        """Ledger and cluster have been compared as a whole, which took so long, and are in step."""
         self._compared = self._clock()
         self.comparisons += 1
         self.last_compare_seconds = seconds

@@ -134,6 +134,7 @@ class Term:
         except ApiError as error:
             self._due["compare"] = 0.0
             raise Away(f"SpokeJobs can't be listed: {error}") from error
+        self._pulse.listed()
         self._effects.replace(spokejobs)
         actions = compare(rows, spokejobs, now, self._patience)
         known = {row.name for row in rows}
@@ -197,7 +198,7 @@ class Term:
             )
             self._pruned_at_once = max(1, self._pruned_at_once // 10)
             return
-        if pruned.looked_at:
+        if pruned.looked_at == self._pruned_at_once:
             self._due["prune"] = self._clock() + 1.0  # there may be more, and others have their turn in between
             self._pruned_at_once = min(_PRUNED_AT_ONCE, self._pruned_at_once * 2)
         if pruned.deleted:

@@ -310,8 +310,8 @@ class Delivery:
             self._content_refused(status, replica, unanswered)
         elif status in _ASKS_TO_WAIT and (seconds := retry_after(response)) is not None:
             wait = self._replicas.full if status == httpx.codes.TOO_MANY_REQUESTS else self._replicas.asked_to_wait
-            wait(replica, seconds, now := time.monotonic())
-            self._put_off(status, replica, now)
+            self._put_off(status, replica, now := time.monotonic())
+            wait(replica, seconds, now)
         elif status in (401, 403):
             self._failed(replica, f"{status}: {self._credentials.refused()}")
         else:
@@ -332,7 +332,8 @@ class Delivery:
         self._buffer.let_go([held])
 
     def _put_off(self, status: int, replica: Replica, now: float) -> None:
-        if replica.put_off_since is None:
+        idle = now - replica.paused_until > _PUT_OFF_SECONDS  # nothing was sent: it may have had room meanwhile
+        if replica.put_off_since is None or idle:
             replica.put_off_since = now
         elif (seconds := now - replica.put_off_since) >= _PUT_OFF_SECONDS:
             self._complain(replica, now, f"it has asked us to wait for {seconds:.0f} s, now with {status}")

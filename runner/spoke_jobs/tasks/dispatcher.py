@@ -196,7 +196,7 @@ class TaskDispatcher:
         # of the system's resolver among them, and nobody there lets go of them. So our threads stand still meanwhile.
         if self._thread is None:
             return
-        if delivers := self._thread.is_alive():  # it isn't once we are closed
+        if delivers := not self._stopped.is_set():
             self._imported.wait(_IMPORT_SECONDS)
         self._keeps_from_looking_up = self._looks_up.acquire(timeout=_REST_SECONDS)
         self._go_on.clear()

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -62,9 +63,12 @@ class ServerOptions:
     poll_seconds: float = 0.5
 
 
-def serve(registry: Registry, callers: CallerCheck, options: ServerOptions) -> bool:
+def serve(
+    registry: Registry, callers: CallerCheck, options: ServerOptions, on_begin: Callable[[], None] = lambda: None
+) -> bool:
     """Run the registry's tasks for whoever may send them, until SIGTERM.
 
+    :param on_begin: called once signals are handled here, and tasks are taken.
     :returns: whether it ended in order; if not, it is to be started anew.
     :raises ConfigurationError: if there is no task, or the port can't be had.
     :raises DatabaseError: if the database isn't migrated.
@@ -92,12 +96,18 @@ def serve(registry: Registry, callers: CallerCheck, options: ServerOptions) -> b
     if database is not None:
         pace = PumpOptions(options.concurrency, options.lease_seconds, options.poll_seconds)
         pump = Pump(Outbox(database, options.runner), list(registry.tasks), engine, pace)
+
+    def on_start() -> None:
+        on_begin()
+        if pump is not None:
+            pump.start()
+
     app = App(
         engine,
         callers,
         gate,
         Metrics(engine, gate, options.concurrency, pump),
-        on_start=pump.start if pump is not None else lambda: None,
+        on_start=on_start,
     )
     config = uvicorn.Config(
         app,

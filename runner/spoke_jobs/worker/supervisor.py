@@ -142,7 +142,8 @@ class Supervisor:
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_SECONDS
             if pruned := self.ledger.prune(_PRUNED_AT_ONCE, self.options.runner):
-                self._next_prune = time.monotonic() + 1.0  # more may be over than one call takes
+                if pruned >= _PRUNED_AT_ONCE // 2:  # more may be over than one call takes; some may have to stay
+                    self._next_prune = time.monotonic() + 1.0
                 logger.info("%d finished jobs, whose retention is over, are deleted", pruned)
 
     def _database_fails(self, error: DBAPIError, reaper: Reaper) -> None:

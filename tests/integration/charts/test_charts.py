@@ -478,12 +478,24 @@ def test_the_label_of_the_version_is_one(helm: Helm, tag: str) -> None:
         ({"tasks": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "minReplicas, 11, is above maxReplicas, 10"),
         ({"test": {"podTemplate": "small"}}, 'test.podTemplate: "small" is not among podTemplates; .*: default'),
         ({"test": {"podTemplate": None}}, 'test.podTemplate: "" is not among podTemplates'),
-        ({"podTemplates": {"default": None, "large": {}}}, 'test.podTemplate: "default" is not among .*: large'),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(helm: Helm, values: Object, said: str) -> None:
     with pytest.raises(Refused, match=said):
         helm.render("spoke-app", merged(APP_VALUES, values))
+
+
+def test_a_silence_that_would_be_taken_for_deafness_is_refused_in_words(helm: Helm) -> None:
+    helm.render("spoke-operator", {"operator": {"compareSeconds": 60}})
+    with pytest.raises(Refused, match="deafAfterSeconds, 120, must be at least twice operator.compareSeconds, 60.5"):
+        helm.render("spoke-operator", {"operator": {"compareSeconds": 60.5}})
+
+
+def test_where_the_chart_s_own_pod_template_is_taken_away_there_is_no_test_by_it(helm: Helm) -> None:
+    given = merged(APP_VALUES, {"podTemplates": {"default": None, "large": {}}})
+    assert not [item for item in helm.render("spoke-app", given) if item["kind"] == "Pod"]
+    by_name = helm.render("spoke-app", merged(given, {"test": {"podTemplate": "large"}}))
+    assert [item for item in by_name if item["kind"] == "Pod"]
 
 
 @pytest.mark.parametrize(

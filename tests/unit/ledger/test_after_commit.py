@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +14,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from spoke_jobs.ledger.after_commit import after_commit, wait_for_outer_commits
+from spoke_jobs.ledger import after_commit as module
+from spoke_jobs.ledger.after_commit import after_commit, launch_after_commit, wait_for_outer_commits
 from spoke_jobs.ledger.engine import create_engine
 
 
@@ -45,7 +48,7 @@ class Effects:
     def write(self, session: Session, *rows: int, **how: Any) -> None:
         for row in rows:
             session.execute(text("INSERT INTO note VALUES (:id)"), {"id": row})
-        after_commit(session, self.effect, rows, visible=self.visible, **how)
+        launch_after_commit(session, rows, self.visible, self.effect, **how)
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -84,7 +87,7 @@ def test_a_row_that_was_there_before_does_not_speak_for_the_others(engine: Engin
         outer = connection.begin()
         with Session(connection, join_transaction_mode="create_savepoint") as session:
             session.execute(text("INSERT INTO note VALUES (2)"))
-            after_commit(session, effects.effect, [1, 2], visible=effects.visible)
+            launch_after_commit(session, [1, 2], effects.visible, effects.effect)
             session.commit()
         connection.connection.driver_connection.rollback()  # type: ignore[union-attr]  # the database's word
         outer.commit()
@@ -120,10 +123,20 @@ def test_closing_does_not_wait_without_end_for_a_look_that_hangs(
     hang = threading.Event()
     with Session(engine) as session:
         session.execute(text("INSERT INTO note VALUES (1)"))
-        after_commit(session, lambda _: hang.wait(30), background=True)
+        after_commit(session, lambda: True, lambda: hang.wait(30), background=True)
         session.commit()
     began = time.monotonic()
     wait_for_outer_commits()
     assert time.monotonic() - began < 5
     hang.set()
     wait_for_outer_commits()
+
+
+def test_a_child_that_was_forked_as_a_thread_was_started_can_close() -> None:
+    with module._looking_lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            wait_for_outer_commits()
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

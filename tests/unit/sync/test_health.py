@@ -116,6 +116,7 @@ def test_how_far_it_is_behind_is_told_by_who_compares_or_tries_to(address: str, 
     clock.now += 200
     found = metrics(address)
     assert (found["spoke_sync_seconds_since_compare"], found["spoke_sync_active"]) == (205, 0)
+    pulse.listed()
     pulse.compared()
     found = metrics(address)
     assert (found["spoke_sync_seconds_since_compare"], found["spoke_sync_active"]) == (0, 1)

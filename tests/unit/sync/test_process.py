@@ -77,6 +77,7 @@ def away(_: Pulse) -> None:
 
 
 def compares_then_away(pulse: Pulse) -> None:
+    pulse.listed()
     pulse.compared()
     assert pulse.role == "active"
     raise Away("no answer")
