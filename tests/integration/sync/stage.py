@@ -166,7 +166,8 @@ class Stage:
         """A real ``spoke-jobs sync``, in its own process, ended by SIGTERM; with FAILPOINT, see ``failpoint``."""
         process = SyncProcess(self, environment)
         try:
-            wait_for("sync answers to a probe", process.health)
+            # It may come to its failpoint before anybody has asked it anything.
+            wait_for("sync answers to a probe", lambda: process.stands_still or process.health())
             yield process
         finally:
             process.end()
@@ -259,8 +260,12 @@ class SyncProcess:
 
     def until_stopped(self) -> None:
         """Wait until it has come to its failpoint."""
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        wait_for("sync has come to its failpoint", lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+        wait_for("sync has come to its failpoint", lambda: self.stands_still)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it is stopped, at its failpoint."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def go_on(self) -> None:
         """Let it go on from its failpoint."""
