@@ -143,3 +143,10 @@ APP_VALUES: Object = {
     "tasks": {"key": {"secretName": "shop-tasks"}},
 }
 """The least that spoke-app has to be told."""
+
+
+def merged(base: Object, change: Object) -> Object:
+    result = deepcopy(base)
+    for name, value in change.items():
+        result[name] = merged(result.get(name, {}), value) if isinstance(value, dict) else value
+    return result

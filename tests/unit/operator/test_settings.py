@@ -13,15 +13,21 @@ def test_namespaces(monkeypatch: pytest.MonkeyPatch, text: str, namespaces: tupl
     assert Settings().namespaces == namespaces
 
 
+def what_is_said_as_it_does_not_start(capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(ValidationError):  # seen first: or the operator would start here
+        Settings()
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
 def test_a_bad_setting_is_named_and_ends_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SPOKE_OPERATOR_WORKERS", "many")
     monkeypatch.setenv("SPOKE_OPERATOR_LOG_FORMAT", "xml")
-    with pytest.raises(SystemExit) as exit_:
-        __main__.main()
-    assert exit_.value.code == 2
-    told = capsys.readouterr().err
+    told = what_is_said_as_it_does_not_start(capsys)
     assert "SPOKE_OPERATOR_WORKERS: " in told
     assert "SPOKE_OPERATOR_LOG_FORMAT: " in told
 
@@ -33,11 +39,6 @@ def test_a_quiet_operator_is_not_taken_for_a_deaf_one(
     monkeypatch.setenv("SPOKE_OPERATOR_COMPARE_SECONDS", "60")
     assert Settings().deaf_after_seconds == 120
     monkeypatch.setenv("SPOKE_OPERATOR_COMPARE_SECONDS", "60.5")
-    with pytest.raises(ValidationError):  # seen first: or the operator would start here
-        Settings()
-    with pytest.raises(SystemExit) as exit_:
-        __main__.main()
-    assert exit_.value.code == 2
-    told = capsys.readouterr().err
+    told = what_is_said_as_it_does_not_start(capsys)
     assert "SPOKE_OPERATOR_DEAF_AFTER_SECONDS (120)" in told
     assert "SPOKE_OPERATOR_COMPARE_SECONDS (60.5)" in told

@@ -1,0 +1,165 @@
+"""Which values the charts take, and which they refuse, in words that name what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from .conftest import APP_VALUES, ROOT, Helm, Object, Refused, merged, named, of_kind, pod_of
+
+
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+def test_schemas_leave_no_object_open(chart: str) -> None:
+    """Every object is closed, or a map of a stated kind; what Kubernetes checks itself is named as such."""
+    schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
+    for path, node in objects_in(schema):
+        open_on_purpose = path.endswith(("/kubernetesObject", "/global"))
+        assert open_on_purpose or node.get("additionalProperties", True) is not True, path
+
+
+def objects_in(node: Any, path: str = "") -> Iterator[tuple[str, Object]]:
+    if isinstance(node, dict):
+        if node.get("type") == "object":
+            yield path, node
+        for name, child in node.items():
+            yield from objects_in(child, f"{path}/{name}")
+
+
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+def test_schema_names_every_value(chart: str) -> None:
+    """A value in values.yaml that the schema doesn't know would be refused by the chart's own default."""
+    values = yaml.safe_load((ROOT / "charts" / chart / "values.yaml").read_text())
+    schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
+    assert set(values) | {"global", "enabled"} == set(schema["properties"])
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "named"),
+    [
+        ("spoke-operator", {"watchNamespace": ["a"]}, "watchNamespace"),
+        ("spoke-operator", {"watchNamespaces": "a"}, "watchNamespaces"),
+        ("spoke-operator", {"watchNamespaces": ["A B"]}, "watchNamespaces"),
+        ("spoke-operator", {"operator": {"maxRunning": 0}}, "maxRunning"),
+        ("spoke-operator", {"operator": {"maxRuning": 5}}, "maxRuning"),
+        ("spoke-operator", {"operator": {"logLevel": "info"}}, "logLevel"),
+        ("spoke-operator", {"image": {"digest": "latest"}}, "digest"),
+        ("spoke-operator", {"crds": {"enabled": "no"}}, "enabled"),
+        ("spoke-operator", {"resources": {"requests": {"memory": "much"}}}, "memory"),
+        ("spoke-operator", {"replicas": 0}, "replicas"),
+        ("spoke-operator", {"operator": {"maxRunningInQueue": "5"}}, "maxRunningInQueue"),
+        ("spoke-operator", {"operator": {"publishSeconds": 0.1}}, "publishSeconds"),
+        ("spoke-operator", {"networkPolicy": {"enabled": "yes"}}, "enabled"),
+        ("spoke-operator", {"networkPolicy": {"apiserver": {}}}, "apiserver"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32"]}}}, "cidrs"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"ports": []}}}, "ports"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"ports": ["https"]}}}, "ports"),
+        ("spoke-operator", {"networkPolicy": {"apiServer": {"to": [{"ipBlock": {"cidr": "10.0.0.1"}}]}}}, "cidr"),
+        ("spoke-operator", {"networkPolicy": {"dns": {"to": [{}]}}}, "to"),
+        ("spoke-operator", {"networkPolicy": {"dns": {"to": [{"podselector": {}}]}}}, "podselector"),
+        ("spoke-operator", {"networkPolicy": {"ingress": {"metrics": "all"}}}, "metrics"),
+        ("spoke-operator", {"monitoring": {"serviceMonitor": {"interval": "30"}}}, "interval"),
+        ("spoke-operator", {"monitoring": {"rules": {"without": ["SpokeNothing"]}}}, "without"),
+        ("spoke-operator", {"monitoring": {"podMonitor": {}}}, "podMonitor"),
+        ("spoke-operator", {"extraObjects": [{"kind": "ConfigMap"}]}, "extraObjects"),
+        ("spoke-operator", {"extraObjects": ["kind: ConfigMap"]}, "extraObjects"),
+        ("spoke-operator", {"test": {"image": "busybox"}}, "image"),
+        ("spoke-operator", {"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
+        ("spoke-operator", {"tolerations": [{"operator": "Is"}]}, "operator"),
+        ("spoke-operator", {"podLabels": {"a": 1}}, "podLabels"),
+        ("spoke-app", {"app": "shop jobs"}, "app"),
+        ("spoke-app", {"networkPolicy": {"egress": [{}]}}, "egress"),
+        ("spoke-app", {"networkPolicy": {"egress": {"jobs": [{"port": 443}]}}}, "port"),
+        ("spoke-app", {"networkPolicy": {"egress": {"jobs": [{"ports": [443]}]}}}, "ports"),
+        ("spoke-app", {"networkPolicy": {"egress": {"job": []}}}, "job"),
+        ("spoke-app", {"networkPolicy": {"ingress": {"tasks": [{"ipBlock": {}}]}}}, "cidr"),
+        ("spoke-app", {"networkPolicy": {"database": {"ports": [70000]}}}, "ports"),
+        ("spoke-app", {"monitoring": {"rules": {"without": ["SpokeOperatorDeaf"]}}}, "without"),
+        ("spoke-app", {"monitoring": {"rules": {"runbook": ""}}}, "runbook"),
+        ("spoke-app", {"test": {"podTemplate": "A"}}, "podTemplate"),
+        ("spoke-app", {"test": {"timeoutSeconds": 0}}, "timeoutSeconds"),
+        ("spoke-app", {"serviceAccounts": {"worker": {}}}, "worker"),
+        ("spoke-app", {"migrations": {"hookWeight": "first"}}, "hookWeight"),
+        ("spoke-app", {"extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap"}]}, "metadata"),
+        ("spoke-app", {"sync": {"replicas": -1}}, "replicas"),
+        ("spoke-app", {"env": {"A": "b"}}, "env"),
+        ("spoke-app", {"podTemplates": {"Large": {}}}, "Large"),
+        ("spoke-app", {"podTemplates": {"large": {"image": "x"}}}, "image"),
+        ("spoke-app", {"podTemplates": {"large": {"resources": {"cpu": 1}}}}, "cpu"),
+        ("spoke-app", {"podTemplateDefaults": {"terminationGracePeriodSeconds": -1}}, "terminationGracePeriodSeconds"),
+        ("spoke-app", {"tasks": {"key": {"value": "plain"}}}, "value"),
+        ("spoke-app", {"tasks": {"replicas": 1.5}}, "replicas"),
+        ("spoke-app", {"database": {"url": "postgresql://u:p@h/d"}}, "url"),
+        ("spoke-app", {"migrations": {"steps": []}}, "steps"),
+        ("spoke-app", {"migrations": {"steps": [{"name": "a", "command": "b"}]}}, "command"),
+        ("spoke-app", {"runner": {"serviceAccount": {"create": 1}}}, "create"),
+        ("spoke-app", {"volumes": {"ca": {}}}, "volumes"),
+        ("spoke-app", {"podTemplates": {"large": {"serviceAccountName": "Big One"}}}, "serviceAccountName"),
+        ("spoke-app", {"sync": {"resources": {"limits": {"memory": "512mi"}}}}, "memory"),
+        ("spoke-app", {"monitoring": {"serviceMonitor": {"interval": "1s1d"}}}, "interval"),
+        ("spoke-app", {"monitoring": {"serviceMonitor": {"interval": ""}}}, "interval"),
+        ("spoke-app", {"enabled": "yes"}, "enabled"),
+        ("texting", {"web": {"replica": 1}}, "replica"),
+        ("texting", {"spoke-app": {"task": {}}}, "task"),
+        ("texting", {"postgresql": {"serviceType": "LoadBalancer"}}, "serviceType"),
+    ],
+)
+def test_schema_refuses_and_names_what_is_wrong(helm: Helm, chart: str, values: Object, named: str) -> None:
+    with pytest.raises(Refused, match=named) as refused:
+        helm.render(chart, merged(APP_VALUES if chart == "spoke-app" else {}, values))
+    assert "schema" in str(refused.value)
+
+
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+@pytest.mark.parametrize("memory", ["1e9", 1e9, "1.5Gi", ".5Gi", "64Mi", 100000000, "128974848000m", "129E-1"])
+def test_schema_takes_quantities_as_kubernetes_writes_them(helm: Helm, chart: str, memory: str | float) -> None:
+    resources = {"resources": {"requests": {"memory": memory}}}
+    values = APP_VALUES | {"sync": resources} if chart == "spoke-app" else resources
+    name = {"spoke-operator": "rel-spoke-operator", "spoke-app": "rel-spoke-app-sync"}[chart]
+    (container,) = pod_of(named(helm.render(chart, values), "Deployment", name))["containers"]
+    found = container["resources"]["requests"]["memory"]
+    assert found == memory or float(found) == float(memory)
+
+
+@pytest.mark.parametrize("interval", ["30s", "1m30s", "1d", "500ms", "1w2d"])
+def test_schema_takes_intervals_as_prometheus_writes_them(helm: Helm, interval: str) -> None:
+    monitoring = {"monitoring": {"serviceMonitor": {"enabled": True, "interval": interval}}}
+    for chart, values in (("spoke-operator", monitoring), ("spoke-app", APP_VALUES | monitoring)):
+        for item in of_kind(helm.render(chart, values), "ServiceMonitor"):
+            assert item["spec"]["endpoints"][0]["interval"] == interval
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"tasks": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "minReplicas, 11, is above maxReplicas, 10"),
+        ({"test": {"podTemplate": "small"}}, 'test.podTemplate: "small" is not among podTemplates; .*: default'),
+        ({"test": {"podTemplate": None}}, 'test.podTemplate: "" is not among podTemplates'),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_words(helm: Helm, values: Object, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        helm.render("spoke-app", merged(APP_VALUES, values))
+
+
+def test_a_silence_that_would_be_taken_for_deafness_is_refused_in_words(helm: Helm) -> None:
+    helm.render("spoke-operator", {"operator": {"compareSeconds": 60}})
+    with pytest.raises(Refused, match="deafAfterSeconds, 120, must be at least twice operator.compareSeconds, 60.5"):
+        helm.render("spoke-operator", {"operator": {"compareSeconds": 60.5}})
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ({"app": ""}, "app: name the module"),
+        ({"image": {"repository": ""}}, "image.repository"),
+        ({"database": {"secretName": ""}}, "database.secretName"),
+        ({"tasks": {"key": {"secretName": ""}}}, "tasks.key.secretName"),
+    ],
+)
+def test_what_an_application_must_say_is_asked_for_by_name(helm: Helm, missing: Object, named: str) -> None:
+    with pytest.raises(Refused, match=named):
+        helm.render("spoke-app", merged(APP_VALUES, missing))
