@@ -1,9 +1,11 @@
 """Effects of a dispatch in the caller's session: only after the root transaction's commit, never raising into it.
 
-SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, and, for a session joined to a connection's
-outer transaction, before that one commits. So the session's events say when to look, and what is looked for is the
-row itself, on a connection of our own: whoever sees it knows that it is committed. An effect that could not be had
-(the outer transaction commits much later, the process dies) is left to the worker or to sync, which find the row.
+SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, for a session joined to a connection's outer
+transaction before that one commits, and where PostgreSQL has made a ROLLBACK of the COMMIT. So the session's events
+say when to look, and what is looked for is the row itself, on a connection of our own: whoever sees it knows that it
+is committed. The look is saved where the session ended the transaction itself and the driver says that it was sound.
+An effect that could not be had (the outer transaction commits much later, the process dies) is left to the worker or
+to sync, which find the row.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ _KEY = "spoke_jobs.after_commit"
 _LOOKS = (0.0, 0.01, 0.05, 0.2, 1.0)
 """Seconds to wait before each look for a row whose outer transaction is about to commit."""
 _PATIENCE_SECONDS = 5.0
+_SOUND, _FAILED = 2, 3
+"""libpq's PQTRANS_INTRANS and PQTRANS_INERROR (its PQtransactionStatus), which psycopg shows as they are."""
 
 Undo = Callable[[], object]
 Rows = Sequence[Any]
@@ -58,6 +62,8 @@ class _Effects:
     """What hangs on a session's present root transaction."""
 
     pending: list[_Pending] = field(default_factory=list)
+    statuses: dict[Connection, int | None] = field(default_factory=dict)
+    """Of the transactions, just before the session's commit; None where the driver doesn't say."""
     committed: bool = False
 
 
@@ -119,6 +125,7 @@ def _effects(session: Session) -> _Effects:
     found: _Effects | None = session.info.get(_KEY)
     if found is None:
         found = session.info[_KEY] = _Effects()
+        event.listen(session, "before_commit", _before_commit)
         event.listen(session, "after_commit", _on_commit)
         event.listen(session, "after_soft_rollback", _on_rollback)
         event.listen(session, "after_transaction_end", _on_end)
@@ -130,6 +137,17 @@ def _savepoints(transaction: SessionTransaction | None) -> Iterator[SessionTrans
         if transaction.nested:
             yield transaction
         transaction = transaction.parent
+
+
+def _before_commit(session: Session) -> None:
+    effects: _Effects = session.info[_KEY]
+    effects.statuses = {connection: _status(connection) for connection in {item.connection for item in effects.pending}}
+
+
+def _status(connection: Connection) -> int | None:
+    """What COMMIT will do: after a statement that failed, PostgreSQL makes a ROLLBACK of it, and no driver raises."""
+    driver = None if connection.closed else connection.connection.driver_connection
+    return getattr(getattr(driver, "info", None), "transaction_status", None)
 
 
 def _on_commit(session: Session) -> None:
@@ -155,10 +173,19 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
     for item in _merged(ready):
         if not item.connection.closed and item.connection.in_transaction():
             _await_outer(item)
-        elif item.background:
-            run_safely(partial(_look_in_a_thread, item))
+            continue
+        status = effects.statuses.get(item.connection)
+        if status == _FAILED:
+            continue
+        known = replace(item, visible=_all) if status == _SOUND else item
+        if known.background:
+            run_safely(partial(_look_in_a_thread, known))
         else:
-            _run_if_visible(item, looks=_LOOKS[:1])
+            _run_if_visible(known, looks=_LOOKS[:1])
+
+
+def _all(rows: Rows) -> Rows:
+    return rows
 
 
 def _merged(items: Iterable[_Pending]) -> list[_Pending]:

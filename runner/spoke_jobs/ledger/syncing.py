@@ -6,12 +6,26 @@ its lock. Rows are read without payload and result, which are nothing to the clu
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CompoundSelect, Connection, Select, and_, func, literal, null, or_, select, union_all, update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
@@ -21,6 +35,15 @@ from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
 
 RUNNER = "kubernetes"
 _UNFINISHED = (JobState.WAITING, JobState.RUNNING)
+_SUBMITTED = (
+    update(job_request)
+    .where(
+        tuple_(job_request.c.id, job_request.c.uid, job_request.c.run).in_(bindparam("runs", expanding=True)),
+        job_request.c.submitted_at.is_(None),
+    )
+    .values(submitted_at=clock_now())
+    .returning(job_request.c.id)
+)
 
 
 SyncRow = tuple[JobRequest, int | None]
@@ -83,15 +106,10 @@ def may_launch(connection: Connection, job: JobRequest) -> bool:
     return connection.scalar(statement) is not None
 
 
-def record_submitted(connection: Connection, job: JobRequest) -> bool:
-    """Record that the SpokeJob of the job's run exists; False if that is recorded already."""
-    statement = (
-        update(job_request)
-        .where(_this_run(job), job_request.c.submitted_at.is_(None))
-        .values(submitted_at=clock_now())
-        .returning(job_request.c.id)
-    )
-    return connection.scalar(statement) is not None
+def record_submitted(connection: Connection, jobs: Sequence[JobRequest]) -> int:
+    """Record that the SpokeJobs of the jobs' runs exist; of how many that was not recorded yet."""
+    runs = [(job.id, job.uid, job.run) for job in jobs]
+    return len(connection.scalars(_SUBMITTED, {"runs": runs}).all())
 
 
 def end_attempt(connection: Connection, job: JobRequest, number: int, failure: Failure) -> bool:

@@ -196,12 +196,12 @@ class KubernetesRunner(SqlRunner):
             return False
         return True
 
-    def _record(self, job: JobRequest) -> None:
+    def _record(self, jobs: Sequence[JobRequest]) -> None:
         with self.ledger.engine.begin() as connection:
             # Sync would record the same a moment later, so nobody needs to wait for the disk.
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'")  # others wait behind this one
-            syncing.record_submitted(connection, job)
+            syncing.record_submitted(connection, jobs)
 
     def _client(self) -> SpokeJobs:
         from spoke_jobs.cluster.api import SpokeJobs, Timeouts

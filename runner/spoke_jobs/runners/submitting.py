@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from weakref import WeakSet
 
@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 WAIT_SECONDS = 0.9
 """With what else the commit takes, a second in all."""
 REST_SECONDS = 30.0
+_PAUSE_SECONDS = 0.1
+"""Before what was created is recorded, so that a busy process records many at once, and the caller, who has just been
+told, has the interpreter first."""
+_RECORDED_AT_ONCE = 100
 
 
 class Permit(Enum):
@@ -78,8 +82,10 @@ class Breaker:
 class Submission:
     """One try, as its caller sees it."""
 
-    def __init__(self, job: JobRequest) -> None:
+    def __init__(self, job: JobRequest, *, read: bool) -> None:
         self.job = job
+        self.read = read
+        """Whether the caller waits for the record, too."""
         self.answered = threading.Event()
         """The API server has answered, or there will be no answer."""
         self.recorded = threading.Event()
@@ -90,16 +96,16 @@ class Submitter:
     """Creates SpokeJobs beside the caller's thread, which waits for a moment. Safe to call from any thread.
 
     Each try has a thread of its own, because neither a connection nor a name's resolution can be trusted to end in
-    time. What was created is recorded one after the other, on one connection, however many are dispatched at once.
+    time. What was created is recorded a moment later, together and on one connection, however many are dispatched.
 
     :param create: makes one try; whether the SpokeJob was created. Raises if the API server can't be had.
-    :param record: says in the ledger that it was.
+    :param record: says in the ledger that they were.
     """
 
     def __init__(
         self,
         create: Callable[[JobRequest], bool],
-        record: Callable[[JobRequest], None],
+        record: Callable[[Sequence[JobRequest]], None],
         *,
         wait_seconds: float = WAIT_SECONDS,
         rest_seconds: float = REST_SECONDS,
@@ -112,6 +118,8 @@ class Submitter:
         self._lock = threading.Lock()
         self._to_record: list[Submission] = []
         self._recording = False
+        self._wanted = threading.Event()
+        """Somebody waits for a record."""
         self._threads: WeakSet[threading.Thread] = WeakSet()
 
     def submit(self, job: JobRequest, wait_seconds: float | None = None, *, recorded: bool = False) -> None:
@@ -123,7 +131,7 @@ class Submitter:
         permit = self._breaker.ask()
         if permit is Permit.LEAVE:
             return
-        submission = Submission(job)
+        submission = Submission(job, read=recorded)
         thread = threading.Thread(target=self._try, args=(submission,), name="spoke-submit", daemon=True)
         with self._lock:
             thread.start()
@@ -147,6 +155,7 @@ class Submitter:
         give_up = time.monotonic() + seconds
         with self._lock:
             threads = list(self._threads)
+            self._wanted.set()
         for thread in threads:
             thread.join(max(0.0, give_up - time.monotonic()))
 
@@ -170,25 +179,31 @@ class Submitter:
         """Record it, and what others bring meanwhile; or leave it to the thread that is at it."""
         with self._lock:
             self._to_record.append(submission)
+            if submission.read:
+                self._wanted.set()
             if self._recording:
                 return
             self._recording = True
-        while (following := self._next_to_record()) is not None:
+        self._wanted.wait(_PAUSE_SECONDS)
+        while following := self._next_to_record():
+            jobs = [one.job for one in following]
             try:
-                self._record(following.job)
+                self._record(jobs)
             except Exception as error:  # the API server did its part: no reason to spare it
-                logger.warning(
-                    "job %d is launched; that it is, sync has to record (%s)", following.job.id, type(error).__name__
-                )
+                which = ", ".join(str(job.id) for job in jobs)
+                logger.warning("launched; that it is, sync has to record (%s): job %s", type(error).__name__, which)
             finally:
-                following.recorded.set()
+                for one in following:
+                    one.recorded.set()
 
-    def _next_to_record(self) -> Submission | None:
+    def _next_to_record(self) -> list[Submission]:
         with self._lock:
-            if self._to_record:
-                return self._to_record.pop(0)
-            self._recording = False
-            return None
+            following = self._to_record[:_RECORDED_AT_ONCE]
+            del self._to_record[:_RECORDED_AT_ONCE]
+            if not following:
+                self._recording = False
+                self._wanted.clear()
+            return following
 
     def _failed(self, why: str) -> None:
         if self._breaker.failed():

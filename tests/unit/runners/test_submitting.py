@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -62,18 +62,20 @@ class Book:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
+        self.calls = 0
         self.open = threading.Event()
         self.open.set()
         self.lock = threading.Lock()
 
-    def __call__(self, job: JobRequest) -> None:
+    def __call__(self, jobs: Sequence[JobRequest]) -> None:
         assert self.lock.acquire(blocking=False), "two record at once"
+        self.calls += 1
         try:
             assert self.open.wait(10)
             time.sleep(0.001)
-            if job.id == BROKEN:
+            if BROKEN in [job.id for job in jobs]:
                 raise OSError("no database")
-            self.ids.append(job.id)
+            self.ids += [job.id for job in jobs]
         finally:
             self.lock.release()
 
@@ -162,13 +164,22 @@ def test_a_ledger_that_hangs_costs_its_reader_the_wait_and_says_nothing_of_the_a
     book.open.set()
 
 
-def test_what_many_threads_create_is_recorded_one_after_the_other_and_one_failure_is_nobody_else_s() -> None:
+def test_what_many_threads_create_is_recorded_together() -> None:
     book = Book()
     submitter = Submitter(Api(lambda: time.sleep(0.01)), book, wait_seconds=5)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: submitter.submit(job(id=number)), range(100)))
+        list(pool.map(lambda number: submitter.submit(job(id=number)), range(100, 200)))
     submitter.close(10)
-    assert sorted(book.ids) == [number for number in range(100) if number != BROKEN]
+    assert sorted(book.ids) == list(range(100, 200))
+    assert book.calls < 50
+
+
+def test_a_record_that_fails_is_not_the_next_one_s_trouble() -> None:
+    book = Book()
+    submitter = Submitter(Api(lambda: None), book, wait_seconds=5)
+    for number in (BROKEN, 14):
+        assert seconds(lambda number=number: submitter.submit(job(id=number), recorded=True)) < 2  # type: ignore[misc]
+    assert book.ids == [14]
 
 
 def test_what_was_not_created_is_not_recorded_and_its_reader_does_not_wait() -> None:
