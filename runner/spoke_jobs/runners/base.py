@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -93,7 +92,7 @@ class SqlRunner(ABC):
         if session is not None:
             return self._record_many(plain_session(session), [new])[0]
         job = self.ledger.insert(new)
-        run_safely(lambda: self._launch_many([job], shown=True))
+        run_safely(lambda: self._launch_many([job]))
         return self._as_it_is_now(job) if self._launches else job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
@@ -111,7 +110,7 @@ class SqlRunner(ABC):
         if session is not None:
             return self._record_many(plain_session(session), new)
         written = self.ledger.insert_many(new)
-        run_safely(lambda: self._launch_many(written, shown=True))
+        run_safely(lambda: self._launch_many(written))
         return [self._as_it_is_now(job) for job in written] if self._launches else written
 
     async def adispatch_jobs(
@@ -148,16 +147,11 @@ class SqlRunner(ABC):
             after_commit(session, lambda: True, self._ring)
         return jobs
 
-    def _launch_many(self, jobs: Sequence[JobRequest], *, shown: bool = False) -> None:
-        """Called once the rows are committed, in the committing thread.
-
-        :param shown: whether the rows are read again for the caller, who is then to see that they are launched.
-        """
-        if not self._launches:
+    def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
+        if self._launches:
+            self._launch(jobs)
+        else:
             self._ring()
-            return
-        for job in jobs:
-            run_safely(functools.partial(self._launch, job))
 
     def _ring(self) -> None:
         self._notifier_of(self.ledger).ring()
@@ -181,8 +175,8 @@ class SqlRunner(ABC):
         return True
 
     @abstractmethod
-    def _launch(self, job: JobRequest) -> None:
-        """Called once the job's row is committed, in the committing thread."""
+    def _launch(self, jobs: Sequence[JobRequest]) -> None:
+        """Called once the jobs' rows are committed, in the committing thread. What it raises is logged."""
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
         """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""

@@ -1,10 +1,10 @@
 """The ``kubernetes`` runner: each job becomes a SpokeJob, which the operator runs; tasks go to the task deployment.
 
-Once the row is committed the runner makes one best-effort try to create the SpokeJob (``SPOKE_SUBMIT=runner``) or
-none (``sync``, for an application without cluster credentials); ``spoke-jobs sync`` sees to what is left. The one
-right that it needs is to create SpokeJobs in its namespace.
+Once the row is committed the runner makes one best-effort try to create the SpokeJob (``SPOKE_SUBMIT=runner``), beside
+its caller, or none (``sync``, for an application without cluster credentials); ``spoke-jobs sync`` sees to what is
+left. The one right that it needs is to create SpokeJobs in its namespace.
 
-The Kubernetes client is imported and made at the first dispatch, in a thread of its own: not in a process that only
+The Kubernetes client is imported and made at the first dispatch, beside the caller, too: not in a process that only
 reads, not in a job's pod, and not before a web server forks its workers.
 """
 
@@ -14,9 +14,7 @@ import asyncio
 import importlib.util
 import logging
 import os
-import time
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
@@ -29,7 +27,6 @@ from spoke_jobs.ledger.after_commit import (
     after_commit,
     connection_of,
     plain_session,
-    run_safely,
     wait_for_outer_commits,
 )
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
@@ -38,7 +35,7 @@ from spoke_jobs.model import JobRequest, JobState, TypeName
 from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.base import SqlRunner
 from spoke_jobs.runners.prepare import prepare_task
-from spoke_jobs.runners.submitting import WAIT_SECONDS, Submitter
+from spoke_jobs.runners.submitting import Submitter
 from spoke_jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -158,23 +155,21 @@ class KubernetesRunner(SqlRunner):
     def _launches(self) -> bool:
         return self.settings.submit == "runner" and not self._submitter.rests()
 
-    def _launch_many(self, jobs: Sequence[JobRequest], *, shown: bool = False) -> None:
-        if not self._launches:
-            super()._launch_many(jobs, shown=shown)
-            return
-        # The caller is delayed by a second at most, for one job or for a thousand: sync launches the rest.
-        give_up = time.monotonic() + WAIT_SECONDS
-        for job in jobs:
-            if (left := give_up - time.monotonic()) > 0:
-                run_safely(partial(self._launch, job, left, shown=shown))
-
-    def _launch(self, job: JobRequest, wait_seconds: float = WAIT_SECONDS, *, shown: bool = False) -> None:
+    def _launch(self, jobs: Sequence[JobRequest]) -> None:
         # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
         # Such a one may be another runner's, even; what was submitted is not created again by us, should it be gone.
-        fresh = (job.runner, job.state, job.attempt) == (NAME, JobState.WAITING, 0)
-        fresh = fresh and job.submitted_at is None and job.run_after is None
-        if fresh:
-            self._submitter.submit(job, wait_seconds, recorded=shown)
+        fresh = [
+            job
+            for job in jobs
+            if (job.runner, job.state, job.attempt) == (NAME, JobState.WAITING, 0)
+            and job.submitted_at is None
+            and job.run_after is None
+        ]
+        if not self._submitter.submit(fresh):
+            self._ring()
+
+    def _as_it_is_now(self, job: JobRequest) -> JobRequest:
+        return job  # it is launched beside the caller: there is no news yet
 
     def _create(self, job: JobRequest) -> bool:
         """Whether it was created. In a thread of the submitter's; raises where other jobs would fare alike, only."""

@@ -19,8 +19,9 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -28,7 +29,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.execution.attempt import Surroundings, call, on_event_loop
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_the_end
-from spoke_jobs.ledger.after_commit import wait_for_outer_commits
+from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobRequest, TypeName
 from spoke_jobs.payloads import decode_payload
@@ -105,14 +106,13 @@ class LegacyRunner(SqlRunner):
             self._ledger.engine.dispose()
             self._ledger = None
 
-    def _launch(self, job: JobRequest) -> None:
-        if not self.settings.jobs_same_process:
-            return
+    def _launch(self, jobs: Sequence[JobRequest]) -> None:
         around = self._surroundings()
-        if self.settings.jobs_sync:
-            run_to_the_end(job, around, lease_seconds=self.settings.lease_seconds)
+        if not self.settings.jobs_sync:
+            self._in_process_worker(around).wake()
             return
-        self._in_process_worker(around).wake()
+        for job in jobs:
+            run_safely(partial(run_to_the_end, job, around, lease_seconds=self.settings.lease_seconds))
 
     @property
     def _launches(self) -> bool:

@@ -1,48 +1,40 @@
-"""One best-effort try to create a SpokeJob in the dispatching process: it costs the caller a second at most, and
-nothing while the API server is known to be away. What it leaves undone, sync does.
+"""Creating SpokeJobs beside the dispatching threads, which wait for nothing. What is left undone, sync does.
 
-The caller waits for the API server's answer, not for its record in the ledger, which nobody needs to have at once:
-until it is there, sync would only find that the SpokeJob exists.
+A job is durable once it is committed, so the API server's answer is nobody's to wait for: one that is slow, or away,
+costs no caller anything.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 from weakref import WeakSet
 
 from spoke_jobs.model import JobRequest
 
 logger = logging.getLogger(__name__)
 
-WAIT_SECONDS = 0.9
-"""With what else the commit takes, a second in all."""
 REST_SECONDS = 30.0
-_PAUSE_SECONDS = 0.1
-"""Before what was created is recorded, so that a busy process records many at once, and the caller, who has just been
-told, has the interpreter first."""
+CLOSING_SECONDS = 1.0
+_THREADS = 4
+"""Tries at once: more would only wait for each other, in the interpreter and in the API server."""
+_ROOM = 1000
+"""Jobs that wait for their try; sync launches what finds no room."""
+_PATIENCE_SECONDS = 5.0
+"""For a try; what has waited for longer, sync has launched."""
+_RECORD_SECONDS = 0.1
+"""From a try to its record: so long others are gathered, and the caller has the interpreter first."""
 _RECORDED_AT_ONCE = 100
-
-
-class Permit(Enum):
-    """What a circuit breaker says to somebody who wants to try."""
-
-    TRY = "try"
-    """Go on, and wait for the answer."""
-    PROBE = "probe"
-    """See whether it works again, but let nobody wait for it."""
-    LEAVE = "leave"
-    """Don't."""
+_IDLE_SECONDS = 10.0
 
 
 class Breaker:
-    """After a failure nothing is tried for a while; then one try at a time, until one succeeds.
-
-    One that takes longer than anybody waits is a failure, too: an API server that is slow is none to wait for.
-    """
+    """After a failure nothing is tried for a while; then one try at a time, until one succeeds."""
 
     def __init__(self, rest_seconds: float, clock: Callable[[], float]) -> None:
         self._rest = rest_seconds
@@ -51,15 +43,15 @@ class Breaker:
         self._next_try: float | None = None
         """None while all is well."""
 
-    def ask(self) -> Permit:
-        """Whether to try now. A probe counts as failed until it is said to have succeeded."""
+    def ask(self) -> bool:
+        """Whether to try now. The one try after a rest counts as failed until it is said to have succeeded."""
         with self._lock:
             if self._next_try is None:
-                return Permit.TRY
+                return True
             if self._clock() < self._next_try:
-                return Permit.LEAVE
+                return False
             self._next_try = self._clock() + self._rest
-            return Permit.PROBE
+            return True
 
     def rests(self) -> bool:
         """Whether nothing is to be tried at this moment."""
@@ -79,24 +71,8 @@ class Breaker:
             self._next_try = None
 
 
-class Submission:
-    """One try, as its caller sees it."""
-
-    def __init__(self, job: JobRequest, *, read: bool) -> None:
-        self.job = job
-        self.read = read
-        """Whether the caller waits for the record, too."""
-        self.answered = threading.Event()
-        """The API server has answered, or there will be no answer."""
-        self.recorded = threading.Event()
-        """What it answered is in the ledger, if it is to be."""
-
-
 class Submitter:
-    """Creates SpokeJobs beside the caller's thread, which waits for a moment. Safe to call from any thread.
-
-    Each try has a thread of its own, because neither a connection nor a name's resolution can be trusted to end in
-    time. What was created is recorded a moment later, together and on one connection, however many are dispatched.
+    """Tries once to create each SpokeJob, by a few threads of its own. Safe to call from any thread, not across a fork.
 
     :param create: makes one try; whether the SpokeJob was created. Raises if the API server can't be had.
     :param record: says in the ledger that they were.
@@ -107,104 +83,119 @@ class Submitter:
         create: Callable[[JobRequest], bool],
         record: Callable[[Sequence[JobRequest]], None],
         *,
-        wait_seconds: float = WAIT_SECONDS,
+        room: int = _ROOM,
+        patience_seconds: float = _PATIENCE_SECONDS,
         rest_seconds: float = REST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._create = create
         self._record = record
-        self._wait = wait_seconds
+        self._room = room
+        self._patience = patience_seconds
+        self._clock = clock
         self._breaker = Breaker(rest_seconds, clock)
-        self._lock = threading.Lock()
-        self._to_record: list[Submission] = []
-        self._recording = False
-        self._wanted = threading.Event()
-        """Somebody waits for a record."""
-        self._threads: WeakSet[threading.Thread] = WeakSet()
+        self._pid = os.getpid()
+        self._news = threading.Condition()
+        """Held for all that follows."""
+        self._waiting: deque[tuple[JobRequest, float]] = deque()
+        """Each with the time after which it is not tried any more."""
+        self._threads = 0
+        self._idle = 0
+        self._closing = False
+        _all.add(self)
 
-    def submit(self, job: JobRequest, wait_seconds: float | None = None, *, recorded: bool = False) -> None:
-        """Try, unless the API server is known to be away; returns within the wait, and raises nothing of the try.
-
-        :param wait_seconds: less than the full wait, for a caller who has waited before.
-        :param recorded: wait for the ledger as well, for a caller who reads the row next.
-        """
-        permit = self._breaker.ask()
-        if permit is Permit.LEAVE:
-            return
-        submission = Submission(job, read=recorded)
-        thread = threading.Thread(target=self._try, args=(submission,), name="spoke-submit", daemon=True)
-        with self._lock:
-            thread.start()
-            self._threads.add(thread)
-        if permit is Permit.PROBE:
-            return
-        wait = self._wait if wait_seconds is None else min(wait_seconds, self._wait)
-        give_up = time.monotonic() + wait
-        if submission.answered.wait(wait):
-            if recorded:
-                submission.recorded.wait(max(0.0, give_up - time.monotonic()))
-        elif wait > self._wait / 2:  # cut shorter, it says nothing
-            self._failed("no answer in time")
+    def submit(self, jobs: Sequence[JobRequest]) -> bool:
+        """Have them tried, in that order; returns at once. False if any is left to sync."""
+        with self._news:
+            for job in jobs:
+                if len(self._waiting) >= self._room or not self._breaker.ask():
+                    return False
+                self._waiting.append((job, self._clock() + self._patience))
+                self._news.notify()
+                if len(self._waiting) > self._idle and self._threads < _THREADS:
+                    threading.Thread(target=self._work, name="spoke-submit", daemon=True).start()
+                    self._threads += 1
+            return True
 
     def rests(self) -> bool:
         """Whether the API server is known to be away, so that all is left to sync for now."""
         return self._breaker.rests()
 
-    def close(self, seconds: float = WAIT_SECONDS) -> None:
-        """Let the tries that are under way end, but wait no longer than that: sync records what they leave."""
-        give_up = time.monotonic() + seconds
-        with self._lock:
-            threads = list(self._threads)
-            self._wanted.set()
-        for thread in threads:
-            thread.join(max(0.0, give_up - time.monotonic()))
+    def close(self, seconds: float = CLOSING_SECONDS) -> None:
+        """Let what was submitted be tried and recorded, but wait no longer than that: sync does the rest."""
+        if self._pid != os.getpid():  # a forked child has none of the threads
+            return
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+            self._news.wait_for(lambda: not self._threads, seconds)
+            self._closing = False
 
-    def _try(self, submission: Submission) -> None:
-        created, began = False, time.monotonic()
-        try:
-            created = self._create(submission.job)
-        except Exception as error:
-            self._failed(f"{type(error).__name__}: {error}")
-        else:
-            if time.monotonic() - began <= self._wait:
-                self._breaker.succeeded()
-        finally:
-            submission.answered.set()
-        if created:
-            self._record_in_turn(submission)
-        else:
-            submission.recorded.set()
-
-    def _record_in_turn(self, submission: Submission) -> None:
-        """Record it, and what others bring meanwhile; or leave it to the thread that is at it."""
-        with self._lock:
-            self._to_record.append(submission)
-            if submission.read:
-                self._wanted.set()
-            if self._recording:
+    def _work(self) -> None:
+        while True:
+            created = self._create_for_a_while()
+            if created:
+                self._say_created(created)
+            elif self._ends():
                 return
-            self._recording = True
-        self._wanted.wait(_PAUSE_SECONDS)
-        while following := self._next_to_record():
-            jobs = [one.job for one in following]
-            try:
-                self._record(jobs)
-            except Exception as error:  # the API server did its part: no reason to spare it
-                which = ", ".join(str(job.id) for job in jobs)
-                logger.warning("launched; that it is, sync has to record (%s): job %s", type(error).__name__, which)
-            finally:
-                for one in following:
-                    one.recorded.set()
 
-    def _next_to_record(self) -> list[Submission]:
-        with self._lock:
-            following = self._to_record[:_RECORDED_AT_ONCE]
-            del self._to_record[:_RECORDED_AT_ONCE]
-            if not following:
-                self._recording = False
-                self._wanted.clear()
-            return following
+    def _create_for_a_while(self) -> list[JobRequest]:
+        """Try what comes, until nothing comes any more, or what was created is to be recorded."""
+        created: list[JobRequest] = []
+        wait_until = time.monotonic() + _IDLE_SECONDS
+        while len(created) < _RECORDED_AT_ONCE and (job := self._next(wait_until)) is not None:
+            if self._try(job):
+                wait_until = wait_until if created else time.monotonic() + _RECORD_SECONDS
+                created.append(job)
+        return created
 
-    def _failed(self, why: str) -> None:
-        if self._breaker.failed():
-            logger.warning("SpokeJobs can't be created from here (%s); sync creates them meanwhile", why)
+    def _next(self, wait_until: float) -> JobRequest | None:
+        with self._news:
+            self._idle += 1
+            self._news.wait_for(lambda: self._waiting or self._closing, max(0.0, wait_until - time.monotonic()))
+            self._idle -= 1
+            while self._waiting:
+                job, until = self._waiting.popleft()
+                if self._clock() <= until:
+                    return job
+            return None
+
+    def _try(self, job: JobRequest) -> bool:
+        try:
+            created = self._create(job)
+        except Exception as error:
+            with self._news:
+                self._waiting.clear()
+            if self._breaker.failed():
+                logger.warning(
+                    "SpokeJobs can't be created from here (%s: %s); sync creates them meanwhile",
+                    type(error).__name__,
+                    error,
+                )
+            return False
+        self._breaker.succeeded()
+        return created
+
+    def _say_created(self, jobs: Sequence[JobRequest]) -> None:
+        try:
+            self._record(jobs)
+        except Exception as error:  # the API server did its part: no reason to spare it
+            which = ", ".join(str(job.id) for job in jobs)
+            logger.warning("launched; that it is, sync has to record (%s): job %s", type(error).__name__, which)
+
+    def _ends(self) -> bool:
+        with self._news:
+            if self._waiting:  # it came just now, and took this thread for one that waits
+                return False
+            self._threads -= 1
+            self._news.notify_all()
+            return True
+
+
+_all: WeakSet[Submitter] = WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for submitter in list(_all):
+        submitter.close()

@@ -1,19 +1,24 @@
-"""The one try to create a SpokeJob: who waits for it, how long, and who doesn't."""
+"""The one try to create a SpokeJob, beside its caller: what is tried, what is left to sync, and what is recorded."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.unit.sync.making import job
 
 from spoke_jobs.model import JobRequest
-from spoke_jobs.runners.submitting import Breaker, Permit, Submitter
+from spoke_jobs.runners import submitting
+from spoke_jobs.runners.submitting import Breaker, Submitter
 
-# The breaker
+BROKEN = 1313
 
 
 class Clock:
@@ -23,185 +28,244 @@ class Clock:
         return self.now
 
 
-def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
-    clock = Clock()
-    breaker = Breaker(30, clock)
-    assert breaker.ask() is Permit.TRY
-    assert breaker.failed()
-    assert not breaker.failed(), "no news"
-    clock.now = 29.9
-    assert breaker.ask() is Permit.LEAVE
-    assert breaker.rests()
-    clock.now = 30
-    assert not breaker.rests()
-    assert [breaker.ask(), breaker.ask()] == [Permit.PROBE, Permit.LEAVE]
-    assert breaker.rests()
-    breaker.succeeded()
-    assert not breaker.rests()
-    assert breaker.ask() is Permit.TRY
-
-
-# The submitter
-
-
 class Api:
-    """What the submitter's tries meet."""
+    """What the tries meet: it does something, and answers then."""
 
-    def __init__(self, does: Callable[[], None]) -> None:
+    def __init__(self, does: Callable[[JobRequest], object] = lambda _job: None, *, creates: bool = True) -> None:
         self.does = does
-        self.tries = 0
+        self.creates = creates
+        self.ids: list[int] = []
 
-    def __call__(self, _job: JobRequest) -> bool:
-        self.tries += 1
-        self.does()
-        return True
+    def __call__(self, job: JobRequest) -> bool:
+        self.ids.append(job.id)
+        self.does(job)
+        return self.creates
 
 
 class Book:
-    """The ledger as the submitter has it: what is recorded, and never two at once."""
+    """The ledger, as the submitter has it."""
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.calls = 0
-        self.open = threading.Event()
-        self.open.set()
-        self.lock = threading.Lock()
+        self.calls: list[list[int]] = []
 
     def __call__(self, jobs: Sequence[JobRequest]) -> None:
-        assert self.lock.acquire(blocking=False), "two record at once"
-        self.calls += 1
-        try:
-            assert self.open.wait(10)
-            time.sleep(0.001)
-            if BROKEN in [job.id for job in jobs]:
-                raise OSError("no database")
-            self.ids += [job.id for job in jobs]
-        finally:
-            self.lock.release()
+        ids = [job.id for job in jobs]
+        if BROKEN in ids:
+            raise OSError("no database")
+        self.calls.append(ids)
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted(id_ for call in self.calls for id_ in call)
 
 
-BROKEN = 13
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What hangs, hangs until it is open; at last it is."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
-def seconds(call: Callable[[], None]) -> float:
-    began = time.monotonic()
-    call()
-    return time.monotonic() - began
-
-
-def fails() -> None:
+def fails(_job: JobRequest) -> None:
     raise OSError("no route")
 
 
-def test_a_success_is_waited_for() -> None:
-    api = Api(lambda: time.sleep(0.05))
-    assert seconds(lambda: Submitter(api, Book()).submit(job())) >= 0.05
-    assert api.tries == 1
+def jobs(*ids: int) -> list[JobRequest]:
+    return [job(id=id_) for id_ in ids]
 
 
-def test_a_failure_is_never_the_caller_s_and_spares_the_next_ones() -> None:
-    api, clock = Api(fails), Clock()
-    submitter = Submitter(api, Book(), clock=clock)
-    for _ in range(3):
-        submitter.submit(job())
-    assert api.tries == 1
-    clock.now = 31
-    api.does = lambda: None
-    submitter.submit(job())
-    wait_until(lambda: api.tries == 2)
-    wait_until(lambda: submitter._breaker.ask() is Permit.TRY)
-
-
-@pytest.mark.parametrize("left", [None, 0.199], ids=["its own wait", "what a moment left of it"])
-def test_what_hangs_delays_one_caller_by_the_wait_and_no_other(left: float | None) -> None:
-    hang = threading.Event()
-    api, clock = Api(lambda: hang.wait(10) and None), Clock()
-    submitter = Submitter(api, Book(), wait_seconds=0.2, clock=clock)
-    assert 0.19 <= seconds(lambda: submitter.submit(job(), left)) < 0.5
-    assert seconds(lambda: submitter.submit(job())) < 0.1
-    clock.now = 31
-    assert seconds(lambda: submitter.submit(job())) < 0.1, "a probe is nobody's wait"
-    assert api.tries == 2
-    hang.set()
-    wait_until(lambda: submitter._breaker.ask() is Permit.TRY)
-
-
-def test_an_api_server_that_is_slow_delays_one_caller_and_no_other() -> None:
-    """It answers each time, and later than anybody waits."""
-    submitter = Submitter(Api(lambda: time.sleep(0.1)), Book(), wait_seconds=0.05, clock=Clock())
-    for _ in range(3):
-        submitter.submit(job())
-        submitter.close(10)
-    assert submitter._create.tries == 1  # type: ignore[attr-defined]
-
-
-def test_a_wait_that_is_cut_short_opens_no_breaker() -> None:
-    """The last of many dispatches: slow is not away."""
-    slow = threading.Event()
-    api = Api(lambda: slow.wait(10) and None)
-    submitter = Submitter(api, Book(), wait_seconds=5, clock=Clock())
-    assert seconds(lambda: submitter.submit(job(), 0.05)) < 1
-    assert submitter._breaker.ask() is Permit.TRY
-    slow.set()
-
-
-def test_a_caller_waits_for_the_answer_and_not_for_its_record_unless_it_reads_the_row() -> None:
-    book = Book()
-    book.open.clear()
-    submitter = Submitter(Api(lambda: None), book, wait_seconds=5)
-    assert seconds(lambda: submitter.submit(job(id=1))) < 2
-    threading.Timer(0.2, book.open.set).start()
-    submitter.submit(job(id=2), recorded=True)
-    assert book.ids == [1, 2]
-
-
-def test_a_ledger_that_hangs_costs_its_reader_the_wait_and_says_nothing_of_the_api_server() -> None:
-    book = Book()
-    book.open.clear()
-    submitter = Submitter(Api(lambda: None), book, wait_seconds=0.2)
-    assert 0.19 <= seconds(lambda: submitter.submit(job(), recorded=True)) < 1
-    assert submitter._breaker.ask() is Permit.TRY
-    book.open.set()
-
-
-def test_what_many_threads_create_is_recorded_together() -> None:
-    book = Book()
-    submitter = Submitter(Api(lambda: time.sleep(0.01)), book, wait_seconds=5)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: submitter.submit(job(id=number)), range(100, 200)))
-    submitter.close(10)
-    assert sorted(book.ids) == list(range(100, 200))
-    assert book.calls < 50
-
-
-def test_a_record_that_fails_is_not_the_next_one_s_trouble() -> None:
-    book = Book()
-    submitter = Submitter(Api(lambda: None), book, wait_seconds=5)
-    for number in (BROKEN, 14):
-        assert seconds(lambda number=number: submitter.submit(job(id=number), recorded=True)) < 2  # type: ignore[misc]
-    assert book.ids == [14]
-
-
-def test_what_was_not_created_is_not_recorded_and_its_reader_does_not_wait() -> None:
-    book = Book()
-    submitter = Submitter(lambda _job: False, book, wait_seconds=5)
-    assert seconds(lambda: submitter.submit(job(), recorded=True)) < 2
-    assert book.ids == []
-
-
-def test_closing_lets_a_try_end_but_not_one_that_hangs() -> None:
-    book = Book()
-    book.open.clear()
-    submitter = Submitter(Api(lambda: None), book)
-    submitter.submit(job(id=1))
-    assert 0.19 <= seconds(lambda: submitter.close(0.2)) < 1
-    book.open.set()
-    submitter.close(10)
-    assert book.ids == [1]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
+    clock = Clock()
+    breaker = Breaker(30, clock)
+    assert breaker.ask()
+    assert breaker.failed()
+    assert not breaker.failed(), "no news"
+    clock.now = 29.9
+    assert not breaker.ask()
+    assert breaker.rests()
+    clock.now = 30
+    assert not breaker.rests()
+    assert [breaker.ask(), breaker.ask()] == [True, False]
+    assert breaker.rests()
+    breaker.succeeded()
+    assert not breaker.rests()
+    assert breaker.ask()
+
+
+def test_a_caller_waits_neither_for_an_answer_nor_for_its_record(gate: threading.Event) -> None:
+    api, book = Api(lambda _job: gate.wait(30)), Book()
+    submitter = Submitter(api, book)
+    began = time.monotonic()
+    assert submitter.submit(jobs(*range(100, 200)))
+    assert time.monotonic() - began < 5
+    wait_until(lambda: api.ids)
+    assert book.calls == []
+    gate.set()
+    submitter.close(10)
+    assert book.ids == list(range(100, 200))
+
+
+def test_what_is_created_is_recorded_together() -> None:
+    api, book = Api(lambda _job: time.sleep(0.001)), Book()
+    submitter = Submitter(api, book)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: submitter.submit(jobs(number)), range(100, 300)))
+    submitter.close(10)
+    assert book.ids == sorted(api.ids) == list(range(100, 300))
+    assert len(book.calls) < 50
+
+
+def test_records_are_not_put_off_for_as_long_as_there_is_work(gate: threading.Event) -> None:
+    """One at a time, each within the time that the next would be waited for."""
+    api, book = Api(), Book()
+    submitter = Submitter(api, book)
+    deadline = time.monotonic() + 10
+    number = 100
+    while len(book.calls) < 3:
+        assert time.monotonic() < deadline
+        submitter.submit(jobs(number))
+        number += 1
+        time.sleep(0.02)
+    submitter.close(10)
+
+
+def test_one_that_hangs_holds_up_no_other(gate: threading.Event) -> None:
+    api, book = Api(lambda job: job.id == 1 and gate.wait(30)), Book()
+    submitter = Submitter(api, book)
+    submitter.submit(jobs(*range(1, 50)))
+    wait_until(lambda: book.ids == list(range(2, 50)))
+
+
+def test_a_failure_leaves_all_that_waits_to_sync_and_a_probe_ends_that(gate: threading.Event) -> None:
+    def waits_and_fails(job: JobRequest) -> None:
+        gate.wait(30)
+        fails(job)
+
+    api, book, clock = Api(waits_and_fails), Book(), Clock()
+    submitter = Submitter(api, book, clock=clock)
+    assert submitter.submit(jobs(*range(100, 200)))
+    gate.set()
+    wait_until(submitter.rests)
+    submitter.close(10)
+    assert len(api.ids) <= 4, "those that were under way"
+    assert not submitter.submit(jobs(1))
+    clock.now = 31
+    api.does = lambda _job: None
+    assert not submitter.submit(jobs(2, 3)), "one at a time"
+    submitter.close(10)
+    assert submitter.submit(jobs(4))
+    submitter.close(10)
+    assert book.ids == [2, 4]
+
+
+def test_a_probe_that_fails_has_the_next_ones_rest_again() -> None:
+    api, clock = Api(fails), Clock()
+    submitter = Submitter(api, Book(), clock=clock)
+    for now in (0, 31, 62):
+        clock.now = now
+        submitter.submit(jobs(1))
+        submitter.close(10)
+        assert submitter.rests()
+        assert not submitter.submit(jobs(2))
+    assert api.ids == [1, 1, 1]
+
+
+def test_what_finds_no_room_is_left_to_sync(gate: threading.Event) -> None:
+    api = Api(lambda _job: gate.wait(30))
+    submitter = Submitter(api, Book(), room=2)
+    for number in range(4):
+        assert submitter.submit(jobs(number))
+        wait_until(lambda number=number: len(api.ids) == number + 1)  # type: ignore[misc]
+    assert submitter.submit(jobs(4))
+    assert not submitter.submit(jobs(5, 6))
+    gate.set()
+    submitter.close(10)
+    assert sorted(api.ids) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_has_waited_too_long_is_left_to_sync(gate: threading.Event) -> None:
+    api, clock = Api(lambda _job: gate.wait(30)), Clock()
+    submitter = Submitter(api, Book(), patience_seconds=5, clock=clock)
+    submitter.submit(jobs(0, 1, 2, 3))
+    wait_until(lambda: len(api.ids) == 4)
+    submitter.submit(jobs(4))
+    clock.now = 5.1
+    submitter.submit(jobs(5))
+    gate.set()
+    submitter.close(10)
+    assert sorted(api.ids) == [0, 1, 2, 3, 5]
+
+
+def test_a_record_that_fails_is_not_the_next_one_s_trouble() -> None:
+    book = Book()
+    submitter = Submitter(Api(), book)
+    for number in (BROKEN, 14):
+        submitter.submit(jobs(number))
+        submitter.close(10)
+    assert book.ids == [14]
+    assert not submitter.rests()
+
+
+def test_what_was_not_created_is_not_recorded() -> None:
+    book = Book()
+    submitter = Submitter(Api(creates=False), book)
+    submitter.submit(jobs(1))
+    submitter.close(10)
+    assert book.calls == []
+
+
+def test_closing_waits_for_what_was_submitted_but_not_for_what_hangs(gate: threading.Event) -> None:
+    book = Book()
+    submitter = Submitter(Api(lambda job: job.id == 1 and gate.wait(30)), book)
+    submitter.submit(jobs(*range(1, 50)))
+    began = time.monotonic()
+    submitter.close(0.5)
+    assert 0.49 <= time.monotonic() - began < 10
+    assert book.ids == list(range(2, 50))
+
+
+def test_threads_without_work_end_and_nothing_is_lost_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitting, "_IDLE_SECONDS", 0.0005)
+    monkeypatch.setattr(submitting, "_RECORD_SECONDS", 0.0005)
+    book = Book()
+    submitter = Submitter(Api(), book)
+    for number in range(100, 700):
+        submitter.submit(jobs(number))
+        time.sleep(0.0005 * (number % 4))
+    wait_until(lambda: book.ids == list(range(100, 700)))
+    wait_until(lambda: not submitter._threads)
+
+
+def test_a_child_that_was_forked_has_nothing_to_close(gate: threading.Event) -> None:
+    submitter = Submitter(Api(lambda _job: gate.wait(30)), Book())
+    submitter.submit(jobs(1))
+    with submitter._news:  # as another thread may hold it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            submitter.close(60)
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_process_that_ends_right_after_its_commit_has_its_try() -> None:
+    program = """
+import time
+from tests.unit.sync.making import job
+from spoke_jobs.runners.submitting import Submitter
+def create(job):
+    time.sleep(0.2)
+    print("created", flush=True)
+    return True
+Submitter(create, lambda jobs: print("recorded", flush=True)).submit([job()])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["created", "recorded"]
