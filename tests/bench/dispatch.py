@@ -231,13 +231,12 @@ def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
 
 def table(ways: dict[str, dict[str, float]], hangs: dict[str, float], count: int) -> str:
     """For people."""
-    alone = ways["left to sync"]["alone"]
+    alone, soon = ways["left to sync"]["alone"], ways["creates itself"]["created_after"]
     around = f"the transaction without a dispatch takes {alone:.2f} ms (p50); load average before: {LOAD:.1f}"
     rows = [
         f"- machine: {machine()}; PostgreSQL and the test cluster share it; {moment()}",
         f"- {count} pairs of each; {around}",
-        "- created by the runner itself, the SpokeJob is there "
-        f"{ways['creates itself']['created_after']:.1f} ms after the commit (p50)",
+        f"- a SpokeJob that the runner creates itself is there {soon:.1f} ms after the commit (p50)",
         "",
         "| a dispatch adds, p50 | to the transaction, ms | of that, to its commit, ms | aim |",
         "| --- | ---: | ---: | ---: |",

@@ -1,4 +1,4 @@
-"""What follows a commit on PostgreSQL: the driver's word is taken where it has one, and the row looked for where not."""
+"""What follows a commit on PostgreSQL: the driver's word is taken, and where it has none the row is looked for."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ from tests.integration.sync.stage import Stage
 from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
-from spoke_jobs.ledger import syncing
 from spoke_jobs.model import JobRequest
 from spoke_jobs.runners.legacy import LegacyRunner
 
@@ -37,43 +36,51 @@ def nothing_is_launched(stage: Stage) -> bool:
 
 
 def one_is_launched(stage: Stage, job: JobRequest) -> bool:
-    return stage.row(job).submitted_at is not None and len(stage.cluster.all()) == 1
+    return is_recorded(stage, job) and len(stage.cluster.all()) == 1
 
 
-def test_a_dispatch_creates_the_spokejob_and_says_so(stage: Stage) -> None:
+def is_recorded(stage: Stage, job: JobRequest) -> bool:
+    return stage.row(job).submitted_at is not None
+
+
+def test_a_dispatch_creates_the_spokejob_and_records_it(stage: Stage) -> None:
     job = stage.runner().dispatch_job(WORK)
-    assert job.submitted_at is not None
+    wait_for("it is launched", lambda: one_is_launched(stage, job))
     (body,) = stage.cluster.all()
     assert body["spec"]["uid"] == str(job.uid)
     assert body["spec"]["jobType"] == "work"
     assert "marker-in-the-payload" not in str(body)
 
 
-def test_a_commit_returns_with_the_spokejob_there_and_its_record_follows(stage: Stage, monkeypatch: Any) -> None:
+def test_a_commit_waits_for_no_answer(stage: Stage, monkeypatch: Any) -> None:
     runner = stage.runner()
-    slow, recorded = threading.Event(), syncing.record_submitted
-    monkeypatch.setattr(syncing, "record_submitted", lambda *given: slow.wait(30) and recorded(*given))
+    answers, create = threading.Event(), runner._submitter._create
+    monkeypatch.setattr(runner._submitter, "_create", lambda job: answers.wait(30) and create(job))
     with Session(stage.ledger.engine) as session:
         job = runner.dispatch_job(WORK, session=session)
         session.commit()
-    assert len(stage.cluster.all()) == 1
-    assert stage.row(job).submitted_at is None
-    slow.set()
-    runner.close()
-    assert stage.row(job).submitted_at is not None
+    assert stage.cluster.all() == []
+    answers.set()
+    wait_for("it is launched", lambda: one_is_launched(stage, job))
 
 
-def test_many_dispatches_of_one_transaction_are_launched_in_one_wait(stage: Stage, monkeypatch: Any) -> None:
-    """An API server that takes its time: the caller is delayed as by one, and sync has the rest."""
+def test_many_dispatches_of_one_transaction_are_all_launched(stage: Stage) -> None:
     runner = stage.runner()
-    create = runner._submitter._create
-    monkeypatch.setattr(runner._submitter, "_create", lambda job: time.sleep(0.3) is None and create(job))
     with Session(stage.ledger.engine) as session:
-        for _ in range(20):
-            runner.dispatch_job(WORK, session=session)
-        assert timed(session.commit) < 2.5  # twenty times 0.3 s are six
+        jobs = [runner.dispatch_job(WORK, session=session) for _ in range(100)]
+        session.commit()
+    wait_for("all are recorded", lambda: all(is_recorded(stage, job) for job in jobs))
+    assert len(stage.cluster.all()) == 100
+
+
+def test_closing_waits_for_what_was_dispatched(stage: Stage) -> None:
+    runner = stage.runner()
+    runner.dispatch_job(WORK)
     runner.close()
-    assert 1 <= len(stage.cluster.all()) < 20
+    job = runner.dispatch_job(WORK)
+    runner.close()
+    assert len(stage.cluster.all()) == 2
+    assert is_recorded(stage, job)
 
 
 def test_a_unique_key_that_is_taken_launches_nothing_of_another_s(stage: Stage) -> None:
@@ -81,16 +88,21 @@ def test_a_unique_key_that_is_taken_launches_nothing_of_another_s(stage: Stage) 
     legacy = LegacyRunner(stage.settings(), stage.registry)
     elsewhere = legacy.dispatch_job(keyed)
     legacy.close()
-    assert stage.runner().dispatch_job(keyed).id == elsewhere.id
+    runner = stage.runner()
+    assert runner.dispatch_job(keyed).id == elsewhere.id
+    runner.close()
     assert stage.cluster.all() == [], "a worker's: it has no business in the cluster"
 
 
 def test_a_unique_key_whose_spokejob_is_gone_makes_none_anew(stage: Stage) -> None:
     """What was recorded as submitted sync ends, as it says; it may have run."""
     keyed = JobData("work", unique_key="nightly")
-    job = stage.runner().dispatch_job(keyed)
+    runner = stage.runner()
+    job = runner.dispatch_job(keyed)
+    wait_for("it is launched", lambda: one_is_launched(stage, job))
     stage.cluster.delete(job)
-    assert stage.runner().dispatch_job(keyed).id == job.id
+    assert runner.dispatch_job(keyed).id == job.id
+    runner.close()
     assert stage.cluster.all() == []
 
 
@@ -210,7 +222,7 @@ def test_with_sync_beside_it_every_job_has_one_spokejob(stage: Stage) -> None:
 
 async def test_a_dispatch_on_an_event_loop_is_launched(stage: Stage) -> None:
     job = await stage.runner().adispatch_job(WORK)
-    assert one_is_launched(stage, job)
+    wait_for("it is launched", lambda: one_is_launched(stage, job))
 
 
 # The API server away
@@ -231,7 +243,7 @@ def nowhere(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path) -> Ite
     server.close()
 
 
-def test_without_an_api_server_one_caller_waits_a_second_and_sync_launches(
+def test_without_an_api_server_no_caller_waits_and_sync_launches(
     stage: Stage, nowhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = stage.runner(submit="sync")
@@ -242,11 +254,11 @@ def test_without_an_api_server_one_caller_waits_a_second_and_sync_launches(
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", nowhere)
         plain = min(timed(lambda: beside.dispatch_job(WORK)) for _ in range(5))
-        first = timed(lambda: runner.dispatch_job(WORK))
-        later = [timed(lambda: runner.dispatch_job(WORK)) for _ in range(5)]
-    assert first - plain < 1.3
-    assert max(later) < 0.5, "nobody waits for the API server once more"
-    assert min(later) - plain < 0.05
+        took = [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
+        wait_for("the circuit breaker opens", runner._submitter.rests, 30)
+        took += [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
+    assert max(took) < 0.5, "nobody waits for the API server"
+    assert min(took) - plain < 0.05
     with stage.sync():
         jobs = stage.ledger.list_jobs()
         wait_for("sync launches all", lambda: all(stage.row(job).submitted_at for job in jobs))
@@ -263,11 +275,20 @@ def test_once_the_api_server_is_back_the_runner_creates_again(stage: Stage, tmp_
     monkeypatch.setenv("KUBECONFIG", path)
     runner = stage.runner()
     runner._submitter._breaker._rest = 0.5
-    assert runner.dispatch_job(WORK).submitted_at
+    launched = runner.dispatch_job(WORK)
+    wait_for("it is launched", lambda: one_is_launched(stage, launched))
     proxy.cut()
-    assert runner.dispatch_job(WORK).submitted_at is None
+    left = runner.dispatch_job(WORK)
+    wait_for("the circuit breaker opens", runner._submitter.rests)
     proxy.mend()
-    wait_for("a dispatch is submitted by the runner itself", lambda: runner.dispatch_job(WORK).submitted_at)
+    jobs: list[JobRequest] = []
+
+    def a_dispatch_is_launched() -> bool:
+        jobs.append(runner.dispatch_job(WORK))
+        return any(is_recorded(stage, job) for job in jobs)
+
+    wait_for("the runner launches one itself", a_dispatch_is_launched)
+    assert not is_recorded(stage, left), "that is for sync to do"
     proxy.close()
 
 
@@ -282,14 +303,12 @@ registry = Registry()
 registry.job("work")(lambda _ctx, _payload: None)
 runner = KubernetesRunner(load_settings(), registry)
 if "dispatch first" in sys.argv:
-    runner._create(runner.dispatch_job(JobData("work")))  # if the dispatch itself was too slow
-    runner.ledger.engine.dispose(close=False)
-    runner._ledger = None
+    runner.dispatch_job(JobData("work"))
+    runner._submitter.close(30)
 children = []
 for _ in range(3):
     pid = os.fork()
     if pid == 0:
-        # The client's first import may take longer than a caller waits; the try goes on beside it.
         job = runner.dispatch_job(JobData("work"))
         deadline = time.monotonic() + 20
         while not runner.ledger.get(job.id).submitted_at:
