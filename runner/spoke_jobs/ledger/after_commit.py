@@ -146,7 +146,8 @@ def _before_commit(session: Session) -> None:
 
 def _status(connection: Connection) -> int | None:
     """What COMMIT will do: after a statement that failed, PostgreSQL makes a ROLLBACK of it, and no driver raises."""
-    driver = None if connection.closed else connection.connection.driver_connection
+    lost = connection.closed or connection.invalidated  # the commit itself will say so
+    driver = None if lost else connection.connection.driver_connection
     return getattr(getattr(driver, "info", None), "transaction_status", None)
 
 

@@ -132,12 +132,12 @@ class Submitter:
             self._closing = False
 
     def _work(self) -> None:
-        while True:
-            created = self._create_for_a_while()
-            if created:
+        try:
+            while (created := self._create_for_a_while()) or not self._ends():
                 self._say_created(created)
-            elif self._ends():
-                return
+        except BaseException:  # a thread less, then: another is started for the next job
+            self._count_out()
+            raise
 
     def _create_for_a_while(self) -> list[JobRequest]:
         """Try what comes, until nothing comes any more, or what was created is to be recorded."""
@@ -178,7 +178,8 @@ class Submitter:
 
     def _say_created(self, jobs: Sequence[JobRequest]) -> None:
         try:
-            self._record(jobs)
+            if jobs:
+                self._record(jobs)
         except Exception as error:  # the API server did its part: no reason to spare it
             which = ", ".join(str(job.id) for job in jobs)
             logger.warning("launched; that it is, sync has to record (%s): job %s", type(error).__name__, which)
@@ -187,9 +188,13 @@ class Submitter:
         with self._news:
             if self._waiting:  # it came just now, and took this thread for one that waits
                 return False
+            self._count_out()
+            return True
+
+    def _count_out(self) -> None:
+        with self._news:
             self._threads -= 1
             self._news.notify_all()
-            return True
 
 
 _all: WeakSet[Submitter] = WeakSet()
