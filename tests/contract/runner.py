@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, registry, scoped_session, sessionmaker
 from tests.contract.app import Line, effect
@@ -129,17 +129,28 @@ class RunnerContract:
             session.commit()
         self.assert_nothing(stage)
 
-    def test_a_commit_that_the_database_makes_a_rollback_of_makes_nothing(self, stage: Stage) -> None:
+    def test_a_commit_that_the_database_makes_a_rollback_of_launches_nothing(self, stage: Stage) -> None:
         """PostgreSQL does, after a statement that failed and whose error the application has swallowed."""
         with session_of(stage) as session:
-            self.dispatch_both(stage, session)
+            stage.runner.dispatch_job(JobData("record", Line(text="job")), session=session)
             with pytest.raises(DBAPIError):
                 session.execute(text("SELECT * FROM nowhere"))
             session.commit()
         stage.settle()
         rolled_back = stage.engine.dialect.name == "postgresql"
-        assert len(stage.jobs()) == (0 if rolled_back else 1)
-        assert sorted(effects(stage)) == ([] if rolled_back else ["job", "task"])
+        assert (len(stage.jobs()), effects(stage)) == ((0, []) if rolled_back else (1, ["job"]))
+
+    def test_dispatched_as_the_session_is_about_to_commit(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+
+            @event.listens_for(session, "before_commit")
+            def dispatches(inner: Session) -> None:
+                stage.runner.dispatch_job(JobData("record", Line(text="job")), session=inner)
+
+            session.execute(effect.insert().values(text="the caller's"))
+            session.commit()
+        stage.settle()
+        assert sorted(effects(stage)) == ["job", "the caller's"]
 
     def test_closing_without_commit_makes_nothing(self, stage: Stage) -> None:
         with session_of(stage) as session:

@@ -1,11 +1,9 @@
 """Effects of a dispatch in the caller's session: only after the root transaction's commit, never raising into it.
 
-SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, for a session joined to a connection's outer
-transaction before that one commits, and where PostgreSQL has made a ROLLBACK of the COMMIT. So the session's events
-say when to look, and what is looked for is the row itself, on a connection of our own: whoever sees it knows that it
-is committed. The look is saved where the session ended the transaction itself and the driver says that it was sound.
-An effect that could not be had (the outer transaction commits much later, the process dies) is left to the worker or
-to sync, which find the row.
+SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, and, for a session joined to a connection's
+outer transaction, before that one commits. So the session's events say when to look, and what is looked for is the
+row itself, on a connection of our own: whoever sees it knows that it is committed. An effect that could not be had
+(the outer transaction commits much later, the process dies) is left to the worker or to sync, which find the row.
 """
 
 from __future__ import annotations
@@ -31,8 +29,6 @@ _KEY = "spoke_jobs.after_commit"
 _LOOKS = (0.0, 0.01, 0.05, 0.2, 1.0)
 """Seconds to wait before each look for a row whose outer transaction is about to commit."""
 _PATIENCE_SECONDS = 5.0
-_SOUND, _FAILED = 2, 3
-"""libpq's PQTRANS_INTRANS and PQTRANS_INERROR (its PQtransactionStatus), which psycopg shows as they are."""
 
 Undo = Callable[[], object]
 Rows = Sequence[Any]
@@ -53,6 +49,7 @@ class _Pending:
     """The SAVEPOINTs that were open at the dispatch: if one is rolled back, so is the row."""
     background: bool
     undo: Undo | None
+    looks_itself: bool
     outer: Transaction | None = None
     """The connection's own transaction, where the session's commit was none."""
 
@@ -62,8 +59,6 @@ class _Effects:
     """What hangs on a session's present root transaction."""
 
     pending: list[_Pending] = field(default_factory=list)
-    statuses: dict[Connection, int | None] = field(default_factory=dict)
-    """Of the transactions, just before the session's commit; None where the driver doesn't say."""
     committed: bool = False
 
 
@@ -90,21 +85,46 @@ def after_commit(
     :param undo: for effects that can be taken back. The session's own commit then counts, also where it is joined to
         an outer transaction; should that one be rolled back, ``undo`` runs.
     """
-    _follow(session, (None,), lambda rows: rows if visible() else (), lambda _: effect(), background, undo)
+    _follow(
+        session,
+        (None,),
+        lambda rows: rows if visible() else (),
+        lambda _: effect(),
+        background=background,
+        undo=undo,
+    )
 
 
 def launch_after_commit(
-    session: Session, rows: Rows, visible: Visible, launch: Effect, *, background: bool = False
+    session: Session,
+    rows: Rows,
+    visible: Visible,
+    launch: Effect,
+    *,
+    background: bool = False,
+    looks_itself: bool = False,
 ) -> None:
-    """The same for rows to be launched. What one transaction asks of the same ``launch`` is done in one call."""
-    _follow(session, rows, visible, launch, background, None)
+    """The same for rows to be launched. What one transaction asks of the same ``launch`` is done in one call.
+
+    :param looks_itself: whether ``launch`` never waits, and looks for each row before it does anything about it. It is
+        then called at once when the session has committed, in the committing thread also with ``background``.
+    """
+    _follow(session, rows, visible, launch, background=background, looks_itself=looks_itself)
 
 
 def _follow(
-    session: Session, rows: Rows, visible: Visible, effect: Effect, background: bool, undo: Undo | None
+    session: Session,
+    rows: Rows,
+    visible: Visible,
+    effect: Effect,
+    *,
+    background: bool,
+    undo: Undo | None = None,
+    looks_itself: bool = False,
 ) -> None:
     savepoints = tuple(_savepoints(session.get_nested_transaction()))
-    item = _Pending(rows, effect, visible, connection_of(session), savepoints, background, undo)
+    connection = connection_of(session)
+    item = _Pending(rows, effect, visible, connection, savepoints, background, undo, looks_itself)
     _effects(session).pending.append(item)
 
 
@@ -125,7 +145,6 @@ def _effects(session: Session) -> _Effects:
     found: _Effects | None = session.info.get(_KEY)
     if found is None:
         found = session.info[_KEY] = _Effects()
-        event.listen(session, "before_commit", _before_commit)
         event.listen(session, "after_commit", _on_commit)
         event.listen(session, "after_soft_rollback", _on_rollback)
         event.listen(session, "after_transaction_end", _on_end)
@@ -137,18 +156,6 @@ def _savepoints(transaction: SessionTransaction | None) -> Iterator[SessionTrans
         if transaction.nested:
             yield transaction
         transaction = transaction.parent
-
-
-def _before_commit(session: Session) -> None:
-    effects: _Effects = session.info[_KEY]
-    effects.statuses = {connection: _status(connection) for connection in {item.connection for item in effects.pending}}
-
-
-def _status(connection: Connection) -> int | None:
-    """What COMMIT will do: after a statement that failed, PostgreSQL makes a ROLLBACK of it, and no driver raises."""
-    lost = connection.closed or connection.invalidated  # the commit itself will say so
-    driver = None if lost else connection.connection.driver_connection
-    return getattr(getattr(driver, "info", None), "transaction_status", None)
 
 
 def _on_commit(session: Session) -> None:
@@ -174,26 +181,19 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
     for item in _merged(ready):
         if not item.connection.closed and item.connection.in_transaction():
             _await_outer(item)
-            continue
-        status = effects.statuses.get(item.connection)
-        if status == _FAILED:
-            continue
-        known = replace(item, visible=_all) if status == _SOUND else item
-        if known.background:
-            run_safely(partial(_look_in_a_thread, known))
+        elif item.looks_itself:
+            run_safely(partial(item.effect, item.rows))
+        elif item.background:
+            run_safely(partial(_look_in_a_thread, item))
         else:
-            _run_if_visible(known, looks=_LOOKS[:1])
-
-
-def _all(rows: Rows) -> Rows:
-    return rows
+            _run_if_visible(item, looks=_LOOKS[:1])
 
 
 def _merged(items: Iterable[_Pending]) -> list[_Pending]:
-    """One for each effect: a thousand dispatches of a transaction are launched together, within one wait."""
+    """One for each effect: a thousand dispatches of a transaction are launched together."""
     alike: dict[tuple[object, ...], list[_Pending]] = {}
     for item in items:
-        key = (item.effect, item.visible, item.connection, item.background, item.undo, item.outer)
+        key = (item.effect, item.visible, item.connection, item.background, item.undo, item.looks_itself, item.outer)
         alike.setdefault(key, []).append(item)
     return [replace(group[0], rows=[row for item in group for row in item.rows]) for group in alike.values()]
 

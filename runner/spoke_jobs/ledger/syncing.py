@@ -6,7 +6,7 @@ its lock. Rows are read without payload and result, which are nothing to the clu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    tuple_,
     union_all,
     update,
 )
@@ -35,16 +34,27 @@ from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
 
 RUNNER = "kubernetes"
 _UNFINISHED = (JobState.WAITING, JobState.RUNNING)
+_THIS_RUN = and_(
+    job_request.c.id == bindparam("job_id"),
+    job_request.c.uid == bindparam("job_uid"),
+    job_request.c.run == bindparam("job_run"),
+)
+_MAY_LAUNCH = select(job_request.c.id).where(
+    _THIS_RUN,
+    job_request.c.state.in_(_UNFINISHED),
+    job_request.c.submitted_at.is_(None),
+    job_request.c.attempt == 0,
+)
 _SUBMITTED = (
     update(job_request)
-    .where(
-        tuple_(job_request.c.id, job_request.c.uid, job_request.c.run).in_(bindparam("runs", expanding=True)),
-        job_request.c.submitted_at.is_(None),
-    )
+    .where(_THIS_RUN, job_request.c.submitted_at.is_(None))
     .values(submitted_at=clock_now())
     .returning(job_request.c.id)
 )
+"""Both are made once: for each job, to make them would take longer than the database does."""
 
+PATIENCE_SECONDS = 1.5
+"""From a dispatch: so long a job is left to its runner's own try; sync launches it then."""
 
 SyncRow = tuple[JobRequest, int | None]
 """A job, and the number of the attempt that holds a claim on it."""
@@ -100,16 +110,16 @@ def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
 
 def may_launch(connection: Connection, job: JobRequest) -> bool:
     """Whether the job's run still waits for its first SpokeJob: neither a submission nor an attempt is recorded."""
-    statement = select(job_request.c.id).where(
-        _unfinished_run(job), job_request.c.submitted_at.is_(None), job_request.c.attempt == 0
-    )
-    return connection.scalar(statement) is not None
+    return connection.scalar(_MAY_LAUNCH, _of(job)) is not None
 
 
-def record_submitted(connection: Connection, jobs: Sequence[JobRequest]) -> int:
-    """Record that the SpokeJobs of the jobs' runs exist; of how many that was not recorded yet."""
-    runs = [(job.id, job.uid, job.run) for job in jobs]
-    return len(connection.scalars(_SUBMITTED, {"runs": runs}).all())
+def record_submitted(connection: Connection, job: JobRequest) -> bool:
+    """Record that the SpokeJob of the job's run exists; False if that is recorded already."""
+    return connection.scalar(_SUBMITTED, _of(job)) is not None
+
+
+def _of(job: JobRequest) -> dict[str, Any]:
+    return {"job_id": job.id, "job_uid": job.uid, "job_run": job.run}
 
 
 def end_attempt(connection: Connection, job: JobRequest, number: int, failure: Failure) -> bool:

@@ -38,6 +38,8 @@ class SqlRunner(ABC):
 
     name: str
     _assigned = False
+    _looks_itself = False
+    """Whether launching waits for nothing, and looks for the row first."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
@@ -142,12 +144,21 @@ class SqlRunner(ABC):
         if not jobs:
             return jobs
         if self._launches:
-            launch_after_commit(session, jobs, ledger.committed, self._launch_many, background=background)
+            launch_after_commit(
+                session,
+                jobs,
+                ledger.committed,
+                self._launch_many,
+                background=background,
+                looks_itself=self._looks_itself,
+            )
         else:
             after_commit(session, lambda: True, self._ring)
         return jobs
 
     def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
+        if not jobs:
+            return
         if self._launches:
             self._launch(jobs)
         else:
@@ -176,7 +187,7 @@ class SqlRunner(ABC):
 
     @abstractmethod
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        """Called once the jobs' rows are committed, in the committing thread. What it raises is logged."""
+        """Called once the jobs' rows are committed. What it raises is logged."""
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
         """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""

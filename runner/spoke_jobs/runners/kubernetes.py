@@ -14,9 +14,12 @@ import asyncio
 import importlib.util
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import place
@@ -57,6 +60,7 @@ class KubernetesRunner(SqlRunner):
     """
 
     name = NAME
+    _looks_itself = True
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)
@@ -79,7 +83,8 @@ class KubernetesRunner(SqlRunner):
 
     def _begin(self) -> None:
         super()._begin()
-        self._submitter = Submitter(self._create, self._record)
+        self._connecting = threading.Lock()
+        self._submitter = Submitter(self._submit, self._ring, patience_seconds=syncing.PATIENCE_SECONDS)
 
     def missing_settings(self) -> list[str]:
         """The names of the missing environment variables, each with a word on what it is."""
@@ -165,14 +170,25 @@ class KubernetesRunner(SqlRunner):
             and job.submitted_at is None
             and job.run_after is None
         ]
-        if not self._submitter.submit(fresh):
-            self._ring()
+        self._submitter.submit(fresh)
 
     def _as_it_is_now(self, job: JobRequest) -> JobRequest:
         return job  # it is launched beside the caller: there is no news yet
 
+    def _submit(self, job: JobRequest) -> None:
+        """One try; raises where other jobs would fare alike, only."""
+        try:
+            with self._reading() as connection:
+                # It is committed, and nobody has launched, cancelled or ended it while it waited for its turn.
+                if not syncing.may_launch(connection, job):
+                    return
+        except SQLAlchemyError as error:
+            logger.info("job %d is left to sync: %s", job.id, type(error).__name__)
+            return
+        if self._create(job):
+            self._record(job)
+
     def _create(self, job: JobRequest) -> bool:
-        """Whether it was created. In a thread of the submitter's; raises where other jobs would fare alike, only."""
         from spoke_jobs.cluster.api import ApiError
 
         client = self._client()
@@ -191,20 +207,29 @@ class KubernetesRunner(SqlRunner):
             return False
         return True
 
-    def _record(self, jobs: Sequence[JobRequest]) -> None:
-        with self.ledger.engine.begin() as connection:
-            # Sync would record the same a moment later, so nobody needs to wait for the disk.
-            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'")  # others wait behind this one
-            syncing.record_submitted(connection, jobs)
+    def _record(self, job: JobRequest) -> None:
+        try:
+            with self.ledger.engine.begin() as connection:
+                # Sync would record the same a moment later, so nobody needs to wait for the disk, or for a lock.
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '500ms'")
+                syncing.record_submitted(connection, job)
+        except SQLAlchemyError as error:  # the API server did its part: no reason to spare it
+            logger.warning("job %d is launched; that it is, sync has to record (%s)", job.id, type(error).__name__)
+
+    def _reading(self) -> Connection:
+        return self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT")  # one journey, not three
 
     def _client(self) -> SpokeJobs:
         from spoke_jobs.cluster.api import SpokeJobs, Timeouts
 
-        client = self._clients.get(os.getpid())
-        if client is None:
-            fresh = SpokeJobs.connect(place.namespace(self.settings.namespace), Timeouts(connect=1.0, read=3.0))
-            client = self._clients.setdefault(os.getpid(), fresh)
+        with (
+            self._connecting
+        ):  # it may run a program for its credentials: once, and nobody but its threads waits for it
+            client = self._clients.get(os.getpid())
+            if client is None:
+                timeouts = Timeouts(connect=1.0, read=3.0)
+                client = SpokeJobs.connect(place.namespace(self.settings.namespace), timeouts)
+                self._clients[os.getpid()] = client
         return client
 
     def _dispatcher(self) -> TaskDispatcher:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 from weakref import WeakSet
 
 from spoke_jobs.model import JobRequest
@@ -24,12 +25,7 @@ CLOSING_SECONDS = 1.0
 _THREADS = 4
 """Tries at once: more would only wait for each other, in the interpreter and in the API server."""
 _ROOM = 1000
-"""Jobs that wait for their try; sync launches what finds no room."""
-_PATIENCE_SECONDS = 5.0
-"""For a try; what has waited for longer, sync has launched."""
-_RECORD_SECONDS = 0.1
-"""From a try to its record: so long others are gathered, and the caller has the interpreter first."""
-_RECORDED_AT_ONCE = 100
+"""Jobs that wait for their try."""
 _IDLE_SECONDS = 10.0
 
 
@@ -42,6 +38,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._next_try: float | None = None
         """None while all is well."""
+        self._failures = 0
 
     def ask(self) -> bool:
         """Whether to try now. The one try after a rest counts as failed until it is said to have succeeded."""
@@ -58,40 +55,48 @@ class Breaker:
         with self._lock:
             return self._next_try is not None and self._clock() < self._next_try
 
+    @property
+    def failures(self) -> int:
+        """So far; to be remembered as a try begins."""
+        return self._failures
+
     def failed(self) -> bool:
         """A try failed; True if that is news."""
         with self._lock:
             news = self._next_try is None
             self._next_try = self._clock() + self._rest
+            self._failures += 1
             return news
 
-    def succeeded(self) -> None:
-        """A try succeeded in time."""
+    def succeeded(self, failures: int) -> None:
+        """A try succeeded that began after so many failures: it says nothing about those since."""
         with self._lock:
-            self._next_try = None
+            if failures == self._failures:
+                self._next_try = None
 
 
 class Submitter:
-    """Tries once to create each SpokeJob, by a few threads of its own. Safe to call from any thread, not across a fork.
+    """Tries once to launch each job, by a few threads of its own. Safe to call from any thread, not across a fork.
 
-    :param create: makes one try; whether the SpokeJob was created. Raises if the API server can't be had.
-    :param record: says in the ledger that they were.
+    :param launch: one try, on any outcome of which sync can build. Raises if the API server can't be had.
+    :param left: called, from any thread, when jobs were left to sync that it isn't to wait with.
+    :param patience_seconds: after which sync launches a job anyway, and it is not tried here any more.
     """
 
     def __init__(
         self,
-        create: Callable[[JobRequest], bool],
-        record: Callable[[Sequence[JobRequest]], None],
+        launch: Callable[[JobRequest], object],
+        left: Callable[[], object],
         *,
+        patience_seconds: float,
         room: int = _ROOM,
-        patience_seconds: float = _PATIENCE_SECONDS,
         rest_seconds: float = REST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._create = create
-        self._record = record
-        self._room = room
+        self._launch = launch
+        self._left = left
         self._patience = patience_seconds
+        self._room = room
         self._clock = clock
         self._breaker = Breaker(rest_seconds, clock)
         self._pid = os.getpid()
@@ -99,108 +104,110 @@ class Submitter:
         """Held for all that follows."""
         self._waiting: deque[tuple[JobRequest, float]] = deque()
         """Each with the time after which it is not tried any more."""
-        self._threads = 0
+        self._threads: set[threading.Thread] = set()
         self._idle = 0
-        self._closing = False
+        self._closing = 0
         _all.add(self)
 
-    def submit(self, jobs: Sequence[JobRequest]) -> bool:
-        """Have them tried, in that order; returns at once. False if any is left to sync."""
+    def submit(self, jobs: Sequence[JobRequest]) -> None:
+        """Have them tried, in that order; returns at once."""
         with self._news:
-            for job in jobs:
-                if len(self._waiting) >= self._room or not self._breaker.ask():
-                    return False
-                self._waiting.append((job, self._clock() + self._patience))
-                self._news.notify()
-                if len(self._waiting) > self._idle and self._threads < _THREADS:
-                    threading.Thread(target=self._work, name="spoke-submit", daemon=True).start()
-                    self._threads += 1
-            return True
+            accepted = all(self._accept(job) for job in jobs)
+        if not accepted:
+            self._left()
 
     def rests(self) -> bool:
         """Whether the API server is known to be away, so that all is left to sync for now."""
         return self._breaker.rests()
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
-        """Let what was submitted be tried and recorded, but wait no longer than that: sync does the rest."""
+        """Let what was submitted be tried, but wait no longer than that: sync does the rest."""
         if self._pid != os.getpid():  # a forked child has none of the threads
             return
         with self._news:
-            self._closing = True
+            self._closing += 1
             self._news.notify_all()
             self._news.wait_for(lambda: not self._threads, seconds)
-            self._closing = False
+            self._waiting.clear()
+            self._closing -= 1
+
+    def _accept(self, job: JobRequest) -> bool:
+        """Called with the lock. False if sync is to launch it, and all that follows, at once."""
+        now = self._clock()
+        if self._waiting and self._waiting[0][1] < now:
+            return False  # whoever comes behind what has waited too long would, too
+        if len(self._waiting) >= self._room:
+            return True  # not tried; and sync is not told, which would begin with what is tried here
+        if not self._breaker.ask():
+            return False
+        self._waiting.append((job, now + self._patience))
+        self._news.notify()
+        return len(self._waiting) <= self._idle or len(self._threads) >= _THREADS or self._start_thread()
+
+    def _start_thread(self) -> bool:
+        thread = threading.Thread(target=self._work, name="spoke-submit", daemon=True)
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had, or not any more: the interpreter ends
+            self._threads.discard(thread)
+            return bool(self._threads)
+        return True
 
     def _work(self) -> None:
         try:
-            while (created := self._create_for_a_while()) or not self._ends():
-                self._say_created(created)
-        except BaseException:  # a thread less, then: another is started for the next job
-            self._count_out()
-            raise
+            while (following := self._next()) is not None:
+                job, until = following
+                if self._clock() > until:
+                    self._left()
+                else:
+                    self._try(job)
+        finally:
+            with self._news:
+                self._threads.discard(threading.current_thread())
+                self._news.notify_all()
 
-    def _create_for_a_while(self) -> list[JobRequest]:
-        """Try what comes, until nothing comes any more, or what was created is to be recorded."""
-        created: list[JobRequest] = []
-        wait_until = time.monotonic() + _IDLE_SECONDS
-        while len(created) < _RECORDED_AT_ONCE and (job := self._next(wait_until)) is not None:
-            if self._try(job):
-                wait_until = wait_until if created else time.monotonic() + _RECORD_SECONDS
-                created.append(job)
-        return created
-
-    def _next(self, wait_until: float) -> JobRequest | None:
+    def _next(self) -> tuple[JobRequest, float] | None:
         with self._news:
             self._idle += 1
-            self._news.wait_for(lambda: self._waiting or self._closing, max(0.0, wait_until - time.monotonic()))
+            self._news.wait_for(lambda: self._waiting or self._closing, _IDLE_SECONDS)
             self._idle -= 1
-            while self._waiting:
-                job, until = self._waiting.popleft()
-                if self._clock() <= until:
-                    return job
+            if self._waiting:
+                return self._waiting.popleft()
+            self._threads.discard(threading.current_thread())  # now: or the next job would take it for one that works
             return None
 
-    def _try(self, job: JobRequest) -> bool:
+    def _try(self, job: JobRequest) -> None:
+        failures = self._breaker.failures
         try:
-            created = self._create(job)
+            self._launch(job)
         except Exception as error:
             with self._news:
+                news = self._breaker.failed()
                 self._waiting.clear()
-            if self._breaker.failed():
-                logger.warning(
-                    "SpokeJobs can't be created from here (%s: %s); sync creates them meanwhile",
-                    type(error).__name__,
-                    error,
-                )
-            return False
-        self._breaker.succeeded()
-        return created
-
-    def _say_created(self, jobs: Sequence[JobRequest]) -> None:
-        try:
-            if jobs:
-                self._record(jobs)
-        except Exception as error:  # the API server did its part: no reason to spare it
-            which = ", ".join(str(job.id) for job in jobs)
-            logger.warning("launched; that it is, sync has to record (%s): job %s", type(error).__name__, which)
-
-    def _ends(self) -> bool:
-        with self._news:
-            if self._waiting:  # it came just now, and took this thread for one that waits
-                return False
-            self._count_out()
-            return True
-
-    def _count_out(self) -> None:
-        with self._news:
-            self._threads -= 1
-            self._news.notify_all()
+            if news:
+                why = f"{type(error).__name__}: {error}"
+                logger.warning("SpokeJobs can't be created from here (%s); sync creates them meanwhile", why)
+            self._left()
+        else:
+            self._breaker.succeeded(failures)
 
 
 _all: WeakSet[Submitter] = WeakSet()
 
 
-@atexit.register
-def _at_exit() -> None:
+_exit_by: float | None = None
+
+
+def _before_exit() -> None:
+    global _exit_by
+    _exit_by = _exit_by or time.monotonic() + CLOSING_SECONDS
     for submitter in list(_all):
-        submitter.close()
+        submitter.close(max(0.0, _exit_by - time.monotonic()))
+
+
+# Twice: before the exit handlers of others, one of which removes the Kubernetes client's certificates; and for what was
+# dispatched after that, by an exit handler or by a thread that outlived the main one.
+_register: Callable[[Callable[[], None]], Any] = getattr(threading, "_register_atexit", atexit.register)
+_register(_before_exit)
+atexit.register(_before_exit)

@@ -182,7 +182,7 @@ class Effects:
 
     def _record_submitted(self, row: Row) -> bool:
         with self._writer.transaction() as connection:
-            return syncing.record_submitted(connection, [row.job]) > 0
+            return syncing.record_submitted(connection, row.job)
 
     def _end_attempt(self, row: Row, number: int, ended: Failure) -> bool:
         with self._writer.transaction() as connection:

@@ -44,7 +44,7 @@ class Rhythm:
     progress: float = PROGRESS_SECONDS
     compare: float = 30.0
     prune: float = 60.0
-    patience: float = 1.5
+    patience: float = syncing.PATIENCE_SECONDS
 
 
 class Term:
@@ -102,7 +102,7 @@ class Term:
         else:
             self._follow(news)
         if self._is_due("launch", self._rhythm.launch):
-            # Who rings has committed rows that it doesn't launch itself: there is no try of its own to wait for.
+            # Who rings has committed rows that it doesn't launch itself, or no more: there is no try to wait for.
             self._launch(timedelta(0) if rang else self._patience)
         if self._is_due("progress", self._rhythm.progress):
             self._show_progress()

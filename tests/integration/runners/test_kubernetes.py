@@ -17,6 +17,8 @@ from statistics import median
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from tests.integration.sync.fixtures import cluster, kubeconfig, stage
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
@@ -54,8 +56,8 @@ def test_a_dispatch_creates_the_spokejob_and_records_it(stage: Stage) -> None:
 
 def test_a_commit_waits_for_no_answer(stage: Stage, monkeypatch: Any) -> None:
     runner = stage.runner()
-    answers, create = threading.Event(), runner._submitter._create
-    monkeypatch.setattr(runner._submitter, "_create", lambda job: answers.wait(30) and create(job))
+    answers, create = threading.Event(), runner._create
+    monkeypatch.setattr(runner, "_create", lambda job: answers.wait(30) and create(job))
     with Session(stage.ledger.engine) as session:
         job = runner.dispatch_job(WORK, session=session)
         session.commit()
@@ -64,13 +66,29 @@ def test_a_commit_waits_for_no_answer(stage: Stage, monkeypatch: Any) -> None:
     wait_for("it is launched", lambda: one_is_launched(stage, job))
 
 
-def test_many_dispatches_of_one_transaction_are_all_launched(stage: Stage) -> None:
+def test_many_dispatches_of_one_transaction_are_all_launched_once(stage: Stage) -> None:
+    """What the runner has no time for sync launches."""
     runner = stage.runner()
-    with Session(stage.ledger.engine) as session:
-        jobs = [runner.dispatch_job(WORK, session=session) for _ in range(100)]
-        session.commit()
-    wait_for("all are recorded", lambda: all(is_recorded(stage, job) for job in jobs))
-    assert len(stage.cluster.all()) == 100
+    with stage.sync() as sync:
+        sync.until("active")
+        with Session(stage.ledger.engine) as session:
+            jobs = [runner.dispatch_job(WORK, session=session) for _ in range(300)]
+            session.commit()
+        wait_for("all are recorded", lambda: all(is_recorded(stage, job) for job in jobs))
+    assert len(stage.cluster.all()) == 300
+
+
+def test_what_ends_while_it_waits_for_its_try_is_not_launched(stage: Stage, monkeypatch: Any) -> None:
+    runner = stage.runner()
+    answers, create = threading.Event(), runner._create
+    monkeypatch.setattr(runner, "_create", lambda job: answers.wait(30) and create(job))
+    monkeypatch.setattr(runner._submitter, "_patience", 60)
+    jobs = [runner.dispatch_job(WORK) for _ in range(5)]
+    stage.ledger.cancel(jobs[-1].id)
+    answers.set()
+    runner.close()
+    launched = {body["spec"]["requestId"] for body in stage.cluster.all()}
+    assert launched == {job.id for job in jobs[:4]}
 
 
 def test_closing_waits_for_what_was_dispatched(stage: Stage) -> None:
@@ -133,6 +151,29 @@ def test_a_savepoint_rolled_back_makes_nothing_and_the_rest_is_launched(stage: S
     assert stays(lambda: len(stage.cluster.all()) == 1, 1)
 
 
+def test_a_savepoint_that_the_session_knows_nothing_of_makes_nothing(stage: Stage) -> None:
+    runner = stage.runner()
+    with Session(stage.ledger.engine) as session:
+        savepoint = session.connection().begin_nested()
+        runner.dispatch_job(WORK, session=session)
+        savepoint.rollback()
+        session.commit()
+    runner.close()
+    assert nothing_is_launched(stage)
+
+
+def test_a_commit_that_the_database_makes_a_rollback_of_makes_nothing(stage: Stage) -> None:
+    """PostgreSQL does, after a statement that failed and whose error the application has swallowed."""
+    runner = stage.runner()
+    with Session(stage.ledger.engine) as session:
+        runner.dispatch_job(WORK, session=session)
+        with pytest.raises(DBAPIError):
+            session.execute(text("SELECT 1 / 0"))
+        session.commit()
+    runner.close()
+    assert nothing_is_launched(stage)
+
+
 @pytest.mark.parametrize("mode", ["create_savepoint", "rollback_only", "control_fully"])
 def test_joined_to_a_transaction_that_rolls_back_it_makes_nothing(stage: Stage, mode: Any) -> None:
     runner = stage.runner()
@@ -180,7 +221,7 @@ time.sleep(60)  # the try goes on beside its caller
     return job
 
 
-KILLED_AT = pytest.mark.parametrize("where", ["runner._submitter._create", "syncing.record_submitted"])
+KILLED_AT = pytest.mark.parametrize("where", ["runner._create", "syncing.record_submitted"])
 """Between commit and create; between create and record."""
 
 

@@ -70,7 +70,7 @@ def created(stage: Stage, *, recorded: bool = True) -> JobRequest:
     stage.cluster.create(spokejob(job, stage.cluster.namespace))
     if recorded:
         with stage.ledger.engine.begin() as connection:
-            syncing.record_submitted(connection, [job])
+            syncing.record_submitted(connection, job)
     return job
 
 

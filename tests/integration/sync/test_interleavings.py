@@ -32,7 +32,7 @@ def created(stage: Stage, job_type: str = "work", *, recorded: bool = True) -> J
     stage.cluster.create(spokejob(job, stage.cluster.namespace))
     if recorded:
         with stage.ledger.engine.begin() as connection:
-            syncing.record_submitted(connection, [job])
+            syncing.record_submitted(connection, job)
     return job
 
 

@@ -65,6 +65,28 @@ def test_what_one_transaction_asks_for_is_done_in_one_call(engine: Engine, backg
     assert len(effects.threads) == (2 if background else 1)
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_what_looks_itself_is_called_at_once_in_the_committing_thread(engine: Engine, background: bool) -> None:
+    effects = Effects(engine)
+    with Session(engine) as session:
+        session.execute(text("SELECT 1"))
+        launch_after_commit(session, [1, 2], effects.visible, effects.effect, background=background, looks_itself=True)
+        assert effects.calls == []
+        session.commit()
+        assert effects.calls == [[1, 2]]
+    assert effects.threads == {threading.get_ident()}
+
+
+def test_what_looks_itself_waits_for_an_outer_transaction_all_the_same(engine: Engine) -> None:
+    effects = Effects(engine)
+    with engine.begin() as connection, Session(connection, join_transaction_mode="create_savepoint") as session:
+        effects.write(session, 1, looks_itself=True)
+        session.commit()
+        assert effects.calls == []
+    wait_for_outer_commits()
+    assert effects.calls == [[1]]
+
+
 def test_a_row_of_a_savepoint_that_is_rolled_back_is_not_among_them(engine: Engine) -> None:
     effects = Effects(engine)
     with Session(engine) as session:

@@ -17,9 +17,8 @@ from tests.unit.sync.making import job
 from spoke_jobs import ConfigurationError, Registry, TaskBufferFull
 from spoke_jobs.cluster import place
 from spoke_jobs.loader import load_runner
-from spoke_jobs.runners import kubernetes
+from spoke_jobs.model import JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
-from spoke_jobs.runners.submitting import Permit, Submitter
 from spoke_jobs.settings import Settings
 from spoke_jobs.tasks.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.options import DispatcherOptions
@@ -181,6 +180,7 @@ import sys, threading
 from pydantic import SecretStr
 from spoke_jobs import Registry
 from spoke_jobs.loader import load_runner
+from spoke_jobs.model import JobState
 from spoke_jobs.settings import Settings
 import spoke_jobs.cli.app
 load_runner(Settings(job_runner="kubernetes", database_url=SecretStr("postgresql+psycopg://n@127.0.0.1:9/n"),
@@ -194,11 +194,18 @@ assert threading.active_count() == 1
     assert done.returncode == 0, done.stderr
 
 
-def test_many_jobs_of_a_slow_api_server_cost_their_caller_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes, "WAIT_SECONDS", 1.0)
+def test_only_what_is_new_and_due_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest was launched by another dispatch, belongs to another runner, or is sync's to launch in time."""
     runner = KubernetesRunner(settings(database_url=URL, namespace="texting"), Registry())
-    runner._submitter = Submitter(lambda _job: not time.sleep(0.8), lambda _job: None, wait_seconds=1.0)
-    began = time.monotonic()
-    runner._launch_many([job(id=number) for number in range(50)])
-    assert time.monotonic() - began < 1.4
-    assert runner._submitter._breaker.ask() is Permit.TRY
+    tried: list[int] = []
+    monkeypatch.setattr(runner._submitter, "submit", lambda jobs: tried.extend(job.id for job in jobs))
+    given = {"runner": "kubernetes"}
+    others: list[dict[str, Any]] = [
+        given | {"run_after": job().created_at},
+        given | {"submitted_at": job().created_at},
+        given | {"attempt": 1},
+        given | {"state": JobState.RUNNING},
+        {"runner": "legacy"},
+    ]
+    runner._launch_many([job(id=1, **given), *(job(id=2, **other) for other in others)])
+    assert tried == [1]

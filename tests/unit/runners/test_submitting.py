@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from tests.unit.sync.making import job
@@ -17,8 +18,6 @@ from tests.unit.sync.making import job
 from spoke_jobs.model import JobRequest
 from spoke_jobs.runners import submitting
 from spoke_jobs.runners.submitting import Breaker, Submitter
-
-BROKEN = 1313
 
 
 class Clock:
@@ -29,34 +28,30 @@ class Clock:
 
 
 class Api:
-    """What the tries meet: it does something, and answers then."""
+    """What the tries meet: it does something to each."""
 
-    def __init__(self, does: Callable[[JobRequest], object] = lambda _job: None, *, creates: bool = True) -> None:
+    def __init__(self, does: Callable[[JobRequest], object] = lambda _job: None) -> None:
         self.does = does
-        self.creates = creates
-        self.ids: list[int] = []
+        self.tried: list[int] = []
+        self.ended: list[int] = []
 
-    def __call__(self, job: JobRequest) -> bool:
-        self.ids.append(job.id)
+    def __call__(self, job: JobRequest) -> None:
+        self.tried.append(job.id)
         self.does(job)
-        return self.creates
+        self.ended.append(job.id)
 
 
-class Book:
-    """The ledger, as the submitter has it."""
+class Sync:
+    """How often it was told that jobs were left to it."""
 
-    def __init__(self) -> None:
-        self.calls: list[list[int]] = []
+    told = 0
 
-    def __call__(self, jobs: Sequence[JobRequest]) -> None:
-        ids = [job.id for job in jobs]
-        if BROKEN in ids:
-            raise OSError("no database")
-        self.calls.append(ids)
+    def __call__(self) -> None:
+        self.told += 1
 
-    @property
-    def ids(self) -> list[int]:
-        return sorted(id_ for call in self.calls for id_ in call)
+
+def submitter_of(api: Api, sync: Sync | None = None, **options: Any) -> Submitter:
+    return Submitter(api, sync or Sync(), **{"patience_seconds": 60, **options})
 
 
 @pytest.fixture
@@ -82,6 +77,12 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def all_hang(submitter: Submitter, api: Api) -> None:
+    for number in range(4):
+        submitter.submit(jobs(number))
+        wait_until(lambda number=number: len(api.tried) == number + 1)  # type: ignore[misc]
+
+
 def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
     clock = Clock()
     breaker = Breaker(30, clock)
@@ -95,53 +96,82 @@ def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
     assert not breaker.rests()
     assert [breaker.ask(), breaker.ask()] == [True, False]
     assert breaker.rests()
-    breaker.succeeded()
+    breaker.succeeded(breaker.failures)
     assert not breaker.rests()
     assert breaker.ask()
 
 
-def test_a_caller_waits_neither_for_an_answer_nor_for_its_record(gate: threading.Event) -> None:
-    api, book = Api(lambda _job: gate.wait(30)), Book()
-    submitter = Submitter(api, book)
+def test_a_success_that_began_before_a_failure_says_nothing_of_it() -> None:
+    breaker = Breaker(30, Clock())
+    failures = breaker.failures
+    breaker.failed()
+    breaker.succeeded(failures)
+    assert breaker.rests()
+
+
+def test_a_caller_waits_for_no_answer(gate: threading.Event) -> None:
+    api, sync = Api(lambda _job: gate.wait(30)), Sync()
+    submitter = submitter_of(api, sync)
     began = time.monotonic()
-    assert submitter.submit(jobs(*range(100, 200)))
+    submitter.submit(jobs(*range(100, 200)))
     assert time.monotonic() - began < 5
-    wait_until(lambda: api.ids)
-    assert book.calls == []
+    wait_until(lambda: api.tried)
+    assert api.ended == []
     gate.set()
     submitter.close(10)
-    assert book.ids == list(range(100, 200))
+    assert sorted(api.ended) == list(range(100, 200))
+    assert sync.told == 0
 
 
-def test_what_is_created_is_recorded_together() -> None:
-    api, book = Api(lambda _job: time.sleep(0.001)), Book()
-    submitter = Submitter(api, book)
+def test_what_many_threads_submit_is_tried_once_each() -> None:
+    api = Api(lambda _job: time.sleep(0.001))
+    submitter = submitter_of(api)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: submitter.submit(jobs(number)), range(100, 300)))
+        list(pool.map(lambda number: submitter.submit(jobs(number)), range(200)))
     submitter.close(10)
-    assert book.ids == sorted(api.ids) == list(range(100, 300))
-    assert len(book.calls) < 50
+    assert sorted(api.tried) == list(range(200))
 
 
-def test_records_are_not_put_off_for_as_long_as_there_is_work(gate: threading.Event) -> None:
-    """One at a time, each within the time that the next would be waited for."""
-    api, book = Api(), Book()
-    submitter = Submitter(api, book)
-    deadline = time.monotonic() + 10
-    number = 100
-    while len(book.calls) < 3:
-        assert time.monotonic() < deadline
+def test_one_thread_is_enough_for_one_at_a_time_and_is_there_at_once() -> None:
+    api = Api()
+    submitter = submitter_of(api)
+    for number in range(10):
         submitter.submit(jobs(number))
-        number += 1
-        time.sleep(0.02)
-    submitter.close(10)
+        wait_until(lambda number=number: len(api.ended) == number + 1 and submitter._idle)  # type: ignore[misc]
+    assert len(submitter._threads) == 1
+    began = time.monotonic()
+    submitter.close(60)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_replaced() -> None:
+    api = Api(lambda _job: sys.exit("a library's"))
+    submitter = submitter_of(api)
+    for number in range(6):
+        submitter.submit(jobs(number))
+        wait_until(lambda number=number: len(api.tried) == number + 1 and not submitter._threads)  # type: ignore[misc]
+
+
+def test_where_no_thread_can_be_started_it_is_left_to_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    api, sync = Api(), Sync()
+    submitter = submitter_of(api, sync)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuses)
+        submitter.submit(jobs(1))
+    assert sync.told == 1
+    submitter.submit(jobs(2))
+    wait_until(lambda: 2 in api.ended)
 
 
 def test_one_that_hangs_holds_up_no_other(gate: threading.Event) -> None:
-    api, book = Api(lambda job: job.id == 1 and gate.wait(30)), Book()
-    submitter = Submitter(api, book)
+    api = Api(lambda job: job.id == 1 and gate.wait(30))
+    submitter = submitter_of(api)
     submitter.submit(jobs(*range(1, 50)))
-    wait_until(lambda: book.ids == list(range(2, 50)))
+    wait_until(lambda: sorted(api.ended) == list(range(2, 50)))
 
 
 def test_a_failure_leaves_all_that_waits_to_sync_and_a_probe_ends_that(gate: threading.Event) -> None:
@@ -149,103 +179,111 @@ def test_a_failure_leaves_all_that_waits_to_sync_and_a_probe_ends_that(gate: thr
         gate.wait(30)
         fails(job)
 
-    api, book, clock = Api(waits_and_fails), Book(), Clock()
-    submitter = Submitter(api, book, clock=clock)
-    assert submitter.submit(jobs(*range(100, 200)))
+    api, sync, clock = Api(waits_and_fails), Sync(), Clock()
+    submitter = submitter_of(api, sync, clock=clock)
+    submitter.submit(jobs(*range(100, 200)))
+    assert sync.told == 0
     gate.set()
     wait_until(submitter.rests)
     submitter.close(10)
-    assert len(api.ids) <= 4, "those that were under way"
-    assert not submitter.submit(jobs(1))
+    assert len(api.tried) <= 4, "those that were under way"
+    told = sync.told
+    assert told
+    submitter.submit(jobs(1))
+    assert sync.told == told + 1
     clock.now = 31
     api.does = lambda _job: None
-    assert not submitter.submit(jobs(2, 3)), "one at a time"
+    submitter.submit(jobs(2, 3))
+    assert sync.told == told + 2, "one at a time"
     submitter.close(10)
-    assert submitter.submit(jobs(4))
+    submitter.submit(jobs(4, 5))
     submitter.close(10)
-    assert book.ids == [2, 4]
+    assert sorted(api.ended) == [2, 4, 5]
+    assert sync.told == told + 2
 
 
 def test_a_probe_that_fails_has_the_next_ones_rest_again() -> None:
     api, clock = Api(fails), Clock()
-    submitter = Submitter(api, Book(), clock=clock)
+    submitter = submitter_of(api, clock=clock)
     for now in (0, 31, 62):
         clock.now = now
         submitter.submit(jobs(1))
         submitter.close(10)
         assert submitter.rests()
-        assert not submitter.submit(jobs(2))
-    assert api.ids == [1, 1, 1]
+        submitter.submit(jobs(2))
+    assert api.tried == [1, 1, 1]
 
 
-def test_what_finds_no_room_is_left_to_sync(gate: threading.Event) -> None:
-    api = Api(lambda _job: gate.wait(30))
-    submitter = Submitter(api, Book(), room=2)
-    for number in range(4):
-        assert submitter.submit(jobs(number))
-        wait_until(lambda number=number: len(api.ids) == number + 1)  # type: ignore[misc]
-    assert submitter.submit(jobs(4))
-    assert not submitter.submit(jobs(5, 6))
+def test_what_finds_no_room_is_not_tried(gate: threading.Event) -> None:
+    """Nor is sync told: it would begin with what is tried here."""
+    api, sync = Api(lambda _job: gate.wait(30)), Sync()
+    submitter = submitter_of(api, sync, room=2)
+    all_hang(submitter, api)
+    submitter.submit(jobs(4, 5, 6))
     gate.set()
     submitter.close(10)
-    assert sorted(api.ids) == [0, 1, 2, 3, 4, 5]
+    assert sorted(api.tried) == [0, 1, 2, 3, 4, 5]
+    assert sync.told == 0
 
 
-def test_what_has_waited_too_long_is_left_to_sync(gate: threading.Event) -> None:
-    api, clock = Api(lambda _job: gate.wait(30)), Clock()
-    submitter = Submitter(api, Book(), patience_seconds=5, clock=clock)
-    submitter.submit(jobs(0, 1, 2, 3))
-    wait_until(lambda: len(api.ids) == 4)
+def test_what_has_waited_too_long_is_left_to_sync_and_so_is_what_comes_behind_it(gate: threading.Event) -> None:
+    api, sync, clock = Api(lambda _job: gate.wait(30)), Sync(), Clock()
+    submitter = submitter_of(api, sync, patience_seconds=5, clock=clock)
+    all_hang(submitter, api)
     submitter.submit(jobs(4))
+    assert sync.told == 0
     clock.now = 5.1
     submitter.submit(jobs(5))
+    assert sync.told == 1
     gate.set()
     submitter.close(10)
-    assert sorted(api.ids) == [0, 1, 2, 3, 5]
-
-
-def test_a_record_that_fails_is_not_the_next_one_s_trouble() -> None:
-    book = Book()
-    submitter = Submitter(Api(), book)
-    for number in (BROKEN, 14):
-        submitter.submit(jobs(number))
-        submitter.close(10)
-    assert book.ids == [14]
-    assert not submitter.rests()
-
-
-def test_what_was_not_created_is_not_recorded() -> None:
-    book = Book()
-    submitter = Submitter(Api(creates=False), book)
-    submitter.submit(jobs(1))
-    submitter.close(10)
-    assert book.calls == []
+    assert sync.told == 2
+    assert sorted(api.tried) == [0, 1, 2, 3]
 
 
 def test_closing_waits_for_what_was_submitted_but_not_for_what_hangs(gate: threading.Event) -> None:
-    book = Book()
-    submitter = Submitter(Api(lambda job: job.id == 1 and gate.wait(30)), book)
-    submitter.submit(jobs(*range(1, 50)))
+    api = Api(lambda job: job.id < 4 and gate.wait(30))
+    submitter = submitter_of(api)
+    submitter.submit(jobs(*range(3), *range(10, 50)))
     began = time.monotonic()
     submitter.close(0.5)
     assert 0.49 <= time.monotonic() - began < 10
-    assert book.ids == list(range(2, 50))
+    assert sorted(api.ended) == list(range(10, 50))
+    submitter.submit(jobs(3, 4))
+    submitter.close(0.1)
+    gate.set()
+    submitter.close(10)
+    assert 4 not in api.tried, "it was closed before its turn"
+
+
+def test_of_two_that_close_neither_ends_the_other_s_wait(gate: threading.Event) -> None:
+    api = Api(lambda _job: gate.wait(30))
+    submitter = submitter_of(api)
+    submitter.submit(jobs(1))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(submitter.close, 60)
+        wait_until(lambda: submitter._closing)
+        submitter.close(0.1)
+        began = time.monotonic()
+        gate.set()
+        other.result(30)
+    assert time.monotonic() - began < 5
 
 
 def test_threads_without_work_end_and_nothing_is_lost_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitting, "_THREADS", 1)
     monkeypatch.setattr(submitting, "_IDLE_SECONDS", 0.0005)
-    monkeypatch.setattr(submitting, "_RECORD_SECONDS", 0.0005)
-    book = Book()
-    submitter = Submitter(Api(), book)
-    for number in range(100, 700):
+    api = Api()
+    submitter = submitter_of(api)
+    for number in range(600):
         submitter.submit(jobs(number))
         time.sleep(0.0005 * (number % 4))
-    wait_until(lambda: book.ids == list(range(100, 700)))
+    wait_until(lambda: api.ended == list(range(600)))
     wait_until(lambda: not submitter._threads)
 
 
 def test_a_child_that_was_forked_has_nothing_to_close(gate: threading.Event) -> None:
-    submitter = Submitter(Api(lambda _job: gate.wait(30)), Book())
+    submitter = submitter_of(Api(lambda _job: gate.wait(30)))
     submitter.submit(jobs(1))
     with submitter._news:  # as another thread may hold it
         child = os.fork()
@@ -256,16 +294,39 @@ def test_a_child_that_was_forked_has_nothing_to_close(gate: threading.Event) -> 
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_process_that_ends_right_after_its_commit_has_its_try() -> None:
+def test_a_process_that_ends_right_after_its_commit_has_its_try_before_others_clean_up() -> None:
     program = """
-import time
+import atexit, time
 from tests.unit.sync.making import job
 from spoke_jobs.runners.submitting import Submitter
-def create(job):
+atexit.register(print, "cleaned up", flush=True)
+def launch(job):
     time.sleep(0.2)
-    print("created", flush=True)
-    return True
-Submitter(create, lambda jobs: print("recorded", flush=True)).submit([job()])
+    print("launched", flush=True)
+submitter = Submitter(launch, print, patience_seconds=60)
+submitter.submit([job()])
 """
+    assert output_of(program) == ["launched", "cleaned up"]
+
+
+def test_what_a_process_dispatches_as_it_ends_is_tried_or_left_to_sync() -> None:
+    program = """
+import atexit
+from tests.unit.sync.making import job
+from spoke_jobs.runners.submitting import Submitter
+def launch(job):
+    print("launched", job.id, flush=True)
+def left():
+    print("left", flush=True)
+submitter = Submitter(launch, left, patience_seconds=60)
+submitter.submit([job(id=1)])
+atexit.register(lambda: submitter.submit([job(id=2)]))
+"""
+    no_more_threads = sys.version_info >= (3, 12)
+    assert output_of(program) == ["launched 1", "left" if no_more_threads else "launched 2"]
+
+
+def output_of(program: str) -> list[str]:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["created", "recorded"]
+    assert not done.stderr
+    return done.stdout.splitlines()
