@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -164,7 +165,7 @@ class KubernetesRunner(SqlRunner):
         # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
         # Such a one may be another runner's, even; what was submitted is not created again by us, should it be gone.
         fresh = [
-            job
+            replace(job, payload="")  # which no SpokeJob has, and may be large
             for job in jobs
             if (job.runner, job.state, job.attempt) == (NAME, JobState.WAITING, 0)
             and job.submitted_at is None
@@ -175,18 +176,19 @@ class KubernetesRunner(SqlRunner):
     def _as_it_is_now(self, job: JobRequest) -> JobRequest:
         return job  # it is launched beside the caller: there is no news yet
 
-    def _submit(self, job: JobRequest) -> None:
-        """One try; raises where other jobs would fare alike, only."""
+    def _submit(self, job: JobRequest) -> bool:
+        """One try; whether the API server was asked. Raises where other jobs would fare alike, only."""
         try:
             with self._reading() as connection:
                 # It is committed, and nobody has launched, cancelled or ended it while it waited for its turn.
                 if not syncing.may_launch(connection, job):
-                    return
+                    return False
         except SQLAlchemyError as error:
             logger.info("job %d is left to sync: %s", job.id, type(error).__name__)
-            return
+            return False
         if self._create(job):
             self._record(job)
+        return True
 
     def _create(self, job: JobRequest) -> bool:
         from spoke_jobs.cluster.api import ApiError
@@ -222,9 +224,8 @@ class KubernetesRunner(SqlRunner):
     def _client(self) -> SpokeJobs:
         from spoke_jobs.cluster.api import SpokeJobs, Timeouts
 
-        with (
-            self._connecting
-        ):  # it may run a program for its credentials: once, and nobody but its threads waits for it
+        # A program may be run for the credentials: once, and while others wait for it nobody else does.
+        with self._connecting:
             client = self._clients.get(os.getpid())
             if client is None:
                 timeouts = Timeouts(connect=1.0, read=3.0)

@@ -78,14 +78,15 @@ class Breaker:
 class Submitter:
     """Tries once to launch each job, by a few threads of its own. Safe to call from any thread, not across a fork.
 
-    :param launch: one try, on any outcome of which sync can build. Raises if the API server can't be had.
+    :param launch: one try, on any outcome of which sync can build; whether the API server was asked. Raises if it can't
+        be had.
     :param left: called, from any thread, when jobs were left to sync that it isn't to wait with.
     :param patience_seconds: after which sync launches a job anyway, and it is not tried here any more.
     """
 
     def __init__(
         self,
-        launch: Callable[[JobRequest], object],
+        launch: Callable[[JobRequest], bool],
         left: Callable[[], object],
         *,
         patience_seconds: float,
@@ -180,7 +181,7 @@ class Submitter:
     def _try(self, job: JobRequest) -> None:
         failures = self._breaker.failures
         try:
-            self._launch(job)
+            asked = self._launch(job)
         except Exception as error:
             with self._news:
                 news = self._breaker.failed()
@@ -190,12 +191,11 @@ class Submitter:
                 logger.warning("SpokeJobs can't be created from here (%s); sync creates them meanwhile", why)
             self._left()
         else:
-            self._breaker.succeeded(failures)
+            if asked:
+                self._breaker.succeeded(failures)
 
 
 _all: WeakSet[Submitter] = WeakSet()
-
-
 _exit_by: float | None = None
 
 

@@ -32,13 +32,15 @@ class Api:
 
     def __init__(self, does: Callable[[JobRequest], object] = lambda _job: None) -> None:
         self.does = does
+        self.asked = True
         self.tried: list[int] = []
         self.ended: list[int] = []
 
-    def __call__(self, job: JobRequest) -> None:
+    def __call__(self, job: JobRequest) -> bool:
         self.tried.append(job.id)
         self.does(job)
         self.ended.append(job.id)
+        return self.asked
 
 
 class Sync:
@@ -200,6 +202,19 @@ def test_a_failure_leaves_all_that_waits_to_sync_and_a_probe_ends_that(gate: thr
     submitter.close(10)
     assert sorted(api.ended) == [2, 4, 5]
     assert sync.told == told + 2
+
+
+def test_a_probe_that_does_not_come_to_the_api_server_ends_nothing() -> None:
+    """Its job was cancelled meanwhile."""
+    api, clock = Api(fails), Clock()
+    submitter = submitter_of(api, clock=clock)
+    submitter.submit(jobs(1))
+    submitter.close(10)
+    clock.now = 31
+    api.does, api.asked = (lambda _job: None), False
+    submitter.submit(jobs(2))
+    submitter.close(10)
+    assert submitter.rests()
 
 
 def test_a_probe_that_fails_has_the_next_ones_rest_again() -> None:
