@@ -27,7 +27,7 @@ import statistics
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,21 +126,21 @@ class Promptness:
 
     def __init__(self, runner: KubernetesRunner) -> None:
         self.found: list[float] = []
-        self._create = runner._submitter._create
-        runner._submitter._create = self
-        runner._submitter.submit = self._submit(runner._submitter.submit)  # type: ignore[method-assign]
+        self._committed: dict[int, float] = {}
+        self._submit, self._create = runner._submitter.submit, runner._create
+        runner._submitter.submit = self.submit  # type: ignore[method-assign]
+        runner._create = self.create  # type: ignore[method-assign]
 
-    def _submit(self, submit: Callable[[Sequence[JobRequest]], bool]) -> Callable[[Sequence[JobRequest]], bool]:
-        def stamped(jobs: Sequence[JobRequest]) -> bool:
-            self._committed = time.perf_counter()
-            return submit(jobs)
+    def submit(self, jobs: Iterable[JobRequest]) -> None:
+        """The runner hears of a commit."""
+        jobs = list(jobs)
+        self._committed |= {job.id: time.perf_counter() for job in jobs}
+        self._submit(jobs)
 
-        return stamped
-
-    def __call__(self, job: JobRequest) -> bool:
-        committed = self._committed
+    def create(self, job: JobRequest) -> bool:
+        """The API server is asked."""
         created = self._create(job)
-        self.found.append((time.perf_counter() - committed) * 1000)
+        self.found.append((time.perf_counter() - self._committed[job.id]) * 1000)
         return created
 
 
@@ -149,6 +149,9 @@ def figures_of(found: list[tuple[Times, Times]]) -> dict[str, float]:
     added = [beside[0] - without[0] for without, beside in found]
     return {
         "alone": statistics.median(without[0] for without, _ in found),
+        "alone_commit": statistics.median(without[1] for without, _ in found),
+        "whole": statistics.median(beside[0] for _, beside in found),
+        "commit": statistics.median(beside[1] for _, beside in found),
         "added": statistics.median(added),
         "added_p99": statistics.quantiles(added, n=100)[98],
         "added_to_commit": statistics.median(beside[1] - without[1] for without, beside in found),
@@ -220,12 +223,22 @@ def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         )
         hung = runner("runner")
         assert hung.ledger
-        first = transaction(engine, dispatching(hung))[0]
+        opened = pairs(engine, dispatching(hung), 1)
+        while not hung._submitter.rests():
+            opened += pairs(engine, dispatching(hung), 1)
         later = pairs(engine, dispatching(hung), count)
-        added = [beside[0] - without[0] for without, beside in later]
-        hangs = {"first": first, "later": statistics.median(added), "later_worst": max(added)}
+        hangs = {
+            "first": opened[0][1][0],
+            "opening": figures_of(opened)["added"],
+            "opening_worst": max(beside[0] - without[0] for without, beside in opened),
+            "later": figures_of(later)["added"],
+        }
     figures = {name: figures_of(item) for name, item in found.items()}
     figures["creates itself"]["created_after"] = statistics.median(promptness.found)
+    # There the transactions without a dispatch are slowed, too, by the launches of those before: no pair shows that.
+    quiet, busy_ones = figures["left to sync"], figures["without a pause"]
+    busy_ones["added"] = busy_ones["whole"] - quiet["alone"]
+    busy_ones["added_to_commit"] = busy_ones["commit"] - quiet["alone_commit"]
     return figures, hangs
 
 
@@ -251,9 +264,10 @@ def table(ways: dict[str, dict[str, float]], hangs: dict[str, float], count: int
         )
     ]
     rows += [
-        f"| the API server hangs: the first | {hangs['first'] - alone:,.0f} | | at most 1,000 |",
-        f"| the API server hangs: those after it | {hangs['later']:.2f} | | as left to sync |",
-        f"| the API server hangs: the slowest of those | {hangs['later_worst']:.0f} | | no wait |",
+        f"| the API server hangs: the first | {hangs['first'] - alone:.1f} | | at most 1,000 |",
+        f"| the API server hangs: until that is noticed | {hangs['opening']:.2f} | | |",
+        f"| the API server hangs: the slowest of those | {hangs['opening_worst']:.1f} | | at most 1,000 |",
+        f"| the API server hangs: from then on | {hangs['later']:.2f} | | as left to sync |",
     ]
     return "\n".join(rows)
 
@@ -282,9 +296,9 @@ def main() -> None:
         "without_a_pause_added_to_commit_ms": round(ways["without a pause"]["added_to_commit"], 3),
         "by_hand_added_to_commit_ms": round(ways["by hand"]["added_to_commit"], 3),
         "runner_added_p99_ms": round(ways["creates itself"]["added_p99"], 3),
-        "hangs_first_ms": round(hangs["first"], 1),
+        "hangs_first_added_ms": round(hangs["first"] - ways["left to sync"]["alone"], 3),
+        "hangs_worst_added_ms": round(hangs["opening_worst"], 3),
         "hangs_later_added_ms": round(hangs["later"], 3),
-        "hangs_later_worst_ms": round(hangs["later_worst"], 1),
     }
     print(last_line("dispatch", figures))
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 from sqlalchemy import Engine, event, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, registry, scoped_session, sessionmaker
 from tests.contract.app import Line, effect
 
@@ -128,17 +128,6 @@ class RunnerContract:
             session.execute(text("SELECT 1"))
             session.commit()
         self.assert_nothing(stage)
-
-    def test_a_commit_that_the_database_makes_a_rollback_of_launches_nothing(self, stage: Stage) -> None:
-        """PostgreSQL does, after a statement that failed and whose error the application has swallowed."""
-        with session_of(stage) as session:
-            stage.runner.dispatch_job(JobData("record", Line(text="job")), session=session)
-            with pytest.raises(DBAPIError):
-                session.execute(text("SELECT * FROM nowhere"))
-            session.commit()
-        stage.settle()
-        rolled_back = stage.engine.dialect.name == "postgresql"
-        assert (len(stage.jobs()), effects(stage)) == ((0, []) if rolled_back else (1, ["job"]))
 
     def test_dispatched_as_the_session_is_about_to_commit(self, stage: Stage) -> None:
         with session_of(stage) as session:

@@ -29,7 +29,7 @@ from spoke_jobs.settings import load_settings
 registry = Registry()
 registry.job("e2e_echo")(lambda _ctx, _payload: None)
 runner = KubernetesRunner(load_settings(), registry)
-runner._submitter._create = lambda *_: os.kill(os.getpid(), 9)
+runner._create = lambda *_: os.kill(os.getpid(), 9)
 runner.dispatch_job(JobData("e2e_echo", "outlives it"))
 time.sleep(60)  # the try goes on beside its caller
 """

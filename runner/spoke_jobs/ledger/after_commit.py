@@ -34,7 +34,7 @@ Undo = Callable[[], object]
 Rows = Sequence[Any]
 """What an effect is about."""
 Effect = Callable[[Rows], object]
-"""Called with those rows that are committed."""
+"""Called with those rows that are committed; one that looks itself, with all that the session wrote."""
 Visible = Callable[[Rows], Rows]
 """Which of the rows can be seen from outside the caller's transaction."""
 

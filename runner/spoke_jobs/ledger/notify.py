@@ -45,8 +45,12 @@ class Notifier:
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name="spoke-notify", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._work, name="spoke-notify", daemon=True)
+                    with contextlib.suppress(
+                        RuntimeError
+                    ):  # there is no thread to be had now: the next ring tries again
+                        thread.start()
+                        self._thread = thread
 
     def close(self) -> None:
         """Send what is due, and end."""

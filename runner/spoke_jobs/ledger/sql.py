@@ -38,7 +38,7 @@ from spoke_jobs.model import (
 _TRIES = 5
 _LOOKED_FOR_AT_ONCE = 1000
 _UIDS = select(job_request.c.uid).where(job_request.c.id.in_(bindparam("ids", expanding=True)))
-"""Made once: making it takes longer than the database does, and each dispatch waits for it."""
+"""Made once: to make it takes longer than the database does."""
 
 
 class SqlLedger:

@@ -187,7 +187,7 @@ class SqlRunner(ABC):
 
     @abstractmethod
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        """Called once the jobs' rows are committed. What it raises is logged."""
+        """Called once the jobs' rows are committed, or may be (see ``_looks_itself``). What it raises is logged."""
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
         """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""

@@ -16,7 +16,6 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -51,6 +50,10 @@ if TYPE_CHECKING:
 NAME = syncing.RUNNER
 
 logger = logging.getLogger(__name__)
+
+_importing = threading.RLock()
+"""A fork waits for it: a child has no thread that would end an import, and could begin none of the same modules."""
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 class KubernetesRunner(SqlRunner):
@@ -138,7 +141,8 @@ class KubernetesRunner(SqlRunner):
     def close(self, seconds: float | None = None) -> None:
         """Deliver what tasks are still here, and close the connections.
 
-        :param seconds: at most; as long as a process's exit takes for it by default.
+        :param seconds: for the tasks, at most; as long as a process's exit takes for them by default. For jobs whose
+            SpokeJob is being created it is a second.
         """
         self._begin_anew_if_forked()  # what the parent has open isn't ours to close
         wait_for_outer_commits()
@@ -164,20 +168,20 @@ class KubernetesRunner(SqlRunner):
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
         # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
         # Such a one may be another runner's, even; what was submitted is not created again by us, should it be gone.
-        fresh = [
-            replace(job, payload="")  # which no SpokeJob has, and may be large
+        self._submitter.submit(
+            job
             for job in jobs
             if (job.runner, job.state, job.attempt) == (NAME, JobState.WAITING, 0)
             and job.submitted_at is None
             and job.run_after is None
-        ]
-        self._submitter.submit(fresh)
+        )
 
     def _as_it_is_now(self, job: JobRequest) -> JobRequest:
         return job  # it is launched beside the caller: there is no news yet
 
     def _submit(self, job: JobRequest) -> bool:
         """One try; whether the API server was asked. Raises where other jobs would fare alike, only."""
+        self._client()  # first: to make it may take long
         try:
             with self._reading() as connection:
                 # It is committed, and nobody has launched, cancelled or ended it while it waited for its turn.
@@ -191,9 +195,9 @@ class KubernetesRunner(SqlRunner):
         return True
 
     def _create(self, job: JobRequest) -> bool:
+        client = self._client()
         from spoke_jobs.cluster.api import ApiError
 
-        client = self._client()
         try:
             body = spokejob(job, client.namespace)
         except ValueError as error:
@@ -222,7 +226,8 @@ class KubernetesRunner(SqlRunner):
         return self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT")  # one journey, not three
 
     def _client(self) -> SpokeJobs:
-        from spoke_jobs.cluster.api import SpokeJobs, Timeouts
+        with _importing:
+            from spoke_jobs.cluster.api import SpokeJobs, Timeouts
 
         # A program may be run for the credentials: once, and while others wait for it nobody else does.
         with self._connecting:

@@ -12,10 +12,12 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
+from spoke_jobs.ledger.after_commit import run_safely
 from spoke_jobs.model import JobRequest
 
 logger = logging.getLogger(__name__)
@@ -104,18 +106,20 @@ class Submitter:
         self._news = threading.Condition()
         """Held for all that follows."""
         self._waiting: deque[tuple[JobRequest, float]] = deque()
-        """Each with the time after which it is not tried any more."""
+        """Each with the time after which it is not tried any more. Without payloads: no SpokeJob has one."""
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._closing = 0
+        self._closed = False
         _all.add(self)
 
-    def submit(self, jobs: Sequence[JobRequest]) -> None:
+    def submit(self, jobs: Iterable[JobRequest]) -> None:
         """Have them tried, in that order; returns at once."""
         with self._news:
+            self._closed = False
             accepted = all(self._accept(job) for job in jobs)
         if not accepted:
-            self._left()
+            self._tell_sync()
 
     def rests(self) -> bool:
         """Whether the API server is known to be away, so that all is left to sync for now."""
@@ -127,40 +131,51 @@ class Submitter:
             return
         with self._news:
             self._closing += 1
-            self._news.notify_all()
-            self._news.wait_for(lambda: not self._threads, seconds)
-            self._waiting.clear()
-            self._closing -= 1
+            try:
+                self._news.notify_all()
+                self._news.wait_for(lambda: not self._threads, seconds)
+            finally:
+                self._waiting.clear()
+                self._closing -= 1
+                self._closed = True
 
     def _accept(self, job: JobRequest) -> bool:
         """Called with the lock. False if sync is to launch it, and all that follows, at once."""
         now = self._clock()
+        if not self._threads:
+            self._waiting.clear()  # those who were to take it have died
         if self._waiting and self._waiting[0][1] < now:
             return False  # whoever comes behind what has waited too long would, too
         if len(self._waiting) >= self._room:
             return True  # not tried; and sync is not told, which would begin with what is tried here
         if not self._breaker.ask():
             return False
-        self._waiting.append((job, now + self._patience))
+        self._waiting.append((replace(job, payload=""), now + self._patience))
         self._news.notify()
-        return len(self._waiting) <= self._idle or len(self._threads) >= _THREADS or self._start_thread()
+        if len(self._waiting) > self._idle and len(self._threads) < _THREADS:
+            self._start_thread()
+        return bool(self._threads)
 
-    def _start_thread(self) -> bool:
+    def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name="spoke-submit", daemon=True)
         self._threads.add(thread)
         try:
             thread.start()
-        except RuntimeError:  # no thread is to be had, or not any more: the interpreter ends
+        except BaseException as error:
             self._threads.discard(thread)
-            return bool(self._threads)
-        return True
+            if not isinstance(error, RuntimeError):  # no thread is to be had, or not any more: the interpreter ends
+                raise
+
+    def _tell_sync(self) -> None:
+        if not self._closed:  # else it would open what the caller has closed
+            run_safely(self._left)
 
     def _work(self) -> None:
         try:
             while (following := self._next()) is not None:
                 job, until = following
                 if self._clock() > until:
-                    self._left()
+                    self._tell_sync()
                 else:
                     self._try(job)
         finally:
@@ -189,21 +204,22 @@ class Submitter:
             if news:
                 why = f"{type(error).__name__}: {error}"
                 logger.warning("SpokeJobs can't be created from here (%s); sync creates them meanwhile", why)
-            self._left()
+            self._tell_sync()
         else:
             if asked:
                 self._breaker.succeeded(failures)
 
 
 _all: WeakSet[Submitter] = WeakSet()
-_exit_by: float | None = None
+_exit_seconds = CLOSING_SECONDS
 
 
 def _before_exit() -> None:
-    global _exit_by
-    _exit_by = _exit_by or time.monotonic() + CLOSING_SECONDS
+    global _exit_seconds
     for submitter in list(_all):
-        submitter.close(max(0.0, _exit_by - time.monotonic()))
+        began = time.monotonic()
+        submitter.close(_exit_seconds)
+        _exit_seconds = max(0.0, _exit_seconds - (time.monotonic() - began))
 
 
 # Twice: before the exit handlers of others, one of which removes the Kubernetes client's certificates; and for what was

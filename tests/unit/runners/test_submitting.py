@@ -147,26 +147,35 @@ def test_one_thread_is_enough_for_one_at_a_time_and_is_there_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_is_replaced() -> None:
-    api = Api(lambda _job: sys.exit("a library's"))
-    submitter = submitter_of(api)
-    for number in range(6):
-        submitter.submit(jobs(number))
-        wait_until(lambda number=number: len(api.tried) == number + 1 and not submitter._threads)  # type: ignore[misc]
+def test_threads_that_die_are_replaced_and_what_waited_for_them_holds_up_nothing(gate: threading.Event) -> None:
+    def dies(_job: JobRequest) -> None:
+        gate.wait(30)
+        sys.exit("a library's")
+
+    api, clock = Api(dies), Clock()
+    submitter = submitter_of(api, clock=clock)
+    submitter.submit(jobs(*range(10)))
+    gate.set()
+    wait_until(lambda: not submitter._threads)
+    api.does = lambda _job: None
+    clock.now = 3600
+    submitter.submit(jobs(10))
+    wait_until(lambda: api.ended == [10])
 
 
 def test_where_no_thread_can_be_started_it_is_left_to_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    api, sync = Api(), Sync()
-    submitter = submitter_of(api, sync)
+    api, sync, clock = Api(), Sync(), Clock()
+    submitter = submitter_of(api, sync, clock=clock)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuses)
         submitter.submit(jobs(1))
     assert sync.told == 1
+    clock.now = 3600
     submitter.submit(jobs(2))
-    wait_until(lambda: 2 in api.ended)
+    wait_until(lambda: api.ended == [2])
 
 
 def test_one_that_hangs_holds_up_no_other(gate: threading.Event) -> None:
@@ -269,6 +278,25 @@ def test_closing_waits_for_what_was_submitted_but_not_for_what_hangs(gate: threa
     gate.set()
     submitter.close(10)
     assert 4 not in api.tried, "it was closed before its turn"
+
+
+def test_once_closed_it_tells_sync_nothing_more(gate: threading.Event) -> None:
+    """That would open again what its owner has closed."""
+
+    def waits_and_fails(job: JobRequest) -> None:
+        gate.wait(30)
+        fails(job)
+
+    api, sync = Api(waits_and_fails), Sync()
+    submitter = submitter_of(api, sync)
+    submitter.submit(jobs(1))
+    wait_until(lambda: api.tried)
+    submitter.close(0)
+    gate.set()
+    wait_until(lambda: not submitter._threads)
+    assert (submitter.rests(), sync.told) == (True, 0)
+    submitter.submit(jobs(2))
+    assert sync.told == 1
 
 
 def test_of_two_that_close_neither_ends_the_other_s_wait(gate: threading.Event) -> None:

@@ -1,0 +1,32 @@
+"""Bells, rung after a commit."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.notify import Notifier
+
+
+def test_a_ring_for_which_there_was_no_thread_mutes_none_that_follow(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    engine = create_engine(postgres_url)
+    notifier = Notifier(engine, "spoke_test")
+    url = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as bell:
+        bell.execute("LISTEN spoke_test")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuses)
+            notifier.ring()
+        notifier.ring()
+        assert list(bell.notifies(timeout=10, stop_after=1))
+    notifier.close()
+    engine.dispose()
