@@ -7,7 +7,7 @@ import base64
 import json
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+from tests.waiting import wait_for
 from yarl import URL
 
 LINE_LIMIT = 2**22
@@ -77,6 +78,9 @@ class Proxy:
 
     def close(self) -> None:
         self._run(self._stop())
+        # TLS says goodbye after that; what the loop's end cuts off would be complained of in another test.
+        sockets: Mapping[int, Any] = self._loop._selector.get_map()  # type: ignore[attr-defined]
+        wait_for("none is open but the loop's own", lambda: len(sockets) == 1)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -106,11 +110,11 @@ class Proxy:
 
     async def _stop(self) -> None:
         await self._runner.cleanup()
-        await self._session.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._session.close()
 
     async def _break(self, code: int) -> int:
         error = {"kind": "Status", "status": "Failure", "code": code, "reason": "Expired", "message": "too old"}
