@@ -46,9 +46,8 @@ class Notifier:
             with self._starting:
                 if self._thread is None:
                     thread = threading.Thread(target=self._work, name="spoke-notify", daemon=True)
-                    with contextlib.suppress(
-                        RuntimeError
-                    ):  # there is no thread to be had now: the next ring tries again
+                    # Where there is none to be had now, the next ring tries again.
+                    with contextlib.suppress(RuntimeError):
                         thread.start()
                         self._thread = thread
 

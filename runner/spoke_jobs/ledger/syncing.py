@@ -39,9 +39,10 @@ _THIS_RUN = and_(
     job_request.c.uid == bindparam("job_uid"),
     job_request.c.run == bindparam("job_run"),
 )
+"""Of the job that ``_of`` gives as parameters."""
+_UNFINISHED_RUN = and_(_THIS_RUN, job_request.c.state.in_(_UNFINISHED))
 _MAY_LAUNCH = select(job_request.c.id).where(
-    _THIS_RUN,
-    job_request.c.state.in_(_UNFINISHED),
+    _UNFINISHED_RUN,
     job_request.c.submitted_at.is_(None),
     job_request.c.attempt == 0,
 )
@@ -138,8 +139,8 @@ def fail_job(connection: Connection, job: JobRequest, failure: Failure) -> bool:
     last attempt failed with the same cause, its own words stay.
     """
     token = connection.scalar(_live_token(job).with_for_update())  # the attempt before its job: everybody's order
-    held = select(job_request.c.cause, job_request.c.result_message).where(_unfinished_run(job)).with_for_update()
-    row = connection.execute(held).one_or_none()
+    held = select(job_request.c.cause, job_request.c.result_message).where(_UNFINISHED_RUN).with_for_update()
+    row = connection.execute(held, _of(job)).one_or_none()
     if row is None:
         return False
     message = failure.message[:MESSAGE_LIMIT]
@@ -185,11 +186,3 @@ def _live_token(job: JobRequest, number: int | None = None) -> Select[Any]:
         job_attempt.c.state == AttemptState.RUNNING,
     )
     return statement if number is None else statement.where(job_attempt.c.number == number)
-
-
-def _this_run(job: JobRequest) -> Any:
-    return and_(job_request.c.id == job.id, job_request.c.uid == job.uid, job_request.c.run == job.run)
-
-
-def _unfinished_run(job: JobRequest) -> Any:
-    return and_(_this_run(job), job_request.c.state.in_(_UNFINISHED))
