@@ -125,6 +125,15 @@ def test_a_caller_waits_for_no_answer(gate: threading.Event) -> None:
     assert sync.told == 0
 
 
+def test_a_job_waits_without_its_payload() -> None:
+    """A thousand may wait, and each payload may be large."""
+    payloads: list[str] = []
+    submitter = submitter_of(Api(lambda job: payloads.append(job.payload)))
+    submitter.submit([job(payload='"large"')])
+    submitter.close(10)
+    assert payloads == [""]
+
+
 def test_what_many_threads_submit_is_tried_once_each() -> None:
     api = Api(lambda _job: time.sleep(0.001))
     submitter = submitter_of(api)
