@@ -231,7 +231,7 @@ class JobReason(Shape):
     number: int | None
     """How many jobs it is about: those that come first, or that run."""
     cause: str
-    """The operator's word: a reason to wait, or a cause, of docs/operations.md. Empty where it has none."""
+    """The operator's word: a reason to wait, or a cause, of docs/reference/causes.md. Empty where it has none."""
 
 
 class Explained(Shape):

@@ -14,7 +14,7 @@ from spoke_jobs.cli import dispatching
 from spoke_jobs.cli.app import app
 from spoke_jobs.cli.exits import EPILOG, MEANINGS, Exit
 from spoke_jobs.cli.reasons import Code
-from spoke_jobs.cli.reference import commands, operations, options, settings
+from spoke_jobs.cli.reference import causes_page, commands, options, settings
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.waits import WAITS
 from spoke_jobs.model import JobData
@@ -44,7 +44,7 @@ def test_every_command_and_every_code_of_why_has_its_place() -> None:
 
 
 def test_every_cause_and_every_wait_says_what_to_do() -> None:
-    rows = {row.split("`")[1]: row.split(" | ") for row in operations.page().splitlines() if row.startswith("| `")}
+    rows = {row.split("`")[1]: row.split(" | ") for row in causes_page.page().splitlines() if row.startswith("| `")}
     assert rows.keys() == CAUSES.keys() | WAITS.keys()
     assert all(cell.strip("| ") for cells in rows.values() for cell in cells)
 
@@ -61,7 +61,7 @@ def test_every_cause_and_every_wait_says_what_to_do() -> None:
     ],
 )
 def test_a_cause_says_how_often_it_is_tried_again(cause: str, word: str) -> None:
-    (row,) = [row for row in operations.page().splitlines() if row.startswith(f"| `{cause}`")]
+    (row,) = [row for row in causes_page.page().splitlines() if row.startswith(f"| `{cause}`")]
     assert word in row.rsplit(" | ", 1)[1]
 
 

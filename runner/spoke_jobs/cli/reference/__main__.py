@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from spoke_jobs.cli.reference import commands, operations, options, settings
+from spoke_jobs.cli.reference import causes_page, commands, options, settings
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli": commands.page,
     "settings": settings.page,
     "options": options.page,
-    "operations": operations.page,
+    "causes": causes_page.page,
 }
 
 

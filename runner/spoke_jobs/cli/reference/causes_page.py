@@ -1,4 +1,4 @@
-"""docs/operations.md: why jobs end, and what they wait for."""
+"""docs/reference/causes.md: why jobs end, and what they wait for."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def page() -> str:
     sections = "\n\n".join(_section(kind) for kind in CauseClass)
     rows = [(f"`{wait.name}`", wait.meaning, wait.advice) for wait in WAITS.values()]
     return f"""{banner("spoke_jobs.contract: causes, retry and waits")}
-# Operations
+# Causes and reasons
 
 Why a job failed, or what it waits for: one word, the same in the ledger, on the SpokeJob (`status.cause`) and in
 metrics. `spoke-jobs why ID` says it with the advice; in the cluster, `kubectl describe spokejob NAME` does. How to ask
-the cluster: [kubectl](how-to/kubectl.md).
+the cluster: [kubectl](../how-to/kubectl.md).
 
 ## Why an attempt or a job ended
 
 Every cause belongs to a class. A job ends once a class has as many failed attempts as its budget says; the last column
-says what that comes to [where nobody has said otherwise](how-to/retries.md). An exit code of `spoke-jobs run` that
+says what that comes to [where nobody has said otherwise](../how-to/retries.md). An exit code of `spoke-jobs run` that
 says "for good" ends the job whatever the class (`Discard`, an exception of the policy's `never`).
 
 *Knowable when* is what first tells of it, under `kubernetes`. What may heal is waited for: a missing Secret or an
@@ -47,7 +47,7 @@ meanwhile.
 
 {table(("reason", "meaning", "what to do"), rows)}
 
-Limits, turns and locks: [limits](how-to/limits.md).
+Limits, turns and locks: [limits](../how-to/limits.md).
 """
 
 
