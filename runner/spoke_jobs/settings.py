@@ -21,7 +21,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     job_runner: Annotated[str, Field(validation_alias="JOB_RUNNER")] = "legacy"
-    """The one runner: legacy, kubernetes, memory, an entry point's name, or a dotted path (module or module:object)."""
+    """The runner: legacy, kubernetes, memory, an entry point's name, or a dotted path (module or module:object).
+    The default is called legacy because the reference, the Spoke texting platform, calls it so."""
     jobs_same_process: Annotated[bool, Field(validation_alias="JOBS_SAME_PROCESS")] = False
     """``legacy``: run jobs in the dispatching process, not in a worker."""
     jobs_sync: Annotated[bool, Field(validation_alias="JOBS_SYNC")] = False
