@@ -11,8 +11,8 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
-from .settings import Settings
-from .shell import app, logs
+from .operator_settings import Settings
+from .shell import json_logs, operator_process
 
 logger = logging.getLogger("spoke_jobs_operator")
 
@@ -25,7 +25,7 @@ def main() -> None:
         for item in error.errors():
             sys.stderr.write(f"{_named(item['loc'])}{item['msg']}\n")
         raise SystemExit(2) from None
-    logs.configure(settings.log_level, settings.log_format)
+    json_logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_until_told(settings))
     # kopf's thread may still be closing its connections; nothing in it is worth waiting for.
@@ -40,7 +40,7 @@ def _named(location: tuple[int | str, ...]) -> str:
 
 async def _until_told(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
-    work = asyncio.create_task(app.run(settings))
+    work = asyncio.create_task(operator_process.run(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.cancel)
     try:
@@ -48,7 +48,7 @@ async def _until_told(settings: Settings) -> int:
     except asyncio.CancelledError:
         logger.info("told to stop: stopped")
         return 0
-    except app.LostLead:  # it is in the log by now; whoever started this process starts the next, as a standby
+    except operator_process.LostLead:  # already logged; the process is restarted as a standby
         return 1
     except Exception:
         logger.exception("the operator can't go on")

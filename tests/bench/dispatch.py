@@ -45,7 +45,7 @@ from tests.integration.sync.stage import Cluster, find_kubeconfig
 from tests.unit.sync.making import job
 
 from spoke_jobs import JobData
-from spoke_jobs.cluster.api import SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.model import JobRequest
 from spoke_jobs.registry import Registry

@@ -83,10 +83,10 @@ _LEADING = (
     _shell("A lead that was not renewed in time is over", "leadership", "return self._clock() < self._until", "return self._until > float(\"-inf\")"),
     _core("A lease lapses when it has been seen unchanged for as long as it lasts", "election", "at >= seen.since + record.lasts", "at >= seen.since + record.lasts / 2"),
     _core("A holder stops before others may take over", "election", "if not 0 < self.retry < self.renewed_within < self.lasts:", "if False:"),
-    _shell("No write leaves a process that doesn't lead", "client", "if not may_send():", "if False:"),
-    _shell("The Lease is replaced as it was read", "client", "metadata[\"resourceVersion\"] = resource_version", "pass"),
-    _shell("A Job is deleted as it was read", "client", "\"preconditions\": {\"uid\": uid, \"resourceVersion\": resource_version},\n            \"propagationPolicy\": \"Foreground\"", "\"propagationPolicy\": \"Foreground\""),
-    _shell("A status is written onto what was read", "client", "                \"resourceVersion\": resource_version,\n", ""),
+    _shell("No write leaves a process that doesn't lead", "operator_client", "if not may_send():", "if False:"),
+    _shell("The Lease is replaced as it was read", "operator_client", "metadata[\"resourceVersion\"] = resource_version", "pass"),
+    _shell("A Job is deleted as it was read", "operator_client", "\"preconditions\": {\"uid\": uid, \"resourceVersion\": resource_version},\n            \"propagationPolicy\": \"Foreground\"", "\"propagationPolicy\": \"Foreground\""),
+    _shell("A status is written onto what was read", "operator_client", "                \"resourceVersion\": resource_version,\n", ""),
 )  # fmt: skip
 
 BREAKS = (*_ADMISSION, *_LIFECYCLE, *_SEEING, *_LEADING)

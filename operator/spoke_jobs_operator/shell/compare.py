@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.core.model import Key
 
-from .client import ApiError, Client, Kind, Listing
-from .metrics import Metrics, Where
+from .operator_client import ApiError, Client, Kind, Listing
+from .operator_metrics import Metrics, Where
 from .store import Listed, Shelf, Store, key_of
 
 UNFINISHED = "status.outcome!=Succeeded,status.outcome!=Failed"

@@ -35,10 +35,10 @@ from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
 from spoke_jobs_operator.core.status import open_attempt
 from spoke_jobs_operator.core.unreadable import reconcile_unreadable
 
-from .client import ApiError, Client, Kind, Listing
-from .metrics import Metrics
-from .news import News
+from .operator_client import ApiError, Client, Kind, Listing
+from .operator_metrics import Metrics
 from .pacing import Pacer
+from .status_throttle import News
 from .store import Listed, Shelf, Store, key_of
 from .workqueue import WorkQueue
 

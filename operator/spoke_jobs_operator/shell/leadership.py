@@ -13,7 +13,7 @@ from spoke_jobs_operator.core import election
 from spoke_jobs_operator.core.election import Record, Seen, Terms
 from spoke_jobs_operator.core.model import Key
 
-from .client import ApiError, Client
+from .operator_client import ApiError, Client
 
 logger = logging.getLogger(__name__)
 

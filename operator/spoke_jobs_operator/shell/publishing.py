@@ -14,7 +14,7 @@ from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.core.report import SHOWN_TURNS, as_data, report
 
-from .client import ApiError, Client, NotLeading
+from .operator_client import ApiError, Client, NotLeading
 from .pacing import Pacer
 from .store import Store
 

@@ -20,7 +20,7 @@ import uvloop
 
 from spoke_jobs.contract import names
 
-from .client import ApiError, Client
+from .operator_client import ApiError, Client
 
 Hear = Callable[[str, Mapping[str, Any], bool], None]
 """Takes the kind's plural, the object, and whether it is gone; called within the main loop."""

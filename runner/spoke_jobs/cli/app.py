@@ -136,7 +136,7 @@ def sync(
     ] = None,
 ) -> None:
     """Keep the ledger and the cluster's SpokeJobs in step, until SIGTERM. One is active; others stand by."""
-    from spoke_jobs.sync.process import run as run_sync
+    from spoke_jobs.sync.sync_process import run as run_sync
 
     configure_logging()
     run_sync(load_settings(), health_port)

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.cli.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.cli.words import ago, count, line, seconds
-from spoke_jobs.cluster.checked import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.cluster_view import SILENCE, Published
 from spoke_jobs.cluster.rights import Account, Right
-from spoke_jobs.cluster.view import SILENCE, Published
 from spoke_jobs.contract import names
 
 _SHOWN = 3

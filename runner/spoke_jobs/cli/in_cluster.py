@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from spoke_jobs.cli.in_short import in_short
 from spoke_jobs.cli.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
-from spoke_jobs.cluster.view import SILENCE, ClusterView
+from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
 from spoke_jobs.contract import waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob

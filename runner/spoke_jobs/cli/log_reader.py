@@ -19,7 +19,7 @@ from spoke_jobs.cli.reasons import CLUSTER, Reason
 from spoke_jobs.cli.tries import Try, tries
 from spoke_jobs.cli.why import explain
 from spoke_jobs.cli.words import line
-from spoke_jobs.cluster import place
+from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.looking import Looking
@@ -27,8 +27,8 @@ from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.cluster.api import ApiError
-    from spoke_jobs.cluster.output import Output
+    from spoke_jobs.cluster.cluster_client import ApiError
+    from spoke_jobs.cluster.pod_logs import Output
 
 _EVERY_SECONDS = 0.5
 _REMEMBERED = 100
@@ -112,7 +112,7 @@ class Reader:
 
     def _read(self, item: Try, *, follow: bool) -> Read:
         """Print what the attempt's pod has printed."""
-        from spoke_jobs.cluster.api import ApiError
+        from spoke_jobs.cluster.cluster_client import ApiError
 
         assert self._output is not None
         known = following.key(item)
@@ -141,7 +141,7 @@ class Reader:
         return Read.NOT_STARTED
 
     def _name_what_is_refused(self, error: ApiError) -> None:
-        from spoke_jobs.cluster.output import user_in
+        from spoke_jobs.cluster.pod_logs import user_in
 
         assert self._output is not None
         self._refused = self._progress.blind = True
@@ -176,12 +176,12 @@ class Reader:
         return job, found
 
     def _open_output(self) -> Output | None:
-        where = place.namespace(load_settings().namespace)
+        where = kube_environment.namespace(load_settings().namespace)
         problem = "SPOKE_NAMESPACE is not set"
         if importlib.util.find_spec("kubernetes") is None:
             problem = "the Python package 'kubernetes' is missing: pip install 'spoke-jobs[kubernetes]'"
         elif where:
-            from spoke_jobs.cluster.output import Output
+            from spoke_jobs.cluster.pod_logs import Output
 
             try:
                 return Output(where)

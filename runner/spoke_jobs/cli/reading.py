@@ -15,7 +15,7 @@ from spoke_jobs.model import ANY_JOB, JobState
 from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.cluster.view import ClusterView
+    from spoke_jobs.cluster.cluster_view import ClusterView
     from spoke_jobs.model import JobRequest
 
 
@@ -112,7 +112,7 @@ def in_the_cluster(job: JobRequest, *, around: bool = True) -> ClusterView | Non
     """What the cluster says of it; None where that is no question."""
     if job.runner != CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None
-    from spoke_jobs.cluster.looking import look as look_there
+    from spoke_jobs.cluster.spokejob_reads import look as look_there
 
     return look_there(job, load_settings().namespace, around=around)
 

@@ -15,7 +15,7 @@ from spoke_jobs.cli import options
 from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly, wrong_usage
 from spoke_jobs.cli.opening import open_app, open_ledger
 from spoke_jobs.cli.reasons import CLUSTER
-from spoke_jobs.cluster import place
+from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
 from spoke_jobs.ledger.engine import create_engine, shown
@@ -149,7 +149,7 @@ def _cluster(
 
     if account is None and settings.submit == "sync":
         return (Look("server", unknown=_LEFT_TO_SYNC),)
-    namespace = place.namespace(settings.namespace)
+    namespace = kube_environment.namespace(settings.namespace)
     named = bool(runner.problem) and account is None
     if not namespace:
         return () if named else (Look("server", problems=("set SPOKE_NAMESPACE (the namespace of the SpokeJobs)",)),)
@@ -158,7 +158,7 @@ def _cluster(
             "the cluster can't be asked without the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]'"
         )
         return () if named else (Look("server", problems=(problem,)),)
-    from spoke_jobs.cluster.checking import check as look_there
+    from spoke_jobs.cluster.cluster_checks import check as look_there
 
     asked = account or Account.RUNNER
     definitions = {name: registry.jobs.get(name) for name in _jobs_of(registry)}

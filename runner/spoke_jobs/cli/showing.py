@@ -12,7 +12,7 @@ from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT
 from spoke_jobs.cli.tables import STYLES, took
 from spoke_jobs.cli.tries import Try, tries
 from spoke_jobs.cli.words import ago, count, line, lines, seconds, until
-from spoke_jobs.cluster.view import ClusterView
+from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
 

@@ -9,7 +9,7 @@ from spoke_jobs.cli.in_cluster import running_in
 from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
 from spoke_jobs.cli.waiting import waiting
 from spoke_jobs.cli.words import ago, clock, line, seconds
-from spoke_jobs.cluster.view import ClusterView
+from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.ledger.looking import Situation
 from spoke_jobs.model import Attempt, JobRequest, JobState

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.cluster import place
+from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger import syncing
@@ -44,7 +44,7 @@ from spoke_jobs.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from spoke_jobs.cluster.api import SpokeJobs
+    from spoke_jobs.cluster.cluster_client import SpokeJobs
     from spoke_jobs.tasks.dispatcher import TaskDispatcher
 
 NAME = syncing.RUNNER
@@ -97,9 +97,9 @@ class KubernetesRunner(SqlRunner):
         if not given.database_url.get_secret_value():
             missing.append("SPOKE_DATABASE_URL (the PostgreSQL database with the ledger)")
         if given.submit == "runner":
-            if not place.namespace(given.namespace):
+            if not kube_environment.namespace(given.namespace):
                 missing.append("SPOKE_NAMESPACE (the namespace of the SpokeJobs; this process isn't in a pod)")
-            if not place.has_credentials():
+            if not kube_environment.has_credentials():
                 missing.append(
                     "KUBECONFIG (or a service account with its token mounted, in a pod; or SPOKE_SUBMIT=sync, to leave "
                     "creating SpokeJobs to `spoke-jobs sync`)"
@@ -196,7 +196,7 @@ class KubernetesRunner(SqlRunner):
 
     def _create(self, job: JobRequest) -> bool:
         client = self._client()
-        from spoke_jobs.cluster.api import ApiError
+        from spoke_jobs.cluster.cluster_client import ApiError
 
         try:
             body = spokejob(job, client.namespace)
@@ -227,14 +227,14 @@ class KubernetesRunner(SqlRunner):
 
     def _client(self) -> SpokeJobs:
         with _importing:
-            from spoke_jobs.cluster.api import SpokeJobs, Timeouts
+            from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
 
         # A program may be run for the credentials: once, and while others wait for it nobody else does.
         with self._connecting:
             client = self._clients.get(os.getpid())
             if client is None:
                 timeouts = Timeouts(connect=1.0, read=3.0)
-                client = SpokeJobs.connect(place.namespace(self.settings.namespace), timeouts)
+                client = SpokeJobs.connect(kube_environment.namespace(self.settings.namespace), timeouts)
                 self._clients[os.getpid()] = client
         return client
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobState, Progress
-from spoke_jobs.sync.model import (
+from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
     ConfirmGone,

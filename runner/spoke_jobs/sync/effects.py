@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cluster.api import ApiError, Body, SpokeJobs
+from spoke_jobs.cluster.cluster_client import ApiError, Body, SpokeJobs
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.ledger import syncing
 from spoke_jobs.model import Failure
 from spoke_jobs.sync.decide import failure
-from spoke_jobs.sync.model import (
+from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
     ConfirmGone,

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from spoke_jobs.cluster.api import ApiError, SpokeJobs
-from spoke_jobs.sync.model import Seen, read_seen
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs
+from spoke_jobs.sync.sync_model import Seen, read_seen
 
 logger = logging.getLogger(__name__)
 

@@ -77,7 +77,7 @@ def test_they_ask_for_the_metrics_that_there_are(helm: Helm, chart: str) -> None
 
 
 def operators_metrics() -> set[str]:
-    from spoke_jobs_operator.shell.metrics import Metrics
+    from spoke_jobs_operator.shell.operator_metrics import Metrics
 
     metrics = Metrics()
     metrics.count_waiting(lambda: iter(["TemplateMissing"]))
@@ -86,7 +86,7 @@ def operators_metrics() -> set[str]:
 
 
 def syncs_metrics() -> set[str]:
-    from spoke_jobs.sync.health import Pulse, serve_health
+    from spoke_jobs.sync.sync_metrics import Pulse, serve_health
 
     pulse = Pulse()
     pulse.compared()

@@ -103,7 +103,7 @@ def test_leads_by_a_lease_of_its_own_namespace(helm: Helm, served: list[str]) ->
 
 
 def test_settings_reach_the_operator_as_it_reads_them(helm: Helm) -> None:
-    from spoke_jobs_operator.settings import Settings
+    from spoke_jobs_operator.operator_settings import Settings
 
     given = {"maxRunning": 5_000_000, "maxRunningForOrganization": 7, "compareSeconds": 0.5, "logFormat": "plain"}
     settings = settings_of(helm.render("spoke-operator", {"operator": given}))
@@ -114,7 +114,7 @@ def test_settings_reach_the_operator_as_it_reads_them(helm: Helm) -> None:
 
 
 def test_every_setting_can_be_given() -> None:
-    from spoke_jobs_operator.settings import Settings
+    from spoke_jobs_operator.operator_settings import Settings
 
     values = yaml.safe_load((ROOT / "charts/spoke-operator/values.yaml").read_text())
     charts_own = {"namespaces", "lease", "identity", "health_host", "health_port"}
@@ -123,7 +123,7 @@ def test_every_setting_can_be_given() -> None:
 
 
 def test_defaults_are_the_operators_own(helm: Helm) -> None:
-    from spoke_jobs_operator.settings import Settings
+    from spoke_jobs_operator.operator_settings import Settings
 
     settings = settings_of(helm.render("spoke-operator"))
     whose_lead = {"lease": settings.pop("lease"), "identity": settings.pop("identity")}

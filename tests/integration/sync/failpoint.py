@@ -22,10 +22,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from spoke_jobs.cli import main
-from spoke_jobs.cluster.api import Body, Page, SpokeJobs
-from spoke_jobs.sync import process
+from spoke_jobs.cluster.cluster_client import Body, Page, SpokeJobs
+from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.effects import Effects
-from spoke_jobs.sync.term import Rhythm, Term
+from spoke_jobs.sync.leader_loop import Rhythm, Term
 from spoke_jobs.sync.writer import Writer
 
 WROTE = "failpoint_wrote"
@@ -98,5 +98,5 @@ if __name__ == "__main__":
     Writer.transaction = committing  # type: ignore[method-assign]
     Effects._do = named(lambda _, action: type(action).__name__, Effects._do)  # type: ignore[method-assign]
     Term._prune = named(lambda _: "Prune", Term._prune)  # type: ignore[method-assign]
-    process.Rhythm = functools.partial(Rhythm, prune=0.5)  # type: ignore[misc, assignment]
+    sync_process.Rhythm = functools.partial(Rhythm, prune=0.5)  # type: ignore[misc, assignment]
     main()

@@ -10,12 +10,12 @@ from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage
 
 from spoke_jobs import JobData
-from spoke_jobs.cluster.api import SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.spokejob import LedgerState
 from spoke_jobs.model import JobRequest, JobState, Progress
 from spoke_jobs.sync.effects import Away, Effects
-from spoke_jobs.sync.model import ConfirmGone, Launch, Mirror, Row, Seen
+from spoke_jobs.sync.sync_model import ConfirmGone, Launch, Mirror, Row, Seen
 from spoke_jobs.sync.writer import Writer
 
 

@@ -10,9 +10,9 @@ import pytest
 from tests.unit.cli.situations import NOW, before
 
 from spoke_jobs.cli.cluster_check import Look, looks
-from spoke_jobs.cluster.checked import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
-from spoke_jobs.cluster.view import Published
 
 TYPES = {"report": "default", "export": "large"}
 USER = "system:serviceaccount:shop:texting-runner"

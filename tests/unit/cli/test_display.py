@@ -10,7 +10,7 @@ from tests.unit.cli.situations import NOW, a_job, after, an_attempt, before
 from tests.unit.cli.test_in_cluster import a_spokejob
 
 from spoke_jobs.cli import board, showing, tables
-from spoke_jobs.cluster.view import ClusterView
+from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob

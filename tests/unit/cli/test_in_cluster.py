@@ -11,7 +11,7 @@ from tests.unit.cli.situations import NOW, a_job, a_situation, after, an_attempt
 
 from spoke_jobs.cli.reasons import Code, Reason
 from spoke_jobs.cli.why import explain
-from spoke_jobs.cluster.view import ClusterView, Published, read_published
+from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_published
 from spoke_jobs.contract import waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob

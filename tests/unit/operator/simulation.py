@@ -11,12 +11,12 @@ from tests.unit.operator.world import Crash, FakeClient, World
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key
-from spoke_jobs_operator.shell.client import ApiError, Client
 from spoke_jobs_operator.shell.compare import Compare
 from spoke_jobs_operator.shell.controller import Controller
-from spoke_jobs_operator.shell.metrics import Metrics
-from spoke_jobs_operator.shell.news import News
+from spoke_jobs_operator.shell.operator_client import ApiError, Client
+from spoke_jobs_operator.shell.operator_metrics import Metrics
 from spoke_jobs_operator.shell.pacing import Pacer
+from spoke_jobs_operator.shell.status_throttle import News
 from spoke_jobs_operator.shell.store import Store
 from spoke_jobs_operator.shell.workqueue import WorkQueue
 

@@ -22,7 +22,7 @@ from tests.unit.operator.world import NAME, Object, World, ended, finished
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.core.admit import Limits
-from spoke_jobs_operator.shell.client import Kind
+from spoke_jobs_operator.shell.operator_client import Kind
 
 FINAL = ("Succeeded", "Failed")
 MOST = 12

@@ -11,7 +11,7 @@ from tests.unit.operator.world import NAME, NAMESPACE, Crash, Fault, World
 
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.model import Key
-from spoke_jobs_operator.shell.client import Kind
+from spoke_jobs_operator.shell.operator_client import Kind
 
 
 @pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from tests.unit.sync.making import job
 
 from spoke_jobs import ConfigurationError, Registry, TaskBufferFull
-from spoke_jobs.cluster import place
+from spoke_jobs.cluster import kube_environment
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
@@ -149,13 +149,13 @@ def test_credentials_and_namespace_suffice(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_pod_knows_its_namespace_and_has_a_token(tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("texting\n")
     in_pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    assert place.namespace("", tmp_path) == "texting"
-    assert place.namespace("other", tmp_path) == "other"
-    assert not place.has_credentials(in_pod, tmp_path)
+    assert kube_environment.namespace("", tmp_path) == "texting"
+    assert kube_environment.namespace("other", tmp_path) == "other"
+    assert not kube_environment.has_credentials(in_pod, tmp_path)
     (tmp_path / "token").write_text("t")
-    assert place.has_credentials(in_pod, tmp_path)
-    assert place.in_cluster(in_pod)
-    assert not place.in_cluster(in_pod | {"KUBECONFIG": "/somewhere"})
+    assert kube_environment.has_credentials(in_pod, tmp_path)
+    assert kube_environment.in_cluster(in_pod)
+    assert not kube_environment.in_cluster(in_pod | {"KUBECONFIG": "/somewhere"})
 
 
 def test_sqlite_is_refused_together_with_what_is_missing() -> None:

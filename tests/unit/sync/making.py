@@ -8,7 +8,7 @@ from typing import Any
 
 from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.model import JobOptions, JobRequest, JobState
-from spoke_jobs.sync.model import Row, Seen, SeenAttempt
+from spoke_jobs.sync.sync_model import Row, Seen, SeenAttempt
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)

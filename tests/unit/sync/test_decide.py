@@ -11,7 +11,7 @@ from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import JobState, Progress
 from spoke_jobs.sync.decide import compare, decide
-from spoke_jobs.sync.model import (
+from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
     ConfirmGone,

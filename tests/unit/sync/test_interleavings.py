@@ -18,7 +18,7 @@ from tests.unit.sync.making import LONG_AGO, NOW, row, seen
 from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.model import JobState
 from spoke_jobs.sync.decide import compare, decide
-from spoke_jobs.sync.model import (
+from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
     ConfirmGone,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.cluster.api import ApiError
-from spoke_jobs.sync.model import Seen
+from spoke_jobs.cluster.cluster_client import ApiError
+from spoke_jobs.sync.sync_model import Seen
 from spoke_jobs.sync.watch import Inbox, Watcher
 
 Script = list[list[tuple[str, dict[str, Any]] | Exception]]

@@ -11,9 +11,9 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell import compare as compare_module
-from spoke_jobs_operator.shell.client import ApiError, Client, Kind, Listing, Page
 from spoke_jobs_operator.shell.compare import UNFINISHED, Compare
-from spoke_jobs_operator.shell.metrics import Metrics
+from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, Listing, Page
+from spoke_jobs_operator.shell.operator_metrics import Metrics
 from spoke_jobs_operator.shell.store import Store
 
 

@@ -16,8 +16,8 @@ from tests.unit.operator.shell.clockwork import run
 
 from spoke_jobs_operator.core.election import Terms
 from spoke_jobs_operator.core.model import Key
-from spoke_jobs_operator.shell.client import ApiError, Client
 from spoke_jobs_operator.shell.leadership import Alone, ByLease
+from spoke_jobs_operator.shell.operator_client import ApiError, Client
 
 KEY = Key("platform", "spoke-operator")
 TERMS = Terms(lasts=15, renewed_within=10, retry=2)

@@ -14,7 +14,7 @@ from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.core.reconcile import candidate_of
-from spoke_jobs_operator.shell.client import ApiError, Client, Kind, NotLeading
+from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, NotLeading
 from spoke_jobs_operator.shell.pacing import Pacer
 from spoke_jobs_operator.shell.publishing import SIGN_OF_LIFE_SECONDS, Publisher
 from spoke_jobs_operator.shell.store import Store

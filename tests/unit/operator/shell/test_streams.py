@@ -11,7 +11,7 @@ from kopf._cogs.structs.references import Resource
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.shell import streams
-from spoke_jobs_operator.shell.client import ApiError, Client
+from spoke_jobs_operator.shell.operator_client import ApiError, Client
 from spoke_jobs_operator.shell.streams import Backoffs, Streams, _settings
 
 

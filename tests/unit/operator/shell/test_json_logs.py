@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 
-from spoke_jobs_operator.shell.logs import JsonFormatter, PlainFormatter, Repeats
+from spoke_jobs_operator.shell.json_logs import JsonFormatter, PlainFormatter, Repeats
 
 
 def record() -> logging.LogRecord:

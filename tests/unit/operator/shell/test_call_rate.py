@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.unit.operator.shell.clockwork import run
 
-from spoke_jobs_operator.shell.rate import LONGEST_PAUSE_SECONDS, Rate
+from spoke_jobs_operator.shell.call_rate import LONGEST_PAUSE_SECONDS, Rate
 
 
 def rate(per_second: float, burst: float) -> Rate:

@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from spoke_jobs.cluster.api import ApiError, SpokeJobs, Timeouts
-from spoke_jobs.cluster.checked import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_view import Published, read_published
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.cluster.rights import CREATE, Right
-from spoke_jobs.cluster.view import Published, read_published
 from spoke_jobs.contract import names
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Definition

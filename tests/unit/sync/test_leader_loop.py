@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, under_way
 
-from spoke_jobs.cluster.api import Body, SpokeJobs
+from spoke_jobs.cluster.cluster_client import Body, SpokeJobs
 from spoke_jobs.model import JobState
 from spoke_jobs.sync.decide import compare
-from spoke_jobs.sync.health import Pulse
-from spoke_jobs.sync.model import Row
-from spoke_jobs.sync.term import _PROGRESS_BUDGET_SECONDS, Rhythm, Term
+from spoke_jobs.sync.leader_loop import _PROGRESS_BUDGET_SECONDS, Rhythm, Term
+from spoke_jobs.sync.sync_metrics import Pulse
+from spoke_jobs.sync.sync_model import Row
 from spoke_jobs.sync.writer import Writer
 
 WRITE_SECONDS = 0.3

@@ -12,9 +12,9 @@ from tests.unit.operator.world import NAME, NAMESPACE, FakeClient, World
 
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.core.model import Key
-from spoke_jobs_operator.settings import Settings
-from spoke_jobs_operator.shell import app
-from spoke_jobs_operator.shell.client import Client, Kind
+from spoke_jobs_operator.operator_settings import Settings
+from spoke_jobs_operator.shell import operator_process
+from spoke_jobs_operator.shell.operator_client import Client, Kind
 from spoke_jobs_operator.shell.streams import Streams
 
 
@@ -50,11 +50,11 @@ class Scene:
 
         self.lead, self.world = Lead(), World()
         monkeypatch.setattr(Streams, "run", silent)
-        monkeypatch.setattr(app, "ByLease", lambda *_: self.lead)
+        monkeypatch.setattr(operator_process, "ByLease", lambda *_: self.lead)
         client = FakeClient(self.world)
         vars(client).update(publish=publish)
         settings = Settings(namespaces=(NAMESPACE,), lease="ns/lease", health_host="127.0.0.1", health_port=0)
-        self.operator = app.Operator(settings, cast(Client, client))
+        self.operator = operator_process.Operator(settings, cast(Client, client))
 
     async def until(self, condition: Any) -> None:
         async with asyncio.timeout(5):
@@ -125,7 +125,7 @@ async def test_it_ends_when_the_lead_is_lost(scene: Scene, caplog: pytest.LogCap
     await scene.until(lambda: scene.world.created)
     scene.lead.taken.set()
     async with asyncio.timeout(5):
-        with pytest.raises(app.LostLead):
+        with pytest.raises(operator_process.LostLead):
             await task
     assert [item for item in caplog.records if item.levelno >= logging.ERROR] == []
 
@@ -134,8 +134,8 @@ async def test_the_process_says_so_by_its_exit_code_and_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def lost(_: Settings) -> None:
-        raise app.LostLead
+        raise operator_process.LostLead
 
-    monkeypatch.setattr(app, "run", lost)
+    monkeypatch.setattr(operator_process, "run", lost)
     assert await __main__._until_told(Settings()) == 1
     assert caplog.records == []

@@ -10,7 +10,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any, get_args
 
 from spoke_jobs import probes
-from spoke_jobs.sync.model import Action
+from spoke_jobs.sync.sync_model import Action
 
 logger = logging.getLogger(__name__)
 

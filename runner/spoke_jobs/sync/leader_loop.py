@@ -15,15 +15,15 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cluster.api import ApiError, SpokeJobs
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs
 from spoke_jobs.ledger import syncing, transitions
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.sync.decide import compare, decide
 from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Away, Effects
-from spoke_jobs.sync.health import Pulse
-from spoke_jobs.sync.model import Action, Mirror, Row, Seen, read_seen
+from spoke_jobs.sync.sync_metrics import Pulse
+from spoke_jobs.sync.sync_model import Action, Mirror, Row, Seen, read_seen
 from spoke_jobs.sync.watch import Inbox, Watcher
 from spoke_jobs.sync.writer import Writer
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from spoke_jobs.sync import process
+from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.effects import Away
-from spoke_jobs.sync.health import Pulse
-from spoke_jobs.sync.process import Sync
-from spoke_jobs.sync.term import Rhythm
+from spoke_jobs.sync.leader_loop import Rhythm
+from spoke_jobs.sync.sync_metrics import Pulse
+from spoke_jobs.sync.sync_process import Sync
 from spoke_jobs.sync.writer import Lost
 
 
@@ -66,7 +66,7 @@ def roles(
             ended.append(sync.pulse.role)
             return super().wait(timeout)
 
-    monkeypatch.setattr(process, "Term", Term)
+    monkeypatch.setattr(sync_process, "Term", Term)
     sync = Sync(cast(Any, writer), cast(Any, None), Rhythm())
     sync.run(Watched(20))
     return begun, ended

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spoke_jobs.sync.health import STALE_SECONDS, Pulse, serve_health
+from spoke_jobs.sync.sync_metrics import STALE_SECONDS, Pulse, serve_health
 
 
 class Clock:

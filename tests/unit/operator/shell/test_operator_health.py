@@ -6,9 +6,9 @@ import pytest
 from aiohttp import ClientSession
 from tests.ports import loopbacks
 
-from spoke_jobs_operator.settings import Settings
-from spoke_jobs_operator.shell.health import Pulse, application, serve
-from spoke_jobs_operator.shell.metrics import Metrics
+from spoke_jobs_operator.operator_settings import Settings
+from spoke_jobs_operator.shell.operator_health import Pulse, application, serve
+from spoke_jobs_operator.shell.operator_metrics import Metrics
 
 
 async def test_silence_is_deafness() -> None:

@@ -15,18 +15,18 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.core.model import Key
-from spoke_jobs_operator.settings import Settings
+from spoke_jobs_operator.operator_settings import Settings
 
-from . import health
-from .client import ApiError, Client, NotLeading
+from . import operator_health
+from .call_rate import Rate
 from .compare import Compare
 from .controller import Controller, log_fields, now
 from .leadership import Alone, ByLease, Leadership
-from .metrics import Metrics, Where
-from .news import News
+from .operator_client import ApiError, Client, NotLeading
+from .operator_metrics import Metrics, Where
 from .pacing import Pacer
 from .publishing import Publisher
-from .rate import Rate
+from .status_throttle import News
 from .store import Store
 from .streams import Streams
 from .workqueue import WorkQueue
@@ -63,7 +63,7 @@ class Operator:
         self._leadership = self._leadership_of(settings)
         self._leads = False
         self._metrics, self._store = Metrics(), Store()
-        self._pulse = health.Pulse(settings.deaf_after_seconds)
+        self._pulse = operator_health.Pulse(settings.deaf_after_seconds)
         retention = Retention(job=timedelta(seconds=settings.job_retention_seconds))
         loop = asyncio.get_running_loop()
         news = News(settings.news_per_second, settings.news_at_once, settings.news_within_seconds, clock=loop.time)
@@ -94,8 +94,8 @@ class Operator:
     async def run(self) -> None:
         """Watch; once this replica leads, work."""
         settings = self._settings
-        application = health.application(self._pulse, self._metrics)
-        runner, port = await health.serve(application, settings.health_host, settings.health_port)
+        application = operator_health.application(self._pulse, self._metrics)
+        runner, port = await operator_health.serve(application, settings.health_host, settings.health_port)
         logger.info(
             "watching %s: spokejobs, jobs and pods by label, podtemplates, warnings",
             f"namespaces {', '.join(settings.namespaces)}" if settings.namespaces else "all namespaces",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from spoke_jobs.cluster.api import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs, Timeouts
 from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.contract.spokejob import SpokeJob
 

@@ -17,7 +17,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.model import JobOptions, Progress
-from spoke_jobs.sync.model import Row, SeenAttempt, read_seen
+from spoke_jobs.sync.sync_model import Row, SeenAttempt, read_seen
 
 
 def test_what_is_created_is_what_the_row_says() -> None:

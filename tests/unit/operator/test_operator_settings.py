@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from spoke_jobs_operator import __main__
-from spoke_jobs_operator.settings import Settings
+from spoke_jobs_operator.operator_settings import Settings
 
 
 @pytest.mark.parametrize(("text", "namespaces"), [("", ()), ("a", ("a",)), (" a, b ,", ("a", "b"))])

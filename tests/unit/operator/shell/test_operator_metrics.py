@@ -4,8 +4,8 @@ import pytest
 from tests.unit.operator.world import NAME, World
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs_operator.shell.client import Kind
-from spoke_jobs_operator.shell.metrics import Metrics
+from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.shell.operator_metrics import Metrics
 from spoke_jobs_operator.shell.store import Store
 
 

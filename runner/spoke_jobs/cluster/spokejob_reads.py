@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from spoke_jobs.cluster import place
-from spoke_jobs.cluster.api import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster import kube_environment
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_view import ClusterView, read_published
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.cluster.view import ClusterView, read_published
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.waits import holder_in
@@ -29,7 +29,7 @@ def look(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView
     :param namespace: the configured one; empty for the pod's own.
     :param around: whether to look at more than its SpokeJob: at what it waits for.
     """
-    name, where = name_of(job), place.namespace(namespace)
+    name, where = name_of(job), kube_environment.namespace(namespace)
     if not where:
         return ClusterView(name, problem="SPOKE_NAMESPACE is not set")
     try:

@@ -17,7 +17,7 @@ from kubernetes import client as kubernetes
 from kubernetes import config as kubernetes_config
 from kubernetes.config.config_exception import ConfigException
 
-from spoke_jobs.cluster import place
+from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract import names
 from spoke_jobs.errors import ConfigurationError
 
@@ -85,7 +85,7 @@ class SpokeJobs:
         """
         configuration = kubernetes.Configuration()
         try:
-            if place.in_cluster():
+            if kube_environment.in_cluster():
                 kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
                 # Named, since the client's own default is what KUBECONFIG was when it was imported.

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import Right
-from spoke_jobs.cluster.view import Published
 
 
 @dataclass(frozen=True, slots=True)

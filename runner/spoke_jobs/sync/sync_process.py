@@ -11,8 +11,8 @@ import time
 
 from sqlalchemy import text
 
-from spoke_jobs.cluster.api import SpokeJobs, Timeouts
-from spoke_jobs.cluster.place import namespace
+from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
+from spoke_jobs.cluster.kube_environment import namespace
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
@@ -21,8 +21,8 @@ from spoke_jobs.settings import Settings
 from spoke_jobs.signals import SignalEvent
 from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import Away
-from spoke_jobs.sync.health import ACTIVE, STANDBY, STARTING, Pulse, serve_health
-from spoke_jobs.sync.term import Rhythm, Term
+from spoke_jobs.sync.leader_loop import Rhythm, Term
+from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, Pulse, serve_health
 from spoke_jobs.sync.writer import Lost, Writer
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs_operator.core.model import Key
 
-from .rate import Rate
+from .call_rate import Rate
 
 FIELD_MANAGER = "spoke-operator"
 CHUNK = 500
