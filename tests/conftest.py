@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
+from tests.timings import report_timings
 from xdist.scheduler import LoadScopeScheduling
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
@@ -31,6 +32,10 @@ class _ByFolder(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    report_timings(config)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
