@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
 

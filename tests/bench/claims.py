@@ -28,7 +28,7 @@ from tests.bench.lib.database import ledger_database
 from tests.bench.lib.report import last_line
 
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobOptions, NewJob
 
 LIMITS = (1, 8)

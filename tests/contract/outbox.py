@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, eventually
 
 from spoke_jobs.errors import Superseded
-from spoke_jobs.ledger.outbox import Outbox, OutboxTask, TaskFailure, insert_task
 from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure, insert_task
 
 NAMES = ["send", "mail.*"]
 

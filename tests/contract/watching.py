@@ -9,7 +9,7 @@ import pytest
 from tests.contract.ledger import LEASE, claim_one, eventually, new_job
 from tests.contract.terminal import spoke_jobs
 
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, Progress
 
 

@@ -26,7 +26,7 @@ from tests.waiting import stays, wait_for
 
 from spoke_jobs import registry
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import AttemptState, JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import Settings

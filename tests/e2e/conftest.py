@@ -27,7 +27,7 @@ from tests.exclusive import exclusive
 from tests.waiting import wait_for
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner

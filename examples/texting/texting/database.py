@@ -10,7 +10,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from spoke_jobs.ledger.engine import READ_ONLY, create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
 from texting.models import Campaign
 

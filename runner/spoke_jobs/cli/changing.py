@@ -12,7 +12,7 @@ from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly, wrong_usage
 from spoke_jobs.cli.opening import open_ledger
 from spoke_jobs.cli.words import count, line
 from spoke_jobs.errors import UniquenessConflict
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, JobState
 
 _AT_ONCE = 1000

@@ -13,7 +13,7 @@ from spoke_jobs.contract import waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob
 from spoke_jobs.contract.waits import WAITS
-from spoke_jobs.ledger.looking import Situation
+from spoke_jobs.ledger.queries import Situation
 
 _UNSEEN = timedelta(seconds=15)
 """An operator that is there looks at a new SpokeJob well within this."""

@@ -22,7 +22,7 @@ from spoke_jobs.cli.words import line
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.ledger.looking import Looking
+from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.settings import load_settings
 
@@ -42,7 +42,7 @@ class Reader:
     :param attempt: the one that is asked for; None for the newest.
     """
 
-    def __init__(self, looking: Looking, job_id: int, attempt: int | None) -> None:
+    def __init__(self, looking: Queries, job_id: int, attempt: int | None) -> None:
         self._looking = looking
         self._job_id = job_id
         self._attempt = attempt

@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.looking import Looking
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.registry import Registry, load_app
 from spoke_jobs.settings import Settings, load_settings
 
@@ -33,10 +33,10 @@ def close() -> None:
         _engines.pop().dispose()
 
 
-def look() -> tuple[SqlLedger, Looking]:
+def look() -> tuple[SqlLedger, Queries]:
     """The ledger, and what a person asks of it."""
     ledger = open_ledger()
-    return ledger, Looking(ledger.engine)
+    return ledger, Queries(ledger.engine)
 
 
 def open_app(settings: Settings) -> Registry:

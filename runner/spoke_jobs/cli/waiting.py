@@ -14,7 +14,7 @@ from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.names import spokejob_name
-from spoke_jobs.ledger.looking import Situation, Trace
+from spoke_jobs.ledger.queries import Situation, Trace
 from spoke_jobs.model import JobRequest
 
 _SOON = timedelta(seconds=5)

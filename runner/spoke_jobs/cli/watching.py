@@ -15,7 +15,7 @@ from spoke_jobs.cli.board import board, change_line, changes, render
 from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly
 from spoke_jobs.cli.opening import look
 from spoke_jobs.cli.reading import not_found
-from spoke_jobs.ledger.looking import Looking
+from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobFilter, JobRequest, JobState
 
 _EVERY_SECONDS = 0.5
@@ -47,7 +47,7 @@ def watch(
     until_ended(looking, ids, json)
 
 
-def until_ended(looking: Looking, ids: list[int], json: bool) -> None:
+def until_ended(looking: Queries, ids: list[int], json: bool) -> None:
     """Report until all have ended.
 
     :raises typer.Exit: with code 1 if one has failed.

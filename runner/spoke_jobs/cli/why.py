@@ -11,7 +11,7 @@ from spoke_jobs.cli.waiting import waiting
 from spoke_jobs.cli.words import ago, clock, line, seconds
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.ledger.looking import Situation
+from spoke_jobs.ledger.queries import Situation
 from spoke_jobs.model import Attempt, JobRequest, JobState
 
 

@@ -30,7 +30,7 @@ from spoke_jobs.execution.attempt import Ending, Surroundings, failure_of, run_a
 from spoke_jobs.execution.lease import Lost
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings

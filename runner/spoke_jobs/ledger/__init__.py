@@ -1,6 +1,7 @@
-"""The ledger: the tables that say what was dispatched and how it ended, and the only code that writes them.
+"""The ledger: the tables that record what was dispatched and how it ended, and the only code that writes them.
 
-``tables`` what there is; ``port`` what the rest of the library asks of a ledger; ``sql`` and ``memory`` the two that
-answer (one contract suite runs against both); ``transitions`` and ``claims`` the guarded statements; ``engine`` how a
-database is opened; ``after_commit`` effects of a caller's transaction; ``migrations`` the schema's history.
+``tables`` defines the tables; ``port`` is the interface that the rest of the library uses, with two implementations,
+``sql_ledger`` and ``memory_ledger``, which pass one contract suite; ``transitions`` and ``claims`` are the guarded
+statements; ``engine`` opens a database; ``after_commit`` runs effects after a caller's transaction; ``migrations`` is
+the schema's history.
 """

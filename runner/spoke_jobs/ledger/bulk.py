@@ -17,12 +17,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Integer, bindparam, or_, select, text, tuple_
 
 from spoke_jobs.ledger import claims, transitions
+from spoke_jobs.ledger.claim_cursor import Place
 from spoke_jobs.ledger.clock import clock_now
-from spoke_jobs.ledger.horizon import Place
+from spoke_jobs.ledger.expressions import known_in_sql
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_request, queue_lock
 from spoke_jobs.ledger.transitions import constant
-from spoke_jobs.ledger.types import known_in_sql
 from spoke_jobs.model import RETENTION_SECONDS, Claim, JobState, Progress, Pulse
 from spoke_jobs.names import SUFFIX
 

@@ -32,16 +32,16 @@ class Notifier:
         self._send = text(f"SELECT pg_notify('{channel}', '')")  # (a constant)
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._speaks = engine.dialect.name == "postgresql"
-        self._rung = threading.Event()
+        self._requested = threading.Event()
         self._closed = False
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Have workers look for work. Returns at once."""
         if not self._speaks:
             return
-        self._rung.set()
+        self._requested.set()
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
@@ -54,7 +54,7 @@ class Notifier:
     def close(self) -> None:
         """Send what is due, and end."""
         self._closed = True
-        self._rung.set()
+        self._requested.set()
         if self._thread is not None:
             self._thread.join(2.0)
 
@@ -63,8 +63,8 @@ class Notifier:
             with contextlib.suppress(Exception), self._engine.connect() as connection:
                 connection.execute(_NO_WAIT)
                 while True:
-                    self._rung.wait()
-                    self._rung.clear()
+                    self._requested.wait()
+                    self._requested.clear()
                     connection.execute(self._send)
                     if self._closed:
                         return
@@ -83,7 +83,7 @@ def listen(engine: Engine, channel: str = CHANNEL) -> socket.socket | None:
     return ours
 
 
-def _listen(engine: Engine, bell: socket.socket, channel: str) -> None:
+def _listen(engine: Engine, wake: socket.socket, channel: str) -> None:
     while True:
         with contextlib.suppress(Exception):
             connection = engine.raw_connection()
@@ -95,7 +95,7 @@ def _listen(engine: Engine, bell: socket.socket, channel: str) -> None:
                 while True:
                     # After a reconnection once without being rung: who rang meanwhile was not heard.
                     with contextlib.suppress(BlockingIOError):
-                        bell.send(b".")
+                        wake.send(b".")
                     next(driver.notifies())
         logger.debug("not listening for work; polling alone finds it meanwhile")
         time.sleep(_PAUSE_SECONDS)

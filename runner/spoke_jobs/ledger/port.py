@@ -1,5 +1,5 @@
-"""What the rest of the library asks of a ledger. :class:`~spoke_jobs.ledger.sql.SqlLedger` is the real one,
-:class:`~spoke_jobs.ledger.memory.MemoryLedger` its twin for tests without a database; one suite runs against both.
+"""The interface of a ledger. :class:`~spoke_jobs.ledger.sql_ledger.SqlLedger` is the one for production, and
+:class:`~spoke_jobs.ledger.memory_ledger.MemoryLedger` serves tests without a database; both pass one contract suite.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from spoke_jobs.ledger.after_commit import (
 )
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.notify import Notifier
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.transitions import insert_jobs
 from spoke_jobs.model import JobData, JobRequest, NewJob, TypeName
 from spoke_jobs.registry import Registry
@@ -165,7 +165,7 @@ class SqlRunner(ABC):
             self._ring()
 
     def _ring(self) -> None:
-        self._notifier_of(self.ledger).ring()
+        self._notifier_of(self.ledger).notify()
 
     def _notifier_of(self, ledger: SqlLedger) -> Notifier:
         if self._notifier is None:

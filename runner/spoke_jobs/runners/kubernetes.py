@@ -33,7 +33,7 @@ from spoke_jobs.ledger.after_commit import (
     wait_for_outer_commits,
 )
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
-from spoke_jobs.ledger.outbox import insert_task
+from spoke_jobs.ledger.task_outbox import insert_task
 from spoke_jobs.model import JobRequest, JobState, TypeName
 from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.base import SqlRunner
@@ -71,7 +71,7 @@ class KubernetesRunner(SqlRunner):
         self._clients: dict[int, SpokeJobs] = {}
         """By process: what a forked child inherits is its parent's, connections included."""
         self._tasks: TaskDispatcher | None = None
-        self._task_bells: dict[int, Notifier] = {}
+        self._task_notifiers: dict[int, Notifier] = {}
         """By process, too."""
         if settings.submit == "runner" and importlib.util.find_spec("kubernetes") is None:
             raise ConfigurationError(
@@ -132,11 +132,11 @@ class KubernetesRunner(SqlRunner):
 
     def _write_task(self, session: Session, name: str, text: str) -> None:
         ledger = self.ledger
-        bell = self._task_bells.get(os.getpid())
-        if bell is None:
-            bell = self._task_bells.setdefault(os.getpid(), Notifier(ledger.engine, TASKS_CHANNEL))
+        notifier = self._task_notifiers.get(os.getpid())
+        if notifier is None:
+            notifier = self._task_notifiers.setdefault(os.getpid(), Notifier(ledger.engine, TASKS_CHANNEL))
         insert_task(connection_of(session), NAME, name, text)
-        after_commit(session, lambda: True, bell.ring)
+        after_commit(session, lambda: True, notifier.notify)
 
     def close(self, seconds: float | None = None) -> None:
         """Deliver what tasks are still here, and close the connections.
@@ -152,9 +152,9 @@ class KubernetesRunner(SqlRunner):
             self._notifier = None
         if self._tasks is not None:
             self._tasks.close(seconds)
-        bell = self._task_bells.pop(os.getpid(), None)
-        if bell is not None:
-            bell.close()
+        notifier = self._task_notifiers.pop(os.getpid(), None)
+        if notifier is not None:
+            notifier.close()
         client = self._clients.pop(os.getpid(), None)
         if client is not None:
             client.close()

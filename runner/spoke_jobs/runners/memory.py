@@ -22,7 +22,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import Surroundings, call, run_attempt
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.ledger.after_commit import after_commit, plain_session, wait_for_outer_commits
-from spoke_jobs.ledger.memory import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobData, JobRequest, JobState, TypeName
 from spoke_jobs.payloads import decode_payload

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
-from spoke_jobs.ledger.outbox import Outbox, OutboxTask, TaskFailure
+from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure
 from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES
 from spoke_jobs.tasks.engine import Engine
 from spoke_jobs.tasks.wire import Acknowledgement, Outcome, Task, TaskCause

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError, DatabaseUnreachable
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.outbox import Outbox
+from spoke_jobs.ledger.task_outbox import Outbox
 from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.app import App, Gate
 from spoke_jobs.tasks.callers import CallerCheck

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.context import JobContext, TaskContext
-from spoke_jobs.ledger.memory import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobData, Progress, TypeName
 from spoke_jobs.registry import Registry, plain_name
 from spoke_jobs.runners.prepare import prepare_job

@@ -28,7 +28,7 @@ from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.execution.attempt import Surroundings, failure_of, run_attempt
 from spoke_jobs.execution.lease import FRESH, Lost
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.logs import configure_logging
 from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.registry import load_app

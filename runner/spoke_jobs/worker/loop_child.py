@@ -37,7 +37,7 @@ from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import Lost
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.logs import configure_logging
 from spoke_jobs.model import Claim, Failure
 from spoke_jobs.payloads import decode_versioned, encode_result

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spoke_jobs.ledger.notify import listen
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.registry import Registry
 from spoke_jobs.worker.endpoint import serve
 from spoke_jobs.worker.figures import Figures

@@ -13,7 +13,7 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.contract.terminal import spoke_jobs
 from tests.contract.watching import WatchingContract
 
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
 class TestOnPostgresql(WatchingContract):

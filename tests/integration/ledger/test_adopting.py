@@ -20,7 +20,7 @@ from tests.unit.ledger.test_migrations import differences, proposals
 from spoke_jobs.ledger.engine import check_schema
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobState
 
 COLUMNS = "campaign_id, organization_id, payload, queue_name, job_type, locks_queue, assigned, status"

@@ -21,12 +21,12 @@ def test_a_ring_for_which_there_was_no_thread_mutes_none_that_follow(
     engine = create_engine(postgres_url)
     notifier = Notifier(engine, "spoke_test")
     url = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as bell:
-        bell.execute("LISTEN spoke_test")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("LISTEN spoke_test")
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuses)
-            notifier.ring()
-        notifier.ring()
-        assert list(bell.notifies(timeout=10, stop_after=1))
+            notifier.notify()
+        notifier.notify()
+        assert list(connection.notifies(timeout=10, stop_after=1))
     notifier.close()
     engine.dispose()

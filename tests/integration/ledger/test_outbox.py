@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tests.contract.outbox import NAMES, OutboxContract, put, rows
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.outbox import Outbox
+from spoke_jobs.ledger.task_outbox import Outbox
 
 
 @pytest.fixture

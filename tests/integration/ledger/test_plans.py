@@ -17,8 +17,8 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE
 
 from spoke_jobs.ledger import syncing
-from spoke_jobs.ledger.horizon import Horizon
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.claim_cursor import ClaimCursor
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 TYPES = ["report", "ingest.*"]
 HISTORY = """
@@ -99,7 +99,7 @@ def claim(ledger: SqlLedger) -> None:
 
 
 def claim_from_a_place(ledger: SqlLedger) -> None:
-    ledger._horizons["legacy", tuple(TYPES)] = Horizon(place=(0, 20_100), head_due=float("inf"))
+    ledger._cursors["legacy", tuple(TYPES)] = ClaimCursor(place=(0, 20_100), head_due=float("inf"))
     ledger.claim_batch("legacy", TYPES, "w", LEASE, 8)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from tests.contract.ledger import eventually, new_job
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobOptions
 
 

@@ -26,7 +26,7 @@ from tests.contract.ledger import LEASE
 from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, perform
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import FailedJob, Pulse
 

@@ -9,7 +9,7 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import FailedJob, Failure, JobFilter, JobOptions, JobRequest, JobState
 
 

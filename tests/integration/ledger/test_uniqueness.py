@@ -14,7 +14,7 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger import transitions
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Failure, JobRequest
 

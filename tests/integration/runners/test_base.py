@@ -12,7 +12,7 @@ import pytest
 from tests.contract.app import metadata
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobState
 
 FORKING = """

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.sync.stage import Cluster, Stage, find_kubeconfig, namespace_name
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
 @pytest.fixture(scope="session")

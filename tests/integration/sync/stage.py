@@ -26,7 +26,7 @@ from tests.ports import free_port
 from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, JobRequest
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes import KubernetesRunner

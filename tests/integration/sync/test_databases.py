@@ -21,7 +21,7 @@ from spoke_jobs.cluster.manifest import name_of, spokejob
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import AttemptState, Claim, Failure, JobRequest, JobState, Pulse
 

@@ -22,8 +22,8 @@ from tests.integration.tasks.stage import CONTRACT_APP, left_in_outbox
 from tests.ports import free_port
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.outbox import insert_task
 from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.task_outbox import insert_task
 from spoke_jobs.model import TASK_LOSSES
 
 OUTBOX_APP = CONTRACT_APP | {"SPOKE_APP": "tests.integration.tasks.outbox_app:registry"}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spoke_jobs import JobRequest, JobState
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 PATIENCE_SECONDS = 120.0
 

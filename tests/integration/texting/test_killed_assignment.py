@@ -19,7 +19,7 @@ from tests.integration.texting.killing import children_of, seconds_of, state_of,
 from tests.integration.texting.making import add_contacts, holders, make_campaign
 
 from spoke_jobs import JobRequest, JobState
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from texting import database
 from texting.actions import request_assignment
 from texting.assigning import TexterShare

@@ -11,7 +11,7 @@ import pytest
 from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
 
 

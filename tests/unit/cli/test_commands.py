@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from spoke_jobs.cli.app import app
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobOptions, JobState
 
 Run = Callable[..., Result]

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import open_ledger
 from tests.contract.watching import WatchingContract
 
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
 class TestOnSqlite(WatchingContract):

@@ -22,7 +22,7 @@ from tests.unit.cli.situations import (
 from spoke_jobs.cli.reasons import Code, Reason
 from spoke_jobs.cli.why import explain
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.ledger.looking import Situation
+from spoke_jobs.ledger.queries import Situation
 from spoke_jobs.model import AttemptState, JobOptions, JobState
 
 

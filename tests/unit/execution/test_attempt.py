@@ -22,7 +22,7 @@ from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import Ending, Surroundings, run_attempt
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, JobState, Pulse
 from spoke_jobs.registry import Registry
 

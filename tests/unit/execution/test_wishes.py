@@ -13,7 +13,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Discard, RetryLater
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobOptions, JobState
 
 

@@ -15,7 +15,7 @@ from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.ledger import migrations
 from spoke_jobs.ledger.engine import SCHEMA_VERSION, create_engine
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import VERSION_TABLE, include_object, metadata
 
 

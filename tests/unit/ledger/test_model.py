@@ -15,10 +15,10 @@ from tests.contract.ledger_moves import Known, Move, moves, perform
 
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.memory import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import metadata
 from spoke_jobs.model import FailedJob
 
@@ -73,7 +73,7 @@ class Twins(RuleBasedStateMachine):
     def both_move(self, move: Move) -> None:
         if move.kind == "prune":
             self.let_the_clock_tick()
-        self.sql._horizons.clear()  # how slow the machine was is none of the model's business
+        self.sql._cursors.clear()  # how slow the machine was is none of the model's business
         assert perform(move, self.sql, self.of_sql) == perform(move, self.memory, self.of_memory)
 
     @invariant()

@@ -9,7 +9,7 @@ from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.ledger.memory import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobOptions
 from spoke_jobs.worker.wire import INLINE_LIMIT, Order, Report, Stop, decode, encode
 

@@ -15,7 +15,7 @@ from tests.contract.ledger_contract import LedgerContract
 
 from spoke_jobs.ledger import claims
 from spoke_jobs.ledger.port import Taken
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Claim, Progress
 

@@ -81,7 +81,7 @@ class Situation:
     """The newest attempts, newest first: :data:`TRACES` at most."""
 
 
-class Looking:
+class Queries:
     """Reads on a ledger's database."""
 
     def __init__(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What `why` and `watch` read, on SQLite (on PostgreSQL: tests/integration/ledger)."""
+"""The SQL ledger keeps the contract on SQLite (on PostgreSQL: tests/integration/ledger)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conftest import open_ledger
-from tests.contract.looking import LookingContract
+from tests.contract.ledger_contract import LedgerContract
 
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
-class TestSqliteLooking(LookingContract):
+class TestSqliteLedger(LedgerContract):
     @pytest.fixture
     def ledger(self, sqlite_ledger_url: str) -> Iterator[SqlLedger]:
         yield from open_ledger(sqlite_ledger_url)

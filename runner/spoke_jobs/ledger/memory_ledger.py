@@ -1,4 +1,4 @@
-"""The ledger in memory, for tests without a database; a restart forgets it. The twin of ``sql``, held to its tests."""
+"""The ledger in memory, for tests without a database. It passes the same contract suite as ``sql_ledger``."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.ledger import bulk, claims, transitions
+from spoke_jobs.ledger.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.horizon import Horizon
+from spoke_jobs.ledger.expressions import known_in_sql
 from spoke_jobs.ledger.port import Refusal
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.ledger.types import known_in_sql
 from spoke_jobs.model import (
     ANY_JOB,
     Attempt,
@@ -47,7 +47,7 @@ class SqlLedger:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._horizons: dict[tuple[str, tuple[str, ...]], Horizon] = {}
+        self._cursors: dict[tuple[str, tuple[str, ...]], ClaimCursor] = {}
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
@@ -121,9 +121,9 @@ class SqlLedger:
         self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int
     ) -> tuple[list[Claim], int]:
         key = (runner, tuple(types))
-        horizon = self._horizons.get(key, Horizon())
+        cursor = self._cursors.get(key, ClaimCursor())
         began = time.monotonic()
-        place = horizon.begin(began)
+        place = cursor.begin(began)
         with self._in_one() as connection:
             searching = time.monotonic()  # a new connection's own time is none of the search's
             found_now, looked_at = bulk.claim_batch(connection, runner, types, worker, lease_seconds, limit, place)
@@ -132,9 +132,9 @@ class SqlLedger:
         first = granted[0].job if granted else None
         found = (-first.priority, first.id) if first is not None else None
         if place is None:
-            self._horizons[key] = horizon.after_head(now, now - searching, found)
+            self._cursors[key] = cursor.after_head(now, now - searching, found)
         else:
-            self._horizons[key] = horizon.after_place(now - searching, found)
+            self._cursors[key] = cursor.after_place(now - searching, found)
             if found is None:
                 return self._search(runner, types, worker, lease_seconds, limit)
         return granted, looked_at

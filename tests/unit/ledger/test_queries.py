@@ -1,4 +1,4 @@
-"""The SQL ledger keeps the contract on SQLite (on PostgreSQL: tests/integration/ledger)."""
+"""What `why` and `watch` read, on SQLite (on PostgreSQL: tests/integration/ledger)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conftest import open_ledger
-from tests.contract.ledger_contract import LedgerContract
+from tests.contract.ledger_queries import QueriesContract
 
-from spoke_jobs.ledger.sql import SqlLedger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
-class TestSqliteLedger(LedgerContract):
+class TestSqliteLooking(QueriesContract):
     @pytest.fixture
     def ledger(self, sqlite_ledger_url: str) -> Iterator[SqlLedger]:
         yield from open_ledger(sqlite_ledger_url)

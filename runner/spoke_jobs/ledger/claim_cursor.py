@@ -27,7 +27,7 @@ _FORGETTING = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Horizon:
+class ClaimCursor:
     """Where the next search begins. Times are seconds of a monotonic clock."""
 
     place: Place | None = None
