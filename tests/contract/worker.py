@@ -23,9 +23,9 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.legacy import LegacyRunner
 from spoke_jobs.settings import Settings
-from spoke_jobs.worker.options import WorkerOptions
-from spoke_jobs.worker.process import types_of
 from spoke_jobs.worker.supervisor import Supervisor
+from spoke_jobs.worker.worker_options import WorkerOptions
+from spoke_jobs.worker.worker_process import types_of
 
 PATIENCE_SECONDS = 60.0
 LEASE_SECONDS = 2.0

@@ -68,8 +68,8 @@ def worker(
     """Run the jobs of the legacy runner until SIGTERM; SIGHUP starts it anew, with the code as it is then."""
     from spoke_jobs.registry import load_app
     from spoke_jobs.runners.legacy import NAME
-    from spoke_jobs.worker.options import WorkerOptions
-    from spoke_jobs.worker.process import run, types_of
+    from spoke_jobs.worker.worker_options import WorkerOptions
+    from spoke_jobs.worker.worker_process import run, types_of
 
     configure_logging()
     settings = load_settings()

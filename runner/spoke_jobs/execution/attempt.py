@@ -21,7 +21,7 @@ from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.retry import RetryPolicy, qualified_name
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.execution.lease import LeaseKeeper, Lost
+from spoke_jobs.execution.lease import LeaseKeeper, StopReason
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, Failure, JobState
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class AttemptEnd:
     """How a process's try at an attempt ended."""
 
     exit_code: ExitCode
@@ -41,7 +41,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class AttemptServices:
     """What an attempt needs of the process that runs it."""
 
     ledger: Ledger
@@ -49,18 +49,18 @@ class Surroundings:
     sessions: SessionFactory
     decide: bool
     """Whether a failure here decides on another attempt (``legacy``), or the operator does (``kubernetes``)."""
-    on_lost: Callable[[Lost], None]
+    on_stop: Callable[[StopReason], None]
     """Called when the claim is lost: ends the process, where the process runs nothing else."""
 
 
-def run_attempt(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
+def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
     """Run the attempt, and record how it ended.
 
     Never raises for anything that the job does; what it raises is a fault of ours or of the database's.
     """
     logger.info("job %d (%s), attempt %d: started", claim.job.id, claim.job.job_type, claim.number)
     started = time.monotonic()
-    ending = _run(claim, around, cancel)
+    ending = _run(claim, services, cancel)
     level = logging.INFO if ending.failure is None else logging.WARNING
     why = f" ({ending.failure.cause} {ending.failure.error_type})" if ending.failure else ""
     logger.log(
@@ -76,9 +76,9 @@ def run_attempt(claim: Claim, around: Surroundings, cancel: threading.Event) -> 
     return ending
 
 
-def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
+def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
     try:
-        definition = around.registry.jobs.get(claim.job.job_type)
+        definition = services.registry.jobs.get(claim.job.job_type)
         payload = decode_versioned(
             claim.job.job_type,
             definition.payload,
@@ -88,9 +88,9 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
             definition.upgrade,
         )
     except UnknownName as error:
-        return _failed(claim, around, Failure("UnknownJobType", str(error), for_good=True))
+        return _failed(claim, services, Failure("UnknownJobType", str(error), for_good=True))
     except InvalidPayload as error:
-        return _failed(claim, around, Failure("InvalidPayload", str(error), for_good=True))
+        return _failed(claim, services, Failure("InvalidPayload", str(error), for_good=True))
 
     limit = claim.job.options.timeout_seconds
     run_until = None if limit is None else time.monotonic() + limit
@@ -101,15 +101,15 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
         asked_to_end.set()
         cancel.set()
 
-    def lost(reason: Lost) -> None:
+    def lost(reason: StopReason) -> None:
         cancel.set()
         logger.error("job %d, attempt %d: stopped, %s", claim.job.id, claim.number, reason)
         if (failure := failure_of(reason)) is not None:
-            _record_at_once(claim, around, failure)
-        around.on_lost(reason)
+            _record_at_once(claim, services, failure)
+        services.on_stop(reason)
 
     keeper = LeaseKeeper(
-        lambda progress: around.ledger.heartbeat(claim.token, claim.lease_seconds, progress),
+        lambda progress: services.ledger.heartbeat(claim.token, claim.lease_seconds, progress),
         claim.lease_seconds,
         lost,
         asked_at=claim.asked_at,
@@ -118,8 +118,8 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
     )
     context = JobContext(
         claim,
-        around.ledger,
-        around.sessions,
+        services.ledger,
+        services.sessions,
         cancel=cancel,
         report=keeper.report,
         ending=keeper.ending,
@@ -145,8 +145,8 @@ def _run(claim: Claim, around: Surroundings, cancel: threading.Event) -> Ending:
     if failure is None or context.completed:
         if failure is not None:
             logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
-        return Ending(ExitCode.DONE)
-    return _failed(claim, around, failure)
+        return AttemptEnd(ExitCode.DONE)
+    return _failed(claim, services, failure)
 
 
 def _finish(context: JobContext, result: Any, claim: Claim) -> None:
@@ -196,11 +196,11 @@ def on_event_loop() -> bool:
     return True
 
 
-def failure_of(lost: Lost) -> Failure | None:
+def failure_of(lost: StopReason) -> Failure | None:
     """What is recorded of an attempt that is ended from outside; None if the ledger is not ours to write any more."""
-    if lost is Lost.OVERTIME:
+    if lost is StopReason.TIMEOUT:
         return Failure("Timeout", CAUSES["Timeout"].meaning)
-    if lost is Lost.CANCELLED:
+    if lost is StopReason.CANCELLED:
         return Failure("Cancelled", CAUSES["Cancelled"].meaning, for_good=True)
     return None
 
@@ -235,25 +235,25 @@ def _words_of(error: BaseException) -> str:
         return f"<its text can't be had: {type(again).__name__}>"
 
 
-def _failed(claim: Claim, around: Surroundings, failure: Failure) -> Ending:
+def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> AttemptEnd:
     """Record the failure, unless the claim is gone; then what the ledger says counts."""
-    if failure.cause != "Superseded" and _record_failure(claim, around, failure):
+    if failure.cause != "Superseded" and _record_failure(claim, services, failure):
         if failure.cause == "Interrupted":
-            return Ending(ExitCode.INTERRUPTED, failure)
-        return Ending(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
-    row = around.ledger.get(claim.job.id)
+            return AttemptEnd(ExitCode.INTERRUPTED, failure)
+        return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+    row = services.ledger.get(claim.job.id)
     if row is not None and row.state is JobState.SUCCEEDED:
         # The commit went through although its answer was lost, or another process was quicker.
-        return Ending(ExitCode.DONE)
-    return Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+        return AttemptEnd(ExitCode.DONE)
+    return AttemptEnd(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
 
 
-def _record_failure(claim: Claim, around: Surroundings, failure: Failure) -> bool:
+def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -> bool:
     """Whether it is recorded. A database that is away is asked again while the lease may last."""
     give_up = time.monotonic() + claim.lease_seconds
     while True:
         try:
-            return around.ledger.fail(claim.token, failure, decide=around.decide)
+            return services.ledger.fail(claim.token, failure, decide=services.decide)
         except DBAPIError as error:
             if time.monotonic() > give_up:
                 raise
@@ -261,10 +261,10 @@ def _record_failure(claim: Claim, around: Surroundings, failure: Failure) -> boo
             time.sleep(min(0.5, claim.lease_seconds / 10))
 
 
-def _record_at_once(claim: Claim, around: Surroundings, failure: Failure) -> None:
+def _record_at_once(claim: Claim, services: AttemptServices, failure: Failure) -> None:
     """Before the process is ended: there is no time to wait for a database that is away; the lease will lapse."""
     try:
-        around.ledger.fail(claim.token, failure, decide=around.decide)
+        services.ledger.fail(claim.token, failure, decide=services.decide)
     except Exception as error:
         logger.warning("job %d: its end can't be recorded (%s)", claim.job.id, type(error).__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
-from spoke_jobs.execution.fenced import Fence, FencedSession
+from spoke_jobs.execution.fenced_session import Fence, FencedSession
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_result

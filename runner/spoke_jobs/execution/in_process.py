@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from spoke_jobs.execution.attempt import Surroundings, run_attempt
+from spoke_jobs.execution.attempt import AttemptServices, run_attempt
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.model import Claim, JobRequest, JobState
@@ -36,7 +36,7 @@ class _Stack(threading.local):
 _stack = _Stack()
 
 
-def run_to_the_end(job: JobRequest, around: Surroundings, *, lease_seconds: float) -> None:
+def run_to_completion(job: JobRequest, services: AttemptServices, *, lease_seconds: float) -> None:
     """Run a job here, attempt after attempt, until it is final, whoever ends it.
 
     A job that a running job dispatches into the very queue that it locks is put off until that one has ended.
@@ -46,29 +46,29 @@ def run_to_the_end(job: JobRequest, around: Surroundings, *, lease_seconds: floa
         return
     _stack.queues.append(job.queue_name if job.locks_queue else "")
     try:
-        _attempts(job, around, lease_seconds)
+        _attempts(job, services, lease_seconds)
     finally:
         _stack.queues.pop()
     if not _stack.queues:
         waiting, _stack.put_off = _stack.put_off, []
         for later in waiting:
-            run_to_the_end(later, around, lease_seconds=lease_seconds)
+            run_to_completion(later, services, lease_seconds=lease_seconds)
 
 
-def _attempts(job: JobRequest, around: Surroundings, lease_seconds: float) -> None:
-    reaper = Reaper(around.ledger, job.runner, lease_seconds, types=list(around.registry.jobs))
+def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float) -> None:
+    reaper = Reaper(services.ledger, job.runner, lease_seconds, types=list(services.registry.jobs))
     while True:
         reaper.reap_if_due()  # nobody else may be there to end what a dead process left in the queue
-        row = around.ledger.get(job.id)
+        row = services.ledger.get(job.id)
         if row is None or row.state.final:
             return
         if row.run_after is not None and row.state is JobState.WAITING:
             # Both times are the database's, so that the difference is right whatever this process's clock says.
             time.sleep(max(0.0, (row.run_after - row.updated_at).total_seconds()))
-        answer = around.ledger.claim(job.id, job.uid, row.run, row.attempt + 1, worker_name(), lease_seconds)
+        answer = services.ledger.claim(job.id, job.uid, row.run, row.attempt + 1, worker_name(), lease_seconds)
         match answer:
             case Claim():
-                ending = run_attempt(answer, around, threading.Event())
+                ending = run_attempt(answer, services, threading.Event())
                 if ending.failure is not None and ending.failure.error_type == "KeyboardInterrupt":
                     raise KeyboardInterrupt  # it was meant for the whole process
             case Taken(left):
@@ -82,12 +82,12 @@ def _attempts(job: JobRequest, around: Surroundings, lease_seconds: float) -> No
 class InProcessWorker:
     """A thread that claims and runs jobs one after the other, those that an earlier process left behind included."""
 
-    def __init__(self, runner: str, around: Surroundings, *, lease_seconds: float, poll_seconds: float) -> None:
+    def __init__(self, runner: str, services: AttemptServices, *, lease_seconds: float, poll_seconds: float) -> None:
         self._runner = runner
-        self._around = around
+        self._services = services
         self._lease = lease_seconds
         self._poll = poll_seconds
-        self._reaper = Reaper(around.ledger, runner, lease_seconds, types=list(around.registry.jobs))
+        self._reaper = Reaper(services.ledger, runner, lease_seconds, types=list(services.registry.jobs))
         self._wake = threading.Event()
         self._finishing = threading.Event()
         self._cancel = threading.Event()
@@ -119,8 +119,8 @@ class InProcessWorker:
                 self._reaper.reap_if_due()
                 claim = next(
                     iter(
-                        self._around.ledger.claim_batch(
-                            self._runner, list(self._around.registry.jobs), worker_name(), self._lease
+                        self._services.ledger.claim_batch(
+                            self._runner, list(self._services.registry.jobs), worker_name(), self._lease
                         )
                     ),
                     None,
@@ -131,7 +131,7 @@ class InProcessWorker:
                 claim = None
             if claim is not None:
                 try:
-                    run_attempt(claim, self._around, self._cancel)
+                    run_attempt(claim, self._services, self._cancel)
                 except Exception:
                     logger.exception("job %d: its end could not be recorded; its lease will lapse", claim.job.id)
             elif self._finishing.is_set():

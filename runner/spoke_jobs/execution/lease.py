@@ -31,12 +31,12 @@ CANCEL_GRACE_SECONDS = 10.0
 """How long a job that somebody cancelled may take to stop by itself."""
 
 
-class Lost(StrEnum):
+class StopReason(StrEnum):
     """Why an owner has to stop."""
 
-    GONE = "another process holds the attempt, or it has ended"
-    LAPSED = "the lease could not be renewed in time"
-    OVERTIME = "it has run for longer than its timeout"
+    CLAIM_LOST = "another process holds the attempt, or it has ended"
+    LEASE_EXPIRED = "the lease could not be renewed in time"
+    TIMEOUT = "it has run for longer than its timeout"
     CANCELLED = "it was cancelled, and did not stop by itself"
 
 
@@ -47,7 +47,7 @@ PROGRESS_SECONDS = 0.25
 class LeaseKeeper:
     """A context manager around a job's run. Entering it renews the lease, and so checks the claim, unless it is fresh.
 
-    ``on_lost(reason)`` is called once, from a thread of ours, when the process has to stop what it runs.
+    ``on_stop(reason)`` is called once, from a thread of ours, when the process has to stop what it runs.
 
     :param asked_at: when the claim was asked for, on the monotonic clock; None if that isn't known.
     :param run_until: when the job's timeout is over, on that clock; None if it has none.
@@ -58,7 +58,7 @@ class LeaseKeeper:
         self,
         beat: Beat,
         lease_seconds: float,
-        on_lost: Callable[[Lost], None],
+        on_stop: Callable[[StopReason], None],
         *,
         asked_at: float | None = None,
         run_until: float | None = None,
@@ -66,7 +66,7 @@ class LeaseKeeper:
     ) -> None:
         self._beat = beat
         self._lease = lease_seconds
-        self._on_lost = on_lost
+        self._on_lost = on_stop
         self._asked_at = asked_at
         self._run_until = math.inf if run_until is None else run_until
         self._on_cancel = on_cancel
@@ -140,7 +140,7 @@ class LeaseKeeper:
                 lapsed = now >= self._deadline and not self._ending
                 progress, self._progress = self._progress, None
             if lapsed:  # no thread could run until now, and this one goes on first: another may hold the job
-                self._lose(Lost.LAPSED)
+                self._lose(StopReason.LEASE_EXPIRED)
                 return
             if progress is not None:
                 wrote_progress = time.monotonic()
@@ -165,7 +165,7 @@ class LeaseKeeper:
                 self._next_beat = math.inf  # nothing to renew, unless recording the end is undone
             self._changed.notify_all()
         if pulse is Pulse.GONE:
-            self._lose(Lost.GONE)
+            self._lose(StopReason.CLAIM_LOST)
         elif pulse is Pulse.CANCELLED and math.isinf(self._stop_by):
             self._on_cancel()
             with self._changed:
@@ -176,9 +176,9 @@ class LeaseKeeper:
         while True:
             with self._changed:
                 limits = {
-                    Lost.OVERTIME: self._run_until,
-                    Lost.CANCELLED: self._stop_by,
-                    Lost.LAPSED: self._deadline,
+                    StopReason.TIMEOUT: self._run_until,
+                    StopReason.CANCELLED: self._stop_by,
+                    StopReason.LEASE_EXPIRED: self._deadline,
                 }
                 reason = min(limits, key=lambda limit: limits[limit])
                 left = limits[reason] - time.monotonic()
@@ -190,7 +190,7 @@ class LeaseKeeper:
             self._lose(reason)
             return
 
-    def _lose(self, reason: Lost) -> None:
+    def _lose(self, reason: StopReason) -> None:
         with self._changed:
             if self._over or self._ending:
                 return

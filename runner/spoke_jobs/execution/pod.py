@@ -26,8 +26,8 @@ from spoke_jobs.contract.environment import Assignment, BadEnvironment
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.termination import TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
-from spoke_jobs.execution.attempt import Ending, Surroundings, failure_of, run_attempt
-from spoke_jobs.execution.lease import Lost
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of, run_attempt
+from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -56,7 +56,7 @@ def run() -> ExitCode:
     return ending.exit_code
 
 
-def _attempt(cancel: threading.Event) -> Ending:
+def _attempt(cancel: threading.Event) -> AttemptEnd:
     assignment = Assignment.from_environment(os.environ)
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
@@ -75,12 +75,12 @@ def _attempt(cancel: threading.Event) -> Ending:
         failure = Failure("BadSetup", f"SPOKE_APP={settings.app} can't be imported: {error}", type(error).__name__)
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
         ledger.fail(claim.token, failure, decide=False)
-        return Ending(ExitCode.FAILED, failure)
+        return AttemptEnd(ExitCode.FAILED, failure)
     if not gc.isenabled():  # as the command line has it while all is imported
         gc.freeze()
         gc.enable()
-    around = Surroundings(ledger, registry, lambda: Session(engine), decide=False, on_lost=_leave_at_once)
-    return run_attempt(claim, around, cancel)
+    services = AttemptServices(ledger, registry, lambda: Session(engine), decide=False, on_stop=_leave_at_once)
+    return run_attempt(claim, services, cancel)
 
 
 def _claim(
@@ -98,23 +98,23 @@ def _claim(
     return None
 
 
-def _without_claim(answer: Refusal | None) -> Ending:
+def _without_claim(answer: Refusal | None) -> AttemptEnd:
     """What a pod says that was not granted its claim: nothing ran here."""
     match answer:
         case AlreadyFinal(job) if job.state is JobState.SUCCEEDED:
-            return Ending(ExitCode.DONE)
+            return AttemptEnd(ExitCode.DONE)
         case AlreadyFinal(job):
-            return Ending(ExitCode.FAILED_FOR_GOOD, Failure(job.cause, for_good=True))
+            return AttemptEnd(ExitCode.FAILED_FOR_GOOD, Failure(job.cause, for_good=True))
         case AttemptOver(failure):
-            return Ending(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+            return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
         case NoRow():
-            return Ending(ExitCode.FAILED_FOR_GOOD, Failure("NoRow", CAUSES["NoRow"].meaning, for_good=True))
+            return AttemptEnd(ExitCode.FAILED_FOR_GOOD, Failure("NoRow", CAUSES["NoRow"].meaning, for_good=True))
         case QueueHeld():
-            return Ending(ExitCode.HELD, Failure("QueueHeld", CAUSES["QueueHeld"].meaning))
+            return AttemptEnd(ExitCode.HELD, Failure("QueueHeld", CAUSES["QueueHeld"].meaning))
         case NotThisAttempt():
-            return Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+            return AttemptEnd(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
         case _:
-            return Ending(ExitCode.INTERRUPTED, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+            return AttemptEnd(ExitCode.INTERRUPTED, Failure("Interrupted", CAUSES["Interrupted"].meaning))
 
 
 def _await_database(engine: Engine, cancel: threading.Event) -> None:
@@ -129,12 +129,12 @@ def _await_database(engine: Engine, cancel: threading.Event) -> None:
             cancel.wait(1.0)
 
 
-def _refused(cause: str, error: Exception) -> Ending:
+def _refused(cause: str, error: Exception) -> AttemptEnd:
     logger.error("%s", error)
-    return Ending(ExitCode.FAILED, Failure(cause, str(error), type(error).__name__))
+    return AttemptEnd(ExitCode.FAILED, Failure(cause, str(error), type(error).__name__))
 
 
-def _tell(ending: Ending) -> None:
+def _tell(ending: AttemptEnd) -> None:
     failure = ending.failure
     message = TerminationMessage()
     if failure is not None:
@@ -162,13 +162,13 @@ def leave(code: int, deliver: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
-def _leave_at_once(lost: Lost) -> None:
+def _leave_at_once(lost: StopReason) -> None:
     """The claim is lost: whatever the job's thread is doing, it must not go on."""
     if (failure := failure_of(lost)) is not None:
-        ending = Ending(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
-    elif lost is Lost.LAPSED:
-        ending = Ending(ExitCode.FAILED, Failure("WorkerLost", CAUSES["WorkerLost"].meaning))
+        ending = AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+    elif lost is StopReason.LEASE_EXPIRED:
+        ending = AttemptEnd(ExitCode.FAILED, Failure("WorkerLost", CAUSES["WorkerLost"].meaning))
     else:
-        ending = Ending(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+        ending = AttemptEnd(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
     _tell(ending)
     os._exit(ending.exit_code)

@@ -26,9 +26,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from spoke_jobs.execution.attempt import Surroundings, call, on_event_loop
+from spoke_jobs.execution.attempt import AttemptServices, call, on_event_loop
 from spoke_jobs.execution.context import TaskContext
-from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_the_end
+from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_completion
 from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobRequest, TypeName
@@ -107,12 +107,12 @@ class LegacyRunner(SqlRunner):
             self._ledger = None
 
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        around = self._surroundings()
+        services = self._attempt_services()
         if not self.settings.jobs_sync:
-            self._in_process_worker(around).wake()
+            self._in_process_worker(services).wake()
             return
         for job in jobs:
-            run_safely(partial(run_to_the_end, job, around, lease_seconds=self.settings.lease_seconds))
+            run_safely(partial(run_to_completion, job, services, lease_seconds=self.settings.lease_seconds))
 
     @property
     def _launches(self) -> bool:
@@ -121,27 +121,27 @@ class LegacyRunner(SqlRunner):
     def start(self) -> None:
         """With JOBS_SAME_PROCESS: take up what an earlier process left behind. Called by ``configure()``."""
         if self.settings.jobs_same_process and not self.settings.jobs_sync:
-            self._in_process_worker(self._surroundings()).wake()
+            self._in_process_worker(self._attempt_services()).wake()
 
-    def _in_process_worker(self, around: Surroundings) -> InProcessWorker:
+    def _in_process_worker(self, services: AttemptServices) -> InProcessWorker:
         with self._starting:
             if self._worker is None or not self._worker.alive:
                 self._worker = InProcessWorker(
-                    NAME, around, lease_seconds=self.settings.lease_seconds, poll_seconds=self.settings.poll_seconds
+                    NAME, services, lease_seconds=self.settings.lease_seconds, poll_seconds=self.settings.poll_seconds
                 )
                 self._worker.start()
                 run_before_exit(self._worker.finish)
             return self._worker
 
-    def _surroundings(self) -> Surroundings:
+    def _attempt_services(self) -> AttemptServices:
         ledger = self.ledger
-        return Surroundings(
+        return AttemptServices(
             ledger,
             self.registry,
             lambda: Session(ledger.engine),
             decide=True,
             # A thread can't be ended from outside. The job is asked to stop, and whatever it commits is refused.
-            on_lost=lambda _reason: None,
+            on_stop=lambda _reason: None,
         )
 
     def _task_threads(self) -> ThreadPoolExecutor:

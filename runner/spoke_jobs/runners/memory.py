@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.execution.attempt import Surroundings, call, run_attempt
+from spoke_jobs.execution.attempt import AttemptServices, call, run_attempt
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.ledger.after_commit import after_commit, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
@@ -185,8 +185,10 @@ class MemoryRunner:
                 return False
             self._clock.forward_to(min(due))
             return True
-        around = Surroundings(self.ledger, self.registry, self._sessions, decide=True, on_lost=lambda _reason: None)
-        run_attempt(claims[0], around, threading.Event())
+        services = AttemptServices(
+            self.ledger, self.registry, self._sessions, decide=True, on_stop=lambda _reason: None
+        )
+        run_attempt(claims[0], services, threading.Event())
         return True
 
 

@@ -1,5 +1,5 @@
 """A worker's child process for ``def`` jobs: takes one order at a time and runs it in its main thread. Started by the
-supervisor, with the numbers of a socket and a slate.
+supervisor, with the numbers of a socket and a shared.
 
 It ends when the supervisor closes the socket. A job that is running then is run to its end: its claim is still valid.
 SIGTERM asks the running job to stop; the process then takes no further order, since another job was not meant.
@@ -25,8 +25,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.exitcodes import ExitCode
-from spoke_jobs.execution.attempt import Surroundings, failure_of, run_attempt
-from spoke_jobs.execution.lease import FRESH, Lost
+from spoke_jobs.execution.attempt import AttemptServices, failure_of, run_attempt
+from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.logs import configure_logging
@@ -34,8 +34,8 @@ from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.signals import SignalEvent
-from spoke_jobs.worker.slate import Slate
-from spoke_jobs.worker.wire import Order, Report, decode, encode
+from spoke_jobs.worker.messages import Order, Report, decode, encode
+from spoke_jobs.worker.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
@@ -46,46 +46,46 @@ HandBack = Callable[[Order], None]
 
 
 class _Noted(SqlLedger):
-    """The ledger of a child: its slate says until when the lease of what it runs lasts.
+    """The ledger of a child: its shared state says until when the lease of what it runs lasts.
 
     Our own watchdog can't run while a job's native code holds the interpreter; the supervisor then keeps its promise.
     """
 
-    slate: Slate
+    shared: SharedState
     running: UUID | None = None
 
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         before = time.monotonic()
         pulse = super().heartbeat(token, lease_seconds, progress)
         if pulse is not Pulse.GONE and token == self.running:
-            self.slate.lease_ends(before + lease_seconds)
+            self.shared.lease_ends(before + lease_seconds)
         return pulse
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
-        self.slate.lease_ends(math.inf)  # the job's code is over
+        self.shared.lease_ends(math.inf)  # the job's code is over
         super().succeed(session, token, result)
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        self.slate.lease_ends(math.inf)
+        self.shared.lease_ends(math.inf)
         return super().fail(token, failure, decide=decide)
 
 
-def serve(connection: socket.socket, slate: Slate) -> None:
+def serve(connection: socket.socket, shared: SharedState) -> None:
     """Take orders until there are no more."""
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
     ledger = _Noted(engine)
-    ledger.slate = slate
-    around = Surroundings(
+    ledger.shared = shared
+    services = AttemptServices(
         ledger,
         load_app(settings.app),
         lambda: Session(engine),
         decide=True,
-        on_lost=_leave,
+        on_stop=_leave,
     )
 
     def run(order: Order, cancel: threading.Event) -> ExitCode:
-        slate.enter(order.token)
+        shared.enter(order.token)
         try:
             job = order.job or ledger.get(order.job_id)
             if job is None:
@@ -93,16 +93,16 @@ def serve(connection: socket.socket, slate: Slate) -> None:
             ledger.running = order.token
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
             if not _is_stale(order) and order.asked_at is not None:  # else it is renewed to begin with
-                slate.lease_ends(order.asked_at + order.lease_seconds)
-            return run_attempt(claim, around, cancel).exit_code
+                shared.lease_ends(order.asked_at + order.lease_seconds)
+            return run_attempt(claim, services, cancel).exit_code
         except DBAPIError as error:  # the database is away, and no fault of the job's
             kind = type(error.orig).__name__
             logger.error("job %d: its end could not be recorded (%s); its lease will lapse", order.job_id, kind)  # noqa: TRY400
             return ExitCode.SUPERSEDED
         finally:
             ledger.running = None
-            slate.lease_ends(math.inf)
-            slate.leave()
+            shared.lease_ends(math.inf)
+            shared.leave()
 
     def hand_back(order: Order) -> None:
         try:
@@ -112,10 +112,10 @@ def serve(connection: socket.socket, slate: Slate) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever sends it to us too: the supervisor decides
     with contextlib.suppress(OSError):  # the supervisor is gone; what ran here is in the ledger
-        Attendant(connection, run, hand_back).attend()
+        OrderLoop(connection, run, hand_back).attend()
 
 
-def _leave(lost: Lost) -> None:
+def _leave(lost: StopReason) -> None:
     """The one way to stop a thread that doesn't look: nothing else runs in this process."""
     os._exit(ExitCode.SUPERSEDED if failure_of(lost) is None else ExitCode.FAILED)
 
@@ -129,7 +129,7 @@ class _ToldToStop(Exception):
     """SIGTERM, while nothing runs."""
 
 
-class Attendant:
+class OrderLoop:
     """Takes one order after the other; SIGTERM is its (it must live in the main thread)."""
 
     def __init__(self, connection: socket.socket, run: Run, hand_back: HandBack) -> None:
@@ -210,7 +210,7 @@ class Attendant:
 
 
 if __name__ == "__main__":
-    descriptor, written = int(sys.argv[1]), Slate.open(int(sys.argv[2]))
+    descriptor, written = int(sys.argv[1]), SharedState.open(int(sys.argv[2]))
     os.set_inheritable(descriptor, False)  # else a process that a job leaves behind holds the connection open
     configure_logging()
     with socket.socket(fileno=descriptor) as connected:

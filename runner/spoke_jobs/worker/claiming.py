@@ -13,10 +13,10 @@ from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.execution.lease import FRESH
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.names import patterns_of
-from spoke_jobs.worker.children import Assignment, Child, Kind, Nursery
-from spoke_jobs.worker.figures import Figures
-from spoke_jobs.worker.options import WorkerOptions
-from spoke_jobs.worker.wire import Order
+from spoke_jobs.worker.child_pool import Assignment, Child, ChildPool, Kind
+from spoke_jobs.worker.messages import Order
+from spoke_jobs.worker.worker_metrics import WorkerMetrics
+from spoke_jobs.worker.worker_options import WorkerOptions
 
 _SHORT_SECONDS = 0.05
 """While attempts take less than this, children have some in hand, so that they needn't wait for the next claim."""
@@ -24,13 +24,13 @@ _WEIGHT = 0.1
 
 
 class Claiming:
-    """Claims for the children of a nursery. Each call raises what the database raises."""
+    """Claims for the children of a pool. Each call raises what the database raises."""
 
-    def __init__(self, ledger: Ledger, options: WorkerOptions, nursery: Nursery, figures: Figures) -> None:
+    def __init__(self, ledger: Ledger, options: WorkerOptions, pool: ChildPool, metrics: WorkerMetrics) -> None:
         self._ledger = ledger
         self._options = options
-        self._nursery = nursery
-        self._figures = figures
+        self._pool = pool
+        self._metrics = metrics
         self._may_have_work = dict.fromkeys(Kind, True)
         """Of which kinds the ledger may have jobs for us, as far as we know."""
         self._seconds = dict.fromkeys(Kind, 1.0)
@@ -64,7 +64,7 @@ class Claiming:
 
         :param hear: takes in what a child has reported so far.
         """
-        for child in self._nursery.of(Kind.THREAD):
+        for child in self._pool.of(Kind.THREAD):
             if not any(map(self._is_old, list(child.orders.values())[1:])):
                 continue
             # What it has said by now counts: an order that isn't begun by now is never begun, since it is too old.
@@ -79,18 +79,18 @@ class Claiming:
             self._options.runner, self._types_of(kind), worker_name(), self._options.lease_seconds, limit
         )
         self.has_looked = True
-        self._figures.claimed(claims)
+        self._metrics.claimed(claims)
         handed_out = 0
         for claim in claims:
             name = claim.job.job_type
             # A prefix of one kind finds the names, too, that are declared for the other.
             own = next(kind for key in (name, *patterns_of(name)) for kind in Kind if key in self._types_of(kind))
-            child = max(self._nursery.of(own), key=lambda child: child.room(ahead=True), default=None)
+            child = max(self._pool.of(own), key=lambda child: child.room(ahead=True), default=None)
             if own is not kind and (child is None or not child.room(ahead=True)):
                 self._ledger.release(claim.token)
                 continue
             assert child is not None
-            self._nursery.order(child, Order.of(claim), claim.job.options.timeout_seconds, claim.job.locks_queue)
+            self._pool.order(child, Order.of(claim), claim.job.options.timeout_seconds, claim.job.locks_queue)
             handed_out += 1
         return handed_out
 
@@ -99,7 +99,7 @@ class Claiming:
 
     def _room_of(self, kind: Kind) -> int:
         """How many jobs to claim for a kind. What goes to waiting hands is claimed by the dozen, not one by one."""
-        children = self._nursery.of(kind)
+        children = self._pool.of(kind)
         now = sum(child.room(ahead=False) for child in children)
         if self._seconds[kind] >= _SHORT_SECONDS:
             return now

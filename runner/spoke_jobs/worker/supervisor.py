@@ -17,13 +17,13 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.worker.children import CUT_OFF_SECONDS, Child, Kind, Nursery, end_group, signal_name
+from spoke_jobs.worker.child_exits import ChildExits
+from spoke_jobs.worker.child_pool import CUT_OFF_SECONDS, Child, ChildPool, Kind, end_group, signal_name
 from spoke_jobs.worker.claiming import Claiming
-from spoke_jobs.worker.endings import Endings
-from spoke_jobs.worker.figures import Figures
-from spoke_jobs.worker.limits import Limits
-from spoke_jobs.worker.options import WorkerOptions
-from spoke_jobs.worker.wire import Report, Stop
+from spoke_jobs.worker.enforcing import Limits
+from spoke_jobs.worker.messages import Report, Stop
+from spoke_jobs.worker.worker_metrics import WorkerMetrics
+from spoke_jobs.worker.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Supervisor:
     options: WorkerOptions
     wake: socket.socket | None = None
     """Readable when there is reason to look for work; polling stands behind it."""
-    figures: Figures = field(default_factory=Figures)
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     should_reload: Callable[[], bool] = lambda: False
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _stopping: bool = False
@@ -54,10 +54,10 @@ class Supervisor:
     _next_prune: float = 0.0
 
     def __post_init__(self) -> None:
-        self._nursery = Nursery(self._selector)
-        self._claiming = Claiming(self.ledger, self.options, self._nursery, self.figures)
-        self._limits = Limits(self.ledger, self.options.lease_seconds, self._nursery)
-        self._endings = Endings(self.ledger, self.figures, may_be_due=self._claiming.look_everywhere)
+        self._pool = ChildPool(self._selector)
+        self._claiming = Claiming(self.ledger, self.options, self._pool, self.metrics)
+        self._limits = Limits(self.ledger, self.options.lease_seconds, self._pool)
+        self._exits = ChildExits(self.ledger, self.metrics, may_be_due=self._claiming.look_everywhere)
 
     def run(self) -> bool:
         """Work until SIGTERM or SIGINT (a second one ends at once), or with ``drain`` until there is nothing to do.
@@ -78,7 +78,7 @@ class Supervisor:
                     self._next_poll = time.monotonic() + self.options.poll_seconds
                     self._claiming.look_everywhere()
                 idle = self._look(reaper)
-                if idle and self.options.drain and not any(self._nursery.assignments()):
+                if idle and self.options.drain and not any(self._pool.assignments()):
                     break
                 if self.should_reload():
                     self._on_signal(signal.SIGHUP, None)
@@ -100,33 +100,33 @@ class Supervisor:
         logger.info("%s: claiming no more; running jobs have %g s", signal_name(number), self.options.grace_seconds)
         self._stopping = True
         self._reloading = number == signal.SIGHUP
-        self.figures.stopping = True
+        self.metrics.stopping = True
 
     def _replace_missing(self) -> None:
         if self.options.types or not self.options.loop_types:
-            while len(self._nursery.of(Kind.THREAD)) < self.options.processes:
-                self._nursery.start(Kind.THREAD, 1, 1)
-        if self.options.loop_types and not self._nursery.of(Kind.LOOP):
+            while len(self._pool.of(Kind.THREAD)) < self.options.processes:
+                self._pool.start(Kind.THREAD, 1, 1)
+        if self.options.loop_types and not self._pool.of(Kind.LOOP):
             ahead = min(self.options.concurrency, self.options.batch)
-            self._nursery.start(Kind.LOOP, self.options.concurrency, ahead)
+            self._pool.start(Kind.LOOP, self.options.concurrency, ahead)
 
     def _look(self, reaper: Reaper) -> bool:
         """All that is asked of the database in one turn; True if there was no job for a free place."""
         try:
-            self._endings.write()
+            self._exits.write()
             self._limits.ask_for_cancellations()
             self._claiming.give_back(self._receive)
-            self.figures.reaped(reaper.reap_if_due())
+            self.metrics.reaped(reaper.reap_if_due())
             self._prune_if_due()
             idle = self._claiming.claim()
         except DBAPIError as error:
             self._database_fails(error, reaper)
             return False
         finally:
-            self.figures.running = sum(1 for _ in self._nursery.assignments())
+            self.metrics.running = sum(1 for _ in self._pool.assignments())
         if not (self._limits.has_looked or reaper.has_looked or self._claiming.has_looked):  # nothing was asked of it
             return idle
-        self.figures.polled()
+        self.metrics.polled()
         self._claiming_fails = ""
         if self._database_away:
             logger.info("the database answers again")
@@ -163,12 +163,12 @@ class Supervisor:
         for key, events in self._selector.select(seconds):
             if isinstance(key.data, Child):
                 if events & selectors.EVENT_WRITE:
-                    self._nursery.flush(key.data)
+                    self._pool.flush(key.data)
                 self._receive(key.data)
             elif key.fileobj is self.wake:
                 self.wake.recv(4096)
                 self._claiming.look_everywhere()
-        for child in list(self._nursery.children):
+        for child in list(self._pool.children):
             if child.process.poll() is not None:
                 while self._receive(child):  # what it said before it ended
                     pass
@@ -177,7 +177,7 @@ class Supervisor:
                 child.process.kill()
 
     def _receive(self, child: Child) -> bool:
-        reports = self._nursery.receive(child)
+        reports = self._pool.receive(child)
         for report in reports or ():
             self._take_in(child, report)
         return bool(reports)
@@ -192,21 +192,21 @@ class Supervisor:
         if report.last:  # it was told to stop: what it has not begun, it won't
             for item in list(child.orders.values()):
                 del child.orders[item.order.token]
-                self._endings.release(item.order)
+                self._exits.release(item.order)
         if report.exit_code is not None:
-            self.figures.ended(ExitCode(report.exit_code))
+            self.metrics.ended(ExitCode(report.exit_code))
             if report.exit_code != ExitCode.DONE:  # it may be due again
                 self._claiming.look_everywhere()
-        child.ready = not report.last and child.ended_for is None
+        child.ready = not report.last and child.kill_reason is None
         if report.last:
-            self._nursery.let_go(child)
+            self._pool.let_go(child)
 
     def _bury(self, child: Child) -> None:
         """A child has ended: record the end of what it ran."""
-        self._nursery.forget(child)
+        self._pool.forget(child)
         if child.orders:
             end_group(child)  # what its job started must not run beside the next attempt
-        self._endings.died(child)
+        self._exits.died(child)
         if not child.orders and not child.started_once:
             self._failed_starts += 1
             if self._failed_starts >= _CRASHES_AT_START:
@@ -217,20 +217,20 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         """Ask running jobs to stop, wait for the grace period, then end them and hand their jobs back."""
-        for child in self._nursery.children:
+        for child in self._pool.children:
             if child.kind is Kind.THREAD and child.orders:
                 child.process.send_signal(signal.SIGTERM)
                 continue
-            self._nursery.send(child, Stop()) if child.kind is Kind.LOOP else None
-            self._nursery.let_go(child)
+            self._pool.send(child, Stop()) if child.kind is Kind.LOOP else None
+            self._pool.let_go(child)
         deadline = time.monotonic() + self.options.grace_seconds
         try:
-            while any(self._nursery.assignments()) and time.monotonic() < deadline:
+            while any(self._pool.assignments()) and time.monotonic() < deadline:
                 self._limits.end_overdue()
                 self._listen(min(0.2, self.options.grace_seconds))
         finally:
             self._limits.stop()
-            for child in self._nursery.end_all():
-                self._endings.interrupted(child)
+            for child in self._pool.end_all():
+                self._exits.interrupted(child)
             self._selector.close()
-            self._endings.give_up()
+            self._exits.give_up()

@@ -20,7 +20,9 @@ from tests.ports import free_port
 
 from spoke_jobs.model import JobState
 
-IMPATIENT = "import spoke_jobs.worker.figures as f; f.STALE_SECONDS = 2.0; from spoke_jobs.cli import main; main()"
+IMPATIENT = (
+    "import spoke_jobs.worker.worker_metrics as f; f.STALE_SECONDS = 2.0; from spoke_jobs.cli import main; main()"
+)
 """A worker that calls a database away after two seconds, where half a minute is usual."""
 SAMPLE = re.compile(
     r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_]\w*="[^"\\]*"(,[a-zA-Z_]\w*="[^"\\]*")*\})? -?[0-9.]+(e[+-]?\d+)?'

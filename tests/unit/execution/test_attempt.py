@@ -20,7 +20,7 @@ from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import Superseded
-from spoke_jobs.execution.attempt import Ending, Surroundings, run_attempt
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, run_attempt
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, JobState, Pulse
@@ -53,11 +53,11 @@ class Attempt:
         assert claim is not None
         return claim
 
-    def run(self, claim: Claim | None = None, *, decide: bool = True) -> Ending:
-        around = Surroundings(
-            self.ledger, self.registry, lambda: Session(self.ledger.engine), decide=decide, on_lost=self.lost.append
+    def run(self, claim: Claim | None = None, *, decide: bool = True) -> AttemptEnd:
+        services = AttemptServices(
+            self.ledger, self.registry, lambda: Session(self.ledger.engine), decide=decide, on_stop=self.lost.append
         )
-        return run_attempt(claim or self.claim(), around, self.cancel)
+        return run_attempt(claim or self.claim(), services, self.cancel)
 
     @property
     def row(self) -> Any:
@@ -79,7 +79,7 @@ def write(session: Session) -> None:
 
 def test_what_a_job_returns_is_its_result(ledger: SqlLedger) -> None:
     attempt = Attempt(ledger, lambda _ctx, payload: {"got": payload})
-    assert attempt.run() == Ending(ExitCode.DONE)
+    assert attempt.run() == AttemptEnd(ExitCode.DONE)
     assert (attempt.row.state, attempt.row.result) == (JobState.SUCCEEDED, {"got": {"n": 1}})
 
 
@@ -258,7 +258,7 @@ def test_a_job_may_end_itself_when_it_is_cancelled(ledger: SqlLedger) -> None:
 class TestSuperseded:
     """Another process has taken the job over while this one was running it."""
 
-    def superseded(self, ledger: SqlLedger, job: Callable[..., Any]) -> tuple[Attempt, Ending]:
+    def superseded(self, ledger: SqlLedger, job: Callable[..., Any]) -> tuple[Attempt, AttemptEnd]:
         attempt = Attempt(ledger, job)
         claim = attempt.claim()
         attempt.steal = lambda: steal(ledger, claim)  # type: ignore[attr-defined]
@@ -365,7 +365,7 @@ class TestAnOutageAtTheEnd:
     def test_the_success_is_recorded_once_it_answers_and_the_job_ran_once(self, ledger: SqlLedger) -> None:
         calls: list[int] = []
         attempt = Attempt(self.Away(ledger.engine), lambda ctx, _payload: calls.append(ctx.attempt))
-        assert attempt.run(attempt.claim(lease=3)) == Ending(ExitCode.DONE)
+        assert attempt.run(attempt.claim(lease=3)) == AttemptEnd(ExitCode.DONE)
         assert (attempt.row.state, calls) == (JobState.SUCCEEDED, [1])
 
     def test_what_a_job_meets_itself_is_the_database_s_fault(self, ledger: SqlLedger) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from spoke_jobs.errors import Superseded
-from spoke_jobs.execution.lease import LeaseKeeper, Lost
+from spoke_jobs.execution.lease import LeaseKeeper, StopReason
 from spoke_jobs.model import Progress, Pulse
 
 
@@ -36,11 +36,11 @@ class Ledger:
 def keeper_of(ledger: Ledger, lease: float) -> tuple[LeaseKeeper, threading.Event, list[str]]:
     lost, reasons = threading.Event(), []
 
-    def on_lost(reason: str) -> None:
+    def on_stop(reason: str) -> None:
         reasons.append(reason)
         lost.set()
 
-    return LeaseKeeper(ledger.beat, lease, on_lost), lost, reasons
+    return LeaseKeeper(ledger.beat, lease, on_stop), lost, reasons
 
 
 def test_entering_renews_at_once_and_then_every_third_of_the_lease() -> None:
@@ -136,7 +136,7 @@ def test_who_wakes_after_the_lease_s_end_renews_it_no_more() -> None:
     keeper, _, reasons = keeper_of(ledger, 30)
     keeper._deadline = keeper._next_beat = time.monotonic() - 1
     keeper._keep()
-    assert (ledger.beats, reasons) == ([], [Lost.LAPSED])
+    assert (ledger.beats, reasons) == ([], [StopReason.LEASE_EXPIRED])
 
 
 def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> None:

@@ -9,8 +9,8 @@ FORKING = """
 import os, socket, threading
 from uuid import uuid4
 from spoke_jobs.contract.exitcodes import ExitCode
-from spoke_jobs.worker.child import Attendant
-from spoke_jobs.worker.wire import Order, encode
+from spoke_jobs.worker.child import OrderLoop
+from spoke_jobs.worker.messages import Order, encode
 
 supervisor, connection = socket.socketpair()
 supervisor.sendall(encode(Order(1, 1, uuid4(), 60.0)))
@@ -22,7 +22,7 @@ def run(order, cancel):
         print("the copy ended with", os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), flush=True)
     return ExitCode.DONE
 
-Attendant(connection, run, lambda order: None).attend()
+OrderLoop(connection, run, lambda order: None).attend()
 connection.close()
 print("reports:", supervisor.recv(4096).count(b"exit_code"))
 """

@@ -9,8 +9,8 @@ import sys
 from sqlalchemy.orm import Session
 
 from ours import process_runner
-from spoke_jobs.execution.attempt import Surroundings
-from spoke_jobs.execution.in_process import run_to_the_end
+from spoke_jobs.execution.attempt import AttemptServices
+from spoke_jobs.execution.in_process import run_to_completion
 from spoke_jobs.registry import load_app
 
 LEASE_SECONDS = 30.0
@@ -22,14 +22,14 @@ def main(job_id: int) -> None:
     job = ledger.get(job_id)
     if job is None:
         sys.exit(f"there is no job {job_id}")
-    around = Surroundings(
+    services = AttemptServices(
         ledger,
         load_app(os.environ["SPOKE_APP"]),
         lambda: Session(ledger.engine),
         decide=True,  # nobody else decides on another attempt
-        on_lost=lambda _reason: os._exit(1),  # this process has nothing else to do
+        on_stop=lambda _reason: os._exit(1),  # this process has nothing else to do
     )
-    run_to_the_end(job, around, lease_seconds=LEASE_SECONDS)
+    run_to_completion(job, services, lease_seconds=LEASE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from pathlib import Path
 from spoke_jobs.ledger.notify import listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.registry import Registry
-from spoke_jobs.worker.endpoint import serve
-from spoke_jobs.worker.figures import Figures
-from spoke_jobs.worker.options import WorkerOptions
 from spoke_jobs.worker.supervisor import Supervisor
+from spoke_jobs.worker.worker_endpoint import serve
+from spoke_jobs.worker.worker_metrics import WorkerMetrics
+from spoke_jobs.worker.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +40,11 @@ def run(ledger: SqlLedger, options: WorkerOptions, *, health_port: int | None = 
     :param health_port: answer ``/healthz`` and ``/metrics`` there.
     :param reload: start anew when a file of the application's code has changed, as SIGHUP does.
     """
-    figures = Figures(poll_seconds=options.poll_seconds)
+    metrics = WorkerMetrics(poll_seconds=options.poll_seconds)
     if health_port is not None:
-        serve(figures, lambda: ledger.backlog(options.runner), health_port)
+        serve(metrics, lambda: ledger.backlog(options.runner), health_port)
     changed = _changes() if reload else (lambda: False)
-    supervisor = Supervisor(ledger, options, listen(ledger.engine), figures, changed)
+    supervisor = Supervisor(ledger, options, listen(ledger.engine), metrics, changed)
     if supervisor.run():
         logger.info("starting anew")
         os.execv(sys.executable, [sys.executable, "-m", "spoke_jobs", *sys.argv[1:]])  # noqa: S606  (ourselves)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
-from spoke_jobs.worker.slate import Slate
-from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
+from spoke_jobs.worker.messages import Order, Report, Stop, decode, encode
+from spoke_jobs.worker.shared_state import SharedState
 
 PATIENCE_SECONDS = 1.0
 """How long an order may wait for room in an event loop's child before it is given back."""
@@ -33,7 +33,7 @@ class Kind(Enum):
 
     THREAD = "spoke_jobs.worker.child"
     """``def`` jobs, one at a time."""
-    LOOP = "spoke_jobs.worker.loop_child"
+    LOOP = "spoke_jobs.worker.async_child"
     """``async def`` jobs, many together."""
 
 
@@ -50,7 +50,7 @@ class Child:
     connection: socket.socket
     pidfd: int | None
     """Readable once the process has ended, whoever else holds its connection open."""
-    slate: Slate
+    shared: SharedState
     cut_off_at: float | None = None
     received: bytes = b""
     unsent: bytes = b""
@@ -60,21 +60,21 @@ class Child:
     ready: bool = False
     started_once: bool = False
     orders: dict[UUID, Assignment] = field(default_factory=dict)
-    ended_for: Ended | None = None
+    kill_reason: KillReason | None = None
     """Why we killed it, if we did."""
 
     def room(self, *, ahead: bool) -> int:
         """How many more attempts it takes."""
         if not self.ready or self.cut_off_at is not None:
             return 0
-        if self.kind is Kind.LOOP and self.slate.at[1] > _STUCK_SECONDS:
+        if self.kind is Kind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
             return 0
         return max(0, self.slots + (self.takes_ahead if ahead else 0) - len(self.orders))
 
     @property
     def takes_ahead(self) -> int:
         """How many orders it may have in hand just now."""
-        return 0 if self.kind is Kind.THREAD and self.slate.at[1] > _LONG_SECONDS else self.ahead
+        return 0 if self.kind is Kind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class KillReason:
     """Why a child was killed: for the sake of one of its orders (or of none)."""
 
     token: UUID | None
@@ -99,7 +99,7 @@ class Ended:
     """Where the cause's own meaning doesn't say it."""
 
 
-class Nursery:
+class ChildPool:
     """All children of a worker."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
@@ -109,7 +109,7 @@ class Nursery:
     def start(self, kind: Kind, slots: int, ahead: int) -> Child:
         """Start a child."""
         ours, theirs = socket.socketpair()
-        slate, descriptor = Slate.make()
+        shared, descriptor = SharedState.make()
         process = subprocess.Popen(
             [sys.executable, "-m", kind.value, str(theirs.fileno()), str(descriptor), str(slots)],
             pass_fds=(theirs.fileno(), descriptor),
@@ -118,7 +118,7 @@ class Nursery:
         )
         theirs.close()
         os.close(descriptor)
-        child = Child(kind, slots, ahead, process, ours, _open_pidfd(process.pid), slate)
+        child = Child(kind, slots, ahead, process, ours, _open_pidfd(process.pid), shared)
         self.children.append(child)
         self._selector.register(ours, selectors.EVENT_READ, child)
         if child.pidfd is not None:
@@ -191,10 +191,10 @@ class Nursery:
         child.let_go = True
         self.flush(child)
 
-    def kill(self, child: Child, why: Ended) -> None:
+    def kill(self, child: Child, why: KillReason) -> None:
         """End a child now; its end is noticed as any other's."""
-        if child.ended_for is None:
-            child.ended_for = why
+        if child.kill_reason is None:
+            child.kill_reason = why
             child.ready = False
         end_group(child)
 

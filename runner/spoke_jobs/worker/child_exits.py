@@ -13,22 +13,22 @@ from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
-from spoke_jobs.worker.children import Assignment, Child, Kind, signal_name
-from spoke_jobs.worker.figures import Figures
-from spoke_jobs.worker.wire import Order
+from spoke_jobs.worker.child_pool import Assignment, Child, Kind, signal_name
+from spoke_jobs.worker.messages import Order
+from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
 
-class Endings:
+class ChildExits:
     """Records them, now or once the database answers again.
 
     :param may_be_due: told whenever a job may be due again.
     """
 
-    def __init__(self, ledger: Ledger, figures: Figures, may_be_due: Callable[[], None]) -> None:
+    def __init__(self, ledger: Ledger, metrics: WorkerMetrics, may_be_due: Callable[[], None]) -> None:
         self._ledger = ledger
-        self._figures = figures
+        self._metrics = metrics
         self._may_be_due = may_be_due
         self._unrecorded: list[tuple[Order, Failure]] = []
         """Ends of attempts that the database did not take yet."""
@@ -41,7 +41,7 @@ class Endings:
                 continue
             failure = failure_of(child, item)
             logger.warning("job %d, attempt %d: %s", item.order.job_id, item.order.number, failure.message)
-            self._figures.died()
+            self._metrics.died()
             self._record(item.order, failure)
 
     def interrupted(self, child: Child) -> None:
@@ -91,7 +91,7 @@ def failure_of(child: Child, item: Assignment) -> Failure:
     code = child.process.returncode
     if not _is_guilty(child, item.order):
         return Failure("Bystander", CAUSES["Bystander"].meaning, retry_after_seconds=0.0)
-    if (why := child.ended_for) is not None:
+    if (why := child.kill_reason) is not None:
         return Failure(why.cause, why.message or CAUSES[why.cause].meaning, for_good=why.cause == "Cancelled")
     if code == ExitCode.FAILED and (cause := _own_end(item)):
         return Failure(cause, CAUSES[cause].meaning, for_good=cause == "Cancelled")
@@ -105,16 +105,16 @@ def failure_of(child: Child, item: Assignment) -> Failure:
 
 def _waits(child: Child, item: Assignment) -> bool:
     """Whether a dead child had not begun what it had in hand."""
-    return child.kind is Kind.THREAD and child.slate.at[0] != item.order.token
+    return child.kind is Kind.THREAD and child.shared.at[0] != item.order.token
 
 
 def _is_guilty(child: Child, order: Order) -> bool:
     """Whether a child's end is this order's doing, as far as can be known."""
     if child.kind is Kind.THREAD:
         return True
-    if child.ended_for is not None:
-        return child.ended_for.token in (None, order.token)
-    holder, _ = child.slate.at
+    if child.kill_reason is not None:
+        return child.kill_reason.token in (None, order.token)
+    holder, _ = child.shared.at
     return holder not in child.orders or holder == order.token
 
 

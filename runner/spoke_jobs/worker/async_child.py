@@ -2,7 +2,7 @@
 supervisor, with a socket's number.
 
 An attempt is stopped by cancelling its task. What doesn't let itself be cancelled, or holds up the loop, ends with the
-process, by the supervisor's hand or (before a lease ends) by its own. The slate says whose code has the loop, so that
+process, by the supervisor's hand or (before a lease ends) by its own. The shared says whose code has the loop, so that
 the others of that loop need not pay for it.
 """
 
@@ -34,7 +34,7 @@ from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.errors import InvalidPayload, Superseded, UnknownName
 from spoke_jobs.execution.attempt import describe, failure_of
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.execution.lease import Lost
+from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -43,11 +43,11 @@ from spoke_jobs.model import Claim, Failure
 from spoke_jobs.payloads import decode_versioned, encode_result
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
-from spoke_jobs.worker.children import PATIENCE_SECONDS
-from spoke_jobs.worker.lease_board import LeaseBoard
-from spoke_jobs.worker.recorder import Recorder
-from spoke_jobs.worker.slate import Slate
-from spoke_jobs.worker.wire import Order, Report, Stop, decode, encode
+from spoke_jobs.worker.child_pool import PATIENCE_SECONDS
+from spoke_jobs.worker.lease_group import LeaseGroup
+from spoke_jobs.worker.messages import Order, Report, Stop, decode, encode
+from spoke_jobs.worker.shared_state import SharedState
+from spoke_jobs.worker.success_recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +67,17 @@ class _Running:
     claim: Claim
     cancel: threading.Event = field(default_factory=threading.Event)
     task: asyncio.Task[Any] | None = None
-    lost: Lost | None = None
+    lost: StopReason | None = None
     """Why it was stopped from outside."""
 
 
-class LoopAttendant:
+class AsyncOrderLoop:
     """Takes orders as they come, and reports each one's end."""
 
-    def __init__(self, ledger: Ledger, registry: Registry, sessions: SessionFactory, slots: int, slate: Slate) -> None:
-        self._slate = slate
+    def __init__(
+        self, ledger: Ledger, registry: Registry, sessions: SessionFactory, slots: int, shared: SharedState
+    ) -> None:
+        self._shared = shared
         # SQLite has one write lock: the loop must not turn to another job, which may wait for it, before it is free.
         self._at_once = isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite"
         self._stopping = False
@@ -86,7 +88,7 @@ class LoopAttendant:
         self._room = asyncio.Semaphore(slots)
         self._running: dict[UUID, _Running] = {}
         self._recorder = Recorder(ledger)
-        self._board = LeaseBoard(ledger.heartbeats, self._give_up, slate.lease_ends)
+        self._leases = LeaseGroup(ledger.heartbeats, self._give_up, shared.lease_ends)
 
     async def attend(self, connection: socket.socket) -> None:
         """Until the supervisor closes the connection and all has ended."""
@@ -121,11 +123,11 @@ class LoopAttendant:
         context = options.get("context")
         token = _RUNS.get() if context is None else context.get(_RUNS)
         if token is not None and asyncio.iscoroutine(coroutine):
-            coroutine = _Stepped(coroutine, token, self._slate)
+            coroutine = _Stepped(coroutine, token, self._shared)
         return asyncio.Task(coroutine, loop=loop, **options)
 
     def _give_up(self, token: UUID) -> None:
-        self._slate.enter(token)  # the others need not pay for it
+        self._shared.enter(token)  # the others need not pay for it
         os._exit(ExitCode.SUPERSEDED)
 
     def _stop(self, message: Stop) -> None:
@@ -134,9 +136,9 @@ class LoopAttendant:
             for running in self._running.values():
                 running.cancel.set()
             return
-        self._lose(message.token, Lost.OVERTIME if message.overtime else Lost.CANCELLED)
+        self._lose(message.token, StopReason.TIMEOUT if message.overtime else StopReason.CANCELLED)
 
-    def _lose(self, token: UUID, reason: Lost) -> None:
+    def _lose(self, token: UUID, reason: StopReason) -> None:
         running = self._running.get(token)
         if running is None or running.lost is not None:
             return
@@ -150,7 +152,7 @@ class LoopAttendant:
         code = ExitCode.SUPERSEDED
         lose = self._loop.call_soon_threadsafe
         if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
-            self._board.add(
+            self._leases.add(
                 order.token,
                 order.lease_seconds,
                 order.asked_at,
@@ -161,7 +163,7 @@ class LoopAttendant:
             except Exception:
                 logger.exception("job %d: its end could not be recorded; its lease will lapse", order.job_id)
             finally:
-                self._board.remove(order.token)
+                self._leases.remove(order.token)
         else:  # the loop was held up, or the whole worker: too little is left of the lease to begin now
             await self._hand_back(order)
         with contextlib.suppress(ConnectionError):
@@ -224,7 +226,7 @@ class LoopAttendant:
             self._ledger,
             self._sessions,
             cancel=running.cancel,
-            report=lambda progress: self._board.report(claim.token, progress),
+            report=lambda progress: self._leases.report(claim.token, progress),
             ending=self._ending(claim.token),
             run_until=None if limit is None else time.monotonic() + limit,
         )
@@ -235,7 +237,7 @@ class LoopAttendant:
             running.task = self._loop.create_task(_called(definition, context, payload, self._at_once), context=own)
             timer = None
             if limit is not None:
-                timer = self._loop.call_later(limit, self._lose, claim.token, Lost.OVERTIME)
+                timer = self._loop.call_later(limit, self._lose, claim.token, StopReason.TIMEOUT)
             try:
                 result, left = await running.task
             finally:
@@ -257,7 +259,7 @@ class LoopAttendant:
         return await self._failed(running, failure)
 
     def _describe(self, running: _Running, error: BaseException) -> Failure:
-        if running.lost in (Lost.GONE, Lost.LAPSED):
+        if running.lost in (StopReason.CLAIM_LOST, StopReason.LEASE_EXPIRED):
             return Failure("Superseded", CAUSES["Superseded"].meaning)
         if running.lost is not None and (stopped := failure_of(running.lost)) is not None:
             return stopped  # whatever it made of being cancelled
@@ -271,7 +273,7 @@ class LoopAttendant:
         if context.has_session:  # its rest is committed together with the success
             await self._beside(context.finish, result)
             return
-        self._board.ending(running.claim.token)
+        self._leases.ending(running.claim.token)
         encoded = encode_result(result)
         recorded: asyncio.Future[bool | Exception] = self._loop.create_future()
 
@@ -290,7 +292,7 @@ class LoopAttendant:
         claim = running.claim
         if failure.cause == "Superseded":
             return ExitCode.SUPERSEDED
-        self._board.ending(claim.token)
+        self._leases.ending(claim.token)
         logger.warning(
             "job %d (%s), attempt %d: %s %s",
             claim.job.id,
@@ -314,11 +316,11 @@ class LoopAttendant:
     def _ending(self, token: UUID) -> Any:
         @contextlib.contextmanager
         def ending() -> Any:
-            self._board.ending(token)
+            self._leases.ending(token)
             try:
                 yield
             except BaseException:
-                self._board.going_on(token)
+                self._leases.going_on(token)
                 raise
 
         return ending
@@ -355,12 +357,12 @@ class _Left(BaseException):
 
 
 class _Stepped(Coroutine[Any, Any, Any]):
-    """A task's coroutine, each step of which stands on the slate."""
+    """A task's coroutine, each step of which stands on the shared."""
 
-    def __init__(self, inner: Coroutine[Any, Any, Any], token: UUID, slate: Slate) -> None:
+    def __init__(self, inner: Coroutine[Any, Any, Any], token: UUID, shared: SharedState) -> None:
         self._inner = inner
         self._token = token
-        self._slate = slate
+        self._shared = shared
         self._pid = os.getpid()
 
     def send(self, value: Any) -> Any:
@@ -379,25 +381,25 @@ class _Stepped(Coroutine[Any, Any, Any]):
         return getattr(self._inner, name)  # what asyncio shows of it
 
     def _step(self, step: Callable[..., Any], *values: Any) -> Any:
-        self._slate.enter(self._token)
+        self._shared.enter(self._token)
         try:
             return step(*values)
         except (SystemExit, KeyboardInterrupt) as error:
             raise _Left(error) from error
         finally:
             if os.getpid() != self._pid:
-                os._exit(1)  # a copy that the job forked: the loop, the orders and the slate are not its own
-            self._slate.leave()
+                os._exit(1)  # a copy that the job forked: the loop, the orders and the shared are not its own
+            self._shared.leave()
 
 
-def serve(connection: socket.socket, slots: int, slate: Slate) -> None:
+def serve(connection: socket.socket, slots: int, shared: SharedState) -> None:
     """Take orders until there are no more."""
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
     registry = load_app(settings.app)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor says what is to stop, and ends us if it must
-    attendant = LoopAttendant(SqlLedger(engine), registry, lambda: Session(engine), slots, slate)
+    attendant = AsyncOrderLoop(SqlLedger(engine), registry, lambda: Session(engine), slots, shared)
     with contextlib.suppress(ConnectionError):
         asyncio.run(attendant.attend(connection))
 
@@ -406,5 +408,5 @@ if __name__ == "__main__":
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
     configure_logging()
-    serve(socket.socket(fileno=descriptor), int(sys.argv[3]), Slate.open(int(sys.argv[2])))
+    serve(socket.socket(fileno=descriptor), int(sys.argv[3]), SharedState.open(int(sys.argv[2])))
     os._exit(0)  # threads that jobs left behind keep nobody waiting

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from spoke_jobs.execution.lease import PROGRESS_SECONDS, Lost
+from spoke_jobs.execution.lease import PROGRESS_SECONDS, StopReason
 from spoke_jobs.model import Progress, Pulse
 
 logger = logging.getLogger(__name__)
@@ -27,13 +27,13 @@ Beats = Callable[[Mapping[UUID, Progress | None], float], Mapping[UUID, Pulse]]
 class _Entry:
     token: UUID
     lease: float
-    on_lost: Callable[[Lost], None]
+    on_stop: Callable[[StopReason], None]
     deadline: float
     next_beat: float
     ending: bool = False
     progress: Progress | None = None
     wrote_progress: float = 0.0
-    told: set[Lost] = field(default_factory=set)
+    told: set[StopReason] = field(default_factory=set)
 
     def due(self) -> float:
         if self.progress is None:
@@ -41,8 +41,8 @@ class _Entry:
         return min(self.next_beat, self.wrote_progress + PROGRESS_SECONDS)
 
 
-class LeaseBoard:
-    """Safe to call from any thread. ``on_lost`` is called from ours, at most once for each reason."""
+class LeaseGroup:
+    """Safe to call from any thread. ``on_stop`` is called from ours, at most once for each reason."""
 
     def __init__(
         self, beats: Beats, give_up: Callable[[UUID], None], note: Callable[[float], None] = lambda _: None
@@ -59,13 +59,13 @@ class LeaseBoard:
         for work, name in ((self._keep, "spoke-heartbeats"), (self._watch, "spoke-watchdog")):
             threading.Thread(target=work, name=name, daemon=True).start()
 
-    def add(self, token: UUID, lease: float, asked_at: float | None, on_lost: Callable[[Lost], None]) -> None:
+    def add(self, token: UUID, lease: float, asked_at: float | None, on_stop: Callable[[StopReason], None]) -> None:
         """Keep a claim's lease from now on; one whose age isn't known is renewed at once."""
         if asked_at is None:
             now = time.monotonic()
-            entry = _Entry(token, lease, on_lost, now + lease - _margin(lease), now)
+            entry = _Entry(token, lease, on_stop, now + lease - _margin(lease), now)
         else:
-            entry = _Entry(token, lease, on_lost, asked_at + lease - _margin(lease), asked_at + lease / 3)
+            entry = _Entry(token, lease, on_stop, asked_at + lease - _margin(lease), asked_at + lease / 3)
         with self._changed:
             self._entries[token] = entry
             self._note_first()
@@ -137,14 +137,14 @@ class LeaseBoard:
                 if pulse is not Pulse.GONE:
                     entry.deadline = before + entry.lease - _margin(entry.lease)
                 if pulse is not Pulse.HELD and not entry.ending:
-                    self._tell(entry, Lost.GONE if pulse is Pulse.GONE else Lost.CANCELLED)
+                    self._tell(entry, StopReason.CLAIM_LOST if pulse is Pulse.GONE else StopReason.CANCELLED)
             self._note_first()
             self._changed.notify_all()
 
-    def _tell(self, entry: _Entry, reason: Lost) -> None:
+    def _tell(self, entry: _Entry, reason: StopReason) -> None:
         if entry.token in self._entries and reason not in entry.told:
             entry.told.add(reason)
-            entry.on_lost(reason)
+            entry.on_stop(reason)
 
     def _watch(self) -> None:
         while True:
@@ -152,14 +152,19 @@ class LeaseBoard:
                 now = time.monotonic()
                 lapsed = [entry for entry in self._entries.values() if entry.deadline <= now and not entry.ending]
                 for entry in lapsed:
-                    self._tell(entry, Lost.LAPSED)
+                    self._tell(entry, StopReason.LEASE_EXPIRED)
                 # Half of the margin is the attempt's, to stop in order; the other half is ours.
                 ends = {
-                    entry.token: entry.deadline + (_margin(entry.lease) / 2 if Lost.LAPSED in entry.told else 0)
+                    entry.token: entry.deadline
+                    + (_margin(entry.lease) / 2 if StopReason.LEASE_EXPIRED in entry.told else 0)
                     for entry in self._entries.values()
                     if not entry.ending
                 }
-                deaf = [token for token, end in ends.items() if end <= now and Lost.LAPSED in self._entries[token].told]
+                deaf = [
+                    token
+                    for token, end in ends.items()
+                    if end <= now and StopReason.LEASE_EXPIRED in self._entries[token].told
+                ]
                 if deaf:
                     break
                 first = min(ends.values(), default=None)

@@ -1,7 +1,7 @@
-"""What a child writes down for its supervisor: memory that both have, read when the child can't speak any more.
+"""Memory that a child shares with its supervisor, which reads it when the child can no longer report.
 
-A child that died, or whose interpreter or event loop is held up, reports nothing. Its slate still says which job's code
-had the process, and when the first of its leases ends.
+A child that died, or whose interpreter or event loop is blocked, sends nothing. The shared state still tells which
+attempt's code was running there, and when the first of its leases expires.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ _DOUBLE = struct.Struct("=d")
 _SINCE, _DEADLINE = 16, 24
 
 
-class Slate:
+class SharedState:
     """Written by the child, read by the supervisor; a field is never half written where it matters (see ``at``)."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, _SIZE)
 
     @classmethod
-    def make(cls) -> tuple[Slate, int]:
+    def make(cls) -> tuple[SharedState, int]:
         """A new one, and the descriptor by which a child opens the same."""
         with tempfile.TemporaryFile() as file:
             file.truncate(_SIZE)
-            slate = cls(file.fileno())
-            slate.lease_ends(math.inf)
-            return slate, os.dup(file.fileno())
+            shared = cls(file.fileno())
+            shared.lease_ends(math.inf)
+            return shared, os.dup(file.fileno())
 
     @classmethod
-    def open(cls, descriptor: int) -> Slate:
+    def open(cls, descriptor: int) -> SharedState:
         """The one that the supervisor made."""
-        slate = cls(descriptor)
+        shared = cls(descriptor)
         os.close(descriptor)  # what a job starts or leaves behind has no use for it
-        return slate
+        return shared
 
     def enter(self, token: UUID) -> None:
         """This attempt's code has the event loop (or the process, where that runs one at a time) from now on."""

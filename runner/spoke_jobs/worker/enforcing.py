@@ -10,8 +10,8 @@ import time
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.worker.children import PATIENCE_SECONDS, Assignment, Child, Ended, Kind, Nursery
-from spoke_jobs.worker.wire import Stop
+from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Assignment, Child, ChildPool, KillReason, Kind
+from spoke_jobs.worker.messages import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +21,12 @@ _CANCEL_LOOK_SECONDS = 1.0
 
 
 class Limits:
-    """Keeps the limits of what the children of a nursery run."""
+    """Keeps the limits of what the children of a pool run."""
 
-    def __init__(self, ledger: Ledger, lease_seconds: float, nursery: Nursery) -> None:
+    def __init__(self, ledger: Ledger, lease_seconds: float, pool: ChildPool) -> None:
         self._ledger = ledger
         self._lease_seconds = lease_seconds
-        self._nursery = nursery
+        self._pool = pool
         self._over = threading.Event()
         self._next_cancel_look = 0.0
         self.has_looked = False
@@ -44,7 +44,7 @@ class Limits:
         """Stop what is to be cancelled. Raises what the database raises."""
         self.has_looked = False
         now = time.monotonic()
-        running = list(self._nursery.assignments())
+        running = list(self._pool.assignments())
         if not running or now < self._next_cancel_look:
             return
         self._next_cancel_look = now + _CANCEL_LOOK_SECONDS
@@ -52,33 +52,33 @@ class Limits:
         self.has_looked = True
         for child, item in running:
             # A process is told by a signal, which is for what it runs: what waits behind that is given back soon.
-            runs = child.kind is Kind.LOOP or child.slate.at[0] == item.order.token
+            runs = child.kind is Kind.LOOP or child.shared.at[0] == item.order.token
             if runs and item.order.token in asked and item.cancelled_at is None:
                 self._cancel(child, item, now)
 
     def end_overdue(self) -> None:
         """See to what runs on an event loop and can't be cancelled, or can't since another holds it up."""
         now = time.monotonic()
-        for child in self._nursery.of(Kind.LOOP):
-            holder, held_for = child.slate.at
+        for child in self._pool.of(Kind.LOOP):
+            holder, held_for = child.shared.at
             for item in list(child.orders.values()):
                 began = item.sent_at + PATIENCE_SECONDS  # at the latest
                 if item.limit is not None and now > began + item.limit + _OVERTIME_SECONDS:
-                    why = Ended(item.order.token, "Timeout")
+                    why = KillReason(item.order.token, "Timeout")
                 elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
-                    why = Ended(item.order.token, "Cancelled")
+                    why = KillReason(item.order.token, "Cancelled")
                 else:
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
                     message = f"the job held up the event loop for {held_for:.0f} s, so that others could not be ended"
-                    why = Ended(holder, "Timeout", message)
-                if child.ended_for is None:
+                    why = KillReason(holder, "Timeout", message)
+                if child.kill_reason is None:
                     self._end(child, why)
 
     def _cancel(self, child: Child, item: Assignment, now: float) -> None:
         item.cancelled_at = now
         if child.kind is Kind.LOOP:
-            self._nursery.send(child, Stop(item.order.token))
+            self._pool.send(child, Stop(item.order.token))
         else:
             child.process.send_signal(signal.SIGTERM)
 
@@ -88,24 +88,24 @@ class Limits:
         It goes by the children's slates: what they have reported may not be taken in yet.
         """
         while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
-            for child in list(self._nursery.children):
-                if child.orders and child.ended_for is None and (why := self._breaks(child)) is not None:
+            for child in list(self._pool.children):
+                if child.orders and child.kill_reason is None and (why := self._breaks(child)) is not None:
                     self._end(child, why)
 
-    def _breaks(self, child: Child) -> Ended | None:
-        holder, held_for = child.slate.at
+    def _breaks(self, child: Child) -> KillReason | None:
+        holder, held_for = child.shared.at
         item = None if holder is None else child.orders.get(holder)
         if child.kind is Kind.THREAD and item is not None:
             if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
-                return Ended(holder, "Timeout")
+                return KillReason(holder, "Timeout")
             if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
-                return Ended(holder, "Cancelled")
-        if time.monotonic() < child.slate.deadline - min(2.0, self._lease_seconds * 0.1) / 4:
+                return KillReason(holder, "Cancelled")
+        if time.monotonic() < child.shared.deadline - min(2.0, self._lease_seconds * 0.1) / 4:
             return None
         if item is not None and item.limit is not None and held_for > item.limit:
-            return Ended(holder, "Timeout")
-        return Ended(holder, "WorkerLost", "the lease ran out, held up by native code perhaps: nothing else ran")
+            return KillReason(holder, "Timeout")
+        return KillReason(holder, "WorkerLost", "the lease ran out, held up by native code perhaps: nothing else ran")
 
-    def _end(self, child: Child, why: Ended) -> None:
+    def _end(self, child: Child, why: KillReason) -> None:
         logger.error("a child is ended: %s", why.message or CAUSES[why.cause].meaning)
-        self._nursery.kill(child, why)
+        self._pool.kill(child, why)

@@ -15,7 +15,7 @@ STALE_SECONDS = 30.0
 """A worker whose database has not answered for so long takes no jobs."""
 
 
-class Figures:
+class WorkerMetrics:
     """Written by the supervisor, read by the endpoint's threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, poll_seconds: float = 0.0) -> None:
@@ -54,13 +54,13 @@ class Figures:
             self.counts["died"] += 1
 
     def report(self) -> tuple[bool, dict[str, Any]]:
-        """Whether the worker takes jobs, and its figures."""
+        """Whether the worker takes jobs, and its metrics."""
         with self._lock:
             since = self._clock() - self._polled
-            figures = {
+            metrics = {
                 "secondsSincePoll": round(since, 1),
                 "running": self.running,
                 "stopping": self.stopping,
                 **dict(sorted(self.counts.items())),
             }
-        return since < self._stale and not self.stopping, figures
+        return since < self._stale and not self.stopping, metrics
