@@ -16,6 +16,6 @@ def main() -> None:
 
         configure_logging()
         leave(run(), dispatch.close)
-    from spoke_jobs.cli.app import app
+    from spoke_jobs.cli.command_line import app
 
     app(prog_name="spoke-jobs")

@@ -62,7 +62,7 @@ def test_wheel_holds_library_and_operator_and_starts(dist: Path, tmp_path: Path)
         wheel.extractall(tmp_path)
     tops = {path.name for path in tmp_path.iterdir() if path.suffix != ".dist-info"}
     assert tops == {"spoke_jobs", "spoke_jobs_operator"}
-    program = "import spoke_jobs_operator, spoke_jobs.cli.app as app; print(app.__file__)"
+    program = "import spoke_jobs_operator, spoke_jobs.cli.command_line as app; print(app.__file__)"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(tmp_path))

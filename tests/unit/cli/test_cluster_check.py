@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.situations import NOW, before
 
-from spoke_jobs.cli.cluster_check import Look, looks
+from spoke_jobs.cli.explaining.cluster_findings import Look, looks
 from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
 from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right

@@ -13,7 +13,7 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
 from typer.testing import CliRunner, Result
 
-from spoke_jobs.cli.app import app
+from spoke_jobs.cli.command_line import app
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobOptions, JobState

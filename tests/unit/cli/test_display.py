@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from tests.unit.cli.situations import NOW, a_job, after, an_attempt, before
 from tests.unit.cli.test_in_cluster import a_spokejob
 
-from spoke_jobs.cli import board, showing, tables
+from spoke_jobs.cli.rendering import job_details, job_table, progress_view
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
@@ -35,29 +35,29 @@ JOBS = [
 class TestTheTable:
     @pytest.mark.parametrize("width", [60, 80, 100, 140])
     def test_ids_states_and_causes_are_whole_at_any_width(self, width: int) -> None:
-        lines = drawn(tables.job_table(JOBS, NOW, ages=True, width=width), width)
+        lines = drawn(job_table.job_table(JOBS, NOW, ages=True, width=width), width)
         assert len(lines) == 4
         assert max(map(len, lines)) <= width
         for words in (("31415", "waiting"), ("running",), ("failed", "InvalidPayload")):
             assert any(all(word in line for word in words) for line in lines)
 
     def test_a_wide_terminal_shows_all(self) -> None:
-        lines = drawn(tables.job_table(JOBS, NOW, ages=True, width=200), 200)
-        assert lines[0].split() == list(tables.HEADINGS)
+        lines = drawn(job_table.job_table(JOBS, NOW, ages=True, width=200), 200)
+        assert lines[0].split() == list(job_table.HEADINGS)
         assert "import_contacts_of_an_organization  organization:1:contacts" in lines[1]
 
     def test_lines_for_programs_have_a_field_for_each_heading(self) -> None:
-        for line in tables.job_lines(JOBS, NOW):
-            assert len(line.split("\t")) == len(tables.HEADINGS)
+        for line in job_table.job_lines(JOBS, NOW):
+            assert len(line.split("\t")) == len(job_table.HEADINGS)
 
     def test_when_it_is_due_and_that_it_was_asked_to_stop(self) -> None:
-        assert tables.last_words(a_job(run_after=after(minutes=5)), NOW) == "due in 5 min"
+        assert job_table.last_words(a_job(run_after=after(minutes=5)), NOW) == "due in 5 min"
         stopping = a_job(state=JobState.RUNNING, cancel_requested_at=NOW, result_message="half-way")
-        assert tables.last_words(stopping, NOW) == "asked to stop: half-way"
+        assert job_table.last_words(stopping, NOW) == "asked to stop: half-way"
 
 
 class TestDetails:
-    def shown(self, **changes: object) -> showing.Details:
+    def shown(self, **changes: object) -> job_details.Details:
         attempts = [
             an_attempt(
                 state=AttemptState.FAILED,
@@ -68,7 +68,7 @@ class TestDetails:
             ),
             an_attempt(number=2),
         ]
-        return showing.details(a_job(**changes), attempts, NOW, zone=UTC)
+        return job_details.details(a_job(**changes), attempts, NOW, zone=UTC)
 
     def test_what_says_nothing_is_left_out(self) -> None:
         names = {name for name, _ in self.shown().facts}
@@ -104,7 +104,7 @@ class TestDetails:
 
     def test_the_payload_is_shown_when_it_is_asked_for(self) -> None:
         assert "s3cr3t" not in str(self.shown().facts + self.shown().options) + self.shown().payload
-        assert "s3cr3t" in showing.details(a_job(), [], NOW, with_payload=True).payload
+        assert "s3cr3t" in job_details.details(a_job(), [], NOW, with_payload=True).payload
 
     def test_attempts_and_the_output_of_the_last_one_that_left_some(self) -> None:
         shown = self.shown()
@@ -119,36 +119,36 @@ class TestTheBoard:
     def test_a_small_screen_shows_what_runs_or_failed(self) -> None:
         jobs = [a_job(id=number, state=JobState.SUCCEEDED) for number in range(1, 6)]
         jobs += [a_job(id=6, state=JobState.FAILED), a_job(id=7, state=JobState.RUNNING), a_job(id=8)]
-        shown = board.board(jobs, 3)
+        shown = progress_view.board(jobs, 3)
         assert [job.id for job in shown.shown] == [6, 7, 8]
         assert shown.summary == "1 waiting, 1 running, 5 succeeded, 1 failed; 5 not shown"
-        assert len(board.board(jobs, 20).shown) == 8
+        assert len(progress_view.board(jobs, 20).shown) == 8
 
     @pytest.mark.parametrize("width", [60, 80, 120])
     def test_it_is_as_wide_as_the_terminal_and_says_how_far_each_is(self, width: int) -> None:
-        lines = drawn(board.render(board.board(JOBS, 10), NOW, width), width)
+        lines = drawn(progress_view.render(progress_view.board(JOBS, 10), NOW, width), width)
         assert max(map(len, lines)) <= width
         for words in (("42 %", "running", "half-"), ("failed", "Invalid"), ("1 waiting, 1 running, 1 failed",)):
             assert any(all(word in line for word in words) for line in lines), lines
 
     def test_only_news_is_told(self) -> None:
         first = a_job(state=JobState.RUNNING, status=1)
-        assert board.changes([], [first]) == [first]
-        assert board.changes([first], [first.evolve(updated_at=NOW)]) == []
+        assert progress_view.changes([], [first]) == [first]
+        assert progress_view.changes([first], [first.evolve(updated_at=NOW)]) == []
         further = first.evolve(status=2)
-        assert board.changes([first], [further]) == [further]
-        assert board.change_line(further, NOW).split("\t")[:5] == [
+        assert progress_view.changes([first], [further]) == [further]
+        assert progress_view.change_line(further, NOW).split("\t")[:5] == [
             *("2026-03-01T12:00:00Z", "12", "report"),
             *("running", "2"),
         ]
 
 
 class TestInTheCluster:
-    def shown(self, spokejob: SpokeJob | None = None, problem: str = "") -> showing.Details:
+    def shown(self, spokejob: SpokeJob | None = None, problem: str = "") -> job_details.Details:
         job = a_job(runner="kubernetes", state=JobState.RUNNING)
         attempts = [an_attempt(worker="pod-1", state=AttemptState.FAILED, finished_at=before(seconds=10))]
         view = ClusterView("report-12-00000000", "shop", spokejob, problem=problem)
-        return showing.details(job, attempts, NOW, view, zone=UTC)
+        return job_details.details(job, attempts, NOW, view, zone=UTC)
 
     def test_pods_nodes_and_exit_codes_come_from_the_spokejob(self) -> None:
         seen = [
@@ -156,7 +156,7 @@ class TestInTheCluster:
             {"number": 2, "job": "j-2", "pod": "pod-2", "node": "w2", "startedAt": before(seconds=5).isoformat()},
         ]
         shown = self.shown(a_spokejob({"outcome": "Waiting", "cause": "Unschedulable", "attempts": seen}))
-        first, second = (dict(zip(showing.ATTEMPT_HEADINGS, cells, strict=True)) for cells in shown.attempts)
+        first, second = (dict(zip(job_details.ATTEMPT_HEADINGS, cells, strict=True)) for cells in shown.attempts)
         assert (first["NODE"], first["EXIT"], first["CAUSE"]) == ("w1", "137", "OutOfMemory")
         assert (second["STATE"], second["WORKER"], second["TOOK"]) == ("starting", "pod-2", "5 s")
         assert dict(shown.facts)["cluster"] == "Waiting: Unschedulable"

@@ -8,8 +8,19 @@ from uuid import UUID
 import pytest
 from tests.unit.cli.situations import a_job, an_attempt, before
 
-from spoke_jobs.cli.following import Progress, Read, Step, begin, chosen, go_on, next_try, over, tail, why_a_tail
-from spoke_jobs.cli.tries import Try, tries
+from spoke_jobs.cli.explaining.log_steps import (
+    Progress,
+    Read,
+    Step,
+    begin,
+    chosen,
+    go_on,
+    next_try,
+    over,
+    tail,
+    why_a_tail,
+)
+from spoke_jobs.cli.explaining.tries import Try, tries
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs.model import AttemptState, JobState
 

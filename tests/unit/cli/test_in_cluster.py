@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from tests.unit.cli.situations import NOW, a_job, a_situation, after, an_attempt, before
 
-from spoke_jobs.cli.reasons import Code, Reason
-from spoke_jobs.cli.why import explain
+from spoke_jobs.cli.explaining.reasons import Code, Reason
+from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_published
 from spoke_jobs.contract import waits
 from spoke_jobs.contract.causes import CAUSES

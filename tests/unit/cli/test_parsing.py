@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.situations import NOW
 
-from spoke_jobs.cli import parsing
+from spoke_jobs.cli.commands import parsing
 from spoke_jobs.contract.causes import CauseClass
 
 

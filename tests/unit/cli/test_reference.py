@@ -10,11 +10,11 @@ import sys
 import pytest
 import typer
 
-from spoke_jobs.cli import dispatching
-from spoke_jobs.cli.app import app
-from spoke_jobs.cli.exits import EPILOG, MEANINGS, Exit
-from spoke_jobs.cli.reasons import Code
-from spoke_jobs.cli.reference import causes_page, commands, options, settings
+from spoke_jobs.cli.command_line import app
+from spoke_jobs.cli.commands import dispatch_command
+from spoke_jobs.cli.commands.exits import EPILOG, MEANINGS, Exit
+from spoke_jobs.cli.explaining.reasons import Code
+from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.waits import WAITS
 from spoke_jobs.model import JobData
@@ -23,7 +23,7 @@ from spoke_jobs.settings import Settings
 
 
 def test_dispatch_has_an_option_for_every_field_of_a_dispatch() -> None:
-    given = inspect.getsource(dispatching.dispatch)
+    given = inspect.getsource(dispatch_command.dispatch)
     for field in dataclasses.fields(JobData):
         assert f" {field.name}=" in given, field.name
 
@@ -31,11 +31,11 @@ def test_dispatch_has_an_option_for_every_field_of_a_dispatch() -> None:
 @pytest.mark.parametrize("code", Exit)
 def test_every_exit_code_is_in_the_help_and_the_reference(code: Exit) -> None:
     assert f"{code.value} {MEANINGS[code]}" in EPILOG
-    assert f"| {code.value} | {MEANINGS[code]} |" in commands.page()
+    assert f"| {code.value} | {MEANINGS[code]} |" in cli_page.page()
 
 
 def test_every_command_and_every_code_of_why_has_its_place() -> None:
-    page = commands.page()
+    page = cli_page.page()
     for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         assert f"\n## {name}\n" in page
     for code in Code:
@@ -66,7 +66,7 @@ def test_a_cause_says_how_often_it_is_tried_again(cause: str, word: str) -> None
 
 
 def test_every_setting_has_its_meaning() -> None:
-    rows = {row.split("`")[1]: row for row in settings.page().splitlines() if row.startswith("| `")}
+    rows = {row.split("`")[1]: row for row in settings_page.page().splitlines() if row.startswith("| `")}
     for field in Settings.model_fields.values():
         assert not rows[str(field.validation_alias)].endswith("|  |")
 
@@ -74,7 +74,7 @@ def test_every_setting_has_its_meaning() -> None:
 def test_every_option_has_its_meaning_and_what_each_runner_does_with_it() -> None:
     rows = {
         row.split("`")[1]: [cell.strip() for cell in row.split(" | ")]
-        for row in options.page().splitlines()
+        for row in options_page.page().splitlines()
         if "`" in row
     }
     names = {field.name for field in dataclasses.fields(JobData)} | set(inspect.signature(Registry.job).parameters)
@@ -89,7 +89,7 @@ def test_every_option_has_its_meaning_and_what_each_runner_does_with_it() -> Non
 
 def test_starting_up_loads_nothing_that_only_one_command_needs() -> None:
     program = (
-        "import sys, spoke_jobs.cli.app\n"
+        "import sys, spoke_jobs.cli.command_line\n"
         "print({'rich', 'alembic', 'kubernetes', 'kopf', 'httpx', 'starlette', 'psycopg'} & sys.modules.keys())\n"
         "print([name for name in sys.modules if name.startswith(('spoke_jobs.worker', 'spoke_jobs.sync'))])"
     )

@@ -19,8 +19,8 @@ from tests.unit.cli.situations import (
     before,
 )
 
-from spoke_jobs.cli.reasons import Code, Reason
-from spoke_jobs.cli.why import explain
+from spoke_jobs.cli.explaining.reasons import Code, Reason
+from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.ledger.queries import Situation
 from spoke_jobs.model import AttemptState, JobOptions, JobState

@@ -16,7 +16,7 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs import SpokeJobsError, configure
-from spoke_jobs.cli.tables import job_table
+from spoke_jobs.cli.rendering.job_table import job_table
 from spoke_jobs.ledger.migrations import migrate
 from texting.database import engine
 from texting.demo.checks import check_table

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from spoke_jobs.cli.reference import causes_page, commands, options, settings
+from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
 
 PAGES: Mapping[str, Callable[[], str]] = {
-    "cli": commands.page,
-    "settings": settings.page,
-    "options": options.page,
+    "cli": cli_page.page,
+    "settings": settings_page.page,
+    "options": options_page.page,
     "causes": causes_page.page,
 }
 

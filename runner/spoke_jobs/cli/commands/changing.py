@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.cli import options, parsing
-from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly, wrong_usage
-from spoke_jobs.cli.opening import open_ledger
+from spoke_jobs.cli.commands import arguments, parsing
+from spoke_jobs.cli.commands.exits import Exit, say_wrong, speaks_plainly, wrong_usage
+from spoke_jobs.cli.commands.opening import open_ledger
 from spoke_jobs.cli.words import count, line
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -19,10 +19,10 @@ _AT_ONCE = 1000
 
 
 @speaks_plainly
-def cancel(job_ids: options.Ids) -> None:
+def cancel(job_ids: arguments.Ids) -> None:
     """End jobs: those that wait end at once, those that run are asked to stop."""
     ledger = open_ledger()
-    _each(options.each_once(job_ids), lambda job_id: _cancel(ledger, job_id))
+    _each(arguments.each_once(job_ids), lambda job_id: _cancel(ledger, job_id))
 
 
 def _cancel(ledger: SqlLedger, job_id: int) -> tuple[Exit, str]:
@@ -41,13 +41,13 @@ def _cancel(ledger: SqlLedger, job_id: int) -> tuple[Exit, str]:
 
 @speaks_plainly
 def retry(
-    job_ids: options.SomeIds = None,
+    job_ids: arguments.SomeIds = None,
     failed: Annotated[bool, typer.Option("--failed", help="All failed jobs that the filters leave.")] = False,
-    job_type: options.Type = None,
-    queue: options.Queue = None,
-    organization: options.Organization = None,
-    campaign: options.Campaign = None,
-    cause: options.CauseName = None,
+    job_type: arguments.Type = None,
+    queue: arguments.Queue = None,
+    organization: arguments.Organization = None,
+    campaign: arguments.Campaign = None,
+    cause: arguments.CauseName = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="With --failed: how many, the newest.")] = 1000,
 ) -> None:
     """Start failed jobs again, each with its budgets full: those named, or with --failed all that the filters leave."""
@@ -58,12 +58,12 @@ def retry(
         wrong_usage("filters go with --failed, not with ids")
     ledger = open_ledger()
     if job_ids:
-        _each(options.each_once(job_ids), lambda job_id: _retry(ledger, job_id))
+        _each(arguments.each_once(job_ids), lambda job_id: _retry(ledger, job_id))
         return
-    jobs = ledger.list_jobs(limit, options.job_filter([JobState.FAILED], *filters))
+    jobs = ledger.list_jobs(limit, arguments.job_filter([JobState.FAILED], *filters))
     # The oldest first: what was dispatched first starts first again.
     _each([job.id for job in reversed(jobs)], lambda job_id: _retry(ledger, job_id))
-    if not jobs and options.on_a_terminal():
+    if not jobs and arguments.on_a_terminal():
         print("no such failed jobs" if any(value is not None for value in filters) else "no failed jobs")
     if len(jobs) == limit:
         typer.echo(f"these were the newest {limit}; there may be more: repeat it, or raise --limit", err=True)
@@ -98,7 +98,7 @@ def prune(
     ledger, deleted = open_ledger(), 0
     while number := ledger.prune(_AT_ONCE, older_than_seconds=older_than):
         deleted += number
-    print(f"{count(deleted, 'job')} deleted" if options.on_a_terminal() else deleted)
+    print(f"{count(deleted, 'job')} deleted" if arguments.on_a_terminal() else deleted)
 
 
 def _each(ids: list[int], act: Callable[[int], tuple[Exit, str]]) -> None:
@@ -120,7 +120,7 @@ def _missing(job_id: int) -> tuple[Exit, str]:
 
 
 def _said(job: JobRequest, what: str) -> str:
-    if options.on_a_terminal():
+    if arguments.on_a_terminal():
         return f"job {job.id} ({line(job.job_type)}): {what}"
     return f"{job.id}\t{line(job.job_type)}\t{what}"
 

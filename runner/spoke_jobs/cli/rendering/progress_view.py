@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from spoke_jobs.cli.tables import STYLES, last_words, took
+from spoke_jobs.cli.rendering.job_table import STYLES, last_words, took
 from spoke_jobs.cli.words import line
 from spoke_jobs.model import JobRequest, JobState
 

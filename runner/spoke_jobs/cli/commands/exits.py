@@ -12,7 +12,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cli.opening import close
+from spoke_jobs.cli.commands.opening import close
 from spoke_jobs.errors import SpokeJobsError
 
 _P = ParamSpec("_P")

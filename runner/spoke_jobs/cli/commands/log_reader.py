@@ -1,4 +1,4 @@
-"""What `logs` does: reads pods, the cluster and the ledger, and prints as `following` decides."""
+"""What `logs` does: reads pods, the cluster and the ledger, and prints as `log_steps` decides."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import typer
 from sqlalchemy.exc import OperationalError
 
-from spoke_jobs.cli import following
-from spoke_jobs.cli.exits import Exit, fail, say_wrong
-from spoke_jobs.cli.following import Progress, Read, Step, key
-from spoke_jobs.cli.reading import in_the_cluster, not_found
-from spoke_jobs.cli.reasons import CLUSTER, Reason
-from spoke_jobs.cli.tries import Try, tries
-from spoke_jobs.cli.why import explain
+from spoke_jobs.cli.commands.exits import Exit, fail, say_wrong
+from spoke_jobs.cli.commands.reading import in_the_cluster, not_found
+from spoke_jobs.cli.explaining import log_steps
+from spoke_jobs.cli.explaining.log_steps import Progress, Read, Step, key
+from spoke_jobs.cli.explaining.reasons import CLUSTER, Reason
+from spoke_jobs.cli.explaining.tries import Try, tries
+from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cli.words import line
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.names import spokejob_name
@@ -59,7 +59,7 @@ class Reader:
     def once(self) -> Exit:
         """Print what there is now."""
         job, found = self._begin()
-        item = following.chosen(found, job, self._attempt)
+        item = log_steps.chosen(found, job, self._attempt)
         if item is not None:
             read = self._read(item, follow=False) if self._readable(job, item) else None
             if read is Read.ALL:
@@ -73,11 +73,11 @@ class Reader:
     def follow(self) -> Exit:
         """Print what there is and what comes, until the end."""
         job, found = self._begin()
-        first = following.chosen(found, job, self._attempt)
-        self._progress.first = following.key(first) if first else (job.run, 1)
+        first = log_steps.chosen(found, job, self._attempt)
+        self._progress.first = log_steps.key(first) if first else (job.run, 1)
         self._progress.last = self._progress.first if self._attempt is not None else None
-        while not following.over(job, found, self._progress):
-            item = following.next_try(found, self._progress)
+        while not log_steps.over(job, found, self._progress):
+            item = log_steps.next_try(found, self._progress)
             if item is None or not self._follow(job, item):
                 self._say_what_it_waits_for(job)
                 time.sleep(_EVERY_SECONDS)
@@ -89,11 +89,11 @@ class Reader:
     def _follow(self, job: JobRequest, item: Try) -> bool:
         """Print what can be had of an attempt; False if there is nothing at the moment."""
         read = None
-        do = following.begin(job, item, self._progress)
+        do = log_steps.begin(job, item, self._progress)
         if do is Step.READ:
             self._say_once(f"attempt {item.number}: {line(item.worker)}{f' on {item.node}' if item.node else ''}")
             read = self._read(item, follow=True)
-            do = following.go_on(job, item, self._progress, read)
+            do = log_steps.go_on(job, item, self._progress, read)
             if do is Step.READ:  # the API server will soon say that its container has ended, or read on it must be
                 time.sleep(_EVERY_SECONDS)
         elif do is Step.WAIT and job.runner != CLUSTER:
@@ -104,18 +104,18 @@ class Reader:
             rows = self._looking.attempts(job.id)  # its end was recorded before its pod ended
             self._print_traceback(next((other for other in tries(job, rows, None) if key(other) == key(item)), item))
         if do in (Step.TAIL, Step.DONE):
-            self._progress.done.add(following.key(item))
+            self._progress.done.add(log_steps.key(item))
         return do is not Step.WAIT
 
     def _readable(self, job: JobRequest, item: Try) -> bool:
-        return following.begin(job, item, self._progress) is Step.READ
+        return log_steps.begin(job, item, self._progress) is Step.READ
 
     def _read(self, item: Try, *, follow: bool) -> Read:
         """Print what the attempt's pod has printed."""
         from spoke_jobs.cluster.cluster_client import ApiError
 
         assert self._output is not None
-        known = following.key(item)
+        known = log_steps.key(item)
         try:
             for printed in self._output.lines(item.worker, self._progress.after.get(known, ""), follow=follow):
                 print(printed.text, flush=True)
@@ -152,14 +152,14 @@ class Reader:
         say_wrong(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
 
     def _print_tail(self, job: JobRequest, item: Try, read: Read | None) -> None:
-        kept = following.tail(item)
-        typer.echo(following.why_a_tail(job, item, read, kept), err=True)
+        kept = log_steps.tail(item)
+        typer.echo(log_steps.why_a_tail(job, item, read, kept), err=True)
         for text in kept:
             print(text, flush=True)
 
     def _print_traceback(self, item: Try) -> None:
         """What a job raises it doesn't print: the ledger has it."""
-        kept = following.tail(item)
+        kept = log_steps.tail(item)
         if kept and kept[-1] not in self._newest:
             typer.echo(f"attempt {item.number}: the last lines of its traceback, from the ledger", err=True)
             print(*kept, sep="\n", flush=True)
@@ -170,7 +170,7 @@ class Reader:
             self._output = self._open_output()
             self._progress.blind = self._output is None
         found = self._tries(job)
-        if self._attempt is not None and following.chosen(found, job, self._attempt) is None:
+        if self._attempt is not None and log_steps.chosen(found, job, self._attempt) is None:
             there = ", ".join(str(item.number) for item in found if item.run == job.run) or "none yet"
             fail(f"job {job.id} has no attempt {self._attempt} (attempts: {there})")
         return job, found

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from spoke_jobs.cli.reasons import Code, Explanation
+from spoke_jobs.cli.explaining.reasons import Code, Explanation
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
 

@@ -14,14 +14,14 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.cli.changing import cancel, prune, retry
-from spoke_jobs.cli.dispatching import dispatch
-from spoke_jobs.cli.exits import EPILOG, Exit, fail, speaks_plainly
-from spoke_jobs.cli.logs import logs
-from spoke_jobs.cli.opening import open_ledger
-from spoke_jobs.cli.reading import ls, show, why
-from spoke_jobs.cli.setting_up import check, migrate
-from spoke_jobs.cli.watching import watch
+from spoke_jobs.cli.commands.changing import cancel, prune, retry
+from spoke_jobs.cli.commands.dispatch_command import dispatch
+from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, speaks_plainly
+from spoke_jobs.cli.commands.logs_command import logs
+from spoke_jobs.cli.commands.opening import open_ledger
+from spoke_jobs.cli.commands.reading import ls, show, why
+from spoke_jobs.cli.commands.setting_up import check, migrate
+from spoke_jobs.cli.commands.watch_command import watch
 from spoke_jobs.logs import configure_logging
 from spoke_jobs.settings import load_settings
 

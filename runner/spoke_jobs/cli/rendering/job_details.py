@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
-from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT
-from spoke_jobs.cli.tables import STYLES, took
-from spoke_jobs.cli.tries import Try, tries
+from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT
+from spoke_jobs.cli.explaining.tries import Try, tries
+from spoke_jobs.cli.rendering.job_table import STYLES, took
 from spoke_jobs.cli.words import ago, count, line, lines, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.names import spokejob_name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.in_cluster import running_in
-from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
-from spoke_jobs.cli.waiting import waiting
+from spoke_jobs.cli.explaining.in_cluster import running_in
+from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
+from spoke_jobs.cli.explaining.waiting import waiting
 from spoke_jobs.cli.words import ago, clock, line, seconds
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CAUSES

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from spoke_jobs.cli import options
-from spoke_jobs.cli.board import board, change_line, changes, render
-from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly
-from spoke_jobs.cli.opening import look
-from spoke_jobs.cli.reading import not_found
+from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands.exits import Exit, say_wrong, speaks_plainly
+from spoke_jobs.cli.commands.opening import look
+from spoke_jobs.cli.commands.reading import not_found
+from spoke_jobs.cli.rendering.progress_view import board, change_line, changes, render
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobFilter, JobRequest, JobState
 
@@ -26,22 +26,22 @@ Look = Callable[[], tuple[datetime, list[JobRequest]]]
 
 @speaks_plainly
 def watch(
-    job_ids: options.SomeIds = None,
+    job_ids: arguments.SomeIds = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Without ids: of how many jobs, the newest.")] = 50,
-    json: options.Json = False,
+    json: arguments.Json = False,
 ) -> None:
     """Watch jobs until all have ended: those named, or those unfinished now. Exit code 1 if one has failed.
 
     Without a terminal: a line for each change, its fields separated by tabs. With --json: one document at the end.
     """
     ledger, looking = look()
-    ids = options.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
+    ids = arguments.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
     there = {job.id for job in looking.jobs(ids)[1]}
     for job_id in ids:
         if job_id not in there:
             not_found(job_id)
     if not ids and not json:
-        if options.on_a_terminal():
+        if arguments.on_a_terminal():
             print("no unfinished jobs")
         return
     until_ended(looking, ids, json)
@@ -57,7 +57,7 @@ def until_ended(looking: Queries, ids: list[int], json: bool) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     if json:
-        from spoke_jobs.cli.shapes import Jobs, print_document
+        from spoke_jobs.cli.rendering.json_output import Jobs, print_document
 
         print_document(Jobs.of(jobs))
     if any(job.state is JobState.FAILED for job in jobs):
@@ -67,7 +67,7 @@ def until_ended(looking: Queries, ids: list[int], json: bool) -> None:
 def _reporter(json: bool) -> Callable[[Look], list[JobRequest]]:
     if json:
         return lambda look_again: _until_ended(look_again, lambda _now, _jobs: None)
-    return _with_bars if options.on_a_terminal() else _line_by_line
+    return _with_bars if arguments.on_a_terminal() else _line_by_line
 
 
 def _until_ended(look_again: Look, report: Callable[[datetime, list[JobRequest]], None]) -> list[JobRequest]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from spoke_jobs.cli.reasons import CLUSTER
-from spoke_jobs.cli.tries import Try
+from spoke_jobs.cli.explaining.reasons import CLUSTER
+from spoke_jobs.cli.explaining.tries import Try
 from spoke_jobs.cli.words import line, lines
 from spoke_jobs.model import JobRequest
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.in_short import in_short
-from spoke_jobs.cli.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
+from spoke_jobs.cli.explaining.in_short import in_short
+from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
 from spoke_jobs.contract import waits

@@ -8,11 +8,11 @@ from typing import Any
 
 import typer
 
-from spoke_jobs.cli.app import app
-from spoke_jobs.cli.exits import MEANINGS
-from spoke_jobs.cli.reasons import Code
+from spoke_jobs.cli.command_line import app
+from spoke_jobs.cli.commands.exits import MEANINGS
+from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
-from spoke_jobs.cli.shapes import DOCUMENTS, Shape
+from spoke_jobs.cli.rendering.json_output import DOCUMENTS, Shape
 from spoke_jobs.contract.exitcodes import ExitCode
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.in_cluster import in_the_cluster
-from spoke_jobs.cli.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
+from spoke_jobs.cli.explaining.in_cluster import in_the_cluster
+from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.names import spokejob_name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spoke_jobs.cli.reasons import Explanation
-from spoke_jobs.cli.tables import STYLES
+from spoke_jobs.cli.explaining.reasons import Explanation
+from spoke_jobs.cli.rendering.job_table import STYLES
 from spoke_jobs.cli.words import line, lines
 from spoke_jobs.model import JobRequest
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from spoke_jobs.cli import options, parsing
-from spoke_jobs.cli.exits import speaks_plainly
-from spoke_jobs.cli.opening import open_app
+from spoke_jobs.cli.commands import arguments, parsing
+from spoke_jobs.cli.commands.exits import speaks_plainly
+from spoke_jobs.cli.commands.opening import open_app
 from spoke_jobs.cli.words import line
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError
@@ -87,7 +87,7 @@ def dispatch(
     wait: Annotated[
         bool, typer.Option("--wait", help="Watch it until it has ended; exit code 1 if it failed.")
     ] = False,
-    json: options.Json = False,
+    json: arguments.Json = False,
 ) -> None:
     """Dispatch a job by the runner that JOB_RUNNER names. What is left out is as the job was declared."""
     try:
@@ -115,10 +115,10 @@ def dispatch(
     if wait:
         _watch(job.id, json)
     elif json:
-        from spoke_jobs.cli.shapes import Dispatched, Job, print_document
+        from spoke_jobs.cli.rendering.json_output import Dispatched, Job, print_document
 
         print_document(Dispatched(job=Job.of(job)))
-    elif options.on_a_terminal():
+    elif arguments.on_a_terminal():
         print(f"job {job.id} ({line(job.job_type)}): {job.state}")
     else:
         print(job.id, line(job.job_type), job.state, sep="\t")
@@ -126,8 +126,8 @@ def dispatch(
 
 def _watch(job_id: int, json: bool) -> None:
     """As `watch` does."""
-    from spoke_jobs.cli.opening import look
-    from spoke_jobs.cli.watching import until_ended
+    from spoke_jobs.cli.commands.opening import look
+    from spoke_jobs.cli.commands.watch_command import until_ended
 
     until_ended(look()[1], [job_id], json)
 

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.cli import options
-from spoke_jobs.cli.exits import Exit, speaks_plainly
-from spoke_jobs.cli.opening import look
+from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands.exits import Exit, speaks_plainly
+from spoke_jobs.cli.commands.opening import look
 
 
 @speaks_plainly
 def logs(
-    job_id: options.Id,
+    job_id: arguments.Id,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the job has ended, through all further attempts.")
     ] = False,
@@ -26,7 +26,7 @@ def logs(
     What else is to be said goes to standard error: what it waits for, which attempt it is. With --follow the exit code
     is 1 if the job has failed.
     """
-    from spoke_jobs.cli.log_reader import Reader
+    from spoke_jobs.cli.commands.log_reader import Reader
 
     _, looking = look()
     reader = Reader(looking, job_id, attempt)

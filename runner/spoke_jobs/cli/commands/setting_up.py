@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoke_jobs.builtin import CHECK
-from spoke_jobs.cli import options
-from spoke_jobs.cli.exits import Exit, say_wrong, speaks_plainly, wrong_usage
-from spoke_jobs.cli.opening import open_app, open_ledger
-from spoke_jobs.cli.reasons import CLUSTER
+from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands.exits import Exit, say_wrong, speaks_plainly, wrong_usage
+from spoke_jobs.cli.commands.opening import open_app, open_ledger
+from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
@@ -24,7 +24,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.cli.cluster_check import Look
+    from spoke_jobs.cli.explaining.cluster_findings import Look
 
 _LEFT_TO_SYNC = (
     "not asked: `spoke-jobs sync` creates the SpokeJobs (SPOKE_SUBMIT=sync), so that no credentials are needed here; "
@@ -74,7 +74,7 @@ def check(
             show_default=False,
         ),
     ] = None,
-    json: options.Json = False,
+    json: arguments.Json = False,
 ) -> None:
     """See that runner, application, database and cluster are as they must be; names all that isn't.
 
@@ -145,7 +145,7 @@ def _cluster(
     """What is to be said of the cluster; nothing where that is no question, or where its lack is named already."""
     if account is None and settings.job_runner != CLUSTER:
         return ()
-    from spoke_jobs.cli.cluster_check import Look, looks
+    from spoke_jobs.cli.explaining.cluster_findings import Look, looks
 
     if account is None and settings.submit == "sync":
         return (Look("server", unknown=_LEFT_TO_SYNC),)
@@ -199,7 +199,7 @@ def _print_lines(parts: dict[str, Finding], registry: Registry, cluster: Sequenc
 
 
 def _print_json(parts: dict[str, Finding], registry: Registry, cluster: Sequence[Look]) -> None:
-    from spoke_jobs.cli.shapes import Checked, ClusterLook, Part, print_document
+    from spoke_jobs.cli.rendering.json_output import Checked, ClusterLook, Part, print_document
 
     shapes = {key: Part(name=part.name, ok=not part.problem, problem=part.problem) for key, part in parts.items()}
     found = tuple(ClusterLook.model_validate(look) for look in cluster)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from spoke_jobs.cli.reasons import MESSAGE_LIMIT
+from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT
 from spoke_jobs.cli.words import count, line
 
 _QUOTA = re.compile(r"exceeded quota: (\S+), requested: (.+?), used: (.+?), limited: (\S+?)\.?$")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
+from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.cli.words import ago, count, line, seconds
 from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
 from spoke_jobs.cluster.cluster_view import SILENCE, Published

@@ -1,0 +1,1 @@
+"""What is said of a job, decided from what was read."""

@@ -1,0 +1,1 @@
+"""How it is printed: tables, bars, lines for programs, JSON."""
