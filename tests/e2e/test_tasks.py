@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import delete, func, select
 from tests.waiting import wait_for
 
-from spoke_jobs.tasks import wire
+from spoke_jobs.tasks.protocol import encoding, messages
 
 from . import e2e_jobs
 from .conftest import Cluster, Images, Object, Product, installed
@@ -151,9 +151,9 @@ def token(place: Product, account: str, audience: str = "spoke-tasks", namespace
 
 def shown(place: Product, credentials: str | None) -> int:
     """How a request with these credentials is answered."""
-    headers = {"Content-Type": wire.NDJSON} | ({"Authorization": f"Bearer {credentials}"} if credentials else {})
-    body = wire.task_line(wire.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
-    return httpx.post(f"{place.tasks_url}{wire.PATH}", content=body, headers=headers, timeout=60).status_code
+    headers = {"Content-Type": messages.NDJSON} | ({"Authorization": f"Bearer {credentials}"} if credentials else {})
+    body = encoding.task_line(messages.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
+    return httpx.post(f"{place.tasks_url}{messages.PATH}", content=body, headers=headers, timeout=60).status_code
 
 
 def test_only_accounts_of_the_list_may_send_and_only_by_tokens_of_the_audience(place: Product) -> None:

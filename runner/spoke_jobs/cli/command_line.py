@@ -102,8 +102,8 @@ def tasks() -> None:
     from spoke_jobs.registry import load_app
 
     try:
-        from spoke_jobs.tasks.server import ServerOptions, serve
-        from spoke_jobs.tasks.who import callers_of
+        from spoke_jobs.tasks.server.auth import callers_of
+        from spoke_jobs.tasks.server.serve import ServerOptions, serve
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
     configure_logging()

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from spoke_jobs.cluster.cluster_client import SpokeJobs
-    from spoke_jobs.tasks.dispatcher import TaskDispatcher
+    from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
 NAME = syncing.RUNNER
 
@@ -243,7 +243,7 @@ class KubernetesRunner(SqlRunner):
         if self._tasks is None:
             if missing := self._missing_for_tasks():
                 raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")
-            from spoke_jobs.tasks.dispatcher import DispatcherOptions, TaskDispatcher, credentials_of
+            from spoke_jobs.tasks.client.dispatcher import DispatcherOptions, TaskDispatcher, credentials_of
 
             with self._opening:
                 if self._tasks is None:

@@ -16,10 +16,10 @@ import yaml
 
 from spoke_jobs.contract import waits
 from spoke_jobs.registry import Registry
-from spoke_jobs.tasks.app import App, Gate
-from spoke_jobs.tasks.callers import Callers
-from spoke_jobs.tasks.engine import Engine
-from spoke_jobs.tasks.metrics import Metrics
+from spoke_jobs.tasks.server.auth import Callers
+from spoke_jobs.tasks.server.executor import TaskExecutor
+from spoke_jobs.tasks.server.http_app import Intake, TaskApp
+from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 from spoke_jobs_operator.core.status import BACKING_OFF
 from spoke_jobs_operator.shell.store import NEW
 
@@ -100,8 +100,8 @@ def syncs_metrics() -> set[str]:
 
 
 def tasks_metrics() -> set[str]:
-    engine, gate = Engine(Registry(), concurrency=1, limit=10), Gate()
-    app = App(engine, Callers("key"), gate, Metrics(engine, gate, 1))
+    engine, gate = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
+    app = TaskApp(engine, Callers("key"), gate, TaskMetrics(engine, gate, 1))
 
     async def read() -> str:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:

@@ -8,8 +8,8 @@ from spoke_jobs.builtin import CHECK
 from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract import names
 from spoke_jobs.settings import Settings
-from spoke_jobs.tasks.options import DispatcherOptions
-from spoke_jobs.tasks.server import LAST_WORDS_SECONDS, RECORD_SECONDS
+from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
+from spoke_jobs.tasks.server.serve import LAST_WORDS_SECONDS, RECORD_SECONDS
 
 from .conftest import APP_VALUES, ROOT, WITH_PODS, Helm, Object, environment_of, named, of_kind, pod_of
 from .test_operator_chart import rights

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.integration.tasks.servers import KEY, Server, task_server
 
-from spoke_jobs.tasks.dispatcher import TaskDispatcher
-from spoke_jobs.tasks.options import DispatcherOptions
+from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
+from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 
 StartServer = Callable[..., Server]
 MakeDispatcher = Callable[..., TaskDispatcher]

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 from tests.ports import free_port
 
-from spoke_jobs.tasks import wire
+from spoke_jobs.tasks.protocol import encoding, messages
 
 KEY = "test-key-0123456789"
 HERE = Path(__file__).parent
@@ -53,16 +53,16 @@ class Server:
             assert self.process.poll() is None, self.log.read_text()
             return False
 
-    def post(self, body: bytes, content_type: str = wire.NDJSON, key: str | None = KEY) -> httpx.Response:
+    def post(self, body: bytes, content_type: str = messages.NDJSON, key: str | None = KEY) -> httpx.Response:
         """A whole request, read to its answer's end."""
         headers = {"content-type": content_type} | ({"authorization": f"Bearer {key}"} if key is not None else {})
-        return httpx.post(f"{self.url}{wire.PATH}", content=body, headers=headers, trust_env=False, timeout=120)
+        return httpx.post(f"{self.url}{messages.PATH}", content=body, headers=headers, trust_env=False, timeout=120)
 
-    def acknowledged(self, *tasks: wire.Task) -> dict[str | None, wire.Acknowledgement]:
+    def acknowledged(self, *tasks: messages.Task) -> dict[str | None, messages.Acknowledgement]:
         """Send tasks in one request; their acknowledgements by id."""
-        response = self.post(b"".join(wire.task_line(task) for task in tasks))
+        response = self.post(b"".join(encoding.task_line(task) for task in tasks))
         assert response.status_code == 200, response.text
-        acks = [wire.parse_acknowledgement(line) for line in response.content.splitlines()]
+        acks = [encoding.parse_acknowledgement(line) for line in response.content.splitlines()]
         return {ack.id: ack for ack in acks if ack is not None}
 
     def metric(self, name: str) -> int:

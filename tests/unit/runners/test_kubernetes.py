@@ -20,8 +20,8 @@ from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner
 from spoke_jobs.settings import Settings
-from spoke_jobs.tasks.dispatcher import TaskDispatcher
-from spoke_jobs.tasks.options import DispatcherOptions
+from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
+from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 
 URL = SecretStr("postgresql+psycopg://nobody@127.0.0.1:9/nothing")
 

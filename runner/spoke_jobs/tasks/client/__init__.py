@@ -1,0 +1,1 @@
+"""What dispatches: keeps tasks in memory and delivers them until a task server has run each."""

@@ -1,0 +1,194 @@
+"""How a batch of tasks and its acknowledgements are written and read. Nothing that anybody sends is a crash."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from spoke_jobs.tasks.protocol.messages import (
+    ATTEMPT_LIMIT,
+    BATCH_LIMIT,
+    BODY_LIMIT_BYTES,
+    ID_LIMIT,
+    JSON,
+    NAME_LIMIT,
+    NDJSON,
+    RETRY_LIMIT_SECONDS,
+    Acknowledgement,
+    Malformed,
+    Task,
+    TaskOutcome,
+    is_task_id,
+)
+
+LINE_LIMIT_BYTES = 4_096
+"""Of an acknowledgement."""
+
+
+class BadRequest(Exception):
+    """A request that can't be read as a batch at all."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        """The HTTP status that answers it."""
+        self.reason = reason
+
+
+class BadAnswer(Exception):
+    """A line that isn't an acknowledgement: what answers isn't a task server."""
+
+
+def task_line(task: Task, waited: float = 0.0) -> bytes:
+    """A task as a line of an NDJSON batch, with its end.
+
+    :param waited: for how many seconds it has been held.
+    """
+    # An id needs no escaping. A dispatcher makes many of these: built by hand they cost a third.
+    return (
+        f'{{"id":"{task.id}","name":{_quoted_name(task.name)},"attempt":{task.attempt},"waited":{waited:.3f},'
+        f'"payload":{_quoted(task.payload)}}}\n'
+    ).encode("ascii")
+
+
+def parse_batch(content_type: str, body: bytes) -> list[Task | Malformed]:
+    """Read a request's body. One entry that is no task spoils no other.
+
+    :raises BadRequest: if the whole isn't a batch: of another type, no JSON, empty, too long.
+    """
+    if len(body) > BODY_LIMIT_BYTES:
+        raise BadRequest(413, f"the body is over {BODY_LIMIT_BYTES:,} bytes: send fewer tasks at a time")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == NDJSON:
+        lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+        _check_length(len(lines))
+        return [_read_line(position, line) for position, line in enumerate(lines)]
+    if media_type == JSON:
+        entries = _entries(body)
+        _check_length(len(entries))
+        return [_read_entry(position, entry) for position, entry in enumerate(entries)]
+    raise BadRequest(415, f"the content type must be {NDJSON} or {JSON}")
+
+
+def acknowledgement_line(ack: Acknowledgement) -> bytes:
+    """An acknowledgement as a line of an answer, with its end."""
+    if ack.outcome is TaskOutcome.DONE and ack.id and not ack.cause and not ack.detail and is_task_id(ack.id):
+        # Nearly all, and what needs no escaping.
+        return b'{"id":"%b","outcome":"done"}\n' % ack.id.encode("ascii")
+    fields: dict[str, str | float | None] = {"id": ack.id, "outcome": ack.outcome.value}
+    if ack.cause:
+        fields["cause"] = ack.cause
+    if ack.detail:
+        fields["detail"] = ack.detail[:500]
+    if ack.retry_seconds is not None:
+        fields["retry_seconds"] = ack.retry_seconds
+    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def parse_acknowledgement(line: bytes) -> Acknowledgement | None:
+    """Read one line of an answer; None for a sign of life. An outcome of a newer release counts as ``returned``.
+
+    :raises BadAnswer: if it isn't one.
+    """
+    if not line or line.isspace():
+        return None
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadAnswer("a line of the answer isn't JSON") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("outcome"), str):
+        raise BadAnswer("a line of the answer isn't an acknowledgement")
+    task_id, cause, detail = fields.get("id"), fields.get("cause", ""), fields.get("detail", "")
+    seconds = fields.get("retry_seconds")
+    try:
+        outcome = TaskOutcome(fields["outcome"])
+    except ValueError:
+        outcome, cause = TaskOutcome.RETURNED, fields["outcome"][:NAME_LIMIT]
+    return Acknowledgement(
+        task_id if isinstance(task_id, str) else None,
+        outcome,
+        cause if isinstance(cause, str) else "",
+        detail if isinstance(detail, str) else "",
+        float(seconds) if isinstance(seconds, int | float) and 0 <= seconds <= RETRY_LIMIT_SECONDS else None,
+    )
+
+
+class LineSplitter:
+    """Cuts a stream of chunks into lines, holding no more than one line's limit."""
+
+    def __init__(self, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+        self._limit = limit_bytes
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that ``chunk`` completes.
+
+        :raises BadAnswer: if a line is longer than the limit.
+        """
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > self._limit or any(len(line) > self._limit for line in lines):
+            raise BadAnswer(f"a line of the answer is over {self._limit:,} bytes")
+        return lines
+
+
+def _check_length(count: int) -> None:
+    if not count:
+        raise BadRequest(400, "the batch holds no task")
+    if count > BATCH_LIMIT:
+        raise BadRequest(413, f"the batch holds {count:,} tasks, and {BATCH_LIMIT:,} is the limit")
+
+
+def _entries(body: bytes) -> list[Any]:
+    try:
+        whole = _loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest(400, "the body isn't JSON") from None
+    entries = whole.get("tasks") if isinstance(whole, dict) else None
+    if not isinstance(entries, list):
+        raise BadRequest(400, 'the body must be {"tasks": [...]}')
+    return entries
+
+
+def _read_line(position: int, line: bytes) -> Task | Malformed:
+    try:
+        entry = _loads(line)
+    except (ValueError, RecursionError):
+        return Malformed(position, None, "isn't JSON")
+    return _read_entry(position, entry)
+
+
+def _read_entry(position: int, entry: Any) -> Task | Malformed:
+    if not isinstance(entry, dict):
+        return Malformed(position, None, "isn't a JSON object")
+    task_id, name, attempt = entry.get("id"), entry.get("name"), entry.get("attempt", 1)
+    if not isinstance(task_id, str) or not is_task_id(task_id):
+        return Malformed(position, None, f"needs an id: 1 to {ID_LIMIT} letters, digits or any of ._:-")
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT:
+        return Malformed(position, task_id, f"needs a name of 1 to {NAME_LIMIT} characters")
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or not 1 <= attempt <= ATTEMPT_LIMIT:
+        return Malformed(position, task_id, "has an attempt that isn't a whole number from 1")
+    if "payload" not in entry:
+        return Malformed(position, task_id, "needs a payload: JSON text in a string, or a JSON value")
+    payload = entry["payload"]
+    if not isinstance(payload, str):
+        try:
+            payload = json.dumps(payload, separators=(",", ":"))
+        except (ValueError, RecursionError):
+            return Malformed(position, task_id, "has a payload that is nested too deep")
+    waited = entry.get("waited", 0.0)
+    return Task(task_id, name, payload, attempt, waited if type(waited) in (int, float) and 0 <= waited < 1e9 else 0.0)
+
+
+def _loads(text: bytes) -> Any:
+    return _DECODER.decode(text.decode("utf-8"))
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} isn't JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Made once: json.loads makes a new one at every call that isn't plain."""
+_quoted = json.encoder.encode_basestring_ascii
+_quoted_name = lru_cache(1024)(_quoted)

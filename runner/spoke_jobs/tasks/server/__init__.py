@@ -1,0 +1,1 @@
+"""What runs: the task deployment's process."""

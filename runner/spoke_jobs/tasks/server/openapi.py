@@ -1,0 +1,158 @@
+"""The OpenAPI document of the task server: what it answers, and to what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spoke_jobs.tasks.protocol.messages import (
+    ATTEMPT_LIMIT,
+    BATCH_LIMIT,
+    BODY_LIMIT_BYTES,
+    ID_LIMIT,
+    JSON,
+    NAME_LIMIT,
+    NDJSON,
+    PATH,
+    TaskOutcome,
+)
+
+
+def document() -> dict[str, Any]:
+    """The document, as JSON."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "spoke-jobs tasks",
+            "version": "1",
+            "description": "Runs an application's tasks. Within a version of the path fields are only ever added.",
+        },
+        "paths": {
+            PATH: {"post": _accept()},
+            "/healthz": {"get": _page("health", "Whether the process is alive.", {"200": "It is."})},
+            "/readyz": {
+                "get": _page(
+                    "readiness",
+                    "Whether it takes tasks.",
+                    {"200": "It does.", "503": "It is stopping: send elsewhere."},
+                )
+            },
+            "/metrics": {"get": _page("metrics", "Figures, as Prometheus reads them.", {"200": "The figures."})},
+            "/openapi.json": {
+                "get": {
+                    "summary": "This document.",
+                    "operationId": "openapi",
+                    "responses": {"200": {"description": "It.", "content": {JSON: {"schema": {"type": "object"}}}}},
+                }
+            },
+        },
+        "components": {
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A service account's token of audience `spoke-tasks`, or the shared key.",
+                }
+            },
+            "schemas": {"Task": _task(), "Acknowledgement": _acknowledgement()},
+        },
+    }
+
+
+def _accept() -> dict[str, Any]:
+    refusals = {
+        "400": "The body isn't a batch.",
+        "401": "No credentials, or none that hold.",
+        "403": "The service account isn't in the list.",
+        "408": "The body did not come to its end in time.",
+        "413": f"Over {BODY_LIMIT_BYTES:,} bytes, or over {BATCH_LIMIT:,} tasks.",
+        "415": "Another content type.",
+    }
+    later = {
+        "429": "The queue is full, or too many bodies are on their way: none was accepted.",
+        "503": "The replica is stopping, or can't ask who the caller is: none was accepted.",
+    }
+    return {
+        "summary": "Have tasks run.",
+        "operationId": "accept",
+        "description": (
+            "One acknowledgement a line, each as soon as its task has ended; empty lines are signs of life. A task "
+            "that was delivered before, under the same id, is not run again: it gets the outcome of its run."
+        ),
+        "security": [{"bearer": []}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                NDJSON: {"schema": {"type": "string", "description": "One Task a line."}},
+                JSON: {
+                    "schema": {
+                        "type": "object",
+                        "required": ["tasks"],
+                        "properties": {
+                            "tasks": {
+                                "type": "array",
+                                "minItems": 1,
+                                "maxItems": BATCH_LIMIT,
+                                "items": {"$ref": "#/components/schemas/Task"},
+                            }
+                        },
+                    }
+                },
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "Acknowledgements, one a line.",
+                "content": {NDJSON: {"schema": {"$ref": "#/components/schemas/Acknowledgement"}}},
+            },
+            **{status: _text(text) for status, text in refusals.items()},
+            **{
+                status: _text(text)
+                | {"headers": {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}}}}
+                for status, text in later.items()
+            },
+        },
+    }
+
+
+def _page(name: str, summary: str, answers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "operationId": name,
+        "responses": {status: _text(text) for status, text in answers.items()},
+    }
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+def _task() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["id", "name", "payload"],
+        "properties": {
+            "id": {
+                "type": "string",
+                "pattern": f"^[A-Za-z0-9._:-]{{1,{ID_LIMIT}}}$",
+                "description": "The same at every delivery.",
+            },
+            "name": {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT},
+            "payload": {"description": "JSON text in a string, or a JSON value that isn't a string; at most 100 kB."},
+            "attempt": {"type": "integer", "minimum": 1, "maximum": ATTEMPT_LIMIT, "default": 1},
+            "waited": {"type": "number", "minimum": 0, "description": "For how many seconds the sender has held it."},
+        },
+    }
+
+
+def _acknowledgement() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["id", "outcome"],
+        "properties": {
+            "id": {"type": ["string", "null"]},
+            "outcome": {"type": "string", "enum": [outcome.value for outcome in TaskOutcome]},
+            "cause": {"type": "string"},
+            "detail": {"type": "string"},
+            "retry_seconds": {"type": "number", "description": "Of `failed`: in how many to deliver the next attempt."},
+        },
+    }

@@ -1,0 +1,314 @@
+"""Working off the outbox: a thread of the server's claims tasks, hands them to the engine, and records their ends.
+
+One thread asks the database for everything, so that while it waits for one answer the next question grows: claims,
+renewals and ends of many tasks are one statement each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from spoke_jobs.execution.in_process import worker_name
+from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
+from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure
+from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES
+from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskCause, TaskOutcome
+from spoke_jobs.tasks.server.executor import TaskExecutor
+
+_AHEAD_SECONDS = 0.1
+"""For how long the tasks claimed ahead may last, at the rate of late."""
+_AHEAD_LIMIT = 200
+_AT_ONCE = 100
+_HOUSEKEEPING_SECONDS = 30.0
+_TRIAL_SECONDS = 1.0
+"""How often a task that may be what kills its replicas is looked for, to be run when no other such is held."""
+_PAUSE_SECONDS = 1.0
+_COMPLAIN_EVERY_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxWorkerOptions:
+    """How the outbox is worked off."""
+
+    concurrency: int
+    lease_seconds: float
+    poll_seconds: float
+
+
+@dataclass(slots=True)
+class OutboxCounts:
+    """What was done so far."""
+
+    claimed: int = 0
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+    returned: int = 0
+    taken_over: int = 0
+    """Claims of tasks whose earlier claim had lapsed."""
+    gone: int = 0
+    """Claims that were lost here: their ends didn't count."""
+    worker_lost: int = 0
+    """Of those that failed: the tasks that were given up, since the replicas that ran them died."""
+    unknown: int = 0
+    """Tasks that failed for good because no release knew them. They were never claimed."""
+    database_errors: int = 0
+
+
+class _ClaimedTask:
+    """A claim, as the engine's :class:`~spoke_jobs.tasks.server.task_run.OutboxClaim`."""
+
+    __slots__ = ("finished", "outbox", "task")
+
+    def __init__(self, outbox: Outbox, task: OutboxTask) -> None:
+        self.outbox = outbox
+        self.task = task
+        self.finished = False
+        """Whether the task's own transaction has recorded its end."""
+
+    def fence(self, session: Session) -> None:
+        self.outbox.fence(session, self.task)
+
+    def finish(self, session: Session) -> None:
+        self.outbox.finish(session, self.task)
+        self.finished = True
+
+
+class OutboxWorker:
+    """See the module. All but :meth:`start`, :meth:`drain`, :meth:`stop` and the counts belongs to its thread."""
+
+    def __init__(
+        self, outbox: Outbox, names: Collection[str], engine: TaskExecutor, options: OutboxWorkerOptions
+    ) -> None:
+        self.counts = OutboxCounts()
+        self._outbox = outbox
+        self._names = list(names)
+        self._engine = engine
+        self._options = options
+        self._worker = worker_name()
+        self._held: dict[int, _ClaimedTask] = {}
+        self._ended: deque[tuple[_ClaimedTask, Acknowledgement]] = deque()
+        self._draining = False
+        self._stopping = False
+        self._told = False
+        self._bell, self._rope = socket.socketpair()
+        self._rope.setblocking(False)
+        self._bell.setblocking(False)
+        self._next_claim = self._next_renewal = self._next_housekeeping = self._next_trial = 0.0
+        self._rate = 0.0
+        self._rate_since = time.monotonic()
+        self._ended_since = 0
+        self._complained_at = float("-inf")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._live, name="spoke-outbox", daemon=True)
+
+    def backlog(self) -> Mapping[str, float]:
+        """What stands in the outbox; asks the database."""
+        return self._outbox.backlog()
+
+    @property
+    def held(self) -> int:
+        """How many claims there are."""
+        return len(self._held)
+
+    def start(self) -> None:
+        """Begin. Call it on the engine's loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def drain(self) -> None:
+        """From any thread: claim no more."""
+        self._draining = True
+        self._ring()
+
+    def stop(self, seconds: float) -> None:
+        """From any thread: record what has ended, give back the rest, end."""
+        self._draining = self._stopping = True
+        self._ring()
+        self._thread.join(seconds)
+
+    def _ring(self) -> None:
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(BlockingIOError):  # it has not heard the many before
+                self._rope.send(b".")
+
+    def _live(self) -> None:
+        rung = self._listen()
+        bells = [self._bell] if rung is None else [self._bell, rung]
+        while True:
+            try:
+                wait = self._turn()
+            except DBAPIError as error:
+                self.counts.database_errors += 1
+                self._complain(error)
+                wait = _PAUSE_SECONDS
+            except Exception:
+                logger.exception("the outbox: a fault of ours; it goes on")
+                wait = _PAUSE_SECONDS
+            if self._stopping and not self._ended:
+                self._give_back()
+                return
+            ready, _, _ = select.select(bells, [], [], wait)
+            for bell in ready:
+                if bell is rung:
+                    self._next_claim = 0.0
+                with contextlib.suppress(BlockingIOError):
+                    bell.recv(4096)
+            self._told = False
+
+    def _listen(self) -> socket.socket | None:
+        try:
+            return listen(self._outbox.engine, TASKS_CHANNEL)
+        except Exception:
+            logger.exception("the outbox: nobody rings here when tasks are committed; it looks every few seconds")
+            return None
+
+    def _turn(self) -> float:
+        """Do what is due; how many seconds there is nothing to do, unless somebody rings."""
+        self._record_ends()
+        now = time.monotonic()
+        if now >= self._next_renewal and self._held:
+            self._renew()
+            self._next_renewal = now + self._options.lease_seconds / 3
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + _HOUSEKEEPING_SECONDS * (0.5 + random.random())  # noqa: S311  jitter
+            self._outbox.prune()
+            if unknown := self._outbox.expire_unknown(self._names):
+                self.counts.unknown += unknown
+                logger.error("%d tasks of the outbox failed for good: no release knows them", unknown)
+        if not self._draining and now >= self._next_claim:
+            self._claim(now)
+        if self._ended:
+            return 0.0
+        due = [self._next_housekeeping, *([self._next_renewal] if self._held else [])]
+        due += [] if self._draining else [self._next_claim]
+        return max(0.0, min(min(due) - time.monotonic(), self._options.poll_seconds))
+
+    def _claim(self, now: float) -> None:
+        limit = min(self._room(now), _AT_ONCE)
+        if limit <= 0:
+            self._next_claim = now + self._options.poll_seconds  # or as soon as one ends
+            return
+        if not self._held:
+            self._next_renewal = now + self._options.lease_seconds / 3
+        claimant = (self._names, self._worker, self._options.lease_seconds)
+        tasks = self._outbox.claim(*claimant, limit)
+        self._next_claim = 0.0 if len(tasks) == limit else now + self._options.poll_seconds
+        if now >= self._next_trial:
+            self._next_trial = now + _TRIAL_SECONDS
+            if all(one.task.losses < SUSPECT_LOSSES for one in self._held.values()):
+                tasks = [*tasks, *self._outbox.claim(*claimant, 1, suspects=True)]
+        held = []
+        for task in tasks:
+            self.counts.claimed += 1
+            self.counts.taken_over += task.losses > 0
+            mine = self._held[task.id] = _ClaimedTask(self._outbox, task)
+            if task.losses >= TASK_LOSSES:
+                logger.error(
+                    "task %s (%s) failed for good: %d replicas died with it", task.uid.hex, task.name, task.losses
+                )
+                self._ended.append((mine, Acknowledgement("", TaskOutcome.FAILED_FOR_GOOD, TaskCause.WORKER_LOST)))
+            else:
+                held.append(mine)
+        if held and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._accept, held)
+
+    def _room(self, now: float) -> int:
+        """How many may be claimed: as many as can run, and at the rate of late a tenth of a second's more."""
+        if (passed := now - self._rate_since) >= _AHEAD_SECONDS:
+            self._rate = self._ended_since / passed
+            self._rate_since, self._ended_since = now, 0
+        ahead = min(_AHEAD_LIMIT, int(self._rate * _AHEAD_SECONDS * 2))
+        return min(self._options.concurrency + ahead - len(self._held), self._engine.room_for_claims)
+
+    def _accept(self, held: list[_ClaimedTask]) -> None:
+        """On the engine's loop."""
+        for one in held:
+            task = one.task
+            self._engine.accept(
+                Task(task.uid.hex, task.name, task.payload, task.attempt, task.waited_seconds), self._hear_of(one), one
+            )
+
+    def _hear_of(self, one: _ClaimedTask) -> Callable[[Acknowledgement], None]:
+        def hear(ack: Acknowledgement) -> None:
+            self._ended.append((one, ack))
+            self._ring()
+
+        return hear
+
+    def _record_ends(self) -> None:
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        try:
+            self._record(ended)
+        except BaseException:
+            self._ended.extendleft(reversed(ended))  # what is recorded already is refused the second time
+            raise
+        self._ended_since += len(ended)
+        for one, _ in ended:
+            if self._held.get(one.task.id) is one:
+                del self._held[one.task.id]
+        if ended:
+            self._next_claim = min(self._next_claim, time.monotonic())
+
+    def _record(self, ended: list[tuple[_ClaimedTask, Acknowledgement]]) -> None:
+        done = [one.task for one, ack in ended if ack.outcome is TaskOutcome.DONE and not one.finished]
+        counted = self._outbox.finish_many(done) if done else set()
+        self.counts.done += len(counted) + sum(one.finished and ack.outcome is TaskOutcome.DONE for one, ack in ended)
+        self.counts.gone += len(done) - len(counted)
+        if back := [one.task for one, ack in ended if ack.outcome is TaskOutcome.RETURNED]:
+            self._outbox.release(back)
+            self.counts.returned += len(back)
+        for one, ack in ended:
+            if ack.outcome in (TaskOutcome.FAILED, TaskOutcome.FAILED_FOR_GOOD):
+                self._record_failure(one.task, ack)
+
+    def _record_failure(self, task: OutboxTask, ack: Acknowledgement) -> None:
+        again = ack.outcome is TaskOutcome.FAILED
+        wait = (ack.retry_seconds or 0.0) * (1 + random.random() / 4) if again else None  # noqa: S311  jitter
+        if not self._outbox.fail(task, TaskFailure(ack.cause, ack.detail[:200], wait)):
+            self.counts.gone += 1
+        elif again:
+            self.counts.retried += 1
+        else:
+            self.counts.failed += 1
+            self.counts.worker_lost += ack.cause == TaskCause.WORKER_LOST
+
+    def _renew(self) -> None:
+        tasks = [one.task for one in list(self._held.values())]
+        held = self._outbox.renew(tasks, self._options.lease_seconds)
+        gone = [task for task in tasks if task.id not in held]
+        if gone:  # what has just ended in its own transaction is among them
+            logger.info("%d claims of outbox tasks have ended, or are another replica's by now", len(gone))
+
+    def _give_back(self) -> None:
+        left = [one.task for one in self._held.values()]
+        if not left:
+            return
+        try:
+            self._outbox.release(left)
+        except DBAPIError as error:
+            self._complain(error)
+        else:
+            logger.info("%d tasks are given back to the outbox", len(left))
+
+    def _complain(self, error: DBAPIError) -> None:
+        now = time.monotonic()
+        if now - self._complained_at >= _COMPLAIN_EVERY_SECONDS:
+            self._complained_at = now
+            logger.error("the outbox: the database does not answer (%s); tried on", type(error.orig).__name__)

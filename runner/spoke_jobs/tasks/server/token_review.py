@@ -1,0 +1,87 @@
+"""TokenReviews by plain HTTP: the one call that the task server makes to the API server."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.tasks.protocol.messages import AUDIENCE
+
+PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
+_SECONDS = 5.0
+_TOKEN_SECONDS = 30.0
+"""How long our own token, which the kubelet renews, is used before it is read again."""
+
+
+class ReviewFailed(Exception):
+    """The API server could not be asked; the message says why, and holds no token."""
+
+
+Review = Callable[[str], Awaitable[dict[str, Any]]]
+"""A token to the ``status`` of its TokenReview; raises :class:`ReviewFailed`."""
+
+
+class TokenReviews:
+    """Asks one API server.
+
+    :param url: of the API server.
+    :param ca_file: the certificates that it is known by; empty for the system's.
+    :param token_file: our own token.
+    :raises ConfigurationError: if one can't be used.
+    """
+
+    def __init__(self, url: str, ca_file: str, token_file: str) -> None:
+        self._url = url.rstrip("/") + PATH
+        self._token_file = Path(token_file)
+        self._token = ""
+        self._read_at = float("-inf")
+        try:
+            self._own_token()
+            verify = ssl.create_default_context(cafile=ca_file or None) if url.startswith("https:") else False
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"SPOKE_TASKS_CALLERS needs TokenReviews, and these need a service account's folder: {error}. Mount "
+                "its token, or set SPOKE_TASKS_API_TOKEN_FILE and SPOKE_TASKS_API_CA_FILE"
+            ) from None
+        self._client = httpx.AsyncClient(verify=verify, trust_env=False, timeout=_SECONDS)
+
+    async def __call__(self, token: str) -> dict[str, Any]:
+        """The status of the token's review.
+
+        :raises ReviewFailed: if there is none.
+        """
+        review = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [AUDIENCE]},
+        }
+        try:
+            headers = {"authorization": f"Bearer {self._own_token()}"}
+            answer = await self._client.post(self._url, json=review, headers=headers)
+        except (httpx.HTTPError, OSError) as error:
+            raise ReviewFailed(f"{type(error).__name__} {error}".strip()) from None
+        if answer.status_code not in (200, 201):
+            self._read_at = float("-inf")  # our token may be an old one
+            raise ReviewFailed(
+                f"it answers {answer.status_code}; the task server's service account must be allowed to create "
+                "tokenreviews (ClusterRole system:auth-delegator)"
+            )
+        try:
+            status = answer.json()["status"]
+        except (ValueError, KeyError, TypeError):
+            status = None
+        if not isinstance(status, dict):
+            raise ReviewFailed("its answer isn't a TokenReview")
+        return status
+
+    def _own_token(self) -> str:
+        if time.monotonic() - self._read_at > _TOKEN_SECONDS:
+            self._token = self._token_file.read_text().strip()
+            self._read_at = time.monotonic()
+        return self._token

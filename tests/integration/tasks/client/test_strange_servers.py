@@ -1,0 +1,259 @@
+"""The dispatcher against servers that answer what ours doesn't: another release, a proxy, something else altogether."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from tests.integration.tasks.conftest import MakeDispatcher
+from tests.integration.tasks.servers import KEY, eventually
+
+from spoke_jobs.tasks.client import delivery
+
+Answer = tuple[int, dict[str, str], bytes]
+Script = Callable[[int, list[dict[str, Any]]], Answer]
+
+
+def done(tasks: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps({"id": task["id"], "outcome": "done"}).encode() + b"\n" for task in tasks)
+
+
+class Strange:
+    """A server that answers by a script of the number of the request, from 0, and its tasks."""
+
+    def __init__(self, script: Script, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.connections = 0
+        self.batches: list[list[dict[str, Any]]] = []
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        strange, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                with lock:
+                    strange.connections += 1
+                super().setup()
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                tasks = [json.loads(line) for line in body.splitlines()]
+                with lock:
+                    number = len(strange.batches)
+                    strange.batches.append(tasks)
+                    strange.headers.append({key.lower(): value for key, value in self.headers.items()})
+                    strange.paths.append(self.path)
+                status, headers, answer = script(number, tasks)
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(answer))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer)
+                if "Content-Length" in headers:  # a lie: break off
+                    self.close_connection = True
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer((host, port), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+
+@pytest.fixture
+def strange() -> Iterator[Callable[..., Strange]]:
+    made: list[Strange] = []
+
+    def make(script: Script, *where: Any) -> Strange:
+        made.append(Strange(script, *where))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.server.shutdown()
+        server.server.server_close()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        (500, {}, b"oops"),
+        (404, {}, b"nobody"),
+        (503, {}, b"a proxy's"),
+        (429, {"Retry-After": "0"}, b""),
+        (429, {"Retry-After": "soon"}, b""),
+        (302, {"Location": "http://elsewhere.invalid/"}, b""),
+        (200, {}, b""),
+        (200, {}, b"<html>a sign-in page</html>\n"),
+        (200, {}, b"x" * 100_000),
+        (200, {}, b'{"id": "somebody else\'s", "outcome": "done"}\n'),
+        (200, {"Content-Length": "1000"}, b"\n"),
+        (200, {}, b'{"id": "a", "outcome": "postponed"}\n'),
+    ],
+)
+def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, first: Answer
+) -> None:
+    server = strange(lambda number, tasks: (200, {}, done(tasks)) if number else first)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+    dispatcher.submit("n", "1", "a")
+    assert dispatcher.flush(60)
+    assert [[task["id"] for task in batch] for batch in server.batches] == [["a"], ["a"]]
+    assert [batch[0]["attempt"] for batch in server.batches] == [1, 1]
+    assert dispatcher.statistics().redelivered == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
+    strange: Callable[[Script], Strange],
+    make_dispatcher: MakeDispatcher,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    monkeypatch.setattr(delivery, "_PUT_OFF_SECONDS", 0.3)
+    may_end = threading.Event()
+
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        return (200, {}, done(tasks)) if may_end.is_set() else (status, {"Retry-After": "0.05"}, b"later")
+
+    server = strange(script)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+    dispatcher.submit("n", "1")
+    eventually(lambda: f"now with {status}" in caplog.text)
+    count = len(server.batches)
+    eventually(lambda: len(server.batches) > count + 3)
+    assert caplog.text.count("it has asked us to wait") == 1, "not at every try"
+    may_end.set()
+    assert dispatcher.flush(60)
+
+
+def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    ready = threading.Event()
+
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        ready.wait(60)
+        bad = any(task["id"] == "bad" for task in tasks)
+        return (400, {}, b"no") if bad else (200, {}, done(tasks))
+
+    server = strange(script)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
+    dispatcher.submit("n", "1", "first")
+    eventually(lambda: len(server.batches) == 1)
+    for task_id in ("good-1", "bad", "good-2"):  # together in the next request
+        dispatcher.submit("n", "1", task_id)
+    ready.set()
+    assert dispatcher.flush(60)
+    assert len(server.batches[1]) == 3
+    assert [len(batch) for batch in server.batches[2:]] == [1, 1, 1]
+    statistics = dispatcher.statistics()
+    assert (statistics.delivered, statistics.failed) == (3, 1)
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == [
+        "task bad (n) failed for good: the server refuses it with 400"
+    ]
+
+
+def test_what_acknowledged_tasks_of_a_broken_answer_leave_is_all_that_is_sent_again(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher
+) -> None:
+    gate = threading.Event()
+
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        gate.wait(60)
+        if number == 1:
+            return 200, {"Content-Length": "5000"}, done(tasks[:3])
+        return 200, {}, done(tasks)
+
+    server = strange(script)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
+    dispatcher.submit("n", "1", "first")
+    eventually(lambda: len(server.batches) == 1)
+    for number in range(5):
+        dispatcher.submit("n", "1", str(number))
+    gate.set()
+    assert dispatcher.flush(60)
+    assert [[task["id"] for task in batch] for batch in server.batches[1:]] == [["0", "1", "2", "3", "4"], ["3", "4"]]
+
+
+def test_host_key_and_path_are_kept_whatever_address_is_used(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    server = strange(lambda number, tasks: (200, {}, done(tasks)))
+    dispatcher = make_dispatcher(
+        f"http://texting-tasks.invalid:{server.port}/under/", resolve=lambda host, port: ["127.0.0.1"]
+    )
+    dispatcher.submit("n", '{"a": 1}', "a")
+    assert dispatcher.flush(60)
+    assert server.headers[0]["host"] == f"texting-tasks.invalid:{server.port}"
+    assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert server.paths == ["/under/v1/tasks"]
+    ((sent,),) = server.batches
+    assert 0 <= sent.pop("waited") < 60
+    assert sent == {"id": "a", "name": "n", "attempt": 1, "payload": '{"a": 1}'}
+
+
+def test_each_replica_is_sent_to_over_one_connection_that_is_kept(
+    strange: Callable[..., Strange], make_dispatcher: MakeDispatcher
+) -> None:
+    first = strange(lambda number, tasks: (200, {}, done(tasks)))
+    second = strange(lambda number, tasks: (200, {}, done(tasks)), "127.0.0.2", first.port)
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    dispatcher = make_dispatcher(f"http://texting-tasks.invalid:{first.port}", resolve=lambda _host, _port: hosts)
+    while not (len(first.batches) > 5 and len(second.batches) > 5):  # which one is chance
+        dispatcher.submit("n", "1")
+        assert dispatcher.flush(60)
+    assert (first.connections, second.connections) == (1, 1)
+
+
+def test_one_id_submitted_twice_is_sent_in_two_requests(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher
+) -> None:
+    gate = threading.Event()
+
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        gate.wait(60)
+        return 200, {}, done(tasks)
+
+    server = strange(script)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
+    dispatcher.submit("n", "1", "first")
+    eventually(lambda: len(server.batches) == 1)
+    for task_id in ("same", "same", "other"):
+        dispatcher.submit("n", "1", task_id)
+    gate.set()
+    assert dispatcher.flush(60)
+    assert sorted(len(batch) for batch in server.batches) == [1, 1, 2]
+    assert dispatcher.statistics().delivered == 4
+
+
+def test_a_fault_of_ours_in_the_delivering_thread_loses_nothing(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = strange(lambda number, tasks: (200, {}, done(tasks)))
+    faults = iter([ZeroDivisionError("ours")])
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", resolve=resolve)
+    take = dispatcher._buffer.take
+
+    def faulty(*limits: int, **options: bool) -> list[Any]:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return take(*limits, **options)
+
+    dispatcher._buffer.take = faulty  # type: ignore[method-assign]
+    dispatcher.submit("n", "1")
+    assert dispatcher.flush(60)
+    assert "it begins anew" in caplog.text

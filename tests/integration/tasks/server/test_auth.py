@@ -1,0 +1,103 @@
+"""Who may send tasks by a service account's token: a real task server, and an API server that speaks TokenReview."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.tasks import api_server as api_module
+from tests.integration.tasks.api_server import OWN_TOKEN, ApiServer, token_of
+from tests.integration.tasks.conftest import QUICK, StartServer
+from tests.integration.tasks.servers import Server, eventually
+
+from spoke_jobs.tasks.client import credentials
+from spoke_jobs.tasks.client.credentials import TokenFile
+from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
+from spoke_jobs.tasks.protocol import encoding
+from spoke_jobs.tasks.protocol.messages import Task
+
+ALLOWED = "texting/web"
+
+
+@pytest.fixture
+def api() -> Iterator[ApiServer]:
+    with api_module.api_server() as served:
+        yield served
+
+
+@pytest.fixture
+def server(start_server: StartServer, api: ApiServer, tmp_path: Path) -> Server:
+    own = tmp_path / "own-token"
+    own.write_text(OWN_TOKEN)
+    return start_server(key="", callers=ALLOWED, api_url=api.url, api_token_file=own, api_ca_file="")
+
+
+def sent(server: Server, shown: str | None) -> int:
+    """The status of a request that shows it."""
+    return server.post(encoding.task_line(Task("x", "mark", "1")), key=shown).status_code
+
+
+@pytest.mark.parametrize(
+    ("shown", "status", "reason"),
+    [
+        (None, 401, "none"),
+        ("no-token", 401, "form"),
+        (token_of(ALLOWED, "https://kubernetes.default.svc"), 401, "token"),
+        (token_of(ALLOWED, expired=True), 401, "token"),
+        (token_of("texting/other"), 403, "account"),
+        (token_of("elsewhere/web"), 403, "account"),
+    ],
+)
+def test_who_is_not_in_the_list_is_refused_counted_and_logged_without_the_token(
+    server: Server, shown: str | None, status: int, reason: str
+) -> None:
+    assert [sent(server, shown) for _ in range(2)] == [status] * 2
+    name = f'spoke_tasks_requests_refused_total{{status="{status}",reason="{reason}"}}'
+    assert server.metric(name) == 2
+    log = server.log.read_text()
+    assert log.count(f"{status} to 127.0.0.1") == 2
+    assert shown is None or shown not in log
+    assert OWN_TOKEN not in log
+    assert server.traces() == []
+
+
+def test_who_is_in_the_list_is_let_in_and_asked_about_once(server: Server, api: ApiServer) -> None:
+    assert [sent(server, token_of(ALLOWED)) for _ in range(5)] == [200] * 5
+    assert [review["spec"]["audiences"] for review in api.reviews] == [["spoke-tasks"]]
+    assert api.callers == [f"Bearer {OWN_TOKEN}"]
+    assert server.traces() == ["1"]
+
+
+def test_while_the_api_server_is_away_callers_are_told_to_come_again(server: Server, api: ApiServer) -> None:
+    api.away = True
+    assert sent(server, token_of(ALLOWED)) == 503
+    assert "TokenReview" in server.log.read_text() or "tokenreviews" in server.log.read_text()
+    assert token_of(ALLOWED) not in server.log.read_text()
+    api.away = False
+    assert sent(server, token_of(ALLOWED)) == 200
+
+
+def test_a_dispatcher_shows_its_token_and_the_renewed_one(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(credentials, "READ_EVERY_SECONDS", 0.05)
+    file = tmp_path / "token"
+    file.write_text(token_of(ALLOWED, expired=True))
+    caplog.set_level(logging.DEBUG)
+    dispatcher = TaskDispatcher(server.url, TokenFile(str(file)), options=QUICK)
+    try:
+        dispatcher.submit("mark", "7")
+        eventually(lambda: "SPOKE_TASKS_CALLERS" in caplog.text, what="the refusal's being said")
+        assert server.traces() == []
+        file.write_text(token_of(ALLOWED) + "\n")
+        assert dispatcher.flush(60)
+        file.unlink()  # swapped just now: the last one serves
+        dispatcher.submit("mark", "8")
+        assert dispatcher.flush(60)
+    finally:
+        dispatcher.close(0)
+    assert server.traces() == ["7", "8"]
+    assert token_of(ALLOWED, expired=True) not in caplog.text
+    assert token_of(ALLOWED) not in caplog.text

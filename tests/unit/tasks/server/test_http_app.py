@@ -1,0 +1,105 @@
+"""The application's own bounds: on what senders may take of memory and time, and on how long it may be silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+
+from spoke_jobs import Registry
+from spoke_jobs.tasks.protocol.encoding import task_line
+from spoke_jobs.tasks.protocol.messages import NDJSON, PATH, Acknowledgement, Task, TaskOutcome
+from spoke_jobs.tasks.server import http_app as app_module
+from spoke_jobs.tasks.server.auth import AuthRefusal, CallerCheck, Callers
+from spoke_jobs.tasks.server.executor import TaskExecutor
+from spoke_jobs.tasks.server.http_app import READING_LIMIT_BYTES, Intake, TaskApp, _Answer
+from spoke_jobs.tasks.server.task_metrics import TaskMetrics
+from spoke_jobs.tasks.server.task_run import Listener
+
+HEADERS = {"authorization": "Bearer key", "content-type": NDJSON}
+
+
+class ApiServerAway:
+    """As when nobody can be asked who the caller is."""
+
+    async def refusal(self, authorization: str | None) -> AuthRefusal | None:
+        return AuthRefusal(503, "review", "not just now")
+
+
+def client_of(gate: Intake, callers: CallerCheck | None = None) -> httpx.AsyncClient:
+    engine = TaskExecutor(Registry(), concurrency=1, limit=10)
+    app = TaskApp(engine, callers or Callers("key"), gate, TaskMetrics(engine, gate, 1))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server")
+
+
+async def test_an_answer_with_nothing_to_say_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "SIGN_OF_LIFE_SECONDS", 0.01)
+    answer = _Answer(2)
+    stream = answer.stream()
+    assert await anext(stream) == b"\n"
+    answer.add(Acknowledgement("a", TaskOutcome.DONE))
+    assert await anext(stream) == b'{"id":"a","outcome":"done"}\n'
+    assert await anext(stream) == b"\n"
+    answer.add(Acknowledgement("b", TaskOutcome.DONE))
+    assert [chunk async for chunk in stream] == [b'{"id":"b","outcome":"done"}\n']
+
+
+@pytest.mark.parametrize(("taken", "status"), [(READING_LIMIT_BYTES - 1, 429), (READING_LIMIT_BYTES - 2, 200)])
+async def test_bodies_on_their_way_are_bounded_together(taken: int, status: int) -> None:
+    gate = Intake(reading_bytes=taken)
+    async with client_of(gate) as client:
+        response = await client.post(PATH, content=b"1\n", headers=HEADERS)
+    assert response.status_code == status
+    assert gate.reading_bytes == taken  # given back, or never taken
+    assert response.headers.get("retry-after") == ("1" if status == 429 else None), "dispatchers wait, and keep theirs"
+
+
+async def test_who_cannot_be_asked_about_is_told_when_to_come_again() -> None:
+    async with client_of(Intake(), ApiServerAway()) as client:
+        response = await client.post(PATH, content=b"1\n", headers=HEADERS)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "BODY_SECONDS", 0.05)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    gate = Intake()
+    async with client_of(gate) as client:
+        response = await client.post(PATH, content=drip(), headers=HEADERS)
+    assert response.status_code == 408
+    assert gate.reading_bytes == 0
+
+
+async def test_no_task_begins_before_the_sender_is_told_that_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a task that ends its replica at once is not known to have been there."""
+    order: list[str] = []
+
+    def accept(task: Task, listener: Listener) -> None:
+        order.append("accepted")
+        listener(Acknowledgement(task.id, TaskOutcome.DONE))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": task_line(Task("a", "n", "1"))}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        order.append(message["type"])
+
+    engine, gate = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
+    monkeypatch.setattr(engine, "accept", accept)
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    app = TaskApp(engine, Callers("key"), gate, TaskMetrics(engine, gate, 1))
+    await app({"type": "http", "method": "POST", "path": PATH, "headers": headers}, receive, send)
+    assert order[:2] == ["http.response.start", "accepted"]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503), ("/metrics", 200), ("/other", 404)])
+async def test_a_stopping_replica_is_alive_and_not_ready(path: str, status: int) -> None:
+    async with client_of(Intake(draining=True)) as client:
+        assert (await client.get(path)).status_code == status
