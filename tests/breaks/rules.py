@@ -51,7 +51,7 @@ _LIFECYCLE = (
     _core("A Job of another SpokeJob is not ours", "reconcile", "job for job in seen.jobs if job.owner == spokejob.uid and job.attempt > 0", "job for job in seen.jobs if job.attempt > 0"),
     _shell("A Job of another's that has the attempt's name is not taken over", "controller", "if read_job(body).owner != spokejob.uid:", "if False:"),
     _core("A template without the label is refused", "build_job", "if not template.allowed:", "if False:"),
-    _core("Memory grows up to its bound", "memory", "in_mebibytes(min(wanted, most))", "in_mebibytes(wanted)"),
+    _core("Memory grows up to its bound", "memory_growth", "in_mebibytes(min(wanted, most))", "in_mebibytes(wanted)"),
     _core("A Job for Kueue is created suspended", "build_job", "if KUEUE_QUEUE in template.kueue:", "if False:"),
     _core("Attempts are charged", "status", "closed = closed.model_copy(update={\"charged\": _charge(status.charged, end.cause)})", "pass"),
     _core("The cause is written before the Job is deleted", "reconcile", "return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))", "return Decision(Standing.HOLDS, (*(() if job.meta.deletion_at else (_delete(job),)), *actions))"),

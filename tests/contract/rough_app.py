@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import MetaData
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 
 registry = Registry()
 newer_registry = Registry()

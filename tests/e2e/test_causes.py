@@ -19,7 +19,7 @@ from tests.waiting import wait_for
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CAUSES, CauseClass
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.tables import queue_lock
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes import KubernetesRunner

@@ -14,9 +14,9 @@ from datetime import datetime
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 
-from .model import Key
+from .api_objects import Key
 
 K = TypeVar("K", bound=Hashable)
 

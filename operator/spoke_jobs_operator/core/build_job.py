@@ -16,8 +16,8 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.spokejob import SpokeJob
 
-from .memory import grown
-from .model import ANNOTATION_TEMPLATE, KUEUE_QUEUE, LABEL_OWNER, PodTemplate
+from .api_objects import ANNOTATION_TEMPLATE, KUEUE_QUEUE, LABEL_OWNER, PodTemplate
+from .memory_growth import grown
 
 COMMAND = ("spoke-jobs", "run")
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"

@@ -10,8 +10,8 @@ from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJob, SpokeJo
 
 from . import status
 from .actions import Action, ApplyStatus, CheckAgain, Decision, DeleteJob, DeleteSpokeJob, Standing
+from .api_objects import Job, Pod
 from .diagnose import has_ended, lost_at
-from .model import Job, Pod
 
 SETTLE = timedelta(seconds=10)
 """How long after its attempt's end a Job may take to turn terminal before it is made to: a sidecar may run on."""

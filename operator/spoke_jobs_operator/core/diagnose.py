@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract import waits
-from spoke_jobs.contract.exitcodes import ExitCode
-from spoke_jobs.contract.termination import decode
+from spoke_jobs.contract import wait_reasons as waits
+from spoke_jobs.contract.termination import ExitCode, decode
 
-from .model import FailedCreate, FailedMount, Job, Pod, Running, Terminated, Waiting
+from .api_objects import FailedCreate, FailedMount, Job, Pod, Running, Terminated, Waiting
 
 KUBELET_SLACK = timedelta(seconds=5)
 """How far past its grace period a pod may be before its node counts as gone: no kubelet reports for it any more."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CauseClass, cause_class
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
@@ -19,37 +19,14 @@ from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJob, S
 from . import cleanup, status
 from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, DeleteJob, ReadLive, Standing
 from .admit import Candidate, Held
+from .api_objects import Job, Key, Pod, PodTemplate, Unreadable
 from .build_job import TemplateProblem, build_job, check_template, is_template_name
 from .cleanup import Retention
 from .diagnose import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
-from .model import Job, Key, Pod, PodTemplate
+from .refusals import Refusal
 
-REFUSAL_RETRY = timedelta(seconds=10)
-"""How long after the API server first refused a Job the next try is made; twice as long after each further time."""
-LONGEST_REFUSAL_RETRY = timedelta(seconds=60)
 CANCELLED = "Cancelled"
 TEMPLATE_CHANGED = "TemplateChanged"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The API server's last answer to creating the next attempt's Job, kept by the shell for one SpokeJob."""
-
-    cause: str
-    message: str
-    at: datetime
-    times: int = 1
-    """How often in a row."""
-
-    @property
-    def retry_at(self) -> datetime:
-        """When the next try is due."""
-        doubled: int = 2 ** min(self.times - 1, 10)
-        return self.at + min(REFUSAL_RETRY * doubled, LONGEST_REFUSAL_RETRY)
-
-    def is_over(self, now: datetime) -> bool:
-        """Whether the next try is due."""
-        return now >= self.retry_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +95,15 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
         decision = _between_attempts(seen, now, retention)
     older = [job for job in seen.jobs if job.attempt <= current.attempt and not _is_open(current, job)]
     return replace(decision, actions=decision.actions + cleanup.of_ended(current, older, seen.pods, now, retention))
+
+
+def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, ...]:
+    """It ends as InvalidSpec, naming the fields, and is let alone from then on."""
+    if item.settled:
+        return ()
+    message = f"not readable: {item.problem}."
+    final = status.finished(SpokeJobStatus(observed_generation=item.generation), "InvalidSpec", now, message)
+    return (ApplyStatus(final),)
 
 
 def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decision:

@@ -1,15 +1,38 @@
-"""What the API server's refusal of a Job means."""
+"""The API server's refusal of a Job: what it means, and when to try again."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from .reconcile import Refusal
-
+REFUSAL_RETRY = timedelta(seconds=10)
+"""How long after the API server first refused a Job the next try is made; twice as long after each further time."""
+LONGEST_REFUSAL_RETRY = timedelta(seconds=60)
 _INVALID = (400, 422)
 _FORBIDDEN = 403
 _TOO_LARGE = 413
 _FAILED, _WEBHOOK = 500, "failed calling webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's last answer to creating the next attempt's Job, kept by the shell for one SpokeJob."""
+
+    cause: str
+    message: str
+    at: datetime
+    times: int = 1
+    """How often in a row."""
+
+    @property
+    def retry_at(self) -> datetime:
+        """When the next try is due."""
+        doubled: int = 2 ** min(self.times - 1, 10)
+        return self.at + min(REFUSAL_RETRY * doubled, LONGEST_REFUSAL_RETRY)
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether the next try is due."""
+        return now >= self.retry_at
 
 
 def read_refusal(status: int, message: str, at: datetime) -> Refusal | None:

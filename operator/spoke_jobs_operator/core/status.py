@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJobStatus
 
+from .api_objects import Pod
 from .diagnose import STOPPING, Ended
-from .model import Pod
 
 ADMITTED = "Admitted"
 RUNNING = "Running"

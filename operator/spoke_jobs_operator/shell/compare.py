@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import ApiError, Client, Kind, Listing
 from .operator_metrics import Metrics, Where

@@ -27,13 +27,20 @@ from spoke_jobs_operator.core.actions import (
     Write,
 )
 from spoke_jobs_operator.core.admit import Held
+from spoke_jobs_operator.core.api_objects import Key, Unreadable
 from spoke_jobs_operator.core.build_job import is_template_name
 from spoke_jobs_operator.core.cleanup import Retention
-from spoke_jobs_operator.core.model import Key, Unreadable, read_job
-from spoke_jobs_operator.core.reconcile import Observed, Refusal, candidate_of, reconcile, unrecorded, wants_attempt
-from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
+from spoke_jobs_operator.core.read_objects import read_job
+from spoke_jobs_operator.core.reconcile import (
+    Observed,
+    candidate_of,
+    reconcile,
+    reconcile_unreadable,
+    unrecorded,
+    wants_attempt,
+)
+from spoke_jobs_operator.core.refusals import Refusal, foreign_job, read_refusal
 from spoke_jobs_operator.core.status import open_attempt
-from spoke_jobs_operator.core.unreadable import reconcile_unreadable
 
 from .operator_client import ApiError, Client, Kind, Listing
 from .operator_metrics import Metrics

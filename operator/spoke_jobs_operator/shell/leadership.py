@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from spoke_jobs_operator.core import election
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.election import Record, Seen, Terms
-from spoke_jobs_operator.core.model import Key
 
 from .operator_client import ApiError, Client
 

@@ -21,7 +21,7 @@ from pydantic_core import from_json
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJobStatus
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 
 from .call_rate import Rate
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.cleanup import Retention
-from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.operator_settings import Settings
 
 from . import operator_health

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Candidate, Held, Limits, Party, Usage, admit, in_order, is_full, why_held
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 
 UNDECIDED = Held("", "whose turn it is, is decided in a moment")
 _REMEMBERED_PARTIES = 10_000

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from spoke_jobs.contract.names import STATE_CONFIGMAP
-from spoke_jobs_operator.core.model import Key
-from spoke_jobs_operator.core.report import SHOWN_TURNS, as_data, report
+from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.published_state import SHOWN_TURNS, as_data, report
 
 from .operator_client import ApiError, Client, NotLeading
 from .pacing import Pacer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 
 
 class News:

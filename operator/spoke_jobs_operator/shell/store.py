@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
-from spoke_jobs_operator.core.model import (
+from spoke_jobs_operator.core.api_objects import (
     FailedCreate,
     FailedMount,
     Job,
@@ -24,12 +24,8 @@ from spoke_jobs_operator.core.model import (
     PodTemplate,
     Terminated,
     Unreadable,
-    read_event,
-    read_job,
-    read_pod,
-    read_spokejob,
-    read_template,
 )
+from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
 from spoke_jobs_operator.core.status import BACKING_OFF, backs_off
 
 T = TypeVar("T")

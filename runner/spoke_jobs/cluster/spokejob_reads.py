@@ -15,7 +15,7 @@ from spoke_jobs.cluster.cluster_view import ClusterView, read_published
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.contract.waits import holder_in
+from spoke_jobs.contract.wait_reasons import holder_in
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
 

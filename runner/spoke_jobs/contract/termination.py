@@ -1,13 +1,14 @@
-"""The termination message: what a job's container says of its end, read by the operator.
+"""What a job's container says of its end, read by the operator: the exit code and the termination message.
 
-A small JSON object in ``/dev/termination-log``. It names causes and types, never values: exceptions of pydantic and
-SQLAlchemy print the values that they refuse, so an exception's text stays in the ledger.
+The message is a small JSON object in ``/dev/termination-log``. It names causes and types, never values: exceptions of
+pydantic and SQLAlchemy print the values that they refuse, so an exception's text stays in the ledger.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ PATH = Path("/dev/termination-log")
 LIMIT_BYTES = 4096
 """What Kubernetes keeps of a container's termination message."""
 _NAME_LIMIT = 200
+
+
+class ExitCode(IntEnum):
+    """How an attempt's process ended. Any other code means that the process died outside the protocol."""
+
+    DONE = 0
+    """Success is recorded in the ledger. Nothing else may exit with this code."""
+    FAILED = 10
+    """The attempt failed; another one may follow, if the budget of the cause's class allows it."""
+    FAILED_FOR_GOOD = 11
+    """The attempt failed in a way that no further attempt can mend (a payload that doesn't validate, say)."""
+    HELD = 12
+    """The queue's lock is taken by another job: try again later, uncharged."""
+    SUPERSEDED = 13
+    """Another process holds the claim, or took it over: this one recorded nothing."""
+    INTERRUPTED = 14
+    """The process was told to stop (SIGTERM) before the job was done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.retry import RetryPolicy, qualified_name
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import LeaseKeeper, StopReason

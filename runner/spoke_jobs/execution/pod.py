@@ -23,8 +23,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.environment import Assignment, BadEnvironment
-from spoke_jobs.contract.exitcodes import ExitCode
-from spoke_jobs.contract.termination import TerminationMessage
+from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of, run_attempt
 from spoke_jobs.execution.lease import StopReason

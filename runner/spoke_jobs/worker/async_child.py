@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs import dispatch
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import InvalidPayload, Superseded, UnknownName
 from spoke_jobs.execution.attempt import describe, failure_of
 from spoke_jobs.execution.context import JobContext

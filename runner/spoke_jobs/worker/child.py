@@ -24,7 +24,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.attempt import AttemptServices, failure_of, run_attempt
 from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.ledger.engine import create_engine

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure

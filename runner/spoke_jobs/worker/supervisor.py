@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.engine import is_away

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.server.auth import Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor

@@ -24,9 +24,10 @@ from tests.integration.operator.conftest import (
 from tests.waiting import wait_for
 
 from spoke_jobs.contract.crd import crd
+from spoke_jobs_operator.core.api_objects import Unreadable
 from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.model import Unreadable, read_spokejob, read_template
-from spoke_jobs_operator.core.unreadable import reconcile_unreadable
+from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
+from spoke_jobs_operator.core.reconcile import reconcile_unreadable
 
 SPEC: Object = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 TEMPLATE = read_template({"template": {"spec": {"containers": [{"name": "job", "image": "app:1"}]}}})

@@ -12,7 +12,7 @@ from tests.unit.cli.situations import NOW, a_job, a_situation, after, an_attempt
 from spoke_jobs.cli.explaining.reasons import Code, Reason
 from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_published
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.model import AttemptState, JobState

@@ -8,8 +8,8 @@ from typing import Any
 
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.memory import grown
-from spoke_jobs_operator.core.model import read_spokejob, read_template
+from spoke_jobs_operator.core.memory_growth import grown
+from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
 
 PAGE = (Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text()
 Object = dict[str, Any]

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
 from tests.contract.ledger import claim_one, new_job
 
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, run_attempt
 from spoke_jobs.execution.context import JobContext

@@ -10,8 +10,8 @@ from tests.conftest import open_ledger
 from tests.unit.execution.test_attempt import Attempt
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Discard, RetryLater
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobOptions, JobState

@@ -10,7 +10,7 @@ from tests.unit.operator.simulation import Simulation, run, start
 from tests.unit.operator.world import NAME, NAMESPACE, Crash, Fault, World
 
 from spoke_jobs_operator.core.admit import Limits
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.operator_client import Kind
 
 

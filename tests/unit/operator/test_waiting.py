@@ -8,7 +8,7 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs_operator.core.admit import Limits
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.operator_client import Kind
 
 

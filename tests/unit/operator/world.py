@@ -14,7 +14,7 @@ from typing import Any
 
 from spoke_jobs.contract.names import CONTAINER, LABEL_SPOKEJOB
 from spoke_jobs.contract.spokejob import SpokeJobStatus
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.operator_client import ApiError, Kind, Listing, Page
 
 NAMESPACE = "jobs"

@@ -8,7 +8,7 @@ import sys
 FORKING = """
 import os, socket, threading
 from uuid import uuid4
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.worker.child import OrderLoop
 from spoke_jobs.worker.messages import Order, encode
 

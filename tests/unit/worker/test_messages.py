@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.contract.ledger import claim_one, new_job
 
-from spoke_jobs.contract.exitcodes import ExitCode
 from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobOptions
 from spoke_jobs.worker.messages import INLINE_LIMIT, Order, Report, Stop, decode, encode

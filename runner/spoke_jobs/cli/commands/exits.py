@@ -20,7 +20,7 @@ _R = TypeVar("_R")
 
 
 class Exit(IntEnum):
-    """The exit codes of every command but `run`, whose codes are the operator's (contract/exitcodes.py)."""
+    """The exit codes of every command but `run`, whose codes are the operator's (contract/termination.py)."""
 
     DONE = 0
     FAILED = 1

@@ -9,10 +9,10 @@ from spoke_jobs.cli.explaining.in_short import in_short
 from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob
-from spoke_jobs.contract.waits import WAITS
+from spoke_jobs.contract.wait_reasons import WAITS
 from spoke_jobs.ledger.queries import Situation
 
 _UNSEEN = timedelta(seconds=15)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES, Cause, CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, HELD_DELAY_SECONDS, LONGEST_HELD_DELAY_SECONDS
-from spoke_jobs.contract.waits import WAITS
+from spoke_jobs.contract.wait_reasons import WAITS
 
 _HEADINGS = ("cause", "meaning", "knowable when", "what to do", "tried again by default")
 _COUNTS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}

@@ -13,7 +13,7 @@ from spoke_jobs.cli.commands.exits import MEANINGS
 from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
 from spoke_jobs.cli.rendering.json_output import DOCUMENTS, Shape
-from spoke_jobs.contract.exitcodes import ExitCode
+from spoke_jobs.contract.termination import ExitCode
 
 
 def page() -> str:

@@ -11,7 +11,7 @@ from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs_operator.core.admit import Candidate, Limits, Party, Usage, in_order, why_held
 from spoke_jobs_operator.core.admit import admit as admit_in_turn
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 
 
 def candidate(

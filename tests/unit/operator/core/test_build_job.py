@@ -10,8 +10,9 @@ from spoke_jobs.contract.crd import crd
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.names import TEMPLATE_NAME
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs_operator.core.api_objects import PodTemplate
 from spoke_jobs_operator.core.build_job import TemplateProblem, build_job, check_template, is_template_name
-from spoke_jobs_operator.core.model import PodTemplate, read_template
+from spoke_jobs_operator.core.read_objects import read_template
 
 Object = dict[str, Any]
 

@@ -8,8 +8,9 @@ from tests.unit.operator.core.objects import NOW, exited, job, pod, running, wai
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.termination import TerminationMessage
+from spoke_jobs_operator.core.api_objects import FailedMount, Job, Pod
 from spoke_jobs_operator.core.diagnose import Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
-from spoke_jobs_operator.core.model import FailedMount, Job, Pod, read_event
+from spoke_jobs_operator.core.read_objects import read_event
 
 BOUNDS = Bounds(start=600, run=None)
 

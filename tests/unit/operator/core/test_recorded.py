@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.contract import waits
+from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs_operator.core.diagnose import Bounds, Ended, Pends, diagnose
-from spoke_jobs_operator.core.model import read_event, read_job, read_pod
+from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod
 
 RECORDED = sorted(Path(__file__).with_name("recorded").glob("*.json"))
 """Each holds what was seen of an attempt when its SpokeJob first named the cause."""

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell import compare as compare_module
 from spoke_jobs_operator.shell.compare import UNFINISHED, Compare
 from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, Listing, Page

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.shell.clockwork import run
 
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.election import Terms
-from spoke_jobs_operator.core.model import Key
 from spoke_jobs_operator.shell.leadership import Alone, ByLease
 from spoke_jobs_operator.shell.operator_client import ApiError, Client
 

@@ -9,7 +9,7 @@ import pytest
 from kubernetes.aio import client as kubernetes
 
 from spoke_jobs.contract.spokejob import SpokeJobStatus
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.call_rate import Rate
 from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, NotLeading
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.operator.world import NAME, NAMESPACE, FakeClient, World
 
 from spoke_jobs_operator import __main__
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.operator_settings import Settings
 from spoke_jobs_operator.shell import operator_process
 from spoke_jobs_operator.shell.operator_client import Client, Kind

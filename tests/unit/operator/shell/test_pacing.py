@@ -8,7 +8,7 @@ from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Candidate, Limits
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.pacing import Pacer
 
 

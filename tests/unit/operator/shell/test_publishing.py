@@ -12,7 +12,7 @@ from tests.unit.operator.world import NAMESPACE, START, World
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Limits
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.reconcile import candidate_of
 from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, NotLeading
 from spoke_jobs_operator.shell.pacing import Pacer

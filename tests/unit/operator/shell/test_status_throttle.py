@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.status_throttle import News
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs_operator.core.model import Key
+from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.operator_client import Kind
 from spoke_jobs_operator.shell.store import Listed, Store
 

@@ -9,8 +9,9 @@ from tests.unit.operator.world import World
 
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.admit import Candidate, Limits, Usage
-from spoke_jobs_operator.core.model import Key, read_spokejob
-from spoke_jobs_operator.core.report import SHOWN_COUNTS, SHOWN_TURNS, as_data, report
+from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.published_state import SHOWN_COUNTS, SHOWN_TURNS, as_data, report
+from spoke_jobs_operator.core.read_objects import read_spokejob
 
 
 def candidate(name: str, namespace: str = "jobs", *, queue: str = "", org: int | None = None) -> Candidate:

@@ -11,7 +11,7 @@ from datetime import datetime
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 
 from .admit import Candidate, Limits, Usage
-from .model import Key
+from .api_objects import Key
 from .status import open_attempt
 
 SHOWN_TURNS = 200

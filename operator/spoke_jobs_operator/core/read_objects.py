@@ -1,237 +1,37 @@
-"""Frozen views of the API server's objects: just what the decisions use.
+"""Read the API server's objects into the views of :mod:`.api_objects`.
 
-Reading is lenient: a field that is missing, or that a newer Kubernetes has changed, reads as "not there", because one
-odd object must not stop the operator from serving the others.
+Reading is lenient: a field that is missing, or that a newer Kubernetes has changed, reads as absent, because one
+malformed object must not stop the operator from serving the others.
 """
 
 from __future__ import annotations
 
-import sys
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from spoke_jobs.contract.names import CONTAINER, GROUP, LABEL_ATTEMPT, LABEL_SPOKEJOB, LABEL_TEMPLATE
+from spoke_jobs.contract.names import CONTAINER, LABEL_ATTEMPT, LABEL_SPOKEJOB, LABEL_TEMPLATE
 from spoke_jobs.contract.spokejob import SpokeJob
 
-LABEL_OWNER = f"{GROUP}/spokejob-uid"
-"""On a Job and its pod: the Kubernetes uid of the SpokeJob, since a SpokeJob made anew has the old one's name."""
-ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
-"""On a Job: uid and generation of the PodTemplate that it was made from."""
-
-KUEUE_PREFIX = "kueue.x-k8s.io/"
-KUEUE_QUEUE = f"{KUEUE_PREFIX}queue-name"
-"""On a Job: the LocalQueue that is to admit it (kueue.sigs.k8s.io/docs/tasks/run/jobs)."""
-
-Body = Mapping[str, Any]
-"""An object as the API server sends it."""
-
-
-class Key(NamedTuple):
-    """A namespaced name."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """The part of the metadata that every view keeps."""
-
-    key: Key
-    uid: str
-    resource_version: int
-    """Comparable between objects of one resource: a lower one is older."""
-    created_at: datetime | None
-    deletion_at: datetime | None
-    """When a deletion that has been asked for is due: the request plus the grace period. None: no such request."""
-    deletion_grace_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A batch/v1 Job that carries our label."""
-
-    meta: Meta
-    spokejob: Key
-    owner: str
-    """Uid of the SpokeJob."""
-    attempt: int
-    """0 if the label can't be read."""
-    template: str
-    complete: bool
-    failed: bool
-    failing: bool
-    """Kubernetes has decided that it fails, and still ends its pods (condition FailureTarget)."""
-    failure_reason: str
-    suspended: bool
-    """Whether it may have no pod now: Kueue's way to hold a Job back."""
-    released_at: datetime | None
-    """When it was last let have its pod; None if it was never suspended, or is."""
-    resuming: bool
-    """Whether it is let have its pod just now, and its controller hasn't taken note of that yet."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether its controller will start no further pod."""
-        return self.complete or self.failed
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A container that can't start, or can't yet."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A container that runs."""
-
-    since: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Terminated:
-    """A container that has ended."""
-
-    exit_code: int
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod that carries our label."""
-
-    meta: Meta
-    spokejob: Key
-    owner: str
-    attempt: int
-    node: str
-    phase: str
-    reason: str
-    """Why the pod as a whole failed ("Evicted", say)."""
-    disruption: str
-    """The reason of a true DisruptionTarget condition."""
-    unschedulable: str
-    """The scheduler's message while it finds no node."""
-    container: Waiting | Running | Terminated | None
-    """The container named ``job``."""
-    init_problem: Waiting | None
-    """An init container that can't start."""
-    mounted: bool = False
-    """Whether it has its volumes and its network, so that containers may start."""
-
-    @property
-    def terminal(self) -> bool:
-        """Whether all its containers have ended for good."""
-        return self.phase in ("Succeeded", "Failed")
-
-
-@dataclass(frozen=True, slots=True)
-class PodTemplate:
-    """A core/v1 PodTemplate."""
-
-    meta: Meta
-    generation: int
-    allowed: bool
-    """Whether it is labelled as one that jobs may run by."""
-    kueue: Mapping[str, str]
-    """Its own labels, or its pods', that Kueue reads."""
-    template: Body
-    """Pod metadata and spec; never changed in place."""
-
-    @property
-    def version(self) -> str:
-        """What attempts record of it."""
-        return f"{self.meta.uid}/{self.generation}"
-
-    def is_newer_than(self, version: str, at: datetime | None) -> bool:
-        """Whether it was changed, or made anew, since an attempt that began at that time recorded this version."""
-        uid, _, generation = version.partition("/")
-        if uid == self.meta.uid:
-            return self.generation > _digits(generation)
-        return bool(uid and at and self.meta.created_at and self.meta.created_at >= at)
-
-
-@dataclass(frozen=True, slots=True)
-class FailedCreate:
-    """An Event by which the Job controller says that it can't create a pod."""
-
-    meta: Meta
-    job: Key
-    job_uid: str
-    message: str
-
-    @property
-    def about(self) -> str:
-        """The uid of what it tells of."""
-        return self.job_uid
-
-
-@dataclass(frozen=True, slots=True)
-class FailedMount:
-    """An Event by which the kubelet says that it can't give a pod its volumes: a Secret or ConfigMap isn't there, say.
-
-    The pod itself says nothing of it.
-    """
-
-    meta: Meta
-    pod: Key
-    pod_uid: str
-    message: str
-
-    @property
-    def about(self) -> str:
-        """The uid of what it tells of."""
-        return self.pod_uid
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A SpokeJob whose spec isn't what this release's model allows (it is older than the CRD, say)."""
-
-    key: Key
-    uid: str
-    resource_version: str
-    generation: int
-    problem: str
-    """The fields, without their values."""
-    settled: bool
-    """Whether its status already says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A final SpokeJob, kept small: there may be ten thousand, of which hardly anything is asked any more.
-
-    As a model it takes some 10 kB of memory, packed less than one.
-    """
-
-    key: Key
-    uid: str
-    resource_version: str
-    data: bytes
-
-    @classmethod
-    def of(cls, spokejob: SpokeJob) -> Packed:
-        """Pack it."""
-        data = zlib.compress(spokejob.model_dump_json(exclude_defaults=True).encode(), level=1)
-        key = Key(sys.intern(spokejob.namespace), spokejob.name)
-        return cls(key, spokejob.uid, spokejob.resource_version, data)
-
-    def unpack(self) -> SpokeJob:
-        """The same again."""
-        return SpokeJob.model_validate_json(zlib.decompress(self.data))
+from .api_objects import (
+    ANNOTATION_TEMPLATE,
+    KUEUE_PREFIX,
+    LABEL_OWNER,
+    Body,
+    FailedCreate,
+    FailedMount,
+    Job,
+    Key,
+    Meta,
+    Pod,
+    PodTemplate,
+    Running,
+    Terminated,
+    Unreadable,
+    Waiting,
+    digits,
+)
 
 
 def read_spokejob(body: Body) -> SpokeJob | Unreadable:
@@ -267,7 +67,7 @@ def read_job(body: Body) -> Job:
             (_text(owner, "uid") for owner in _items(_mapping(body, "metadata"), "ownerReferences")
              if owner.get("controller") is True), "",
         ),
-        attempt=_digits(_text(labels, LABEL_ATTEMPT)),
+        attempt=digits(_text(labels, LABEL_ATTEMPT)),
         template=_text(_mapping(_mapping(body, "metadata"), "annotations"), ANNOTATION_TEMPLATE),
         complete="Complete" in conditions,
         failed="Failed" in conditions,
@@ -296,7 +96,7 @@ def read_pod(body: Body) -> Pod:
         meta=meta,
         spokejob=Key(meta.key.namespace, _text(labels, LABEL_SPOKEJOB)),
         owner=_text(labels, LABEL_OWNER),
-        attempt=_digits(_text(labels, LABEL_ATTEMPT)),
+        attempt=digits(_text(labels, LABEL_ATTEMPT)),
         node=_text(_mapping(body, "spec"), "nodeName"),
         phase=_text(status, "phase"),
         reason=_text(status, "reason"),
@@ -340,7 +140,7 @@ def read_meta(body: Body) -> Meta:
     return Meta(
         key=Key(_text(metadata, "namespace"), _text(metadata, "name")),
         uid=_text(metadata, "uid"),
-        resource_version=_digits(_text(metadata, "resourceVersion")),
+        resource_version=digits(_text(metadata, "resourceVersion")),
         created_at=_time(metadata, "creationTimestamp"),
         deletion_at=_time(metadata, "deletionTimestamp"),
         deletion_grace_seconds=_number(metadata, "deletionGracePeriodSeconds"),
@@ -385,10 +185,6 @@ def _text(body: Body, name: str) -> str:
 def _number(body: Body, name: str) -> int:
     value = body.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _digits(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _time(body: Body, name: str) -> datetime | None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.spokejob import Retry
-from spoke_jobs_operator.core.memory import grown, in_bytes, in_mebibytes
+from spoke_jobs_operator.core.memory_growth import grown, in_bytes, in_mebibytes
 
 
 def retry(**fields: Any) -> Retry:

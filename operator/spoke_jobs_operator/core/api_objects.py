@@ -1,0 +1,233 @@
+"""Frozen views of the API server's objects: only the fields that the decisions use."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from spoke_jobs.contract.names import GROUP
+from spoke_jobs.contract.spokejob import SpokeJob
+
+LABEL_OWNER = f"{GROUP}/spokejob-uid"
+"""On a Job and its pod: the Kubernetes uid of the SpokeJob, since a SpokeJob made anew has the old one's name."""
+ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
+"""On a Job: uid and generation of the PodTemplate that it was made from."""
+
+KUEUE_PREFIX = "kueue.x-k8s.io/"
+KUEUE_QUEUE = f"{KUEUE_PREFIX}queue-name"
+"""On a Job: the LocalQueue that is to admit it (kueue.sigs.k8s.io/docs/tasks/run/jobs)."""
+
+Body = Mapping[str, Any]
+"""An object as the API server sends it."""
+
+
+class Key(NamedTuple):
+    """A namespaced name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """The part of the metadata that every view keeps."""
+
+    key: Key
+    uid: str
+    resource_version: int
+    """Comparable between objects of one resource: a lower one is older."""
+    created_at: datetime | None
+    deletion_at: datetime | None
+    """When a deletion that has been asked for is due: the request plus the grace period. None: no such request."""
+    deletion_grace_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A batch/v1 Job that carries our label."""
+
+    meta: Meta
+    spokejob: Key
+    owner: str
+    """Uid of the SpokeJob."""
+    attempt: int
+    """0 if the label can't be read."""
+    template: str
+    complete: bool
+    failed: bool
+    failing: bool
+    """Kubernetes has decided that it fails, and still ends its pods (condition FailureTarget)."""
+    failure_reason: str
+    suspended: bool
+    """Whether it may have no pod now: Kueue's way to hold a Job back."""
+    released_at: datetime | None
+    """When it was last let have its pod; None if it was never suspended, or is."""
+    resuming: bool
+    """Whether it is let have its pod just now, and its controller hasn't taken note of that yet."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether its controller will start no further pod."""
+        return self.complete or self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A container that can't start, or can't yet."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A container that runs."""
+
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """A container that has ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that carries our label."""
+
+    meta: Meta
+    spokejob: Key
+    owner: str
+    attempt: int
+    node: str
+    phase: str
+    reason: str
+    """Why the pod as a whole failed ("Evicted", say)."""
+    disruption: str
+    """The reason of a true DisruptionTarget condition."""
+    unschedulable: str
+    """The scheduler's message while it finds no node."""
+    container: Waiting | Running | Terminated | None
+    """The container named ``job``."""
+    init_problem: Waiting | None
+    """An init container that can't start."""
+    mounted: bool = False
+    """Whether it has its volumes and its network, so that containers may start."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether all its containers have ended for good."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class PodTemplate:
+    """A core/v1 PodTemplate."""
+
+    meta: Meta
+    generation: int
+    allowed: bool
+    """Whether it is labelled as one that jobs may run by."""
+    kueue: Mapping[str, str]
+    """Its own labels, or its pods', that Kueue reads."""
+    template: Body
+    """Pod metadata and spec; never changed in place."""
+
+    @property
+    def version(self) -> str:
+        """What attempts record of it."""
+        return f"{self.meta.uid}/{self.generation}"
+
+    def is_newer_than(self, version: str, at: datetime | None) -> bool:
+        """Whether it was changed, or made anew, since an attempt that began at that time recorded this version."""
+        uid, _, generation = version.partition("/")
+        if uid == self.meta.uid:
+            return self.generation > digits(generation)
+        return bool(uid and at and self.meta.created_at and self.meta.created_at >= at)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCreate:
+    """An Event by which the Job controller says that it can't create a pod."""
+
+    meta: Meta
+    job: Key
+    job_uid: str
+    message: str
+
+    @property
+    def about(self) -> str:
+        """The uid of what it tells of."""
+        return self.job_uid
+
+
+@dataclass(frozen=True, slots=True)
+class FailedMount:
+    """An Event by which the kubelet says that it can't give a pod its volumes: a Secret or ConfigMap isn't there, say.
+
+    The pod itself says nothing of it.
+    """
+
+    meta: Meta
+    pod: Key
+    pod_uid: str
+    message: str
+
+    @property
+    def about(self) -> str:
+        """The uid of what it tells of."""
+        return self.pod_uid
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A SpokeJob whose spec isn't what this release's model allows (it is older than the CRD, say)."""
+
+    key: Key
+    uid: str
+    resource_version: str
+    generation: int
+    problem: str
+    """The fields, without their values."""
+    settled: bool
+    """Whether its status already says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A final SpokeJob, kept small: there may be ten thousand, of which hardly anything is asked any more.
+
+    As a model it takes some 10 kB of memory, packed less than one.
+    """
+
+    key: Key
+    uid: str
+    resource_version: str
+    data: bytes
+
+    @classmethod
+    def of(cls, spokejob: SpokeJob) -> Packed:
+        """Pack it."""
+        data = zlib.compress(spokejob.model_dump_json(exclude_defaults=True).encode(), level=1)
+        key = Key(sys.intern(spokejob.namespace), spokejob.name)
+        return cls(key, spokejob.uid, spokejob.resource_version, data)
+
+    def unpack(self) -> SpokeJob:
+        """The same again."""
+        return SpokeJob.model_validate_json(zlib.decompress(self.data))
+
+
+def digits(text: str) -> int:
+    """Return the number that the text spells in ASCII digits; 0 for any other text."""
+    return int(text) if text.isascii() and text.isdigit() else 0
