@@ -31,7 +31,7 @@ from spoke_jobs.errors import (
 from spoke_jobs.execution.context import JobContext, TaskContext
 from spoke_jobs.model import Attempt, AttemptState, FailedJob, JobData, JobRequest, JobState
 from spoke_jobs.registry import Registry, job, task
-from spoke_jobs.runners.protocol import Runner
+from spoke_jobs.runners.runner import Runner
 
 __all__ = [
     "Attempt",

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spoke_jobs.loader import load_runner
-from spoke_jobs.model import JobData, JobRequest, TypeName
+from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.protocol import Runner
+from spoke_jobs.runners.runner import Runner
 from spoke_jobs.settings import Settings
+from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -9,13 +9,13 @@ from typing import Any
 import spoke_jobs.registry as registry_module
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.protocol import Runner
+from spoke_jobs.runners.runner import Runner
 from spoke_jobs.settings import Settings, load_settings
 
 BUILT_IN = {
-    "legacy": ("spoke_jobs.runners.legacy", "LegacyRunner"),
-    "memory": ("spoke_jobs.runners.memory", "MemoryRunner"),
-    "kubernetes": ("spoke_jobs.runners.kubernetes", "KubernetesRunner"),
+    "legacy": ("spoke_jobs.runners.legacy_runner", "LegacyRunner"),
+    "memory": ("spoke_jobs.runners.memory_runner", "MemoryRunner"),
+    "kubernetes": ("spoke_jobs.runners.kubernetes_runner", "KubernetesRunner"),
 }
 """Name to module and class; a runner's module is imported only when it is chosen."""
 ENTRY_POINTS = "spoke_jobs.runners"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -22,9 +22,7 @@ from spoke_jobs.contract.retry import (
     is_quantity,
     is_wait,
 )
-
-TypeName = str | Enum
-"""A job's or a task's name: a string, or an enum member whose value is one."""
+from spoke_jobs.type_names import TypeName
 
 
 class JobState(StrEnum):

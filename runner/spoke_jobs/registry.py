@@ -11,19 +11,16 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from spoke_jobs.builtin import declare as declare_builtin
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
-from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TaskOptions, TypeName
-from spoke_jobs.names import SUFFIX, is_storable, patterns_of
-from spoke_jobs.options import check_options, check_task_options
+from spoke_jobs.job_options import check_options, check_task_options
+from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TaskOptions
+from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
-NAME_LIMIT = 200
 _TASK = TaskOptions()
 Upgrade = Callable[[Any, int], Any]
 """Turns a payload (plain JSON) that an older version dispatched into today's: ``upgrade(payload, version)``."""
@@ -46,20 +43,6 @@ class Definition:
     upgrade: Upgrade | None = None
     task: TaskOptions = field(default_factory=TaskOptions)
     """A task's options; a job has ``options``."""
-
-
-def plain_name(name: TypeName) -> str:
-    """A name given as a string or an enum member, as a string.
-
-    :raises RegistrationError: if it isn't a name.
-    """
-    text = name.value if isinstance(name, Enum) else name
-    if not isinstance(text, str) or not text.strip() or len(text) > NAME_LIMIT or not is_storable(text):
-        raise RegistrationError(
-            f"{text!r} can't name a job or a task: a name is a string of 1 to {NAME_LIMIT} characters (of UTF-8, "
-            "without NUL), or an enum member whose value is one"
-        )
-    return str(text)
 
 
 def own_name(name: TypeName, definition: Definition) -> str:
@@ -258,8 +241,28 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
         raise ConfigurationError(f"SPOKE_APP={path}: {attribute!r} in {module_name} isn't a spoke_jobs.Registry")
     if not len(found.jobs) and not len(found.tasks):
         raise ConfigurationError(f"SPOKE_APP={path}: no job or task is declared there")
-    declare_builtin(found)
+    declare_check(found)
     return found
+
+
+CHECK = "spoke_jobs.check"
+"""A job that every application has without declaring it: it does nothing, so that a set-up can be tried."""
+
+
+def declare_check(registry: Registry) -> None:
+    """Put :data:`CHECK` into an application's registry, unless it is there."""
+    if CHECK not in registry.jobs:
+        registry.job(CHECK, retention_seconds=3600)(_check)
+
+
+def _check(ctx: _HasProgress, payload: Any) -> dict[str, Any]:
+    """Say that it runs, and give the payload back."""
+    ctx.progress(50, "it runs")
+    return {"checked": payload}
+
+
+class _HasProgress(Protocol):
+    def progress(self, percent: int, message: str = "") -> None: ...
 
 
 def _check_callable(name: str, function: Callable[..., Any]) -> None:

@@ -49,7 +49,7 @@ from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.model import JobRequest
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 PAIRS = 300

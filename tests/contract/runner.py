@@ -15,7 +15,7 @@ from tests.contract.app import Line, effect
 
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.model import JobData, JobRequest, JobState
-from spoke_jobs.runners.protocol import AsyncRunner
+from spoke_jobs.runners.runner import AsyncRunner
 
 
 class EffectRow:

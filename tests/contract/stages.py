@@ -15,8 +15,8 @@ from tests.contract.app import metadata, registry
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.model import JobRequest
-from spoke_jobs.runners.legacy import LegacyRunner
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
 
 _PATIENCE_SECONDS = 60.0

@@ -21,7 +21,7 @@ from tests.contract import rough_app, rough_loop
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.model import JobData, JobRequest, JobState
-from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import Settings
 from spoke_jobs.worker.supervisor import Supervisor
 from spoke_jobs.worker.worker_options import WorkerOptions

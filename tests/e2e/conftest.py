@@ -30,7 +30,7 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from spoke_jobs.contract.causes import CAUSES, CauseClass
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.tables import queue_lock
 from spoke_jobs.model import JobData, JobRequest, JobState
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import Object, Product

@@ -1,6 +1,6 @@
 """An application that crashes at the worst moment: its job starts as if nothing had been.
 
-Up to the launch: tests/integration/runners/test_kubernetes.py. Sync's: tests/integration/sync/test_kills.py.
+Up to the launch: tests/integration/runners/test_kubernetes_runner.py. Sync's: tests/integration/sync/test_kills.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRIES = 6
 DISPATCHES_AND_IS_KILLED = """
 import os, time
 from spoke_jobs import JobData, Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import load_settings
 registry = Registry()
 registry.job("e2e_echo")(lambda _ctx, _payload: None)

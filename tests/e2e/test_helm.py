@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from tests.waiting import wait_for
 
-from spoke_jobs.builtin import CHECK
 from spoke_jobs.cluster.rights import RIGHTS as RIGHTS_OF
 from spoke_jobs.cluster.rights import Account
 from spoke_jobs.model import JobFilter, JobState
+from spoke_jobs.registry import CHECK
 
 from .conftest import Cluster, Images, Object, Product, image_values
 

@@ -17,7 +17,7 @@ from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.model import JobData, JobRequest
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import cli, e2e_jobs
 from .conftest import Product

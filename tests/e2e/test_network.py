@@ -16,7 +16,7 @@ from tests.exclusive import exclusive
 from tests.waiting import wait_for
 
 from spoke_jobs.model import JobData, JobState
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import NODE_THAT_STOPS, WATCHER, Cluster, Object, Product, image_values

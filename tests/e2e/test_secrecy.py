@@ -16,7 +16,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.model import JobData
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import Cluster, Product, secret

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from tests.waiting import wait_for
 
 from spoke_jobs.model import JobData, JobRequest, JobState
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from texting.assigning import TexterShare
 from texting.jobs import AssignTexters, ImportContacts, Jobs, SendMessage, StartCampaign, Tasks
 from texting.models import Assignment, Campaign, Contact, Message, MessageState, OptOut, Organization, Upload, utc_now

@@ -23,8 +23,8 @@ from spoke_jobs import registry
 from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.ledger.tables import VERSION_TABLE
 from spoke_jobs.model import JobData, JobRequest, JobState
-from spoke_jobs.runners import kubernetes as kubernetes_runner
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners import kubernetes_runner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import HERE, ROOT, Cluster, Images, Object, Product, image_values, installed

@@ -11,7 +11,7 @@ from tests.waiting import wait_for
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.model import AttemptState, JobData, JobState
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import Object, Product

@@ -12,7 +12,7 @@ from tests.waiting import wait_for
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.model import JobData, JobRequest
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import Object, Product

@@ -24,7 +24,7 @@ from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import cli
 from .conftest import CLUSTER, OPERATOR_NAMESPACE, Object, Product

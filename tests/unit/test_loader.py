@@ -14,8 +14,8 @@ from spoke_jobs import loader
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.loader import load_runner
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.legacy import LegacyRunner
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import load_settings
 
 

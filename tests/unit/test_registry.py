@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
-from spoke_jobs.registry import Registry, load_app, plain_name
+from spoke_jobs.registry import Registry, load_app
+from spoke_jobs.type_names import plain_name
 
 
 class Names(StrEnum):

@@ -12,7 +12,7 @@ def main() -> None:
         gc.disable()  # what is imported stays: looking through it for garbage is a tenth of a pod's start
         from spoke_jobs import dispatch
         from spoke_jobs.execution.pod import leave, run
-        from spoke_jobs.logs import configure_logging
+        from spoke_jobs.process.log_setup import configure_logging
 
         configure_logging()
         leave(run(), dispatch.close)

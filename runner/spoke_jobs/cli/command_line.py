@@ -22,7 +22,7 @@ from spoke_jobs.cli.commands.opening import open_ledger
 from spoke_jobs.cli.commands.reading import ls, show, why
 from spoke_jobs.cli.commands.setting_up import check, migrate
 from spoke_jobs.cli.commands.watch_command import watch
-from spoke_jobs.logs import configure_logging
+from spoke_jobs.process.log_setup import configure_logging
 from spoke_jobs.settings import load_settings
 
 app = typer.Typer(
@@ -67,7 +67,7 @@ def worker(
 ) -> None:
     """Run the jobs of the legacy runner until SIGTERM; SIGHUP starts it anew, with the code as it is then."""
     from spoke_jobs.registry import load_app
-    from spoke_jobs.runners.legacy import NAME
+    from spoke_jobs.runners.legacy_runner import NAME
     from spoke_jobs.worker.worker_options import WorkerOptions
     from spoke_jobs.worker.worker_process import run, types_of
 

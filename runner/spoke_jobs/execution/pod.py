@@ -31,9 +31,9 @@ from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
+from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
-from spoke_jobs.signals import SignalEvent
 
 logger = logging.getLogger(__name__)
 

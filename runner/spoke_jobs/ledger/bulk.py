@@ -24,7 +24,7 @@ from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_request, queue_lock
 from spoke_jobs.ledger.transitions import constant
 from spoke_jobs.model import RETENTION_SECONDS, Claim, JobState, Progress, Pulse
-from spoke_jobs.names import SUFFIX
+from spoke_jobs.type_names import SUFFIX
 
 _COLUMNS = ", ".join(f"r.{column.name}" for column in REQUEST_COLUMNS)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_
 
-from spoke_jobs.names import SUFFIX
+from spoke_jobs.type_names import SUFFIX
 
 
 def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnElement[bool]:

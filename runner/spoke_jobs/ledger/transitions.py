@@ -35,7 +35,7 @@ from spoke_jobs.model import (
     Pulse,
     after_final_failure,
 )
-from spoke_jobs.names import is_known
+from spoke_jobs.type_names import is_known
 
 MESSAGE_LIMIT = 2000
 TAIL_LIMIT = 8000

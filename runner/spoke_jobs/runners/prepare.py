@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import Any
 
 from spoke_jobs.errors import InvalidJobData, UnknownName
-from spoke_jobs.model import JobData, NewJob, TypeName, declared
-from spoke_jobs.names import is_storable
-from spoke_jobs.options import check_options
+from spoke_jobs.job_options import check_options
+from spoke_jobs.model import JobData, NewJob, declared
 from spoke_jobs.payloads import TASK_LIMIT_BYTES, encode_payload
-from spoke_jobs.registry import Definition, Registry, plain_name
+from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.type_names import TypeName, is_storable, plain_name
 
 KEY_LIMIT = 200
 _INTEGER_LIMIT = 2**31 - 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import ThreadingHTTPServer
 from typing import Any, get_args
 
-from spoke_jobs import probes
+from spoke_jobs.process import probe_server
 from spoke_jobs.sync.sync_model import Action
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def serve_health(pulse: Pulse, port: int, host: str = "", backlog: Backlog | Non
     :param port: 0 takes a free one.
     """
 
-    return probes.serve(pulse.report, lambda: [*_of_pulse(pulse), *_of_backlog(backlog)], port, host)
+    return probe_server.serve(pulse.report, lambda: [*_of_pulse(pulse), *_of_backlog(backlog)], port, host)
 
 
 def _of_pulse(pulse: Pulse) -> Iterator[str]:
@@ -131,8 +131,10 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[str]:
 def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Iterator[str]:
     """All kinds from the start: an increase from nothing would be none to Prometheus."""
     kinds = sorted(action.__name__ for action in get_args(Action))
-    return probes.labelled(f"spoke_sync_{name}", "counter", text, "kind", {kind: counts.get(kind, 0) for kind in kinds})
+    return probe_server.labelled(
+        f"spoke_sync_{name}", "counter", text, "kind", {kind: counts.get(kind, 0) for kind in kinds}
+    )
 
 
 def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
-    return probes.metric(f"spoke_sync_{name}", kind, text, value)
+    return probe_server.metric(f"spoke_sync_{name}", kind, text, value)

@@ -17,8 +17,8 @@ from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseU
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
+from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.settings import Settings
-from spoke_jobs.signals import SignalEvent
 from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import Away
 from spoke_jobs.sync.leader_loop import Rhythm, Term

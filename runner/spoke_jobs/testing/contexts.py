@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.context import JobContext, TaskContext
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
-from spoke_jobs.model import JobData, Progress, TypeName
-from spoke_jobs.registry import Registry, plain_name
+from spoke_jobs.model import JobData, Progress
+from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
 from spoke_jobs.testing.sessions import Sessions, plain_sessions
+from spoke_jobs.type_names import TypeName, plain_name
 
 _LEASE_SECONDS = 3600.0
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from spoke_jobs.model import JobRequest, JobState, TypeName
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.payloads import decode_payload
-from spoke_jobs.registry import Registry, plain_name
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
 from spoke_jobs.testing.event_loop import OnTheLoop, TransparentRegistry
 from spoke_jobs.testing.sessions import Sessions, plain_sessions
+from spoke_jobs.type_names import TypeName, plain_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.model import TypeName
 from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.type_names import TypeName
 
 _Result = TypeVar("_Result")
 

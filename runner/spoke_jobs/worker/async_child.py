@@ -38,9 +38,9 @@ from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.logs import configure_logging
 from spoke_jobs.model import Claim, Failure
 from spoke_jobs.payloads import decode_versioned, encode_result
+from spoke_jobs.process.log_setup import configure_logging
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS

@@ -29,11 +29,11 @@ from spoke_jobs.execution.attempt import AttemptServices, failure_of, run_attemp
 from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.logs import configure_logging
 from spoke_jobs.model import Claim, Failure, Progress, Pulse
+from spoke_jobs.process.log_setup import configure_logging
+from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
-from spoke_jobs.signals import SignalEvent
 from spoke_jobs.worker.messages import Order, Report, decode, encode
 from spoke_jobs.worker.shared_state import SharedState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 
-from spoke_jobs import probes
+from spoke_jobs.process import probe_server
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 Backlog = Callable[[], dict[str, float]]
@@ -15,7 +15,7 @@ Backlog = Callable[[], dict[str, float]]
 def serve(metrics: WorkerMetrics, backlog: Backlog, port: int, host: str = "") -> ThreadingHTTPServer:
     """Answer until the process ends. Port 0 takes a free one."""
 
-    return probes.serve(metrics.report, lambda: [*_of_figures(metrics), *_of_backlog(backlog)], port, host)
+    return probe_server.serve(metrics.report, lambda: [*_of_figures(metrics), *_of_backlog(backlog)], port, host)
 
 
 _HELP = {
@@ -37,7 +37,7 @@ def _of_figures(metrics: WorkerMetrics) -> Iterator[str]:
         if name.startswith("ended_")
     }
     text = "Attempts by how their process reported their end."
-    yield from probes.labelled("spoke_worker_attempts_total", "counter", text, "end", ended)
+    yield from probe_server.labelled("spoke_worker_attempts_total", "counter", text, "end", ended)
 
 
 def _of_backlog(backlog: Backlog) -> Iterator[str]:
@@ -50,4 +50,4 @@ def _of_backlog(backlog: Backlog) -> Iterator[str]:
 
 
 def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
-    return probes.metric(f"spoke_worker_{name}", kind, text, value)
+    return probe_server.metric(f"spoke_worker_{name}", kind, text, value)

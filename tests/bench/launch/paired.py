@@ -17,7 +17,7 @@ from tests.bench.launch.place import LAUNCH, until
 from tests.e2e.conftest import Product
 
 from spoke_jobs import JobData, Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 PROGRAM = ("python", "-c", "import launch_jobs; launch_jobs.plain(1)")
 

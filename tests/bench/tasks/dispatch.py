@@ -21,7 +21,7 @@ from pydantic import BaseModel, SecretStr
 from tests.integration.tasks.servers import KEY, REPOSITORY, task_server
 
 from spoke_jobs import Registry, TaskContext
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 RATE = 1_000

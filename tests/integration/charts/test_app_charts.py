@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs.builtin import CHECK
 from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract import names
+from spoke_jobs.registry import CHECK
 from spoke_jobs.settings import Settings
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 from spoke_jobs.tasks.server.serve import LAST_WORDS_SECONDS, RECORD_SECONDS

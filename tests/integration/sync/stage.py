@@ -29,7 +29,7 @@ from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, JobRequest
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 ROOT = Path(__file__).parents[3]

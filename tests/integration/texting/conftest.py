@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from spoke_jobs import registry
 from spoke_jobs.ledger.migrations import migrate
-from spoke_jobs.runners.legacy import LegacyRunner
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
 from texting import carrier_client, database, settings
 from texting.carrier import create_app

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from spoke_jobs import dispatch
-from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
 from texting import settings
 from texting.app import app
 from texting.models import CampaignCache, Upload

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.making import add_contacts, cell_of, holders, make_campaign, start
 
 from spoke_jobs import JobRequest, JobState
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting import assigning
 from texting.actions import request_assignment
 from texting.assigning import Request, TexterShare

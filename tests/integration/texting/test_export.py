@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker, undefer
 from tests.integration.texting.making import make_campaign
 
 from spoke_jobs import JobState
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting import exporting, jobs
 from texting.actions import request_export, upload_contacts
 from texting.models import Campaign, Contact, ExportFile, Message, MessageState, utc_now

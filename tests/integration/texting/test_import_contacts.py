@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.making import make_campaign
 
 from spoke_jobs import JobRequest, JobState
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting import importing, jobs
 from texting.actions import upload_contacts
 from texting.models import Campaign, Contact, OptOut, Upload, utc_now

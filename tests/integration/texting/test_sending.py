@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.making import make_campaign, start
 
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting.actions import NotStartedError, start_sending, upload_contacts
 from texting.carrier_client import Carrier, carrier
 from texting.models import Assigning, Assignment, Campaign, Contact, Message, MessageState, OptOut, utc_now

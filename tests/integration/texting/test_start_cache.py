@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.making import add_contacts, cell_of, make_campaign
 
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting import assigning, start_cache
 from texting.actions import opt_out, request_assignment, request_start, upload_contacts
 from texting.assigning import TexterShare

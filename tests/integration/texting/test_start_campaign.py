@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.making import add_contacts, cell_of, make_campaign
 
 from spoke_jobs import JobRequest, JobState
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting import jobs
 from texting.actions import request_assignment, request_start, upload_contacts
 from texting.assigning import TexterShare

@@ -12,7 +12,7 @@ from tests.contract.ledger import claim_one, eventually
 
 from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import Settings
 
 

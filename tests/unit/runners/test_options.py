@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from spoke_jobs import InvalidJobData, JobContext, JobData, JobState, Registry, RetryPolicy
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.runners.base import SqlRunner
-from spoke_jobs.runners.kubernetes import KubernetesRunner
-from spoke_jobs.runners.legacy import LegacyRunner
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
+from spoke_jobs.runners.sql_runner import SqlRunner
 from spoke_jobs.settings import Settings
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)

@@ -17,7 +17,7 @@ from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_se
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.transitions import insert_job
-from spoke_jobs.runners.legacy import run_task
+from spoke_jobs.runners.legacy_runner import run_task
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
 
 ledger = cache(lambda: SqlLedger(create_engine(os.environ["SPOKE_DATABASE_URL"])))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoke_jobs.builtin import CHECK
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import Exit, say_wrong, speaks_plainly, wrong_usage
 from spoke_jobs.cli.commands.opening import open_app, open_ledger
@@ -20,7 +19,7 @@ from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
 from spoke_jobs.ledger.engine import create_engine, shown
 from spoke_jobs.model import JobFilter, JobState
-from spoke_jobs.registry import Registry
+from spoke_jobs.registry import CHECK, Registry
 from spoke_jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Finding:
 def migrate() -> None:
     """Create or upgrade the ledger's tables in SPOKE_DATABASE_URL."""
     from spoke_jobs.ledger.migrations import migrate as run_migrations
-    from spoke_jobs.logs import configure_logging
+    from spoke_jobs.process.log_setup import configure_logging
 
     configure_logging()
     engine = create_engine(load_settings().database_url.get_secret_value())

@@ -13,9 +13,9 @@ from spoke_jobs.contract.causes import CAUSES, CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.model import JobData, JobOptions
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
-from spoke_jobs.runners.legacy import LegacyRunner
-from spoke_jobs.runners.memory import MemoryRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability
 from spoke_jobs.settings import Settings
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from spoke_jobs import probes
+from spoke_jobs.process import probe_server
 from spoke_jobs.tasks.protocol.messages import TaskCause
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake
@@ -56,13 +56,13 @@ class TaskMetrics:
         yield from _metric("recalled_total", "counter", "Redeliveries of tasks that had ended here.", counts.recalled)
         name = "spoke_tasks_refused_total"
         text = "Tasks failed for good without being run here, by cause."
-        yield from probes.labelled(name, "counter", text, "cause", self._refused())
+        yield from probe_server.labelled(name, "counter", text, "cause", self._refused())
         yield from _metric(
             "timed_out_total", "counter", "Tasks given up, as they did not end in time.", counts.timed_out
         )
         name = "spoke_tasks_ended_total"
         ended = {outcome.value: count for outcome, count in counts.ended.items()}
-        yield from probes.labelled(name, "counter", "Tasks by how they ended.", "outcome", ended)
+        yield from probe_server.labelled(name, "counter", "Tasks by how they ended.", "outcome", ended)
         yield from counts.waited.lines("spoke_tasks_wait_seconds", "From a task's dispatch to its start.")
         yield from counts.ran.lines("spoke_tasks_run_seconds", "From a task's start to its end.")
 
@@ -89,7 +89,7 @@ class TaskMetrics:
             return
         yield from _metric("outbox_held", "gauge", "Claims that this replica holds.", self._pump.held)
         name = "spoke_tasks_outbox_total"
-        yield from probes.labelled(name, "counter", "What became of claims.", "event", asdict(self._pump.counts))
+        yield from probe_server.labelled(name, "counter", "What became of claims.", "event", asdict(self._pump.counts))
         if self._backlog:
             kept = self._backlog
             yield from _metric("outbox_due", "gauge", "Due tasks that nobody holds.", kept["due"])
@@ -99,4 +99,4 @@ class TaskMetrics:
 
 
 def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
-    return probes.metric(f"spoke_tasks_{name}", kind, text, value)
+    return probe_server.metric(f"spoke_tasks_{name}", kind, text, value)

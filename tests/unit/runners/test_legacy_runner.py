@@ -14,7 +14,7 @@ from tests.contract.stages import LegacyStage
 from tests.contract.tasks import TaskContract
 
 from spoke_jobs import Registry, TaskContext
-from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import Settings
 
 

@@ -16,8 +16,8 @@ import pytest
 from tests.unit.sync.making import job
 
 from spoke_jobs.model import JobRequest
-from spoke_jobs.runners import submitting
-from spoke_jobs.runners.submitting import Breaker, Submitter
+from spoke_jobs.runners import submitter as module
+from spoke_jobs.runners.submitter import Breaker, Submitter
 
 
 class Clock:
@@ -323,8 +323,8 @@ def test_of_two_that_close_neither_ends_the_other_s_wait(gate: threading.Event) 
 
 
 def test_threads_without_work_end_and_nothing_is_lost_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submitting, "_THREADS", 1)
-    monkeypatch.setattr(submitting, "_IDLE_SECONDS", 0.0005)
+    monkeypatch.setattr(module, "_THREADS", 1)
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.0005)
     api = Api()
     submitter = submitter_of(api)
     for number in range(600):
@@ -350,7 +350,7 @@ def test_a_process_that_ends_right_after_its_commit_has_its_try_before_others_cl
     program = """
 import atexit, time
 from tests.unit.sync.making import job
-from spoke_jobs.runners.submitting import Submitter
+from spoke_jobs.runners.submitter import Submitter
 atexit.register(print, "cleaned up", flush=True)
 def launch(job):
     time.sleep(0.2)
@@ -365,7 +365,7 @@ def test_what_a_process_dispatches_as_it_ends_is_tried_or_left_to_sync() -> None
     program = """
 import atexit
 from tests.unit.sync.making import job
-from spoke_jobs.runners.submitting import Submitter
+from spoke_jobs.runners.submitter import Submitter
 def launch(job):
     print("launched", job.id, flush=True)
 def left():

@@ -31,12 +31,13 @@ from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_completion
 from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.ledger.port import SessionFactory
-from spoke_jobs.model import JobRequest, TypeName
+from spoke_jobs.model import JobRequest
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition, Registry
-from spoke_jobs.runners.base import SqlRunner
 from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability, prepare_task
+from spoke_jobs.runners.sql_runner import SqlRunner
 from spoke_jobs.settings import Settings
+from spoke_jobs.type_names import TypeName
 
 NAME = "legacy"
 _TASK_THREADS = 8
@@ -69,7 +70,7 @@ class LegacyRunner(SqlRunner):
         self._tasks: ThreadPoolExecutor | None = None
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.protocol.Runner`. A task that fails is logged; it is not tried again."""
+        """See :class:`spoke_jobs.runners.runner.Runner`. A task that fails is logged; it is not tried again."""
         definition, text = prepare_task(name, payload, self.registry)
         task_id = uuid.uuid4().hex
 

@@ -18,7 +18,7 @@ from spoke_jobs import ConfigurationError, Registry, TaskBufferFull
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobState
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions

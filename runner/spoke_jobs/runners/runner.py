@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from spoke_jobs.model import JobData, JobRequest, TypeName
+from spoke_jobs.model import JobData, JobRequest
+from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from enum import Enum
 
+from spoke_jobs.errors import RegistrationError
+
+TypeName = str | Enum
+"""A job's or a task's name: a string, or an enum member whose value is one."""
+NAME_LIMIT = 200
 SUFFIX = ".*"
+
+
+def plain_name(name: TypeName) -> str:
+    """A name given as a string or an enum member, as a string.
+
+    :raises RegistrationError: if it isn't a name.
+    """
+    text = name.value if isinstance(name, Enum) else name
+    if not isinstance(text, str) or not text.strip() or len(text) > NAME_LIMIT or not is_storable(text):
+        raise RegistrationError(
+            f"{text!r} can't name a job or a task: a name is a string of 1 to {NAME_LIMIT} characters (of UTF-8, "
+            "without NUL), or an enum member whose value is one"
+        )
+    return str(text)
 
 
 def is_known(name: str, types: Collection[str]) -> bool:

@@ -24,11 +24,12 @@ from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.ledger.after_commit import after_commit, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
-from spoke_jobs.model import JobData, JobRequest, JobState, TypeName
+from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
 from spoke_jobs.settings import Settings
+from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -100,7 +101,7 @@ class MemoryRunner:
         return list(self._tasks)
 
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.protocol.Runner`.
+        """See :class:`spoke_jobs.runners.runner.Runner`.
 
         With a session the returned row is what will be once it commits; until then it isn't among ``jobs``.
         """
@@ -124,13 +125,13 @@ class MemoryRunner:
         return [self.dispatch_job(job_data, session=session) for job_data in jobs]
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        """See :class:`spoke_jobs.runners.runner.Runner`."""
         if session is None:
             return self.dispatch_job(job_data)
         return await session.run_sync(lambda inner: self.dispatch_job(job_data, session=inner))
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        """See :class:`spoke_jobs.runners.runner.Runner`."""
         definition, text = prepare_task(name, payload, self.registry)
         task = DispatchedTask(own_name(name, definition), text)
         if session is None:
@@ -144,7 +145,7 @@ class MemoryRunner:
             )
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        """See :class:`spoke_jobs.runners.runner.Runner`."""
         if session is None:
             self.dispatch_task(name, payload)
             return

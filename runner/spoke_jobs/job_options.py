@@ -9,7 +9,7 @@ from typing import Any
 from spoke_jobs.contract.names import TEMPLATE_NAME
 from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_quantity, is_wait
 from spoke_jobs.model import JobOptions, TaskOptions
-from spoke_jobs.names import is_storable
+from spoke_jobs.type_names import is_storable
 
 QUEUE_LIMIT = 200
 TASK_TIMEOUT_LIMIT = 3600

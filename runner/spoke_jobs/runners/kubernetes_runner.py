@@ -34,12 +34,13 @@ from spoke_jobs.ledger.after_commit import (
 )
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.task_outbox import insert_task
-from spoke_jobs.model import JobRequest, JobState, TypeName
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Registry, own_name
-from spoke_jobs.runners.base import SqlRunner
 from spoke_jobs.runners.prepare import prepare_task
-from spoke_jobs.runners.submitting import Submitter
+from spoke_jobs.runners.sql_runner import SqlRunner
+from spoke_jobs.runners.submitter import Submitter
 from spoke_jobs.settings import Settings
+from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -109,7 +110,7 @@ class KubernetesRunner(SqlRunner):
         return missing
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.protocol.Runner`. Returns at once; the task is kept until it has run.
+        """See :class:`spoke_jobs.runners.runner.Runner`. Returns at once; the task is kept until it has run.
 
         With a session it is a row of the outbox, in the session's transaction; without, in this process's memory.
 
@@ -122,7 +123,7 @@ class KubernetesRunner(SqlRunner):
             self._dispatcher().submit(own_name(name, definition), text)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """See :class:`spoke_jobs.runners.protocol.Runner`. Waiting for room doesn't block the loop."""
+        """See :class:`spoke_jobs.runners.runner.Runner`. Waiting for room doesn't block the loop."""
         if session is not None:
             await asyncio.to_thread(lambda: self.ledger)
             await super().adispatch_task(name, payload, session=session)

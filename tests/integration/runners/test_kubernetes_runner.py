@@ -27,7 +27,7 @@ from tests.waiting import stays, wait_for
 from spoke_jobs import JobData
 from spoke_jobs.ledger import syncing
 from spoke_jobs.model import JobRequest
-from spoke_jobs.runners.legacy import LegacyRunner
+from spoke_jobs.runners.legacy_runner import LegacyRunner
 
 __all__ = ["cluster", "kubeconfig", "stage"]
 WORK = JobData("work", {"secret": "marker-in-the-payload"})
@@ -227,7 +227,7 @@ def dispatched_and_killed(stage: Stage, where: str) -> JobRequest:
 import os, sys, time
 from spoke_jobs import JobData, Registry
 from spoke_jobs.ledger import syncing
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import load_settings
 registry = Registry()
 registry.job("work")(lambda _ctx, _payload: None)
@@ -360,7 +360,7 @@ def test_after_a_fork_parent_and_child_both_create(stage: Stage) -> None:
     program = """
 import os, sys, time
 from spoke_jobs import JobData, Registry
-from spoke_jobs.runners.kubernetes import KubernetesRunner
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import load_settings
 registry = Registry()
 registry.job("work")(lambda _ctx, _payload: None)

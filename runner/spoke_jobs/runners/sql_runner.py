@@ -24,10 +24,11 @@ from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.transitions import insert_jobs
-from spoke_jobs.model import JobData, JobRequest, NewJob, TypeName
+from spoke_jobs.model import JobData, JobRequest, NewJob
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability, prepare_job
 from spoke_jobs.settings import Settings
+from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -89,7 +90,7 @@ class SqlRunner(ABC):
         return self._ledger
 
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        """See :class:`spoke_jobs.runners.runner.Runner`."""
         new = self._prepare(job_data)
         if session is not None:
             return self._record_many(plain_session(session), [new])[0]
@@ -98,7 +99,7 @@ class SqlRunner(ABC):
         return self._as_it_is_now(job) if self._launches else job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.protocol.Runner`. What follows the commit never blocks the event loop."""
+        """See :class:`spoke_jobs.runners.runner.Runner`. What follows the commit never blocks the event loop."""
         if session is None:
             return await asyncio.to_thread(self.dispatch_job, job_data)
         _refuse_sync_session(session)
@@ -197,7 +198,7 @@ class SqlRunner(ABC):
             after_commit(plain_session(session), lambda: True, effect)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        """See :class:`spoke_jobs.runners.runner.Runner`."""
         if session is None:
             await asyncio.to_thread(self.dispatch_task, name, payload)
             return
@@ -206,7 +207,7 @@ class SqlRunner(ABC):
 
     @abstractmethod
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.protocol.Runner`."""
+        """See :class:`spoke_jobs.runners.runner.Runner`."""
 
 
 def _refuse_sync_session(session: object) -> None:
