@@ -20,12 +20,12 @@ Db = Annotated[AsyncSession, Depends(open_session)]
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Refuse to start on settings that can't serve, rather than fail at the first request."""
+    """Refuse to start with unusable settings, rather than fail at the first request."""
     configure()
     async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)  # your Alembic's work, see the recipe for that
+        await connection.run_sync(Base.metadata.create_all)  # in production: Alembic, see the recipe
     yield
-    await asyncio.to_thread(close)  # deliver what is still held: uvicorn ends by the signal, and runs no atexit
+    await asyncio.to_thread(close)  # deliver remaining tasks: uvicorn runs no atexit handlers after SIGTERM
     await async_engine.dispose()
 
 
@@ -34,13 +34,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/uploads", status_code=202)
 async def upload(names: Annotated[list[str], Body()], db: Db) -> dict[str, int]:
-    """Take names in; they are imported once this is committed."""
+    """Store the names, and dispatch their import in the same transaction."""
     upload = Upload(names=",".join(names))
     db.add(upload)
     await db.flush()
     job = await adispatch_job(JobData("import_contacts", ImportContacts(upload_id=upload.id)), session=db)
     await adispatch_task("notify", f"{len(names)} names came in", session=db)
-    if "" in names:  # however late it shows: nothing was dispatched
+    if "" in names:  # the transaction is rolled back, and nothing was dispatched
         raise HTTPException(422, "a name is empty")
     await db.commit()
     return {"job": job.id}
@@ -48,11 +48,11 @@ async def upload(names: Annotated[list[str], Body()], db: Db) -> dict[str, int]:
 
 @app.get("/contacts")
 async def contacts(db: Db) -> list[str]:
-    """What was imported."""
+    """List the imported names."""
     return list(await db.scalars(select(Contact.name).order_by(Contact.id)))
 
 
 @app.get("/notices")
 async def notices(db: Db) -> list[str]:
-    """What was noted."""
+    """List the notices."""
     return list(await db.scalars(select(Notice.text).order_by(Notice.id)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from database import Contact, Notice, Upload, sessions
+from database import Contact, Notice, Upload
 from pydantic import BaseModel
 
 from spoke_jobs import JobContext, TaskContext, job, task
@@ -16,8 +16,8 @@ class ImportContacts(BaseModel):
 
 @job("import_contacts", payload=ImportContacts)
 async def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
-    """Make contacts of an upload's names."""
-    # A job's session is a plain one, in async jobs too: its commits count only while the job holds its claim.
+    """Create a contact for each name of an upload."""
+    # ctx.session is a plain Session in async jobs as well: its commits are refused once the claim is lost.
     upload = ctx.session.get_one(Upload, payload.upload_id)
     names = upload.names.split(",")
     with ctx.complete({"loaded": len(names)}) as session:
@@ -25,7 +25,6 @@ async def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
 
 
 @task("notify")
-def notify(_ctx: TaskContext, payload: str) -> None:
-    """Leave a line."""
-    with sessions.begin() as session:
-        session.add(Notice(text=payload))
+def notify(ctx: TaskContext, payload: str) -> None:
+    """Store a notice, which is committed when the function returns."""
+    ctx.session.add(Notice(text=payload))
