@@ -45,7 +45,7 @@ from tests.integration.sync.stage import Cluster, find_kubeconfig
 from tests.unit.sync.making import job
 
 from spoke_jobs import JobData
-from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.model import JobRequest
 from spoke_jobs.registry import Registry
@@ -84,7 +84,7 @@ def dispatching(runner: KubernetesRunner, *, quiet: bool = False) -> Way:
     )
 
 
-def by_hand(api: SpokeJobs) -> Way:
+def by_hand(api: SpokeJobClient) -> Way:
     """No dispatch; the API server's answer to a SpokeJob after the commit, with as little of ours as can be."""
     pool, url = api._api.rest_client.pool_manager, api.server + api._path
 
@@ -194,7 +194,7 @@ def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
             return made
 
         os.environ["KUBECONFIG"] = cluster.kubeconfig
-        api = SpokeJobs.connect(cluster.namespace, Timeouts())
+        api = SpokeJobClient.connect(cluster.namespace, Timeouts())
         stack.callback(api.close)
         itself, busy = runner("runner"), runner("runner")
         ways = {

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 LONGEST_PAUSE_SECONDS = 60.0
 
 
-class Rate:
+class CallRate:
     """A cap on calls. It is used within one event loop.
 
     :param per_second: calls a second, in the long run.

@@ -16,8 +16,8 @@ from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import ApiError, Client, Kind, Listing
-from .operator_metrics import Metrics, Where
-from .store import Listed, Shelf, Store, key_of
+from .operator_metrics import OperatorMetrics, Where
+from .store import Listed, ObjectIndex, Store, key_of
 
 UNFINISHED = "status.outcome!=Succeeded,status.outcome!=Failed"
 RETRY_SECONDS = 5.0
@@ -41,7 +41,7 @@ class Compare:
         self,
         client: Client,
         store: Store,
-        metrics: Metrics,
+        metrics: OperatorMetrics,
         namespaces: Sequence[str],
         *,
         add: Callable[[Key], None],
@@ -169,7 +169,11 @@ class Compare:
                 self._add(key_of(spokejob))
 
     async def _shelf(
-        self, listing: Listing, see: See, shelf: Shelf[T], take_out: Callable[[list[T], float], None] | None = None
+        self,
+        listing: Listing,
+        see: See,
+        shelf: ObjectIndex[T],
+        take_out: Callable[[list[T], float], None] | None = None,
     ) -> None:
         listed = await self._take_in(listing, see)
         absent = shelf.absent(listed)

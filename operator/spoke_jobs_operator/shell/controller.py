@@ -43,10 +43,10 @@ from spoke_jobs_operator.core.refusals import Refusal, foreign_job, read_refusal
 from spoke_jobs_operator.core.status import open_attempt
 
 from .operator_client import ApiError, Client, Kind, Listing
-from .operator_metrics import Metrics
+from .operator_metrics import OperatorMetrics
 from .pacing import Pacer
-from .status_throttle import News
-from .store import Listed, Shelf, Store, key_of
+from .status_throttle import StatusThrottle
+from .store import Listed, ObjectIndex, Store, key_of
 from .workqueue import WorkQueue
 
 T = TypeVar("T")
@@ -76,16 +76,16 @@ class Controller:
         self,
         client: Client,
         store: Store,
-        metrics: Metrics,
+        metrics: OperatorMetrics,
         retention: Retention,
-        news: News,
+        throttle: StatusThrottle,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._client = client
         self._store = store
         self._metrics = metrics
         self._retention = retention
-        self._news = news
+        self._throttle = throttle
         self._clock = clock
         self._stale: set[Key] = set()
         self._refusals: dict[Key, Refusal] = {}
@@ -184,10 +184,10 @@ class Controller:
         for write in decision.writes:
             if isinstance(write, ApplyStatus):
                 self._observe_start(spokejob, write)
-                if write.may_wait and (wait := self._news.wait(key)):
+                if write.may_wait and (wait := self._throttle.wait(key)):
                     waits.append(wait + 0.01)  # a little late rather than a little early
                     continue
-                self._news.forget(key)
+                self._throttle.forget(key)
             try:
                 effect = await self._write(spokejob, write)
             except Exception:
@@ -335,7 +335,7 @@ class Controller:
         self,
         listing: Listing,
         see: Callable[[Mapping[str, Any]], object],
-        shelf: Shelf[T],
+        shelf: ObjectIndex[T],
         key: Key,
         take_out: Callable[[list[T], float], None] | None = None,
     ) -> None:
@@ -357,7 +357,7 @@ class Controller:
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)
         self._pacer.forget(key)
-        self._news.forget(key)
+        self._throttle.forget(key)
         self._refusals.pop(key, None)
         self._made.pop(key, None)
         self._seen_to_run.pop(key, None)

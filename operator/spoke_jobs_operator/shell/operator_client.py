@@ -23,7 +23,7 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs_operator.core.api_objects import Key
 
-from .call_rate import Rate
+from .call_rate import CallRate
 
 FIELD_MANAGER = "spoke-operator"
 CHUNK = 500
@@ -100,17 +100,17 @@ class Client:
     :param rate: how often calls may be made; the Lease's own wait for nobody.
     """
 
-    def __init__(self, api: kubernetes.ApiClient, timeout_seconds: float, rate: Rate | None = None) -> None:
+    def __init__(self, api: kubernetes.ApiClient, timeout_seconds: float, rate: CallRate | None = None) -> None:
         self._api = api
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._rate = rate or Rate()
+        self._rate = rate or CallRate()
         self.may_write: Callable[[], bool] = lambda: True
         """Asked right before each write to what others would write, too."""
         self.on_throttled: Callable[[], None] = lambda: None
         """Told when the API server says to come again later."""
 
     @classmethod
-    async def connect(cls, timeout_seconds: float, rate: Rate | None = None) -> Client:
+    async def connect(cls, timeout_seconds: float, rate: CallRate | None = None) -> Client:
         """Configure from KUBECONFIG or ``~/.kube/config`` if there is one, else from the pod's service account."""
         configuration = kubernetes.Configuration()
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):

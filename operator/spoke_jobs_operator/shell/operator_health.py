@@ -13,10 +13,10 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from .operator_metrics import Metrics
+from .operator_metrics import OperatorMetrics
 
 
-class Pulse:
+class OperatorHealth:
     """When the cluster was last heard of."""
 
     def __init__(self, deaf_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,15 +41,15 @@ class Pulse:
         return self.silent_seconds <= self._deaf_after
 
 
-def application(pulse: Pulse, metrics: Metrics) -> web.Application:
+def application(health: OperatorHealth, metrics: OperatorMetrics) -> web.Application:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
 
     async def healthz(_: web.Request) -> web.Response:
-        text = f"heard of the cluster {pulse.silent_seconds:.0f} s ago\n"
-        return web.Response(text=text, status=200 if pulse.alive else 503)
+        text = f"heard of the cluster {health.silent_seconds:.0f} s ago\n"
+        return web.Response(text=text, status=200 if health.alive else 503)
 
     async def readyz(_: web.Request) -> web.Response:
-        ready = pulse.ready and pulse.alive
+        ready = health.ready and health.alive
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
 
     async def read_metrics(_: web.Request) -> web.Response:

@@ -24,7 +24,7 @@ class Where(StrEnum):
     COMPARE = "compare"
 
 
-class Metrics:
+class OperatorMetrics:
     """The operator's metrics, on a registry of their own: a test makes as many as it likes."""
 
     def __init__(self) -> None:

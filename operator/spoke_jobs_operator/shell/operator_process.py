@@ -18,15 +18,15 @@ from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.operator_settings import Settings
 
 from . import operator_health
-from .call_rate import Rate
+from .call_rate import CallRate
 from .compare import Compare
 from .controller import Controller, log_fields, now
 from .leadership import Alone, ByLease, Leadership
 from .operator_client import ApiError, Client, NotLeading
-from .operator_metrics import Metrics, Where
+from .operator_metrics import OperatorMetrics, Where
 from .pacing import Pacer
 from .publishing import Publisher
-from .status_throttle import News
+from .status_throttle import StatusThrottle
 from .store import Store
 from .streams import Streams
 from .workqueue import WorkQueue
@@ -45,7 +45,7 @@ async def run(settings: Settings) -> None:
 
     :raises LostLead: when another process leads, or may: nothing may be written any more, so the process is to end.
     """
-    rate = Rate(settings.calls_per_second, settings.calls_at_once)
+    rate = CallRate(settings.calls_per_second, settings.calls_at_once)
     client = await Client.connect(settings.request_timeout_seconds, rate)
     try:
         await Operator(settings, client).run()
@@ -62,12 +62,14 @@ class Operator:
         self._identity = settings.identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._leadership = self._leadership_of(settings)
         self._leads = False
-        self._metrics, self._store = Metrics(), Store()
-        self._pulse = operator_health.Pulse(settings.deaf_after_seconds)
+        self._metrics, self._store = OperatorMetrics(), Store()
+        self._health = operator_health.OperatorHealth(settings.deaf_after_seconds)
         retention = Retention(job=timedelta(seconds=settings.job_retention_seconds))
         loop = asyncio.get_running_loop()
-        news = News(settings.news_per_second, settings.news_at_once, settings.news_within_seconds, clock=loop.time)
-        self._controller = Controller(client, self._store, self._metrics, retention, news)
+        throttle = StatusThrottle(
+            settings.news_per_second, settings.news_at_once, settings.news_within_seconds, clock=loop.time
+        )
+        self._controller = Controller(client, self._store, self._metrics, retention, throttle)
         self._queue = WorkQueue(
             self._handle, on_error=_reporter(self._metrics, self._store), on_taken=self._metrics.queue_seconds.observe
         )
@@ -80,7 +82,7 @@ class Operator:
             settings.namespaces,
             add=self._add,
             distrust=self._distrust,
-            done=self._pulse.beat,
+            done=self._health.beat,
             begins=self._begin_namespace,
         )
         self._publisher = Publisher(client, self._store, self._pacer, self._identity, now)
@@ -94,7 +96,7 @@ class Operator:
     async def run(self) -> None:
         """Watch; once this replica leads, work."""
         settings = self._settings
-        application = operator_health.application(self._pulse, self._metrics)
+        application = operator_health.application(self._health, self._metrics)
         runner, port = await operator_health.serve(application, settings.health_host, settings.health_port)
         logger.info(
             "watching %s: spokejobs, jobs and pods by label, podtemplates, warnings",
@@ -108,7 +110,7 @@ class Operator:
                 # What belongs to a namespace that can't be listed yet has to wait for that; the others don't.
                 await self._compare.first()
                 group.create_task(self._compare.run(settings.compare_seconds, settings.full_compare_seconds))
-                self._pulse.ready = True
+                self._health.ready = True
                 await self._leadership.gained()
                 await self._lead()
         except ExceptionGroup as errors:
@@ -155,7 +157,7 @@ class Operator:
             self._controller.distrust(key)
 
     def _hear(self, plural: str, body: Mapping[str, Any], gone: bool) -> None:
-        self._pulse.beat()
+        self._health.beat()
         self._metrics.events.labels(plural).inc()
         for key in self._store.see(plural, body, gone=gone):
             if self._leads:  # a standby only watches
@@ -180,7 +182,7 @@ class Operator:
         return ByLease(self._client, Key(namespace, name), self._identity, settings.lease_terms)
 
 
-def _reporter(metrics: Metrics, store: Store) -> Any:
+def _reporter(metrics: OperatorMetrics, store: Store) -> Any:
     def report(key: Key, error: Exception, delay: float) -> None:
         metrics.errors.labels(Where.RECONCILE).inc()
         item = store.spokejob(key)

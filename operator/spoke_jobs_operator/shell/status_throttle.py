@@ -12,7 +12,7 @@ from collections.abc import Callable
 from spoke_jobs_operator.core.api_objects import Key
 
 
-class News:
+class StatusThrottle:
     """A budget of such writes.
 
     :param per_second: so many a second, in the long run.

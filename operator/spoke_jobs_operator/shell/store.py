@@ -55,7 +55,7 @@ class Listed:
     """At which that was so: what is newer couldn't be in it."""
 
 
-class Shelf(Generic[T]):
+class ObjectIndex(Generic[T]):
     """The objects of one kind.
 
     :param identify: the object's identity.
@@ -153,10 +153,10 @@ class Store:
     """All shelves. Whatever changes them gives back the SpokeJobs that are to be looked at again."""
 
     def __init__(self) -> None:
-        self.spokejobs: Shelf[SpokeJob | Packed | Unreadable] = Shelf(_identify_spokejob, _key_of)
-        self.jobs: Shelf[Job] = Shelf(_identify, lambda job: job.spokejob, _are_alike)
-        self.pods: Shelf[Pod] = Shelf(_identify, lambda pod: pod.spokejob, _are_alike)
-        self.templates: Shelf[PodTemplate] = Shelf(_identify, lambda template: template.meta.key)
+        self.spokejobs: ObjectIndex[SpokeJob | Packed | Unreadable] = ObjectIndex(_identify_spokejob, _key_of)
+        self.jobs: ObjectIndex[Job] = ObjectIndex(_identify, lambda job: job.spokejob, _are_alike)
+        self.pods: ObjectIndex[Pod] = ObjectIndex(_identify, lambda pod: pod.spokejob, _are_alike)
+        self.templates: ObjectIndex[PodTemplate] = ObjectIndex(_identify, lambda template: template.meta.key)
         self._events: OrderedDict[str, FailedCreate | FailedMount] = OrderedDict()
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
@@ -258,7 +258,7 @@ class Store:
             if spokejob.status.outcome in (None, Outcome.WAITING):
                 yield BACKING_OFF if backs_off(spokejob.status) else spokejob.status.cause or NEW
 
-    def _gone(self, shelf: Shelf[Any], meta: Meta) -> bool:
+    def _gone(self, shelf: ObjectIndex[Any], meta: Meta) -> bool:
         return shelf.remove(meta.key, meta.uid, meta.resource_version)
 
     def _waiting_for(self, template: Key) -> Iterator[Key]:

@@ -11,7 +11,7 @@ from spoke_jobs.cluster.rights import Right
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ApiRefusal:
     """An answer that is none of the hoped-for."""
 
     status: int
@@ -20,7 +20,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class OperatorLease:
     """The operator's, by which one of its replicas leads."""
 
     holder: str
@@ -29,7 +29,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class TemplateCheck:
     """A PodTemplate that jobs name."""
 
     labelled: bool
@@ -38,12 +38,12 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResults:
     """What was asked, and what came of it. What is missing was not asked, since an earlier answer made it idle."""
 
     server: str
     namespace: str
-    away: Refusal | None = None
+    away: ApiRefusal | None = None
     """Why nothing else was asked."""
     user: str = ""
     """As the API server names who asks; empty if it doesn't say."""
@@ -51,12 +51,12 @@ class Checked:
     """The versions in which it serves our group."""
     kinds: frozenset[str] = frozenset()
     """The resources of our group in our version."""
-    rights: Mapping[Right, bool | Refusal] = field(default_factory=dict)
-    dry_runs: Mapping[str, Refusal | None] = field(default_factory=dict)
+    rights: Mapping[Right, bool | ApiRefusal] = field(default_factory=dict)
+    dry_runs: Mapping[str, ApiRefusal | None] = field(default_factory=dict)
     """By the job's type; None where its SpokeJob would have been created."""
-    templates: Mapping[str, Template | Refusal] = field(default_factory=dict)
+    templates: Mapping[str, TemplateCheck | ApiRefusal] = field(default_factory=dict)
     """By name."""
-    published: Published | Refusal | None = None
+    published: Published | ApiRefusal | None = None
     """None if the operator has published nothing in the namespace."""
-    lease: Lease | Refusal | None = None
+    lease: OperatorLease | ApiRefusal | None = None
     """None if it wasn't asked for."""

@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import Published, read_published
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.cluster.rights import CREATE, Right
@@ -24,7 +24,7 @@ _DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 
 def check(
     namespace: str, rights: Iterable[Right], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
-) -> Checked:
+) -> CheckResults:
     """Ask the cluster that the environment names.
 
     :param rights: those of the account that is asked about.
@@ -32,23 +32,23 @@ def check(
     :param lease: namespace and name of the operator's Lease.
     :raises ConfigurationError: if there are no credentials.
     """
-    api = SpokeJobs.connect(namespace, _TIMEOUTS)
+    api = SpokeJobClient.connect(namespace, _TIMEOUTS)
     try:
         return _Check(api).run(tuple(rights), definitions, lease)
     except ApiError as error:
-        return Checked(api.server, namespace, away=_refusal(error))
+        return CheckResults(api.server, namespace, away=_refusal(error))
     finally:
         api.close()
 
 
 class _Check:
-    def __init__(self, api: SpokeJobs) -> None:
+    def __init__(self, api: SpokeJobClient) -> None:
         self._api = api
         self._core = f"/api/v1/namespaces/{api.namespace}"
 
     def run(
         self, rights: tuple[Right, ...], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
-    ) -> Checked:
+    ) -> CheckResults:
         """Raises what would befall every other call, too."""
         user = self._user()
         served = self._served()
@@ -56,7 +56,7 @@ class _Check:
         found = {right: self._may(right) for right in rights}
         tries = definitions if names.PLURAL in kinds and found.get(CREATE) is True else {}
         templates = sorted({definition.options.pod_template for definition in definitions.values()})
-        return Checked(
+        return CheckResults(
             self._api.server,
             self._api.namespace,
             user=user,
@@ -92,7 +92,7 @@ class _Check:
         listed = self._api.ask(f"/apis/{names.API_VERSION}").get("resources") or ()
         return frozenset(item["name"] for item in listed)
 
-    def _may(self, right: Right) -> bool | Refusal:
+    def _may(self, right: Right) -> bool | ApiRefusal:
         attributes = {
             "namespace": self._api.namespace,
             "verb": right.verb,
@@ -112,12 +112,12 @@ class _Check:
             return _refused(error)
         return bool(answer["status"].get("allowed"))
 
-    def _try(self, definition: Definition) -> Refusal | None:
+    def _try(self, definition: Definition) -> ApiRefusal | None:
         """Create its SpokeJob, without it being kept: authorisation, schema and admission are all asked."""
         try:
             body = spokejob(_sample(definition), self._api.namespace)
         except ValueError as error:
-            return Refusal(422, " ".join(str(error).split()))
+            return ApiRefusal(422, " ".join(str(error).split()))
         try:
             self._api.ask(f"/apis/{names.API_VERSION}/namespaces/{self._api.namespace}/{names.PLURAL}", _DRY_RUN, body)
         except ApiError as error:
@@ -126,24 +126,24 @@ class _Check:
             return replace(refusal, message=refusal.message.replace(body["metadata"]["name"], definition.name))
         return None
 
-    def _template(self, name: str) -> Template | Refusal:
+    def _template(self, name: str) -> TemplateCheck | ApiRefusal:
         try:
             found = self._api.ask(f"{self._core}/podtemplates/{name}")
         except ApiError as error:
             return _refused(error)
         containers = ((found.get("template") or {}).get("spec") or {}).get("containers") or ()
-        return Template(
+        return TemplateCheck(
             labelled=(found["metadata"].get("labels") or {}).get(names.LABEL_TEMPLATE) == "true",
             has_container=any(container.get("name") == names.CONTAINER for container in containers),
         )
 
-    def _published(self) -> Published | Refusal | None:
+    def _published(self) -> Published | ApiRefusal | None:
         try:
             return read_published(self._api.config_map(names.STATE_CONFIGMAP))
         except ApiError as error:
             return _refused(error)
 
-    def _lease(self, namespace: str, name: str) -> Lease | Refusal:
+    def _lease(self, namespace: str, name: str) -> OperatorLease | ApiRefusal:
         try:
             spec = self._api.ask(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}").get("spec") or {}
         except ApiError as error:
@@ -151,7 +151,7 @@ class _Check:
         renewed: datetime | None = None
         with suppress(ValueError, TypeError):
             renewed = datetime.fromisoformat(spec["renewTime"]) if spec.get("renewTime") else None
-        return Lease(
+        return OperatorLease(
             str(spec.get("holderIdentity") or ""), renewed, timedelta(seconds=spec.get("leaseDurationSeconds") or 15)
         )
 
@@ -186,12 +186,12 @@ def _sample(definition: Definition) -> JobRequest:
     )
 
 
-def _refused(error: ApiError) -> Refusal:
+def _refused(error: ApiError) -> ApiRefusal:
     """What was answered. :raises ApiError: where nothing else would be answered either."""
     if error.away or error.status == 401:
         raise error
     return _refusal(error)
 
 
-def _refusal(error: ApiError) -> Refusal:
-    return Refusal(error.status, str(error))
+def _refusal(error: ApiError) -> ApiRefusal:
+    return ApiRefusal(error.status, str(error))

@@ -68,7 +68,7 @@ class Timeouts:
     read: float = 10.0
 
 
-class SpokeJobs:
+class SpokeJobClient:
     """The SpokeJobs of a namespace. Safe to share between threads, not across a fork."""
 
     def __init__(self, api: kubernetes.ApiClient, namespace: str, timeouts: Timeouts) -> None:
@@ -78,7 +78,7 @@ class SpokeJobs:
         self._path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}"
 
     @classmethod
-    def connect(cls, namespace: str, timeouts: Timeouts) -> SpokeJobs:
+    def connect(cls, namespace: str, timeouts: Timeouts) -> SpokeJobClient:
         """Configure from the pod's service account, or from KUBECONFIG or ``~/.kube/config``; nothing is sent yet.
 
         :raises ConfigurationError: if there is neither.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient, Timeouts
 from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.contract.spokejob import SpokeJob
 
@@ -19,7 +19,7 @@ _USER = re.compile(r'User "([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     """One line that was printed."""
 
     at: str
@@ -27,13 +27,13 @@ class Line:
     text: str
 
 
-class Output:
+class PodLogs:
     """Reads from one namespace."""
 
     def __init__(self, namespace: str) -> None:
         """:raises ConfigurationError: if there are no credentials."""
         self.namespace = namespace
-        self._api = SpokeJobs.connect(namespace, _TIMEOUTS)
+        self._api = SpokeJobClient.connect(namespace, _TIMEOUTS)
 
     def close(self) -> None:
         """Close the connections."""
@@ -63,7 +63,7 @@ class Output:
         ]
         return status.get("phase") in ("Succeeded", "Failed") or any("terminated" in state for state in states)
 
-    def lines(self, pod: str, after: str = "", *, follow: bool) -> Iterator[Line]:
+    def lines(self, pod: str, after: str = "", *, follow: bool) -> Iterator[LogLine]:
         """What the pod has printed, and with ``follow`` what it prints, until it ends or the connection does.
 
         :param after: leave out what was printed until then.
@@ -75,7 +75,7 @@ class Output:
         for raw in self._api.read_lines(f"{self._path(pod)}/log", query, _SILENT_SECONDS):
             at, _, text = raw.decode(errors="replace").partition(" ")
             if at > after:  # the kubelet goes by whole seconds
-                yield Line(at, text)
+                yield LogLine(at, text)
 
     def _path(self, pod: str) -> str:
         return f"/api/v1/namespaces/{self.namespace}/pods/{pod}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from spoke_jobs.cluster import kube_environment
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import ClusterView, read_published
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.names import STATE_CONFIGMAP
@@ -23,7 +23,7 @@ _EVENTS = 500
 _TIMEOUTS = Timeouts(connect=3.0, read=5.0)
 
 
-def look(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView:
+def read_cluster_view(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView:
     """Look at the cluster, as far as this process may.
 
     :param namespace: the configured one; empty for the pod's own.
@@ -33,7 +33,7 @@ def look(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView
     if not where:
         return ClusterView(name, problem="SPOKE_NAMESPACE is not set")
     try:
-        api = SpokeJobs.connect(where, _TIMEOUTS)
+        api = SpokeJobClient.connect(where, _TIMEOUTS)
     except ConfigurationError as error:
         return ClusterView(name, where, problem=str(error))
     try:
@@ -44,7 +44,7 @@ def look(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView
         api.close()
 
 
-def _found(api: SpokeJobs, name: str, *, around: bool) -> ClusterView:
+def _found(api: SpokeJobClient, name: str, *, around: bool) -> ClusterView:
     odd: list[str] = []
 
     def read(wanted: str) -> SpokeJob | None:
@@ -71,7 +71,7 @@ def _found(api: SpokeJobs, name: str, *, around: bool) -> ClusterView:
     return ClusterView(name, api.namespace, spokejob, other, published, pulls, odd=tuple(odd))
 
 
-def _pulls(api: SpokeJobs, spokejob: SpokeJob) -> int:
+def _pulls(api: SpokeJobClient, spokejob: SpokeJob) -> int:
     """How often the newest pod's image was asked for: only the kubelet's events tell."""
     if not spokejob.status.attempts:
         return 0

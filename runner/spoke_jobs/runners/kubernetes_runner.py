@@ -45,7 +45,7 @@ from spoke_jobs.type_names import TypeName
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from spoke_jobs.cluster.cluster_client import SpokeJobs
+    from spoke_jobs.cluster.cluster_client import SpokeJobClient
     from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
 NAME = syncing.RUNNER
@@ -69,7 +69,7 @@ class KubernetesRunner(SqlRunner):
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)
-        self._clients: dict[int, SpokeJobs] = {}
+        self._clients: dict[int, SpokeJobClient] = {}
         """By process: what a forked child inherits is its parent's, connections included."""
         self._tasks: TaskDispatcher | None = None
         self._task_notifiers: dict[int, Notifier] = {}
@@ -226,16 +226,16 @@ class KubernetesRunner(SqlRunner):
     def _reading(self) -> Connection:
         return self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT")  # one journey, not three
 
-    def _client(self) -> SpokeJobs:
+    def _client(self) -> SpokeJobClient:
         with _importing:
-            from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
+            from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 
         # A program may be run for the credentials: once, and while others wait for it nobody else does.
         with self._connecting:
             client = self._clients.get(os.getpid())
             if client is None:
                 timeouts = Timeouts(connect=1.0, read=3.0)
-                client = SpokeJobs.connect(kube_environment.namespace(self.settings.namespace), timeouts)
+                client = SpokeJobClient.connect(kube_environment.namespace(self.settings.namespace), timeouts)
                 self._clients[os.getpid()] = client
         return client
 

@@ -24,7 +24,7 @@ from spoke_jobs.sync.sync_model import (
     Mirror,
     RecordSubmitted,
     Row,
-    Seen,
+    SpokeJobView,
 )
 
 _MESSAGE_LIMIT = 200
@@ -33,7 +33,7 @@ _LEDGER = {JobState.SUCCEEDED: LedgerState.SUCCEEDED, JobState.FAILED: LedgerSta
 
 
 def compare(
-    rows: Iterable[Row], spokejobs: Mapping[str, Seen], now: datetime, patience: timedelta = timedelta(0)
+    rows: Iterable[Row], spokejobs: Mapping[str, SpokeJobView], now: datetime, patience: timedelta = timedelta(0)
 ) -> list[Action]:
     """What puts rows and cluster in step.
 
@@ -44,7 +44,9 @@ def compare(
     return [action for row in rows for action in decide(row, spokejobs.get(row.name), now, patience)]
 
 
-def decide(row: Row, seen: Seen | None, now: datetime, patience: timedelta = timedelta(0)) -> tuple[Action, ...]:
+def decide(
+    row: Row, seen: SpokeJobView | None, now: datetime, patience: timedelta = timedelta(0)
+) -> tuple[Action, ...]:
     """What puts one row and its SpokeJob, or the lack of one, in step."""
     if seen is not None and not seen.is_of(row):
         return _name_is_anothers(row)
@@ -72,7 +74,7 @@ def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Act
     return (Launch(row),) if due <= now else ()
 
 
-def _ends(row: Row, seen: Seen) -> tuple[Action, ...]:
+def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     """What has ended on the cluster while the row says that it hasn't."""
     if seen.outcome is Outcome.FAILED:
         return (FailJob(row, failure(seen.cause or "PodFailed")),)
@@ -82,12 +84,12 @@ def _ends(row: Row, seen: Seen) -> tuple[Action, ...]:
     return (EndAttempt(row, row.live, end),) if row.live is not None and end is not None else ()
 
 
-def _cancel(row: Row, seen: Seen) -> tuple[Action, ...]:
+def _cancel(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     """What somebody wants ended, and the cluster hasn't heard of: its pod may be hung, or not be there yet."""
     return (Cancel(row, seen),) if row.job.cancel_requested_at is not None and not seen.cancel else ()
 
 
-def _end_of(number: int, seen: Seen) -> Failure | None:
+def _end_of(number: int, seen: SpokeJobView) -> Failure | None:
     """How that attempt ended on the cluster; None while it may still run."""
     record = next((item for item in seen.attempts if item.number == number), None)
     if record is not None and record.ended:
@@ -98,7 +100,7 @@ def _end_of(number: int, seen: Seen) -> Failure | None:
     return None
 
 
-def _success_without_record(seen: Seen) -> Failure:
+def _success_without_record(seen: SpokeJobView) -> Failure:
     """Success comes from the ledger alone. A pod records it before it exits with 0, so this one never will."""
     if seen.ledger is LedgerState.SUCCEEDED:
         text = "the ledger once held this job's success and has lost it: was the database restored from a backup?"
@@ -107,7 +109,7 @@ def _success_without_record(seen: Seen) -> Failure:
     return Failure("JobExited", text)
 
 
-def _mirror(row: Row, seen: Seen) -> tuple[Action, ...]:
+def _mirror(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     progress = _progress(row, seen)
     ledger = _LEDGER.get(row.job.state, seen.ledger)  # once said, never unsaid
     if (progress, ledger) == (seen.progress, seen.ledger):
@@ -115,7 +117,7 @@ def _mirror(row: Row, seen: Seen) -> tuple[Action, ...]:
     return (Mirror(seen, progress, ledger),)
 
 
-def _progress(row: Row, seen: Seen) -> Progress | None:
+def _progress(row: Row, seen: SpokeJobView) -> Progress | None:
     job = row.job
     if job.state is JobState.SUCCEEDED:
         return Progress(100, job.result_message[:_MESSAGE_LIMIT])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cluster.cluster_client import ApiError, Body, SpokeJobs
+from spoke_jobs.cluster.cluster_client import ApiError, Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.ledger import syncing
 from spoke_jobs.model import Failure
@@ -25,8 +25,8 @@ from spoke_jobs.sync.sync_model import (
     Mirror,
     RecordSubmitted,
     Row,
-    Seen,
-    read_seen,
+    SpokeJobView,
+    read_view,
 )
 from spoke_jobs.sync.writer import Writer
 
@@ -43,7 +43,7 @@ class Away(Exception):
 
 
 @dataclass(slots=True)
-class Rests:
+class JobBackoffs:
     """Which jobs failed to be dealt with, and when each is tried again."""
 
     clock: Callable[[], float]
@@ -78,7 +78,7 @@ class Effects:
     def __init__(
         self,
         writer: Writer,
-        api: SpokeJobs,
+        api: SpokeJobClient,
         clock: Callable[[], float] = time.monotonic,
         done: Counter[str] | None = None,
     ) -> None:
@@ -86,8 +86,8 @@ class Effects:
         self._api = api
         self._clock = clock
         self._mirrored: dict[str, float] = {}
-        self.spokejobs: dict[str, Seen] = {}
-        self.rests = Rests(clock)
+        self.spokejobs: dict[str, SpokeJobView] = {}
+        self.rests = JobBackoffs(clock)
         self.done: Counter[str] = Counter() if done is None else done
         """How many actions of each kind were carried out."""
         self.look_again: set[str] = set()
@@ -97,7 +97,7 @@ class Effects:
         """Do it, or leave it for later where it can't be done. Whether it was done: it may have been no more to do.
 
         :raises Away: if the API server is away.
-        :raises Lost: if the database is.
+        :raises ConnectionLost: if the database is.
         """
         job_id = None if isinstance(action, Mirror) else action.row.job.id
         if job_id is not None and self.rests.is_resting(job_id):
@@ -120,9 +120,9 @@ class Effects:
             self.rests.failed(job_id)
         return False
 
-    def remember(self, body: Body) -> Seen:
+    def remember(self, body: Body) -> SpokeJobView:
         """Take note of a SpokeJob that the API server has just sent."""
-        seen = read_seen(body)
+        seen = read_view(body)
         self.spokejobs[seen.name] = seen
         return seen
 
@@ -131,7 +131,7 @@ class Effects:
         self.spokejobs.pop(name, None)
         self._mirrored.pop(name, None)
 
-    def replace(self, spokejobs: dict[str, Seen]) -> None:
+    def replace(self, spokejobs: dict[str, SpokeJobView]) -> None:
         """Take note of a listing of all."""
         self.spokejobs = spokejobs
         self._mirrored = {name: at for name, at in self._mirrored.items() if name in spokejobs}
@@ -210,7 +210,7 @@ class Effects:
             self.forget(row.name)
         return self._fail(row, failure("SpokeJobDeleted"))
 
-    def _cancel(self, row: Row, seen: Seen) -> bool:
+    def _cancel(self, row: Row, seen: SpokeJobView) -> bool:
         try:
             self.remember(self._api.cancel(seen.name, seen.object_uid))
         except ApiError as error:

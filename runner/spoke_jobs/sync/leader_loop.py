@@ -15,16 +15,15 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient
 from spoke_jobs.ledger import syncing, transitions
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.sync.decide import compare, decide
-from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Away, Effects
-from spoke_jobs.sync.sync_metrics import Pulse
-from spoke_jobs.sync.sync_model import Action, Mirror, Row, Seen, read_seen
-from spoke_jobs.sync.watch import Inbox, Watcher
+from spoke_jobs.sync.sync_metrics import SyncHealth
+from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
+from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
 from spoke_jobs.sync.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ _PRUNE_AGAIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class Intervals:
     """Seconds between two looks, and how young a row is left to the runner's own try."""
 
     launch: float = 1.0
@@ -47,44 +46,44 @@ class Rhythm:
     patience: float = syncing.PATIENCE_SECONDS
 
 
-class Term:
+class LeaderLoop:
     """The loop's state while this sync is the active one."""
 
     def __init__(
         self,
         writer: Writer,
-        api: SpokeJobs,
-        pulse: Pulse,
-        rhythm: Rhythm,
+        api: SpokeJobClient,
+        health: SyncHealth,
+        intervals: Intervals,
         clock: Callable[[], float] = time.monotonic,
-        bell: Doorbell | None = None,
+        listener: NotifyListener | None = None,
     ) -> None:
         self._writer = writer
         self._api = api
         self._inbox = Inbox()
-        self._pulse = pulse
-        self._rhythm = rhythm
+        self._health = health
+        self._intervals = intervals
         self._clock = clock
-        self._patience = timedelta(seconds=rhythm.patience)
-        self._effects = Effects(writer, api, clock, pulse.done)
+        self._patience = timedelta(seconds=intervals.patience)
+        self._effects = Effects(writer, api, clock, health.done)
         self._watcher = Watcher(api, self._inbox)
         self._running: dict[UUID, str] = {}
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
-        if bell is not None:
-            bell.on_ring = self._inbox.ring
+        if listener is not None:
+            listener.on_notify = self._inbox.notify
 
     def serve(self, stop: threading.Event) -> None:
         """Serve until told to stop.
 
         :raises Away: if the API server is away.
-        :raises Lost: if the database is.
+        :raises ConnectionLost: if the database is.
         """
         self._watcher.start()
         try:
             while not stop.is_set():
                 self.turn()
-                self._pulse.turned()
+                self._health.turned()
                 self._inbox.wait(max(0.0, min(self._due.values()) - self._clock()))
         finally:
             self._watcher.stop()
@@ -94,19 +93,19 @@ class Term:
         news, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
-        rang = self._inbox.rang()
-        if rang:
+        notified = self._inbox.take_notified()
+        if notified:
             self._due["launch"] = 0.0
-        if self._is_due("compare", self._rhythm.compare):
+        if self._is_due("compare", self._intervals.compare):
             self._compare()
         else:
             self._follow(news)
-        if self._is_due("launch", self._rhythm.launch):
+        if self._is_due("launch", self._intervals.launch):
             # Who rings has committed rows that it doesn't launch itself, or no more: there is no try to wait for.
-            self._launch(timedelta(0) if rang else self._patience)
-        if self._is_due("progress", self._rhythm.progress):
+            self._launch(timedelta(0) if notified else self._patience)
+        if self._is_due("progress", self._intervals.progress):
             self._show_progress()
-        if self._is_due("prune", self._rhythm.prune):
+        if self._is_due("prune", self._intervals.prune):
             self._prune()
         self._look_again()
 
@@ -122,19 +121,19 @@ class Term:
         started = self._clock()
         with self._reading() as (connection, now):
             rows = _rows(syncing.unfinished(connection))
-        spokejobs: dict[str, Seen] = {}
+        spokejobs: dict[str, SpokeJobView] = {}
         version = ""
         try:
             for page in self._api.pages():
                 version = page.resource_version
                 for body in page.items:
-                    seen = read_seen(body)
+                    seen = read_view(body)
                     if not seen.settled:
                         spokejobs[seen.name] = seen
         except ApiError as error:
             self._due["compare"] = 0.0
             raise Away(f"SpokeJobs can't be listed: {error}") from error
-        self._pulse.listed()
+        self._health.listed()
         self._effects.replace(spokejobs)
         actions = compare(rows, spokejobs, now, self._patience)
         known = {row.name for row in rows}
@@ -142,12 +141,12 @@ class Term:
         for batch in _batches(rest):
             # Final rows that their SpokeJobs don't show yet, and rows that came while the list was read.
             actions += self._decide(batch)
-        self._carry_out(actions, self._pulse.repaired)
+        self._carry_out(actions, self._health.repaired)
         self._watcher.listed(version)
-        self._pulse.compared(self._clock() - started)
+        self._health.compared(self._clock() - started)
         logger.debug("compared %d rows with %d SpokeJobs in %.2f s", len(rows), len(spokejobs), self._clock() - started)
 
-    def _follow(self, news: list[tuple[Seen, bool]]) -> None:
+    def _follow(self, news: list[tuple[SpokeJobView, bool]]) -> None:
         """What the watch brought."""
         for seen, deleted in news:
             if deleted:
@@ -167,7 +166,7 @@ class Term:
         if len(rows) == _BATCH:  # there are more; the rest of the turn has its turn in between
             self._due["launch"] = 0.0
             if not patience:
-                self._inbox.ring()
+                self._inbox.notify()
 
     def _show_progress(self) -> None:
         """Jobs that run, and those that ran at the last look."""
@@ -211,7 +210,7 @@ class Term:
         for batch in _batches(known):
             self._carry_out(self._decide(batch))
 
-    def _decide(self, batch: list[Seen]) -> list[Action]:
+    def _decide(self, batch: list[SpokeJobView]) -> list[Action]:
         """Decide on SpokeJobs that are news, each with its row as it is now; those that have none aren't ours."""
         with self._reading() as (connection, now):
             rows = _rows(syncing.of_uids(connection, {seen.job_uid for seen in batch if seen.job_uid is not None}))
@@ -225,7 +224,7 @@ class Term:
         """Progress comes last, and may be left for later; it isn't counted."""
         progress: list[Mirror] = []
         for action in actions:
-            self._pulse.turned()  # of many, each is a sign of life
+            self._health.turned()  # of many, each is a sign of life
             if isinstance(action, Mirror) and action.ledger is action.seen.ledger:
                 progress.append(action)
             elif self._effects.carry_out(action) and count is not None:
@@ -249,6 +248,6 @@ def _rows(found: Iterable[SyncRow]) -> list[Row]:
     return [Row(job, live) for job, live in found]
 
 
-def _batches(items: list[Seen]) -> Iterator[list[Seen]]:
+def _batches(items: list[SpokeJobView]) -> Iterator[list[SpokeJobView]]:
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]

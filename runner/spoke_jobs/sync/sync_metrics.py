@@ -25,7 +25,7 @@ Backlog = Callable[[], tuple[int, float]]
 """Due rows that have no SpokeJob yet, and for how many seconds the oldest has been due. Asked for by who scrapes."""
 
 
-class Pulse:
+class SyncHealth:
     """When what last happened, written by the loop and read by the probe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,30 +91,30 @@ class Pulse:
         return since_turn < STALE_SECONDS, figures
 
 
-def serve_health(pulse: Pulse, port: int, host: str = "", backlog: Backlog | None = None) -> ThreadingHTTPServer:
+def serve_probes(health: SyncHealth, port: int, host: str = "", backlog: Backlog | None = None) -> ThreadingHTTPServer:
     """Answer ``GET /healthz`` (200 while the loop turns, else 503) and ``GET /metrics``, in a thread of its own.
 
     :param port: 0 takes a free one.
     """
 
-    return probe_server.serve(pulse.report, lambda: [*_of_pulse(pulse), *_of_backlog(backlog)], port, host)
+    return probe_server.serve(health.report, lambda: [*_of_pulse(health), *_of_backlog(backlog)], port, host)
 
 
-def _of_pulse(pulse: Pulse) -> Iterator[str]:
-    _, report = pulse.report()
-    yield from _metric("active", "gauge", "1 while this sync is the active one.", pulse.role == ACTIVE)
+def _of_pulse(health: SyncHealth) -> Iterator[str]:
+    _, report = health.report()
+    yield from _metric("active", "gauge", "1 while this sync is the active one.", health.role == ACTIVE)
     yield from _metric("seconds_since_turn", "gauge", "Since its loop last came round.", report["secondsSinceTurn"])
-    behind = pulse.behind_seconds
+    behind = health.behind_seconds
     if behind is not None:
         text = "Since ledger and cluster were last compared as a whole, or began to try; absent for a standby."
         yield from _metric("seconds_since_compare", "gauge", text, round(behind, 1))
-    if pulse.comparisons:
+    if health.comparisons:
         text = "How long the last comparison of the whole took."
-        yield from _metric("compare_seconds", "gauge", text, pulse.last_compare_seconds)
-    yield from _metric("comparisons_total", "counter", "Comparisons of the whole.", pulse.comparisons)
-    yield from _by_kind("actions_total", "What was done to bring ledger and cluster in step, by kind.", pulse.done)
+        yield from _metric("compare_seconds", "gauge", text, health.last_compare_seconds)
+    yield from _metric("comparisons_total", "counter", "Comparisons of the whole.", health.comparisons)
+    yield from _by_kind("actions_total", "What was done to bring ledger and cluster in step, by kind.", health.done)
     text = "What a comparison of the whole had to do, by kind: left by a crash or an outage, or missed by the watch."
-    yield from _by_kind("repairs_total", text, pulse.repaired)
+    yield from _by_kind("repairs_total", text, health.repaired)
 
 
 def _of_backlog(backlog: Backlog | None) -> Iterator[str]:

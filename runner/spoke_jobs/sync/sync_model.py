@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenAttempt:
+class AttemptView:
     """An attempt as the operator reports it."""
 
     number: int
@@ -46,7 +46,7 @@ class SeenAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SpokeJobView:
     """A SpokeJob as the cluster has it: what the decisions use. An odd field reads as one that isn't there."""
 
     name: str
@@ -59,7 +59,7 @@ class Seen:
     outcome: Outcome | None = None
     cause: str = ""
     attempt: int = 0
-    attempts: tuple[SeenAttempt, ...] = ()
+    attempts: tuple[AttemptView, ...] = ()
     progress: Progress | None = None
     ledger: LedgerState | None = None
     cancel: bool = False
@@ -118,14 +118,14 @@ class Cancel:
     """Ask the operator to end it, as somebody has asked the ledger."""
 
     row: Row
-    seen: Seen
+    seen: SpokeJobView
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
     """Show the row's progress and final state on the SpokeJob."""
 
-    seen: Seen
+    seen: SpokeJobView
     progress: Progress | None
     ledger: LedgerState | None
 
@@ -133,11 +133,11 @@ class Mirror:
 Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | Mirror
 
 
-def read_seen(body: Mapping[str, Any]) -> Seen:
+def read_view(body: Mapping[str, Any]) -> SpokeJobView:
     """A SpokeJob from the API server."""
     metadata, spec, status = _mapping(body, "metadata"), _mapping(body, "spec"), _mapping(body, "status")
     attempts = status.get("attempts")
-    return Seen(
+    return SpokeJobView(
         name=_text(metadata, "name"),
         object_uid=_text(metadata, "uid"),
         resource_version=_text(metadata, "resourceVersion"),
@@ -147,7 +147,7 @@ def read_seen(body: Mapping[str, Any]) -> Seen:
         cause=_text(status, "cause"),
         attempt=_number(status, "attempt"),
         attempts=tuple(
-            SeenAttempt(
+            AttemptView(
                 number=_number(item, "number"),
                 ended=bool(_text(item, "finishedAt")),
                 cause=_text(item, "cause"),

@@ -11,7 +11,7 @@ import time
 
 from sqlalchemy import text
 
-from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.kube_environment import namespace
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.ledger import syncing
@@ -19,11 +19,11 @@ from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
 from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.settings import Settings
-from spoke_jobs.sync.doorbell import Doorbell
 from spoke_jobs.sync.effects import Away
-from spoke_jobs.sync.leader_loop import Rhythm, Term
-from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, Pulse, serve_health
-from spoke_jobs.sync.writer import Lost, Writer
+from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
+from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes
+from spoke_jobs.sync.watch import NotifyListener
+from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -39,38 +39,40 @@ class Sync:
     def __init__(
         self,
         writer: Writer,
-        api: SpokeJobs,
-        rhythm: Rhythm,
-        pulse: Pulse | None = None,
-        bell: Doorbell | None = None,
+        api: SpokeJobClient,
+        intervals: Intervals,
+        health: SyncHealth | None = None,
+        listener: NotifyListener | None = None,
     ) -> None:
         self._writer = writer
-        self._bell = bell
+        self._listener = listener
         self._api = api
-        self._rhythm = rhythm
-        self.pulse = pulse or Pulse()
+        self._intervals = intervals
+        self.health = health or SyncHealth()
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop``. Gives up the lead at the end."""
         wait = _FIRST_WAIT_SECONDS
         try:
             while not stop.is_set():
-                self.pulse.turned()
+                self.health.turned()
                 began = time.monotonic()
                 try:
                     if self._lead():
-                        Term(self._writer, self._api, self.pulse, self._rhythm, bell=self._bell).serve(stop)
+                        LeaderLoop(
+                            self._writer, self._api, self.health, self._intervals, listener=self._listener
+                        ).serve(stop)
                         return
                     wait = _FIRST_WAIT_SECONDS
                     stop.wait(_STANDBY_SECONDS)
                     continue
                 except Away as error:
                     self._says("waiting for the API server", f"the API server is away, trying again: {error}")
-                except (Lost, DatabaseUnreachable, DatabaseNotMigrated) as error:
+                except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
                     self._says("waiting for the database", f"trying again: {error}")
                 except Exception:
                     logger.exception("sync stumbled; it starts its work anew")
-                    self.pulse.role = "starting anew"
+                    self.health.role = "starting anew"
                     self._writer.close()
                 if time.monotonic() - began > _LONGEST_WAIT_SECONDS:
                     wait = _FIRST_WAIT_SECONDS  # it went well for a while
@@ -89,16 +91,16 @@ class Sync:
         leads = self._writer.lead()
         if not leads:
             self._says(STANDBY, "another sync is active: standing by")
-        elif self.pulse.role in (STARTING, STANDBY):
+        elif self.health.role in (STARTING, STANDBY):
             self._says(ACTIVE, "this sync is the active one")
         # Otherwise something was away. That it isn't any more shows with the first comparison, not with the next try:
         # or an alarm would find it active now and then, for as long as the outage lasts.
         return leads
 
     def _says(self, role: str, message: str) -> None:
-        if self.pulse.role != role:
+        if self.health.role != role:
             logger.log(logging.INFO if role in (ACTIVE, STANDBY) else logging.WARNING, "%s", message)
-        self.pulse.role = role
+        self.health.role = role
 
 
 def connect(settings: Settings) -> Sync:
@@ -117,12 +119,12 @@ def connect(settings: Settings) -> Sync:
         raise ConfigurationError(f"sync is not fully configured; set {'; '.join(missing)}")
     if url.startswith("sqlite"):
         raise ConfigurationError("sync serves the runner 'kubernetes', whose ledger is in PostgreSQL, not in SQLite")
-    looks = max(settings.poll_seconds, Rhythm().launch)
-    rhythm = Rhythm(launch=looks) if settings.submit == "runner" else Rhythm(launch=looks, patience=0.0)
+    looks = max(settings.poll_seconds, Intervals().launch)
+    intervals = Intervals(launch=looks) if settings.submit == "runner" else Intervals(launch=looks, patience=0.0)
     writer = Writer(url)
     heard = listen(writer.engine)
-    bell = Doorbell(heard) if heard is not None else None
-    return Sync(writer, SpokeJobs.connect(where, Timeouts()), rhythm, bell=bell)
+    listener = NotifyListener(heard) if heard is not None else None
+    return Sync(writer, SpokeJobClient.connect(where, Timeouts()), intervals, listener=listener)
 
 
 def run(settings: Settings, health_port: int | None = None) -> None:
@@ -132,7 +134,7 @@ def run(settings: Settings, health_port: int | None = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     sync = connect(settings)
     if health_port is not None:
-        serve_health(sync.pulse, health_port, backlog=sync.backlog)
+        serve_probes(sync.health, health_port, backlog=sync.backlog)
     loop = threading.Thread(target=sync.run, args=(stop,), name="spoke-sync", daemon=True)
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):

@@ -7,12 +7,13 @@ whenever it ends, and asks for a new listing when that is too old; whatever it m
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
 
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobs
-from spoke_jobs.sync.sync_model import Seen, read_seen
+from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient
+from spoke_jobs.sync.sync_model import SpokeJobView, read_view
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +29,13 @@ class Inbox:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._news: dict[str, tuple[Seen, bool]] = {}
+        self._news: dict[str, tuple[SpokeJobView, bool]] = {}
         self._gap = False
-        self._rung = False
+        self._notified = False
         self.last_word = clock()
         """When the watch was last heard, bookmarks included."""
 
-    def put(self, seen: Seen, *, deleted: bool) -> None:
+    def put(self, seen: SpokeJobView, *, deleted: bool) -> None:
         """A SpokeJob was created, changed or deleted."""
         with self._changed:
             self._news[seen.name] = (seen, deleted)
@@ -50,24 +51,24 @@ class Inbox:
             self._gap = True
             self._changed.notify_all()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Somebody has dispatched a job."""
         with self._changed:
-            self._rung = True
+            self._notified = True
             self._changed.notify_all()
 
-    def rang(self) -> bool:
-        """Whether somebody has rung since this was last asked."""
+    def take_notified(self) -> bool:
+        """Whether somebody has notified since this was last asked."""
         with self._changed:
-            rung, self._rung = self._rung, False
-            return rung
+            notified, self._notified = self._notified, False
+            return notified
 
     def wait(self, seconds: float) -> None:
         """Until there is news, for so long at most."""
         with self._changed:
-            self._changed.wait_for(lambda: self._news or self._gap or self._rung, seconds)
+            self._changed.wait_for(lambda: self._news or self._gap or self._notified, seconds)
 
-    def take(self) -> tuple[list[tuple[Seen, bool]], bool]:
+    def take(self) -> tuple[list[tuple[SpokeJobView, bool]], bool]:
         """The news, each with whether it is of a deletion, and whether a new listing is needed."""
         with self._changed:
             news, self._news = list(self._news.values()), {}
@@ -78,7 +79,7 @@ class Inbox:
 class Watcher:
     """The thread. It begins to watch once it is told a version to go on from."""
 
-    def __init__(self, spokejobs: SpokeJobs, inbox: Inbox) -> None:
+    def __init__(self, spokejobs: SpokeJobClient, inbox: Inbox) -> None:
         self._spokejobs = spokejobs
         self._inbox = inbox
         self._changed = threading.Condition()
@@ -133,7 +134,26 @@ class Watcher:
             if self._stopped:
                 return
             self._inbox.heard()
-            seen = read_seen(body)
+            seen = read_view(body)
             if kind != "BOOKMARK":
                 self._inbox.put(seen, deleted=kind == "DELETED")
             self._version = seen.resource_version or self._version
+
+
+class NotifyListener:
+    """A thread that receives the notifications of dispatching processes, so that new rows are launched at once.
+
+    Polling finds whatever a lost notification should have announced.
+
+    :param receiver: becomes readable when a process has notified (:func:`spoke_jobs.ledger.notify.listen`).
+    """
+
+    def __init__(self, receiver: socket.socket) -> None:
+        self._receiver = receiver
+        self.on_notify: Callable[[], None] = lambda: None
+        """Called in the thread, once for notifications that arrive together."""
+        threading.Thread(target=self._run, name="spoke-notify", daemon=True).start()
+
+    def _run(self) -> None:
+        while self._receiver.recv(4096):
+            self.on_notify()

@@ -30,7 +30,7 @@ _MORTALITY = (
 with it, would outlive its process by hours. And a process that is frozen holds no rows that pods wait for."""
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection is gone, and the lock with it."""
 
 
@@ -48,7 +48,7 @@ class Writer:
         """Whether this is the active sync; if none is, it becomes it.
 
         :raises spoke_jobs.errors.DatabaseError: if the database can't be reached, or isn't migrated.
-        :raises Lost: if the connection is gone.
+        :raises ConnectionLost: if the connection is gone.
         """
         if self._leads:
             return True
@@ -62,7 +62,7 @@ class Writer:
     def transaction(self) -> Iterator[Connection]:
         """A transaction on the connection.
 
-        :raises Lost: if the connection is gone; what was written in this transaction may be recorded or not.
+        :raises ConnectionLost: if the connection is gone; what was written in this transaction may be recorded or not.
         """
         connection = self._connection or self._open()
         try:
@@ -71,7 +71,7 @@ class Writer:
         except DBAPIError as error:
             if connection.invalidated or connection.closed or error.connection_invalidated:
                 self.close()
-                raise Lost(f"the database's connection broke: {type(error.orig).__name__}") from error
+                raise ConnectionLost(f"the database's connection broke: {type(error.orig).__name__}") from error
             raise
 
     def close(self) -> None:
@@ -88,6 +88,8 @@ class Writer:
                 for statement in (*_PATIENCE, *_MORTALITY):
                     connection.execute(text(statement))
         except DBAPIError as error:
-            raise Lost(f"the database can't be reached: {str(error.orig).strip().partition(chr(10))[0]}") from error
+            raise ConnectionLost(
+                f"the database can't be reached: {str(error.orig).strip().partition(chr(10))[0]}"
+            ) from error
         self._connection = connection
         return connection

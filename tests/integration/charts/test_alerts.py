@@ -77,20 +77,20 @@ def test_they_ask_for_the_metrics_that_there_are(helm: Helm, chart: str) -> None
 
 
 def operators_metrics() -> set[str]:
-    from spoke_jobs_operator.shell.operator_metrics import Metrics
+    from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 
-    metrics = Metrics()
+    metrics = OperatorMetrics()
     metrics.count_waiting(lambda: iter(["TemplateMissing"]))
     endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
     return {family.name + ending for family in metrics.registry.collect() for ending in endings[family.type]}
 
 
 def syncs_metrics() -> set[str]:
-    from spoke_jobs.sync.sync_metrics import Pulse, serve_health
+    from spoke_jobs.sync.sync_metrics import SyncHealth, serve_probes
 
-    pulse = Pulse()
-    pulse.compared()
-    server = serve_health(pulse, 0, "127.0.0.1", lambda: (1, 2.0))
+    health = SyncHealth()
+    health.compared()
+    server = serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0))
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
             return set(re.findall(r"^spoke_\w+", answer.read().decode(), re.MULTILINE))

@@ -22,14 +22,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from spoke_jobs.cli import main
-from spoke_jobs.cluster.cluster_client import Body, Page, SpokeJobs
+from spoke_jobs.cluster.cluster_client import Body, Page, SpokeJobClient
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.effects import Effects
-from spoke_jobs.sync.leader_loop import Rhythm, Term
+from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.writer import Writer
 
 WROTE = "failpoint_wrote"
-call, pages, transaction = SpokeJobs._call, SpokeJobs.pages, Writer.transaction
+call, pages, transaction = SpokeJobClient._call, SpokeJobClient.pages, Writer.transaction
 what, when, *where = os.environ["FAILPOINT"].split(maxsplit=2)
 doing = [""]
 """The action under way."""
@@ -46,7 +46,7 @@ def reached(moment: str, point: str) -> None:
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this very thread takes no further step
 
 
-def calling(self: SpokeJobs, method: str, *rest: Any, **more: Any) -> Body:
+def calling(self: SpokeJobClient, method: str, *rest: Any, **more: Any) -> Body:
     if method == "GET":
         return call(self, method, *rest, **more)
     reached("before", f"api {doing[-1]}")
@@ -55,7 +55,7 @@ def calling(self: SpokeJobs, method: str, *rest: Any, **more: Any) -> Body:
     return answer
 
 
-def listing(self: SpokeJobs) -> Iterator[Page]:
+def listing(self: SpokeJobClient) -> Iterator[Page]:
     reached("before", "list")
     yield from pages(self)
     reached("after", "list")
@@ -93,10 +93,10 @@ def named(name: Callable[..., str], function: Callable[..., Any]) -> Callable[..
 
 
 if __name__ == "__main__":
-    SpokeJobs._call = calling  # type: ignore[method-assign]
-    SpokeJobs.pages = listing  # type: ignore[method-assign]
+    SpokeJobClient._call = calling  # type: ignore[method-assign]
+    SpokeJobClient.pages = listing  # type: ignore[method-assign]
     Writer.transaction = committing  # type: ignore[method-assign]
     Effects._do = named(lambda _, action: type(action).__name__, Effects._do)  # type: ignore[method-assign]
-    Term._prune = named(lambda _: "Prune", Term._prune)  # type: ignore[method-assign]
-    sync_process.Rhythm = functools.partial(Rhythm, prune=0.5)  # type: ignore[misc, assignment]
+    LeaderLoop._prune = named(lambda _: "Prune", LeaderLoop._prune)  # type: ignore[method-assign]
+    sync_process.Intervals = functools.partial(Intervals, prune=0.5)  # type: ignore[misc, assignment]
     main()

@@ -10,19 +10,19 @@ from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage
 
 from spoke_jobs import JobData
-from spoke_jobs.cluster.cluster_client import SpokeJobs, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.spokejob import LedgerState
 from spoke_jobs.model import JobRequest, JobState, Progress
 from spoke_jobs.sync.effects import Away, Effects
-from spoke_jobs.sync.sync_model import ConfirmGone, Launch, Mirror, Row, Seen
+from spoke_jobs.sync.sync_model import ConfirmGone, Launch, Mirror, Row, SpokeJobView
 from spoke_jobs.sync.writer import Writer
 
 
 @pytest.fixture
 def effects(stage: Stage) -> Iterator[Effects]:
     writer = Writer(stage.url)
-    api = SpokeJobs.connect(stage.cluster.namespace, Timeouts())
+    api = SpokeJobClient.connect(stage.cluster.namespace, Timeouts())
     yield Effects(writer, api)
     writer.close()
     api.close()
@@ -32,7 +32,7 @@ def dispatched(stage: Stage) -> JobRequest:
     return stage.runner(submit="sync").dispatch_job(JobData("work"))
 
 
-def launched(stage: Stage, effects: Effects) -> tuple[JobRequest, Seen]:
+def launched(stage: Stage, effects: Effects) -> tuple[JobRequest, SpokeJobView]:
     job = dispatched(stage)
     effects.carry_out(Launch(Row(job, None)))
     return job, effects.spokejobs[Row(job, None).name]
@@ -95,7 +95,7 @@ def test_an_api_server_that_is_away_is_no_single_job_s_fault(
     path = kubeconfig_by(proxy.port, stage.cluster.kubeconfig, tmp_path_factory.mktemp("away") / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", path)
     writer = Writer(stage.url)
-    cut_off = Effects(writer, SpokeJobs.connect(stage.cluster.namespace, Timeouts()))
+    cut_off = Effects(writer, SpokeJobClient.connect(stage.cluster.namespace, Timeouts()))
     job = dispatched(stage)
     with pytest.raises(Away):
         cut_off.carry_out(Launch(Row(job, None)))

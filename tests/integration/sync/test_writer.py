@@ -11,7 +11,7 @@ from tests.integration.sync.proxy import Proxy
 from tests.waiting import wait_for
 
 from spoke_jobs.errors import DatabaseUnreachable
-from spoke_jobs.sync.writer import Lost, Writer
+from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_one_that_is_frozen_in_a_transaction_loses_it_and_the_lock(writer: Write
         assert connection.scalar(text("SELECT current_setting('idle_in_transaction_session_timeout')")) == "20s"
     other = Writer(postgres_ledger_url)
     assert not other.lead()
-    with pytest.raises(Lost), writer.transaction() as connection:
+    with pytest.raises(ConnectionLost), writer.transaction() as connection:
         connection.execute(text("SET idle_in_transaction_session_timeout = '50ms'"))
         wait_for("the lock is free", other.lead, 10)
         connection.execute(text("SELECT 1"))
@@ -55,12 +55,12 @@ def test_a_connection_that_is_cut_is_told_as_lost(postgres_ledger_url: str, mome
     assert writer.lead()
     if moment == "between two transactions":
         proxy.cut()
-    with pytest.raises(Lost), writer.transaction() as connection:
+    with pytest.raises(ConnectionLost), writer.transaction() as connection:
         if moment == "before it writes":
             proxy.cut()
         connection.execute(text("CREATE TABLE written (id int)"))
         proxy.cut()
-    with pytest.raises((Lost, DatabaseUnreachable)):
+    with pytest.raises((ConnectionLost, DatabaseUnreachable)):
         writer.lead()
     proxy.mend()
     assert wait_for("it leads again", writer.lead)

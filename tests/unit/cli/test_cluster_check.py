@@ -10,14 +10,14 @@ import pytest
 from tests.unit.cli.situations import NOW, before
 
 from spoke_jobs.cli.explaining.cluster_findings import Look, looks
-from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
 
 TYPES = {"report": "default", "export": "large"}
 USER = "system:serviceaccount:shop:texting-runner"
-FORBIDDEN = Refusal(403, "403 Forbidden: not for you")
-FINE = Template(labelled=True, has_container=True)
+FORBIDDEN = ApiRefusal(403, "403 Forbidden: not for you")
+FINE = TemplateCheck(labelled=True, has_container=True)
 
 
 def found(
@@ -34,7 +34,7 @@ def found(
         "templates": {"default": FINE, "large": FINE},
         "published": Published(before(seconds=20)),
     }
-    return {look.name: look for look in looks(Checked(**values | changes), account, types, NOW, busy=busy)}
+    return {look.name: look for look in looks(CheckResults(**values | changes), account, types, NOW, busy=busy)}
 
 
 def problem(look: Look) -> str:
@@ -77,11 +77,11 @@ def test_a_definition_that_is_missing_or_of_another_release(changes: dict[str, A
 @pytest.mark.parametrize(
     ("away", "words"),
     [
-        (Refusal(0, "no answer from the API server: ConnectTimeoutError"), "ConnectTimeoutError"),
-        (Refusal(401, ""), "token"),
+        (ApiRefusal(0, "no answer from the API server: ConnectTimeoutError"), "ConnectTimeoutError"),
+        (ApiRefusal(401, ""), "token"),
     ],
 )
-def test_where_nothing_can_be_asked_one_thing_is_said(away: Refusal, words: str) -> None:
+def test_where_nothing_can_be_asked_one_thing_is_said(away: ApiRefusal, words: str) -> None:
     seen = found(away=away)
     assert list(seen) == ["server"]
     assert words in problem(seen["server"])
@@ -90,8 +90,8 @@ def test_where_nothing_can_be_asked_one_thing_is_said(away: Refusal, words: str)
 
 def test_jobs_that_are_refused_alike_are_named_together() -> None:
     message = '403 Forbidden: spokejobs.jobs.spoke.dev "{}" is forbidden: exceeded quota: few'
-    refused = {name: Refusal(403, message.format(name)) for name in ("a", "b", "c", "d")}
-    look = found(dry_runs=refused | {"e": None, "f": Refusal(422, "spec.resources: bad")})["dry run"]
+    refused = {name: ApiRefusal(403, message.format(name)) for name in ("a", "b", "c", "d")}
+    look = found(dry_runs=refused | {"e": None, "f": ApiRefusal(422, "spec.resources: bad")})["dry run"]
     first, second = look.problems
     assert "a SpokeJob of a, b, c and 1 more would be refused" in first
     assert "exceeded quota: few" in first
@@ -102,12 +102,12 @@ def test_jobs_that_are_refused_alike_are_named_together() -> None:
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        (Refusal(404, ""), "isn't in namespace shop"),
-        (Template(labelled=False, has_container=True), 'lacks the label jobs.spoke.dev/template: "true"'),
-        (Template(labelled=True, has_container=False), "has no container named 'job'"),
+        (ApiRefusal(404, ""), "isn't in namespace shop"),
+        (TemplateCheck(labelled=False, has_container=True), 'lacks the label jobs.spoke.dev/template: "true"'),
+        (TemplateCheck(labelled=True, has_container=False), "has no container named 'job'"),
     ],
 )
-def test_a_template_by_which_nothing_can_run(template: Template | Refusal, words: str) -> None:
+def test_a_template_by_which_nothing_can_run(template: TemplateCheck | ApiRefusal, words: str) -> None:
     text = problem(found(templates={"default": FINE, "large": template})["templates"])
     assert text.startswith("the PodTemplate large, by which export would run")
     assert words in text
@@ -120,8 +120,8 @@ def test_what_may_not_be_looked_at_is_no_fault() -> None:
     assert "may not get configmaps spoke-operator-state" in seen["operator"].unknown
 
 
-LEASE = Lease("operator-0_abc", before(seconds=2), timedelta(seconds=15))
-LAPSED = Lease("operator-0_abc", before(minutes=5), timedelta(seconds=15))
+LEASE = OperatorLease("operator-0_abc", before(seconds=2), timedelta(seconds=15))
+LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15))
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,12 @@ LAPSED = Lease("operator-0_abc", before(minutes=5), timedelta(seconds=15))
         ({"published": Published(before(minutes=5)), "busy": True}, "", "no operator has been seen for 5 min"),
         ({"published": Published(before(minutes=5)), "lease": LEASE}, "operator-0_abc leads", ""),
         ({"published": None, "lease": LAPSED}, "", "no operator leads since 5 min"),
-        ({"published": None, "lease": Lease("", None, timedelta(seconds=15))}, "", "no operator leads, by its Lease"),
-        ({"published": None, "lease": Refusal(404, "404 NotFound: leases")}, "", "can't be had: 404"),
+        (
+            {"published": None, "lease": OperatorLease("", None, timedelta(seconds=15))},
+            "",
+            "no operator leads, by its Lease",
+        ),
+        ({"published": None, "lease": ApiRefusal(404, "404 NotFound: leases")}, "", "can't be had: 404"),
     ],
 )
 def test_whether_an_operator_is_at_work(changes: dict[str, Any], said: str, wrong: str) -> None:

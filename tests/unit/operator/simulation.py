@@ -14,9 +14,9 @@ from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.shell.compare import Compare
 from spoke_jobs_operator.shell.controller import Controller
 from spoke_jobs_operator.shell.operator_client import ApiError, Client
-from spoke_jobs_operator.shell.operator_metrics import Metrics
+from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.pacing import Pacer
-from spoke_jobs_operator.shell.status_throttle import News
+from spoke_jobs_operator.shell.status_throttle import StatusThrottle
 from spoke_jobs_operator.shell.store import Store
 from spoke_jobs_operator.shell.workqueue import WorkQueue
 
@@ -69,9 +69,9 @@ class Simulation:
         self.client.faults.clear()
         self.store = Store()
         self.queue = StepQueue(self.world)
-        metrics = self.metrics = Metrics()
+        metrics = self.metrics = OperatorMetrics()
         client = cast(Client, self.client)
-        news = News(*self._news, clock=lambda: self.world.now.timestamp())
+        news = StatusThrottle(*self._news, clock=lambda: self.world.now.timestamp())
         self.controller = Controller(client, self.store, metrics, RETENTION, news, clock=lambda: self.world.now)
         queue = cast("WorkQueue[Key]", self.queue)
         self.pacer = Pacer(self._limits, self.queue.add)

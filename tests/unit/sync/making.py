@@ -8,7 +8,7 @@ from typing import Any
 
 from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.model import JobOptions, JobRequest, JobState
-from spoke_jobs.sync.sync_model import Row, Seen, SeenAttempt
+from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -55,7 +55,7 @@ def running(number: int = 1, **changes: Any) -> Row:
     return row(number, **{"state": JobState.RUNNING, "attempt": number, "submitted_at": LONG_AGO} | changes)
 
 
-def seen(of: Row, **changes: Any) -> Seen:
+def seen(of: Row, **changes: Any) -> SpokeJobView:
     """The row's SpokeJob, just created."""
     values: dict[str, Any] = {
         "name": of.name,
@@ -64,10 +64,10 @@ def seen(of: Row, **changes: Any) -> Seen:
         "job_uid": of.job.uid,
         "run": of.job.run,
     }
-    return Seen(**values | changes)
+    return SpokeJobView(**values | changes)
 
 
-def under_way(of: Row, number: int = 1, **changes: Any) -> Seen:
+def under_way(of: Row, number: int = 1, **changes: Any) -> SpokeJobView:
     """The row's SpokeJob with an attempt under way."""
-    attempts = (SeenAttempt(number, False, "", ""),)
+    attempts = (AttemptView(number, False, "", ""),)
     return seen(of, **{"outcome": Outcome.RUNNING, "attempt": number, "attempts": attempts} | changes)

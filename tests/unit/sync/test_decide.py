@@ -13,6 +13,7 @@ from spoke_jobs.model import JobState, Progress
 from spoke_jobs.sync.decide import compare, decide
 from spoke_jobs.sync.sync_model import (
     Action,
+    AttemptView,
     Cancel,
     ConfirmGone,
     EndAttempt,
@@ -21,8 +22,7 @@ from spoke_jobs.sync.sync_model import (
     Mirror,
     RecordSubmitted,
     Row,
-    Seen,
-    SeenAttempt,
+    SpokeJobView,
 )
 
 PATIENCE = timedelta(seconds=1.5)
@@ -112,8 +112,8 @@ def test_a_recorded_success_is_never_touched(outcome: Outcome | None) -> None:
     assert action == Mirror(seen(done, outcome=outcome, cause="NodeLost"), Progress(100, ""), LedgerState.SUCCEEDED)
 
 
-def ended(number: int, cause: str = "PodDeleted", error_type: str = "") -> SeenAttempt:
-    return SeenAttempt(number, True, cause, error_type)
+def ended(number: int, cause: str = "PodDeleted", error_type: str = "") -> AttemptView:
+    return AttemptView(number, True, cause, error_type)
 
 
 def test_an_attempt_that_ended_on_the_cluster_is_ended_in_the_ledger() -> None:
@@ -126,8 +126,8 @@ def test_an_attempt_that_ended_on_the_cluster_is_ended_in_the_ledger() -> None:
 
 def test_an_attempt_that_is_condemned_or_under_way_is_let_be() -> None:
     claimed = running(2, status=0)
-    condemned = SeenAttempt(2, False, "Timeout", "")
-    for attempts in ((ended(1), condemned), (ended(1), SeenAttempt(2, False, "", "")), (ended(1),)):
+    condemned = AttemptView(2, False, "Timeout", "")
+    for attempts in ((ended(1), condemned), (ended(1), AttemptView(2, False, "", "")), (ended(1),)):
         number = attempts[-1].number
         assert decide(claimed, seen(claimed, outcome=Outcome.RUNNING, attempt=number, attempts=attempts), NOW) == ()
 
@@ -139,7 +139,7 @@ def test_an_attempt_that_ended_well_waits_for_the_outcome() -> None:
 
 def test_an_attempt_that_the_operator_has_gone_on_from_is_lost() -> None:
     claimed = running(1)
-    spokejob = seen(claimed, outcome=Outcome.RUNNING, attempt=2, attempts=(SeenAttempt(2, False, "", ""),))
+    spokejob = seen(claimed, outcome=Outcome.RUNNING, attempt=2, attempts=(AttemptView(2, False, "", ""),))
     action = only(decide(claimed, spokejob, NOW))
     assert isinstance(action, EndAttempt)
     assert (action.number, action.failure.cause) == (1, "WorkerLost")
@@ -190,7 +190,9 @@ def test_a_stale_row_unsays_no_final_state() -> None:
 
 def test_compare_pairs_by_name() -> None:
     first, second, third = row(id=1), running(id=2, status=50), row(id=3, state=JobState.FAILED)
-    spokejobs: dict[str, Seen] = {item.name: item for item in (under_way(second), seen(third), seen(row(id=99)))}
+    spokejobs: dict[str, SpokeJobView] = {
+        item.name: item for item in (under_way(second), seen(third), seen(row(id=99)))
+    }
     kinds = [type(action) for action in compare([first, second, third], spokejobs, NOW)]
     assert kinds == [Launch, Mirror, Mirror]
 

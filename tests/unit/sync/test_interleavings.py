@@ -20,6 +20,7 @@ from spoke_jobs.model import JobState
 from spoke_jobs.sync.decide import compare, decide
 from spoke_jobs.sync.sync_model import (
     Action,
+    AttemptView,
     Cancel,
     ConfirmGone,
     EndAttempt,
@@ -28,8 +29,7 @@ from spoke_jobs.sync.sync_model import (
     Mirror,
     RecordSubmitted,
     Row,
-    Seen,
-    SeenAttempt,
+    SpokeJobView,
 )
 
 MOST_JOBS = 2
@@ -56,13 +56,13 @@ class World:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
-        self.cluster: dict[str, Seen] = {}
+        self.cluster: dict[str, SpokeJobView] = {}
         self.pods: dict[str, Pod] = {}
         self.creating: list[str] = []
         """Creations that the runner has under way."""
         self.recording: list[str] = []
         self.snapshot: list[Row] | None = None
-        self.cache: dict[str, Seen] = {}
+        self.cache: dict[str, SpokeJobView] = {}
         """What sync has heard of, as old as may be."""
         self.actions: list[Action] = []
         self.succeeded: set[str] = set()
@@ -198,7 +198,7 @@ class World:
         spokejob = self.cluster[name]
         number = spokejob.attempt + 1
         self.pods[name] = Pod(number)
-        attempts = (*spokejob.attempts, SeenAttempt(number, False, "", ""))
+        attempts = (*spokejob.attempts, AttemptView(number, False, "", ""))
         self.put(spokejob, outcome=Outcome.RUNNING, attempt=number, attempts=attempts)
 
     def end_attempt(self, name: str, last: bool, pretends: bool = False) -> None:
@@ -212,7 +212,7 @@ class World:
             return
         cause = "" if pretends or name in self.succeeded else "PodDeleted"
         outcome = Outcome.FAILED if last or spokejob.attempt == MOST_ATTEMPTS else Outcome.WAITING
-        attempts = (*spokejob.attempts[:-1], SeenAttempt(spokejob.attempt, True, cause, ""))
+        attempts = (*spokejob.attempts[:-1], AttemptView(spokejob.attempt, True, cause, ""))
         self.put(spokejob, outcome=outcome if cause else Outcome.SUCCEEDED, cause=cause, attempts=attempts)
 
     def follow_ledger(self, name: str) -> None:
@@ -308,7 +308,7 @@ class World:
         live = changes.pop("live", known.live)
         self.rows[name] = Row(known.job.evolve(**changes), live)
 
-    def put(self, spokejob: Seen, **changes: Any) -> None:
+    def put(self, spokejob: SpokeJobView, **changes: Any) -> None:
         self.version += 1
         self.cluster[spokejob.name] = replace(spokejob, resource_version=str(self.version), **changes)
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, under_way
 
-from spoke_jobs.cluster.cluster_client import Body, SpokeJobs
+from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.model import JobState
 from spoke_jobs.sync.decide import compare
-from spoke_jobs.sync.leader_loop import _PROGRESS_BUDGET_SECONDS, Rhythm, Term
-from spoke_jobs.sync.sync_metrics import Pulse
+from spoke_jobs.sync.leader_loop import _PROGRESS_BUDGET_SECONDS, Intervals, LeaderLoop
+from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import Row
 from spoke_jobs.sync.writer import Writer
 
@@ -49,7 +49,9 @@ def test_progress_has_a_second_of_each_turn_and_what_is_left_over_comes_next() -
     rows = [running(**of_number(number, status=40)) for number in range(1, 11)]
     ended = row(**of_number(11, state=JobState.SUCCEEDED, status=100, submitted_at=LONG_AGO, attempt=1))
     cluster = SlowCluster([*rows, ended])
-    term = Term(cast(Writer, None), cast(SpokeJobs, cluster), Pulse(cluster.clock), Rhythm(), cluster.clock)
+    term = LeaderLoop(
+        cast(Writer, None), cast(SpokeJobClient, cluster), SyncHealth(cluster.clock), Intervals(), cluster.clock
+    )
     term._effects.spokejobs = {item.name: under_way(item) for item in (*rows, ended)}
 
     def turn(rows: list[Row]) -> list[str]:

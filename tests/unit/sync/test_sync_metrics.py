@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spoke_jobs.sync.sync_metrics import STALE_SECONDS, Pulse, serve_health
+from spoke_jobs.sync.sync_metrics import STALE_SECONDS, SyncHealth, serve_probes
 
 
 class Clock:
@@ -27,10 +27,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pulse(clock: Clock) -> Pulse:
-    pulse = Pulse(clock)
-    pulse.role = "active"
-    return pulse
+def health(clock: Clock) -> SyncHealth:
+    health = SyncHealth(clock)
+    health.role = "active"
+    return health
 
 
 def waiting() -> tuple[int, float]:
@@ -38,8 +38,8 @@ def waiting() -> tuple[int, float]:
 
 
 @pytest.fixture
-def address(pulse: Pulse) -> Iterator[str]:
-    server = serve_health(pulse, 0, "127.0.0.1", waiting)
+def address(health: SyncHealth) -> Iterator[str]:
+    server = serve_probes(health, 0, "127.0.0.1", waiting)
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
@@ -66,15 +66,15 @@ def metrics(address: str) -> dict[str, float]:
 
 
 def test_metrics_tell_of_the_backlog_the_comparisons_and_what_was_done(
-    address: str, pulse: Pulse, clock: Clock
+    address: str, health: SyncHealth, clock: Clock
 ) -> None:
     clock.now += 7
     found = metrics(address)
     assert found["spoke_sync_seconds_since_compare"] == 7, "none has been made, though it tries to"
     assert "spoke_sync_compare_seconds" not in found
-    pulse.compared(0.25)
-    pulse.done["Launch"] += 2
-    pulse.repaired["Launch"] += 1
+    health.compared(0.25)
+    health.done["Launch"] += 2
+    health.repaired["Launch"] += 1
     clock.now += 5
     found = metrics(address)
     assert found["spoke_sync_active"] == 1
@@ -86,11 +86,11 @@ def test_metrics_tell_of_the_backlog_the_comparisons_and_what_was_done(
     assert found['spoke_sync_repairs_total{kind="FailJob"}'] == 0, "told before it happens"
 
 
-def test_metrics_are_there_while_the_database_is_away(pulse: Pulse) -> None:
+def test_metrics_are_there_while_the_database_is_away(health: SyncHealth) -> None:
     def away() -> tuple[int, float]:
         raise OSError("away")
 
-    server = serve_health(pulse, 0, "127.0.0.1", away)
+    server = serve_probes(health, 0, "127.0.0.1", away)
     try:
         found = metrics(f"http://127.0.0.1:{server.server_address[1]}")
     finally:
@@ -100,23 +100,25 @@ def test_metrics_are_there_while_the_database_is_away(pulse: Pulse) -> None:
     assert "spoke_sync_jobs_unlaunched" not in found
 
 
-def test_how_far_it_is_behind_is_told_by_who_compares_or_tries_to(address: str, pulse: Pulse, clock: Clock) -> None:
-    pulse.compared()
-    pulse.role = "standby"
+def test_how_far_it_is_behind_is_told_by_who_compares_or_tries_to(
+    address: str, health: SyncHealth, clock: Clock
+) -> None:
+    health.compared()
+    health.role = "standby"
     clock.now += 1000
     assert "spoke_sync_seconds_since_compare" not in metrics(address), "another compares"
-    pulse.role = "waiting for the database"
+    health.role = "waiting for the database"
     clock.now += 3
-    pulse.role = "active"
+    health.role = "active"
     clock.now += 4
     assert metrics(address)["spoke_sync_seconds_since_compare"] == 7, "its own last comparison was in an earlier term"
-    pulse.compared()
+    health.compared()
     clock.now += 5
-    pulse.role = "waiting for the API server"
+    health.role = "waiting for the API server"
     clock.now += 200
     found = metrics(address)
     assert (found["spoke_sync_seconds_since_compare"], found["spoke_sync_active"]) == (205, 0)
-    pulse.listed()
-    pulse.compared()
+    health.listed()
+    health.compared()
     found = metrics(address)
     assert (found["spoke_sync_seconds_since_compare"], found["spoke_sync_active"]) == (0, 1)

@@ -17,7 +17,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.model import JobOptions, Progress
-from spoke_jobs.sync.sync_model import Row, SeenAttempt, read_seen
+from spoke_jobs.sync.sync_model import AttemptView, Row, read_view
 
 
 def test_what_is_created_is_what_the_row_says() -> None:
@@ -74,11 +74,11 @@ def test_a_spokejob_is_read_as_the_api_server_sends_it() -> None:
           ledger: Failed
         """
     )
-    seen = read_seen(body)
+    seen = read_view(body)
     assert (seen.name, seen.object_uid, seen.resource_version) == ("import-contacts-7-5e1f0a52", "object-1", "42")
     assert seen.is_of(Row(job(), None))
     assert (seen.outcome, seen.attempt, seen.progress) == (Outcome.RUNNING, 2, Progress(40, "row 400"))
-    assert seen.attempts == (SeenAttempt(1, True, "OutOfMemory", ""), SeenAttempt(2, False, "", ""))
+    assert seen.attempts == (AttemptView(1, True, "OutOfMemory", ""), AttemptView(2, False, "", ""))
     assert seen.ledger is LedgerState.FAILED
     assert not seen.settled
 
@@ -96,4 +96,4 @@ fields = st.sampled_from(
 @given(st.recursive(json_values, lambda inner: st.dictionaries(fields, inner), max_leaves=15))
 def test_an_odd_object_reads_as_one_with_less(body: Any) -> None:
     if isinstance(body, dict):
-        assert not read_seen(body).settled or body["status"]
+        assert not read_view(body).settled or body["status"]

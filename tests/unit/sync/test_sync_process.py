@@ -10,10 +10,10 @@ import pytest
 
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.effects import Away
-from spoke_jobs.sync.leader_loop import Rhythm
-from spoke_jobs.sync.sync_metrics import Pulse
+from spoke_jobs.sync.leader_loop import Intervals
+from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_process import Sync
-from spoke_jobs.sync.writer import Lost
+from spoke_jobs.sync.writer import ConnectionLost
 
 
 class Writer:
@@ -47,47 +47,47 @@ class Stop(threading.Event):
 
 
 def roles(
-    monkeypatch: pytest.MonkeyPatch, writer: Writer, *terms: Callable[[Pulse], None]
+    monkeypatch: pytest.MonkeyPatch, writer: Writer, *terms: Callable[[SyncHealth], None]
 ) -> tuple[list[str], list[str]]:
     """The roles as each of the terms begins, and as it has ended."""
     begun, ended = [], []
     left = list(terms)
 
-    class Term:
-        def __init__(self, _writer: Any, _api: Any, pulse: Pulse, _rhythm: Rhythm, **_: Any) -> None:
-            self._pulse = pulse
+    class LeaderLoop:
+        def __init__(self, _writer: Any, _api: Any, health: SyncHealth, _intervals: Intervals, **_: Any) -> None:
+            self._health = health
 
         def serve(self, _stop: threading.Event) -> None:
-            begun.append(self._pulse.role)
-            left.pop(0)(self._pulse)
+            begun.append(self._health.role)
+            left.pop(0)(self._health)
 
     class Watched(Stop):
         def wait(self, timeout: float | None = None) -> bool:
-            ended.append(sync.pulse.role)
+            ended.append(sync.health.role)
             return super().wait(timeout)
 
-    monkeypatch.setattr(sync_process, "Term", Term)
-    sync = Sync(cast(Any, writer), cast(Any, None), Rhythm())
+    monkeypatch.setattr(sync_process, "LeaderLoop", LeaderLoop)
+    sync = Sync(cast(Any, writer), cast(Any, None), Intervals())
     sync.run(Watched(20))
     return begun, ended
 
 
-def away(_: Pulse) -> None:
+def away(_: SyncHealth) -> None:
     raise Away("no answer")
 
 
-def compares_then_away(pulse: Pulse) -> None:
-    pulse.listed()
-    pulse.compared()
-    assert pulse.role == "active"
+def compares_then_away(health: SyncHealth) -> None:
+    health.listed()
+    health.compared()
+    assert health.role == "active"
     raise Away("no answer")
 
 
-def stumbles(_: Pulse) -> None:
+def stumbles(_: SyncHealth) -> None:
     raise ZeroDivisionError
 
 
-def done(_: Pulse) -> None:
+def done(_: SyncHealth) -> None:
     """Told to stop."""
 
 
@@ -106,6 +106,6 @@ def test_a_sync_that_stumbles_at_every_start_is_not_active(monkeypatch: pytest.M
 
 
 def test_who_stood_by_is_active_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, ended = roles(monkeypatch, Writer(Lost("gone"), False, True), done)
+    begun, ended = roles(monkeypatch, Writer(ConnectionLost("gone"), False, True), done)
     assert ended == ["waiting for the database", "standby"]
     assert begun == ["active"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spoke_jobs.cluster.cluster_client import ApiError
-from spoke_jobs.sync.sync_model import Seen
+from spoke_jobs.sync.sync_model import SpokeJobView
 from spoke_jobs.sync.watch import Inbox, Watcher
 
 Script = list[list[tuple[str, dict[str, Any]] | Exception]]
@@ -128,7 +128,7 @@ def test_a_running_watch_is_not_disturbed_by_listings(started: Any) -> None:
 
 def test_waiting_ends_with_news() -> None:
     box = Inbox()
-    box.put(Seen("a", "object", "1", None, 1), deleted=False)
+    box.put(SpokeJobView("a", "object", "1", None, 1), deleted=False)
     began = time.monotonic()
     box.wait(10)
     assert time.monotonic() - began < 5

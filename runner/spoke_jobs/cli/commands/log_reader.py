@@ -28,7 +28,7 @@ from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.cluster_client import ApiError
-    from spoke_jobs.cluster.pod_logs import Output
+    from spoke_jobs.cluster.pod_logs import PodLogs
 
 _EVERY_SECONDS = 0.5
 _REMEMBERED = 100
@@ -46,7 +46,7 @@ class Reader:
         self._looking = looking
         self._job_id = job_id
         self._attempt = attempt
-        self._output: Output | None = None
+        self._output: PodLogs | None = None
         self._progress = Progress()
         self._refused = False
         self._said: set[str] = set()
@@ -175,16 +175,16 @@ class Reader:
             fail(f"job {job.id} has no attempt {self._attempt} (attempts: {there})")
         return job, found
 
-    def _open_output(self) -> Output | None:
+    def _open_output(self) -> PodLogs | None:
         where = kube_environment.namespace(load_settings().namespace)
         problem = "SPOKE_NAMESPACE is not set"
         if importlib.util.find_spec("kubernetes") is None:
             problem = "the Python package 'kubernetes' is missing: pip install 'spoke-jobs[kubernetes]'"
         elif where:
-            from spoke_jobs.cluster.pod_logs import Output
+            from spoke_jobs.cluster.pod_logs import PodLogs
 
             try:
-                return Output(where)
+                return PodLogs(where)
             except ConfigurationError as error:
                 problem = str(error)
         self._refused = True

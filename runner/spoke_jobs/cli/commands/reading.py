@@ -112,9 +112,9 @@ def in_the_cluster(job: JobRequest, *, around: bool = True) -> ClusterView | Non
     """What the cluster says of it; None where that is no question."""
     if job.runner != CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None
-    from spoke_jobs.cluster.spokejob_reads import look as look_there
+    from spoke_jobs.cluster.spokejob_reads import read_cluster_view
 
-    return look_there(job, load_settings().namespace, around=around)
+    return read_cluster_view(job, load_settings().namespace, around=around)
 
 
 def not_found(job_id: int) -> NoReturn:

@@ -157,12 +157,12 @@ def _cluster(
             "the cluster can't be asked without the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]'"
         )
         return () if named else (Look("server", problems=(problem,)),)
-    from spoke_jobs.cluster.cluster_checks import check as look_there
+    from spoke_jobs.cluster.cluster_checks import check as read_cluster_view
 
     asked = account or Account.RUNNER
     definitions = {name: registry.jobs.get(name) for name in _jobs_of(registry)}
     try:
-        found = look_there(namespace, RIGHTS[asked], definitions, lease)
+        found = read_cluster_view(namespace, RIGHTS[asked], definitions, lease)
     except ConfigurationError as error:
         return () if named else (Look("server", problems=(str(error),)),)
     types = {name: definition.options.pod_template for name, definition in definitions.items()}

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.cli.words import ago, count, line, seconds
-from spoke_jobs.cluster.check_results import Checked, Lease, Refusal, Template
+from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import SILENCE, Published
 from spoke_jobs.cluster.rights import Account, Right
 from spoke_jobs.contract import names
@@ -30,7 +30,9 @@ class Look:
     """Why it could not be looked at, where that is no fault."""
 
 
-def looks(checked: Checked, account: Account, types: Mapping[str, str], now: datetime, *, busy: bool) -> Iterator[Look]:
+def looks(
+    checked: CheckResults, account: Account, types: Mapping[str, str], now: datetime, *, busy: bool
+) -> Iterator[Look]:
     """What was found, in the order in which one would mend it.
 
     :param types: the application's job types, and the PodTemplate of each.
@@ -50,7 +52,7 @@ def looks(checked: Checked, account: Account, types: Mapping[str, str], now: dat
     yield _operator(checked, who, now, busy=busy)
 
 
-def _away(checked: Checked) -> str:
+def _away(checked: CheckResults) -> str:
     assert checked.away is not None
     if checked.away.status == 401:
         return (
@@ -61,7 +63,7 @@ def _away(checked: Checked) -> str:
     return f"{said} ({checked.server}): see KUBECONFIG, and whether a NetworkPolicy lets this process out"
 
 
-def _definition(checked: Checked) -> Look:
+def _definition(checked: CheckResults) -> Look:
     mend = "install the chart spoke-operator, whose crds.enabled brings it, or `kubectl apply --server-side -f crds`"
     if not checked.served:
         problem = f"the API server doesn't know {names.GROUP}, the SpokeJob's definition: {mend}"
@@ -75,12 +77,12 @@ def _definition(checked: Checked) -> Look:
     return Look("definition", problems=(problem,))
 
 
-def _rights(checked: Checked, account: Account, who: str) -> Look:
+def _rights(checked: CheckResults, account: Account, who: str) -> Look:
     allowed = [str(right) for right, answer in checked.rights.items() if answer is True]
     problems = tuple(
         _missing(right, checked.namespace, account, who) for right, answer in checked.rights.items() if answer is False
     )
-    refusals = [answer for answer in checked.rights.values() if isinstance(answer, Refusal)]
+    refusals = [answer for answer in checked.rights.values() if isinstance(answer, ApiRefusal)]
     unknown = f"rights can't be asked for: {line(refusals[0].message, MESSAGE_LIMIT)}" if refusals else ""
     said = f"{account}: {', '.join(allowed)}" if allowed else ""
     return Look("rights", said, problems, unknown)
@@ -91,7 +93,7 @@ def _missing(right: Right, namespace: str, account: Account, who: str) -> str:
     return f"{who} may not {right} in namespace {namespace}: {role}"
 
 
-def _dry_runs(checked: Checked) -> Look:
+def _dry_runs(checked: CheckResults) -> Look:
     refused: dict[str, list[str]] = {}
     for name, refusal in checked.dry_runs.items():
         if refusal is not None:
@@ -105,11 +107,11 @@ def _dry_runs(checked: Checked) -> Look:
     return Look("dry run", said, problems)
 
 
-def _templates(checked: Checked, types: Mapping[str, str], who: str) -> Look:
+def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Look:
     fine, problems, unknown = [], [], []
     for name, found in checked.templates.items():
         users = _few([kind for kind, template in types.items() if template == name])
-        if isinstance(found, Template):
+        if isinstance(found, TemplateCheck):
             wrong = _of_template(found)
             fine += [name] if not wrong else []
             problems += [f"the PodTemplate {name}, by which {users} would run, {wrong}"] if wrong else []
@@ -124,19 +126,19 @@ def _templates(checked: Checked, types: Mapping[str, str], who: str) -> Look:
     return Look("templates", ", ".join(fine), tuple(problems), words if unknown else "")
 
 
-def _of_template(found: Template) -> str:
+def _of_template(found: TemplateCheck) -> str:
     if not found.labelled:
         return f'lacks the label {names.LABEL_TEMPLATE}: "true": label it, if jobs may run as its service account'
     return "" if found.has_container else f"has no container named {names.CONTAINER!r}: that is the one that is run"
 
 
-def _operator(checked: Checked, who: str, now: datetime, *, busy: bool) -> Look:
+def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> Look:
     published, lease = checked.published, checked.lease
     if isinstance(published, Published) and now - published.at <= SILENCE:
         return Look("operator", f"seen {ago(published.at, now)}")
     if lease is not None:
         return _leader(lease, who, now)
-    if isinstance(published, Refusal):
+    if isinstance(published, ApiRefusal):
         return Look(
             "operator", unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where it tells of itself"
         )
@@ -155,8 +157,8 @@ def _operator(checked: Checked, who: str, now: datetime, *, busy: bool) -> Look:
     return Look("operator", unknown=f"last seen {silent} ago: {ask}")
 
 
-def _leader(lease: Lease | Refusal, who: str, now: datetime) -> Look:
-    if isinstance(lease, Refusal):
+def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Look:
+    if isinstance(lease, ApiRefusal):
         if lease.status == 403:
             return Look("operator", unknown=f"{who} may not get its Lease")
         return Look("operator", problems=(f"its Lease can't be had: {line(lease.message, MESSAGE_LIMIT)}",))

@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from tests.unit.operator.shell.clockwork import run
 
-from spoke_jobs_operator.shell.call_rate import LONGEST_PAUSE_SECONDS, Rate
+from spoke_jobs_operator.shell.call_rate import LONGEST_PAUSE_SECONDS, CallRate
 
 
-def rate(per_second: float, burst: float) -> Rate:
-    return Rate(per_second, burst, clock=asyncio.get_running_loop().time)
+def rate(per_second: float, burst: float) -> CallRate:
+    return CallRate(per_second, burst, clock=asyncio.get_running_loop().time)
 
 
-async def times_of(each: Rate, calls: int) -> list[float]:
+async def times_of(each: CallRate, calls: int) -> list[float]:
     """When each of so many calls, asked for together, has its turn."""
     times: list[float] = []
 
@@ -71,6 +71,6 @@ def test_no_pause_is_for_ever() -> None:
 
 def test_without_a_cap_nobody_waits() -> None:
     async def main() -> None:
-        assert await times_of(Rate(), 1000) == [0.0] * 1000
+        assert await times_of(CallRate(), 1000) == [0.0] * 1000
 
     run(main())

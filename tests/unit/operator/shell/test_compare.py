@@ -13,7 +13,7 @@ from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell import compare as compare_module
 from spoke_jobs_operator.shell.compare import UNFINISHED, Compare
 from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, Listing, Page
-from spoke_jobs_operator.shell.operator_metrics import Metrics
+from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store import Store
 
 
@@ -42,7 +42,7 @@ class Server:
 class Scene:
     def __init__(self, *refused: str) -> None:
         self.server = Server(*refused)
-        self.metrics = Metrics()
+        self.metrics = OperatorMetrics()
         self.store = Store()
         self.added: list[Key] = []
         self.beats = 0

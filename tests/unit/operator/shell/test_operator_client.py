@@ -10,7 +10,7 @@ from kubernetes.aio import client as kubernetes
 
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.call_rate import Rate
+from spoke_jobs_operator.shell.call_rate import CallRate
 from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, NotLeading
 
 
@@ -55,7 +55,7 @@ class Scene:
         self.server = Server()
         self.clock = 0.0
         self.throttled = 0
-        rate = Rate(1000, 1000, clock=lambda: self.clock, sleep=self.sleep)
+        rate = CallRate(1000, 1000, clock=lambda: self.clock, sleep=self.sleep)
         self.client = Client(cast(kubernetes.ApiClient, self.server), 1.0, rate)
         self.client.on_throttled = self.count
 

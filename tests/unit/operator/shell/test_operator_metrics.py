@@ -5,12 +5,12 @@ from tests.unit.operator.world import NAME, World
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs_operator.shell.operator_client import Kind
-from spoke_jobs_operator.shell.operator_metrics import Metrics
+from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store import Store
 
 
 def test_those_that_wait_are_counted_by_what_for_whenever_somebody_reads() -> None:
-    metrics, store, world = Metrics(), Store(), World()
+    metrics, store, world = OperatorMetrics(), Store(), World()
     metrics.count_waiting(store.waiting)
 
     def waiting(reason: str) -> float | None:
@@ -40,4 +40,4 @@ def test_those_that_wait_are_counted_by_what_for_whenever_somebody_reads() -> No
 )
 def test_what_alarms_count_is_told_before_it_happens(metric: str, labels: dict[str, str]) -> None:
     """An increase from nothing would be none to Prometheus: a first burst would pass unseen."""
-    assert Metrics().registry.get_sample_value(f"spoke_operator_{metric}_total", labels) == 0
+    assert OperatorMetrics().registry.get_sample_value(f"spoke_operator_{metric}_total", labels) == 0

@@ -70,7 +70,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 async def test_what_a_leader_did_last_is_known_before_anything_is_decided(scene: Scene) -> None:
     """It had the Job made and deleted again, and nothing of that was heard: a second one must not be made."""
     task = asyncio.create_task(scene.operator.run())
-    await scene.until(lambda: scene.operator._pulse.ready)
+    await scene.until(lambda: scene.operator._health.ready)
     assert scene.world.writes == [], "a standby writes nothing"
     scene.world.change(Kind.SPOKEJOB, NAME, {"outcome": "Succeeded", "attempt": 1}, under="status")
     scene.lead.granted.set()
