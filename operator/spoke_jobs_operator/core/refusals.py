@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-REFUSAL_RETRY = timedelta(seconds=10)
-"""How long after the API server first refused a Job the next try is made; twice as long after each further time."""
-LONGEST_REFUSAL_RETRY = timedelta(seconds=60)
+from spoke_jobs.contract.backoff import Backoff
+
+_BACKOFF = Backoff(base=10.0, maximum=60.0)
+"""When a Job that the API server refused is created again."""
 _INVALID = (400, 422)
 _FORBIDDEN = 403
 _TOO_LARGE = 413
@@ -27,8 +28,7 @@ class Refusal:
     @property
     def retry_at(self) -> datetime:
         """When the next try is due."""
-        doubled: int = 2 ** min(self.times - 1, 10)
-        return self.at + min(REFUSAL_RETRY * doubled, LONGEST_REFUSAL_RETRY)
+        return self.at + timedelta(seconds=_BACKOFF.after(self.times))
 
     def is_over(self, now: datetime) -> bool:
         """Whether the next try is due."""

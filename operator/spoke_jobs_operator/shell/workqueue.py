@@ -11,16 +11,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from spoke_jobs.contract.backoff import Backoff
+
 K = TypeVar("K", bound=Hashable)
 _URGENT_IN_A_ROW = 3
+BACKOFF = Backoff(base=0.2, maximum=60.0)
 
 
 class WorkQueue(Generic[K]):
     """Keys to work on, now or later. It is made, and used, within one running event loop.
 
     :param handle: works on a key; an exception means "again, later".
-    :param base_delay: seconds before the first retry; doubled with each further one.
-    :param max_delay: the longest wait between retries, in seconds.
+    :param backoff: the waits between retries.
     :param on_error: told of each exception, and of the seconds until the retry.
     :param on_taken: told how many seconds a key has waited for a worker.
     """
@@ -29,14 +31,12 @@ class WorkQueue(Generic[K]):
         self,
         handle: Callable[[K], Awaitable[None]],
         *,
-        base_delay: float = 0.2,
-        max_delay: float = 60.0,
+        backoff: Backoff = BACKOFF,
         on_error: Callable[[K, Exception, float], None] | None = None,
         on_taken: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._handle = handle
-        self._base_delay = base_delay
-        self._max_delay = max_delay
+        self._backoff = backoff
         self._on_error = on_error
         self._on_taken = on_taken
         self._loop = asyncio.get_running_loop()
@@ -113,10 +113,9 @@ class WorkQueue(Generic[K]):
         return self._usual.popleft()
 
     def _retry(self, key: K, error: Exception) -> None:
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
         self._again.discard(key)  # whatever came meanwhile is seen at the retry
-        delay = min(self._max_delay, self._base_delay * 2.0 ** min(failures, 20))
+        delay = self._backoff.after(failures)
         self.add_after(key, delay)
         if self._on_error:
             self._on_error(key, error, delay)

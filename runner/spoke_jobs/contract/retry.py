@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import CauseClass, cause_class
 
 DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
@@ -132,6 +133,11 @@ class RetryPolicy:
             raise ValueError(f"never is {never!r}, where a tuple of exception classes or their names is expected")
 
     @property
+    def backoff(self) -> Backoff:
+        """The wait between attempts."""
+        return Backoff(self.backoff_seconds, self.backoff_max_seconds, jitter=self.jitter)
+
+    @property
     def never_names(self) -> tuple[str, ...]:
         """The names of the exceptions that are never retried."""
         return tuple(item if isinstance(item, str) else qualified_name(item) for item in self.never)
@@ -158,9 +164,12 @@ HELD_DELAY_SECONDS = 2.0
 LONGEST_HELD_DELAY_SECONDS = 60.0
 
 
+_HELD_BACKOFF = Backoff(HELD_DELAY_SECONDS, LONGEST_HELD_DELAY_SECONDS)
+
+
 def held_delay(earlier: int) -> float:
     """The wait after one more attempt in a row that found its queue held, in seconds: each costs a pod."""
-    return min(LONGEST_HELD_DELAY_SECONDS, HELD_DELAY_SECONDS * 2.0 ** min(earlier, 16))
+    return _HELD_BACKOFF.after(earlier + 1)
 
 
 def after_failure(
@@ -185,6 +194,4 @@ def after_failure(
         return TryAgain(HELD_DELAY_SECONDS if retry_after_seconds is None else retry_after_seconds)
     if charged.get(kind, 0) + 1 >= policy.allowance(kind):
         return GiveUp()
-    earlier = sum(charged.values())
-    wait = policy.backoff_seconds * 2.0 ** min(earlier, 32) * (1 + policy.jitter * spread(key))
-    return TryAgain(min(policy.backoff_max_seconds, wait))
+    return TryAgain(policy.backoff.after(sum(charged.values()) + 1, spread(key)))

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import ApiError, Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.ledger import syncing
 from spoke_jobs.model import Failure
 from spoke_jobs.sync.decide import failure
@@ -34,8 +35,7 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
 """A job's progress is shown at most this often."""
-_FIRST_REST_SECONDS = 1.0
-_LONGEST_REST_SECONDS = 60.0
+_BACKOFF = Backoff(base=1.0, maximum=60.0)
 
 
 class Away(Exception):
@@ -47,29 +47,30 @@ class JobBackoffs:
     """Which jobs failed to be dealt with, and when each is tried again."""
 
     clock: Callable[[], float]
-    _until: dict[int, tuple[float, float]] = field(default_factory=dict)
+    _failures: dict[int, int] = field(default_factory=dict)
+    _until: dict[int, float] = field(default_factory=dict)
 
     def failed(self, job_id: int) -> None:
         """Leave the job alone for a while, longer each time."""
-        _, last = self._until.get(job_id, (0.0, 0.0))
-        rest = min(max(last * 2, _FIRST_REST_SECONDS), _LONGEST_REST_SECONDS)
-        self._until[job_id] = (self.clock() + rest, rest)
+        failures = self._failures[job_id] = self._failures.get(job_id, 0) + 1
+        self._until[job_id] = self.clock() + _BACKOFF.after(failures)
 
     def done(self, job_id: int) -> None:
         """The job was dealt with."""
         self._until.pop(job_id, None)
+        self._failures.pop(job_id, None)
 
     def is_resting(self, job_id: int) -> bool:
         """Whether to leave the job alone now."""
-        until, _ = self._until.get(job_id, (0.0, 0.0))
-        return self.clock() < until
+        return self.clock() < self._until.get(job_id, 0.0)
 
     def resting(self) -> set[int]:
         """The jobs to leave alone now."""
         now = self.clock()
         # Where nothing was heard of a job for long after its rest, nobody asks for it any more.
-        self._until = {key: value for key, value in self._until.items() if now < value[0] + _LONGEST_REST_SECONDS}
-        return {job_id for job_id, (until, _) in self._until.items() if now < until}
+        self._until = {job_id: until for job_id, until in self._until.items() if now < until + _BACKOFF.maximum}
+        self._failures = {job_id: count for job_id, count in self._failures.items() if job_id in self._until}
+        return {job_id for job_id, until in self._until.items() if now < until}
 
 
 class Effects:

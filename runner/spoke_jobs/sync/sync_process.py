@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.kube_environment import namespace
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
@@ -28,8 +29,7 @@ from spoke_jobs.sync.writer import ConnectionLost, Writer
 logger = logging.getLogger(__name__)
 
 _STANDBY_SECONDS = 1.0
-_FIRST_WAIT_SECONDS = 0.5
-_LONGEST_WAIT_SECONDS = 10.0
+_BACKOFF = Backoff(base=0.5, maximum=10.0)
 _LAST_WORDS_SECONDS = 1.5
 
 
@@ -52,7 +52,7 @@ class Sync:
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop``. Gives up the lead at the end."""
-        wait = _FIRST_WAIT_SECONDS
+        failures = 0
         try:
             while not stop.is_set():
                 self.health.turned()
@@ -63,7 +63,7 @@ class Sync:
                             self._writer, self._api, self.health, self._intervals, listener=self._listener
                         ).serve(stop)
                         return
-                    wait = _FIRST_WAIT_SECONDS
+                    failures = 0
                     stop.wait(_STANDBY_SECONDS)
                     continue
                 except Away as error:
@@ -74,10 +74,10 @@ class Sync:
                     logger.exception("sync stumbled; it starts its work anew")
                     self.health.role = "starting anew"
                     self._writer.close()
-                if time.monotonic() - began > _LONGEST_WAIT_SECONDS:
-                    wait = _FIRST_WAIT_SECONDS  # it went well for a while
-                stop.wait(wait)
-                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+                if time.monotonic() - began > _BACKOFF.maximum:
+                    failures = 0  # it went well for a while
+                failures += 1
+                stop.wait(_BACKOFF.after(failures))
         finally:
             self._writer.close()
 

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 
 from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.sync.sync_model import SpokeJobView, read_view
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 60
 """How long one watch may last; one that ends in silence is noticed by then."""
-_LONGEST_WAIT_SECONDS = 10.0
+_BACKOFF = Backoff(base=0.5, maximum=10.0)
 _GONE = 410
 
 
@@ -105,23 +106,23 @@ class Watcher:
                 self._changed.notify_all()
 
     def _run(self) -> None:
-        wait = 0.0
-        while self._await_version(wait):
+        failures = 0
+        while self._await_version(_BACKOFF.after(failures) if failures else 0.0):
             try:
                 self._watch()
-                wait = 0.0
+                failures = 0
             except ApiError as error:
                 if error.status == _GONE:
                     self._version = ""
                     self._inbox.lost_track()
                 else:
                     logger.warning("the watch of SpokeJobs failed: %s", error)
-                wait = min(max(wait * 2, 0.5), _LONGEST_WAIT_SECONDS)
+                failures += 1
             except Exception:
                 logger.exception("the watch of SpokeJobs failed; it starts anew from a listing")
                 self._version = ""
                 self._inbox.lost_track()
-                wait = min(max(wait * 2, 0.5), _LONGEST_WAIT_SECONDS)
+                failures += 1
 
     def _await_version(self, wait: float) -> bool:
         with self._changed:

@@ -18,11 +18,12 @@ from urllib.parse import SplitResult
 import anyio.lowlevel
 import httpx
 
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask, Tally
 from spoke_jobs.tasks.client.credentials import Credentials
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
-from spoke_jobs.tasks.client.replicas import Replica, Replicas, backoff
+from spoke_jobs.tasks.client.replicas import SHORTENING, Replica, Replicas
 from spoke_jobs.tasks.client.transport import address_url, make_client, retry_after
 from spoke_jobs.tasks.protocol.encoding import BadAnswer, LineSplitter, parse_acknowledgement, task_line
 from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskCause, TaskOutcome
@@ -58,6 +59,7 @@ class Delivery:
         self._credentials = credentials
         self._headers = {"Content-Type": NDJSON, "Host": url.netloc}
         self._random = random.Random().random  # noqa: S311  jitter; the module's own belongs to the application
+        self._backoff = Backoff(options.retry_seconds, options.retry_max_seconds, jitter=SHORTENING)
         self._replicas = Replicas(options.replica_window, options.backoff_max_seconds, self._random)
         self._requests: set[asyncio.Task[None]] = set()
         self._alone: list[BufferedTask] = []
@@ -221,8 +223,7 @@ class Delivery:
             return False
         task = held.task
         if held.losses < self._options.losses:
-            first, maximum = self._options.retry_seconds, self._options.retry_max_seconds
-            seconds = backoff(first, held.losses - SUSPECT_LOSSES, maximum, self._random())
+            seconds = self._backoff.after(held.losses - SUSPECT_LOSSES + 1, self._random())
             self._loop.call_later(seconds, self._give_back, held)
             return True
         self._tally.failed += 1
@@ -267,11 +268,10 @@ class Delivery:
             return True
         if ack.outcome is TaskOutcome.FAILED:
             logger.warning("task %s (%s) failed on attempt %d: %s", task.id, task.name, task.attempt, why)
-            first, maximum = self._options.retry_seconds, self._options.retry_max_seconds
             if ack.retry_seconds is not None:  # the task's own declaration says it better
                 seconds = ack.retry_seconds * (1 + self._random() / 4)
             else:
-                seconds = backoff(first, task.attempt - 1, maximum, self._random())
+                seconds = self._backoff.after(task.attempt, self._random())
             held.next_attempt()
             self._loop.call_later(seconds, self._give_back, held)
             return False

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import ConfigurationError, InvalidPayload, TaskBufferFull
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks.client.buffer import Buffer, Tally
@@ -41,8 +42,7 @@ _IMPORT_SECONDS = 5.0
 _REST_SECONDS = 1.0
 """How long a fork waits for each of our threads to come to a place where it holds nothing."""
 _NAMED_WHEN_LOST = 20
-_LOOK_FOR_ROOM_SECONDS = 0.005
-_LOOK_FOR_ROOM_MAX_SECONDS = 0.1
+_LOOK_FOR_ROOM = Backoff(base=0.005, maximum=0.1)
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class TaskDispatcher:
 
         The loop has but a few that all its callers share, for looking up names among others.
         """
-        pause, wait = _LOOK_FOR_ROOM_SECONDS, self._options.full_wait_seconds
+        looks, wait = 0, self._options.full_wait_seconds
         give_up = time.monotonic() + wait
         while True:
             try:
@@ -134,8 +134,8 @@ class TaskDispatcher:
             except TaskBufferFull:
                 if (left := give_up - time.monotonic()) <= 0:
                     raise self._buffer.full(name, wait) from None
-            await asyncio.sleep(min(pause, left))
-            pause = min(2 * pause, _LOOK_FOR_ROOM_MAX_SECONDS)
+            looks += 1
+            await asyncio.sleep(min(_LOOK_FOR_ROOM.after(looks), left))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every task is acknowledged; whether that came about within ``timeout`` seconds."""

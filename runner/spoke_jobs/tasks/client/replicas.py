@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from spoke_jobs.contract.backoff import Backoff
+
 BACKOFF_SECONDS = 0.1
+SHORTENING = -0.5
+"""The jitter of all waits of the sending side: up to half of a wait is left out."""
 _LEAST_WINDOW = 10.0
 _REGROWTH_PER_SECOND = 10.0
 """What a window regains by itself: where long tasks fill it, no acknowledgement would let it grow again."""
@@ -40,7 +44,7 @@ class Replicas:
 
     def __init__(self, window: int, backoff_max_seconds: float, random: Callable[[], float]) -> None:
         self._window = window
-        self._backoff_max = backoff_max_seconds
+        self._backoff = Backoff(BACKOFF_SECONDS, backoff_max_seconds, jitter=SHORTENING)
         self._random = random
         self._replicas: dict[str, Replica] = {}
 
@@ -82,8 +86,8 @@ class Replicas:
         """
         if replica.paused_until > now:
             return replica.paused_until - now
-        seconds = backoff(BACKOFF_SECONDS, replica.failures, self._backoff_max, self._random())
         replica.failures += 1
+        seconds = self._backoff.after(replica.failures, self._random())
         replica.paused_until = now + seconds
         return seconds
 
@@ -127,8 +131,3 @@ class Replicas:
         if replica.in_flight < replica.window or replica.window >= self._window:
             return None
         return now + (replica.in_flight + 1 - replica.window) / _REGROWTH_PER_SECOND
-
-
-def backoff(first: float, failures: int, maximum: float, random: float) -> float:
-    """Seconds to wait after ``failures`` earlier failures: doubling up to ``maximum``, less up to a half at random."""
-    return float(min(maximum, first * 2 ** min(failures, 30)) * (1 - random / 2))

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.ledger.port import SessionFactory
@@ -186,7 +187,7 @@ def _ended(
     )
     if for_good:
         return Acknowledgement(task.id, TaskOutcome.FAILED_FOR_GOOD, cause, detail)
-    wait = min(options.backoff_max_seconds, options.backoff_seconds * 2.0 ** min(task.attempt - 1, 30))
+    wait = Backoff(options.backoff_seconds, options.backoff_max_seconds).after(task.attempt)
     return Acknowledgement(task.id, TaskOutcome.FAILED, cause, detail, min(wait, RETRY_LIMIT_SECONDS))
 
 

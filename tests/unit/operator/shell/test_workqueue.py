@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs_operator.shell.workqueue import WorkQueue
 
 
@@ -109,7 +110,7 @@ async def test_an_error_is_its_keys_own_and_waits_longer_each_time() -> None:
         assert (key, str(error)) == ("bad", "bad")
         delays.append(delay)
 
-    queue = WorkQueue(handle, base_delay=0.004, max_delay=0.02, on_error=report)
+    queue = WorkQueue(handle, backoff=Backoff(0.004, 0.02), on_error=report)
     queue.add("bad")
     queue.add("good")
     async with working(queue, workers=1):
@@ -130,7 +131,7 @@ async def test_success_ends_the_backoff() -> None:
         if handled[-1] == "fail":
             raise ValueError
 
-    queue = WorkQueue(handle, base_delay=0.001, on_error=lambda _key, _error, delay: delays.append(delay))
+    queue = WorkQueue(handle, backoff=Backoff(0.001, 60), on_error=lambda _key, _error, delay: delays.append(delay))
     async with working(queue):
         queue.add("a")
         await until(lambda: len(handled) == 3)

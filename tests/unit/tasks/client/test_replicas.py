@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs.tasks.client.replicas import BACKOFF_SECONDS, Replica, Replicas, backoff
+from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.tasks.client.replicas import BACKOFF_SECONDS, SHORTENING, Replica, Replicas
 
 
 def replicas_of(*addresses: str, window: int = 100, random: float = 0.0) -> Replicas:
@@ -103,5 +104,5 @@ def test_what_the_name_resolves_to_is_taken_over_but_never_nothing() -> None:
 
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_backoff_is_bounded_and_never_nothing(failures: int, random: float) -> None:
-    seconds = backoff(0.1, failures, 5.0, random)
+    seconds = Backoff(0.1, 5.0, jitter=SHORTENING).after(failures, random)
     assert 0.05 <= seconds <= 5.0
