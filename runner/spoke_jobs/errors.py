@@ -11,6 +11,10 @@ class ConfigurationError(SpokeJobsError):
     """The process can't start as it is configured: an unknown runner, a missing setting, an unknown module."""
 
 
+class MissingSettings(ConfigurationError):
+    """The runner lacks settings; the message names each of them."""
+
+
 class DatabaseError(SpokeJobsError):
     """The database can't serve as a ledger as it is."""
 

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import spoke_jobs.registry as registry_module
-from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.errors import ConfigurationError, MissingSettings
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.runner import Runner
 from spoke_jobs.settings import Settings, load_settings
@@ -98,6 +98,6 @@ def _refuse_if_half_configured(runner: Runner, name: str) -> None:
     names = getattr(runner, "missing_settings", None)
     missing: list[str] = names() if callable(names) else []
     if missing:
-        raise ConfigurationError(f"the runner {name!r} is not fully configured; set {'; '.join(missing)}")
+        raise MissingSettings(f"the runner {name!r} is not fully configured; set {'; '.join(missing)}")
     if not runner.fully_configured():
         raise ConfigurationError(f"the runner {name!r} says that it is not fully configured: see its documentation")

@@ -27,7 +27,7 @@ def test_one_that_waits_is_cancelled_and_never_has_a_pod(product: Product, runne
     assert (product.row(second).state, product.row(second).cause) == (JobState.FAILED, "Cancelled")
     assert product.spokejob(second, "Failed")["status"]["cause"] == "Cancelled"
     assert product.pods(second) == []
-    assert "has failed (Cancelled) already" in cli.run(product, "cancel", second.id, code=1).stderr
+    assert "has already failed (Cancelled)" in cli.run(product, "cancel", second.id, code=1).stderr
     cli.run(product, "cancel", first.id)
     product.ended(first)
 
@@ -46,7 +46,7 @@ def test_a_retry_is_a_spokejob_of_its_own_that_runs_to_its_end(product: Product,
     assert product.ended(job).cause == "JobError"
     product.spokejob(job, "Failed")
     assert cli.run(product, "retry", job.id).stdout == f"{job.id}\te2e_prints\twaiting, run 2\n"
-    assert "only a failed job is started again" in cli.run(product, "retry", job.id, code=1).stderr
+    assert "only a failed job can be retried" in cli.run(product, "retry", job.id, code=1).stderr
     again = product.row(job)
     assert name_of(again) == f"{name_of(job)}-r2"
     assert product.ended(job).state is JobState.SUCCEEDED

@@ -1,4 +1,4 @@
-"""``spoke-jobs``: the command line. ``run``, a pod's entrypoint, starts without the rest of it."""
+"""The command line, ``spoke-jobs``: commands read, `explaining` decides what to say, `rendering` prints it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import sys
 
 
 def main() -> None:
-    """The console script's entry."""
+    """Run the command line: the entry point of the console script and of ``python -m spoke_jobs``."""
     if sys.argv[1:] == ["run"]:
-        gc.disable()  # what is imported stays: looking through it for garbage is a tenth of a pod's start
-        from spoke_jobs import dispatch
-        from spoke_jobs.execution.pod import leave, run
-        from spoke_jobs.process.log_setup import configure_logging
+        gc.disable()  # imported modules stay: collecting among them takes a tenth of a pod's start
+        from spoke_jobs.cli.commands.run_command import run
 
-        configure_logging()
-        leave(run(), dispatch.close)
+        run()
     from spoke_jobs.cli.command_line import app
 
     app(prog_name="spoke-jobs")

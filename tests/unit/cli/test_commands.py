@@ -154,7 +154,7 @@ class TestCancel:
         ended = fail(ledger, "other")
         result = run("cancel", 1, 2, ended, 99, 2, code=3)
         assert result.stdout.splitlines() == ["1\treport\tasked to stop", "2\treport\tcancelled"]
-        assert "job 3 has failed (JobError) already" in result.stderr
+        assert "job 3 has already failed (JobError)" in result.stderr
         assert "there is no job 99" in result.stderr
         first, second = ledger.get(1), ledger.get(2)
         assert first is not None
@@ -171,7 +171,7 @@ class TestRetry:
         ledger.insert(new_job())
         result = run("retry", failed, 2, code=1)
         assert result.stdout == f"{failed}\treport\twaiting, run 2\n"
-        assert "job 2 is waiting: only a failed job is started again" in result.stderr
+        assert "job 2 is waiting: only a failed job can be retried" in result.stderr
 
     def test_all_failed_ones_that_the_filters_leave_the_oldest_first(self, ledger: SqlLedger, run: Run) -> None:
         timed_out = [fail(ledger, cause="Timeout") for _ in range(2)]

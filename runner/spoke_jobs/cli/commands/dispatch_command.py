@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from spoke_jobs.cli.commands import arguments, parsing
-from spoke_jobs.cli.commands.exits import speaks_plainly
-from spoke_jobs.cli.commands.opening import open_app
+from spoke_jobs.cli.commands.application import open_application
+from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.words import line
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError
@@ -42,7 +42,7 @@ def _resources(text: str) -> Any:
     return parsing.json_of(text, "it")
 
 
-@speaks_plainly
+@reports_errors
 def dispatch(
     job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job's type, as SPOKE_APP declares it.")],
     payload: Annotated[
@@ -126,10 +126,10 @@ def dispatch(
 
 def _watch(job_id: int, json: bool) -> None:
     """As `watch` does."""
-    from spoke_jobs.cli.commands.opening import look
+    from spoke_jobs.cli.commands.ledger_access import open_queries
     from spoke_jobs.cli.commands.watch_command import until_ended
 
-    until_ended(look()[1], [job_id], json)
+    until_ended(open_queries()[1], [job_id], json)
 
 
 def _dispatch(data: JobData) -> Any:
@@ -139,7 +139,7 @@ def _dispatch(data: JobData) -> Any:
     settings = load_settings()
     if settings.job_runner.strip() == "memory":
         raise ConfigurationError("JOB_RUNNER=memory keeps jobs in this process, which ends: name another runner")
-    runner = load_runner(settings, open_app(settings))
+    runner = load_runner(settings, open_application(settings))
     with use_runner(runner):  # for the jobs that this one dispatches, if it runs here (JOBS_SAME_PROCESS)
         job = runner.dispatch_job(data)
         close: Any = getattr(runner, "close", None)

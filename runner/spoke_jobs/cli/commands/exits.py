@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and what is wrong in a sentence rather than in a traceback."""
+"""How a command ends: its exit code, and one sentence on standard error instead of a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cli.commands.opening import close
+from spoke_jobs.cli.commands.ledger_access import close_engines
 from spoke_jobs.errors import SpokeJobsError
 
 _P = ParamSpec("_P")
@@ -20,7 +20,7 @@ _R = TypeVar("_R")
 
 
 class Exit(IntEnum):
-    """The exit codes of every command but `run`, whose codes are the operator's (contract/termination.py)."""
+    """The exit codes of every command except `run`, whose codes are in contract/termination.py."""
 
     DONE = 0
     FAILED = 1
@@ -32,18 +32,18 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.DONE: "done",
-    Exit.FAILED: "it failed or was refused, or a watched job failed: the message names what is wrong and the way out",
-    Exit.USAGE: "the command line itself is wrong",
+    Exit.FAILED: "the command failed or was refused, or a watched job failed: the message says what to do",
+    Exit.USAGE: "the command line is wrong",
     Exit.NOT_FOUND: "there is no such job",
-    Exit.RESTART: "`tasks` lost slots to tasks that hang, and is to be started anew",
+    Exit.RESTART: "`tasks` lost slots to tasks that hang and has to be restarted",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
-"""What `--help` and docs/reference/cli.md say of them."""
+"""The meaning of each code, for `--help` and docs/reference/cli.md."""
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
 
-def speaks_plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A command whose expected faults are said in a sentence, with the exit code that is documented for them."""
+def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Wrap a command: report an expected error in one sentence, with its documented exit code."""
 
     @wraps(command)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -52,29 +52,39 @@ def speaks_plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
         except SpokeJobsError as error:
             fail(str(error))
         except DBAPIError as error:
-            fail(f"the database refuses: {str(error.orig).strip().partition(chr(10))[0]}")
+            fail(f"the database returned an error: {str(error.orig).strip().partition(chr(10))[0]}")
         except BrokenPipeError:
-            # `ls | head`: whoever read has enough. What is still buffered must not be tried again at exit.
+            # The reader closed the pipe (`ls | head`). Python must not flush the rest of the buffer at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(Exit.DONE) from None
         finally:
-            close()
+            close_engines()
 
     return wrapped
 
 
-def say_wrong(message: str) -> None:
-    """Name what is wrong, on standard error."""
+def print_error(message: str) -> None:
+    """Print an error to standard error."""
     word = typer.style("error:", fg="red", bold=True) if sys.stderr.isatty() else "error:"
     typer.echo(f"{word} {message}", err=True)
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
-    """Name what is wrong and end."""
-    say_wrong(message)
+    """Print an error and exit."""
+    print_error(message)
     raise typer.Exit(code)
 
 
-def wrong_usage(message: str) -> NoReturn:
+def fail_not_found(job_id: int) -> NoReturn:
+    """Exit because there is no such job."""
+    fail(no_such_job(job_id), Exit.NOT_FOUND)
+
+
+def no_such_job(job_id: int) -> str:
+    """Say that a job doesn't exist, and why that may be."""
+    return f"there is no job {job_id}: it was pruned, or it is in another database"
+
+
+def usage_error(message: str) -> NoReturn:
     """Refuse the command line as typer itself does."""
     raise typer.BadParameter(message)

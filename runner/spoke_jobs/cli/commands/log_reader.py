@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 from sqlalchemy.exc import OperationalError
 
-from spoke_jobs.cli.commands.exits import Exit, fail, say_wrong
-from spoke_jobs.cli.commands.reading import in_the_cluster, not_found
+from spoke_jobs.cli.commands.exits import Exit, fail, fail_not_found, print_error
+from spoke_jobs.cli.commands.ledger_access import cluster_view
 from spoke_jobs.cli.explaining import log_steps
 from spoke_jobs.cli.explaining.log_steps import Progress, Read, Step, key
 from spoke_jobs.cli.explaining.reasons import CLUSTER, Reason
@@ -83,7 +83,7 @@ class Reader:
                 time.sleep(_EVERY_SECONDS)
             job, found = self._look_again()
         if job.state is JobState.FAILED:
-            say_wrong(f"job {job.id} has failed with {line(job.cause)}: spoke-jobs why {job.id}")
+            print_error(f"job {job.id} has failed with {line(job.cause)}: spoke-jobs why {job.id}")
         return Exit.FAILED if job.state is JobState.FAILED or self._refused else Exit.DONE
 
     def _follow(self, job: JobRequest, item: Try) -> bool:
@@ -132,7 +132,7 @@ class Reader:
         if error.away:
             if not follow:
                 self._refused = True
-                say_wrong(line(str(error)))
+                print_error(line(str(error)))
             elif not error.silence:  # a connection that was silent for long is made anew, and no news
                 self._say_once(f"{line(str(error))}; trying on")
             return Read.AWAY
@@ -146,10 +146,10 @@ class Reader:
         assert self._output is not None
         self._refused = self._progress.blind = True
         if error.status == 401:
-            say_wrong("the API server doesn't know the credentials: see KUBECONFIG, or the pod's service account")
+            print_error("the API server doesn't know the credentials: see KUBECONFIG, or the pod's service account")
             return
         right = "get pods/log" if "pods/log" in str(error) else "get pods"
-        say_wrong(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
+        print_error(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
 
     def _print_tail(self, job: JobRequest, item: Try, read: Read | None) -> None:
         kept = log_steps.tail(item)
@@ -188,13 +188,13 @@ class Reader:
             except ConfigurationError as error:
                 problem = str(error)
         self._refused = True
-        say_wrong(f"the cluster could not be asked: {problem}")
+        print_error(f"the cluster could not be asked: {problem}")
         return None
 
     def _job(self) -> JobRequest:
         jobs = self._looking.jobs([self._job_id])[1]
         if not jobs:
-            not_found(self._job_id)
+            fail_not_found(self._job_id)
         return jobs[0]
 
     def _tries(self, job: JobRequest) -> Sequence[Try]:
@@ -218,7 +218,7 @@ class Reader:
             return
         if situation is None or situation.job.state is JobState.RUNNING:
             return
-        for reason in explain(situation, in_the_cluster(situation.job)).reasons[:1]:
+        for reason in explain(situation, cluster_view(situation.job)).reasons[:1]:
             self._say_once(f"job {job.id}: {reason.text}{f' ({reason.advice})' if reason.advice else ''}", _id(reason))
 
     def _say_once(self, text: str, known_as: str = "") -> None:

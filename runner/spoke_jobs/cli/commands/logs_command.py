@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from spoke_jobs.cli.commands import arguments
-from spoke_jobs.cli.commands.exits import Exit, speaks_plainly
-from spoke_jobs.cli.commands.opening import look
+from spoke_jobs.cli.commands.exits import Exit, reports_errors
+from spoke_jobs.cli.commands.ledger_access import open_queries
 
 
-@speaks_plainly
+@reports_errors
 def logs(
     job_id: arguments.Id,
     follow: Annotated[
@@ -28,7 +28,7 @@ def logs(
     """
     from spoke_jobs.cli.commands.log_reader import Reader
 
-    _, looking = look()
+    _, looking = open_queries()
     reader = Reader(looking, job_id, attempt)
     try:
         code = reader.follow() if follow else reader.once()

@@ -11,9 +11,8 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.cli.commands import arguments
-from spoke_jobs.cli.commands.exits import Exit, say_wrong, speaks_plainly
-from spoke_jobs.cli.commands.opening import look
-from spoke_jobs.cli.commands.reading import not_found
+from spoke_jobs.cli.commands.exits import Exit, fail_not_found, print_error, reports_errors
+from spoke_jobs.cli.commands.ledger_access import open_queries
 from spoke_jobs.cli.rendering.progress_view import board, change_line, changes, render
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobFilter, JobRequest, JobState
@@ -24,7 +23,7 @@ Look = Callable[[], tuple[datetime, list[JobRequest]]]
 """The database's time, and the jobs as they are."""
 
 
-@speaks_plainly
+@reports_errors
 def watch(
     job_ids: arguments.SomeIds = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Without ids: of how many jobs, the newest.")] = 50,
@@ -34,12 +33,12 @@ def watch(
 
     Without a terminal: a line for each change, its fields separated by tabs. With --json: one document at the end.
     """
-    ledger, looking = look()
+    ledger, looking = open_queries()
     ids = arguments.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
     there = {job.id for job in looking.jobs(ids)[1]}
     for job_id in ids:
         if job_id not in there:
-            not_found(job_id)
+            fail_not_found(job_id)
     if not ids and not json:
         if arguments.on_a_terminal():
             print("no unfinished jobs")
@@ -79,7 +78,7 @@ def _until_ended(look_again: Look, report: Callable[[datetime, list[JobRequest]]
             now, jobs = look_again()
         except OperationalError:  # whoever watches for hours wants to see the end, not a failover
             if not away:
-                say_wrong("the database does not answer; trying on")
+                print_error("the database does not answer; trying on")
             away = True
             time.sleep(_EVERY_SECONDS)
             continue

@@ -1,0 +1,164 @@
+"""`check`: whether the set-up is complete."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands.application import add_working_directory, open_application
+from spoke_jobs.cli.commands.exits import Exit, print_error, reports_errors, usage_error
+from spoke_jobs.cli.commands.ledger_access import open_ledger
+from spoke_jobs.cli.explaining.reasons import CLUSTER
+from spoke_jobs.cluster import kube_environment
+from spoke_jobs.cluster.rights import RIGHTS, Account
+from spoke_jobs.errors import ConfigurationError, MissingSettings, SpokeJobsError
+from spoke_jobs.ledger.engine import shown
+from spoke_jobs.model import JobFilter, JobState
+from spoke_jobs.registry import CHECK, Registry
+from spoke_jobs.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from spoke_jobs.cli.explaining.cluster_findings import Look
+    from spoke_jobs.cli.rendering.check_output import Part
+
+_LEFT_TO_SYNC = (
+    "not asked: `spoke-jobs sync` creates the SpokeJobs (SPOKE_SUBMIT=sync), so this process needs no credentials; "
+    "`check --as sync`, run where sync runs, checks its rights"
+)
+_UNFINISHED = JobFilter((JobState.WAITING, JobState.RUNNING))
+_UNFINISHED_READ = 100
+"""How many unfinished jobs are read to see whether one of them is in the cluster."""
+
+
+@reports_errors
+def check(
+    account: Annotated[
+        Account | None,
+        typer.Option(
+            "--as",
+            metavar="ACCOUNT",
+            help="Whose rights in the cluster to check: runner (dispatches jobs; the default), sync, or reader (`why`, "
+            "`show` and `logs`).",
+            show_default=False,
+        ),
+    ] = None,
+    lease: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMESPACE/NAME",
+            help="The operator's Lease: shows that an operator runs even while there are no jobs.",
+            show_default=False,
+        ),
+    ] = None,
+    json: arguments.Json = False,
+) -> None:
+    """Check the runner, the application, the database and the cluster, and name everything that is wrong.
+
+    The cluster is asked with this process's own credentials: which rights it has, and whether it would accept the
+    SpokeJobs of the application's jobs (a dry run: nothing is created).
+    """
+    by_lease = tuple(lease.split("/")) if lease else None
+    if by_lease is not None and len(by_lease) != 2:
+        usage_error(f"{lease!r} is not of the form NAMESPACE/NAME")
+    from spoke_jobs.cli.rendering.check_output import Part, SetUp, print_json, print_lines
+
+    settings = load_settings()
+    registry = Registry()
+    busy = False
+
+    def application() -> str:
+        nonlocal registry
+        registry = open_application(settings)
+        return settings.app
+
+    def ledger() -> str:
+        nonlocal busy
+        opened = open_ledger(settings)
+        unfinished = opened.list_jobs(_UNFINISHED_READ, _UNFINISHED)
+        busy = any(job.runner == CLUSTER and job.submitted_at is not None for job in unfinished)
+        return shown(opened.engine.url)
+
+    set_up = SetUp(
+        application=_part(settings.app, application) if settings.app else Part(""),
+        runner=(runner := _part(settings.job_runner, lambda: _runner(settings, registry))),
+        ledger=_part("", ledger),
+        database_named=runner.missing_settings and not settings.database_url.get_secret_value(),
+        jobs=_jobs_of(registry),
+        tasks=tuple(registry.tasks),
+        cluster=_cluster(settings, registry, runner, account, by_lease, busy=busy),
+    )
+    if json:
+        print_json(set_up)
+    else:
+        print_lines(set_up)
+        for problem in set_up.problems():
+            print_error(problem)
+    if not set_up.ok:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _runner(settings: Settings, registry: Registry) -> str:
+    from spoke_jobs.loader import load_runner
+
+    add_working_directory()  # JOB_RUNNER may name a class of the application's
+    load_runner(settings, registry)
+    return settings.job_runner
+
+
+def _part(name: str, read: Callable[[], str]) -> Part:
+    from spoke_jobs.cli.rendering.check_output import Part
+
+    try:
+        return Part(read())
+    except SpokeJobsError as error:
+        return Part(name, str(error), missing_settings=isinstance(error, MissingSettings))
+
+
+def _jobs_of(registry: Registry) -> tuple[str, ...]:
+    """The jobs that the application declares."""
+    return tuple(name for name in registry.jobs if name != CHECK)
+
+
+def _cluster(
+    settings: Settings,
+    registry: Registry,
+    runner: Part,
+    account: Account | None,
+    lease: tuple[str, ...] | None,
+    *,
+    busy: bool,
+) -> tuple[Look, ...]:
+    """Ask the cluster. Empty under another runner, and where the runner's own problem already names what is missing."""
+    if account is None and settings.job_runner != CLUSTER:
+        return ()
+    from spoke_jobs.cli.explaining.cluster_findings import Look, looks
+
+    if account is None and settings.submit == "sync":
+        return (Look("server", unknown=_LEFT_TO_SYNC),)
+    named = bool(runner.problem) and account is None
+
+    def unavailable(problem: str) -> tuple[Look, ...]:
+        return () if named else (Look("server", problems=(problem,)),)
+
+    namespace = kube_environment.namespace(settings.namespace)
+    if not namespace:
+        return unavailable("set SPOKE_NAMESPACE (the namespace of the SpokeJobs)")
+    if importlib.util.find_spec("kubernetes") is None:
+        return unavailable(
+            "the cluster can't be asked without the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]'"
+        )
+    from spoke_jobs.cluster.cluster_checks import check as ask_cluster
+
+    asked = account or Account.RUNNER
+    definitions = {name: registry.jobs.get(name) for name in _jobs_of(registry)}
+    try:
+        found = ask_cluster(namespace, RIGHTS[asked], definitions, lease)
+    except ConfigurationError as error:
+        return unavailable(str(error))
+    types = {name: definition.options.pod_template for name, definition in definitions.items()}
+    return tuple(looks(found, asked, types, datetime.now(UTC), busy=busy))

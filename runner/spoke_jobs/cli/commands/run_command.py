@@ -1,0 +1,18 @@
+"""`run`: one attempt of a job, the entrypoint of its pod. A pod starts without typer and the other commands."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """Run one attempt: the entrypoint of a job's pod, started by the operator."""
+    from spoke_jobs import dispatch
+    from spoke_jobs.cli.commands.application import add_working_directory
+    from spoke_jobs.execution.pod import leave
+    from spoke_jobs.execution.pod import run as run_attempt
+    from spoke_jobs.process.log_setup import configure_logging
+
+    configure_logging()
+    add_working_directory()
+    leave(run_attempt(), dispatch.close)

@@ -1,0 +1,24 @@
+"""`sync`: keep the ledger and the cluster's SpokeJobs in step."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spoke_jobs.cli.commands.exits import reports_errors
+from spoke_jobs.process.log_setup import configure_logging
+from spoke_jobs.settings import load_settings
+
+
+@reports_errors
+def sync(
+    health_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Answer GET /healthz there.")
+    ] = None,
+) -> None:
+    """Keep the ledger and the cluster's SpokeJobs in step, until SIGTERM. One is active; others stand by."""
+    from spoke_jobs.sync.sync_process import run as run_sync
+
+    configure_logging()
+    run_sync(load_settings(), health_port)
