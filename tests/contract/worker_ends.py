@@ -290,7 +290,7 @@ class TogetherContract:
                 site.pid_of(job_id)
             ahead = [site.dispatch(job_type) for job_type in ("nothing", "async_nothing") for _ in range(4)]
             worker.send_signal(signal.SIGTERM)
-            site.wait(lambda: "claiming no more" in site.log)
+            site.wait(lambda: "stopping, running jobs have" in site.log)
             go_on.touch()
             assert worker.wait(PATIENCE_SECONDS) == 0
         for job_id in short:

@@ -1,1 +1,1 @@
-"""One attempt of a job, the same under every runner: claim it, keep its lease, run the function, record the end."""
+"""Run one attempt of a job, the same way under every runner: keep its lease, call the function, record the end."""

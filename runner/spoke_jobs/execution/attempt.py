@@ -1,4 +1,4 @@
-"""Running one claimed attempt to its recorded end."""
+"""Run one claimed attempt and record how it ended."""
 
 from __future__ import annotations
 
@@ -33,30 +33,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How a process's try at an attempt ended."""
+    """How a process left an attempt."""
 
     exit_code: ExitCode
     failure: Failure | None = None
-    """None after a success, and when nothing of this process counts."""
+    """None after a success, and when another process owns the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptServices:
-    """What an attempt needs of the process that runs it."""
+    """What an attempt uses of the process that runs it."""
 
     ledger: Ledger
     registry: Registry
     sessions: SessionFactory
     decide: bool
-    """Whether a failure here decides on another attempt (``legacy``), or the operator does (``kubernetes``)."""
+    """Whether recording a failure also decides on a retry (``legacy``); under ``kubernetes`` the operator decides."""
     on_stop: Callable[[StopReason], None]
-    """Called when the claim is lost: ends the process, where the process runs nothing else."""
+    """Called when the attempt must stop; ends the process where it runs nothing else."""
 
 
 def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
-    """Run the attempt, and record how it ended.
+    """Run the attempt and record how it ended.
 
-    Never raises for anything that the job does; what it raises is a fault of ours or of the database's.
+    :param cancel: set when the job is asked to stop.
+    :raises DBAPIError: if the end could not be recorded. Nothing that the job's own code does raises here.
     """
     logger.info("job %d (%s), attempt %d: started", claim.job.id, claim.job.job_type, claim.number)
     started = time.monotonic()
@@ -97,7 +98,7 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
     asked_to_end = threading.Event()
 
     def on_cancel() -> None:
-        logger.warning("job %d, attempt %d: cancelled; it is asked to stop", claim.job.id, claim.number)
+        logger.warning("job %d, attempt %d: cancellation requested; asking the job to stop", claim.job.id, claim.number)
         asked_to_end.set()
         cancel.set()
 
@@ -133,7 +134,7 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
                 result = call(definition, context, payload)
                 _leave_if_forked(process)
                 _finish(context, result, claim)
-            except BaseException as error:  # a job's SystemExit and KeyboardInterrupt end the job, not the worker
+            except BaseException as error:  # the job's SystemExit or KeyboardInterrupt must not end the worker
                 _leave_if_forked(process)
                 failure = describe(error, claim.job.options.retry, cancelled=cancel.is_set())
                 if asked_to_end.is_set() and failure.cause == "Interrupted":
@@ -150,9 +151,9 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
 
 
 def _finish(context: JobContext, result: Any, claim: Claim) -> None:
-    """Record success. A database that is away is asked again while the lease may last: what ran need not run again.
+    """Record success, retrying until the lease expires while the database is unreachable.
 
-    Not where the job has a session: what it holds uncommitted is lost with the connection.
+    There is no retry if the job used its session: its uncommitted writes were lost with the connection.
     """
     give_up = time.monotonic() + claim.lease_seconds
     while True:
@@ -161,20 +162,22 @@ def _finish(context: JobContext, result: Any, claim: Claim) -> None:
         except DBAPIError as error:
             if context.has_session or not is_away(error) or time.monotonic() > give_up:
                 raise
-            logger.warning("job %d: its success can't be recorded yet; trying on", claim.job.id)
+            logger.warning(
+                "job %d: could not record the success (%s); retrying", claim.job.id, type(error.orig).__name__
+            )
             time.sleep(min(0.5, claim.lease_seconds / 10))
 
 
 def _leave_if_forked(process: int) -> None:
-    if os.getpid() != process:  # a copy that the job forked came back out of it: the attempt isn't its own to end
+    if os.getpid() != process:  # a child that the job forked returned from it: only its parent may end the attempt
         os._exit(1)
 
 
 def call(definition: Definition, context: Any, payload: Any) -> Any:
-    """Call a job's or a task's function, ``async def`` ones on an event loop of their own."""
+    """Call a job's or task's function; an ``async def`` function gets an event loop of its own."""
     if not on_event_loop():
         return _call(definition, context, payload)
-    with ThreadPoolExecutor(1, "spoke-call") as pool:  # this thread's loop is the caller's, and busy with us
+    with ThreadPoolExecutor(1, "spoke-call") as pool:  # this thread's event loop is running the caller
         return pool.submit(_call, definition, context, payload).result()
 
 
@@ -188,7 +191,7 @@ async def _awaited(answer: Awaitable[Any]) -> Any:
 
 
 def on_event_loop() -> bool:
-    """Whether this thread's event loop is running."""
+    """Whether this thread runs an event loop now."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -197,7 +200,7 @@ def on_event_loop() -> bool:
 
 
 def failure_of(lost: StopReason) -> Failure | None:
-    """What is recorded of an attempt that is ended from outside; None if the ledger is not ours to write any more."""
+    """The failure to record for an attempt that was stopped; None if this process no longer holds the claim."""
     if lost is StopReason.TIMEOUT:
         return Failure("Timeout", CAUSES["Timeout"].meaning)
     if lost is StopReason.CANCELLED:
@@ -206,7 +209,7 @@ def failure_of(lost: StopReason) -> Failure | None:
 
 
 def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Failure:
-    """What an exception that left a job says of its end. The text goes to the ledger only."""
+    """Turn an exception that a job raised into a failure. Its text is kept in the ledger only: it may hold values."""
     error_type = qualified_name(type(error))
     tail = "".join(traceback.format_exception(error))
     message = f"{error_type}: {_words_of(error)}"
@@ -231,25 +234,25 @@ def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Fa
 def _words_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as again:  # a job's own exception class may do anything
-        return f"<its text can't be had: {type(again).__name__}>"
+    except Exception as again:  # `__str__` of the job's own exception class may fail
+        return f"<str() of the exception failed: {type(again).__name__}>"
 
 
 def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> AttemptEnd:
-    """Record the failure, unless the claim is gone; then what the ledger says counts."""
+    """Record the failure. If the claim is lost, the ledger's state decides how this process ends."""
     if failure.cause != "Superseded" and _record_failure(claim, services, failure):
         if failure.cause == "Interrupted":
             return AttemptEnd(ExitCode.INTERRUPTED, failure)
         return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
     row = services.ledger.get(claim.job.id)
     if row is not None and row.state is JobState.SUCCEEDED:
-        # The commit went through although its answer was lost, or another process was quicker.
+        # The commit succeeded although its reply was lost, or another process finished the job first.
         return AttemptEnd(ExitCode.DONE)
     return AttemptEnd(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
 
 
 def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -> bool:
-    """Whether it is recorded. A database that is away is asked again while the lease may last."""
+    """Record the failure, retrying until the lease expires; whether it was recorded."""
     give_up = time.monotonic() + claim.lease_seconds
     while True:
         try:
@@ -257,20 +260,22 @@ def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -
         except DBAPIError as error:
             if time.monotonic() > give_up:
                 raise
-            logger.warning("job %d: its end can't be recorded yet (%s)", claim.job.id, type(error.orig).__name__)
+            logger.warning(
+                "job %d: could not record the failure (%s); retrying", claim.job.id, type(error.orig).__name__
+            )
             time.sleep(min(0.5, claim.lease_seconds / 10))
 
 
 def _record_at_once(claim: Claim, services: AttemptServices, failure: Failure) -> None:
-    """Before the process is ended: there is no time to wait for a database that is away; the lease will lapse."""
+    """Record the failure without a retry, since the process is about to exit. If that fails, the lease expires."""
     try:
         services.ledger.fail(claim.token, failure, decide=services.decide)
     except Exception as error:
-        logger.warning("job %d: its end can't be recorded (%s)", claim.job.id, type(error).__name__)
+        logger.warning("job %d: could not record the failure (%s)", claim.job.id, type(error).__name__)
 
 
 def _close(context: JobContext) -> None:
     try:
         context.close()
-    except Exception as error:  # a connection that broke can't be closed in order; the job's end is known all the same
-        logger.warning("the job's session could not be closed: %s", type(error).__name__)
+    except Exception as error:  # a broken connection can't be closed cleanly; the outcome is known all the same
+        logger.warning("could not close the job's session: %s", type(error).__name__)

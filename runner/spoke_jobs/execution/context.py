@@ -1,4 +1,4 @@
-"""What a running job or task is given: who it is, how to say how far it has come, and how to end in one piece."""
+"""The context that a running job or task receives: its identity, progress, cancellation and session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRESS_MESSAGE_LIMIT = 200
 
 
 class _JobLogger(logging.LoggerAdapter[logging.Logger]):
-    """Each line says which job and attempt it is of."""
+    """Prefix each line with the job's id and attempt."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         extra = self.extra or {}
@@ -29,7 +29,7 @@ class _JobLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 class JobContext:
-    """A running attempt's view of itself. One thread runs the job; progress and cancellation are safe from any."""
+    """The context of a running attempt. Progress and cancellation are thread-safe."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class JobContext:
 
     @property
     def completed(self) -> bool:
-        """Whether success is recorded."""
+        """Whether the success is recorded."""
         return self._fenced.over
 
     @completed.setter
@@ -76,35 +76,35 @@ class JobContext:
 
     @property
     def attempt_key(self) -> str:
-        """The same for every process that runs this attempt: send it along where effects outside must not repeat.
+        """An idempotency key of this attempt, the same in every process that runs it.
 
-        ``ctx.job.uid`` is the key that stays the same over all attempts.
+        Send it with external calls that must not be repeated. ``ctx.job.uid`` stays the same across attempts.
         """
         return f"{self.job.uid}-{self.job.run}-{self.attempt}"
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was asked to stop. What it returns still counts as its success; see `raise_if_cancelled`."""
+        """Whether the job was asked to stop. A job that returns normally still succeeds."""
         return self._cancel.is_set()
 
     @property
     def remaining_seconds(self) -> float | None:
-        """How much of the job's timeout is left, at least 0; None if it has none."""
+        """Seconds left of the job's timeout, at least 0; None if it has none."""
         return None if self._run_until is None else max(0.0, self._run_until - time.monotonic())
 
     def raise_if_cancelled(self) -> None:
-        """End the attempt here if the job was asked to stop (a deploy, a drained node): it is tried again.
+        """Raise if the job was asked to stop, for example by a deploy or a drained node. The job is then retried.
 
-        :raises Cancelled: let it pass.
+        :raises Cancelled: do not catch it.
         """
         if self._cancel.is_set():
             raise Cancelled("the job was asked to stop before it was done")
 
     def progress(self, percent: int, message: str = "") -> None:
-        """Say how far the job has come: cheap, recorded off the job's thread, several calls as one write.
+        """Report progress. Cheap: a background thread writes it, and combines calls that follow each other quickly.
 
         :param percent: 0 to 100.
-        :param message: a few words for whoever watches; what exceeds 200 characters is cut.
+        :param message: a short text for people; cut after 200 characters.
         """
         given: object = percent
         if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= 100:
@@ -113,31 +113,31 @@ class JobContext:
 
     @property
     def session(self) -> Session:
-        """A session on the application's database whose every commit counts only while this attempt holds its claim.
+        """A session on the application's database that can commit only while this attempt holds its claim.
 
-        A process that was superseded gets :class:`~spoke_jobs.errors.Superseded` from ``commit()``, and nothing of
-        the transaction stays. What is uncommitted at the job's end commits together with its success. Jobs and tasks
-        that the job dispatches belong here too: ``dispatch_job(..., session=ctx.session)``.
-        On SQLite its transaction, a reading one as well, holds the database's one write lock: commit or roll back soon.
+        If another process has taken over, ``commit()`` raises :class:`~spoke_jobs.errors.Superseded` and rolls back.
+        Uncommitted writes are committed together with the job's success. Dispatch from the job with this session too:
+        ``dispatch_job(..., session=ctx.session)``.
+        On SQLite every transaction, also one that only reads, holds the database's write lock: end it soon.
         """
         return self._fenced.get()
 
     @property
     def has_session(self) -> bool:
-        """Whether the job has asked for :attr:`session`."""
+        """Whether the job has used :attr:`session`."""
         return self._fenced.used is not None
 
     @contextmanager
     def complete(self, result: Any = None) -> Iterator[Session]:
-        """Commit the job's own writes and its success in one transaction, or neither. The last thing that a job does.
+        """Commit the block's writes and the job's success in one transaction. Use it as the job's last step.
 
         ``with ctx.complete(result) as session: ...``
 
         :param result: small JSON, kept in the job's row.
-        :raises Superseded: at the block's end, if another process holds the job by now; the block is rolled back.
+        :raises Superseded: at the end of the block, if another process has taken over; the block is rolled back.
         """
         if self.completed:
-            raise RuntimeError("ctx.complete() was entered before: a job completes once")
+            raise RuntimeError("ctx.complete() was already entered: a job completes once")
         encoded = encode_result(result)
         try:
             yield self.session
@@ -147,12 +147,12 @@ class JobContext:
             raise
 
     def finish(self, result: Any) -> None:
-        """Record success after the function returned, unless it completed by itself; commits the session's rest."""
+        """Record success after the function returned, unless :meth:`complete` did; commit the session's open writes."""
         if not self.completed:
             self._finish(self._fenced.used, encode_result(result))
 
     def close(self) -> None:
-        """Roll back and let go of what was not committed, and of the session: its connection may be others' as well."""
+        """Roll back uncommitted writes and close the session, which returns its connection to the pool."""
         self._fenced.close()
 
     def _finish(self, session: Session | None, encoded: Any) -> None:
@@ -170,13 +170,13 @@ class JobContext:
 
 
 class TaskContext:
-    """What a running task is given. One thread runs the task."""
+    """The context of a running task. Use it from the task's own thread."""
 
     __slots__ = ("_fence", "_fenced", "_run_until", "_sessions", "attempt", "id", "logger")
 
     def __init__(
         self,
-        id: str,  # noqa: A002  (the task's own word)
+        id: str,  # noqa: A002  (part of the public API)
         attempt: int,
         logger: logging.Logger,
         *,
@@ -185,9 +185,9 @@ class TaskContext:
         run_until: float | None = None,
     ) -> None:
         self.id = id
-        """The same at every delivery of one task: send it along where effects outside must not repeat."""
+        """Identifies the task across deliveries: an idempotency key for external calls that must not be repeated."""
         self.attempt = attempt
-        """Which try this is, from 1: one more after each that failed."""
+        """The number of this attempt, from 1; grows after each failure."""
         self.logger = logger
         self._run_until = run_until
         self._sessions = sessions
@@ -196,16 +196,15 @@ class TaskContext:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """How much of the task's timeout is left, at least 0; None where nothing ends it."""
+        """Seconds left of the task's timeout, at least 0; None if nothing ends it."""
         return None if self._run_until is None else max(0.0, self._run_until - time.monotonic())
 
     @property
     def session(self) -> Session:
-        """A session on the application's database. What is uncommitted when the function returns is committed then;
-        if it raises, it is rolled back.
+        """A session on the application's database. It is committed when the function returns, rolled back if it raises.
 
-        For a task that was dispatched with ``session=`` that commit and the record that it has run are one: its
-        effects count once, however often it is begun. Others may be run again, if their server dies.
+        If the task was dispatched with ``session=``, that commit also records that the task has run, so its writes
+        take effect once however often it is started. Other tasks may run again if their server dies.
         """
         if self._fenced is None:
             self._fenced = FencedSession(self._sessions or _no_sessions, self._fence)
@@ -213,11 +212,11 @@ class TaskContext:
 
     @property
     def has_session(self) -> bool:
-        """Whether the task has asked for :attr:`session`."""
+        """Whether the task has used :attr:`session`."""
         return self._fenced is not None and self._fenced.used is not None
 
     def finish(self, end: Callable[[Session], None] | None = None) -> None:
-        """After the function returned: commit the session's rest, and ``end``, which records that the task has run."""
+        """Commit the session after the function returned; ``end`` records in it that the task has run."""
         if self._fenced is None or self._fenced.used is None:
             return
         session = self._fenced.used
@@ -228,14 +227,14 @@ class TaskContext:
         session.commit()
 
     def close(self) -> None:
-        """Roll back and let go of what was not committed."""
+        """Roll back uncommitted writes and close the session."""
         if self._fenced is not None:
             self._fenced.close()
 
 
 def _no_sessions() -> Session:
     raise ConfigurationError(
-        "ctx.session needs the application's database: set SPOKE_DATABASE_URL where tasks are run (in a test, give "
+        "ctx.session needs the application's database: set SPOKE_DATABASE_URL where tasks run (in a test, give "
         "sessions=... or session=...)"
     )
 

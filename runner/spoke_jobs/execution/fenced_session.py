@@ -1,4 +1,4 @@
-"""A session whose every commit counts only while its owner still may write."""
+"""A session that can commit only while its owner holds the claim."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Fence = Callable[[Session], None]
 
 
 class FencedSession:
-    """Made when it is first asked for."""
+    """Opens the session when it is first used, and checks the claim in each of its commits."""
 
     def __init__(self, sessions: SessionFactory, fence: Fence) -> None:
         self._sessions = sessions
         self._fence = fence
         self._fenced = False
         self.used: Session | None = None
-        """The session, if it was asked for."""
+        """The session, if it was used."""
         self.over = False
-        """Whether the owner's end stands in the session's transaction: that has checked the claim."""
+        """Whether the session's transaction records the owner's end, which has checked the claim already."""
 
     def get(self) -> Session:
-        """The session."""
+        """The session; opened at the first call."""
         if self.used is None:
             self.used = self._sessions()
             event.listen(self.used, "after_begin", self._on_begin)
@@ -34,7 +34,7 @@ class FencedSession:
         return self.used
 
     def close(self) -> None:
-        """Roll back and let go of what was not committed, and of the session: its connection may be others' as well."""
+        """Roll back uncommitted writes and close the session, which returns its connection to the pool."""
         if self.used is not None:
             try:
                 self.used.close()
@@ -48,13 +48,13 @@ class FencedSession:
                 event.listen(connection, "commit", self._on_commit)
 
     def _on_before_commit(self, session: Session) -> None:
-        # The claim is locked last, so that heartbeats wait for no longer than the commit takes.
+        # Lock the claim last, so that a heartbeat waits no longer than the commit takes.
         if not self.over and not session.in_nested_transaction():
             session.flush()
             self._check(session)
 
     def _on_commit(self, _connection: Connection) -> None:
-        # The root may be committed with a SAVEPOINT open, which the session's own event doesn't tell from its release.
+        # With a SAVEPOINT open, `before_commit` cannot tell the root's commit from the SAVEPOINT's release.
         if not self.over and not self._fenced and self.used is not None:
             self._check(self.used)
 

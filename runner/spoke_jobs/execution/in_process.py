@@ -1,4 +1,4 @@
-"""Running jobs in the process that dispatched them: to their end at once, or in a thread beside it."""
+"""Run jobs in the process that dispatched them: synchronously, or in a background thread."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LOOK_SECONDS = 0.05
 
 
 def worker_name() -> str:
-    """This process, as attempts name it."""
+    """The name of this process in attempts: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class _Stack(threading.local):
-    """The jobs that this thread is running one inside the other, each having dispatched the next."""
+    """The nested jobs of this thread: each was dispatched by the one before."""
 
     def __init__(self) -> None:
         self.queues: list[str] = []
@@ -37,9 +37,9 @@ _stack = _Stack()
 
 
 def run_to_completion(job: JobRequest, services: AttemptServices, *, lease_seconds: float) -> None:
-    """Run a job here, attempt after attempt, until it is final, whoever ends it.
+    """Run a job in this process, attempt by attempt, until it is final.
 
-    A job that a running job dispatches into the very queue that it locks is put off until that one has ended.
+    A job dispatched by a running job into the queue that the running job locks waits until the running job has ended.
     """
     if job.locks_queue and job.queue_name in _stack.queues:
         _stack.put_off.append(job)
@@ -58,19 +58,19 @@ def run_to_completion(job: JobRequest, services: AttemptServices, *, lease_secon
 def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float) -> None:
     reaper = Reaper(services.ledger, job.runner, lease_seconds, types=list(services.registry.jobs))
     while True:
-        reaper.reap_if_due()  # nobody else may be there to end what a dead process left in the queue
+        reaper.reap_if_due()  # no other process may be there to end attempts of dead ones
         row = services.ledger.get(job.id)
         if row is None or row.state.final:
             return
         if row.run_after is not None and row.state is JobState.WAITING:
-            # Both times are the database's, so that the difference is right whatever this process's clock says.
+            # Both times are the database's, so the difference does not depend on this process's clock.
             time.sleep(max(0.0, (row.run_after - row.updated_at).total_seconds()))
         answer = services.ledger.claim(job.id, job.uid, row.run, row.attempt + 1, worker_name(), lease_seconds)
         match answer:
             case Claim():
                 ending = run_attempt(answer, services, threading.Event())
                 if ending.failure is not None and ending.failure.error_type == "KeyboardInterrupt":
-                    raise KeyboardInterrupt  # it was meant for the whole process
+                    raise KeyboardInterrupt  # it was sent to the whole process
             case Taken(left):
                 time.sleep(min(left, 0.5))
             case QueueHeld() | AttemptOver() | NotThisAttempt():
@@ -80,7 +80,7 @@ def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float) 
 
 
 class InProcessWorker:
-    """A thread that claims and runs jobs one after the other, those that an earlier process left behind included."""
+    """A thread that claims and runs jobs one at a time, also those that an earlier process left waiting."""
 
     def __init__(self, runner: str, services: AttemptServices, *, lease_seconds: float, poll_seconds: float) -> None:
         self._runner = runner
@@ -94,12 +94,12 @@ class InProcessWorker:
         self._thread = threading.Thread(target=self._work, name="spoke-in-process", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is there."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def wake(self) -> None:
@@ -107,7 +107,7 @@ class InProcessWorker:
         self._wake.set()
 
     def finish(self, seconds: float | None = None) -> None:
-        """Run what is due, then end; waits for that."""
+        """Run the due jobs, then stop the thread; blocks at most ``seconds``."""
         self._finishing.set()
         self._wake.set()
         self._thread.join(seconds)
@@ -126,14 +126,14 @@ class InProcessWorker:
                     None,
                 )
             except Exception:
-                logger.exception("the ledger can't be asked for work; trying again")
+                logger.exception("could not claim a job; retrying")
                 self._reaper.database_failed()
                 claim = None
             if claim is not None:
                 try:
                     run_attempt(claim, self._services, self._cancel)
                 except Exception:
-                    logger.exception("job %d: its end could not be recorded; its lease will lapse", claim.job.id)
+                    logger.exception("job %d: could not record its end; its lease will expire", claim.job.id)
             elif self._finishing.is_set():
                 return
             else:
@@ -141,7 +141,7 @@ class InProcessWorker:
 
 
 def run_before_exit(finish: Callable[[], None]) -> None:
-    """Have ``finish`` called when the process ends, while threads and executors can still be started."""
-    # `atexit` comes too late for that: executors are closed by then. This is what they themselves use.
+    """Call ``finish`` at interpreter exit, while threads can still be started."""
+    # `atexit` runs too late: executors are shut down by then. `concurrent.futures` uses this function itself.
     register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
     register(finish)

@@ -1,7 +1,7 @@
-"""Keeping an attempt's lease: heartbeats, coalesced progress, and a watchdog that stops the owner in time.
+"""Keep an attempt's lease: heartbeats, throttled progress, and a watchdog that stops the owner in time.
 
-Both run beside the job's own thread. The owner must stop itself *before* its lease ends by the database's clock, since
-from then on another process may run the job: it reckons from the moment before each renewal was sent.
+Both run in background threads. The owner must stop *before* its lease expires by the database's clock, since another
+process may run the job from then on. So it counts the lease from the moment before each renewal was sent.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from spoke_jobs.model import Progress, Pulse
 logger = logging.getLogger(__name__)
 
 Beat = Callable[[Progress | None], Pulse]
-"""Renew the lease and record progress."""
+"""Renew the lease, and record progress if there is any."""
 
 _LAST_BEAT_SECONDS = 2.0
 FRESH = 6
-"""A claim younger than this part of its lease needs no renewal to begin with."""
+"""A claim younger than its lease divided by this needs no renewal at the start."""
 CANCEL_GRACE_SECONDS = 10.0
-"""How long a job that somebody cancelled may take to stop by itself."""
+"""How long a cancelled job may take to stop by itself."""
 
 
 class StopReason(StrEnum):
-    """Why an owner has to stop."""
+    """Why an attempt has to stop."""
 
     CLAIM_LOST = "another process holds the attempt, or it has ended"
     LEASE_EXPIRED = "the lease could not be renewed in time"
@@ -41,17 +41,16 @@ class StopReason(StrEnum):
 
 
 PROGRESS_SECONDS = 0.25
-"""Progress is written at most this often."""
+"""The shortest interval between two writes of progress."""
 
 
 class LeaseKeeper:
-    """A context manager around a job's run. Entering it renews the lease, and so checks the claim, unless it is fresh.
+    """A context manager that keeps the lease while a job runs. Entering it renews the lease unless it is fresh.
 
-    ``on_stop(reason)`` is called once, from a thread of ours, when the process has to stop what it runs.
-
-    :param asked_at: when the claim was asked for, on the monotonic clock; None if that isn't known.
-    :param run_until: when the job's timeout is over, on that clock; None if it has none.
-    :param on_cancel: called once, when somebody has asked for the job's end.
+    :param on_stop: called once, from a background thread, when the attempt has to stop.
+    :param asked_at: when the claim was requested, on the monotonic clock; None if unknown.
+    :param run_until: when the job's timeout expires, on that clock; None if it has none.
+    :param on_cancel: called once, when somebody has requested cancellation.
     """
 
     def __init__(
@@ -83,14 +82,14 @@ class LeaseKeeper:
         ]
 
     def report(self, progress: Progress) -> None:
-        """Have this progress written soon; a later one replaces it."""
+        """Write this progress soon; a later call replaces it."""
         with self._changed:
             self._progress = progress
             self._changed.notify_all()
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """While the attempt records its own end: a heartbeat that finds the claim gone means nothing then."""
+        """Mark the time in which the attempt records its end: a heartbeat that finds no claim is expected then."""
         with self._changed:
             self._ending += 1
         try:
@@ -98,7 +97,7 @@ class LeaseKeeper:
         except BaseException:
             with self._changed:
                 self._ending -= 1
-                self._next_beat = 0.0  # look at once whether the claim still holds
+                self._next_beat = 0.0  # check at once whether the claim still holds
                 self._changed.notify_all()
             raise
 
@@ -109,7 +108,7 @@ class LeaseKeeper:
         else:
             self._renew(None)
         if self._over:
-            raise Superseded("another process holds this attempt's job now, or it has ended: it is not run here")
+            raise Superseded("another process holds this attempt's job now, or the job has ended: it is not run here")
         for thread in self._threads:
             thread.start()
         return self
@@ -121,7 +120,7 @@ class LeaseKeeper:
             self._over = True
             self._changed.notify_all()
         for thread in self._threads:
-            if thread.is_alive():  # a heartbeat under way still holds a connection; one that hangs isn't waited for
+            if thread.is_alive():  # a heartbeat in progress holds a connection; do not wait for one that hangs
                 thread.join(_LAST_BEAT_SECONDS)
 
     def _keep(self) -> None:
@@ -139,7 +138,7 @@ class LeaseKeeper:
                     return
                 lapsed = now >= self._deadline and not self._ending
                 progress, self._progress = self._progress, None
-            if lapsed:  # no thread could run until now, and this one goes on first: another may hold the job
+            if lapsed:  # no thread could run until now; another process may hold the job
                 self._lose(StopReason.LEASE_EXPIRED)
                 return
             if progress is not None:
@@ -150,10 +149,10 @@ class LeaseKeeper:
         before = time.monotonic()
         try:
             pulse = self._beat(progress)
-        except Exception as error:  # the database may be back before the lease ends
-            logger.warning("a heartbeat failed (%s); trying again until the lease ends", type(error).__name__)
+        except Exception as error:  # the database may be back before the lease expires
+            logger.warning("heartbeat failed (%s); retrying until the lease expires", type(error).__name__)
             with self._changed:
-                # The progress is let go of: it may be what failed, and the next report replaces it anyhow.
+                # Drop the progress: it may have caused the failure, and the next report replaces it.
                 self._next_beat = time.monotonic() + min(1.0, self._lease / 10)
                 self._deadline = self._deadline or before + self._lease - self._margin
             return
@@ -162,7 +161,7 @@ class LeaseKeeper:
                 self._deadline = before + self._lease - self._margin
                 self._next_beat = before + self._lease / 3
             else:
-                self._next_beat = math.inf  # nothing to renew, unless recording the end is undone
+                self._next_beat = math.inf  # nothing to renew, unless recording the end fails
             self._changed.notify_all()
         if pulse is Pulse.GONE:
             self._lose(StopReason.CLAIM_LOST)

@@ -1,6 +1,7 @@
-"""``spoke-jobs run``: the entrypoint of a job's pod. Claim the attempt that the environment names, run it, say how it
-ended in exit code and termination message. Imports neither a Kubernetes client nor a web framework: start-up is paid
-on every job.
+"""``spoke-jobs run``, the entrypoint of a job's pod.
+
+Claim the attempt that the environment names, run it, and report its end by exit code and termination message. Imports
+neither a Kubernetes client nor a web framework, since every job pays for the import.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from spoke_jobs.settings import load_settings
 logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 60.0
-"""How long the database may be away at the start, before the attempt fails and the operator tries another."""
+"""How long to wait for the database at the start, before the attempt fails."""
 
 
 def run() -> ExitCode:
-    """Run the pod's attempt. Returns the process's exit code; the termination message is written."""
+    """Run the pod's attempt and write the termination message; returns the exit code."""
     cancel = SignalEvent()
     signal.signal(signal.SIGTERM, lambda _number, _frame: _on_sigterm(cancel, _frame))
     try:
@@ -68,14 +69,14 @@ def _attempt(cancel: threading.Event) -> AttemptEnd:
     if not isinstance(claim, Claim):
         return _without_claim(claim)
     try:
-        # Imported under the claim, so that an application that can't be imported is told in the ledger.
+        # Import the application under the claim, so that a failed import is recorded in the ledger.
         registry = load_app(settings.app)
-    except BaseException as error:  # sys.exit at import would leave with a code that says the job is done
+    except BaseException as error:  # `sys.exit(0)` at import would look like success
         failure = Failure("BadSetup", f"SPOKE_APP={settings.app} can't be imported: {error}", type(error).__name__)
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
         ledger.fail(claim.token, failure, decide=False)
         return AttemptEnd(ExitCode.FAILED, failure)
-    if not gc.isenabled():  # as the command line has it while all is imported
+    if not gc.isenabled():  # the command line disables it during imports
         gc.freeze()
         gc.enable()
     services = AttemptServices(ledger, registry, lambda: Session(engine), decide=False, on_stop=_leave_at_once)
@@ -85,20 +86,20 @@ def _attempt(cancel: threading.Event) -> AttemptEnd:
 def _claim(
     ledger: SqlLedger, assignment: Assignment, worker: str, lease_seconds: float, cancel: threading.Event
 ) -> Claim | Refusal | None:
-    """Claim the attempt, waiting while another process holds the job. None: told to stop meanwhile."""
+    """Claim the attempt, waiting while another process holds the job; None if told to stop meanwhile."""
     while not cancel.is_set():
         answer = ledger.claim(
             assignment.request_id, assignment.uid, assignment.run, assignment.attempt, worker, lease_seconds
         )
         if not isinstance(answer, Taken):
             return answer
-        logger.info("another process holds job %d; looking again", assignment.request_id)
+        logger.info("job %d: another process holds it; waiting", assignment.request_id)
         cancel.wait(min(max(answer.seconds_left, 0.2), 2.0))
     return None
 
 
 def _without_claim(answer: Refusal | None) -> AttemptEnd:
-    """What a pod says that was not granted its claim: nothing ran here."""
+    """How a pod ends that did not get its claim."""
     match answer:
         case AlreadyFinal(job) if job.state is JobState.SUCCEEDED:
             return AttemptEnd(ExitCode.DONE)
@@ -124,7 +125,7 @@ def _await_database(engine: Engine, cancel: threading.Event) -> None:
         except DatabaseUnreachable as error:
             if time.monotonic() > deadline or cancel.is_set():
                 raise
-            logger.warning("%s; trying again", error)
+            logger.warning("%s; retrying", error)
             cancel.wait(1.0)
 
 
@@ -142,19 +143,19 @@ def _tell(ending: AttemptEnd) -> None:
 
 
 def _on_sigterm(cancel: threading.Event, _frame: FrameType | None) -> None:
-    logger.warning("SIGTERM: the job is asked to stop")
+    logger.warning("received SIGTERM; asking the job to stop")
     cancel.set()
 
 
 def leave(code: int, deliver: Callable[[], None]) -> NoReturn:
-    """End the process now: a thread that the job left behind must not keep its pod.
+    """Exit the process now: threads that the job left running must not keep the pod alive.
 
-    :param deliver: delivers the tasks that the job dispatched, as happens at the end of any process.
+    :param deliver: delivers the tasks that the job dispatched, as at the exit of any process.
     """
     try:
         deliver()
-    except Exception:  # the job's end is recorded: it stays what it is
-        logger.exception("what the job dispatched could not all be delivered")
+    except Exception:  # the job's end is recorded and stays as it is
+        logger.exception("could not deliver all tasks that the job dispatched")
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -162,7 +163,7 @@ def leave(code: int, deliver: Callable[[], None]) -> NoReturn:
 
 
 def _leave_at_once(lost: StopReason) -> None:
-    """The claim is lost: whatever the job's thread is doing, it must not go on."""
+    """Exit at once: the job's thread must not go on after the attempt has to stop."""
     if (failure := failure_of(lost)) is not None:
         ending = AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
     elif lost is StopReason.LEASE_EXPIRED:

@@ -1,4 +1,4 @@
-"""Ending attempts whose lease has lapsed, so that their jobs go on, and jobs that waited too long for their start."""
+"""End attempts whose lease has expired, and jobs that were not started in time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 
 
 class Reaper:
-    """Reaps every now and then, but only once the database has answered for one full lease.
+    """Reap at intervals, but only once the database has answered for one full lease.
 
-    After the database was away, live owners need a lease's time to renew; reaping at once would end them all.
+    After an outage of the database, live owners need up to a lease to renew; reaping at once would end them all.
     """
 
     def __init__(
@@ -35,18 +35,21 @@ class Reaper:
         self._answering_since: float | None = None
         self._next = 0.0
         self.has_looked = False
-        """Whether the database was asked at the last call."""
+        """Whether the last call queried the database."""
 
     def database_failed(self) -> None:
-        """The database did not answer: its time of answering begins anew."""
+        """Note that the database did not answer: reset the recovery timer."""
         self._answering_since = None
 
     def due_in(self) -> float:
-        """In how many seconds it has something to do."""
+        """Seconds until the next call that does something."""
         return max(0.0, self._next - self._clock())
 
     def reap_if_due(self) -> int:
-        """Reap if it is time; how many attempts were ended. Raises what the database raises."""
+        """Reap if it is due; returns the number of attempts ended.
+
+        :raises DBAPIError: if the database fails.
+        """
         now = self._clock()
         self.has_looked = False
         if self._answering_since is None:
@@ -55,7 +58,7 @@ class Reaper:
             return 0
         self._next = now + self._every
         self.has_looked = True
-        # What has not been started need not wait for owners that renew.
+        # Jobs that were never started have no owner that could still renew.
         for job in self._ledger.expire_starts(self._runner, self._types):
             logger.warning("job %d (%s): %s, %s", job.id, job.job_type, job.cause, job.result_message)
         if now - self._answering_since < self._lease:
@@ -63,7 +66,7 @@ class Reaper:
         jobs = self._ledger.reap(self._runner)
         for job in jobs:
             logger.warning(
-                "job %d (%s), attempt %d: its worker is lost; the job is %s",
+                "job %d (%s), attempt %d: its lease expired; the job is %s",
                 job.id,
                 job.job_type,
                 job.attempt,

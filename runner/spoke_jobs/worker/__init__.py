@@ -1,4 +1,4 @@
-"""``spoke-jobs worker``: claims jobs of the ``legacy`` runner and runs them in child processes.
+"""``spoke-jobs worker``: claim jobs of the ``legacy`` runner and run them in child processes.
 
-The supervisor runs no job's code: a job that hangs, crashes or exhausts memory takes its child along, nothing else.
+The supervisor runs no job's code, so a job that hangs, crashes or runs out of memory affects its child process only.
 """

@@ -1,9 +1,8 @@
-"""A worker's child process for ``async def`` jobs: runs many orders together on one event loop. Started by the
-supervisor, with a socket's number.
+"""A worker's child process for ``async def`` jobs: runs many orders concurrently on one event loop.
 
-An attempt is stopped by cancelling its task. What doesn't let itself be cancelled, or holds up the loop, ends with the
-process, by the supervisor's hand or (before a lease ends) by its own. The shared says whose code has the loop, so that
-the others of that loop need not pay for it.
+An attempt is stopped by cancelling its asyncio task. If it does not stop, or blocks the event loop, the process ends:
+the supervisor kills it, or it exits by itself before a lease expires. The shared state tells which attempt's code runs,
+so that the other attempts of the loop are not charged.
 """
 
 from __future__ import annotations
@@ -52,13 +51,13 @@ from spoke_jobs.worker.success_recorder import Recorder
 logger = logging.getLogger(__name__)
 
 _LINE_LIMIT = 2**24
-"""What the longest order may take; asyncio's own limit is 64 kB."""
-_RUNS: contextvars.ContextVar[UUID | None] = contextvars.ContextVar("spoke_attempt", default=None)
-"""Which attempt a task belongs to: those that a job starts are its own."""
+"""The longest order in bytes; asyncio's default limit is 64 kB."""
+_ATTEMPT: contextvars.ContextVar[UUID | None] = contextvars.ContextVar("spoke_attempt", default=None)
+"""The attempt that an asyncio task belongs to; tasks that a job creates inherit it."""
 
 _THREADS = 4
 _DELIVERY_SECONDS = 4.0
-"""Less than a supervisor that ends waits for its children."""
+"""Less than a stopping supervisor waits for its children."""
 _Answer = TypeVar("_Answer")
 
 
@@ -68,17 +67,17 @@ class _Running:
     cancel: threading.Event = field(default_factory=threading.Event)
     task: asyncio.Task[Any] | None = None
     lost: StopReason | None = None
-    """Why it was stopped from outside."""
+    """Why it was stopped, if it was."""
 
 
 class AsyncOrderLoop:
-    """Takes orders as they come, and reports each one's end."""
+    """Runs orders as they come, and reports each one's end."""
 
     def __init__(
         self, ledger: Ledger, registry: Registry, sessions: SessionFactory, slots: int, shared: SharedState
     ) -> None:
         self._shared = shared
-        # SQLite has one write lock: the loop must not turn to another job, which may wait for it, before it is free.
+        # SQLite has one write lock: release it before the loop runs another job, which may wait for it.
         self._at_once = isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite"
         self._stopping = False
         self._ledger = ledger
@@ -90,8 +89,8 @@ class AsyncOrderLoop:
         self._recorder = Recorder(ledger)
         self._leases = LeaseGroup(ledger.heartbeats, self._give_up, shared.lease_ends)
 
-    async def attend(self, connection: socket.socket) -> None:
-        """Until the supervisor closes the connection and all has ended."""
+    async def run(self, connection: socket.socket) -> None:
+        """Run orders until the supervisor has closed the connection and all attempts have ended."""
         self._loop = asyncio.get_running_loop()
         self._loop.set_task_factory(self._make_task)
         reader, writer = await asyncio.open_connection(sock=connection, limit=_LINE_LIMIT)
@@ -100,7 +99,7 @@ class AsyncOrderLoop:
         while line := await reader.readline():
             message = decode(line)
             if isinstance(message, Order):
-                task = asyncio.create_task(self._carry_out(message, writer))
+                task = asyncio.create_task(self._execute(message, writer))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             elif isinstance(message, Stop):
@@ -111,23 +110,23 @@ class AsyncOrderLoop:
         writer.close()
 
     async def _deliver(self) -> None:
-        """Let tasks run that jobs dispatched and that are still in memory; nothing else of them outlives us."""
+        """Deliver the tasks that jobs dispatched and that are still in memory."""
         try:
-            await asyncio.wait_for(self._beside(dispatch.close), _DELIVERY_SECONDS)
+            await asyncio.wait_for(self._in_thread(dispatch.close), _DELIVERY_SECONDS)
         except TimeoutError:
-            logger.error("what jobs dispatched could not all be delivered within %g s", _DELIVERY_SECONDS)  # noqa: TRY400
+            logger.error("could not deliver all dispatched tasks within %g s", _DELIVERY_SECONDS)  # noqa: TRY400
         except Exception:
-            logger.exception("what jobs dispatched could not all be delivered")
+            logger.exception("could not deliver all dispatched tasks")
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         context = options.get("context")
-        token = _RUNS.get() if context is None else context.get(_RUNS)
+        token = _ATTEMPT.get() if context is None else context.get(_ATTEMPT)
         if token is not None and asyncio.iscoroutine(coroutine):
-            coroutine = _Stepped(coroutine, token, self._shared)
+            coroutine = _TrackedCoroutine(coroutine, token, self._shared)
         return asyncio.Task(coroutine, loop=loop, **options)
 
     def _give_up(self, token: UUID) -> None:
-        self._shared.enter(token)  # the others need not pay for it
+        self._shared.enter(token)  # the other attempts of this loop are not charged
         os._exit(ExitCode.SUPERSEDED)
 
     def _stop(self, message: Stop) -> None:
@@ -148,7 +147,7 @@ class AsyncOrderLoop:
         if running.task is not None:
             running.task.cancel()
 
-    async def _carry_out(self, order: Order, writer: asyncio.StreamWriter) -> None:
+    async def _execute(self, order: Order, writer: asyncio.StreamWriter) -> None:
         code = ExitCode.SUPERSEDED
         lose = self._loop.call_soon_threadsafe
         if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
@@ -161,31 +160,31 @@ class AsyncOrderLoop:
             try:
                 code = await self._run(order)
             except Exception:
-                logger.exception("job %d: its end could not be recorded; its lease will lapse", order.job_id)
+                logger.exception("job %d: could not record its end; its lease will expire", order.job_id)
             finally:
                 self._leases.remove(order.token)
-        else:  # the loop was held up, or the whole worker: too little is left of the lease to begin now
-            await self._hand_back(order)
+        else:  # the event loop or the worker was blocked: too little of the lease is left to start
+            await self._release(order)
         with contextlib.suppress(ConnectionError):
             writer.write(encode(Report(code, token=order.token)))
             await writer.drain()
 
     async def _run(self, order: Order) -> ExitCode:
-        job = order.job or await self._beside(self._ledger.get, order.job_id)
+        job = order.job or await self._in_thread(self._ledger.get, order.job_id)
         if job is None:
             return ExitCode.SUPERSEDED
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _Running(claim)
         try:
-            # An order that has no place soon is given back, for another worker to take.
+            # Release an order that gets no slot soon, so that another worker can take it.
             await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
         except TimeoutError:
-            await self._hand_back(order)
+            await self._release(order)
             return ExitCode.SUPERSEDED
         else:
             try:
                 if self._stopping or running.lost is not None:
-                    await self._hand_back(order)
+                    await self._release(order)
                     return ExitCode.SUPERSEDED
                 return await self._attempt(running)
             finally:
@@ -193,15 +192,15 @@ class AsyncOrderLoop:
         finally:
             del self._running[order.token]
 
-    async def _hand_back(self, order: Order) -> None:
-        """Undo the claim of an attempt that is not begun. (A job whose end was asked for ends by it.)"""
+    async def _release(self, order: Order) -> None:
+        """Release the claim of an attempt that was not started. A job with a requested cancellation ends thereby."""
         try:
-            await self._beside(self._ledger.release, order.token)
+            await self._in_thread(self._ledger.release, order.token)
         except DBAPIError as error:
-            logger.warning("job %d: not handed back (%s); its lease will lapse", order.job_id, type(error).__name__)
+            logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error).__name__)
 
-    async def _beside(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
-        """Call what waits for the database, in threads that the jobs' own `asyncio.to_thread` can't fill."""
+    async def _in_thread(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
+        """Run a blocking database call in threads of our own, which jobs' `asyncio.to_thread` calls cannot exhaust."""
         return await self._loop.run_in_executor(self._threads, function, *arguments)
 
     async def _attempt(self, running: _Running) -> ExitCode:
@@ -233,8 +232,8 @@ class AsyncOrderLoop:
         failure = None
         try:
             own = contextvars.copy_context()
-            own.run(_RUNS.set, claim.token)
-            running.task = self._loop.create_task(_called(definition, context, payload, self._at_once), context=own)
+            own.run(_ATTEMPT.set, claim.token)
+            running.task = self._loop.create_task(_call(definition, context, payload, self._at_once), context=own)
             timer = None
             if limit is not None:
                 timer = self._loop.call_later(limit, self._lose, claim.token, StopReason.TIMEOUT)
@@ -253,7 +252,7 @@ class AsyncOrderLoop:
         finally:
             with contextlib.suppress(Exception):
                 if context.has_session:
-                    await self._beside(context.close)
+                    await self._in_thread(context.close)
         if failure is None or context.completed:
             return ExitCode.DONE
         return await self._failed(running, failure)
@@ -262,7 +261,7 @@ class AsyncOrderLoop:
         if running.lost in (StopReason.CLAIM_LOST, StopReason.LEASE_EXPIRED):
             return Failure("Superseded", CAUSES["Superseded"].meaning)
         if running.lost is not None and (stopped := failure_of(running.lost)) is not None:
-            return stopped  # whatever it made of being cancelled
+            return stopped  # whatever exception the cancellation led to
         if isinstance(error, asyncio.CancelledError):
             return Failure("JobError", "CancelledError: the job cancelled itself", "asyncio.CancelledError")
         return describe(error, running.claim.job.options.retry, cancelled=running.cancel.is_set())
@@ -270,8 +269,8 @@ class AsyncOrderLoop:
     async def _succeed(self, running: _Running, context: JobContext, result: Any) -> None:
         if context.completed:
             return
-        if context.has_session:  # its rest is committed together with the success
-            await self._beside(context.finish, result)
+        if context.has_session:  # its open writes are committed together with the success
+            await self._in_thread(context.finish, result)
             return
         self._leases.ending(running.claim.token)
         encoded = encode_result(result)
@@ -285,7 +284,7 @@ class AsyncOrderLoop:
         if isinstance(answer, Exception):
             raise answer
         if not answer:
-            raise Superseded("another process holds this attempt's job now, or it has ended")
+            raise Superseded("another process holds this attempt's job now, or the job has ended")
         context.completed = True
 
     async def _failed(self, running: _Running, failure: Failure) -> ExitCode:
@@ -304,11 +303,13 @@ class AsyncOrderLoop:
         give_up = time.monotonic() + claim.lease_seconds
         while True:
             try:
-                held = await self._beside(partial(self._ledger.fail, claim.token, failure, decide=True))
+                held = await self._in_thread(partial(self._ledger.fail, claim.token, failure, decide=True))
             except DBAPIError as error:
                 if time.monotonic() > give_up:
                     raise
-                logger.warning("job %d: its end can't be recorded yet (%s)", claim.job.id, type(error.orig).__name__)
+                logger.warning(
+                    "job %d: could not record the failure (%s); retrying", claim.job.id, type(error.orig).__name__
+                )
                 await asyncio.sleep(min(0.5, claim.lease_seconds / 10))
             else:
                 return ExitCode.FAILED if held else ExitCode.SUPERSEDED
@@ -326,12 +327,14 @@ class AsyncOrderLoop:
         return ending
 
 
-async def _called(
+async def _call(
     definition: Definition, context: JobContext, payload: Any, at_once: bool
 ) -> tuple[Any, BaseException | None]:
-    """What the job returns, or what left it that is no mere exception: awaiting that would end more than the job.
+    """Return the job's result, or the SystemExit or KeyboardInterrupt that it raised.
 
-    :param at_once: commit or roll back its session in the same step.
+    Those are returned, not raised, since they would end the event loop.
+
+    :param at_once: commit or roll back the job's session in the same step of the loop.
     """
     try:
         result = await definition.function(context, payload)
@@ -343,21 +346,21 @@ async def _called(
                 context.close()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             raise
-        return None, error.exit if isinstance(error, _Left) else error
+        return None, error.exit if isinstance(error, _JobExit) else error
     else:
         return result, None
 
 
-class _Left(BaseException):
-    """A task's ``sys.exit()``: asyncio would end the loop, and all others, by that itself."""
+class _JobExit(BaseException):
+    """Carries a ``sys.exit()`` of an asyncio task, which would otherwise end the event loop and all its jobs."""
 
     def __init__(self, way: BaseException) -> None:
         super().__init__(str(way))
         self.exit = way
 
 
-class _Stepped(Coroutine[Any, Any, Any]):
-    """A task's coroutine, each step of which stands on the shared."""
+class _TrackedCoroutine(Coroutine[Any, Any, Any]):
+    """Wraps a task's coroutine and notes each of its steps in the shared state."""
 
     def __init__(self, inner: Coroutine[Any, Any, Any], token: UUID, shared: SharedState) -> None:
         self._inner = inner
@@ -378,30 +381,30 @@ class _Stepped(Coroutine[Any, Any, Any]):
         return self._inner.__await__()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)  # what asyncio shows of it
+        return getattr(self._inner, name)  # attributes that asyncio shows in debug output
 
     def _step(self, step: Callable[..., Any], *values: Any) -> Any:
         self._shared.enter(self._token)
         try:
             return step(*values)
         except (SystemExit, KeyboardInterrupt) as error:
-            raise _Left(error) from error
+            raise _JobExit(error) from error
         finally:
             if os.getpid() != self._pid:
-                os._exit(1)  # a copy that the job forked: the loop, the orders and the shared are not its own
+                os._exit(1)  # a child that the job forked must not use the parent's event loop
             self._shared.leave()
 
 
 def serve(connection: socket.socket, slots: int, shared: SharedState) -> None:
-    """Take orders until there are no more."""
+    """Run orders until the supervisor closes the connection."""
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
     registry = load_app(settings.app)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the supervisor says what is to stop, and ends us if it must
-    attendant = AsyncOrderLoop(SqlLedger(engine), registry, lambda: Session(engine), slots, shared)
+        signal.signal(number, signal.SIG_IGN)  # the supervisor sends Stop, and kills this process if necessary
+    orders = AsyncOrderLoop(SqlLedger(engine), registry, lambda: Session(engine), slots, shared)
     with contextlib.suppress(ConnectionError):
-        asyncio.run(attendant.attend(connection))
+        asyncio.run(orders.run(connection))
 
 
 if __name__ == "__main__":
@@ -409,4 +412,4 @@ if __name__ == "__main__":
     os.set_inheritable(descriptor, False)
     configure_logging()
     serve(socket.socket(fileno=descriptor), int(sys.argv[3]), SharedState.open(int(sys.argv[2])))
-    os._exit(0)  # threads that jobs left behind keep nobody waiting
+    os._exit(0)  # do not wait for threads that jobs left running

@@ -1,8 +1,8 @@
-"""A worker's child process for ``def`` jobs: takes one order at a time and runs it in its main thread. Started by the
-supervisor, with the numbers of a socket and a shared.
+"""A worker's child process for ``def`` jobs: runs one order at a time in its main thread.
 
-It ends when the supervisor closes the socket. A job that is running then is run to its end: its claim is still valid.
-SIGTERM asks the running job to stop; the process then takes no further order, since another job was not meant.
+The supervisor starts it with the file descriptors of a socket and of shared memory. The child exits when the supervisor
+closes the socket; a job that runs then is run to its end, since its claim is still valid. SIGTERM asks the running job
+to stop; the child takes no further order, since the signal was meant for that job only.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ logger = logging.getLogger(__name__)
 
 Run = Callable[[Order, threading.Event], ExitCode]
 """Run an order's attempt; the event asks it to stop."""
-HandBack = Callable[[Order], None]
-"""Undo the claim of an order that is not begun."""
+Release = Callable[[Order], None]
+"""Release the claim of an order that was not started."""
 
 
-class _Noted(SqlLedger):
-    """The ledger of a child: its shared state says until when the lease of what it runs lasts.
+class _LeaseNotingLedger(SqlLedger):
+    """A ledger that also writes to shared memory when the running attempt's lease expires.
 
-    Our own watchdog can't run while a job's native code holds the interpreter; the supervisor then keeps its promise.
+    The child's own watchdog cannot run while a job's native code holds the interpreter lock; the supervisor then
+    enforces the lease.
     """
 
     shared: SharedState
@@ -62,7 +63,7 @@ class _Noted(SqlLedger):
         return pulse
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
-        self.shared.lease_ends(math.inf)  # the job's code is over
+        self.shared.lease_ends(math.inf)  # the job's code has ended
         super().succeed(session, token, result)
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
@@ -71,10 +72,10 @@ class _Noted(SqlLedger):
 
 
 def serve(connection: socket.socket, shared: SharedState) -> None:
-    """Take orders until there are no more."""
+    """Run orders until the supervisor closes the connection."""
     settings = load_settings()
     engine = create_engine(settings.database_url.get_secret_value())
-    ledger = _Noted(engine)
+    ledger = _LeaseNotingLedger(engine)
     ledger.shared = shared
     services = AttemptServices(
         ledger,
@@ -92,59 +93,59 @@ def serve(connection: socket.socket, shared: SharedState) -> None:
                 return ExitCode.SUPERSEDED
             ledger.running = order.token
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
-            if not _is_stale(order) and order.asked_at is not None:  # else it is renewed to begin with
+            if not _is_stale(order) and order.asked_at is not None:  # else the attempt starts by renewing it
                 shared.lease_ends(order.asked_at + order.lease_seconds)
             return run_attempt(claim, services, cancel).exit_code
-        except DBAPIError as error:  # the database is away, and no fault of the job's
+        except DBAPIError as error:  # the database is unreachable; the job is not at fault
             kind = type(error.orig).__name__
-            logger.error("job %d: its end could not be recorded (%s); its lease will lapse", order.job_id, kind)  # noqa: TRY400
+            logger.error("job %d: could not record its end (%s); its lease will expire", order.job_id, kind)  # noqa: TRY400
             return ExitCode.SUPERSEDED
         finally:
             ledger.running = None
             shared.lease_ends(math.inf)
             shared.leave()
 
-    def hand_back(order: Order) -> None:
+    def release(order: Order) -> None:
         try:
             ledger.release(order.token)
         except DBAPIError as error:
-            logger.warning("job %d: not handed back (%s)", order.job_id, type(error.orig).__name__)
+            logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error.orig).__name__)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever sends it to us too: the supervisor decides
-    with contextlib.suppress(OSError):  # the supervisor is gone; what ran here is in the ledger
-        OrderLoop(connection, run, hand_back).attend()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches children too, but the supervisor decides
+    with contextlib.suppress(OSError):  # the supervisor has exited; the end of what ran is in the ledger
+        OrderLoop(connection, run, release).run()
 
 
 def _leave(lost: StopReason) -> None:
-    """The one way to stop a thread that doesn't look: nothing else runs in this process."""
+    """Exit the process: the only way to stop the job's thread. Nothing else runs in this process."""
     os._exit(ExitCode.SUPERSEDED if failure_of(lost) is None else ExitCode.FAILED)
 
 
 def _is_stale(order: Order) -> bool:
-    """Whether the claim is so old that it would be renewed before the attempt begins."""
+    """Whether the claim is so old that the attempt would start by renewing it."""
     return order.asked_at is not None and time.monotonic() > order.asked_at + order.lease_seconds / FRESH
 
 
-class _ToldToStop(Exception):
-    """SIGTERM, while nothing runs."""
+class _StopRequested(Exception):
+    """Raised by SIGTERM while no job runs."""
 
 
 class OrderLoop:
-    """Takes one order after the other; SIGTERM is its (it must live in the main thread)."""
+    """Runs orders one at a time. It handles SIGTERM, so it must be created in the main thread."""
 
-    def __init__(self, connection: socket.socket, run: Run, hand_back: HandBack) -> None:
+    def __init__(self, connection: socket.socket, run: Run, release: Release) -> None:
         self._connection = connection
         self._run = run
-        self._hand_back = hand_back
+        self._release = release
         self._cancel = SignalEvent()
         self._idle = False
         self._received = b""
-        """What has come after the order that is being run."""
+        """Bytes received after the current order."""
         self._pid = os.getpid()
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def attend(self) -> None:
-        """Until the supervisor closes the connection, or after SIGTERM."""
+    def run(self) -> None:
+        """Run orders until the supervisor closes the connection, or after SIGTERM."""
         report = Report(last=self._cancel.is_set())
         while True:
             self._connection.sendall(encode(report))
@@ -158,27 +159,29 @@ class OrderLoop:
                     return
                 order = decode(line)
                 if isinstance(order, Order) and waited_behind and _is_stale(order):
-                    # The one before took long. The supervisor counts on this: it gives such orders to others meanwhile.
-                    self._hand_back(order)
+                    # The order before took long. The supervisor relies on this: it releases such claims meanwhile.
+                    self._release(order)
                     code, token = ExitCode.SUPERSEDED, order.token
                 elif isinstance(order, Order):
-                    code, token = self._carry_out(order), order.token
+                    code, token = self._execute(order), order.token
             report = Report(code, last=self._cancel.is_set(), token=token)
-        while self._connection.recv(4096):  # an order that crossed our last word: the supervisor knows it wasn't begun
+        while self._connection.recv(
+            4096
+        ):  # an order sent before our last report arrived: the supervisor knows that it was not started
             pass
 
     def _has_more(self) -> bool:
-        """Whether an order came while the one before was run."""
+        """Whether an order arrived while the previous one ran."""
         return bool(self._received) or bool(select.select([self._connection], [], [], 0)[0])
 
     def _wait(self) -> bool:
-        """Wait for an order or the end; False after SIGTERM. Reads nothing, so that nothing can get lost."""
+        """Wait for an order or the connection's end; False after SIGTERM. Reads nothing, so no order is lost."""
         try:
             self._idle = True
             if not self._cancel.is_set() and not self._received:
                 self._connection.recv(1, socket.MSG_PEEK)
             self._idle = False
-        except _ToldToStop:
+        except _StopRequested:
             self._idle = False
         return not self._cancel.is_set()
 
@@ -191,27 +194,27 @@ class OrderLoop:
         line, _, self._received = self._received.partition(b"\n")
         return line
 
-    def _carry_out(self, order: Order) -> ExitCode:
+    def _execute(self, order: Order) -> ExitCode:
         try:
             return self._run(order, self._cancel)
         finally:
             if os.getpid() != self._pid:
-                os._exit(1)  # a copy that the job forked: the orders and the connection are not its own
+                os._exit(1)  # a child that the job forked must not use the parent's connection
 
     def _on_sigterm(self, number: int, _frame: object) -> None:
-        if os.getpid() != self._pid:  # a copy that the job forked ends, as any process would
+        if os.getpid() != self._pid:  # a child that the job forked exits by the signal, as any process would
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         first = not self._cancel.is_set()
         self._cancel.set()
         if self._idle and first:
-            raise _ToldToStop
+            raise _StopRequested
 
 
 if __name__ == "__main__":
     descriptor, written = int(sys.argv[1]), SharedState.open(int(sys.argv[2]))
-    os.set_inheritable(descriptor, False)  # else a process that a job leaves behind holds the connection open
+    os.set_inheritable(descriptor, False)  # else a process that a job leaves behind keeps the connection open
     configure_logging()
     with socket.socket(fileno=descriptor) as connected:
         serve(connected, written)

@@ -1,4 +1,4 @@
-"""What becomes of attempts whose child is dead: released if they had not begun, else failed with a cause."""
+"""Handle the attempts of exited children: release those that had not started, fail the others with a cause."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class ChildExits:
-    """Records them, now or once the database answers again.
+    """Records the ends of attempts, now or once the database answers again.
 
-    :param may_be_due: told whenever a job may be due again.
+    :param may_be_due: called whenever a job may be due again.
     """
 
     def __init__(self, ledger: Ledger, metrics: WorkerMetrics, may_be_due: Callable[[], None]) -> None:
@@ -31,10 +31,10 @@ class ChildExits:
         self._metrics = metrics
         self._may_be_due = may_be_due
         self._unrecorded: list[tuple[Order, Failure]] = []
-        """Ends of attempts that the database did not take yet."""
+        """Failures that could not be written yet."""
 
     def died(self, child: Child) -> None:
-        """A child has ended by itself, or was killed for a limit's sake."""
+        """Handle a child that exited by itself or was killed by a limit."""
         for item in child.orders.values():
             if _waits(child, item):
                 self.release(item.order)
@@ -45,7 +45,7 @@ class ChildExits:
             self._record(item.order, failure)
 
     def interrupted(self, child: Child) -> None:
-        """A child was ended because the worker ends."""
+        """Handle a child that was stopped because the worker stops."""
         for item in child.orders.values():
             if _waits(child, item):
                 self.release(item.order)
@@ -53,7 +53,7 @@ class ChildExits:
                 self._record(item.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
 
     def release(self, order: Order) -> None:
-        """An attempt has not begun, and won't: it is uncharged."""
+        """Release the claim of an attempt that was not started; it is not charged."""
         self._may_be_due()
         try:
             self._ledger.release(order.token)
@@ -61,7 +61,10 @@ class ChildExits:
             self._record(order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
 
     def write(self) -> None:
-        """Record what is not recorded yet. Raises what a database that is away raises."""
+        """Write the failures that could not be written yet.
+
+        :raises DBAPIError: if the database is unreachable.
+        """
         while self._unrecorded:
             order, failure = self._unrecorded[0]
             try:
@@ -69,13 +72,14 @@ class ChildExits:
             except DBAPIError as error:
                 if is_away(error):
                     raise
-                logger.error("job %d: %s; the reaper will end the attempt", order.job_id, type(error).__name__)  # noqa: TRY400
+                kind = type(error).__name__
+                logger.error("job %d: could not record its end (%s); the reaper will", order.job_id, kind)  # noqa: TRY400
             del self._unrecorded[0]
 
     def give_up(self) -> None:
-        """The worker ends: name what could not be recorded."""
+        """Log what could not be recorded, as the worker stops."""
         for order, _ in self._unrecorded:
-            logger.error("job %d: its end could not be recorded; the reaper will end the attempt", order.job_id)
+            logger.error("job %d: could not record its end; the reaper will", order.job_id)
 
     def _record(self, order: Order, failure: Failure) -> None:
         self._may_be_due()
@@ -83,11 +87,11 @@ class ChildExits:
         try:
             self.write()
         except DBAPIError as error:
-            logger.warning("job %d: its end can't be recorded yet (%s)", order.job_id, type(error.orig).__name__)
+            logger.warning("job %d: could not record its end (%s); retrying", order.job_id, type(error.orig).__name__)
 
 
 def failure_of(child: Child, item: Assignment) -> Failure:
-    """Why an attempt failed, from what is left of its dead child."""
+    """The failure of an attempt whose child has exited."""
     code = child.process.returncode
     if not _is_guilty(child, item.order):
         return Failure("Bystander", CAUSES["Bystander"].meaning, retry_after_seconds=0.0)
@@ -96,7 +100,7 @@ def failure_of(child: Child, item: Assignment) -> Failure:
     if code == ExitCode.FAILED and (cause := _own_end(item)):
         return Failure(cause, CAUSES[cause].meaning, for_good=cause == "Cancelled")
     if code == ExitCode.SUPERSEDED:
-        # Nothing is recorded if another process took over: the token says so.
+        # The ledger ignores this if another process has taken over: the token no longer matches.
         return Failure("WorkerLost", "the process stopped itself, since its lease was lost or could not be renewed")
     if code < 0:
         return Failure("Killed", f"{CAUSES['Killed'].meaning} ({signal_name(-code)})")
@@ -104,12 +108,12 @@ def failure_of(child: Child, item: Assignment) -> Failure:
 
 
 def _waits(child: Child, item: Assignment) -> bool:
-    """Whether a dead child had not begun what it had in hand."""
+    """Whether an exited child had not started the order."""
     return child.kind is Kind.THREAD and child.shared.at[0] != item.order.token
 
 
 def _is_guilty(child: Child, order: Order) -> bool:
-    """Whether a child's end is this order's doing, as far as can be known."""
+    """Whether the order caused its child's exit, as far as can be known."""
     if child.kind is Kind.THREAD:
         return True
     if child.kill_reason is not None:
@@ -119,7 +123,7 @@ def _is_guilty(child: Child, order: Order) -> bool:
 
 
 def _own_end(item: Assignment) -> str:
-    """Why a child left that ended itself for its attempt's sake, and may not have reached the ledger before."""
+    """The cause for which a child stopped its own attempt, if it may not have been recorded; else empty."""
     if item.cancelled_at is not None:
         return "Cancelled"
     return "Timeout" if item.limit is not None and time.monotonic() - item.sent_at >= item.limit else ""

@@ -1,4 +1,4 @@
-"""The child processes of a worker: starting them, talking to them, seeing them end. What they run is theirs alone."""
+"""The child processes of a worker: start them, exchange messages with them, notice their exit."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ from spoke_jobs.worker.messages import Order, Report, Stop, decode, encode
 from spoke_jobs.worker.shared_state import SharedState
 
 PATIENCE_SECONDS = 1.0
-"""How long an order may wait for room in an event loop's child before it is given back."""
+"""How long an order may wait for a slot in an async child before its claim is released."""
 CUT_OFF_SECONDS = 3.0
-"""How long a child may live on whose connection is closed. It can't report any more; most are just ending."""
+"""How long a child may live after its connection was closed. It can report nothing; most are about to exit."""
 _LONG_SECONDS = 0.25
-"""A child that has run one job for so long gets nothing in hand: it would be kept from others."""
+"""A child that has run one job for this long gets no further orders ahead: other children may be free."""
 _STUCK_SECONDS = 1.0
-"""An event loop that one step of a job has held up for so long gets no orders."""
+"""An async child whose event loop a job has blocked for this long gets no orders."""
 
 
 class Kind(Enum):
-    """What a child runs; the value is its module."""
+    """The kind of jobs that a child runs; the value is the child's module."""
 
     THREAD = "spoke_jobs.worker.child"
     """``def`` jobs, one at a time."""
     LOOP = "spoke_jobs.worker.async_child"
-    """``async def`` jobs, many together."""
+    """``async def`` jobs, many at a time on one event loop."""
 
 
 @dataclass(eq=False)
 class Child:
-    """A child, and what it was told to run."""
+    """A child process and its orders."""
 
     kind: Kind
     slots: int
     """How many attempts it runs at once."""
     ahead: int
-    """How many more it may have in hand, so that it needn't wait for the next; only while attempts are short."""
+    """How many orders it may hold beyond that, so that it need not wait for the next claim; used for short attempts."""
     process: subprocess.Popen[bytes]
     connection: socket.socket
     pidfd: int | None
-    """Readable once the process has ended, whoever else holds its connection open."""
+    """Readable once the process has exited, even if another process keeps its connection open."""
     shared: SharedState
     cut_off_at: float | None = None
     received: bytes = b""
     unsent: bytes = b""
-    """What its socket has no room for: a child whose interpreter is held up reads nothing."""
+    """Bytes that its socket did not accept yet: a child whose interpreter is blocked reads nothing."""
     let_go: bool = False
-    """No more orders come, once what is unsent is sent."""
+    """Whether to close our side of the connection once everything is sent."""
     ready: bool = False
     started_once: bool = False
     orders: dict[UUID, Assignment] = field(default_factory=dict)
     kill_reason: KillReason | None = None
-    """Why we killed it, if we did."""
+    """Why the supervisor killed it; None if it did not."""
 
     def room(self, *, ahead: bool) -> int:
-        """How many more attempts it takes."""
+        """The number of further orders that it takes."""
         if not self.ready or self.cut_off_at is not None:
             return 0
         if self.kind is Kind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
@@ -73,13 +73,13 @@ class Child:
 
     @property
     def takes_ahead(self) -> int:
-        """How many orders it may have in hand just now."""
+        """The number of orders that it may hold ahead now."""
         return 0 if self.kind is Kind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
 
 
 @dataclass
 class Assignment:
-    """An order that a child has, and what we have asked of it since."""
+    """An order that a child holds, and when it was sent and cancelled."""
 
     order: Order
     limit: float | None
@@ -91,12 +91,12 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class KillReason:
-    """Why a child was killed: for the sake of one of its orders (or of none)."""
+    """Why a child was killed: because of one of its orders, or of none."""
 
     token: UUID | None
     cause: str
     message: str = ""
-    """Where the cause's own meaning doesn't say it."""
+    """Replaces the meaning of the cause, if not empty."""
 
 
 class ChildPool:
@@ -114,7 +114,7 @@ class ChildPool:
             [sys.executable, "-m", kind.value, str(theirs.fileno()), str(descriptor), str(slots)],
             pass_fds=(theirs.fileno(), descriptor),
             stdin=subprocess.DEVNULL,
-            process_group=0,  # a terminal's Ctrl-C is for the supervisor, which decides what becomes of them
+            process_group=0,  # a terminal's Ctrl-C goes to the supervisor only, which then stops its children
         )
         theirs.close()
         os.close(descriptor)
@@ -130,24 +130,24 @@ class ChildPool:
         return [child for child in self.children if child.kind is kind]
 
     def assignments(self) -> Iterable[tuple[Child, Assignment]]:
-        """Everything that is being run."""
+        """Every child with each of its assignments."""
         for child in self.children:
             for assignment in list(child.orders.values()):
                 yield child, assignment
 
     def order(self, child: Child, order: Order, limit: float | None, locks_queue: bool) -> None:
-        """Have a child run an attempt."""
+        """Send a child the order to run an attempt."""
         child.orders[order.token] = Assignment(order, limit, locks_queue)
         self.send(child, order)
 
     def send(self, child: Child, message: Order | Stop) -> None:
-        """Tell a child something."""
+        """Send a message to a child."""
         if child.cut_off_at is None:
             child.unsent += encode(message)
             self.flush(child)
 
     def flush(self, child: Child) -> None:
-        """Send what a child's socket takes now, and the rest once it is writable: nobody waits for a child."""
+        """Send as much as the child's socket accepts now, and the rest once it is writable; never blocks."""
         if child.cut_off_at is not None:
             return
         try:
@@ -163,7 +163,7 @@ class ChildPool:
             self._selector.modify(child.connection, selectors.EVENT_READ, child)
 
     def receive(self, child: Child) -> list[Report] | None:
-        """What a child has reported; None once nothing more can come."""
+        """The reports that a child has sent; None once its connection is closed."""
         if child.cut_off_at is not None:
             return None
         try:
@@ -179,27 +179,27 @@ class ChildPool:
         return [report for report in map(decode, lines) if isinstance(report, Report)]
 
     def cut_off(self, child: Child) -> None:
-        """A child's connection is closed: the child has ended or is about to, or its job closed what isn't its own."""
+        """Note that a child's connection is closed: it has exited or is about to, or its job closed the socket."""
         if child.cut_off_at is None:
             child.cut_off_at = time.monotonic()
             child.ready = False
             self._selector.unregister(child.connection)
 
     def let_go(self, child: Child) -> None:
-        """Tell a child that no more orders come."""
+        """Close our side of the connection: no more orders follow."""
         child.ready = False
         child.let_go = True
         self.flush(child)
 
     def kill(self, child: Child, why: KillReason) -> None:
-        """End a child now; its end is noticed as any other's."""
+        """Kill a child now. Its exit is noticed like any other."""
         if child.kill_reason is None:
             child.kill_reason = why
             child.ready = False
         end_group(child)
 
     def forget(self, child: Child) -> None:
-        """Let go of what we hold of a child."""
+        """Release what belongs to an exited child."""
         self.children.remove(child)
         if child.cut_off_at is None:
             self._selector.unregister(child.connection)
@@ -210,7 +210,7 @@ class ChildPool:
             child.pidfd = None
 
     def end_all(self) -> list[Child]:
-        """Kill what still runs something, wait for every child's end, and give them back."""
+        """Kill the children that still run something, wait for all to exit, and return them."""
         children = list(self.children)
         for child in children:
             if child.orders:
@@ -226,13 +226,13 @@ class ChildPool:
 
 
 def end_group(child: Child) -> None:
-    """Kill a child with all that its jobs started, but for what has made itself a session or group of its own."""
+    """Kill a child's process group: the child and what its jobs started, unless that left the group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.process.pid, signal.SIGKILL)
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """None where there is no such thing: the end is then seen at the next poll."""
+    """Open a pidfd; None where the system has none, and the exit is then noticed at the next poll."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -240,8 +240,8 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 def signal_name(number: int) -> str:
-    """A signal as people call it."""
+    """The name of a signal, such as SIGTERM."""
     try:
         return signal.Signals(number).name
-    except ValueError:  # real-time signals have no names of their own
+    except ValueError:  # real-time signals have no name
         return f"signal {number}"

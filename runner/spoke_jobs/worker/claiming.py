@@ -1,7 +1,7 @@
-"""Which jobs are claimed, and which child gets each.
+"""Claim jobs and assign them to children.
 
-Free places are filled. While attempts are short, children have some in hand,
-which are given back where one turns out long.
+Free slots are filled. While attempts are short, children also hold a few orders ahead, whose claims are released if the
+current attempt turns out to be long.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
 _SHORT_SECONDS = 0.05
-"""While attempts take less than this, children have some in hand, so that they needn't wait for the next claim."""
+"""While attempts take less than this on average, children hold orders ahead and need not wait for the next claim."""
 _WEIGHT = 0.1
 
 
 class Claiming:
-    """Claims for the children of a pool. Each call raises what the database raises."""
+    """Claims jobs for a pool of children.
+
+    Every method that queries the ledger raises DBAPIError if the database fails.
+    """
 
     def __init__(self, ledger: Ledger, options: WorkerOptions, pool: ChildPool, metrics: WorkerMetrics) -> None:
         self._ledger = ledger
@@ -32,22 +35,22 @@ class Claiming:
         self._pool = pool
         self._metrics = metrics
         self._may_have_work = dict.fromkeys(Kind, True)
-        """Of which kinds the ledger may have jobs for us, as far as we know."""
+        """Per kind, whether the ledger may have due jobs."""
         self._seconds = dict.fromkeys(Kind, 1.0)
-        """How long attempts take of late."""
+        """Per kind, the moving average of an attempt's duration."""
         self.has_looked = False
-        """Whether the database was asked at the last :meth:`claim`."""
+        """Whether the last :meth:`claim` queried the database."""
 
     def look_everywhere(self) -> None:
-        """There may be work of every kind: it was rung, or some time has passed."""
+        """Assume that there may be due jobs of every kind, after a notification or a poll interval."""
         self._may_have_work = dict.fromkeys(Kind, True)
 
     def took(self, kind: Kind, seconds: float) -> None:
-        """An attempt has ended that took so long."""
+        """Record the duration of an ended attempt."""
         self._seconds[kind] += (seconds - self._seconds[kind]) * _WEIGHT
 
     def claim(self) -> bool:
-        """Hand out jobs; True if there were fewer than places."""
+        """Claim and assign jobs; True if there were fewer due jobs than free slots."""
         idle = True
         self.has_looked = False
         for kind in Kind:
@@ -58,16 +61,17 @@ class Claiming:
         return idle
 
     def give_back(self, hear: Callable[[Child], object]) -> None:
-        """Undo the claims of what waits in a child behind a job that takes longer than was thought.
+        """Release the claims of orders that wait in a child behind a long job.
 
-        Only once they are so old that a child renews them, and so finds them gone, before it begins.
+        Only claims that are stale are released: the child renews a stale claim before it starts the attempt, so it
+        notices that the claim is gone.
 
-        :param hear: takes in what a child has reported so far.
+        :param hear: processes the reports that a child has sent so far.
         """
         for child in self._pool.of(Kind.THREAD):
             if not any(map(self._is_old, list(child.orders.values())[1:])):
                 continue
-            # What it has said by now counts: an order that isn't begun by now is never begun, since it is too old.
+            # After these reports, an order that was not started is never started: it is stale.
             hear(child)
             for item in list(child.orders.values())[1:]:
                 if self._is_old(item):
@@ -83,7 +87,7 @@ class Claiming:
         handed_out = 0
         for claim in claims:
             name = claim.job.job_type
-            # A prefix of one kind finds the names, too, that are declared for the other.
+            # A prefix of one kind also matches names that are declared for the other kind.
             own = next(kind for key in (name, *patterns_of(name)) for kind in Kind if key in self._types_of(kind))
             child = max(self._pool.of(own), key=lambda child: child.room(ahead=True), default=None)
             if own is not kind and (child is None or not child.room(ahead=True)):
@@ -98,7 +102,7 @@ class Claiming:
         return self._options.loop_types if kind is Kind.LOOP else self._options.types
 
     def _room_of(self, kind: Kind) -> int:
-        """How many jobs to claim for a kind. What goes to waiting hands is claimed by the dozen, not one by one."""
+        """The number of jobs to claim for a kind. Orders ahead are claimed in batches, not one by one."""
         children = self._pool.of(kind)
         now = sum(child.room(ahead=False) for child in children)
         if self._seconds[kind] >= _SHORT_SECONDS:

@@ -1,4 +1,4 @@
-"""Ending what runs too long: attempts over their timeout, cancelled ones, children that don't keep their leases."""
+"""Enforce limits: end attempts over their timeout, cancelled attempts, and children that do not renew their leases."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from spoke_jobs.worker.messages import Stop
 logger = logging.getLogger(__name__)
 
 _OVERTIME_SECONDS = 2.0
-"""How long a child has to end an attempt itself whose timeout is over, before it is killed."""
+"""How long a child has to end an attempt after its timeout, before the child is killed."""
 _CANCEL_LOOK_SECONDS = 1.0
 
 
 class Limits:
-    """Keeps the limits of what the children of a pool run."""
+    """Enforces the limits of the attempts in a pool of children."""
 
     def __init__(self, ledger: Ledger, lease_seconds: float, pool: ChildPool) -> None:
         self._ledger = ledger
@@ -30,18 +30,21 @@ class Limits:
         self._over = threading.Event()
         self._next_cancel_look = 0.0
         self.has_looked = False
-        """Whether the database was asked at the last :meth:`ask_for_cancellations`."""
+        """Whether the last :meth:`ask_for_cancellations` queried the database."""
 
     def start(self) -> None:
-        """Watch the children from a thread of its own, until :meth:`stop`."""
+        """Start the background thread that watches the children, until :meth:`stop`."""
         threading.Thread(target=self._watch, name="spoke-limits", daemon=True).start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop the background thread."""
         self._over.set()
 
     def ask_for_cancellations(self) -> None:
-        """Stop what is to be cancelled. Raises what the database raises."""
+        """Stop the attempts whose cancellation was requested.
+
+        :raises DBAPIError: if the database fails.
+        """
         self.has_looked = False
         now = time.monotonic()
         running = list(self._pool.assignments())
@@ -51,26 +54,28 @@ class Limits:
         asked = self._ledger.cancel_requests([item.order.token for _, item in running])
         self.has_looked = True
         for child, item in running:
-            # A process is told by a signal, which is for what it runs: what waits behind that is given back soon.
+            # A signal reaches only the attempt that runs now. Orders behind it are released soon.
             runs = child.kind is Kind.LOOP or child.shared.at[0] == item.order.token
             if runs and item.order.token in asked and item.cancelled_at is None:
                 self._cancel(child, item, now)
 
     def end_overdue(self) -> None:
-        """See to what runs on an event loop and can't be cancelled, or can't since another holds it up."""
+        """Kill async children with an attempt that did not stop, or that a blocked event loop kept from stopping."""
         now = time.monotonic()
         for child in self._pool.of(Kind.LOOP):
             holder, held_for = child.shared.at
             for item in list(child.orders.values()):
-                began = item.sent_at + PATIENCE_SECONDS  # at the latest
-                if item.limit is not None and now > began + item.limit + _OVERTIME_SECONDS:
+                started = item.sent_at + PATIENCE_SECONDS  # at the latest
+                if item.limit is not None and now > started + item.limit + _OVERTIME_SECONDS:
                     why = KillReason(item.order.token, "Timeout")
                 elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
                     why = KillReason(item.order.token, "Cancelled")
                 else:
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
-                    message = f"the job held up the event loop for {held_for:.0f} s, so that others could not be ended"
+                    message = (
+                        f"the job blocked the event loop for {held_for:.0f} s, so that other jobs could not be stopped"
+                    )
                     why = KillReason(holder, "Timeout", message)
                 if child.kill_reason is None:
                     self._end(child, why)
@@ -83,9 +88,9 @@ class Limits:
             child.process.send_signal(signal.SIGTERM)
 
     def _watch(self) -> None:
-        """Kill the children that don't keep a limit or a lease, also while the database keeps us waiting.
+        """Kill the children that exceed a limit or a lease, also while the supervisor waits for the database.
 
-        It goes by the children's slates: what they have reported may not be taken in yet.
+        Reads the children's shared state, since their reports may not have been processed yet.
         """
         while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
             for child in list(self._pool.children):
@@ -104,8 +109,8 @@ class Limits:
             return None
         if item is not None and item.limit is not None and held_for > item.limit:
             return KillReason(holder, "Timeout")
-        return KillReason(holder, "WorkerLost", "the lease ran out, held up by native code perhaps: nothing else ran")
+        return KillReason(holder, "WorkerLost", "the lease expired; native code may have blocked the interpreter")
 
     def _end(self, child: Child, why: KillReason) -> None:
-        logger.error("a child is ended: %s", why.message or CAUSES[why.cause].meaning)
+        logger.error("killing a child process: %s", why.message or CAUSES[why.cause].meaning)
         self._pool.kill(child, why)

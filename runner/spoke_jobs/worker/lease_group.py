@@ -1,7 +1,7 @@
-"""The leases of all that one event loop runs: kept by one thread, with one statement for all that are due.
+"""Keep the leases of all attempts on one event loop: one thread renews all that are due in one statement.
 
-A second thread watches over the first, which may hang in the database: an attempt whose lease is about to end is
-stopped by the loop, and if it (or the loop) doesn't stop, by the process's end.
+A second thread is the watchdog, since the first may hang in the database. It asks the event loop to stop an attempt
+whose lease is about to expire, and exits the process if the attempt does not stop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spoke_jobs.model import Progress, Pulse
 logger = logging.getLogger(__name__)
 
 Beats = Callable[[Mapping[UUID, Progress | None], float], Mapping[UUID, Pulse]]
-"""Renew many leases; with them, the progress."""
+"""Renew many leases, and record their progress."""
 
 
 @dataclass
@@ -42,14 +42,14 @@ class _Entry:
 
 
 class LeaseGroup:
-    """Safe to call from any thread. ``on_stop`` is called from ours, at most once for each reason."""
+    """Thread-safe. Calls ``on_stop`` from a background thread, at most once for each reason."""
 
     def __init__(
         self, beats: Beats, give_up: Callable[[UUID], None], note: Callable[[float], None] = lambda _: None
     ) -> None:
         """
-        :param give_up: end the process, since this attempt can't be stopped otherwise.
-        :param note: told when the first lease ends, whenever that changes.
+        :param give_up: exit the process, since this attempt cannot be stopped otherwise.
+        :param note: called with the time at which the first lease expires, whenever that changes.
         """
         self._beats = beats
         self._give_up = give_up
@@ -60,7 +60,7 @@ class LeaseGroup:
             threading.Thread(target=work, name=name, daemon=True).start()
 
     def add(self, token: UUID, lease: float, asked_at: float | None, on_stop: Callable[[StopReason], None]) -> None:
-        """Keep a claim's lease from now on; one whose age isn't known is renewed at once."""
+        """Keep a claim's lease from now on. A claim of unknown age is renewed at once."""
         if asked_at is None:
             now = time.monotonic()
             entry = _Entry(token, lease, on_stop, now + lease - _margin(lease), now)
@@ -72,21 +72,21 @@ class LeaseGroup:
             self._changed.notify_all()
 
     def report(self, token: UUID, progress: Progress) -> None:
-        """Have this progress written soon; a later one replaces it."""
+        """Write this progress soon; a later call replaces it."""
         with self._changed:
             if (entry := self._entries.get(token)) is not None:
                 entry.progress = progress
                 self._changed.notify_all()
 
     def ending(self, token: UUID) -> None:
-        """Its end is being recorded: a heartbeat that finds the claim gone means nothing now."""
+        """Mark that the attempt's end is being recorded: a heartbeat that finds no claim is expected now."""
         with self._changed:
             if (entry := self._entries.get(token)) is not None:
                 entry.ending = True
                 self._note_first()
 
     def going_on(self, token: UUID) -> None:
-        """Its end could not be recorded, and it runs on: look at once whether its claim still holds."""
+        """Mark that recording the end failed and the attempt goes on: check its claim at once."""
         with self._changed:
             if (entry := self._entries.get(token)) is not None:
                 entry.ending = False
@@ -95,7 +95,7 @@ class LeaseGroup:
                 self._changed.notify_all()
 
     def remove(self, token: UUID) -> None:
-        """Its end is recorded, or not ours to record."""
+        """Keep the lease no longer: the end is recorded, or the claim is lost."""
         with self._changed:
             self._entries.pop(token, None)
             self._note_first()
@@ -112,7 +112,7 @@ class LeaseGroup:
                 if first is None or first > now:
                     self._changed.wait(None if first is None else first - now)
                     continue
-                # What is soon due goes along: one statement renews them all.
+                # Include leases that are due soon: one statement renews them all.
                 beating = [entry for entry in self._entries.values() if entry.due() <= now + entry.lease / 12]
                 said = {entry.token: entry.progress for entry in beating}
                 for entry in beating:
@@ -125,8 +125,8 @@ class LeaseGroup:
         pulses: Mapping[UUID, Pulse] = {}
         try:
             pulses = self._beats(said, entries[0].lease)
-        except Exception as error:  # the database may be back before the leases end
-            logger.warning("heartbeats failed (%s); trying again until the leases end", type(error).__name__)
+        except Exception as error:  # the database may be back before the leases expire
+            logger.warning("heartbeats failed (%s); retrying until the leases expire", type(error).__name__)
         with self._changed:
             for entry in entries:
                 pulse = pulses.get(entry.token)
@@ -153,7 +153,7 @@ class LeaseGroup:
                 lapsed = [entry for entry in self._entries.values() if entry.deadline <= now and not entry.ending]
                 for entry in lapsed:
                     self._tell(entry, StopReason.LEASE_EXPIRED)
-                # Half of the margin is the attempt's, to stop in order; the other half is ours.
+                # The attempt has half of the margin to stop; then the process exits.
                 ends = {
                     entry.token: entry.deadline
                     + (_margin(entry.lease) / 2 if StopReason.LEASE_EXPIRED in entry.told else 0)

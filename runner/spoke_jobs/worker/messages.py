@@ -1,4 +1,4 @@
-"""What supervisor and children say to each other: one JSON object a line, over a socket pair."""
+"""Messages between supervisor and children: one JSON object per line, over a socket pair."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 from spoke_jobs.model import Claim, JobOptions, JobRequest, JobState
 
 INLINE_LIMIT = 2_000
-"""Rows with a payload up to this many characters travel with their order; a child reads others from the ledger."""
+"""An order carries the job's row if its payload has at most this many characters; else the child reads the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,39 +23,39 @@ class Order:
     token: UUID
     lease_seconds: float
     asked_at: float | None = None
-    """See :class:`spoke_jobs.model.Claim`: supervisor and children are on one machine, and so share its clock."""
+    """See :class:`spoke_jobs.model.Claim`. Supervisor and children share one machine and its monotonic clock."""
     job: JobRequest | None = None
-    """The row, if it is small."""
+    """The job's row, if it is small."""
 
     @classmethod
     def of(cls, claim: Claim) -> Order:
-        """The order to run what a claim grants."""
+        """Make the order for a claim."""
         small = claim.job if len(claim.job.payload) <= INLINE_LIMIT else None
         return cls(claim.job.id, claim.number, claim.token, claim.lease_seconds, claim.asked_at, small)
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """From the supervisor to an event loop's child: end this attempt, or (without a token) ask all to stop."""
+    """From the supervisor to an async child: stop this attempt, or without a token ask all attempts to stop."""
 
     token: UUID | None = None
     overtime: bool = False
-    """Its timeout is over, where it is not cancelled."""
+    """Whether its timeout has expired; otherwise it was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """From the child: ready for an order, after ``exit_code`` of the one before (None at the start)."""
+    """From the child: ready for an order. ``exit_code`` is that of the previous one, None at the start."""
 
     exit_code: int | None = None
     last: bool = False
-    """It was told to stop and begins no order any more, not even one that is on its way; it ends once it is let go."""
+    """Whether it was told to stop: it starts no further order, and exits once its connection is closed."""
     token: UUID | None = None
-    """Which order it is about, where a child runs many."""
+    """The order that ended, where a child runs many."""
 
 
 def encode(message: Order | Stop | Report) -> bytes:
-    """One line."""
+    """Encode a message as one line."""
     value = {field.name: getattr(message, field.name) for field in fields(message)}
     if value.get("job") is not None:
         value["job"] = _plain(value["job"])
@@ -63,7 +63,7 @@ def encode(message: Order | Stop | Report) -> bytes:
 
 
 def decode(line: bytes) -> Order | Stop | Report:
-    """Read :func:`encode`'s line back."""
+    """Decode a line of :func:`encode`."""
     value: dict[str, Any] = json.loads(line)
     kind = value.pop("kind")
     token = value["token"] = UUID(value["token"]) if value["token"] is not None else None

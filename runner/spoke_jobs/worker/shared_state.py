@@ -21,14 +21,14 @@ _SINCE, _DEADLINE = 16, 24
 
 
 class SharedState:
-    """Written by the child, read by the supervisor; a field is never half written where it matters (see ``at``)."""
+    """Memory that the child writes and the supervisor reads. See :attr:`at` for when a read is exact."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, _SIZE)
 
     @classmethod
     def make(cls) -> tuple[SharedState, int]:
-        """A new one, and the descriptor by which a child opens the same."""
+        """Create shared memory; returns it with the file descriptor by which a child opens it."""
         with tempfile.TemporaryFile() as file:
             file.truncate(_SIZE)
             shared = cls(file.fileno())
@@ -37,27 +37,30 @@ class SharedState:
 
     @classmethod
     def open(cls, descriptor: int) -> SharedState:
-        """The one that the supervisor made."""
+        """Open the shared memory that the supervisor created."""
         shared = cls(descriptor)
-        os.close(descriptor)  # what a job starts or leaves behind has no use for it
+        os.close(descriptor)  # processes that a job starts must not inherit it
         return shared
 
     def enter(self, token: UUID) -> None:
-        """This attempt's code has the event loop (or the process, where that runs one at a time) from now on."""
+        """Note that this attempt's code runs from now on, in the process or in a step of its event loop."""
         _DOUBLE.pack_into(self._memory, _SINCE, time.monotonic())
         self._memory[:16] = token.bytes
 
     def leave(self) -> None:
-        """No attempt's code has it."""
+        """Note that no attempt's code runs."""
         self._memory[:16] = _NOBODY
 
     def lease_ends(self, moment: float) -> None:
-        """When the first lease ends of what still runs, on the monotonic clock."""
+        """Note when the first lease of the running attempts expires, on the monotonic clock."""
         _DOUBLE.pack_into(self._memory, _DEADLINE, moment)
 
     @property
     def at(self) -> tuple[UUID | None, float]:
-        """Whose code has it, and for how long: exact once that lasts, or the child is dead."""
+        """The attempt whose code runs, and for how many seconds.
+
+        The two fields are not written atomically; they are exact once the code has run for a while, or the child exited.
+        """
         token = self._memory[:16]
         if token == _NOBODY:
             return None, 0.0

@@ -1,4 +1,4 @@
-"""Recording the successes of many attempts: those that end while a transaction is under way share the next one."""
+"""Record successes in batches: attempts that end during one transaction share the next one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class _Success:
 
 
 class Recorder:
-    """One thread with the ledger. ``done`` is called from it: True, False if superseded, or why it isn't recorded."""
+    """A thread that records successes.
+
+    It calls ``done`` with True, with False if the attempt was superseded, or with the error that prevented recording.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -37,7 +40,7 @@ class Recorder:
         threading.Thread(target=self._work, name="spoke-recorder", daemon=True).start()
 
     def record(self, token: UUID, result: Any, patience: float, done: Callable[[bool | Exception], None]) -> None:
-        """Record a success; a database that is away is asked again for so many seconds."""
+        """Record a success; retry for ``patience`` seconds while the database is unreachable."""
         self._waiting.put(_Success(token, result, time.monotonic() + patience, done))
 
     def _work(self) -> None:
@@ -54,7 +57,7 @@ class Recorder:
                 item.done(item.token in counted)
 
     def _put_off(self, batch: list[_Success], error: Exception) -> None:
-        logger.warning("%d successes can't be recorded yet (%s)", len(batch), type(error).__name__)
+        logger.warning("could not record %d successes (%s); retrying", len(batch), type(error).__name__)
         now = time.monotonic()
         for item in batch:
             if isinstance(error, DBAPIError) and now < item.give_up_at:

@@ -1,4 +1,4 @@
-"""The worker's own process: keeps children running, listens to them, and sees to the ledger, turn by turn."""
+"""The worker's main loop: keep children running, process their reports, and query the ledger."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ logger = logging.getLogger(__name__)
 
 _CRASHES_AT_START = 3
 _TURN_SECONDS = 1.0
-"""How often at least it sees to limits, leases, cancellations, children: that doesn't hang on the polls for work."""
+"""The longest pause between two checks of limits, leases, cancellations and children, whatever the poll interval."""
 _PRUNE_SECONDS = 60.0
 _PRUNED_AT_ONCE = 1000
 
 
 @dataclass
 class Supervisor:
-    """Runs jobs in child processes until it is told to stop."""
+    """Runs jobs in child processes until told to stop."""
 
     ledger: Ledger
     options: WorkerOptions
     wake: socket.socket | None = None
-    """Readable when there is reason to look for work; polling stands behind it."""
+    """Readable after a notification that there may be work. Polling covers what notifications miss."""
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     should_reload: Callable[[], bool] = lambda: False
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -60,9 +60,9 @@ class Supervisor:
         self._exits = ChildExits(self.ledger, self.metrics, may_be_due=self._claiming.look_everywhere)
 
     def run(self) -> bool:
-        """Work until SIGTERM or SIGINT (a second one ends at once), or with ``drain`` until there is nothing to do.
+        """Run until SIGTERM or SIGINT (a second one exits at once), or with ``drain`` until there is nothing to do.
 
-        :returns: whether it ended to be started again with the application's code as it is now (SIGHUP).
+        :returns: whether to restart with the application's current code (SIGHUP).
         """
         reaper = Reaper(self.ledger, self.options.runner, self.options.lease_seconds, types=self.options.all_types)
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -93,11 +93,11 @@ class Supervisor:
         if self._stopping:
             if number == signal.SIGHUP:
                 return
-            if self._reloading:  # it was to start anew, and now is to end: within the grace that runs already
+            if self._reloading:  # stop instead of restarting, within the grace period that already runs
                 self._reloading = False
                 return
             raise KeyboardInterrupt
-        logger.info("%s: claiming no more; running jobs have %g s", signal_name(number), self.options.grace_seconds)
+        logger.info("received %s; stopping, running jobs have %g s", signal_name(number), self.options.grace_seconds)
         self._stopping = True
         self._reloading = number == signal.SIGHUP
         self.metrics.stopping = True
@@ -111,7 +111,7 @@ class Supervisor:
             self._pool.start(Kind.LOOP, self.options.concurrency, ahead)
 
     def _look(self, reaper: Reaper) -> bool:
-        """All that is asked of the database in one turn; True if there was no job for a free place."""
+        """Make the queries of one turn; True if there was no job for a free slot."""
         try:
             self._exits.write()
             self._limits.ask_for_cancellations()
@@ -124,7 +124,7 @@ class Supervisor:
             return False
         finally:
             self.metrics.running = sum(1 for _ in self._pool.assignments())
-        if not (self._limits.has_looked or reaper.has_looked or self._claiming.has_looked):  # nothing was asked of it
+        if not (self._limits.has_looked or reaper.has_looked or self._claiming.has_looked):  # no query was made
             return idle
         self.metrics.polled()
         self._claiming_fails = ""
@@ -134,7 +134,7 @@ class Supervisor:
         return idle
 
     def _pause(self, reaper: Reaper) -> float:
-        """Until when there is nothing to do unless a child or the bell says something."""
+        """Seconds until the next scheduled action."""
         now = time.monotonic()
         return max(0.0, min(self._next_poll - now, _TURN_SECONDS, reaper.due_in()))
 
@@ -142,24 +142,24 @@ class Supervisor:
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + _PRUNE_SECONDS
             if pruned := self.ledger.prune(_PRUNED_AT_ONCE, self.options.runner):
-                if pruned >= _PRUNED_AT_ONCE // 2:  # more may be over than one call takes; some may have to stay
+                if pruned >= _PRUNED_AT_ONCE // 2:  # there may be more than one call deletes
                     self._next_prune = time.monotonic() + 1.0
-                logger.info("%d finished jobs, whose retention is over, are deleted", pruned)
+                logger.info("deleted %d finished jobs whose retention has expired", pruned)
 
     def _database_fails(self, error: DBAPIError, reaper: Reaper) -> None:
         if is_away(error):
             reaper.database_failed()
             if not self._database_away:
-                logger.error("the database does not answer (%s); trying on", type(error.orig).__name__)
+                logger.error("lost the database connection (%s); retrying", type(error.orig).__name__)
             self._database_away = True
             return
         kind = type(error).__name__
-        if self._claiming_fails != kind:  # once, not at every poll
-            logger.error("claiming a job failed (%s: %s); trying on", kind, type(error.orig).__name__)
+        if self._claiming_fails != kind:  # log once, not at every poll
+            logger.error("could not claim a job (%s: %s); retrying", kind, type(error.orig).__name__)
         self._claiming_fails = kind
 
     def _listen(self, seconds: float) -> None:
-        """Take in what children report, and bury those that have ended."""
+        """Process the children's reports, and handle exited children."""
         for key, events in self._selector.select(seconds):
             if isinstance(key.data, Child):
                 if events & selectors.EVENT_WRITE:
@@ -170,9 +170,9 @@ class Supervisor:
                 self._claiming.look_everywhere()
         for child in list(self._pool.children):
             if child.process.poll() is not None:
-                while self._receive(child):  # what it said before it ended
+                while self._receive(child):  # reports sent before it exited
                     pass
-                self._bury(child)
+                self._handle_exit(child)
             elif child.cut_off_at is not None and time.monotonic() > child.cut_off_at + CUT_OFF_SECONDS:
                 child.process.kill()
 
@@ -187,36 +187,36 @@ class Supervisor:
         self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
             self._claiming.took(child.kind, time.monotonic() - item.sent_at)
-            if item.locks_queue:  # others may wait for its queue
+            if item.locks_queue:  # other jobs may wait for its queue
                 self._claiming.look_everywhere()
-        if report.last:  # it was told to stop: what it has not begun, it won't
+        if report.last:  # it was told to stop, and starts none of its other orders
             for item in list(child.orders.values()):
                 del child.orders[item.order.token]
                 self._exits.release(item.order)
         if report.exit_code is not None:
             self.metrics.ended(ExitCode(report.exit_code))
-            if report.exit_code != ExitCode.DONE:  # it may be due again
+            if report.exit_code != ExitCode.DONE:  # the job may be due again
                 self._claiming.look_everywhere()
         child.ready = not report.last and child.kill_reason is None
         if report.last:
             self._pool.let_go(child)
 
-    def _bury(self, child: Child) -> None:
-        """A child has ended: record the end of what it ran."""
+    def _handle_exit(self, child: Child) -> None:
+        """Record the ends of an exited child's attempts."""
         self._pool.forget(child)
         if child.orders:
-            end_group(child)  # what its job started must not run beside the next attempt
+            end_group(child)  # processes that its job started must not run beside the next attempt
         self._exits.died(child)
         if not child.orders and not child.started_once:
             self._failed_starts += 1
             if self._failed_starts >= _CRASHES_AT_START:
                 raise ConfigurationError(
-                    f"the worker's child processes end as soon as they start (exit code {child.process.returncode}): "
-                    "what they print above says why"
+                    f"the worker's child processes exit as soon as they start (exit code {child.process.returncode}): "
+                    "see their output above"
                 )
 
     def _shut_down(self) -> None:
-        """Ask running jobs to stop, wait for the grace period, then end them and hand their jobs back."""
+        """Ask running jobs to stop, wait for the grace period, then kill the children and record the ends."""
         for child in self._pool.children:
             if child.kind is Kind.THREAD and child.orders:
                 child.process.send_signal(signal.SIGTERM)

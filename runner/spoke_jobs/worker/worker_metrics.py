@@ -1,4 +1,4 @@
-"""What a worker knows of itself, for probes and for whoever watches it."""
+"""Metrics of a worker, for its probe and for Prometheus."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.model import Claim
 
 STALE_SECONDS = 30.0
-"""A worker whose database has not answered for so long takes no jobs."""
+"""A worker is unhealthy if its database has not answered for this long."""
 
 
 class WorkerMetrics:
-    """Written by the supervisor, read by the endpoint's threads."""
+    """Counters that the supervisor writes and the HTTP endpoint's threads read."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, poll_seconds: float = 0.0) -> None:
         self._clock = clock
@@ -26,35 +26,35 @@ class WorkerMetrics:
         self.stopping = False
         self.running = 0
         self.counts: Counter[str] = Counter()
-        """Jobs claimed, attempts by how they ended, children that died, leases reaped."""
+        """Jobs claimed, attempts by exit code, children that exited with an attempt, leases reaped."""
 
     def polled(self) -> None:
-        """The ledger has answered."""
+        """Record that the ledger has answered."""
         with self._lock:
             self._polled = self._clock()
 
     def reaped(self, count: int) -> None:
-        """Attempts were ended whose lease had lapsed."""
+        """Count attempts whose lease had expired."""
         with self._lock:
             self.counts["reaped"] += count
 
     def claimed(self, claims: Sequence[Claim]) -> None:
-        """Jobs were claimed."""
+        """Count claimed jobs."""
         with self._lock:
             self.counts["claimed"] += len(claims)
 
     def ended(self, code: ExitCode) -> None:
-        """A child reported an attempt's end."""
+        """Count an attempt's end that a child reported."""
         with self._lock:
             self.counts[f"ended_{code.name.lower()}"] += 1
 
     def died(self) -> None:
-        """A child died with an attempt."""
+        """Count a child that exited with an attempt."""
         with self._lock:
             self.counts["died"] += 1
 
     def report(self) -> tuple[bool, dict[str, Any]]:
-        """Whether the worker takes jobs, and its metrics."""
+        """Whether the worker is healthy, and its counters."""
         with self._lock:
             since = self._clock() - self._polled
             metrics = {

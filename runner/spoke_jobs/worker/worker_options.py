@@ -1,4 +1,4 @@
-"""How a worker runs."""
+"""Options of a worker."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """See the fields."""
+    """Options of a worker process."""
 
     runner: str
     types: tuple[str, ...]
-    """The ``def`` jobs that it claims; what is in neither list is left for workers that know it."""
+    """The ``def`` job types that it claims. Types in neither list are left to workers that know them."""
     processes: int
-    """How many of those it runs at once, each in a process of its own."""
+    """How many of those it runs at once, each in its own child process."""
     lease_seconds: float
     poll_seconds: float
     loop_types: tuple[str, ...] = ()
-    """The ``async def`` jobs that it claims."""
+    """The ``async def`` job types that it claims."""
     concurrency: int = 50
-    """How many of those it runs at once, together on an event loop."""
+    """How many of those it runs at once, on one event loop."""
     batch: int = 16
-    """How many jobs one claim takes at most."""
+    """The most jobs that one claim takes."""
     grace_seconds: float = 30.0
-    """How long running jobs may take after SIGTERM."""
+    """How long running jobs may take to stop after SIGTERM."""
     drain: bool = False
-    """End when nothing is due and nothing runs."""
+    """Exit when nothing is due and nothing runs."""
 
     @property
     def all_types(self) -> tuple[str, ...]:
-        """Every job that it claims."""
+        """All job types that it claims."""
         return self.types + self.loop_types

@@ -1,4 +1,4 @@
-"""``spoke-jobs worker`` as a process: the supervisor with its database, its bell, its endpoint, its reloads."""
+"""The process of ``spoke-jobs worker``: the supervisor with its ledger, notifications, HTTP endpoint and reloads."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _IMPORT = (
 
 
 def types_of(registry: Registry) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the ``def`` jobs, and of the ``async def`` ones."""
+    """The names of the ``def`` jobs, and those of the ``async def`` jobs."""
     names = list(registry.jobs)
     loops = tuple(name for name in names if registry.jobs.get(name).is_async)
     return tuple(name for name in names if name not in loops), loops
 
 
 def run(ledger: SqlLedger, options: WorkerOptions, *, health_port: int | None = None, reload: bool = False) -> None:
-    """Work until told to stop.
+    """Run until told to stop.
 
-    :param health_port: answer ``/healthz`` and ``/metrics`` there.
-    :param reload: start anew when a file of the application's code has changed, as SIGHUP does.
+    :param health_port: serve ``/healthz`` and ``/metrics`` on this port.
+    :param reload: restart when a file of the application's code has changed, as after SIGHUP.
     """
     metrics = WorkerMetrics(poll_seconds=options.poll_seconds)
     if health_port is not None:
@@ -46,12 +46,12 @@ def run(ledger: SqlLedger, options: WorkerOptions, *, health_port: int | None = 
     changed = _changes() if reload else (lambda: False)
     supervisor = Supervisor(ledger, options, listen(ledger.engine), metrics, changed)
     if supervisor.run():
-        logger.info("starting anew")
-        os.execv(sys.executable, [sys.executable, "-m", "spoke_jobs", *sys.argv[1:]])  # noqa: S606  (ourselves)
+        logger.info("restarting")
+        os.execv(sys.executable, [sys.executable, "-m", "spoke_jobs", *sys.argv[1:]])  # noqa: S606  (our own command)
 
 
 def _changes() -> Callable[[], bool]:
-    """Tells whether a module that is loaded from beneath the working folder has another time than at the start."""
+    """Return a function that tells whether a module loaded from below the working directory was modified."""
     folder = str(Path.cwd()) + os.sep
 
     def times() -> dict[str, float]:
@@ -75,7 +75,7 @@ def _changes() -> Callable[[], bool]:
         before = now
         if subprocess.run([sys.executable, "-c", _IMPORT], check=False).returncode == 0:
             return True
-        logger.error("the application can't be imported as it is now: the worker goes on with what it has")
+        logger.error("could not import the changed application; the worker keeps running the previous code")
         return False
 
     return changed

@@ -90,7 +90,7 @@ def test_after_an_outage_work_goes_on_without_waiting_for_a_poll(site: Site, pro
         getattr(proxy, how)()
         during = [site.dispatch("nothing"), site.dispatch("async_nothing")]
         if how == "cut":
-            site.wait(lambda: "does not answer" in site.log)
+            site.wait(lambda: "lost the database connection" in site.log)
         proxy.mend()
         for job_id in during:
             site.wait_for(job_id, JobState.SUCCEEDED)
@@ -110,7 +110,7 @@ def test_jobs_that_end_while_the_database_is_away_are_recorded_once_it_is_back(s
             site.pid_of(job_id)
         proxy.cut()
         go_on.touch()
-        site.wait(lambda: "does not answer" in site.log and "can't be recorded yet" in site.log)
+        site.wait(lambda: "lost the database connection" in site.log and "could not record" in site.log)
         proxy.mend()
         for job_id in jobs:
             site.wait_for(job_id, JobState.SUCCEEDED)
