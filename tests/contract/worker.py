@@ -298,7 +298,7 @@ class WorkerContract:
         job_id = site.dispatch("succeed")
         site.work(monkeypatch, "claim_batch", [IntegrityError("", {}, ValueError())])
         assert site.row(job_id).state is JobState.SUCCEEDED
-        assert "claiming a job failed (IntegrityError: ValueError)" in caplog.text
+        assert "could not claim a job (IntegrityError: ValueError)" in caplog.text
         assert "lost the database connection" not in caplog.text
 
     def test_a_child_that_is_told_to_stop_takes_no_further_job(self, site: Site) -> None:

@@ -59,7 +59,7 @@ class SharedState:
     def at(self) -> tuple[UUID | None, float]:
         """The attempt whose code runs, and for how many seconds.
 
-        The two fields are not written atomically; they are exact once the code has run for a while, or the child exited.
+        The fields are not written atomically: they are exact once the code has run for a while, or the child exited.
         """
         token = self._memory[:16]
         if token == _NOBODY:

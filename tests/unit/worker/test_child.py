@@ -22,7 +22,7 @@ def run(order, cancel):
         print("the copy ended with", os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), flush=True)
     return ExitCode.DONE
 
-OrderLoop(connection, run, lambda order: None).attend()
+OrderLoop(connection, run, lambda order: None).run()
 connection.close()
 print("reports:", supervisor.recv(4096).count(b"exit_code"))
 """
