@@ -2,36 +2,29 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
-PYTEST := $(VENV)/python -m pytest
-# Two processes share the tests: they wait more than they compute. SHARED= runs them in one.
-SHARED ?= --numprocesses 2 --dist loadscope
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-dispatch bench-launch bench-tasks breaks pictures
+.PHONY: help demo test test-long test-pythons lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-dispatch bench-launch bench-tasks breaks pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
-demo: setup-python ## the main job on SQLite, on this machine: under a minute after set-up
+demo: ## the main job on SQLite, on this machine: under a minute after set-up, which installs only what it needs
+	@scripts/venv demo
 	@$(VENV)/python -m texting.demo --next 'make cluster-demo   (the same on a real Kubernetes cluster)'
 
 cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s, with 10,000 messages as tasks
 	@scripts/cluster-demo
 
-test: setup-python ## all tests: unit, integration on both databases, end to end on kind (UNIT=1: only what needs no more than Python)
-ifeq ($(UNIT),1)
-	@$(PYTEST) tests/unit $(ARGS)
-else
-	@scripts/postgres >/dev/null
-	@scripts/test-cluster
-	@$(PYTEST) tests/unit tests/integration tests/e2e $(SHARED) $(ARGS)
-endif
+test: setup-python ## all tests; UNIT=1: what needs only Python, FAST=1: all but the cluster, ROOM=sync: one folder, ARGS=: for pytest
+	@scripts/test
 
 test-long: setup-python ## the longer series
-	@scripts/postgres >/dev/null
-	@scripts/test-cluster
-	@$(PYTEST) tests -m long $(ARGS)
+	@LONG=1 scripts/test
+
+test-pythons: setup-python ## unit and SQLite tests on every supported Python that is found (PYTHONS="3.12 3.13": on these)
+	@scripts/test-pythons $(PYTHONS)
 
 bench: bench-imports ## this library beside other job queues, on one PostgreSQL: some 10 minutes (ROUNDS=1: a quick look)
 	@tests/bench/ledger/run

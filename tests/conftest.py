@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
+from tests.sharing import ByGroup, rank
 from tests.timings import report_timings
-from xdist.scheduler import LoadScopeScheduling
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
@@ -22,25 +22,31 @@ POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke
 
 UrlFactory = Callable[[], str]
 
-_TOGETHER = ("tests/e2e/", "tests/integration/operator/", "tests/integration/sync/")
-"""Folders whose tests share what they set up on the cluster, and so run one after another in one process."""
-
-
-class _ByFolder(LoadScopeScheduling):
-    """Shares single tests among the processes, but for the folders above. (xdist's own groups go by a suffix of the
-    tests' ids, which pytest 9 doesn't let it set.)"""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid)
+_CLUSTER_FOLDERS = ("tests/e2e/", "tests/integration/charts/", "tests/integration/release/")
+_CLUSTER_FIXTURES = frozenset({"cluster_env", "kubeconfig"})
+_POSTGRES_FIXTURE = "postgres_url"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     report_timings(config)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
-    """Asked for by pytest-xdist, where tests are shared."""
-    return _ByFolder(config, log)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs the test cluster or its programs, and what needs PostgreSQL; put long groups first (xdist)."""
+    for item in items:
+        used, params = set(getattr(item, "fixturenames", ())), getattr(item, "callspec", None)
+        if item.nodeid.startswith(_CLUSTER_FOLDERS) or used & _CLUSTER_FIXTURES:
+            item.add_marker("cluster")
+        databases = [value for value in params.params.values() if isinstance(value, str)] if params else []
+        if _POSTGRES_FIXTURE in used or not {"postgres", "postgresql"}.isdisjoint(databases):
+            item.add_marker("postgres")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    """Share the tests among pytest-xdist's processes by group."""
+    return ByGroup(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 from . import e2e_jobs
-from .conftest import Cluster
+from .conftest import RESTRICTED, Cluster
 
 
 class KeptUp:
@@ -144,8 +144,7 @@ class Scene:
         made = Namespace(self._admin, f"e2e-beside-{uuid.uuid4().hex[:6]}")
         made.install()
         self._stack.callback(made.close)
-        labels = {"pod-security.kubernetes.io/enforce": "restricted", "spoke-jobs/e2e": "true"}
-        made.core.patch_namespace(made.namespace, {"metadata": {"labels": labels}})
+        made.core.patch_namespace(made.namespace, {"metadata": {"labels": RESTRICTED}})
         return made
 
     def operator(self, *namespaces: Namespace) -> None:

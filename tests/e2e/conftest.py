@@ -50,6 +50,14 @@ KEEP = bool(os.environ.get("SPOKE_TEST_KEEP"))
 GRACE_SECONDS = 5
 """Shorter than the default, since most of these jobs don't look whether they are asked to stop."""
 
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
+RESTRICTED = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "spoke-jobs/e2e": RUN,
+    "spoke-jobs/e2e-process": PROCESS,
+}
+"""The labels of these tests' namespaces."""
 WATCHER = {"spoke-jobs/e2e": "watcher"}
 """Pods that may read metrics."""
 
@@ -103,8 +111,7 @@ class Cluster:
 
     def namespace(self, name: str) -> None:
         """Make a namespace that enforces ``restricted``."""
-        labels = {"pod-security.kubernetes.io/enforce": "restricted", "spoke-jobs/e2e": "true"}
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
         self.kubectl("apply", "--filename=-", stdin=json.dumps(body))
 
 
@@ -233,8 +240,8 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
 
 @pytest.fixture(scope="package")
 def namespaces(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """Fresh namespaces, by what they are for; those of earlier sessions go."""
-    cluster.kubectl("delete", "namespaces", "--selector=spoke-jobs/e2e=true", "--wait=false")
+    """Fresh namespaces, by what they are for; those of earlier runs are deleted."""
+    cluster.kubectl("delete", "namespaces", f"--selector=spoke-jobs/e2e,spoke-jobs/e2e!={RUN}", "--wait=false")
     suffix = uuid.uuid4().hex[:6]
     names = {purpose: f"e2e-{purpose}-{suffix}" for purpose in ("jobs", "contract")}
     for name in names.values():

@@ -19,7 +19,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import Cluster, Product, secret
+from .conftest import PROCESS, RUN, Cluster, Product, secret
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -109,8 +109,8 @@ def test_no_log_of_ours_holds_a_secret(cluster: Cluster, places: list[str]) -> N
 
 @pytest.fixture
 def places(cluster: Cluster, product: Product, operator: str) -> list[str]:
-    """Every namespace of these tests that isn't being deleted."""
-    found = cluster.get("namespaces", "--selector=spoke-jobs/e2e")
+    """The namespaces of all tests that ran in this process, unless they are being deleted."""
+    found = cluster.get("namespaces", f"--selector=spoke-jobs/e2e={RUN},spoke-jobs/e2e-process={PROCESS}")
     assert found
     names = [item["metadata"]["name"] for item in found["items"] if item["status"]["phase"] == "Active"]
     assert product.namespace in names
