@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,11 +42,12 @@ from spoke_jobs.payloads import decode_versioned, encode_result
 from spoke_jobs.process.log_setup import configure_logging
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
+from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, encode
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS
 from spoke_jobs.worker.lease_group import LeaseGroup
-from spoke_jobs.worker.messages import Order, Report, Stop, decode, encode
 from spoke_jobs.worker.shared_state import SharedState
 from spoke_jobs.worker.success_recorder import Recorder
+from spoke_jobs.worker.tracked_coroutine import JobExit, TrackedCoroutine
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class AsyncOrderLoop:
         context = options.get("context")
         token = _ATTEMPT.get() if context is None else context.get(_ATTEMPT)
         if token is not None and asyncio.iscoroutine(coroutine):
-            coroutine = _TrackedCoroutine(coroutine, token, self._shared)
+            coroutine = TrackedCoroutine(coroutine, token, self._shared)
         return asyncio.Task(coroutine, loop=loop, **options)
 
     def _give_up(self, token: UUID) -> None:
@@ -346,53 +347,9 @@ async def _call(
                 context.close()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             raise
-        return None, error.exit if isinstance(error, _JobExit) else error
+        return None, error.exit if isinstance(error, JobExit) else error
     else:
         return result, None
-
-
-class _JobExit(BaseException):
-    """Carries a ``sys.exit()`` of an asyncio task, which would otherwise end the event loop and all its jobs."""
-
-    def __init__(self, way: BaseException) -> None:
-        super().__init__(str(way))
-        self.exit = way
-
-
-class _TrackedCoroutine(Coroutine[Any, Any, Any]):
-    """Wraps a task's coroutine and notes each of its steps in the shared state."""
-
-    def __init__(self, inner: Coroutine[Any, Any, Any], token: UUID, shared: SharedState) -> None:
-        self._inner = inner
-        self._token = token
-        self._shared = shared
-        self._pid = os.getpid()
-
-    def send(self, value: Any) -> Any:
-        return self._step(self._inner.send, value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._step(self._inner.throw, *error)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._inner.__await__()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)  # attributes that asyncio shows in debug output
-
-    def _step(self, step: Callable[..., Any], *values: Any) -> Any:
-        self._shared.enter(self._token)
-        try:
-            return step(*values)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise _JobExit(error) from error
-        finally:
-            if os.getpid() != self._pid:
-                os._exit(1)  # a child that the job forked must not use the parent's event loop
-            self._shared.leave()
 
 
 def serve(connection: socket.socket, slots: int, shared: SharedState) -> None:

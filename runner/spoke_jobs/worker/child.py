@@ -34,7 +34,7 @@ from spoke_jobs.process.log_setup import configure_logging
 from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
-from spoke_jobs.worker.messages import Order, Report, decode, encode
+from spoke_jobs.worker.child_messages import Order, Report, decode, encode
 from spoke_jobs.worker.shared_state import SharedState
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
+from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Assignment, Child, Kind, signal_name
-from spoke_jobs.worker.messages import Order
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)

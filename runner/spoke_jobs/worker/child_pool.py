@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
-from spoke_jobs.worker.messages import Order, Report, Stop, decode, encode
+from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, encode
 from spoke_jobs.worker.shared_state import SharedState
 
 PATIENCE_SECONDS = 1.0

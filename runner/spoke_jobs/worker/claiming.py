@@ -13,8 +13,8 @@ from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.execution.lease import FRESH
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.type_names import patterns_of
+from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Assignment, Child, ChildPool, Kind
-from spoke_jobs.worker.messages import Order
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 

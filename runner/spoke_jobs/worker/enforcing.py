@@ -10,8 +10,8 @@ import time
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.worker.child_messages import Stop
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Assignment, Child, ChildPool, KillReason, Kind
-from spoke_jobs.worker.messages import Stop
 
 logger = logging.getLogger(__name__)
 

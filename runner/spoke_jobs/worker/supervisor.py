@@ -18,10 +18,10 @@ from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.worker.child_exits import ChildExits
+from spoke_jobs.worker.child_messages import Report, Stop
 from spoke_jobs.worker.child_pool import CUT_OFF_SECONDS, Child, ChildPool, Kind, end_group, signal_name
 from spoke_jobs.worker.claiming import Claiming
 from spoke_jobs.worker.enforcing import Limits
-from spoke_jobs.worker.messages import Report, Stop
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 

@@ -10,7 +10,7 @@ import os, socket, threading
 from uuid import uuid4
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.worker.child import OrderLoop
-from spoke_jobs.worker.messages import Order, encode
+from spoke_jobs.worker.child_messages import Order, encode
 
 supervisor, connection = socket.socketpair()
 supervisor.sendall(encode(Order(1, 1, uuid4(), 60.0)))

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
+from spoke_jobs.worker.child_messages import Order, decode
 from spoke_jobs.worker.child_pool import Child, ChildPool, Kind
-from spoke_jobs.worker.messages import Order, decode
 from spoke_jobs.worker.shared_state import SharedState
 
 

@@ -11,7 +11,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobOptions
-from spoke_jobs.worker.messages import INLINE_LIMIT, Order, Report, Stop, decode, encode
+from spoke_jobs.worker.child_messages import INLINE_LIMIT, Order, Report, Stop, decode, encode
 
 
 @given(st.integers(1, 2**62), st.integers(1, 99), st.uuids(), st.floats(0.5, 3600), st.none() | st.floats(0, 1e9))
