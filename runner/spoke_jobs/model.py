@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.retry import (
     RetryPolicy,
     is_count,
@@ -377,7 +377,7 @@ class FailedJob(BaseModel):
 def after_final_failure(job: JobRequest) -> NewJob | None:
     """The job to dispatch now that this one has failed for good; None if nothing follows, as after a cancellation."""
     follows = job.options.on_failure
-    if not follows or job.state is not JobState.FAILED or job.cause == "Cancelled":
+    if not follows or job.state is not JobState.FAILED or job.cause == Cause.CANCELLED:
         return None
     payload = FailedJob(
         id=job.id,

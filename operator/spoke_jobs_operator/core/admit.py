@@ -15,6 +15,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from spoke_jobs.contract import wait_reasons as waits
+from spoke_jobs.contract.wait_reasons import WaitReason
 
 from .api_objects import Key
 
@@ -127,19 +128,19 @@ def _bump(counter: Counter[K], name: K, by: int) -> None:
 def why_held(item: Candidate, usage: Usage, limits: Limits) -> Held | None:
     """What keeps a SpokeJob from having a place now; the narrowest reason first. None: nothing does."""
     if item.locks_queue and (holders := usage.locked_by.get(item.queue_key)):
-        return Held(waits.QUEUE_LOCKED, waits.locked_by(holders[0].name, item.queue))
+        return Held(WaitReason.QUEUE_LOCKED, waits.locked_by(holders[0].name, item.queue))
     running = usage.in_queue[item.queue_key]
     if item.queue and limits.in_queue is not None and running >= limits.in_queue:
-        return Held(waits.QUEUE_LIMIT, f"{running} of {limits.in_queue} of the queue {item.queue!r} run")
+        return Held(WaitReason.QUEUE_LIMIT_REACHED, f"{running} of {limits.in_queue} of the queue {item.queue!r} run")
     running = usage.of_party[item.party]
     if item.organization is not None and limits.for_organization is not None and running >= limits.for_organization:
         text = f"{running} of {limits.for_organization} of organisation {item.organization} run"
-        return Held(waits.ORGANIZATION_LIMIT, text)
+        return Held(WaitReason.ORGANIZATION_LIMIT_REACHED, text)
     running = usage.in_namespace[item.key.namespace]
     if limits.in_namespace is not None and running >= limits.in_namespace:
-        return Held(waits.NAMESPACE_LIMIT, f"{running} of {limits.in_namespace} of the namespace run")
+        return Held(WaitReason.NAMESPACE_LIMIT_REACHED, f"{running} of {limits.in_namespace} of the namespace run")
     if is_full(usage, limits):
-        return Held(waits.LIMIT, f"{usage.total} of {limits.running} run")
+        return Held(WaitReason.LIMIT_REACHED, f"{usage.total} of {limits.running} run")
     return None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spoke_jobs.contract import environment, names
-from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.spokejob import SpokeJob
 
@@ -45,14 +45,16 @@ def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTempl
     """The template itself, if a Job can be made of it."""
     name = spokejob.spec.pod_template
     if template is None:
-        return TemplateProblem("TemplateMissing", f"no PodTemplate {name!r} in namespace {spokejob.namespace!r}")
+        return TemplateProblem(Cause.TEMPLATE_MISSING, f"no PodTemplate {name!r} in namespace {spokejob.namespace!r}")
     if not template.allowed:
         return TemplateProblem(
-            "TemplateNotAllowed", f'PodTemplate {name!r} is not labelled {names.LABEL_TEMPLATE}: "true"'
+            Cause.TEMPLATE_NOT_ALLOWED, f'PodTemplate {name!r} is not labelled {names.LABEL_TEMPLATE}: "true"'
         )
     containers = _spec(template).get("containers")
     if not isinstance(containers, list) or not any(_is_ours(container) for container in containers):
-        return TemplateProblem("TemplateInvalid", f"PodTemplate {name!r} has no container named {names.CONTAINER!r}")
+        return TemplateProblem(
+            Cause.TEMPLATE_INVALID, f"PodTemplate {name!r} has no container named {names.CONTAINER!r}"
+        )
     return template
 
 

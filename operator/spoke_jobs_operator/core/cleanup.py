@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJob, SpokeJobStatus
 
 from . import status
@@ -110,7 +111,7 @@ def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:
         return status.finished(current, "", now)
     if current.ledger is LedgerState.FAILED and current.outcome is not Outcome.FAILED:
         done = bool(current.attempts) and current.attempts[-1].exit_code == 0
-        cause = "JobExited" if done else "Superseded"  # it left with 0, and without recording a success
+        cause = Cause.JOB_EXITED if done else Cause.SUPERSEDED  # it left with 0, and without recording a success
         return status.finished(current, cause, now, "the ledger has recorded a failure")
     return current
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract import wait_reasons as waits
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode, decode
+from spoke_jobs.contract.wait_reasons import WaitReason
 
 from .api_objects import FailedCreate, FailedMount, Job, Pod, Running, Terminated, Waiting
 
@@ -27,12 +28,12 @@ _IMAGE_REASONS = {
     "SignatureValidationFailed", "InvalidImageName",
 }  # fmt: skip
 _WAITING_CAUSES = {
-    **dict.fromkeys(_IMAGE_REASONS, "ImageUnavailable"),
-    "CreateContainerConfigError": "ContainerConfigError",
-    "CreateContainerError": "ContainerCannotRun",
-    **dict.fromkeys(_CANNOT_RUN, "ContainerCannotRun"),
+    **dict.fromkeys(_IMAGE_REASONS, Cause.IMAGE_UNAVAILABLE),
+    "CreateContainerConfigError": Cause.CONTAINER_CONFIG_ERROR,
+    "CreateContainerError": Cause.CONTAINER_CANNOT_RUN,
+    **dict.fromkeys(_CANNOT_RUN, Cause.CONTAINER_CANNOT_RUN),
 }
-_DONE_TO_THE_POD = {"Interrupted", "Killed", "PodDeleted"}
+_DONE_TO_THE_POD = {Cause.INTERRUPTED, Cause.KILLED, Cause.POD_DELETED}
 """What the deletion of a Job looks like from its pod."""
 _HOPELESS = {"InvalidImageName"}
 _DEADLINE = "DeadlineExceeded"
@@ -106,14 +107,14 @@ def diagnose(
     held_back = job is not None and job.suspended and not job.finished and not job.meta.deletion_at
     pod = max(pods, key=lambda item: item.meta.resource_version, default=None)
     if pod and (end := _end_of(pod)):
-        if held_back and end.cause in _DONE_TO_THE_POD | {"Evicted"}:
-            return replace(end, cause="Preempted", stop=True)
+        if held_back and end.cause in _DONE_TO_THE_POD | {Cause.EVICTED}:
+            return replace(end, cause=Cause.PREEMPTED, stop=True)
         if job is not None and job.failure_reason == _DEADLINE and end.cause in _DONE_TO_THE_POD:
-            return replace(end, cause="Timeout")
+            return replace(end, cause=Cause.TIMEOUT)
         job_deleted = (job is None or job.meta.deletion_at) and end.cause in _DONE_TO_THE_POD
-        return replace(end, cause="JobDeleted") if job_deleted else end
+        return replace(end, cause=Cause.JOB_DELETED) if job_deleted else end
     if job is None:
-        return Ended(cause="JobDeleted")
+        return Ended(cause=Cause.JOB_DELETED)
     if held_back:
         return _while_held_back(pods, bounds)
     if pod and pod.meta.deletion_at:
@@ -128,8 +129,8 @@ def diagnose(
 def _while_held_back(pods: Sequence[Pod], bounds: Bounds) -> Ended | Pends:
     """Kueue holds a Job back by suspending it, and takes its place away by suspending it again."""
     if bounds.ran or any(isinstance(pod.container, Running) for pod in pods):
-        return Ended(cause="Preempted", stop=True)
-    return Pends(waits.KUEUE, "the Job is suspended until Kueue admits it", None)
+        return Ended(cause=Cause.PREEMPTED, stop=True)
+    return Pends(WaitReason.QUEUED_BY_KUEUE, "the Job is suspended until Kueue admits it", None)
 
 
 def has_ended(pod: Pod, now: datetime) -> bool:
@@ -156,8 +157,8 @@ def _end_of(pod: Pod) -> Ended | None:
     if pod.phase != "Failed":
         return None
     if pod.reason == _DEADLINE:
-        return Ended(cause="Timeout")
-    return Ended(cause=_cause_of_disruption(pod) or "PodFailed", message=pod.reason)
+        return Ended(cause=Cause.TIMEOUT)
+    return Ended(cause=_cause_of_disruption(pod) or Cause.POD_FAILED, message=pod.reason)
 
 
 def _from_container(container: Terminated, pod: Pod) -> Ended:
@@ -165,34 +166,34 @@ def _from_container(container: Terminated, pod: Pod) -> Ended:
     if code == ExitCode.DONE:
         return Ended(cause="", exit_code=code)
     if container.reason == "OOMKilled":
-        return Ended(cause="OutOfMemory", exit_code=code)
+        return Ended(cause=Cause.OUT_OF_MEMORY, exit_code=code)
     if container.reason in _CANNOT_RUN:
-        return Ended(cause="ContainerCannotRun", exit_code=code, message=container.message)
+        return Ended(cause=Cause.CONTAINER_CANNOT_RUN, exit_code=code, message=container.message)
     told = decode(container.message)
     cause, error_type = (told.cause[:40], told.error_type) if told else ("", "")
     if code in (ExitCode.FAILED, ExitCode.FAILED_FOR_GOOD):
         for_good = code == ExitCode.FAILED_FOR_GOOD or bool(told and told.for_good)
         after = told.retry_after_seconds if told else None
-        return Ended(cause or "JobError", error_type, code, for_good=for_good, retry_after_seconds=after)
+        return Ended(cause or Cause.JOB_ERROR, error_type, code, for_good=for_good, retry_after_seconds=after)
     if code == ExitCode.HELD:
-        return Ended(cause="QueueHeld", exit_code=code)
+        return Ended(cause=Cause.QUEUE_HELD, exit_code=code)
     if code == ExitCode.SUPERSEDED:
-        return Ended(cause="Superseded", exit_code=code)
-    from_outside = _cause_of_disruption(pod) or ("PodDeleted" if pod.meta.deletion_at else "")
+        return Ended(cause=Cause.SUPERSEDED, exit_code=code)
+    from_outside = _cause_of_disruption(pod) or (Cause.POD_DELETED if pod.meta.deletion_at else "")
     if code == ExitCode.INTERRUPTED:
-        return Ended(cause=from_outside or cause or "Interrupted", error_type=error_type, exit_code=code)
+        return Ended(cause=from_outside or cause or Cause.INTERRUPTED, error_type=error_type, exit_code=code)
     if container.reason == "ContainerStatusUnknown":
-        return Ended(cause=from_outside or "PodFailed", exit_code=code)
+        return Ended(cause=from_outside or Cause.POD_FAILED, exit_code=code)
     if code in _SIGNALS_OF_OTHERS:
-        return Ended(cause=from_outside or "Killed", exit_code=code)
-    return Ended(cause="JobExited", exit_code=code)
+        return Ended(cause=from_outside or Cause.KILLED, exit_code=code)
+    return Ended(cause=Cause.JOB_EXITED, exit_code=code)
 
 
 def _cause_of_disruption(pod: Pod) -> str:
     if pod.disruption in _LOST or pod.reason == "NodeLost":
-        return "NodeLost"
+        return Cause.NODE_LOST
     if pod.disruption in _EVICTIONS or pod.reason in ("Evicted", "Preempting", "Terminated", "NodeShutdown"):
-        return "Evicted"
+        return Cause.EVICTED
     return ""
 
 
@@ -202,18 +203,18 @@ def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool
     if now >= lost:
         if not live:  # after an outage the stream tells old news first: the pod may be gone long since
             return Unclear()
-        return Ended(cause=_cause_of_disruption(pod) or ("NodeLost" if pod.node else "PodDeleted"), stop=True)
+        return Ended(cause=_cause_of_disruption(pod) or (Cause.NODE_LOST if pod.node else Cause.POD_DELETED), stop=True)
     return Runs(stopping=True, look_again_at=lost)
 
 
 def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
     if job.failure_reason == _DEADLINE:
         started = bounds.ran or (pod is not None and isinstance(pod.container, Running))
-        return Ended(cause="Timeout" if started else "StartTimeout", stop=True)
+        return Ended(cause=Cause.TIMEOUT if started else Cause.START_TIMEOUT, stop=True)
     if not live:  # the pod's own last word may simply not have come through yet
         return Unclear()
     if pod is None:
-        return Ended(cause="PodDeleted", stop=not job.failed)
+        return Ended(cause=Cause.POD_DELETED, stop=not job.failed)
     return Runs(stopping=True, look_again_at=now + KUBELET_SLACK)
 
 
@@ -222,7 +223,7 @@ def _while_running(container: Running, bounds: Bounds, now: datetime) -> Ended |
         return Runs(stopping=False, look_again_at=None)
     deadline = container.since + timedelta(seconds=bounds.run)
     if now >= deadline:
-        return Ended(cause="Timeout", stop=True)
+        return Ended(cause=Cause.TIMEOUT, stop=True)
     return Runs(stopping=False, look_again_at=deadline)
 
 
@@ -234,7 +235,7 @@ def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: B
         return Pends(reason=reason, message=message, look_again_at=None)
     deadline = (job.released_at or job.meta.created_at or now) + timedelta(seconds=bounds.start)
     if now >= deadline:
-        cause = "StartTimeout" if reason in (waits.POD_PENDING, waits.UNSCHEDULABLE) else reason
+        cause = Cause.START_TIMEOUT if reason in (WaitReason.POD_PENDING, WaitReason.UNSCHEDULABLE) else reason
         return Ended(cause=cause, message=message, stop=True)
     return Pends(reason=reason, message=message, look_again_at=deadline)
 
@@ -242,12 +243,14 @@ def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: B
 def _obstacle(pod: Pod | None, events: Sequence[Event]) -> tuple[str, str]:
     newest = max(events, key=lambda item: item.meta.resource_version, default=None)
     if pod is None:
-        return ("PodRejected", newest.message) if isinstance(newest, FailedCreate) else (waits.POD_PENDING, "")
+        return (
+            (Cause.POD_REJECTED, newest.message) if isinstance(newest, FailedCreate) else (WaitReason.POD_PENDING, "")
+        )
     for state in (pod.init_problem, pod.container):
         if isinstance(state, Waiting) and state.reason in _WAITING_CAUSES:
             return _WAITING_CAUSES[state.reason], state.message
     if pod.unschedulable:
-        return waits.UNSCHEDULABLE, pod.unschedulable
+        return WaitReason.UNSCHEDULABLE, pod.unschedulable
     if isinstance(newest, FailedMount) and newest.pod_uid == pod.meta.uid and not pod.mounted:
-        return "ContainerConfigError", newest.message
-    return waits.POD_PENDING, ""
+        return Cause.CONTAINER_CONFIG_ERROR, newest.message
+    return WaitReason.POD_PENDING, ""

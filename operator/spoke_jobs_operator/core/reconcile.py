@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract import wait_reasons as waits
-from spoke_jobs.contract.causes import CauseClass, cause_class
+from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
 from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.wait_reasons import WaitReason
 
 from . import cleanup, status
 from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, DeleteJob, ReadLive, Standing
@@ -24,9 +24,6 @@ from .build_job import TemplateProblem, build_job, check_template, is_template_n
 from .cleanup import Retention
 from .diagnose import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
 from .refusals import Refusal
-
-CANCELLED = "Cancelled"
-TEMPLATE_CHANGED = "TemplateChanged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
     if record := status.open_attempt(current):
         decision = _condemned(seen, record, now) if record.cause else _under_way(seen, record, now)
     elif spokejob.spec.cancel and not _not_yet_recorded(seen, now):
-        decision = Decision(Standing.FINISHED, _write(seen, status.finished(current, CANCELLED, now)))
+        decision = Decision(Standing.FINISHED, _write(seen, status.finished(current, Cause.CANCELLED, now)))
     else:
         decision = _between_attempts(seen, now, retention)
     older = [job for job in seen.jobs if job.attempt <= current.attempt and not _is_open(current, job)]
@@ -102,7 +99,7 @@ def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, 
     if item.settled:
         return ()
     message = f"not readable: {item.problem}."
-    final = status.finished(SpokeJobStatus(observed_generation=item.generation), "InvalidSpec", now, message)
+    final = status.finished(SpokeJobStatus(observed_generation=item.generation), Cause.INVALID_SPEC, now, message)
     return (ApplyStatus(final),)
 
 
@@ -118,12 +115,12 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
         closed = status.attempt_closed(current, Ended(cause="", exit_code=exit_code), pod, now)
         return Decision(Standing.FINISHED, _write(seen, status.finished(closed, "", now)))
     # A row becomes final before its SpokeJob where somebody cancelled it: the operator decides on all other ends.
-    known = (record.cause if record else "") or CANCELLED
+    known = (record.cause if record else "") or Cause.CANCELLED
     if record is None:  # how the last attempt ended is told, and was not the end
-        end = Ended(cause=CANCELLED)
+        end = Ended(cause=Cause.CANCELLED)
     if isinstance(end, Ended) and not end.cause:  # it left with 0, and without recording a success
-        end = replace(end, cause=(record.cause if record else "") or "JobExited")
-    elif not isinstance(end, Ended) or end.cause == "JobDeleted":
+        end = replace(end, cause=(record.cause if record else "") or Cause.JOB_EXITED)
+    elif not isinstance(end, Ended) or end.cause == Cause.JOB_DELETED:
         end = Ended(cause=known)
     closed = status.attempt_closed(current, end, pod, now)
     stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
@@ -140,9 +137,9 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
     pod = _newest(pods)
     if isinstance(state, Pends) and _is_mended(seen, record, state):
         text = f"{state.reason} by the template as it was: {state.message}" if state.message else state.reason
-        state = Ended(cause=TEMPLATE_CHANGED, message=text, stop=True)
+        state = Ended(cause=Cause.TEMPLATE_CHANGED, message=text, stop=True)
     if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):
-        state = Ended(cause=CANCELLED, stop=True)
+        state = Ended(cause=Cause.CANCELLED, stop=True)
     match state:
         case Unclear():
             return Decision(Standing.HOLDS, (ReadLive(),))
@@ -166,7 +163,7 @@ def _is_mended(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
 
     Where nothing is in its way it is let be, or each change would stop all that are just starting.
     """
-    if pends.reason in (waits.POD_PENDING, waits.KUEUE) or seen.template is None:
+    if pends.reason in (WaitReason.POD_PENDING, WaitReason.QUEUED_BY_KUEUE) or seen.template is None:
         return False
     usable = not isinstance(check_template(seen.spokejob, seen.template), TemplateProblem)
     return usable and seen.template.is_newer_than(record.template, record.started_at)
@@ -198,7 +195,7 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
     current = seen.spokejob.status
     if not end.cause:
         return Decision(Standing.FINISHED, _write(seen, status.attempt_succeeded(current, end, pod, now)))
-    after = held_delay(status.held_in_a_row(current)) if end.cause == "QueueHeld" else end.retry_after_seconds
+    after = held_delay(status.held_in_a_row(current)) if end.cause == Cause.QUEUE_HELD else end.retry_after_seconds
     verdict = after_failure(
         seen.spokejob.spec.retry.policy(),
         status.charged_classes(current.charged),
@@ -217,14 +214,16 @@ def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> De
         return _recorded(seen, started, now)
     if spokejob.spec.suspend:
         text = "spec.suspend is true"
-        return Decision(Standing.IDLE, _write(seen, status.held(current, waits.SUSPENDED, text, now, blocked=False)))
+        return Decision(
+            Standing.IDLE, _write(seen, status.held(current, WaitReason.SUSPENDED, text, now, blocked=False))
+        )
     if current.next_attempt_at and now < current.next_attempt_at:
         return Decision(Standing.IDLE, (*_write(seen, current), _at(current.next_attempt_at, now)))
     if wait := cleanup.until_nothing_runs(current, seen.jobs, seen.pods, now):
         return Decision(Standing.IDLE, (*_write(seen, current), CheckAgain(wait)))
     if not is_template_name(spokejob.spec.pod_template):  # from before the CRD refused it: it can't be mended
         text = f"podTemplate {spokejob.spec.pod_template!r} can't be an object's name"
-        return Decision(Standing.FINISHED, _write(seen, status.finished(current, "TemplateMissing", now, text)))
+        return Decision(Standing.FINISHED, _write(seen, status.finished(current, Cause.TEMPLATE_MISSING, now, text)))
     template = check_template(spokejob, seen.template)
     if isinstance(template, TemplateProblem):
         return _blocked(seen, template.cause, template.message, now)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.contract.causes import Cause
 
 _BACKOFF = Backoff(base=10.0, maximum=60.0)
 """When a Job that the API server refused is created again."""
@@ -44,14 +45,16 @@ def read_refusal(status: int, message: str, at: datetime) -> Refusal | None:
     ``status`` is the HTTP status; ``message`` the API server's own words.
     """
     if status in (*_INVALID, _TOO_LARGE):
-        return Refusal("TemplateInvalid", message, at)
+        return Refusal(Cause.TEMPLATE_INVALID, message, at)
     if status == _FORBIDDEN or (
         status == _FAILED and _WEBHOOK in message
     ):  # quota, an admission policy, a namespace that is being deleted
-        return Refusal("PodRejected", message, at)
+        return Refusal(Cause.POD_REJECTED, message, at)
     return None
 
 
 def foreign_job(name: str, at: datetime) -> Refusal:
     """A Job with the attempt's name is there, and it is not this SpokeJob's."""
-    return Refusal("NameTaken", f"Job {name!r} is another object's: it has to go before this attempt can start", at)
+    return Refusal(
+        Cause.NAME_TAKEN, f"Job {name!r} is another object's: it has to go before this attempt can start", at
+    )

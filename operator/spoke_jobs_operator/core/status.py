@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract import wait_reasons as waits
-from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
+from spoke_jobs.contract.causes import CAUSES, Cause, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJobStatus
+from spoke_jobs.contract.wait_reasons import WaitReason
 
 from .api_objects import Pod
 from .diagnose import STOPPING, Ended
@@ -58,7 +58,7 @@ def attempt_started(
         ),
         now,
         Mark(ADMITTED, "True", "JobCreated", f"attempt {number} has its Job"),
-        Mark(RUNNING, "False", waits.POD_PENDING),
+        Mark(RUNNING, "False", WaitReason.POD_PENDING),
         Mark(SUCCEEDED, "Unknown", "Unfinished"),
         Mark(FINISHED, "False", "Unfinished"),
     )
@@ -66,7 +66,7 @@ def attempt_started(
 
 def attempt_pends(status: SpokeJobStatus, reason: str, message: str, now: datetime) -> SpokeJobStatus:
     """The attempt's pod doesn't run yet, for this reason."""
-    cause = "" if reason == waits.POD_PENDING else reason
+    cause = "" if reason == WaitReason.POD_PENDING else reason
     updated = status.model_copy(update={"outcome": Outcome.WAITING, "cause": cause})
     return _marked(updated, now, Mark(RUNNING, "False", reason, message))
 
@@ -180,7 +180,7 @@ def blocked_since(status: SpokeJobStatus) -> datetime | None:
 def held_in_a_row(status: SpokeJobStatus) -> int:
     """How many of the last attempts, one after the other, found their queue held (of those that are recorded)."""
     ended = [item for item in reversed(status.attempts) if item.finished_at]
-    return next((n for n, item in enumerate(ended) if item.cause != "QueueHeld"), len(ended))
+    return next((n for n, item in enumerate(ended) if item.cause != Cause.QUEUE_HELD), len(ended))
 
 
 def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:

@@ -13,6 +13,7 @@ from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import ClusterView, read_published
 from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import holder_in
@@ -67,7 +68,7 @@ def _found(api: SpokeJobClient, name: str, *, around: bool) -> ClusterView:
             raise
         odd.append(f"ConfigMap {STATE_CONFIGMAP} ({error.reason})")
         published = None
-    pulls = _pulls(api, spokejob) if spokejob and spokejob.status.cause == "ImageUnavailable" else 0
+    pulls = _pulls(api, spokejob) if spokejob and spokejob.status.cause == Cause.IMAGE_UNAVAILABLE else 0
     return ClusterView(name, api.namespace, spokejob, other, published, pulls, odd=tuple(odd))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.retry import RetryPolicy, qualified_name
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
@@ -89,9 +89,9 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
             definition.upgrade,
         )
     except UnknownName as error:
-        return _failed(claim, services, Failure("UnknownJobType", str(error), for_good=True))
+        return _failed(claim, services, Failure(Cause.UNKNOWN_JOB_TYPE, str(error), for_good=True))
     except InvalidPayload as error:
-        return _failed(claim, services, Failure("InvalidPayload", str(error), for_good=True))
+        return _failed(claim, services, Failure(Cause.INVALID_PAYLOAD, str(error), for_good=True))
 
     limit = claim.job.options.timeout_seconds
     run_until = None if limit is None else time.monotonic() + limit
@@ -137,8 +137,8 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
             except BaseException as error:  # the job's SystemExit or KeyboardInterrupt must not end the worker
                 _leave_if_forked(process)
                 failure = describe(error, claim.job.options.retry, cancelled=cancel.is_set())
-                if asked_to_end.is_set() and failure.cause == "Interrupted":
-                    failure = Failure("Cancelled", CAUSES["Cancelled"].meaning, failure.error_type, for_good=True)
+                if asked_to_end.is_set() and failure.cause == Cause.INTERRUPTED:
+                    failure = Failure(Cause.CANCELLED, Cause.CANCELLED.meaning, failure.error_type, for_good=True)
             finally:
                 _close(context)
     except Superseded as error:  # before it began
@@ -202,9 +202,9 @@ def on_event_loop() -> bool:
 def failure_of(lost: StopReason) -> Failure | None:
     """The failure to record for an attempt that was stopped; None if this process no longer holds the claim."""
     if lost is StopReason.TIMEOUT:
-        return Failure("Timeout", CAUSES["Timeout"].meaning)
+        return Failure(Cause.TIMEOUT, Cause.TIMEOUT.meaning)
     if lost is StopReason.CANCELLED:
-        return Failure("Cancelled", CAUSES["Cancelled"].meaning, for_good=True)
+        return Failure(Cause.CANCELLED, Cause.CANCELLED.meaning, for_good=True)
     return None
 
 
@@ -214,21 +214,21 @@ def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Fa
     tail = "".join(traceback.format_exception(error))
     message = f"{error_type}: {_words_of(error)}"
     if isinstance(error, Superseded):
-        return Failure("Superseded", message)
+        return Failure(Cause.SUPERSEDED, message)
     if isinstance(error, RetryLater):
-        return Failure("RetryLater", str(error), error_type, retry_after_seconds=error.seconds)
+        return Failure(Cause.RETRY_LATER, str(error), error_type, retry_after_seconds=error.seconds)
     if isinstance(error, Discard):
-        return Failure("Discarded", str(error), error_type, for_good=True)
+        return Failure(Cause.DISCARDED, str(error), error_type, for_good=True)
     if isinstance(error, InvalidResult):
-        return Failure("InvalidResult", message, error_type, tail, for_good=True)
+        return Failure(Cause.INVALID_RESULT, message, error_type, tail, for_good=True)
     if cancelled or isinstance(error, KeyboardInterrupt):
-        return Failure("Interrupted", CAUSES["Interrupted"].meaning, error_type, tail)
+        return Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning, error_type, tail)
     never = bool({qualified_name(kind) for kind in type(error).__mro__} & set(retry.never_names))
     if isinstance(error, SystemExit):
-        return Failure("JobExited", f"the job called sys.exit({error.code!r})", error_type, tail, for_good=never)
+        return Failure(Cause.JOB_EXITED, f"the job called sys.exit({error.code!r})", error_type, tail, for_good=never)
     if isinstance(error, DBAPIError) and is_away(error):
-        return Failure("DatabaseUnreachable", message, error_type, tail, for_good=never)
-    return Failure("JobError", message, error_type, tail, for_good=never)
+        return Failure(Cause.DATABASE_UNREACHABLE, message, error_type, tail, for_good=never)
+    return Failure(Cause.JOB_ERROR, message, error_type, tail, for_good=never)
 
 
 def _words_of(error: BaseException) -> str:
@@ -240,15 +240,15 @@ def _words_of(error: BaseException) -> str:
 
 def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> AttemptEnd:
     """Record the failure. If the claim is lost, the ledger's state decides how this process ends."""
-    if failure.cause != "Superseded" and _record_failure(claim, services, failure):
-        if failure.cause == "Interrupted":
+    if failure.cause != Cause.SUPERSEDED and _record_failure(claim, services, failure):
+        if failure.cause == Cause.INTERRUPTED:
             return AttemptEnd(ExitCode.INTERRUPTED, failure)
         return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
     row = services.ledger.get(claim.job.id)
     if row is not None and row.state is JobState.SUCCEEDED:
         # The commit succeeded although its reply was lost, or another process finished the job first.
         return AttemptEnd(ExitCode.DONE)
-    return AttemptEnd(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+    return AttemptEnd(ExitCode.SUPERSEDED, Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning))
 
 
 def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -> bool:

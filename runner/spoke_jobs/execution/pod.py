@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.environment import Assignment, BadEnvironment
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
@@ -49,9 +49,9 @@ def run() -> ExitCode:
     try:
         ending = _attempt(cancel)
     except (ConfigurationError, BadEnvironment, DatabaseNotMigrated) as error:
-        ending = _refused("BadSetup", error)
+        ending = _refused(Cause.BAD_SETUP, error)
     except (DatabaseUnreachable, DBAPIError) as error:
-        ending = _refused("DatabaseUnreachable", error)
+        ending = _refused(Cause.DATABASE_UNREACHABLE, error)
     _tell(ending)
     return ending.exit_code
 
@@ -72,7 +72,7 @@ def _attempt(cancel: threading.Event) -> AttemptEnd:
         # Import the application under the claim, so that a failed import is recorded in the ledger.
         registry = load_app(settings.app)
     except BaseException as error:  # `sys.exit(0)` at import would look like success
-        failure = Failure("BadSetup", f"SPOKE_APP={settings.app} can't be imported: {error}", type(error).__name__)
+        failure = Failure(Cause.BAD_SETUP, f"SPOKE_APP={settings.app} can't be imported: {error}", type(error).__name__)
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
         ledger.fail(claim.token, failure, decide=False)
         return AttemptEnd(ExitCode.FAILED, failure)
@@ -108,13 +108,13 @@ def _without_claim(answer: Refusal | None) -> AttemptEnd:
         case AttemptOver(failure):
             return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
         case NoRow():
-            return AttemptEnd(ExitCode.FAILED_FOR_GOOD, Failure("NoRow", CAUSES["NoRow"].meaning, for_good=True))
+            return AttemptEnd(ExitCode.FAILED_FOR_GOOD, Failure(Cause.NO_ROW, Cause.NO_ROW.meaning, for_good=True))
         case QueueHeld():
-            return AttemptEnd(ExitCode.HELD, Failure("QueueHeld", CAUSES["QueueHeld"].meaning))
+            return AttemptEnd(ExitCode.HELD, Failure(Cause.QUEUE_HELD, Cause.QUEUE_HELD.meaning))
         case NotThisAttempt():
-            return AttemptEnd(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+            return AttemptEnd(ExitCode.SUPERSEDED, Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning))
         case _:
-            return AttemptEnd(ExitCode.INTERRUPTED, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+            return AttemptEnd(ExitCode.INTERRUPTED, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
 
 def _await_database(engine: Engine, cancel: threading.Event) -> None:
@@ -167,8 +167,8 @@ def _leave_at_once(lost: StopReason) -> None:
     if (failure := failure_of(lost)) is not None:
         ending = AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
     elif lost is StopReason.LEASE_EXPIRED:
-        ending = AttemptEnd(ExitCode.FAILED, Failure("WorkerLost", CAUSES["WorkerLost"].meaning))
+        ending = AttemptEnd(ExitCode.FAILED, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning))
     else:
-        ending = AttemptEnd(ExitCode.SUPERSEDED, Failure("Superseded", CAUSES["Superseded"].meaning))
+        ending = AttemptEnd(ExitCode.SUPERSEDED, Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning))
     _tell(ending)
     os._exit(ending.exit_code)

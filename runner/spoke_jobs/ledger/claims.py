@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
@@ -74,7 +74,7 @@ def _claim_from_another(
     if live_number == number:
         # The same attempt's second pod: the first one's token stops counting here.
         return _take_over(connection, job, token, worker, lease_seconds)
-    ended = fail(connection, token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=False)
+    ended = fail(connection, token, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning), decide=False)
     if ended is not None and ended.state.final:  # somebody had asked for its end
         return AlreadyFinal(ended)
     fresh = uuid.uuid4()

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
+from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.transitions import key_taken, not_started, superseded
@@ -283,7 +283,7 @@ class MemoryLedger:
             self._replace(held, ended, for_good=failure.for_good)
             self._release(token)
             if job.cancel_requested_at is not None:
-                self._give_up(job.id, "Cancelled", CAUSES["Cancelled"].meaning)
+                self._give_up(job.id, Cause.CANCELLED, Cause.CANCELLED.meaning)
                 return True
             match follows:
                 case TryAgain(delay):
@@ -318,7 +318,7 @@ class MemoryLedger:
                 updated_at=self._now(),
             )
             if job.cancel_requested_at is not None:
-                self._give_up(job_id, "Cancelled", CAUSES["Cancelled"].meaning)
+                self._give_up(job_id, Cause.CANCELLED, Cause.CANCELLED.meaning)
             return True
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
@@ -334,7 +334,7 @@ class MemoryLedger:
                 and self._jobs[held.attempt.job_id].runner == runner
             ][:limit]
             for held in lapsed:
-                self.fail(held.token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=True)
+                self.fail(held.token, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning), decide=True)
             return [self._jobs[held.attempt.job_id] for held in lapsed]
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
@@ -361,7 +361,7 @@ class MemoryLedger:
         with self._lock:
             job = self._jobs.get(job_id)
             if job is not None and job.state is JobState.WAITING:
-                return self._give_up(job_id, "Cancelled", CAUSES["Cancelled"].meaning)
+                return self._give_up(job_id, Cause.CANCELLED, Cause.CANCELLED.meaning)
             if job is not None and job.state is JobState.RUNNING and job.cancel_requested_at is None:
                 return self._change(job_id, cancel_requested_at=self._now())
             return job
@@ -485,7 +485,7 @@ class MemoryLedger:
             return Taken(left)
         if live.attempt.number == number:
             return self._take_over(job, live, worker, lease_seconds)
-        self.fail(live.token, Failure("WorkerLost", CAUSES["WorkerLost"].meaning), decide=False)
+        self.fail(live.token, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning), decide=False)
         return None
 
     def _take_over(self, job: JobRequest, live: _Held, worker: str, lease_seconds: float) -> Claim:

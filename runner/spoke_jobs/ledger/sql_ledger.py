@@ -12,7 +12,7 @@ from sqlalchemy import Engine, bindparam, desc, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger import bulk, claims, transitions
 from spoke_jobs.ledger.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.clock import clock_now
@@ -191,7 +191,7 @@ class SqlLedger:
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed."""
-        lost = Failure("WorkerLost", CAUSES["WorkerLost"].meaning)
+        lost = Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning)
         lapsed = (
             select(job_attempt.c.token)
             .join(job_request, job_request.c.id == job_attempt.c.job_id)

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.expressions import known_in_sql
@@ -194,7 +195,7 @@ class Outbox:
             .values(
                 state="failed",
                 token=None,
-                cause="UnknownTask",
+                cause=TaskCause.UNKNOWN_TASK,
                 finished_at=clock_now(),
                 expires_at=clock_after(RETENTION_SECONDS),
             )

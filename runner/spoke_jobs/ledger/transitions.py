@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, Text, and_, case, delete, func, inser
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
+from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import clock_after, clock_now, in_utc
@@ -310,7 +310,7 @@ def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool)
     _release_queue(connection, token)
     cancelled = select(job_request.c.cancel_requested_at).where(job_request.c.id == attempt.job_id).with_for_update()
     if connection.scalar(cancelled) is not None:
-        return give_up(connection, attempt.job_id, Failure("Cancelled", CAUSES["Cancelled"].meaning))
+        return give_up(connection, attempt.job_id, Failure(Cause.CANCELLED, Cause.CANCELLED.meaning))
     follows: TryAgain | GiveUp = TryAgain(failure.retry_after_seconds or 0)
     if decide:
         follows = _decide(connection, attempt.job_id, attempt.run, attempt.number, failure)
@@ -353,7 +353,7 @@ def release(connection: Connection, token: UUID) -> bool:
         .returning(job_request.c.cancel_requested_at)
     ).one()
     if row.cancel_requested_at is not None:
-        give_up(connection, attempt.job_id, Failure("Cancelled", CAUSES["Cancelled"].meaning))
+        give_up(connection, attempt.job_id, Failure(Cause.CANCELLED, Cause.CANCELLED.meaning))
     return True
 
 
@@ -392,7 +392,7 @@ def cancel(connection: Connection, job_id: int) -> JobRequest | None:
         return None
     job = to_request(row)
     if job.state is JobState.WAITING:
-        return give_up(connection, job_id, Failure("Cancelled", CAUSES["Cancelled"].meaning))
+        return give_up(connection, job_id, Failure(Cause.CANCELLED, Cause.CANCELLED.meaning))
     if job.state.final or job.cancel_requested_at is not None:
         return job
     asked = update(job_request).where(job_request.c.id == job_id).values(cancel_requested_at=clock_now())
@@ -474,8 +474,8 @@ def not_started(job: JobRequest, known: Collection[str]) -> Failure:
     seconds = job.options.start_timeout_seconds  # None if another release wrote it in another way
     waited = "it waited for longer than " + (f"{seconds:g} s" if seconds is not None else "it may")
     if not is_known(job.job_type, known):
-        return Failure("UnknownJobType", f"no worker that runs knows {job.job_type!r}: {waited}", for_good=True)
-    return Failure("StartTimeout", f"no worker had room for the job: {waited}", for_good=True)
+        return Failure(Cause.UNKNOWN_JOB_TYPE, f"no worker that runs knows {job.job_type!r}: {waited}", for_good=True)
+    return Failure(Cause.START_TIMEOUT, f"no worker had room for the job: {waited}", for_good=True)
 
 
 class Pruned(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobState, Progress
 from spoke_jobs.sync.sync_model import (
@@ -62,7 +62,7 @@ def _name_is_anothers(row: Row) -> tuple[Action, ...]:
     if row.job.state.final:
         return ()
     # Where the row had a SpokeJob, that one is gone, and this one was made by somebody else under its name.
-    return (ConfirmGone(row),) if row.begun else (FailJob(row, failure("NameTaken")),)
+    return (ConfirmGone(row),) if row.begun else (FailJob(row, failure(Cause.NAME_TAKEN)),)
 
 
 def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Action, ...]:
@@ -77,7 +77,7 @@ def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Act
 def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     """What has ended on the cluster while the row says that it hasn't."""
     if seen.outcome is Outcome.FAILED:
-        return (FailJob(row, failure(seen.cause or "PodFailed")),)
+        return (FailJob(row, failure(seen.cause or Cause.POD_FAILED)),)
     if seen.outcome is Outcome.SUCCEEDED:
         return (FailJob(row, _success_without_record(seen)),)
     end = _end_of(row.live, seen) if row.live is not None else None
@@ -96,7 +96,7 @@ def _end_of(number: int, seen: SpokeJobView) -> Failure | None:
         # Without a cause the attempt was a success: the outcome will say so, and is looked at then.
         return failure(record.cause, record.error_type) if record.cause else None
     if seen.attempt > number:  # the operator has gone on without it
-        return failure("WorkerLost")
+        return failure(Cause.WORKER_LOST)
     return None
 
 
@@ -106,7 +106,7 @@ def _success_without_record(seen: SpokeJobView) -> Failure:
         text = "the ledger once held this job's success and has lost it: was the database restored from a backup?"
     else:
         text = "the job's process ended with exit code 0 and no success is recorded: did it call os._exit(0)?"
-    return Failure("JobExited", text)
+    return Failure(Cause.JOB_EXITED, text)
 
 
 def _mirror(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from spoke_jobs.cluster.cluster_client import ApiError, Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger import syncing
 from spoke_jobs.model import Failure
 from spoke_jobs.sync.decide import failure
@@ -159,7 +160,7 @@ class Effects:
             body = spokejob(row.job, self._api.namespace)
         except ValueError as error:
             text = f"the row can't be written as a SpokeJob: {type(error).__name__}"
-            return self._fail(row, Failure("InvalidSpec", text))
+            return self._fail(row, Failure(Cause.INVALID_SPEC, text))
         with self._writer.transaction() as connection:
             # Decided a while ago, perhaps: had it been launched and its SpokeJob deleted since, it must not come again.
             if not syncing.may_launch(connection, row.job):
@@ -169,14 +170,14 @@ class Effects:
             logger.info("job %d (%s): launched as %s", row.job.id, row.job.job_type, row.name)
         except ApiError as error:
             if error.status == 422:
-                return self._fail(row, Failure("InvalidSpec", f"the API server refuses the SpokeJob: {error}"))
+                return self._fail(row, Failure(Cause.INVALID_SPEC, f"the API server refuses the SpokeJob: {error}"))
             if error.status != 409 or error.reason != "AlreadyExists":
                 raise
             live = self._api.get(row.name)
             if live is None:
                 return False  # it went between our two calls: the row is found unlaunched again
             if not self.remember(live).is_of(row):
-                return self._fail(row, failure("NameTaken"))
+                return self._fail(row, failure(Cause.NAME_TAKEN))
             return self._record_submitted(row)
         self._record_submitted(row)
         return True
@@ -209,7 +210,7 @@ class Effects:
             return False
         if live is None:
             self.forget(row.name)
-        return self._fail(row, failure("SpokeJobDeleted"))
+        return self._fail(row, failure(Cause.SPOKE_JOB_DELETED))
 
     def _cancel(self, row: Row, seen: SpokeJobView) -> bool:
         try:
@@ -249,7 +250,7 @@ class Effects:
         return True
 
 
-_MISTAKES = {"NameTaken", "SpokeJobDeleted", "InvalidSpec", "JobExited"}
+_MISTAKES = {Cause.NAME_TAKEN, Cause.SPOKE_JOB_DELETED, Cause.INVALID_SPEC, Cause.JOB_EXITED}
 """Causes that point to somebody's mistake rather than to the job's own failure."""
 
 

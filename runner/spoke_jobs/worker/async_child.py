@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs import dispatch
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import InvalidPayload, Superseded, UnknownName
 from spoke_jobs.execution.attempt import describe, failure_of
@@ -217,9 +217,9 @@ class AsyncOrderLoop:
                 definition.upgrade,
             )
         except UnknownName as error:
-            return await self._failed(running, Failure("UnknownJobType", str(error), for_good=True))
+            return await self._failed(running, Failure(Cause.UNKNOWN_JOB_TYPE, str(error), for_good=True))
         except InvalidPayload as error:
-            return await self._failed(running, Failure("InvalidPayload", str(error), for_good=True))
+            return await self._failed(running, Failure(Cause.INVALID_PAYLOAD, str(error), for_good=True))
         limit = job.options.timeout_seconds
         context = JobContext(
             claim,
@@ -260,11 +260,11 @@ class AsyncOrderLoop:
 
     def _describe(self, running: _Running, error: BaseException) -> Failure:
         if running.lost in (StopReason.CLAIM_LOST, StopReason.LEASE_EXPIRED):
-            return Failure("Superseded", CAUSES["Superseded"].meaning)
+            return Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning)
         if running.lost is not None and (stopped := failure_of(running.lost)) is not None:
             return stopped  # whatever exception the cancellation led to
         if isinstance(error, asyncio.CancelledError):
-            return Failure("JobError", "CancelledError: the job cancelled itself", "asyncio.CancelledError")
+            return Failure(Cause.JOB_ERROR, "CancelledError: the job cancelled itself", "asyncio.CancelledError")
         return describe(error, running.claim.job.options.retry, cancelled=running.cancel.is_set())
 
     async def _succeed(self, running: _Running, context: JobContext, result: Any) -> None:
@@ -290,7 +290,7 @@ class AsyncOrderLoop:
 
     async def _failed(self, running: _Running, failure: Failure) -> ExitCode:
         claim = running.claim
-        if failure.cause == "Superseded":
+        if failure.cause == Cause.SUPERSEDED:
             return ExitCode.SUPERSEDED
         self._leases.ending(claim.token)
         logger.warning(

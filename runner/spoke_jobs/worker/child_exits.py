@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
@@ -50,7 +50,7 @@ class ChildExits:
             if _waits(child, item):
                 self.release(item.order)
             else:
-                self._record(item.order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+                self._record(item.order, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
     def release(self, order: Order) -> None:
         """Release the claim of an attempt that was not started; it is not charged."""
@@ -58,7 +58,7 @@ class ChildExits:
         try:
             self._ledger.release(order.token)
         except DBAPIError:
-            self._record(order, Failure("Interrupted", CAUSES["Interrupted"].meaning))
+            self._record(order, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
     def write(self) -> None:
         """Write the failures that could not be written yet.
@@ -94,17 +94,19 @@ def failure_of(child: Child, item: Assignment) -> Failure:
     """The failure of an attempt whose child has exited."""
     code = child.process.returncode
     if not _is_guilty(child, item.order):
-        return Failure("Bystander", CAUSES["Bystander"].meaning, retry_after_seconds=0.0)
+        return Failure(Cause.BYSTANDER, Cause.BYSTANDER.meaning, retry_after_seconds=0.0)
     if (why := child.kill_reason) is not None:
-        return Failure(why.cause, why.message or CAUSES[why.cause].meaning, for_good=why.cause == "Cancelled")
+        return Failure(why.cause, why.message or CAUSES[why.cause].meaning, for_good=why.cause == Cause.CANCELLED)
     if code == ExitCode.FAILED and (cause := _own_end(item)):
-        return Failure(cause, CAUSES[cause].meaning, for_good=cause == "Cancelled")
+        return Failure(cause, CAUSES[cause].meaning, for_good=cause == Cause.CANCELLED)
     if code == ExitCode.SUPERSEDED:
         # The ledger ignores this if another process has taken over: the token no longer matches.
-        return Failure("WorkerLost", "the process stopped itself, since its lease was lost or could not be renewed")
+        return Failure(
+            Cause.WORKER_LOST, "the process stopped itself, since its lease was lost or could not be renewed"
+        )
     if code < 0:
-        return Failure("Killed", f"{CAUSES['Killed'].meaning} ({signal_name(-code)})")
-    return Failure("JobExited", f"the job ended its process with exit code {code}")
+        return Failure(Cause.KILLED, f"{Cause.KILLED.meaning} ({signal_name(-code)})")
+    return Failure(Cause.JOB_EXITED, f"the job ended its process with exit code {code}")
 
 
 def _waits(child: Child, item: Assignment) -> bool:
@@ -125,5 +127,5 @@ def _is_guilty(child: Child, order: Order) -> bool:
 def _own_end(item: Assignment) -> str:
     """The cause for which a child stopped its own attempt, if it may not have been recorded; else empty."""
     if item.cancelled_at is not None:
-        return "Cancelled"
-    return "Timeout" if item.limit is not None and time.monotonic() - item.sent_at >= item.limit else ""
+        return Cause.CANCELLED
+    return Cause.TIMEOUT if item.limit is not None and time.monotonic() - item.sent_at >= item.limit else ""

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.worker.child_messages import Stop
@@ -67,16 +67,16 @@ class Limits:
             for item in list(child.orders.values()):
                 started = item.sent_at + PATIENCE_SECONDS  # at the latest
                 if item.limit is not None and now > started + item.limit + _OVERTIME_SECONDS:
-                    why = KillReason(item.order.token, "Timeout")
+                    why = KillReason(item.order.token, Cause.TIMEOUT)
                 elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
-                    why = KillReason(item.order.token, "Cancelled")
+                    why = KillReason(item.order.token, Cause.CANCELLED)
                 else:
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
                     message = (
                         f"the job blocked the event loop for {held_for:.0f} s, so that other jobs could not be stopped"
                     )
-                    why = KillReason(holder, "Timeout", message)
+                    why = KillReason(holder, Cause.TIMEOUT, message)
                 if child.kill_reason is None:
                     self._end(child, why)
 
@@ -102,14 +102,14 @@ class Limits:
         item = None if holder is None else child.orders.get(holder)
         if child.kind is Kind.THREAD and item is not None:
             if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
-                return KillReason(holder, "Timeout")
+                return KillReason(holder, Cause.TIMEOUT)
             if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
-                return KillReason(holder, "Cancelled")
+                return KillReason(holder, Cause.CANCELLED)
         if time.monotonic() < child.shared.deadline - min(2.0, self._lease_seconds * 0.1) / 4:
             return None
         if item is not None and item.limit is not None and held_for > item.limit:
-            return KillReason(holder, "Timeout")
-        return KillReason(holder, "WorkerLost", "the lease expired; native code may have blocked the interpreter")
+            return KillReason(holder, Cause.TIMEOUT)
+        return KillReason(holder, Cause.WORKER_LOST, "the lease expired; native code may have blocked the interpreter")
 
     def _end(self, child: Child, why: KillReason) -> None:
         logger.error("killing a child process: %s", why.message or CAUSES[why.cause].meaning)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from spoke_jobs.contract import wait_reasons as waits
+from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
 from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.server.auth import Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor
@@ -114,7 +114,7 @@ def test_what_keeps_jobs_waiting_in_the_normal_course_of_things_is_no_alarm(helm
     (rule,) = [item for item in rules_of(helm, "spoke-operator") if item["alert"] == "SpokeJobsCannotStart"]
     match = re.search(r'reason!~"([^"]*)"', rule["expr"])
     assert match
-    assert set(match[1].split("|")) == {NEW, BACKING_OFF, *waits.WAITS} - {waits.UNSCHEDULABLE}
+    assert set(match[1].split("|")) == {NEW, BACKING_OFF, *WAITS} - {WaitReason.UNSCHEDULABLE}
 
 
 @every_chart

@@ -15,6 +15,7 @@ from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_publish
 from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.model import AttemptState, JobState
 
 NAME = "report-12-00000000"
@@ -61,7 +62,11 @@ def said(status: dict[str, Any] | None, *, state: JobState = JobState.WAITING, *
 
 
 def test_behind_the_one_that_has_its_queue() -> None:
-    status = {"outcome": "Waiting", "cause": waits.QUEUE_LOCKED, "conditions": [condition("Admitted", "QueueLocked")]}
+    status = {
+        "outcome": "Waiting",
+        "cause": WaitReason.QUEUE_LOCKED,
+        "conditions": [condition("Admitted", "QueueLocked")],
+    }
     holder = a_spokejob(
         {"outcome": "Running", "attempts": [an_open_attempt(startedAt=before(minutes=12).isoformat())]},
         requestId=41,
@@ -75,13 +80,13 @@ def test_behind_the_one_that_has_its_queue() -> None:
 def test_a_limit_and_its_turn() -> None:
     status = {
         "outcome": "Waiting",
-        "cause": waits.LIMIT,
-        "conditions": [condition("Admitted", waits.LIMIT, "10 of 10 run")],
+        "cause": WaitReason.LIMIT_REACHED,
+        "conditions": [condition("Admitted", WaitReason.LIMIT_REACHED, "10 of 10 run")],
     }
     turns = (*(f"other-{n}-12345678" for n in range(6)), NAME)
     found = said(status, published=Published(before(seconds=20), turns, 31))
     assert found[Code.CLUSTER].text == "limit: 10 of 10 run (SPOKE_OPERATOR_MAX_RUNNING)"
-    assert found[Code.CLUSTER].cause == waits.LIMIT
+    assert found[Code.CLUSTER].cause == WaitReason.LIMIT_REACHED
     assert "the 7th in turn of 31 jobs" in found[Code.TURN].text
     assert found[Code.TURN].number == 6
 
@@ -163,7 +168,7 @@ def test_no_operator(status: dict[str, Any], published: Published | None, words:
 
 
 def test_an_operator_that_has_just_been_heard_is_there() -> None:
-    assert Code.NO_OPERATOR not in said({"outcome": "Waiting", "cause": waits.LIMIT})
+    assert Code.NO_OPERATOR not in said({"outcome": "Waiting", "cause": WaitReason.LIMIT_REACHED})
     assert said({}, of={"created_at": before(seconds=2)}, published=None).keys() == {Code.SUBMITTED}
 
 
@@ -191,7 +196,7 @@ def test_a_cluster_that_cannot_be_asked_leaves_what_the_ledger_says() -> None:
 
 def test_names_of_others_break_no_line() -> None:
     holder = a_spokejob({}, requestId=41, jobType="export\x1b[31m\nx")
-    status = {"outcome": "Waiting", "cause": waits.QUEUE_LOCKED}
+    status = {"outcome": "Waiting", "cause": WaitReason.QUEUE_LOCKED}
     text = said(status, of={"queue": "a\tb"}, holder=holder)[Code.QUEUE_LOCK].text
     assert text.isprintable()
 

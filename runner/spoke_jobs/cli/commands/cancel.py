@@ -6,6 +6,7 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import Exit, reports_errors
 from spoke_jobs.cli.commands.job_actions import Result, done, ending, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_ledger
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobState
 
@@ -26,6 +27,6 @@ def _cancel(ledger: SqlLedger, job_id: int) -> Result:
         return Exit.FAILED, f"job {job_id} has already {ending(before)}: there is nothing to cancel"
     if job.state is JobState.RUNNING:
         return done(job, "asked to stop")
-    if job.cause != "Cancelled":
+    if job.cause != Cause.CANCELLED:
         return Exit.FAILED, f"job {job_id} ended before it was cancelled: it has {ending(job)}"
     return done(job, "cancelled")

@@ -9,15 +9,19 @@ from spoke_jobs.cli.explaining.in_short import in_short
 from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
-from spoke_jobs.contract import wait_reasons as waits
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob
-from spoke_jobs.contract.wait_reasons import WAITS
+from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
 from spoke_jobs.ledger.queries import Situation
 
 _UNSEEN = timedelta(seconds=15)
 """An operator that is there looks at a new SpokeJob well within this."""
-_FOR_A_PLACE = {waits.QUEUE_LIMIT, waits.ORGANIZATION_LIMIT, waits.NAMESPACE_LIMIT, waits.LIMIT}
+_FOR_A_PLACE = {
+    WaitReason.QUEUE_LIMIT_REACHED,
+    WaitReason.ORGANIZATION_LIMIT_REACHED,
+    WaitReason.NAMESPACE_LIMIT_REACHED,
+    WaitReason.LIMIT_REACHED,
+}
 
 
 def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reason]:
@@ -28,8 +32,8 @@ def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reaso
         yield Reason(
             Code.CLUSTER,
             f"the SpokeJob {spokejob.name} is another database's: it is not this job's",
-            _advice("NameTaken"),
-            cause="NameTaken",
+            _advice(Cause.NAME_TAKEN),
+            cause=Cause.NAME_TAKEN,
         )
         return
     silent = _no_operator(cluster, spokejob, now)
@@ -130,11 +134,11 @@ def _pending(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Reason:
     """Its Job is there, its pod doesn't run yet."""
     attempt, status = open_attempt(spokejob), spokejob.status
     assert attempt is not None
-    reason = status.cause or waits.POD_PENDING
+    reason = status.cause or WaitReason.POD_PENDING
     begun = attempt.started_at or spokejob.created_at
     deadline = begun + timedelta(seconds=spokejob.spec.start_timeout_seconds)
     ends = f"; unless it runs by {clock(deadline, now)} ({when(deadline, now)}) the attempt ends"
-    if reason == waits.KUEUE:
+    if reason == WaitReason.QUEUED_BY_KUEUE:
         ends = ""
     said = _condition(spokejob, "Running")
     what = in_short(reason, said.message if said else "", cluster.pulls) or f"{_meaning(reason)}{_said(said)}"
@@ -151,7 +155,7 @@ def _held(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Iterator[R
     """It has no Job yet."""
     cause = spokejob.status.cause
     admitted = _condition(spokejob, "Admitted")
-    if cause == waits.QUEUE_LOCKED and cluster.holder is not None:
+    if cause == WaitReason.QUEUE_LOCKED and cluster.holder is not None:
         yield _behind(cluster.holder, spokejob.spec.queue, now)
     else:
         blocked = _condition(spokejob, "Blocked")
@@ -180,7 +184,7 @@ def _why_held(cause: str, admitted: Condition | None) -> str:
     message = admitted.message if admitted else ""
     if cause in _FOR_A_PLACE and message:
         return f"limit: {line(message, MESSAGE_LIMIT)} ({_setting(cause)})"
-    if cause == waits.SUSPENDED:
+    if cause == WaitReason.SUSPENDED:
         return f"it is suspended: {_meaning(cause)}"
     return in_short(cause, message) or f"{_meaning(cause) or 'its turn is being decided'}{_said(admitted)}"
 
@@ -197,7 +201,7 @@ def _behind(holder: SpokeJob, queue: str, now: datetime) -> Reason:
         node = f" on node {attempt.node}" if attempt.node else ""
         state = f", running {seconds((now - attempt.started_at).total_seconds())}{node}"
     elif attempt is not None:
-        state = f", whose pod is starting ({holder.status.cause or waits.POD_PENDING})"
+        state = f", whose pod is starting ({holder.status.cause or WaitReason.POD_PENDING})"
     spec = holder.spec
     return Reason(
         Code.QUEUE_LOCK,
@@ -205,7 +209,7 @@ def _behind(holder: SpokeJob, queue: str, now: datetime) -> Reason:
         f"spoke-jobs why {spec.request_id}",
         job_id=spec.request_id,
         worker=attempt.pod if attempt else None,
-        cause=waits.QUEUE_LOCKED,
+        cause=WaitReason.QUEUE_LOCKED,
     )
 
 

@@ -6,6 +6,7 @@ import re
 
 from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT
 from spoke_jobs.cli.words import count, line
+from spoke_jobs.contract.causes import Cause
 
 _QUOTA = re.compile(r"exceeded quota: (\S+), requested: (.+?), used: (.+?), limited: (\S+?)\.?$")
 _IMAGE = re.compile(r'image "([^"]+)"')
@@ -27,9 +28,9 @@ def in_short(cause: str, message: str, pulls: int = 0) -> str:
 
     :param pulls: how often the image was asked for; 0 where that isn't known.
     """
-    if cause == "PodRejected":
+    if cause == Cause.POD_REJECTED:
         return _quota(message)
-    return _image_pull(message, pulls) if cause == "ImageUnavailable" else ""
+    return _image_pull(message, pulls) if cause == Cause.IMAGE_UNAVAILABLE else ""
 
 
 def _quota(message: str) -> str:

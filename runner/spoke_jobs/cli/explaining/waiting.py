@@ -13,6 +13,7 @@ from spoke_jobs.cli.explaining.in_cluster import in_the_cluster
 from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.ledger.queries import Situation, Trace
 from spoke_jobs.model import JobRequest
@@ -85,7 +86,7 @@ def _later(job: JobRequest, when: datetime, now: datetime) -> Reason:
     if not job.cause:
         return Reason(Code.DUE_LATER, f"it is not to be started before {at}", until=when)
     said = _said(job.result_message)
-    if job.cause == "RetryLater":
+    if job.cause == Cause.RETRY_LATER:
         return Reason(Code.ASKED_LATER, f"it asked to be run again later{said}: not before {at}", until=when)
     return Reason(
         Code.BACKOFF,

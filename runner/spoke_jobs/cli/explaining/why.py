@@ -10,7 +10,7 @@ from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Expl
 from spoke_jobs.cli.explaining.waiting import waiting
 from spoke_jobs.cli.words import ago, clock, line, seconds
 from spoke_jobs.cluster.cluster_view import ClusterView
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.ledger.queries import Situation
 from spoke_jobs.model import Attempt, JobRequest, JobState
 
@@ -114,7 +114,7 @@ def _ended(job: JobRequest, now: datetime) -> str:
 def _last_output(job: JobRequest, attempts: tuple[Attempt, ...]) -> str:
     """Of the attempt that ended the job; an older one's would explain another end than this."""
     last = attempts[-1] if attempts else None
-    if last is None or last.run != job.run or job.cause not in (last.cause, "Cancelled"):
+    if last is None or last.run != job.run or job.cause not in (last.cause, Cause.CANCELLED):
         return ""
     return last.output_tail
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
-from spoke_jobs.contract import wait_reasons as waits
-from spoke_jobs.contract.causes import CAUSES, Cause, CauseClass
+from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, HELD_DELAY_SECONDS, LONGEST_HELD_DELAY_SECONDS
-from spoke_jobs.contract.wait_reasons import WAITS
+from spoke_jobs.contract.wait_reasons import WaitReason
 
 _HEADINGS = ("cause", "meaning", "knowable when", "what to do", "tried again by default")
 _COUNTS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
@@ -17,7 +16,7 @@ _COUNTS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 def page() -> str:
     """The page."""
     sections = "\n\n".join(_section(kind) for kind in CauseClass)
-    rows = [(f"`{wait.name}`", wait.meaning, wait.advice) for wait in WAITS.values()]
+    rows = [(f"`{reason}`", reason.meaning, reason.advice) for reason in WaitReason]
     return f"""{banner("spoke_jobs.contract: causes, retry and waits")}
 # Causes and reasons
 
@@ -42,7 +41,7 @@ on; if it isn't, the job ends: it is not given the same time again, whatever the
 While the outcome is `Waiting`, `status.cause` says for what. It may be one of the causes above: the obstacle that the
 job will end with unless it is mended, or the end of the attempt before, until the next one is due
 (`status.nextAttemptAt`; the condition `Admitted` then has the reason `BackingOff`). Otherwise it is one of these, and
-nothing is at fault. `{waits.POD_PENDING}` is the reason of the condition `Running` alone: `status.cause` is empty
+nothing is at fault. `{WaitReason.POD_PENDING}` is the reason of the condition `Running` alone: `status.cause` is empty
 meanwhile.
 
 {table(("reason", "meaning", "what to do"), rows)}
@@ -54,14 +53,13 @@ Limits, turns and locks: [limits](../how-to/limits.md).
 def _section(kind: CauseClass) -> str:
     said = of_attributes(CauseClass)
     rows = [
-        (f"`{cause.name}`", cause.meaning, cause.knowable, cause.advice, _tried_again(cause))
-        for cause in _of_class(kind)
+        (f"`{cause}`", cause.meaning, cause.knowable, cause.advice, _tried_again(cause)) for cause in _of_class(kind)
     ]
     return f"### {kind.value}\n\n{sentence(said[kind.name])}\n\n{table(_HEADINGS, rows)}"
 
 
 def _of_class(kind: CauseClass) -> Iterator[Cause]:
-    return (cause for cause in CAUSES.values() if cause.cause_class is kind)
+    return (cause for cause in Cause if cause.cause_class is kind)
 
 
 def _tried_again(cause: Cause) -> str:
@@ -77,10 +75,10 @@ def _tried_again(cause: Cause) -> str:
 
 def _uncharged(cause: Cause) -> str:
     shortest, longest = f"{HELD_DELAY_SECONDS:g} s", f"{LONGEST_HELD_DELAY_SECONDS:g} s"
-    match cause.name:
-        case "RetryLater":
+    match cause:
+        case Cause.RETRY_LATER:
             return "yes, at the time that it asked for; no bound"
-        case "QueueHeld":
+        case Cause.QUEUE_HELD:
             return f"yes, after {shortest}, then twice as long each time, up to {longest}; no bound"
         case _:
             return f"yes, after {shortest}; no bound"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pydantic import SecretStr
 
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, of_parameters, sentence, table
-from spoke_jobs.contract.causes import CAUSES, CauseClass
+from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.model import JobData, JobOptions
 from spoke_jobs.registry import Registry
@@ -138,6 +138,6 @@ def _policy_rows() -> Iterator[tuple[str, ...]]:
 def _class_rows() -> Iterator[tuple[str, ...]]:
     said = of_attributes(CauseClass)
     for kind in CauseClass:
-        causes = ", ".join(f"`{cause.name}`" for cause in CAUSES.values() if cause.cause_class is kind)
+        causes = ", ".join(f"`{cause}`" for cause in Cause if cause.cause_class is kind)
         budget = str(DEFAULT_BUDGET[kind]) if kind in DEFAULT_BUDGET else "not counted"
         yield f"`{kind.value}`", budget, sentence(said[kind.name]), causes

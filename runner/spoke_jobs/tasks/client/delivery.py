@@ -19,6 +19,7 @@ import anyio.lowlevel
 import httpx
 
 from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask, Tally
 from spoke_jobs.tasks.client.credentials import Credentials
@@ -26,7 +27,7 @@ from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 from spoke_jobs.tasks.client.replicas import SHORTENING, Replica, Replicas
 from spoke_jobs.tasks.client.transport import address_url, make_client, retry_after
 from spoke_jobs.tasks.protocol.encoding import BadAnswer, LineSplitter, parse_acknowledgement, task_line
-from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskCause, TaskOutcome
+from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskOutcome
 
 _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 """What answers a request that no repetition mends."""

@@ -35,37 +35,6 @@ class TaskOutcome(StrEnum):
     """Not run, or not to its end, through no fault of the task: deliver it again, as the same attempt."""
 
 
-class TaskCause(StrEnum):
-    """Why a task did not end well."""
-
-    TASK_ERROR = "TaskError"
-    """Its function raised."""
-    TASK_EXITED = "TaskExited"
-    """Its function called sys.exit."""
-    TIMEOUT = "Timeout"
-    """It ran for longer than its timeout."""
-    DISCARDED = "Discarded"
-    """Its function raised ``Discard``: it isn't to be run any more."""
-    SUPERSEDED = "Superseded"
-    """Another replica has taken it over."""
-    WORKER_LOST = "WorkerLost"
-    """The replicas that ran it died, again and again."""
-    UNKNOWN_TASK = "UnknownTask"
-    """The server's release registers no task of that name."""
-    INVALID_PAYLOAD = "InvalidPayload"
-    PAYLOAD_TOO_LARGE = "PayloadTooLarge"
-    MALFORMED_TASK = "MalformedTask"
-    """The entry of the batch isn't a task."""
-    ID_REUSED = "IdReused"
-    """Another task was sent under this id."""
-    FULL = "Full"
-    """The server's queue has no room."""
-    HELD_UP = "HeldUp"
-    """Another task blocked the event loop that it ran on."""
-    DRAINING = "Draining"
-    """The server is stopping."""
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
     """A task on its way."""
@@ -101,7 +70,7 @@ class Acknowledgement:
     """None only for an entry without a readable id; then ``detail`` says which it was."""
     outcome: TaskOutcome
     cause: str = ""
-    """A :class:`TaskCause`, or a newer release's; empty for ``done``."""
+    """A :class:`spoke_jobs.contract.causes.TaskCause`, or a newer release's; empty for ``done``."""
     detail: str = ""
     """For a person: an exception's type, or what is wrong with the form."""
     retry_seconds: float | None = None

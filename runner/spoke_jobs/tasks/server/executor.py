@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.errors import RegistrationError, UnknownName
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.registry import Registry
-from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskCause, TaskOutcome
+from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.histogram import Histogram
 from spoke_jobs.tasks.server.outcome_cache import OutcomeCache, RememberedOutcome, fingerprint
 from spoke_jobs.tasks.server.slots import AsyncSlots, ThreadSlots, where_it_is

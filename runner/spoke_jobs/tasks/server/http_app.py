@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.tasks.protocol.encoding import BadRequest, acknowledgement_line, parse_batch
 from spoke_jobs.tasks.protocol.messages import (
     BODY_LIMIT_BYTES,
@@ -22,7 +23,6 @@ from spoke_jobs.tasks.protocol.messages import (
     Acknowledgement,
     Malformed,
     Task,
-    TaskCause,
     TaskOutcome,
 )
 from spoke_jobs.tasks.server.auth import CallerCheck

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure
 from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES
-from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskCause, TaskOutcome
+from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.executor import TaskExecutor
 
 _AHEAD_SECONDS = 0.1

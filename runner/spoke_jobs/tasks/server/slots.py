@@ -14,7 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from spoke_jobs.tasks.protocol.messages import Acknowledgement, TaskCause, TaskOutcome
+from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.tasks.protocol.messages import Acknowledgement, TaskOutcome
 from spoke_jobs.tasks.server.task_run import AcceptedTask, run_async, run_def
 
 _TURN_SECONDS = 0.25

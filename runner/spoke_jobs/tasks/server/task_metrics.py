@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
+from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.process import probe_server
-from spoke_jobs.tasks.protocol.messages import TaskCause
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake
 from spoke_jobs.tasks.server.outbox_worker import OutboxWorker

@@ -14,9 +14,10 @@ from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.servers import COMMAND, KEY, Server, environment, eventually
 from tests.ports import free_port, loopbacks
 
+from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks.protocol import encoding, messages
-from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskCause, TaskOutcome
+from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.wait_reasons import WAITS
 from spoke_jobs_operator.core.diagnose import Bounds, Ended, Pends, diagnose
 from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod
 
@@ -43,7 +43,7 @@ def test_what_was_seen_says_the_cause(path: Path) -> None:
     else:
         assert isinstance(state, Ended)
         assert state.cause == STARTS_LATE.get(seen["cause"], seen["cause"])
-    assert seen["cause"] in CAUSES or seen["cause"] in waits.WAITS
+    assert seen["cause"] in CAUSES or seen["cause"] in WAITS
 
 
 def test_no_address_or_digest_was_kept() -> None:
