@@ -11,7 +11,7 @@ from spoke_jobs_operator.core.build_job import build_job
 from spoke_jobs_operator.core.memory_growth import grown
 from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
 
-PAGE = (Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text()
+PAGE = " ".join((Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text().split())
 Object = dict[str, Any]
 TEMPLATE: Object = {
     "metadata": {
