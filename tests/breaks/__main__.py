@@ -7,6 +7,7 @@ those rules that have one of the words given; fails if no test noticed a break.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,28 +77,27 @@ def tests_that_notice(item: Break, copy: Path) -> list[str]:
 
 
 def row_of(rule: str, tests: list[str]) -> str:
-    """A rule and who noticed, as a row of the page."""
-    return f"| {rule} | {'<br>'.join(f'`{test}`' for test in tests)} |"
+    """Return a rule with the tests that notice its break, as an entry of the page."""
+    return "\n".join([f"- {rule}", *(f"  - `{test}`" for test in tests)])
 
 
 def rows_of(text: str) -> dict[str, str]:
-    """The page's rows, by rule."""
-    return {row[2:].partition(" | ")[0]: row for row in text.splitlines() if row.startswith("| ")}
+    """Return the page's entries by rule."""
+    entries = re.findall(r"^- (.+)\n((?:  - .+\n?)*)", text, re.MULTILINE)
+    return {rule: f"- {rule}\n{tests}".rstrip("\n") for rule, tests in entries}
 
 
 def page(rows: list[str]) -> str:
-    """All of it as a table."""
+    """Return the page with these entries."""
     return "\n".join(
         [
             "# The operator's rules, each broken once",
             "",
-            "`make breaks` breaks each rule in a copy of this tree ([rules.py](../tests/breaks/rules.py) has the",
-            f"edits), runs the operator's unit tests, state machines first, until {ENOUGH} have failed, and writes",
-            "this page. It fails if a break is noticed by none. `python -m tests.breaks WORD` does the same for",
-            "the rules that have the word.",
+            "`make breaks` breaks each rule of the operator in a copy of this repository, one after the other. It",
+            f"runs the operator's unit tests, state machines first, until {ENOUGH} have failed, and writes this page: each",
+            "rule with the tests that noticed. It fails if no test notices a break. `python -m tests.breaks WORD`",
+            "does the same for the rules that contain the word. The edits are in [rules.py](../tests/breaks/rules.py).",
             "",
-            "| rule | noticed by |",
-            "| --- | --- |",
             *rows,
             "",
         ]

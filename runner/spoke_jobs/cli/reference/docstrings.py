@@ -47,10 +47,33 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
 
 
+LINE_LENGTH = 120
+"""No line of the documentation is longer."""
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """A Markdown table, or a list if a row of the table would be longer than a line may be."""
+    rows = list(rows)
     lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    drawn = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    if max(map(len, drawn)) <= LINE_LENGTH:
+        return "\n".join(drawn)
+    return "\n".join(_entry(dict(zip(headings, row, strict=True))) for row in rows)
+
+
+def _entry(row: dict[str, str]) -> str:
+    """A row as a list item: its name, its other cells in parentheses or (if any is a sentence) below, its meaning."""
+    name, *others = row.items()
+    cells = {heading: cell for heading, cell in others if heading != "meaning" and cell}
+    if any(cell.endswith(".") for cell in cells.values()):
+        below = [_wrapped(f"  - {heading}: {cell}", "    ") for heading, cell in cells.items()]
+        return "\n".join([_wrapped(f"- {name[1]}: {row['meaning']}", "  "), *below])
+    facts = "; ".join(cell if heading in ("type", "value") else f"{heading} {cell}" for heading, cell in cells.items())
+    return _wrapped(f"- {name[1]}{f' ({facts})' if facts else ''}: {row['meaning']}", "  ")
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return textwrap.fill(text, LINE_LENGTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def banner(source: str) -> str:

@@ -1,4 +1,4 @@
-"""docs/reference/options.md: each option of a job, and which runner honours it."""
+"""docs/reference/options.md: each option of a job, and which runner honors it."""
 
 from __future__ import annotations
 
@@ -31,33 +31,32 @@ _SAID_HERE = {
 def page() -> str:
     """The page."""
     runners = dict(_runners())
-    rows = [
-        (
-            f"`{name}`",
-            _where(name),
-            _default(name),
-            sentence(_meaning(name)),
-            *(_by(name, has) for has in runners.values()),
-        )
-        for name in _names()
-    ]
+    rows = [(f"`{name}`", _where(name), _default(name), sentence(_meaning(name))) for name in _names()]
+    support = [(f"`{name}`", *(_by(name, has) for has in runners.values())) for name in _names()]
     return f"""{banner("JobData, Registry.job and Capability")}
 # Options of a job
 
-`@job(name, ...)` declares them, `JobData(name, payload, ...)` gives others for one dispatch; what a dispatch leaves out
-(or gives as None) is as declared. They are checked when they are declared or dispatched, fixed at dispatch and kept in
-the row. An option that the runner can't honour, as it is configured, is refused at dispatch by `InvalidJobData`. Where
-a job runs is the cluster's alone: elsewhere it is ignored.
+`@job(name, ...)` declares the options of a job type. `JobData(name, payload, ...)` overrides them for one dispatch. An
+option that a dispatch leaves out, or passes as None, is as declared. Options are checked when they are declared or
+dispatched. A dispatch fixes them: they are stored in the job's row.
 
-{table(("option", "given to", "default", "meaning", *runners), rows)}
+{table(("option", "given to", "default", "meaning"), rows)}
+
+## Runners
+
+A runner *honors*, *refuses* or *ignores* an option. A dispatch with a refused option raises `InvalidJobData`. Options
+that say where a pod runs are ignored outside a cluster. `legacy` has two further modes, with `JOBS_SAME_PROCESS` and
+with `JOBS_SYNC` as well.
+
+{table(("option", *runners), support)}
 
 ## RetryPolicy
 
 {table(("field", "default", "meaning"), _policy_rows())}
 
-A failed attempt's cause belongs to a class. The job ends once a class has as many failed attempts as its budget says:
-with 3, the third is final. A queue that is held and a job's own `RetryLater` are not counted; `Discard` ends the job at
-once.
+The cause of a failed attempt belongs to a class. A job fails for good once a class has as many failed attempts as its
+budget says: with 3, the third is final. An attempt that found its queue held, or that raised `RetryLater`, is not
+counted. `Discard` ends the job immediately.
 
 {table(("class", "budget", "meaning", "causes"), _class_rows())}
 """
@@ -69,8 +68,8 @@ def _runners() -> Iterator[tuple[str, Collection[str]]]:
         return LegacyRunner(settings, Registry()).capabilities
 
     yield "legacy", legacy()
-    yield "legacy, `JOBS_SAME_PROCESS`", legacy(same_process=True)
-    yield "... with `JOBS_SYNC`", legacy(same_process=True, wait=True)
+    yield "`JOBS_SAME_PROCESS`", legacy(same_process=True)
+    yield "`JOBS_SYNC`", legacy(same_process=True, wait=True)
     yield "memory", getattr(MemoryRunner(Settings.model_construct(), Registry()), "capabilities", ALL_CAPABILITIES)
     url = SecretStr("postgresql+psycopg://host/name")
     cluster = KubernetesRunner(Settings.model_construct(submit="sync", database_url=url), Registry())
@@ -79,8 +78,8 @@ def _runners() -> Iterator[tuple[str, Collection[str]]]:
 
 def _by(name: str, has: Collection[str]) -> str:
     if name in _PLACEMENT:
-        return "honoured" if name in has else "ignored"
-    return "refused" if name in list(Capability) and name not in has else "honoured"
+        return "honored" if name in has else "ignored"
+    return "refused" if name in list(Capability) and name not in has else "honored"
 
 
 def _names() -> list[str]:
