@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,8 +48,11 @@ def kind_name(duration_ms: int) -> str:
 
 
 def conditions(facts: Mapping[str, str]) -> str:
-    """What a reader has to know to believe the table."""
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    """List the conditions of a measurement, at most 120 characters a line."""
+    return "\n".join(
+        textwrap.fill(f"- {name}: {value}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for name, value in facts.items()
+    )
 
 
 def last_line(suite: str, figures: Mapping[str, object]) -> str:
