@@ -1,4 +1,4 @@
-"""The tasks that a dispatcher holds: those that wait to be sent, and those that were sent and aren't acknowledged."""
+"""The tasks that a dispatcher keeps: those that wait to be sent, and those sent and not yet acknowledged."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from spoke_jobs.tasks.protocol.messages import Task
 
 @dataclass(slots=True, eq=False)
 class BufferedTask:
-    """A task in the dispatcher's keeping."""
+    """A task whose end is not known yet."""
 
     task: Task
     size: int
-    """Of its payload, about, in bytes."""
+    """Approximate bytes of its payload."""
     since: float
     """When it was dispatched, by the monotonic clock."""
     deliveries: int = 0
     losses: int = 0
-    """How many replicas died that had accepted it."""
+    """How many replicas died after they had accepted it."""
 
     def next_attempt(self) -> None:
-        """Count a run that failed."""
+        """Count a failed run."""
         self.task = replace(self.task, attempt=self.task.attempt + 1)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the tasks so far. Written by the delivering thread only."""
+    """What became of the tasks so far. Only the delivery thread writes it."""
 
     delivered: int = 0
     failed: int = 0
@@ -40,10 +40,9 @@ class Tally:
 
 
 class Buffer:
-    """Bounded by number and by bytes, counting every task until it is let go. Safe from any thread.
+    """A buffer bounded by number and by bytes. A task counts until it is removed. Safe from any thread.
 
-    :param on_waiting: called when a task comes to wait after :meth:`take` has found none, unless it stays awake;
-        must be quick.
+    :param on_waiting: called when a task arrives after :meth:`take` found none, unless the taker polls; must be quick.
     """
 
     def __init__(self, limit: int, limit_bytes: int, on_waiting: Callable[[], None]) -> None:
@@ -54,39 +53,39 @@ class Buffer:
         self._room = threading.Condition(self._lock)
         self._empty = threading.Condition(self._lock)
         self._waiting: deque[BufferedTask] = deque()
-        self._held: dict[BufferedTask, None] = {}  # in the order in which they came
+        self._kept: dict[BufferedTask, None] = {}  # in the order of their dispatch
         self._bytes = 0
         self._taker_sleeps = True
 
     def put(self, task: Task, size: int, wait_seconds: float) -> None:
-        """Hold a task.
+        """Add a task.
 
         :raises TaskBufferFull: if there is no room within ``wait_seconds``.
         """
-        held = BufferedTask(task, size, monotonic())
+        item = BufferedTask(task, size, monotonic())
         with self._lock:
             if not self._fits(size) and not self._room.wait_for(lambda: self._fits(size), wait_seconds):
                 raise self.full(task.name, wait_seconds)
-            self._held[held] = None
+            self._kept[item] = None
             self._bytes += size
-            self._waiting.append(held)
+            self._waiting.append(item)
             if not self._taker_sleeps:
                 return
             self._taker_sleeps = False
         self._on_waiting()
 
     def full(self, name: str, wait_seconds: float) -> TaskBufferFull:
-        """What says that a task has waited so long for room, and none came."""
+        """Make the error for a task that found no room within ``wait_seconds``."""
         return TaskBufferFull(
-            f"{len(self._held):,} tasks ({self._bytes:,} bytes) wait to be delivered, and no room came within "
-            f"{wait_seconds:g} s: task {name!r} was not dispatched. Is the task deployment up (SPOKE_TASKS_URL), and "
-            "large enough?"
+            f"the buffer is full: {len(self._kept):,} tasks ({self._bytes:,} bytes) wait to be delivered, and no room "
+            f"came within {wait_seconds:g} s. Task {name!r} was not dispatched. Check that the task deployment is up "
+            "(SPOKE_TASKS_URL) and has enough replicas"
         )
 
-    def take(self, limit: int, limit_bytes: int, *, stays_awake: bool = False) -> list[BufferedTask]:
-        """The oldest waiting tasks: at most ``limit``, and of ``limit_bytes`` unless the first alone is larger.
+    def take(self, limit: int, limit_bytes: int, *, polls: bool = False) -> list[BufferedTask]:
+        """Take the oldest waiting tasks: at most ``limit``, and ``limit_bytes`` unless the first alone is larger.
 
-        :param stays_awake: the taker looks again by itself where there is none.
+        :param polls: the taker asks again by itself if there is none, and needs no wake-up.
         """
         taken: list[BufferedTask] = []
         with self._lock:
@@ -95,44 +94,44 @@ class Buffer:
                 if taken and limit_bytes < 0:
                     break
                 taken.append(self._waiting.popleft())
-            self._taker_sleeps = not taken and not stays_awake
+            self._taker_sleeps = not taken and not polls
         return taken
 
-    def begin_anew(self) -> None:
-        """Let everything wait that is held: whoever had taken it is gone."""
-        with self._lock:
-            self._waiting = deque(self._held)
-
-    def give_back(self, tasks: Iterable[BufferedTask]) -> None:
-        """Let tasks wait again, before all others. For the taker, which must look again by itself."""
+    def requeue(self, tasks: Iterable[BufferedTask]) -> None:
+        """Let tasks wait again, before all others. Wakes nobody: the taker calls this itself."""
         with self._lock:
             self._waiting.extendleft(reversed(list(tasks)))
 
-    def let_go(self, tasks: Iterable[BufferedTask]) -> None:
+    def requeue_all(self) -> None:
+        """Let every kept task wait: whoever had taken some is gone."""
+        with self._lock:
+            self._waiting = deque(self._kept)
+
+    def remove(self, tasks: Iterable[BufferedTask]) -> None:
         """Forget tasks whose end is known."""
         with self._lock:
-            for held in tasks:
-                if held in self._held:
-                    del self._held[held]
-                    self._bytes -= held.size
+            for item in tasks:
+                if item in self._kept:
+                    del self._kept[item]
+                    self._bytes -= item.size
             self._room.notify_all()
-            if not self._held:
+            if not self._kept:
                 self._empty.notify_all()
 
     def wait_empty(self, timeout: float | None) -> bool:
-        """Wait until nothing is held; whether that came about in time (seconds)."""
+        """Wait until every task is removed; return whether that happened within ``timeout`` seconds."""
         with self._lock:
-            return self._empty.wait_for(lambda: not self._held, timeout)
+            return self._empty.wait_for(lambda: not self._kept, timeout)
 
-    def held(self) -> list[Task]:
-        """Everything that is held."""
+    def kept(self) -> list[Task]:
+        """Return every task that is not removed yet."""
         with self._lock:
-            return [held.task for held in self._held]
+            return [item.task for item in self._kept]
 
     def counts(self) -> tuple[int, int]:
-        """How many tasks are held, and how many of them wait to be sent."""
+        """Return how many tasks are kept, and how many of them wait to be sent."""
         with self._lock:
-            return len(self._held), len(self._waiting)
+            return len(self._kept), len(self._waiting)
 
     def _fits(self, size: int) -> bool:
-        return len(self._held) < self._limit and (not self._held or self._bytes + size <= self._limit_bytes)
+        return len(self._kept) < self._limit and (not self._kept or self._bytes + size <= self._limit_bytes)

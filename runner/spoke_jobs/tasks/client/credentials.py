@@ -1,4 +1,4 @@
-"""What a dispatcher shows to the task server: the shared key, or its service account's token."""
+"""What a dispatcher shows the task server: the shared key, or its service account's token."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.tasks.protocol.messages import usable_key
 
 READ_EVERY_SECONDS = 10.0
+"""How often a token's file is read: the kubelet renews it."""
 
 
 class Credentials(Protocol):
-    """What stands in the ``Authorization`` header."""
+    """The source of the ``Authorization`` header."""
 
     def show(self) -> str:
-        """The header's value now."""
+        """Return the header's value."""
 
     def refused(self) -> str:
-        """The server refuses it; what a person should look at."""
+        """Note that the server refuses it; return what an operator should check."""
 
 
 class SharedKey:
     """The shared key.
 
-    :raises ConfigurationError: if it can't be sent.
+    :raises ConfigurationError: if it cannot be sent in a header.
     """
 
     def __init__(self, key: str) -> None:
@@ -37,13 +38,13 @@ class SharedKey:
 
     def refused(self) -> str:
         """See :class:`Credentials`."""
-        return "it refuses our key; SPOKE_TASKS_KEY must be the same here and there"
+        return "it refuses the shared key; SPOKE_TASKS_KEY must be the same in this process and in the task deployment"
 
 
 class TokenFile:
-    """A projected token, read again every few seconds, since the kubelet renews it.
+    """A projected token, read from its file again and again.
 
-    :raises ConfigurationError: if there is none to begin with.
+    :raises ConfigurationError: if the file cannot be read at first.
     """
 
     def __init__(self, path: str) -> None:
@@ -59,7 +60,7 @@ class TokenFile:
             ) from None
 
     def show(self) -> str:
-        """See :class:`Credentials`. A file that is away for a moment leaves the last token in use."""
+        """See :class:`Credentials`. If the file cannot be read now, the last token stays in use."""
         if time.monotonic() - self._read_at > READ_EVERY_SECONDS:
             try:
                 self._read()
@@ -71,8 +72,8 @@ class TokenFile:
         """See :class:`Credentials`."""
         self._read_at = float("-inf")
         return (
-            "it refuses our token; it must be of audience spoke-tasks, and the task server's SPOKE_TASKS_CALLERS must "
-            "name our service account"
+            "it refuses the token; the token's audience must be spoke-tasks, and the task server's SPOKE_TASKS_CALLERS "
+            "must name this process's service account"
         )
 
     def _read(self) -> None:
@@ -83,8 +84,8 @@ class TokenFile:
 
 
 def credentials_of(key: str, token_file: str) -> Credentials:
-    """The token, if a file is named, else the key.
+    """Return the token's file, if one is named, else the key.
 
-    :raises ConfigurationError: if neither can be used.
+    :raises ConfigurationError: if it cannot be used.
     """
     return TokenFile(token_file) if token_file else SharedKey(key)

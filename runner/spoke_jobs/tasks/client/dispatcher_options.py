@@ -1,4 +1,4 @@
-"""How a dispatcher behaves, and where it sends to. The defaults suit a web process."""
+"""A dispatcher's options, whose defaults suit a web process, and the URL that it sends to."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from spoke_jobs.model import TASK_LOSSES
 
 @dataclass(frozen=True, slots=True)
 class DispatcherOptions:
-    """Bounds and times, in seconds."""
+    """Limits, and times in seconds."""
 
     buffer_tasks: int = 10_000
-    """Tasks held until acknowledged."""
+    """Tasks kept until they are acknowledged."""
     buffer_bytes: int = 67_108_864
-    """Of their payloads."""
+    """Bytes of their payloads."""
     full_wait_seconds: float = 5.0
-    """How long ``submit`` waits for room before it raises."""
+    """How long ``submit`` waits for room in a full buffer before it raises."""
     exit_seconds: float = 10.0
-    """How long the process's exit waits for what is still held."""
+    """How long the process's exit waits until what is kept is delivered."""
     batch_size: int = 100
     """Tasks in one request."""
     batch_bytes: int = 500_000
-    """Of their payloads, in one request."""
+    """Bytes of their payloads, in one request."""
     linger_seconds: float = 0.002
-    """How long tasks wait for company while other requests are in flight; a request costs as much as many tasks."""
+    """How long tasks wait for others while requests are in flight: a request costs as much as many tasks."""
     max_requests: int = 128
-    """Requests in flight; each is a connection."""
+    """Requests in flight; each takes a connection."""
     replica_window: int = 500
-    """Tasks sent to one replica and not acknowledged; less while it says that it is full."""
+    """Tasks sent to one replica and not acknowledged; fewer while it says that it is full."""
     connect_seconds: float = 3.0
     silence_seconds: float = 20.0
-    """A server that says nothing for so long is taken for dead: four times the interval of its signs of life."""
+    """A server that is silent for so long counts as dead: four times the interval of its keep-alive lines."""
     backoff_max_seconds: float = 5.0
-    """A replica that fails is tried again after at most so long."""
+    """The longest backoff after failures of a replica."""
     resolve_seconds: float = 5.0
-    """How often the host's name is resolved anew."""
+    """How often the host's name is resolved again."""
     retry_seconds: float = 0.5
-    """A task that failed is tried again after about so long, twice that, ..."""
+    """The backoff after a task's first failed run, unless the task declares its own; it doubles with each."""
     retry_max_seconds: float = 30.0
     losses: int = TASK_LOSSES
-    """A task that was in the hands of so many replicas that died has failed for good."""
+    """A task fails for good when so many replicas have died while they had it."""
 
 
 def usable_url(url: str) -> SplitResult:
-    """Take a URL apart.
+    """Parse a URL.
 
-    :raises ConfigurationError: if it can't be used.
+    :raises ConfigurationError: if it cannot be used.
     """
     if not url:
         raise ConfigurationError(
-            "SPOKE_TASKS_URL is not set: it names the task deployment, http://texting-tasks:8080 say"
+            "SPOKE_TASKS_URL is not set: set it to the task deployment's URL, http://texting-tasks:8080 for example"
         )
     try:
         parts = urlsplit(url)
@@ -65,5 +65,5 @@ def usable_url(url: str) -> SplitResult:
 
 
 def port_of(url: SplitResult) -> int:
-    """The port that a URL names, or its scheme's own."""
+    """Return the port that a URL names, or its scheme's default."""
     return url.port or (443 if url.scheme == "https" else 80)

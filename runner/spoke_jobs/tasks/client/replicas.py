@@ -1,4 +1,4 @@
-"""The servers behind one host name, which of them gets the next batch, and how long one is left alone. Pure."""
+"""The servers behind one host name: which gets the next batch, and how long one is left alone. Pure."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from spoke_jobs.contract.backoff import Backoff
 
 BACKOFF_SECONDS = 0.1
 SHORTENING = -0.5
-"""The jitter of all waits of the sending side: up to half of a wait is left out."""
+"""The jitter of all backoffs of the client: up to half of a wait is left out."""
 _LEAST_WINDOW = 10.0
 _REGROWTH_PER_SECOND = 10.0
-"""What a window regains by itself: where long tasks fill it, no acknowledgement would let it grow again."""
+"""How fast a window grows with time alone. Acknowledgements grow it too, but are rare when long tasks fill it."""
 
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """One address."""
+    """One address of the host."""
 
     address: str
     in_flight: int = 0
     """Tasks sent to it and not acknowledged."""
     failures: int = 0
-    """In a row."""
+    """Consecutive ones."""
     paused_until: float = 0.0
-    complained_at: float = float("-inf")
-    """When its failing was last logged."""
-    put_off_since: float | None = None
-    """Since when it has asked us to wait, and accepted nothing."""
+    logged_at: float = float("-inf")
+    """When its trouble was last logged."""
+    throttled_since: float | None = None
+    """Since when it has answered 429 or 503 to everything."""
     window: float = 0.0
-    """How many tasks it may have in flight: halved when it is full, and grown again as it acknowledges, and in time."""
+    """How many tasks may be in flight to it: halved when it is full, grown by acknowledgements and with time."""
     grown_at: float = 0.0
-    """Up to when the window has its growth in time."""
+    """When the growth with time was last added to the window."""
 
 
 class Replicas:
-    """See the module.
+    """All replicas.
 
     :param window: how many tasks may be in flight to one replica.
-    :param random: a number from 0 to 1, for jitter.
+    :param random: gives numbers from 0 to 1, for jitter.
     """
 
     def __init__(self, window: int, backoff_max_seconds: float, random: Callable[[], float]) -> None:
@@ -52,7 +52,7 @@ class Replicas:
         return len(self._replicas)
 
     def update(self, addresses: Iterable[str]) -> None:
-        """What the name resolves to now. No address at all is taken for a fault of the resolver's."""
+        """Take over what the name resolves to now; ignore an empty list, which is a fault of the resolver."""
         found = list(dict.fromkeys(addresses))
         if not found:
             return
@@ -62,7 +62,7 @@ class Replicas:
             self._replicas.setdefault(address, Replica(address, window=self._window))
 
     def choose(self, now: float) -> Replica | None:
-        """The least laden one that isn't left alone; None if there is none."""
+        """Return the replica with the fewest tasks in flight of those that can take more; None if there is none."""
         free = self._free(now)
         if not free:
             return None
@@ -71,18 +71,18 @@ class Replicas:
         return equals[int(self._random() * len(equals)) % len(equals)]
 
     def available(self, now: float) -> int:
-        """How many could be chosen."""
+        """Return how many could be chosen."""
         return len(self._free(now))
 
     def next_free(self, now: float) -> float | None:
-        """When the first of those that can't be chosen now may be tried again; None if there is no such moment."""
+        """Return when the first that cannot be chosen now can be, by time alone; None if there is no such time."""
         moments = [self._may_be_tried(replica, now) for replica in self._replicas.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def failed(self, replica: Replica, now: float) -> float:
-        """Leave it alone for a time that doubles with each failure; returns the seconds.
+        """Leave it alone for a time that doubles with each failure; return the seconds.
 
-        The many requests that break when one server dies are one failure.
+        All requests that fail while it is left alone count as one failure: one server died.
         """
         if replica.paused_until > now:
             return replica.paused_until - now
@@ -92,18 +92,18 @@ class Replicas:
         return seconds
 
     def asked_to_wait(self, replica: Replica, seconds: float, now: float) -> None:
-        """Leave it alone as long as it asks for; a little longer, lest all senders return in one moment."""
+        """Leave it alone for as long as it asks, and up to a quarter longer, so that senders do not return together."""
         replica.paused_until = max(replica.paused_until, now + seconds * (1 + self._random() / 4))
 
     def full(self, replica: Replica, seconds: float, now: float) -> None:
-        """It has no room: leave it alone so long, and send it less from then on."""
+        """Leave a full replica alone for as long as it asks, and halve its window."""
         self._grow(replica, now)
-        if replica.paused_until <= now:  # the many requests that it refuses in one moment are one refusal
+        if replica.paused_until <= now:  # all requests that it refuses at one time count as one refusal
             replica.window = max(_LEAST_WINDOW, replica.window / 2)
         self.asked_to_wait(replica, seconds, now)
 
     def answered(self, replica: Replica, acknowledged: int) -> None:
-        """It serves, and has taken so many tasks off our hands."""
+        """Note that it serves, and has acknowledged so many tasks."""
         if replica.failures:
             replica.failures = 0
             replica.paused_until = 0.0
@@ -125,7 +125,7 @@ class Replicas:
         replica.grown_at = now
 
     def _may_be_tried(self, replica: Replica, now: float) -> float | None:
-        """When it may be chosen that can't be now, if time alone brings that about."""
+        """Return when a replica can be chosen that cannot be now, if time alone brings that about."""
         if replica.paused_until > now:
             return replica.paused_until
         if replica.in_flight < replica.window or replica.window >= self._window:

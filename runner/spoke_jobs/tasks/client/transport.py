@@ -1,4 +1,4 @@
-"""The HTTP under a delivery: the client, and what an answer's headers say."""
+"""The HTTP client of the delivery, the URL of a replica, and the Retry-After header."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import httpx
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions, port_of
 from spoke_jobs.tasks.protocol.messages import PATH
 
-_WAIT_MAX_SECONDS = 60.0
+_RETRY_AFTER_MAX_SECONDS = 60.0
 
 
 def make_client(url: SplitResult, options: DispatcherOptions) -> httpx.AsyncClient:
-    """A client with kept-alive connections, as many as requests may be in flight."""
+    """Make a client with as many kept-alive connections as requests may be in flight."""
     return httpx.AsyncClient(
-        # The environment's proxies are for the world outside; the deployment is a neighbour.
+        # Proxies in the environment are for the Internet; the task deployment is in the same cluster.
         trust_env=False,
         verify=ssl.create_default_context() if url.scheme == "https" else False,
         timeout=httpx.Timeout(
@@ -30,15 +30,15 @@ def make_client(url: SplitResult, options: DispatcherOptions) -> httpx.AsyncClie
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """The seconds that an answer asks us to wait, bounded; None if it doesn't say."""
+    """Return the seconds of the Retry-After header, at most 60; None if there is none."""
     try:
         seconds = float(response.headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(max(seconds, 0.0), _WAIT_MAX_SECONDS) if math.isfinite(seconds) else None
+    return min(max(seconds, 0.0), _RETRY_AFTER_MAX_SECONDS) if math.isfinite(seconds) else None
 
 
 def address_url(url: SplitResult, address: str) -> str:
-    """Where tasks go at one address of the URL's host."""
+    """Return the URL of one address of the host."""
     host = f"[{address}]" if ":" in address else address
     return f"{url.scheme}://{host}:{port_of(url)}{url.path.rstrip('/')}{PATH}"

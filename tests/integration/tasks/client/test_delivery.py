@@ -122,7 +122,7 @@ def test_a_task_that_kills_its_replicas_is_given_up_and_costs_no_other(
     assert set(lines) - {"killing"} == {str(number) for number in range(100)}
     statistics = dispatcher.statistics()
     assert (statistics.delivered, statistics.failed) == (100, 1)
-    assert "task killer (kills) failed for good: WorkerLost, it was in the hands of 4 replicas that died" in caplog.text
+    assert "task killer (kills) failed for good: WorkerLost, 4 replicas died while they had it" in caplog.text
 
 
 def test_sigterm_finishes_what_was_accepted_and_the_rest_goes_elsewhere(

@@ -72,7 +72,7 @@ def test_a_fork_waits_for_nobody_once_the_dispatcher_is_closed(start_server: Sta
         """
 import spoke_jobs.tasks.client.dispatcher as module
 dispatcher.submit("mark", "1"); dispatcher.close()
-module._REST_SECONDS = module._IMPORT_SECONDS = 600
+module._PAUSE_SECONDS = module._IMPORT_SECONDS = 600
 if child := os.fork():
     os.waitpid(child, 0)
 else:

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.tasks.conftest import MakeDispatcher
 from tests.integration.tasks.servers import KEY, eventually
 
-from spoke_jobs.tasks.client import delivery
+from spoke_jobs.tasks.client import sender
 
 Answer = tuple[int, dict[str, str], bytes]
 Script = Callable[[int, list[dict[str, Any]]], Answer]
@@ -118,7 +118,7 @@ def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
     caplog: pytest.LogCaptureFixture,
     status: int,
 ) -> None:
-    monkeypatch.setattr(delivery, "_PUT_OFF_SECONDS", 0.3)
+    monkeypatch.setattr(sender, "_THROTTLED_SECONDS", 0.3)
     may_end = threading.Event()
 
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
@@ -130,7 +130,7 @@ def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
     eventually(lambda: f"now with {status}" in caplog.text)
     count = len(server.batches)
     eventually(lambda: len(server.batches) > count + 3)
-    assert caplog.text.count("it has asked us to wait") == 1, "not at every try"
+    assert caplog.text.count("it has asked for a later retry") == 1, "not at every try"
     may_end.set()
     assert dispatcher.flush(60)
 
@@ -256,4 +256,4 @@ def test_a_fault_of_ours_in_the_delivering_thread_loses_nothing(
     dispatcher._buffer.take = faulty  # type: ignore[method-assign]
     dispatcher.submit("n", "1")
     assert dispatcher.flush(60)
-    assert "it begins anew" in caplog.text
+    assert "restarting the delivery of tasks" in caplog.text

@@ -24,7 +24,7 @@ def filled(count: int, limit: int = 100, limit_bytes: int = 1_000) -> Buffer:
 
 
 def numbers(buffer: Buffer, limit: int = 100, limit_bytes: int = 1_000) -> list[str]:
-    return [held.task.id for held in buffer.take(limit, limit_bytes)]
+    return [item.task.id for item in buffer.take(limit, limit_bytes)]
 
 
 def test_the_oldest_come_first_within_number_and_bytes() -> None:
@@ -37,7 +37,7 @@ def test_the_oldest_come_first_within_number_and_bytes() -> None:
 
 def test_what_is_given_back_comes_first_in_its_old_order() -> None:
     buffer = filled(4)
-    buffer.give_back(buffer.take(2, 1_000))
+    buffer.requeue(buffer.take(2, 1_000))
     assert numbers(buffer) == ["0", "1", "2", "3"]
 
 
@@ -46,12 +46,12 @@ def test_a_task_takes_room_until_it_is_let_go() -> None:
     taken = buffer.take(1, 1_000)
     with pytest.raises(TaskBufferFull, match="2 tasks"):
         buffer.put(task(3), 10, 0)
-    buffer.let_go(taken)
-    buffer.let_go(taken)  # twice is once
+    buffer.remove(taken)
+    buffer.remove(taken)  # twice is once
     buffer.put(task(3), 10, 0)
     with pytest.raises(TaskBufferFull):
         buffer.put(task(4), 10, 0)
-    assert [held.id for held in buffer.held()] != []
+    assert [item.id for item in buffer.kept()] != []
 
 
 def test_bytes_are_bounded_too_but_one_task_always_fits() -> None:
@@ -64,7 +64,7 @@ def test_bytes_are_bounded_too_but_one_task_always_fits() -> None:
 def test_putting_waits_for_room() -> None:
     buffer = filled(1, limit=1)
     taken = buffer.take(1, 1_000)
-    timer = threading.Timer(0.2, buffer.let_go, [taken])
+    timer = threading.Timer(0.2, buffer.remove, [taken])
     began = time.monotonic()
     timer.start()
     buffer.put(task(2), 10, 20)
@@ -77,7 +77,7 @@ def test_emptiness_is_waited_for() -> None:
     assert not buffer.wait_empty(0.05)
     taken = buffer.take(1, 1_000)
     assert not buffer.wait_empty(0)
-    buffer.let_go(taken)
+    buffer.remove(taken)
     assert buffer.wait_empty(0)
 
 
@@ -91,10 +91,10 @@ def test_the_taker_is_woken_once_when_it_found_nothing() -> None:
     buffer.put(task(3), 1, 0)
     assert len(woken) == 1  # it took something, and looks again by itself
     buffer.take(10, 1_000)
-    assert buffer.take(10, 1_000, stays_awake=True) == []
+    assert buffer.take(10, 1_000, polls=True) == []
     buffer.put(task(4), 1, 0)
     assert len(woken) == 1  # nor while it stays awake
-    assert len(buffer.take(10, 1_000, stays_awake=True)) == 1
+    assert len(buffer.take(10, 1_000, polls=True)) == 1
     assert buffer.take(10, 1_000) == []
     buffer.put(task(5), 1, 0)
     assert len(woken) == 2

@@ -1,0 +1,75 @@
+"""Which tasks go into the next request. All of it belongs to the delivery thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from spoke_jobs.model import SUSPECT_LOSSES
+from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask
+from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
+
+_LEAST_BATCH = 8
+"""Fewer waiting tasks than this are not divided among replicas."""
+
+
+class Batches:
+    """Tasks in the order in which they are sent.
+
+    Two kinds are sent alone: tasks of a batch that was refused as a whole, to find the one at fault; and suspects,
+    tasks that may be what kills replicas, of which one is on trial at a time.
+
+    :param wake: has the loop look whether it can send more.
+    """
+
+    def __init__(self, buffer: Buffer, options: DispatcherOptions, wake: Callable[[], None]) -> None:
+        self._buffer = buffer
+        self._options = options
+        self.wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._alone: list[BufferedTask] = []
+        self._suspects: deque[BufferedTask] = deque()
+        self._on_trial: BufferedTask | None = None
+
+    def next(self, limit: int, replicas: int, *, polls: bool) -> list[BufferedTask]:
+        """Take the next batch, all of different ids; empty if nothing waits.
+
+        :param limit: how many tasks its replica can take.
+        :param replicas: how many could take tasks now: each gets a share of what waits.
+        :param polls: see :meth:`Buffer.take`.
+        """
+        if self._alone:
+            return [self._alone.pop()]
+        if self._suspects and self._on_trial is None:
+            self._on_trial = self._suspects.popleft()
+            return [self._on_trial]
+        _, waiting = self._buffer.counts()
+        share = max(_LEAST_BATCH, -(-waiting // max(1, replicas)))
+        limit = max(1, min(share, self._options.batch_size, limit))
+        taken = self._buffer.take(limit, self._options.batch_bytes, polls=polls)
+        batch = {item.task.id: item for item in taken}
+        if len(batch) < len(taken):  # one id twice: the other goes with a request of its own
+            chosen = set(batch.values())
+            self._alone.extend(item for item in taken if item not in chosen)
+        return list(batch.values())
+
+    def send_alone(self, tasks: list[BufferedTask]) -> None:
+        """Send each of these by itself."""
+        self._alone.extend(tasks)
+
+    def request_ended(self, batch: list[BufferedTask]) -> None:
+        """End the trial of a suspect, if it was in this batch."""
+        if self._on_trial in batch:
+            self._on_trial = None
+
+    def requeue(self, tasks: list[BufferedTask]) -> None:
+        """Let tasks wait again; suspects apart from the others."""
+        self._suspects.extend(item for item in tasks if item.losses >= SUSPECT_LOSSES)
+        self._buffer.requeue(item for item in tasks if item.losses < SUSPECT_LOSSES)
+        if tasks:
+            self.wake()
+
+    def requeue_later(self, seconds: float, item: BufferedTask) -> None:
+        """Let a task wait again after ``seconds``."""
+        self._loop.call_later(seconds, self.requeue, [item])

@@ -1,0 +1,218 @@
+"""One request: send a batch, read its acknowledgements as they arrive, and decide what follows for each task.
+
+A task leaves the buffer when it is done or failed for good. In all other cases it is sent again: as the next attempt
+when it failed, as the same attempt when it was returned, refused, or its replica died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from urllib.parse import SplitResult
+
+import httpx
+
+from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.model import SUSPECT_LOSSES
+from spoke_jobs.tasks.client.batches import Batches
+from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask, Tally
+from spoke_jobs.tasks.client.credentials import Credentials
+from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
+from spoke_jobs.tasks.client.replicas import SHORTENING, Replica, Replicas
+from spoke_jobs.tasks.client.transport import address_url, retry_after
+from spoke_jobs.tasks.protocol.encoding import BadAnswer, LineSplitter, parse_acknowledgement, task_line
+from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskOutcome
+
+_CONTENT_REFUSED = frozenset({400, 413, 415, 422})
+"""Statuses of a request that would be refused again."""
+_RETRY_LATER = frozenset({429, 503})
+_FULL_WAIT_SECONDS = 0.1
+"""How long a replica is left alone that took only a part of a batch."""
+_STOPPING_WAIT_SECONDS = 1.0
+"""How long a replica is left alone that returned tasks because it is stopping."""
+_LOG_EVERY_SECONDS = 10.0
+_THROTTLED_SECONDS = 10.0
+"""For how long a replica may ask for a later retry before that is logged."""
+
+logger = logging.getLogger(__name__)
+
+
+class Sender:
+    """Sends batches. Belongs to the delivery loop."""
+
+    def __init__(
+        self,
+        url: SplitResult,
+        credentials: Credentials,
+        client: httpx.AsyncClient,
+        replicas: Replicas,
+        batches: Batches,
+        buffer: Buffer,
+        tally: Tally,
+        options: DispatcherOptions,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._url = url
+        self._credentials = credentials
+        self._client = client
+        self._replicas = replicas
+        self._batches = batches
+        self._buffer = buffer
+        self._tally = tally
+        self._losses = options.losses
+        self._backoff = Backoff(options.retry_seconds, options.retry_max_seconds, jitter=SHORTENING)
+        self._jitter = jitter
+        self._headers = {"Content-Type": NDJSON, "Host": url.netloc}
+
+    async def send(self, batch: list[BufferedTask], replica: Replica) -> None:
+        """Send a batch to a replica. Every task of it is removed from the buffer or waits again, whatever happens."""
+        unanswered = {item.task.id: item for item in batch}
+        accepted = False
+        for item in batch:
+            self._tally.redelivered += item.deliveries > 0
+            item.deliveries += 1
+        try:
+            now = time.monotonic()
+            body = b"".join([task_line(item.task, now - item.since) for item in batch])
+            async with self._client.stream(
+                "POST",
+                address_url(self._url, replica.address),
+                content=body,
+                headers=self._headers | {"Authorization": self._credentials.show()},
+                extensions={"sni_hostname": self._url.hostname},
+            ) as response:
+                accepted = response.status_code == httpx.codes.OK
+                if accepted:
+                    replica.throttled_since = None
+                    await self._read(response, replica, unanswered)
+                else:
+                    self._refused(response, replica, unanswered)
+        except (httpx.HTTPError, httpx.StreamError, BadAnswer, OSError) as error:
+            self._failed(replica, f"{type(error).__name__} {error}".strip())
+        except asyncio.CancelledError:  # the delivery stops: no replica died
+            accepted = False
+            raise
+        except Exception as error:
+            logger.exception("unexpected error; delivering to %s failed", replica.address)
+            self._failed(replica, type(error).__name__)
+        finally:
+            replica.in_flight -= len(unanswered)
+            self._batches.request_ended(batch)
+            left = list(unanswered.values())
+            self._batches.requeue([item for item in left if not (accepted and self._was_lost(item, replica))])
+
+    def _was_lost(self, item: BufferedTask, replica: Replica) -> bool:
+        """Count a replica's death against a task that it had; return False if the task is sent again at once."""
+        item.losses += 1
+        if item.losses < SUSPECT_LOSSES:
+            return False
+        if item.losses < self._losses:
+            seconds = self._backoff.after(item.losses - SUSPECT_LOSSES + 1, self._jitter())
+            self._batches.requeue_later(seconds, item)
+            return True
+        self._fail(
+            item, f"{TaskCause.WORKER_LOST}, {item.losses} replicas died while they had it, {replica.address} the last"
+        )
+        return True
+
+    async def _read(self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
+        splitter = LineSplitter()
+        async for chunk in response.aiter_raw():
+            acks = [ack for line in splitter.feed(chunk) if (ack := parse_acknowledgement(line)) is not None]
+            self._replicas.answered(replica, len(acks))
+            done: list[BufferedTask] = []
+            for ack in acks:
+                item = unanswered.pop(ack.id or "", None)
+                if item is None:
+                    logger.warning("%s acknowledged a task that was not sent to it: %s", replica.address, ack.detail)
+                    continue
+                replica.in_flight -= 1
+                if ack.outcome is TaskOutcome.DONE:
+                    done.append(item)
+                else:
+                    self._not_done(item, ack, replica)
+            if done:
+                self._tally.delivered += len(done)
+                self._buffer.remove(done)
+            if acks:
+                self._batches.wake()  # the replica has room again
+        if unanswered:
+            raise BadAnswer(f"the answer ended {len(unanswered)} acknowledgements early")
+
+    def _not_done(self, item: BufferedTask, ack: Acknowledgement, replica: Replica) -> None:
+        task, why = item.task, f"{ack.cause} {ack.detail}".strip()
+        if ack.outcome is TaskOutcome.FAILED_FOR_GOOD:
+            self._fail(item, f"{why} (attempt {task.attempt})")
+        elif ack.outcome is TaskOutcome.FAILED:
+            logger.warning("task %s (%s), attempt %d failed: %s", task.id, task.name, task.attempt, why)
+            seconds = self._backoff.after(task.attempt, self._jitter())
+            if ack.retry_seconds is not None:  # as the task's own options say
+                seconds = ack.retry_seconds * (1 + self._jitter() / 4)
+            item.next_attempt()
+            self._batches.requeue_later(seconds, item)
+        else:
+            now = time.monotonic()
+            if ack.cause == TaskCause.FULL:
+                self._replicas.full(replica, _FULL_WAIT_SECONDS, now)
+            else:
+                self._replicas.asked_to_wait(replica, _STOPPING_WAIT_SECONDS, now)
+            self._batches.requeue([item])
+
+    def _fail(self, item: BufferedTask, why: str) -> None:
+        self._tally.failed += 1
+        logger.error("task %s (%s) failed for good: %s", item.task.id, item.task.name, why)
+        self._buffer.remove([item])
+
+    def _refused(self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
+        """Handle a status other than 200: no task of the batch was accepted."""
+        status = response.status_code
+        if status in _CONTENT_REFUSED:
+            self._content_refused(status, replica, unanswered)
+        elif status in _RETRY_LATER and (seconds := retry_after(response)) is not None:
+            now = time.monotonic()
+            self._throttled(status, replica, now)
+            wait = self._replicas.full if status == httpx.codes.TOO_MANY_REQUESTS else self._replicas.asked_to_wait
+            wait(replica, seconds, now)
+        elif status in (401, 403):
+            self._failed(replica, f"{status}: {self._credentials.refused()}")
+        else:
+            self._failed(replica, f"it answers {status}; SPOKE_TASKS_URL must name a task deployment")
+
+    def _content_refused(self, status: int, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
+        batch = list(unanswered.values())
+        replica.in_flight -= len(batch)
+        unanswered.clear()
+        if len(batch) > 1:
+            self._batches.send_alone(batch)
+        else:
+            self._fail(batch[0], f"the server refuses it with {status}")
+
+    def _throttled(self, status: int, replica: Replica, now: float) -> None:
+        idle = now - replica.paused_until > _THROTTLED_SECONDS  # nothing was sent: it may have had room meanwhile
+        if replica.throttled_since is None or idle:
+            replica.throttled_since = now
+        elif (seconds := now - replica.throttled_since) >= _THROTTLED_SECONDS:
+            self._log(replica, now, f"it has asked for a later retry for {seconds:.0f} s, now with {status}")
+
+    def _failed(self, replica: Replica, what: str) -> None:
+        now = time.monotonic()
+        self._replicas.failed(replica, now)
+        self._log(replica, now, what)
+
+    def _log(self, replica: Replica, now: float, what: str) -> None:
+        """Log a replica's trouble, at most every ten seconds."""
+        if now - replica.logged_at < _LOG_EVERY_SECONDS:
+            return
+        replica.logged_at = now
+        kept, _ = self._buffer.counts()
+        logger.error(
+            "task server %s (%s): %s; retrying in %.1f s, %d tasks are kept until then",
+            replica.address,
+            self._url.netloc,
+            what,
+            replica.paused_until - now,
+            kept,
+        )
