@@ -78,21 +78,10 @@ def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event
 
 
 def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
-    try:
-        definition = services.registry.jobs.get(claim.job.job_type)
-        payload = decode_versioned(
-            claim.job.job_type,
-            definition.payload,
-            claim.job.payload,
-            claim.job.options.payload_version,
-            definition.options.payload_version,
-            definition.upgrade,
-        )
-    except UnknownName as error:
-        return _failed(claim, services, Failure(Cause.UNKNOWN_JOB_TYPE, str(error), for_good=True))
-    except InvalidPayload as error:
-        return _failed(claim, services, Failure(Cause.INVALID_PAYLOAD, str(error), for_good=True))
-
+    loaded = load_job(claim, services.registry)
+    if isinstance(loaded, Failure):
+        return _failed(claim, services, loaded)
+    definition, payload = loaded
     limit = claim.job.options.timeout_seconds
     run_until = None if limit is None else time.monotonic() + limit
     asked_to_end = threading.Event()
@@ -148,6 +137,26 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
             logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
         return AttemptEnd(ExitCode.DONE)
     return _failed(claim, services, failure)
+
+
+def load_job(claim: Claim, registry: Registry) -> tuple[Definition, Any] | Failure:
+    """The job's definition and its decoded payload, or the failure to record if this release cannot run it."""
+    job = claim.job
+    try:
+        definition = registry.jobs.get(job.job_type)
+        payload = decode_versioned(
+            job.job_type,
+            definition.payload,
+            job.payload,
+            job.options.payload_version,
+            definition.options.payload_version,
+            definition.upgrade,
+        )
+    except UnknownName as error:
+        return Failure(Cause.UNKNOWN_JOB_TYPE, str(error), for_good=True)
+    except InvalidPayload as error:
+        return Failure(Cause.INVALID_PAYLOAD, str(error), for_good=True)
+    return definition, payload
 
 
 def _finish(context: JobContext, result: Any, claim: Claim) -> None:

@@ -31,6 +31,11 @@ CANCEL_GRACE_SECONDS = 10.0
 """How long a cancelled job may take to stop by itself."""
 
 
+def lease_margin(lease_seconds: float) -> float:
+    """How long before the lease's end its owner stops, in seconds."""
+    return min(2.0, lease_seconds * 0.1)
+
+
 class StopReason(StrEnum):
     """Why an attempt has to stop."""
 
@@ -103,7 +108,7 @@ class LeaseKeeper:
 
     def __enter__(self) -> Self:
         if self._asked_at is not None and time.monotonic() - self._asked_at < self._lease / FRESH:
-            self._deadline = self._asked_at + self._lease - self._margin
+            self._deadline = self._asked_at + self._lease - lease_margin(self._lease)
             self._next_beat = self._asked_at + self._lease / 3
         else:
             self._renew(None)
@@ -154,11 +159,11 @@ class LeaseKeeper:
             with self._changed:
                 # Drop the progress: it may have caused the failure, and the next report replaces it.
                 self._next_beat = time.monotonic() + min(1.0, self._lease / 10)
-                self._deadline = self._deadline or before + self._lease - self._margin
+                self._deadline = self._deadline or before + self._lease - lease_margin(self._lease)
             return
         with self._changed:
             if pulse is not Pulse.GONE:
-                self._deadline = before + self._lease - self._margin
+                self._deadline = before + self._lease - lease_margin(self._lease)
                 self._next_beat = before + self._lease / 3
             else:
                 self._next_beat = math.inf  # nothing to renew, unless recording the end fails
@@ -196,7 +201,3 @@ class LeaseKeeper:
             self._over = True
             self._changed.notify_all()
         self._on_lost(reason)
-
-    @property
-    def _margin(self) -> float:
-        return min(2.0, self._lease * 0.1)

@@ -30,15 +30,15 @@ from sqlalchemy.orm import Session
 from spoke_jobs import dispatch
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.errors import InvalidPayload, Superseded, UnknownName
-from spoke_jobs.execution.attempt import describe, failure_of
+from spoke_jobs.errors import Superseded
+from spoke_jobs.execution.attempt import describe, failure_of, load_job
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure
-from spoke_jobs.payloads import decode_versioned, encode_result
+from spoke_jobs.payloads import encode_result
 from spoke_jobs.process.log_setup import configure_logging
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
@@ -206,20 +206,10 @@ class AsyncOrderLoop:
 
     async def _attempt(self, running: _Running) -> ExitCode:
         claim, job = running.claim, running.claim.job
-        try:
-            definition = self._registry.jobs.get(job.job_type)
-            payload = decode_versioned(
-                job.job_type,
-                definition.payload,
-                job.payload,
-                job.options.payload_version,
-                definition.options.payload_version,
-                definition.upgrade,
-            )
-        except UnknownName as error:
-            return await self._failed(running, Failure(Cause.UNKNOWN_JOB_TYPE, str(error), for_good=True))
-        except InvalidPayload as error:
-            return await self._failed(running, Failure(Cause.INVALID_PAYLOAD, str(error), for_good=True))
+        loaded = load_job(claim, self._registry)
+        if isinstance(loaded, Failure):
+            return await self._failed(running, loaded)
+        definition, payload = loaded
         limit = job.options.timeout_seconds
         context = JobContext(
             claim,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
 from spoke_jobs.model import Claim, JobOptions, JobRequest, JobState
@@ -82,7 +82,7 @@ def _plain(job: JobRequest) -> dict[str, Any]:
     return value | {"options": job.options.to_json()}
 
 
-_TIMES = tuple(field.name for field in fields(JobRequest) if "datetime" in str(field.type))
+_TIMES = tuple(name for name, hint in get_type_hints(JobRequest).items() if datetime in (hint, *get_args(hint)))
 
 
 def _row(value: dict[str, Any]) -> JobRequest:

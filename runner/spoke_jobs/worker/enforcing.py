@@ -8,7 +8,7 @@ import threading
 import time
 
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
+from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, lease_margin
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.worker.child_messages import Stop
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Assignment, Child, ChildPool, KillReason, Kind
@@ -105,7 +105,7 @@ class Limits:
                 return KillReason(holder, Cause.TIMEOUT)
             if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
                 return KillReason(holder, Cause.CANCELLED)
-        if time.monotonic() < child.shared.deadline - min(2.0, self._lease_seconds * 0.1) / 4:
+        if time.monotonic() < child.shared.deadline - lease_margin(self._lease_seconds) / 4:
             return None
         if item is not None and item.limit is not None and held_for > item.limit:
             return KillReason(holder, Cause.TIMEOUT)

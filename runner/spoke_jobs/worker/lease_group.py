@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from spoke_jobs.execution.lease import PROGRESS_SECONDS, StopReason
+from spoke_jobs.execution.lease import PROGRESS_SECONDS, StopReason, lease_margin
 from spoke_jobs.model import Progress, Pulse
 
 logger = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ class LeaseGroup:
         """Keep a claim's lease from now on. A claim of unknown age is renewed at once."""
         if asked_at is None:
             now = time.monotonic()
-            entry = _Entry(token, lease, on_stop, now + lease - _margin(lease), now)
+            entry = _Entry(token, lease, on_stop, now + lease - lease_margin(lease), now)
         else:
-            entry = _Entry(token, lease, on_stop, asked_at + lease - _margin(lease), asked_at + lease / 3)
+            entry = _Entry(token, lease, on_stop, asked_at + lease - lease_margin(lease), asked_at + lease / 3)
         with self._changed:
             self._entries[token] = entry
             self._note_first()
@@ -101,7 +101,7 @@ class LeaseGroup:
             self._note_first()
 
     def _note_first(self) -> None:
-        ends = (entry.deadline + _margin(entry.lease) for entry in self._entries.values() if not entry.ending)
+        ends = (entry.deadline + lease_margin(entry.lease) for entry in self._entries.values() if not entry.ending)
         self._note(min(ends, default=math.inf))
 
     def _keep(self) -> None:
@@ -135,7 +135,7 @@ class LeaseGroup:
                     continue
                 entry.next_beat = before + entry.lease / 3
                 if pulse is not Pulse.GONE:
-                    entry.deadline = before + entry.lease - _margin(entry.lease)
+                    entry.deadline = before + entry.lease - lease_margin(entry.lease)
                 if pulse is not Pulse.HELD and not entry.ending:
                     self._tell(entry, StopReason.CLAIM_LOST if pulse is Pulse.GONE else StopReason.CANCELLED)
             self._note_first()
@@ -156,7 +156,7 @@ class LeaseGroup:
                 # The attempt has half of the margin to stop; then the process exits.
                 ends = {
                     entry.token: entry.deadline
-                    + (_margin(entry.lease) / 2 if StopReason.LEASE_EXPIRED in entry.told else 0)
+                    + (lease_margin(entry.lease) / 2 if StopReason.LEASE_EXPIRED in entry.told else 0)
                     for entry in self._entries.values()
                     if not entry.ending
                 }
@@ -170,7 +170,3 @@ class LeaseGroup:
                 first = min(ends.values(), default=None)
                 self._changed.wait(None if first is None else max(0.01, first - now))
         self._give_up(deaf[0])
-
-
-def _margin(lease: float) -> float:
-    return min(2.0, lease * 0.1)
