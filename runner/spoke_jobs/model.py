@@ -188,23 +188,32 @@ def _options_from_json(cls: type[_Options], value: Mapping[str, Any]) -> _Option
     )
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A validated dispatch, ready to be written."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchedJob:
+    """What a dispatch gives to a job's row: the columns that :class:`NewJob` and :class:`JobRequest` share."""
 
     job_type: str
     payload: str
     """JSON text."""
     queue_name: str
-    locks_queue: bool
+    locks_queue: bool = False
     organization_id: int | None
     campaign_id: int | None
     runner: str
-    assigned: bool
+    assigned: bool = False
+    """Whether a process has been given the job."""
     options: JobOptions
     priority: int = 0
-    run_after: datetime | None = None
     unique_key: str | None = None
+    run_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob(DispatchedJob):
+    """A validated dispatch, ready to be written.
+
+    :raises ValueError: if ``run_after`` has no time zone.
+    """
 
     def __post_init__(self) -> None:
         if self.run_after is not None and self.run_after.utcoffset() is None:
@@ -212,50 +221,40 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
-    """A row of ``job_request`` as it was when it was read."""
+class JobRequest(DispatchedJob):
+    """A row of ``job_request`` at the time it was read.
+
+    The table's columns follow from these fields (:mod:`spoke_jobs.ledger.tables`): the type and whether it may be NULL
+    from the annotation, the server's default from the default. A new field needs a migration besides, nothing else.
+    """
 
     id: int
     uid: UUID
-    """Tells this row from one with the same id in another database."""
-    job_type: str
-    payload: str
-    """JSON text."""
-    queue_name: str
-    locks_queue: bool
-    organization_id: int | None
-    campaign_id: int | None
-    assigned: bool
-    """Whether a process has been given the job."""
-    status: int
-    """Percent done; -1 once it has failed; 100 once it has succeeded (or says that it is done)."""
-    result_message: str
-    """The job's last words on its progress, or why it failed."""
+    """Distinguishes this row from one with the same id in another database."""
+    status: int = 0
+    """Percent done; -1 after a failure; 100 after success, or if the job reports it."""
+    result_message: str = ""
+    """The job's last progress message, or why it failed."""
     created_at: datetime
     updated_at: datetime
     state: JobState
-    runner: str
-    run: int
+    run: int = 1
     """From 1; a retry by hand starts the next."""
-    attempt: int
+    attempt: int = 0
     """The number of the newest attempt; 0 before the first."""
-    options: JobOptions
-    priority: int = 0
-    unique_key: str | None = None
-    run_after: datetime | None
     start_by: datetime | None = None
-    """Until when it must have started for the first time."""
+    """The latest time of its first start."""
     cancel_requested_at: datetime | None = None
-    """When somebody asked for its end while it ran."""
-    submitted_at: datetime | None
+    """When somebody asked to cancel it while it ran."""
+    submitted_at: datetime | None = None
     """When the SpokeJob was seen to exist (``kubernetes``)."""
-    started_at: datetime | None
-    finished_at: datetime | None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
     expires_at: datetime | None = None
-    """From when the row of a finished job may be pruned."""
-    cause: str
+    """When the row of a finished job may be pruned."""
+    cause: str = ""
     """Why it failed: a name of :data:`spoke_jobs.contract.causes.CAUSES`; empty otherwise."""
-    result: Any
+    result: Any = None
     """What the job returned, or gave to ``ctx.complete``."""
 
     def evolve(self, **changes: Any) -> Self:
@@ -296,7 +295,7 @@ ANY_JOB = JobFilter()
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A row of ``job_attempt``."""
+    """A row of ``job_attempt``; the table's columns follow from these fields, as those of :class:`JobRequest`."""
 
     job_id: int
     run: int
@@ -307,10 +306,10 @@ class Attempt:
     claimed_at: datetime
     heartbeat_at: datetime
     lease_expires_at: datetime
-    finished_at: datetime | None
-    cause: str
-    error_type: str
-    output_tail: str
+    finished_at: datetime | None = None
+    cause: str = ""
+    error_type: str = ""
+    output_tail: str = ""
     """The last lines of the traceback, if one was raised."""
 
 

@@ -1,9 +1,9 @@
-"""What a busy worker asks for many jobs at once: claims, heartbeats, successes.
+"""Claims, heartbeats and successes of a busy worker, many at once.
 
-On PostgreSQL each is one statement, and so one journey and one commit. SQLite has no statements that write several
-tables; there the steps stand in one transaction, which nobody else writes beside. One suite holds both to the same.
+On PostgreSQL each is one statement, and so one round trip and one commit. SQLite has no statement that writes several
+tables; there the steps run in one transaction, which excludes other writers. One contract suite covers both.
 
-Attempts are locked in the order of their ids, so that two statements of one worker never wait for each other in a ring.
+Attempts are locked in the order of their ids, so that two statements of one worker cannot deadlock.
 """
 
 from __future__ import annotations
@@ -14,19 +14,40 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Integer, bindparam, or_, select, text, tuple_
+from sqlalchemy import Connection, Integer, bindparam, func, literal_column, or_, select, text, tuple_
 
-from spoke_jobs.ledger import claims, transitions
+from spoke_jobs.ledger import claims, finish, transitions
 from spoke_jobs.ledger.claim_cursor import Place
-from spoke_jobs.ledger.clock import clock_now
-from spoke_jobs.ledger.expressions import known_in_sql
+from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
+from spoke_jobs.ledger.expressions import assignments, constant, known_in_sql, postgresql_text, retention
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_request, queue_lock
-from spoke_jobs.ledger.transitions import constant
-from spoke_jobs.model import RETENTION_SECONDS, Claim, JobState, Progress, Pulse
+from spoke_jobs.model import Claim, JobState, Progress, Pulse
 from spoke_jobs.type_names import SUFFIX
 
-_COLUMNS = ", ".join(f"r.{column.name}" for column in REQUEST_COLUMNS)
+_COLUMNS = ", ".join(f"job_request.{column.name}" for column in REQUEST_COLUMNS)
+_LEASE: Any = literal_column(":lease")
+_JOB_CLAIMED = assignments(
+    transitions.job_claimed(
+        DATABASE_CLOCK, job_request.c.attempt + 1, func.coalesce(job_request.c.started_at, clock_now())
+    )
+)
+_NEW_ATTEMPT = transitions.new_attempt(
+    DATABASE_CLOCK,
+    literal_column("id"),
+    literal_column("run"),
+    literal_column("attempt"),
+    literal_column(":worker"),
+    _LEASE,
+) | {"token": literal_column("claim_token")}
+_LEASE_RENEWED = assignments(transitions.lease_renewed(DATABASE_CLOCK, _LEASE))
+_JOB_PROGRESSED = assignments(
+    transitions.job_progressed(DATABASE_CLOCK, literal_column("held.percent"), literal_column("held.message"))
+)
+_ATTEMPT_SUCCEEDED = assignments(transitions.attempt_succeeded(DATABASE_CLOCK))
+_JOB_SUCCEEDED = assignments(
+    transitions.job_succeeded(DATABASE_CLOCK, literal_column("cast(ended.result AS json)"), retention())
+)
 
 _CLAIM = f"""
 WITH candidates AS MATERIALIZED (
@@ -54,24 +75,21 @@ WITH candidates AS MATERIALIZED (
 ), granted AS (
     SELECT id, token FROM chosen WHERE NOT locks_queue OR id IN (SELECT job_id FROM locks)
 ), started AS (
-    UPDATE job_request r
-    SET state = 'running', assigned = true, attempt = r.attempt + 1, status = 0, result_message = '',
-        run_after = NULL, started_at = coalesce(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
-    FROM granted WHERE r.id = granted.id
+    UPDATE job_request
+    SET {_JOB_CLAIMED}
+    FROM granted WHERE job_request.id = granted.id
     RETURNING {_COLUMNS}, granted.token AS claim_token
 ), attempts AS (
-    INSERT INTO job_attempt
-        (job_id, run, number, token, state, worker, claimed_at, heartbeat_at, lease_expires_at)
-    SELECT id, run, attempt, claim_token, 'running', :worker, clock_timestamp(), clock_timestamp(),
-        clock_timestamp() + make_interval(secs => :lease)
+    INSERT INTO job_attempt ({", ".join(_NEW_ATTEMPT)})
+    SELECT {", ".join(map(postgresql_text, _NEW_ATTEMPT.values()))}
     FROM started
 )
-SELECT started.*, looked.candidates
-FROM (SELECT count(*) AS candidates FROM candidates) looked LEFT JOIN started ON true ORDER BY rank, id
-"""  # noqa: S608  (column names)
+SELECT started.*, examined.candidates
+FROM (SELECT count(*) AS candidates FROM candidates) examined LEFT JOIN started ON true ORDER BY rank, id
+"""  # noqa: S608  (columns and constants)
 _PLACE = "AND (rank, id) >= (:rank, :after)"
 
-_BEAT = """
+_HEARTBEAT = f"""
 WITH given AS (
     SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:percents AS integer[]), cast(:messages AS text[]))
         AS t(token, percent, message)
@@ -81,17 +99,17 @@ WITH given AS (
     WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a
 ), held AS (
     UPDATE job_attempt a
-    SET heartbeat_at = clock_timestamp(), lease_expires_at = clock_timestamp() + make_interval(secs => :lease)
+    SET {_LEASE_RENEWED}
     FROM locked WHERE a.id = locked.id
     RETURNING a.job_id, a.token, locked.percent, locked.message
-), told AS (
-    UPDATE job_request r
-    SET status = held.percent, result_message = held.message, updated_at = clock_timestamp()
-    FROM held WHERE r.id = held.job_id AND r.state = 'running' AND held.percent IS NOT NULL
+), progressed AS (
+    UPDATE job_request
+    SET {_JOB_PROGRESSED}
+    FROM held WHERE job_request.id = held.job_id AND job_request.state = 'running' AND held.percent IS NOT NULL
 )
 SELECT held.token, r.cancel_requested_at IS NOT NULL AS cancelled
 FROM held JOIN job_request r ON r.id = held.job_id
-"""
+"""  # noqa: S608  (columns and constants)
 
 _SUCCEED = f"""
 WITH given AS (
@@ -102,21 +120,18 @@ WITH given AS (
     WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a
 ), ended AS (
     UPDATE job_attempt a
-    SET state = 'succeeded', finished_at = clock_timestamp(), heartbeat_at = clock_timestamp()
+    SET {_ATTEMPT_SUCCEEDED}
     FROM locked WHERE a.id = locked.id
     RETURNING a.job_id, a.token, locked.result
 ), freed AS (
     DELETE FROM queue_lock WHERE token IN (SELECT token FROM ended)
 ), finished AS (
-    UPDATE job_request r
-    SET state = 'succeeded', status = 100, result = cast(ended.result AS json), cause = '',
-        finished_at = clock_timestamp(), updated_at = clock_timestamp(),
-        expires_at = clock_timestamp() + make_interval(secs => coalesce(
-            cast(r.options ->> 'retentionSeconds' AS double precision), {RETENTION_SECONDS}))
-    FROM ended WHERE r.id = ended.job_id
+    UPDATE job_request
+    SET {_JOB_SUCCEEDED}
+    FROM ended WHERE job_request.id = ended.job_id
 )
 SELECT token FROM ended
-"""  # noqa: S608  (a constant)
+"""  # noqa: S608  (columns and constants)
 
 
 def claim_batch(
@@ -128,10 +143,10 @@ def claim_batch(
     limit: int,
     place: Place | None = None,
 ) -> tuple[list[Claim], int]:
-    """Claim up to ``limit`` due jobs of the types, by priority, then by age; of a queue that is locked, one at most.
+    """Claim up to ``limit`` due jobs of the types, by priority, then by age; at most one of a queue with a lock.
 
-    :param place: leave out what stands before it in that order.
-    :returns: the claims, and how many jobs were looked at that could have been claimed but for their queues.
+    :param place: skip the jobs before it in that order.
+    :returns: the claims, and how many jobs were candidates before the queues' locks were taken.
     """
     if connection.dialect.name != "postgresql":
         return _claim_in_steps(connection, runner, types, worker, lease_seconds, limit, place)
@@ -163,11 +178,9 @@ def claim_batch(
 def heartbeats(
     connection: Connection, progress: Mapping[UUID, Progress | None], lease_seconds: float
 ) -> dict[UUID, Pulse]:
-    """Renew many leases; with them, the progress of those that report some."""
+    """Renew many leases, and record progress where there is any."""
     if connection.dialect.name != "postgresql":
-        return {
-            token: transitions.heartbeat(connection, token, lease_seconds, said) for token, said in progress.items()
-        }
+        return {token: finish.heartbeat(connection, token, lease_seconds, said) for token, said in progress.items()}
     said = list(progress.values())
     values = {
         "tokens": list(progress),
@@ -176,15 +189,16 @@ def heartbeats(
         "lease": lease_seconds,
     }
     held = {
-        row.token: Pulse.CANCELLED if row.cancelled else Pulse.HELD for row in connection.execute(_BEAT_TEXT, values)
+        row.token: Pulse.CANCELLED if row.cancelled else Pulse.HELD
+        for row in connection.execute(_HEARTBEAT_TEXT, values)
     }
     return {token: held.get(token, Pulse.GONE) for token in progress}
 
 
 def succeed_many(connection: Connection, results: Mapping[UUID, Any]) -> set[UUID]:
-    """Record many successes; the tokens that held their claims, and so count."""
+    """Record many successes; return the tokens that held their claims."""
     if connection.dialect.name != "postgresql":
-        return {token for token, result in results.items() if transitions.try_succeed(connection, token, result)}
+        return {token for token, result in results.items() if finish.try_succeed(connection, token, result)}
     values = {
         "tokens": list(results),
         "results": [None if result is None else json.dumps(result) for result in results.values()],
@@ -225,15 +239,15 @@ def _escaped(prefix: str) -> str:
 
 
 def _typed(statement: str) -> Any:
-    """The statement with its rows read as the tables' columns are."""
+    """Read the statement's rows with the types of the tables' columns."""
     columns = {column.name: column.type for column in REQUEST_COLUMNS}
-    # The limit stands in the text: a plan that is kept for the prepared statement then knows that the rows are few, and
-    # looks them up rather than reading the table.
+    # The limit is a constant in the text: the generic plan of the prepared statement then expects few rows and uses
+    # an index instead of a sequential scan.
     limit = bindparam("limit", type_=Integer, literal_execute=True)
     return text(statement).bindparams(limit).columns(**columns)
 
 
 _CLAIM_FROM_HEAD = _typed(_CLAIM.format(place=""))
 _CLAIM_FROM_PLACE = _typed(_CLAIM.format(place=_PLACE))
-_BEAT_TEXT = text(_BEAT)
+_HEARTBEAT_TEXT = text(_HEARTBEAT)
 _SUCCEED_TEXT = text(_SUCCEED)

@@ -1,35 +1,60 @@
-"""Claims: the right to run one attempt of a job, granted to one process at a time. See DESIGN's promises 2 and 4."""
+"""Claims of one attempt: the right to run it, granted to one process at a time. ``bulk`` claims many jobs at once."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from spoke_jobs.contract.causes import Cause
-from spoke_jobs.ledger.clock import clock_after, clock_now
-from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
+from spoke_jobs.ledger import transitions
+from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
+from spoke_jobs.ledger.finish import fail
+from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NotThisAttempt, QueueHeld, Refusal
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.ledger.transitions import fail
+from spoke_jobs.ledger.transitions import LiveAttempt
 from spoke_jobs.model import AttemptState, Claim, Failure, JobRequest, JobState
 
 
 class Contended(Exception):
-    """Another process changed the job between two looks at it: start the transaction anew."""
+    """Another process changed the job between two reads: start the transaction again."""
 
 
 def claim(
     connection: Connection, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
 ) -> Claim | Refusal:
-    """Claim one attempt of one job, taking over a claim whose lease has lapsed.
+    """Claim one attempt of one job, taking over a claim whose lease has expired.
 
-    :raises Contended: start the transaction anew.
+    :raises Contended: start the transaction again.
     """
-    live = connection.execute(
+    live = _live_attempt(connection, job_id)
+    row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id).with_for_update()).mappings()
+    found = row.one_or_none()
+    job = to_request(found) if found is not None else None
+    if (refusal := transitions.claim_refusal(job, uid, run, number, live)) is not None:
+        return refusal
+    assert job is not None
+    if live is not None and live.number == number:
+        # A second pod of the same attempt: the first one's token becomes invalid.
+        return _take_over(connection, job, live, worker, lease_seconds)
+    if live is not None:
+        ended = fail(connection, live.token, transitions.WORKER_LOST, decide=False)
+        if ended is not None and ended.state.final:  # its cancellation had been requested
+            return AlreadyFinal(ended)
+    elif job.state is JobState.RUNNING:
+        raise Contended  # its attempt was claimed after the first read
+    elif number <= job.attempt:
+        return _ended(connection, job, number) or NotThisAttempt()
+    token = uuid.uuid4()
+    if job.locks_queue and not take_lock(connection, job, token):
+        return QueueHeld()
+    return start(connection, job, number, token, worker, lease_seconds)
+
+
+def _live_attempt(connection: Connection, job_id: int) -> LiveAttempt | None:
+    row = connection.execute(
         select(
             job_attempt.c.token,
             job_attempt.c.number,
@@ -39,106 +64,35 @@ def claim(
         .where(job_attempt.c.job_id == job_id, job_attempt.c.state == AttemptState.RUNNING)
         .with_for_update()
     ).one_or_none()
-    row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id).with_for_update()).mappings()
-    found = row.one_or_none()
-    if found is None or found["uid"] != uid:
-        return NoRow()
-    job = to_request(found)
-    if job.state.final:
-        return AlreadyFinal(job)
-    if job.run != run:
-        return NotThisAttempt()
-    if live is not None:
-        return _claim_from_another(connection, job, live, number, worker, lease_seconds)
-    if job.state is JobState.RUNNING:
-        raise Contended  # its attempt was claimed after we looked for one
-    if (over := _ended(connection, job, number)) is not None:
-        return over
-    if number <= job.attempt:
-        return NotThisAttempt()
+    if row is None:
+        return None
+    return LiveAttempt(row.token, row.number, (row.lease_expires_at - row.now).total_seconds())
+
+
+def _take_over(connection: Connection, job: JobRequest, live: LiveAttempt, worker: str, lease_seconds: float) -> Claim:
     token = uuid.uuid4()
-    if job.locks_queue and not take_lock(connection, job, token):
-        return QueueHeld()
-    return start(connection, job, number, token, worker, lease_seconds)
-
-
-def _claim_from_another(
-    connection: Connection, job: JobRequest, live: Any, number: int, worker: str, lease_seconds: float
-) -> Claim | Refusal:
-    token, live_number = live.token, live.number
-    left = (live.lease_expires_at - live.now).total_seconds()
-    if live_number > number:
-        return NotThisAttempt()
-    if left > 0:
-        return Taken(left)
-    if live_number == number:
-        # The same attempt's second pod: the first one's token stops counting here.
-        return _take_over(connection, job, token, worker, lease_seconds)
-    ended = fail(connection, token, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning), decide=False)
-    if ended is not None and ended.state.final:  # somebody had asked for its end
-        return AlreadyFinal(ended)
-    fresh = uuid.uuid4()
-    if job.locks_queue and not take_lock(connection, job, fresh):
-        return QueueHeld()
-    return start(connection, job, number, fresh, worker, lease_seconds)
-
-
-def _take_over(connection: Connection, job: JobRequest, old: UUID, worker: str, lease_seconds: float) -> Claim:
-    fresh = uuid.uuid4()
-    number = connection.scalar(
+    connection.execute(
         update(job_attempt)
-        .where(job_attempt.c.token == old)
-        .values(
-            token=fresh,
-            worker=worker,
-            claimed_at=clock_now(),
-            heartbeat_at=clock_now(),
-            lease_expires_at=clock_after(lease_seconds),
-        )
-        .returning(job_attempt.c.number)
+        .where(job_attempt.c.token == live.token)
+        .values(transitions.attempt_claimed(DATABASE_CLOCK, worker, lease_seconds) | {"token": token})
     )
-    assert number is not None
-    connection.execute(update(queue_lock).where(queue_lock.c.token == old).values(token=fresh))
-    return Claim(job, number, fresh, lease_seconds)
+    connection.execute(update(queue_lock).where(queue_lock.c.token == live.token).values(token=token))
+    return Claim(job, live.number, token, lease_seconds)
 
 
 def start(
     connection: Connection, job: JobRequest, number: int, token: UUID, worker: str, lease_seconds: float
 ) -> Claim:
-    """Write the attempt and its claim, for a job that waits."""
-    connection.execute(
-        insert(job_attempt).values(
-            job_id=job.id,
-            run=job.run,
-            number=number,
-            token=token,
-            state=AttemptState.RUNNING,
-            worker=worker,
-            claimed_at=clock_now(),
-            heartbeat_at=clock_now(),
-            lease_expires_at=clock_after(lease_seconds),
-        )
-    )
-    row = (
-        connection.execute(
-            update(job_request)
-            .where(job_request.c.id == job.id)
-            .values(
-                state=JobState.RUNNING,
-                assigned=True,
-                attempt=number,
-                status=0,
-                result_message="",
-                run_after=None,
-                started_at=job.started_at or clock_now(),
-                updated_at=clock_now(),
-            )
-            .returning(*REQUEST_COLUMNS)
-        )
-        .mappings()
-        .one()
-    )
-    return Claim(to_request(row), number, token, lease_seconds)
+    """Write a new attempt and its claim, for a job that waits."""
+    attempt = transitions.new_attempt(DATABASE_CLOCK, job.id, job.run, number, worker, lease_seconds)
+    connection.execute(insert(job_attempt).values(attempt | {"token": token}))
+    row = connection.execute(
+        update(job_request)
+        .where(job_request.c.id == job.id)
+        .values(transitions.job_claimed(DATABASE_CLOCK, number, job.started_at))
+        .returning(*REQUEST_COLUMNS)
+    ).mappings()
+    return Claim(to_request(row.one()), number, token, lease_seconds)
 
 
 def _ended(connection: Connection, job: JobRequest, number: int) -> AttemptOver | None:
@@ -154,12 +108,12 @@ def _ended(connection: Connection, job: JobRequest, number: int) -> AttemptOver 
 
 
 def take_lock(connection: Connection, job: JobRequest, token: UUID) -> bool:
-    """Take the lock of the job's queue; False if another job holds it."""
+    """Take the lock of the job's queue; return False if another job holds it."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = (
         dialect.insert(queue_lock)
         .values(queue_name=job.queue_name, job_id=job.id, token=token, acquired_at=clock_now())
         .on_conflict_do_nothing(index_elements=[queue_lock.c.queue_name])
-        .returning(queue_lock.c.queue_name)  # a row count isn't told of an insert
+        .returning(queue_lock.c.queue_name)  # `rowcount` is unavailable for INSERT
     )
     return connection.scalar(statement) is not None

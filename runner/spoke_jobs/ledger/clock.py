@@ -66,3 +66,18 @@ def _after(element: Any, compiler: Any, **keywords: Any) -> str:
     if compiler.dialect.name == "sqlite":
         return f"(strftime('%Y-%m-%d %H:%M:%f000', 'now', ({seconds}) || ' seconds'))"
     return f"(clock_timestamp() + make_interval(secs => ({seconds})::double precision))"
+
+
+class DatabaseClock:
+    """The database's clock as :class:`spoke_jobs.ledger.transitions.Clock`."""
+
+    def now(self) -> ColumnElement[datetime]:
+        """See :class:`clock_now`."""
+        return clock_now()
+
+    def after(self, seconds: Any) -> ColumnElement[datetime]:
+        """See :class:`clock_after`."""
+        return clock_after(seconds)
+
+
+DATABASE_CLOCK = DatabaseClock()

@@ -1,20 +1,79 @@
-"""The job types that a process knows, as a condition on a column."""
+"""SQL expressions that several statements use."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_
+from sqlalchemy import ClauseElement, ColumnElement, Select, Text, and_, func, literal, null, or_, select
+from sqlalchemy.dialects import postgresql
 
+from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.model import RETENTION_SECONDS, AttemptState, JobState
 from spoke_jobs.type_names import SUFFIX
 
 
+def constant(value: str) -> Any:
+    """A constant in the statement's text instead of a parameter: a prepared plan can then use a partial index."""
+    return literal(str(value), Text, literal_execute=True)
+
+
+def clock_once() -> Any:
+    """The clock, read once for the statement, so that it can bound the scan of an index."""
+    return select(clock_now()).scalar_subquery()
+
+
+def unfinished() -> ColumnElement[bool]:
+    """Whether a job waits or runs."""
+    return job_request.c.state.in_([constant(JobState.WAITING), constant(JobState.RUNNING)])
+
+
+def unfinished_with(unique_key: str | None, *columns: Any) -> Select[Any]:
+    """Columns of the unfinished job that has the key."""
+    return select(*columns).where(job_request.c.unique_key == unique_key, unfinished())
+
+
+def live(token: UUID) -> ColumnElement[bool]:
+    """The attempt that runs under the token."""
+    return and_(job_attempt.c.token == token, job_attempt.c.state == AttemptState.RUNNING)
+
+
+def option_seconds(name: str) -> Any:
+    """An option of the row that is a number of seconds; NULL for none."""
+    return job_request.c.options[name].as_float()
+
+
+def retention() -> ColumnElement[Any]:
+    """The row's retention in seconds."""
+    return func.coalesce(option_seconds("retentionSeconds"), RETENTION_SECONDS)
+
+
 def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnElement[bool]:
-    """Whether the types have the column's name, or a prefix of it."""
+    """Whether the column holds one of the names, or begins with one of the prefixes (``ingest.*``)."""
     exact = [name for name in types if not name.endswith(SUFFIX)]
     prefixes = [name.removesuffix("*") for name in types if name.endswith(SUFFIX)]
     conditions: list[Any] = [column.in_(exact)]
-    # Not LIKE, which takes a for A on SQLite.
+    # Not LIKE, which ignores case on SQLite.
     conditions += [func.substr(column, 1, len(prefix)) == prefix for prefix in prefixes]
     return or_(*conditions)
+
+
+def postgresql_text(value: Any) -> str:
+    """A value or an expression as text of PostgreSQL's SQL, without parameters."""
+    if value is None:
+        value = null()
+    elif isinstance(value, str):
+        value = literal(str(value), Text)
+    elif not isinstance(value, ClauseElement):
+        value = literal(value)
+    return str(value.compile(dialect=_POSTGRESQL, compile_kwargs={"literal_binds": True}))
+
+
+def assignments(changes: Mapping[str, Any]) -> str:
+    """The SET clause of an UPDATE on PostgreSQL that writes the changes."""
+    return ", ".join(f"{name} = {postgresql_text(value)}" for name, value in changes.items())
+
+
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
-from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
-from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
-from spoke_jobs.ledger.transitions import key_taken, not_started, superseded
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.retry import GiveUp, TryAgain
+from spoke_jobs.ledger import transitions
+from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NotThisAttempt, QueueHeld, Refusal
+from spoke_jobs.ledger.transitions import LiveAttempt
 from spoke_jobs.model import (
     ANY_JOB,
     Attempt,
@@ -35,16 +38,35 @@ from spoke_jobs.type_names import is_known
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """An attempt with what the port's callers don't see of it."""
+class _AttemptRow:
+    """An attempt with the columns that :class:`Attempt` leaves out."""
 
     attempt: Attempt
     token: UUID
     for_good: bool = False
 
+    @property
+    def running(self) -> bool:
+        return self.attempt.state is AttemptState.RUNNING
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+    def live(self, now: datetime) -> LiveAttempt:
+        return LiveAttempt(self.token, self.attempt.number, (self.attempt.lease_expires_at - now).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class _FixedClock:
+    """One time for a whole transition."""
+
+    time: datetime
+
+    def now(self) -> datetime:
+        return self.time
+
+    def after(self, seconds: float | None) -> datetime | None:
+        return None if seconds is None else self.time + timedelta(seconds=seconds)
+
+
+_utc_now = partial(datetime.now, UTC)
 
 
 class MemoryLedger:
@@ -55,18 +77,18 @@ class MemoryLedger:
         self._lock = threading.RLock()
         self._last_id = 0
         self._jobs: dict[int, JobRequest] = {}
-        self._attempts: dict[int, list[_Held]] = {}
+        self._attempts: dict[int, list[_AttemptRow]] = {}
         self._queue_locks: dict[str, UUID] = {}
 
     def insert(self, new: NewJob) -> JobRequest:
-        """Write a job; where an unfinished one has its uniqueness key, return that one."""
+        """Write a job; where an unfinished job has its unique key, return that one."""
         with self._lock:
             return self.publish(self.reserve(new))
 
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
         """Write many jobs."""
         with self._lock:
-            # In the order of the twin, which takes uniqueness keys first and in their own order.
+            # In the order of the SQL ledger: unique keys first, sorted.
             order = sorted(
                 range(len(new)), key=lambda index: (new[index].unique_key is None, new[index].unique_key or "", index)
             )
@@ -74,7 +96,7 @@ class MemoryLedger:
             return [written[index] for index in range(len(new))]
 
     def publish(self, job: JobRequest) -> JobRequest:
-        """Let a reserved job be seen, as a commit does; where another was quicker with its key, that one is it."""
+        """Make a reserved job visible, as a commit does; return the unfinished job that has its key by now, if any."""
         with self._lock:
             if job.id in self._jobs:
                 return self._jobs[job.id]
@@ -85,66 +107,41 @@ class MemoryLedger:
             return job
 
     def reserve(self, new: NewJob) -> JobRequest:
-        """A job that is numbered and not yet seen, as in a transaction that is still open."""
+        """Make a job with an id that is not visible yet, as in an open transaction."""
         with self._lock:
-            self._last_id += 1  # used up also by a job that isn't written, as a database's numbers are
+            self._last_id += 1  # used up even if no job is written, like a database's sequence
             if (holder := self._holder(new.unique_key)) is not None:
                 return holder
-            now = self._now()
-            start_by = None
-            if (seconds := new.options.start_timeout_seconds) is not None:
-                start_by = (new.run_after or now) + timedelta(seconds=seconds)
-            return JobRequest(
+            clock = self._clock()
+            fixed, seconds = transitions.start_deadline(new)
+            return transitions.new_request(
+                transitions.dispatched(new),
                 id=self._last_id,
                 uid=uuid.uuid4(),
-                job_type=new.job_type,
-                payload=new.payload,
-                queue_name=new.queue_name,
-                locks_queue=new.locks_queue,
-                organization_id=new.organization_id,
-                campaign_id=new.campaign_id,
-                assigned=new.assigned,
-                status=0,
-                result_message="",
-                created_at=now,
-                updated_at=now,
-                state=JobState.WAITING,
-                runner=new.runner,
-                run=1,
-                attempt=0,
-                options=new.options,
-                priority=new.priority,
-                unique_key=new.unique_key,
-                run_after=new.run_after,
-                start_by=start_by,
-                cancel_requested_at=None,
-                submitted_at=None,
-                started_at=None,
-                finished_at=None,
-                expires_at=None,
-                cause="",
-                result=None,
+                created_at=clock.now(),
+                updated_at=clock.now(),
+                start_by=fixed or clock.after(seconds),
             )
 
     def get(self, job_id: int) -> JobRequest | None:
-        """The job with that id."""
+        """Get the job with that id."""
         with self._lock:
             return self._jobs.get(job_id)
 
     def attempts(self, job_id: int) -> Sequence[Attempt]:
-        """The job's attempts, oldest first."""
+        """Get the job's attempts, oldest first."""
         with self._lock:
-            return [held.attempt for held in self._attempts.get(job_id, [])]
+            return [row.attempt for row in self._attempts.get(job_id, [])]
 
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
-        """The newest jobs, newest first."""
+        """List the newest jobs, newest first."""
         with self._lock:
             return [job for job in sorted(self._jobs.values(), key=lambda job: -job.id) if which.fits(job)][:limit]
 
     def claim_batch(
         self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
     ) -> Sequence[Claim]:
-        """Claim up to so many due jobs of the types, by priority, then by age."""
+        """Claim up to ``limit`` due jobs of the types, by priority, then by age."""
         granted: list[Claim] = []
         with self._lock:
             now = self._now()
@@ -165,28 +162,23 @@ class MemoryLedger:
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
     ) -> Claim | Refusal:
-        """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
+        """Claim that attempt of that job, taking over a claim whose lease has expired."""
         with self._lock:
-            job = self._jobs.get(job_id)
-            if job is None or job.uid != uid:
-                return NoRow()
-            if job.state.final:
-                return AlreadyFinal(job)
-            if job.run != run:
-                return NotThisAttempt()
-            live = next((held for held in self._attempts[job_id] if _running(held)), None)
-            if live is not None and (answer := self._from_another(job, live, number, worker, lease_seconds)):
-                return answer
-            job = self._jobs[job_id]
-            if job.state.final:  # somebody had asked for its end
-                return AlreadyFinal(job)
-            for held in self._attempts[job_id]:
-                if held.attempt.run == run and held.attempt.number == number:
-                    return AttemptOver(
-                        Failure(held.attempt.cause, error_type=held.attempt.error_type, for_good=held.for_good)
-                    )
-            if number <= job.attempt:
-                return NotThisAttempt()
+            job, now = self._jobs.get(job_id), self._now()
+            row = next((row for row in self._attempts.get(job_id, []) if row.running), None)
+            live = row.live(now) if row is not None else None
+            if (refusal := transitions.claim_refusal(job, uid, run, number, live)) is not None:
+                return refusal
+            assert job is not None
+            if row is not None and row.attempt.number == number:
+                return self._take_over(job, row, worker, lease_seconds)
+            if row is not None:
+                self.fail(row.token, transitions.WORKER_LOST, decide=False)
+                job = self._jobs[job_id]
+                if job.state.final:  # its cancellation had been requested
+                    return AlreadyFinal(job)
+            elif number <= job.attempt:
+                return self._ended(job, number) or NotThisAttempt()
             if job.locks_queue and job.queue_name in self._queue_locks:
                 return QueueHeld()
             return self._start(job, number, worker, lease_seconds)
@@ -194,31 +186,25 @@ class MemoryLedger:
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         """Renew the lease and record progress."""
         with self._lock:
-            held = self._find(token)
-            if held is None:
+            row = self._find(token)
+            if row is None:
                 return Pulse.GONE
-            now = self._now()
-            expires = now + timedelta(seconds=lease_seconds)
-            self._replace(held, replace(held.attempt, heartbeat_at=now, lease_expires_at=expires))
+            clock, job_id = self._clock(), row.attempt.job_id
+            self._change_attempt(row, transitions.lease_renewed(clock, lease_seconds))
             if progress is not None:
-                self._change(
-                    held.attempt.job_id,
-                    status=progress.percent,
-                    result_message=progress.message,
-                    updated_at=now,
-                )
-            asked = self._jobs[held.attempt.job_id].cancel_requested_at
-            return Pulse.HELD if asked is None else Pulse.CANCELLED
+                message = transitions.storable(progress.message)
+                self._change(job_id, transitions.job_progressed(clock, progress.percent, message))
+            return Pulse.HELD if self._jobs[job_id].cancel_requested_at is None else Pulse.CANCELLED
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        """The same for many claims at once."""
+        """Do the same for many claims at once."""
         return {token: self.heartbeat(token, lease_seconds, said) for token, said in progress.items()}
 
     def fence(self, session: Session, token: UUID) -> None:
-        """See that the claim holds. Without a shared transaction that is all that memory can promise."""
+        """Check that the claim holds. Without a shared transaction, memory cannot promise more."""
         with self._lock:
             if self._find(token) is None:
-                raise superseded()
+                raise transitions.superseded()
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
         """Record success, once the session has committed."""
@@ -227,154 +213,98 @@ class MemoryLedger:
             event.listen(session, "after_commit", lambda _session: self.succeed(None, token, result), once=True)
             return
         with self._lock:
-            held = self._find(token)
-            if held is None:
-                raise superseded()
-            now = self._now()
-            self._replace(held, replace(held.attempt, state=AttemptState.SUCCEEDED, finished_at=now))
-            self._release(token)
-            self._change(
-                held.attempt.job_id,
-                state=JobState.SUCCEEDED,
-                status=100,
-                result=result,
-                cause="",
-                finished_at=now,
-                updated_at=now,
-                expires_at=now + timedelta(seconds=self._jobs[held.attempt.job_id].options.retention_seconds),
-            )
+            row = self._find(token)
+            if row is None:
+                raise transitions.superseded()
+            clock, job_id = self._clock(), row.attempt.job_id
+            self._change_attempt(row, transitions.attempt_succeeded(clock))
+            self._release_queue(token)
+            retention = self._jobs[job_id].options.retention_seconds
+            self._change(job_id, transitions.job_succeeded(clock, result, retention))
 
     def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
-        """Record successes; the tokens that held their claims."""
-        counted = set()
+        """Record successes; return the tokens that held their claims."""
         with self._lock:
-            for token, result in results.items():
-                if self._find(token) is not None:
-                    self.succeed(None, token, result)
-                    counted.add(token)
-        return counted
+            held = {token for token in results if self._find(token) is not None}
+            for token in held:
+                self.succeed(None, token, results[token])
+            return held
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        """Record the attempt's failure, and with ``decide`` what becomes of the job."""
+        """Record the attempt's failure, and with ``decide`` what follows for the job."""
         with self._lock:
-            held = self._find(token)
-            if held is None:
+            row = self._find(token)
+            if row is None:
                 return False
-            now, attempt = self._now(), held.attempt
+            clock, attempt = self._clock(), row.attempt
             job = self._jobs[attempt.job_id]
-            follows: TryAgain | GiveUp = TryAgain(failure.retry_after_seconds or 0)
+            follows: TryAgain | GiveUp = transitions.without_decision(failure)
             if decide:
-                follows = after_failure(
-                    job.options.retry,
-                    self._charged(attempt),
-                    failure.cause,
-                    for_good=failure.for_good,
-                    retry_after_seconds=failure.retry_after_seconds,
-                    key=f"{job.uid}-{attempt.run}-{attempt.number}",
-                )
-            ended = replace(
-                attempt,
-                state=AttemptState.FAILED,
-                finished_at=now,
-                cause=failure.cause,
-                error_type=failure.error_type,
-                output_tail=failure.output_tail,
-            )
-            self._replace(held, ended, for_good=failure.for_good)
-            self._release(token)
+                charged = self._charged(attempt)
+                follows = transitions.next_step(job.options, charged, failure, job.uid, attempt.run, attempt.number)
+            self._change_attempt(row, transitions.attempt_failed(clock, failure))
+            self._release_queue(token)
             if job.cancel_requested_at is not None:
-                self._give_up(job.id, Cause.CANCELLED, Cause.CANCELLED.meaning)
-                return True
-            match follows:
-                case TryAgain(delay):
-                    self._change(
-                        job.id,
-                        state=JobState.WAITING,
-                        assigned=False,
-                        cause=failure.cause,
-                        result_message=failure.message,
-                        run_after=now + timedelta(seconds=delay),
-                        updated_at=now,
-                    )
-                case GiveUp():
-                    self._give_up(job.id, failure.cause, failure.message)
+                self._give_up(job.id, transitions.CANCELLED)
+            elif isinstance(follows, GiveUp):
+                self._give_up(job.id, failure)
+            else:
+                self._change(job.id, transitions.job_waits_again(clock, failure, follows.delay_seconds))
             return True
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim whose attempt was never begun."""
+        """Undo a claim before its attempt began."""
         with self._lock:
-            held = self._find(token)
-            if held is None:
+            row = self._find(token)
+            if row is None:
                 return False
-            job_id, number = held.attempt.job_id, held.attempt.number
-            self._attempts[job_id].remove(held)
-            self._release(token)
-            job = self._change(
-                job_id,
-                state=JobState.WAITING,
-                assigned=False,
-                attempt=number - 1,
-                started_at=None if number == 1 else self._jobs[job_id].started_at,
-                updated_at=self._now(),
-            )
+            job_id = row.attempt.job_id
+            self._attempts[job_id].remove(row)
+            self._release_queue(token)
+            job = self._change(job_id, transitions.job_released(self._clock(), row.attempt.number))
             if job.cancel_requested_at is not None:
-                self._give_up(job_id, Cause.CANCELLED, Cause.CANCELLED.meaning)
+                self._give_up(job_id, transitions.CANCELLED)
             return True
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
-        """Fail the attempts whose lease has lapsed."""
+        """Fail the attempts whose lease has expired."""
         with self._lock:
             now = self._now()
-            lapsed = [
-                held
-                for attempts in self._attempts.values()
-                for held in attempts
-                if _running(held)
-                and held.attempt.lease_expires_at < now
-                and self._jobs[held.attempt.job_id].runner == runner
+            expired = [
+                row
+                for rows in self._attempts.values()
+                for row in rows
+                if row.running
+                and row.attempt.lease_expires_at < now
+                and self._jobs[row.attempt.job_id].runner == runner
             ][:limit]
-            for held in lapsed:
-                self.fail(held.token, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning), decide=True)
-            return [self._jobs[held.attempt.job_id] for held in lapsed]
+            for row in expired:
+                self.fail(row.token, transitions.WORKER_LOST, decide=True)
+            return [self._jobs[row.attempt.job_id] for row in expired]
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
-        """End the jobs that have waited for their first start for longer than they may."""
+        """Fail the jobs that have not been started for the first time within their start timeout."""
         with self._lock:
             now = self._now()
-            overdue = [
-                job
-                for job in self._jobs.values()
-                if job.state is JobState.WAITING
-                and job.runner == runner
-                and job.attempt == 0
-                and job.start_by is not None
-                and job.start_by < now
-            ][:limit]
-            return [
-                self._give_up(job.id, failure.cause, failure.message)
-                for job in overdue
-                for failure in [not_started(job, types)]
-            ]
+            waiting = [job for job in self._jobs.values() if job.state is JobState.WAITING and job.runner == runner]
+            overdue = [job for job in waiting if job.attempt == 0 and job.start_by is not None and job.start_by < now]
+            return [self._give_up(job.id, transitions.not_started(job, types)) for job in overdue[:limit]]
 
     def cancel(self, job_id: int) -> JobRequest | None:
-        """End a job that waits, ask for the end of one that runs."""
+        """Fail a waiting job, request the cancellation of a running one."""
         with self._lock:
             job = self._jobs.get(job_id)
             if job is not None and job.state is JobState.WAITING:
-                return self._give_up(job_id, Cause.CANCELLED, Cause.CANCELLED.meaning)
+                return self._give_up(job_id, transitions.CANCELLED)
             if job is not None and job.state is JobState.RUNNING and job.cancel_requested_at is None:
-                return self._change(job_id, cancel_requested_at=self._now())
+                return self._change(job_id, {"cancel_requested_at": self._now()})
             return job
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
-        """Those of the claims whose job somebody has asked the end of."""
+        """Return the claims whose job's cancellation has been requested."""
         with self._lock:
-            held = [(token, self._find(token)) for token in tokens]
-            return {
-                token
-                for token, item in held
-                if item is not None and self._jobs[item.attempt.job_id].cancel_requested_at is not None
-            }
+            rows = [row for token in tokens if (row := self._find(token)) is not None]
+            return {row.token for row in rows if self._jobs[row.attempt.job_id].cancel_requested_at is not None}
 
     def retry(self, job_id: int) -> JobRequest | None:
         """Start a failed job's next run."""
@@ -383,29 +313,12 @@ class MemoryLedger:
             if job is None or job.state is not JobState.FAILED:
                 return job
             if (holder := self._holder(job.unique_key)) is not None:
-                raise key_taken(job, holder.id)
-            now, seconds = self._now(), job.options.start_timeout_seconds
-            return self._change(
-                job_id,
-                state=JobState.WAITING,
-                run=job.run + 1,
-                attempt=0,
-                status=0,
-                assigned=False,
-                result_message="",
-                cause="",
-                run_after=None,
-                start_by=None if seconds is None else now + timedelta(seconds=seconds),
-                cancel_requested_at=None,
-                submitted_at=None,
-                started_at=None,
-                finished_at=None,
-                expires_at=None,
-                updated_at=now,
-            )
+                raise transitions.key_taken(job, holder.id)
+            timeout = job.options.start_timeout_seconds
+            return self._change(job_id, transitions.job_retried(self._clock(), job.run + 1, timeout))
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs whose retention is over, or which ended so long ago, the oldest first; how many."""
+        """Delete finished jobs whose retention is over, or that ended so long ago, oldest first; return how many."""
         with self._lock:
             now = self._now()
 
@@ -420,19 +333,9 @@ class MemoryLedger:
                 del self._jobs[job.id], self._attempts[job.id]
             return len(chosen)
 
-    def _give_up(self, job_id: int, cause: str, message: str) -> JobRequest:
-        now = self._now()
-        job = self._change(
-            job_id,
-            state=JobState.FAILED,
-            status=-1,
-            cause=cause,
-            result_message=message,
-            run_after=None,
-            finished_at=now,
-            updated_at=now,
-            expires_at=now + timedelta(seconds=self._jobs[job_id].options.retention_seconds),
-        )
+    def _give_up(self, job_id: int, failure: Failure) -> JobRequest:
+        retention = self._jobs[job_id].options.retention_seconds
+        job = self._change(job_id, transitions.job_failed(self._clock(), failure, retention))
         if (following := after_final_failure(job)) is not None:
             self.insert(following)
         return job
@@ -444,93 +347,49 @@ class MemoryLedger:
         return next((job for job in unfinished if job.unique_key == unique_key), None)
 
     def _start(self, job: JobRequest, number: int, worker: str, lease_seconds: float) -> Claim:
-        now, token = self._now(), uuid.uuid4()
-        attempt = Attempt(
-            job_id=job.id,
-            run=job.run,
-            number=number,
-            state=AttemptState.RUNNING,
-            worker=worker,
-            claimed_at=now,
-            heartbeat_at=now,
-            lease_expires_at=now + timedelta(seconds=lease_seconds),
-            finished_at=None,
-            cause="",
-            error_type="",
-            output_tail="",
-        )
-        self._attempts[job.id].append(_Held(attempt, token))
+        clock, token = self._clock(), uuid.uuid4()
+        attempt = Attempt(**transitions.new_attempt(clock, job.id, job.run, number, worker, lease_seconds))
+        self._attempts[job.id].append(_AttemptRow(attempt, token))
         if job.locks_queue:
             self._queue_locks[job.queue_name] = token
-        started = self._change(
-            job.id,
-            state=JobState.RUNNING,
-            assigned=True,
-            attempt=number,
-            status=0,
-            result_message="",
-            run_after=None,
-            started_at=job.started_at or now,
-            updated_at=now,
-        )
+        started = self._change(job.id, transitions.job_claimed(clock, number, job.started_at))
         return Claim(started, number, token, lease_seconds)
 
-    def _from_another(
-        self, job: JobRequest, live: _Held, number: int, worker: str, lease_seconds: float
-    ) -> Claim | Refusal | None:
-        left = (live.attempt.lease_expires_at - self._now()).total_seconds()
-        if live.attempt.number > number:
-            return NotThisAttempt()
-        if left > 0:
-            return Taken(left)
-        if live.attempt.number == number:
-            return self._take_over(job, live, worker, lease_seconds)
-        self.fail(live.token, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning), decide=False)
-        return None
-
-    def _take_over(self, job: JobRequest, live: _Held, worker: str, lease_seconds: float) -> Claim:
-        now, token = self._now(), uuid.uuid4()
-        attempt = replace(
-            live.attempt,
-            worker=worker,
-            claimed_at=now,
-            heartbeat_at=now,
-            lease_expires_at=now + timedelta(seconds=lease_seconds),
-        )
-        attempts = self._attempts[job.id]
-        attempts[attempts.index(live)] = _Held(attempt, token)
+    def _take_over(self, job: JobRequest, live: _AttemptRow, worker: str, lease_seconds: float) -> Claim:
+        token = uuid.uuid4()
+        self._change_attempt(live, transitions.attempt_claimed(self._clock(), worker, lease_seconds), token)
         if job.locks_queue:
             self._queue_locks[job.queue_name] = token
-        return Claim(job, attempt.number, token, lease_seconds)
+        return Claim(job, live.attempt.number, token, lease_seconds)
 
-    def _charged(self, before: Attempt) -> dict[CauseClass, int]:
-        counts: dict[CauseClass, int] = {}
-        for held in self._attempts[before.job_id]:
-            attempt = held.attempt
-            if attempt.run == before.run and attempt.number < before.number and attempt.state is AttemptState.FAILED:
-                kind = cause_class(attempt.cause)
-                if kind is not CauseClass.UNCHARGED:
-                    counts[kind] = counts.get(kind, 0) + 1
-        return counts
-
-    def _find(self, token: UUID) -> _Held | None:
-        for attempts in self._attempts.values():
-            for held in attempts:
-                if held.token == token and _running(held):
-                    return held
+    def _ended(self, job: JobRequest, number: int) -> AttemptOver | None:
+        for row in self._attempts[job.id]:
+            attempt = row.attempt
+            if attempt.run == job.run and attempt.number == number:
+                return AttemptOver(Failure(attempt.cause, error_type=attempt.error_type, for_good=row.for_good))
         return None
 
-    def _replace(self, held: _Held, attempt: Attempt, *, for_good: bool = False) -> None:
-        attempts = self._attempts[attempt.job_id]
-        attempts[attempts.index(held)] = _Held(attempt, held.token, for_good)
+    def _charged(self, before: Attempt) -> Mapping[CauseClass, int]:
+        attempts = [row.attempt for row in self._attempts[before.job_id]]
+        earlier = [attempt for attempt in attempts if attempt.run == before.run and attempt.number < before.number]
+        failed = Counter(attempt.cause for attempt in earlier if attempt.state is AttemptState.FAILED)
+        return transitions.charged(failed.items())
 
-    def _release(self, token: UUID) -> None:
+    def _find(self, token: UUID) -> _AttemptRow | None:
+        rows = (row for rows in self._attempts.values() for row in rows)
+        return next((row for row in rows if row.token == token and row.running), None)
+
+    def _release_queue(self, token: UUID) -> None:
         self._queue_locks = {name: holder for name, holder in self._queue_locks.items() if holder != token}
 
-    def _change(self, job_id: int, **changes: Any) -> JobRequest:
+    def _clock(self) -> _FixedClock:
+        return _FixedClock(self._now())
+
+    def _change(self, job_id: int, changes: transitions.Changes) -> JobRequest:
         job = self._jobs[job_id] = self._jobs[job_id].evolve(**changes)
         return job
 
-
-def _running(held: _Held) -> bool:
-    return held.attempt.state is AttemptState.RUNNING
+    def _change_attempt(self, row: _AttemptRow, changes: transitions.Changes, token: UUID | None = None) -> None:
+        for_good = changes.pop("for_good", row.for_good)
+        rows = self._attempts[row.attempt.job_id]
+        rows[rows.index(row)] = _AttemptRow(replace(row.attempt, **changes), token or row.token, for_good)

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, desc, func, or_, selec
 
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.expressions import constant
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.ledger.transitions import constant
 from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
 
 TRACES = 500

@@ -1,7 +1,8 @@
-"""Rows of the ledger's tables as plain values."""
+"""Rows of the ledger's tables as plain values, and plain values as rows."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -10,11 +11,11 @@ from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
 
 REQUEST_COLUMNS = tuple(job_request.c)
-ATTEMPT_COLUMNS = tuple(column for column in job_attempt.c if column.name not in {"id", "token", "for_good"})
+ATTEMPT_COLUMNS = tuple(job_attempt.c[field.name] for field in fields(Attempt))
 
 
 def to_request(row: RowMapping) -> JobRequest:
-    """A row with :data:`REQUEST_COLUMNS`."""
+    """Read a row with :data:`REQUEST_COLUMNS`."""
     values: dict[str, Any] = dict(row)
     values |= {
         "state": JobState(values["state"]),
@@ -25,6 +26,13 @@ def to_request(row: RowMapping) -> JobRequest:
 
 
 def to_attempt(row: RowMapping) -> Attempt:
-    """A row with :data:`ATTEMPT_COLUMNS`."""
+    """Read a row with :data:`ATTEMPT_COLUMNS`."""
     values: dict[str, Any] = dict(row)
     return Attempt(**values | {"state": AttemptState(values["state"])})
+
+
+def to_row(given: dict[str, Any]) -> dict[str, Any]:
+    """Column values from what a dispatch gives (:func:`spoke_jobs.ledger.transitions.dispatched`)."""
+    values = given | {"options": given["options"].to_json(), "rank": -given["priority"]}
+    del values["priority"]
+    return values

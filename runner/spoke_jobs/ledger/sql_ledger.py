@@ -12,12 +12,11 @@ from sqlalchemy import Engine, bindparam, desc, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import Cause
-from spoke_jobs.ledger import bulk, claims, transitions
+from spoke_jobs.ledger import bulk, claims, finish, inserts, pruning, retries, transitions
 from spoke_jobs.ledger.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import known_in_sql
+from spoke_jobs.ledger.expressions import clock_once, constant, known_in_sql
 from spoke_jobs.ledger.port import Refusal
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -52,7 +51,7 @@ class SqlLedger:
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
         with self._in_one() if new.unique_key is None else self.engine.begin() as connection:
-            return transitions.insert_job(connection, new)
+            return inserts.insert_job(connection, new)
 
     def get(self, job_id: int) -> JobRequest | None:
         """The job with that id."""
@@ -82,7 +81,7 @@ class SqlLedger:
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
         """Write many jobs, in one transaction of their own."""
         with self.engine.begin() as connection:
-            return transitions.insert_jobs(connection, new)
+            return inserts.insert_jobs(connection, new)
 
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
         """The newest jobs, newest first."""
@@ -164,12 +163,12 @@ class SqlLedger:
 
     def fence(self, session: Session, token: UUID) -> None:
         """In the session's transaction: lock the claim, so that it holds until the commit."""
-        transitions.lock_claim(session.connection(), token)
+        finish.lock_claim(session.connection(), token)
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
         """Record success in the session's transaction, or in one of its own."""
         if session is not None:
-            transitions.succeed(session.connection(), token, result)
+            finish.succeed(session.connection(), token, result)
             return
         if token not in self.succeed_many({token: result}):
             raise transitions.superseded()
@@ -182,22 +181,21 @@ class SqlLedger:
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         """Record the attempt's failure, and with ``decide`` what becomes of the job."""
         with self.engine.begin() as connection:
-            return transitions.fail(connection, token, failure, decide=decide) is not None
+            return finish.fail(connection, token, failure, decide=decide) is not None
 
     def release(self, token: UUID) -> bool:
         """Undo a claim whose attempt was never begun."""
         with self.engine.begin() as connection:
-            return transitions.release(connection, token)
+            return finish.release(connection, token)
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed."""
-        lost = Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning)
         lapsed = (
             select(job_attempt.c.token)
             .join(job_request, job_request.c.id == job_attempt.c.job_id)
             .where(
-                job_attempt.c.state == transitions.constant(AttemptState.RUNNING),
-                job_attempt.c.lease_expires_at < transitions.clock_once(),
+                job_attempt.c.state == constant(AttemptState.RUNNING),
+                job_attempt.c.lease_expires_at < clock_once(),
                 job_request.c.runner == runner,
             )
             .order_by(job_attempt.c.lease_expires_at)
@@ -206,18 +204,18 @@ class SqlLedger:
         )
         with self.engine.begin() as connection:
             tokens = connection.scalars(lapsed).all()
-            reaped = [transitions.fail(connection, token, lost, decide=True) for token in tokens]
+            reaped = [finish.fail(connection, token, transitions.WORKER_LOST, decide=True) for token in tokens]
         return [job for job in reaped if job is not None]
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
         """End the jobs that have waited for their first start for longer than they may."""
         with self.engine.begin() as connection:
-            return transitions.expire_starts(connection, runner, types, limit)
+            return retries.expire_starts(connection, runner, types, limit)
 
     def cancel(self, job_id: int) -> JobRequest | None:
         """End a job that waits, ask for the end of one that runs."""
         with self.engine.begin() as connection:
-            return transitions.cancel(connection, job_id)
+            return retries.cancel(connection, job_id)
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
         """Those of the claims whose job somebody has asked the end of."""
@@ -233,19 +231,19 @@ class SqlLedger:
         """Start a failed job's next run."""
         try:
             with self.engine.begin() as connection:
-                return transitions.retry(connection, job_id)
+                return retries.retry(connection, job_id)
         except IntegrityError:
             with self._reading() as connection:
-                raise transitions.why_not_again(connection, job_id) from None
+                raise retries.why_not_retried(connection, job_id) from None
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
         """Delete finished jobs whose retention is over, or which ended so long ago; how many."""
         above = 0
         while True:
             with self.engine.begin() as connection:
-                pruned = transitions.prune(connection, limit, runner, older_than_seconds, above)
+                pruned = pruning.prune(connection, limit, runner, older_than_seconds, above)
             # By their retention, those that stay have moved out of the way; by their age they would stand there again.
-            if older_than_seconds is None or pruned.deleted or pruned.looked_at < limit:
+            if older_than_seconds is None or pruned.deleted or pruned.examined < limit:
                 return pruned.deleted
             above = pruned.last
 
@@ -253,7 +251,7 @@ class SqlLedger:
         """How many of the runner's jobs are due, and for how many seconds the oldest has been."""
         due_since = func.coalesce(job_request.c.run_after, job_request.c.created_at)
         statement = select(func.count(), func.min(due_since), clock_now()).where(
-            job_request.c.state == transitions.constant(JobState.WAITING),
+            job_request.c.state == constant(JobState.WAITING),
             job_request.c.runner == runner,
             or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
         )

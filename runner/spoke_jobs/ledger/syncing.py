@@ -27,9 +27,11 @@ from sqlalchemy import (
 )
 
 from spoke_jobs.ledger.clock import clock_after, clock_now
+from spoke_jobs.ledger.expressions import constant
+from spoke_jobs.ledger.finish import fail, give_up
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.ledger.transitions import MESSAGE_LIMIT, constant, fail, give_up
+from spoke_jobs.ledger.transitions import MESSAGE_LIMIT
 from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
 
 RUNNER = "kubernetes"

@@ -1,8 +1,16 @@
-"""The ledger's tables. ``job_request`` keeps the reference's columns and meanings; the rest is ours."""
+"""The ledger's tables. ``job_request`` keeps the columns of the reference and their meanings, and adds its own.
+
+The columns of ``job_request`` and ``job_attempt`` follow from the fields of :class:`~spoke_jobs.model.JobRequest` and
+:class:`~spoke_jobs.model.Attempt`. A new column is a field there and a migration.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import MISSING, fields
+from datetime import datetime
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+from uuid import UUID
 
 from sqlalchemy import (
     JSON,
@@ -22,6 +30,7 @@ from sqlalchemy import (
 )
 
 from spoke_jobs.ledger.clock import UTCDateTime
+from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
 
 metadata = MetaData(
     naming_convention={
@@ -35,64 +44,70 @@ metadata = MetaData(
 VERSION_TABLE = "spoke_jobs_version"
 """Alembic's version table of the ledger, apart from the application's own."""
 
-_big = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER numbers itself on SQLite
+_big = BigInteger().with_variant(Integer, "sqlite")  # on SQLite only INTEGER is numbered automatically
+
+_TYPES: dict[Any, Any] = {
+    int: Integer,
+    str: Text,
+    bool: Boolean,
+    datetime: UTCDateTime,
+    UUID: Uuid,
+    JobState: Text,
+    AttemptState: Text,
+}
+
+
+def _columns_of(row: type, **given: Column[Any]) -> list[Column[Any]]:
+    """Derive a table's columns from a dataclass: type and nullability from the annotation, server default from the
+    default.
+
+    :param given: by field: a column that has more to it than its field says.
+    """
+    columns = []
+    hints = get_type_hints(row)
+    for field in fields(row):
+        column = given.get(field.name)
+        if column is None:
+            kinds = set(get_args(hints[field.name])) or {hints[field.name]}
+            nullable = NoneType in kinds
+            (kind,) = kinds - {NoneType}
+            column = Column(field.name, _TYPES[kind], nullable=nullable, server_default=_server_default(field.default))
+        columns.append(column)
+    return columns
+
+
+def _server_default(default: Any) -> Any:
+    if default is MISSING or default is None:
+        return None
+    return default if isinstance(default, str) else text(str(default).lower())
+
 
 job_request = Table(
     "job_request",
     metadata,
-    # As in the reference:
-    Column("id", _big, primary_key=True, autoincrement=True),
-    Column("campaign_id", Integer),
-    Column("organization_id", Integer),
-    Column("payload", Text, nullable=False),
-    Column("queue_name", Text, nullable=False, index=True),
-    Column("job_type", Text, nullable=False),
-    Column("result_message", Text, nullable=False, server_default=""),
-    Column("locks_queue", Boolean, nullable=False, server_default=text("false")),
-    Column("assigned", Boolean, nullable=False, server_default=text("false")),
-    Column("status", Integer, nullable=False, server_default=text("0")),
-    Column("updated_at", UTCDateTime, nullable=False),
-    Column("created_at", UTCDateTime, nullable=False),
-    # Ours:
-    Column("uid", Uuid, nullable=False, unique=True),
-    Column("state", Text, nullable=False),
-    Column("runner", Text, nullable=False),
-    Column("run", Integer, nullable=False, server_default=text("1")),
-    Column("attempt", Integer, nullable=False, server_default=text("0")),
-    Column("options", JSON, nullable=False),
-    Column("rank", Integer, nullable=False, server_default=text("0")),  # the priority negated: an index has one order
-    Column("unique_key", Text),
-    Column("run_after", UTCDateTime),
-    Column("start_by", UTCDateTime),
-    Column("cancel_requested_at", UTCDateTime),
-    Column("submitted_at", UTCDateTime),
-    Column("started_at", UTCDateTime),
-    Column("finished_at", UTCDateTime),
-    Column("expires_at", UTCDateTime),
-    Column("cause", Text, nullable=False, server_default=""),
-    Column("result", JSON(none_as_null=True)),
+    *_columns_of(
+        JobRequest,
+        id=Column("id", _big, primary_key=True, autoincrement=True),
+        queue_name=Column("queue_name", Text, nullable=False, index=True),
+        uid=Column("uid", Uuid, nullable=False, unique=True),
+        options=Column("options", JSON, nullable=False),
+        # The priority, negated: all columns of an index are then in ascending order.
+        priority=Column("rank", Integer, nullable=False, server_default=text("0")),
+        result=Column("result", JSON(none_as_null=True)),
+    ),
     CheckConstraint("state IN ('waiting', 'running', 'succeeded', 'failed')", name="state"),
-    sqlite_autoincrement=True,  # no id twice, as on PostgreSQL: a deleted row's attempts may still stand
+    sqlite_autoincrement=True,  # ids are never reused, as on PostgreSQL: a deleted row's attempts may still exist
 )
 
 job_attempt = Table(
     "job_attempt",
     metadata,
     Column("id", _big, primary_key=True, autoincrement=True),
-    Column("job_id", _big, ForeignKey("job_request.id", ondelete="CASCADE"), nullable=False),
-    Column("run", Integer, nullable=False),
-    Column("number", Integer, nullable=False),
+    *_columns_of(
+        Attempt, job_id=Column("job_id", _big, ForeignKey("job_request.id", ondelete="CASCADE"), nullable=False)
+    ),
     Column("token", Uuid, nullable=False, unique=True),
-    Column("state", Text, nullable=False),
-    Column("worker", Text, nullable=False),
-    Column("claimed_at", UTCDateTime, nullable=False),
-    Column("heartbeat_at", UTCDateTime, nullable=False),
-    Column("lease_expires_at", UTCDateTime, nullable=False),
-    Column("finished_at", UTCDateTime),
-    Column("cause", Text, nullable=False, server_default=""),
-    Column("error_type", Text, nullable=False, server_default=""),
     Column("for_good", Boolean, nullable=False, server_default=text("false")),
-    Column("output_tail", Text, nullable=False, server_default=""),
     UniqueConstraint("job_id", "run", "number"),
     CheckConstraint("state IN ('running', 'succeeded', 'failed')", name="state"),
     sqlite_autoincrement=True,
@@ -107,7 +122,7 @@ queue_lock = Table(
     Column("acquired_at", UTCDateTime, nullable=False),
 )
 
-task_outbox = Table(  # tasks of a caller's transaction; one that has run is deleted
+task_outbox = Table(  # tasks written in a caller's transaction; deleted once they have run
     "task_outbox",
     metadata,
     Column("id", _big, primary_key=True, autoincrement=True),
@@ -117,11 +132,13 @@ task_outbox = Table(  # tasks of a caller's transaction; one that has run is del
     Column("payload", Text, nullable=False),
     Column("state", Text, nullable=False, server_default="pending"),
     Column("attempt", Integer, nullable=False, server_default=text("1")),
-    Column("losses", Integer, nullable=False, server_default=text("0")),  # claims whose lease lapsed
-    Column("token", Uuid),  # of the claim that holds it
+    Column("losses", Integer, nullable=False, server_default=text("0")),  # claims whose lease has expired
+    Column("token", Uuid),  # of the current claim
     Column("worker", Text, nullable=False, server_default=""),
     Column("created_at", UTCDateTime, nullable=False),
-    Column("due_at", UTCDateTime, nullable=False),  # from when on it may be claimed: while it is, its lease's end
+    Column(
+        "due_at", UTCDateTime, nullable=False
+    ),  # may be claimed from then on; for a claimed task, the end of its lease
     Column("finished_at", UTCDateTime),
     Column("expires_at", UTCDateTime),
     Column("cause", Text, nullable=False, server_default=""),
@@ -130,7 +147,7 @@ task_outbox = Table(  # tasks of a caller's transaction; one that has run is del
     sqlite_autoincrement=True,
 )
 
-# Each serves one query of a running system, and holds only the rows that the query may find.
+# Each index serves one query of a running system and holds only the rows that the query can find.
 Index(  # the order in which jobs are claimed: by priority, then by age
     "ix_job_request_waiting",
     job_request.c.runner,
@@ -151,7 +168,7 @@ Index(
     postgresql_where=text("expires_at IS NOT NULL"),
     sqlite_where=text("expires_at IS NOT NULL"),
 )
-# Of the unfinished jobs with one key there is one, however many dispatch it at once.
+# One unfinished job for each key, also under concurrent dispatches.
 Index(
     "uq_job_request_unique_key",
     job_request.c.unique_key,
@@ -171,7 +188,7 @@ Index(
     postgresql_where=text("state = 'running'"),
     sqlite_where=text("state = 'running'"),
 )
-# A job has one live attempt: two claims that raced can't both be written.
+# One running attempt for each job: of two concurrent claims, one fails.
 Index(
     "uq_job_attempt_live",
     job_attempt.c.job_id,
@@ -196,7 +213,7 @@ Index(
 
 
 def include_object(item: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
-    """Alembic's ``include_object`` hook for an application's own migrations: leaves the ledger's tables alone.
+    """Exclude the ledger's tables from an application's own migrations; a hook for Alembic.
 
     ``context.configure(..., include_object=spoke_jobs.ledger.tables.include_object)``
     """

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import known_in_sql
+from spoke_jobs.ledger.expressions import clock_once, constant, known_in_sql
 from spoke_jobs.ledger.tables import task_outbox
-from spoke_jobs.ledger.transitions import clock_once, constant, superseded
+from spoke_jobs.ledger.transitions import superseded
 from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES
 
 UNKNOWN_SECONDS = 3600.0

@@ -21,9 +21,9 @@ from spoke_jobs.ledger.after_commit import (
     run_safely,
 )
 from spoke_jobs.ledger.engine import check_schema, create_engine
+from spoke_jobs.ledger.inserts import insert_jobs
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.transitions import insert_jobs
 from spoke_jobs.model import JobData, JobRequest, NewJob
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability, prepare_job

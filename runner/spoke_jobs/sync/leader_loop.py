@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient
-from spoke_jobs.ledger import syncing, transitions
+from spoke_jobs.ledger import pruning, syncing
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.sync.decide import compare, decide
@@ -185,7 +185,7 @@ class LeaderLoop:
         """Rows whose retention is over. Should that fail, all else goes on."""
         try:
             with self._writer.transaction() as connection:
-                pruned = transitions.prune(connection, self._pruned_at_once, syncing.RUNNER)
+                pruned = pruning.prune(connection, self._pruned_at_once, syncing.RUNNER)
         except DBAPIError as error:
             # A reference from a table of the application's may want an index: each row then costs a look at all of it.
             self._due["prune"] = self._clock() + _PRUNE_AGAIN_SECONDS
@@ -197,7 +197,7 @@ class LeaderLoop:
             )
             self._pruned_at_once = max(1, self._pruned_at_once // 10)
             return
-        if pruned.looked_at == self._pruned_at_once:
+        if pruned.examined == self._pruned_at_once:
             self._due["prune"] = self._clock() + 1.0  # there may be more, and others have their turn in between
             self._pruned_at_once = min(_PRUNED_AT_ONCE, self._pruned_at_once * 2)
         if pruned.deleted:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.errors import UniquenessConflict
-from spoke_jobs.ledger import transitions
+from spoke_jobs.ledger import inserts
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -79,11 +79,11 @@ def test_keys_taken_in_opposite_orders_end_in_one_clear_error_or_in_waiting(ledg
 
     def transaction(keys: tuple[str, str]) -> str:
         with Session(ledger.engine) as session:
-            transitions.insert_job(session.connection(), new_job(unique_key=keys[0]))
+            inserts.insert_job(session.connection(), new_job(unique_key=keys[0]))
             if on_postgresql:  # SQLite's transactions come one after the other anyway
                 took_first.wait(30)
             try:
-                transitions.insert_job(session.connection(), new_job(unique_key=keys[1]))
+                inserts.insert_job(session.connection(), new_job(unique_key=keys[1]))
             except UniquenessConflict as error:
                 session.rollback()
                 return str(error)

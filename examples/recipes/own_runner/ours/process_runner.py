@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from spoke_jobs import JobData, JobRequest, registry
 from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.inserts import insert_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.transitions import insert_job
 from spoke_jobs.runners.legacy_runner import run_task
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
 
