@@ -1,4 +1,4 @@
-"""Wait until the database takes connections: migrations run when hardly anything else does yet."""
+"""Wait until the database accepts connections, before the migrations run."""
 
 import os
 import sys
@@ -20,9 +20,9 @@ while True:
         reason = str(error.orig).strip().partition("\n")[0]
     if time.monotonic() > deadline:
         sys.exit(
-            f"the database {where} has taken no connection for {patience:g} s ({reason}): see that it runs, "
-            "and that the Secret holds its address"
+            f"the database {where} has accepted no connection for {patience:g} s ({reason}): check that it runs, "
+            "and that the Secret has its address"
         )
     print(f"waiting for {where}: {reason}", flush=True)
     time.sleep(0.5)
-print(f"{where} takes connections")
+print(f"{where} accepts connections")

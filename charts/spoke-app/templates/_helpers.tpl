@@ -1,4 +1,4 @@
-{{/* Names and labels, in the form that Kubernetes recommends. */}}
+{{/* Names and labels in the form that Kubernetes recommends. */}}
 
 {{- define "spoke-app.name" -}}
 {{- default .Chart.Name (tpl .Values.nameOverride .) | trunc 63 | trimSuffix "-" -}}
@@ -32,7 +32,7 @@ app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Labels or annotations: ours, and those of the values, which don't replace ours. (list OURS THEIRS), the first as text */}}
+{{/* Merge labels or annotations of the values into ours, which take precedence. (list OURS THEIRS), OURS as text. */}}
 {{- define "spoke-app.merged" -}}
 {{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
 {{- end -}}
@@ -46,7 +46,7 @@ helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replac
 {{- end -}}
 {{- end -}}
 
-{{/* The account of pods that dispatch jobs. */}}
+{{/* The service account of pods that dispatch jobs. */}}
 {{- define "spoke-app.runnerServiceAccountName" -}}
 {{- .Values.runner.serviceAccount.name | default (printf "%s-runner" (include "spoke-app.fullname" .)) -}}
 {{- end -}}
@@ -131,7 +131,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* Whose tokens the task deployment takes: the release's own accounts that dispatch, and those of the values. */}}
+{{/* The accounts whose tokens the task deployment accepts: the release's own that dispatch, and those of the values. */}}
 {{- define "spoke-app.tasksCallers" -}}
 {{- $namespace := .Release.Namespace -}}
 {{- $own := list (include "spoke-app.runnerServiceAccountName" .) -}}
@@ -146,7 +146,7 @@ imagePullSecrets:
 {{- concat $callers .Values.tasks.tokens.callers | uniq | join "," -}}
 {{- end -}}
 
-{{/* What migrations need, which run before the release's own objects are there: of Secrets, only the database's. */}}
+{{/* The environment of migrations, which run before the release's objects exist. Of Secrets, it uses only the database's. */}}
 {{- define "spoke-app.environmentOfMigrations" -}}
 - name: JOB_RUNNER
   value: kubernetes
@@ -164,7 +164,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* The same for a pod without the API's credentials: what it dispatches, sync creates. */}}
+{{/* The same for a pod without API credentials. Sync creates the SpokeJobs of its jobs. */}}
 {{- define "spoke-app.environmentWithoutCredentials" -}}
 - name: SPOKE_SUBMIT
   value: sync
@@ -187,7 +187,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* What the pods of sync, tasks, migrations and the test have in common. */}}
+{{/* The common part of the pods of sync, tasks, migrations and the test. */}}
 {{- define "spoke-app.podCommons" -}}
 enableServiceLinks: false
 securityContext:
@@ -212,7 +212,7 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* Replicas on different nodes, where there are several. (dict "chart" . "component" "sync") */}}
+{{/* Spread replicas over nodes. (dict "chart" . "component" "sync") */}}
 {{- define "spoke-app.spread" -}}
 topologySpreadConstraints:
   - topologyKey: kubernetes.io/hostname
@@ -234,7 +234,7 @@ metadata:
   labels:
     {{- include "spoke-app.labels" . | nindent 4 }}
 spec:
-  # A drain takes them one after the other; a broken one stops no drain.
+  # A drain evicts them one after the other. A pod that is not ready does not block a drain.
   maxUnavailable: 1
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:

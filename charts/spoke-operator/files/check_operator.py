@@ -1,4 +1,4 @@
-"""What `helm test` asks: is the SpokeJob's definition served, is each replica ready, and does one of them lead?"""
+"""`helm test`: check that the API server serves SpokeJobs, that every replica is ready, and that one of them leads."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 60.0
 
 
 def definition() -> str:
-    """What is wrong with the definition; empty if the API server serves it."""
+    """Return what is wrong with the definition; empty if the API server serves it."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
     trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     connection = HTTPSConnection(host, port, timeout=10, context=trust)
@@ -30,7 +30,7 @@ def definition() -> str:
 
 
 def operator() -> str:
-    """What is wrong with the replicas; empty if all are ready and one leads."""
+    """Return what is wrong with the replicas; empty if all are ready and one leads."""
     addresses = sorted({str(item[4][0]) for item in socket.getaddrinfo(service, 8080, type=socket.SOCK_STREAM)})
     if len(addresses) < replicas:
         return f"{len(addresses)} of {replicas} replicas run: look at kubectl get pods"
@@ -55,7 +55,7 @@ def get(address: str, path: str) -> tuple[int, str]:
 
 
 def settled(look) -> None:
-    """Look until nothing is wrong, or end with what is."""
+    """Check until nothing is wrong, or exit with what is."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-{{/* Names and labels, in the form that Kubernetes recommends. */}}
+{{/* Names and labels in the form that Kubernetes recommends. */}}
 
 {{- define "spoke-operator.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
@@ -47,7 +47,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Labels or annotations: ours, and those of the values, which don't replace ours. (list OURS THEIRS), the first as text */}}
+{{/* Merge labels or annotations of the values into ours, which take precedence. (list OURS THEIRS), OURS as text. */}}
 {{- define "spoke-operator.merged" -}}
 {{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
 {{- end -}}
@@ -70,7 +70,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Release.Namespace }}/{{ include "spoke-operator.fullname" . }}
 {{- end -}}
 
-{{/* What the operator's pods and the test's have in common. */}}
+{{/* The common part of the operator's pods and the test's. */}}
 {{- define "spoke-operator.podCommons" -}}
 enableServiceLinks: false
 securityContext:

@@ -34,9 +34,9 @@ def notes(helm: Helm, folder: Path, chart: str, values: Object) -> str:
 
 @every_chart
 def test_they_say_that_nobody_reads_the_metrics(helm: Helm, tmp_path: Path, chart: str) -> None:
-    assert "Nobody can read its metrics" in notes(helm, tmp_path / "shut", chart, {})
-    assert "Nobody can read its metrics" not in notes(helm, tmp_path / "read", chart, READ)
-    assert "Nobody can read its metrics" not in notes(helm, tmp_path / "open", chart, OPEN)
+    assert "Nobody can read the metrics" in notes(helm, tmp_path / "shut", chart, {})
+    assert "Nobody can read the metrics" not in notes(helm, tmp_path / "read", chart, READ)
+    assert "Nobody can read the metrics" not in notes(helm, tmp_path / "open", chart, OPEN)
 
 
 @every_chart
@@ -58,22 +58,23 @@ def test_they_say_which_alarms_go_off_for_want_of_figures(
 ) -> None:
     said = notes(helm, tmp_path, chart, values)
     if lacking:
-        assert f"will go off, since Prometheus gets no metrics. Set\n{lacking}." in said
+        assert "Prometheus gets no metrics" in said
+        assert f". Set\n{lacking}." in said
     else:
-        assert "will go off" not in said
+        assert "will fire" not in said
 
 
 def test_they_name_the_templates(helm: Helm, tmp_path: Path) -> None:
     some = notes(helm, tmp_path / "some", "spoke-app", {"podTemplates": {"large": {}}})
-    assert "by the PodTemplates default, large.\n" in some
+    assert "with the PodTemplates default, large.\n" in some
     assert "helm test rel" in some
     none = notes(helm, tmp_path / "none", "spoke-app", {"podTemplates": {"default": None}})
-    assert "by PodTemplates that are made elsewhere: podTemplates has none.\n" in none
+    assert "with PodTemplates from elsewhere: podTemplates is empty.\n" in none
     assert "helm test" not in none
 
 
 def test_they_name_no_alarm_that_is_not_there(helm: Helm, tmp_path: Path) -> None:
     values: Object = {"monitoring": RULES}
-    assert "(SpokeSyncNotActive, SpokeTasksAway)" in notes(helm, tmp_path / "both", "spoke-app", values)
+    assert "will fire: SpokeSyncNotActive, SpokeTasksAway. Set" in notes(helm, tmp_path / "both", "spoke-app", values)
     said = notes(helm, tmp_path / "sync", "spoke-app", values | {"tasks": {"enabled": False}})
-    assert "(SpokeSyncNotActive)" in said
+    assert "will fire: SpokeSyncNotActive. Set" in said
