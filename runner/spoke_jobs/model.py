@@ -206,8 +206,6 @@ class DispatchedJob:
     priority: int = 0
     unique_key: str | None = None
     run_after: datetime | None = None
-    note: str = ""
-    """Free text about this one job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
