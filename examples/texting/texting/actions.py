@@ -1,6 +1,6 @@
-"""What people do with the application: each writes its rows and dispatches its work in the caller's transaction.
+"""The application's actions. Each writes rows and dispatches work in the caller's transaction.
 
-Roll back, and neither the rows nor the work exist. The web application and the demonstration both act through here.
+After a rollback neither the rows nor the work exist. The web application and the demonstration use these functions.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from texting.sending import write_messages
 
 
 def upload_contacts(session: Session, campaign: Campaign, content: bytes) -> tuple[Upload, JobRequest]:
-    """Keep a contacts file and have it imported.
+    """Store a contacts file, and dispatch its import.
 
-    :raises texting.contacts_csv.RefusedFile: if it isn't one: whoever sent it learns so at once, not from a job.
+    :raises texting.contacts_csv.RefusedFile: if it is not a contacts file, so that the sender learns it immediately.
     """
     open_contacts(content)
     upload = Upload(campaign_id=campaign.id, content=content)
@@ -46,31 +46,31 @@ def upload_contacts(session: Session, campaign: Campaign, content: bytes) -> tup
 def request_assignment(
     session: Session, campaign: Campaign, texters: Iterable[TexterShare], *, dynamic: bool = False
 ) -> JobRequest:
-    """Have the campaign's contacts divided among texters; who isn't listed keeps only whom they have written to."""
+    """Dispatch the division of contacts. An unlisted texter keeps only contacts already written to."""
     payload = AssignTexters(campaign_id=campaign.id, texters=tuple(texters), dynamic=dynamic)
     return dispatch_job(_contacts_job(Jobs.ASSIGN_TEXTERS, campaign, payload), session=session)
 
 
 def request_start(session: Session, campaign: Campaign) -> JobRequest:
-    """Have the campaign started, once the imports and assignments that were asked for before are done."""
+    """Dispatch the campaign's start. It follows the imports and assignments that were dispatched before."""
     payload = StartCampaign(campaign_id=campaign.id)
     return dispatch_job(_contacts_job(Jobs.START_CAMPAIGN, campaign, payload), session=session)
 
 
 def request_export(session: Session, campaign: Campaign) -> JobRequest:
-    """Have the campaign's contacts and messages written to a file."""
+    """Dispatch an export of the campaign's contacts and messages."""
     return dispatch_job(_contacts_job(Jobs.EXPORT, campaign, Export(campaign_id=campaign.id)), session=session)
 
 
 class NotStartedError(Exception):
-    """Nobody writes to a campaign's contacts before it is started."""
+    """The campaign is not started, so nobody may write to its contacts."""
 
 
 def start_sending(session: Session, campaign: Campaign, texter: str, limit: int) -> int:
-    """Write to the texter's first contacts, at most ``limit``, that nobody has written to; how many those are.
+    """Write to the texter's first unwritten contacts, at most ``limit``. Return their number.
 
-    :raises NotStartedError: if the campaign isn't started.
-    :raises texting.sending.NotATexterError: if its contacts are divided among others.
+    :raises NotStartedError: if the campaign is not started.
+    :raises texting.sending.NotATexterError: if its contacts are assigned to other texters.
     """
     if lock_campaign(session, campaign.id).started_at is None:
         raise NotStartedError(f"campaign {campaign.id} isn't started")
@@ -81,7 +81,7 @@ def start_sending(session: Session, campaign: Campaign, texter: str, limit: int)
 
 
 def opt_out(session: Session, organization_id: int, cell: str) -> None:
-    """Never text a number for this organisation again.
+    """Never text a number for this organization again.
 
     :raises sqlalchemy.exc.IntegrityError: if it has opted out before.
     """
@@ -89,13 +89,13 @@ def opt_out(session: Session, organization_id: int, cell: str) -> None:
     session.flush()
     having = select(Campaign.id).join(Contact, Contact.campaign_id == Campaign.id)
     having = having.where(Campaign.organization_id == organization_id, Contact.cell == cell)
-    # By id: two that lock the same campaigns in different orders would wait for one another for ever.
+    # By id: locking the same campaigns in different orders could deadlock.
     for campaign_id in session.scalars(having.order_by(Campaign.id)).all():
         count_anew(session, campaign_id)
 
 
 def have_counted(campaign_id: int) -> None:
-    """Have what the campaign's texters read counted, as the page did that found it uncounted."""
+    """Dispatch the count for the texters' pages, after a page found no count."""
     dispatch_task(Tasks.CAMPAIGN_START_CACHE, CampaignStartCache(campaign_id=campaign_id))
 
 
@@ -103,7 +103,7 @@ def _contacts_job(job_type: Jobs, campaign: Campaign, payload: BaseModel) -> Job
     return JobData(
         job_type=job_type,
         payload=payload,
-        # One at a time per campaign: what is exported or assigned during an import would be half of it.
+        # One at a time for each campaign: an export or assignment during an import would be incomplete.
         queue_name=f"{campaign.id}:contacts",
         locks_queue=True,
         organization_id=campaign.organization_id,

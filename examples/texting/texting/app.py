@@ -1,6 +1,6 @@
-"""The web application: ``uvicorn texting.app:app``. It has no log-in, so keep it to your own machine or cluster.
+"""The web application: ``uvicorn texting.app:app``. It has no login, so keep it on your own machine or cluster.
 
-Each request that changes something is one transaction, and what it sets going in the background is part of it.
+Each request that changes something is one transaction, which includes the jobs and tasks that it dispatches.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Body(BaseModel):
 
 
 class NewOrganization(_Body):
-    """An organisation to create."""
+    """An organization to create."""
 
     name: Name
 
@@ -73,14 +73,14 @@ class NewCampaign(_Body):
 
 
 class NewOptOut(_Body):
-    """A number not to be texted again, as people write it."""
+    """A number not to text again, in any spelling."""
 
     cell: str
     country: Country = "US"
 
 
 class NewSending(_Body):
-    """Whose messages, and how many at most."""
+    """A texter, and the maximum number of messages."""
 
     texter: Name
     limit: Annotated[int, Field(ge=1, le=10_000)] = 1_000
@@ -88,12 +88,12 @@ class NewSending(_Body):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Refuse to start on settings or a database that can't serve, rather than fail at the first request."""
+    """Refuse to start with unusable settings or database, rather than fail at the first request."""
     settings()
     check_schema(engine())
     configure()
     yield
-    await asyncio.to_thread(close)  # deliver what is still held: uvicorn ends by the signal, and runs no atexit
+    await asyncio.to_thread(close)  # deliver remaining tasks: uvicorn runs no atexit handlers after SIGTERM
     engine().dispose()
 
 
@@ -102,30 +102,30 @@ app = FastAPI(title="texting", lifespan=lifespan)
 
 @app.exception_handler(RefusedFile)
 def refused_file(_: Request, error: RefusedFile) -> JSONResponse:
-    """A file that isn't a contacts list is the sender's to mend."""
+    """Answer 422 for a file that is not a contacts list."""
     return JSONResponse({"detail": str(error)}, status_code=422)
 
 
 @app.exception_handler(NotStartedError)
 def not_started(_: Request, error: NotStartedError) -> JSONResponse:
-    """It can be, and then the request will do."""
+    """Answer 409: the request works once the campaign is started."""
     return JSONResponse({"detail": str(error)}, status_code=409)
 
 
 @app.exception_handler(NotATexterError)
 def not_a_texter(_: Request, error: NotATexterError) -> JSONResponse:
-    """The campaign has no such texter."""
+    """Answer 404: the campaign has no such texter."""
     return JSONResponse({"detail": str(error)}, status_code=404)
 
 
 def open_session() -> Iterator[Session]:
-    """A session; what isn't committed when the request is answered is rolled back."""
+    """Yield a session. What is not committed by the end of the request is rolled back."""
     with sessions()() as session:
         yield session
 
 
 async def contacts_file(request: Request) -> bytes:
-    """The request's body, refused as soon as it grows too large."""
+    """Read the request's body, and refuse it as soon as it is too large."""
     limit = settings().max_upload_bytes
     body = bytearray()
     async for chunk in request.stream():
@@ -141,7 +141,7 @@ ContactsBody = Annotated[bytes, Depends(contacts_file)]
 
 @app.post("/organizations", status_code=201)
 def create_organization(new: NewOrganization, db: Db) -> dict[str, Any]:
-    """Create an organisation."""
+    """Create an organization."""
     with db.begin():
         organization = Organization(name=new.name)
         db.add(organization)
@@ -150,7 +150,7 @@ def create_organization(new: NewOrganization, db: Db) -> dict[str, Any]:
 
 @app.post("/organizations/{organization_id}/opt-outs", status_code=204)
 def opt_out(organization_id: PositiveInt, new: NewOptOut, db: Db) -> None:
-    """Never text a number for this organisation again; asking twice is the same as once."""
+    """Never text a number for this organization again. A repeated request changes nothing."""
     cell = to_e164(new.cell, new.country)
     if cell is None:
         raise HTTPException(422, f"{new.cell!r} isn't a valid telephone number")
@@ -159,7 +159,7 @@ def opt_out(organization_id: PositiveInt, new: NewOptOut, db: Db) -> None:
             _found(db, Organization, organization_id)
             actions.opt_out(db, organization_id, cell)
     except IntegrityError:
-        return  # it is there already
+        return  # it exists already
 
 
 @app.post("/organizations/{organization_id}/campaigns", status_code=201)
@@ -174,7 +174,7 @@ def create_campaign(organization_id: PositiveInt, new: NewCampaign, db: Db) -> d
 
 @app.post("/campaigns/{campaign_id}/uploads", status_code=202)
 def upload(campaign_id: PositiveInt, content: ContactsBody, db: Db) -> dict[str, Any]:
-    """Take a contacts file (the body, as it is or compressed with gzip) and have it imported."""
+    """Store a contacts file (the body, plain or compressed with gzip), and dispatch its import."""
     with db.begin():
         kept, request = upload_contacts(db, _found(db, Campaign, campaign_id), content)
     return {"upload": kept.id, "job": request.id}
@@ -187,7 +187,7 @@ def list_contacts(
     after: Annotated[int, Query(ge=0, description="the last id of the page before")] = 0,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> list[dict[str, Any]]:
-    """A page of the campaign's contacts, by id."""
+    """List a page of the campaign's contacts, by id."""
     _found(db, Campaign, campaign_id)
     page = select(Contact).where(Contact.campaign_id == campaign_id, Contact.id > after).order_by(Contact.id)
     fields = ("id", "first_name", "last_name", "cell", "zip", "external_id", "custom_fields")
@@ -196,7 +196,7 @@ def list_contacts(
 
 @app.post("/campaigns/{campaign_id}/assignments", status_code=202)
 def assign(campaign_id: PositiveInt, new: Assignments, db: Db) -> dict[str, Any]:
-    """Have the campaign's contacts divided among these texters; contacts already written to stay with whom they are."""
+    """Dispatch the division of the campaign's contacts. Contacts already written to keep their texter."""
     with db.begin():
         campaign = _found(db, Campaign, campaign_id)
         request = request_assignment(db, campaign, new.texters, dynamic=new.dynamic)
@@ -205,7 +205,7 @@ def assign(campaign_id: PositiveInt, new: Assignments, db: Db) -> dict[str, Any]
 
 @app.post("/campaigns/{campaign_id}/start", status_code=202)
 def start(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
-    """Have the campaign started. If it lacks something, the job fails and names all of it."""
+    """Dispatch the campaign's start. If it lacks something, the job fails and names all of it."""
     with db.begin():
         request = request_start(db, _found(db, Campaign, campaign_id))
     return {"job": request.id}
@@ -213,7 +213,7 @@ def start(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
 
 @app.get("/campaigns/{campaign_id}")
 def show_campaign(campaign_id: PositiveInt) -> dict[str, Any]:
-    """How the campaign and each of its texters stand, and what it lacks to be started."""
+    """Show the campaign's and its texters' numbers, and what it lacks to be started."""
     with reading() as db:
         campaign = _found(db, Campaign, campaign_id)
         numbers = read_numbers(db, campaign)
@@ -234,7 +234,7 @@ def show_campaign(campaign_id: PositiveInt) -> dict[str, Any]:
 
 @app.get("/campaigns/{campaign_id}/texters/{texter:path}")
 def show_texter(campaign_id: PositiveInt, texter: str) -> dict[str, Any]:
-    """What a texter's page reads when it opens, as all of them do at the start: what to write, and to how many."""
+    """Show a texter's page: the script, and the number of contacts to write to."""
     with reading() as db:
         campaign = _found(db, Campaign, campaign_id)
         if campaign.started_at is None:
@@ -257,7 +257,7 @@ def show_texter(campaign_id: PositiveInt, texter: str) -> dict[str, Any]:
 
 @app.post("/campaigns/{campaign_id}/sending", status_code=202)
 def send(campaign_id: PositiveInt, new: NewSending, db: Db) -> dict[str, Any]:
-    """Write to contacts of a texter that nobody has written to yet."""
+    """Write to a texter's contacts that have no message."""
     with db.begin():
         messages = start_sending(db, _found(db, Campaign, campaign_id), new.texter, new.limit)
     return {"messages": messages}
@@ -265,7 +265,7 @@ def send(campaign_id: PositiveInt, new: NewSending, db: Db) -> dict[str, Any]:
 
 @app.post("/campaigns/{campaign_id}/exports", status_code=202)
 def export(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
-    """Have the campaign written to a CSV file, to be had at ``/exports/{job}`` once the job is done."""
+    """Dispatch an export to a CSV file. ``/exports/{job}`` has it once the job has succeeded."""
     with db.begin():
         request = request_export(db, _found(db, Campaign, campaign_id))
     return {"job": request.id}
@@ -273,7 +273,7 @@ def export(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
 
 @app.get("/jobs/{job_id}")
 def job_status(job_id: PositiveInt) -> dict[str, Any]:
-    """How far a job has come."""
+    """Show a job's state and progress."""
     request = _job(job_id)
     return {
         "id": request.id,
@@ -289,7 +289,7 @@ def job_status(job_id: PositiveInt) -> dict[str, Any]:
 
 @app.get("/exports/{job_id}")
 def download(job_id: PositiveInt, db: Db) -> Response:
-    """The file that an export job made."""
+    """Download the file of an export job."""
     request = _job(job_id)
     made = select(ExportFile).where(ExportFile.job_uid == request.uid).options(undefer(ExportFile.content))
     file = db.scalars(made).one_or_none()
@@ -305,7 +305,7 @@ def download(job_id: PositiveInt, db: Db) -> Response:
 
 @app.get("/healthz")
 def healthz(db: Db) -> dict[str, str]:
-    """Whether the application can do its work, which it can't without the database."""
+    """Check that the application can reach its database."""
     db.execute(text("SELECT 1"))
     return {"status": "ok"}
 
@@ -318,7 +318,7 @@ def _found(db: Session, kind: type[_Row], key: int) -> _Row:
 
 
 def _count_if_uncounted(campaign: Campaign, numbers: CampaignNumbers) -> None:
-    # A task that got lost with its process would leave every page to count for itself from then on.
+    # If the task was lost with its process, every page would count by itself from then on.
     if campaign.started_at is not None and numbers.warmed_at is None:
         actions.have_counted(campaign.id)
 

@@ -1,7 +1,7 @@
-"""Dividing a campaign's contacts among its texters, in the database; `texting.dividing` says who gets which.
+"""Divide a campaign's contacts among its texters, in the database. `texting.dividing` decides who gets which.
 
-All that changes who holds a contact locks the campaign's row first: this, and the sending, which takes contacts and
-writes to them. So nobody takes a contact that is on its way to somebody else.
+Everything that changes who holds a contact locks the campaign's row first: this module, and sending. So a contact
+never gets two texters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from texting.dividing import Division, Move, Share, Unwritten, divide
 from texting.models import Assigning, Assignment, Campaign, Contact, Message, OptOut
 
 BATCH_ROWS = 2_000
-"""Contacts to a transaction. On SQLite it keeps all other writers out, the job's own heartbeat among them."""
+"""Contacts per transaction. On SQLite a transaction blocks all other writers, including the job's heartbeat."""
 _MOST = 1_000_000_000
 
 written = exists().where(Message.contact_id == Contact.id)
@@ -29,26 +29,26 @@ opted_out = exists().where(OptOut.organization_id == Campaign.organization_id, O
 
 
 class TexterShare(BaseModel):
-    """What a texter is to have. The numbers are totals: they count contacts already written to as well."""
+    """A texter's share. The numbers are totals, and include contacts already written to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     texter: str = Field(min_length=1, max_length=200, pattern=r"\S")
     wanted: int | None = Field(None, ge=0, le=_MOST)
-    """How many contacts; None for an equal part of what the others leave. Not for dynamic assignment."""
+    """Number of contacts. None: an equal part of the rest. Not for dynamic assignment."""
     maximum: int | None = Field(None, ge=0, le=_MOST)
-    """How many contacts at most; None for any number."""
+    """Maximum number of contacts. None: no limit."""
 
 
 class Request(BaseModel):
-    """Who is to write to a campaign's contacts."""
+    """The texters of a campaign's contacts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dynamic: bool = False
-    """Texters take contacts when they ask, up to their maximum, instead of having them assigned now."""
+    """Texters take contacts when they send, up to their maximum, instead of being assigned contacts now."""
     texters: tuple[TexterShare, ...] = Field(max_length=1_000)
-    """If contacts are short, the first ones come first. Who isn't listed keeps only whom they have written to."""
+    """If contacts are short, earlier texters come first. An unlisted texter keeps only contacts already written to."""
 
     @field_validator("texters")
     @classmethod
@@ -69,7 +69,7 @@ class Request(BaseModel):
 
 
 def begin(session: Session, campaign_id: int, request: Request) -> None:
-    """Make the request known, so that from here on nobody takes a contact who no longer may; the caller commits.
+    """Record the request, so that from now on only its texters take contacts. The caller commits.
 
     :raises LookupError: if there is no such campaign.
     """
@@ -86,7 +86,7 @@ def begin(session: Session, campaign_id: int, request: Request) -> None:
 
 
 def divide_now(session: Session, campaign_id: int, request: Request) -> Division:
-    """What is left to be done; it stays so until the session's transaction ends."""
+    """Compute the remaining moves. They stay valid until the session's transaction ends."""
     lock_campaign(session, campaign_id)
     assignments = _assignments(session, campaign_id)
     counted = (
@@ -110,7 +110,7 @@ def divide_now(session: Session, campaign_id: int, request: Request) -> Division
 
 
 def move(session: Session, campaign_id: int, moves: Iterable[Move]) -> None:
-    """Do some of it; the caller commits. Contacts that have been written to since they were divided stay."""
+    """Apply some of the moves. Contacts that were written to in the meantime stay. The caller commits."""
     lock_campaign(session, campaign_id)
     for texter, group in groupby(moves, key=attrgetter("texter")):
         keys = [each.contact for each in group]
@@ -123,7 +123,7 @@ def move(session: Session, campaign_id: int, moves: Iterable[Move]) -> None:
 
 
 def finish(session: Session, campaign_id: int, request: Request) -> None:
-    """Forget the texters who are no longer listed and hold nothing; the caller commits."""
+    """Delete texters who are no longer listed and hold nothing. The caller commits."""
     holds = exists().where(Contact.assignment_id == Assignment.id)
     listed = [share.texter for share in request.texters]
     session.execute(

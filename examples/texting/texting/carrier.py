@@ -1,6 +1,6 @@
-"""A fake carrier: takes messages over HTTP, one for a key, and counts. ``python -m texting.carrier [--port 8090]``
+"""A fake carrier: accepts messages over HTTP, one for each key, and counts. ``python -m texting.carrier [--port 8090]``
 
-Its memory is the process's own, so it forgets with it; a real carrier wouldn't.
+It keeps messages in memory only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 
 class Delivery(BaseModel):
-    """A message as the carrier takes it."""
+    """A message as the carrier accepts it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,15 +27,15 @@ class Delivery(BaseModel):
 
 @dataclass(slots=True)
 class Switchboard:
-    """What has been taken, and how often the same was offered again."""
+    """The accepted messages, and the number of repeats."""
 
     delivered: dict[str, Delivery] = field(default_factory=dict)
     repeated: int = 0
 
     def take(self, key: str, delivery: Delivery) -> bool:
-        """Take a message; False if it was taken before under this key.
+        """Accept a message. Return False if a message with this key was accepted before.
 
-        :raises ValueError: if the key stands for another message.
+        :raises ValueError: if the key belongs to another message.
         """
         earlier = self.delivered.setdefault(key, delivery)
         if earlier is delivery:
@@ -47,7 +47,7 @@ class Switchboard:
 
 
 def create_app() -> Starlette:
-    """A carrier with nothing delivered yet."""
+    """Create a carrier without messages."""
     board = Switchboard()
 
     async def messages(request: Request) -> JSONResponse:

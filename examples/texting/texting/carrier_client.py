@@ -1,4 +1,4 @@
-"""Sending one message through the carrier, over HTTP."""
+"""Send a message through the carrier over HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from texting.settings import settings
 
 
 class CarrierRefusedError(Exception):
-    """The carrier answered that it won't take this message; asking again can't help."""
+    """The carrier refuses this message for good."""
 
 
 class Carrier:
@@ -20,12 +20,12 @@ class Carrier:
         self._client = httpx.Client(base_url=url, timeout=timeout_seconds)
 
     def send(self, *, key: str, to: str, text: str) -> None:
-        """Hand over a message.
+        """Send a message.
 
-        :param key: the carrier takes one message for a key, however often it is sent.
+        :param key: the idempotency key. The carrier accepts one message for each key.
         :param to: the number, in E.164.
-        :raises CarrierRefusedError: if it won't take the message.
-        :raises httpx.HTTPError: if it can't be reached, or can't tell: send again, under the same key.
+        :raises CarrierRefusedError: if the carrier refuses the message.
+        :raises httpx.HTTPError: if the result is unknown. Send again with the same key.
         """
         answer = self._client.post("/messages", json={"to": to, "text": text}, headers={"Idempotency-Key": key})
         if answer.is_client_error and answer.status_code not in (408, 425, 429):
@@ -33,11 +33,11 @@ class Carrier:
         answer.raise_for_status()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()
 
 
 @cache
 def carrier() -> Carrier:
-    """The process's carrier: making a client for each message would cost more than sending it."""
+    """Return the process's client. Creating one for each message would cost more than sending it."""
     return Carrier(str(settings().carrier_url), settings().carrier_timeout_seconds)

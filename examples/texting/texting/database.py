@@ -1,4 +1,4 @@
-"""The application's database, which is the ledger's as well: rows and jobs are committed together."""
+"""The application's database. It is the ledger's as well, so that rows and jobs are committed together."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from texting.models import Campaign
 
 @cache
 def engine() -> Engine:
-    """The process's engine, on what SPOKE_DATABASE_URL names.
+    """Return the process's engine for SPOKE_DATABASE_URL.
 
-    :raises spoke_jobs.errors.ConfigurationError: if it is unset, or names no database that can serve.
+    :raises spoke_jobs.errors.ConfigurationError: if it is unset or unusable.
     """
     return create_engine(load_settings().database_url.get_secret_value())
 
 
 @cache
 def sessions() -> sessionmaker[Session]:
-    """Makes sessions; ``with sessions().begin() as session:`` is one transaction."""
+    """Return the sessionmaker. ``with sessions().begin() as session:`` is one transaction."""
     return sessionmaker(engine(), expire_on_commit=False)
 
 
 @contextmanager
 def reading() -> Iterator[Session]:
-    """A session that only reads: on SQLite, where a transaction is a writer's by default, it waits for none."""
+    """Return a read-only session. On SQLite it waits for no writer, as a default transaction would."""
     with sessions()() as session:
         session.connection(execution_options={READ_ONLY: True})
         yield session
 
 
 def lock_campaign(session: Session, campaign_id: int) -> Campaign:
-    """The campaign as it is, kept from others who lock it until the session's transaction ends.
+    """Lock and return the campaign until the session's transaction ends.
 
-    Who writes to its contacts, divides them or counts them does. Whoever only refers to the campaign, as an import's
-    new contacts do, needn't wait: on PostgreSQL the lock lets foreign keys through.
+    Sending, dividing and counting lock it. New rows that refer to the campaign, such as an import's contacts, do not
+    wait: on PostgreSQL the lock does not conflict with foreign keys.
 
     :raises LookupError: if there is no such campaign.
     """
     query = select(Campaign).where(Campaign.id == campaign_id).with_for_update(key_share=True)
-    # What the session may have read before the lock is out of date.
+    # What the session read before the lock may be outdated.
     campaign = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     if campaign is None:
         raise LookupError(f"there is no campaign {campaign_id}")
@@ -56,5 +56,5 @@ def lock_campaign(session: Session, campaign_id: int) -> Campaign:
 
 @cache
 def ledger() -> SqlLedger:
-    """Where to look up how a job stands."""
+    """Return the ledger, to look up a job's state."""
     return SqlLedger(engine())

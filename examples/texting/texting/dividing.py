@@ -1,12 +1,12 @@
-"""Who gets which contacts: pure, so that a run which was killed and tried again can be shown to end as one that wasn't.
+"""Decide who gets which contacts. Pure, so that a test can show that a killed and repeated run ends like any other.
 
-Three rules make it so, and the tests hold us to them:
+Three rules make it so:
 
-- How many contacts a texter is to hold follows from the request and from how many contacts there are and are written
-  to, never from who holds the others now.
-- A texter keeps what they have as far as that goes, by the lowest ids; the others are handed out by id, to one texter
+- A texter's number of contacts follows from the request and from the numbers of contacts and of written ones, not from
+  who holds the others now.
+- A texter keeps the contacts with the lowest ids, up to that number. The others are handed out by id, to one texter
   after another.
-- So whoever has made the first of the moves, and however many, finds exactly the rest when dividing again.
+- After any number of the moves, dividing again yields exactly the remaining moves.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a texter is to have. All numbers count contacts, those already written to among them."""
+    """A texter's share. All numbers count contacts, including those already written to."""
 
     texter: int
     wanted: int | None = None
-    """None: an equal part of what the others leave."""
+    """None: an equal part of the rest."""
     maximum: int | None = None
-    """None: any number."""
+    """None: no limit."""
     written: int = 0
-    """How many of the texter's contacts are written to. They stay, even beyond the maximum."""
+    """Number of the texter's contacts that were written to. They stay, even beyond the maximum."""
 
 
 class Unwritten(NamedTuple):
@@ -37,13 +37,13 @@ class Unwritten(NamedTuple):
 
     contact: int
     texter: int | None
-    """Who holds it, on the list of shares or not; None: nobody."""
+    """Its holder, listed among the shares or not. None: nobody."""
     opted_out: bool = False
-    """It is nobody's to write to, and is taken from whoever holds it."""
+    """Nobody may write to it, and its holder loses it."""
 
 
 class Move(NamedTuple):
-    """A contact's change of hands."""
+    """A contact's change of texter."""
 
     contact: int
     texter: int | None
@@ -51,19 +51,19 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """What is to be done, and how it will stand then."""
+    """The moves, and the numbers after them."""
 
     moves: Sequence[Move]
-    """In this order: done up to any point, dividing again gives the rest."""
+    """In order. After any number of them, dividing again yields the rest."""
     unwritten: Mapping[int, int]
-    """By texter: how many contacts they will hold that are still to be written to."""
+    """By texter: the number of contacts still to be written to."""
     written: int
-    """How many contacts those texters have written to."""
+    """The number of contacts that those texters have written to."""
     left_over: int
-    """Contacts to write to that will be nobody's."""
+    """The number of unwritten contacts without a texter."""
 
     def summary(self) -> dict[str, int]:
-        """How it will stand, whatever of it had been done before: a job's result."""
+        """Return the job's result. It does not depend on which moves were made before."""
         return {
             "texters": len(self.unwritten),
             "assigned": self.written + sum(self.unwritten.values()),
@@ -75,11 +75,11 @@ class Division:
 def divide(shares: Sequence[Share], contacts: Sequence[Unwritten], *, dynamic: bool) -> Division:
     """Divide a campaign's unwritten contacts among texters.
 
-    :param shares: of different texters; who isn't among them keeps nothing. If contacts are short, the first ones come
-        first.
+    :param shares: of different texters. A texter without a share keeps nothing. If contacts are short, earlier shares
+        have precedence.
     :param contacts: all of the campaign's, by id.
-    :param dynamic: nothing is handed out, since texters take contacts when they ask; what is beyond a texter's maximum
-        goes back.
+    :param dynamic: hand out nothing, because texters take contacts when they send. What exceeds a texter's maximum is
+        taken back.
     """
     writable = [contact for contact in contacts if not contact.opted_out]
     goals = _within_maximum(shares, writable) if dynamic else _goals(shares, len(writable))
@@ -104,7 +104,7 @@ def _within_maximum(shares: Sequence[Share], writable: Sequence[Unwritten]) -> d
 
 
 def _goals(shares: Sequence[Share], available: int) -> dict[int, int]:
-    """How many unwritten contacts each is to hold: first those who want a number, then the others equally."""
+    """Compute each texter's number of unwritten contacts: first those who want a number, then the others equally."""
     goals = dict.fromkeys((share.texter for share in shares), 0)
     for share in shares:
         if share.wanted is not None:
@@ -114,7 +114,7 @@ def _goals(shares: Sequence[Share], available: int) -> dict[int, int]:
 
 
 def _level(shares: Sequence[Share], available: int) -> dict[int, int]:
-    """Hand out as much as can be, so that all come to hold the same, as far as what they have and may have allows."""
+    """Distribute the rest as equally as holdings and maximums allow."""
 
     def needed(level: int) -> int:
         return sum(_room(share, level) for share in shares)
@@ -124,7 +124,7 @@ def _level(shares: Sequence[Share], available: int) -> dict[int, int]:
     over = available - needed(level)
     goals = {}
     for share in shares:
-        # What can't be divided goes to the first ones, one each.
+        # The remainder goes to the first texters, one contact each.
         goals[share.texter] = _room(share, level)
         if over and _room(share, level + 1) > goals[share.texter]:
             goals[share.texter] += 1
@@ -133,5 +133,5 @@ def _level(shares: Sequence[Share], available: int) -> dict[int, int]:
 
 
 def _room(share: Share, total: int) -> int:
-    """How many unwritten contacts it takes to come to a total, or to the maximum."""
+    """Compute the number of unwritten contacts that reach a total, or the maximum."""
     return max(0, (total if share.maximum is None else min(total, share.maximum)) - share.written)

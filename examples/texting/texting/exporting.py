@@ -1,4 +1,4 @@
-"""A campaign's contacts and what became of their messages, as a CSV file that spreadsheets open as it is meant."""
+"""Export a campaign's contacts with their messages' states, as a CSV file for spreadsheets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from texting.models import Contact, Message, Upload
 from texting.spreadsheet import as_text
 
 BATCH_ROWS = 5_000
-"""Contacts to a query and its transaction: on SQLite a long one would keep the job's heartbeat out."""
+"""Contacts per query and transaction. On SQLite a long transaction would block the job's heartbeat."""
 FIELDS = ("external_id", "first_name", "last_name", "cell", "zip")
 MESSAGE_FIELDS = ("message_state", "message_sent_at", "message_error")
 
@@ -31,43 +31,43 @@ class ExportRow:
     """The values of `FIELDS`."""
     custom_fields: dict[str, str]
     state: str | None
-    """The message's state; None if nobody has written."""
+    """The message's state. None: no message."""
     sent_at: datetime | None
     error: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedExport:
-    """A CSV file, made."""
+    """A finished CSV file."""
 
     content: bytes = field(repr=False)
     """Compressed with gzip."""
     rows: int
     sha256: str
-    """Of the file before it was compressed, as hexadecimal digits."""
+    """Of the uncompressed file, hexadecimal."""
 
 
 def count_contacts(session: Session, campaign_id: int) -> int:
-    """How many rows an export of the campaign has."""
+    """Count the rows of the campaign's export."""
     return session.scalar(select(func.count()).where(Contact.campaign_id == campaign_id)) or 0
 
 
 def custom_field_names(session: Session, campaign_id: int) -> tuple[str, ...]:
-    """The campaign's custom fields, in the order of its uploads and their columns, each once."""
+    """List the campaign's custom fields once each, in the order of its uploads and their columns."""
     uploads = session.scalars(select(Upload.custom_fields).where(Upload.campaign_id == campaign_id).order_by(Upload.id))
     return tuple(dict.fromkeys(name for names in uploads for name in names))
 
 
 def read_batches(session: Session, campaign_id: int) -> Iterator[Sequence[ExportRow]]:
-    """The campaign's contacts by id, a batch and a transaction at a time."""
-    # Columns, not objects: an object for each of many contacts would take most of the job's time.
+    """Yield the campaign's contacts by id, in batches with one transaction each."""
+    # Columns, not objects: creating an object for each contact would take most of the job's time.
     page = (
         select(Contact.id, *(getattr(Contact, name) for name in FIELDS), Contact.custom_fields)
         .where(Contact.campaign_id == campaign_id)
         .order_by(Contact.id)
         .limit(BATCH_ROWS)
     )
-    # Read by themselves, for all of the batch. Asked for each contact's latest message, PostgreSQL looks through all
+    # A query of its own for the batch. With a subquery for each contact's latest message, PostgreSQL scans all
     # messages backwards for each contact that has none, for as long as it has no statistics of a table just filled.
     messages = (
         select(Message.contact_id, Message.state, Message.sent_at, Message.error)
@@ -91,7 +91,7 @@ def read_batches(session: Session, campaign_id: int) -> Iterator[Sequence[Export
 
 
 class CsvExport:
-    """The file while it is written, compressed as it grows."""
+    """A file that is compressed while it is written."""
 
     def __init__(self, custom_fields: Sequence[str]) -> None:
         self._custom_fields = custom_fields
@@ -99,16 +99,16 @@ class CsvExport:
         self._hash = hashlib.sha256()
         self._gzip = gzip.GzipFile(fileobj=self._packed, mode="wb", compresslevel=6, mtime=0)
         self.rows = 0
-        # The mark is for spreadsheets: without it they take UTF-8 for their own country's old encoding.
+        # Without a byte-order mark, spreadsheets read UTF-8 as a national encoding.
         self._write("\ufeff", [(*FIELDS, *(as_text(name) for name in custom_fields), *MESSAGE_FIELDS)])
 
     def add(self, batch: Sequence[ExportRow]) -> None:
-        """Write some contacts."""
+        """Append contacts."""
         self._write("", [self._line(row) for row in batch])
         self.rows += len(batch)
 
     def finish(self) -> FinishedExport:
-        """The whole file."""
+        """Return the finished file."""
         self._gzip.close()
         return FinishedExport(content=self._packed.getvalue(), rows=self.rows, sha256=self._hash.hexdigest())
 

@@ -1,8 +1,7 @@
-"""Loading a contacts file into a campaign, so that any attempt can be killed anywhere and the next one goes on.
+"""Load a contacts file into a campaign. An attempt may be killed anywhere, and the next one continues.
 
-A row is loaded at most once because the database has a campaign's number once. The summary is right after any number
-of attempts because it is taken from two things that no attempt changes: the file, read whole each time, and the
-contacts that carry this job's uid.
+A row is loaded at most once, because a number is unique within a campaign in the database. The summary is right after
+any number of attempts, because it is computed from the whole file and from the contacts with this job's uid.
 """
 
 from __future__ import annotations
@@ -23,30 +22,30 @@ from texting.contacts_csv import ContactRow, LeftOut, Reason
 from texting.models import Campaign, Contact, OptOut, Upload
 
 BATCH_ROWS = 2_000
-"""Rows to a transaction. On SQLite a transaction keeps all other writers out, the job's own heartbeat among them."""
+"""Rows per transaction. On SQLite a transaction blocks all other writers, including the job's heartbeat."""
 
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """What became of a file's rows; together they are all of them."""
+    """The number of a file's rows by result. Their sum is the number of rows."""
 
     loaded: int
     repeated: int
-    """The number stood earlier in the file, or in the campaign before the import."""
+    """The number occurred earlier in the file, or was in the campaign before the import."""
     invalid: int
     missing: int
     opted_out: int
 
     def to_json(self) -> dict[str, int]:
-        """As the job's result."""
+        """Return the job's result."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What an import starts from."""
+    """An import's input."""
 
     content: bytes
     country: str
@@ -58,12 +57,12 @@ class UploadNotFoundError(LookupError):
 
 
 def load_source(session: Session, upload_id: int) -> Source:
-    """Read the upload, and the numbers that had opted out when it came.
+    """Read the upload, and the numbers that had opted out when it was uploaded.
 
-    Later opt-outs are left to the sending, which looks again before each message: an attempt has to leave out the very
-    rows that the attempts before it left out, or the summary would be of no one moment.
+    Every attempt must leave out the same rows, or the summary would be inconsistent. Sending checks later opt-outs
+    before each message.
 
-    :raises UploadNotFoundError: if it isn't there.
+    :raises UploadNotFoundError: if there is no such upload.
     """
     upload = session.get(Upload, upload_id, options=[undefer(Upload.content)])
     if upload is None:
@@ -79,9 +78,9 @@ def load_source(session: Session, upload_id: int) -> Source:
 def load_rows(
     session: Session, campaign_id: int, import_uid: UUID, rows: Iterable[ContactRow | LeftOut]
 ) -> Counter[Reason | None]:
-    """Insert the rows that are to be loaded and aren't there; the caller commits.
+    """Insert the rows that are not in the campaign. The caller commits.
 
-    :returns: how many rows were left out for which reason; under None, how many were not.
+    :returns: the number of rows left out by reason, and under None the number of the others.
     """
     rows = list(rows)
     contacts = [row for row in rows if isinstance(row, ContactRow)]
@@ -90,8 +89,8 @@ def load_rows(
     return Counter(row.reason if isinstance(row, LeftOut) else None for row in rows)
 
 
-def summarise(session: Session, import_uid: UUID, counted: Counter[Reason | None]) -> ImportSummary:
-    """What became of the rows, after the last of them: what isn't there under this uid was there before it."""
+def summarize(session: Session, import_uid: UUID, counted: Counter[Reason | None]) -> ImportSummary:
+    """Summarize after the last row. A row that was not loaded with this uid was in the campaign before."""
     loaded = session.scalar(select(func.count()).where(Contact.import_uid == import_uid)) or 0
     return ImportSummary(
         loaded=loaded,
@@ -103,7 +102,7 @@ def summarise(session: Session, import_uid: UUID, counted: Counter[Reason | None
 
 
 def batches(items: Iterable[_Item], size: int = BATCH_ROWS) -> Iterator[list[_Item]]:
-    """The items in lists of ``size``, the last one shorter."""
+    """Yield the items in lists of ``size``."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
@@ -115,7 +114,7 @@ def _opted_out(session: Session, organization_id: int, until: datetime) -> froze
 
 
 def _insert_new(session: Session, campaign_id: int, import_uid: UUID, contacts: Sequence[ContactRow]) -> None:
-    # Only these two know ON CONFLICT; SQLAlchemy spells it once for each.
+    # SQLAlchemy has ON CONFLICT in each of these dialects separately.
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = [
         {

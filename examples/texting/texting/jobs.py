@@ -1,6 +1,6 @@
-"""What runs in the background, declared for spoke-jobs: SPOKE_APP names this module.
+"""The application's jobs and tasks. SPOKE_APP names this module.
 
-Each function is a thin shell: it reads, hands to the modules that do the work, and commits.
+Each function is a thin shell: it reads, calls the modules that do the work, and commits.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from texting import assigning, start_cache, starting
 from texting.contacts_csv import Reason, open_contacts
 from texting.database import lock_campaign, sessions
 from texting.exporting import CsvExport, count_contacts, custom_field_names, read_batches
-from texting.importing import batches, load_rows, load_source, summarise
+from texting.importing import batches, load_rows, load_source, summarize
 from texting.models import ExportFile, Upload, utc_now
 
 
 class Jobs(StrEnum):
-    """Long work, tracked in the JobRequest table."""
+    """Job types: long work with a row in the ledger."""
 
     IMPORT_CONTACTS = "import_contacts"
     ASSIGN_TEXTERS = "assign_texters"
@@ -30,7 +30,7 @@ class Jobs(StrEnum):
 
 
 class Tasks(StrEnum):
-    """Light work, fire and forget."""
+    """Task names: light work."""
 
     CAMPAIGN_START_CACHE = "campaign_start_cache"
     SEND_MESSAGE = "send_message"
@@ -52,7 +52,7 @@ class AssignTexters(assigning.Request):
 
 
 class StartCampaign(BaseModel):
-    """Let a campaign's texters begin."""
+    """Start a campaign."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +68,7 @@ class Export(BaseModel):
 
 
 class CampaignStartCache(BaseModel):
-    """Count what a started campaign's texters read."""
+    """Count a started campaign for its texters' pages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,31 +84,31 @@ class SendMessage(BaseModel):
 
 
 def count_anew(session: Session, campaign_id: int) -> None:
-    """What is counted for texters is out of date with the session's commit, and is counted again after it."""
+    """Delete the counts with the session's commit, and count again after it."""
     if start_cache.forget(session, campaign_id):
         dispatch_task(Tasks.CAMPAIGN_START_CACHE, CampaignStartCache(campaign_id=campaign_id), session=session)
 
 
 @job(Jobs.IMPORT_CONTACTS, payload=ImportContacts)
 def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
-    """Load the file in short transactions; the summary and the job's success are committed as one."""
+    """Load the file in short transactions. The summary and the job's success are one commit."""
     session = ctx.session
     source = load_source(session, payload.upload_id)
-    session.rollback()  # reading the file takes a while, and holds no lock
+    session.rollback()  # end the transaction: reading the file takes a while
     file = open_contacts(source.content)
     ctx.logger.info("upload %d: %d rows in %s", payload.upload_id, file.rows, file.encoding)
 
-    # The export looks here for the names of the columns, so they are there before the first contact is.
+    # The export reads the column names here, so they are stored before the first contact.
     session.get_one(Upload, payload.upload_id).custom_fields = list(file.custom_fields)
     counted: Counter[Reason | None] = Counter()
     for batch in batches(file.read(country=source.country, opted_out=source.opted_out)):
         counted += load_rows(session, payload.campaign_id, ctx.job.uid, batch)
         session.commit()
-        ctx.raise_if_cancelled()  # what is committed is found by the next attempt
+        ctx.raise_if_cancelled()  # the next attempt continues from what is committed
         done = batch[-1].row
         ctx.progress(99 * done // file.rows, f"{done:,} of {file.rows:,} rows")
 
-    summary = summarise(session, ctx.job.uid, counted).to_json()
+    summary = summarize(session, ctx.job.uid, counted).to_json()
     session.rollback()
     with ctx.complete(summary) as last:
         last.get_one(Upload, payload.upload_id).summary = summary
@@ -117,10 +117,9 @@ def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
 
 @job(Jobs.ASSIGN_TEXTERS, payload=AssignTexters)
 def assign_texters(ctx: JobContext, payload: AssignTexters) -> None:
-    """Move contacts in short transactions; the last of them are moved together with the job's success.
+    """Move contacts in short transactions. The last moves and the job's success are one commit.
 
-    It is known to be all because the same transaction has divided once more, with the campaign locked: what texters
-    wrote meanwhile is counted in.
+    That transaction divides once more with the campaign locked, and so includes what texters wrote in the meantime.
     """
     session = ctx.session
     assigning.begin(session, payload.campaign_id, payload)
@@ -129,14 +128,14 @@ def assign_texters(ctx: JobContext, payload: AssignTexters) -> None:
 
     division = assigning.divide_now(session, payload.campaign_id, payload)
     done, total = 0, len(division.moves)
-    ctx.logger.info("campaign %d: %d contacts change hands", payload.campaign_id, total)
+    ctx.logger.info("campaign %d: %d contacts get another texter", payload.campaign_id, total)
     while len(division.moves) > assigning.BATCH_ROWS:
-        session.rollback()  # lets texters write between two batches
+        session.rollback()  # texters may write between two batches
         for batch in batches(division.moves, assigning.BATCH_ROWS):
             assigning.move(session, payload.campaign_id, batch)
             start_cache.forget(session, payload.campaign_id)
             session.commit()
-            ctx.raise_if_cancelled()  # what is committed is found by the next attempt
+            ctx.raise_if_cancelled()  # the next attempt continues from what is committed
             done += len(batch)
             ctx.progress(99 * min(done, total) // total, f"{min(done, total):,} of {total:,} contacts")
         division = assigning.divide_now(session, payload.campaign_id, payload)
@@ -146,12 +145,12 @@ def assign_texters(ctx: JobContext, payload: AssignTexters) -> None:
         count_anew(last, payload.campaign_id)
 
 
-# What the campaign lacks it will lack a second later: whoever asked mends it, and asks again.
+# A retry cannot supply what the campaign lacks. Somebody corrects it, and starts the campaign again.
 @job(Jobs.START_CAMPAIGN, payload=StartCampaign, retry=RetryPolicy(never=(starting.NotStartableError,)))
 def start_campaign(ctx: JobContext, payload: StartCampaign) -> None:
-    """Start it if it can be and isn't; with the start goes the counting, or neither does.
+    """Start the campaign unless it is started. The start and the dispatch of the count are one commit.
 
-    :raises texting.starting.NotStartableError: naming all that it lacks.
+    :raises texting.starting.NotStartableError: naming everything that it lacks.
     """
     session = ctx.session
     campaign = lock_campaign(session, payload.campaign_id)
@@ -167,7 +166,7 @@ def start_campaign(ctx: JobContext, payload: StartCampaign) -> None:
 
 @job(Jobs.EXPORT, payload=Export)
 def export(ctx: JobContext, payload: Export) -> None:
-    """Make the file, then commit it together with the job's success: a repeated attempt leaves one file."""
+    """Create the file, and commit it together with the job's success, so that retries leave one file."""
     session = ctx.session
     total = count_contacts(session, payload.campaign_id)
     file = CsvExport(custom_field_names(session, payload.campaign_id))
@@ -190,14 +189,14 @@ def export(ctx: JobContext, payload: Export) -> None:
 
 @task(Tasks.CAMPAIGN_START_CACHE, payload=CampaignStartCache)
 def campaign_start_cache(ctx: TaskContext, payload: CampaignStartCache) -> None:
-    """Count it unless it is counted."""
+    """Count the campaign unless it is counted."""
     start_cache.warm(payload.campaign_id, sessions())
 
 
 @task(Tasks.SEND_MESSAGE, payload=SendMessage)
 def send_message(ctx: TaskContext, payload: SendMessage) -> None:
-    """Send it unless it has been sent: delivered twice, it does no harm."""
-    # Imported here since a job's pod imports this module, and an HTTP client would slow down each job's start.
+    """Send the message unless it was sent. A repeated delivery changes nothing."""
+    # Imported here, because every job's pod imports this module, and an HTTP client would slow down its start.
     from texting.carrier_client import carrier
     from texting.sending import deliver
 

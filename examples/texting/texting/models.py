@@ -1,6 +1,6 @@
-"""The application's tables: who texts whom, about what, and the files that go in and come out.
+"""The application's tables.
 
-Files live in tables, not in a folder: a job's pod shares the database with the web application and nothing else.
+Files are stored in tables, because the database is all that a job's pod shares with the web application.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 def utc_now() -> datetime:
-    """The current moment, aware and in UTC."""
+    """Return the current time, aware and in UTC."""
     return datetime.now(UTC)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment that is aware and in UTC in Python, on SQLite too, which keeps no time zones."""
+    """A time that is aware and in UTC in Python, also on SQLite, which stores no time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -50,7 +50,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """The application's own tables; the library keeps its tables in a metadata of its own."""
+    """Base of the application's tables. The library's tables have a metadata of their own."""
 
     metadata = MetaData(
         naming_convention={
@@ -71,7 +71,7 @@ class Base(DeclarativeBase):
 
 
 class Organization(Base):
-    """Who runs campaigns. Opt-outs hold for a whole organisation."""
+    """An organization that runs campaigns. Opt-outs apply to a whole organization."""
 
     __tablename__ = "organization"
 
@@ -81,18 +81,18 @@ class Organization(Base):
 
 
 class Assigning(StrEnum):
-    """Whom a campaign's texters write to."""
+    """How contacts get their texters."""
 
     OPEN = "open"
-    """Whoever asks, to the first contacts that are nobody's."""
+    """Every texter takes the first free contacts."""
     FIXED = "fixed"
-    """Each to the contacts that were assigned to them."""
+    """Every texter has assigned contacts."""
     DYNAMIC = "dynamic"
-    """Each to contacts that they take when they ask, up to a maximum of their own."""
+    """Every texter takes contacts when sending, up to a maximum."""
 
 
 class Campaign(Base):
-    """One round of texting: a list of contacts and what to say to them."""
+    """A list of contacts and a script."""
 
     __tablename__ = "campaign"
 
@@ -102,15 +102,15 @@ class Campaign(Base):
     script: Mapped[str]
     """The message, with ``{firstName}``, ``{lastName}`` and custom fields' names in braces."""
     country: Mapped[str] = mapped_column(default="US")
-    """ISO 3166 code, two capital letters: how to read numbers that name no country."""
+    """ISO 3166 code, two capital letters, for numbers without a country code."""
     assigning: Mapped[str] = mapped_column(default=Assigning.OPEN)
     started_at: Mapped[datetime | None]
-    """Since when texters may write; None: not yet."""
+    """When the campaign started. None: not started."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class OptOut(Base):
-    """A number that asked an organisation not to be texted again."""
+    """A number that an organization must not text again."""
 
     __tablename__ = "opt_out"
     __table_args__ = (UniqueConstraint("organization_id", "cell"),)
@@ -122,7 +122,7 @@ class OptOut(Base):
 
 
 class Upload(Base):
-    """A contacts file as it came: the bytes, compressed or not."""
+    """An uploaded contacts file, unchanged."""
 
     __tablename__ = "upload"
 
@@ -130,29 +130,29 @@ class Upload(Base):
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"), index=True)
     content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     custom_fields: Mapped[list[str]] = mapped_column(default=list)
-    """The names of the file's custom fields in its own order, known once its import has begun."""
+    """The file's custom fields in its own order. Set when its import starts."""
     summary: Mapped[dict[str, int] | None]
-    """What became of its rows, once they are all loaded."""
+    """The import's summary. Set when all rows are loaded."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Assignment(Base):
-    """A texter's share of a campaign's contacts. A campaign has a texter once."""
+    """A texter's share of a campaign's contacts. A texter occurs once in a campaign."""
 
     __tablename__ = "assignment"
-    # An index, not a constraint: SQLite can't add that to a table that has rows and is referred to.
+    # An index, not a constraint: SQLite cannot add a constraint to a table that is referred to.
     __table_args__ = (Index("ix_assignment_campaign_id_texter", "campaign_id", "texter", unique=True),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
     texter: Mapped[str]
     max_contacts: Mapped[int | None]
-    """How many contacts the texter may hold, written ones included; None: any number."""
+    """Maximum number of contacts, including written ones. None: no limit."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Contact(Base):
-    """A person to text in one campaign. A campaign has a number once."""
+    """A person to text in one campaign. A number occurs once in a campaign."""
 
     __tablename__ = "contact"
     __table_args__ = (UniqueConstraint("campaign_id", "cell"),)
@@ -168,19 +168,19 @@ class Contact(Base):
     external_id: Mapped[str]
     custom_fields: Mapped[dict[str, str]]
     import_uid: Mapped[UUID] = mapped_column(Uuid, index=True)
-    """The uid of the job that loaded it: an attempt that follows a killed one counts what both loaded."""
+    """The uid of the job that loaded it, so that a later attempt counts what earlier ones loaded."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class MessageState(StrEnum):
-    """How far a message has come."""
+    """A message's state."""
 
     QUEUED = "queued"
     SENT = "sent"
     HELD = "held"
     """The contact opted out before it was sent."""
     REFUSED = "refused"
-    """The carrier won't take it, now or later."""
+    """The carrier refused it for good."""
 
 
 class Message(Base):
@@ -191,7 +191,7 @@ class Message(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     contact_id: Mapped[int] = mapped_column(ForeignKey("contact.id"), index=True)
     key: Mapped[UUID] = mapped_column(Uuid, default=uuid4, unique=True)
-    """By which the carrier knows it again: an id would come back in the next database."""
+    """The carrier's idempotency key. An id would not do: the next database uses it again."""
     text: Mapped[str]
     state: Mapped[str] = mapped_column(default=MessageState.QUEUED)
     error: Mapped[str] = mapped_column(default="")
@@ -213,10 +213,10 @@ class ExportFile(Base):
 
 
 class CampaignCache(Base):
-    """What texters read when they begin, counted beforehand; no row: not counted, and to be read from the rest.
+    """A campaign's numbers for the texters' pages, counted beforehand. Without a row, a page counts by itself.
 
-    It is never wrong: whoever changes what it says changes or deletes it in the same transaction, with the campaign's
-    row locked (`texting.start_cache`).
+    The row is never wrong: every change of the numbers updates or deletes it in the same transaction, with the
+    campaign's row locked (`texting.start_cache`).
     """
 
     __tablename__ = "campaign_cache"
@@ -227,5 +227,5 @@ class CampaignCache(Base):
     """The custom fields that contacts have."""
     contacts: Mapped[int]
     texters: Mapped[dict[str, dict[str, int | None]]]
-    """By texter: how many contacts they hold, how many of these are still to be written to, and their maximum."""
+    """By texter: the number of contacts, the number still to be written to, and the maximum."""
     warmed_at: Mapped[datetime] = mapped_column(default=utc_now)

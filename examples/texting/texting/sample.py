@@ -1,9 +1,9 @@
-"""A contacts file with every kind of trouble that organisations' files have, and the truth about it.
+"""Generate a contacts file with the defects of real exports, and the correct result of its import.
 
     python -m texting.sample --rows 50000 --seed 7 > contacts.csv
 
-The truth is written while the file is made and never read back from it, so it can judge whoever reads the file.
-The same rows and seed make the same bytes. Numbers use the exchange 555, which hardly anybody's telephone has.
+The correct result is written while the file is generated, and never read back from it, so that it can verify an import.
+The same number of rows and seed yield the same bytes. Numbers use the exchange 555, which is reserved for fiction.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _MISSING = ("", " ", "-", "N/A", "none")
 
 @dataclass(frozen=True, slots=True)
 class SampleContact:
-    """A contact as an import of the file has to leave it."""
+    """A contact as a correct import stores it."""
 
     first_name: str
     last_name: str
@@ -77,20 +77,20 @@ class SampleContact:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A file, and what is true of it."""
+    """A file and its correct result."""
 
     data: bytes = field(repr=False)
     opted_out: tuple[str, ...]
-    """The numbers in E.164 that must be opted out before the import, for the counts to hold."""
+    """The numbers in E.164 that must be opted out before the import for the counts to be right."""
     contacts: tuple[SampleContact, ...] = field(repr=False)
-    """What is to be loaded, in the file's order."""
+    """The contacts to load, in the file's order."""
     repeated: int
     invalid: int
     missing: int
 
     @property
     def summary(self) -> dict[str, int]:
-        """What an import of the file has to report."""
+        """The summary that a correct import reports."""
         return {
             "loaded": len(self.contacts),
             "repeated": self.repeated,
@@ -101,14 +101,14 @@ class Sample:
 
 
 def checksum(rows: Iterable[tuple[str, ...]]) -> str:
-    """SHA-256 over rows of values, whatever their order, as hexadecimal digits."""
+    """Return the SHA-256 of rows of values, independent of their order, hexadecimal."""
     return hashlib.sha256("\n".join(sorted(json.dumps(row) for row in rows)).encode()).hexdigest()
 
 
 def make_sample(rows: int, seed: int) -> Sample:
-    """Make a file of so many rows after the headings.
+    """Generate a file with this number of rows after the headings.
 
-    :raises ValueError: if there are too few rows for each kind of trouble, or more than there are numbers.
+    :raises ValueError: if there are too few rows for all kinds of defects, or more rows than numbers.
     """
     if not 100 <= rows <= MOST_ROWS:
         raise ValueError(f"a sample has from 100 to {MOST_ROWS} rows, not {rows}")
@@ -163,7 +163,7 @@ def _written(number: int, chance: random.Random) -> str:
 
 
 def _person(place: int, cell: str, chance: random.Random) -> tuple[SampleContact, str]:
-    """Somebody, and how the zip code is written in the file."""
+    """A person, and the spelling of the zip code in the file."""
     zip_code = f"{chance.randrange(501, 99951):05}"
     contact = SampleContact(
         first_name=chance.choice(_FIRST_NAMES),
@@ -184,12 +184,12 @@ def _person(place: int, cell: str, chance: random.Random) -> tuple[SampleContact
 def _row(contact: SampleContact, number: str, zip_code: str, chance: random.Random) -> list[str]:
     home, note, note_2, polling_place = contact.custom_fields
     row = [contact.first_name, f" {contact.last_name} ", home, number, zip_code, contact.external_id, note, note_2]
-    # Spreadsheets write rows of unlike length: what is empty at the end may be left out.
+    # Spreadsheets omit empty cells at the end of a row.
     return row if not polling_place and chance.random() < 0.5 else [*row, polling_place]
 
 
 def main() -> None:
-    """Write the file to the output, and the truth about it where ``--truth`` says."""
+    """Write the file to standard output, and the correct result to the file of ``--truth``."""
     parser = argparse.ArgumentParser(prog="python -m texting.sample", description="Make a contacts file to try out.")
     parser.add_argument("--rows", type=int, default=50_000, help=f"rows after the headings, 100 to {MOST_ROWS}")
     parser.add_argument("--seed", type=int, default=7, help="another seed makes another file")

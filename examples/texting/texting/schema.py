@@ -1,7 +1,6 @@
-"""Bring the application's tables up to date: ``python -m texting.schema``. Running it again changes nothing.
+"""Migrate the application's tables: ``python -m texting.schema``. Running it again changes nothing.
 
-The library's own tables have a history of their own (``spoke-jobs migrate``), with another version table: in one
-database, neither sees the other.
+The library's tables have a migration history and a version table of their own (``spoke-jobs migrate``).
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ FIRST = "0001"
 
 
 def create_tables(database: Engine | None = None, revision: str = "head") -> None:
-    """Bring the tables to a revision, in one transaction; the process's own database by default."""
-    # Alembic is a tool of the operator's hand, not of a job's process: imported where it is used.
+    """Migrate the tables to a revision in one transaction, by default in the process's own database."""
+    # Imported here, because a job's process does not need Alembic.
     from alembic import command
     from alembic.config import Config
 
@@ -28,7 +27,7 @@ def create_tables(database: Engine | None = None, revision: str = "head") -> Non
         config.attributes["connection"] = connection
         there = inspect(connection)
         if there.has_table("campaign") and not there.has_table(VERSION_TABLE):
-            command.stamp(config, FIRST)  # the first release made its tables without keeping a version
+            command.stamp(config, FIRST)  # the first release created its tables without a version table
         command.upgrade(config, revision)
 
 

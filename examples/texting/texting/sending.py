@@ -1,4 +1,4 @@
-"""Messages: written for contacts that have none, and sent through the carrier, each once."""
+"""Write messages to contacts that have none, and send each once through the carrier."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from texting.start_cache import note_written
 
 
 class Sends(Protocol):
-    """What `deliver` needs of a carrier."""
+    """The carrier's interface that `deliver` needs."""
 
     def send(self, *, key: str, to: str, text: str) -> None:
-        """As `texting.carrier_client.Carrier.send`."""
+        """See `texting.carrier_client.Carrier.send`."""
 
 
 class NotATexterError(LookupError):
-    """The campaign's contacts are divided among others."""
+    """The campaign's contacts are assigned to other texters."""
 
 
 def write_messages(session: Session, campaign_id: int, texter: str, limit: int) -> Sequence[Message]:
-    """Write to contacts of a texter that nobody has written to; the caller commits.
+    """Write messages to a texter's contacts that have none. The caller commits.
 
-    First to those that are assigned to them, then, unless the assignment is fixed, to the first that are nobody's.
+    Assigned contacts come first. Then, unless the assignment is fixed, the first free contacts.
 
-    :param limit: how many contacts at most.
+    :param limit: the maximum number of contacts.
     :raises NotATexterError: if the campaign's contacts are assigned, and none to this texter.
     """
-    # Two requests at once wait for one another here, and so never write to the same contact.
+    # Concurrent requests wait for each other here, and so never write to the same contact.
     campaign = lock_campaign(session, campaign_id)
     assignment = session.scalars(
         select(Assignment).where(Assignment.campaign_id == campaign_id, Assignment.texter == texter)
@@ -74,7 +74,7 @@ def write_messages(session: Session, campaign_id: int, texter: str, limit: int) 
 
 
 def _may_take(session: Session, campaign: Campaign, assignment: Assignment | None, limit: int) -> int:
-    """How many contacts that are nobody's the texter may take, as far as the limit."""
+    """Return how many free contacts the texter may take, up to the limit."""
     if campaign.assigning == Assigning.FIXED:
         return 0
     if assignment is None or assignment.max_contacts is None:
@@ -84,14 +84,14 @@ def _may_take(session: Session, campaign: Campaign, assignment: Assignment | Non
 
 
 def deliver(message_id: int, sessions: sessionmaker[Session], carrier: Sends) -> None:
-    """Send a message that hasn't been, and record it.
+    """Send a message unless it was sent, and record that.
 
-    A process that dies between the carrier's answer and the record leaves the message queued, and whoever comes next
-    sends it again under the same key, of which the carrier takes one. No transaction is open while the carrier is
-    asked: it may take its time, and on SQLite everybody else would wait as well.
+    If the process dies between the carrier's answer and the record, the message stays queued and is sent again with the
+    same key, of which the carrier accepts one message. No transaction is open during the request, because the carrier
+    may be slow, and on SQLite an open transaction blocks all other writers.
 
     :raises LookupError: if there is no such message.
-    :raises httpx.HTTPError: if the carrier can't be reached; the message stays queued.
+    :raises httpx.HTTPError: if the carrier cannot be reached. The message stays queued.
     """
     with sessions() as session:
         session.connection(execution_options={READ_ONLY: True})

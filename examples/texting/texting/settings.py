@@ -1,4 +1,4 @@
-"""The application's own settings, from the environment. The library reads its own (SPOKE_DATABASE_URL, JOB_RUNNER)."""
+"""The application's settings, from the environment. The library reads its own (SPOKE_DATABASE_URL, JOB_RUNNER)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class TextingSettings(BaseSettings):
-    """Each field's variable is its name in capitals after ``TEXTING_``; an empty variable counts as unset."""
+    """A field's variable is ``TEXTING_`` and its name in capitals. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_prefix="TEXTING_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     carrier_url: AnyHttpUrl = AnyHttpUrl("http://127.0.0.1:8090")
-    """Where the carrier takes messages."""
+    """The carrier's address."""
     carrier_timeout_seconds: float = Field(10.0, gt=0, le=120)
-    """How long to wait for the carrier's answer; after that nobody knows, and the message is tried again."""
+    """How long to wait for the carrier's answer. After that the result is unknown, and the message is sent again."""
     max_upload_bytes: int = Field(64 * 1024 * 1024, gt=0)
-    """The largest contacts file that the web application takes, in bytes as sent."""
+    """The largest contacts file that the web application accepts, in bytes as sent."""
 
 
 @cache
 def settings() -> TextingSettings:
-    """The process's settings, read once.
+    """Return the process's settings, which are read once.
 
-    :raises pydantic.ValidationError: naming each variable that can't be used.
+    :raises pydantic.ValidationError: naming each invalid variable.
     """
     return TextingSettings()

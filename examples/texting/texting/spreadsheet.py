@@ -1,4 +1,4 @@
-"""CSV for people who open it in a spreadsheet."""
+"""CSV that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 
 
 def as_text(value: str) -> str:
-    """A value that a spreadsheet shows and doesn't run.
+    """Return the value so that a spreadsheet shows it and does not run it.
 
-    What a contact wrote in a form can begin like a formula (``=HYPERLINK(...)``); an apostrophe before it keeps it
-    text. Plain numbers, and so telephone numbers in E.164, need none.
+    A contact's input may begin like a formula (``=HYPERLINK(...)``). An apostrophe before it makes it text. Plain
+    numbers, including telephone numbers in E.164, need none.
     """
     return f"'{value}" if value.lstrip(" ").startswith(_RUNS) and not _NUMBER.fullmatch(value) else value

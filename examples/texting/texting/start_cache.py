@@ -1,10 +1,10 @@
-"""What a texter's page reads: the script and the texter's numbers, counted when the campaign starts.
+"""The numbers of a texter's page, counted when the campaign starts.
 
-Counting a campaign of a hundred thousand contacts takes a while, and at the start all its texters come at once. So the
-task `campaign_start_cache` counts once, into one row for each campaign. That row is never wrong: whoever changes a
-number locks the campaign, as the counting does, and in the same transaction either brings the row up to date (the
-sending, which is frequent and knows what it adds) or deletes it and has it counted anew (all others). Without the row
-the page counts by itself: slower, and the same. A task may get lost, so a page that had to count asks for it again.
+Counting a campaign of a hundred thousand contacts is slow, and at the start all its texters open their pages at once.
+So the task `campaign_start_cache` counts once, into one row for each campaign. The row is never wrong. Every change of
+a number locks the campaign, as the counting does, and in the same transaction either updates the row (sending, which is
+frequent and knows what it adds) or deletes it and dispatches the task again (all others). Without the row, a page
+counts by itself, with the same result. A task may be lost, so a page that had to count dispatches it again.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from texting.models import Assignment, Campaign, CampaignCache, Contact
 
 @dataclass(frozen=True, slots=True)
 class TexterNumbers:
-    """How a texter stands."""
+    """A texter's numbers."""
 
     contacts: int = 0
     to_write: int = 0
-    """Of these, nobody has written to and none has opted out."""
+    """The number of them that are unwritten and have not opted out."""
     maximum: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignNumbers:
-    """How a campaign stands."""
+    """A campaign's numbers."""
 
     script: str
     fields: tuple[str, ...]
     """The custom fields that contacts have."""
     contacts: int
-    """When an import is under way, without its new ones until it ends."""
+    """During an import, without its new ones."""
     texters: Mapping[str, TexterNumbers]
     warmed_at: datetime | None = None
-    """When they were counted beforehand; None: just now."""
+    """When they were counted beforehand. None: just now."""
 
 
 def read_numbers(session: Session, campaign: Campaign) -> CampaignNumbers:
-    """How the campaign stands: from the cache, or counted."""
+    """Return the campaign's numbers from the cache, or count them."""
     cached = session.get(CampaignCache, campaign.id)
     if cached is None:
         return count(session, campaign)
@@ -56,7 +56,7 @@ def read_numbers(session: Session, campaign: Campaign) -> CampaignNumbers:
 
 
 def count(session: Session, campaign: Campaign) -> CampaignNumbers:
-    """How the campaign stands, counted now."""
+    """Count the campaign's numbers now."""
     to_write = and_(Contact.id.is_not(None), ~written, ~opted_out)
     rows = session.execute(
         select(
@@ -80,7 +80,7 @@ def count(session: Session, campaign: Campaign) -> CampaignNumbers:
 
 
 def warm(campaign_id: int, sessions: sessionmaker[Session]) -> None:
-    """Count a started campaign, unless that is done: delivered twice, it does no harm.
+    """Count a started campaign unless it is counted. A second call changes nothing.
 
     :raises LookupError: if there is no such campaign.
     """
@@ -101,9 +101,9 @@ def warm(campaign_id: int, sessions: sessionmaker[Session]) -> None:
 
 
 def forget(session: Session, campaign_id: int) -> bool:
-    """Delete what is counted, and keep it from being counted until the session's transaction ends; the caller commits.
+    """Delete the row, and block counting until the session's transaction ends. The caller commits.
 
-    :returns: whether it has to be counted anew.
+    :returns: whether the campaign must be counted again.
     """
     campaign = lock_campaign(session, campaign_id)
     session.execute(delete(CampaignCache).where(CampaignCache.campaign_id == campaign_id))
@@ -111,15 +111,15 @@ def forget(session: Session, campaign_id: int) -> bool:
 
 
 def note_written(session: Session, campaign_id: int, texter: str, *, own: int, taken: int) -> None:
-    """Bring what is counted up to date with messages to contacts of the texter; the campaign is locked.
+    """Update the row for new messages of the texter. The campaign is locked.
 
-    :param own: to contacts that were assigned to them before.
-    :param taken: to contacts that were nobody's.
+    :param own: messages to contacts that were assigned to the texter before.
+    :param taken: messages to contacts that were free.
     """
     cached = session.get(CampaignCache, campaign_id, populate_existing=True)
     if cached is None:
         return
     numbers = cached.texters.get(texter) or asdict(TexterNumbers())
     changed = {"contacts": (numbers["contacts"] or 0) + taken, "to_write": (numbers["to_write"] or 0) - own}
-    # Another dictionary, not a changed one: SQLAlchemy doesn't look into JSON for changes.
+    # A new dictionary, because SQLAlchemy does not detect changes within JSON.
     cached.texters = {**cached.texters, texter: {**numbers, **changed}}

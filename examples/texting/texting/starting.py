@@ -1,4 +1,4 @@
-"""Whether a campaign can be started, and what it lacks: all of it, so that nobody has to ask again and again."""
+"""Decide whether a campaign can be started, and list everything that it lacks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from texting.script import unknown_names
 
 
 class NotStartableError(Exception):
-    """The campaign lacks something; the message names all of it."""
+    """The campaign lacks something. The message names all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What matters for a campaign's start."""
+    """The facts that decide on a campaign's start."""
 
     script: str
     custom_fields: Sequence[str]
     contacts: int
     writable: bool
-    """Whether a contact hasn't opted out."""
+    """Whether a contact has not opted out."""
     unfinished_uploads: Sequence[int]
     assigning: Assigning
     texters: int
@@ -35,7 +35,7 @@ class Readiness:
 
 
 def lacking(ready: Readiness) -> Sequence[str]:
-    """What a campaign needs that it hasn't; empty: it can be started."""
+    """List what the campaign lacks. Empty: it can be started."""
     found = []
     if not ready.script.strip():
         found.append("a script")
@@ -57,7 +57,7 @@ def lacking(ready: Readiness) -> Sequence[str]:
 
 
 def readiness(session: Session, campaign: Campaign) -> Readiness:
-    """How things stand."""
+    """Read the facts."""
     mine = Contact.campaign_id == campaign.id
     writable = exists().where(mine, Contact.campaign_id == Campaign.id, ~opted_out)
     unfinished = select(Upload.id).where(Upload.campaign_id == campaign.id, Upload.summary.is_(None))

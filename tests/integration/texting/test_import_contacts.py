@@ -122,7 +122,7 @@ def test_who_opts_out_between_two_attempts_changes_no_number(
     sessions: sessionmaker[Session], runner: MemoryRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = make_campaign(sessions)
-    whole, fails = jobs.summarise, iter([True])
+    whole, fails = jobs.summarize, iter([True])
 
     def opts_out_then_breaks_off(*arguments: Any) -> Any:
         if next(fails, False):
@@ -132,7 +132,7 @@ def test_who_opts_out_between_two_attempts_changes_no_number(
             raise ConnectionError("the machine is gone")
         return whole(*arguments)
 
-    monkeypatch.setattr(jobs, "summarise", opts_out_then_breaks_off)
+    monkeypatch.setattr(jobs, "summarize", opts_out_then_breaks_off)
     job = import_file(sessions, runner, campaign, b"first,last,cell\nA,A,2125550100\nB,B,2125550101\n")
 
     assert job.attempt == 2

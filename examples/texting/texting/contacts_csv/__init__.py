@@ -1,4 +1,4 @@
-"""Contacts files as organisations really export them: bytes in, contacts out. No database, no clock, no network."""
+"""Read contacts files as organizations export them: bytes in, contacts out. No database, clock or network."""
 
 from texting.contacts_csv.headings import Columns
 from texting.contacts_csv.reading import ContactRow, ContactsFile, LeftOut, Reason, open_contacts

@@ -1,4 +1,4 @@
-"""From a file's bytes to its text: compression, byte-order marks, encodings, and what is no text at all."""
+"""Decode a file's bytes: compression, byte-order marks, encodings, and files that are not text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from charset_normalizer import from_bytes
 from texting.contacts_csv.refusals import NotACsv
 
 MAX_BYTES = 256 * 1024 * 1024
-"""The largest file taken, in bytes once unpacked: a small gzip file can hide one that fills the memory."""
+"""The largest accepted file, in uncompressed bytes: a small gzip file may expand beyond memory."""
 
 _GZIP = b"\x1f\x8b"
 _OTHER_FORMATS = (
@@ -37,7 +37,7 @@ _SAVE_AS_CSV = "Save it as CSV (UTF-8), and upload that"
 
 
 def text_of(data: bytes) -> tuple[str, str]:
-    """The text of a file, and the name of the encoding that it was read in.
+    """Return a file's text and its encoding.
 
     NUL characters and byte-order marks are gone; line ends are as they were.
 
@@ -98,7 +98,7 @@ def _decoded(data: bytes) -> tuple[str, str]:
 
 
 def _unmarked_utf16(data: bytes) -> str | None:
-    """UTF-16 without a mark shows in letters, delimiters and line ends: one of their two bytes is zero."""
+    """Detect UTF-16 without a byte-order mark: in letters, delimiters and line ends one of two bytes is zero."""
     sample = data[:4096]
     half = len(sample) // 2
     first, second = sample[::2].count(0), sample[1::2].count(0)
@@ -110,7 +110,7 @@ def _unmarked_utf16(data: bytes) -> str | None:
 
 
 def _mostly_utf8(data: bytes) -> bool:
-    """Whether a few broken bytes stand in a text that is UTF-8 elsewhere: better a few marks than no name right."""
+    """Whether the text is UTF-8 except for a few broken bytes, which are then replaced by U+FFFD."""
     text = data.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     sound = len(re.findall(r"[^\x00-\x7f]", text)) - broken
@@ -118,7 +118,7 @@ def _mostly_utf8(data: bytes) -> bool:
 
 
 def _guess(data: bytes) -> str:
-    """The likeliest one-byte (or East Asian) encoding, from the lines that say anything about it.
+    """Guess the one-byte (or East Asian) encoding from the lines that have non-ASCII bytes.
 
     Several fit a few accents equally well. Where Windows-1252 is one of those, it is by far the commonest.
     """

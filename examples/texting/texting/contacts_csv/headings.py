@@ -1,4 +1,4 @@
-"""Which column is which: the spellings of the headings, and names for the further columns."""
+"""Identify columns by the spellings of their headings, and name the custom fields."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SPELLINGS = MappingProxyType(
         "external id": ("externalid", "externalidentifier", "extid", "vanid", "voterid", "contactid"),
     }
 )
-"""For each column its headings, the likeliest first, written as `folded` leaves them."""
+"""The headings of each column in the form of `folded`, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where in a row each thing stands, counted from 0."""
+    """The position of each column, from 0."""
 
     first_name: int
     last_name: int
@@ -39,11 +39,11 @@ class Columns:
     zip: int | None
     external_id: int | None
     custom: tuple[tuple[str, int], ...]
-    """The further columns: the custom field's name, unique in the file, and its place."""
+    """The other columns: the custom field's name, unique in the file, and its position."""
 
 
 def folded(heading: str) -> str:
-    """A heading without what people vary: case, spaces, underscores, hyphens, dots, full-width letters."""
+    """Normalize a heading: case, spaces, underscores, hyphens, dots, full-width letters."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", heading).casefold())
 
 
@@ -74,7 +74,7 @@ def columns_of(headings: Sequence[str]) -> Columns:
 
 
 def recognised(headings: Sequence[str]) -> int:
-    """How many of the known columns these headings name."""
+    """Count the known columns among these headings."""
     return sum(_place(headings, spellings) is not None for spellings in SPELLINGS.values())
 
 

@@ -1,4 +1,4 @@
-"""From a contacts file's bytes to its contacts, one row at a time, and the reasons for rows left out."""
+"""Read a contacts file row by row, with the reasons for rows that are left out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from texting.contacts_csv.values import is_missing, to_e164, to_zip
 
 
 class Reason(StrEnum):
-    """Why a row is left out. The first that holds counts, in this order."""
+    """Why a row is left out. The first reason that applies counts, in this order."""
 
     MISSING = "missing"
     """It has no number."""
     INVALID = "invalid"
-    """Its number can't be one."""
+    """Its number is invalid."""
     REPEATED = "repeated"
-    """An earlier row of the file has the number, whatever became of that row."""
+    """An earlier row of the file has the number, whether that row was loaded or not."""
     OPTED_OUT = "opted_out"
 
 
@@ -29,7 +29,7 @@ class ContactRow:
     """A row to load."""
 
     row: int
-    """Its place in the file, from 1, headings and empty lines not counted."""
+    """Its number in the file, from 1, without headings and empty lines."""
     first_name: str
     last_name: str
     cell: str
@@ -42,7 +42,7 @@ class ContactRow:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row that isn't loaded."""
+    """A row that is not loaded."""
 
     row: int
     reason: Reason
@@ -50,7 +50,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class ContactsFile:
-    """A file that can be read as a contacts list."""
+    """A file that is a contacts list."""
 
     encoding: str
     delimiter: str
@@ -59,7 +59,7 @@ class ContactsFile:
 
     @property
     def rows(self) -> int:
-        """How many rows `read` gives, empty lines left out."""
+        """The number of rows that `read` yields, without empty lines."""
         return self.table.rows
 
     @property
@@ -68,7 +68,7 @@ class ContactsFile:
         return tuple(name for name, _ in self.columns.custom)
 
     def read(self, *, country: str = "US", opted_out: Collection[str] = frozenset()) -> Iterator[ContactRow | LeftOut]:
-        """Every row in the file's order, to load or left out.
+        """Yield every row in the file's order, to load or left out.
 
         A row shorter than the headings is empty in the columns that it lacks; what stands beyond the headings is
         left out.
@@ -106,7 +106,7 @@ class ContactsFile:
 
 
 def open_contacts(data: bytes) -> ContactsFile:
-    """See whether a file is a contacts list, and find its columns. Rows are read by the result's `read`.
+    """Check that a file is a contacts list, and find its columns. The result's `read` reads the rows.
 
     :param data: the file as it came, plain or compressed with gzip.
     :raises RefusedFile: with a message for whoever uploaded it: `NotACsv`, or `MissingColumns`.
@@ -117,7 +117,7 @@ def open_contacts(data: bytes) -> ContactsFile:
 
 
 class _Row:
-    """A row's values by place; ragged rows are short of some."""
+    """A row's values by position. Short rows lack some."""
 
     __slots__ = ("_values",)
 

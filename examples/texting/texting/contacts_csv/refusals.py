@@ -1,14 +1,14 @@
-"""Why a file is not taken as a contacts list. Each message names the thing and the way out."""
+"""Why a file is refused. Each message says what is wrong and what to do."""
 
 from __future__ import annotations
 
 
 class RefusedFile(ValueError):
-    """The file as a whole can't be read as a contacts list; reading it again can't help."""
+    """The file is not a contacts list. Reading it again cannot help."""
 
 
 class NotACsv(RefusedFile):
-    """It isn't text in rows and columns, or has no rows."""
+    """It is not text in rows and columns, or has no rows."""
 
 
 class MissingColumns(RefusedFile):

@@ -1,4 +1,4 @@
-"""From a file's text to its rows: the delimiter, quoted line ends, empty lines."""
+"""Split a file's text into rows: the delimiter, quoted line ends, empty lines."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _END = "\x00"  # can't stand in the text: decoding took every NUL away
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A text read as rows and columns."""
+    """A text as rows and columns."""
 
     text: str = field(repr=False)
     delimiter: str
     headings: tuple[str, ...]
     rows: int
-    """How many rows follow the headings, empty lines not counted."""
+    """The number of rows after the headings, without empty lines."""
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        """Each row after the headings with its number, from 1; rows of nothing but delimiters are left out."""
+        """Yield each row after the headings with its number, from 1, without rows that have only delimiters."""
         records = _records(self.text, self.delimiter)
         next(records)
         yield from enumerate(records, start=1)
@@ -65,7 +65,7 @@ def _promise(text: str, delimiter: str) -> tuple[int, int]:
 
 
 def _records(text: str, delimiter: str) -> Iterator[list[str]]:
-    """The rows that hold anything, the headings' the first.
+    """Yield the rows that are not empty, beginning with the headings.
 
     A line that the text doesn't hold follows its last one. It comes out as a row of its own, unless a quote is open.
     """

@@ -1,4 +1,4 @@
-"""Single values: telephone numbers to E.164, US zip codes to five digits."""
+"""Normalize single values: telephone numbers to E.164, US zip codes to five digits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ZIP = re.compile(r"(\d{3,5})(?:\.0)?|(\d{3,5})[ -]?(\d{4})")
 
 
 def is_missing(number: str) -> bool:
-    """Whether a cell of the number's column says that there is none."""
+    """Whether a cell of the number's column means that there is none."""
     return number.strip().casefold() in _NO_NUMBER
 
 
 def to_e164(number: str, country: str) -> str | None:
-    """A telephone number in E.164, or None if it isn't a valid one.
+    """Return a telephone number in E.164, or None if it is invalid.
 
     :param country: ISO 3166 code in capitals: where a number belongs that begins with no country's code.
     """
@@ -34,7 +34,7 @@ def to_e164(number: str, country: str) -> str | None:
 
 
 def to_zip(zip_code: str, country: str) -> str:
-    """A postal code as it is kept: in the US its first five digits, elsewhere as written.
+    """Return a postal code as it is stored: in the US its first five digits, elsewhere as written.
 
     Spreadsheets take US codes for numbers and drop their leading zeros, which come back: ``2134`` is ``02134``.
     What isn't a US code stays as it is.

@@ -1,4 +1,4 @@
-"""``python -m texting.demo``: everything on this machine; ``--cluster``: only drive what already runs."""
+"""``python -m texting.demo``: run everything on this machine. ``--cluster``: use a cluster's worker and carrier."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace, console: Console) -> Outcome:
 
 
 def _prepare(folder: Path) -> None:
-    """A fresh database in the folder, unless the environment names one, and both sets of tables."""
+    """Create both sets of tables, in a new database unless the environment names one."""
     folder.mkdir(exist_ok=True)
     os.environ["SPOKE_APP"] = "texting.jobs"
     if not os.environ.get("SPOKE_DATABASE_URL"):

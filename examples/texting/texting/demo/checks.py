@@ -1,4 +1,4 @@
-"""The demonstration's numbers against the file that it began with."""
+"""Compare the demonstration's numbers with the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from texting.start_cache import CampaignNumbers
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What the file says there must be, and what there is."""
+    """An expected and an actual number."""
 
     what: str
     expected: object
@@ -27,12 +27,12 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether they are the same."""
+        """Whether they are equal."""
         return self.expected == self.found
 
 
 def import_checks(sample: Sample, result: Mapping[str, int], contacts: int) -> list[Check]:
-    """The import's summary, and how many contacts there are."""
+    """Check the import's summary and the number of contacts."""
     told = [Check(f"rows {name.replace('_', ' ')}", count, result.get(name)) for name, count in sample.summary.items()]
     return [*told, Check("contacts in the table", sample.summary["loaded"], contacts)]
 
@@ -40,7 +40,7 @@ def import_checks(sample: Sample, result: Mapping[str, int], contacts: int) -> l
 def assignment_checks(
     sample: Sample, texters: Sequence[str], result: Mapping[str, int], counted: CampaignNumbers
 ) -> list[Check]:
-    """Every contact with a texter, the texters' parts equal, and the same in what is counted for their pages."""
+    """Check that every contact has a texter, that shares are equal, and that the texters' pages agree."""
     loaded = sample.summary["loaded"]
     parts = {
         texter: (loaded + len(texters) - 1 - place) // len(texters)  # the first ones get what can't be divided
@@ -53,13 +53,13 @@ def assignment_checks(
 
 
 def left_checks(sample: Sample, messages: int, counted: CampaignNumbers) -> list[Check]:
-    """What is counted for the texters' pages has followed their messages."""
+    """Check that the texters' pages count their messages."""
     left = sum(each.to_write for each in counted.texters.values())
     return [Check("left to write, as counted", sample.summary["loaded"] - messages, left)]
 
 
 def message_checks(messages: int, states: Mapping[str, int], delivered: int) -> list[Check]:
-    """Every message sent, and each delivered once."""
+    """Check that every message was sent, and delivered once."""
     return [
         Check("messages, by state", {"sent": messages}, dict(states)),
         Check("delivered by the carrier", messages, delivered),
@@ -67,7 +67,7 @@ def message_checks(messages: int, states: Mapping[str, int], delivered: int) -> 
 
 
 def export_checks(sample: Sample, messages: int, content: bytes) -> list[Check]:
-    """The export against the file: as many rows, the same values, as many messages."""
+    """Check the export against the file: number of rows, values, number of messages."""
     rows = _rows(content)
     return [
         Check("rows in the export", len(sample.contacts), len(rows)),
@@ -81,7 +81,7 @@ def export_checks(sample: Sample, messages: int, content: bytes) -> list[Check]:
 
 
 def check_table(checks: Sequence[Check]) -> Table:
-    """The checks as a person reads them."""
+    """Format the checks as text."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("CHECK")
     table.add_column("BY THE FILE", justify="right")

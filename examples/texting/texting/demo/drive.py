@@ -1,4 +1,4 @@
-"""What the demonstration does, through the same library and the same actions as the web application.
+"""The steps of the demonstration, with the library and the actions of the web application.
 
 On a laptop or in a cluster the code is the same; the environment says who runs the jobs and tasks (JOB_RUNNER), where
 the database is (SPOKE_DATABASE_URL) and where the carrier (TEXTING_CARRIER_URL).
@@ -44,7 +44,7 @@ class JobFailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How large a demonstration."""
+    """The size of a demonstration."""
 
     rows: int
     seed: int
@@ -53,12 +53,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What it came to."""
+    """The result of a demonstration."""
 
     jobs: Sequence[JobRequest]
     checks: Sequence[Check]
     repeats: int
-    """Messages that the carrier was handed again, and dropped."""
+    """The number of repeated messages, which the carrier dropped."""
 
 
 def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcome:
@@ -98,7 +98,7 @@ def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcom
 
 
 def _begin(sample: Sample) -> tuple[Campaign, JobRequest]:
-    """The rows to begin with, and the import of the file, in one transaction."""
+    """Create the first rows, and dispatch the import, in one transaction."""
     with sessions().begin() as session:
         organization = Organization(name="Neighbours for the Library")
         session.add(organization)
@@ -116,7 +116,7 @@ def _begin(sample: Sample) -> tuple[Campaign, JobRequest]:
 
 
 def _watch_job(request: JobRequest, title: str, console: Console, services: Sequence[Runs]) -> JobRequest:
-    """Follow a job's row until it is final."""
+    """Wait until a job has ended, and show its progress."""
     row = request
 
     def look() -> Waited:
@@ -135,14 +135,14 @@ def _watch_job(request: JobRequest, title: str, console: Console, services: Sequ
 
 
 def _in_words(row: JobRequest) -> str:
-    """A finished job's numbers."""
+    """Return a finished job's result."""
     result = row.result if isinstance(row.result, dict) else {}
     counts = ((name.replace("_", " "), count) for name, count in result.items() if type(count) is int)
     return ", ".join(f"{count:,} {name}" for name, count in counts)
 
 
 def _counted(campaign_id: int, services: Sequence[Runs]) -> CampaignNumbers:
-    """What the texters' pages show, once it is counted beforehand."""
+    """Return the numbers of the texters' pages once they are counted."""
 
     def read() -> CampaignNumbers:
         with reading() as session:
@@ -155,7 +155,7 @@ def _counted(campaign_id: int, services: Sequence[Runs]) -> CampaignNumbers:
 
 
 def _send(campaign: Campaign, messages: int, console: Console, services: Sequence[Runs]) -> Counter[str]:
-    """Have the texters send that many messages in equal parts; what the carrier then has counted of them."""
+    """Send this number of messages in equal parts by the texters. Return the carrier's counts."""
     stats = f"{str(settings().carrier_url).rstrip('/')}/stats"
     with httpx.Client() as carrier:
 

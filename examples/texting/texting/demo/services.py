@@ -1,4 +1,4 @@
-"""What the demonstration needs beside itself, where nobody else runs it: a worker for the jobs, and a carrier."""
+"""The processes that the demonstration starts: a worker and a carrier."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _STOP_SECONDS = 10.0
 
 
 class ServiceFailedError(RuntimeError):
-    """A process that the demonstration started has ended by itself."""
+    """A process that the demonstration started has exited."""
 
 
 class Service:
-    """A process that was started here, and its log."""
+    """A started process and its log."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name = name
@@ -34,7 +34,7 @@ class Service:
             )
 
     def check(self) -> None:
-        """See that it still runs.
+        """Check that it still runs.
 
         :raises ServiceFailedError: with the last lines of its log.
         """
@@ -44,7 +44,7 @@ class Service:
             raise ServiceFailedError(f"the {self.name} ended with exit code {code}; the end of {self.log}:\n{last}")
 
     def stop(self) -> None:
-        """End it, by force if it doesn't end by itself."""
+        """Stop it, by SIGKILL if necessary."""
         self.process.terminate()
         try:
             self.process.wait(_STOP_SECONDS)
@@ -55,7 +55,7 @@ class Service:
 
 @contextmanager
 def local_services(folder: Path) -> Iterator[Sequence[Service]]:
-    """A worker and a carrier, with logs in the folder, stopped at the end whatever happens.
+    """Run a worker and a carrier with logs in the folder, and stop them at the end.
 
     Sets TEXTING_CARRIER_URL for this process and the worker, unless it names a carrier that is there already.
     """

@@ -1,4 +1,4 @@
-"""Waiting for something to come about, and showing how far it is: a bar on a terminal, lines elsewhere."""
+"""Wait and show progress: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 LOOK_SECONDS = 0.1
 STALL_SECONDS = 120.0
-"""How long nothing at all may change before the wait is given up."""
+"""How long a wait may see no change."""
 _LINE_PERCENT = 20
 
 
 class Stalled(Exception):
-    """What was waited for doesn't come about."""
+    """The wait saw no change for too long."""
 
 
 class Runs(Protocol):
-    """Something that has to keep running meanwhile."""
+    """A process that must run during a wait."""
 
     def check(self) -> None:
-        """Raise if it doesn't."""
+        """Raise if it has exited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """How far what is waited for has come."""
+    """The progress of a wait."""
 
     over: bool
     percent: int = 0
@@ -45,7 +45,7 @@ def wait_for(
     show: Callable[[Waited], None] = lambda _: None,
     stall_seconds: float = STALL_SECONDS,
 ) -> None:
-    """Look again and again until it is over.
+    """Poll until it is over.
 
     :param alive: what it depends on, checked at each look.
     :raises Stalled: if nothing has changed for ``stall_seconds``.
@@ -65,7 +65,7 @@ def wait_for(
 
 @contextmanager
 def progress_of(console: Console, title: str) -> Iterator[Callable[[Waited], None]]:
-    """Shows one thing's progress, and how long it took."""
+    """Show one progress, and how long it took."""
     if not console.is_terminal:
         yield _Lines(console, title)
         return
@@ -82,7 +82,7 @@ def progress_of(console: Console, title: str) -> Iterator[Callable[[Waited], Non
 
 
 class _Lines:
-    """A line for each step of twenty percent: a log file holds no bar."""
+    """Print a line for each step of twenty percent, where a bar cannot be drawn."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console

@@ -1,1 +1,1 @@
-"""The history of the application's tables, apart from the library's own."""
+"""Migrations of the application's tables."""
