@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from spoke_jobs.contract.causes import Cause, CauseClass
-from spoke_jobs.contract.retry import (
-    RetryPolicy,
-    is_count,
-    is_duration,
-    is_factor,
-    is_jitter,
-    is_kind,
-    is_quantity,
-    is_wait,
-)
-from spoke_jobs.type_names import TypeName
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.job_options import RETENTION_SECONDS as RETENTION_SECONDS
+from spoke_jobs.job_options import JobData as JobData
+from spoke_jobs.job_options import JobOptions as JobOptions
 
 
 class JobState(StrEnum):
@@ -49,143 +41,11 @@ class AttemptState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class JobData:
-    """What an application dispatches. What is None is as the job was declared.
-
-    ``payload`` is an instance of the job's payload model, a mapping that validates as one, or plain JSON.
-    """
-
-    job_type: TypeName
-    payload: Any = None
-    queue_name: str | None = None
-    """Jobs of one queue stand in it together, "12:edit_campaign" say; empty for none."""
-    locks_queue: bool | None = None
-    """Of the jobs of one queue that lock it, one runs at a time."""
-    organization_id: int | None = None
-    campaign_id: int | None = None
-    priority: int | None = None
-    """From -1000 to 1000; of the jobs that are due, those of a higher priority start first, and of those the oldest."""
-    run_after: datetime | None = None
-    """Not to be started before; with a time zone."""
-    unique_key: str | None = None
-    """Of the unfinished jobs with the same key there is one: another dispatch returns that one's row."""
-    timeout_seconds: float | None = None
-    start_timeout_seconds: float | None = None
-    retention_seconds: float | None = None
-    retry: RetryPolicy | None = None
-    pod_template: str | None = None
-    resources: Resources | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """How a task is to be run."""
-
-    timeout_seconds: float = 300.0
-    """How long one run may take."""
-    attempts: int = 3
-    """How many runs that fail end it."""
-    backoff_seconds: float = 0.5
-    """The wait before the second run; it doubles with each."""
-    backoff_max_seconds: float = 30.0
-
-
-Resources = Mapping[str, Mapping[str, str]]
-"""What a pod's container asks for: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
-
-RETENTION_SECONDS = 7 * 86_400.0
-
 SUSPECT_LOSSES = 3
 """A task that was in the hands of so many replicas that died is suspected to be what kills them. Each replica and
 each dispatcher tries one suspect at a time, so that the next death tells it from its companions."""
 TASK_LOSSES = 10
 """After so many it has failed for good."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """How a job is to be run, fixed when it is dispatched and kept in its row."""
-
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    timeout_seconds: float | None = None
-    """How long one attempt may run; None for as long as it takes."""
-    start_timeout_seconds: float | None = None
-    """How long the job may wait for its first start once it is due; None for ever, or as the cluster has it."""
-    retention_seconds: float = RETENTION_SECONDS
-    """How long the row stays after the job's end."""
-    pod_template: str = "default"
-    """The PodTemplate of the job's pods (``kubernetes``; elsewhere ignored)."""
-    resources: Resources | None = None
-    """What its container asks for beyond the template (``kubernetes``; elsewhere ignored)."""
-    payload_version: int = 1
-    """The version of the payload's model that dispatched it."""
-    on_failure: str = ""
-    """The job to dispatch once this one has failed for good; empty for none."""
-    on_failure_as: Mapping[str, Any] | None = None
-    """How that job is declared (:func:`declared`): who records a final failure may not know the application's code."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As kept in the row."""
-        return {
-            "budget": {str(kind): count for kind, count in self.retry.budget.items()},
-            "backoffSeconds": self.retry.backoff_seconds,
-            "backoffMaxSeconds": self.retry.backoff_max_seconds,
-            "jitter": self.retry.jitter,
-            "never": list(self.retry.never_names),
-            "memoryFactor": self.retry.memory_factor,
-            "memoryMax": self.retry.memory_max,
-            "timeoutSeconds": self.timeout_seconds,
-            "startTimeoutSeconds": self.start_timeout_seconds,
-            "retentionSeconds": self.retention_seconds,
-            "podTemplate": self.pod_template,
-            "resources": self.resources,
-            "payloadVersion": self.payload_version,
-            "onFailure": self.on_failure,
-            "onFailureAs": self.on_failure_as,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read a row's options; what an older or newer release left out, added or meant otherwise takes its default."""
-        return _options_from_json(cls, value)
-
-
-_Options = TypeVar("_Options", bound=JobOptions)
-
-
-def _options_from_json(cls: type[_Options], value: Mapping[str, Any]) -> _Options:
-    default, policy = cls(), RetryPolicy()
-
-    def take(name: str, fits: Callable[[Any], bool], otherwise: Any) -> Any:
-        found = value.get(name)
-        return found if fits(found) else otherwise
-
-    budget = value.get("budget")
-    never = value.get("never")
-    version: Any
-    version, resources = value.get("payloadVersion"), value.get("resources")
-    return cls(
-        retry=RetryPolicy(
-            budget={CauseClass(kind): count for kind, count in budget.items() if is_kind(kind) and is_count(count)}
-            if isinstance(budget, Mapping)
-            else policy.budget,
-            backoff_seconds=float(take("backoffSeconds", is_wait, policy.backoff_seconds)),
-            backoff_max_seconds=float(take("backoffMaxSeconds", is_wait, policy.backoff_max_seconds)),
-            jitter=float(take("jitter", is_jitter, policy.jitter)),
-            never=tuple(name for name in never if isinstance(name, str)) if isinstance(never, list) else (),
-            memory_factor=float(take("memoryFactor", is_factor, policy.memory_factor)),
-            memory_max=take("memoryMax", is_quantity, policy.memory_max),
-        ),
-        timeout_seconds=take("timeoutSeconds", is_duration, default.timeout_seconds),
-        start_timeout_seconds=take("startTimeoutSeconds", is_duration, default.start_timeout_seconds),
-        retention_seconds=float(take("retentionSeconds", is_wait, default.retention_seconds)),
-        pod_template=str(value.get("podTemplate", default.pod_template)),
-        resources=resources if isinstance(resources, Mapping) else None,
-        payload_version=version if is_count(version) else default.payload_version,
-        on_failure=str(value.get("onFailure", default.on_failure)),
-        on_failure_as=follower if isinstance(follower := value.get("onFailureAs"), Mapping) else None,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,8 +266,8 @@ def after_final_failure(job: JobRequest) -> NewJob | None:
     )
 
 
-def declared(options: JobOptions, *, queue_name: str, locks_queue: bool, priority: int) -> Mapping[str, Any]:
-    """A declaration as plain JSON. What would follow its own failure is left out: the chain has an end."""
+def declared(options: JobOptions, *, queue_name: str, locks_queue: bool, priority: int) -> dict[str, Any]:
+    """Return a declaration as plain JSON, without the job that follows its own failure: the chain has an end."""
     return {
         "options": replace(options, on_failure="", on_failure_as=None).to_json(),
         "queue": queue_name,

@@ -17,8 +17,14 @@ from pydantic import BaseModel
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
-from spoke_jobs.job_options import check_options, check_task_options
-from spoke_jobs.model import RETENTION_SECONDS, JobOptions, Resources, TaskOptions
+from spoke_jobs.job_options import (
+    OPTION_NAMES,
+    RETENTION_SECONDS,
+    JobOptions,
+    Resources,
+    TaskOptions,
+    check_declaration,
+)
 from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
 _TASK = TaskOptions()
@@ -121,23 +127,11 @@ class Registry:
         """Declare a job: ``function(ctx: JobContext, payload) -> result``, ``def`` or ``async def``.
 
         ``ingest.*`` declares every name that begins with ``ingest.`` and has no declaration of its own. The options
-        are the job's defaults; a dispatch may give others (:class:`~spoke_jobs.model.JobData`).
+        are the job's defaults, and a dispatch may give others. :data:`spoke_jobs.job_options.OPTIONS` says what each
+        of them means, as docs/reference/options.md does.
 
-        :param payload: the pydantic model that payloads validate by; omitted, they are plain JSON.
-        :param queue_name: the queue that it stands in.
-        :param locks_queue: whether it excludes the other jobs of its queue that do so.
-        :param priority: from -1000 to 1000; higher starts first.
-        :param timeout_seconds: how long one attempt may run; it is ended then, even if it hangs.
-        :param start_timeout_seconds: how long it may wait for its first start, once it is due; under ``kubernetes``,
-            how long the pod of each attempt may take until it runs (ten minutes if it isn't said).
-        :param retention_seconds: how long its row stays after its end.
-        :param retry: how many failed attempts end the job, by class of cause, and what is never retried.
-        :param on_failure: the job to dispatch when this one has failed for good; its payload is a
-            :class:`~spoke_jobs.model.FailedJob`.
-        :param version: of the payload's model, from 1; raise it with every change that older payloads don't fit.
-        :param upgrade: ``upgrade(payload, version)`` makes today's payload of an older version's.
-        :param pod_template: under ``kubernetes``, the PodTemplate of the job's pods.
-        :param resources: under ``kubernetes``, what the job's container asks for beyond the template.
+        :param payload: the pydantic model that payloads validate by; without one they are plain JSON.
+        :raises RegistrationError: if the name is taken, or an option or the function can't be used.
         """
         policy = RetryPolicy() if retry is None else retry
         options = JobOptions(
@@ -150,22 +144,12 @@ class Registry:
             payload_version=version,
             on_failure=plain_name(on_failure) if on_failure != "" else "",
         )
+        columns = {"queue_name": queue_name, "locks_queue": locks_queue, "priority": priority}
         try:
-            check_options(options, queue_name=queue_name, locks_queue=locks_queue, priority=priority)
+            check_declaration(columns | {option: getattr(options, option) for option in OPTION_NAMES})
         except ValueError as error:
             raise RegistrationError(f"job {plain_name(name)!r}: {error}") from None
-        return self._decorator(
-            self.jobs,
-            name,
-            payload,
-            {
-                "options": options,
-                "queue_name": queue_name,
-                "locks_queue": locks_queue,
-                "priority": priority,
-                "upgrade": upgrade,
-            },
-        )
+        return self._decorator(self.jobs, name, payload, {"options": options, "upgrade": upgrade, **columns})
 
     def task(
         self,
@@ -188,7 +172,7 @@ class Registry:
         """
         options = TaskOptions(timeout_seconds, attempts, backoff_seconds, backoff_max_seconds)
         try:
-            check_task_options(options)
+            options.check()
         except ValueError as error:
             raise RegistrationError(f"task {plain_name(name)!r}: {error}") from None
         return self._decorator(self.tasks, name, payload, {"task": options})

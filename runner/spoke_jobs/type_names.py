@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from enum import Enum
 
+from spoke_jobs.contract.names import is_storable
 from spoke_jobs.errors import RegistrationError
 
 TypeName = str | Enum
@@ -37,11 +38,3 @@ def patterns_of(name: str) -> Iterator[str]:
     while (end := name.rfind(".")) > 0:
         name = name[:end]
         yield name + SUFFIX
-
-
-def is_storable(text: str) -> bool:
-    """Whether every database takes the text: NUL and half a character (a lone surrogate) have no place in one."""
-    try:
-        return b"\x00" not in text.encode()
-    except UnicodeEncodeError:
-        return False

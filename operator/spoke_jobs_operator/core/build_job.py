@@ -109,6 +109,7 @@ def _pod_template(spokejob: SpokeJob, template: PodTemplate, attempt: int, label
     spec["restartPolicy"] = "Never"
     spec.pop("activeDeadlineSeconds", None)  # deadlines are the SpokeJob's
     spec.setdefault("automountServiceAccountToken", False)
+    spec |= spokejob.spec.pod_fields()
     _restrict_pod(spec)
     for kind in ("initContainers", "containers"):
         for container in spec.get(kind) or ():

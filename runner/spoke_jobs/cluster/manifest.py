@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from annotated_types import Le
+from pydantic.fields import FieldInfo
+
 from spoke_jobs.contract import names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import Budget, Resources, Retry, SpokeJobSpec
+from spoke_jobs.contract.spokejob import Budget, Retry, SpokeJobSpec
+from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
 from spoke_jobs.model import JobRequest
 
 _LONGEST_BACKOFF_SECONDS = 86_400.0
 _LARGEST_BUDGET = 100
-_LONGEST_TIMEOUT_SECONDS = 2_592_000
-_LONGEST_START_SECONDS = 604_800
+_ALWAYS = ("queue_name", "locks_queue", "pod_template", "retry")
+"""Options that every SpokeJob has."""
 
 
 def name_of(job: JobRequest) -> str:
@@ -36,7 +40,6 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
         job_type=job.job_type,
         queue=job.queue_name,
         locks_queue=job.locks_queue,
-        organization=job.organization_id,
         pod_template=job.options.pod_template,
         retry=_retry(job.options.retry),
         **_chosen(job),
@@ -50,18 +53,22 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
 
 
 def _chosen(job: JobRequest) -> dict[str, Any]:
-    """What somebody has chosen for this job."""
-    options = job.options
+    """Return the options that somebody has chosen, by their fields of the spec; the rest is the CRD's to fill in."""
     chosen: dict[str, Any] = {}
-    if job.priority:
-        chosen["priority"] = job.priority
-    if options.timeout_seconds is not None:
-        chosen["timeout_seconds"] = min(math.ceil(options.timeout_seconds), _LONGEST_TIMEOUT_SECONDS)
-    if options.start_timeout_seconds is not None:
-        chosen["start_timeout_seconds"] = min(math.ceil(options.start_timeout_seconds), _LONGEST_START_SECONDS)
-    if options.resources:
-        chosen["resources"] = Resources.model_validate(options.resources)
+    for option in OPTIONS.values():
+        if option.spec_field and option.name not in _ALWAYS:
+            value = getattr(job.options if option.name in OPTION_NAMES else job, option.name)
+            if value not in (default_of(option), {}):
+                chosen[option.spec_field] = _bounded(SpokeJobSpec.model_fields[option.spec_field], value)
     return chosen
+
+
+def _bounded(field: FieldInfo, value: Any) -> Any:
+    """Return an option's value as its field takes it: seconds rounded up, and a number no larger than it may be."""
+    if isinstance(value, float):
+        value = math.ceil(value)
+    limits = [item.le for item in field.metadata if isinstance(item, Le)]
+    return min(value, *limits) if limits else value
 
 
 def _retry(policy: RetryPolicy) -> Retry:

@@ -31,6 +31,11 @@ CONTAINER = "job"
 TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 """What names of PodTemplates look like (DNS-1123 subdomains): another one could never be there."""
 
+TEMPLATE_LIMIT = 253
+QUEUE_LIMIT = 200
+PRIORITY_LIMIT = 1000
+"""Priorities are from its negative to itself."""
+
 _TYPE_LIMIT = 30
 _LABEL_LIMIT = 63
 
@@ -59,3 +64,11 @@ def job_name(spokejob: str, attempt: int) -> str:
         return f"{spokejob}{suffix}"
     digest = hashlib.sha256(spokejob.encode()).hexdigest()[:8]
     return f"{spokejob[: _LABEL_LIMIT - len(suffix) - 9].rstrip('-.')}-{digest}{suffix}"
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database takes the text: NUL and half a character (a lone surrogate) have no place in one."""
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False

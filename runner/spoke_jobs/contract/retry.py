@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import CauseClass, cause_class
@@ -141,6 +141,39 @@ class RetryPolicy:
     def never_names(self) -> tuple[str, ...]:
         """The names of the exceptions that are never retried."""
         return tuple(item if isinstance(item, str) else qualified_name(item) for item in self.never)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the policy as a row's options keep it."""
+        return {
+            "budget": {str(kind): count for kind, count in self.budget.items()},
+            "backoffSeconds": self.backoff_seconds,
+            "backoffMaxSeconds": self.backoff_max_seconds,
+            "jitter": self.jitter,
+            "never": list(self.never_names),
+            "memoryFactor": self.memory_factor,
+            "memoryMax": self.memory_max,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read a row's options. What can't be used, as it may be of another release, takes its default."""
+        default = cls()
+
+        def take(key: str, fits: Callable[[Any], bool], otherwise: Any) -> Any:
+            found = value.get(key)
+            return found if fits(found) else otherwise
+
+        budget = take("budget", lambda found: isinstance(found, Mapping), default.budget)
+        never = take("never", lambda found: isinstance(found, list), ())
+        return cls(
+            budget={CauseClass(kind): count for kind, count in budget.items() if is_kind(kind) and is_count(count)},
+            backoff_seconds=float(take("backoffSeconds", is_wait, default.backoff_seconds)),
+            backoff_max_seconds=float(take("backoffMaxSeconds", is_wait, default.backoff_max_seconds)),
+            jitter=float(take("jitter", is_jitter, default.jitter)),
+            never=tuple(name for name in never if isinstance(name, str)),
+            memory_factor=float(take("memoryFactor", is_factor, default.memory_factor)),
+            memory_max=take("memoryMax", is_quantity, default.memory_max),
+        )
 
     def allowance(self, cause_class: CauseClass) -> int:
         """How many attempts of this class end the job."""

@@ -6,16 +6,17 @@ multiplies a rule's cost by the size that a field may have.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.names import TEMPLATE_NAME
+from spoke_jobs.contract.names import PRIORITY_LIMIT, QUEUE_LIMIT, TEMPLATE_LIMIT, TEMPLATE_NAME
 from spoke_jobs.contract.retry import (
     DEFAULT_BUDGET,
     DEFAULT_JITTER,
@@ -131,6 +132,13 @@ class Resources(_Model):
     limits: Annotated[Amounts, Field(description="What it may use at most.")] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class PodSpecField:
+    """Marks a field of :class:`SpokeJobSpec` whose value the operator copies to this field of the pod's spec."""
+
+    name: str
+
+
 class SpokeJobSpec(_Model):
     """What is to run, and how: identifiers and options, never a payload. Immutable but for suspend and cancel."""
 
@@ -138,19 +146,21 @@ class SpokeJobSpec(_Model):
     request_id: Annotated[int, Field(ge=1, description="The JobRequest's id in the application's database.")]
     run: Annotated[int, Field(ge=1, le=9999, description="Counts retries by hand, from 1.")] = 1
     job_type: Annotated[str, Field(min_length=1, max_length=200, description="The registered job that the pod runs.")]
-    queue: Annotated[str, Field(max_length=200, description="The queue that the job stands in; empty for none.")] = ""
+    queue: Annotated[
+        str, Field(max_length=QUEUE_LIMIT, description="The queue that the job stands in; empty for none.")
+    ] = ""
     locks_queue: Annotated[bool, Field(description="Whether jobs of this queue that lock it exclude one another.")] = (
         False
     )
-    priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher is admitted first.")] = 0
+    priority: Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT, description="Higher is admitted first.")] = 0
     organization: Annotated[
-        int | None, Field(ge=0, description="The organisation that the job works for; turns are fair among them.")
+        int | None, Field(ge=0, description="The organization that the job works for; turns are fair among them.")
     ] = None
     pod_template: Annotated[
         str,
         Field(
             min_length=1,
-            max_length=253,
+            max_length=TEMPLATE_LIMIT,
             json_schema_extra={"pattern": TEMPLATE_NAME},  # of the CRD alone: what is stored already stays readable
             description='The PodTemplate (core/v1, labelled jobs.spoke.dev/template: "true") of the job\'s pod.',
         ),
@@ -176,6 +186,16 @@ class SpokeJobSpec(_Model):
     traceparent: Annotated[
         str, Field(max_length=128, description="W3C trace context of the dispatch; empty for none.")
     ] = ""
+
+    def pod_fields(self) -> dict[str, Any]:
+        """Return what the pod's spec takes from this one unchanged, by the pod's own field names."""
+        marked = {
+            item.name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            for item in field.metadata
+            if isinstance(item, PodSpecField)
+        }
+        return {name: value for name, value in marked.items() if value is not None}
 
 
 class AttemptStatus(_Model):

@@ -29,12 +29,13 @@ from sqlalchemy.orm import Session
 from spoke_jobs.execution.attempt import AttemptServices, call, on_event_loop
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_completion
+from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobRequest
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition, Registry
-from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability, prepare_task
+from spoke_jobs.runners.prepare import prepare_task
 from spoke_jobs.runners.sql_runner import SqlRunner
 from spoke_jobs.settings import Settings
 from spoke_jobs.type_names import TypeName

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.after_commit import (
     after_commit,
     connection_of,
@@ -26,7 +27,7 @@ from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobData, JobRequest, NewJob
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability, prepare_job
+from spoke_jobs.runners.prepare import prepare_job
 from spoke_jobs.settings import Settings
 from spoke_jobs.type_names import TypeName
 

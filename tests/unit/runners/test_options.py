@@ -60,7 +60,7 @@ def test_an_option_is_honoured_or_refused(name: str, option: str, sqlite_ledger_
     runner = runner_of(name, sqlite_ledger_url, registry)
     data = JobData("noop", **{option: OPTIONS[option]})
     if option in REFUSED.get(name, ()):
-        with pytest.raises(InvalidJobData, match=f"the runner 'legacy', as it is configured, can't honour {option}"):
+        with pytest.raises(InvalidJobData, match=f"the runner 'legacy', as it is configured, can't honor {option}"):
             runner._prepare(data)
         return
     new = runner._prepare(data)

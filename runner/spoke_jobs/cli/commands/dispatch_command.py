@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -15,7 +17,7 @@ from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.words import line
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.model import JobData
+from spoke_jobs.job_options import DISPATCH_NAMES, OPTIONS, JobData, Option, Resources
 from spoke_jobs.settings import load_settings
 
 _Value = TypeVar("_Value")
@@ -33,85 +35,81 @@ def _by(parse: Callable[[str], _Value]) -> Callable[[Any], _Value]:
     return parser
 
 
-def _option(name: str, help_: str, parse: Callable[[str], Any] | None = None, metavar: str | None = None) -> Any:
-    parser = _by(parse) if parse else None
-    return typer.Option(name, help=help_, parser=parser, metavar=metavar, show_default=False)
-
-
 def _resources(text: str) -> Any:
     return parsing.json_of(text, "it")
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a value of one type is written on the command line."""
+
+    parse: Callable[[str], Any]
+    metavar: str
+    example: str
+
+
+_KINDS: dict[Any, _Kind] = {
+    float: _Kind(parsing.duration, "DURATION", "90s, 5m, 2h, 7d"),
+    datetime: _Kind(parsing.moment, "TIME", "2026-03-01T09:00+01:00, or +10m"),
+    RetryPolicy: _Kind(parsing.retry_policy, "JSON", '{"budget": {"error": 5}}'),
+    Resources: _Kind(_resources, "JSON", '{"limits": {"memory": "1Gi"}}'),
+}
+"""By the type of the field of JobData. Other types are written as typer has it."""
+
+
+def _flag(option: Option, annotation: Any) -> inspect.Parameter:
+    """Return the flag that gives an option of a job."""
+    flag = option.flag or f"--{option.name.replace('_', '-')}"
+    (plain,) = (kind for kind in get_args(annotation) if kind is not type(None))
+    text = option.doc.replace("`", "")
+    kind = _KINDS.get(plain)
+    shown = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if plain is bool else flag,
+        help=f"{text} Written as {kind.example}." if kind else text,
+        parser=_by(kind.parse) if kind else None,
+        metavar=kind.metavar if kind else None,
+        show_default=False,
+    )
+    annotation = Annotated[Any if plain is Resources else annotation, shown]
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command, which takes ``**options``, a flag for every option that a dispatch may give."""
+    hints = get_type_hints(JobData)
+    *own, _ = inspect.signature(command, eval_str=True).parameters.values()
+    flags = [_flag(OPTIONS[name], hints[name]) for name in DISPATCH_NAMES]
+    first = [parameter for parameter in own if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
+    command.__signature__ = inspect.Signature([*first, *flags, *own[len(first) :]])  # type: ignore[attr-defined]
+    return command
+
+
 @reports_errors
+@_with_flags
 def dispatch(
     job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job's type, as SPOKE_APP declares it.")],
     payload: Annotated[
         str | None,
-        _option("--payload", "The payload: JSON, @file, or - for standard input.", metavar="JSON|@FILE|-"),
+        typer.Option(
+            "--payload",
+            help="The payload: JSON, @file, or - for standard input.",
+            metavar="JSON|@FILE|-",
+            show_default=False,
+        ),
     ] = None,
-    queue: Annotated[str | None, _option("--queue", "The queue that it stands in.")] = None,
-    locks_queue: Annotated[
-        bool | None, _option("--locks-queue/--no-locks-queue", "Of its queue's jobs that lock it, one runs at a time.")
-    ] = None,
-    priority: Annotated[int | None, _option("--priority", "From -1000 to 1000; higher starts first.")] = None,
-    run_after: Annotated[
-        datetime | None,
-        _option("--run-after", "Not to be started before: 2026-03-01T09:00+01:00, or +10m.", parsing.moment, "TIME"),
-    ] = None,
-    unique_key: Annotated[
-        str | None, _option("--unique-key", "Of the unfinished jobs with this key there is one; its row is shown.")
-    ] = None,
-    timeout: Annotated[
-        float | None, _option("--timeout", "How long an attempt may run: 90s, 5m, 2h.", parsing.duration, "DURATION")
-    ] = None,
-    start_timeout: Annotated[
-        float | None,
-        _option("--start-timeout", "How long it may wait for its start, once due.", parsing.duration, "DURATION"),
-    ] = None,
-    retention: Annotated[
-        float | None,
-        _option("--retention", "How long its row stays after its end: 7d.", parsing.duration, "DURATION"),
-    ] = None,
-    retry: Annotated[
-        RetryPolicy | None,
-        _option("--retry", 'A RetryPolicy: {"budget": {"error": 5}, ...}.', parsing.retry_policy, "JSON"),
-    ] = None,
-    organization: Annotated[int | None, _option("--organization", "The organization it is for.")] = None,
-    campaign: Annotated[int | None, _option("--campaign", "The campaign it is for.")] = None,
-    pod_template: Annotated[
-        str | None, _option("--pod-template", "The PodTemplate of its pods (kubernetes; elsewhere ignored).")
-    ] = None,
-    resources: Annotated[
-        Any, _option("--resources", "What its container asks for (kubernetes; elsewhere ignored).", _resources, "JSON")
-    ] = None,
+    *,
     wait: Annotated[
         bool, typer.Option("--wait", help="Watch it until it has ended; exit code 1 if it failed.")
     ] = False,
     json: arguments.Json = False,
+    **options: Any,
 ) -> None:
     """Dispatch a job by the runner that JOB_RUNNER names. What is left out is as the job was declared."""
     try:
         value = parsing.payload(payload, sys.stdin)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--payload") from None
-    data = JobData(
-        job_type=job_type,
-        payload=value,
-        queue_name=queue,
-        locks_queue=locks_queue,
-        organization_id=organization,
-        campaign_id=campaign,
-        priority=priority,
-        run_after=run_after,
-        unique_key=unique_key,
-        timeout_seconds=timeout,
-        start_timeout_seconds=start_timeout,
-        retention_seconds=retention,
-        retry=retry,
-        pod_template=pod_template,
-        resources=resources,
-    )
-    job = _dispatch(data)
+    job = _dispatch(JobData(job_type, value, **options))
     if wait:
         _watch(job.id, json)
     elif json:

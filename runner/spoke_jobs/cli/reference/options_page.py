@@ -8,32 +8,30 @@ from collections.abc import Collection, Iterator
 
 from pydantic import SecretStr
 
-from spoke_jobs.cli.reference.docstrings import banner, of_attributes, of_parameters, sentence, table
+from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
-from spoke_jobs.model import JobData, JobOptions
+from spoke_jobs.job_options import ALL_CAPABILITIES, OPTIONS, Capability, JobData, Option
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.runners.legacy_runner import LegacyRunner
-from spoke_jobs.runners.memory_runner import MemoryRunner
-from spoke_jobs.runners.prepare import ALL_CAPABILITIES, Capability
 from spoke_jobs.settings import Settings
 
-_PLACEMENT = ("pod_template", "resources")
-_NOT_OPTIONS = ("name", "job_type", "payload")
-_SAID_HERE = {
-    "organization_id": "whose job it is: recorded, given to the job, and to the cluster for fair turns",
-    "campaign_id": "which campaign it belongs to: recorded, and given to the job",
-}
-"""What has no docstring of its own: columns of the reference's table that mean what they are called."""
+_DECLARED = inspect.signature(Registry.job).parameters
+_DISPATCHED = {field.name for field in dataclasses.fields(JobData)}
 
 
 def page() -> str:
     """The page."""
     runners = dict(_runners())
-    rows = [(f"`{name}`", _where(name), _default(name), sentence(_meaning(name))) for name in _names()]
-    support = [(f"`{name}`", *(_by(name, has) for has in runners.values())) for name in _names()]
-    return f"""{banner("JobData, Registry.job and Capability")}
+    shown = {
+        name: option
+        for option in OPTIONS.values()
+        if (name := option.keyword or option.name) in _DISPATCHED or name in _DECLARED
+    }
+    rows = [(f"`{name}`", _where(name), _default(name), option.doc) for name, option in shown.items()]
+    support = [(f"`{name}`", *(_by(option, *item) for item in runners.items())) for name, option in shown.items()]
+    return f"""{banner("spoke_jobs.job_options.OPTIONS")}
 # Options of a job
 
 `@job(name, ...)` declares the options of a job type. `JobData(name, payload, ...)` overrides them for one dispatch. An
@@ -62,56 +60,38 @@ counted. `Discard` ends the job immediately.
 """
 
 
-def _runners() -> Iterator[tuple[str, Collection[str]]]:
-    def legacy(*, same_process: bool = False, wait: bool = False) -> Collection[str]:
+def _runners() -> Iterator[tuple[str, Collection[Capability]]]:
+    def legacy(*, same_process: bool = False, wait: bool = False) -> Collection[Capability]:
         settings = Settings.model_construct(jobs_same_process=same_process, jobs_sync=wait)
         return LegacyRunner(settings, Registry()).capabilities
 
     yield "legacy", legacy()
     yield "`JOBS_SAME_PROCESS`", legacy(same_process=True)
     yield "`JOBS_SYNC`", legacy(same_process=True, wait=True)
-    yield "memory", getattr(MemoryRunner(Settings.model_construct(), Registry()), "capabilities", ALL_CAPABILITIES)
+    yield "memory", ALL_CAPABILITIES
     url = SecretStr("postgresql+psycopg://host/name")
     cluster = KubernetesRunner(Settings.model_construct(submit="sync", database_url=url), Registry())
-    yield "kubernetes", {*cluster.capabilities, *_PLACEMENT}
+    yield "kubernetes", cluster.capabilities
 
 
-def _by(name: str, has: Collection[str]) -> str:
-    if name in _PLACEMENT:
-        return "honored" if name in has else "ignored"
-    return "refused" if name in list(Capability) and name not in has else "honored"
-
-
-def _names() -> list[str]:
-    at_dispatch = [field.name for field in dataclasses.fields(JobData)]
-    declared = [name for name in inspect.signature(Registry.job).parameters if name != "self"]
-    return [name for name in dict.fromkeys(at_dispatch + declared) if name not in _NOT_OPTIONS]
+def _by(option: Option, runner: str, has: Collection[Capability]) -> str:
+    if option.placement and runner != "kubernetes":
+        return "ignored"
+    return "refused" if option.capability is not None and option.capability not in has else "honored"
 
 
 def _where(name: str) -> str:
-    places = []
-    if name in inspect.signature(Registry.job).parameters:
-        places.append("`@job`")
-    if name in {field.name for field in dataclasses.fields(JobData)}:
-        places.append("`JobData`")
-    return ", ".join(places)
+    places = {"`@job`": name in _DECLARED, "`JobData`": name in _DISPATCHED}
+    return ", ".join(place for place, there in places.items() if there)
 
 
 def _default(name: str) -> str:
-    parameter = inspect.signature(Registry.job).parameters.get(name)
-    value = None if parameter is None else parameter.default
+    value = _DECLARED[name].default if name in _DECLARED else None
     if name == "retry":
         return "`RetryPolicy()`"
     if value is None or value == "":
         return ""
     return f"`{value:.0f}`" if isinstance(value, float) and value == int(value) else f"`{value}`"
-
-
-def _meaning(name: str) -> str:
-    for said in (of_parameters(Registry.job), of_attributes(JobData), of_attributes(JobOptions), _SAID_HERE):
-        if name in said:
-            return said[name]
-    raise LookupError(f"nothing says what the option {name} means: give it a docstring")
 
 
 def _policy_rows() -> Iterator[tuple[str, ...]]:
