@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from spoke_jobs.contract.names import GROUP
+from spoke_jobs.contract.object_fields import Body, digits
 from spoke_jobs.contract.spokejob import SpokeJob
 
 LABEL_OWNER = f"{GROUP}/spokejob-uid"
@@ -20,9 +21,6 @@ ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
 KUEUE_PREFIX = "kueue.x-k8s.io/"
 KUEUE_QUEUE = f"{KUEUE_PREFIX}queue-name"
 """On a Job: the LocalQueue that is to admit it (kueue.sigs.k8s.io/docs/tasks/run/jobs)."""
-
-Body = Mapping[str, Any]
-"""An object as the API server sends it."""
 
 
 class Key(NamedTuple):
@@ -226,8 +224,3 @@ class Packed:
     def unpack(self) -> SpokeJob:
         """The same again."""
         return SpokeJob.model_validate_json(zlib.decompress(self.data))
-
-
-def digits(text: str) -> int:
-    """Return the number that the text spells in ASCII digits; 0 for any other text."""
-    return int(text) if text.isascii() and text.isdigit() else 0

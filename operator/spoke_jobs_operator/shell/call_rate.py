@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from spoke_jobs.contract.token_bucket import TokenBucket
+
 LONGEST_PAUSE_SECONDS = 60.0
 
 
@@ -24,17 +26,14 @@ class CallRate:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._per_second = per_second
-        self._burst = burst
+        self._bucket = TokenBucket(per_second, burst, clock)
         self._clock = clock
         self._sleep = sleep
-        self._full_at = clock()
-        """When the bucket would be full if nobody took anything: each token taken moves it away."""
         self._paused_until = float("-inf")
 
     async def turn(self) -> None:
         """Wait for a turn; turns come in the order of the calls."""
-        if (wait := self._take()) > 0:
+        if (wait := self._bucket.take()) > 0:
             await self._sleep(wait)
         while (left := self._paused_until - self._clock()) > 0:  # a pause may have been asked for meanwhile
             await self._sleep(left)
@@ -42,8 +41,3 @@ class CallRate:
     def pause(self, seconds: float) -> None:
         """Let everybody wait for so long from now: the API server has said that it is overloaded."""
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, LONGEST_PAUSE_SECONDS))
-
-    def _take(self) -> float:
-        now = self._clock()
-        self._full_at = max(self._full_at, now) + 1 / self._per_second
-        return self._full_at - now - self._burst / self._per_second if self._burst != float("inf") else 0.0

@@ -12,10 +12,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.core.api_objects import Key
 
-from .operator_client import ApiError, Client, Kind, Listing
+from .operator_client import Client, Kind, Listing
 from .operator_metrics import OperatorMetrics, Where
 from .store import Listed, ObjectIndex, Store, key_of
 

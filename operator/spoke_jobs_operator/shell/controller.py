@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
+from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, api_error
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs_operator.core.actions import (
@@ -42,7 +43,7 @@ from spoke_jobs_operator.core.reconcile import (
 from spoke_jobs_operator.core.refusals import Refusal, foreign_job, read_refusal
 from spoke_jobs_operator.core.status import open_attempt
 
-from .operator_client import ApiError, Client, Kind, Listing
+from .operator_client import Client, Kind, Listing
 from .operator_metrics import OperatorMetrics
 from .pacing import Pacer
 from .status_throttle import StatusThrottle
@@ -228,9 +229,9 @@ class Controller:
         key = key_of(spokejob)
         try:
             body = await self._client.create_job(key.namespace, create.body)
+        except AlreadyExists:
+            return await self._adopt(spokejob, create.name, create.attempt)
         except ApiError as error:
-            if error.status == 409 and error.reason == "AlreadyExists":
-                return await self._adopt(spokejob, create.name, create.attempt)
             refusal = read_refusal(error.status, error.message, self._clock())
             if refusal is None:
                 raise
@@ -255,7 +256,7 @@ class Controller:
         key = key_of(spokejob)
         body = await self._client.read(Kind.JOB, Key(key.namespace, name))
         if body is None:
-            raise ApiError(409, "AlreadyExists", f"Job {name!r} was there, and then was not")
+            raise api_error(409, "AlreadyExists", f"Job {name!r} was there, and then was not")
         if read_job(body).owner != spokejob.uid:
             self._refuse(key, foreign_job(name, self._clock()))
             return Effect.REFUSED

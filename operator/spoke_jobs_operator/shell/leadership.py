@@ -9,11 +9,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs_operator.core import election
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.election import Record, Seen, Terms
 
-from .operator_client import ApiError, Client
+from .operator_client import Client
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from kubernetes.aio import config as kubernetes_config
 from pydantic_core import from_json
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.api_errors import NoAnswer, NotFound, TooManyRequests, error_of_answer
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs_operator.core.api_objects import Key
 
@@ -46,18 +47,6 @@ class Kind(Enum):
         prefix, plural = self.value
         within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
         return f"{prefix}{within}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
-
-
-class ApiError(Exception):
-    """The API server answered with an error, or not at all (status 0)."""
-
-    def __init__(self, status: int, reason: str, message: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(f"{status} {reason}: {message}" if status else message)
-        self.retry_after_seconds = retry_after_seconds
-        """When to come again, if the API server said so."""
-        self.status = status
-        self.reason = reason
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +211,8 @@ class Client:
         """The Lease; None if it isn't there."""
         try:
             return await self._send("GET", Kind.LEASE.path(key.namespace, key.name))
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        except NotFound:
+            return None
 
     async def write_lease(self, key: Key, spec: Mapping[str, Any], resource_version: str | None) -> dict[str, Any]:
         """Replace the Lease as it was read, or create it.
@@ -242,18 +229,14 @@ class Client:
     async def _get(self, path: str) -> dict[str, Any] | None:
         try:
             return await self._call("GET", path)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        except NotFound:
+            return None
 
     async def _delete(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
             return await self._change("DELETE", path, body=body)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        except NotFound:
+            return None
 
     async def _apply(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
@@ -276,9 +259,7 @@ class Client:
                 raise NotLeading(f"{method} {path}")
             try:
                 return await self._send(method, path, **rest)
-            except ApiError as error:
-                if error.status != 429:
-                    raise
+            except TooManyRequests as error:
                 self.on_throttled()
                 self._rate.pause(error.retry_after_seconds or 1.0)
                 if last:
@@ -307,17 +288,12 @@ class Client:
             )
             data = await response.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
-            raise ApiError(0, "NoAnswer", f"{method} {path}: {type(error).__name__}: {error}") from error
+            raise NoAnswer(f"{method} {path}: {type(error).__name__}: {error}") from error
         answer = _parse(data)
         if response.status >= 400:
-            message = str(answer.get("message") or data[:200].decode(errors="replace"))
-            after = _seconds(response.headers.get("Retry-After"))
-            raise ApiError(response.status, str(answer.get("reason") or response.reason), message, after)
+            after = response.headers.get("Retry-After")
+            raise error_of_answer(response.status, str(response.reason), answer, data, after)
         return answer
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text and text.isascii() and text.isdigit() else None
 
 
 def _parse(data: bytes) -> dict[str, Any]:

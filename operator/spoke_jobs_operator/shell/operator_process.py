@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.api_errors import ApiError, Conflict
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.cleanup import Retention
@@ -22,7 +23,7 @@ from .call_rate import CallRate
 from .compare import Compare
 from .controller import Controller, log_fields, now
 from .leadership import Alone, ByLease, Leadership
-from .operator_client import ApiError, Client, NotLeading
+from .operator_client import Client, NotLeading
 from .operator_metrics import OperatorMetrics, Where
 from .pacing import Pacer
 from .publishing import Publisher
@@ -190,7 +191,7 @@ def _reporter(metrics: OperatorMetrics, store: Store) -> Any:
         if isinstance(error, NotLeading):
             logger.warning("not written, as the lead is lost: %s", error, extra=about)
         elif isinstance(error, ApiError):
-            level = logging.DEBUG if error.status == 409 else logging.WARNING
+            level = logging.DEBUG if isinstance(error, Conflict) else logging.WARNING
             logger.log(level, "%s; again in %.1f s", error, delay, extra=about)
         else:
             logger.error("again in %.1f s", delay, exc_info=error, extra=about)

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from spoke_jobs.contract.api_errors import ApiError, NotFound
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.published_state import SHOWN_TURNS, as_data, report
 
-from .operator_client import ApiError, Client, NotLeading
+from .operator_client import Client, NotLeading
 from .pacing import Pacer
 from .store import Store
 
@@ -67,7 +68,7 @@ class Publisher:
                 logger.warning("the ConfigMap %s can't be written: %s", STATE_CONFIGMAP, error,
                                extra={"namespace": namespace})  # fmt: skip
             self._failing.add(namespace)
-            if isinstance(error, ApiError) and error.status == 404:  # the namespace is gone
+            if isinstance(error, NotFound):  # the namespace is gone
                 self._published.pop(namespace, None)
             return
         self._failing.discard(namespace)

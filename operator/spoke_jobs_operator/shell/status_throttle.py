@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from spoke_jobs.contract.token_bucket import TokenBucket
 from spoke_jobs_operator.core.api_objects import Key
 
 
@@ -29,12 +30,9 @@ class StatusThrottle:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self._per_second = per_second
-        self._at_once = at_once
+        self._bucket = TokenBucket(per_second, at_once, clock)
         self._within_seconds = within_seconds
         self._clock = clock
-        self._full_at = -math.inf
-        """When the budget would be unspent if nobody took anything."""
         self._due: dict[Key, float] = {}
 
     def wait(self, key: Key) -> float:
@@ -42,7 +40,7 @@ class StatusThrottle:
         now = self._clock()
         due = self._due.get(key)
         if due is None:
-            due = self._due[key] = self._take(now)
+            due = self._due[key] = now + self._take()
         if due > now:
             return due - now
         self.forget(key)
@@ -52,12 +50,8 @@ class StatusThrottle:
         """It has nothing to tell any more, or has told it with something else."""
         self._due.pop(key, None)
 
-    def _take(self, now: float) -> float:
-        if math.inf in (self._per_second, self._at_once):
-            return now
-        self._full_at = max(self._full_at, now) + 1 / self._per_second
-        turn = self._full_at - self._at_once / self._per_second
-        # Those that can't have a turn in time don't take one from those behind them.
-        if turn > now + self._within_seconds:
-            self._full_at -= 1 / self._per_second
-        return min(max(turn, now), now + self._within_seconds)
+    def _take(self) -> float:
+        wait = self._bucket.take()
+        if wait > self._within_seconds:  # it is written before its turn, and takes none from those behind it
+            self._bucket.put_back()
+        return min(wait, self._within_seconds)

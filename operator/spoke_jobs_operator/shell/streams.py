@@ -19,8 +19,9 @@ import kopf
 import uvloop
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.api_errors import ApiError
 
-from .operator_client import ApiError, Client
+from .operator_client import Client
 
 Hear = Callable[[str, Mapping[str, Any], bool], None]
 """Takes the kind's plural, the object, and whether it is gone; called within the main loop."""

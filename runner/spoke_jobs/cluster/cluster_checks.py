@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import Published, read_published
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.cluster.rights import CREATE, Right
 from spoke_jobs.contract import names
+from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, NotFound, Unauthorized
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Definition
 
@@ -74,7 +75,7 @@ class _Check:
         try:
             answer = self._api.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", body=body)
         except ApiError as error:
-            if error.away or error.status == 401:
+            if isinstance(error, ApiUnavailable | Unauthorized):
                 raise
             return ""  # it isn't told to everybody; the calls that follow say what matters
         return str(answer["status"]["userInfo"].get("username", ""))
@@ -82,10 +83,8 @@ class _Check:
     def _served(self) -> tuple[str, ...]:
         try:
             group = self._api.ask(f"/apis/{names.GROUP}")
-        except ApiError as error:
-            if error.status == 404:
-                return ()
-            raise
+        except NotFound:
+            return ()
         return tuple(item["version"] for item in group.get("versions") or ())
 
     def _kinds(self) -> frozenset[str]:
@@ -188,7 +187,7 @@ def _sample(definition: Definition) -> JobRequest:
 
 def _refused(error: ApiError) -> ApiRefusal:
     """What was answered. :raises ApiError: where nothing else would be answered either."""
-    if error.away or error.status == 401:
+    if isinstance(error, ApiUnavailable | Unauthorized):
         raise error
     return _refusal(error)
 

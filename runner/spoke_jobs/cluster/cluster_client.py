@@ -19,6 +19,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract import names
+from spoke_jobs.contract.api_errors import ApiError, NoAnswer, NotFound, StreamSilent, error_of_answer
 from spoke_jobs.errors import ConfigurationError
 
 PAGE = 500
@@ -28,27 +29,6 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
 Body = dict[str, Any]
-
-
-class ApiError(Exception):
-    """The API server refused, or did not answer (status 0)."""
-
-    def __init__(self, status: int, reason: str, message: str, object_name: str = "") -> None:
-        super().__init__(f"{status} {reason}: {message}" if status else message)
-        self.status = status
-        self.reason = reason
-        self.object_name = object_name
-        """Which object the answer is about; empty where it is about the path (a resource that isn't served, say)."""
-
-    @property
-    def silence(self) -> bool:
-        """Whether a connection that was there brought nothing for as long as was waited."""
-        return self.reason == "Silence"
-
-    @property
-    def away(self) -> bool:
-        """Whether any other call would fare alike: no answer, or an answer that says "not now"."""
-        return self.status in (0, 429) or self.status >= 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +112,9 @@ class SpokeJobClient:
             if rest:
                 yield rest
         except urllib3.exceptions.ReadTimeoutError as error:
-            raise ApiError(0, "Silence", "nothing came any more") from error
+            raise StreamSilent("the stream went silent") from error
         except urllib3.exceptions.HTTPError as error:
-            raise ApiError(0, "NoAnswer", f"the connection ended: {type(error).__name__}") from error
+            raise NoAnswer(f"the connection ended: {type(error).__name__}") from error
         finally:
             response.close()
 
@@ -146,9 +126,9 @@ class SpokeJobClient:
         """The SpokeJob as it is now; None if the API server says that it isn't there."""
         try:
             return self._call("GET", f"{self._path}/{name}")
-        except ApiError as error:
+        except NotFound as error:
             # Where the whole resource is missing (its CRD is being replaced), nothing is known of the object.
-            if error.status == 404 and error.object_name == name:
+            if error.object_name == name:
                 return None
             raise
 
@@ -156,10 +136,8 @@ class SpokeJobClient:
         """The data of a ConfigMap of the namespace; None if it isn't there."""
         try:
             answer = self._call("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{name}")
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        except NotFound:
+            return None
         return dict(answer.get("data") or {})
 
     def pages(self) -> Iterator[Page]:
@@ -220,10 +198,10 @@ class SpokeJobClient:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
-                    raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+                    raise error_of_answer(int(status.get("code", 500)), "", status, b"")
                 yield event["type"], event["object"]
         except urllib3.exceptions.HTTPError as error:
-            raise ApiError(0, "NoAnswer", f"the watch ended: {type(error).__name__}") from error
+            raise NoAnswer(f"the watch ended: {type(error).__name__}") from error
         finally:
             response.close()
 
@@ -239,7 +217,7 @@ class SpokeJobClient:
             response = self._send(method, path, query, body, content_type, self._timeouts.read)
             data = response.read()
         except urllib3.exceptions.HTTPError as error:
-            raise ApiError(0, "NoAnswer", f"no answer from the API server: {type(error).__name__}") from error
+            raise NoAnswer(f"no answer from the API server: {type(error).__name__}") from error
         if response.status >= 400:
             raise _error(response.status, response.reason, data)
         answer: Body = json.loads(data)
@@ -265,9 +243,9 @@ class SpokeJobClient:
             timeouts = (self._timeouts.connect, read_seconds)
             return self._api.call_api(method, url, headers, body, _request_timeout=timeouts).response
         except urllib3.exceptions.HTTPError as error:
-            raise ApiError(0, "NoAnswer", f"no answer from the API server: {type(error).__name__}") from error
+            raise NoAnswer(f"no answer from the API server: {type(error).__name__}") from error
         except (kubernetes.ApiException, OSError) as error:  # its name for a TLS error; a token that can't be read
-            raise ApiError(0, "NoAnswer", f"the API server can't be asked: {type(error).__name__}") from error
+            raise NoAnswer(f"the API server can't be asked: {type(error).__name__}") from error
 
 
 def _lines(response: Any) -> Iterator[bytes]:
@@ -280,7 +258,6 @@ def _lines(response: Any) -> Iterator[bytes]:
 def _error(status: int, reason: str, data: bytes) -> ApiError:
     try:
         answer = json.loads(data)
-        about = str((answer.get("details") or {}).get("name") or "")
-        return ApiError(status, str(answer.get("reason") or reason), str(answer.get("message") or ""), about)
-    except (ValueError, AttributeError):
-        return ApiError(status, reason, data[:200].decode(errors="replace"))
+    except ValueError:
+        answer = None
+    return error_of_answer(status, reason, answer, data)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
+from spoke_jobs.contract.api_errors import ApiError, NotFound
 from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.contract.spokejob import SpokeJob
 
@@ -54,10 +55,8 @@ class PodLogs:
         """
         try:
             status = self._api.ask(self._path(pod)).get("status") or {}
-        except ApiError as error:
-            if error.status == 404:
-                return True
-            raise
+        except NotFound:
+            return True
         states = [
             item.get("state") or {} for item in status.get("containerStatuses") or () if item["name"] == CONTAINER
         ]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from spoke_jobs.cluster import kube_environment
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient, Timeouts
+from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import ClusterView, read_published
 from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -64,7 +65,7 @@ def _found(api: SpokeJobClient, name: str, *, around: bool) -> ClusterView:
     try:
         published = read_published(api.config_map(STATE_CONFIGMAP))
     except ApiError as error:
-        if error.away:
+        if isinstance(error, ApiUnavailable):
             raise
         odd.append(f"ConfigMap {STATE_CONFIGMAP} ({error.reason})")
         published = None
@@ -80,7 +81,7 @@ def _pulls(api: SpokeJobClient, spokejob: SpokeJob) -> int:
     try:
         items = api.ask(f"/api/v1/namespaces/{api.namespace}/events", query).get("items") or ()
     except ApiError as error:
-        if error.away:
+        if isinstance(error, ApiUnavailable):
             raise
         return 0
     pods = f"{spokejob.status.attempts[-1].job}-"  # which has one pod, whose name the SpokeJob doesn't tell yet

@@ -197,7 +197,7 @@ class KubernetesRunner(SqlRunner):
 
     def _create(self, job: JobRequest) -> bool:
         client = self._client()
-        from spoke_jobs.cluster.cluster_client import ApiError
+        from spoke_jobs.contract.api_errors import ApiError, Conflict, Invalid
 
         try:
             body = spokejob(job, client.namespace)
@@ -207,7 +207,7 @@ class KubernetesRunner(SqlRunner):
         try:
             client.create(body)
         except ApiError as error:
-            if error.status not in (409, 422):
+            if not isinstance(error, Conflict | Invalid):
                 raise
             # The name is taken, by this very job or by another, or the API server won't have it: sync finds out.
             logger.info("job %d is left to sync: %s", job.id, error.reason)

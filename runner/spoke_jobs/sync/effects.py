@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cluster.cluster_client import ApiError, Body, SpokeJobClient
+from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, Invalid, NotFound
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger import syncing
@@ -37,10 +38,6 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 2.0
 """A job's progress is shown at most this often."""
 _BACKOFF = Backoff(base=1.0, maximum=60.0)
-
-
-class Away(Exception):
-    """The API server is away: whatever else there is to do there can wait."""
 
 
 @dataclass(slots=True)
@@ -98,7 +95,7 @@ class Effects:
     def carry_out(self, action: Action) -> bool:
         """Do it, or leave it for later where it can't be done. Whether it was done: it may have been no more to do.
 
-        :raises Away: if the API server is away.
+        :raises ApiUnavailable: if the API server can't be used.
         :raises ConnectionLost: if the database is.
         """
         job_id = None if isinstance(action, Mirror) else action.row.job.id
@@ -106,9 +103,9 @@ class Effects:
             return False
         try:
             done = self._do(action)
+        except ApiUnavailable:
+            raise
         except ApiError as error:
-            if error.away:
-                raise Away(str(error)) from error
             logger.warning("%s: %s", _describe(action), error)
         except DBAPIError as error:  # the connection holds, so it was this statement: a lock that wasn't to be had, say
             logger.warning("%s: %s", _describe(action), type(error.orig).__name__)
@@ -168,11 +165,9 @@ class Effects:
         try:
             self.remember(self._api.create(body))
             logger.info("job %d (%s): launched as %s", row.job.id, row.job.job_type, row.name)
-        except ApiError as error:
-            if error.status == 422:
-                return self._fail(row, Failure(Cause.INVALID_SPEC, f"the API server refuses the SpokeJob: {error}"))
-            if error.status != 409 or error.reason != "AlreadyExists":
-                raise
+        except Invalid as error:
+            return self._fail(row, Failure(Cause.INVALID_SPEC, f"the API server refuses the SpokeJob: {error}"))
+        except AlreadyExists:
             live = self._api.get(row.name)
             if live is None:
                 return False  # it went between our two calls: the row is found unlaunched again
@@ -215,9 +210,7 @@ class Effects:
     def _cancel(self, row: Row, seen: SpokeJobView) -> bool:
         try:
             self.remember(self._api.cancel(seen.name, seen.object_uid))
-        except ApiError as error:
-            if error.status not in (404, 409):  # gone, or another one's by now: what follows is found by the next look
-                raise
+        except (NotFound, Conflict):  # gone, or another one's by now: what follows is found by the next look
             self.look_again.add(seen.name)
             return False
         logger.info("job %d (%s): its cancellation is passed on", row.job.id, row.job.job_type)
@@ -235,17 +228,17 @@ class Effects:
         self._mirrored[seen.name] = now
         try:
             self.remember(self._api.apply_status(seen.name, seen.object_uid, seen.resource_version, status))
-        except ApiError as error:
-            if error.status == 404 and error.object_name == seen.name:
-                self.forget(seen.name)  # if that is news to its row, the watch or the next compare brings it
-            elif error.status == 409:  # it has changed since it was read: decide anew on what it is now
-                self._mirrored.pop(seen.name, None)
-                live = self._api.get(seen.name)
-                if live is not None:
-                    self.remember(live)
-                self.look_again.add(seen.name)
-            else:
+        except NotFound as error:
+            if error.object_name != seen.name:
                 raise
+            self.forget(seen.name)  # if that is news to its row, the watch or the next compare brings it
+            return False
+        except Conflict:  # it has changed since it was read: decide anew on what it is now
+            self._mirrored.pop(seen.name, None)
+            live = self._api.get(seen.name)
+            if live is not None:
+                self.remember(live)
+            self.look_again.add(seen.name)
             return False
         return True
 

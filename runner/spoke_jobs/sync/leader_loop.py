@@ -15,12 +15,13 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient
+from spoke_jobs.cluster.cluster_client import SpokeJobClient
+from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.ledger import pruning, syncing
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.sync.decide import compare, decide
-from spoke_jobs.sync.effects import PROGRESS_SECONDS, Away, Effects
+from spoke_jobs.sync.effects import PROGRESS_SECONDS, Effects
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
 from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
@@ -76,7 +77,7 @@ class LeaderLoop:
     def serve(self, stop: threading.Event) -> None:
         """Serve until told to stop.
 
-        :raises Away: if the API server is away.
+        :raises ApiError: if the API server can't be used.
         :raises ConnectionLost: if the database is.
         """
         self._watcher.start()
@@ -130,9 +131,9 @@ class LeaderLoop:
                     seen = read_view(body)
                     if not seen.settled:
                         spokejobs[seen.name] = seen
-        except ApiError as error:
+        except ApiError:
             self._due["compare"] = 0.0
-            raise Away(f"SpokeJobs can't be listed: {error}") from error
+            raise
         self._health.listed()
         self._effects.replace(spokejobs)
         actions = compare(rows, spokejobs, now, self._patience)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.object_fields import Body, items, mapping, number, text
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobRequest, Progress
 
@@ -133,53 +133,36 @@ class Mirror:
 Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | Mirror
 
 
-def read_view(body: Mapping[str, Any]) -> SpokeJobView:
+def read_view(body: Body) -> SpokeJobView:
     """A SpokeJob from the API server."""
-    metadata, spec, status = _mapping(body, "metadata"), _mapping(body, "spec"), _mapping(body, "status")
-    attempts = status.get("attempts")
+    metadata, spec, status = mapping(body, "metadata"), mapping(body, "spec"), mapping(body, "status")
     return SpokeJobView(
-        name=_text(metadata, "name"),
-        object_uid=_text(metadata, "uid"),
-        resource_version=_text(metadata, "resourceVersion"),
-        job_uid=_uuid(_text(spec, "uid")),
-        run=_number(spec, "run") or 1,
-        outcome=_member(Outcome, _text(status, "outcome")),
-        cause=_text(status, "cause"),
-        attempt=_number(status, "attempt"),
+        name=text(metadata, "name"),
+        object_uid=text(metadata, "uid"),
+        resource_version=text(metadata, "resourceVersion"),
+        job_uid=_uuid(text(spec, "uid")),
+        run=number(spec, "run") or 1,
+        outcome=_member(Outcome, text(status, "outcome")),
+        cause=text(status, "cause"),
+        attempt=number(status, "attempt"),
         attempts=tuple(
             AttemptView(
-                number=_number(item, "number"),
-                ended=bool(_text(item, "finishedAt")),
-                cause=_text(item, "cause"),
-                error_type=_text(item, "errorType"),
+                number=number(item, "number"),
+                ended=bool(text(item, "finishedAt")),
+                cause=text(item, "cause"),
+                error_type=text(item, "errorType"),
             )
-            for item in (attempts if isinstance(attempts, list) else [])
-            if isinstance(item, Mapping)
+            for item in items(status, "attempts")
         ),
         progress=_progress(status),
-        ledger=_member(LedgerState, _text(status, "ledger")),
+        ledger=_member(LedgerState, text(status, "ledger")),
         cancel=spec.get("cancel") is True,
     )
 
 
-def _progress(status: Mapping[str, Any]) -> Progress | None:
-    value = _mapping(status, "progress")
-    return Progress(_number(value, "percent"), _text(value, "message")) if value else None
-
-
-def _mapping(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = body.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _number(body: Mapping[str, Any], name: str) -> int:
-    value = body.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+def _progress(status: Body) -> Progress | None:
+    value = mapping(status, "progress")
+    return Progress(number(value, "percent"), text(value, "message")) if value else None
 
 
 def _uuid(text: str) -> UUID | None:

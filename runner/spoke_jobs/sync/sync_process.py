@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.kube_environment import namespace
+from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.ledger import syncing
@@ -20,7 +21,6 @@ from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
 from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.settings import Settings
-from spoke_jobs.sync.effects import Away
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes
 from spoke_jobs.sync.watch import NotifyListener
@@ -66,7 +66,7 @@ class Sync:
                     failures = 0
                     stop.wait(_STANDBY_SECONDS)
                     continue
-                except Away as error:
+                except ApiError as error:
                     self._says("waiting for the API server", f"the API server is away, trying again: {error}")
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
                     self._says("waiting for the database", f"trying again: {error}")

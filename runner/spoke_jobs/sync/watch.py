@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from spoke_jobs.cluster.cluster_client import ApiError, SpokeJobClient
+from spoke_jobs.cluster.cluster_client import SpokeJobClient
+from spoke_jobs.contract.api_errors import ApiError, Gone
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.sync.sync_model import SpokeJobView, read_view
 
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 WATCH_SECONDS = 60
 """How long one watch may last; one that ends in silence is noticed by then."""
 _BACKOFF = Backoff(base=0.5, maximum=10.0)
-_GONE = 410
 
 
 class Inbox:
@@ -111,12 +111,12 @@ class Watcher:
             try:
                 self._watch()
                 failures = 0
+            except Gone:
+                self._version = ""
+                self._inbox.lost_track()
+                failures += 1
             except ApiError as error:
-                if error.status == _GONE:
-                    self._version = ""
-                    self._inbox.lost_track()
-                else:
-                    logger.warning("the watch of SpokeJobs failed: %s", error)
+                logger.warning("the watch of SpokeJobs failed: %s", error)
                 failures += 1
             except Exception:
                 logger.exception("the watch of SpokeJobs failed; it starts anew from a listing")

@@ -17,11 +17,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.__main__ import main
 from spoke_jobs_operator.core.actions import Decision
 from spoke_jobs_operator.shell.controller import Controller
-from spoke_jobs_operator.shell.operator_client import ApiError, Client
+from spoke_jobs_operator.shell.operator_client import Client
 
 KINDS = {
     ("POST", "jobs"): "job_create",

@@ -12,9 +12,10 @@ from tests.integration.sync.stage import Stage
 from spoke_jobs import JobData
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.api_errors import ApiUnavailable
 from spoke_jobs.contract.spokejob import LedgerState
 from spoke_jobs.model import JobRequest, JobState, Progress
-from spoke_jobs.sync.effects import Away, Effects
+from spoke_jobs.sync.effects import Effects
 from spoke_jobs.sync.sync_model import ConfirmGone, Launch, Mirror, Row, SpokeJobView
 from spoke_jobs.sync.writer import Writer
 
@@ -97,7 +98,7 @@ def test_an_api_server_that_is_away_is_no_single_job_s_fault(
     writer = Writer(stage.url)
     cut_off = Effects(writer, SpokeJobClient.connect(stage.cluster.namespace, Timeouts()))
     job = dispatched(stage)
-    with pytest.raises(Away):
+    with pytest.raises(ApiUnavailable):
         cut_off.carry_out(Launch(Row(job, None)))
     assert cut_off.rests.resting() == set()
     assert stage.row(job).state is JobState.WAITING

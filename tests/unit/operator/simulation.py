@@ -8,12 +8,13 @@ from typing import Any, cast
 
 from tests.unit.operator.world import Crash, FakeClient, World
 
+from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.cleanup import Retention
 from spoke_jobs_operator.shell.compare import Compare
 from spoke_jobs_operator.shell.controller import Controller
-from spoke_jobs_operator.shell.operator_client import ApiError, Client
+from spoke_jobs_operator.shell.operator_client import Client
 from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.pacing import Pacer
 from spoke_jobs_operator.shell.status_throttle import StatusThrottle

@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.names import CONTAINER, LABEL_SPOKEJOB
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.operator_client import ApiError, Kind, Listing, Page
+from spoke_jobs_operator.shell.operator_client import Kind, Listing, Page
 
 NAMESPACE = "jobs"
 NAME = "import-contacts-7-0a1b2c3d"
@@ -273,7 +274,7 @@ class FakeClient:
     def _begin(self) -> Fault | None:
         fault = self.faults.pop(0) if self.faults else None
         if fault is Fault.ERROR_BEFORE:
-            raise ApiError(500, "InternalError", "before")
+            raise api_error(500, "InternalError", "before")
         if fault is Fault.CRASH_BEFORE:
             raise Crash
         return fault
@@ -281,7 +282,7 @@ class FakeClient:
     @staticmethod
     def _end(fault: Fault | None) -> None:
         if fault is Fault.ERROR_AFTER:
-            raise ApiError(0, "NoAnswer", "after")
+            raise api_error(0, "NoAnswer", "after")
         if fault is Fault.CRASH_AFTER:
             raise Crash
 
@@ -308,9 +309,9 @@ class FakeClient:
         name = body["metadata"]["name"]
         if world.refuse_jobs:
             status, message = world.refuse_jobs
-            raise ApiError(status, "Refused", message)
+            raise api_error(status, "Refused", message)
         if name in world.objects[Kind.JOB]:
-            raise ApiError(409, "AlreadyExists", name)
+            raise api_error(409, "AlreadyExists", name)
         job = world._new(name, labels=body["metadata"]["labels"])
         job["metadata"] |= {key: body["metadata"][key] for key in ("ownerReferences", "annotations")}
         job = world._store(Kind.JOB, job | {"spec": deepcopy(dict(body["spec"]))})
@@ -325,7 +326,7 @@ class FakeClient:
         if job is None:
             return None
         if (job["metadata"]["uid"], job["metadata"]["resourceVersion"]) != (uid, resource_version):
-            raise ApiError(409, "Conflict", "stale")
+            raise api_error(409, "Conflict", "stale")
         world.delete(Kind.JOB, key.name, foreground=wait_for_pods)
         world.writes.append(f"delete {key.name}")
         self._end(fault)
@@ -342,9 +343,9 @@ class FakeClient:
         world, fault = self.world, self._begin()
         body = deepcopy(world.objects[Kind.SPOKEJOB].get(key.name))
         if body is None:
-            raise ApiError(404, "NotFound", key.name)
+            raise api_error(404, "NotFound", key.name)
         if (body["metadata"]["uid"], body["metadata"]["resourceVersion"]) != (uid, resource_version):
-            raise ApiError(409, "Conflict", "stale")
+            raise api_error(409, "Conflict", "stale")
         ours = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"progress", "ledger"})
         kept = {name: value for name, value in body.get("status", {}).items() if name in ("progress", "ledger")}
         ours = {name: value for name, value in ours.items() if name not in world.pruned}

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from spoke_jobs.contract.api_errors import NoAnswer
 from spoke_jobs.sync import sync_process
-from spoke_jobs.sync.effects import Away
 from spoke_jobs.sync.leader_loop import Intervals
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_process import Sync
@@ -73,14 +73,14 @@ def roles(
 
 
 def away(_: SyncHealth) -> None:
-    raise Away("no answer")
+    raise NoAnswer("no answer")
 
 
 def compares_then_away(health: SyncHealth) -> None:
     health.listed()
     health.compared()
     assert health.role == "active"
-    raise Away("no answer")
+    raise NoAnswer("no answer")
 
 
 def stumbles(_: SyncHealth) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.cluster.cluster_client import ApiError
+from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.sync.sync_model import SpokeJobView
 from spoke_jobs.sync.watch import Inbox, Watcher
 
@@ -90,14 +90,14 @@ def test_it_waits_for_a_listing_and_goes_on_from_its_last_word(started: Any) -> 
 
 
 def test_a_version_that_is_too_old_needs_a_listing(started: Any) -> None:
-    api, box, watcher = started([[ApiError(410, "Expired", "too old")]])
+    api, box, watcher = started([[api_error(410, "Expired", "too old")]])
     watcher.listed("10")
     until(lambda: box.drain() or box.gaps == 1)  # type: ignore[func-returns-value]
     watcher.listed("50")
     until(lambda: api.began[1:2] == ["50"])
 
 
-@pytest.mark.parametrize("error", [ApiError(0, "NoAnswer", "gone"), ApiError(403, "Forbidden", "no")])
+@pytest.mark.parametrize("error", [api_error(0, "NoAnswer", "gone"), api_error(403, "Forbidden", "no")])
 def test_a_refusal_is_tried_again_later(started: Any, error: Exception) -> None:
     api, box, watcher = started([[error]])
     began = time.monotonic()

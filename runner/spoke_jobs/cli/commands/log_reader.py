@@ -20,6 +20,7 @@ from spoke_jobs.cli.explaining.tries import Try, tries
 from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cli.words import line
 from spoke_jobs.cluster import kube_environment
+from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.queries import Queries
@@ -27,7 +28,6 @@ from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.cluster.cluster_client import ApiError
     from spoke_jobs.cluster.pod_logs import PodLogs
 
 _EVERY_SECONDS = 0.5
@@ -112,8 +112,6 @@ class Reader:
 
     def _read(self, item: Try, *, follow: bool) -> Read:
         """Print what the attempt's pod has printed."""
-        from spoke_jobs.cluster.cluster_client import ApiError
-
         assert self._output is not None
         known = log_steps.key(item)
         try:
@@ -126,17 +124,17 @@ class Reader:
             return self._not_read(error, follow=follow)
 
     def _not_read(self, error: ApiError, *, follow: bool) -> Read:
-        if error.status in (401, 403):
+        if isinstance(error, Unauthorized | Forbidden):
             self._name_what_is_refused(error)
             return Read.REFUSED
-        if error.away:
+        if isinstance(error, ApiUnavailable):
             if not follow:
                 self._refused = True
                 print_error(line(str(error)))
-            elif not error.silence:  # a connection that was silent for long is made anew, and no news
+            elif not isinstance(error, StreamSilent):  # a silent stream is reopened without a word
                 self._say_once(f"{line(str(error))}; trying on")
             return Read.AWAY
-        if error.status == 404:
+        if isinstance(error, NotFound):
             return Read.GONE
         return Read.NOT_STARTED
 
@@ -145,7 +143,7 @@ class Reader:
 
         assert self._output is not None
         self._refused = self._progress.blind = True
-        if error.status == 401:
+        if isinstance(error, Unauthorized):
             print_error("the API server doesn't know the credentials: see KUBECONFIG, or the pod's service account")
             return
         right = "get pods/log" if "pods/log" in str(error) else "get pods"

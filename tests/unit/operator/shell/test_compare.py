@@ -9,10 +9,11 @@ from typing import cast
 import pytest
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
+from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell import compare as compare_module
 from spoke_jobs_operator.shell.compare import UNFINISHED, Compare
-from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, Listing, Page
+from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing, Page
 from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store import Store
 
@@ -30,7 +31,7 @@ class Server:
             if kind is Kind.SPOKEJOB:
                 self.listed.append(namespace)
             if namespace in self.refused:
-                raise ApiError(403, "Forbidden", f"not in {namespace}")
+                raise api_error(403, "Forbidden", f"not in {namespace}")
             objects = list(self.world.objects[kind].values()) if namespace == NAMESPACE else []
             if fields == UNFINISHED:
                 objects = [item for item in objects if item.get("status", {}).get("outcome") != "Succeeded"]

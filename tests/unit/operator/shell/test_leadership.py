@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.shell.clockwork import run
 
+from spoke_jobs.contract.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.election import Terms
 from spoke_jobs_operator.shell.leadership import Alone, ByLease
-from spoke_jobs_operator.shell.operator_client import ApiError, Client
+from spoke_jobs_operator.shell.operator_client import Client
 
 KEY = Key("platform", "spoke-operator")
 TERMS = Terms(lasts=15, renewed_within=10, retry=2)
@@ -43,7 +44,7 @@ class Server:
     async def write_lease(self, key: Key, spec: Mapping[str, Any], resource_version: str | None) -> dict[str, Any]:
         await self._way()
         if resource_version != (self.lease["metadata"]["resourceVersion"] if self.lease else None):
-            raise ApiError(409, "Conflict", "changed since")
+            raise api_error(409, "Conflict", "changed since")
         self.put(spec)
         written = deepcopy(self.lease)
         await self._way()
@@ -143,7 +144,7 @@ def test_an_api_server_that_hangs_ends_the_lead_in_time(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(
-    "error", [ApiError(0, "NoAnswer", "refused"), ApiError(500, "X", "x"), ApiError(403, "X", "x")]
+    "error", [api_error(0, "NoAnswer", "refused"), api_error(500, "X", "x"), api_error(403, "X", "x")]
 )
 def test_errors_end_the_lead_only_when_they_last(error: ApiError, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
@@ -295,7 +296,7 @@ class Duel:
         if random.randrange(12) == 0:
             self._cut_off[task.get_name()] = now() + random.choice([5, 12, 20])
         if now() < self._cut_off.get(task.get_name(), 0) or random.randrange(8) == 0:
-            raise ApiError(0, "NoAnswer", "lost")
+            raise api_error(0, "NoAnswer", "lost")
         match random.randrange(8):
             case 0:
                 await asyncio.sleep(random.choice([0.01, 1, 4, 7, 11, 20]))

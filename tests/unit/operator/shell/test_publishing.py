@@ -9,12 +9,13 @@ from typing import cast
 import pytest
 from tests.unit.operator.world import NAMESPACE, START, World
 
+from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.reconcile import candidate_of
-from spoke_jobs_operator.shell.operator_client import ApiError, Client, Kind, NotLeading
+from spoke_jobs_operator.shell.operator_client import Client, Kind, NotLeading
 from spoke_jobs_operator.shell.pacing import Pacer
 from spoke_jobs_operator.shell.publishing import SIGN_OF_LIFE_SECONDS, Publisher
 from spoke_jobs_operator.shell.store import Store
@@ -70,7 +71,7 @@ async def test_a_namespace_that_has_emptied_is_told_so() -> None:
     assert json.loads(s.written[-1][1]["state"])["waiting"] == 0
 
 
-@pytest.mark.parametrize("error", [ApiError(403, "Forbidden", "no"), NotLeading("PATCH")])
+@pytest.mark.parametrize("error", [api_error(403, "Forbidden", "no"), NotLeading("PATCH")])
 async def test_what_fails_is_tried_again_and_said_once(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     s = Scene()
     s.error = error
@@ -88,7 +89,7 @@ async def test_a_namespace_that_is_gone_is_forgotten() -> None:
     await s.after(0)
     (spokejob,) = s.store.unfinished()
     s.store.spokejobs.remove(Key(NAMESPACE, spokejob.name), spokejob.uid)
-    s.error = ApiError(404, "NotFound", "no namespace")
+    s.error = api_error(404, "NotFound", "no namespace")
     await s.after(100)
     await s.after(100)
     assert s.tries == 2

@@ -9,9 +9,10 @@ from typing import cast
 import pytest
 from kopf._cogs.structs.references import Resource
 
+from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs_operator.shell import streams
-from spoke_jobs_operator.shell.operator_client import ApiError, Client
+from spoke_jobs_operator.shell.operator_client import Client
 from spoke_jobs_operator.shell.streams import Backoffs, Streams, _settings
 
 
@@ -55,7 +56,7 @@ class Server:
     async def is_served(self) -> bool:
         self.asked += 1
         if self.asked == 1:
-            raise ApiError(0, "NoAnswer", "not there")
+            raise api_error(0, "NoAnswer", "not there")
         return self.asked > 2
 
 

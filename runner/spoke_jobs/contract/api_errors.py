@@ -1,0 +1,135 @@
+"""The errors of calls to the Kubernetes API server, for every client in the product.
+
+::
+
+    ApiError
+    ├── ApiUnavailable          any other call would fail, too; retry later
+    │   ├── NoAnswer            no connection, or a timeout (status 0)
+    │   │   └── StreamSilent    an open stream brought nothing for too long
+    │   ├── TooManyRequests     429
+    │   └── ServerError         5xx
+    ├── Unauthorized            401
+    ├── Forbidden               403
+    ├── NotFound                404
+    ├── Conflict                409: the object has changed, or is another one
+    │   └── AlreadyExists       the name is taken
+    ├── Gone                    410: the resource version is too old
+    └── Invalid                 422
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spoke_jobs.contract.object_fields import mapping, text
+
+
+class ApiError(Exception):
+    """The API server answered with an error, or not at all. Made by :func:`api_error`."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        object_name: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.status = status
+        """HTTP's; 0 for no answer."""
+        self.reason = reason
+        self.message = message
+        self.object_name = object_name
+        """The object that the answer is about; empty if it is about the path, such as a resource that isn't served."""
+        self.retry_after_seconds = retry_after_seconds
+        """When to retry, if the API server said so."""
+
+
+class ApiUnavailable(ApiError):
+    """Any other call would fail, too: no answer, or one that says "not now"."""
+
+
+class NoAnswer(ApiUnavailable):
+    """The API server couldn't be reached, or didn't answer in time."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, type(self).__name__, message)
+
+
+class StreamSilent(NoAnswer):
+    """An open stream brought nothing for as long as its reader was ready to wait."""
+
+
+class TooManyRequests(ApiUnavailable):
+    """The API server asks to be called less often."""
+
+
+class ServerError(ApiUnavailable):
+    """The API server failed."""
+
+
+class Unauthorized(ApiError):
+    """The credentials are not accepted."""
+
+
+class Forbidden(ApiError):
+    """The account lacks the right, or an admission policy or a quota refuses the object."""
+
+
+class NotFound(ApiError):
+    """The object isn't there, or its resource isn't served."""
+
+
+class Conflict(ApiError):
+    """The object has changed since it was read, or is another one under its name."""
+
+
+class AlreadyExists(Conflict):
+    """The name of an object to create is taken."""
+
+
+class Gone(ApiError):
+    """The resource version, or the snapshot of a listing, is too old to go on from."""
+
+
+class Invalid(ApiError):
+    """The object violates its schema."""
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Gone,
+    422: Invalid,
+    429: TooManyRequests,
+}
+
+
+def api_error(
+    status: int, reason: str, message: str, object_name: str = "", retry_after_seconds: float | None = None
+) -> ApiError:
+    """Make the error of an answer, of the class that its status and reason call for."""
+    if not status:
+        return NoAnswer(message)
+    kind = _BY_STATUS.get(status, ServerError if status >= 500 else ApiError)
+    if kind is Conflict and reason == "AlreadyExists":
+        kind = AlreadyExists
+    return kind(status, reason, message, object_name, retry_after_seconds)
+
+
+def error_of_answer(status: int, reason: str, answer: Any, raw: bytes, retry_after: str | None = None) -> ApiError:
+    """Make the error of an HTTP answer.
+
+    :param reason: HTTP's, used where the body has none.
+    :param answer: the parsed body, usually a ``Status`` object; anything else reads as an empty one.
+    :param raw: the body as it came, shown where it has no message.
+    :param retry_after: the header of that name; anything but a whole number of seconds is ignored.
+    """
+    body: Mapping[str, Any] = answer if isinstance(answer, Mapping) else {}
+    seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
+    message = text(body, "message") or raw[:200].decode(errors="replace")
+    return api_error(status, text(body, "reason") or reason, message, text(mapping(body, "details"), "name"), seconds)
