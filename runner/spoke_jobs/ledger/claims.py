@@ -25,7 +25,7 @@ class Contended(Exception):
 def claim(
     connection: Connection, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
 ) -> Claim | Refusal:
-    """Claim one attempt of one job, taking over a claim whose lease has expired.
+    """Claim one attempt of one job, taking over a claim whose lease has lapsed.
 
     :raises Contended: start the transaction again.
     """

@@ -162,7 +162,7 @@ class MemoryLedger:
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
     ) -> Claim | Refusal:
-        """Claim that attempt of that job, taking over a claim whose lease has expired."""
+        """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
         with self._lock:
             job, now = self._jobs.get(job_id), self._now()
             row = next((row for row in self._attempts.get(job_id, []) if row.running), None)
@@ -267,7 +267,7 @@ class MemoryLedger:
             return True
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
-        """Fail the attempts whose lease has expired."""
+        """Fail the attempts whose lease has lapsed."""
         with self._lock:
             now = self._now()
             expired = [

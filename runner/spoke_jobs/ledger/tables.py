@@ -132,7 +132,7 @@ task_outbox = Table(  # tasks written in a caller's transaction; deleted once th
     Column("payload", Text, nullable=False),
     Column("state", Text, nullable=False, server_default="pending"),
     Column("attempt", Integer, nullable=False, server_default=text("1")),
-    Column("losses", Integer, nullable=False, server_default=text("0")),  # claims whose lease has expired
+    Column("losses", Integer, nullable=False, server_default=text("0")),  # claims whose lease has lapsed
     Column("token", Uuid),  # of the current claim
     Column("worker", Text, nullable=False, server_default=""),
     Column("created_at", UTCDateTime, nullable=False),

@@ -197,7 +197,7 @@ class LiveAttempt:
     token: UUID
     number: int
     seconds_left: float
-    """Until its lease expires; negative afterwards."""
+    """Until its lease lapses; negative afterwards."""
 
 
 def claim_refusal(job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None) -> Refusal | None:
