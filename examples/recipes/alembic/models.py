@@ -1,4 +1,4 @@
-"""The application's tables. The ledger's are none of them, and may be referred to: here, which job made a contact."""
+"""The application's tables, without the ledger's. A contact refers to the job that imported it, by its id."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """What the tables have in common."""
+    """Base of the tables."""
 
 
 class Contact(Base):

@@ -1,4 +1,4 @@
-"""A SQLAlchemy session in Django's open transaction, on Django's own connection: what it writes is Django's to commit.
+"""A SQLAlchemy session within Django's open transaction, on Django's connection. Django commits what it writes.
 
 The dialects below borrow that connection, and so never begin, commit, roll back or close anything on it.
 """
@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 
 
 def session_in_transaction(using: str = "default") -> Session:
-    """A session for dispatching inside ``transaction.atomic()``; it ends with that block, as everything in it does."""
+    """Return a session for dispatching within ``transaction.atomic()``. It ends with that block."""
     if not connections[using].in_atomic_block:
         raise RuntimeError("there is no transaction to dispatch in: open transaction.atomic() first")
     session = Session(_engine(using))
-    # By then Django has committed. It is told to the session, so that what follows a commit follows this one.
+    # Django has committed now. Tell the session, so that after-commit effects follow this commit.
     transaction.on_commit(session.commit, using=using)
     return session
 
@@ -37,7 +37,7 @@ class _Borrowing:
     supports_statement_cache = True
 
     def on_connect(self) -> None:
-        """Leave the connection as Django has set it up."""
+        """Leave the connection as Django configured it."""
 
     def _leave_it_to_django(self, _connection: Any) -> None:
         pass
@@ -46,7 +46,7 @@ class _Borrowing:
 
 
 class DjangoPostgres(_Borrowing, PGDialect_psycopg):
-    """PostgreSQL by Django's connection (psycopg 3)."""
+    """PostgreSQL on Django's connection (psycopg 3)."""
 
     supports_statement_cache = True
 
@@ -54,11 +54,11 @@ class DjangoPostgres(_Borrowing, PGDialect_psycopg):
 class _Time(sqlite.DATETIME):
     def result_processor(self, dialect: Dialect, coltype: Any) -> Callable[[Any], Any]:
         from_text: Any = super().result_processor(dialect, coltype)
-        return lambda value: from_text(value) if isinstance(value, str) else value  # Django has the driver convert it
+        return lambda value: from_text(value) if isinstance(value, str) else value  # Django lets the driver convert it
 
 
 class DjangoSQLite(_Borrowing, SQLiteDialect_pysqlite):
-    """SQLite by Django's connection."""
+    """SQLite on Django's connection."""
 
     supports_statement_cache = True
     colspecs = SQLiteDialect_pysqlite.colspecs | {DateTime: _Time}

@@ -17,9 +17,9 @@ class ImportContacts(BaseModel):
 
 @job("import_contacts", payload=ImportContacts)
 def import_contacts(ctx: JobContext, payload: ImportContacts) -> dict[str, int]:
-    """Make contacts of an upload's names."""
-    # Django's writes are Django's transaction, not that of the job's success: they must bear being repeated.
-    if not connection.in_atomic_block:  # a test's
+    """Create a contact for each name of an upload."""
+    # Django's writes are not in the transaction of the job's success, so they must be safe to repeat.
+    if not connection.in_atomic_block:  # false within a test's transaction
         close_old_connections()
     upload = Upload.objects.get(id=payload.upload_id)
     names = upload.names.split(",")
@@ -30,5 +30,5 @@ def import_contacts(ctx: JobContext, payload: ImportContacts) -> dict[str, int]:
 
 @task("notify")
 def notify(ctx: TaskContext, payload: str) -> None:
-    """Say it."""
+    """Log the payload."""
     ctx.logger.warning("%s", payload)

@@ -1,4 +1,4 @@
-"""Django's settings: its database is the ledger's."""
+"""Django's settings. Its database is the ledger's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DATABASES = {
         "PASSWORD": _url.password or "",
         "HOST": _url.host or "",
         "PORT": _url.port or "",
-        # A writer that read first must not fail when it comes to write; readers go on meanwhile.
+        # IMMEDIATE: a transaction that reads first must not fail when it writes. WAL: readers are not blocked.
         "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 10, "init_command": "PRAGMA journal_mode = WAL"}
         if _sqlite
         else {},

@@ -1,4 +1,4 @@
-"""What SPOKE_APP names: Django set up, then the jobs, whose models need that."""
+"""The module that SPOKE_APP names. It sets Django up, then imports the jobs, whose models need that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application's own tests: Django's TestCase, whose transaction is rolled back."""
+"""The application's own tests, with Django's TestCase, whose transaction is rolled back."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from spoke_jobs.testing.dispatched import SpokeJobs
 
 
 class TestUploads(TestCase):
-    """Each test finds an empty database."""
+    """Every test starts with an empty database."""
 
     @pytest.fixture(autouse=True)
     def _dispatched(self, spoke_jobs: SpokeJobs) -> None:
         self.spoke_jobs = spoke_jobs
 
     def post(self, *names: str) -> int:
-        """Upload, with what follows the commit; the answer's status."""
+        """Upload with the after-commit effects. Return the response's status."""
         with self.captureOnCommitCallbacks(execute=True):
             return self.client.post("/uploads", json.dumps(names), content_type="application/json").status_code
 
@@ -38,12 +38,12 @@ class TestUploads(TestCase):
         assert self.client.get("/contacts").json() == ["Ada", "Grace"]
 
     def test_a_refused_upload_dispatches_nothing(self) -> None:
-        """Although it was refused after the dispatch."""
+        """The upload is refused after the dispatch."""
         assert self.post("Ada", "") == 400
         assert self.spoke_jobs.jobs() == self.spoke_jobs.tasks() == []
 
     def test_an_inner_block_that_is_rolled_back_takes_its_dispatches_along(self) -> None:
-        """A SAVEPOINT of Django's."""
+        """A rollback to a SAVEPOINT of Django's."""
         with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
             for upload_id, fault in ((1, None), (2, LookupError())):
                 try:
@@ -57,7 +57,7 @@ class TestUploads(TestCase):
         assert self.spoke_jobs.job("import_contacts").payload.upload_id == 1
 
     def test_an_import_may_be_repeated(self) -> None:
-        """As an attempt is that could not record its success."""
+        """A repeated attempt, as after one that could not record its success."""
         upload = Upload.objects.create(names="Ada,Grace")
         for _ in range(2):
             import_contacts(fake_context(), ImportContacts(upload_id=upload.id))
@@ -65,6 +65,6 @@ class TestUploads(TestCase):
 
 
 def test_outside_of_a_transaction_it_says_so() -> None:
-    """Django's autocommit has nothing to roll back."""
+    """In Django's autocommit mode there is no transaction."""
     with pytest.raises(RuntimeError, match="there is no transaction"):
         session_in_transaction()

@@ -1,4 +1,4 @@
-"""The application's addresses; the jobs are imported here, so that they are known before the first request."""
+"""The application's URLs. The jobs are imported here, so that they are declared before the first request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from django.urls import path
 
 from spoke_jobs import configure
 
-configure()  # a process that can't dispatch refuses to start
+configure()  # refuse to start with unusable settings
 
 urlpatterns = [path("uploads", views.upload), path("contacts", views.contacts)]

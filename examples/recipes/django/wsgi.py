@@ -1,4 +1,4 @@
-"""What a server serves."""
+"""The WSGI application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application's tables, as Flask-SQLAlchemy has them."""
+"""The application's tables, with Flask-SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """What the tables have in common."""
+    """Base of the tables."""
 
 
 db = SQLAlchemy(model_class=Base)
 
 
 class Upload(db.Model):
-    """Names that somebody sent."""
+    """An uploaded list of names."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     names: Mapped[str]
 
 
 class Contact(db.Model):
-    """A name that was imported."""
+    """An imported name."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     upload_id: Mapped[int] = mapped_column(ForeignKey("upload.id"))

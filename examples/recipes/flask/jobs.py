@@ -1,4 +1,4 @@
-"""The application's jobs and tasks: what SPOKE_APP names. They need no Flask application around them."""
+"""The application's jobs and tasks: what SPOKE_APP names. They need no Flask application."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ImportContacts(BaseModel):
 
 @job("import_contacts", payload=ImportContacts)
 def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
-    """Make contacts of an upload's names."""
-    # Not db.session: this one's commits count only while the job holds its claim.
+    """Create a contact for each name of an upload."""
+    # Not db.session: only commits of ctx.session are refused once the claim is lost.
     upload = ctx.session.get_one(Upload, payload.upload_id)
     names = upload.names.split(",")
     with ctx.complete({"loaded": len(names)}) as session:
@@ -26,5 +26,5 @@ def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
 
 @task("notify")
 def notify(ctx: TaskContext, payload: str) -> None:
-    """Say it."""
+    """Log the payload."""
     ctx.logger.warning("%s", payload)

@@ -1,4 +1,4 @@
-"""The application's own tests: requests and their jobs, all in a transaction that is rolled back."""
+"""The application's own tests: requests and jobs in one transaction, which is rolled back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spoke_jobs.testing.dispatched import SpokeJobs
 
 @pytest.fixture
 def app() -> Iterator[Flask]:
-    """The application, as it starts."""
+    """Create the application."""
     made = create_app()
     yield made
     with made.app_context():
@@ -26,7 +26,7 @@ def app() -> Iterator[Flask]:
 
 @pytest.fixture
 def connection(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
-    """The test's connection, and `db.session` on it; nothing on it is ever committed."""
+    """Yield the test's connection, with `db.session` on it. Nothing on it is ever committed."""
     with app.app_context():
         engine = db.engine
     with engine.connect() as connection:
@@ -39,19 +39,19 @@ def connection(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connecti
 
 @pytest.fixture
 def spoke_jobs_sessions(connection: Connection) -> Callable[[], Session]:
-    """Jobs work on the test's connection, as requests do."""
+    """Give jobs sessions on the test's connection."""
     return sessionmaker(connection, join_transaction_mode="create_savepoint")
 
 
 @pytest.fixture
 def client(app: Flask, connection: Connection) -> FlaskClient:
-    """A client of the application."""
+    """Create a client of the application."""
     return app.test_client()
 
 
 @pytest.mark.parametrize("names", [["Ada", "Grace"], ["Edsger"]])
 def test_an_upload_is_imported(client: FlaskClient, spoke_jobs: SpokeJobs, names: list[str]) -> None:
-    """The second finds nothing of the first."""
+    """The second case finds no rows of the first."""
     assert client.post("/uploads", json=names).status_code == 202
     assert spoke_jobs.task("notify").payload == f"{len(names)} names came in"
     spoke_jobs.drain()
@@ -60,6 +60,6 @@ def test_an_upload_is_imported(client: FlaskClient, spoke_jobs: SpokeJobs, names
 
 
 def test_a_refused_upload_dispatches_nothing(client: FlaskClient, spoke_jobs: SpokeJobs) -> None:
-    """Although it was refused after the dispatch."""
+    """The upload is refused after the dispatch."""
     assert client.post("/uploads", json=["Ada", ""]).status_code == 422
     assert spoke_jobs.jobs() == spoke_jobs.tasks() == []

@@ -14,13 +14,13 @@ from sqlalchemy.orm import configure_mappers
 
 from spoke_jobs import JobData, configure, dispatch_job, dispatch_task
 
-configure()  # before the fork: a process that can't dispatch refuses to start, once for all workers
+configure()  # before the fork: refuse to start with unusable settings, once for all workers
 Base.metadata.create_all(engine)
-# SQLAlchemy does this at first use. Where a thread of this process is the first (JOBS_SAME_PROCESS, TASKS_SYNC unset),
-# a fork in the middle of it would leave the workers half of it, and its lock taken for ever.
+# SQLAlchemy configures mappers at first use, under a lock. If a thread of this process does that during a fork, the
+# workers inherit incomplete mappers and a lock that is never released. So do it here.
 configure_mappers()
 
-# What a start-up may well do. The runner that it used is made anew in each worker.
+# A dispatch at start-up works. Each worker creates a runner of its own.
 with sessions() as session:
     dispatch_job(JobData("write", "before the fork"), session=session)
     dispatch_task("note", "before the fork", session=session)
@@ -28,7 +28,7 @@ with sessions() as session:
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """POST / dispatches, and says which process it was; GET / lists what was left."""
+    """POST / dispatches, and returns the process id. GET / lists the stored lines."""
     with sessions() as session:
         if environ["REQUEST_METHOD"] == "POST":
             dispatch_job(JobData("write", f"of {os.getpid()}"), session=session)

@@ -1,4 +1,4 @@
-"""The application's table and engine, made before the fork; gunicorn.conf.py has each worker let go of connections."""
+"""The application's table and engine, created before the fork. Each worker drops its connections (gunicorn.conf.py)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 
 class Base(DeclarativeBase):
-    """What the tables have in common."""
+    """Base of the tables."""
 
 
 class Line(Base):
-    """A line that a job or a task left."""
+    """A line that a job or a task stored."""
 
     __tablename__ = "line"
     id: Mapped[int] = mapped_column(primary_key=True)

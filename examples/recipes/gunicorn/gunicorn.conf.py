@@ -1,4 +1,4 @@
-"""Two workers, forked from a process that has imported the application."""
+"""Two workers, forked from a process that imported the application."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ preload_app = True
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """The application's own connections are its parent's: let go of them, without closing them there."""
+    """Drop the application's connections, which belong to the parent, without closing them."""
     from database import engine
 
     engine.dispose(close=False)

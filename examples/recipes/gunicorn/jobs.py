@@ -1,4 +1,4 @@
-"""The application's jobs and tasks: what SPOKE_APP names. Each leaves a line, and says in which process."""
+"""The application's jobs and tasks: what SPOKE_APP names. Each stores a line with its process id."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from spoke_jobs import JobContext, TaskContext, job, task
 
 @job("write")
 def write(ctx: JobContext, payload: str) -> None:
-    """Leave a line in the transaction of the job's success."""
+    """Store a line in the transaction of the job's success."""
     with ctx.complete() as session:
         session.add(Line(text=f"job {payload}", process=os.getpid()))
 
 
 @task("note")
 def note(_ctx: TaskContext, payload: str) -> None:
-    """Leave a line."""
+    """Store a line."""
     with sessions.begin() as session:
         session.add(Line(text=f"task {payload}", process=os.getpid()))

@@ -1,4 +1,4 @@
-"""Dispatches, one of them in a transaction that is rolled back: `python app.py FILE`."""
+"""Dispatch jobs and a task, one job in a transaction that is rolled back: `python app.py FILE`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application's jobs and tasks, which know of no runner."""
+"""The application's jobs and tasks, which are independent of the runner."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spoke_jobs import JobContext, TaskContext, job, task
 
 @job("measure")
 def measure(ctx: JobContext, payload: list[int]) -> dict[str, int]:
-    """Say the sum, and who has added."""
+    """Return the sum and the process id."""
     if ctx.attempt == 1 and not payload:
         raise ValueError("nothing to measure")
     return {"sum": sum(payload), "process": os.getpid()}
@@ -18,5 +18,5 @@ def measure(ctx: JobContext, payload: list[int]) -> dict[str, int]:
 
 @task("note")
 def note(_ctx: TaskContext, payload: str) -> None:
-    """Leave a file."""
+    """Write a file."""
     Path(payload).write_text("noted")

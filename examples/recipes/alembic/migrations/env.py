@@ -1,4 +1,4 @@
-"""The application's own Alembic environment: as ever, but for one line."""
+"""The application's Alembic environment. One line is for the ledger: ``include_object``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ with engine.connect() as connection:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        include_object=include_object,  # the ledger's tables are left to `spoke-jobs migrate`
+        include_object=include_object,  # `spoke-jobs migrate` maintains the ledger's tables
         render_as_batch=connection.dialect.name == "sqlite",
     )
     with context.begin_transaction():

@@ -1,1 +1,1 @@
-"""A Django application: uploads of names, and the contacts that jobs make of them."""
+"""A Django application: uploads of names, and the contacts that jobs create from them."""

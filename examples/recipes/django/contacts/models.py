@@ -1,4 +1,4 @@
-"""Django's own models; `spoke-jobs migrate` makes the ledger's tables, Django's migrations know nothing of them."""
+"""Django's models. `spoke-jobs migrate` creates the ledger's tables, apart from Django's migrations."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from django.db import models
 
 
 class Upload(models.Model):
-    """Names that somebody sent."""
+    """An uploaded list of names."""
 
     names = models.TextField()
 
 
 class Contact(models.Model):
-    """A name that was imported."""
+    """An imported name."""
 
     upload = models.ForeignKey(Upload, on_delete=models.CASCADE)
     name = models.TextField()
 
     class Meta:
-        """Once for each upload: an import that is tried again adds nothing twice."""
+        """A name is unique within an upload, so that a repeated import adds nothing."""
 
         constraints = (models.UniqueConstraint(fields=["upload", "name"], name="contact_once"),)

@@ -17,19 +17,19 @@ from spoke_jobs import JobData, dispatch_job, dispatch_task
 
 @csrf_exempt
 def upload(request: HttpRequest) -> HttpResponseBase:
-    """Take names in; they are imported once this is committed."""
+    """Store the names, and dispatch their import in the same transaction."""
     names = json.loads(request.body)
     with transaction.atomic():
         new = Upload.objects.create(names=",".join(names))
         session = session_in_transaction()
         job = dispatch_job(JobData("import_contacts", ImportContacts(upload_id=new.id)), session=session)
         dispatch_task("notify", f"{len(names)} names came in", session=session)
-        if "" in names:  # however late it shows: nothing was dispatched
+        if "" in names:  # the transaction is rolled back, and nothing was dispatched
             transaction.set_rollback(True)
             return HttpResponseBadRequest("a name is empty")
     return JsonResponse({"job": job.id}, status=202)
 
 
 def contacts(_request: HttpRequest) -> HttpResponseBase:
-    """What was imported."""
+    """List the imported names."""
     return JsonResponse(list(Contact.objects.order_by("id").values_list("name", flat=True)), safe=False)

@@ -1,1 +1,1 @@
-"""What is the application's own."""
+"""The application's own runner."""

@@ -1,4 +1,4 @@
-"""A runner of one's own: every job gets a process at once, and every task a thread. JOB_RUNNER=ours.process_runner"""
+"""A runner that starts a process for every job and a thread for every task. JOB_RUNNER=ours.process_runner"""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ sessions = lambda: Session(ledger().engine)  # noqa: E731 (a task's ctx.session)
 
 
 def fully_configured() -> bool:
-    """Whether what is needed is there, for the children too."""
+    """Whether all settings are there, also for the child processes."""
     return bool(os.environ.get("SPOKE_DATABASE_URL") and os.environ.get("SPOKE_APP"))
 
 
 def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobRequest:
-    """Record a job; once that is committed, start its process."""
+    """Record a job, and start its process after the commit."""
     new = prepare_job(job_data, registry.default, runner=__name__)
     if session is None:
         job = ledger().insert(new)
         launch(job)
-    else:  # in the caller's transaction; that it is committed shows in that others see the row
+    else:  # in the caller's transaction, which is committed once another connection sees the row
         session = plain_session(session)
         job = insert_job(connection_of(session), new)
         after_commit(session, lambda: ledger().get(job.id) is not None, lambda: launch(job))
@@ -43,12 +43,12 @@ def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobReq
 
 
 def launch(job: JobRequest) -> None:
-    """Start it, and leave it alone: it outlives this process."""
+    """Start a process that outlives this one."""
     subprocess.Popen([sys.executable, "-m", "ours.run_one", str(job.id)], start_new_session=True)
 
 
 def dispatch_task(name: str, payload: Any = None, *, session: Session | None = None) -> None:
-    """Run a task beside the caller; with a session, once that is committed."""
+    """Run a task in a thread, with a session after its commit."""
     definition, text = prepare_task(name, payload, registry.default)
     thread = threading.Thread(target=run_task, args=(definition, text, uuid.uuid4().hex, sessions))
     after_commit(plain_session(session), lambda: True, thread.start) if session is not None else thread.start()

@@ -17,7 +17,7 @@ LEASE_SECONDS = 30.0
 
 
 def main(job_id: int) -> None:
-    """Run it; whatever becomes of it stands in the ledger."""
+    """Run the job. The ledger has its end."""
     ledger = process_runner.ledger()
     job = ledger.get(job_id)
     if job is None:
@@ -26,8 +26,8 @@ def main(job_id: int) -> None:
         ledger,
         load_app(os.environ["SPOKE_APP"]),
         lambda: Session(ledger.engine),
-        decide=True,  # nobody else decides on another attempt
-        on_stop=lambda _reason: os._exit(1),  # this process has nothing else to do
+        decide=True,  # this process decides whether another attempt follows
+        on_stop=lambda _reason: os._exit(1),  # this process runs nothing else
     )
     run_to_completion(job, services, lease_seconds=LEASE_SECONDS)
 
