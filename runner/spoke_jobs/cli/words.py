@@ -1,4 +1,4 @@
-"""Times, durations and texts as a person reads them: pure."""
+"""Format times, durations, counts and texts for people."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def line(text: str, limit: int | None = None) -> str:
-    """The text without what would break its row, or the terminal: newlines, tabs, control characters."""
+    """Put a text on one line: replace newlines, tabs and control characters by spaces."""
     whole = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return whole if limit is None or len(whole) <= limit else f"{whole[: limit - 1]}…"
 
 
 def lines(text: str) -> list[str]:
-    """The text's lines, each without what would break the terminal; tabs as spaces."""
+    """Split a text into lines, with control characters and tabs replaced by spaces."""
     return ["".join(char if char.isprintable() else " " for char in part.expandtabs(4)) for part in text.splitlines()]
 
 
 def seconds(value: float) -> str:
-    """A duration by its largest units: ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``7 d``."""
+    """Format a duration by its largest units: ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``7 d``."""
     if value < 119.95:
         return f"{value:.1f} s" if value < 9.95 and value != int(value) else f"{value:.0f} s"
     for index, (unit, size) in enumerate(_UNITS):
         if value >= size:
             whole = int(value // size)
             rest = int(value % size) // _UNITS[index + 1][1] if index + 1 < len(_UNITS) else 0
-            few = whole < 10 and rest > 0  # of three days and two hours both are told, of thirty days the days
+            few = whole < 10 and rest > 0  # "3 d 2 h", but "30 d"
             return f"{whole} {unit} {rest} {_UNITS[index + 1][0]}" if few else f"{whole} {unit}"
     raise AssertionError("unreachable")
 
 
 def ago(then: datetime, now: datetime) -> str:
-    """How long ago it was; the clocks of two machines may differ a little."""
+    """Format how long ago a time was. One in the future, by another machine's clock, is 0 s ago."""
     return f"{seconds(max((now - then).total_seconds(), 0))} ago"
 
 
 def until(then: datetime, now: datetime) -> str:
-    """How far away it is."""
+    """Format how far away a time is."""
     return f"in {seconds(max((then - now).total_seconds(), 0))}"
 
 
 def clock(then: datetime, now: datetime, zone: tzinfo | None = None) -> str:
-    """The time of day in the reader's zone, with the date if it is another day's."""
+    """Format the time of day in the reader's zone, with the date if it is not today."""
     local, today = then.astimezone(zone), now.astimezone(zone).date()
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M:%S}"
 
@@ -59,7 +59,7 @@ def ordinal(number: int) -> str:
 
 
 def age(then: datetime, now: datetime) -> str:
-    """How old something is, in one unit."""
+    """Format an age in one unit."""
     elapsed = max(now - then, timedelta(0)).total_seconds()
     for unit, size in _UNITS:
         if elapsed >= 2 * size and size > 1:

@@ -160,7 +160,7 @@ def test_where_sync_creates_the_spokejobs_no_credentials_are_needed(
 ) -> None:
     code, document = check(SPOKE_SUBMIT="sync")
     assert (code, problems(document)) == (0, [])
-    assert "no credentials are needed" in by_name(document)["server"]["unknown"]
+    assert "needs no credentials" in by_name(document)["server"]["unknown"]
     code, document = check("--as", "sync", SPOKE_SUBMIT="sync")
     assert code == 1
     assert "there are no credentials" in problems(document)[0]

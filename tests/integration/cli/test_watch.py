@@ -45,7 +45,7 @@ class TestOnPostgresql(WatchingContract):
             connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
             ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
             connection.execute(ended, {"name": name})
-            watch.wait_for("the database does not answer; trying on")
+            watch.wait_for("the database does not answer; retrying")
             connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
             claim = claim_one(ledger, "legacy", ["report"], "host:1", LEASE)
             assert claim is not None

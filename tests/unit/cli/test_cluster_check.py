@@ -116,7 +116,7 @@ def test_a_template_by_which_nothing_can_run(template: TemplateCheck | ApiRefusa
 def test_what_may_not_be_looked_at_is_no_fault() -> None:
     seen = found(templates=dict.fromkeys(("default", "large"), FORBIDDEN), published=FORBIDDEN)
     assert not any(look.problems for look in seen.values())
-    assert seen["templates"].unknown.startswith(f"default, large not looked at: {USER} may not get podtemplates")
+    assert seen["templates"].unknown.startswith(f"default, large not checked: {USER} may not get podtemplates")
     assert "may not get configmaps spoke-operator-state" in seen["operator"].unknown
 
 
@@ -128,7 +128,7 @@ LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15
     ("changes", "said", "wrong"),
     [
         ({}, "seen 20 s ago", ""),
-        ({"published": None, "busy": True}, "", "no operator has spoken in namespace shop"),
+        ({"published": None, "busy": True}, "", "no operator has published its state in namespace shop"),
         ({"published": Published(before(minutes=5)), "busy": True}, "", "no operator has been seen for 5 min"),
         ({"published": Published(before(minutes=5)), "lease": LEASE}, "operator-0_abc leads", ""),
         ({"published": None, "lease": LAPSED}, "", "no operator leads since 5 min"),
@@ -137,7 +137,7 @@ LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15
             "",
             "no operator leads, by its Lease",
         ),
-        ({"published": None, "lease": ApiRefusal(404, "404 NotFound: leases")}, "", "can't be had: 404"),
+        ({"published": None, "lease": ApiRefusal(404, "404 NotFound: leases")}, "", "can't be read: 404"),
     ],
 )
 def test_whether_an_operator_is_at_work(changes: dict[str, Any], said: str, wrong: str) -> None:

@@ -257,8 +257,8 @@ class TestDispatch:
             (["plain", "--priority", "2000"], 1, "priority is 2000"),
             (["plain", "--locks-queue"], 1, "is to lock its queue and names none"),
             (["plain", "--payload", "{"], 2, "isn't JSON"),
-            (["plain", "--run-after", "2026-01-01"], 2, "names no time zone"),
-            (["plain", "--timeout", "soon"], 2, "is no duration"),
+            (["plain", "--run-after", "2026-01-01"], 2, "has no time zone"),
+            (["plain", "--timeout", "soon"], 2, "is not a duration"),
             (["plain", "--retry", '{"budget": {"err": 1}}'], 2, "none of error"),
             (["plain", "--resources", "["], 2, "isn't JSON"),
             ([], 2, "TYPE"),
@@ -274,7 +274,7 @@ class TestDispatch:
 
     def test_a_runner_that_ends_with_the_process(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("JOB_RUNNER", "memory")
-        assert "name another runner" in run("dispatch", "plain", code=1).stderr
+        assert "set another runner" in run("dispatch", "plain", code=1).stderr
 
     def test_a_job_that_a_thread_runs_here_is_waited_for(
         self, ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch

@@ -119,14 +119,14 @@ class TestTheBoard:
     def test_a_small_screen_shows_what_runs_or_failed(self) -> None:
         jobs = [a_job(id=number, state=JobState.SUCCEEDED) for number in range(1, 6)]
         jobs += [a_job(id=6, state=JobState.FAILED), a_job(id=7, state=JobState.RUNNING), a_job(id=8)]
-        shown = progress_view.board(jobs, 3)
+        shown = progress_view.progress_view(jobs, 3)
         assert [job.id for job in shown.shown] == [6, 7, 8]
         assert shown.summary == "1 waiting, 1 running, 5 succeeded, 1 failed; 5 not shown"
-        assert len(progress_view.board(jobs, 20).shown) == 8
+        assert len(progress_view.progress_view(jobs, 20).shown) == 8
 
     @pytest.mark.parametrize("width", [60, 80, 120])
     def test_it_is_as_wide_as_the_terminal_and_says_how_far_each_is(self, width: int) -> None:
-        lines = drawn(progress_view.render(progress_view.board(JOBS, 10), NOW, width), width)
+        lines = drawn(progress_view.render(progress_view.progress_view(JOBS, 10), NOW, width), width)
         assert max(map(len, lines)) <= width
         for words in (("42 %", "running", "half-"), ("failed", "Invalid"), ("1 waiting, 1 running, 1 failed",)):
             assert any(all(word in line for word in words) for line in lines), lines
@@ -165,4 +165,4 @@ class TestInTheCluster:
         shown = self.shown(problem="no answer from the API server: ConnectTimeoutError")
         assert dict(shown.facts)["cluster"].endswith("no answer from the API server: ConnectTimeoutError")
         assert shown.attempts[0][3] == "pod-1"
-        assert "not there" in dict(self.shown().facts)["cluster"]
+        assert "does not exist" in dict(self.shown().facts)["cluster"]

@@ -22,7 +22,7 @@ def test_durations(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "-5", "5w", "five", "1e3", "∞"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a duration"):
         parsing.duration(text)
 
 
@@ -34,7 +34,7 @@ def test_moments() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("tomorrow", "is no time"), ("2026-03-01T09:00", "names no time zone"), ("+soon", "no duration")],
+    [("tomorrow", "is not a time"), ("2026-03-01T09:00", "has no time zone"), ("+soon", "not a duration")],
 )
 def test_what_is_no_moment(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
@@ -58,7 +58,7 @@ def test_payloads_that_are_none(tmp_path: Path) -> None:
         (f"@{tmp_path}/none.json", "none.json can't be read: No such file"),
         (f"@{tmp_path}", "can't be read: Is a directory"),
         (f"@{file}", "isn't UTF-8"),
-        ("[" * 100_000, "isn't JSON that can be read"),
+        ("[" * 100_000, "can't be parsed as JSON"),
     ):
         with pytest.raises(ValueError, match=words) as caught:
             parsing.payload(given, io.StringIO())
@@ -73,8 +73,8 @@ def test_retry_policies() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[]", "takes an object"),
-        ('{"budgte": {}}', "takes an object with some of budget"),
+        ("[]", "give a JSON object"),
+        ('{"budgte": {}}', "give a JSON object with some of budget"),
         ('{"budget": {"errors": 5}}', "'errors', which is none of error, oom"),
         ('{"budget": {"error": 0}}', "a whole number from 1"),
         ('{"budget": 3}', "a mapping"),

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they say together."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LARGEST_ID = 2**63 - 1
 
 
 def _id(text: str) -> int:
-    """Parsed here, as the limits of typer's own whole numbers would stand in every help."""
+    """Parse a job's id. With `min` and `max`, typer would print the limits in every help text."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _LARGEST_ID):
-        raise typer.BadParameter(f"{text!r} is no job's id: a whole number from 1 is expected")
+        raise typer.BadParameter(f"{text!r} is not a job's id: give a whole number from 1")
     return int(text)
 
 
@@ -24,7 +24,7 @@ Ids = Annotated[list[int], typer.Argument(parser=_id, metavar="ID", help="The jo
 SomeIds = Annotated[
     list[int] | None, typer.Argument(parser=_id, metavar="ID", help="The jobs' ids.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (docs/reference/cli.md has its shape).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; docs/reference/cli.md describes it.")]
 
 States = Annotated[
     list[JobState] | None,
@@ -56,15 +56,15 @@ def job_filter(
     campaign: int | None,
     cause: str | None,
 ) -> JobFilter:
-    """What the filter options say together."""
+    """Combine the filter options."""
     return JobFilter(tuple(states) if states else None, job_type, queue, organization, campaign, cause)
 
 
 def each_once(ids: list[int]) -> list[int]:
-    """The ids in the order given, each once."""
+    """Drop repeated ids, keeping the order."""
     return list(dict.fromkeys(ids))
 
 
 def on_a_terminal() -> bool:
-    """Whether a person reads it; otherwise lines are plain, and their fields separated by tabs."""
+    """Whether a person reads the output. Otherwise lines are plain, with fields separated by tabs."""
     return sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""`dispatch`: a job from the command line, with every option that an application's dispatch has."""
+"""`dispatch`: dispatch a job, with every option of an application's dispatch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Value = TypeVar("_Value")
 
 
 def _by(parse: Callable[[str], _Value]) -> Callable[[Any], _Value]:
-    """A parser of ours as typer takes one: what is wrong becomes a usage error, exit code 2."""
+    """Make a parser for typer: its ValueError becomes a usage error, exit code 2."""
 
     def parser(text: Any) -> _Value:
         try:
@@ -99,12 +99,12 @@ def dispatch(
     ] = None,
     *,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Watch it until it has ended; exit code 1 if it failed.")
+        bool, typer.Option("--wait", help="Wait for the job's end, as `watch` does. Exit code 1 if it fails.")
     ] = False,
     json: arguments.Json = False,
     **options: Any,
 ) -> None:
-    """Dispatch a job by the runner that JOB_RUNNER names. What is left out is as the job was declared."""
+    """Dispatch a job by the runner that JOB_RUNNER names. An option that is left out is as the job declares it."""
     try:
         value = parsing.payload(payload, sys.stdin)
     except ValueError as error:
@@ -123,7 +123,7 @@ def dispatch(
 
 
 def _watch(job_id: int, json: bool) -> None:
-    """As `watch` does."""
+    """Wait for the job as `watch` does."""
     from spoke_jobs.cli.commands.ledger_access import open_queries
     from spoke_jobs.cli.commands.watch_command import until_ended
 
@@ -136,9 +136,11 @@ def _dispatch(data: JobData) -> Any:
 
     settings = load_settings()
     if settings.job_runner.strip() == "memory":
-        raise ConfigurationError("JOB_RUNNER=memory keeps jobs in this process, which ends: name another runner")
+        raise ConfigurationError(
+            "JOB_RUNNER=memory keeps jobs in the memory of this process, which exits: set another runner"
+        )
     runner = load_runner(settings, open_application(settings))
-    with use_runner(runner):  # for the jobs that this one dispatches, if it runs here (JOBS_SAME_PROCESS)
+    with use_runner(runner):  # for jobs dispatched by this one, if it runs here (JOBS_SAME_PROCESS)
         job = runner.dispatch_job(data)
         close: Any = getattr(runner, "close", None)
         if callable(close):

@@ -1,4 +1,4 @@
-"""What `logs` does: reads pods, the cluster and the ledger, and prints as `log_steps` decides."""
+"""Read pods, SpokeJobs and the ledger for `logs`, and print what `log_steps` decides."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 _EVERY_SECONDS = 0.5
 _REMEMBERED = 100
-"""How many printed lines are looked through for the traceback, which the job may have printed itself."""
+"""How many printed lines are searched for the traceback, which the job may have printed itself."""
 _RIGHT = "the Role RELEASE-reader of the chart spoke-app gives that right"
 
 
 class Reader:
-    """Of one job.
+    """Prints the output of one job.
 
-    :param attempt: the one that is asked for; None for the newest.
+    :param attempt: the number of the attempt to print; None for the newest.
     """
 
     def __init__(self, looking: Queries, job_id: int, attempt: int | None) -> None:
@@ -57,7 +57,7 @@ class Reader:
             self._output.close()
 
     def once(self) -> Exit:
-        """Print what there is now."""
+        """Print the output so far."""
         job, found = self._begin()
         item = log_steps.chosen(found, job, self._attempt)
         if item is not None:
@@ -71,7 +71,7 @@ class Reader:
         return Exit.FAILED if self._refused else Exit.DONE
 
     def follow(self) -> Exit:
-        """Print what there is and what comes, until the end."""
+        """Print the output so far and what follows, until the job has ended."""
         job, found = self._begin()
         first = log_steps.chosen(found, job, self._attempt)
         self._progress.first = log_steps.key(first) if first else (job.run, 1)
@@ -87,21 +87,21 @@ class Reader:
         return Exit.FAILED if job.state is JobState.FAILED or self._refused else Exit.DONE
 
     def _follow(self, job: JobRequest, item: Try) -> bool:
-        """Print what can be had of an attempt; False if there is nothing at the moment."""
+        """Print what is available of an attempt. False if there is nothing yet."""
         read = None
         do = log_steps.begin(job, item, self._progress)
         if do is Step.READ:
             self._say_once(f"attempt {item.number}: {line(item.worker)}{f' on {item.node}' if item.node else ''}")
             read = self._read(item, follow=True)
             do = log_steps.go_on(job, item, self._progress, read)
-            if do is Step.READ:  # the API server will soon say that its container has ended, or read on it must be
+            if do is Step.READ:  # the container has ended and the API server does not know yet, or the connection broke
                 time.sleep(_EVERY_SECONDS)
         elif do is Step.WAIT and job.runner != CLUSTER:
             self._say_once(f"attempt {item.number}: {line(item.worker)} writes what jobs print to its own output")
         if do is Step.TAIL:
             self._print_tail(job, item, read)
         elif do is Step.DONE:
-            rows = self._looking.attempts(job.id)  # its end was recorded before its pod ended
+            rows = self._looking.attempts(job.id)  # its end is recorded before its pod ends
             self._print_traceback(next((other for other in tries(job, rows, None) if key(other) == key(item)), item))
         if do in (Step.TAIL, Step.DONE):
             self._progress.done.add(log_steps.key(item))
@@ -111,7 +111,7 @@ class Reader:
         return log_steps.begin(job, item, self._progress) is Step.READ
 
     def _read(self, item: Try, *, follow: bool) -> Read:
-        """Print what the attempt's pod has printed."""
+        """Print the output of the attempt's pod."""
         assert self._output is not None
         known = log_steps.key(item)
         try:
@@ -132,7 +132,7 @@ class Reader:
                 self._refused = True
                 print_error(line(str(error)))
             elif not isinstance(error, StreamSilent):  # a silent stream is reopened without a word
-                self._say_once(f"{line(str(error))}; trying on")
+                self._say_once(f"{line(str(error))}; retrying")
             return Read.AWAY
         if isinstance(error, NotFound):
             return Read.GONE
@@ -144,7 +144,7 @@ class Reader:
         assert self._output is not None
         self._refused = self._progress.blind = True
         if isinstance(error, Unauthorized):
-            print_error("the API server doesn't know the credentials: see KUBECONFIG, or the pod's service account")
+            print_error("the API server rejects the credentials: check KUBECONFIG, or the pod's service account")
             return
         right = "get pods/log" if "pods/log" in str(error) else "get pods"
         print_error(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
@@ -156,7 +156,7 @@ class Reader:
             print(text, flush=True)
 
     def _print_traceback(self, item: Try) -> None:
-        """What a job raises it doesn't print: the ledger has it."""
+        """Print the traceback, which is in the ledger, unless the job printed it itself."""
         kept = log_steps.tail(item)
         if kept and kept[-1] not in self._newest:
             typer.echo(f"attempt {item.number}: the last lines of its traceback, from the ledger", err=True)
@@ -206,7 +206,7 @@ class Reader:
                 job = self._job()
                 return job, self._tries(job)
             except OperationalError:
-                self._say_once("the database does not answer; trying on")
+                self._say_once("the database does not answer; retrying")
                 time.sleep(_EVERY_SECONDS)
 
     def _say_what_it_waits_for(self, job: JobRequest) -> None:
@@ -220,7 +220,7 @@ class Reader:
             self._say_once(f"job {job.id}: {reason.text}{f' ({reason.advice})' if reason.advice else ''}", _id(reason))
 
     def _say_once(self, text: str, known_as: str = "") -> None:
-        """What was said last is not said again, though its times differ."""
+        """Print a line unless it is the same as the last one, or differs from it only in its times."""
         if (known_as or text) not in self._said:
             typer.echo(text, err=True)
         self._said = {known_as or text}

@@ -1,4 +1,4 @@
-"""`logs`: what a job prints, from its pods while they are there, else what the ledger keeps of it."""
+"""`logs`: what a job of the runner `kubernetes` prints."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from spoke_jobs.cli.commands.ledger_access import open_queries
 def logs(
     job_id: arguments.Id,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job has ended, through all further attempts.")
+        bool, typer.Option("--follow", "-f", help="Continue until the job has ended, through all further attempts.")
     ] = False,
     attempt: Annotated[
-        int | None, typer.Option(min=1, help="Of this attempt, and of no other.", show_default="the newest")
+        int | None, typer.Option(min=1, help="Print only this attempt.", show_default="the newest")
     ] = None,
 ) -> None:
-    """Print what a job prints: from its pod while that is there, else the tail that the ledger keeps.
+    """Print the output of a job of the runner `kubernetes`: from its pod, or the tail in the ledger once that is gone.
 
-    What else is to be said goes to standard error: what it waits for, which attempt it is. With --follow the exit code
-    is 1 if the job has failed.
+    Under `legacy` a job prints to its worker's own output, so look there: this prints only the last lines of a failed
+    attempt's traceback. Which attempt it is and what the job waits for go to standard error. With --follow the exit
+    code is 1 if the job has failed.
     """
     from spoke_jobs.cli.commands.log_reader import Reader
 

@@ -15,16 +15,16 @@ from spoke_jobs.model import ANY_JOB, JobState
 @reports_errors
 def ls(
     state: arguments.States = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Only failed jobs: --state failed.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only failed jobs, as --state failed.")] = False,
     job_type: arguments.Type = None,
     queue: arguments.Queue = None,
     organization: arguments.Organization = None,
     campaign: arguments.Campaign = None,
     cause: arguments.CauseName = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs, the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs to list, the newest first.")] = 20,
     json: arguments.Json = False,
 ) -> None:
-    """List the newest jobs. Without a terminal: a line for each, its ten fields separated by tabs."""
+    """List the newest jobs. If the output is not a terminal: a line for each, its ten fields separated by tabs."""
     states = [*(state or ()), *([JobState.FAILED] if failed else ())]
     ledger, looking = open_queries()
     which = arguments.job_filter(states, job_type, queue, organization, campaign, cause)

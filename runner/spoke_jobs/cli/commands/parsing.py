@@ -1,4 +1,4 @@
-"""What is given on the command line, as values. Each raises ValueError with a sentence that says what is expected."""
+"""Parse values of the command line. Each function raises ValueError with what it expects."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _RETRY_FIELDS = ("budget", "backoff_seconds", "backoff_max_seconds", "jitter", "
 
 
 def duration(text: str) -> float:
-    """Seconds: ``90``, ``90s``, ``5m``, ``2h``, ``7d``."""
+    """Parse a duration (``90``, ``90s``, ``5m``, ``2h``, ``7d``) to seconds."""
     found = _DURATION.fullmatch(text)
     if found is None or found[2] not in _UNITS:
-        raise ValueError(f"{text!r} is no duration: 90 (seconds), 90s, 5m, 2h or 7d is expected")
+        raise ValueError(f"{text!r} is not a duration: give 90 (seconds), 90s, 5m, 2h or 7d")
     return float(found[1]) * _UNITS[found[2]]
 
 
 def moment(text: str, now: datetime | None = None) -> datetime:
-    """A time with a zone, ``2026-03-01T09:00+01:00`` or ``...Z``, or a duration from now, ``+10m``."""
+    """Parse a time with a zone (``2026-03-01T09:00+01:00``, ``...Z``) or a duration from now (``+10m``)."""
     if text.startswith("+"):
         return (now or datetime.now(UTC)) + timedelta(seconds=duration(text[1:]))
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time: 2026-03-01T09:00+01:00, 2026-03-01T08:00Z or +10m (from now) is expected"
+            f"{text!r} is not a time: give 2026-03-01T09:00+01:00, 2026-03-01T08:00Z, or +10m (from now)"
         ) from None
     if when.tzinfo is None:
-        raise ValueError(f"{text!r} names no time zone: write {text}Z for UTC, or {text}+01:00")
+        raise ValueError(f"{text!r} has no time zone: write {text}Z for UTC, or {text}+01:00")
     return when
 
 
 def payload(given: str | None, standard_input: IO[str]) -> Any:
-    """JSON from the argument, from a file (``@file``) or from standard input (``-``). Never repeats what it holds."""
+    """Parse JSON from the argument, a file (``@file``) or standard input (``-``). Errors never show the text."""
     if given is None:
         return None
     text, where = given, "it"
@@ -58,22 +58,20 @@ def payload(given: str | None, standard_input: IO[str]) -> Any:
 
 
 def json_of(text: str, where: str) -> Any:
-    """JSON, or where in it the mistake is."""
+    """Parse JSON; an error says where the mistake is."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} isn't JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except (ValueError, RecursionError):
-        raise ValueError(
-            f"{where} isn't JSON that can be read: a number is too long, or it is nested too deep"
-        ) from None
+        raise ValueError(f"{where} can't be parsed as JSON: a number is too long, or the nesting is too deep") from None
 
 
 def retry_policy(text: str) -> RetryPolicy:
-    """A RetryPolicy's fields as JSON; those left out take the policy's defaults."""
+    """Parse a RetryPolicy's fields from JSON. A field that is left out has the policy's default."""
     value = json_of(text, "it")
     if not isinstance(value, dict) or not set(value) <= set(_RETRY_FIELDS):
-        raise ValueError(f"it takes an object with some of {', '.join(_RETRY_FIELDS)}")
+        raise ValueError(f"give a JSON object with some of {', '.join(_RETRY_FIELDS)}")
     if isinstance(value.get("never"), list):
         value["never"] = tuple(value["never"])
     if isinstance(value.get("budget"), dict):

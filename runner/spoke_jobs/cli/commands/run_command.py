@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def run() -> NoReturn:
-    """Run one attempt: the entrypoint of a job's pod, started by the operator."""
+    """Run one attempt of a job: the entrypoint of its pod, started by the operator."""
     from spoke_jobs import dispatch
     from spoke_jobs.cli.commands.application import add_working_directory
     from spoke_jobs.execution.pod import leave

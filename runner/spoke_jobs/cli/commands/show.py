@@ -14,12 +14,12 @@ from spoke_jobs.cli.commands.ledger_access import cluster_view, open_queries
 @reports_errors
 def show(
     job_id: arguments.Id,
-    payload: Annotated[bool, typer.Option("--payload", help="Show the payload, too.")] = False,
+    payload: Annotated[bool, typer.Option("--payload", help="Show the payload as well.")] = False,
     json: arguments.Json = False,
 ) -> None:
     """Show a job: its row, its options, its attempts with pods and nodes, and the last lines of its output.
 
-    The cluster is asked where it is at hand, and what it could not be asked is said.
+    For a job of the runner `kubernetes` the cluster is asked too. If it can't be reached, the output says why.
     """
     ledger, looking = open_queries()
     job = ledger.get(job_id)

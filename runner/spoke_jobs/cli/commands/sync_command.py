@@ -1,4 +1,4 @@
-"""`sync`: keep the ledger and the cluster's SpokeJobs in step."""
+"""`sync`: create missing SpokeJobs, and copy their outcomes to the ledger."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from spoke_jobs.settings import load_settings
 @reports_errors
 def sync(
     health_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Answer GET /healthz there.")
+        int | None, typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Serve /healthz on this port.")
     ] = None,
 ) -> None:
-    """Keep the ledger and the cluster's SpokeJobs in step, until SIGTERM. One is active; others stand by."""
+    """Create missing SpokeJobs and copy outcomes to the ledger, until SIGTERM. One is active, others are standbys."""
     from spoke_jobs.sync.sync_process import run as run_sync
 
     configure_logging()

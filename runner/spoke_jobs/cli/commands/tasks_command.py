@@ -14,9 +14,10 @@ from spoke_jobs.settings import load_settings
 
 @reports_errors
 def tasks() -> None:
-    """Run tasks that are sent over HTTP, and those of the outbox, until SIGTERM: the task deployment's process."""
-    # A container's first process ignores what it doesn't handle. Until the server has its own handler nothing is lost.
-    # (It raises a second signal again when it has stopped, by the handler that it found: then there is much to lose.)
+    """Run tasks that arrive over HTTP or in the outbox, until SIGTERM: the process of the task deployment."""
+    # PID 1 of a container ignores a signal that it has no handler for. Before the server installs its own handler,
+    # exiting at once loses nothing. The server raises a second signal again after it has stopped, through this handler:
+    # by then exiting at once would lose tasks.
     served = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: None if served.is_set() else os._exit(143))
     from spoke_jobs import dispatch
@@ -46,4 +47,4 @@ def tasks() -> None:
         on_begin=served.set,
     )
     signal.signal(signal.SIGTERM, before)
-    leave(Exit.DONE if in_order else Exit.RESTART, dispatch.close)  # whatever threads a task has left behind
+    leave(Exit.DONE if in_order else Exit.RESTART, dispatch.close)  # even if a task left threads running

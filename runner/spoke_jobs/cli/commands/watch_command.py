@@ -1,4 +1,4 @@
-"""`watch`: the progress of jobs, live, until all of them have ended."""
+"""`watch`: the progress of jobs, until all of them have ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import Exit, fail_not_found, print_error, reports_errors
 from spoke_jobs.cli.commands.ledger_access import open_queries
-from spoke_jobs.cli.rendering.progress_view import board, change_line, changes, render
+from spoke_jobs.cli.rendering.progress_view import change_line, changes, progress_view, render
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobFilter, JobRequest, JobState
 
@@ -26,12 +26,15 @@ Look = Callable[[], tuple[datetime, list[JobRequest]]]
 @reports_errors
 def watch(
     job_ids: arguments.SomeIds = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Without ids: of how many jobs, the newest.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Without ids: watch at most this many jobs, the newest.")
+    ] = 50,
     json: arguments.Json = False,
 ) -> None:
-    """Watch jobs until all have ended: those named, or those unfinished now. Exit code 1 if one has failed.
+    """Watch the given jobs, or all that are unfinished now, until all have ended. Exit code 1 if one has failed.
 
-    Without a terminal: a line for each change, its fields separated by tabs. With --json: one document at the end.
+    If the output is not a terminal: a line for each change, its fields separated by tabs. With --json: one document
+    at the end.
     """
     ledger, looking = open_queries()
     ids = arguments.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
@@ -70,20 +73,20 @@ def _reporter(json: bool) -> Callable[[Look], list[JobRequest]]:
 
 
 def _until_ended(look_again: Look, report: Callable[[datetime, list[JobRequest]], None]) -> list[JobRequest]:
-    """Look and report every now and then until no job is unfinished; the jobs as they ended."""
+    """Read the jobs twice a second and report them, until none is unfinished. Return them as they ended."""
     known: dict[int, JobRequest] = {}
     away = False
     while True:
         try:
             now, jobs = look_again()
-        except OperationalError:  # whoever watches for hours wants to see the end, not a failover
+        except OperationalError:  # a failover must not end a watch of hours
             if not away:
-                print_error("the database does not answer; trying on")
+                print_error("the database does not answer; retrying")
             away = True
             time.sleep(_EVERY_SECONDS)
             continue
         away = False
-        known |= {job.id: job for job in jobs}  # one that is pruned meanwhile had ended
+        known |= {job.id: job for job in jobs}  # a job that was pruned meanwhile had ended
         there = {job.id for job in jobs}
         report(now, list(known.values()))
         if all(job.state.final or job.id not in there for job in known.values()):
@@ -111,6 +114,6 @@ def _with_bars(look_again: Look) -> list[JobRequest]:
     with Live(console=console, auto_refresh=False, transient=False) as live:
 
         def report(now: datetime, jobs: list[JobRequest]) -> None:
-            live.update(render(board(jobs, console.height - 2), now, console.width), refresh=True)
+            live.update(render(progress_view(jobs, console.height - 2), now, console.width), refresh=True)
 
         return _until_ended(look_again, report)

@@ -9,7 +9,7 @@ from spoke_jobs.cli.commands.ledger_access import cluster_view, open_queries
 
 @reports_errors
 def why(job_id: arguments.Id, json: arguments.Json = False) -> None:
-    """Say what a job waits for, how it runs, or why it ended: from the ledger, and the cluster where it is at hand."""
+    """Explain what a job waits for, how it runs, or why it ended, from the ledger and, if reachable, the cluster."""
     from spoke_jobs.cli.explaining.why import explain
 
     _, looking = open_queries()

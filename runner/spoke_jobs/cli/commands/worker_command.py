@@ -18,23 +18,34 @@ from spoke_jobs.settings import load_settings
 def worker(
     processes: Annotated[
         int,
-        typer.Option(min=1, max=256, help="`def` jobs at once, each in a process.", show_default="one a processor"),
+        typer.Option(
+            min=1,
+            max=256,
+            help="How many `def` jobs run at once, each in a child process.",
+            show_default="one per processor",
+        ),
     ] = os.cpu_count() or 1,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=1000, help="`async def` jobs at once, together on an event loop.")
+        int, typer.Option(min=1, max=1000, help="How many `async def` jobs run at once, on one event loop.")
     ] = 50,
-    batch: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs one claim takes at most.")] = 16,
-    drain: Annotated[bool, typer.Option("--drain", help="End when nothing is due and nothing runs.")] = False,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs have after SIGTERM.")] = 30.0,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="The largest number of jobs in one claim.")] = 16,
+    drain: Annotated[
+        bool,
+        typer.Option(
+            "--drain",
+            help="Exit when no job is due and none runs. A job that waits for its next attempt is not waited for.",
+        ),
+    ] = False,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs have to end after SIGTERM.")] = 30.0,
     reload: Annotated[
-        bool, typer.Option("--reload", help="For development: start anew when the application's code changes.")
+        bool, typer.Option("--reload", help="For development: restart when the application's code changes.")
     ] = False,
     health_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Answer GET /healthz and /metrics there."),
+        typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Serve /healthz and /metrics on this port."),
     ] = None,
 ) -> None:
-    """Run the jobs of the legacy runner until SIGTERM; SIGHUP starts it anew, with the code as it is then."""
+    """Run the jobs of the runner `legacy` until SIGTERM. SIGHUP restarts it with the current code."""
     from spoke_jobs.runners.legacy_runner import NAME
     from spoke_jobs.worker.worker_options import WorkerOptions
     from spoke_jobs.worker.worker_process import run, types_of

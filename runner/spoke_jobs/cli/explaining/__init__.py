@@ -1,1 +1,1 @@
-"""What is said of a job, decided from what was read."""
+"""Decide what to say of a job or a cluster. Pure: values in, values out."""

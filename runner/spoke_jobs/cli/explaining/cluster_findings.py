@@ -1,4 +1,4 @@
-"""What `check` says of a cluster: pure, from what was asked of it."""
+"""Decide what `check` says of a cluster, from the API server's answers."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from spoke_jobs.contract import names
 
 _SHOWN = 3
 _LATE = 2
-"""By how many of its terms a Lease may be late until nobody is taken to lead."""
+"""A Lease that is this many durations late has no leader."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One thing that was looked at."""
+    """One thing that was examined."""
 
     name: str
     said: str = ""
-    """What is there; empty where nothing could be seen."""
+    """What was found; empty if nothing could be read."""
     problems: tuple[str, ...] = ()
     unknown: str = ""
-    """Why it could not be looked at, where that is no fault."""
+    """Why it could not be examined, if that is not a fault."""
 
 
 def looks(
     checked: CheckResults, account: Account, types: Mapping[str, str], now: datetime, *, busy: bool
 ) -> Iterator[Look]:
-    """What was found, in the order in which one would mend it.
+    """Decide what to say, in the order in which one would repair the set-up.
 
     :param types: the application's job types, and the PodTemplate of each.
-    :param busy: whether the ledger has jobs that the operator should be at work on.
+    :param busy: whether the ledger has unfinished jobs that the operator should be handling.
     """
     if checked.away is not None:
         yield Look("server", problems=(_away(checked),))
@@ -56,22 +56,22 @@ def _away(checked: CheckResults) -> str:
     assert checked.away is not None
     if checked.away.status == 401:
         return (
-            f"the API server {checked.server} doesn't know the credentials: the token has run out, or is another "
-            "cluster's; see KUBECONFIG, or the pod's service account"
+            f"the API server {checked.server} doesn't know the credentials: the token has expired, or is for "
+            "another cluster; check KUBECONFIG, or the pod's service account"
         )
     said = line(checked.away.message, MESSAGE_LIMIT)
-    return f"{said} ({checked.server}): see KUBECONFIG, and whether a NetworkPolicy lets this process out"
+    return f"{said} ({checked.server}): check KUBECONFIG, and whether a NetworkPolicy allows this process to connect"
 
 
 def _definition(checked: CheckResults) -> Look:
-    mend = "install the chart spoke-operator, whose crds.enabled brings it, or `kubectl apply --server-side -f crds`"
+    fix = "install the chart spoke-operator, whose crds.enabled brings it, or `kubectl apply --server-side -f crds`"
     if not checked.served:
-        problem = f"the API server doesn't know {names.GROUP}, the SpokeJob's definition: {mend}"
+        problem = f"the API server doesn't know {names.GROUP}, the SpokeJob's definition: {fix}"
     elif names.VERSION not in checked.served:
         there = ", ".join(checked.served)
         problem = f"the API server has {names.GROUP} in {there}, and this release speaks {names.VERSION}: upgrade it"
     elif missing := {names.PLURAL, f"{names.PLURAL}/status"} - checked.kinds:
-        problem = f"{names.API_VERSION} has no {' and no '.join(sorted(missing))}: {mend}"
+        problem = f"{names.API_VERSION} has no {' and no '.join(sorted(missing))}: {fix}"
     else:
         return Look("definition", f"{names.PLURAL} {names.API_VERSION}")
     return Look("definition", problems=(problem,))
@@ -122,7 +122,7 @@ def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Loo
             )
         else:
             unknown.append(name)
-    words = f"{', '.join(unknown)} not looked at: {who} may not get podtemplates, which only this check asks for"
+    words = f"{', '.join(unknown)} not checked: {who} may not get podtemplates, a right that only this check needs"
     return Look("templates", ", ".join(fine), tuple(problems), words if unknown else "")
 
 
@@ -140,15 +140,16 @@ def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> 
         return _leader(lease, who, now)
     if isinstance(published, ApiRefusal):
         return Look(
-            "operator", unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where it tells of itself"
+            "operator", unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where it publishes its state"
         )
     advice = SEE_TO_THE_OPERATOR
-    ask = "it speaks where jobs are unfinished; --lease asks for its Lease"
+    ask = "it publishes its state where jobs are unfinished; --lease reads its Lease"
     if published is None:
         if busy:
-            problem = f"jobs are unfinished, and no operator has spoken in namespace {checked.namespace}: {advice}"
+            silent = f"no operator has published its state in namespace {checked.namespace}"
+            problem = f"jobs are unfinished, and {silent}: {advice}"
             return Look("operator", problems=(problem,))
-        return Look("operator", unknown=f"none has spoken in namespace {checked.namespace} yet: {ask}")
+        return Look("operator", unknown=f"none has published its state in namespace {checked.namespace} yet: {ask}")
     silent = seconds((now - published.at).total_seconds())
     if busy:
         return Look(
@@ -161,7 +162,7 @@ def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Look:
     if isinstance(lease, ApiRefusal):
         if lease.status == 403:
             return Look("operator", unknown=f"{who} may not get its Lease")
-        return Look("operator", problems=(f"its Lease can't be had: {line(lease.message, MESSAGE_LIMIT)}",))
+        return Look("operator", problems=(f"its Lease can't be read: {line(lease.message, MESSAGE_LIMIT)}",))
     late = now - (lease.renewed_at or now - timedelta(days=1))
     if lease.holder and late <= _LATE * lease.lasts:
         return Look(

@@ -1,4 +1,4 @@
-"""What `logs` prints next: pure. It goes from attempt to attempt."""
+"""Decide what `logs` prints next. It goes from attempt to attempt."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Key = tuple[int, int]
 
 
 class Read(Enum):
-    """What came of reading a pod's output."""
+    """The result of reading a pod's output."""
 
     ALL = auto()
-    """It was printed to its end."""
+    """All of it was printed."""
     SOME = auto()
-    """The connection ended, and the container goes on."""
+    """The connection ended while the container runs."""
     NOT_STARTED = auto()
     GONE = auto()
     REFUSED = auto()
@@ -30,46 +30,46 @@ class Read(Enum):
 
 
 class Step(Enum):
-    """What to do with an attempt."""
+    """What to do next with an attempt."""
 
     READ = auto()
-    """Its pod may have something to print."""
+    """Read its pod."""
     TAIL = auto()
-    """Print what the ledger keeps."""
+    """Print the tail that the ledger keeps."""
     WAIT = auto()
-    """There is nothing of it at the moment."""
+    """Nothing is available yet."""
     DONE = auto()
-    """All that can be had was printed."""
+    """Everything that is available was printed."""
 
 
 @dataclass
 class Progress:
-    """How far one has come."""
+    """What was printed so far."""
 
     first: Key | None = None
-    """The attempt to begin with."""
+    """The first attempt to print."""
     last: Key | None = None
-    """That to end with; None for the job's end."""
+    """The last attempt to print; None to go on until the job's end."""
     done: set[Key] = field(default_factory=set)
     after: dict[Key, str] = field(default_factory=dict)
-    """When the last printed line of an attempt was printed."""
+    """The time of the last printed line, by attempt."""
     blind: bool = False
-    """Whether pods' output is not to be had."""
+    """Whether the output of pods can't be read."""
 
 
 def key(item: Try) -> Key:
-    """What an attempt is known by."""
+    """The key of an attempt."""
     return item.run, item.number
 
 
 def chosen(found: Sequence[Try], job: JobRequest, number: int | None) -> Try | None:
-    """The attempt of the job's run that is asked for; the newest, if none is."""
+    """Choose an attempt of the job's run by its number, or the newest."""
     mine = [item for item in found if item.run == job.run]
     return next((item for item in reversed(mine) if number in (None, item.number)), None)
 
 
 def next_try(found: Sequence[Try], progress: Progress) -> Try | None:
-    """The first attempt that isn't done with."""
+    """The first attempt that is not done."""
     for item in found:
         early = progress.first is not None and key(item) < progress.first
         late = progress.last is not None and key(item) > progress.last
@@ -79,37 +79,37 @@ def next_try(found: Sequence[Try], progress: Progress) -> Try | None:
 
 
 def over(job: JobRequest, found: Sequence[Try], progress: Progress) -> bool:
-    """Whether nothing more will come."""
+    """Whether there is nothing more to print."""
     if progress.last is not None and progress.last in progress.done:
         return True
     return job.state.final and next_try(found, progress) is None
 
 
 def begin(job: JobRequest, item: Try, progress: Progress) -> Step:
-    """What to do with the attempt first."""
+    """Decide the first step of an attempt."""
     if job.runner == CLUSTER and item.worker and not progress.blind:
         return Step.READ
     return Step.TAIL if _has_ended(job, item) else Step.WAIT
 
 
 def go_on(job: JobRequest, item: Try, progress: Progress, read: Read) -> Step:
-    """What to do with it once its pod was read, so far as that went."""
+    """Decide the next step after its pod was read."""
     if read is Read.ALL:
         return Step.DONE
     if read is Read.SOME:
         return Step.READ
     if read is Read.GONE and key(item) in progress.after:
-        return Step.DONE  # what it had printed was read as it came
+        return Step.DONE  # its output was printed as it came
     return Step.TAIL if _has_ended(job, item) else Step.WAIT
 
 
 def tail(item: Try) -> list[str]:
-    """What the ledger keeps of an attempt's output."""
+    """The lines that the ledger keeps of an attempt's output."""
     return lines(item.row.output_tail) if item.row else []
 
 
 def why_a_tail(job: JobRequest, item: Try, read: Read | None, kept: Sequence[str]) -> str:
-    """Why the ledger's tail is printed, and not all that the attempt has printed."""
+    """Explain why only the ledger's tail is printed."""
     worker = line(item.worker)
     if job.runner != CLUSTER:
         where = f"its worker, {worker}, writes what jobs print to its own output"
@@ -122,5 +122,5 @@ def why_a_tail(job: JobRequest, item: Try, read: Read | None, kept: Sequence[str
 
 
 def _has_ended(job: JobRequest, item: Try) -> bool:
-    """Whether the ledger has all that it will have of it."""
+    """Whether the ledger gets nothing more of this attempt."""
     return job.state.final or (item.row.finished_at if item.row else item.ended_at) is not None

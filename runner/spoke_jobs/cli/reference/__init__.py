@@ -1,1 +1,1 @@
-"""docs/reference, written from the code: a page cannot fall behind what it describes."""
+"""Generate docs/reference from the code, so that the pages and the code agree."""

@@ -1,4 +1,4 @@
-"""``python -m spoke_jobs.cli.reference PAGE``: print one page of docs. `make generate` calls it."""
+"""``python -m spoke_jobs.cli.reference PAGE``: print one page of docs/reference. `make generate` calls it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Print the page that is asked for."""
+    """Print the page that the command line names."""
     if len(sys.argv) != 2 or sys.argv[1] not in PAGES:
         sys.exit(f"usage: python -m spoke_jobs.cli.reference {'|'.join(PAGES)}")
     print(PAGES[sys.argv[1]]().rstrip("\n"))

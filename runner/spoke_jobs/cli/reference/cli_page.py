@@ -1,4 +1,4 @@
-"""docs/reference/cli.md."""
+"""Generate docs/reference/cli.md from the commands, their exit codes and their JSON."""
 
 from __future__ import annotations
 
@@ -31,24 +31,32 @@ def page() -> str:
 
 {chr(10).join(order)}
 
-On a terminal a person reads tables, colours and bars. Elsewhere lines are plain, and their fields separated by tabs;
-line breaks and control characters in what a job said are spaces. Programs had better read `--json`. Errors go to
-standard error.
+On a terminal the output has tables, colors and progress bars. Otherwise it has plain lines, with fields separated by
+tabs; line breaks and control characters in a job's texts are printed as spaces. Programs should read `--json`. Errors
+are printed to standard error.
+
+`spoke-jobs --version` prints the version. `spoke-jobs --install-completion` installs completion of commands and
+options for the current shell (bash, zsh, fish or PowerShell). It adds a line to the shell's start-up file, so open a
+new shell to use it. `spoke-jobs --show-completion` prints the script instead.
+
+`check`, `dispatch`, `worker`, `tasks` and `run` import the application that `SPOKE_APP` names. They look for it in the
+working directory first, then on the Python path.
 
 ## Exit codes
 
 {table(("code", "meaning"), [(str(code.value), meaning) for code, meaning in MEANINGS.items()])}
 
-Of several jobs the worst one counts. `run` is a pod's entrypoint, and its codes are the operator's:
+A command for several jobs exits with the highest code among them. `run` is the entrypoint of a pod. The operator reads
+its codes:
 
 {table(("code", "meaning"), _exit_codes_of_run())}
 
 {sections}
 ## JSON
 
-One document a call. Fields are added in later releases, not renamed or removed. Times are ISO 8601 in UTC. Payloads
-are left out, unless `show --payload` asks for one; no document holds a secret of the settings. Where a job failed,
-`message` and `output_tail` may hold values of the application's.
+Each call prints one document. Later releases may add fields; they do not rename or remove any. Times are ISO 8601 in
+UTC. Payloads are left out, except by `show --payload`. No document contains a secret of the settings. Of a failed job,
+`message` and `output_tail` may contain the application's values.
 
 {_documents()}
 ### Codes of `why`
@@ -107,7 +115,7 @@ def _default(param: Any) -> str:
 
 
 def _documents() -> str:
-    """Each shape once, a document's own before those within it."""
+    """Document each shape once: a document before the shapes within it."""
     parts, done = [], set()
     waiting: list[tuple[type[Shape], str]] = [(shape, f" ({commands})") for commands, shape in DOCUMENTS]
     while waiting:

@@ -1,4 +1,4 @@
-"""docs/reference/settings.md."""
+"""Generate docs/reference/settings.md from the settings."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How it is printed: tables, bars, lines for programs, JSON."""
+"""Print what was read and decided: tables and bars for people, lines and JSON for programs."""

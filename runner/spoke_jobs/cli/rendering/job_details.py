@@ -1,4 +1,4 @@
-"""What `show` says of a job: what it says is pure, how it is printed is below."""
+"""What `show` prints of a job. `details` decides what to say; the print functions format it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _STATE_STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """A job as a person reads it."""
+    """A job as texts for people."""
 
     job: JobRequest
     facts: tuple[tuple[str, str], ...]
-    """Names and values, those that say something."""
+    """Names and values; a fact that says nothing is left out."""
     options: tuple[tuple[str, str], ...]
     attempts: tuple[tuple[str, ...], ...]
-    """By :data:`ATTEMPT_HEADINGS`."""
+    """Cells in the order of :data:`ATTEMPT_HEADINGS`."""
     tail_of: int
-    """The attempt whose output the tail is."""
+    """The number of the attempt that left the output."""
     tail: tuple[str, ...]
     payload: str
 
@@ -52,7 +52,7 @@ def details(
     with_payload: bool = False,
     zone: tzinfo | None = None,
 ) -> Details:
-    """What there is to say, in the reader's time zone."""
+    """Describe a job, with times in the reader's time zone."""
     with_output = next((attempt for attempt in reversed(attempts) if attempt.output_tail), None)
     return Details(
         job,
@@ -74,7 +74,7 @@ def _facts(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
 
 def _place(job: JobRequest) -> Iterator[tuple[str, str]]:
     if job.queue_name:
-        lock = ", which it locks: of its jobs that do, one runs at a time" if job.locks_queue else ""
+        lock = " (locked: of the jobs that lock it, one runs at a time)" if job.locks_queue else ""
         yield "queue", line(job.queue_name) + lock
     yield "runner", line(job.runner)
     if job.runner == "kubernetes":
@@ -150,13 +150,16 @@ def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
 
 def _in_the_cluster(cluster: ClusterView) -> Iterator[tuple[str, str]]:
     if cluster.problem:
-        yield "cluster", f"could not be asked for pods and nodes: {line(cluster.problem, MESSAGE_LIMIT)}"
+        yield "cluster", f"could not be read for pods and nodes: {line(cluster.problem, MESSAGE_LIMIT)}"
     elif cluster.spokejob is None:
-        odd = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob is not there (any more)"
+        odd = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob does not exist (any more)"
         yield "cluster", odd
     else:
         status = cluster.spokejob.status
-        yield "cluster", ": ".join(word for word in (status.outcome or "not looked at yet", line(status.cause)) if word)
+        yield (
+            "cluster",
+            ": ".join(word for word in (status.outcome or "not seen by the operator yet", line(status.cause)) if word),
+        )
 
 
 def _attempt(item: Try, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
@@ -177,7 +180,7 @@ def _attempt(item: Try, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
 
 
 def print_plain(shown: Details) -> None:
-    """Lines for programs: what the line is of, then its fields, separated by tabs."""
+    """Print lines for programs: the kind of line, then its fields, separated by tabs."""
     for name, value in (("id", str(shown.job.id)), ("type", line(shown.job.job_type)), *shown.facts):
         print("job", name, value, sep="\t")
     for name, value in shown.options:
@@ -191,7 +194,7 @@ def print_plain(shown: Details) -> None:
 
 
 def print_details(shown: Details) -> None:
-    """For a person, in colours."""
+    """Print for a person, in colors."""
     from rich.console import Console, Group
     from rich.padding import Padding
     from rich.table import Table

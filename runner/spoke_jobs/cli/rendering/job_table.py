@@ -1,4 +1,4 @@
-"""Rows of the ledger as a person reads them: the cells pure, the tables by rich."""
+"""The table of `ls`: cells from rows, and the table by rich."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from spoke_jobs.cli.words import age, line, seconds, until
 from spoke_jobs.model import JobRequest, JobState
 
-if TYPE_CHECKING:  # it takes longer to import than many a command to run
+if TYPE_CHECKING:  # importing rich takes longer than most commands
     from rich.table import Table
 
 STYLES = {
@@ -23,14 +23,14 @@ HEADINGS = ("ID", "TYPE", "QUEUE", "STATE", "%", "TRY", "CAUSE", "AGE", "TOOK", 
 _RESULT_LENGTH = 120
 _RESULT_ROOM = 24
 _SHRINKS = {"QUEUE": 12, "TYPE": 18}
-"""Columns that may be cut short, and to what."""
+"""Columns that may be shortened, each with its smallest width."""
 _LEFT_OUT = ("TRY", "TOOK", "QUEUE", "AGE", "%")
-"""Where a terminal is too narrow for all: what is left out, the first first."""
+"""Columns to leave out on a narrow terminal, in this order."""
 _NUMBERS = {"%", "TRY", "AGE", "TOOK"}
 
 
 def job_cells(job: JobRequest, now: datetime) -> dict[str, str]:
-    """A job's cells by their headings."""
+    """Format a job's cells, by heading."""
     return {
         "ID": str(job.id),
         "TYPE": line(job.job_type),
@@ -46,12 +46,12 @@ def job_cells(job: JobRequest, now: datetime) -> dict[str, str]:
 
 
 def job_lines(jobs: Sequence[JobRequest], now: datetime) -> list[str]:
-    """A line for each job, its cells separated by tabs: for programs."""
+    """Format a line for each job, with cells separated by tabs, for programs."""
     return ["\t".join(job_cells(job, now).values()) for job in jobs]
 
 
 def fitting(rows: Sequence[Mapping[str, str]], headings: Sequence[str], width: int) -> dict[str, int]:
-    """The columns that a terminal has room for, each with its width; the last one takes what is left."""
+    """Choose the columns that fit a terminal, with their widths. The last column takes the rest."""
     needed = {heading: max(len(heading), *(len(row[heading]) for row in rows), 1) for heading in headings[:-1]}
     needed[headings[-1]] = _RESULT_ROOM
 
@@ -71,7 +71,7 @@ def fitting(rows: Sequence[Mapping[str, str]], headings: Sequence[str], width: i
 def job_table(
     jobs: Sequence[JobRequest], now: datetime | None = None, *, ages: bool = False, width: int = 200
 ) -> Table:
-    """A table of jobs, in the order given, with the columns that there is room for."""
+    """Make a table of jobs, in the order given, with the columns that fit."""
     from rich.table import Table
     from rich.text import Text
 
@@ -91,14 +91,14 @@ def job_table(
 
 
 def took(job: JobRequest, now: datetime) -> str:
-    """From its first start to its end, or until now while it runs."""
+    """Format the time from the first start to the end, or until now while the job runs."""
     if job.started_at is None or job.state is JobState.WAITING:
         return "-"
     return seconds(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
 
 
 def last_words(job: JobRequest, now: datetime) -> str:
-    """What the job returned or last said, on one line; of a job that is due later, when."""
+    """Format the job's result or last message on one line; for a job that is due later, the time first."""
     text = line(job.result_message if job.result is None else json.dumps(job.result), _RESULT_LENGTH)
     if job.state is JobState.WAITING and job.run_after is not None and job.run_after > now:
         text = f"due {until(job.run_after, now)}{f': {text}' if text else ''}"

@@ -1,6 +1,7 @@
-"""The JSON that `--json` prints: stable, and documented from here in docs/reference/cli.md.
+"""The JSON that `--json` prints. docs/reference/cli.md is generated from the docstrings here.
 
-Fields are added, not renamed or removed. Times are ISO 8601 in UTC. Payloads are left out unless they are asked for.
+The shapes are stable: later releases add fields, and never rename or remove one. Times are ISO 8601 in UTC. Payloads
+are left out unless asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobS
 
 
 class Shape(BaseModel):
-    """Its fields are documented by their docstrings."""
+    """A JSON object whose fields are documented by their docstrings."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, from_attributes=True)
 
@@ -29,17 +30,17 @@ class Job(Shape):
 
     id: int
     uid: UUID
-    """Tells it from a job with the same id in another database."""
+    """Distinguishes the job from one with the same id in another database."""
     job_type: str
     state: JobState
     percent: int
-    """How far it says it has come: 0 to 100."""
+    """Its progress, 0 to 100."""
     message: str
-    """Its last words on its progress, or why it failed."""
+    """Its last message on its progress, or why it failed."""
     cause: str
-    """Why its last attempt failed: a name of the table of causes; empty otherwise."""
+    """Why its last attempt failed: a name of docs/reference/causes.md; empty otherwise."""
     result: Any
-    """What it returned."""
+    """The return value."""
     queue_name: str
     locks_queue: bool
     organization_id: int | None
@@ -48,43 +49,43 @@ class Job(Shape):
     unique_key: str | None
     runner: str
     run: int
-    """From 1; a retry by hand starts the next."""
+    """Counted from 1. A retry by hand starts the next run."""
     attempt: int
     """The number of the newest attempt; 0 before the first."""
     created_at: datetime
     updated_at: datetime
     run_after: datetime | None
-    """Not to be started before."""
+    """The earliest start."""
     start_by: datetime | None
-    """Until when it must have started for the first time."""
+    """The latest first start."""
     cancel_requested_at: datetime | None
     submitted_at: datetime | None
-    """When its SpokeJob was seen to exist (`kubernetes`)."""
+    """Since when its SpokeJob is known to exist (`kubernetes`)."""
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None
-    """From when its row may be pruned."""
+    """When its row may be pruned."""
 
     @classmethod
     def of(cls, job: JobRequest) -> Self:
-        """From the ledger's row."""
+        """Convert a row of the ledger."""
         values = {name: getattr(job, name) for name in cls.model_fields if name not in ("percent", "message")}
         return cls(percent=max(job.status, 0), message=job.result_message, **values)
 
 
 class Jobs(Shape):
-    """`ls`, and `watch` once every job has ended."""
+    """The output of `ls`, and of `watch` once every job has ended."""
 
     jobs: tuple[Job, ...]
 
     @classmethod
     def of(cls, jobs: Sequence[JobRequest]) -> Self:
-        """From the ledger's rows."""
+        """Convert rows of the ledger."""
         return cls(jobs=tuple(Job.of(job) for job in jobs))
 
 
 class Options(Shape):
-    """How a job is to be run (docs/reference/options.md)."""
+    """A job's options (docs/reference/options.md)."""
 
     timeout_seconds: float | None
     start_timeout_seconds: float | None
@@ -99,7 +100,7 @@ class Options(Shape):
 
     @classmethod
     def of(cls, options: JobOptions) -> Self:
-        """From the row's options."""
+        """Convert a row's options."""
         policy = options.retry
         retry = {
             "budget": {str(kind): allowed for kind, allowed in policy.budget.items()},
@@ -114,13 +115,13 @@ class Options(Shape):
 
 
 class JobAttempt(Shape):
-    """One try at a job."""
+    """One attempt at a job, as the ledger records it."""
 
     run: int
     number: int
     state: AttemptState
     worker: str
-    """Host and process, or the pod."""
+    """The worker's host and process, or the pod."""
     claimed_at: datetime
     heartbeat_at: datetime
     lease_expires_at: datetime
@@ -128,54 +129,54 @@ class JobAttempt(Shape):
     cause: str
     error_type: str
     output_tail: str
-    """The last lines of the traceback, if one was raised. It may hold values."""
+    """The last lines of the traceback, if there is one. They may contain values."""
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:
-        """From the ledger's row."""
+        """Convert a row of the ledger."""
         return cls.model_validate(attempt)
 
 
 class ClusterAttempt(Shape):
-    """One attempt, as the operator saw it."""
+    """One attempt, as the operator records it."""
 
     number: int
     job: str
     """Its Kubernetes Job."""
     pod: str
-    """Empty if none was made."""
+    """Empty if there was none."""
     node: str
     template: str
-    """Uid and generation of the PodTemplate that it was made from."""
+    """Uid and generation of its PodTemplate."""
     started_at: datetime | None
     """When its Job was created."""
     finished_at: datetime | None
     cause: str
     error_type: str
     exit_code: int | None
-    """The container's, if it ended by itself."""
+    """The container's exit code, if it exited by itself."""
 
 
 class ClusterState(Shape):
-    """What its SpokeJob says."""
+    """The job's SpokeJob."""
 
     namespace: str
     spokejob: str
-    """Its name, whether it is there or not."""
+    """Its name, whether it exists or not."""
     problem: str
-    """Why nothing is known of it: no access, or it isn't there (any more)."""
+    """Why nothing is known of it: no access, or it does not exist (any more)."""
     outcome: str
     """Waiting, Running, Succeeded or Failed."""
     cause: str
-    """Why it failed, or what it waits for."""
+    """Why the job failed, or what it waits for."""
     attempts: tuple[ClusterAttempt, ...]
-    """The last ten of its run."""
+    """The last ten attempts of its run."""
 
     @classmethod
     def of(cls, cluster: ClusterView) -> Self:
-        """From what was found."""
+        """Convert what the cluster answered."""
         found = cluster.spokejob
-        absent = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob is not there (any more)"
+        absent = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob does not exist (any more)"
         return cls(
             namespace=cluster.namespace,
             spokejob=cluster.name,
@@ -187,7 +188,7 @@ class ClusterState(Shape):
 
 
 class Shown(Shape):
-    """`show`."""
+    """The output of `show`."""
 
     job: Job
     options: Options
@@ -195,15 +196,15 @@ class Shown(Shape):
     payload: Any = None
     """With `--payload`; null otherwise."""
     attempts: tuple[JobAttempt, ...]
-    """By the ledger: each from its claim on."""
+    """The ledger's attempts. An attempt is recorded when it is claimed."""
     cluster: ClusterState | None
-    """Of a job of the runner `kubernetes`."""
+    """Only for a job of the runner `kubernetes`."""
 
     @classmethod
     def of(
         cls, job: JobRequest, attempts: Sequence[Attempt], cluster: ClusterView | None, *, with_payload: bool
     ) -> Self:
-        """From the ledger's rows."""
+        """Convert rows of the ledger."""
         return cls(
             job=Job.of(job),
             options=Options.of(job.options),
@@ -215,66 +216,66 @@ class Shown(Shape):
 
 
 class JobReason(Shape):
-    """One reason, as `why` gives it."""
+    """One reason of `why`."""
 
     code: Code
-    """Stable; the table of codes is below."""
+    """A stable name; the table of codes is below."""
     text: str
-    """A sentence for people: it changes between releases."""
+    """A sentence for people. It may change between releases."""
     advice: str
-    """What to do; empty where nothing needs doing."""
+    """What to do; empty if nothing needs to be done."""
     until: datetime | None
-    """When it is over, where that is known."""
+    """When the reason ends, if that is known."""
     job_id: int | None
-    """The other job that it is about."""
+    """The other job that the reason names."""
     worker: str | None
     number: int | None
-    """How many jobs it is about: those that come first, or that run."""
+    """How many jobs the reason counts: those that come first, or those that run."""
     cause: str
     """The operator's word: a reason to wait, or a cause, of docs/reference/causes.md. Empty where it has none."""
 
 
 class Explained(Shape):
-    """`why`."""
+    """The output of `why`."""
 
     job: Job
     reasons: tuple[JobReason, ...]
-    """The weightiest first."""
+    """The most important reason first."""
     output_tail: str
-    """Of a failed job's last attempt that left one."""
+    """The last output of a failed job's last attempt."""
 
     @classmethod
     def of(cls, job: JobRequest, explanation: Explanation) -> Self:
-        """From what was decided."""
+        """Convert an explanation."""
         reasons = tuple(JobReason.model_validate(reason) for reason in explanation.reasons)
         return cls(job=Job.of(job), reasons=reasons, output_tail=explanation.output_tail)
 
 
 class Part(Shape):
-    """One part of the set-up."""
+    """One part of the set-up, as `check` found it."""
 
     name: str
-    """What is set; never a password."""
+    """The setting; never a password."""
     ok: bool
     problem: str
-    """What is missing, and how to mend it."""
+    """What is missing, and what to do."""
 
 
 class ClusterLook(Shape):
-    """One thing that was looked at in the cluster."""
+    """One thing that `check` examined in the cluster."""
 
     name: str
     """server, definition, rights, dry run, templates or operator."""
     said: str
-    """What is there."""
+    """What was found."""
     problems: tuple[str, ...]
-    """What is wrong, and how to mend it; missing rights one by one."""
+    """What is wrong, and what to do. Each missing right is a problem of its own."""
     unknown: str
-    """Why it, or a part of it, could not be looked at, where that is no fault."""
+    """Why it could not be examined, or not wholly, if that is not a fault."""
 
 
 class Checked(Shape):
-    """`check`."""
+    """The output of `check`."""
 
     ok: bool
     runner: Part
@@ -283,11 +284,11 @@ class Checked(Shape):
     tasks: tuple[str, ...]
     ledger: Part
     cluster: tuple[ClusterLook, ...]
-    """Under `kubernetes`, or with `--as`."""
+    """Only under `kubernetes`, or with `--as`."""
 
 
 class Dispatched(Shape):
-    """`dispatch`."""
+    """The output of `dispatch`."""
 
     job: Job
 
@@ -299,7 +300,7 @@ DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
     ("check", Checked),
     ("dispatch", Dispatched),
 )
-"""By command; in the order of the documentation."""
+"""The documents, with the commands that print them, in the order of the documentation."""
 
 
 def print_document(document: Shape) -> None:

@@ -1,4 +1,4 @@
-"""What `watch` shows: which jobs, and what of each is pure; the bars are rich's."""
+"""What `watch` shows: progress bars by rich on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _FIRST = {JobState.RUNNING: 0, JobState.FAILED: 1, JobState.WAITING: 2, JobState
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
-    """The jobs that are shown, in the order of their ids, and what is said of them all."""
+class ProgressView:
+    """The jobs to show, in the order of their ids, and a summary of all jobs."""
 
     shown: tuple[JobRequest, ...]
     summary: str
 
 
-def board(jobs: Sequence[JobRequest], room: int) -> Board:
-    """Which jobs a screen with so many lines shows: where it is too small, those that say the most."""
+def progress_view(jobs: Sequence[JobRequest], room: int) -> ProgressView:
+    """Choose the jobs that fit on `room` lines: running and failed ones before waiting and succeeded ones."""
     chosen = sorted(jobs, key=lambda job: (_FIRST[job.state], job.id))[: max(room, 1)]
     counts = {state: sum(job.state is state for job in jobs) for state in JobState}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     left_out = len(jobs) - len(chosen)
     more = f"; {left_out} not shown" if left_out else ""
-    return Board(tuple(sorted(chosen, key=lambda job: job.id)), f"{said}{more}")
+    return ProgressView(tuple(sorted(chosen, key=lambda job: job.id)), f"{said}{more}")
 
 
 def changes(before: Sequence[JobRequest], after: Sequence[JobRequest]) -> list[JobRequest]:
-    """The jobs of which there is news, for where a line is printed for each."""
-    known = {job.id: _news(job) for job in before}
-    return [job for job in after if known.get(job.id) != _news(job)]
+    """The jobs that changed between two reads."""
+    known = {job.id: _visible(job) for job in before}
+    return [job for job in after if known.get(job.id) != _visible(job)]
 
 
 def change_line(job: JobRequest, now: datetime) -> str:
-    """The news of a job: its fields separated by tabs."""
+    """Format a changed job as one line, its fields separated by tabs."""
     cells = (
         f"{now:%Y-%m-%dT%H:%M:%SZ}",
         str(job.id),
@@ -58,8 +58,8 @@ def change_line(job: JobRequest, now: datetime) -> str:
     return "\t".join(cells)
 
 
-def render(shown: Board, now: datetime, width: int) -> Table:
-    """The board as a table with a bar for each job, for a terminal so wide."""
+def render(shown: ProgressView, now: datetime, width: int) -> Table:
+    """Make a table with a progress bar for each job, for a terminal of this width."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -98,5 +98,5 @@ def _words(job: JobRequest, now: datetime) -> str:
     return f"{job.cause}: {words}" if job.cause and job.state is not JobState.RUNNING else words
 
 
-def _news(job: JobRequest) -> tuple[object, ...]:
+def _visible(job: JobRequest) -> tuple[object, ...]:
     return job.state, job.status, job.attempt, job.run, job.result_message, job.cancel_requested_at

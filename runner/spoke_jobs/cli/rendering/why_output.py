@@ -1,4 +1,4 @@
-"""What `why` prints: a sentence a line."""
+"""What `why` prints: one sentence per line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _TAIL_LINES = 15
 
 
 def plain_lines(explanation: Explanation) -> list[str]:
-    """For programs: a reason's code, its sentence and its advice, separated by tabs; then lines of output."""
+    """Format for programs: each reason's code, sentence and advice, separated by tabs; then lines of output."""
     said = ["\t".join((reason.code, line(reason.text), line(reason.advice))) for reason in explanation.reasons]
     return said + [f"output\t{text}" for text in lines(explanation.output_tail)[-_TAIL_LINES:]]
 
 
 def print_explanation(job: JobRequest, explanation: Explanation) -> None:
-    """For a person: what is the case, and below each sentence what to do."""
+    """Print for a person: each reason, and below it what to do."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
