@@ -19,7 +19,7 @@ _ORDER = (
     "tests/e2e/",
     "tests/integration/operator/",
     "tests/integration/sync/",
-    "tests/integration/tasks/test_fuzzing.py",
+    "tests/integration/tasks/server/test_fuzzing.py",
     "tests/integration/",
 )
 """What waits long for the cluster begins first. Unit tests come last: they are short, so all processes end together."""

@@ -196,10 +196,12 @@ class TaskApp:
         if await self._turned_away(request, size):
             return
         self._gate.reading_bytes += size
+        body: bytes | None = None
         try:
-            entries = parse_batch(request.header(b"content-type"), await _body(request))
+            body = await _body(request)
+            entries = parse_batch(request.header(b"content-type"), body)
         except BadRequest as error:
-            await self._refuse(request, error.status, "form", error.reason)
+            await self._refuse(request, error.status, "form", error.reason, read=body is not None)
             return
         finally:
             self._gate.reading_bytes -= size
