@@ -96,7 +96,7 @@ def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(ap
         assert one.stop() == 0
         wait_for("two leads", lambda: two.said("ready"))
         print(f"handed over after {time.monotonic() - told_at:.1f} s")
-        assert time.monotonic() - told_at < 5, "well before the Lease would have lapsed"
+        assert time.monotonic() - told_at < 12, "before the Lease would have lapsed"
         assert two.metric("spoke_operator_writes_total") == 0, "all is as it should be"
 
         one = replicas.standby("one", "two")
@@ -105,7 +105,7 @@ def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(ap
         apart.core.delete_namespaced_pod(apart.pod_of(name, 1), apart.namespace, grace_period_seconds=0)
         apart.until(name, lambda status: status["attempts"][0]["cause"] == "PodDeleted")
         print(f"taken over after {time.monotonic() - killed_at:.1f} s")
-        assert time.monotonic() - killed_at < 20
+        assert time.monotonic() - killed_at < 30, "soon after the Lease has lapsed"
         assert apart.until_final(name)["outcome"] == "Succeeded"
         assert one.metric("spoke_operator_jobs_adopted_total") == 0, "nothing was made twice"
         assert complaints(one) == []

@@ -241,7 +241,7 @@ class SyncProcess:
         began = time.monotonic()
         if self.process.poll() is None:
             self.process.terminate()
-        _, rest = self.process.communicate(timeout=10)
+        _, rest = self.process.communicate(timeout=60)
         self.log += rest
         assert self.process.returncode == 0, self.log
         return time.monotonic() - began

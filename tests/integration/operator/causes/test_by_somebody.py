@@ -20,7 +20,11 @@ def kill(stage: Stage, name: str) -> None:
     stage.on_node("kill", "-KILL", pid)
 
 
-def delete_pod(grace: int) -> Act:
+UNHURRIED = {"terminationGracePeriodSeconds": 60}
+"""The container ends as soon as it is told to. Until then a busy kubelet has this long, or its pod counts as lost."""
+
+
+def delete_pod(grace: int | None = None) -> Act:
     def act(stage: Stage, name: str) -> None:
         pod = stage.running(name).name
         stage.cluster.core.delete_namespaced_pod(pod, stage.cluster.namespace, grace_period_seconds=grace)
@@ -47,11 +51,11 @@ def cancel(stage: Stage, name: str) -> None:
 
 SCENES = {
     "killed": Scene("Killed", container_ended, act=kill, exit_code=137),
-    "pod-deleted": Scene("PodDeleted", pod_gone, act=delete_pod(5)),
+    "pod-deleted": Scene("PodDeleted", pod_gone, act=delete_pod(), pod=UNHURRIED),
     "pod-deleted-by-force": Scene("PodDeleted", pod_gone, act=delete_pod(0)),
-    "evicted": Scene("Evicted", pod_gone, act=evict),
-    "job-deleted": Scene("JobDeleted", job_gone, act=delete_job),
-    "cancelled": Scene("Cancelled", of_moment, act=cancel),
+    "evicted": Scene("Evicted", pod_gone, act=evict, pod=UNHURRIED),
+    "job-deleted": Scene("JobDeleted", job_gone, act=delete_job, pod=UNHURRIED),
+    "cancelled": Scene("Cancelled", of_moment, act=cancel, pod=UNHURRIED),
 }  # fmt: skip
 
 
