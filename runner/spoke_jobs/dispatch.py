@@ -1,8 +1,10 @@
-"""Dispatching: what an application calls. The runner is loaded once, by :func:`configure` or at the first dispatch."""
+"""Dispatching and reading jobs: what an application calls.
+
+The process's runner is loaded once, by :func:`configure` or at the first call.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.runner import Runner
+from spoke_jobs.runners.runner import Runner, adapted
 from spoke_jobs.settings import Settings
 from spoke_jobs.type_names import TypeName
 
@@ -39,10 +41,8 @@ def configure(
         if runner is None and _kept is not None:
             _runner = _kept
             return _runner
-        _runner = load_runner(settings, registry) if runner is None else runner
-        start = getattr(_runner, "start", None)
-        if callable(start):
-            start()
+        _runner = load_runner(settings, registry) if runner is None else adapted(runner, "what configure() was given")
+        _runner.start()
         return _runner
 
 
@@ -56,7 +56,7 @@ def use_runner(runner: Runner) -> Iterator[Runner]:
     global _runner, _kept
     with _lock:
         earlier = _runner, _kept
-        _runner = _kept = runner
+        _runner = _kept = adapted(runner, "what use_runner() was given")
     try:
         yield runner
     finally:
@@ -72,9 +72,8 @@ def close() -> None:
     global _runner
     with _lock:
         runner, _runner = _runner, None
-    finish = getattr(runner, "close", None)
-    if callable(finish):
-        finish()
+    if runner is not None:
+        runner.close()
 
 
 def current_runner() -> Runner:
@@ -99,41 +98,27 @@ def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobReq
 
 async def adispatch_job(job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
     """:func:`dispatch_job` for callers on an event loop."""
-    runner: Any = current_runner()
-    if hasattr(runner, "adispatch_job"):
-        job: JobRequest = await runner.adispatch_job(job_data, session=session)
-        return job
-    if session is not None:
-        return await session.run_sync(lambda inner: runner.dispatch_job(job_data, session=inner))
-    return await asyncio.to_thread(runner.dispatch_job, job_data)
+    return await current_runner().adispatch_job(job_data, session=session)
 
 
 def dispatch_jobs(jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
-    """:func:`dispatch_job` for many at once: all are checked before one is written, and written together.
+    """:func:`dispatch_job` for many jobs: all are checked before one is written, and they are written together.
 
     :returns: the rows, in the order given.
     """
-    runner: Any = current_runner()
-    if hasattr(runner, "dispatch_jobs"):
-        written: Sequence[JobRequest] = runner.dispatch_jobs(jobs, session=session)
-        return written
-    return [runner.dispatch_job(job_data, session=session) for job_data in jobs]
+    return current_runner().dispatch_jobs(jobs, session=session)
 
 
 async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | None = None) -> Sequence[JobRequest]:
     """:func:`dispatch_jobs` for callers on an event loop."""
-    runner: Any = current_runner()
-    if hasattr(runner, "adispatch_jobs"):
-        written: Sequence[JobRequest] = await runner.adispatch_jobs(jobs, session=session)
-        return written
-    return [await adispatch_job(job_data, session=session) for job_data in jobs]
+    return await current_runner().adispatch_jobs(jobs, session=session)
 
 
 def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
     """Have a task run soon, in whatever process the runner has for it.
 
-    :param session: only once this session's transaction is committed. Under ``kubernetes`` it is then a row that is
-        not lost with any process; under ``legacy`` it is in this process's memory until it has run.
+    :param session: run it only once this session's transaction is committed. Under ``kubernetes`` the task is then a
+        row, which survives any process. Under ``legacy`` it is in this process's memory until it has run.
     :raises UnknownName, InvalidPayload: at once.
     """
     current_runner().dispatch_task(name, payload, session=session)
@@ -141,10 +126,18 @@ def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | Non
 
 async def adispatch_task(name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
     """:func:`dispatch_task` for callers on an event loop."""
-    runner: Any = current_runner()
-    if hasattr(runner, "adispatch_task"):
-        await runner.adispatch_task(name, payload, session=session)
-    elif session is not None:
-        await session.run_sync(lambda inner: runner.dispatch_task(name, payload, session=inner))
-    else:
-        await asyncio.to_thread(runner.dispatch_task, name, payload)
+    await current_runner().adispatch_task(name, payload, session=session)
+
+
+def get_job(job_id: int, *, session: Session | None = None) -> JobRequest | None:
+    """Return the job with that id as it is now, or None if there is none (any more).
+
+    :param session: read in this session's transaction, which also sees what it has dispatched itself.
+    :raises ConfigurationError: if the runner is one of your own that can't read jobs.
+    """
+    return current_runner().get_job(job_id, session=session)
+
+
+async def aget_job(job_id: int, *, session: AsyncSession | None = None) -> JobRequest | None:
+    """:func:`get_job` for callers on an event loop."""
+    return await current_runner().aget_job(job_id, session=session)

@@ -9,7 +9,7 @@ from typing import Any
 import spoke_jobs.registry as registry_module
 from spoke_jobs.errors import ConfigurationError, MissingSettings
 from spoke_jobs.registry import Registry
-from spoke_jobs.runners.runner import Runner
+from spoke_jobs.runners.runner import Runner, adapted
 from spoke_jobs.settings import Settings, load_settings
 
 BUILT_IN = {
@@ -19,7 +19,6 @@ BUILT_IN = {
 }
 """Name to module and class; a runner's module is imported only when it is chosen."""
 ENTRY_POINTS = "spoke_jobs.runners"
-_FUNCTIONS = ("fully_configured", "dispatch_job", "dispatch_task")
 
 
 def load_runner(settings: Settings | None = None, registry: Registry | None = None) -> Runner:
@@ -86,18 +85,11 @@ def _imported(path: str) -> Any:
 
 
 def _as_runner(found: Any, where: str) -> Runner:
-    candidate = found() if isinstance(found, type) else found
-    missing = [name for name in _FUNCTIONS if not callable(getattr(candidate, name, None))]
-    if missing:
-        raise ConfigurationError(f"{where} isn't a runner: it lacks {', '.join(missing)}")
-    runner: Runner = candidate
-    return runner
+    return adapted(found() if isinstance(found, type) else found, where)
 
 
 def _refuse_if_half_configured(runner: Runner, name: str) -> None:
-    names = getattr(runner, "missing_settings", None)
-    missing: list[str] = names() if callable(names) else []
-    if missing:
+    if missing := runner.missing_settings():
         raise MissingSettings(f"the runner {name!r} is not fully configured; set {'; '.join(missing)}")
     if not runner.fully_configured():
         raise ConfigurationError(f"the runner {name!r} says that it is not fully configured: see its documentation")

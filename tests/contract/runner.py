@@ -15,7 +15,7 @@ from tests.contract.app import Line, effect
 
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.model import JobData, JobRequest, JobState
-from spoke_jobs.runners.runner import AsyncRunner
+from spoke_jobs.runners.runner import Runner
 
 
 class EffectRow:
@@ -31,7 +31,7 @@ registry().map_imperatively(EffectRow, effect)
 class Stage(Protocol):
     """A runner with everything around it that makes it run."""
 
-    runner: AsyncRunner
+    runner: Runner
     engine: Engine
     """The application's database."""
     async_url: str
@@ -243,6 +243,42 @@ class RunnerContract:
         await stage.runner.adispatch_job(JobData("record", Line(text="without a session")))
         stage.settle()
         assert sorted(effects(stage)) == ["kept", "task", "without a session"]
+
+    # Reading
+
+    def test_a_job_is_read_as_it_is_now(self, stage: Stage) -> None:
+        job = stage.runner.dispatch_job(JobData("record", Line(text="hello")))
+        stage.settle()
+        found = stage.runner.get_job(job.id)
+        assert found is not None
+        assert (found.uid, found.state, found.result) == (job.uid, JobState.SUCCEEDED, {"said": "hello"})
+        assert stage.runner.get_job(job.id + 1_000_000) is None
+
+    def test_the_caller_s_transaction_sees_what_it_dispatched_and_nobody_else_does(self, stage: Stage) -> None:
+        with session_of(stage) as session:
+            job = stage.runner.dispatch_job(JobData("record", Line(text="hello")), session=session)
+            found = stage.runner.get_job(job.id, session=session)
+            assert found is not None
+            assert (found.uid, found.state) == (job.uid, JobState.WAITING)
+            assert stage.runner.get_job(job.id) is None
+            session.rollback()
+            assert stage.runner.get_job(job.id, session=session) is None
+
+    async def test_an_async_session_reads_too(self, stage: Stage) -> None:
+        from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+        engine = create_async_engine(stage.async_url)
+        async with AsyncSession(engine) as session:
+            job = await stage.runner.adispatch_job(JobData("record", Line(text="hello")), session=session)
+            found = await stage.runner.aget_job(job.id, session=session)
+            assert found is not None
+            assert found.uid == job.uid
+            await session.commit()
+        await engine.dispose()
+        stage.settle()
+        done = await stage.runner.aget_job(job.id)
+        assert done is not None
+        assert done.state is JobState.SUCCEEDED
 
     # Tasks
 

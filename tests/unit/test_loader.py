@@ -16,10 +16,11 @@ from spoke_jobs.loader import load_runner
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.runners.memory_runner import MemoryRunner
+from spoke_jobs.runners.runner import Runner
 from spoke_jobs.settings import load_settings
 
 
-class OwnRunner:
+class OwnRunner(Runner):
     """A runner of an application's own."""
 
     ready = True
@@ -27,9 +28,24 @@ class OwnRunner:
     def fully_configured(self) -> bool:
         return self.ready
 
-    def dispatch_job(self, job_data: Any, *, session: Any = None) -> Any: ...
+    def dispatch_job(self, job_data: Any, *, session: Any = None) -> Any:
+        return f"{job_data} {session}"
 
     def dispatch_task(self, name: Any, payload: Any = None, *, session: Any = None) -> None: ...
+
+
+class Duck:
+    """One that has the functions, and not the base class."""
+
+    closed = False
+
+    fully_configured = OwnRunner.fully_configured
+    dispatch_job = OwnRunner.dispatch_job
+    dispatch_task = OwnRunner.dispatch_task
+    ready = True
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Unready(OwnRunner):
@@ -92,6 +108,21 @@ class TestDottedPaths:
         assert isinstance(chosen("own_runners:Own"), OwnRunner)
         assert chosen("own_runners:made") is module.made
 
+    async def test_an_object_without_the_base_class_has_the_defaults(
+        self, chosen: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module = ModuleType("own_runners")
+        module.made = Duck()  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "own_runners", module)
+        runner = chosen("own_runners:made")
+        assert runner.dispatch_jobs(["a", "b"], session=1) == ["a 1", "b 1"]
+        assert await runner.adispatch_job("a") == "a None"
+        runner.start()
+        runner.close()
+        assert module.made.closed
+        with pytest.raises(ConfigurationError, match=r"the runner Duck can't read jobs: give it a function get_job\("):
+            runner.get_job(1)
+
     def test_a_plain_module_will_do(self, chosen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         package = tmp_path / "own"
         package.mkdir()
@@ -100,9 +131,11 @@ class TestDottedPaths:
             "def fully_configured(): return True\n"
             "def dispatch_job(job_data, *, session=None): return 'job'\n"
             "def dispatch_task(name, payload=None, *, session=None): return None\n"
+            "def get_job(job_id, *, session=None): return job_id\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
         assert chosen("own.runner").dispatch_job(None) == "job"
+        assert chosen("own.runner").get_job(5) == 5
 
     @pytest.mark.parametrize(
         ("path", "words"),

@@ -75,6 +75,7 @@ def after_commit(
     *,
     background: bool = False,
     undo: Undo | None = None,
+    rows: Rows = (None,),
 ) -> None:
     """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
 
@@ -84,15 +85,22 @@ def after_commit(
     :param visible: whether what was written can be seen from outside the caller's transaction.
     :param undo: for effects that can be taken back. The session's own commit then counts, also where it is joined to
         an outer transaction; should that one be rolled back, ``undo`` runs.
+    :param rows: what the effect is about, for :func:`pending_rows`.
     """
     _follow(
         session,
-        (None,),
+        rows,
         lambda rows: rows if visible() else (),
         lambda _: effect(),
         background=background,
         undo=undo,
     )
+
+
+def pending_rows(session: Session) -> list[Any]:
+    """Return the rows whose effects wait for the commit of the session's present transaction."""
+    effects: _Effects | None = session.info.get(_KEY)
+    return [] if effects is None else [row for item in effects.pending for row in item.rows]
 
 
 def launch_after_commit(

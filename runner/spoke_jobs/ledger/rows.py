@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping, select
 
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
@@ -23,6 +23,12 @@ def to_request(row: RowMapping) -> JobRequest:
         "priority": -values.pop("rank"),
     }
     return JobRequest(**values)
+
+
+def read_job(connection: Connection, job_id: int) -> JobRequest | None:
+    """Read the job with that id, or None."""
+    row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
+    return to_request(row) if row is not None else None
 
 
 def to_attempt(row: RowMapping) -> Attempt:

@@ -18,7 +18,7 @@ from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.expressions import clock_once, constant, known_in_sql
 from spoke_jobs.ledger.port import Refusal
-from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, to_attempt, to_request
+from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, read_job, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import (
     ANY_JOB,
@@ -56,8 +56,7 @@ class SqlLedger:
     def get(self, job_id: int) -> JobRequest | None:
         """The job with that id."""
         with self._reading_one() as connection:
-            row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
-            return to_request(row) if row is not None else None
+            return read_job(connection, job_id)
 
     def committed(self, jobs: Sequence[JobRequest]) -> Sequence[JobRequest]:
         """Those whose rows are to be seen on a connection of the ledger's own: they are committed."""

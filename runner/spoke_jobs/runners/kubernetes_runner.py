@@ -110,7 +110,7 @@ class KubernetesRunner(SqlRunner):
         return missing
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.runner.Runner`. Returns at once; the task is kept until it has run.
+        """Send a task. Returns at once; the task is kept until it has run.
 
         With a session it is a row of the outbox, in the session's transaction; without, in this process's memory.
 
@@ -123,7 +123,7 @@ class KubernetesRunner(SqlRunner):
             self._dispatcher().submit(own_name(name, definition), text)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """See :class:`spoke_jobs.runners.runner.Runner`. Waiting for room doesn't block the loop."""
+        """Send a task. Waiting for room doesn't block the loop."""
         if session is not None:
             await asyncio.to_thread(lambda: self.ledger)
             await super().adispatch_task(name, payload, session=session)

@@ -71,7 +71,7 @@ class LegacyRunner(SqlRunner):
         self._tasks: ThreadPoolExecutor | None = None
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.runner.Runner`. A task that fails is logged; it is not tried again."""
+        """Run a task. A task that fails is logged; it is not tried again."""
         definition, text = prepare_task(name, payload, self.registry)
         task_id = uuid.uuid4().hex
 

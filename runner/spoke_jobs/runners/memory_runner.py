@@ -21,13 +21,14 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import AttemptServices, call, run_attempt
 from spoke_jobs.execution.context import TaskContext
-from spoke_jobs.ledger.after_commit import after_commit, plain_session, wait_for_outer_commits
+from spoke_jobs.ledger.after_commit import after_commit, pending_rows, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
+from spoke_jobs.runners.runner import Runner
 from spoke_jobs.settings import Settings
 from spoke_jobs.type_names import TypeName
 
@@ -73,7 +74,7 @@ class _Ledger(MemoryLedger):
                 del self._jobs[job.id], self._attempts[job.id]
 
 
-class MemoryRunner:
+class MemoryRunner(Runner):
     """See the module. ``jobs`` and ``tasks`` are what was dispatched; ``drain()`` runs it."""
 
     name = NAME
@@ -101,7 +102,7 @@ class MemoryRunner:
         return list(self._tasks)
 
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.runner.Runner`.
+        """Record a job.
 
         With a session the returned row is what will be once it commits; until then it isn't among ``jobs``.
         """
@@ -115,23 +116,26 @@ class MemoryRunner:
                 lambda: True,
                 lambda: self.ledger.publish(job),
                 undo=lambda: self.ledger.withdraw(job),
+                rows=(job,),
             )
         return job
 
+    def get_job(self, job_id: int, *, session: Session | None = None) -> JobRequest | None:
+        pending = [] if session is None else pending_rows(plain_session(session))
+        mine = (row for row in pending if isinstance(row, JobRequest) and row.id == job_id)
+        return next(mine, None) or self.ledger.get(job_id)
+
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
-        """See :func:`spoke_jobs.dispatch.dispatch_jobs`."""
         for job_data in jobs:  # all are checked before one is written
             prepare_job(job_data, self.registry, runner=NAME)
         return [self.dispatch_job(job_data, session=session) for job_data in jobs]
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.runner.Runner`."""
         if session is None:
             return self.dispatch_job(job_data)
         return await session.run_sync(lambda inner: self.dispatch_job(job_data, session=inner))
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.runner.Runner`."""
         definition, text = prepare_task(name, payload, self.registry)
         task = DispatchedTask(own_name(name, definition), text)
         if session is None:
@@ -145,7 +149,6 @@ class MemoryRunner:
             )
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """See :class:`spoke_jobs.runners.runner.Runner`."""
         if session is None:
             self.dispatch_task(name, payload)
             return

@@ -1,13 +1,18 @@
-"""What a runner is: anything with these functions, a plain module included.
+"""The base class of a runner: three methods that each runner has, and defaults for the rest.
 
-The first three are the API of the platform that this library is the counterpart of; the async twins are for callers on
-an event loop, and a runner without them is called in a thread.
+A plain module, or an object, that has the three functions will do as well: the loader adapts it
+(:func:`adapted`), and what it lacks has the default.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.type_names import TypeName
 
@@ -16,38 +21,128 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-@runtime_checkable
-class Runner(Protocol):
-    """The three functions. Called from any thread."""
+class Runner(ABC):
+    """What runs an application's jobs and tasks. Its methods may be called from any thread."""
 
+    @abstractmethod
     def fully_configured(self) -> bool:
-        """Whether every setting that the runner needs is there; if not, the process refuses to start."""
+        """Return whether every setting that the runner needs is there; if not, the process refuses to start."""
 
+    @abstractmethod
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
-        """Record a job and see that it is run once the record is committed.
+        """Record a job, and see that it is run once the record is committed.
 
         With ``session`` the record is written in the caller's transaction: rolled back, there is no job.
         """
 
+    @abstractmethod
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """Have a task run; with ``session``, once the caller's transaction is committed.
 
-        Whether it outlives this process from then on is the runner's to say.
+        Each runner says whether the task outlives this process from then on.
         """
 
+    def missing_settings(self) -> list[str]:
+        """Return the names of the environment variables that are not set, each with a word on what it is."""
+        return []
 
-class AsyncRunner(Runner, Protocol):
-    """A runner with twins for callers on an event loop."""
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """What the runner honors of the options that not every runner can; it refuses the others."""
+        return ALL_CAPABILITIES
+
+    def start(self) -> None:  # noqa: B027  # most runners have nothing to start
+        """Start what the runner keeps in this process. :func:`spoke_jobs.configure` calls it."""
+
+    def close(self) -> None:  # noqa: B027  # or to close
+        """Deliver or run what is still in memory, and release connections and threads."""
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
-        """See :meth:`Runner.dispatch_job`."""
+        """Call :meth:`dispatch_job` without blocking the event loop."""
+        if session is not None:
+            return await session.run_sync(lambda inner: self.dispatch_job(job_data, session=inner))
+        return await asyncio.to_thread(self.dispatch_job, job_data)
+
+    def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
+        """Record many jobs; by default one after the other. Return the rows in the order given."""
+        return [self.dispatch_job(job_data, session=session) for job_data in jobs]
+
+    async def adispatch_jobs(
+        self, jobs: Sequence[JobData], *, session: AsyncSession | None = None
+    ) -> Sequence[JobRequest]:
+        """Call :meth:`dispatch_jobs` without blocking the event loop."""
+        if session is not None:
+            return await session.run_sync(lambda inner: self.dispatch_jobs(jobs, session=inner))
+        return await asyncio.to_thread(self.dispatch_jobs, jobs)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """See :meth:`Runner.dispatch_task`."""
+        """Call :meth:`dispatch_task` without blocking the event loop."""
+        if session is not None:
+            await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
+        else:
+            await asyncio.to_thread(self.dispatch_task, name, payload)
+
+    def get_job(self, job_id: int, *, session: Session | None = None) -> JobRequest | None:
+        """Return a job's row, or None; with ``session``, as the caller's transaction sees it."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't read jobs: give it a function get_job(job_id, *, session=None)"
+        )
+
+    def _own_name(self) -> str:
+        return type(self).__name__
+
+    async def aget_job(self, job_id: int, *, session: AsyncSession | None = None) -> JobRequest | None:
+        """Call :meth:`get_job` without blocking the event loop."""
+        if session is not None:
+            return await session.run_sync(lambda inner: self.get_job(job_id, session=inner))
+        return await asyncio.to_thread(self.get_job, job_id)
 
 
-class NamesMissingSettings(Protocol):
-    """An optional capability: saying which settings are missing."""
+REQUIRED = ("fully_configured", "dispatch_job", "dispatch_task")
+"""The names of the functions that a runner must have."""
+_OPTIONAL = (
+    "missing_settings",
+    "start",
+    "close",
+    "adispatch_job",
+    "dispatch_jobs",
+    "adispatch_jobs",
+    "adispatch_task",
+    "get_job",
+    "aget_job",
+)
 
-    def missing_settings(self) -> list[str]:
-        """The names of the environment variables that are not set, each with a word on what it is."""
+
+class _Adapted(Runner):
+    """A module or an object with a runner's functions. Those that it has take the place of the defaults."""
+
+    def __init__(self, found: Any) -> None:
+        self._found = found
+        vars(self).update({name: getattr(found, name) for name in _OPTIONAL if callable(getattr(found, name, None))})
+
+    def fully_configured(self) -> bool:
+        return bool(self._found.fully_configured())
+
+    def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
+        job: JobRequest = self._found.dispatch_job(job_data, session=session)
+        return job
+
+    def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
+        self._found.dispatch_task(name, payload, session=session)
+
+    def _own_name(self) -> str:
+        return str(getattr(self._found, "__name__", type(self._found).__name__))
+
+
+def adapted(found: Any, where: str) -> Runner:
+    """Return a runner for what was loaded or given: a runner, or a module or an object with its functions.
+
+    :param where: what named it, for the error.
+    :raises ConfigurationError: naming the functions that it lacks.
+    """
+    if isinstance(found, Runner):
+        return found
+    missing = [name for name in REQUIRED if not callable(getattr(found, name, None))]
+    if missing:
+        raise ConfigurationError(f"{where} isn't a runner: it lacks {', '.join(missing)}")
+    return _Adapted(found)

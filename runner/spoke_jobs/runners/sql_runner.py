@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.after_commit import (
     after_commit,
     connection_of,
@@ -24,10 +23,12 @@ from spoke_jobs.ledger.after_commit import (
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.inserts import insert_jobs
 from spoke_jobs.ledger.notify import Notifier
+from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobData, JobRequest, NewJob
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
+from spoke_jobs.runners.runner import Runner
 from spoke_jobs.settings import Settings
 from spoke_jobs.type_names import TypeName
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 
-class SqlRunner(ABC):
+class SqlRunner(Runner):
     """A runner that records jobs in an SQL ledger; what follows the commit is the subclass's."""
 
     name: str
@@ -91,7 +92,6 @@ class SqlRunner(ABC):
         return self._ledger
 
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.runner.Runner`."""
         new = self._prepare(job_data)
         if session is not None:
             return self._record_many(plain_session(session), [new])[0]
@@ -100,7 +100,7 @@ class SqlRunner(ABC):
         return self._as_it_is_now(job) if self._launches else job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
-        """See :class:`spoke_jobs.runners.runner.Runner`. What follows the commit never blocks the event loop."""
+        """Record a job; what follows the commit does not block the event loop."""
         if session is None:
             return await asyncio.to_thread(self.dispatch_job, job_data)
         _refuse_sync_session(session)
@@ -109,7 +109,6 @@ class SqlRunner(ABC):
         return await session.run_sync(lambda inner: self._record_many(inner, [new], background=True)[0])
 
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
-        """See :func:`spoke_jobs.dispatch.dispatch_jobs`: all are checked before one is written."""
         new = [self._prepare(job_data) for job_data in jobs]
         if session is not None:
             return self._record_many(plain_session(session), new)
@@ -120,18 +119,12 @@ class SqlRunner(ABC):
     async def adispatch_jobs(
         self, jobs: Sequence[JobData], *, session: AsyncSession | None = None
     ) -> Sequence[JobRequest]:
-        """See :func:`spoke_jobs.dispatch.adispatch_jobs`."""
         if session is None:
             return await asyncio.to_thread(self.dispatch_jobs, jobs)
         _refuse_sync_session(session)
         new = [self._prepare(job_data) for job_data in jobs]
         await asyncio.to_thread(lambda: self.ledger)
         return await session.run_sync(lambda inner: self._record_many(inner, new, background=True))
-
-    @property
-    def capabilities(self) -> Collection[Capability]:
-        """Which options the runner honours."""
-        return ALL_CAPABILITIES
 
     def _prepare(self, job_data: JobData) -> NewJob:
         return prepare_job(
@@ -199,16 +192,19 @@ class SqlRunner(ABC):
             after_commit(plain_session(session), lambda: True, effect)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """See :class:`spoke_jobs.runners.runner.Runner`."""
-        if session is None:
-            await asyncio.to_thread(self.dispatch_task, name, payload)
-            return
-        _refuse_sync_session(session)
-        await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
+        if session is not None:
+            _refuse_sync_session(session)
+        await super().adispatch_task(name, payload, session=session)
 
-    @abstractmethod
-    def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """See :class:`spoke_jobs.runners.runner.Runner`."""
+    def get_job(self, job_id: int, *, session: Session | None = None) -> JobRequest | None:
+        if session is None:
+            return self.ledger.get(job_id)
+        return read_job(connection_of(plain_session(session)), job_id)
+
+    async def aget_job(self, job_id: int, *, session: AsyncSession | None = None) -> JobRequest | None:
+        if session is not None:
+            _refuse_sync_session(session)
+        return await super().aget_job(job_id, session=session)
 
 
 def _refuse_sync_session(session: object) -> None:

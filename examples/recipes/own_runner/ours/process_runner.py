@@ -16,6 +16,7 @@ from spoke_jobs import JobData, JobRequest, registry
 from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.inserts import insert_job
+from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.runners.legacy_runner import run_task
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
@@ -45,6 +46,11 @@ def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobReq
 def launch(job: JobRequest) -> None:
     """Start a process that outlives this one."""
     subprocess.Popen([sys.executable, "-m", "ours.run_one", str(job.id)], start_new_session=True)
+
+
+def get_job(job_id: int, *, session: Session | None = None) -> JobRequest | None:
+    """Read a job; with a session, in the caller's transaction."""
+    return ledger().get(job_id) if session is None else read_job(connection_of(plain_session(session)), job_id)
 
 
 def dispatch_task(name: str, payload: Any = None, *, session: Session | None = None) -> None:

@@ -142,7 +142,5 @@ def _dispatch(data: JobData) -> Any:
     runner = load_runner(settings, open_application(settings))
     with use_runner(runner):  # for jobs dispatched by this one, if it runs here (JOBS_SAME_PROCESS)
         job = runner.dispatch_job(data)
-        close: Any = getattr(runner, "close", None)
-        if callable(close):
-            close()
+        runner.close()
     return job

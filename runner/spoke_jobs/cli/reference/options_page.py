@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
-from spoke_jobs.job_options import ALL_CAPABILITIES, OPTIONS, Capability, JobData, Option
+from spoke_jobs.job_options import OPTIONS, Capability, JobData, Option
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.runners.legacy_runner import LegacyRunner
+from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
 
 _DECLARED = inspect.signature(Registry.job).parameters
@@ -68,7 +69,7 @@ def _runners() -> Iterator[tuple[str, Collection[Capability]]]:
     yield "legacy", legacy()
     yield "`JOBS_SAME_PROCESS`", legacy(same_process=True)
     yield "`JOBS_SYNC`", legacy(same_process=True, wait=True)
-    yield "memory", ALL_CAPABILITIES
+    yield "memory", MemoryRunner(Settings.model_construct(), Registry()).capabilities
     url = SecretStr("postgresql+psycopg://host/name")
     cluster = KubernetesRunner(Settings.model_construct(submit="sync", database_url=url), Registry())
     yield "kubernetes", cluster.capabilities
