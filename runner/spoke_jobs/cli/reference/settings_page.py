@@ -24,13 +24,13 @@ def page() -> str:
     return f"""{banner("runner/spoke_jobs/settings.py")}
 # Settings
 
-Read from the environment when a process starts; an empty variable counts as unset. One that can't be used is named, and
-the process refuses to start. `spoke-jobs check` says what is configured, and what is missing.
+A process reads its settings from the environment when it starts. An empty variable counts as unset. If a value is
+invalid, the process names it and refuses to start. `spoke-jobs check` shows what is configured, and what is missing.
 
 {table(("variable", "type", "default", "meaning"), rows)}
 
-Secrets (type *secret*) are never printed, neither by `check` nor in an error; of a database's URL the password and the
-values of its query are masked.
+Secrets (type *secret*) are never printed, neither by `check` nor in errors. In a database URL, the password and the
+values of the query are masked.
 """
 
 
