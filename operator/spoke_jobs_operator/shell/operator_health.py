@@ -1,23 +1,24 @@
-"""Liveness, readiness and metrics over HTTP.
+"""The operator's liveness and readiness.
 
-Alive means that something was heard of the cluster lately. A watch that has gone silent must not pass for a quiet
-cluster: the comparison lists every half minute, so silence beyond that is deafness.
+It is alive if it has heard of the cluster lately. A watch that has gone silent must not pass for a quiet cluster: the
+comparison lists every half minute, so a longer silence means that something is broken.
 """
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from spoke_jobs.contract.probe_server import Routes, exposition, in_loop, text_answer
 
 from .operator_metrics import OperatorMetrics
 
 
 class OperatorHealth:
-    """When the cluster was last heard of."""
+    """When the cluster was last heard of.
+
+    :param deaf_after_seconds: the longest silence that still counts as alive.
+    """
 
     def __init__(self, deaf_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._deaf_after = deaf_after_seconds
@@ -27,12 +28,12 @@ class OperatorHealth:
         """Whether the first comparison is done, so that SpokeJobs are being worked on."""
 
     def beat(self) -> None:
-        """An event came, or a comparison succeeded."""
+        """Record that an event came, or that a comparison succeeded."""
         self._beat_at = self._clock()
 
     @property
     def silent_seconds(self) -> float:
-        """How long nothing came."""
+        """Seconds since the last event or comparison."""
         return self._clock() - self._beat_at
 
     @property
@@ -41,43 +42,14 @@ class OperatorHealth:
         return self.silent_seconds <= self._deaf_after
 
 
-def application(health: OperatorHealth, metrics: OperatorMetrics) -> web.Application:
-    """``/healthz``, ``/readyz`` and ``/metrics``."""
-
-    async def healthz(_: web.Request) -> web.Response:
-        text = f"heard of the cluster {health.silent_seconds:.0f} s ago\n"
-        return web.Response(text=text, status=200 if health.alive else 503)
-
-    async def readyz(_: web.Request) -> web.Response:
-        ready = health.ready and health.alive
-        return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
-
-    async def read_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    app = web.Application()
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", read_metrics)
-    return app
-
-
-async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
-    """Serve until the runner's ``cleanup()``; gives it, and the port.
-
-    :param host: empty for all addresses, of IPv6 as well where there is any: a pod may have no other.
-    """
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
-    await runner.setup()
-    if host:
-        await web.TCPSite(runner, host, port).start()
-    else:
-        await web.SockSite(runner, _everywhere(port)).start()
-    return runner, runner.addresses[0][1]
-
-
-def _everywhere(port: int) -> socket.socket:
-    """One socket for both families: two would have different ports where any will do."""
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
+def routes(health: OperatorHealth, metrics: OperatorMetrics) -> Routes:
+    """``/healthz``, ``/readyz`` and ``/metrics``, answered in the running event loop."""
+    return {
+        "/healthz": in_loop(
+            lambda: text_answer(health.alive, f"heard of the cluster {health.silent_seconds:.0f} s ago\n")
+        ),
+        "/readyz": in_loop(
+            lambda: text_answer(ready := health.ready and health.alive, "ready\n" if ready else "not ready\n")
+        ),
+        "/metrics": in_loop(lambda: exposition(metrics.registry.collect())),
+    }

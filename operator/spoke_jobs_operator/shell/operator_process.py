@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from spoke_jobs.contract import names
+from spoke_jobs.contract import names, probe_server
 from spoke_jobs.contract.api_errors import ApiError, Conflict
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.api_objects import Key
@@ -97,12 +97,12 @@ class Operator:
     async def run(self) -> None:
         """Watch; once this replica leads, work."""
         settings = self._settings
-        application = operator_health.application(self._health, self._metrics)
-        runner, port = await operator_health.serve(application, settings.health_host, settings.health_port)
+        routes = operator_health.routes(self._health, self._metrics)
+        server = probe_server.serve(routes, settings.health_port, settings.health_host)
         logger.info(
             "watching %s: spokejobs, jobs and pods by label, podtemplates, warnings",
             f"namespaces {', '.join(settings.namespaces)}" if settings.namespaces else "all namespaces",
-            extra={"health_port": port, "limits": asdict(settings.limits), "identity": self._identity},
+            extra={"health_port": server.server_port, "limits": asdict(settings.limits), "identity": self._identity},
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -119,7 +119,7 @@ class Operator:
                 raise LostLead from None
             raise
         finally:
-            await runner.cleanup()
+            await asyncio.to_thread(probe_server.close, server)
 
     async def _lead(self) -> None:
         """Work as long as this replica leads. It is handed over before the streams end, which takes a while."""

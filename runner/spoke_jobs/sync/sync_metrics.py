@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import ThreadingHTTPServer
 from typing import Any, get_args
 
-from spoke_jobs.process import probe_server
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from spoke_jobs.contract import probe_server
 from spoke_jobs.sync.sync_model import Action
 
 logger = logging.getLogger(__name__)
@@ -96,45 +99,46 @@ def serve_probes(health: SyncHealth, port: int, host: str = "", backlog: Backlog
 
     :param port: 0 takes a free one.
     """
+    routes = {
+        "/healthz": lambda: probe_server.json_answer(*health.report()),
+        "/metrics": lambda: probe_server.exposition([*_of_health(health), *_of_backlog(backlog)]),
+    }
+    return probe_server.serve(routes, port, host)
 
-    return probe_server.serve(health.report, lambda: [*_of_pulse(health), *_of_backlog(backlog)], port, host)
 
-
-def _of_pulse(health: SyncHealth) -> Iterator[str]:
+def _of_health(health: SyncHealth) -> Iterator[Metric]:
     _, report = health.report()
-    yield from _metric("active", "gauge", "1 while this sync is the active one.", health.role == ACTIVE)
-    yield from _metric("seconds_since_turn", "gauge", "Since its loop last came round.", report["secondsSinceTurn"])
+    yield GaugeMetricFamily("spoke_sync_active", "1 while this sync is the active one.", health.role == ACTIVE)
+    yield GaugeMetricFamily(
+        "spoke_sync_seconds_since_turn", "Since its loop last came round.", report["secondsSinceTurn"]
+    )
     behind = health.behind_seconds
     if behind is not None:
         text = "Since ledger and cluster were last compared as a whole, or began to try; absent for a standby."
-        yield from _metric("seconds_since_compare", "gauge", text, round(behind, 1))
+        yield GaugeMetricFamily("spoke_sync_seconds_since_compare", text, round(behind, 1))
     if health.comparisons:
         text = "How long the last comparison of the whole took."
-        yield from _metric("compare_seconds", "gauge", text, health.last_compare_seconds)
-    yield from _metric("comparisons_total", "counter", "Comparisons of the whole.", health.comparisons)
-    yield from _by_kind("actions_total", "What was done to bring ledger and cluster in step, by kind.", health.done)
+        yield GaugeMetricFamily("spoke_sync_compare_seconds", text, health.last_compare_seconds)
+    yield CounterMetricFamily("spoke_sync_comparisons", "Comparisons of the whole.", health.comparisons)
+    yield _by_kind("spoke_sync_actions", "What was done to bring ledger and cluster in step, by kind.", health.done)
     text = "What a comparison of the whole had to do, by kind: left by a crash or an outage, or missed by the watch."
-    yield from _by_kind("repairs_total", text, health.repaired)
+    yield _by_kind("spoke_sync_repairs", text, health.repaired)
 
 
-def _of_backlog(backlog: Backlog | None) -> Iterator[str]:
+def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
     if backlog is None:
         return
     try:
         count, seconds = backlog()
     except Exception:  # the database is away: the other figures are wanted all the more
         return
-    yield from _metric("jobs_unlaunched", "gauge", "Due jobs that have no SpokeJob yet.", count)
-    yield from _metric("oldest_unlaunched_seconds", "gauge", "For how long the oldest of them has been due.", seconds)
-
-
-def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Iterator[str]:
-    """All kinds from the start: an increase from nothing would be none to Prometheus."""
-    kinds = sorted(action.__name__ for action in get_args(Action))
-    return probe_server.labelled(
-        f"spoke_sync_{name}", "counter", text, "kind", {kind: counts.get(kind, 0) for kind in kinds}
+    yield GaugeMetricFamily("spoke_sync_jobs_unlaunched", "Due jobs that have no SpokeJob yet.", count)
+    yield GaugeMetricFamily(
+        "spoke_sync_oldest_unlaunched_seconds", "For how long the oldest of them has been due.", seconds
     )
 
 
-def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
-    return probe_server.metric(f"spoke_sync_{name}", kind, text, value)
+def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Metric:
+    """A counter by kind of action; all kinds are initialized to 0, so that `increase()` sees the first event."""
+    kinds = sorted(action.__name__ for action in get_args(Action))
+    return probe_server.by_label(name, text, "kind", {kind: counts.get(kind, 0) for kind in kinds})

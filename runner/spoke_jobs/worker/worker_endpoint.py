@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 
-from spoke_jobs.process import probe_server
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from spoke_jobs.contract import probe_server
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 Backlog = Callable[[], dict[str, float]]
@@ -14,8 +17,11 @@ Backlog = Callable[[], dict[str, float]]
 
 def serve(metrics: WorkerMetrics, backlog: Backlog, port: int, host: str = "") -> ThreadingHTTPServer:
     """Answer until the process ends. Port 0 takes a free one."""
-
-    return probe_server.serve(metrics.report, lambda: [*_of_figures(metrics), *_of_backlog(backlog)], port, host)
+    routes = {
+        "/healthz": lambda: probe_server.json_answer(*metrics.report()),
+        "/metrics": lambda: probe_server.exposition([*_of_metrics(metrics), *_of_backlog(backlog)]),
+    }
+    return probe_server.serve(routes, port, host)
 
 
 _HELP = {
@@ -25,29 +31,29 @@ _HELP = {
 }
 
 
-def _of_figures(metrics: WorkerMetrics) -> Iterator[str]:
+def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:
     _, report = metrics.report()
-    yield from _metric("running", "gauge", "Attempts that run now.", report["running"])
-    yield from _metric("seconds_since_poll", "gauge", "Since the ledger last answered.", report["secondsSincePoll"])
+    yield GaugeMetricFamily("spoke_worker_running", "Attempts that run now.", report["running"])
+    yield GaugeMetricFamily(
+        "spoke_worker_seconds_since_poll", "Since the ledger last answered.", report["secondsSincePoll"]
+    )
     for name, text in _HELP.items():
-        yield from _metric(f"{name}_total", "counter", text, metrics.counts[name])
+        yield CounterMetricFamily(f"spoke_worker_{name}", text, metrics.counts[name])
     ended = {
         name.removeprefix("ended_"): count
         for name, count in sorted(metrics.counts.items())
         if name.startswith("ended_")
     }
     text = "Attempts by how their process reported their end."
-    yield from probe_server.labelled("spoke_worker_attempts_total", "counter", text, "end", ended)
+    yield probe_server.by_label("spoke_worker_attempts", text, "end", ended)
 
 
-def _of_backlog(backlog: Backlog) -> Iterator[str]:
+def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
     try:
         found = backlog()
     except Exception:  # the database is away: the other metrics are wanted all the more
         return
-    yield from _metric("jobs_due", "gauge", "Jobs that could start now, but for their queues.", found["due"])
-    yield from _metric("oldest_due_seconds", "gauge", "For how long the oldest of them has been due.", found["oldest"])
-
-
-def _metric(name: str, kind: str, text: str, value: float) -> Iterator[str]:
-    return probe_server.metric(f"spoke_worker_{name}", kind, text, value)
+    yield GaugeMetricFamily("spoke_worker_jobs_due", "Jobs that could start now, but for their queues.", found["due"])
+    yield GaugeMetricFamily(
+        "spoke_worker_oldest_due_seconds", "For how long the oldest of them has been due.", found["oldest"]
+    )

@@ -14,7 +14,6 @@ from spoke_jobs.ledger.notify import listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.registry import Registry
 from spoke_jobs.worker.supervisor import Supervisor
-from spoke_jobs.worker.worker_endpoint import serve
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
@@ -42,6 +41,8 @@ def run(ledger: SqlLedger, options: WorkerOptions, *, health_port: int | None = 
     """
     metrics = WorkerMetrics(poll_seconds=options.poll_seconds)
     if health_port is not None:
+        from spoke_jobs.worker.worker_endpoint import serve  # its library is slow to import
+
         serve(metrics, lambda: ledger.backlog(options.runner), health_port)
     changed = _changes() if reload else (lambda: False)
     supervisor = Supervisor(ledger, options, listen(ledger.engine), metrics, changed)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-CLIENTS = {"kopf", "kubernetes", "starlette", "fastapi", "uvicorn", "httpx", "aiohttp"}
+CLIENTS = {"kopf", "kubernetes", "starlette", "fastapi", "uvicorn", "httpx", "aiohttp", "prometheus_client"}
 TOOLS = {"typer", "rich", "alembic", "yaml"}
 POD = (
     "import sys; sys.argv = ['spoke-jobs', 'run']\n"

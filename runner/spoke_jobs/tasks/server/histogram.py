@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client.core import HistogramMetricFamily
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -22,15 +24,8 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
-    def lines(self, name: str, text: str) -> Iterator[str]:
-        """As Prometheus reads it."""
-        yield f"# HELP {name} {text}"
-        yield f"# TYPE {name} histogram"
-        so_far = 0
-        for bound, count in zip(BOUNDS, self.counts, strict=False):
-            so_far += count
-            yield f'{name}_bucket{{le="{bound:g}"}} {so_far}'
-        so_far += self.counts[-1]
-        yield f'{name}_bucket{{le="+Inf"}} {so_far}'
-        yield f"{name}_sum {self.total:.6f}"
-        yield f"{name}_count {so_far}"
+    def family(self, name: str, text: str) -> HistogramMetricFamily:
+        """As Prometheus counts: each bucket includes those below it."""
+        bounds = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
+        buckets = list(zip(bounds, accumulate(self.counts), strict=True))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=round(self.total, 6))

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.contract.probe_server import Answer
 from spoke_jobs.tasks.protocol.encoding import BadRequest, acknowledgement_line, parse_batch
 from spoke_jobs.tasks.protocol.messages import (
     BODY_LIMIT_BYTES,
@@ -48,7 +49,7 @@ _REFUSALS = (
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Metrics = Callable[[], Awaitable[str]]
+Metrics = Callable[[], Awaitable[Answer]]
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +265,8 @@ class TaskApp:
             await request.answer(200, "ready\n")
 
     async def _show_metrics(self, request: _Request) -> None:
-        await request.answer(200, await self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        metrics = await self._metrics()
+        await request.answer(metrics.status, metrics.body.decode(), metrics.content_type)
 
     async def _openapi(self, request: _Request) -> None:
         await request.answer(200, _document(), "application/json")

@@ -1,0 +1,141 @@
+"""The HTTP server of probes and metrics, for every long-running process: the operator, sync, the worker.
+
+It answers in threads of its own. (The task server answers ``/metrics`` on its own port, by :func:`exposition`.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+_LOOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a path answers."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+Routes = Mapping[str, Callable[[], Answer]]
+"""By path."""
+
+
+def text_answer(ok: bool, text: str) -> Answer:
+    """A probe's answer as plain text: 200, or 503 if not ``ok``."""
+    return Answer(200 if ok else 503, "text/plain; charset=utf-8", text.encode())
+
+
+def json_answer(ok: bool, fields: Mapping[str, Any]) -> Answer:
+    """A probe's answer as JSON: 200, or 503 if not ``ok``."""
+    return Answer(200 if ok else 503, "application/json", json.dumps(fields).encode())
+
+
+def exposition(families: Iterable[Metric]) -> Answer:
+    """Metrics in Prometheus' text format."""
+    return Answer(200, CONTENT_TYPE_LATEST, generate_latest(_Families(families)))
+
+
+def by_label(name: str, text: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
+    """A counter with one label; its name without ``_total``."""
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
+
+
+def in_loop(answer: Callable[[], Answer]) -> Callable[[], Answer]:
+    """Have an answer computed in the running event loop, since it reads what only that loop may touch.
+
+    A loop that hangs is answered for with 503.
+    """
+    loop = asyncio.get_running_loop()
+
+    async def compute() -> Answer:
+        return answer()
+
+    def call() -> Answer:
+        try:
+            return asyncio.run_coroutine_threadsafe(compute(), loop).result(_LOOP_SECONDS)
+        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+            return text_answer(ok=False, text="the event loop does not respond\n")
+
+    return call
+
+
+def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
+    """Answer GET requests until ``close`` is called, or the process ends.
+
+    :param port: 0 takes a free one.
+    :param host: empty for all addresses, of IPv6 as well where there is any: a pod may have no other.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            route = routes.get(self.path.partition("?")[0])
+            self._send(route() if route else _not_found(routes))
+
+        do_HEAD = do_GET  # noqa: N815 (the base class' name)
+
+        def _send(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Probes are not logged."""
+
+    server = _Server((host, port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
+    return server
+
+
+def close(server: ThreadingHTTPServer) -> None:
+    """Stop answering and free the port."""
+    server.shutdown()
+    server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        if not address[0] and socket.has_dualstack_ipv6():
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind both families if all addresses are wanted; don't look up the host's name, as DNS may not answer."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _not_found(routes: Routes) -> Answer:
+    return Answer(404, "application/json", json.dumps({"error": f"there are {' and '.join(routes)}"}).encode())
