@@ -1,9 +1,9 @@
-"""Effects of a dispatch in the caller's session: only after the root transaction's commit, never raising into it.
+"""Effects of a dispatch in the caller's session: they run after the root transaction's commit and never raise into it.
 
 SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, and, for a session joined to a connection's
-outer transaction, before that one commits. So the session's events say when to look, and what is looked for is the
-row itself, on a connection of our own: whoever sees it knows that it is committed. An effect that could not be had
-(the outer transaction commits much later, the process dies) is left to the worker or to sync, which find the row.
+outer transaction, before that transaction commits. The session's events therefore only say when to check. An effect
+runs once its row is visible on another connection, which proves the commit. An effect that is missed (the outer
+transaction commits much later, the process dies) is left to the worker or to sync, which find the row.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from spoke_jobs.ledger.tables import job_request
 logger = logging.getLogger(__name__)
 
 _KEY = "spoke_jobs.after_commit"
-_LOOKS = (0.0, 0.01, 0.05, 0.2, 1.0)
-"""Seconds to wait before each look for a row whose outer transaction is about to commit."""
-_PATIENCE_SECONDS = 5.0
+_CHECK_DELAYS = (0.0, 0.01, 0.05, 0.2, 1.0)
+"""Seconds to wait before each check for a row whose outer transaction is about to commit."""
+_WAIT_SECONDS = 5.0
 
 Undo = Callable[[], object]
 Rows = Sequence[Any]
-"""What an effect is about."""
+"""The rows that an effect is for."""
 Effect = Callable[[Rows], object]
-"""Called with those rows that are committed; one that looks itself, with all that the session wrote."""
+"""Called with the rows that are committed; or with all that the session wrote, if it checks them itself."""
 Visible = Callable[[Rows], Rows]
-"""Which of the rows can be seen from outside the caller's transaction."""
+"""Selects the rows that are visible outside the caller's transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +46,24 @@ class _Pending:
     visible: Visible
     connection: Connection
     savepoints: tuple[SessionTransaction, ...]
-    """The SAVEPOINTs that were open at the dispatch: if one is rolled back, so is the row."""
+    """The SAVEPOINTs open at the dispatch: if one is rolled back, so is the row."""
     background: bool
     undo: Undo | None
-    looks_itself: bool
+    checks_rows: bool
     outer: Transaction | None = None
-    """The connection's own transaction, where the session's commit was none."""
+    """The connection's transaction, if the session's commit did not end it."""
 
 
 @dataclass(slots=True)
 class _Effects:
-    """What hangs on a session's present root transaction."""
+    """The effects of a session's current root transaction."""
 
     pending: list[_Pending] = field(default_factory=list)
     committed: bool = False
 
 
 def plain_session(session: Session) -> Session:
-    """The session itself, where a ``scoped_session`` stands for the thread's own."""
+    """Return the session, or the current thread's session of a ``scoped_session``."""
     given: Any = session
     return given() if isinstance(given, scoped_session) else session
 
@@ -79,13 +79,13 @@ def after_commit(
 ) -> None:
     """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
 
-    It runs in the committing thread, when the session and its connection are free again; where the session is joined
-    to an outer transaction, or with ``background``, in a thread of its own.
+    It runs in the committing thread, after the session and its connection are free again; with ``background``, or if
+    the session is joined to an outer transaction, it runs in a thread of its own.
 
-    :param visible: whether what was written can be seen from outside the caller's transaction.
-    :param undo: for effects that can be taken back. The session's own commit then counts, also where it is joined to
-        an outer transaction; should that one be rolled back, ``undo`` runs.
-    :param rows: what the effect is about, for :func:`pending_rows`.
+    :param visible: whether what was written is visible outside the caller's transaction.
+    :param undo: reverts the effect. With it, the effect runs after the session's commit even if the session is joined
+        to an outer transaction; if that is rolled back, ``undo`` runs.
+    :param rows: the rows that the effect is for, for :func:`pending_rows`.
     """
     _follow(
         session,
@@ -110,14 +110,14 @@ def launch_after_commit(
     launch: Effect,
     *,
     background: bool = False,
-    looks_itself: bool = False,
+    checks_rows: bool = False,
 ) -> None:
-    """The same for rows to be launched. What one transaction asks of the same ``launch`` is done in one call.
+    """Do the same for rows to launch: all rows of one transaction with the same ``launch`` are passed in one call.
 
-    :param looks_itself: whether ``launch`` never waits, and looks for each row before it does anything about it. It is
-        then called at once when the session has committed, in the committing thread also with ``background``.
+    :param checks_rows: whether ``launch`` never blocks and checks each row itself. It is then called as soon as the
+        session has committed, in the committing thread even with ``background``.
     """
-    _follow(session, rows, visible, launch, background=background, looks_itself=looks_itself)
+    _follow(session, rows, visible, launch, background=background, checks_rows=checks_rows)
 
 
 def _follow(
@@ -128,25 +128,27 @@ def _follow(
     *,
     background: bool,
     undo: Undo | None = None,
-    looks_itself: bool = False,
+    checks_rows: bool = False,
 ) -> None:
     savepoints = tuple(_savepoints(session.get_nested_transaction()))
     connection = connection_of(session)
-    item = _Pending(rows, effect, visible, connection, savepoints, background, undo, looks_itself)
+    item = _Pending(rows, effect, visible, connection, savepoints, background, undo, checks_rows)
     _effects(session).pending.append(item)
 
 
 def connection_of(session: Session) -> Connection:
-    """The connection by which the session reaches the ledger's tables, in its present transaction."""
+    """Return the session's connection to the ledger's tables, in its current transaction."""
     return session.connection(bind_arguments={"clause": job_request})
 
 
 def run_safely(effect: Undo) -> None:
-    """Run an effect; what it raises is logged: the caller's transaction is committed and can't fail any more."""
+    """Run an effect and log what it raises: the caller's transaction is already committed."""
     try:
         effect()
     except Exception:
-        logger.exception("what follows the commit failed; a job stands in the ledger, where it is looked for again")
+        logger.exception(
+            "an effect after the commit failed; the job is in the ledger, and a worker or sync will find it"
+        )
 
 
 def _effects(session: Session) -> _Effects:
@@ -167,12 +169,12 @@ def _savepoints(transaction: SessionTransaction | None) -> Iterator[SessionTrans
 
 
 def _on_commit(session: Session) -> None:
-    if not session.in_nested_transaction():  # else a SAVEPOINT was released: the root is still open
+    if not session.in_nested_transaction():  # otherwise a SAVEPOINT was released and the root is still open
         session.info[_KEY].committed = True
 
 
 def _on_rollback(session: Session, previous: SessionTransaction) -> None:
-    # A flush that fails rolls a transaction of its own back, and with it the SAVEPOINT or the root that it is in.
+    # A flush that fails rolls back its own transaction, and the SAVEPOINT or the root that contains it.
     rolled_back = previous
     while not rolled_back.nested and rolled_back.parent is not None:
         rolled_back = rolled_back.parent
@@ -184,57 +186,57 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
     effects: _Effects = session.info[_KEY]
-    ready = effects.pending if effects.committed else []  # closed without a commit: rolled back
+    ready = effects.pending if effects.committed else []  # closed without a commit, so rolled back
     session.info[_KEY] = _Effects()
     for item in _merged(ready):
         if not item.connection.closed and item.connection.in_transaction():
             _await_outer(item)
-        elif item.looks_itself:
+        elif item.checks_rows:
             run_safely(partial(item.effect, item.rows))
         elif item.background:
-            run_safely(partial(_look_in_a_thread, item))
+            run_safely(partial(_check_in_thread, item))
         else:
-            _run_if_visible(item, looks=_LOOKS[:1])
+            _run_if_visible(item, _CHECK_DELAYS[:1])
 
 
 def _merged(items: Iterable[_Pending]) -> list[_Pending]:
-    """One for each effect: a thousand dispatches of a transaction are launched together."""
+    """Merge the items of each effect, so that all dispatches of a transaction are launched together."""
     alike: dict[tuple[object, ...], list[_Pending]] = {}
     for item in items:
-        key = (item.effect, item.visible, item.connection, item.background, item.undo, item.looks_itself, item.outer)
+        key = (item.effect, item.visible, item.connection, item.background, item.undo, item.checks_rows, item.outer)
         alike.setdefault(key, []).append(item)
     return [replace(group[0], rows=[row for item in group for row in item.rows]) for group in alike.values()]
 
 
 _outer: WeakKeyDictionary[Connection, list[_Pending]] = WeakKeyDictionary()
-"""By connection: what waits for its outer transaction, or is taken back with it. Listened to once a connection, since
-listeners can't be taken off while they are called."""
+"""By connection: the effects that wait for its outer transaction, or are undone with it. Each connection gets its
+listeners once, because SQLAlchemy cannot remove a listener while calling it."""
 
 
-_looking: WeakSet[threading.Thread] = WeakSet()
-_looking_lock = threading.Lock()
+_threads: WeakSet[threading.Thread] = WeakSet()
+_threads_lock = threading.Lock()
 
 
-def _begin_anew() -> None:
-    """A forked child has none of the threads, and may have inherited the lock as one of them held it."""
-    global _looking, _looking_lock
-    _looking, _looking_lock = WeakSet(), threading.Lock()
+def _reset_after_fork() -> None:
+    """Forget the threads, which a forked child does not have, and the lock, which one of them may have held."""
+    global _threads, _threads_lock
+    _threads, _threads_lock = WeakSet(), threading.Lock()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def wait_for_outer_commits() -> None:
-    """Wait until effects whose outer transaction has committed have run, but no longer than some seconds in all."""
-    give_up = time.monotonic() + _PATIENCE_SECONDS
-    with _looking_lock:
-        threads = list(_looking)
+    """Wait until the effects of committed outer transactions have run, for a few seconds at most."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    with _threads_lock:
+        threads = list(_threads)
     for thread in threads:
-        thread.join(max(0.0, give_up - time.monotonic()))
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _await_outer(item: _Pending) -> None:
-    """The session's end was not the transaction's: wait for the connection's own commit, or rollback."""
+    """Wait for the connection's commit or rollback: the session's end did not end the transaction."""
     if item.undo is not None:
         run_safely(partial(item.effect, item.rows))
     connection = item.connection
@@ -249,12 +251,12 @@ def _await_outer(item: _Pending) -> None:
 
 
 def _on_outer_commit(connection: Connection, *_: Any) -> None:
-    # Called just before the database commits: look from another thread, which sees the row once it has.
+    # Called just before the database commits: check from another thread, which sees the row after the commit.
     waiting = _outer[connection]
     ready, waiting[:] = list(waiting), []
     for item in _merged(ready):
         if item.undo is None:
-            run_safely(partial(_look_in_a_thread, item))
+            run_safely(partial(_check_in_thread, item))
 
 
 def _on_outer_rollback(connection: Connection, *_: Any) -> None:
@@ -265,27 +267,29 @@ def _on_outer_rollback(connection: Connection, *_: Any) -> None:
             run_safely(item.undo)
 
 
-def _look_in_a_thread(item: _Pending) -> None:
-    thread = threading.Thread(target=_run_if_visible, args=(item, _LOOKS), name="spoke-after-commit", daemon=True)
-    with _looking_lock:
+def _check_in_thread(item: _Pending) -> None:
+    thread = threading.Thread(
+        target=_run_if_visible, args=(item, _CHECK_DELAYS), name="spoke-after-commit", daemon=True
+    )
+    with _threads_lock:
         thread.start()
-        _looking.add(thread)
+        _threads.add(thread)
 
 
-def _run_if_visible(item: _Pending, looks: tuple[float, ...]) -> None:
-    def look() -> None:
+def _run_if_visible(item: _Pending, delays: tuple[float, ...]) -> None:
+    def check() -> None:
         left = item.rows
-        for seconds in looks:
+        for seconds in delays:
             time.sleep(seconds)
             if item.outer is not None and item.outer.is_active:
                 continue
-            # A row may be older than the transaction, and the others not be there yet: a unique_key's that was taken.
+            # One row may be visible before the others: one that another transaction wrote, for a unique key in use.
             seen = item.visible(left)
             if seen:
                 item.effect(seen)
-            there = {id(row) for row in seen}
-            left = [row for row in left if id(row) not in there]
+            done = {id(row) for row in seen}
+            left = [row for row in left if id(row) not in done]
             if not left:
                 return
 
-    run_safely(look)
+    run_safely(check)

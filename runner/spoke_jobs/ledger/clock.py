@@ -1,4 +1,4 @@
-"""The database's clock, which leases run on: one clock for all processes, however wrong their own are."""
+"""The database's clock, which leases use: one clock for all processes, whatever their own clocks say."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sqlalchemy.sql.functions import GenericFunction
 
 
 class UTCDateTime(types.TypeDecorator[datetime]):
-    """An aware datetime in UTC: ``timestamptz`` on PostgreSQL, text without a zone on SQLite; never a naive one."""
+    """An aware datetime in UTC: ``timestamptz`` on PostgreSQL, text without a zone on SQLite. Refuses naive ones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To the database."""
+        """Convert for the database."""
         if value is None:
             return None
         if value.utcoffset() is None:
@@ -27,19 +27,19 @@ class UTCDateTime(types.TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """From the database."""
+        """Convert from the database."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def in_utc(value: datetime) -> datetime:
-    """A datetime of the driver's, in whatever zone the session has, in UTC."""
+    """Convert a datetime from the driver, which is in the session's time zone, to UTC."""
     return value.astimezone(UTC)
 
 
 class clock_now(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
-    """The time at which the database evaluates it; not the transaction's start, as ``now()`` is."""
+    """The time at which the database evaluates it; unlike ``now()``, not the start of the transaction."""
 
     type = UTCDateTime()
     inherit_cache = True
@@ -56,7 +56,7 @@ class clock_after(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
 
 @compiles(clock_now)
 def _now(element: ColumnElement[Any], compiler: Any, **_: Any) -> str:
-    # SQLite: to the microsecond in form, as SQLAlchemy stores datetimes there, so that texts compare as times do.
+    # On SQLite six decimals, as SQLAlchemy stores datetimes there, so that texts compare like times.
     return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))" if compiler.dialect.name == "sqlite" else "clock_timestamp()"
 
 

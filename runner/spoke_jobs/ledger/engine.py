@@ -1,4 +1,4 @@
-"""Opening a database so that a ledger can stand on it."""
+"""Engines for the ledger's database, and the check of its schema."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseU
 from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
 
 READ_ONLY = "spoke_read_only"
-"""Execution option: on SQLite, begin a transaction that takes no write lock."""
+"""Execution option: on SQLite, begin a transaction without the write lock."""
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 SCHEMA_VERSION = max(path.name[:4] for path in _VERSIONS.glob("[0-9]*.py"))
 """The newest migration, by the names of the files: start-up does not need Alembic to check it.
 
-Its first two digits are its series: within one, migrations only add, so that a release works with every later one. It
-goes on while the next is rolled out, and can be gone back to.
+Its first two digits are its series. Within a series migrations only add, so that a release works with every later
+migration: it keeps running while the next release is rolled out, and a rollback is possible.
 """
 _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
 _AWAY_STATES = ("08", "57P")
-"""PostgreSQL's classes of errors of a connection, and of a server that stops or starts."""
+"""PostgreSQL's classes of connection errors, and of errors of a server that stops or starts."""
 _SQLITE_LOCKED = (5, 6)
-"""SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html), without the bits that say more."""
+"""SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html), the primary result codes."""
 _USED = "spoke_used"
 
 
 def create_engine(url: str | URL, **options: Any) -> Engine:
-    """An engine for the ledger's database, SQLite in a file or PostgreSQL by psycopg 3.
+    """Create an engine for the ledger's database: SQLite in a file, or PostgreSQL with psycopg 3.
 
-    Its errors show no parameters, among which payloads are: they end in logs. (``hide_parameters=False`` shows them.)
+    Its errors show no parameters, because those contain payloads and errors end in logs. (``hide_parameters=False``
+    shows them.)
 
-    An application may use it for its own sessions as well; on SQLite it should, or call :func:`configure_sqlite` on
-    its own engine, so that transactions there lock as they must.
+    An application may use it for its own sessions as well. On SQLite it should, or call :func:`configure_sqlite` on its
+    own engine, so that transactions lock correctly.
 
-    :raises ConfigurationError: if the URL can't serve.
+    :raises ConfigurationError: if the URL is not usable.
     """
     if not str(url):
         raise ConfigurationError(
@@ -81,13 +82,13 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
 
 
 def shown(url: URL) -> str:
-    """A database's URL as it may be printed: a secret may stand in the password, or in any value of the query."""
+    """Format a URL for messages, without the password and the values of the query, which may be secrets."""
     query = "&".join(f"{name}=***" for name in url.query)
     return url.set(query={}).render_as_string(hide_password=True) + (f"?{query}" if query else "")
 
 
 def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
-    # A peer that vanishes without a word is noticed within half a minute, not when the kernel gives up hours later.
+    # Detect a lost peer within half a minute; the kernel's defaults take hours.
     connect = {
         "connect_timeout": 5,
         "keepalives_idle": 10,
@@ -99,7 +100,7 @@ def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ping_idle(engine: Engine) -> Engine:
-    """See that a connection still lives before it is used, unless it was used a moment ago: a journey saved."""
+    """Ping a pooled connection before it is used, unless it was used within the last second."""
 
     @event.listens_for(engine, "checkin")
     def on_checkin(_connection: Any, record: Any) -> None:
@@ -114,25 +115,25 @@ def _ping_idle(engine: Engine) -> Engine:
         except engine.dialect.loaded_dbapi.Error:
             alive = False
         if not alive:
-            raise DisconnectionError("the connection has ended while it was idle")  # the pool takes another
+            raise DisconnectionError("the connection ended while it was idle")  # the pool then opens another
 
     return engine
 
 
 def configure_sqlite(engine: Engine) -> Engine:
-    """Make an SQLite engine lock as a ledger needs it: WAL, and BEGIN IMMEDIATE.
+    """Configure an SQLite engine for a ledger: WAL, and BEGIN IMMEDIATE.
 
-    The driver's own transactions start late, and leave a SAVEPOINT's rows behind when the outer one is rolled back;
-    IMMEDIATE keeps a transaction that read first from failing when it comes to write.
+    The driver's own transactions start late, so that a SAVEPOINT's rows survive the rollback of the outer transaction.
+    IMMEDIATE prevents the failure of a transaction that first reads and then writes.
     """
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself
+        connection.isolation_level = None  # the driver begins no transactions of its own
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MILLISECONDS}")
         cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives the machine, as it does on PostgreSQL
+        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives a crash of the machine, as on PostgreSQL
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
@@ -145,9 +146,9 @@ def configure_sqlite(engine: Engine) -> Engine:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether it is the database that does not answer, and not the statement that it refuses.
+    """Whether the error means that the database is unavailable, rather than that it refused the statement.
 
-    SQLite is a file that does not go away, but another's transaction may keep it for longer than we wait.
+    An SQLite file counts as unavailable if another transaction holds its lock for longer than the busy timeout.
     """
     if error.connection_invalidated:
         return True
@@ -160,13 +161,13 @@ def is_away(error: DBAPIError) -> bool:
 
 
 def check_schema(engine: Engine) -> None:
-    """See that the ledger's tables are there and of this release.
+    """Check that the ledger's tables exist and fit this release.
 
     :raises DatabaseUnreachable: if the database doesn't answer.
     :raises DatabaseNotMigrated: naming the command that migrates it.
     """
     where = shown(engine.url)
-    if _names_no_file(engine.url):  # connecting would make it
+    if _names_no_file(engine.url):  # connecting would create it
         raise DatabaseNotMigrated(
             f"{where} has no ledger yet: run `spoke-jobs migrate`, which makes the file, or correct the URL"
         )
@@ -188,7 +189,7 @@ def check_schema(engine: Engine) -> None:
 
 
 def serves(version: str | None) -> bool:
-    """Whether a database at that migration has all that this release needs."""
+    """Whether this release works with a database at that migration."""
     return version is not None and version[:2] == SCHEMA_VERSION[:2] and version >= SCHEMA_VERSION
 
 

@@ -1,7 +1,7 @@
-"""Telling workers that there is work: PostgreSQL's NOTIFY, on connections of our own and after the commit.
+"""Notify workers of new work: PostgreSQL's NOTIFY, on separate connections and after the commit.
 
-Inside the caller's transaction it would break two-phase commit and make every commit wait for one lock. It only saves
-time: polling stands behind it, so that what goes wrong here is let go. On SQLite there is polling alone.
+In the caller's transaction NOTIFY would break two-phase commit, and all commits would wait for one lock. Notifications
+only save time: workers also poll, so errors here are ignored. On SQLite workers only poll.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "spoke_jobs"
 TASKS_CHANNEL = "spoke_tasks"
-"""For the outbox: whoever waits for jobs isn't woken by tasks."""
+"""The outbox's channel, so that tasks do not wake the workers that wait for jobs."""
 _NO_WAIT = text("SET synchronous_commit = off")
-"""A notification is lost with the server anyway: its commit need not wait for the disk."""
+"""A notification does not survive the server, so its commit need not wait for the disk."""
 _PAUSE_SECONDS = 1.0
 
 
 class Notifier:
-    """Rings for many dispatches at once: those that come while a notification is under way share the next one."""
+    """Coalesces notifications: dispatches during one notification share the next one."""
 
     def __init__(self, engine: Engine, channel: str = CHANNEL) -> None:
         self._send = text(f"SELECT pg_notify('{channel}', '')")  # (a constant)
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._speaks = engine.dialect.name == "postgresql"
+        self._available = engine.dialect.name == "postgresql"
         self._requested = threading.Event()
         self._closed = False
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def notify(self) -> None:
-        """Have workers look for work. Returns at once."""
-        if not self._speaks:
+        """Make workers search for work. Returns immediately."""
+        if not self._available:
             return
         self._requested.set()
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
                     thread = threading.Thread(target=self._work, name="spoke-notify", daemon=True)
-                    # Where there is none to be had now, the next ring tries again.
+                    # If no thread can be started now, the next call tries again.
                     with contextlib.suppress(RuntimeError):
                         thread.start()
                         self._thread = thread
 
     def close(self) -> None:
-        """Send what is due, and end."""
+        """Send a pending notification, and stop."""
         self._closed = True
         self._requested.set()
         if self._thread is not None:
@@ -74,7 +74,7 @@ class Notifier:
 
 
 def listen(engine: Engine, channel: str = CHANNEL) -> socket.socket | None:
-    """A socket that becomes readable whenever somebody has rung; None where there is only polling."""
+    """Return a socket that becomes readable on each notification; None on a database without them."""
     if engine.dialect.name != "postgresql":
         return None
     ours, theirs = socket.socketpair()
@@ -88,14 +88,14 @@ def _listen(engine: Engine, wake: socket.socket, channel: str) -> None:
         with contextlib.suppress(Exception):
             connection = engine.raw_connection()
             driver: Any = connection.driver_connection
-            connection.detach()  # it stays in this state, and must not go back to the pool with it
+            connection.detach()  # in this state it must not return to the pool
             with contextlib.closing(driver):
                 driver.autocommit = True
                 driver.execute(f"LISTEN {channel}")
                 while True:
-                    # After a reconnection once without being rung: who rang meanwhile was not heard.
+                    # Also once after a reconnection: notifications were lost meanwhile.
                     with contextlib.suppress(BlockingIOError):
                         wake.send(b".")
                     next(driver.notifies())
-        logger.debug("not listening for work; polling alone finds it meanwhile")
+        logger.debug("lost the connection for notifications; polling until it is restored")
         time.sleep(_PAUSE_SECONDS)

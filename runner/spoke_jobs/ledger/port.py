@@ -16,29 +16,29 @@ from spoke_jobs.model import ANY_JOB, Attempt, Claim, Failure, JobFilter, JobReq
 
 @dataclass(frozen=True, slots=True)
 class NoRow:
-    """There is no such job, or it is another database's with the same id."""
+    """There is no such job, or the id is that of another database's job."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyFinal:
-    """The job has ended: its row is final."""
+    """The job has ended."""
 
     job: JobRequest
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptOver:
-    """The attempt ended before: it failed, and this is how."""
+    """The attempt has already failed."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Another process holds a valid claim on the job: ask again."""
+    """Another process holds a valid claim on the job: try again later."""
 
     seconds_left: float
-    """Until its lease ends, unless it renews it."""
+    """Until its lease lapses, unless it is renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +56,29 @@ Refusal = NoRow | AlreadyFinal | AttemptOver | Taken | QueueHeld | NotThisAttemp
 
 
 class Ledger(Protocol):
-    """The transitions of a job's life, each one transaction, none taken from a state that doesn't allow it."""
+    """The transitions of jobs. Each is one transaction, and happens only from a state that allows it."""
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
 
     def get(self, job_id: int) -> JobRequest | None:
-        """The job with that id."""
+        """Get the job with that id."""
 
     def attempts(self, job_id: int) -> Sequence[Attempt]:
-        """The job's attempts, oldest first."""
+        """Get the job's attempts, oldest first."""
 
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
-        """Write many jobs, in one transaction of their own; the rows in the order given."""
+        """Write many jobs, in one transaction of their own; return the rows in the order given."""
 
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
-        """The newest jobs, newest first."""
+        """List the newest jobs, newest first."""
 
     def claim_batch(
         self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
     ) -> Sequence[Claim]:
-        """Claim up to so many due jobs of the types (names, or prefixes as ``ingest.*``), by priority, then by age.
+        """Claim up to ``limit`` due jobs of the types (names, or prefixes as ``ingest.*``), by priority, then by age.
 
-        Of a queue that its jobs lock, one at most, and none while another job holds it.
+        Of the jobs that lock one queue, at most one is claimed, and none while another job holds the lock.
         """
 
     def claim(
@@ -90,57 +90,57 @@ class Ledger(Protocol):
         """Renew the lease and record progress."""
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        """The same for many claims at once."""
+        """Do the same for many claims at once."""
 
     def fence(self, session: Session, token: UUID) -> None:
-        """In the session's transaction: lock the claim, so that it holds until the commit.
+        """Lock the claim in the session's transaction, so that it holds until the commit.
 
         :raises Superseded: if the token holds no claim any more.
         """
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
-        """Record success in the session's transaction, which the caller commits (None: in one of its own).
+        """Record success in the session's transaction, which the caller commits (None for a transaction of its own).
 
         :raises Superseded: if the token holds no claim any more.
         """
 
     def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
-        """Record successes, in one transaction; the tokens that held their claims. The others are superseded."""
+        """Record successes in one transaction; return the tokens that held their claims. The others are superseded."""
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        """Record the attempt's failure; False if the token holds no claim any more.
+        """Record the attempt's failure; return False if the token holds no claim any more.
 
-        With ``decide``, the retry policy says whether the job waits for another attempt or is final; without, it
-        waits, and somebody else decides (the operator).
+        With ``decide``, the retry policy decides whether the job waits for another attempt or has failed for good.
+        Without, it waits, and the operator decides.
         """
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim whose attempt was never begun: the job waits as it did before. False if the claim is gone."""
+        """Undo a claim before its attempt began: the job waits as before. Return False if the claim is gone."""
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
-        """Fail the attempts whose lease has lapsed (``WorkerLost``); the jobs as they are then."""
+        """Fail the attempts whose lease has lapsed (``WorkerLost``); return their jobs."""
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
-        """End the jobs that have waited for their first start for longer than they may; the jobs as they are then."""
+        """Fail the jobs that were not started within their start timeout; return them."""
 
     def cancel(self, job_id: int) -> JobRequest | None:
-        """End a job that waits, ask for the end of one that runs; None if there is no such job."""
+        """Fail a waiting job, request the cancellation of a running one; return None if there is no such job."""
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
-        """Those of the claims whose job somebody has asked the end of."""
+        """Return the claims whose job's cancellation has been requested."""
 
     def retry(self, job_id: int) -> JobRequest | None:
-        """Start a failed job's next run; None if there is no such job. One in another state stays as it is.
+        """Start a failed job's next run; return None if there is no such job. A job in another state stays as it is.
 
-        :raises UniquenessConflict: if an unfinished job has its uniqueness key by now.
+        :raises UniquenessConflict: if another unfinished job has its unique key.
         """
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs (of one runner, or all), the oldest first; how many.
+        """Delete finished jobs (of one runner, or all), oldest first; return how many.
 
-        Those whose retention is over; or, with ``older_than_seconds``, those that ended so long ago.
+        Deletes the jobs whose retention is over or, with ``older_than_seconds``, those that ended so long ago.
         """
 
 
 SessionFactory = Callable[[], Session]
-"""Makes sessions on the application's database."""
+"""Creates sessions on the application's database."""

@@ -1,6 +1,6 @@
-"""What a person asks of the ledger: reads only, each in one read-only transaction, so that what it says fits together.
+"""Queries for the command line. Each runs in one read-only transaction, so that its parts are consistent.
 
-Nothing here is on a job's path. Each query is bounded, or walks an index that holds unfinished rows alone.
+No job depends on them. Each query is bounded, or uses an index of unfinished rows only.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
 
 TRACES = 500
-"""How many of the newest attempts are looked through for signs of workers: they leave no others in the ledger."""
+"""How many of the newest attempts are read to find workers: the ledger has no other record of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a queue's lock."""
+    """The job that holds a queue's lock."""
 
     job_id: int
     job_type: str
@@ -36,18 +36,18 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The attempts that run on one worker."""
+    """The attempts running on one worker."""
 
     worker: str
     running: int
     lapsed: int
-    """Of these, those whose lease is over: nobody may be running them any more."""
+    """How many of them have a lapsed lease: their worker may be gone."""
     heartbeat_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What an attempt shows of the worker that claimed it."""
+    """What an attempt tells about the worker that claimed it."""
 
     job_id: int
     job_type: str
@@ -62,49 +62,49 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """A job, and of what stands around it all that bears on when it runs. The last five are of its runner alone."""
+    """A job, and what decides when it runs. The last five fields concern its runner only."""
 
     now: datetime
-    """By the database's clock, as every other time here."""
+    """The time on the database's clock, like all other times here."""
     job: JobRequest
     attempts: tuple[Attempt, ...] = ()
-    """Of the job, oldest first."""
+    """The job's attempts, oldest first."""
     holder: Holder | None = None
-    """Who holds the lock of the job's queue; None as well for a job that locks none."""
+    """The holder of the job's queue lock; None if it is free, or if the job needs none."""
     ahead: int = 0
-    """Jobs that are due, whose queue is free, and that come before it: by priority, then by age."""
+    """The number of due jobs with a free queue that come before it by priority, then by age."""
     ahead_in_queue: int = 0
-    """Jobs that are due, lock the same queue, and come before it."""
+    """The number of due jobs that lock the same queue and come before it."""
     load: tuple[Load, ...] = ()
-    """By worker, while jobs run."""
+    """Running attempts, by worker."""
     traces: tuple[Trace, ...] = ()
-    """The newest attempts, newest first: :data:`TRACES` at most."""
+    """The newest attempts, newest first, at most :data:`TRACES`."""
 
 
 class Queries:
-    """Reads on a ledger's database."""
+    """Queries on a ledger's database."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def now(self) -> datetime:
-        """The database's time."""
+        """Get the database's time."""
         with self._reading() as connection:
             return _now(connection)
 
     def jobs(self, ids: Sequence[int]) -> tuple[datetime, list[JobRequest]]:
-        """The database's time, and those of the jobs that there are, in the order of their ids."""
+        """Get the database's time, and the jobs that exist, in the order of their ids."""
         statement = select(*REQUEST_COLUMNS).where(job_request.c.id.in_(ids)).order_by(job_request.c.id)
         with self._reading() as connection:
             return _now(connection), [to_request(row) for row in connection.execute(statement).mappings()]
 
     def attempts(self, job_id: int) -> tuple[Attempt, ...]:
-        """A job's attempts, the oldest first."""
+        """Get a job's attempts, oldest first."""
         with self._reading() as connection:
             return _attempts(connection, job_id)
 
     def situation(self, job_id: int) -> Situation | None:
-        """How a job stands; None if there is no such job."""
+        """Get a job's situation; None if there is no such job."""
         with self._reading() as connection:
             row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
             if row is None:

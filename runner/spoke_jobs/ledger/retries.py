@@ -19,7 +19,7 @@ from spoke_jobs.model import AttemptState, JobRequest, JobState
 def cancel(connection: Connection, job_id: int) -> JobRequest | None:
     """Fail a waiting job; request the cancellation of a running one. Return None if there is no such job."""
     live = select(job_attempt.c.id).where(job_attempt.c.job_id == job_id, job_attempt.c.state == AttemptState.RUNNING)
-    connection.execute(live.with_for_update())  # the attempt before its job: the common order of locks
+    connection.execute(live.with_for_update())  # the attempt before its job: the order of all locks
     found = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id).with_for_update()).mappings()
     if (row := found.one_or_none()) is None:
         return None

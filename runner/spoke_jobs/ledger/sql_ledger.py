@@ -1,4 +1,4 @@
-"""The ledger in an SQL database: the guarded statements, each in its transaction."""
+"""The ledger in an SQL database: runs each statement in its transaction."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from spoke_jobs.model import (
 )
 
 _TRIES = 5
-_LOOKED_FOR_AT_ONCE = 1000
+_UIDS_AT_ONCE = 1000
 _UIDS = select(job_request.c.uid).where(job_request.c.id.in_(bindparam("ids", expanding=True)))
-"""Made once: to make it takes longer than the database does."""
+"""Built once: building it takes longer than running it."""
 
 
 class SqlLedger:
@@ -50,25 +50,25 @@ class SqlLedger:
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
-        with self._in_one() if new.unique_key is None else self.engine.begin() as connection:
+        with self._single() if new.unique_key is None else self.engine.begin() as connection:
             return inserts.insert_job(connection, new)
 
     def get(self, job_id: int) -> JobRequest | None:
-        """The job with that id."""
-        with self._reading_one() as connection:
+        """Get the job with that id."""
+        with self._reading_single() as connection:
             return read_job(connection, job_id)
 
     def committed(self, jobs: Sequence[JobRequest]) -> Sequence[JobRequest]:
-        """Those whose rows are to be seen on a connection of the ledger's own: they are committed."""
+        """Return the jobs whose rows another connection can see: they are committed."""
         found: set[UUID] = set()
-        for start in range(0, len(jobs), _LOOKED_FOR_AT_ONCE):
-            ids = [job.id for job in jobs[start : start + _LOOKED_FOR_AT_ONCE]]
-            with self._reading_one() as connection:
+        for start in range(0, len(jobs), _UIDS_AT_ONCE):
+            ids = [job.id for job in jobs[start : start + _UIDS_AT_ONCE]]
+            with self._reading_single() as connection:
                 found.update(connection.scalars(_UIDS, {"ids": ids}))
         return [job for job in jobs if job.uid in found]
 
     def attempts(self, job_id: int) -> Sequence[Attempt]:
-        """The job's attempts, oldest first."""
+        """Get the job's attempts, oldest first."""
         statement = (
             select(*ATTEMPT_COLUMNS)
             .where(job_attempt.c.job_id == job_id)
@@ -83,7 +83,7 @@ class SqlLedger:
             return inserts.insert_jobs(connection, new)
 
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
-        """The newest jobs, newest first."""
+        """List the newest jobs, newest first."""
         statement = select(*REQUEST_COLUMNS).order_by(desc(job_request.c.id)).limit(limit)
         if which.states is not None:
             statement = statement.where(job_request.c.state.in_(which.states))
@@ -103,16 +103,16 @@ class SqlLedger:
     def claim_batch(
         self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
     ) -> Sequence[Claim]:
-        """Claim up to so many due jobs of the types, by priority, then by age."""
+        """Claim up to ``limit`` due jobs of the types, by priority, then by age."""
         granted: list[Claim] = []
         lost = 0
         while (left := limit - len(granted)) > 0 and lost < _TRIES:
-            more, looked_at = self._search(runner, types, worker, lease_seconds, left)
+            more, candidates = self._search(runner, types, worker, lease_seconds, left)
             granted += more
-            # Jobs of one queue stand behind each other: those that were only looked at hid what comes after them.
-            if len(more) == looked_at or looked_at < left:
+            # Candidates of the same queue that got no claim may have taken the places of later jobs: search again.
+            if len(more) == candidates or candidates < left:
                 break
-            lost += not more  # another worker was quicker with every queue's lock
+            lost += not more  # other workers took all queue locks first
         return granted
 
     def _search(
@@ -122,9 +122,9 @@ class SqlLedger:
         cursor = self._cursors.get(key, ClaimCursor())
         began = time.monotonic()
         place = cursor.begin(began)
-        with self._in_one() as connection:
-            searching = time.monotonic()  # a new connection's own time is none of the search's
-            found_now, looked_at = bulk.claim_batch(connection, runner, types, worker, lease_seconds, limit, place)
+        with self._single() as connection:
+            searching = time.monotonic()  # does not include the time to connect
+            found_now, candidates = bulk.claim_batch(connection, runner, types, worker, lease_seconds, limit, place)
         granted = [replace(claim, asked_at=began) for claim in found_now]
         now = time.monotonic()
         first = granted[0].job if granted else None
@@ -135,7 +135,7 @@ class SqlLedger:
             self._cursors[key] = cursor.after_place(now - searching, found)
             if found is None:
                 return self._search(runner, types, worker, lease_seconds, limit)
-        return granted, looked_at
+        return granted, candidates
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
@@ -146,7 +146,7 @@ class SqlLedger:
                 with self.engine.begin() as connection:
                     return claims.claim(connection, job_id, uid, run, number, worker, lease_seconds)
             except (claims.Contended, IntegrityError):
-                # Another process claimed between our two looks: look again, and find its claim.
+                # Another process claimed between the two reads: try again, and find its claim.
                 if last:
                     raise
         raise AssertionError("unreachable")
@@ -156,12 +156,12 @@ class SqlLedger:
         return self.heartbeats({token: progress}, lease_seconds)[token]
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        """The same for many claims at once."""
-        with self._in_one() as connection:
+        """Do the same for many claims at once."""
+        with self._single() as connection:
             return bulk.heartbeats(connection, progress, lease_seconds)
 
     def fence(self, session: Session, token: UUID) -> None:
-        """In the session's transaction: lock the claim, so that it holds until the commit."""
+        """Lock the claim in the session's transaction, so that it holds until the commit."""
         finish.lock_claim(session.connection(), token)
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
@@ -173,17 +173,17 @@ class SqlLedger:
             raise transitions.superseded()
 
     def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
-        """Record successes; the tokens that held their claims."""
-        with self._in_one() as connection:
+        """Record successes; return the tokens that held their claims."""
+        with self._single() as connection:
             return bulk.succeed_many(connection, results)
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        """Record the attempt's failure, and with ``decide`` what becomes of the job."""
+        """Record the attempt's failure, and with ``decide`` what follows for the job."""
         with self.engine.begin() as connection:
             return finish.fail(connection, token, failure, decide=decide) is not None
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim whose attempt was never begun."""
+        """Undo a claim before its attempt began."""
         with self.engine.begin() as connection:
             return finish.release(connection, token)
 
@@ -207,17 +207,17 @@ class SqlLedger:
         return [job for job in reaped if job is not None]
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
-        """End the jobs that have waited for their first start for longer than they may."""
+        """Fail the jobs that were not started within their start timeout."""
         with self.engine.begin() as connection:
             return retries.expire_starts(connection, runner, types, limit)
 
     def cancel(self, job_id: int) -> JobRequest | None:
-        """End a job that waits, ask for the end of one that runs."""
+        """Fail a waiting job, request the cancellation of a running one."""
         with self.engine.begin() as connection:
             return retries.cancel(connection, job_id)
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
-        """Those of the claims whose job somebody has asked the end of."""
+        """Return the claims whose job's cancellation has been requested."""
         statement = (
             select(job_attempt.c.token)
             .join(job_request, job_request.c.id == job_attempt.c.job_id)
@@ -236,18 +236,18 @@ class SqlLedger:
                 raise retries.why_not_retried(connection, job_id) from None
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs whose retention is over, or which ended so long ago; how many."""
+        """Delete finished jobs whose retention is over, or that ended so long ago; return how many."""
         above = 0
         while True:
             with self.engine.begin() as connection:
                 pruned = pruning.prune(connection, limit, runner, older_than_seconds, above)
-            # By their retention, those that stay have moved out of the way; by their age they would stand there again.
+            # By retention, rows that cannot be deleted have been postponed; by age, the next batch has to skip them.
             if older_than_seconds is None or pruned.deleted or pruned.examined < limit:
                 return pruned.deleted
             above = pruned.last
 
     def backlog(self, runner: str) -> dict[str, float]:
-        """How many of the runner's jobs are due, and for how many seconds the oldest has been."""
+        """Count the runner's due jobs, and the seconds for which the oldest has been due."""
         due_since = func.coalesce(job_request.c.run_after, job_request.c.created_at)
         statement = select(func.count(), func.min(due_since), clock_now()).where(
             job_request.c.state == constant(JobState.WAITING),
@@ -258,14 +258,14 @@ class SqlLedger:
             count, oldest, now = connection.execute(statement).one()
         return {"due": count, "oldest": (now - oldest).total_seconds() if oldest is not None else 0.0}
 
-    def _in_one(self) -> Any:
-        """A connection for a single statement, which needs no BEGIN and COMMIT around it; on SQLite, a transaction."""
+    def _single(self) -> Any:
+        """Open a connection for a single statement: without BEGIN and COMMIT, except on SQLite."""
         if self.engine.dialect.name == "postgresql":
             return self._autocommit.connect()
         return self.engine.begin()
 
-    def _reading_one(self) -> Any:
-        """As ``_in_one``, for a statement that only reads: on SQLite it takes no write lock."""
+    def _reading_single(self) -> Any:
+        """Open a connection for a single statement that only reads: on SQLite it takes no write lock."""
         return self._autocommit.connect() if self.engine.dialect.name == "postgresql" else self._reading()
 
     def _reading(self) -> Any:

@@ -1,7 +1,7 @@
-"""What the kubernetes runner and sync read and write: submissions, and the ends that only the cluster knows.
+"""What the kubernetes runner and sync read and write: submissions, and ends that only the cluster knows.
 
-Each works on a connection whose transaction the caller ends: sync's writes all go over the one connection that holds
-its lock. Rows are read without payload and result, which are nothing to the cluster and may be large.
+Each function works on a connection whose transaction the caller ends: all of sync's writes use the connection that
+holds its lock. Rows are read without payload and result, which the cluster does not need and which may be large.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _THIS_RUN = and_(
     job_request.c.uid == bindparam("job_uid"),
     job_request.c.run == bindparam("job_run"),
 )
-"""Of the job that ``_of`` gives as parameters."""
+"""Matches the job whose parameters ``_of`` returns."""
 _UNFINISHED_RUN = and_(_THIS_RUN, job_request.c.state.in_(_UNFINISHED))
 _MAY_LAUNCH = select(job_request.c.id).where(
     _UNFINISHED_RUN,
@@ -54,17 +54,17 @@ _SUBMITTED = (
     .values(submitted_at=clock_now())
     .returning(job_request.c.id)
 )
-"""Both are made once: for each job, to make them would take longer than the database does."""
+"""Both are built once: building them takes longer than running them."""
 
 PATIENCE_SECONDS = 1.5
-"""From a dispatch: so long a job is left to its runner's own try; sync launches it then."""
+"""Seconds after a dispatch in which only the runner submits the job; afterwards sync does."""
 
 SyncRow = tuple[JobRequest, int | None]
 """A job, and the number of the attempt that holds a claim on it."""
 
 
 def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
-    """The oldest due jobs whose SpokeJob nobody has seen yet, older than so many seconds, but for some ids."""
+    """Read the oldest due jobs without a recorded submission, older than so many seconds, except for some ids."""
     statement = _rows().where(
         _waiting(),
         job_request.c.submitted_at.is_(None),
@@ -76,7 +76,7 @@ def unlaunched(connection: Connection, min_age_seconds: float, without: Collecti
 
 
 def backlog(connection: Connection) -> tuple[int, float]:
-    """How many due jobs have no SpokeJob that anybody has seen, and for how many seconds the oldest has been due."""
+    """Count the due jobs without a recorded submission, and the seconds for which the oldest has been due."""
     due = func.greatest(job_request.c.created_at, func.coalesce(job_request.c.run_after, job_request.c.created_at))
     waits = func.extract("epoch", clock_now() - func.min(due))
     count, seconds = connection.execute(
@@ -86,9 +86,9 @@ def backlog(connection: Connection) -> tuple[int, float]:
 
 
 def unfinished(connection: Connection) -> list[SyncRow]:
-    """Every job of the runner that isn't final, as of one moment: those that wait, and those that are claimed.
+    """Read every unfinished job of the runner in one snapshot: those that wait, and those that are claimed.
 
-    But for those that are not due yet and have no SpokeJob: of them there may be many, and nothing is to be done.
+    Jobs that are not due yet and have no SpokeJob are left out: there may be many, and there is nothing to do for them.
     """
     begun = or_(
         job_request.c.submitted_at.is_not(None),
@@ -100,12 +100,12 @@ def unfinished(connection: Connection) -> list[SyncRow]:
 
 
 def claimed(connection: Connection) -> list[SyncRow]:
-    """The jobs that an attempt holds a claim on, found by the attempts: those are few, and indexed."""
+    """Read the jobs that are claimed, by way of the running attempts, which are few and indexed."""
     return _read(connection, _rows().where(_is_claimed()))
 
 
 def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
-    """The jobs with these uids, as far as there are any."""
+    """Read the jobs with these uids, as far as they exist."""
     if not uids:
         return []
     return _read(connection, _rows().where(job_request.c.runner == RUNNER, job_request.c.uid.in_(list(uids))))
@@ -117,7 +117,7 @@ def may_launch(connection: Connection, job: JobRequest) -> bool:
 
 
 def record_submitted(connection: Connection, job: JobRequest) -> bool:
-    """Record that the SpokeJob of the job's run exists; False if that is recorded already."""
+    """Record that the SpokeJob of the job's run exists; return False if that is recorded already."""
     return connection.scalar(_SUBMITTED, _of(job)) is not None
 
 
@@ -126,21 +126,21 @@ def _of(job: JobRequest) -> dict[str, Any]:
 
 
 def end_attempt(connection: Connection, job: JobRequest, number: int, failure: Failure) -> bool:
-    """Record that an attempt has ended on the cluster, and let go of its queue; the job waits for the operator.
+    """Record that an attempt has ended on the cluster and release its queue lock; the operator decides what follows.
 
-    False if the attempt holds no claim any more: whoever recorded its end knew better.
+    Return False if the attempt holds no claim any more: its end is already recorded.
     """
     token = connection.scalar(_live_token(job, number).with_for_update())
     return token is not None and fail(connection, token, failure, decide=False) is not None
 
 
 def fail_job(connection: Connection, job: JobRequest, failure: Failure) -> bool:
-    """Make the job final with this failure, ending the attempt that holds a claim on it.
+    """Fail the job for good, with the attempt that holds a claim on it.
 
-    False if the job's run is final already, or another run by now: a recorded success always wins. Where the job's
-    last attempt failed with the same cause, its own words stay.
+    Return False if the run has already ended or another one has begun: a recorded success takes precedence. If the last
+    attempt failed with the same cause, its message stays.
     """
-    token = connection.scalar(_live_token(job).with_for_update())  # the attempt before its job: everybody's order
+    token = connection.scalar(_live_token(job).with_for_update())  # the attempt before its job: the order of all locks
     held = select(job_request.c.cause, job_request.c.result_message).where(_UNFINISHED_RUN).with_for_update()
     row = connection.execute(held, _of(job)).one_or_none()
     if row is None:
@@ -150,7 +150,7 @@ def fail_job(connection: Connection, job: JobRequest, failure: Failure) -> bool:
         message = row.result_message
     if token is not None:
         ended = fail(connection, token, failure, decide=False)
-        if ended is not None and ended.state.final:  # somebody had asked for its end
+        if ended is not None and ended.state.final:  # its cancellation had been requested
             return True
     give_up(connection, job.id, replace(failure, message=message))
     return True

@@ -1,7 +1,7 @@
 """The outbox: tasks written in their callers' transactions, claimed after the commit.
 
-A claim sets ``due_at`` to its lease's end and writes a fresh token: who looks for due tasks finds those that wait and
-those whose claim has lapsed by one condition. A task that has run is deleted, in the transaction of its own effects.
+A claim sets ``due_at`` to the end of its lease and writes a new token: one condition then finds both the tasks that
+wait and those whose claim has lapsed. A task that has run is deleted, in the transaction of its own writes.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Dialect, Engine, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import TaskCause
@@ -24,12 +25,10 @@ from spoke_jobs.ledger.transitions import superseded
 from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES
 
 UNKNOWN_SECONDS = 3600.0
-"""How long a task that no replica's release knows waits for one that does."""
+"""How long a task whose name is unknown waits for a replica that knows it."""
 _PENDING = constant("pending")
-_INSERT = """
-INSERT INTO task_outbox (uid, runner, name, payload, created_at, due_at)
-VALUES (%(uid)s, %(runner)s, %(name)s, %(payload)s, clock_timestamp(), clock_timestamp())
-"""
+_GIVEN = ("uid", "runner", "name", "payload")
+_INSERT = insert(task_outbox).values(created_at=clock_now(), due_at=clock_now())
 _COLUMNS = [task_outbox.c[name] for name in ("id", "uid", "name", "payload", "attempt", "losses")]
 
 
@@ -43,37 +42,42 @@ class OutboxTask:
     payload: str
     """JSON text."""
     attempt: int
-    """From 1: one more than the runs of it that failed."""
+    """From 1: one more than the attempts that failed."""
     losses: int
-    """How many claims of it have lapsed."""
+    """The number of its claims that have lapsed."""
     token: UUID
-    """The claim's; only with it counts what is recorded."""
+    """The claim's token, which every later write requires."""
     waited_seconds: float = 0.0
     """From its dispatch to this claim, earlier attempts included."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFailure:
-    """What is recorded of a run that failed."""
+    """What is recorded of an attempt that failed."""
 
     cause: str
     error_type: str = ""
     retry_seconds: float | None = None
-    """In how many it is tried again; None for never: it has failed for good."""
+    """Seconds until the next attempt; None if it has failed for good."""
 
 
 def insert_task(connection: Connection, runner: str, name: str, payload: str) -> None:
     """Write a task in the connection's transaction."""
-    values = {"uid": uuid.uuid4(), "runner": runner, "name": name, "payload": payload}
+    values = dict(zip(_GIVEN, (uuid.uuid4(), runner, name, payload), strict=True))
     dialect = connection.dialect
     if dialect.name == "postgresql" and dialect.driver in ("psycopg", "psycopg_async"):
-        connection.exec_driver_sql(_INSERT, values)  # building the statement would cost more than the database does
+        connection.exec_driver_sql(_compiled(dialect), values)  # building the statement takes longer than running it
     else:
-        connection.execute(insert(task_outbox).values(**values, created_at=clock_now(), due_at=clock_now()))
+        connection.execute(_INSERT, values)
+
+
+@lru_cache
+def _compiled(dialect: Dialect) -> str:
+    return str(_INSERT.compile(dialect=dialect, column_keys=list(_GIVEN)))
 
 
 class Outbox:
-    """One runner's tasks. Each method is one transaction, but for those that are given a session's."""
+    """One runner's tasks. Each method is one transaction, except those that take a session."""
 
     def __init__(self, engine: Engine, runner: str) -> None:
         self.engine = engine
@@ -83,9 +87,9 @@ class Outbox:
     def claim(
         self, names: Collection[str], worker: str, lease_seconds: float, limit: int, *, suspects: bool = False
     ) -> Sequence[OutboxTask]:
-        """Claim up to so many due tasks of these names (or prefixes, ``send.*``), the longest due first.
+        """Claim up to ``limit`` due tasks of these names (or prefixes, ``send.*``), the longest due first.
 
-        :param suspects: those that may be what kills their replicas, instead of the others.
+        :param suspects: claim only the tasks that may be killing their replicas, instead of the others.
         """
         token = uuid.uuid4()
         lost = task_outbox.c.losses + case((task_outbox.c.token.is_not(None), 1), else_=0)
@@ -109,15 +113,16 @@ class Outbox:
             )
             .returning(*_COLUMNS, task_outbox.c.created_at, clock_now())
         )
-        with self._in_one() as connection:
+        with self._single() as connection:
             rows = connection.execute(statement).all()
         tasks = [_claimed(row, token) for row in rows]
         return sorted(tasks, key=lambda task: task.id)
 
     def renew(self, tasks: Collection[OutboxTask], lease_seconds: float) -> set[int]:
-        """Renew the leases of these claims; the ids of those that still hold.
+        """Renew the leases of these claims; return the ids of those that still hold.
 
-        One that a transaction is just finishing holds by its lock, and is not waited for: others would wait with it.
+        A row that is locked because a transaction is finishing it counts as held. Waiting for the lock would delay the
+        renewal of the others.
         """
         held = select(task_outbox.c.id).where(_held(tasks))
         free = held.with_for_update(skip_locked=True).cte("free")
@@ -131,7 +136,7 @@ class Outbox:
         return renewed if len(renewed) == len(tasks) else renewed | self._ids(held)
 
     def fence(self, session: Session, task: OutboxTask) -> None:
-        """In the session's transaction: lock the claim, so that it holds until the commit.
+        """Lock the claim in the session's transaction, so that it holds until the commit.
 
         :raises Superseded: if the claim is gone.
         """
@@ -140,7 +145,7 @@ class Outbox:
             raise superseded()
 
     def finish(self, session: Session, task: OutboxTask) -> None:
-        """In the session's transaction: the task has run.
+        """Record in the session's transaction that the task has run.
 
         :raises Superseded: if the claim is gone.
         """
@@ -148,11 +153,11 @@ class Outbox:
             raise superseded()
 
     def finish_many(self, tasks: Collection[OutboxTask]) -> set[int]:
-        """The tasks have run; the ids of those whose claim held."""
+        """Record that the tasks have run; return the ids of those whose claim held."""
         return self._ids(_deletion(tasks))
 
     def fail(self, task: OutboxTask, failure: TaskFailure) -> bool:
-        """Record a run that failed; False if the claim is gone."""
+        """Record a failed attempt; return False if the claim is gone."""
         again = {"attempt": task_outbox.c.attempt + 1, "due_at": clock_after(failure.retry_seconds or 0.0)}
         over = {"state": "failed", "finished_at": clock_now(), "expires_at": clock_after(RETENTION_SECONDS)}
         statement = (
@@ -169,14 +174,14 @@ class Outbox:
         return bool(self._ids(statement))
 
     def release(self, tasks: Collection[OutboxTask]) -> None:
-        """Give claims back: the tasks are due at once, as if they had never been claimed."""
-        with self._in_one() as connection:
+        """Undo claims: the tasks are due immediately, as if they had never been claimed."""
+        with self._single() as connection:
             connection.execute(update(task_outbox).where(_held(tasks)).values(token=None, due_at=clock_now()))
 
     def expire_unknown(self, names: Collection[str], limit: int = 100) -> int:
-        """Fail the tasks that have been due for an hour and that no release knows; how many.
+        """Fail the tasks that have been due for an hour and whose name is unknown; return how many.
 
-        Claimed or not: a claim's lease that ended so long ago was another release's, whose replica died.
+        This includes claimed tasks: a claim that lapsed so long ago is from a replica of another release, which died.
         """
         unknown = (
             select(task_outbox.c.id)
@@ -204,7 +209,7 @@ class Outbox:
         return len(self._ids(statement))
 
     def prune(self, limit: int = 1000) -> int:
-        """Delete failed tasks whose retention is over; how many."""
+        """Delete failed tasks whose retention is over; return how many."""
         over = (
             select(task_outbox.c.id)
             .where(task_outbox.c.expires_at < clock_once())
@@ -217,7 +222,7 @@ class Outbox:
         )
 
     def backlog(self) -> Mapping[str, float]:
-        """How many are ``due``, for how many seconds the ``oldest`` has been, how many that ``failed`` are kept."""
+        """Count the ``due`` and the kept ``failed`` tasks; ``oldest``: seconds for which the oldest has been due."""
         waits = and_(*self._pending(), task_outbox.c.due_at <= clock_once())
         failed = select(func.count()).where(task_outbox.c.runner == self._runner, task_outbox.c.expires_at.is_not(None))
         statement = select(func.count(), func.min(task_outbox.c.due_at), clock_now(), failed.scalar_subquery()).where(
@@ -235,11 +240,11 @@ class Outbox:
         return [task_outbox.c.state == _PENDING, task_outbox.c.runner == self._runner]
 
     def _ids(self, statement: Any) -> set[int]:
-        with self._in_one() as connection:
+        with self._single() as connection:
             return set(connection.scalars(statement))
 
-    def _in_one(self) -> Any:
-        """A connection for a single statement, which needs no BEGIN and COMMIT around it; on SQLite, a transaction."""
+    def _single(self) -> Any:
+        """Open a connection for a single statement: without BEGIN and COMMIT, except on SQLite."""
         return self._autocommit.connect() if self.engine.dialect.name == "postgresql" else self.engine.begin()
 
 
@@ -249,7 +254,7 @@ def _claimed(row: Any, token: UUID) -> OutboxTask:
 
 
 def _held(tasks: Collection[OutboxTask]) -> Any:
-    """The rows of these claims, as far as they hold."""
+    """Match the rows of these claims that still hold."""
     by_token: dict[UUID, list[int]] = {}
     for task in tasks:
         by_token.setdefault(task.token, []).append(task.id)

@@ -65,7 +65,7 @@ class KubernetesRunner(SqlRunner):
     """
 
     name = NAME
-    _looks_itself = True
+    _checks_rows = True
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)

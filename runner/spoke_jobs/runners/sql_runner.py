@@ -41,7 +41,7 @@ class SqlRunner(Runner):
 
     name: str
     _assigned = False
-    _looks_itself = False
+    _checks_rows = False
     """Whether launching waits for nothing, and looks for the row first."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
@@ -145,7 +145,7 @@ class SqlRunner(Runner):
                 ledger.committed,
                 self._launch_many,
                 background=background,
-                looks_itself=self._looks_itself,
+                checks_rows=self._checks_rows,
             )
         else:
             after_commit(session, lambda: True, self._ring)
@@ -182,7 +182,7 @@ class SqlRunner(Runner):
 
     @abstractmethod
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        """Called once the jobs' rows are committed, or may be (see ``_looks_itself``). What it raises is logged."""
+        """Called once the jobs' rows are committed, or may be (see ``_checks_rows``). What it raises is logged."""
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
         """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""

@@ -66,21 +66,21 @@ def test_what_one_transaction_asks_for_is_done_in_one_call(engine: Engine, backg
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_what_looks_itself_is_called_at_once_in_the_committing_thread(engine: Engine, background: bool) -> None:
+def test_what_checks_rows_is_called_at_once_in_the_committing_thread(engine: Engine, background: bool) -> None:
     effects = Effects(engine)
     with Session(engine) as session:
         session.execute(text("SELECT 1"))
-        launch_after_commit(session, [1, 2], effects.visible, effects.effect, background=background, looks_itself=True)
+        launch_after_commit(session, [1, 2], effects.visible, effects.effect, background=background, checks_rows=True)
         assert effects.calls == []
         session.commit()
         assert effects.calls == [[1, 2]]
     assert effects.threads == {threading.get_ident()}
 
 
-def test_what_looks_itself_waits_for_an_outer_transaction_all_the_same(engine: Engine) -> None:
+def test_what_checks_rows_waits_for_an_outer_transaction_all_the_same(engine: Engine) -> None:
     effects = Effects(engine)
     with engine.begin() as connection, Session(connection, join_transaction_mode="create_savepoint") as session:
-        effects.write(session, 1, looks_itself=True)
+        effects.write(session, 1, checks_rows=True)
         session.commit()
         assert effects.calls == []
     wait_for_outer_commits()
@@ -141,7 +141,7 @@ def test_a_thread_that_cannot_start_is_no_failure_of_the_commit(
 def test_closing_does_not_wait_without_end_for_a_look_that_hangs(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spoke_jobs.ledger.after_commit._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("spoke_jobs.ledger.after_commit._WAIT_SECONDS", 0.1)
     hang = threading.Event()
     with Session(engine) as session:
         session.execute(text("INSERT INTO note VALUES (1)"))
@@ -155,7 +155,7 @@ def test_closing_does_not_wait_without_end_for_a_look_that_hangs(
 
 
 def test_a_child_that_was_forked_as_a_thread_was_started_can_close() -> None:
-    with module._looking_lock:
+    with module._threads_lock:
         child = os.fork()
         if child == 0:
             signal.alarm(10)

@@ -1,4 +1,4 @@
-"""The history of the ledger's schema, run by ``spoke-jobs migrate``; apart from the application's own Alembic."""
+"""The ledger's migrations, run by ``spoke-jobs migrate`` and separate from the application's own Alembic."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from spoke_jobs.ledger.tables import VERSION_TABLE
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the database's ledger to a revision, in one transaction. One that a later release has brought further is
-    left as it is, where this release works with it.
+    """Migrate the ledger to a revision, in one transaction.
+
+    A ledger at a later revision stays as it is, if this release works with it.
 
     :raises DatabaseUnreachable: if the database doesn't answer.
     """
-    # Alembic is a tool of the operator's hand, not of a job's process: imported where it is used.
+    # Imported here because no other process needs Alembic.
     from alembic import command
     from alembic.config import Config
 
@@ -48,8 +49,10 @@ def _is_ahead(connection: Connection) -> bool:
 
 @contextmanager
 def _without_foreign_keys(connection: Connection) -> Iterator[None]:
-    """SQLite changes a table by copying and dropping it, and to its foreign keys a drop is a deletion of every row:
-    what refers to a job would go with it. They can be switched off only where no transaction is open.
+    """Switch off SQLite's foreign keys, which is possible only outside a transaction.
+
+    On SQLite, Alembic changes a table by copying and dropping it. With foreign keys, the drop would delete every row
+    that refers to a job.
     """
     if connection.dialect.name != "sqlite":
         yield

@@ -1,4 +1,4 @@
-"""Alembic's environment: it migrates on the connection that it is given, and keeps its version in our own table."""
+"""Alembic's environment: migrates on the given connection, and stores the version in a table of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spoke_jobs.ledger.tables import VERSION_TABLE, metadata
 
 connection = context.config.attributes["connection"]
 if connection.dialect.name == "postgresql":
-    # Two pods that start together migrate one after the other.
+    # Processes that start at the same time migrate one after another.
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": VERSION_TABLE})
 context.configure(
     connection=connection,
