@@ -1,26 +1,47 @@
-"""Every error that the library raises on purpose: each message names the thing that is wrong and the way out."""
+"""The errors that the library raises on purpose. Each message says what is wrong, and what to do.
+
+::
+
+    SpokeJobsError
+     ├─ ConfigurationError       at start-up
+     │   └─ MissingSettings
+     ├─ DatabaseError
+     │   ├─ DatabaseNotMigrated
+     │   └─ DatabaseUnreachable
+     ├─ RegistrationError        in a declaration
+     ├─ UnknownName              in a dispatch
+     ├─ InvalidPayload
+     ├─ InvalidJobData
+     ├─ UniquenessConflict
+     ├─ TaskBufferFull
+     ├─ InvalidResult            at the end of an attempt
+     ├─ Superseded
+     ├─ Cancelled
+     ├─ RetryLater               raised by a job itself
+     └─ Discard
+"""
 
 from __future__ import annotations
 
 
 class SpokeJobsError(Exception):
-    """The base of them all."""
+    """The base class of all of them."""
 
 
 class ConfigurationError(SpokeJobsError):
-    """The process can't start as it is configured: an unknown runner, a missing setting, an unknown module."""
+    """The process can't start with its configuration: an unknown runner, a missing setting, an unknown module."""
 
 
 class MissingSettings(ConfigurationError):
-    """The runner lacks settings; the message names each of them."""
+    """The runner lacks settings. The message names each of them."""
 
 
 class DatabaseError(SpokeJobsError):
-    """The database can't serve as a ledger as it is."""
+    """The database can't serve as a ledger in its present state."""
 
 
 class DatabaseNotMigrated(DatabaseError):
-    """The ledger's tables aren't there, or are of another release."""
+    """The ledger's tables are missing, or belong to another release."""
 
 
 class DatabaseUnreachable(DatabaseError):
@@ -28,7 +49,7 @@ class DatabaseUnreachable(DatabaseError):
 
 
 class RegistrationError(SpokeJobsError):
-    """A job or task can't be declared: its name is taken or isn't one, or its function can't be called as one."""
+    """A job or task can't be declared: its name is taken or invalid, or its function or an option can't be used."""
 
 
 class UnknownName(SpokeJobsError):
@@ -40,27 +61,31 @@ class InvalidPayload(SpokeJobsError):
 
 
 class InvalidJobData(SpokeJobsError):
-    """A dispatch's other fields can't be honoured: a queue lock without a queue, a name that is too long."""
+    """An option of a dispatch can't be honored, for example a queue lock without a queue."""
 
 
 class UniquenessConflict(SpokeJobsError):
     """Two transactions took uniqueness keys in opposite orders, so that neither could go on."""
 
 
+class TaskBufferFull(SpokeJobsError):
+    """Tasks are dispatched faster than they can be delivered, and the time to wait for room has passed."""
+
+
 class InvalidResult(SpokeJobsError):
-    """What a job returned isn't JSON, or is too large to stand in a row."""
+    """A job's result isn't JSON, or is too large for its row."""
 
 
 class Superseded(SpokeJobsError):
-    """Another process holds this attempt's job now, or it has ended: what this one wrote is rolled back."""
+    """Another process holds this attempt's job, or the job has ended. What this attempt wrote is rolled back."""
 
 
 class Cancelled(SpokeJobsError):
-    """The job was asked to stop, and did."""
+    """The job was asked to stop, and stopped."""
 
 
 class RetryLater(SpokeJobsError):
-    """Raised by a job to be run again after so many seconds, uncharged: it isn't its turn yet."""
+    """Raised by a job to run again after some seconds. Such an attempt is not charged."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
         given: object = seconds
@@ -71,11 +96,7 @@ class RetryLater(SpokeJobsError):
 
 
 class Discard(SpokeJobsError):
-    """Raised by a job that is not to be run any more: it fails for good, with this reason."""
+    """Raised by a job to fail for good, with this reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-
-
-class TaskBufferFull(SpokeJobsError):
-    """Tasks are dispatched faster than they can be delivered, and the wait for room is over."""

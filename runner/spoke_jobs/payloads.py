@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel, ValidationError
 
 from spoke_jobs.errors import InvalidPayload, InvalidResult
-from spoke_jobs.flat_models import holds_what_returns
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -158,9 +157,6 @@ def _quick_json(model: type[BaseModel], valid: BaseModel) -> str | None:
     It costs a fifth of the close look, which has to say what is wrong.
     """
     try:
-        if holds_what_returns(model, valid):  # so model_dump_json is pydantic's own, and is this, by one call more
-            written = valid.__pydantic_serializer__.to_json(valid, by_alias=False, round_trip=True, warnings=False)
-            return written.decode() if written.isascii() else None
         text = valid.model_dump_json(by_alias=False, round_trip=True, warnings=False)
         return text if text.isascii() and _read(model, text) == valid else None
     except Exception:  # whatever it is, the close look finds it again, and names it

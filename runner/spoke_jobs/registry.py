@@ -40,7 +40,7 @@ class Definition:
     name: str
     function: Callable[..., Any]
     payload: type[BaseModel] | None
-    """None: plain JSON."""
+    """None: plain JSON, or no payload at all."""
     is_async: bool
     options: JobOptions = field(default_factory=JobOptions)
     queue_name: str = ""
@@ -49,6 +49,8 @@ class Definition:
     upgrade: Upgrade | None = None
     task: TaskOptions = field(default_factory=TaskOptions)
     """A task's options; a job has ``options``."""
+    takes_payload: bool = True
+    """Whether the declared function has a parameter for the payload. ``function`` itself always takes one."""
 
 
 def own_name(name: TypeName, definition: Definition) -> str:
@@ -126,6 +128,8 @@ class Registry:
     ) -> Callable[[_Function], _Function]:
         """Declare a job: ``function(ctx: JobContext, payload) -> result``, ``def`` or ``async def``.
 
+        A function without the second parameter is a job without a payload.
+
         ``ingest.*`` declares every name that begins with ``ingest.`` and has no declaration of its own. The options
         are the job's defaults, and a dispatch may give others. :data:`spoke_jobs.job_options.OPTIONS` says what each
         of them means, as docs/reference/options.md does.
@@ -163,6 +167,8 @@ class Registry:
     ) -> Callable[[_Function], _Function]:
         """Declare a task: ``function(ctx: TaskContext, payload) -> None``, ``def`` or ``async def``.
 
+        A function without the second parameter is a task without a payload.
+
         The options are honoured by the task deployment (``kubernetes``); elsewhere a task is tried once.
 
         :param payload: the pydantic model that payloads validate by; omitted, they are plain JSON.
@@ -187,8 +193,22 @@ class Registry:
 
         def declare(function: _Function) -> _Function:
             text = plain_name(name)
-            _check_callable(text, function)
-            kind.add(Definition(text, function, payload, _is(inspect.iscoroutinefunction, function), **more))
+            takes_payload = _takes_payload(text, function)
+            if payload is not None and not takes_payload:
+                raise RegistrationError(
+                    f"{_where(function)} can't be run as {text!r}: it takes no payload, and payload={payload.__name__} "
+                    "is declared; give it a second parameter, or leave payload out"
+                )
+            kind.add(
+                Definition(
+                    text,
+                    function if takes_payload else _without_payload(function),
+                    payload,
+                    _is(inspect.iscoroutinefunction, function),
+                    takes_payload=takes_payload,
+                    **more,
+                )
+            )
             return function
 
         return declare
@@ -249,17 +269,37 @@ class _HasProgress(Protocol):
     def progress(self, percent: int, message: str = "") -> None: ...
 
 
-def _check_callable(name: str, function: Callable[..., Any]) -> None:
-    try:
-        inspect.signature(function).bind(object(), object())
-    except TypeError:
+def _takes_payload(name: str, function: Callable[..., Any]) -> bool:
+    """Return whether the function is called with (ctx, payload), rather than with (ctx) alone.
+
+    :raises RegistrationError: if it can be called with neither.
+    """
+    if not (takes_payload := _accepts(function, 2)) and not _accepts(function, 1):
         raise RegistrationError(
-            f"{_where(function)} can't be run as {name!r}: it must take two positional arguments, (ctx, payload)"
-        ) from None
+            f"{_where(function)} can't be run as {name!r}: it must take the positional arguments (ctx, payload), "
+            "or (ctx) alone"
+        )
     if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
         raise RegistrationError(
             f"{_where(function)} can't be run as {name!r}: it yields, so that calling it runs nothing; return instead"
         )
+    return takes_payload
+
+
+def _accepts(function: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[object()] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _without_payload(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def called(ctx: Any, _payload: Any) -> Any:
+        return function(ctx)
+
+    return called
 
 
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:

@@ -56,6 +56,24 @@ async def arecord(ctx: JobContext, payload: Line) -> dict[str, str]:
     return {"said": payload.text}
 
 
+@registry.job("bare")
+def bare(ctx: JobContext) -> int:
+    """A job without a payload."""
+    return ctx.attempt
+
+
+@registry.job("abare")
+async def abare(ctx: JobContext) -> int:
+    """The same, on an event loop."""
+    return ctx.attempt
+
+
+@registry.task("bare_note")
+def bare_note(_ctx: TaskContext) -> None:
+    """A task without a payload."""
+    leave("noted")
+
+
 @registry.job("plain")
 def plain(_ctx: JobContext, payload: Any) -> Any:
     """Give the payload back."""

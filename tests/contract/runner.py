@@ -97,6 +97,14 @@ class RunnerContract:
         else:
             assert outcome(stage) == [("plain", JobState.SUCCEEDED, payload, "")]
 
+    @pytest.mark.parametrize("name", ["bare", "abare"])
+    def test_a_function_may_take_no_payload(self, stage: Stage, name: str) -> None:
+        stage.runner.dispatch_job(JobData(name))
+        stage.runner.dispatch_task("bare_note")
+        stage.settle()
+        assert outcome(stage) == [(name, JobState.SUCCEEDED, 1, "")]
+        assert effects(stage) == ["noted"]
+
     def test_a_job_that_raises_has_three_attempts_and_says_why(self, stage: Stage) -> None:
         stage.runner.dispatch_job(JobData("fail"))
         stage.settle()
@@ -311,6 +319,7 @@ class RefusalContract:
             (JobData("record", {"text": "x", "ratio": math.nan}), InvalidPayload, ["record", "nan", "ratio"]),
             (JobData("plain", {"a": [math.inf]}), InvalidPayload, ["plain", "inf", ".a[0]"]),
             (JobData("plain", {1: "a"}), InvalidPayload, ["plain", "key"]),
+            (JobData("bare", {"a": 1}), InvalidPayload, ["bare", "takes no payload", "dict", "second parameter"]),
             (JobData("plain", object()), InvalidPayload, ["plain", "object"]),
             (JobData("plain", {"s": {1, 2}}), InvalidPayload, ["plain", "set", ".s"]),
             (JobData("plain", locks_queue=True), InvalidJobData, ["plain", "queue_name"]),
@@ -334,6 +343,7 @@ class RefusalContract:
         [
             ("unheard_of", None, UnknownName, ["unheard_of", "note", "@task"]),
             ("note", {"text": []}, InvalidPayload, ["note", "text"]),
+            ("bare_note", 5, InvalidPayload, ["bare_note", "takes no payload", "int"]),
             ("note", {"text": "x" * 100_001}, InvalidPayload, ["note", "100,000", "dispatch a job"]),
             ("note", {"text": "x", "ratio": math.nan}, InvalidPayload, ["note", "nan"]),
         ],

@@ -96,8 +96,32 @@ def test_what_is_no_name_is_refused(name: Any) -> None:
 
 
 def test_a_function_that_could_not_be_called_is_refused() -> None:
-    with pytest.raises(RegistrationError, match=r"two positional arguments, \(ctx, payload\)"):
+    with pytest.raises(RegistrationError, match=r"the positional arguments \(ctx, payload\), or \(ctx\) alone"):
         Registry().job("export")(lambda: None)
+
+
+def test_a_function_without_a_payload_is_called_with_its_context_alone() -> None:
+    registry = Registry()
+    assert registry.job("export")(alone) is alone
+    definition = registry.jobs.get("export")
+    assert (definition.takes_payload, definition.function("ctx", None)) == (False, "ctx")
+    registry.job("default")(lambda ctx, payload=None: payload)
+    assert registry.jobs.get("default").takes_payload
+
+
+def test_a_model_for_a_function_without_a_payload_is_refused() -> None:
+    with pytest.raises(
+        RegistrationError, match=r"alone can't be run as 'export': it takes no payload, and payload=Mod"
+    ):
+        Registry().job("export", payload=Model)(alone)
+
+
+def alone(ctx: Any) -> Any:
+    return ctx
+
+
+class Model(BaseModel):
+    """A payload's."""
 
 
 @pytest.mark.parametrize(

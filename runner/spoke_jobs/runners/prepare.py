@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
-from spoke_jobs.errors import InvalidJobData, UnknownName
+from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.job_options import (
     ALL_CAPABILITIES,
     CAPABILITY_OPTIONS,
@@ -65,7 +65,7 @@ def prepare_job(
                 )
     return NewJob(
         job_type=name,
-        payload=encode_payload(name, definition.payload, data.payload),
+        payload=_payload_json(name, definition, data.payload),
         queue_name=queue_name,
         locks_queue=locks_queue,
         organization_id=data.organization_id,
@@ -86,7 +86,16 @@ def prepare_task(name: TypeName, payload: Any, registry: Registry) -> tuple[Defi
     :raises InvalidPayload: if the payload isn't what the task takes, or is over 100 kB.
     """
     definition = registry.tasks.get(name)
-    return definition, encode_payload(definition.name, definition.payload, payload, TASK_LIMIT_BYTES)
+    return definition, _payload_json(definition.name, definition, payload, TASK_LIMIT_BYTES)
+
+
+def _payload_json(name: str, definition: Definition, payload: Any, limit_bytes: int | None = None) -> str:
+    if payload is not None and not definition.takes_payload:
+        raise InvalidPayload(
+            f"{name!r} takes no payload, and a {type(payload).__name__} is given: leave it out, "
+            "or give the function a second parameter"
+        )
+    return encode_payload(name, definition.payload, payload, limit_bytes)
 
 
 def _name_of(name: TypeName) -> str:
