@@ -58,7 +58,6 @@ class JobData:
     retry: RetryPolicy | None = None
     pod_template: str | None = None
     resources: Resources | None = None
-    runtime_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,6 @@ class JobOptions:
     payload_version: int = 1
     on_failure: str = ""
     on_failure_as: Mapping[str, Any] | None = None
-    runtime_class: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as the row keeps them."""
@@ -293,15 +291,6 @@ OPTIONS: Mapping[str, Option] = {
             json_key="resources",
             readable=lambda value: isinstance(value, Mapping),
             spec_field="resources",
-            placement=True,
-        ),
-        Option(
-            "runtime_class",
-            "Under `kubernetes`, the RuntimeClass of the job's pods, for example `gvisor`.",
-            _expect(_is_template, "the name of a RuntimeClass (a-z, 0-9, '-' and '.')"),
-            json_key="runtimeClass",
-            readable=_is_template,
-            spec_field="runtime_class",
             placement=True,
         ),
         Option(

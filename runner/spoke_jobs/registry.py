@@ -125,7 +125,6 @@ class Registry:
         upgrade: Upgrade | None = None,
         pod_template: str = "default",
         resources: Resources | None = None,
-        runtime_class: str | None = None,
     ) -> Callable[[_Function], _Function]:
         """Declare a job: ``function(ctx: JobContext, payload) -> result``, ``def`` or ``async def``.
 
@@ -146,7 +145,6 @@ class Registry:
             retention_seconds=retention_seconds,
             pod_template=pod_template,
             resources=resources,
-            runtime_class=runtime_class,
             payload_version=version,
             on_failure=plain_name(on_failure) if on_failure != "" else "",
         )

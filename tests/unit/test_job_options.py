@@ -35,7 +35,6 @@ SAMPLES: dict[str, Any] = {
     "retry": RetryPolicy(backoff_seconds=3, never=("ValueError",)),
     "pod_template": "large",
     "resources": {"limits": {"memory": "1Gi"}},
-    "runtime_class": "gvisor",
     "payload_version": 2,
     "upgrade": lambda payload, _version: payload,
     "on_failure": "told",

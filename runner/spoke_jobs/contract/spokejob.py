@@ -168,11 +168,6 @@ class SpokeJobSpec(_Model):
     resources: Annotated[
         Resources | None, Field(description="What the job's container asks for, beyond what its template says.")
     ] = None
-    runtime_class: Annotated[
-        str | None,
-        Field(max_length=TEMPLATE_LIMIT, description="The RuntimeClass of the job's pods; the template's if absent."),
-        PodSpecField("runtimeClassName"),
-    ] = None
     timeout_seconds: Annotated[
         int | None, Field(ge=1, le=2592000, description="How long one attempt may run; unlimited if absent.")
     ] = None

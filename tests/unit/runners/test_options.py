@@ -29,7 +29,6 @@ OPTIONS: dict[str, Any] = {
     "retry": RetryPolicy(backoff_seconds=3, never=("ValueError",)),
     "pod_template": "large",
     "resources": {"limits": {"memory": "1Gi"}},
-    "runtime_class": "gvisor",
     "organization_id": 4,
 }
 REFUSED = {
