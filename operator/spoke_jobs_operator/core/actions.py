@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -60,6 +61,11 @@ class CheckAgain:
     """Reconcile again, even if nothing is heard by then."""
 
     after_seconds: float
+
+    @classmethod
+    def at(cls, moment: datetime, now: datetime) -> CheckAgain:
+        """Check at a moment: slightly late, because a check that is early has to be repeated."""
+        return cls(max(0.0, (moment - now).total_seconds()) + 0.01)
 
 
 Action = CreateJob | DeleteJob | ApplyStatus | DeleteSpokeJob | ReadLive | CheckAgain

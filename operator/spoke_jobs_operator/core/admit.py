@@ -1,6 +1,6 @@
-"""Which waiting SpokeJobs may have their Job now: locks, limits, priority, and fair turns among organisations.
+"""Which waiting SpokeJobs may have their Job now: locks, limits, priority, and fair turns among organizations.
 
-Queues and organisations are an application's own, so both are counted within a namespace; so is the lock of a queue.
+Queues and organizations are an application's own, so both are counted within a namespace; so is the lock of a queue.
 All this paces: what must never overlap is kept apart by the pods' claims in the ledger.
 """
 
@@ -14,8 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from spoke_jobs.contract import wait_reasons as waits
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from .api_objects import Key
 
@@ -23,7 +22,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Party(NamedTuple):
-    """Among whom turns are fair: the organisations of each namespace; a job without one counts with its like."""
+    """Among whom turns are fair: the organizations of each namespace; a job without one counts with its like."""
 
     namespace: str
     organization: int | None
@@ -68,16 +67,7 @@ class Limits:
     in_queue: int | None = None
     """In each queue of each namespace; jobs without a queue are not counted."""
     for_organization: int | None = None
-    """For each organisation of each namespace; jobs without one are not counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why a SpokeJob may not have its Job yet."""
-
-    reason: str
-    """A name of the table of waits."""
-    message: str
+    """For each organization of each namespace; jobs without one are not counted."""
 
 
 @dataclass(slots=True)
@@ -125,23 +115,50 @@ def _bump(counter: Counter[K], name: K, by: int) -> None:
         del counter[name]
 
 
-def why_held(item: Candidate, usage: Usage, limits: Limits) -> Held | None:
-    """What keeps a SpokeJob from having a place now; the narrowest reason first. None: nothing does."""
+def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
+    """Return what keeps a SpokeJob from having a place now: the first check of :data:`CHECKS` that objects, if any."""
+    for check in CHECKS:
+        if (wait := check(item, usage, limits)) is not None:
+            return wait
+    return None
+
+
+def _queue_lock(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
     if item.locks_queue and (holders := usage.locked_by.get(item.queue_key)):
-        return Held(WaitReason.QUEUE_LOCKED, waits.locked_by(holders[0].name, item.queue))
+        return Wait(WaitReason.QUEUE_LOCKED, holder=holders[0].name, object=item.queue)
+    return None
+
+
+def _queue_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
     running = usage.in_queue[item.queue_key]
     if item.queue and limits.in_queue is not None and running >= limits.in_queue:
-        return Held(WaitReason.QUEUE_LIMIT_REACHED, f"{running} of {limits.in_queue} of the queue {item.queue!r} run")
-    running = usage.of_party[item.party]
-    if item.organization is not None and limits.for_organization is not None and running >= limits.for_organization:
-        text = f"{running} of {limits.for_organization} of organisation {item.organization} run"
-        return Held(WaitReason.ORGANIZATION_LIMIT_REACHED, text)
+        return Wait(WaitReason.QUEUE_LIMIT_REACHED, object=item.queue, running=running, limit=limits.in_queue)
+    return None
+
+
+def _organization_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
+    running, limit = usage.of_party[item.party], limits.for_organization
+    if item.organization is not None and limit is not None and running >= limit:
+        name = str(item.organization)
+        return Wait(WaitReason.ORGANIZATION_LIMIT_REACHED, object=name, running=running, limit=limit)
+    return None
+
+
+def _namespace_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
     running = usage.in_namespace[item.key.namespace]
     if limits.in_namespace is not None and running >= limits.in_namespace:
-        return Held(WaitReason.NAMESPACE_LIMIT_REACHED, f"{running} of {limits.in_namespace} of the namespace run")
-    if is_full(usage, limits):
-        return Held(WaitReason.LIMIT_REACHED, f"{usage.total} of {limits.running} run")
+        return Wait(WaitReason.NAMESPACE_LIMIT_REACHED, running=running, limit=limits.in_namespace)
     return None
+
+
+def _total_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
+    if is_full(usage, limits):
+        return Wait(WaitReason.LIMIT_REACHED, running=usage.total, limit=limits.running)
+    return None
+
+
+CHECKS = (_queue_lock, _queue_limit, _organization_limit, _namespace_limit, _total_limit)
+"""In this order: the narrowest reason is the one that is reported."""
 
 
 def is_full(usage: Usage, limits: Limits) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 from spoke_jobs.contract import environment, names
 from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.wait_reasons import Wait
 
 from .api_objects import ANNOTATION_TEMPLATE, KUEUE_QUEUE, LABEL_OWNER, PodTemplate
 from .memory_growth import grown
@@ -28,33 +28,21 @@ BACKSTOP_SECONDS = 300
 later; it can't be sharp, as Kubernetes counts it from the Job's creation, the wait for a node included."""
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateProblem:
-    """Why no Job can be made of the template: it may be mended, so the SpokeJob waits."""
-
-    cause: str
-    message: str
-
-
 def is_template_name(name: str) -> bool:
     """Whether a PodTemplate could have this name; with any other the API server is not to be bothered."""
     return re.fullmatch(names.TEMPLATE_NAME, name) is not None
 
 
-def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTemplate | TemplateProblem:
-    """The template itself, if a Job can be made of it."""
+def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTemplate | Wait:
+    """Return the template itself, or what has to be fixed before a Job can be made of it."""
     name = spokejob.spec.pod_template
     if template is None:
-        return TemplateProblem(Cause.TEMPLATE_MISSING, f"no PodTemplate {name!r} in namespace {spokejob.namespace!r}")
+        return Wait(Cause.TEMPLATE_MISSING, object=name)
     if not template.allowed:
-        return TemplateProblem(
-            Cause.TEMPLATE_NOT_ALLOWED, f'PodTemplate {name!r} is not labelled {names.LABEL_TEMPLATE}: "true"'
-        )
+        return Wait(Cause.TEMPLATE_NOT_ALLOWED, object=name)
     containers = _spec(template).get("containers")
     if not isinstance(containers, list) or not any(_is_ours(container) for container in containers):
-        return TemplateProblem(
-            Cause.TEMPLATE_INVALID, f"PodTemplate {name!r} has no container named {names.CONTAINER!r}"
-        )
+        return Wait(Cause.TEMPLATE_INVALID, object=name)
     return template
 
 

@@ -6,66 +6,23 @@ operator all lead to the same end, and a world that is as it should be yields no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
-from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJob, SpokeJobStatus
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJobStatus
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from . import cleanup, status
-from .actions import Action, ApplyStatus, CheckAgain, CreateJob, Decision, DeleteJob, ReadLive, Standing
-from .admit import Candidate, Held
-from .api_objects import Job, Key, Pod, PodTemplate, Unreadable
-from .build_job import TemplateProblem, build_job, check_template, is_template_name
+from .actions import ApplyStatus, CheckAgain, Decision, DeleteJob, ReadLive, Standing
+from .api_objects import Job, Pod, PodTemplate, Unreadable
+from .build_job import check_template
 from .cleanup import Retention
 from .diagnose import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
-from .refusals import Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """All that one decision depends on, besides time."""
-
-    spokejob: SpokeJob
-    jobs: tuple[Job, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    events: tuple[Event, ...] = ()
-    template: PodTemplate | None = None
-    held: Held | None = None
-    """What keeps it from having a Job, if locks or limits do."""
-    live: bool = False
-    """Whether the objects were read from the API server just now, so that what isn't here isn't there."""
-    refusal: Refusal | None = None
-    made: int = 0
-    """The newest attempt whose Job this process has made, or taken over: it was there, whatever is seen now."""
-
-
-def candidate_of(spokejob: SpokeJob) -> Candidate:
-    """A SpokeJob as admission sees it."""
-    spec = spokejob.spec
-    return Candidate(
-        key=Key(spokejob.namespace, spokejob.name),
-        priority=spec.priority,
-        created_at=spokejob.created_at,
-        queue=spec.queue,
-        locks_queue=spec.locks_queue,
-        organization=spec.organization,
-    )
-
-
-def wants_attempt(spokejob: SpokeJob, now: datetime) -> bool:
-    """Whether, by what it says itself, it would start now if limits and locks let it."""
-    due = spokejob.status.next_attempt_at
-    return not (spokejob.deleting or spokejob.spec.suspend or spokejob.spec.cancel or (due and now < due))
-
-
-def unrecorded(spokejob: SpokeJob, jobs: Iterable[Job]) -> list[Job]:
-    """Its Jobs that its status doesn't tell of: just made, or by an operator that died, or lost its lead, then."""
-    return [job for job in jobs if job.owner == spokejob.uid and job.attempt > spokejob.status.attempt]
+from .next_attempt import next_attempt
+from .observed import Observed, unrecorded
 
 
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
@@ -87,9 +44,9 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
     if record := status.open_attempt(current):
         decision = _condemned(seen, record, now) if record.cause else _under_way(seen, record, now)
     elif spokejob.spec.cancel and not _not_yet_recorded(seen, now):
-        decision = Decision(Standing.FINISHED, _write(seen, status.finished(current, Cause.CANCELLED, now)))
+        decision = Decision(Standing.FINISHED, seen.write(status.finished(current, Cause.CANCELLED, now)))
     else:
-        decision = _between_attempts(seen, now, retention)
+        decision = _between_attempts(seen, now)
     older = [job for job in seen.jobs if job.attempt <= current.attempt and not _is_open(current, job)]
     return replace(decision, actions=decision.actions + cleanup.of_ended(current, older, seen.pods, now, retention))
 
@@ -113,7 +70,7 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
     if ledger is LedgerState.SUCCEEDED:
         exit_code = end.exit_code if isinstance(end, Ended) else None
         closed = status.attempt_closed(current, Ended(cause="", exit_code=exit_code), pod, now)
-        return Decision(Standing.FINISHED, _write(seen, status.finished(closed, "", now)))
+        return Decision(Standing.FINISHED, seen.write(status.finished(closed, "", now)))
     # A row becomes final before its SpokeJob where somebody cancelled it: the operator decides on all other ends.
     known = (record.cause if record else "") or Cause.CANCELLED
     if record is None:  # how the last attempt ended is told, and was not the end
@@ -124,7 +81,7 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
         end = Ended(cause=known)
     closed = status.attempt_closed(current, end, pod, now)
     stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
-    return Decision(Standing.FINISHED, (*stops, *_write(seen, status.finished(closed, end.cause, now))))
+    return Decision(Standing.FINISHED, (*stops, *seen.write(status.finished(closed, end.cause, now))))
 
 
 def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
@@ -144,18 +101,18 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
         case Unclear():
             return Decision(Standing.HOLDS, (ReadLive(),))
         case Ended(stop=True) if job:
-            actions = _write(seen, status.attempt_condemned(current, state, pod, now))
+            actions = seen.write(status.attempt_condemned(current, state, pod, now))
             return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))
         case Ended():
             return _end(seen, state, pod, now)
         case Pends(reason, message, look_again_at):
-            actions = _write(seen, status.attempt_pends(current, reason, message, now))
-            later = (_at(look_again_at, now),) if look_again_at else ()
+            actions = seen.write(status.attempt_pends(current, Wait(reason, detail=message), now))
+            later = (CheckAgain.at(look_again_at, now),) if look_again_at else ()
             return Decision(Standing.HOLDS, (*actions, *later))
         case Runs(stopping, look_again_at):
             updated = current if stopping else status.attempt_runs(current, pod, now)
-            later = (_at(look_again_at, now),) if look_again_at else ()
-            return Decision(Standing.HOLDS, (*_write(seen, updated), *later))
+            later = (CheckAgain.at(look_again_at, now),) if look_again_at else ()
+            return Decision(Standing.HOLDS, (*seen.write(updated), *later))
 
 
 def _is_mended(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
@@ -165,7 +122,7 @@ def _is_mended(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
     """
     if pends.reason in (WaitReason.POD_PENDING, WaitReason.QUEUED_BY_KUEUE) or seen.template is None:
         return False
-    usable = not isinstance(check_template(seen.spokejob, seen.template), TemplateProblem)
+    usable = isinstance(check_template(seen.spokejob, seen.template), PodTemplate)
     return usable and seen.template.is_newer_than(record.template, record.started_at)
 
 
@@ -194,7 +151,7 @@ def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
 def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision:
     current = seen.spokejob.status
     if not end.cause:
-        return Decision(Standing.FINISHED, _write(seen, status.attempt_succeeded(current, end, pod, now)))
+        return Decision(Standing.FINISHED, seen.write(status.attempt_succeeded(current, end, pod, now)))
     after = held_delay(status.held_in_a_row(current)) if end.cause == Cause.QUEUE_HELD else end.retry_after_seconds
     verdict = after_failure(
         seen.spokejob.spec.retry.policy(),
@@ -205,39 +162,13 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
         key=f"{seen.spokejob.spec.uid}-{seen.spokejob.spec.run}-{current.attempt}",
     )
     standing = Standing.FINISHED if isinstance(verdict, GiveUp) else Standing.IDLE
-    return Decision(standing, _write(seen, status.attempt_failed(current, end, pod, verdict, now)))
+    return Decision(standing, seen.write(status.attempt_failed(current, end, pod, verdict, now)))
 
 
-def _between_attempts(seen: Observed, now: datetime, retention: Retention) -> Decision:
-    spokejob, current = seen.spokejob, seen.spokejob.status
+def _between_attempts(seen: Observed, now: datetime) -> Decision:
     if started := _not_yet_recorded(seen, now):
         return _recorded(seen, started, now)
-    if spokejob.spec.suspend:
-        text = "spec.suspend is true"
-        return Decision(
-            Standing.IDLE, _write(seen, status.held(current, WaitReason.SUSPENDED, text, now, blocked=False))
-        )
-    if current.next_attempt_at and now < current.next_attempt_at:
-        return Decision(Standing.IDLE, (*_write(seen, current), _at(current.next_attempt_at, now)))
-    if wait := cleanup.until_nothing_runs(current, seen.jobs, seen.pods, now):
-        return Decision(Standing.IDLE, (*_write(seen, current), CheckAgain(wait)))
-    if not is_template_name(spokejob.spec.pod_template):  # from before the CRD refused it: it can't be mended
-        text = f"podTemplate {spokejob.spec.pod_template!r} can't be an object's name"
-        return Decision(Standing.FINISHED, _write(seen, status.finished(current, Cause.TEMPLATE_MISSING, now, text)))
-    template = check_template(spokejob, seen.template)
-    if isinstance(template, TemplateProblem):
-        return _blocked(seen, template.cause, template.message, now)
-    if seen.refusal and not seen.refusal.is_over(now):
-        return _blocked(seen, seen.refusal.cause, seen.refusal.message, now, seen.refusal.retry_at)
-    if held := seen.held:
-        waiting = status.held(current, held.reason, held.message, now, blocked=False) if held.reason else current
-        return Decision(Standing.WAITS, _write(seen, waiting))
-    number = current.attempt + 1
-    name = job_name(spokejob.name, number)
-    create = CreateJob(number, name, build_job(spokejob, template, number))
-    # It is recorded with the next look: of many that come at once all get their Jobs first, and what has become of
-    # them by then needs no second write.
-    return Decision(Standing.HOLDS, (create,))
+    return next_attempt(seen, now)
 
 
 def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
@@ -269,42 +200,11 @@ def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decisio
         actions = [replace(item, prompt=item.prompt or prompt) if isinstance(item, ApplyStatus) else item
                    for item in onward.actions]  # fmt: skip
         return replace(onward, actions=tuple(actions))
-    return replace(onward, actions=(*_write(seen, started), *onward.actions))
-
-
-def _blocked(seen: Observed, cause: str, message: str, now: datetime, retry_at: datetime | None = None) -> Decision:
-    """No Job can be made for now: wait for the obstacle to be mended, as long as the start timeout.
-
-    ``retry_at`` is for an obstacle whose going no event tells of.
-    """
-    current = seen.spokejob.status
-    since = status.blocked_since(current)
-    if since is None and not seen.live:  # a cache that is still filling must not be taken for an empty cluster
-        return Decision(Standing.IDLE, (ReadLive(),))
-    deadline = (since or now) + timedelta(seconds=seen.spokejob.spec.start_timeout_seconds)
-    if now >= deadline:
-        return Decision(Standing.FINISHED, _write(seen, status.finished(current, cause, now, message)))
-    actions = _write(seen, status.held(current, cause, message, now, blocked=True))
-    return Decision(Standing.IDLE, (*actions, _at(min(deadline, retry_at or deadline), now)))
-
-
-def _write(seen: Observed, updated: SpokeJobStatus) -> tuple[Action, ...]:
-    updated = updated.model_copy(update={"observed_generation": seen.spokejob.generation})
-    current = seen.spokejob.status
-    if updated == current:
-        return ()
-    # Whether the pod ran is what tells a Job that Kueue holds back again from one that it never released.
-    by_kueue = any(job.suspended or job.released_at for job in seen.jobs)
-    return (ApplyStatus(updated, prompt=bool(current.cause) or by_kueue),)
+    return replace(onward, actions=(*seen.write(started), *onward.actions))
 
 
 def _delete(job: Job) -> DeleteJob:
     return DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
-
-
-def _at(moment: datetime, now: datetime) -> CheckAgain:
-    # A little late rather than a little early, which would only be to look once more.
-    return CheckAgain(max(0.0, (moment - now).total_seconds()) + 0.01)
 
 
 def _told_of(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[Event, ...]:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import Wait
 
 _BACKOFF = Backoff(base=10.0, maximum=60.0)
 """When a Job that the API server refused is created again."""
@@ -20,8 +21,8 @@ _FAILED, _WEBHOOK = 500, "failed calling webhook"
 class Refusal:
     """The API server's last answer to creating the next attempt's Job, kept by the shell for one SpokeJob."""
 
-    cause: str
-    message: str
+    wait: Wait
+    """What the SpokeJob waits for until the next try."""
     at: datetime
     times: int = 1
     """How often in a row."""
@@ -37,24 +38,23 @@ class Refusal:
 
 
 def read_refusal(status: int, message: str, at: datetime) -> Refusal | None:
-    """The refusal as something to wait for; None for an error that is no verdict on the Job (timeouts, 5xx, 429).
+    """Return the refusal as something to wait for; None for an error that is no verdict (timeouts, 5xx, 429).
 
-    An admission webhook that can't be asked is answered with 500: others' Jobs may pass, so this one's waiting has a
-    name, and an end.
+    An admission webhook that can't be reached is answered with 500: other Jobs may pass it, so this one waits with a
+    reason, and not for ever.
 
-    ``status`` is the HTTP status; ``message`` the API server's own words.
+    :param status: the HTTP status.
+    :param message: the API server's own words.
     """
     if status in (*_INVALID, _TOO_LARGE):
-        return Refusal(Cause.TEMPLATE_INVALID, message, at)
+        return Refusal(Wait(Cause.TEMPLATE_INVALID, detail=message), at)
     if status == _FORBIDDEN or (
         status == _FAILED and _WEBHOOK in message
     ):  # quota, an admission policy, a namespace that is being deleted
-        return Refusal(Cause.POD_REJECTED, message, at)
+        return Refusal(Wait(Cause.POD_REJECTED, detail=message), at)
     return None
 
 
 def foreign_job(name: str, at: datetime) -> Refusal:
-    """A Job with the attempt's name is there, and it is not this SpokeJob's."""
-    return Refusal(
-        Cause.NAME_TAKEN, f"Job {name!r} is another object's: it has to go before this attempt can start", at
-    )
+    """Return the refusal for a Job that has the attempt's name and belongs to another object."""
+    return Refusal(Wait(Cause.NAME_TAKEN, object=name), at)

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.causes import CAUSES, Cause, CauseClass, cause_class
 from spoke_jobs.contract.retry import GiveUp, TryAgain
-from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJobStatus
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJobStatus, WaitStatus
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from .api_objects import Pod
 from .diagnose import STOPPING, Ended
@@ -25,7 +26,6 @@ FINISHED = "Finished"
 BLOCKED = "Blocked"
 """Only there while no Job can be made; its transition time is what the start timeout then counts from."""
 
-BACKING_OFF = "BackingOff"
 KEPT_ATTEMPTS = 10
 _MESSAGE_LIMIT = 500
 
@@ -50,6 +50,7 @@ def attempt_started(
             update={
                 "outcome": Outcome.WAITING,
                 "cause": "",
+                "waiting": _waiting(status, Wait(WaitReason.POD_PENDING), now),
                 "attempt": number,
                 "next_attempt_at": None,
                 "attempts": (*status.attempts, record)[-KEPT_ATTEMPTS:],
@@ -64,17 +65,24 @@ def attempt_started(
     )
 
 
-def attempt_pends(status: SpokeJobStatus, reason: str, message: str, now: datetime) -> SpokeJobStatus:
-    """The attempt's pod doesn't run yet, for this reason."""
-    cause = "" if reason == WaitReason.POD_PENDING else reason
-    updated = status.model_copy(update={"outcome": Outcome.WAITING, "cause": cause})
-    return _marked(updated, now, Mark(RUNNING, "False", reason, message))
+def attempt_pends(status: SpokeJobStatus, wait: Wait, now: datetime) -> SpokeJobStatus:
+    """Note what the attempt's pod waits for."""
+    cause = "" if wait.code == WaitReason.POD_PENDING else wait.code
+    updated = status.model_copy(
+        update={"outcome": Outcome.WAITING, "cause": cause, "waiting": _waiting(status, wait, now)}
+    )
+    return _marked(updated, now, Mark(RUNNING, "False", wait.code, wait_text.sentence(wait)))
 
 
 def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> SpokeJobStatus:
     """The attempt's container runs."""
     updated = status.model_copy(
-        update={"outcome": Outcome.RUNNING, "cause": "", "attempts": _with_pod(status.attempts, pod)}
+        update={
+            "outcome": Outcome.RUNNING,
+            "cause": "",
+            "waiting": None,
+            "attempts": _with_pod(status.attempts, pod),
+        }
     )
     return _marked(updated, now, Mark(RUNNING, "True", "PodRunning"))
 
@@ -86,7 +94,7 @@ def attempt_condemned(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: 
     """
     *others, record = _with_pod(status.attempts, pod)
     record = record.model_copy(update={"cause": end.cause, "error_type": end.error_type, "exit_code": end.exit_code})
-    updated = status.model_copy(update={"cause": end.cause, "attempts": (*others, record)})
+    updated = status.model_copy(update={"cause": end.cause, "waiting": None, "attempts": (*others, record)})
     running = _condition(status, RUNNING)
     return _marked(updated, now, Mark(RUNNING, running.status if running else "False", STOPPING, end.message))
 
@@ -105,30 +113,40 @@ def attempt_failed(
     if isinstance(verdict, GiveUp):
         return finished(closed, end.cause, now, end.message)
     due = now + timedelta(seconds=verdict.delay_seconds)
-    updated = closed.model_copy(update={"outcome": Outcome.WAITING, "cause": end.cause, "next_attempt_at": due})
+    wait = Wait(WaitReason.BACKING_OFF, retry_at=due)
+    updated = closed.model_copy(
+        update={
+            "outcome": Outcome.WAITING,
+            "cause": end.cause,
+            "waiting": _waiting(closed, wait, now),
+            "next_attempt_at": due,
+        }
+    )
     return _marked(
         updated,
         now,
-        Mark(ADMITTED, "False", BACKING_OFF, f"attempt {status.attempt} ended: {end.cause}"),
+        Mark(ADMITTED, "False", WaitReason.BACKING_OFF, f"attempt {status.attempt} ended: {end.cause}"),
         Mark(RUNNING, "False", end.cause, end.message),
     )
 
 
-def held(status: SpokeJobStatus, reason: str, message: str, now: datetime, *, blocked: bool) -> SpokeJobStatus:
-    """No attempt is under way, and the next one waits for this reason."""
+def held(status: SpokeJobStatus, wait: Wait, now: datetime, *, blocked: bool) -> SpokeJobStatus:
+    """Note what the next attempt waits for, while none is under way."""
     updated = status.model_copy(
         update={
             "outcome": Outcome.WAITING,
-            "cause": reason,
+            "cause": wait.code,
+            "waiting": _waiting(status, wait, now),
             "conditions": tuple(item for item in status.conditions if blocked or item.type != BLOCKED),
         }
     )
+    message = wait_text.sentence(wait)
     marks = [
-        Mark(ADMITTED, "False", reason, message),
+        Mark(ADMITTED, "False", wait.code, message),
         Mark(SUCCEEDED, "Unknown", "Unfinished"),
         Mark(FINISHED, "False", "Unfinished"),
     ]
-    return _marked(updated, now, *marks, *([Mark(BLOCKED, "True", reason, message)] if blocked else []))
+    return _marked(updated, now, *marks, *([Mark(BLOCKED, "True", wait.code, message)] if blocked else []))
 
 
 def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "") -> SpokeJobStatus:
@@ -137,6 +155,7 @@ def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "
         update={
             "outcome": Outcome.FAILED if cause else Outcome.SUCCEEDED,
             "cause": cause,
+            "waiting": None,
             "next_attempt_at": None,
             "finished_at": status.finished_at or now,
             "conditions": tuple(item for item in status.conditions if item.type != BLOCKED),
@@ -168,7 +187,7 @@ def backs_off(status: SpokeJobStatus) -> bool:
     """Whether it waits for its next attempt's time. Its cause is then how the last one ended; and the time itself stays
     in the status when it is over, and something else keeps the attempt from being made."""
     condition = _condition(status, ADMITTED)
-    return condition is not None and condition.reason == BACKING_OFF
+    return condition is not None and condition.reason == WaitReason.BACKING_OFF
 
 
 def blocked_since(status: SpokeJobStatus) -> datetime | None:
@@ -187,6 +206,12 @@ def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:
     """The counts by class; a class of a newer release is left out rather than stumbled over."""
     known = {item.value for item in CauseClass}
     return {CauseClass(name): count for name, count in charged.items() if name in known}
+
+
+def _waiting(status: SpokeJobStatus, wait: Wait, now: datetime) -> WaitStatus:
+    """Return the wait as the status has it: another detail of the same reason is not worth a write."""
+    known = status.waiting
+    return known if known and known.code == wait.code[:40] and wait.retry_at is None else WaitStatus.of(wait, now)
 
 
 def _sentences(message: str, advice: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, api_error
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
+from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.actions import (
     ApplyStatus,
     CheckAgain,
@@ -27,19 +28,12 @@ from spoke_jobs_operator.core.actions import (
     Standing,
     Write,
 )
-from spoke_jobs_operator.core.admit import Held
 from spoke_jobs_operator.core.api_objects import Key, Unreadable
 from spoke_jobs_operator.core.build_job import is_template_name
 from spoke_jobs_operator.core.cleanup import Retention
+from spoke_jobs_operator.core.observed import Observed, candidate_of, unrecorded, wants_attempt
 from spoke_jobs_operator.core.read_objects import read_job
-from spoke_jobs_operator.core.reconcile import (
-    Observed,
-    candidate_of,
-    reconcile,
-    reconcile_unreadable,
-    unrecorded,
-    wants_attempt,
-)
+from spoke_jobs_operator.core.reconcile import reconcile, reconcile_unreadable
 from spoke_jobs_operator.core.refusals import Refusal, foreign_job, read_refusal
 from spoke_jobs_operator.core.status import open_attempt
 
@@ -162,7 +156,7 @@ class Controller:
             self._pacer.settle(candidate, decision.standing)
         return decision
 
-    def _reconcile(self, spokejob: SpokeJob, held: Held | None, *, live: bool) -> Decision:
+    def _reconcile(self, spokejob: SpokeJob, held: Wait | None, *, live: bool) -> Decision:
         key, now = key_of(spokejob), self._clock()
         jobs, pods = self._store.jobs.of(key), self._store.pods.of(key)
         seen = Observed(

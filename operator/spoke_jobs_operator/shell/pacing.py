@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Candidate, Held, Limits, Party, Usage, admit, in_order, is_full, why_held
+from spoke_jobs_operator.core.admit import Candidate, Limits, Party, Usage, admit, in_order, is_full, why_held
 from spoke_jobs_operator.core.api_objects import Key
 
-UNDECIDED = Held("", "whose turn it is, is decided in a moment")
+UNDECIDED = Wait("")
+"""Whose turn it is is decided in a moment: not worth a write."""
 _REMEMBERED_PARTIES = 10_000
 
 
@@ -39,7 +41,7 @@ class Pacer:
         self._turn = 0
         self._look_is_due = False
 
-    def held(self, candidate: Candidate) -> Held | None:
+    def held(self, candidate: Candidate) -> Wait | None:
         """What keeps a SpokeJob from having its Job; None if it has a place."""
         if candidate.key in self._taken:
             return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
+from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs_operator.core.api_objects import (
     FailedCreate,
     FailedMount,
@@ -26,7 +27,7 @@ from spoke_jobs_operator.core.api_objects import (
     Unreadable,
 )
 from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
-from spoke_jobs_operator.core.status import BACKING_OFF, backs_off
+from spoke_jobs_operator.core.status import backs_off
 
 T = TypeVar("T")
 NEW = "New"
@@ -256,7 +257,7 @@ class Store:
         """What each SpokeJob waits for that does."""
         for spokejob in self.unfinished():
             if spokejob.status.outcome in (None, Outcome.WAITING):
-                yield BACKING_OFF if backs_off(spokejob.status) else spokejob.status.cause or NEW
+                yield WaitReason.BACKING_OFF.value if backs_off(spokejob.status) else spokejob.status.cause or NEW
 
     def _gone(self, shelf: ObjectIndex[Any], meta: Meta) -> bool:
         return shelf.remove(meta.key, meta.uid, meta.resource_version)

@@ -17,7 +17,6 @@ from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.contract.wait_reasons import holder_in
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
 
@@ -90,4 +89,5 @@ def _pulls(api: SpokeJobClient, spokejob: SpokeJob) -> int:
 
 
 def _holder(spokejob: SpokeJob) -> str:
-    return next((name for item in spokejob.status.conditions if (name := holder_in(item.message))), "")
+    """The SpokeJob that has the lock of its queue; empty where it waits for nothing of the kind."""
+    return spokejob.status.waiting.holder if spokejob.status.waiting else ""

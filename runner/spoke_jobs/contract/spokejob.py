@@ -25,6 +25,7 @@ from spoke_jobs.contract.retry import (
     QUANTITY,
     RetryPolicy,
 )
+from spoke_jobs.contract.wait_reasons import Wait
 
 
 class Outcome(StrEnum):
@@ -232,6 +233,38 @@ class Condition(_Model):
     last_transition_time: datetime
 
 
+class WaitStatus(_Model):
+    """What it waits for, as fields; the condition's message is the same as text, for people."""
+
+    code: Annotated[str, Field(max_length=40, description="Why it waits; one of the causes and reasons of the docs.")]
+    holder: Annotated[str, Field(max_length=253, description="The SpokeJob that has the lock of its queue.")] = ""
+    object: Annotated[
+        str, Field(max_length=253, description="Name of the queue, organization, PodTemplate or Job that it is about.")
+    ] = ""
+    running: Annotated[int | None, Field(ge=0, description="How many jobs count towards the limit.")] = None
+    limit: Annotated[int | None, Field(ge=0, description="The limit that is reached.")] = None
+    since: Annotated[datetime | None, Field(description="Since when it waits for this.")] = None
+    retry_at: Annotated[datetime | None, Field(description="When the next try is due, where that is known.")] = None
+
+    @classmethod
+    def of(cls, wait: Wait, since: datetime) -> WaitStatus:
+        """Keep a wait's fields, within what the CRD allows."""
+        return cls(
+            code=wait.code[:40],
+            holder=wait.holder[:253],
+            object=wait.object[:253],
+            running=wait.running,
+            limit=wait.limit,
+            since=since,
+            retry_at=wait.retry_at,
+        )
+
+    def to_wait(self, *, detail: str = "", position: int | None = None) -> Wait:
+        """Return the wait, with what the status does not hold as fields."""
+        fields = self.model_dump(exclude_none=True)
+        return Wait(**fields, detail=detail, position=position)
+
+
 class SpokeJobStatus(_Model):
     """What became of it. The operator writes all but progress and ledger, which sync writes."""
 
@@ -242,6 +275,9 @@ class SpokeJobStatus(_Model):
         Outcome | None, Field(description="Waiting, Running, Succeeded or Failed; the last two are final.")
     ] = None
     cause: Annotated[str, Field(max_length=40, description="Why it failed, or what it waits for.")] = ""
+    waiting: Annotated[
+        WaitStatus | None, Field(description="What it waits for; absent unless the outcome is Waiting.")
+    ] = None
     attempt: Annotated[int, Field(ge=0, description="The number of the newest attempt.")] = 0
     charged: Annotated[
         dict[str, int], Field(max_length=10, description="Failed attempts by class of cause, as budgets count them.")

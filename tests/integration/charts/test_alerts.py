@@ -20,7 +20,6 @@ from spoke_jobs.tasks.server.auth import Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake, TaskApp
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
-from spoke_jobs_operator.core.status import BACKING_OFF
 from spoke_jobs_operator.shell.store import NEW
 
 from .conftest import APP_VALUES, ROOT, Helm, Object, of_kind
@@ -114,7 +113,7 @@ def test_what_keeps_jobs_waiting_in_the_normal_course_of_things_is_no_alarm(helm
     (rule,) = [item for item in rules_of(helm, "spoke-operator") if item["alert"] == "SpokeJobsCannotStart"]
     match = re.search(r'reason!~"([^"]*)"', rule["expr"])
     assert match
-    assert set(match[1].split("|")) == {NEW, BACKING_OFF, *WAITS} - {WaitReason.UNSCHEDULABLE}
+    assert set(match[1].split("|")) == {NEW, *WAITS} - {WaitReason.UNSCHEDULABLE}
 
 
 @every_chart

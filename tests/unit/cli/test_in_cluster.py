@@ -12,7 +12,6 @@ from tests.unit.cli.situations import NOW, a_job, a_situation, after, an_attempt
 from spoke_jobs.cli.explaining.reasons import Code, Reason
 from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_published
-from spoke_jobs.contract import wait_reasons as waits
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
@@ -211,6 +210,30 @@ def test_the_word_of_an_operator_is_read() -> None:
     assert read_published(data) == Published(NOW, ("a", "b"), 9)
 
 
-def test_the_holder_is_named_in_the_operators_message() -> None:
-    assert waits.holder_in(waits.locked_by("export-41-0a1b2c3d", "a b")) == "export-41-0a1b2c3d"
-    assert waits.holder_in("10 of 10 run") == ""
+def test_a_limit_is_told_by_the_operators_fields() -> None:
+    status = {
+        "outcome": "Waiting",
+        "cause": WaitReason.QUEUE_LIMIT_REACHED,
+        "waiting": {"code": WaitReason.QUEUE_LIMIT_REACHED, "object": "a b", "running": 2, "limit": 2},
+    }
+    text = said(status)[Code.CLUSTER].text
+    assert text == "limit: 2 of 2 of the queue 'a b' run (SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE)"
+
+
+def test_an_operator_of_an_older_release_names_the_holder_in_its_text_alone() -> None:
+    message = "SpokeJob export-41-0a1b2c3d has the queue 'a'"
+    status = {
+        "outcome": "Waiting",
+        "cause": WaitReason.QUEUE_LOCKED,
+        "conditions": [condition("Admitted", "QueueLocked", message)],
+    }
+    assert message in said(status)[Code.CLUSTER].text
+
+
+def test_fields_of_what_it_waited_for_before_are_not_taken_for_the_present_ones() -> None:
+    status = {
+        "outcome": "Waiting",
+        "cause": WaitReason.LIMIT_REACHED,
+        "waiting": {"code": WaitReason.QUEUE_LOCKED, "holder": "export-41-0a1b2c3d", "object": "a"},
+    }
+    assert "export-41" not in said(status)[Code.CLUSTER].text

@@ -220,7 +220,7 @@ def test_what_goes_on_is_told_when_its_turn_has_come_and_the_end_at_once() -> No
 def untold() -> Simulation:
     """An attempt whose Job was made, of which the status doesn't tell yet: others have used up the budget."""
     s = Simulation(World(), news=(0.1, 1, 60))
-    s.controller._news.wait(Key(NAMESPACE, "other"))
+    s.controller._throttle.wait(Key(NAMESPACE, "other"))
     s.settle()
     s.cluster()
     assert s.world.status.get("attempts", []) == []

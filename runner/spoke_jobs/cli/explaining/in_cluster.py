@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spoke_jobs.cli.explaining.in_short import in_short
 from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
+from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob
-from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
+from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.ledger.queries import Situation
 
 _UNSEEN = timedelta(seconds=15)
@@ -24,41 +26,206 @@ _FOR_A_PLACE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one explanation depends on."""
+
+    situation: Situation
+    cluster: ClusterView
+    spokejob: SpokeJob
+
+    @property
+    def now(self) -> datetime:
+        return self.situation.now
+
+    @property
+    def status(self) -> SpokeJobStatus:
+        return self.spokejob.status
+
+    @property
+    def no_operator(self) -> Reason | None:
+        return _no_operator(self.cluster, self.spokejob, self.now)
+
+
 def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reason]:
-    """What a waiting job waits for, by its SpokeJob."""
-    spokejob, now = cluster.spokejob, situation.now
-    assert spokejob is not None
-    if spokejob.spec.uid != situation.job.uid:
+    """Explain what a waiting job waits for, by its SpokeJob: the first check of :data:`CHECKS` that applies."""
+    assert cluster.spokejob is not None
+    seen = _Seen(situation, cluster, cluster.spokejob)
+    if not _is_anothers(seen) and seen.no_operator is not None:
+        yield seen.no_operator
+    for applies, explain in CHECKS:
+        if applies(seen):
+            yield from explain(seen)
+            return
+
+
+def _is_anothers(seen: _Seen) -> bool:
+    return seen.spokejob.spec.uid != seen.situation.job.uid
+
+
+def _anothers(seen: _Seen) -> Iterator[Reason]:
+    yield Reason(
+        Code.CLUSTER,
+        f"the SpokeJob {seen.spokejob.name} is another database's: it is not this job's",
+        _advice(Cause.NAME_TAKEN),
+        cause=Cause.NAME_TAKEN,
+    )
+
+
+def _has_ended(seen: _Seen) -> bool:
+    return seen.status.outcome is not None and seen.status.outcome.final
+
+
+def _ended(seen: _Seen) -> Iterator[Reason]:
+    status = seen.status
+    assert status.outcome is not None
+    yield Reason(
+        Code.CLUSTER,
+        f"its SpokeJob {seen.spokejob.name} has ended on the cluster ({status.cause or status.outcome.value}), and the "
+        "ledger does not know it yet",
+        "`spoke-jobs sync` copies it there within seconds: see that it runs",
+        cause=status.cause,
+    )
+
+
+def _is_new(seen: _Seen) -> bool:
+    return seen.status.outcome is None
+
+
+def _new(seen: _Seen) -> Iterator[Reason]:
+    if seen.no_operator is None:
+        since = ago(seen.spokejob.created_at, seen.now)
+        yield Reason(Code.SUBMITTED, f"its SpokeJob {seen.spokejob.name} was created {since}")
+
+
+def _runs(seen: _Seen) -> bool:
+    return seen.status.outcome is Outcome.RUNNING
+
+
+def _backs_off(seen: _Seen) -> bool:
+    return seen.status.next_attempt_at is not None and seen.status.next_attempt_at > seen.now
+
+
+def _has_an_attempt(seen: _Seen) -> bool:
+    return open_attempt(seen.spokejob) is not None
+
+
+def _starting(seen: _Seen) -> Iterator[Reason]:
+    situation, spokejob, now = seen.situation, seen.spokejob, seen.now
+    attempt = open_attempt(spokejob)
+    if attempt is None:
+        return
+    known = next((a for a in situation.attempts if (a.run, a.number) == (spokejob.spec.run, attempt.number)), None)
+    if known is not None and known.finished_at is not None:
         yield Reason(
             Code.CLUSTER,
-            f"the SpokeJob {spokejob.name} is another database's: it is not this job's",
-            _advice(Cause.NAME_TAKEN),
-            cause=Cause.NAME_TAKEN,
+            f"its attempt {attempt.number} has ended with {line(known.cause)}, and the operator has not noted it yet",
+            worker=attempt.pod,
         )
         return
-    silent = _no_operator(cluster, spokejob, now)
-    if silent is not None:
-        yield silent
-    status = spokejob.status
-    if status.outcome is not None and status.outcome.final:
-        yield Reason(
-            Code.CLUSTER,
-            f"its SpokeJob {spokejob.name} has ended on the cluster ({status.cause or status.outcome.value}), and the "
-            "ledger doesn't know yet",
-            "`spoke-jobs sync` brings it there within seconds: see that it runs",
-            cause=status.cause,
-        )
-    elif status.outcome is None:
-        if silent is None:
-            yield Reason(Code.SUBMITTED, f"its SpokeJob {spokejob.name} was created {ago(spokejob.created_at, now)}")
-    elif status.outcome is Outcome.RUNNING:
-        yield from _starting(situation, spokejob, now)
-    elif status.next_attempt_at is not None and status.next_attempt_at > now:
-        yield _backing_off(spokejob, status.next_attempt_at, now)
-    elif open_attempt(spokejob) is not None:
-        yield _pending(cluster, spokejob, now)
+    since = f" since {clock(attempt.started_at, now)}" if attempt.started_at else ""
+    node = f" on node {attempt.node}" if attempt.node else ""
+    yield Reason(
+        Code.CLUSTER,
+        f"the pod {attempt.pod} of its attempt {attempt.number} runs{node}{since} and hasn't claimed it yet: it loads "
+        "the application, or waits for the database",
+        f"its output: spoke-jobs logs {spokejob.spec.request_id} -f",
+        worker=attempt.pod,
+    )
+
+
+def _backing_off(seen: _Seen) -> Iterator[Reason]:
+    status, due, now = seen.status, seen.status.next_attempt_at, seen.now
+    assert due is not None
+    yield Reason(
+        Code.BACKOFF,
+        f"attempt {status.attempt} ended with {line(status.cause)}{_said(_condition(seen.spokejob, 'Running'))}; "
+        f"attempt {status.attempt + 1} follows at {clock(due, now)} ({until(due, now)})",
+        _advice(status.cause),
+        until=due,
+        cause=status.cause,
+    )
+
+
+def _pending(seen: _Seen) -> Iterator[Reason]:
+    """Its Job exists; its pod does not run yet."""
+    spokejob, now = seen.spokejob, seen.now
+    attempt, status = open_attempt(spokejob), spokejob.status
+    assert attempt is not None
+    reason = status.cause or WaitReason.POD_PENDING
+    begun = attempt.started_at or spokejob.created_at
+    deadline = begun + timedelta(seconds=spokejob.spec.start_timeout_seconds)
+    ends = f"; unless it runs by {clock(deadline, now)} ({when(deadline, now)}) the attempt ends"
+    if reason == WaitReason.QUEUED_BY_KUEUE:
+        ends = ""
+    said = _condition(spokejob, "Running")
+    what = in_short(reason, said.message if said else "", seen.cluster.pulls) or f"{_meaning(reason)}{_said(said)}"
+    yield Reason(
+        Code.CLUSTER,
+        f"attempt {attempt.number}, {ago(begun, now)} begun: {what}{ends}",
+        _advice(reason),
+        until=None if not ends else deadline,
+        cause=reason,
+    )
+
+
+def _held(seen: _Seen) -> Iterator[Reason]:
+    """It has no Job yet."""
+    spokejob, now, holder = seen.spokejob, seen.now, seen.cluster.holder
+    wait = _wait(seen)
+    if wait.code == WaitReason.QUEUE_LOCKED and holder is not None:
+        yield _behind(holder, spokejob.spec.queue, now)
     else:
-        yield from _held(cluster, spokejob, now)
+        blocked = _condition(spokejob, "Blocked")
+        deadline = None
+        if blocked is not None:
+            deadline = blocked.last_transition_time + timedelta(seconds=spokejob.spec.start_timeout_seconds)
+        ends = f"; unless that is fixed by {clock(deadline, now)} ({when(deadline, now)}) it fails" if deadline else ""
+        yield Reason(Code.CLUSTER, f"{_why_held(wait)}{ends}", _advice(wait.code), until=deadline, cause=wait.code)
+    published = seen.cluster.published
+    if published is not None and wait.position is not None and wait.code in _FOR_A_PLACE:
+        yield Reason(
+            Code.TURN,
+            f"it is the {ordinal(wait.position + 1)} in turn of {count(published.waiting, 'job')} that wait in the "
+            "namespace",
+            number=wait.position,
+        )
+
+
+def _wait(seen: _Seen) -> Wait:
+    """Return what it waits for, as the operator's fields have it, with the text that it wrote and its published turn.
+
+    An operator of an older release writes the text alone.
+    """
+    name, published, waiting = seen.spokejob.name, seen.cluster.published, seen.status.waiting
+    admitted = _condition(seen.spokejob, "Admitted")
+    detail = admitted.message if admitted else ""
+    position = published.turns.index(name) if published is not None and name in published.turns else None
+    if waiting is None or waiting.code != seen.status.cause:
+        return Wait(seen.status.cause, detail=detail, position=position)
+    return waiting.to_wait(detail=detail, position=position)
+
+
+def _why_held(wait: Wait) -> str:
+    message = wait_text.sentence(wait)
+    if wait.code in _FOR_A_PLACE and message:
+        return f"limit: {line(message, MESSAGE_LIMIT)} ({WAITS[wait.code].setting})"
+    if wait.code == WaitReason.SUSPENDED:
+        return f"it is suspended: {_meaning(wait.code)}"
+    said = f" ({line(message, MESSAGE_LIMIT)})" if message else ""
+    return in_short(wait.code, message) or f"{_meaning(wait.code) or 'its turn is being decided'}{said}"
+
+
+CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]], ...] = (
+    (_is_anothers, _anothers),
+    (_has_ended, _ended),
+    (_is_new, _new),
+    (_runs, _starting),
+    (_backs_off, _backing_off),
+    (_has_an_attempt, _pending),
+    (lambda seen: True, _held),
+)
+"""When it applies, and what it says; in this order."""
 
 
 def running_in(cluster: ClusterView) -> Iterator[Reason]:
@@ -93,105 +260,6 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
     else:
         return None
     return Reason(Code.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
-
-
-def _starting(situation: Situation, spokejob: SpokeJob, now: datetime) -> Iterator[Reason]:
-    attempt = open_attempt(spokejob)
-    if attempt is None:
-        return
-    known = next((a for a in situation.attempts if (a.run, a.number) == (spokejob.spec.run, attempt.number)), None)
-    if known is not None and known.finished_at is not None:
-        yield Reason(
-            Code.CLUSTER,
-            f"its attempt {attempt.number} has ended with {line(known.cause)}, and the operator has not noted it yet",
-            worker=attempt.pod,
-        )
-        return
-    since = f" since {clock(attempt.started_at, now)}" if attempt.started_at else ""
-    node = f" on node {attempt.node}" if attempt.node else ""
-    yield Reason(
-        Code.CLUSTER,
-        f"the pod {attempt.pod} of its attempt {attempt.number} runs{node}{since} and hasn't claimed it yet: it loads "
-        "the application, or waits for the database",
-        f"its output: spoke-jobs logs {spokejob.spec.request_id} -f",
-        worker=attempt.pod,
-    )
-
-
-def _backing_off(spokejob: SpokeJob, due: datetime, now: datetime) -> Reason:
-    status = spokejob.status
-    return Reason(
-        Code.BACKOFF,
-        f"attempt {status.attempt} ended with {line(status.cause)}{_said(_condition(spokejob, 'Running'))}; attempt "
-        f"{status.attempt + 1} follows at {clock(due, now)} ({until(due, now)})",
-        _advice(status.cause),
-        until=due,
-        cause=status.cause,
-    )
-
-
-def _pending(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Reason:
-    """Its Job is there, its pod doesn't run yet."""
-    attempt, status = open_attempt(spokejob), spokejob.status
-    assert attempt is not None
-    reason = status.cause or WaitReason.POD_PENDING
-    begun = attempt.started_at or spokejob.created_at
-    deadline = begun + timedelta(seconds=spokejob.spec.start_timeout_seconds)
-    ends = f"; unless it runs by {clock(deadline, now)} ({when(deadline, now)}) the attempt ends"
-    if reason == WaitReason.QUEUED_BY_KUEUE:
-        ends = ""
-    said = _condition(spokejob, "Running")
-    what = in_short(reason, said.message if said else "", cluster.pulls) or f"{_meaning(reason)}{_said(said)}"
-    return Reason(
-        Code.CLUSTER,
-        f"attempt {attempt.number}, {ago(begun, now)} begun: {what}{ends}",
-        _advice(reason),
-        until=None if not ends else deadline,
-        cause=reason,
-    )
-
-
-def _held(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Iterator[Reason]:
-    """It has no Job yet."""
-    cause = spokejob.status.cause
-    admitted = _condition(spokejob, "Admitted")
-    if cause == WaitReason.QUEUE_LOCKED and cluster.holder is not None:
-        yield _behind(cluster.holder, spokejob.spec.queue, now)
-    else:
-        blocked = _condition(spokejob, "Blocked")
-        deadline = None
-        if blocked is not None:
-            deadline = blocked.last_transition_time + timedelta(seconds=spokejob.spec.start_timeout_seconds)
-        ends = f"; unless that is mended by {clock(deadline, now)} ({when(deadline, now)}) it fails" if deadline else ""
-        yield Reason(
-            Code.CLUSTER,
-            f"{_why_held(cause, admitted)}{ends}",
-            _advice(cause),
-            until=deadline,
-            cause=cause,
-        )
-    published = cluster.published
-    if published is not None and spokejob.name in published.turns and cause in _FOR_A_PLACE:
-        place = published.turns.index(spokejob.name)
-        yield Reason(
-            Code.TURN,
-            f"it is the {ordinal(place + 1)} in turn of {count(published.waiting, 'job')} that wait in the namespace",
-            number=place,
-        )
-
-
-def _why_held(cause: str, admitted: Condition | None) -> str:
-    message = admitted.message if admitted else ""
-    if cause in _FOR_A_PLACE and message:
-        return f"limit: {line(message, MESSAGE_LIMIT)} ({_setting(cause)})"
-    if cause == WaitReason.SUSPENDED:
-        return f"it is suspended: {_meaning(cause)}"
-    return in_short(cause, message) or f"{_meaning(cause) or 'its turn is being decided'}{_said(admitted)}"
-
-
-def _setting(cause: str) -> str:
-    """The operator's setting of a limit, as the table of waits names it."""
-    return WAITS[cause].meaning.split("`")[1]
 
 
 def _behind(holder: SpokeJob, queue: str, now: datetime) -> Reason:

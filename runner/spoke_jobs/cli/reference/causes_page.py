@@ -40,9 +40,12 @@ on; if it isn't, the job ends: it is not given the same time again, whatever the
 
 While the outcome is `Waiting`, `status.cause` says for what. It may be one of the causes above: the obstacle that the
 job will end with unless it is mended, or the end of the attempt before, until the next one is due
-(`status.nextAttemptAt`; the condition `Admitted` then has the reason `BackingOff`). Otherwise it is one of these, and
-nothing is at fault. `{WaitReason.POD_PENDING}` is the reason of the condition `Running` alone: `status.cause` is empty
-meanwhile.
+(`status.nextAttemptAt`). Otherwise it is one of these, and nothing is at fault. `{WaitReason.BACKING_OFF}` is the
+reason of the condition `Admitted` alone, and `{WaitReason.POD_PENDING}` of the condition `Running`, during which
+`status.cause` is empty.
+
+`status.waiting` has the same as fields: `code`, and where they apply `holder`, `object`, `running`, `limit`, `since`
+and `retryAt`. They are as they were when it began to wait for this: a change of the code alone is written.
 
 {table(("reason", "meaning", "what to do"), rows)}
 

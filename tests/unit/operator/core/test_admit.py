@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
+from spoke_jobs.contract import wait_text
 from spoke_jobs_operator.core.admit import Candidate, Limits, Party, Usage, in_order, why_held
 from spoke_jobs_operator.core.admit import admit as admit_in_turn
 from spoke_jobs_operator.core.api_objects import Key
@@ -58,7 +59,8 @@ def test_one_of_a_queue_that_locks_it_and_others_pass() -> None:
     assert [key.name for key in admit(waiting, [holder], Limits(), {})] == ["elsewhere", "free"]
     held = why_held(waiting[0], Usage.of([holder]), Limits())
     assert held
-    assert (held.reason, held.message) == ("QueueLocked", "SpokeJob holder has the queue 'q'")
+    assert (held.code, held.holder, held.object) == ("QueueLocked", "holder", "q")
+    assert wait_text.sentence(held) == "SpokeJob holder has the queue 'q'"
 
 
 def test_each_limit_is_kept_and_named() -> None:
@@ -73,7 +75,7 @@ def test_each_limit_is_kept_and_named() -> None:
         item = candidate("a", queue="q", org=1)
         held = why_held(item, usage, limits)
         assert held
-        assert held.reason == reason
+        assert held.code == reason
         assert admit([item], running, limits, {}) == ()
     elsewhere = candidate("b", queue="q", org=1, ns="other")
     assert admit([elsewhere], running, Limits(in_namespace=1, in_queue=1, for_organization=1), {}) == (elsewhere.key,)

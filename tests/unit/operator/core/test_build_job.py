@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from tests.unit.operator.world import NAME, World
 
+from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.crd import crd
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.names import TEMPLATE_NAME
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.api_objects import PodTemplate
-from spoke_jobs_operator.core.build_job import TemplateProblem, build_job, check_template, is_template_name
+from spoke_jobs_operator.core.build_job import build_job, check_template, is_template_name
 from spoke_jobs_operator.core.read_objects import read_template
 
 Object = dict[str, Any]
@@ -202,9 +204,9 @@ def test_a_timeout_has_the_jobs_own_deadline_as_a_backstop() -> None:
 )
 def test_template_problems_are_values(given: PodTemplate | None, cause: str) -> None:
     problem = check_template(spokejob(), given)
-    assert isinstance(problem, TemplateProblem)
-    assert problem.cause == cause
-    assert "'default'" in problem.message
+    assert isinstance(problem, Wait)
+    assert (problem.code, problem.object) == (cause, "default")
+    assert "'default'" in wait_text.sentence(problem)
 
 
 def test_a_good_template_passes() -> None:

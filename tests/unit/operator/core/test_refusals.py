@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from tests.unit.operator.core.objects import NOW
 
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
 
 
@@ -15,7 +17,7 @@ from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
 def test_verdicts(status: int, cause: str) -> None:
     refusal = read_refusal(status, "why", NOW)
     assert refusal
-    assert (refusal.cause, refusal.message, refusal.at) == (cause, "why", NOW)
+    assert (refusal.wait.code, refusal.wait.detail, refusal.at) == (cause, "why", NOW)
 
 
 @pytest.mark.parametrize("status", [0, 401, 404, 409, 429, 500, 503, 504])
@@ -24,14 +26,14 @@ def test_troubles_are_no_verdict(status: int) -> None:
 
 
 def test_a_foreign_job() -> None:
-    assert foreign_job("x-1", NOW).cause == "NameTaken"
+    assert foreign_job("x-1", NOW).wait == Wait(Cause.NAME_TAKEN, object="x-1")
 
 
 def test_a_webhook_that_cannot_be_asked_is_waited_for_and_named() -> None:
     message = 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused'
     refusal = read_refusal(500, message, NOW)
     assert refusal
-    assert (refusal.cause, refusal.message) == ("PodRejected", message)
+    assert (refusal.wait.code, refusal.wait.detail) == ("PodRejected", message)
 
 
 def test_the_next_try_is_made_later_and_later() -> None:

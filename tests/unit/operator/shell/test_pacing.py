@@ -33,7 +33,7 @@ def test_places_are_given_kept_and_passed_on() -> None:
     pacer.settle(C, Standing.WAITS)
     held = pacer.held(B)
     assert held
-    assert held.reason == "LimitReached"
+    assert held.code == "LimitReached"
     assert woken == ["a"]
     pacer.settle(A, Standing.FINISHED)
     assert woken == ["a", "c"]
@@ -67,7 +67,7 @@ def test_a_queue_s_lock_goes_to_the_next_without_limits_too() -> None:
     pacer.settle(second, Standing.WAITS)
     held = pacer.held(second)
     assert held
-    assert held.reason == "QueueLocked"
+    assert held.code == "QueueLocked"
     pacer.settle(first, Standing.FINISHED)
     assert woken == ["first", "second"]
 
@@ -103,7 +103,7 @@ def test_nobody_overtakes_while_places_are_about_to_be_given_out() -> None:
     pacer.settle(B, Standing.WAITS)
     held = pacer.held(B)
     assert held
-    assert held.reason == "", "undecided, which is not worth a write"
+    assert held.code == "", "undecided, which is not worth a write"
     (look,) = calls
     look()
     assert woken == ["c"]

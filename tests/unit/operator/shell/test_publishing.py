@@ -14,7 +14,7 @@ from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.reconcile import candidate_of
+from spoke_jobs_operator.core.observed import candidate_of
 from spoke_jobs_operator.shell.operator_client import Client, Kind, NotLeading
 from spoke_jobs_operator.shell.pacing import Pacer
 from spoke_jobs_operator.shell.publishing import SIGN_OF_LIFE_SECONDS, Publisher
