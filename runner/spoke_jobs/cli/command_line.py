@@ -31,8 +31,8 @@ from spoke_jobs.cli.commands.worker_command import worker
 
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set-up": (check, migrate),
-    "Look": (ls, show, why, logs, watch),
-    "Dispatch and change": (dispatch, cancel, retry, prune),
+    "Read jobs": (ls, show, why, logs, watch),
+    "Change jobs": (dispatch, cancel, retry, prune),
     "Processes, until SIGTERM": (worker, tasks, sync, run),
 }
 """The commands by the heading that `--help` lists them under."""

@@ -61,11 +61,11 @@ def check(namespace: Namespace, postgres_ledger_url: str, tmp_path: Path) -> Che
 
 
 def by_name(document: Object) -> dict[str, Object]:
-    return {look["name"]: look for look in document["cluster"]}
+    return {finding["name"]: finding for finding in document["cluster"]}
 
 
 def problems(document: Object) -> list[str]:
-    return [text for look in document["cluster"] for text in look["problems"]]
+    return [text for finding in document["cluster"] for text in finding["problems"]]
 
 
 def make_templates(namespace: Namespace, **labelled: bool) -> None:

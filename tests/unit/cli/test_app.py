@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.contract.ledger import claim_one, new_job
 
+import spoke_jobs as spoke_jobs_package
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
@@ -163,3 +164,16 @@ def test_ls_keeps_a_job_on_its_line(sqlite_ledger_url: str) -> None:
     (line,) = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url).stdout.splitlines()
     cells = line.split("\t")
     assert (len(cells), cells[2], cells[-1]) == (10, "two lines and a tab", "ValueError: a b [2J [/red]")
+
+
+def test_its_version() -> None:
+    assert spoke_jobs("--version").stdout == f"spoke-jobs {spoke_jobs_package.__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        return spoke_jobs(_SPOKE_JOBS_COMPLETE="complete_bash", **words).stdout.split()
+
+    assert completed("spoke-jobs mi") == ["migrate"]
+    assert completed("spoke-jobs worker --dr") == ["--drain"]

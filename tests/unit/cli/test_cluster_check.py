@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.situations import NOW, before
 
-from spoke_jobs.cli.explaining.cluster_findings import Look, looks
+from spoke_jobs.cli.explaining.cluster_findings import Finding, findings
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
@@ -22,7 +22,7 @@ FINE = TemplateCheck(labelled=True, has_container=True)
 
 def found(
     *, account: Account = Account.RUNNER, types: Mapping[str, str] = TYPES, busy: bool = False, **changes: Any
-) -> dict[str, Look]:
+) -> dict[str, Finding]:
     values: dict[str, Any] = {
         "server": "https://10.0.0.1:6443",
         "namespace": "shop",
@@ -34,18 +34,20 @@ def found(
         "templates": {"default": FINE, "large": FINE},
         "published": Published(before(seconds=20)),
     }
-    return {look.name: look for look in looks(CheckResults(**values | changes), account, types, NOW, busy=busy)}
+    return {
+        finding.name: finding for finding in findings(CheckResults(**values | changes), account, types, NOW, busy=busy)
+    }
 
 
-def problem(look: Look) -> str:
-    (text,) = look.problems
+def problem(finding: Finding) -> str:
+    (text,) = finding.problems
     return text
 
 
 def test_all_is_well() -> None:
     seen = found()
     assert list(seen) == ["server", "definition", "rights", "dry run", "templates", "operator"]
-    assert not any(look.problems or look.unknown for look in seen.values())
+    assert not any(finding.problems or finding.unknown for finding in seen.values())
     assert seen["server"].said == f"https://10.0.0.1:6443, as {USER}"
     assert seen["dry run"].said == "a SpokeJob of each of 2 jobs would be created"
 
@@ -91,12 +93,12 @@ def test_where_nothing_can_be_asked_one_thing_is_said(away: ApiRefusal, words: s
 def test_jobs_that_are_refused_alike_are_named_together() -> None:
     message = '403 Forbidden: spokejobs.jobs.spoke.dev "{}" is forbidden: exceeded quota: few'
     refused = {name: ApiRefusal(403, message.format(name)) for name in ("a", "b", "c", "d")}
-    look = found(dry_runs=refused | {"e": None, "f": ApiRefusal(422, "spec.resources: bad")})["dry run"]
-    first, second = look.problems
+    finding = found(dry_runs=refused | {"e": None, "f": ApiRefusal(422, "spec.resources: bad")})["dry run"]
+    first, second = finding.problems
     assert "a SpokeJob of a, b, c and 1 more would be refused" in first
     assert "exceeded quota: few" in first
     assert "a SpokeJob of f would be refused: spec.resources: bad" in second
-    assert look.said == "a SpokeJob of each of 1 job would be created"
+    assert finding.said == "a SpokeJob of each of 1 job would be created"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_a_template_by_which_nothing_can_run(template: TemplateCheck | ApiRefusa
 
 def test_what_may_not_be_looked_at_is_no_fault() -> None:
     seen = found(templates=dict.fromkeys(("default", "large"), FORBIDDEN), published=FORBIDDEN)
-    assert not any(look.problems for look in seen.values())
+    assert not any(finding.problems for finding in seen.values())
     assert seen["templates"].unknown.startswith(f"default, large not checked: {USER} may not get podtemplates")
     assert "may not get configmaps spoke-operator-state" in seen["operator"].unknown
 
@@ -141,14 +143,14 @@ LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15
     ],
 )
 def test_whether_an_operator_is_at_work(changes: dict[str, Any], said: str, wrong: str) -> None:
-    look = found(**changes)["operator"]
-    assert said in look.said
-    assert wrong in "".join(look.problems)
-    assert bool(look.problems) == bool(wrong)
+    finding = found(**changes)["operator"]
+    assert said in finding.said
+    assert wrong in "".join(finding.problems)
+    assert bool(finding.problems) == bool(wrong)
 
 
 @pytest.mark.parametrize("published", [None, Published(before(days=2))])
 def test_an_operator_that_has_nothing_to_say_is_not_missed(published: Published | None) -> None:
-    look = found(published=published)["operator"]
-    assert not look.problems
-    assert "--lease" in look.unknown
+    finding = found(published=published)["operator"]
+    assert not finding.problems
+    assert "--lease" in finding.unknown

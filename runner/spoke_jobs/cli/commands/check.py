@@ -23,7 +23,7 @@ from spoke_jobs.registry import CHECK, Registry
 from spoke_jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.cli.explaining.cluster_findings import Look
+    from spoke_jobs.cli.explaining.cluster_findings import Finding
     from spoke_jobs.cli.rendering.check_output import Part
 
 _LEFT_TO_SYNC = (
@@ -132,18 +132,18 @@ def _cluster(
     lease: tuple[str, ...] | None,
     *,
     busy: bool,
-) -> tuple[Look, ...]:
+) -> tuple[Finding, ...]:
     """Ask the cluster. Empty under another runner, and where the runner's own problem already names what is missing."""
     if account is None and settings.job_runner != CLUSTER:
         return ()
-    from spoke_jobs.cli.explaining.cluster_findings import Look, looks
+    from spoke_jobs.cli.explaining.cluster_findings import Finding, findings
 
     if account is None and settings.submit == "sync":
-        return (Look("server", unknown=_LEFT_TO_SYNC),)
+        return (Finding("server", unknown=_LEFT_TO_SYNC),)
     named = bool(runner.problem) and account is None
 
-    def unavailable(problem: str) -> tuple[Look, ...]:
-        return () if named else (Look("server", problems=(problem,)),)
+    def unavailable(problem: str) -> tuple[Finding, ...]:
+        return () if named else (Finding("server", problems=(problem,)),)
 
     namespace = kube_environment.namespace(settings.namespace)
     if not namespace:
@@ -161,4 +161,4 @@ def _cluster(
     except ConfigurationError as error:
         return unavailable(str(error))
     types = {name: definition.options.pod_template for name, definition in definitions.items()}
-    return tuple(looks(found, asked, types, datetime.now(UTC), busy=busy))
+    return tuple(findings(found, asked, types, datetime.now(UTC), busy=busy))

@@ -42,8 +42,8 @@ class Reader:
     :param attempt: the number of the attempt to print; None for the newest.
     """
 
-    def __init__(self, looking: Queries, job_id: int, attempt: int | None) -> None:
-        self._looking = looking
+    def __init__(self, queries: Queries, job_id: int, attempt: int | None) -> None:
+        self._queries = queries
         self._job_id = job_id
         self._attempt = attempt
         self._output: PodLogs | None = None
@@ -81,7 +81,7 @@ class Reader:
             if item is None or not self._follow(job, item):
                 self._say_what_it_waits_for(job)
                 time.sleep(_EVERY_SECONDS)
-            job, found = self._look_again()
+            job, found = self._read_again()
         if job.state is JobState.FAILED:
             print_error(f"job {job.id} has failed with {line(job.cause)}: spoke-jobs why {job.id}")
         return Exit.FAILED if job.state is JobState.FAILED or self._refused else Exit.DONE
@@ -101,7 +101,7 @@ class Reader:
         if do is Step.TAIL:
             self._print_tail(job, item, read)
         elif do is Step.DONE:
-            rows = self._looking.attempts(job.id)  # its end is recorded before its pod ends
+            rows = self._queries.attempts(job.id)  # its end is recorded before its pod ends
             self._print_traceback(next((other for other in tries(job, rows, None) if key(other) == key(item)), item))
         if do in (Step.TAIL, Step.DONE):
             self._progress.done.add(log_steps.key(item))
@@ -190,7 +190,7 @@ class Reader:
         return None
 
     def _job(self) -> JobRequest:
-        jobs = self._looking.jobs([self._job_id])[1]
+        jobs = self._queries.jobs([self._job_id])[1]
         if not jobs:
             fail_not_found(self._job_id)
         return jobs[0]
@@ -198,9 +198,9 @@ class Reader:
     def _tries(self, job: JobRequest) -> Sequence[Try]:
         name = spokejob_name(job.job_type, job.id, job.uid, job.run)
         spokejob = self._output.spokejob(name) if self._output is not None else None
-        return tries(job, self._looking.attempts(job.id), spokejob)
+        return tries(job, self._queries.attempts(job.id), spokejob)
 
-    def _look_again(self) -> tuple[JobRequest, Sequence[Try]]:
+    def _read_again(self) -> tuple[JobRequest, Sequence[Try]]:
         while True:
             try:
                 job = self._job()
@@ -211,7 +211,7 @@ class Reader:
 
     def _say_what_it_waits_for(self, job: JobRequest) -> None:
         try:
-            situation = self._looking.situation(job.id)
+            situation = self._queries.situation(job.id)
         except OperationalError:
             return
         if situation is None or situation.job.state is JobState.RUNNING:

@@ -29,8 +29,8 @@ def logs(
     """
     from spoke_jobs.cli.commands.log_reader import Reader
 
-    _, looking = open_queries()
-    reader = Reader(looking, job_id, attempt)
+    _, queries = open_queries()
+    reader = Reader(queries, job_id, attempt)
     try:
         code = reader.follow() if follow else reader.once()
     except KeyboardInterrupt:

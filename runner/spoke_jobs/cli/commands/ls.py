@@ -26,7 +26,7 @@ def ls(
 ) -> None:
     """List the newest jobs. If the output is not a terminal: a line for each, its ten fields separated by tabs."""
     states = [*(state or ()), *([JobState.FAILED] if failed else ())]
-    ledger, looking = open_queries()
+    ledger, queries = open_queries()
     which = arguments.job_filter(states, job_type, queue, organization, campaign, cause)
     jobs = ledger.list_jobs(limit, which)
     if json:
@@ -36,7 +36,7 @@ def ls(
         return
     from spoke_jobs.cli.rendering import job_table
 
-    now = looking.now()
+    now = queries.now()
     if not arguments.on_a_terminal():
         print(*job_table.job_lines(jobs, now), sep="\n", end="\n" if jobs else "")
         return

@@ -21,7 +21,7 @@ def show(
 
     For a job of the runner `kubernetes` the cluster is asked too. If it can't be reached, the output says why.
     """
-    ledger, looking = open_queries()
+    ledger, queries = open_queries()
     job = ledger.get(job_id)
     if job is None:
         fail_not_found(job_id)
@@ -34,5 +34,5 @@ def show(
         return
     from spoke_jobs.cli.rendering.job_details import details, print_details, print_plain
 
-    shown = details(job, attempts, looking.now(), cluster, with_payload=payload)
+    shown = details(job, attempts, queries.now(), cluster, with_payload=payload)
     (print_details if arguments.on_a_terminal() else print_plain)(shown)

@@ -19,7 +19,7 @@ from spoke_jobs.model import JobFilter, JobRequest, JobState
 
 _EVERY_SECONDS = 0.5
 _UNFINISHED = JobFilter(states=(JobState.WAITING, JobState.RUNNING))
-Look = Callable[[], tuple[datetime, list[JobRequest]]]
+Read = Callable[[], tuple[datetime, list[JobRequest]]]
 """The database's time, and the jobs as they are."""
 
 
@@ -36,9 +36,9 @@ def watch(
     If the output is not a terminal: a line for each change, its fields separated by tabs. With --json: one document
     at the end.
     """
-    ledger, looking = open_queries()
+    ledger, queries = open_queries()
     ids = arguments.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
-    there = {job.id for job in looking.jobs(ids)[1]}
+    there = {job.id for job in queries.jobs(ids)[1]}
     for job_id in ids:
         if job_id not in there:
             fail_not_found(job_id)
@@ -46,16 +46,16 @@ def watch(
         if arguments.on_a_terminal():
             print("no unfinished jobs")
         return
-    until_ended(looking, ids, json)
+    until_ended(queries, ids, json)
 
 
-def until_ended(looking: Queries, ids: list[int], json: bool) -> None:
+def until_ended(queries: Queries, ids: list[int], json: bool) -> None:
     """Report until all have ended.
 
     :raises typer.Exit: with code 1 if one has failed.
     """
     try:
-        jobs = _reporter(json)(lambda: looking.jobs(ids))
+        jobs = _reporter(json)(lambda: queries.jobs(ids))
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     if json:
@@ -66,19 +66,19 @@ def until_ended(looking: Queries, ids: list[int], json: bool) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def _reporter(json: bool) -> Callable[[Look], list[JobRequest]]:
+def _reporter(json: bool) -> Callable[[Read], list[JobRequest]]:
     if json:
-        return lambda look_again: _until_ended(look_again, lambda _now, _jobs: None)
+        return lambda read: _until_ended(read, lambda _now, _jobs: None)
     return _with_bars if arguments.on_a_terminal() else _line_by_line
 
 
-def _until_ended(look_again: Look, report: Callable[[datetime, list[JobRequest]], None]) -> list[JobRequest]:
+def _until_ended(read: Read, report: Callable[[datetime, list[JobRequest]], None]) -> list[JobRequest]:
     """Read the jobs twice a second and report them, until none is unfinished. Return them as they ended."""
     known: dict[int, JobRequest] = {}
     away = False
     while True:
         try:
-            now, jobs = look_again()
+            now, jobs = read()
         except OperationalError:  # a failover must not end a watch of hours
             if not away:
                 print_error("the database does not answer; retrying")
@@ -94,7 +94,7 @@ def _until_ended(look_again: Look, report: Callable[[datetime, list[JobRequest]]
         time.sleep(_EVERY_SECONDS)
 
 
-def _line_by_line(look_again: Look) -> list[JobRequest]:
+def _line_by_line(read: Read) -> list[JobRequest]:
     before: list[JobRequest] = []
 
     def report(now: datetime, jobs: list[JobRequest]) -> None:
@@ -103,10 +103,10 @@ def _line_by_line(look_again: Look) -> list[JobRequest]:
             print(change_line(job, now), flush=True)
         before = jobs
 
-    return _until_ended(look_again, report)
+    return _until_ended(read, report)
 
 
-def _with_bars(look_again: Look) -> list[JobRequest]:
+def _with_bars(read: Read) -> list[JobRequest]:
     from rich.console import Console
     from rich.live import Live
 
@@ -116,4 +116,4 @@ def _with_bars(look_again: Look) -> list[JobRequest]:
         def report(now: datetime, jobs: list[JobRequest]) -> None:
             live.update(render(progress_view(jobs, console.height - 2), now, console.width), refresh=True)
 
-        return _until_ended(look_again, report)
+        return _until_ended(read, report)

@@ -12,8 +12,8 @@ def why(job_id: arguments.Id, json: arguments.Json = False) -> None:
     """Explain what a job waits for, how it runs, or why it ended, from the ledger and, if reachable, the cluster."""
     from spoke_jobs.cli.explaining.why import explain
 
-    _, looking = open_queries()
-    situation = looking.situation(job_id)
+    _, queries = open_queries()
+    situation = queries.situation(job_id)
     if situation is None:
         fail_not_found(job_id)
     explanation = explain(situation, None if situation.job.state.final else cluster_view(situation.job))

@@ -19,7 +19,7 @@ _LATE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Finding:
     """One thing that was examined."""
 
     name: str
@@ -30,19 +30,19 @@ class Look:
     """Why it could not be examined, if that is not a fault."""
 
 
-def looks(
+def findings(
     checked: CheckResults, account: Account, types: Mapping[str, str], now: datetime, *, busy: bool
-) -> Iterator[Look]:
+) -> Iterator[Finding]:
     """Decide what to say, in the order in which one would repair the set-up.
 
     :param types: the application's job types, and the PodTemplate of each.
     :param busy: whether the ledger has unfinished jobs that the operator should be handling.
     """
     if checked.away is not None:
-        yield Look("server", problems=(_away(checked),))
+        yield Finding("server", problems=(_away(checked),))
         return
     who = checked.user or "this account"
-    yield Look("server", f"{checked.server}, as {who}")
+    yield Finding("server", f"{checked.server}, as {who}")
     yield _definition(checked)
     yield _rights(checked, account, who)
     if checked.dry_runs:
@@ -63,7 +63,7 @@ def _away(checked: CheckResults) -> str:
     return f"{said} ({checked.server}): check KUBECONFIG, and whether a NetworkPolicy allows this process to connect"
 
 
-def _definition(checked: CheckResults) -> Look:
+def _definition(checked: CheckResults) -> Finding:
     fix = "install the chart spoke-operator, whose crds.enabled brings it, or `kubectl apply --server-side -f crds`"
     if not checked.served:
         problem = f"the API server doesn't know {names.GROUP}, the SpokeJob's definition: {fix}"
@@ -73,11 +73,11 @@ def _definition(checked: CheckResults) -> Look:
     elif missing := {names.PLURAL, f"{names.PLURAL}/status"} - checked.kinds:
         problem = f"{names.API_VERSION} has no {' and no '.join(sorted(missing))}: {fix}"
     else:
-        return Look("definition", f"{names.PLURAL} {names.API_VERSION}")
-    return Look("definition", problems=(problem,))
+        return Finding("definition", f"{names.PLURAL} {names.API_VERSION}")
+    return Finding("definition", problems=(problem,))
 
 
-def _rights(checked: CheckResults, account: Account, who: str) -> Look:
+def _rights(checked: CheckResults, account: Account, who: str) -> Finding:
     allowed = [str(right) for right, answer in checked.rights.items() if answer is True]
     problems = tuple(
         _missing(right, checked.namespace, account, who) for right, answer in checked.rights.items() if answer is False
@@ -85,7 +85,7 @@ def _rights(checked: CheckResults, account: Account, who: str) -> Look:
     refusals = [answer for answer in checked.rights.values() if isinstance(answer, ApiRefusal)]
     unknown = f"rights can't be asked for: {line(refusals[0].message, MESSAGE_LIMIT)}" if refusals else ""
     said = f"{account}: {', '.join(allowed)}" if allowed else ""
-    return Look("rights", said, problems, unknown)
+    return Finding("rights", said, problems, unknown)
 
 
 def _missing(right: Right, namespace: str, account: Account, who: str) -> str:
@@ -93,7 +93,7 @@ def _missing(right: Right, namespace: str, account: Account, who: str) -> str:
     return f"{who} may not {right} in namespace {namespace}: {role}"
 
 
-def _dry_runs(checked: CheckResults) -> Look:
+def _dry_runs(checked: CheckResults) -> Finding:
     refused: dict[str, list[str]] = {}
     for name, refusal in checked.dry_runs.items():
         if refusal is not None:
@@ -104,10 +104,10 @@ def _dry_runs(checked: CheckResults) -> Look:
     )
     fine = sum(refusal is None for refusal in checked.dry_runs.values())
     said = f"a SpokeJob of each of {count(fine, 'job')} would be created" if fine else ""
-    return Look("dry run", said, problems)
+    return Finding("dry run", said, problems)
 
 
-def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Look:
+def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Finding:
     fine, problems, unknown = [], [], []
     for name, found in checked.templates.items():
         users = _few([kind for kind, template in types.items() if template == name])
@@ -123,7 +123,7 @@ def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Loo
         else:
             unknown.append(name)
     words = f"{', '.join(unknown)} not checked: {who} may not get podtemplates, a right that only this check needs"
-    return Look("templates", ", ".join(fine), tuple(problems), words if unknown else "")
+    return Finding("templates", ", ".join(fine), tuple(problems), words if unknown else "")
 
 
 def _of_template(found: TemplateCheck) -> str:
@@ -132,14 +132,14 @@ def _of_template(found: TemplateCheck) -> str:
     return "" if found.has_container else f"has no container named {names.CONTAINER!r}: that is the one that is run"
 
 
-def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> Look:
+def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> Finding:
     published, lease = checked.published, checked.lease
     if isinstance(published, Published) and now - published.at <= SILENCE:
-        return Look("operator", f"seen {ago(published.at, now)}")
+        return Finding("operator", f"seen {ago(published.at, now)}")
     if lease is not None:
         return _leader(lease, who, now)
     if isinstance(published, ApiRefusal):
-        return Look(
+        return Finding(
             "operator", unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where it publishes its state"
         )
     advice = SEE_TO_THE_OPERATOR
@@ -148,28 +148,28 @@ def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> 
         if busy:
             silent = f"no operator has published its state in namespace {checked.namespace}"
             problem = f"jobs are unfinished, and {silent}: {advice}"
-            return Look("operator", problems=(problem,))
-        return Look("operator", unknown=f"none has published its state in namespace {checked.namespace} yet: {ask}")
+            return Finding("operator", problems=(problem,))
+        return Finding("operator", unknown=f"none has published its state in namespace {checked.namespace} yet: {ask}")
     silent = seconds((now - published.at).total_seconds())
     if busy:
-        return Look(
+        return Finding(
             "operator", problems=(f"jobs are unfinished, and no operator has been seen for {silent}: {advice}",)
         )
-    return Look("operator", unknown=f"last seen {silent} ago: {ask}")
+    return Finding("operator", unknown=f"last seen {silent} ago: {ask}")
 
 
-def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Look:
+def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Finding:
     if isinstance(lease, ApiRefusal):
         if lease.status == 403:
-            return Look("operator", unknown=f"{who} may not get its Lease")
-        return Look("operator", problems=(f"its Lease can't be read: {line(lease.message, MESSAGE_LIMIT)}",))
+            return Finding("operator", unknown=f"{who} may not get its Lease")
+        return Finding("operator", problems=(f"its Lease can't be read: {line(lease.message, MESSAGE_LIMIT)}",))
     late = now - (lease.renewed_at or now - timedelta(days=1))
     if lease.holder and late <= _LATE * lease.lasts:
-        return Look(
+        return Finding(
             "operator", f"{line(lease.holder)} leads, by its Lease of {seconds(max(late.total_seconds(), 0))} ago"
         )
     since = f" since {seconds(late.total_seconds())}" if lease.renewed_at else ""
-    return Look("operator", problems=(f"no operator leads{since}, by its Lease: see that the spoke-operator runs",))
+    return Finding("operator", problems=(f"no operator leads{since}, by its Lease: see that the spoke-operator runs",))
 
 
 def _few(names_: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spoke_jobs.cli.explaining.cluster_findings import Look
+from spoke_jobs.cli.explaining.cluster_findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SetUp:
     """Whether the runner's problem names the unset SPOKE_DATABASE_URL, so that the ledger's would repeat it."""
     jobs: tuple[str, ...]
     tasks: tuple[str, ...]
-    cluster: tuple[Look, ...]
+    cluster: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
@@ -40,8 +40,8 @@ class SetUp:
         """What is wrong, each thing once."""
         parts = (self.application, self.runner) if self.database_named else (self.application, self.runner, self.ledger)
         yield from (part.problem for part in parts if part.problem)
-        for look in self.cluster:
-            yield from look.problems
+        for finding in self.cluster:
+            yield from finding.problems
 
 
 def print_lines(found: SetUp) -> None:
@@ -58,9 +58,9 @@ def print_lines(found: SetUp) -> None:
         print("application  SPOKE_APP is not set: not needed by a process that only reads jobs")
     if not found.ledger.problem:
         print(f"ledger       {found.ledger.name}: migrated")
-    for number, look in enumerate(look for look in found.cluster if look.said or look.unknown):
-        words = "; ".join(word for word in (look.said, look.unknown) if word)
-        print(f"{'cluster' if number == 0 else '':<13}{look.name:<12}{words}")
+    for number, finding in enumerate(finding for finding in found.cluster if finding.said or finding.unknown):
+        words = "; ".join(word for word in (finding.said, finding.unknown) if word)
+        print(f"{'cluster' if number == 0 else '':<13}{finding.name:<12}{words}")
 
 
 def print_json(found: SetUp) -> None:
@@ -78,6 +78,6 @@ def print_json(found: SetUp) -> None:
             jobs=found.jobs,
             tasks=found.tasks,
             ledger=part(found.ledger),
-            cluster=tuple(json_output.ClusterLook.model_validate(look) for look in found.cluster),
+            cluster=tuple(json_output.ClusterFinding.model_validate(finding) for finding in found.cluster),
         )
     )

@@ -261,7 +261,7 @@ class Part(Shape):
     """What is missing, and what to do."""
 
 
-class ClusterLook(Shape):
+class ClusterFinding(Shape):
     """One thing that `check` examined in the cluster."""
 
     name: str
@@ -283,7 +283,7 @@ class Checked(Shape):
     jobs: tuple[str, ...]
     tasks: tuple[str, ...]
     ledger: Part
-    cluster: tuple[ClusterLook, ...]
+    cluster: tuple[ClusterFinding, ...]
     """Only under `kubernetes`, or with `--as`."""
 
 
