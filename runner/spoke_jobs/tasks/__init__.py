@@ -1,5 +1,5 @@
-"""Tasks under ``kubernetes``: light work sent over HTTP to a small deployment, and kept by its sender until it has run.
+"""Tasks under ``kubernetes``: light work, sent over HTTP to a small deployment or written to the outbox.
 
-``protocol`` is what both sides share, ``client`` what dispatches, ``server`` what runs; server and client never import
-each other. Neither is imported before it is used: job pods need neither an HTTP client nor a web server.
+``client`` is what dispatches, ``server`` what runs, ``protocol`` what they say to one another. Client and server never
+import each other. Neither is imported before it is used: a job's pod needs no HTTP client and no web server.
 """

@@ -99,8 +99,8 @@ def syncs_metrics() -> set[str]:
 
 
 def tasks_metrics() -> set[str]:
-    engine, gate = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    app = TaskApp(engine, Callers("key"), gate, TaskMetrics(engine, gate, 1))
+    executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
+    app = TaskApp(executor, Callers("key"), intake, TaskMetrics(executor, intake, 1))
 
     async def read() -> str:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:

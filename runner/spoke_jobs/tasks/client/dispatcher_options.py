@@ -33,7 +33,7 @@ class DispatcherOptions:
     """Tasks sent to one replica and not acknowledged; fewer while it says that it is full."""
     connect_seconds: float = 3.0
     silence_seconds: float = 20.0
-    """A server that is silent for so long counts as dead: four times the interval of its keep-alive lines."""
+    """A server that is silent for so long counts as dead: four times the interval of its empty lines."""
     backoff_max_seconds: float = 5.0
     """The longest backoff after failures of a replica."""
     resolve_seconds: float = 5.0

@@ -1,4 +1,8 @@
-"""How a batch of tasks and its acknowledgements are written and read. Nothing that anybody sends is a crash."""
+"""How batches and acknowledgements are written and read. Reading raises the errors defined here, whatever is sent.
+
+By hand: a pydantic model reads a task in 1.5 us in place of 3.5, but refuses the lone surrogates that JSON may escape,
+and cannot name what is wrong with one entry in these words.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +31,25 @@ LINE_LIMIT_BYTES = 4_096
 
 
 class BadRequest(Exception):
-    """A request that can't be read as a batch at all."""
+    """A request that is no batch."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-        """The HTTP status that answers it."""
+        """The HTTP status of the answer."""
         self.reason = reason
 
 
 class BadAnswer(Exception):
-    """A line that isn't an acknowledgement: what answers isn't a task server."""
+    """A line that is no acknowledgement: what answers is not a task server."""
 
 
 def task_line(task: Task, waited: float = 0.0) -> bytes:
-    """A task as a line of an NDJSON batch, with its end.
+    """Return a task as a line of NDJSON.
 
-    :param waited: for how many seconds it has been held.
+    :param waited: seconds since its dispatch.
     """
-    # An id needs no escaping. A dispatcher makes many of these: built by hand they cost a third.
+    # An id needs no escaping. Built by hand a line costs a third of what json.dumps takes.
     return (
         f'{{"id":"{task.id}","name":{_quoted_name(task.name)},"attempt":{task.attempt},"waited":{waited:.3f},'
         f'"payload":{_quoted(task.payload)}}}\n'
@@ -53,9 +57,9 @@ def task_line(task: Task, waited: float = 0.0) -> bytes:
 
 
 def parse_batch(content_type: str, body: bytes) -> list[Task | Malformed]:
-    """Read a request's body. One entry that is no task spoils no other.
+    """Read a request's body. A malformed entry does not affect the others.
 
-    :raises BadRequest: if the whole isn't a batch: of another type, no JSON, empty, too long.
+    :raises BadRequest: if the content type is another, or the body is no JSON, empty, or too large.
     """
     if len(body) > BODY_LIMIT_BYTES:
         raise BadRequest(413, f"the body is over {BODY_LIMIT_BYTES:,} bytes: send fewer tasks at a time")
@@ -72,9 +76,9 @@ def parse_batch(content_type: str, body: bytes) -> list[Task | Malformed]:
 
 
 def acknowledgement_line(ack: Acknowledgement) -> bytes:
-    """An acknowledgement as a line of an answer, with its end."""
+    """Return an acknowledgement as a line of NDJSON."""
     if ack.outcome is TaskOutcome.DONE and ack.id and not ack.cause and not ack.detail and is_task_id(ack.id):
-        # Nearly all, and what needs no escaping.
+        # Nearly all are of this kind, and need no escaping.
         return b'{"id":"%b","outcome":"done"}\n' % ack.id.encode("ascii")
     fields: dict[str, str | float | None] = {"id": ack.id, "outcome": ack.outcome.value}
     if ack.cause:
@@ -87,9 +91,9 @@ def acknowledgement_line(ack: Acknowledgement) -> bytes:
 
 
 def parse_acknowledgement(line: bytes) -> Acknowledgement | None:
-    """Read one line of an answer; None for a sign of life. An outcome of a newer release counts as ``returned``.
+    """Read one line of an answer; None if it is empty. An outcome of a newer release counts as ``returned``.
 
-    :raises BadAnswer: if it isn't one.
+    :raises BadAnswer: if it is no acknowledgement.
     """
     if not line or line.isspace():
         return None
@@ -115,14 +119,14 @@ def parse_acknowledgement(line: bytes) -> Acknowledgement | None:
 
 
 class LineSplitter:
-    """Cuts a stream of chunks into lines, holding no more than one line's limit."""
+    """Splits a stream of chunks into lines; buffers no more than the limit of a line."""
 
     def __init__(self, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
         self._rest = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that ``chunk`` completes.
+        """Return the lines that ``chunk`` completes.
 
         :raises BadAnswer: if a line is longer than the limit.
         """
@@ -189,6 +193,6 @@ def _refuse_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-"""Made once: json.loads makes a new one at every call that isn't plain."""
+"""Made once: json.loads makes a new one at every call with options."""
 _quoted = json.encoder.encode_basestring_ascii
 _quoted_name = lru_cache(1024)(_quoted)

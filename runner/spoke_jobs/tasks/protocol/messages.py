@@ -1,4 +1,4 @@
-"""What is sent: a task, an acknowledgement, their limits, and the key that both sides may share."""
+"""What is sent: tasks and acknowledgements, their limits, and the key that both sides may share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ PATH = "/v1/tasks"
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
 AUDIENCE = "spoke-tasks"
-"""Of a service account's token that is shown to a task server."""
+"""The audience of a service account's token for task servers."""
 BODY_LIMIT_BYTES = 4_194_304
+"""Of a request."""
 BATCH_LIMIT = 1_000
 """Tasks in one request."""
 ID_LIMIT = 100
@@ -25,19 +26,19 @@ _ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_LIMIT}}}", re.ASCII)
 
 
 class TaskOutcome(StrEnum):
-    """How a task ended, as far as the server is concerned."""
+    """How a task ended in the server that acknowledges it."""
 
     DONE = "done"
     FAILED = "failed"
-    """It may be tried again, as the next attempt."""
+    """Deliver it again, as the next attempt."""
     FAILED_FOR_GOOD = "failed_for_good"
     RETURNED = "returned"
-    """Not run, or not to its end, through no fault of the task: deliver it again, as the same attempt."""
+    """Not run, or not to its end, for a reason outside the task: deliver it again, as the same attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task on its way."""
+    """A task as it is sent."""
 
     id: str
     """The same at every delivery; letters, digits and ``._:-``, at most 100 characters."""
@@ -45,21 +46,21 @@ class Task:
     payload: str
     """JSON text."""
     attempt: int = 1
-    """One more than the runs of it that are known to have failed."""
+    """From 1: one more than the runs of it that failed."""
     waited: float = 0.0
-    """For how many seconds its dispatcher had held it when it sent it."""
+    """Seconds from its dispatch until it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An entry of a batch that isn't a task."""
+    """An entry of a batch that is not a task."""
 
     position: int
     """From 0."""
     id: str | None
-    """Its id, if that much could be read."""
+    """Its id; None if that cannot be read."""
     reason: str
-    """A sentence about the form; no value of it."""
+    """What is wrong with its form, without any of its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +68,30 @@ class Acknowledgement:
     """One line of an answer."""
 
     id: str | None
-    """None only for an entry without a readable id; then ``detail`` says which it was."""
+    """None for an entry without a readable id: then ``detail`` gives its position."""
     outcome: TaskOutcome
     cause: str = ""
-    """A :class:`spoke_jobs.contract.causes.TaskCause`, or a newer release's; empty for ``done``."""
+    """A :class:`spoke_jobs.contract.causes.TaskCause`, or one of a newer release; empty for ``done``."""
     detail: str = ""
-    """For a person: an exception's type, or what is wrong with the form."""
+    """For people: an exception's type, or what is wrong with the form."""
     retry_seconds: float | None = None
-    """Of ``failed``: in how many it is to be tried again, by the task's own declaration."""
+    """For ``failed``: when to deliver the next attempt, by the task's options."""
 
 
 def is_task_id(text: str) -> bool:
-    """Whether ``text`` may be a task's id."""
+    """Return whether ``text`` is a valid id of a task."""
     return _ID.fullmatch(text) is not None
 
 
 def usable_key(key: str) -> str:
-    """The key, if it is one.
+    """Return the shared key, if it can be used.
 
-    :raises ConfigurationError: naming the setting, never the key.
+    :raises ConfigurationError: else; it names the setting, never the key.
     """
     if not key:
-        raise ConfigurationError("SPOKE_TASKS_KEY is not set: dispatchers and task deployment must share a key")
+        raise ConfigurationError(
+            "SPOKE_TASKS_KEY is not set: set it to the key that dispatchers and task deployment share"
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError("SPOKE_TASKS_KEY can't be sent in a header: use ASCII letters, digits and signs only")
     return key

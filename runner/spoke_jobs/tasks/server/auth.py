@@ -1,6 +1,6 @@
-"""Who may send tasks: whoever shows the shared key, or the token of a service account that is in the list.
+"""Who may send tasks: whoever shows the shared key, or the token of a service account in SPOKE_TASKS_CALLERS.
 
-Tokens are asked of the API server by TokenReview, and answers are remembered for a while by the tokens' hash.
+The API server reviews tokens. Its answers are cached by the hash of the token.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from spoke_jobs.tasks.protocol.messages import AUDIENCE, usable_key
 from spoke_jobs.tasks.server.token_review import Review, ReviewFailed, TokenReviews
 
 _SCHEME = "bearer"
-REMEMBERED_SECONDS = 60.0
-"""How long an answer is believed at most: for so long a token works on after its account is gone."""
+ACCEPTED_SECONDS = 60.0
+"""How long an answer is cached at most: for so long a token works after its account is deleted."""
 REFUSED_SECONDS = 10.0
-"""How long a refusal is."""
-REMEMBERED = 1_024
+"""How long a refusal is cached."""
+CACHE_LIMIT = 1_024
 _TOKEN_LIMIT = 8_192
-_AT_ONCE = 8
+_CONCURRENT_REVIEWS = 8
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
 _USER = "system:serviceaccount:"
@@ -42,34 +42,37 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AuthRefusal:
-    """Why a caller is refused, without anything of what it showed."""
+    """Why a caller is refused; holds nothing of what it showed."""
 
     status: int
-    """401 for credentials that don't hold, 403 for somebody else's, 503 where nobody can tell now."""
+    """401 for invalid credentials, 403 for those of an account that is not allowed, 503 if that cannot be known now."""
     reason: str
-    """A word, for the count of such."""
+    """A word for the metric."""
     text: str
 
 
 class CallerCheck(Protocol):
-    """Decides on a request by its ``Authorization`` header."""
+    """Decides whether a request is allowed."""
 
     async def refusal(self, authorization: str | None) -> AuthRefusal | None:
-        """Why the caller is refused; None if it may go on."""
+        """Return why the caller is refused; None if it is allowed.
+
+        :param authorization: the header.
+        """
 
 
 class TokenCheck(Protocol):
-    """Decides on a token that isn't the shared key."""
+    """Decides whether a token is allowed."""
 
     async def refusal_of(self, token: str) -> AuthRefusal | None:
-        """See :class:`CallerCheck`."""
+        """Return why the token is refused; None if it is allowed."""
 
 
 class Callers:
-    """Callers that show ``Authorization: Bearer ...``: the key, compared in constant time, or a token.
+    """Allows ``Authorization: Bearer`` with the shared key, compared in constant time, or with a token.
 
     :param key: the shared key; empty for none.
-    :param tokens: who knows of tokens; None for nobody.
+    :param tokens: decides on tokens; None if only the key counts.
     """
 
     def __init__(self, key: str = "", tokens: TokenCheck | None = None) -> None:
@@ -79,46 +82,47 @@ class Callers:
     async def refusal(self, authorization: str | None) -> AuthRefusal | None:
         """See :class:`CallerCheck`."""
         if authorization is None:
-            return AuthRefusal(401, "none", "no credentials were shown: send them as Authorization: Bearer")
+            return AuthRefusal(401, "none", "there are no credentials: send the header Authorization: Bearer")
         scheme, _, shown = authorization.partition(" ")
         if scheme.lower() != _SCHEME:
-            return AuthRefusal(401, "scheme", "the Authorization header isn't of the scheme Bearer")
+            return AuthRefusal(401, "scheme", "the Authorization header has another scheme than Bearer")
         token = shown.strip()
         if self._key and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._key):
             return None
         if self._tokens is None:
-            return AuthRefusal(401, "key", "the key is another one")
+            return AuthRefusal(401, "key", "the key is not this server's SPOKE_TASKS_KEY")
         return await self._tokens.refusal_of(token)
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Cached:
     refusal: AuthRefusal | None
     until: float
 
 
 class ServiceAccounts:
-    """Lets in the accounts of a list.
+    """Allows the tokens of these service accounts.
 
     :param allowed: ``namespace/name`` of each.
+    :param review: asks the API server.
     """
 
     def __init__(self, allowed: Collection[str], review: Review, clock: Callable[[], float] = time.time) -> None:
         self._allowed = frozenset(allowed)
         self._review = review
         self._clock = clock
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
         self._asking: dict[bytes, asyncio.Future[AuthRefusal | None]] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = asyncio.Semaphore(_CONCURRENT_REVIEWS)
 
     async def refusal_of(self, token: str) -> AuthRefusal | None:
         """See :class:`TokenCheck`."""
         if len(token) > _TOKEN_LIMIT or not _FORM.fullmatch(token):
-            return AuthRefusal(401, "form", "what was shown is neither the key nor a service account's token")
+            return AuthRefusal(401, "form", "the credentials are neither the shared key nor a service account's token")
         digest = hashlib.sha256(token.encode("ascii")).digest()
-        known = self._known.get(digest)
-        if known is not None and self._clock() < known.until:
-            return known.refusal
+        cached = self._cache.get(digest)
+        if cached is not None and self._clock() < cached.until:
+            return cached.refusal
         asking = self._asking.get(digest)
         if asking is None:
             asking = self._asking[digest] = asyncio.ensure_future(self._ask(digest, token))
@@ -130,38 +134,42 @@ class ServiceAccounts:
             try:
                 status = await self._review(token)
             except ReviewFailed as error:
-                logger.error("the API server can't be asked about a caller's token: %s", error)  # noqa: TRY400
-                return AuthRefusal(503, "review", "who you are can't be asked of the API server just now")
+                logger.error("the API server did not review a caller's token: %s", error)  # noqa: TRY400
+                return AuthRefusal(503, "review", "the API server cannot review the token now: try again")
         refusal = self._judged(status)
         self._remember(digest, refusal, _expiry(token))
         return refusal
 
     def _judged(self, status: dict[str, Any]) -> AuthRefusal | None:
         if status.get("authenticated") is not True:
-            return AuthRefusal(401, "token", f"the token doesn't hold: expired, revoked, or not for {AUDIENCE!r}")
+            return AuthRefusal(
+                401,
+                "token",
+                f"the token is not valid: it has expired, is revoked, or is not for the audience {AUDIENCE!r}",
+            )
         if AUDIENCE not in (status.get("audiences") or ()):
-            return AuthRefusal(401, "audience", f"the token's audience isn't {AUDIENCE!r}")
+            return AuthRefusal(401, "audience", f"the token is not for the audience {AUDIENCE!r}")
         user = str((status.get("user") or {}).get("username") or "")
         account = user.removeprefix(_USER).replace(":", "/")
         if not user.startswith(_USER) or account not in self._allowed:
             return AuthRefusal(
-                403, "account", f"{user[:300]!r} is not among those that may send tasks (SPOKE_TASKS_CALLERS)"
+                403, "account", f"{user[:300]!r} may not send tasks: SPOKE_TASKS_CALLERS does not name it"
             )
         return None
 
     def _remember(self, digest: bytes, refusal: AuthRefusal | None, expiry: float) -> None:
         now = self._clock()
-        believed = REMEMBERED_SECONDS if refusal is None else REFUSED_SECONDS
-        self._known[digest] = _Known(refusal, min(now + believed, expiry) if refusal is None else now + believed)
-        self._known.move_to_end(digest)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+        kept = ACCEPTED_SECONDS if refusal is None else REFUSED_SECONDS
+        self._cache[digest] = _Cached(refusal, min(now + kept, expiry) if refusal is None else now + kept)
+        self._cache.move_to_end(digest)
+        while len(self._cache) > CACHE_LIMIT:
+            self._cache.popitem(last=False)
 
 
 def accounts_of(text: str) -> list[str]:
-    """``namespace/name, namespace/name`` taken apart.
+    """Parse ``namespace/name, namespace/name``.
 
-    :raises ConfigurationError: naming what isn't one.
+    :raises ConfigurationError: if a part has another form; it names the part.
     """
     found = [part.strip() for part in text.split(",") if part.strip()]
     for account in found:
@@ -173,7 +181,7 @@ def accounts_of(text: str) -> list[str]:
 
 
 def _expiry(token: str) -> float:
-    """When a token that the API server has found good ends: what isn't said is not believed for long."""
+    """Return when a token expires, as it says itself; 0 if it does not say, so that it is not cached."""
     try:
         claims = token.split(".")[1]
         found = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
@@ -183,24 +191,24 @@ def _expiry(token: str) -> float:
 
 
 def callers_of(settings: Settings, environment: Mapping[str, str] = os.environ) -> Callers:
-    """The service accounts of SPOKE_TASKS_CALLERS, and whoever has SPOKE_TASKS_KEY.
+    """Allow the service accounts of SPOKE_TASKS_CALLERS, and whoever has SPOKE_TASKS_KEY.
 
-    :raises ConfigurationError: if there is neither, or one can't be used.
+    :raises ConfigurationError: if neither is set, or one cannot be used.
     """
     key = settings.tasks_key.get_secret_value()
     accounts = accounts_of(settings.tasks_callers)
     if not accounts:
         if not key:
             raise ConfigurationError(
-                "neither SPOKE_TASKS_CALLERS nor SPOKE_TASKS_KEY is set: name the service accounts that may send tasks "
-                "(namespace/name, ...), or a key that dispatchers and task deployment share"
+                "neither SPOKE_TASKS_CALLERS nor SPOKE_TASKS_KEY is set: set one to the service accounts that may send "
+                "tasks (namespace/name, ...), or the other to a key that dispatchers and task deployment share"
             )
         return Callers(key)
     url = settings.tasks_api_url or _api_of(environment)
     if not url:
         raise ConfigurationError(
-            "SPOKE_TASKS_CALLERS is set, and this process isn't in a pod: name the API server that knows their tokens "
-            "with SPOKE_TASKS_API_URL, or use SPOKE_TASKS_KEY"
+            "SPOKE_TASKS_CALLERS is set, but this process is not in a pod: set SPOKE_TASKS_API_URL to the API server "
+            "that reviews the tokens, or use SPOKE_TASKS_KEY instead"
         )
     reviews = TokenReviews(url, settings.tasks_api_ca_file, settings.tasks_api_token_file)
     return Callers(key, ServiceAccounts(accounts, reviews))

@@ -1,9 +1,8 @@
-"""What runs the tasks that a server has accepted: a bounded number at a time, each once, each answered.
+"""Runs the accepted tasks: a bounded number at a time, each once, and each is acknowledged.
 
-``def`` tasks run in threads of ours, ``async def`` ones on an event loop in a thread of its own: whatever blocks there,
-the server's own loop answers. All state belongs to the server's loop; the others take tasks from a queue and hand back
-acknowledgements. It knows nothing of HTTP: whoever accepts a task (a request, the outbox) gives a listener and is told
-how it ended.
+``def`` tasks run in threads, ``async def`` tasks on an event loop in a thread of its own, so that the server's own loop
+answers whatever blocks there. All state belongs to the server's loop: the threads take tasks from a queue and hand back
+acknowledgements. It knows nothing of HTTP or the outbox: both pass a listener with each task, which gets its end.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from spoke_jobs.tasks.server.slots import AsyncSlots, ThreadSlots, where_it_is
 from spoke_jobs.tasks.server.task_run import AcceptedTask, Listener, OutboxClaim, TaskRun, timed_out
 
 REFUSALS = (TaskCause.ID_REUSED, TaskCause.MALFORMED_TASK, TaskCause.PAYLOAD_TOO_LARGE, TaskCause.UNKNOWN_TASK)
-_LOOK_SECONDS = 0.25
+_CHECK_SECONDS = 0.25
 _CANCEL_SECONDS = 1.0
 """How long an ``async def`` task may take to end once its timeout has cancelled it."""
 
@@ -36,33 +35,33 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ExecutorCounts:
-    """What the engine has done so far."""
+    """Counts since the start of the process."""
 
     accepted: int = 0
     joined: int = 0
-    """Redeliveries of a task that was still here."""
+    """Redeliveries of a task that had not ended yet."""
     recalled: int = 0
-    """Redeliveries of a task that had ended here."""
+    """Redeliveries of a task that had ended in this replica."""
     refused: dict[TaskCause, int] = field(default_factory=lambda: dict.fromkeys(REFUSALS, 0))
-    """Failed for good without being run here."""
+    """Tasks that failed for good without being run."""
     timed_out: int = 0
     ended: dict[TaskOutcome, int] = field(default_factory=lambda: dict.fromkeys(TaskOutcome, 0))
     waited: Histogram = field(default_factory=Histogram)
-    """From the dispatch to the start, in seconds."""
+    """Seconds from dispatch to start."""
     ran: Histogram = field(default_factory=Histogram)
-    """From the start to the end, in seconds."""
+    """Seconds from start to end."""
 
 
 class TaskExecutor:
-    """See the module.
+    """The executor.
 
-    :param concurrency: so many ``def`` tasks at once, and so many ``async def`` ones.
-    :param limit: accepted tasks that have not ended, running ones included.
-    :param kept_for_claims: so many of these places only the outbox gets, and as many only requests: neither can keep
-        the queue so full that the other gets nothing run.
-    :param sessions: makes what ``ctx.session`` is.
-    :param hung_seconds: how long a task may hold its slot beyond its timeout.
-    :param on_stuck: called once, on the loop, when slots are lost to tasks that hang: why the process should restart.
+    :param concurrency: how many ``def`` tasks run at once, and how many ``async def`` tasks.
+    :param limit: how many accepted tasks may be unfinished, running ones included.
+    :param reserved: how many of these places are for the outbox alone, and as many for requests alone: neither can
+        fill the queue so that the other's tasks do not run.
+    :param sessions: makes ``ctx.session``.
+    :param hung_seconds: how long a task may keep its slot beyond its timeout.
+    :param on_stuck: called once, on the loop, with the reason why the process should restart: tasks hang in its slots.
     """
 
     def __init__(
@@ -71,8 +70,8 @@ class TaskExecutor:
         *,
         concurrency: int,
         limit: int,
-        kept_for_claims: int = 0,
-        memory: OutcomeCache | None = None,
+        reserved: int = 0,
+        outcomes: OutcomeCache | None = None,
         sessions: SessionFactory | None = None,
         hung_seconds: float = 60.0,
         on_stuck: Callable[[str], None] = lambda _why: None,
@@ -81,9 +80,9 @@ class TaskExecutor:
         self._registry = registry
         self._concurrency = concurrency
         self._limit = limit
-        self._kept = kept_for_claims
+        self._reserved = reserved
         self._claimed = 0
-        self._memory = memory or OutcomeCache(time.monotonic)
+        self._outcomes = outcomes or OutcomeCache(time.monotonic)
         self._sessions = sessions
         self._hung_seconds = hung_seconds
         self._on_stuck = on_stuck
@@ -96,22 +95,22 @@ class TaskExecutor:
         self._empty.set()
 
     def start(self) -> None:
-        """Start the threads. Call it on the server's event loop."""
+        """Start the threads. Call this on the server's event loop."""
         loop = asyncio.get_running_loop()
         self._threads.start(loop)
         self._coroutines.start(loop)
-        loop.call_later(_LOOK_SECONDS, self._look_for_hung, loop)
+        loop.call_later(_CHECK_SECONDS, self._check_for_hung, loop)
 
     @property
     def room(self) -> int:
-        """How many more tasks of requests can be accepted now."""
+        """How many more tasks of requests can be accepted."""
         unfinished = len(self._unfinished)
-        return max(0, self._limit - max(unfinished, unfinished - self._claimed + self._kept))
+        return max(0, self._limit - max(unfinished, unfinished - self._claimed + self._reserved))
 
     @property
     def room_for_claims(self) -> int:
-        """How many more tasks of the outbox can be accepted now."""
-        return max(0, self._limit - max(len(self._unfinished), self._claimed + self._kept))
+        """How many more tasks of the outbox can be accepted."""
+        return max(0, self._limit - max(len(self._unfinished), self._claimed + self._reserved))
 
     @property
     def unfinished(self) -> int:
@@ -130,47 +129,29 @@ class TaskExecutor:
 
     @property
     def hung(self) -> int:
-        """How many slots are held by tasks that have been given up."""
+        """How many slots are in use by tasks whose end was told without them."""
         return sum(entry is not None and entry.run.given_up for entry in self._slots())
 
     def knows(self, task: Task) -> bool:
-        """Whether the task takes no room: it is here, or its outcome is remembered."""
-        return task.id in self._unfinished or _answers(self._memory.recall(task.id), task)
+        """Return whether the task needs no room, because it is here or its outcome is cached."""
+        return task.id in self._unfinished or _answers(self._outcomes.recall(task.id), task)
 
     def accept(self, task: Task, listener: Listener, claim: OutboxClaim | None = None) -> None:
-        """Take a task over; ``listener`` is called once, on the loop, perhaps before this returns.
+        """Accept a task, or refuse it. ``listener`` is called once, on the loop, perhaps before this returns.
 
-        :param claim: what holds it in the outbox, if it is of there.
+        :param claim: its claim, if it comes from the outbox.
         """
         if self._finished:
             listener(Acknowledgement(task.id, TaskOutcome.RETURNED, TaskCause.DRAINING))
             return
-        here = self._unfinished.get(task.id)
-        ended = self._memory.recall(task.id) if here is None else None
-        if claim is not None and ended is not None and ended.ack.outcome is not TaskOutcome.DONE:
-            ended = None  # its row says that it is to run: somebody may have had it run again, with another payload
-        if (here is not None and fingerprint(here.run.task) != fingerprint(task)) or (
-            claim is None and ended is not None and ended.fingerprint != fingerprint(task)
-        ):
-            listener(self._refuse(task, TaskCause.ID_REUSED, "another task was sent under this id"))
+        if self._is_known(task, listener, claim):
             return
-        if here is not None:
-            self.counts.joined += 1
-            here.listeners.append(listener)
-            return
-        if ended is not None and _answers(ended, task):
-            self.counts.recalled += 1
-            listener(ended.ack)
-            return
-        if (size := len(task.payload)) > TASK_LIMIT_BYTES or (
-            not task.payload.isascii()
-            and size * 4 > TASK_LIMIT_BYTES < len(task.payload.encode("utf-8", "surrogatepass"))
-        ):
+        if _is_too_large(task):
             listener(self._refuse(task, TaskCause.PAYLOAD_TOO_LARGE, f"over {TASK_LIMIT_BYTES:,} bytes"))
             return
         try:
             definition = self._registry.tasks.get(task.name)
-        except (UnknownName, RegistrationError):  # of such a form that nothing can be registered so
+        except (UnknownName, RegistrationError):  # the latter for a name that nothing can have
             listener(self._refuse(task, TaskCause.UNKNOWN_TASK, f"no task is registered as {task.name!r}"))
             return
         entry = AcceptedTask(TaskRun(task, definition, self._sessions, claim), [listener])
@@ -181,11 +162,11 @@ class TaskExecutor:
         (self._coroutines if definition.is_async else self._threads).put(entry)
 
     async def finish(self, grace_seconds: float, *, hand_back: bool = False) -> int:
-        """Wait for what was accepted; what then still isn't done is returned to its sender. Returns how many those are.
+        """Wait for the accepted tasks, then return unfinished ones to their senders; return how many those were.
 
-        ``async def`` tasks that still run are cancelled. A thread can't be: it ends with the process.
+        ``async def`` tasks that still run are cancelled. A thread cannot be: it ends with the process.
 
-        :param hand_back: what has not begun is returned at once.
+        :param hand_back: return tasks that have not started at once.
         """
         handed_back = 0
         if hand_back:
@@ -209,26 +190,46 @@ class TaskExecutor:
         self._coroutines.stop()
         return len(left) + handed_back
 
+    def _is_known(self, task: Task, listener: Listener, claim: OutboxClaim | None) -> bool:
+        """Answer a redelivery, or another task under a known id; return False if the task is new."""
+        here = self._unfinished.get(task.id)
+        ended = self._outcomes.recall(task.id) if here is None else None
+        if claim is not None and ended is not None and ended.ack.outcome is not TaskOutcome.DONE:
+            ended = None  # its row says that it is to run: somebody may have reset it, perhaps with another payload
+        if (here is not None and fingerprint(here.run.task) != fingerprint(task)) or (
+            claim is None and ended is not None and ended.fingerprint != fingerprint(task)
+        ):
+            listener(self._refuse(task, TaskCause.ID_REUSED, "another task was sent under this id"))
+        elif here is not None:
+            self.counts.joined += 1
+            here.listeners.append(listener)
+        elif ended is not None and _answers(ended, task):
+            self.counts.recalled += 1
+            listener(ended.ack)
+        else:
+            return False
+        return True
+
     def _slots(self) -> list[AcceptedTask | None]:
         return [*self._threads.entries, *self._coroutines.entries]
 
     def _is_wanted(self, entry: AcceptedTask) -> bool:
-        """From any thread: whether it hasn't been returned to its sender while it waited."""
+        """Return whether the task still is to run: it may have been returned while it waited. For any thread."""
         return self._unfinished.get(entry.run.task.id) is entry
 
     def _refuse(self, task: Task, cause: TaskCause, why: str) -> Acknowledgement:
         self.counts.refused[cause] += 1
-        logger.error("task %s failed for good, and was not run: %s, %s", task.id, cause, why)
+        logger.error("task %s failed for good without being run: %s, %s", task.id, cause, why)
         return Acknowledgement(task.id, TaskOutcome.FAILED_FOR_GOOD, cause)
 
     def _return(self, entry: AcceptedTask, cause: TaskCause) -> None:
-        """Let its sender have it run elsewhere."""
+        """Return a task to its sender, to be delivered again."""
         self._end(entry, Acknowledgement(entry.run.task.id, TaskOutcome.RETURNED, cause))
 
     def _end(self, entry: AcceptedTask, ack: Acknowledgement) -> None:
         run = entry.run
         if self._unfinished.get(run.task.id) is not entry:
-            return  # it was returned, or given up, before
+            return  # its end was told before
         del self._unfinished[run.task.id]
         self._claimed -= run.claim is not None
         self.counts.ended[ack.outcome] += 1
@@ -236,18 +237,18 @@ class TaskExecutor:
             self.counts.waited.observe(run.task.waited + run.started_at - run.accepted_at)
             self.counts.ran.observe(time.monotonic() - run.started_at)
         if ack.outcome is not TaskOutcome.RETURNED:
-            self._memory.remember(run.task, ack)
+            self._outcomes.remember(run.task, ack)
         for listener in entry.listeners:
             listener(ack)
         if not self._unfinished:
             self._empty.set()
 
-    def _look_for_hung(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer for tasks that are over their time and don't end; have the process restarted if too many are."""
+    def _check_for_hung(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Acknowledge tasks that are beyond their timeout and do not end; report if they take too many slots."""
         now = time.monotonic()
         hung, longest = 0, 0.0
         blocker = self._coroutines.blocker()
-        for place, entry in enumerate(self._slots()):
+        for slot, entry in enumerate(self._slots()):
             if entry is None or not entry.run.started_at:
                 continue
             grace = _CANCEL_SECONDS if entry.run.definition.is_async else 0.0
@@ -255,7 +256,7 @@ class TaskExecutor:
             if over <= 0:
                 continue
             if blocker is not None and entry.run.definition.is_async and entry is not blocker:
-                if not entry.run.given_up:  # it was kept from ending: others than this replica may run it
+                if not entry.run.given_up:  # another task keeps it from ending: another replica may run it
                     entry.run.given_up = True
                     self._return(entry, TaskCause.HELD_UP)
                 continue
@@ -263,17 +264,28 @@ class TaskExecutor:
                 entry.run.given_up = True
                 self.counts.timed_out += 1
                 self._end(entry, timed_out(entry.run))
-                logger.error("it doesn't end, and keeps a slot; it is at %s", self._place_of(place))
+                logger.error(
+                    "task %s is beyond its timeout, does not end and keeps its slot; it is at %s",
+                    entry.run.task.id,
+                    self._where(slot),
+                )
             hung, longest = hung + 1, max(longest, over)
         if hung and not self._stuck and (hung >= math.ceil(self._concurrency / 2) or longest >= self._hung_seconds):
             self._stuck = True
-            self._on_stuck(f"{hung} tasks hang beyond their timeout, one for {longest:.0f} s")
-        loop.call_later(_LOOK_SECONDS, self._look_for_hung, loop)
+            self._on_stuck(f"{hung} tasks hang beyond their timeout, the longest for {longest:.0f} s")
+        loop.call_later(_CHECK_SECONDS, self._check_for_hung, loop)
 
-    def _place_of(self, slot: int) -> str:
+    def _where(self, slot: int) -> str:
         return where_it_is(self._threads.threads[slot] if slot < self._concurrency else self._coroutines.thread)
 
 
 def _answers(ended: RememberedOutcome | None, task: Task) -> bool:
-    """Whether a remembered ending is the answer to ``task``; it isn't to the next attempt after a failure."""
+    """Return whether a cached outcome answers ``task``. That of a failed attempt does not answer the next attempt."""
     return ended is not None and not (ended.ack.outcome is TaskOutcome.FAILED and task.attempt > ended.attempt)
+
+
+def _is_too_large(task: Task) -> bool:
+    size = len(task.payload)
+    if task.payload.isascii() or size * 4 <= TASK_LIMIT_BYTES:
+        return size > TASK_LIMIT_BYTES
+    return len(task.payload.encode("utf-8", "surrogatepass")) > TASK_LIMIT_BYTES

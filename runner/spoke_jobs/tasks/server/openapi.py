@@ -1,4 +1,4 @@
-"""The OpenAPI document of the task server: what it answers, and to what."""
+"""The OpenAPI document of the task server."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ from spoke_jobs.tasks.protocol.messages import (
 
 
 def document() -> dict[str, Any]:
-    """The document, as JSON."""
+    """Return the document, as JSON values."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "spoke-jobs tasks",
             "version": "1",
-            "description": "Runs an application's tasks. Within a version of the path fields are only ever added.",
+            "description": "Runs an application's tasks. Within a version of the path, fields are only added.",
         },
         "paths": {
             PATH: {"post": _accept()},
-            "/healthz": {"get": _page("health", "Whether the process is alive.", {"200": "It is."})},
+            "/healthz": {"get": _page("health", "Liveness probe.", {"200": "The process is alive."})},
             "/readyz": {
                 "get": _page(
                     "readiness",
-                    "Whether it takes tasks.",
-                    {"200": "It does.", "503": "It is stopping: send elsewhere."},
+                    "Readiness probe.",
+                    {"200": "The replica takes tasks.", "503": "The replica is stopping: send to another."},
                 )
             },
-            "/metrics": {"get": _page("metrics", "Figures, as Prometheus reads them.", {"200": "The figures."})},
+            "/metrics": {"get": _page("metrics", "Metrics.", {"200": "Prometheus's text format."})},
             "/openapi.json": {
                 "get": {
                     "summary": "This document.",
                     "operationId": "openapi",
-                    "responses": {"200": {"description": "It.", "content": {JSON: {"schema": {"type": "object"}}}}},
+                    "responses": {
+                        "200": {"description": "The document.", "content": {JSON: {"schema": {"type": "object"}}}}
+                    },
                 }
             },
         },
@@ -60,23 +62,23 @@ def document() -> dict[str, Any]:
 
 def _accept() -> dict[str, Any]:
     refusals = {
-        "400": "The body isn't a batch.",
-        "401": "No credentials, or none that hold.",
-        "403": "The service account isn't in the list.",
-        "408": "The body did not come to its end in time.",
-        "413": f"Over {BODY_LIMIT_BYTES:,} bytes, or over {BATCH_LIMIT:,} tasks.",
-        "415": "Another content type.",
+        "400": "The body is no batch.",
+        "401": "The credentials are missing or not valid.",
+        "403": "The service account may not send tasks.",
+        "408": "The body took too long.",
+        "413": f"The body is over {BODY_LIMIT_BYTES:,} bytes, or holds over {BATCH_LIMIT:,} tasks.",
+        "415": "The content type is another.",
     }
     later = {
-        "429": "The queue is full, or too many bodies are on their way: none was accepted.",
-        "503": "The replica is stopping, or can't ask who the caller is: none was accepted.",
+        "429": "The queue is full, or too many bodies are being received: no task was accepted.",
+        "503": "The replica is stopping, or cannot check the credentials now: no task was accepted.",
     }
     return {
-        "summary": "Have tasks run.",
+        "summary": "Run tasks.",
         "operationId": "accept",
         "description": (
-            "One acknowledgement a line, each as soon as its task has ended; empty lines are signs of life. A task "
-            "that was delivered before, under the same id, is not run again: it gets the outcome of its run."
+            "One acknowledgement a line, each as soon as its task has ended. Empty lines show that the server is "
+            "alive. A task that was delivered before under the same id is not run again: it gets that run's outcome."
         ),
         "security": [{"bearer": []}],
         "requestBody": {
@@ -107,7 +109,7 @@ def _accept() -> dict[str, Any]:
             **{status: _text(text) for status, text in refusals.items()},
             **{
                 status: _text(text)
-                | {"headers": {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}}}}
+                | {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
                 for status, text in later.items()
             },
         },
@@ -137,9 +139,9 @@ def _task() -> dict[str, Any]:
                 "description": "The same at every delivery.",
             },
             "name": {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT},
-            "payload": {"description": "JSON text in a string, or a JSON value that isn't a string; at most 100 kB."},
+            "payload": {"description": "JSON text in a string, or a JSON value that is no string; at most 100 kB."},
             "attempt": {"type": "integer", "minimum": 1, "maximum": ATTEMPT_LIMIT, "default": 1},
-            "waited": {"type": "number", "minimum": 0, "description": "For how many seconds the sender has held it."},
+            "waited": {"type": "number", "minimum": 0, "description": "Seconds from its dispatch until it was sent."},
         },
     }
 
@@ -153,6 +155,6 @@ def _acknowledgement() -> dict[str, Any]:
             "outcome": {"type": "string", "enum": [outcome.value for outcome in TaskOutcome]},
             "cause": {"type": "string"},
             "detail": {"type": "string"},
-            "retry_seconds": {"type": "number", "description": "Of `failed`: in how many to deliver the next attempt."},
+            "retry_seconds": {"type": "number", "description": "For `failed`: when to deliver the next attempt."},
         },
     }

@@ -1,7 +1,7 @@
-"""Working off the outbox: a thread of the server's claims tasks, hands them to the engine, and records their ends.
+"""Runs the outbox's tasks: a thread claims them, hands them to the executor, and records their ends.
 
-One thread asks the database for everything, so that while it waits for one answer the next question grows: claims,
-renewals and ends of many tasks are one statement each.
+One thread makes all queries. While it waits for one answer, ends and renewals gather for the next statement, which
+serves many tasks.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcom
 from spoke_jobs.tasks.server.executor import TaskExecutor
 
 _AHEAD_SECONDS = 0.1
-"""For how long the tasks claimed ahead may last, at the rate of late."""
+"""How long the tasks claimed ahead may last, at the current rate."""
 _AHEAD_LIMIT = 200
-_AT_ONCE = 100
+_CLAIM_LIMIT = 100
 _HOUSEKEEPING_SECONDS = 30.0
 _TRIAL_SECONDS = 1.0
-"""How often a task that may be what kills its replicas is looked for, to be run when no other such is held."""
-_PAUSE_SECONDS = 1.0
-_COMPLAIN_EVERY_SECONDS = 10.0
+"""How often one suspect is claimed, a task that may be what kills replicas, unless this replica has one already."""
+_RETRY_SECONDS = 1.0
+_LOG_EVERY_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxWorkerOptions:
-    """How the outbox is worked off."""
+    """How the outbox is served."""
 
     concurrency: int
     lease_seconds: float
@@ -53,7 +53,7 @@ class OutboxWorkerOptions:
 
 @dataclass(slots=True)
 class OutboxCounts:
-    """What was done so far."""
+    """Counts since the start of the process."""
 
     claimed: int = 0
     done: int = 0
@@ -61,18 +61,18 @@ class OutboxCounts:
     retried: int = 0
     returned: int = 0
     taken_over: int = 0
-    """Claims of tasks whose earlier claim had lapsed."""
+    """Claims of tasks whose earlier claim had expired."""
     gone: int = 0
-    """Claims that were lost here: their ends didn't count."""
+    """Claims lost before their task's end was recorded: that end did not count."""
     worker_lost: int = 0
-    """Of those that failed: the tasks that were given up, since the replicas that ran them died."""
+    """Of those failed: tasks given up because the replicas that ran them died."""
     unknown: int = 0
-    """Tasks that failed for good because no release knew them. They were never claimed."""
+    """Tasks that failed for good because no release knows their name. They were not claimed."""
     database_errors: int = 0
 
 
 class _ClaimedTask:
-    """A claim, as the engine's :class:`~spoke_jobs.tasks.server.task_run.OutboxClaim`."""
+    """A claimed task, and its claim for the executor (:class:`~spoke_jobs.tasks.server.task_run.OutboxClaim`)."""
 
     __slots__ = ("finished", "outbox", "task")
 
@@ -91,97 +91,98 @@ class _ClaimedTask:
 
 
 class OutboxWorker:
-    """See the module. All but :meth:`start`, :meth:`drain`, :meth:`stop` and the counts belongs to its thread."""
+    """The thread. All but :meth:`start`, :meth:`drain`, :meth:`stop` and the counts belongs to it."""
 
     def __init__(
-        self, outbox: Outbox, names: Collection[str], engine: TaskExecutor, options: OutboxWorkerOptions
+        self, outbox: Outbox, names: Collection[str], executor: TaskExecutor, options: OutboxWorkerOptions
     ) -> None:
         self.counts = OutboxCounts()
         self._outbox = outbox
         self._names = list(names)
-        self._engine = engine
+        self._executor = executor
         self._options = options
         self._worker = worker_name()
         self._held: dict[int, _ClaimedTask] = {}
         self._ended: deque[tuple[_ClaimedTask, Acknowledgement]] = deque()
         self._draining = False
         self._stopping = False
-        self._told = False
-        self._bell, self._rope = socket.socketpair()
-        self._rope.setblocking(False)
-        self._bell.setblocking(False)
+        self._notified = False
+        self._wakeups, self._wakeup_sender = socket.socketpair()
+        self._wakeup_sender.setblocking(False)
+        self._wakeups.setblocking(False)
         self._next_claim = self._next_renewal = self._next_housekeeping = self._next_trial = 0.0
         self._rate = 0.0
         self._rate_since = time.monotonic()
         self._ended_since = 0
-        self._complained_at = float("-inf")
+        self._logged_at = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._live, name="spoke-outbox", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="spoke-outbox", daemon=True)
 
     def backlog(self) -> Mapping[str, float]:
-        """What stands in the outbox; asks the database."""
+        """Query how many tasks are due or failed, and for how long the oldest has been due."""
         return self._outbox.backlog()
 
     @property
     def held(self) -> int:
-        """How many claims there are."""
+        """How many claims this replica holds."""
         return len(self._held)
 
     def start(self) -> None:
-        """Begin. Call it on the engine's loop."""
+        """Start the thread. Call this on the executor's loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     def drain(self) -> None:
-        """From any thread: claim no more."""
+        """Claim no more. For any thread."""
         self._draining = True
-        self._ring()
+        self._wake()
 
     def stop(self, seconds: float) -> None:
-        """From any thread: record what has ended, give back the rest, end."""
+        """Record what has ended, release the other claims, and end the thread. For any thread."""
         self._draining = self._stopping = True
-        self._ring()
+        self._wake()
         self._thread.join(seconds)
 
-    def _ring(self) -> None:
-        if not self._told:
-            self._told = True
-            with contextlib.suppress(BlockingIOError):  # it has not heard the many before
-                self._rope.send(b".")
+    def _wake(self) -> None:
+        if not self._notified:
+            self._notified = True
+            with contextlib.suppress(BlockingIOError):  # many wake-ups wait to be read already
+                self._wakeup_sender.send(b".")
 
-    def _live(self) -> None:
-        rung = self._listen()
-        bells = [self._bell] if rung is None else [self._bell, rung]
+    def _run(self) -> None:
+        commits = self._listen()
+        sockets = [self._wakeups] if commits is None else [self._wakeups, commits]
         while True:
             try:
                 wait = self._turn()
             except DBAPIError as error:
                 self.counts.database_errors += 1
-                self._complain(error)
-                wait = _PAUSE_SECONDS
+                self._log(error)
+                wait = _RETRY_SECONDS
             except Exception:
-                logger.exception("the outbox: a fault of ours; it goes on")
-                wait = _PAUSE_SECONDS
+                logger.exception("unexpected error serving the outbox; retrying")
+                wait = _RETRY_SECONDS
             if self._stopping and not self._ended:
-                self._give_back()
+                self._release_all()
                 return
-            ready, _, _ = select.select(bells, [], [], wait)
-            for bell in ready:
-                if bell is rung:
+            ready, _, _ = select.select(sockets, [], [], wait)
+            for readable in ready:
+                if readable is commits:
                     self._next_claim = 0.0
                 with contextlib.suppress(BlockingIOError):
-                    bell.recv(4096)
-            self._told = False
+                    readable.recv(4096)
+            self._notified = False
 
     def _listen(self) -> socket.socket | None:
+        """Return a socket that is readable when tasks are committed; None if the database cannot notify now."""
         try:
             return listen(self._outbox.engine, TASKS_CHANNEL)
         except Exception:
-            logger.exception("the outbox: nobody rings here when tasks are committed; it looks every few seconds")
+            logger.exception("no notifications from the outbox; polling it instead")
             return None
 
     def _turn(self) -> float:
-        """Do what is due; how many seconds there is nothing to do, unless somebody rings."""
+        """Do what is due. Return the seconds until the next scheduled action."""
         self._record_ends()
         now = time.monotonic()
         if now >= self._next_renewal and self._held:
@@ -192,7 +193,7 @@ class OutboxWorker:
             self._outbox.prune()
             if unknown := self._outbox.expire_unknown(self._names):
                 self.counts.unknown += unknown
-                logger.error("%d tasks of the outbox failed for good: no release knows them", unknown)
+                logger.error("%d tasks of the outbox failed for good: no release knows their names", unknown)
         if not self._draining and now >= self._next_claim:
             self._claim(now)
         if self._ended:
@@ -202,9 +203,9 @@ class OutboxWorker:
         return max(0.0, min(min(due) - time.monotonic(), self._options.poll_seconds))
 
     def _claim(self, now: float) -> None:
-        limit = min(self._room(now), _AT_ONCE)
+        limit = min(self._room(now), _CLAIM_LIMIT)
         if limit <= 0:
-            self._next_claim = now + self._options.poll_seconds  # or as soon as one ends
+            self._next_claim = now + self._options.poll_seconds  # or when a task ends
             return
         if not self._held:
             self._next_renewal = now + self._options.lease_seconds / 3
@@ -222,7 +223,10 @@ class OutboxWorker:
             mine = self._held[task.id] = _ClaimedTask(self._outbox, task)
             if task.losses >= TASK_LOSSES:
                 logger.error(
-                    "task %s (%s) failed for good: %d replicas died with it", task.uid.hex, task.name, task.losses
+                    "task %s (%s) failed for good: %d replicas died while they had it",
+                    task.uid.hex,
+                    task.name,
+                    task.losses,
                 )
                 self._ended.append((mine, Acknowledgement("", TaskOutcome.FAILED_FOR_GOOD, TaskCause.WORKER_LOST)))
             else:
@@ -231,34 +235,34 @@ class OutboxWorker:
             self._loop.call_soon_threadsafe(self._accept, held)
 
     def _room(self, now: float) -> int:
-        """How many may be claimed: as many as can run, and at the rate of late a tenth of a second's more."""
+        """Return how many to claim: as many as can run, and some ahead at the current rate."""
         if (passed := now - self._rate_since) >= _AHEAD_SECONDS:
             self._rate = self._ended_since / passed
             self._rate_since, self._ended_since = now, 0
         ahead = min(_AHEAD_LIMIT, int(self._rate * _AHEAD_SECONDS * 2))
-        return min(self._options.concurrency + ahead - len(self._held), self._engine.room_for_claims)
+        return min(self._options.concurrency + ahead - len(self._held), self._executor.room_for_claims)
 
     def _accept(self, held: list[_ClaimedTask]) -> None:
-        """On the engine's loop."""
+        """Hand claims to the executor. Runs on its loop."""
         for one in held:
             task = one.task
-            self._engine.accept(
-                Task(task.uid.hex, task.name, task.payload, task.attempt, task.waited_seconds), self._hear_of(one), one
+            self._executor.accept(
+                Task(task.uid.hex, task.name, task.payload, task.attempt, task.waited_seconds), self._listener(one), one
             )
 
-    def _hear_of(self, one: _ClaimedTask) -> Callable[[Acknowledgement], None]:
-        def hear(ack: Acknowledgement) -> None:
+    def _listener(self, one: _ClaimedTask) -> Callable[[Acknowledgement], None]:
+        def ended(ack: Acknowledgement) -> None:
             self._ended.append((one, ack))
-            self._ring()
+            self._wake()
 
-        return hear
+        return ended
 
     def _record_ends(self) -> None:
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
         try:
             self._record(ended)
         except BaseException:
-            self._ended.extendleft(reversed(ended))  # what is recorded already is refused the second time
+            self._ended.extendleft(reversed(ended))  # those recorded already are refused the second time
             raise
         self._ended_since += len(ended)
         for one, _ in ended:
@@ -294,22 +298,22 @@ class OutboxWorker:
         tasks = [one.task for one in list(self._held.values())]
         held = self._outbox.renew(tasks, self._options.lease_seconds)
         gone = [task for task in tasks if task.id not in held]
-        if gone:  # what has just ended in its own transaction is among them
-            logger.info("%d claims of outbox tasks have ended, or are another replica's by now", len(gone))
+        if gone:  # among them tasks that have just ended in their own transaction
+            logger.info("%d claims of outbox tasks have ended or were taken over", len(gone))
 
-    def _give_back(self) -> None:
+    def _release_all(self) -> None:
         left = [one.task for one in self._held.values()]
         if not left:
             return
         try:
             self._outbox.release(left)
         except DBAPIError as error:
-            self._complain(error)
+            self._log(error)
         else:
-            logger.info("%d tasks are given back to the outbox", len(left))
+            logger.info("returned %d tasks to the outbox", len(left))
 
-    def _complain(self, error: DBAPIError) -> None:
+    def _log(self, error: DBAPIError) -> None:
         now = time.monotonic()
-        if now - self._complained_at >= _COMPLAIN_EVERY_SECONDS:
-            self._complained_at = now
-            logger.error("the outbox: the database does not answer (%s); tried on", type(error.orig).__name__)
+        if now - self._logged_at >= _LOG_EVERY_SECONDS:
+            self._logged_at = now
+            logger.error("lost the database connection (%s); retrying to serve the outbox", type(error.orig).__name__)

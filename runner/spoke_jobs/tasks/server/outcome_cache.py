@@ -1,4 +1,7 @@
-"""What a task server remembers of tasks that have ended, so that a redelivery is answered and not run again. Pure."""
+"""The outcomes of tasks that have ended, so that a redelivery is answered and not run again. Pure.
+
+cachetools' TTLCache would cost a task 3.6 us more, and half more memory (docs/architecture/tasks.md).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task
 
 @dataclass(frozen=True, slots=True)
 class RememberedOutcome:
-    """How one task ended here."""
+    """How a task ended in this replica."""
 
     fingerprint: int
     attempt: int
@@ -20,7 +23,7 @@ class RememberedOutcome:
 
 
 class OutcomeCache:
-    """The newest endings by id, bounded in number and age."""
+    """The newest outcomes by the task's id, bounded in number and age."""
 
     def __init__(self, clock: Callable[[], float], *, limit: int = 100_000, seconds: float = 900.0) -> None:
         self._clock = clock
@@ -29,7 +32,7 @@ class OutcomeCache:
         self._ended: OrderedDict[str, RememberedOutcome] = OrderedDict()
 
     def recall(self, task_id: str) -> RememberedOutcome | None:
-        """How the task ended, if that is still remembered."""
+        """Return how the task ended; None if that is not known, or no more."""
         found = self._ended.get(task_id)
         if found is not None and self._clock() - found.at > self._seconds:
             del self._ended[task_id]
@@ -37,7 +40,7 @@ class OutcomeCache:
         return found
 
     def remember(self, task: Task, ack: Acknowledgement) -> None:
-        """Keep an ending; forgets what is too old, and the oldest beyond the limit."""
+        """Add an outcome; drop those that are too old, and the oldest beyond the limit."""
         now = self._clock()
         self._ended.pop(task.id, None)
         self._ended[task.id] = RememberedOutcome(fingerprint(task), task.attempt, ack, now)
@@ -49,5 +52,5 @@ class OutcomeCache:
 
 
 def fingerprint(task: Task) -> int:
-    """Tells two tasks under one id apart, without keeping the payload. Holds within one process."""
+    """Hash a task's name and payload, to tell tasks under one id apart. It holds within one process."""
     return hash((task.name, task.payload))

@@ -1,9 +1,9 @@
-"""The process behind ``spoke-jobs tasks``: uvicorn around the application, and an orderly end on SIGTERM.
+"""The process of ``spoke-jobs tasks``: uvicorn with the application, and an orderly stop on SIGTERM.
 
-On SIGTERM readiness fails and new tasks are refused with 503, but the socket stays open: requests that were on their
-way while the cluster takes this replica out of the service get an answer. What was accepted is finished within the
-grace period, and acknowledged; the rest is returned to its senders, which deliver it elsewhere. The same happens when
-slots are lost to tasks that hang; then the exit code is another, and Kubernetes starts the container anew.
+On SIGTERM the readiness probe fails and new tasks are refused with 503, but the socket stays open: requests that arrive
+while the cluster removes this replica from the Service get an answer. Accepted tasks are finished within the grace
+period and acknowledged; the others are returned to their senders, which deliver them to other replicas. The same
+happens when tasks hang in too many slots; then the exit code is another, and Kubernetes restarts the container.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from spoke_jobs.tasks.server.outbox_worker import OutboxWorker, OutboxWorkerOpti
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 
 _KEEP_ALIVE_SECONDS = 75
-"""Longer than dispatchers keep an idle connection, so that it is never the server that closes one."""
+"""Longer than dispatchers keep an idle connection, so that the server never closes one that they are about to use."""
 LAST_WORDS_SECONDS = 3
 """For the last acknowledgements to be sent, after the grace period."""
 RECORD_SECONDS = 5.0
@@ -48,13 +48,13 @@ class ServerOptions:
     host: str
     port: int
     concurrency: int
-    """``def`` tasks at once; and as many ``async def`` ones."""
+    """How many ``def`` tasks run at once, and how many ``async def`` tasks."""
     queue_length: int
-    """Accepted tasks that have not ended."""
+    """How many accepted tasks may be unfinished."""
     grace_seconds: float
-    """How long accepted tasks have after SIGTERM."""
+    """How long accepted tasks may take after SIGTERM."""
     hung_seconds: float = 60.0
-    """How long a task may hold its slot beyond its timeout, before the process ends to be started anew."""
+    """How long a task may keep its slot beyond its timeout before the process restarts."""
     database_url: str = ""
     """The application's database, for ``ctx.session`` and the outbox; empty for neither."""
     runner: str = "kubernetes"
@@ -66,16 +66,16 @@ class ServerOptions:
 def serve(
     registry: Registry, callers: CallerCheck, options: ServerOptions, on_begin: Callable[[], None] = lambda: None
 ) -> bool:
-    """Run the registry's tasks for whoever may send them, until SIGTERM.
+    """Run the registry's tasks for callers that may send them, until SIGTERM.
 
-    :param on_begin: called once signals are handled here, and tasks are taken.
-    :returns: whether it ended in order; if not, it is to be started anew.
-    :raises ConfigurationError: if there is no task, or the port can't be had.
-    :raises DatabaseError: if the database isn't migrated.
+    :param on_begin: called when signals are handled here and tasks are taken.
+    :returns: False if the process is to be restarted, because tasks hang.
+    :raises ConfigurationError: if there is no task, or the port cannot be opened.
+    :raises DatabaseError: if the database is not migrated.
     """
     if not len(registry.tasks):
-        raise ConfigurationError("SPOKE_APP declares no task: `spoke-jobs tasks` has nothing to run")
-    gate = Intake()
+        raise ConfigurationError("the application of SPOKE_APP declares no task: `spoke-jobs tasks` has nothing to run")
+    intake = Intake()
     server: _Server | None = None
 
     def on_stuck(why: str) -> None:
@@ -83,30 +83,30 @@ def serve(
             server.restart(why)
 
     database = _database(options)
-    engine = TaskExecutor(
+    executor = TaskExecutor(
         registry,
         concurrency=options.concurrency,
         limit=options.queue_length,
-        kept_for_claims=min(options.concurrency, options.queue_length // 4) if database is not None else 0,
+        reserved=min(options.concurrency, options.queue_length // 4) if database is not None else 0,
         sessions=(lambda: Session(database)) if database is not None else None,
         hung_seconds=options.hung_seconds,
         on_stuck=on_stuck,
     )
-    pump = None
+    outbox = None
     if database is not None:
         pace = OutboxWorkerOptions(options.concurrency, options.lease_seconds, options.poll_seconds)
-        pump = OutboxWorker(Outbox(database, options.runner), list(registry.tasks), engine, pace)
+        outbox = OutboxWorker(Outbox(database, options.runner), list(registry.tasks), executor, pace)
 
     def on_start() -> None:
         on_begin()
-        if pump is not None:
-            pump.start()
+        if outbox is not None:
+            outbox.start()
 
     app = TaskApp(
-        engine,
+        executor,
         callers,
-        gate,
-        TaskMetrics(engine, gate, options.concurrency, pump),
+        intake,
+        TaskMetrics(executor, intake, options.concurrency, outbox),
         on_start=on_start,
     )
     config = uvicorn.Config(
@@ -122,35 +122,35 @@ def serve(
     )
     listening = _listen(options.host, options.port)
     logger.info(
-        "task server on %s port %d: %d tasks declared, %d at once, %d in the queue; %s",
+        "task server listening on %s port %d: %d tasks declared, %d run at once, %d in the queue; %s",
         *listening.getsockname()[:2],
         len(registry.tasks),
         options.concurrency,
         options.queue_length,
-        "serving the outbox" if pump is not None else "no SPOKE_DATABASE_URL, no outbox",
+        "serving the outbox" if outbox is not None else "no outbox, since SPOKE_DATABASE_URL is not set",
     )
-    server = _Server(config, engine, gate, pump, options.grace_seconds)
+    server = _Server(config, executor, intake, outbox, options.grace_seconds)
     server.run(sockets=[listening])
     return not server.restarting
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but a first SIGTERM or SIGINT drains before it stops; a second one stops at once."""
+    """uvicorn, except that the first SIGTERM or SIGINT drains before it stops; the second stops at once."""
 
     def __init__(
         self,
         config: uvicorn.Config,
-        engine: TaskExecutor,
-        gate: Intake,
-        pump: OutboxWorker | None,
+        executor: TaskExecutor,
+        intake: Intake,
+        outbox: OutboxWorker | None,
         grace_seconds: float,
     ) -> None:
         super().__init__(config)
         self.restarting = False
-        self._told_to_stop = False
-        self._engine = engine
-        self._gate = gate
-        self._pump = pump
+        self._stop_signalled = False
+        self._executor = executor
+        self._intake = intake
+        self._outbox = outbox
         self._grace_seconds = grace_seconds
         self._serving: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -162,61 +162,61 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn; called as the signal's handler."""
-        if self._serving is None or self._told_to_stop:
+        if self._serving is None or self._stop_signalled:
             super().handle_exit(sig, frame)
             return
-        self._told_to_stop = True
-        if self._gate.draining:  # to restart: what runs is being waited for already
+        self._stop_signalled = True
+        if self._intake.draining:  # for a restart: it waits for running tasks already
             self.restarting = False
             return
-        self._gate.draining = True
+        self._intake.draining = True
         self._serving.call_soon_threadsafe(self._drain, signal.Signals(sig).name)
 
     def restart(self, why: str) -> None:
-        """Drain, hand back what has not begun, and end to be started anew."""
-        if self._gate.draining:
+        """Return tasks that have not started, drain, and exit to be restarted."""
+        if self._intake.draining:
             return
-        logger.error("%s: this replica drains and restarts", why)
+        logger.error("%s; this replica drains and restarts", why)
         self.restarting = True
-        self._gate.draining = True
+        self._intake.draining = True
         self._drain("restart", hand_back=True)
 
     def _drain(self, why: str, *, hand_back: bool = False) -> None:
         self._draining = asyncio.ensure_future(self._finish_accepted(why, hand_back=hand_back))
 
     async def _finish_accepted(self, why: str, *, hand_back: bool) -> None:
-        logger.info("%s: finishing %d accepted tasks, accepting no more", why, self._engine.unfinished)
-        if self._pump is not None:
-            self._pump.drain()
-        left = await self._engine.finish(self._grace_seconds, hand_back=hand_back)
+        logger.info("%s: finishing %d accepted tasks, accepting no more", why, self._executor.unfinished)
+        if self._outbox is not None:
+            self._outbox.drain()
+        left = await self._executor.finish(self._grace_seconds, hand_back=hand_back)
         if left:
-            logger.error("%d tasks did not end within %.1f s: returned to their senders", left, self._grace_seconds)
-        if self._pump is not None:
-            await asyncio.to_thread(self._pump.stop, RECORD_SECONDS)
-        logger.info("stopped: %s accepted, %s", self._engine.counts.accepted, _ended(self._engine))
+            logger.error("%d tasks did not end within %.1f s; returned to their senders", left, self._grace_seconds)
+        if self._outbox is not None:
+            await asyncio.to_thread(self._outbox.stop, RECORD_SECONDS)
+        logger.info("stopped: %s accepted, %s", self._executor.counts.accepted, _ended(self._executor))
         self.should_exit = True
 
 
-def _ended(engine: TaskExecutor) -> str:
-    return ", ".join(f"{count} {outcome.value}" for outcome, count in engine.counts.ended.items())
+def _ended(executor: TaskExecutor) -> str:
+    return ", ".join(f"{count} {outcome.value}" for outcome, count in executor.counts.ended.items())
 
 
 def _database(options: ServerOptions) -> Any:
     if not options.database_url:
         return None
-    # A connection for each task that uses ctx.session, for the pump, for a scrape.
+    # One connection for each task that uses ctx.session, one for the outbox, and some for scrapes.
     pooled = {} if options.database_url.startswith("sqlite") else {"pool_size": 2 * options.concurrency + 4}
     database = create_engine(options.database_url, **pooled)
     try:
         check_schema(database)
     except DatabaseUnreachable as error:
-        logger.error("%s; tasks that come over HTTP are run meanwhile", error)  # noqa: TRY400
+        logger.error("%s; running tasks that come over HTTP meanwhile", error)  # noqa: TRY400
     return database
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        if not host and socket.has_dualstack_ipv6():  # a pod may have no other address
+        if not host and socket.has_dualstack_ipv6():  # a pod may have an IPv6 address only
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0] if host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)

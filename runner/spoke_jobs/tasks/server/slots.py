@@ -1,4 +1,4 @@
-"""Where tasks run: threads for ``def`` ones, an event loop in a thread of its own for ``async def`` ones."""
+"""Where tasks run: threads for ``def`` tasks, an event loop in a thread of its own for ``async def`` tasks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, TaskOutcome
 from spoke_jobs.tasks.server.task_run import AcceptedTask, run_async, run_def
 
-_TURN_SECONDS = 0.25
+_TICK_SECONDS = 0.25
 _BLOCKED_SECONDS = 1.0
-"""An event loop that hasn't come round for so long is blocked."""
+"""An event loop without a tick for so long is blocked."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,102 +28,103 @@ Ended = Callable[[AcceptedTask, Acknowledgement], None]
 Wanted = Callable[[AcceptedTask], bool]
 
 
-class _Back:
-    """Hands what has ended to the server's loop: one wake-up serves all that end before it gets there."""
+class _Completions:
+    """Passes ended tasks to the server's loop. One wake-up serves all that end before the loop gets to it."""
 
     def __init__(self, ended: Ended) -> None:
         self._ended = ended
         self._done: deque[tuple[AcceptedTask, Acknowledgement]] = deque()
-        self._told = False
+        self._notified = False
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def hand(self, entry: AcceptedTask, ack: Acknowledgement) -> None:
-        """From any thread. Appended before looking, cleared before collecting: none is overlooked."""
+    def add(self, entry: AcceptedTask, ack: Acknowledgement) -> None:
+        """Pass one on. For any thread: it appends before it checks, and `_collect` clears before it reads."""
         self._done.append((entry, ack))
-        if not self._told and self.loop is not None:
-            self._told = True
-            with suppress(RuntimeError):  # the loop is closed: the process is ending, and this task was returned
+        if not self._notified and self.loop is not None:
+            self._notified = True
+            with suppress(RuntimeError):  # the loop is closed: the process ends, and this task was returned
                 self.loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
-        self._told = False
+        self._notified = False
         while self._done:
             self._ended(*self._done.popleft())
 
 
 class WaitingTasks:
-    """Entries that have not begun, those of requests and those of the outbox in turns: neither waits for all others.
+    """Tasks that have not started, taken from requests and from the outbox in turns.
 
-    Safe from any thread; of several that take at once one may find nothing while another takes the last of a lane.
+    Safe from any thread. Of several that take at once, one may find nothing while another takes the last.
     """
 
     def __init__(self) -> None:
-        self._lanes: tuple[deque[AcceptedTask], deque[AcceptedTask]] = (deque(), deque())
+        # those of requests, those of the outbox
+        self._by_source: tuple[deque[AcceptedTask], deque[AcceptedTask]] = (deque(), deque())
         self._turn = 0
 
     def put(self, entry: AcceptedTask) -> None:
-        self._lanes[entry.run.claim is not None].append(entry)
+        self._by_source[entry.run.claim is not None].append(entry)
 
     def take(self) -> AcceptedTask | None:
-        """The next one; None if there is none."""
-        lanes, self._turn = self._lanes, 1 - self._turn
+        """Take the next task; None if there is none."""
+        waiting, self._turn = self._by_source, 1 - self._turn
         try:
-            return (lanes[self._turn] or lanes[1 - self._turn]).popleft()
-        except IndexError:  # both were empty, or have just been taken back
+            return (waiting[self._turn] or waiting[1 - self._turn]).popleft()
+        except IndexError:  # both are empty, perhaps since this moment
             return None
 
     def take_all(self) -> list[AcceptedTask]:
         return list(iter(self.take, None))
 
     def __len__(self) -> int:
-        return len(self._lanes[0]) + len(self._lanes[1])
+        return len(self._by_source[0]) + len(self._by_source[1])
 
 
 class ThreadSlots:
-    """So many threads. One that finds more work than its own wakes the next: quick tasks need few of them."""
+    """Threads for ``def`` tasks. A thread that finds more than its own task wakes the next: quick tasks need few."""
 
     def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
         self.entries: list[AcceptedTask | None] = [None] * concurrency
-        """What each runs now."""
-        # Daemons: a task that hangs must not keep a stopping process from ending.
+        """By slot, the task that runs there."""
+        # Daemon threads: a task that hangs must not keep the process from ending.
         self.threads = [
             threading.Thread(target=self._work, args=(slot,), name=f"spoke-task-{slot}", daemon=True)
             for slot in range(concurrency)
         ]
         self._wanted = wanted
-        self._back = _Back(ended)
+        self._completions = _Completions(ended)
         self._todo = WaitingTasks()
         self._lock = threading.Lock()
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleepers = 0
         self._over = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the threads; ends are told on this loop."""
-        self._back.loop = loop
+        """Start the threads; ends are reported on this loop."""
+        self._completions.loop = loop
         for thread in self.threads:
             thread.start()
 
     def put(self, entry: AcceptedTask) -> None:
-        """Have it run."""
+        """Have a task run."""
         self._todo.put(entry)
         self._wake_one()
 
     @property
     def queued(self) -> int:
-        """How many have not begun."""
+        """How many tasks have not started."""
         return len(self._todo)
 
     def take_all(self) -> list[AcceptedTask]:
-        """Take back what has not begun."""
+        """Take back the tasks that have not started."""
         with self._lock:
             return self._todo.take_all()
 
     def stop(self) -> None:
-        """Let the threads end, as they come to their ends."""
+        """End each thread after its current task."""
         self._over = True
         for _ in self.threads:
-            self._bell.put(None)
+            self._wakeups.put(None)
 
     def _wake_one(self) -> None:
         if not self._sleepers:
@@ -132,7 +133,7 @@ class ThreadSlots:
             if not self._sleepers:
                 return
             self._sleepers -= 1
-        self._bell.put(None)
+        self._wakeups.put(None)
 
     def _work(self, slot: int) -> None:
         while not self._over:
@@ -140,11 +141,11 @@ class ThreadSlots:
                 entry = self._todo.take()
                 if entry is None:
                     self._sleepers += 1
-                    entry = self._todo.take()  # what was put since then has seen no sleeper
+                    entry = self._todo.take()  # a task put before that line woke nobody
                     if entry is not None:
                         self._sleepers -= 1
             if entry is None:
-                self._bell.get()
+                self._wakeups.get()
                 continue
             if self._todo:
                 self._wake_one()
@@ -153,57 +154,57 @@ class ThreadSlots:
             self.entries[slot] = entry
             ack = run_def(entry.run)
             self.entries[slot] = None
-            self._back.hand(entry, ack)
+            self._completions.add(entry, ack)
 
 
 class AsyncSlots:
-    """So many coroutines at once, on one loop."""
+    """An event loop for ``async def`` tasks, with a bounded number at once."""
 
     def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
         self.entries: list[AcceptedTask | None] = [None] * concurrency
-        """What each runs now."""
+        """By slot, the task that runs there."""
         self._free = list(range(concurrency))
         self._wanted = wanted
-        self._back = _Back(ended)
+        self._completions = _Completions(ended)
         self._todo = WaitingTasks()
-        self._told = False
+        self._notified = False
         self._running: dict[asyncio.Future[None], AcceptedTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turned_at = 0.0
+        self._ticked_at = 0.0
         self._over = False
         self.thread = threading.Thread(target=self._live, name="spoke-task-loop", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread; ends are told on this loop."""
-        self._back.loop = loop
+        """Start the thread; ends are reported on this loop."""
+        self._completions.loop = loop
         self._loop = asyncio.new_event_loop()
         self.thread.start()
 
     def put(self, entry: AcceptedTask) -> None:
-        """Have it run."""
+        """Have a task run."""
         self._todo.put(entry)
-        if not self._told:
-            self._told = True
-            self._call(self._look)
+        if not self._notified:
+            self._notified = True
+            self._call(self._notice)
 
     @property
     def queued(self) -> int:
-        """How many have not begun."""
+        """How many tasks have not started."""
         return len(self._todo)
 
     def take_all(self) -> list[AcceptedTask]:
-        """Take back what has not begun."""
+        """Take back the tasks that have not started."""
         return self._todo.take_all()
 
     def blocker(self) -> AcceptedTask | None:
-        """From any thread: the one that blocks the loop, so that the others can't go on; None if nobody is known to."""
-        if self._loop is None or time.monotonic() - self._turned_at < _BLOCKED_SECONDS:
+        """Return the task that blocks the loop; None if it is not blocked, or by no task. For any thread."""
+        if self._loop is None or time.monotonic() - self._ticked_at < _BLOCKED_SECONDS:
             return None
         current = asyncio.current_task(self._loop)
         return self._running.get(current) if current is not None else None
 
     def stop(self) -> None:
-        """Cancel what runs, and end."""
+        """Cancel what runs, and end the thread."""
         self._call(self._cancel)
 
     def _call(self, function: Callable[[], object]) -> None:
@@ -214,21 +215,21 @@ class AsyncSlots:
     def _live(self) -> None:
         assert self._loop is not None
         asyncio.set_event_loop(self._loop)
-        self._turn()
+        self._tick()
         while not self._over:
             try:
                 self._loop.run_forever()
-            except BaseException:  # sys.exit in a task that a task has started, say: the others go on
-                logger.exception("an exception went through the event loop of the async tasks; it goes on")
+            except BaseException:  # for example sys.exit in an asyncio task that a task started
+                logger.exception("an exception left the event loop of the async tasks; continuing")
         self._loop.close()
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         assert self._loop is not None
-        self._turned_at = time.monotonic()
-        self._loop.call_later(_TURN_SECONDS, self._turn)
+        self._ticked_at = time.monotonic()
+        self._loop.call_later(_TICK_SECONDS, self._tick)
 
-    def _look(self) -> None:
-        self._told = False
+    def _notice(self) -> None:
+        self._notified = False
         self._begin()
 
     def _begin(self) -> None:
@@ -249,13 +250,13 @@ class AsyncSlots:
 
     def _leave(self, slot: int, running: asyncio.Future[None]) -> None:
         entry = self._running.pop(running)
-        if self.entries[slot] is entry:  # cancelled before its first step, by a task that cancels all of its loop's
+        if self.entries[slot] is entry:  # a task that cancels all tasks of its loop did so before this one's first step
             self._end(slot, entry, Acknowledgement(entry.run.task.id, TaskOutcome.RETURNED, TaskCause.HELD_UP))
 
     def _end(self, slot: int, entry: AcceptedTask, ack: Acknowledgement) -> None:
         self.entries[slot] = None
         self._free.append(slot)
-        self._back.hand(entry, ack)
+        self._completions.add(entry, ack)
         self._begin()
 
     def _cancel(self) -> None:
@@ -271,7 +272,7 @@ class AsyncSlots:
 
 
 def where_it_is(thread: threading.Thread) -> str:
-    """What a thread is doing: the places in its code, innermost last; no value of any variable."""
+    """Return where a thread is in its code, innermost last, without any variable's value."""
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return "?"

@@ -1,4 +1,4 @@
-"""The task server's figures in Prometheus's text format."""
+"""The task server's metrics."""
 
 from __future__ import annotations
 
@@ -20,51 +20,52 @@ from spoke_jobs.tasks.server.http_app import Intake
 from spoke_jobs.tasks.server.outbox_worker import OutboxWorker
 
 _FRESH_SECONDS = 5.0
+"""How long the backlog of the outbox is not queried again."""
 
 logger = logging.getLogger(__name__)
 
 
 class TaskMetrics:
-    """Called for each scrape.
+    """Makes the answer to a scrape.
 
-    :param pump: None where no outbox is served.
+    :param outbox: None if no outbox is served.
     """
 
-    def __init__(self, engine: TaskExecutor, gate: Intake, slots: int, pump: OutboxWorker | None = None) -> None:
-        self._engine = engine
-        self._gate = gate
+    def __init__(self, executor: TaskExecutor, intake: Intake, slots: int, outbox: OutboxWorker | None = None) -> None:
+        self._executor = executor
+        self._intake = intake
         self._slots = slots
-        self._pump = pump
+        self._outbox = outbox
         self._backlog: Mapping[str, float] = {}
-        self._looked_at = float("-inf")
+        self._backlog_at = float("-inf")
 
     async def __call__(self) -> Answer:
-        """All of them."""
-        if self._pump is not None and time.monotonic() - self._looked_at > _FRESH_SECONDS:
-            self._looked_at = time.monotonic()
+        """Return all metrics."""
+        if self._outbox is not None and time.monotonic() - self._backlog_at > _FRESH_SECONDS:
+            self._backlog_at = time.monotonic()
             try:
-                self._backlog = await asyncio.to_thread(self._pump.backlog)
-            except Exception:  # the database is away: the other figures are wanted all the more
+                self._backlog = await asyncio.to_thread(self._outbox.backlog)
+            except Exception:  # the database is unavailable: serve the other metrics
                 self._backlog = {}
-        return probe_server.exposition([*self._of_engine(), *self._of_gate(), *self._of_outbox()])
+        return probe_server.exposition([*self._of_executor(), *self._of_intake(), *self._of_outbox()])
 
-    def _of_engine(self) -> Iterator[Metric]:
-        engine, counts = self._engine, self._engine.counts
-        yield GaugeMetricFamily("spoke_tasks_unfinished", "Accepted tasks that have not ended.", engine.unfinished)
-        yield GaugeMetricFamily("spoke_tasks_queued", "Accepted tasks that have not begun.", engine.queued)
-        yield GaugeMetricFamily("spoke_tasks_running", "Slots in use.", engine.running)
+    def _of_executor(self) -> Iterator[Metric]:
+        executor, counts = self._executor, self._executor.counts
+        yield GaugeMetricFamily("spoke_tasks_unfinished", "Accepted tasks that have not ended.", executor.unfinished)
+        yield GaugeMetricFamily("spoke_tasks_queued", "Accepted tasks that have not started.", executor.queued)
+        yield GaugeMetricFamily("spoke_tasks_running", "Slots in use.", executor.running)
         yield GaugeMetricFamily(
             "spoke_tasks_slots", "Slots for `def` tasks, and as many for `async def` ones.", self._slots
         )
-        yield GaugeMetricFamily("spoke_tasks_slots_hung", "Slots held by tasks beyond their timeout.", engine.hung)
+        yield GaugeMetricFamily("spoke_tasks_slots_hung", "Slots in use by tasks beyond their timeout.", executor.hung)
         yield CounterMetricFamily("spoke_tasks_accepted", "Tasks accepted.", counts.accepted)
-        yield CounterMetricFamily("spoke_tasks_joined", "Redeliveries of tasks that were here.", counts.joined)
+        yield CounterMetricFamily("spoke_tasks_joined", "Redeliveries of tasks that had not ended.", counts.joined)
         yield CounterMetricFamily("spoke_tasks_recalled", "Redeliveries of tasks that had ended here.", counts.recalled)
         name = "spoke_tasks_refused"
         text = "Tasks failed for good without being run here, by cause."
         yield probe_server.by_label(name, text, "cause", self._refused())
         yield CounterMetricFamily(
-            "spoke_tasks_timed_out", "Tasks given up, as they did not end in time.", counts.timed_out
+            "spoke_tasks_timed_out", "Tasks that exceeded their timeout and did not end.", counts.timed_out
         )
         name = "spoke_tasks_ended"
         ended = {outcome.value: count for outcome, count in counts.ended.items()}
@@ -73,32 +74,32 @@ class TaskMetrics:
         yield counts.ran.family("spoke_tasks_run_seconds", "From a task's start to its end.")
 
     def _refused(self) -> Mapping[str, int]:
-        """Each cause from the start: of a count that begins with its first one an alarm sees no increase."""
-        refused = Counter({cause.value: count for cause, count in self._engine.counts.refused.items()})
-        if self._pump is not None:
-            refused[TaskCause.UNKNOWN_TASK.value] += self._pump.counts.unknown
-            refused[TaskCause.WORKER_LOST.value] += self._pump.counts.worker_lost
+        """Return the counts by cause, initialized to 0 so that `increase()` sees the first of each."""
+        refused = Counter({cause.value: count for cause, count in self._executor.counts.refused.items()})
+        if self._outbox is not None:
+            refused[TaskCause.UNKNOWN_TASK.value] += self._outbox.counts.unknown
+            refused[TaskCause.WORKER_LOST.value] += self._outbox.counts.worker_lost
         return refused
 
-    def _of_gate(self) -> Iterator[Metric]:
-        gate = self._gate
-        yield GaugeMetricFamily("spoke_tasks_draining", "1 while the replica is stopping.", gate.draining)
-        yield CounterMetricFamily("spoke_tasks_requests", "Requests with tasks that were taken.", gate.requests)
+    def _of_intake(self) -> Iterator[Metric]:
+        intake = self._intake
+        yield GaugeMetricFamily("spoke_tasks_draining", "1 while the replica is stopping.", intake.draining)
+        yield CounterMetricFamily("spoke_tasks_requests", "Requests with tasks that were taken.", intake.requests)
         name = "spoke_tasks_requests_refused"
-        refused = CounterMetricFamily(name, "Requests turned away, by status and reason.", labels=["status", "reason"])
-        for (status, reason), count in sorted(gate.refused.items()):
+        refused = CounterMetricFamily(name, "Requests refused, by status and reason.", labels=["status", "reason"])
+        for (status, reason), count in sorted(intake.refused.items()):
             refused.add_metric([str(status), reason], count)
         yield refused
 
     def _of_outbox(self) -> Iterator[Metric]:
-        if self._pump is None:
+        if self._outbox is None:
             return
-        yield GaugeMetricFamily("spoke_tasks_outbox_held", "Claims that this replica holds.", self._pump.held)
+        yield GaugeMetricFamily("spoke_tasks_outbox_held", "Claims that this replica holds.", self._outbox.held)
         name = "spoke_tasks_outbox"
-        yield probe_server.by_label(name, "What became of claims.", "event", asdict(self._pump.counts))
+        yield probe_server.by_label(name, "What became of claims.", "event", asdict(self._outbox.counts))
         if self._backlog:
             kept = self._backlog
-            yield GaugeMetricFamily("spoke_tasks_outbox_due", "Due tasks that nobody holds.", kept["due"])
-            text = "For how long the oldest of them has been due."
+            yield GaugeMetricFamily("spoke_tasks_outbox_due", "Due tasks without a claim.", kept["due"])
+            text = "Seconds since the oldest of them was due."
             yield GaugeMetricFamily("spoke_tasks_outbox_oldest_due_seconds", text, kept["oldest"])
             yield GaugeMetricFamily("spoke_tasks_outbox_failed", "Tasks kept that failed for good.", kept["failed"])

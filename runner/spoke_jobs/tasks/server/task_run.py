@@ -1,4 +1,4 @@
-"""Running one task to its acknowledgement. Nothing that a task does gets out of here as an exception."""
+"""Running one task to its acknowledgement. No exception of a task leaves this module."""
 
 from __future__ import annotations
 
@@ -29,18 +29,24 @@ logger = logging.getLogger(__name__)
 
 
 class OutboxClaim(Protocol):
-    """What a task of the outbox is held by."""
+    """The claim of a task of the outbox."""
 
     def fence(self, session: Session) -> None:
-        """Lock it in the session's transaction; raises ``Superseded`` if it is gone."""
+        """Lock the claim in the session's transaction.
+
+        :raises Superseded: if it is gone.
+        """
 
     def finish(self, session: Session) -> None:
-        """Record in the session's transaction that the task has run; raises ``Superseded``."""
+        """Record in the session's transaction that the task has run.
+
+        :raises Superseded: if the claim is gone.
+        """
 
 
 @dataclass(slots=True, eq=False)
 class TaskRun:
-    """One run of one task. Belongs to who runs it, but for ``given_up``."""
+    """One run of one task. Only the thread that runs it uses it, apart from ``given_up``."""
 
     task: Task
     definition: Definition
@@ -50,10 +56,10 @@ class TaskRun:
     started_at: float = 0.0
     """By the monotonic clock; 0 until it starts."""
     given_up: bool = False
-    """Whether its end was told without it: what it still commits is refused."""
+    """Whether it was acknowledged before it ended: its later commits are refused."""
 
     def context(self) -> TaskContext:
-        """Start it."""
+        """Start the run, and return the function's ``ctx``."""
         self.started_at = now = time.monotonic()
         name = self.definition.name
         return TaskContext(
@@ -66,7 +72,7 @@ class TaskRun:
         )
 
     def end(self, session: Session) -> None:
-        """In the session's transaction: the task has run."""
+        """Record in the session's transaction that the task has run."""
         self._must_count()
         if self.claim is not None:
             self.claim.finish(session)
@@ -79,14 +85,14 @@ class TaskRun:
     def _must_count(self) -> None:
         if self.given_up:
             raise Superseded(
-                "the task's end was told without it, since its time was over or its replica stops: what it wrote is "
-                "rolled back"
+                "the task was acknowledged before it ended, because its timeout was over or its replica stops: its "
+                "uncommitted writes are rolled back"
             )
 
 
 @dataclass(slots=True, eq=False)
 class AcceptedTask:
-    """An accepted task, until it has ended."""
+    """An accepted task that has not ended."""
 
     run: TaskRun
     listeners: list[Listener]
@@ -107,7 +113,7 @@ def run_def(run: TaskRun) -> Acknowledgement:
         context.finish(run.end)
     except InvalidPayload as error:
         return invalid_payload(task, error)
-    except BaseException as error:  # sys.exit in a task ends the task, not its thread
+    except BaseException as error:  # also SystemExit: it ends the task, not its thread
         return failure(run, error)
     finally:
         _close(context)
@@ -117,7 +123,7 @@ def run_def(run: TaskRun) -> Acknowledgement:
 async def run_async(run: TaskRun) -> Acknowledgement:
     """Run an ``async def`` task on this event loop.
 
-    Cancelling this cancels the task; it is returned undone if it was given up before, else it has failed: a task may
+    Cancelling this cancels the task. It is returned if it was given up before; else it has failed, since a task may
     cancel itself.
     """
     task, definition = run.task, run.definition
@@ -137,7 +143,7 @@ async def run_async(run: TaskRun) -> Acknowledgement:
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and run.given_up:
             return Acknowledgement(task.id, TaskOutcome.RETURNED, TaskCause.DRAINING)
-        # It is no TimeoutError if the task was cancelled before and has swallowed that.
+        # It is a CancelledError if the task was cancelled before and has suppressed that.
         if isinstance(error, (TimeoutError, asyncio.CancelledError)) and limit.expired():
             return timed_out(run)
         return failure(run, error)
@@ -147,10 +153,10 @@ async def run_async(run: TaskRun) -> Acknowledgement:
 
 
 def failure(run: TaskRun, error: BaseException) -> Acknowledgement:
-    """What an exception that left a task's function says; logged loudly, with the traceback."""
+    """Acknowledge a task whose function raised; log the exception with its traceback."""
     kind = type(error).__qualname__
     if isinstance(error, Superseded):
-        logger.warning("task %s (%s) doesn't count any more: %s", run.task.id, run.task.name, error)
+        logger.warning("task %s (%s) is superseded: %s", run.task.id, run.task.name, error)
         return Acknowledgement(run.task.id, TaskOutcome.RETURNED, TaskCause.SUPERSEDED)
     if isinstance(error, Discard):
         return _ended(run, TaskCause.DISCARDED, kind, "was discarded", error, for_good=True)
@@ -160,13 +166,13 @@ def failure(run: TaskRun, error: BaseException) -> Acknowledgement:
 
 
 def timed_out(run: TaskRun) -> Acknowledgement:
-    """It ran for longer than it may."""
+    """Acknowledge a task that is beyond its timeout."""
     seconds = run.definition.task.timeout_seconds
-    return _ended(run, TaskCause.TIMEOUT, "", f"took longer than its timeout of {seconds:g} s", None)
+    return _ended(run, TaskCause.TIMEOUT, "", f"exceeded its timeout of {seconds:g} s", None)
 
 
 def invalid_payload(task: Task, error: InvalidPayload) -> Acknowledgement:
-    """A payload that doesn't validate: no repetition mends it. Which fields is said to our log, not to the caller."""
+    """Acknowledge a task whose payload is not valid. The log names the fields, the acknowledgement does not."""
     logger.error("task %s failed for good: %s", task.id, error)
     return Acknowledgement(task.id, TaskOutcome.FAILED_FOR_GOOD, TaskCause.INVALID_PAYLOAD)
 
@@ -183,7 +189,7 @@ def _ended(
         task.attempt,
         options.attempts,
         what,
-        "; it failed for good" if for_good else "; it may be tried again",
+        "; it failed for good" if for_good else "; it will be retried",
         exc_info=error,
     )
     if for_good:
@@ -194,7 +200,7 @@ def _ended(
 
 def _only_in(process: int) -> None:
     if os.getpid() != process:
-        os._exit(1)  # a copy that the task forked: neither its session nor the server's other tasks are its own
+        os._exit(1)  # a child process that the task forked: the session and the other tasks are the parent's
 
 
 async def _awaited(answer: Any) -> Any:
@@ -204,7 +210,7 @@ async def _awaited(answer: Any) -> Any:
 def _close(context: TaskContext) -> None:
     try:
         context.close()
-    except Exception as error:  # a connection that broke can't be closed in order; the task's end is known all the same
+    except Exception as error:  # a broken connection cannot be closed; the task's end is known all the same
         logger.warning("the session of task %s could not be closed: %s", context.id, type(error).__name__)
 
 

@@ -1,4 +1,4 @@
-"""TokenReviews by plain HTTP: the one call that the task server makes to the API server."""
+"""TokenReviews: the only call that the task server makes to the API server."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spoke_jobs.tasks.protocol.messages import AUDIENCE
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _SECONDS = 5.0
 _TOKEN_SECONDS = 30.0
-"""How long our own token, which the kubelet renews, is used before it is read again."""
+"""How often this process's own token is read again, since the kubelet renews it."""
 
 
 class ReviewFailed(Exception):
-    """The API server could not be asked; the message says why, and holds no token."""
+    """The API server gave no answer; the message says why, and holds no token."""
 
 
 Review = Callable[[str], Awaitable[dict[str, Any]]]
@@ -28,12 +28,12 @@ Review = Callable[[str], Awaitable[dict[str, Any]]]
 
 
 class TokenReviews:
-    """Asks one API server.
+    """Asks an API server about tokens.
 
     :param url: of the API server.
-    :param ca_file: the certificates that it is known by; empty for the system's.
-    :param token_file: our own token.
-    :raises ConfigurationError: if one can't be used.
+    :param ca_file: the certificates that prove its identity; empty for the system's.
+    :param token_file: this process's own token.
+    :raises ConfigurationError: if one cannot be used.
     """
 
     def __init__(self, url: str, ca_file: str, token_file: str) -> None:
@@ -52,9 +52,9 @@ class TokenReviews:
         self._client = httpx.AsyncClient(verify=verify, trust_env=False, timeout=_SECONDS)
 
     async def __call__(self, token: str) -> dict[str, Any]:
-        """The status of the token's review.
+        """Return the ``status`` of the token's review.
 
-        :raises ReviewFailed: if there is none.
+        :raises ReviewFailed: if the API server gives none.
         """
         review = {
             "apiVersion": "authentication.k8s.io/v1",
@@ -67,7 +67,7 @@ class TokenReviews:
         except (httpx.HTTPError, OSError) as error:
             raise ReviewFailed(f"{type(error).__name__} {error}".strip()) from None
         if answer.status_code not in (200, 201):
-            self._read_at = float("-inf")  # our token may be an old one
+            self._read_at = float("-inf")  # read the own token again: it may have expired
             raise ReviewFailed(
                 f"it answers {answer.status_code}; the task server's service account must be allowed to create "
                 "tokenreviews (ClusterRole system:auth-delegator)"
@@ -77,7 +77,7 @@ class TokenReviews:
         except (ValueError, KeyError, TypeError):
             status = None
         if not isinstance(status, dict):
-            raise ReviewFailed("its answer isn't a TokenReview")
+            raise ReviewFailed("its answer is not a TokenReview")
         return status
 
     def _own_token(self) -> str:

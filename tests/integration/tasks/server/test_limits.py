@@ -87,7 +87,7 @@ def test_connections_beyond_the_limit_are_closed_but_for_probes_and_others_live(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection_limits, "CONNECTION_LIMIT", 2)
-    monkeypatch.setattr(connection_limits, "LOOKING_LIMIT", 2)
+    monkeypatch.setattr(connection_limits, "EXTRA_GET_LIMIT", 2)
     with bounded() as port, connected(port) as first, connected(port) as second:
         for sender in (first, second):
             sender.sendall(REQUEST)

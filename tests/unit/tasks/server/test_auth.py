@@ -11,9 +11,9 @@ import pytest
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.tasks.server.auth import (
+    ACCEPTED_SECONDS,
+    CACHE_LIMIT,
     REFUSED_SECONDS,
-    REMEMBERED,
-    REMEMBERED_SECONDS,
     AuthRefusal,
     Callers,
     ServiceAccounts,
@@ -60,7 +60,7 @@ async def test_an_account_of_the_list_is_let_in_and_asked_about_once_a_minute() 
     for _ in range(5):
         assert await checked.refusal_of(token()) is None
     assert api.asked == 1
-    api.now = REMEMBERED_SECONDS + 1
+    api.now = ACCEPTED_SECONDS + 1
     assert await checked.refusal_of(token()) is None
     assert api.asked == 2
 
@@ -134,10 +134,10 @@ async def test_what_is_no_token_is_refused_without_asking(shown: str) -> None:
 async def test_what_is_remembered_is_bounded() -> None:
     api = Api()
     checked = accounts(api)
-    for number in range(REMEMBERED + 50):
+    for number in range(CACHE_LIMIT + 50):
         await checked.refusal_of(token(f"web{number}"))
-    assert len(checked._known) == REMEMBERED
-    assert all(isinstance(key, bytes) and len(key) == 32 for key in checked._known), "hashes, no tokens"
+    assert len(checked._cache) == CACHE_LIMIT
+    assert all(isinstance(key, bytes) and len(key) == 32 for key in checked._cache), "hashes, no tokens"
 
 
 async def test_the_shared_key_counts_beside_tokens() -> None:
@@ -146,7 +146,7 @@ async def test_the_shared_key_counts_beside_tokens() -> None:
     assert await callers.refusal("Bearer the-key") is None
     assert await callers.refusal(f"Bearer {token()}") is None
     assert await callers.refusal("Bearer another-key") == AuthRefusal(
-        401, "form", "what was shown is neither the key nor a service account's token"
+        401, "form", "the credentials are neither the shared key nor a service account's token"
     )
 
 

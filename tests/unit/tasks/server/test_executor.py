@@ -1,4 +1,4 @@
-"""The engine alone: bounds, joining, remembering, and its end."""
+"""The executor alone: bounds, joining, remembering, and its end."""
 
 from __future__ import annotations
 
@@ -144,10 +144,10 @@ def fresh() -> None:
     released.clear()
 
 
-def engine_of(concurrency: int = 4, limit: int = 100, **more: Any) -> TaskExecutor:
-    engine = TaskExecutor(registry, concurrency=concurrency, limit=limit, **more)
-    engine.start()
-    return engine
+def executor_of(concurrency: int = 4, limit: int = 100, **more: Any) -> TaskExecutor:
+    executor = TaskExecutor(registry, concurrency=concurrency, limit=limit, **more)
+    executor.start()
+    return executor
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -156,12 +156,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def run(engine: TaskExecutor, *tasks: Task, claim: OutboxClaim | None = None) -> list[Acknowledgement]:
+async def run(executor: TaskExecutor, *tasks: Task, claim: OutboxClaim | None = None) -> list[Acknowledgement]:
     loop = asyncio.get_running_loop()
     futures: list[asyncio.Future[Acknowledgement]] = []
     for task in tasks:
         future = loop.create_future()
-        engine.accept(task, future.set_result, claim)
+        executor.accept(task, future.set_result, claim)
         futures.append(future)
     async with asyncio.timeout(20):
         return await asyncio.gather(*futures)
@@ -169,111 +169,111 @@ async def run(engine: TaskExecutor, *tasks: Task, claim: OutboxClaim | None = No
 
 @pytest.mark.parametrize("name", ["counted", "acounted"])
 async def test_no_more_run_at_once_than_may(name: str) -> None:
-    engine = engine_of(concurrency=4)
-    acks = await run(engine, *(Task(str(number), name, "1") for number in range(60)))
+    executor = executor_of(concurrency=4)
+    acks = await run(executor, *(Task(str(number), name, "1") for number in range(60)))
     assert {ack.outcome for ack in acks} == {TaskOutcome.DONE}
     assert (state["now"], state["most"]) == (0, 4)
-    assert await engine.finish(1) == 0
+    assert await executor.finish(1) == 0
 
 
 async def test_room_is_what_has_not_ended() -> None:
-    engine = engine_of(concurrency=1, limit=3)
+    executor = executor_of(concurrency=1, limit=3)
     acks: list[Acknowledgement] = []
     for number in range(3):
-        engine.accept(Task(str(number), "held", "1"), acks.append)
-    assert engine.room == 0
-    assert engine.knows(Task("0", "held", "1"))
-    assert not engine.knows(Task("9", "held", "1"))
+        executor.accept(Task(str(number), "held", "1"), acks.append)
+    assert executor.room == 0
+    assert executor.knows(Task("0", "held", "1"))
+    assert not executor.knows(Task("9", "held", "1"))
     released.set()
-    assert await engine.finish(10) == 0
-    assert engine.room == 3
+    assert await executor.finish(10) == 0
+    assert executor.room == 3
     assert len(acks) == 3
 
 
 async def test_the_end_returns_what_is_left_and_nothing_is_answered_twice() -> None:
-    engine = engine_of(concurrency=1)
+    executor = executor_of(concurrency=1)
     acks: list[Acknowledgement] = []
     names = ["held", "held", "aheld", "aheld"]
     for number, name in enumerate(names):
-        engine.accept(Task(str(number), name, "1"), acks.append)
+        executor.accept(Task(str(number), name, "1"), acks.append)
     await asyncio.sleep(0)
-    assert await engine.finish(0.05) == 4
+    assert await executor.finish(0.05) == 4
     released.set()
     for _ in range(20):
         await asyncio.sleep(0.005)
     assert sorted(ack.id or "" for ack in acks) == ["0", "1", "2", "3"]
     assert {(ack.outcome, ack.cause) for ack in acks} == {(TaskOutcome.RETURNED, TaskCause.DRAINING)}
-    assert not engine.knows(Task("0", "held", "1"))  # what was returned isn't remembered as ended
-    engine.accept(Task("late", "held", "1"), acks.append)
+    assert not executor.knows(Task("0", "held", "1"))  # what was returned isn't remembered as ended
+    executor.accept(Task("late", "held", "1"), acks.append)
     assert acks[-1] == Acknowledgement("late", TaskOutcome.RETURNED, TaskCause.DRAINING)
 
 
 @pytest.mark.parametrize("name", ["cancels_itself", "is_cancelled"])
 async def test_a_task_that_cancels_itself_has_failed(name: str) -> None:
-    engine = engine_of()
-    (ack,) = await run(engine, Task("a", name, "1"))
+    executor = executor_of()
+    (ack,) = await run(executor, Task("a", name, "1"))
     assert (ack.outcome, ack.detail) == (TaskOutcome.FAILED, "CancelledError")
-    assert not engine.knows(Task("a", name, "1", 2))  # its next attempt takes room
-    assert engine.knows(Task("a", name, "1", 1))
-    await engine.finish(1)
+    assert not executor.knows(Task("a", name, "1", 2))  # its next attempt takes room
+    assert executor.knows(Task("a", name, "1", 1))
+    await executor.finish(1)
 
 
 async def test_a_task_cancelled_by_another_before_its_first_step_is_handed_back_and_leaves_its_slot() -> None:
-    engine = engine_of(concurrency=3)
+    executor = executor_of(concurrency=3)
     acks: dict[str | None, Acknowledgement] = {}
-    engine.accept(Task("pauses", "pauses", "1"), lambda ack: acks.update({ack.id: ack}))
-    await until(lambda: engine.running == 1)
+    executor.accept(Task("pauses", "pauses", "1"), lambda ack: acks.update({ack.id: ack}))
+    await until(lambda: executor.running == 1)
     for name in ("cancels_all", "aheld"):  # they begin in one step, after the pause
-        engine.accept(Task(name, name, "1"), lambda ack: acks.update({ack.id: ack}))
+        executor.accept(Task(name, name, "1"), lambda ack: acks.update({ack.id: ack}))
     released.set()
     await until(lambda: len(acks) == 3)
     assert acks["pauses"].outcome is TaskOutcome.DONE
     assert acks["cancels_all"].outcome is TaskOutcome.FAILED
     assert acks["aheld"].outcome is TaskOutcome.RETURNED
-    assert (engine.running, engine.unfinished) == (0, 0)
-    await engine.finish(1)
+    assert (executor.running, executor.unfinished) == (0, 0)
+    await executor.finish(1)
 
 
 async def test_a_task_that_swallowed_a_cancellation_and_is_over_its_time_is_timed_out() -> None:
-    engine = engine_of()
-    (ack,) = await run(engine, Task("a", "swallows", "1"))
+    executor = executor_of()
+    (ack,) = await run(executor, Task("a", "swallows", "1"))
     assert (ack.outcome, ack.cause) == (TaskOutcome.FAILED, TaskCause.TIMEOUT)
-    await engine.finish(1)
+    await executor.finish(1)
 
 
 async def test_a_task_over_its_time_is_answered_for_and_keeps_its_slot_until_it_ends() -> None:
-    engine = engine_of(concurrency=3)
-    (ack,) = await run(engine, Task("a", "hangs", "1"))
+    executor = executor_of(concurrency=3)
+    (ack,) = await run(executor, Task("a", "hangs", "1"))
     assert (ack.outcome, ack.cause, ack.retry_seconds) == (TaskOutcome.FAILED, TaskCause.TIMEOUT, 7)
     assert 0 < state["left"] <= 50
-    assert (engine.running, engine.hung, engine.unfinished) == (1, 1, 0)
-    (other,) = await run(engine, Task("b", "quick", "1"))
+    assert (executor.running, executor.hung, executor.unfinished) == (1, 1, 0)
+    (other,) = await run(executor, Task("b", "quick", "1"))
     assert other.outcome is TaskOutcome.DONE
     released.set()
-    await until(lambda: engine.running == 0)
-    assert (engine.hung, state["left"]) == (0, 0)
-    await engine.finish(1)
+    await until(lambda: executor.running == 0)
+    assert (executor.hung, state["left"]) == (0, 0)
+    await executor.finish(1)
 
 
 async def test_an_async_task_over_its_time_is_cancelled() -> None:
-    engine = engine_of()
-    (ack,) = await run(engine, Task("a", "ahangs", "1", 3))
+    executor = executor_of()
+    (ack,) = await run(executor, Task("a", "ahangs", "1", 3))
     assert (ack.outcome, ack.cause) == (TaskOutcome.FAILED_FOR_GOOD, TaskCause.TIMEOUT)
-    assert engine.hung == 0
-    await engine.finish(1)
+    assert executor.hung == 0
+    await executor.finish(1)
 
 
 async def test_an_async_task_that_blocks_its_loop_delays_no_def_task() -> None:
-    engine = engine_of()
+    executor = executor_of()
     acks: list[Acknowledgement] = []
-    engine.accept(Task("blocks", "blocks", "1"), acks.append)
-    await until(lambda: engine.running == 1)
-    (ack,) = await run(engine, Task("b", "quick", "1"))
+    executor.accept(Task("blocks", "blocks", "1"), acks.append)
+    await until(lambda: executor.running == 1)
+    (ack,) = await run(executor, Task("b", "quick", "1"))
     assert (ack.outcome, acks) == (TaskOutcome.DONE, [])
     await until(lambda: bool(acks))
     assert acks[0].cause == TaskCause.TIMEOUT
     released.set()
-    await engine.finish(1)
+    await executor.finish(1)
 
 
 @pytest.mark.parametrize("name", ["hangs", "blocks"])
@@ -283,22 +283,22 @@ async def test_slots_lost_to_tasks_that_hang_have_the_process_restarted(
 ) -> None:
     """A coroutine that blocks its loop for ever keeps one slot, and all that would run in the others from running."""
     why: list[str] = []
-    engine = engine_of(concurrency=concurrency, hung_seconds=seconds, on_stuck=why.append)
-    await run(engine, Task("a", name, "1"))
+    executor = executor_of(concurrency=concurrency, hung_seconds=seconds, on_stuck=why.append)
+    await run(executor, Task("a", name, "1"))
     await until(lambda: bool(why))
     assert "1 tasks hang" in why[0]
     released.set()
-    await engine.finish(1)
+    await executor.finish(1)
     assert len(why) == 1
 
 
 async def test_a_restart_hands_back_at_once_what_has_not_begun() -> None:
-    engine = engine_of(concurrency=1)
+    executor = executor_of(concurrency=1)
     acks: dict[str | None, Acknowledgement] = {}
     for task_id, name in (("begun", "held"), ("waits", "held"), ("abegun", "aheld"), ("awaits", "aheld")):
-        engine.accept(Task(task_id, name, "1"), lambda ack: acks.update({ack.id: ack}))
-    await until(lambda: engine.running == 2)
-    ending = asyncio.ensure_future(engine.finish(0.3, hand_back=True))
+        executor.accept(Task(task_id, name, "1"), lambda ack: acks.update({ack.id: ack}))
+    await until(lambda: executor.running == 2)
+    ending = asyncio.ensure_future(executor.finish(0.3, hand_back=True))
     await asyncio.sleep(0)
     assert {task_id: ack.outcome for task_id, ack in acks.items()} == dict.fromkeys(
         ["waits", "awaits"], TaskOutcome.RETURNED
@@ -318,10 +318,10 @@ async def test_a_restart_hands_back_at_once_what_has_not_begun() -> None:
     ],
 )
 async def test_how_a_task_may_end(name: str, outcome: TaskOutcome, cause: str) -> None:
-    engine = engine_of()
-    (ack,) = await run(engine, Task("a", name, "1"))
+    executor = executor_of()
+    (ack,) = await run(executor, Task("a", name, "1"))
     assert (ack.outcome, ack.cause) == (outcome, cause)
-    await engine.finish(1)
+    await executor.finish(1)
 
 
 class Held:
@@ -335,23 +335,23 @@ class Held:
 
 
 async def test_a_failed_task_of_the_outbox_that_is_claimed_again_is_run_again_with_what_its_row_says_now() -> None:
-    engine = engine_of()
-    (ack,) = await run(engine, Task("a", "counts", "1"), claim=Held())
+    executor = executor_of()
+    (ack,) = await run(executor, Task("a", "counts", "1"), claim=Held())
     assert ack.outcome is TaskOutcome.FAILED_FOR_GOOD
     for payload in ("1", "2"):
-        (ack,) = await run(engine, Task("a", "counts", payload), claim=Held())
+        (ack,) = await run(executor, Task("a", "counts", payload), claim=Held())
         assert ack.outcome is TaskOutcome.FAILED_FOR_GOOD
     assert state["ran"] == 3
-    await engine.finish(1)
+    await executor.finish(1)
 
 
 async def test_a_task_of_the_outbox_that_has_run_is_not_run_again_because_its_end_was_not_recorded() -> None:
-    engine = engine_of()
+    executor = executor_of()
     for _ in range(2):
-        (ack,) = await run(engine, Task("a", "counted", "1"), claim=Held())
+        (ack,) = await run(executor, Task("a", "counted", "1"), claim=Held())
         assert ack.outcome is TaskOutcome.DONE
-    assert (engine.counts.accepted, engine.counts.recalled) == (1, 1)
-    await engine.finish(1)
+    assert (executor.counts.accepted, executor.counts.recalled) == (1, 1)
+    await executor.finish(1)
 
 
 @pytest.mark.parametrize("names", [("held", "quick"), ("pauses", "aquick")])
@@ -359,17 +359,17 @@ async def test_a_task_of_the_outbox_that_has_run_is_not_run_again_because_its_en
 async def test_requests_and_outbox_are_run_in_turns_however_many_of_the_one_wait(
     names: tuple[str, str], claims_first: bool
 ) -> None:
-    engine = engine_of(concurrency=1)
+    executor = executor_of(concurrency=1)
     order: list[str] = []
-    engine.accept(Task("first", names[0], "1"), lambda _: None)
-    await until(lambda: engine.running == 1)
+    executor.accept(Task("first", names[0], "1"), lambda _: None)
+    await until(lambda: executor.running == 1)
     crowd, few = (Held(), None) if claims_first else (None, Held())
     for number in range(40):
-        engine.accept(Task(f"crowd-{number}", names[1], "1"), lambda ack: order.append(ack.id or ""), crowd)
+        executor.accept(Task(f"crowd-{number}", names[1], "1"), lambda ack: order.append(ack.id or ""), crowd)
     for number in range(5):
-        engine.accept(Task(f"few-{number}", names[1], "1"), lambda ack: order.append(ack.id or ""), few)
+        executor.accept(Task(f"few-{number}", names[1], "1"), lambda ack: order.append(ack.id or ""), few)
     released.set()
-    assert await engine.finish(10) == 0
+    assert await executor.finish(10) == 0
     assert len(order) == 45
     assert order.index("few-4") < 12
 
@@ -378,21 +378,21 @@ async def test_requests_and_outbox_are_run_in_turns_however_many_of_the_one_wait
 async def test_some_places_of_the_queue_are_kept_for_the_outbox_and_some_for_requests(
     claim: OutboxClaim | None,
 ) -> None:
-    engine = engine_of(concurrency=1, limit=10, kept_for_claims=2)
-    assert (engine.room, engine.room_for_claims) == (8, 8)
+    executor = executor_of(concurrency=1, limit=10, reserved=2)
+    assert (executor.room, executor.room_for_claims) == (8, 8)
     for number in range(8):
-        engine.accept(Task(f"crowd-{number}", "held", "1"), lambda _: None, claim)
-    assert (engine.room, engine.room_for_claims) == ((0, 2) if claim is None else (2, 0))
+        executor.accept(Task(f"crowd-{number}", "held", "1"), lambda _: None, claim)
+    assert (executor.room, executor.room_for_claims) == ((0, 2) if claim is None else (2, 0))
     for number in range(2):
-        engine.accept(Task(f"few-{number}", "held", "1"), lambda _: None, Held() if claim is None else None)
-    assert (engine.room, engine.room_for_claims) == (0, 0)
+        executor.accept(Task(f"few-{number}", "held", "1"), lambda _: None, Held() if claim is None else None)
+    assert (executor.room, executor.room_for_claims) == (0, 0)
     released.set()
-    assert await engine.finish(10) == 0
-    assert (engine.room, engine.room_for_claims) == (8, 8)
+    assert await executor.finish(10) == 0
+    assert (executor.room, executor.room_for_claims) == (8, 8)
 
 
 async def test_a_task_that_comes_just_as_the_last_thread_goes_to_sleep_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = TaskExecutor(registry, concurrency=1, limit=10)
+    executor = TaskExecutor(registry, concurrency=1, limit=10)
     take, came = WaitingTasks.take, threading.Event()
     acks: list[Acknowledgement] = []
 
@@ -400,19 +400,19 @@ async def test_a_task_that_comes_just_as_the_last_thread_goes_to_sleep_is_run(mo
         found = take(waiting)
         if found is None and threading.current_thread().name == "spoke-task-0" and not came.is_set():
             came.set()
-            engine.accept(Task("a", "quick", "1"), acks.append)
+            executor.accept(Task("a", "quick", "1"), acks.append)
         return found
 
     monkeypatch.setattr(WaitingTasks, "take", take_before_it_comes)
-    engine.start()
+    executor.start()
     await until(lambda: bool(acks))
-    await engine.finish(1)
+    await executor.finish(1)
 
 
 async def test_waiting_and_running_are_measured() -> None:
-    engine = engine_of()
-    await run(engine, Task("a", "counted", "1", 1, 2.0))
-    assert engine.counts.waited.total >= 2.0
-    assert 0.004 < engine.counts.ran.total < 2.0
-    assert sum(engine.counts.ran.counts) == 1
-    await engine.finish(1)
+    executor = executor_of()
+    await run(executor, Task("a", "counted", "1", 1, 2.0))
+    assert executor.counts.waited.total >= 2.0
+    assert 0.004 < executor.counts.ran.total < 2.0
+    assert sum(executor.counts.ran.counts) == 1
+    await executor.finish(1)

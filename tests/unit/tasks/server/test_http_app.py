@@ -12,10 +12,10 @@ import pytest
 from spoke_jobs import Registry
 from spoke_jobs.tasks.protocol.encoding import task_line
 from spoke_jobs.tasks.protocol.messages import NDJSON, PATH, Acknowledgement, Task, TaskOutcome
-from spoke_jobs.tasks.server import http_app as app_module
+from spoke_jobs.tasks.server import http_app
 from spoke_jobs.tasks.server.auth import AuthRefusal, CallerCheck, Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor
-from spoke_jobs.tasks.server.http_app import READING_LIMIT_BYTES, Intake, TaskApp, _Answer
+from spoke_jobs.tasks.server.http_app import BODIES_LIMIT_BYTES, AcknowledgementStream, Intake, TaskApp
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 from spoke_jobs.tasks.server.task_run import Listener
 
@@ -29,31 +29,31 @@ class ApiServerAway:
         return AuthRefusal(503, "review", "not just now")
 
 
-def client_of(gate: Intake, callers: CallerCheck | None = None) -> httpx.AsyncClient:
-    engine = TaskExecutor(Registry(), concurrency=1, limit=10)
-    app = TaskApp(engine, callers or Callers("key"), gate, TaskMetrics(engine, gate, 1))
+def client_of(intake: Intake, callers: CallerCheck | None = None) -> httpx.AsyncClient:
+    executor = TaskExecutor(Registry(), concurrency=1, limit=10)
+    app = TaskApp(executor, callers or Callers("key"), intake, TaskMetrics(executor, intake, 1))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server")
 
 
 async def test_an_answer_with_nothing_to_say_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "SIGN_OF_LIFE_SECONDS", 0.01)
-    answer = _Answer(2)
-    stream = answer.stream()
-    assert await anext(stream) == b"\n"
-    answer.add(Acknowledgement("a", TaskOutcome.DONE))
-    assert await anext(stream) == b'{"id":"a","outcome":"done"}\n'
-    assert await anext(stream) == b"\n"
-    answer.add(Acknowledgement("b", TaskOutcome.DONE))
-    assert [chunk async for chunk in stream] == [b'{"id":"b","outcome":"done"}\n']
+    monkeypatch.setattr(http_app, "EMPTY_LINE_SECONDS", 0.01)
+    acks = AcknowledgementStream(2)
+    chunks = acks.chunks()
+    assert await anext(chunks) == b"\n"
+    acks.add(Acknowledgement("a", TaskOutcome.DONE))
+    assert await anext(chunks) == b'{"id":"a","outcome":"done"}\n'
+    assert await anext(chunks) == b"\n"
+    acks.add(Acknowledgement("b", TaskOutcome.DONE))
+    assert [chunk async for chunk in chunks] == [b'{"id":"b","outcome":"done"}\n']
 
 
-@pytest.mark.parametrize(("taken", "status"), [(READING_LIMIT_BYTES - 1, 429), (READING_LIMIT_BYTES - 2, 200)])
+@pytest.mark.parametrize(("taken", "status"), [(BODIES_LIMIT_BYTES - 1, 429), (BODIES_LIMIT_BYTES - 2, 200)])
 async def test_bodies_on_their_way_are_bounded_together(taken: int, status: int) -> None:
-    gate = Intake(reading_bytes=taken)
-    async with client_of(gate) as client:
+    intake = Intake(receiving_bytes=taken)
+    async with client_of(intake) as client:
         response = await client.post(PATH, content=b"1\n", headers=HEADERS)
     assert response.status_code == status
-    assert gate.reading_bytes == taken  # given back, or never taken
+    assert intake.receiving_bytes == taken  # given back, or never taken
     assert response.headers.get("retry-after") == ("1" if status == 429 else None), "dispatchers wait, and keep theirs"
 
 
@@ -64,17 +64,17 @@ async def test_who_cannot_be_asked_about_is_told_when_to_come_again() -> None:
 
 
 async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(http_app, "BODY_SECONDS", 0.05)
 
     async def drip() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    gate = Intake()
-    async with client_of(gate) as client:
+    intake = Intake()
+    async with client_of(intake) as client:
         response = await client.post(PATH, content=drip(), headers=HEADERS)
     assert response.status_code == 408
-    assert gate.reading_bytes == 0
+    assert intake.receiving_bytes == 0
 
 
 async def test_no_task_begins_before_the_sender_is_told_that_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,10 +91,10 @@ async def test_no_task_begins_before_the_sender_is_told_that_it_is_here(monkeypa
     async def send(message: MutableMapping[str, Any]) -> None:
         order.append(message["type"])
 
-    engine, gate = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    monkeypatch.setattr(engine, "accept", accept)
+    executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
+    monkeypatch.setattr(executor, "accept", accept)
     headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-    app = TaskApp(engine, Callers("key"), gate, TaskMetrics(engine, gate, 1))
+    app = TaskApp(executor, Callers("key"), intake, TaskMetrics(executor, intake, 1))
     await app({"type": "http", "method": "POST", "path": PATH, "headers": headers}, receive, send)
     assert order[:2] == ["http.response.start", "accepted"]
 
