@@ -15,6 +15,7 @@ def test_what_the_tutorial_types_does_what_it_promises(tmp_path: Path) -> None:
     assert "dispatched job 1" in printed
     assert re.search(r"^1\tmonthly_report\b.*succeeded", printed, re.MULTILINE)
     assert '"month": "2026-11"' in printed
+    assert "succeeded {'month': '2026-11', 'pages': 3}" in printed
     attempts = re.findall(r"^attempt\t1\t(\d)\tfailed\b.*\tJobError\tValueError\b", printed, re.MULTILINE)
     assert attempts == ["1", "2", "3"]
     assert "the exit code says that it failed" in printed
