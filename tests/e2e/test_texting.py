@@ -38,7 +38,7 @@ def sample() -> Sample:
 
 
 def add_campaign(session: Session, sample: Sample) -> Campaign:
-    """A campaign of an organisation's own; the numbers that the file's truth says have opted out have done so."""
+    """A campaign of an organization's own; the numbers that the file's truth says have opted out have done so."""
     organization = Organization(name="Neighbours")
     session.add(organization)
     session.flush()

@@ -89,7 +89,7 @@ def test_locked_queues_never_overlap_and_the_limit_is_kept(
 
 
 @pytest.mark.parametrize(("large", "small", "limit", "by"), [(12, 2, 3, 6), pytest.param(190, 10, 10, 30, marks=LARGE)])
-def test_a_small_organisation_is_not_starved_by_a_large_one(
+def test_a_small_organization_is_not_starved_by_a_large_one(
     cluster: Cluster, paced: OperatorProcess, large: int, small: int, limit: int, by: int
 ) -> None:
     template = f"fair-{large}"

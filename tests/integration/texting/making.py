@@ -15,7 +15,7 @@ from texting.models import Assignment, Campaign, Contact, OptOut, Organization, 
 def make_campaign(
     sessions: sessionmaker[Session], *, opted_out: Iterable[str] = (), script: str = "Hi {firstName}!"
 ) -> Campaign:
-    """A campaign of a new organisation, with these numbers opted out a day ago."""
+    """A campaign of a new organization, with these numbers opted out a day ago."""
     with sessions.begin() as session:
         organization = Organization(name="Neighbours")
         session.add(organization)

@@ -1,4 +1,4 @@
-"""The web application, over HTTP, from the first organisation to the downloaded export."""
+"""The web application, over HTTP, from the first organization to the downloaded export."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_who_opted_out_after_the_import_is_not_written_to(sessions: sessionmaker
         assert len(write_messages(session, campaign.id, "Tess", 100)) == 9
 
 
-def test_another_organisations_opt_outs_are_its_own(sessions: sessionmaker[Session], campaign: Campaign) -> None:
+def test_another_organizations_opt_outs_are_its_own(sessions: sessionmaker[Session], campaign: Campaign) -> None:
     make_campaign(sessions, opted_out=["+12125550000"])
     with sessions.begin() as session:
         assert len(write_messages(session, campaign.id, "Tess", 100)) == 10

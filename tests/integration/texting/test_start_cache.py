@@ -175,7 +175,7 @@ def test_delivered_twice_or_before_the_start_it_does_no_harm(
         warm(999, sessions)
 
 
-def test_a_number_that_opts_out_is_counted_in_all_the_organisations_campaigns_that_have_it(
+def test_a_number_that_opts_out_is_counted_in_all_the_organizations_campaigns_that_have_it(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
 ) -> None:
     elsewhere = make_campaign(sessions)
@@ -187,7 +187,7 @@ def test_a_number_that_opts_out_is_counted_in_all_the_organisations_campaigns_th
     with sessions.begin() as session:
         opt_out(session, campaign.organization_id, cell_of(0))
     assert not is_counted(sessions, campaign)
-    assert is_counted(sessions, elsewhere), "another organisation's opt-outs are its own"
+    assert is_counted(sessions, elsewhere), "another organization's opt-outs are its own"
     runner.drain()
     assert len(runner.tasks) == before + 1
     with sessions() as session:

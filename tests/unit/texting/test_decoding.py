@@ -1,4 +1,4 @@
-"""A file's bytes to text: the encodings and wrappings that organisations' programs write, and what is no text."""
+"""A file's bytes to text: the encodings and wrappings that organizations' programs write, and what is no text."""
 
 from __future__ import annotations
 
