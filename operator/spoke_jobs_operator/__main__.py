@@ -12,7 +12,7 @@ import uvloop
 from pydantic import ValidationError
 
 from .operator_settings import Settings
-from .shell import json_logs, operator_process
+from .shell import operator_logs, operator_process
 
 logger = logging.getLogger("spoke_jobs_operator")
 
@@ -25,7 +25,7 @@ def main() -> None:
         for item in error.errors():
             sys.stderr.write(f"{_named(item['loc'])}{item['msg']}\n")
         raise SystemExit(2) from None
-    json_logs.configure(settings.log_level, settings.log_format)
+    operator_logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_until_told(settings))
     # kopf's thread may still be closing its connections; nothing in it is worth waiting for.

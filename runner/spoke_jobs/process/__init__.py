@@ -1,1 +1,1 @@
-"""What the long-running processes share: logging, signals, and the server of probes and metrics."""
+"""What the long-running processes of the runner share."""

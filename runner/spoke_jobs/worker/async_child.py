@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs import dispatch
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.log_setup import configure_logging
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import describe, failure_of, load_job
@@ -39,7 +40,6 @@ from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure
 from spoke_jobs.payloads import encode_result
-from spoke_jobs.process.log_setup import configure_logging
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, encode

@@ -10,8 +10,8 @@ from spoke_jobs.settings import load_settings
 @reports_errors
 def migrate() -> None:
     """Create or upgrade the ledger's tables in SPOKE_DATABASE_URL."""
+    from spoke_jobs.contract.log_setup import configure_logging
     from spoke_jobs.ledger.migrations import migrate as run_migrations
-    from spoke_jobs.process.log_setup import configure_logging
 
     configure_logging()
     engine = create_engine(load_settings().database_url.get_secret_value())

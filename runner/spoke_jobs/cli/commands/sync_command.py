@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from spoke_jobs.cli.commands.exits import reports_errors
-from spoke_jobs.process.log_setup import configure_logging
+from spoke_jobs.contract.log_setup import configure_logging
 from spoke_jobs.settings import load_settings
 
 

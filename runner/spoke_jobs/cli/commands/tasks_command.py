@@ -8,7 +8,7 @@ import threading
 
 from spoke_jobs.cli.commands.application import load_application
 from spoke_jobs.cli.commands.exits import Exit, fail, reports_errors
-from spoke_jobs.process.log_setup import configure_logging
+from spoke_jobs.contract.log_setup import configure_logging
 from spoke_jobs.settings import load_settings
 
 

@@ -10,7 +10,7 @@ import typer
 from spoke_jobs.cli.commands.application import load_application
 from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.commands.ledger_access import open_ledger
-from spoke_jobs.process.log_setup import configure_logging
+from spoke_jobs.contract.log_setup import configure_logging
 from spoke_jobs.settings import load_settings
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 
-from spoke_jobs_operator.shell.json_logs import JsonFormatter, PlainFormatter, Repeats
+from spoke_jobs.contract.log_setup import JsonFormatter, PlainFormatter
 
 
 def record() -> logging.LogRecord:
@@ -30,20 +30,9 @@ def test_an_exception_is_within_its_line() -> None:
 
 
 def test_plain() -> None:
-    assert PlainFormatter().format(record()).endswith("INFO    attempt 2  request_id=7")
-
-
-def test_a_request_that_kopf_tries_for_ever_is_told_of_once_in_a_while() -> None:
-    clock = [0.0]
-    repeats = Repeats(every_seconds=600, clock=lambda: clock[0])
-
-    def passes(attempt: int, path: str, name: str = "kopf._cogs.clients.api") -> bool:
-        text = f"Request attempt #{attempt} failed; will retry: GET https://k/{path} -> APIForbiddenError()"
-        return repeats.filter(logging.getLogger(name).makeRecord(name, logging.ERROR, "f", 1, text, (), None))
-
-    assert passes(1, "a?watch=true&resourceVersion=1")
-    assert not passes(2, "a?watch=true&resourceVersion=2")
-    assert passes(1, "b")
-    assert passes(2, "b", name="spoke_jobs_operator")
-    clock[0] = 601
-    assert passes(99, "a")
+    known = record()
+    known.created, known.msecs = 0.25, 250.0
+    assert PlainFormatter().format(known) == "1970-01-01T00:00:00.250Z INFO    x: attempt 2"
+    assert (
+        PlainFormatter(with_extra=True).format(known) == "1970-01-01T00:00:00.250Z INFO    x: attempt 2  request_id=7"
+    )
