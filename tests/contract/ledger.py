@@ -17,12 +17,12 @@ from spoke_jobs.model import (
 
 LEASE = 30.0
 SHORT = 0.05
-"""A lease that lapses while a test looks on."""
+"""A lease that lapses during a test."""
 EAGER = RetryPolicy(backoff_seconds=0)
 
 
 def new_job(**changes: object) -> NewJob:
-    """A dispatch of no particular kind."""
+    """Make a typical dispatch."""
     values: dict[str, object] = {
         "job_type": "report",
         "payload": '{"n":1}',
@@ -38,7 +38,7 @@ def new_job(**changes: object) -> NewJob:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether the condition comes true in time."""
+    """Wait until the condition is true; return whether it became so in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -48,12 +48,12 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 def claim_one(ledger: Ledger, runner: str, types: Sequence[str], worker: str, lease: float) -> Claim | None:
-    """The first claim of a batch of one."""
+    """Claim one job."""
     return next(iter(ledger.claim_batch(runner, types, worker, lease, 1)), None)
 
 
 class LedgerSteps:
-    """What the parts of the contract do again and again."""
+    """Steps that the parts of the contract share."""
 
     def started(self, ledger: Ledger, lease: float = LEASE) -> Claim:
         ledger.insert(new_job())

@@ -1,4 +1,4 @@
-"""What every ledger must do with an attempt: claim it, keep its lease, record how it ended."""
+"""What every ledger must do with an attempt: claim it, renew its lease, record its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spoke_jobs.model import (
 
 
 class AttemptContract(LedgerSteps):
-    """What workers build on."""
+    """What workers depend on."""
 
     def test_a_dispatched_job_reads_back_as_it_was_written(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job(queue_name="12:edit", locks_queue=True))
@@ -66,7 +66,7 @@ class AttemptContract(LedgerSteps):
         assert ledger.heartbeat(claim.token, LEASE, Progress(50, "late")) is Pulse.GONE
         assert self.row(ledger, claim).status == 100
 
-    def test_a_stranger_s_token_counts_never(self, ledger: Ledger) -> None:
+    def test_an_unknown_token_counts_never(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         stranger = uuid.uuid4()
         with pytest.raises(Superseded):
@@ -83,7 +83,7 @@ class AttemptContract(LedgerSteps):
         assert ledger.attempts(job.id)[0].lease_expires_at > before
 
     @pytest.mark.parametrize("message", ["a\x00b", "file \udcff.csv", "\U0001f600"])
-    def test_progress_may_be_told_in_any_words(self, ledger: Ledger, message: str) -> None:
+    def test_a_progress_message_may_have_any_characters(self, ledger: Ledger, message: str) -> None:
         claim = self.started(ledger)
         assert ledger.heartbeat(claim.token, LEASE, Progress(1, message)) is Pulse.HELD
         assert self.row(ledger, claim).result_message
@@ -179,7 +179,7 @@ class AttemptContract(LedgerSteps):
         assert job.run_after is not None
         assert 199 < (job.run_after - job.updated_at).total_seconds() < 201
 
-    def test_without_decide_the_job_waits_for_whoever_decides(self, ledger: Ledger) -> None:
+    def test_without_decide_the_job_waits(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         ledger.fail(claim.token, Failure("InvalidPayload", for_good=True), decide=False)
         assert self.row(ledger, claim).state is JobState.WAITING
@@ -223,12 +223,12 @@ class AttemptContract(LedgerSteps):
         ledger.insert(new_job(runner="kubernetes"))
         claimed = claim_one(ledger, "kubernetes", ["report"], "w", SHORT)
         assert claimed is not None
-        time.sleep(SHORT * 2)  # the lease is over; nothing to wait for but time itself
+        time.sleep(SHORT * 2)  # the lease has lapsed; there is no condition to wait for
         assert list(ledger.reap("legacy")) == []
 
-    # Claims that are given back
+    # Released claims
 
-    def test_a_claim_given_back_leaves_the_job_as_it_was(self, ledger: Ledger) -> None:
+    def test_a_released_claim_leaves_the_job_as_it_was(self, ledger: Ledger) -> None:
         options = JobOptions(retry=EAGER, start_timeout_seconds=1000)
         job = ledger.insert(new_job(queue_name="q", locks_queue=True, options=options, priority=4))
         second = ledger.insert(new_job(queue_name="q", locks_queue=True))
@@ -241,7 +241,7 @@ class AttemptContract(LedgerSteps):
         assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
         assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
         assert ledger.get(job.id) == again
-        for number in (1, 2):  # the number is given anew, and counts in no budget
+        for number in (1, 2):  # the number is used again and charged to no budget
             claim = self.claim_next(ledger)
             assert (claim.job.id, claim.number) == (job.id, number)
             ledger.fail(claim.token, Failure("JobError"), decide=True)
@@ -251,7 +251,7 @@ class AttemptContract(LedgerSteps):
         assert self.batch(ledger, 2) == [job.id]
         assert ledger.get(second.id) == second
 
-    def test_a_claim_given_back_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
+    def test_a_claim_released_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         ledger.cancel(claim.job.id)
         assert ledger.release(claim.token)

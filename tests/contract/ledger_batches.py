@@ -20,7 +20,7 @@ from spoke_jobs.model import (
 
 
 class BatchContract(LedgerSteps):
-    """What a busy worker and a batch dispatch build on."""
+    """What a busy worker and a batch dispatch depend on."""
 
     def test_a_batch_takes_the_highest_priority_first_then_the_oldest(self, ledger: Ledger) -> None:
         priorities = [0, 5, -3, 5, 0]
@@ -31,7 +31,7 @@ class BatchContract(LedgerSteps):
         assert self.batch(ledger, 8) == []
         assert self.batch(ledger, 0) == []
 
-    def test_claims_of_a_batch_are_as_good_as_single_ones(self, ledger: Ledger) -> None:
+    def test_claims_of_a_batch_equal_single_ones(self, ledger: Ledger) -> None:
         ledger.insert_many([new_job(priority=7, queue_name="q"), new_job(campaign_id=None)])
         for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 4):
             job = ledger.get(claim.job.id)
@@ -78,11 +78,11 @@ class BatchContract(LedgerSteps):
             "ingest.csv",
         ]
 
-    def test_of_a_locked_queue_a_batch_takes_one_and_goes_on_behind_the_others(self, ledger: Ledger) -> None:
+    def test_a_batch_takes_one_job_of_a_locked_queue_and_continues_after_the_others(self, ledger: Ledger) -> None:
         locked = [ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(12)]
         second = [ledger.insert(new_job(queue_name="r", locks_queue=True)) for _ in range(12)]
         loose = ledger.insert(new_job(queue_name="q"))
-        # Many more stand at the head than the batch is long: they must not hide what comes behind.
+        # The head has many more jobs than the batch: they must not hide the later ones.
         assert self.batch(ledger, 3) == [locked[0].id, second[0].id, loose.id]
         assert self.batch(ledger, 3) == []
 
@@ -92,7 +92,7 @@ class BatchContract(LedgerSteps):
         behind = ledger.insert(new_job())
         assert self.batch(ledger, 2) == [behind.id]
 
-    def test_many_heartbeats_are_told_apart(self, ledger: Ledger) -> None:
+    def test_each_of_many_heartbeats_gets_its_own_answer(self, ledger: Ledger) -> None:
         ledger.insert_many([new_job() for _ in range(4)])
         held, told, asked, done = ledger.claim_batch("legacy", ["report"], "w", SHORT, 4)
         ledger.succeed(None, done.token, None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.contract.ledger_attempts import AttemptContract
 from tests.contract.ledger_batches import BatchContract
 from tests.contract.ledger_pods import PodContract
-from tests.contract.ledger_wishes import WishContract
+from tests.contract.ledger_requests import RequestContract
 
 
-class LedgerContract(AttemptContract, PodContract, BatchContract, WishContract):
-    """The guarantees that workers, pods and runners build on."""
+class LedgerContract(AttemptContract, PodContract, BatchContract, RequestContract):
+    """The guarantees that workers, pods and runners depend on."""

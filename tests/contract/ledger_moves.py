@@ -1,4 +1,4 @@
-"""Moves that workers, pods, reapers and people make on a ledger, for the state machines that play them at random."""
+"""Moves of workers, pods, reapers and users on a ledger, for state machines that choose them at random."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Claim, Failure, JobOptions, NewJob, Progress, Pulse
 
 LAPSED = -1.0
-"""A lease that is over as soon as it is granted."""
+"""A lease that has lapsed when it is granted."""
 EAGER = RetryPolicy(backoff_seconds=0, jitter=0)
 ONCE = RetryPolicy(budget={CauseClass.ERROR: 1, CauseClass.INFRASTRUCTURE: 1}, backoff_seconds=0, jitter=0)
 
 
 def shapes() -> list[NewJob]:
-    """Jobs that meet each other: in two queues, with two keys, of which some lock, end at once or are told of."""
+    """Make jobs that interact: two queues, two keys, locks, early ends and ``on_failure``."""
     plain, once = JobOptions(retry=EAGER), JobOptions(retry=ONCE, on_failure="tell")
     brief = JobOptions(retry=ONCE, retention_seconds=0)
     never = JobOptions(retry=EAGER, start_timeout_seconds=1, on_failure="tell")
-    ago = datetime.now(UTC) - timedelta(hours=1)  # its start timeout is over as soon as it is dispatched
+    ago = datetime.now(UTC) - timedelta(hours=1)  # its start timeout is over when it is dispatched
     return [
         new_job(options=plain, queue_name="q", locks_queue=True),
         new_job(options=once, queue_name="q", locks_queue=True),
@@ -56,7 +56,7 @@ _WEIGHTS = {
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What somebody does: ``which`` says to whom, ``how`` in what way."""
+    """One move: ``which`` selects its object, ``how`` its variant."""
 
     kind: str
     which: int
@@ -64,43 +64,43 @@ class Move:
 
 
 def moves() -> strategies.SearchStrategy[Move]:
-    """Any move."""
+    """Generate moves."""
     kinds = [kind for kind, weight in _WEIGHTS.items() for _ in range(weight)]
     return strategies.builds(Move, strategies.sampled_from(kinds), strategies.integers(0, 7), strategies.integers(0, 5))
 
 
 @dataclass(slots=True)
 class Known:
-    """What those who move know of: jobs and claims, and what became of the claims. Shared between threads."""
+    """The jobs and claims so far, and the ends of the claims. Shared between threads."""
 
     jobs: list[int] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     lost: set[UUID] = field(default_factory=set)
-    """Tokens that hold no claim any more: they were told so, or have been used up."""
+    """Tokens that hold no claim any more."""
     accepted: list[UUID] = field(default_factory=list)
-    """Tokens by which something was written, in order."""
+    """Tokens whose writes were accepted, in order."""
     counted: dict[UUID, int] = field(default_factory=dict)
     """Tokens whose success was recorded, with their jobs."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def claim(self, which: int) -> Claim | None:
-        """One of the newest claims: those are contended."""
+        """Choose one of the newest claims, which are contended."""
         with self.lock:
             return self.claims[-1 - which % min(len(self.claims), 5)] if self.claims else None
 
     def job(self, which: int) -> int | None:
-        """One of the newest jobs."""
+        """Choose one of the newest jobs."""
         with self.lock:
             return self.jobs[-1 - which % min(len(self.jobs), 5)] if self.jobs else None
 
     def add(self, *claims: Claim) -> Any:
-        """Claims that were granted."""
+        """Remember claims that were granted."""
         with self.lock:
             self.claims.extend(claims)
         return [(claim.job.id, claim.number) for claim in claims]
 
     def heard(self, claim: Claim, held: bool, *, over: bool = False, success: bool = False) -> bool:
-        """What the ledger said to a claim's token."""
+        """Remember the ledger's answer to a claim's token."""
         with self.lock:
             if held:
                 self.accepted.append(claim.token)
@@ -112,7 +112,7 @@ class Known:
 
 
 def perform(move: Move, ledger: Ledger, known: Known) -> Any:
-    """Make the move; what came of it, in words that two ledgers may be compared by."""
+    """Make the move; return the result in a form that can be compared between two ledgers."""
     if move.kind in _WITH_CLAIMS:
         claim = known.claim(move.which)
         return None if claim is None else by_token(move.kind, claim, move, ledger, known)
@@ -167,7 +167,7 @@ _WITH_CLAIMS = {"beat", "beats", "lapse", "succeed", "succeed many", "fail", "re
 
 
 def by_token(kind: str, claim: Claim, move: Move, ledger: Ledger, known: Known) -> Any:
-    """A move of the claim's owner, who may have lost it."""
+    """Make a move of the claim's owner, who may have lost it."""
     match kind:
         case "beat" | "lapse":
             lease, told = (LEASE, Progress(move.how, "on")) if kind == "beat" else (LAPSED, None)

@@ -18,7 +18,7 @@ from spoke_jobs.model import (
 
 
 class PodContract(LedgerSteps):
-    """What `spoke-jobs run` builds on."""
+    """What `spoke-jobs run` depends on."""
 
     def test_a_pod_claims_its_attempt(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job(runner="kubernetes"))

@@ -1,4 +1,4 @@
-"""What a person may ask of a ledger, on each database: the same answers. Subclass it with a fixture ``ledger``."""
+"""The queries of the command line, with the same answers on each database. Subclass it with a fixture ``ledger``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequ
 
 
 class QueriesContract:
-    """The reads that `spoke-jobs why` and `watch` stand on."""
+    """The reads that `spoke-jobs why` and `watch` depend on."""
 
     @pytest.fixture
     def queries(self, ledger: SqlLedger) -> Queries:

@@ -11,7 +11,7 @@ from spoke_jobs.ledger import transitions
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
 from spoke_jobs.ledger.expressions import clock_once, constant, option_seconds, unfinished_with
 from spoke_jobs.ledger.finish import give_up
-from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
+from spoke_jobs.ledger.rows import REQUEST_COLUMNS, read_job, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState, JobRequest, JobState
 
@@ -44,15 +44,13 @@ def retry(connection: Connection, job_id: int) -> JobRequest | None:
         .returning(*REQUEST_COLUMNS)
     )
     row = connection.execute(again).mappings().one_or_none()
-    if row is None:
-        row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().one_or_none()
-    return to_request(row) if row is not None else None
+    return to_request(row) if row is not None else read_job(connection, job_id)
 
 
 def why_not_retried(connection: Connection, job_id: int) -> UniquenessConflict:
     """Make the error of a retry whose unique key is taken, naming the job that has it."""
-    row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().one()
-    job = to_request(row)
+    job = read_job(connection, job_id)
+    assert job is not None
     return transitions.key_taken(job, connection.scalar(unfinished_with(job.unique_key, job_request.c.id)))
 
 

@@ -1,4 +1,4 @@
-"""The reference's own table, with rows in it, becomes the ledger's in place; a ledger of the first form, the second."""
+"""The reference's own table becomes the ledger's in place, with its rows; a ledger of the first schema is migrated."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ CREATE TABLE job_note (
 );
 """
 BEGAN = datetime(2020, 5, 1, 12, 0, tzinfo=UTC)
-"""When the reference's rows were made."""
+"""The time of the reference's rows."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -85,7 +85,7 @@ def empty(request: pytest.FixtureRequest) -> Iterator[Engine]:
     admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f'CREATE DATABASE "{name}"'))
-        # A server far from UTC: times without a zone are UTC all the same.
+        # A server far from UTC: times without a zone are still UTC.
         connection.execute(text(f"ALTER DATABASE \"{name}\" SET timezone TO 'America/New_York'"))
     engine = create_ledger_engine(make_url(postgres_url).set(database=name))
     yield engine
@@ -117,7 +117,7 @@ def reference(engine: Engine) -> None:
     stamp = "TIMESTAMP '2020-05-01 12:00:00'" if postgresql else "'2020-05-01 12:00:00'"
     aware = (
         "TIMESTAMPTZ '2020-05-01 14:00:00+02'" if postgresql else "1588334400000"
-    )  # as the reference's driver has it
+    )  # as the reference's driver stores it
     values = ", ".join(f"({row}, {aware}, {stamp})" for row in rows)
     run(
         engine,
@@ -151,7 +151,7 @@ def test_the_reference_s_rows_are_taken_over(empty: Engine) -> None:
         1,
     )
     assert (jobs[4].queue_name, jobs[4].locks_queue, jobs[4].organization_id) == ("", False, None)
-    assert not jobs[5].locks_queue  # of no queue, which can't be locked
+    assert not jobs[5].locks_queue  # it has no queue to lock
     for number in (1, 2, 3, 4, 6):
         assert (jobs[number].created_at, jobs[number].updated_at) == (BEGAN, BEGAN)
     assert jobs[3].finished_at == BEGAN
@@ -179,7 +179,7 @@ def test_the_reference_s_jobs_run_and_new_ones_beside_them(empty: Engine) -> Non
     assert ledger.insert(new_job(campaign_id=1)).id > 6
 
 
-def test_what_the_application_hung_on_the_table_stays(empty: Engine) -> None:
+def test_the_application_s_indexes_and_foreign_keys_stay(empty: Engine) -> None:
     reference(empty)
     migrate(empty)
     with empty.begin() as connection:
@@ -215,11 +215,11 @@ def test_the_adopted_table_is_as_the_code_says(empty: Engine) -> None:
             kind = connection.scalar(
                 text("SELECT seqtypid::regtype::text FROM pg_sequence WHERE seqrelid = 'job_request_id_seq'::regclass")
             )
-            assert kind == "bigint"  # else the two thousand millionth job is the last
+            assert kind == "bigint"  # an integer ends at two billion jobs
 
 
 def of_the_application(difference: Any) -> bool:
-    """Whether it is about what the application hung on the table, or its own tables."""
+    """Whether it concerns the application's indexes and foreign keys, or its own tables."""
     kind, item = (difference[0], difference[1]) if isinstance(difference, tuple) else ("", None)
     if kind == "remove_fk":
         return bool(item.column_keys == ["campaign_id"])
@@ -282,7 +282,7 @@ def test_a_table_that_is_something_else_is_refused_by_name(empty: Engine, table:
             assert connection.scalar(text("PRAGMA foreign_keys")) == 1
 
 
-def test_rows_of_the_first_form_live_on_in_the_second(empty: Engine) -> None:
+def test_rows_of_the_first_schema_survive_the_second(empty: Engine) -> None:
     migrate(empty, "0001")
     made = (
         "INSERT INTO job_request (payload, queue_name, job_type, updated_at, created_at, uid, state, runner, options, "

@@ -1,4 +1,4 @@
-"""The migrations make just the tables that the code works with, on PostgreSQL."""
+"""The migrations create exactly the tables of the code, on PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bells, rung after a commit."""
+"""Notifications after a commit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.notify import Notifier
 
 
-def test_a_ring_for_which_there_was_no_thread_mutes_none_that_follow(
+def test_a_notification_without_a_thread_does_not_prevent_later_ones(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(_thread: threading.Thread) -> None:

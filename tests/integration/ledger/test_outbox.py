@@ -1,4 +1,4 @@
-"""The outbox keeps its contract on PostgreSQL, also among many that claim at once."""
+"""The outbox keeps its contract on PostgreSQL, also with concurrent claims."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_renewing_waits_for_no_commit_that_is_slow(engine: Engine) -> None:
     assert outbox.renew([slow, other], 60.0) == {other.id}
 
 
-def test_a_claim_looks_its_tasks_up_and_reads_no_table(engine: Engine) -> None:
+def test_a_claim_uses_an_index_and_reads_no_table(engine: Engine) -> None:
     put(engine, *map(str, range(5_000)))
     with engine.begin() as connection:
         connection.execute(text("UPDATE task_outbox SET due_at = now() + interval '1 day' WHERE id > 10"))

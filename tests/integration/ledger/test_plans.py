@@ -1,4 +1,4 @@
-"""What PostgreSQL reads for the queries of a running system: indexes that hold only what they may find.
+"""What PostgreSQL reads for the queries of a running system: indexes of only the rows that they can find.
 
 With much history and with the plans that it keeps for prepared statements, which know no parameter's value.
 """
@@ -49,7 +49,7 @@ def ledger(postgres_ledger_url: str) -> Iterator[SqlLedger]:
 
 
 def plans(ledger: SqlLedger, call: Callable[[], object]) -> list[Any]:
-    """The plans of the statements that a call sends, as PostgreSQL keeps them once they are prepared."""
+    """The generic plans of the statements that a call sends, as for prepared statements."""
     sent: list[tuple[str, dict[str, Any]]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
@@ -76,7 +76,7 @@ def plans(ledger: SqlLedger, call: Callable[[], object]) -> list[Any]:
 
 
 def scans(plan: Any) -> set[tuple[str, str]]:
-    """The tables that a plan reads, with the index that it reads them by."""
+    """The tables that a plan reads, with the index that it uses."""
     if isinstance(plan, list):
         return set().union(*(scans(part) for part in plan))
     if not isinstance(plan, dict):
@@ -90,7 +90,7 @@ def scans(plan: Any) -> set[tuple[str, str]]:
 
 
 def bounded(plan: Any, index: str) -> bool:
-    """Whether the index is read within bounds, and not from its one end to the other."""
+    """Whether the scan of the index is bounded, not of the whole index."""
     return re.search(rf'"Index Name": "{index}"[^{{}}]*"Index Cond"', json.dumps(plan)) is not None
 
 
@@ -130,7 +130,7 @@ OF_SYNC: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "the backlog": (syncing.backlog, {"ix_job_request_unlaunched"}),
     "what is claimed": (syncing.claimed, {"ix_job_attempt_running", "uq_job_attempt_live"}),
 }
-"""Sync's queries, with the indexes of which one holds but what they may find: it is read as a whole."""
+"""Sync's queries, with their indexes. One of these holds only rows that the query can find, and is read whole."""
 
 
 @pytest.mark.parametrize("query", OF_SYNC)

@@ -1,4 +1,4 @@
-"""Pruning where an application's own table refers to jobs, on both databases."""
+"""Pruning while an application's own table refers to jobs, on both databases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_job_that_is_referred_to_stays_and_keeps_no_other(ledger: SqlLedger) -
     jobs = ledger.insert_many([new_job(options=JobOptions(retention_seconds=0)) for _ in range(5)])
     for job in jobs:
         ledger.cancel(job.id)
-    referred = jobs[0].id  # the oldest: it would stand first in every batch
+    referred = jobs[0].id  # the oldest: it would be first in every batch
     with ledger.engine.begin() as connection:
         connection.execute(text("INSERT INTO note VALUES (:id)"), {"id": referred})
     pruned: list[int] = []

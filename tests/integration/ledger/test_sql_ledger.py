@@ -1,4 +1,4 @@
-"""The SQL ledger keeps the contract on PostgreSQL, also where processes meet."""
+"""The SQL ledger keeps the contract on PostgreSQL, also with concurrent processes."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ class TestPostgresqlLedger(LedgerContract):
                 for future in beats:
                     future.result()
 
-    def test_a_worker_that_is_beaten_to_a_queue_s_lock_finds_what_stands_behind(self, ledger: SqlLedger) -> None:
+    def test_a_worker_that_loses_the_race_for_a_queue_s_lock_finds_later_jobs(self, ledger: SqlLedger) -> None:
         holder, _, behind = ledger.insert_many(
             [new_job(queue_name="q", locks_queue=True), new_job(queue_name="q", locks_queue=True), new_job()]
         )
         with ledger.engine.connect() as other:
             job = ledger.get(holder.id)
             assert job is not None
-            # Another worker is about to hold the queue: its lock isn't committed, so that no query sees it yet.
+            # Another worker is taking the queue's lock: it is not committed, so no query sees it yet.
             other.execute(select(job_request.c.id).where(job_request.c.id == job.id).with_for_update())
             assert claims.take_lock(other, job, uuid4())
             claims.start(other, job, 1, uuid4(), "other", LEASE)
@@ -114,7 +114,7 @@ class TestPostgresqlLedger(LedgerContract):
 
 
 def blocked(ledger: SqlLedger) -> bool:
-    """Whether a connection of the ledger's database waits for another's lock."""
+    """Whether a connection to the ledger's database waits for a lock."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )

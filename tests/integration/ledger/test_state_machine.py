@@ -1,4 +1,4 @@
-"""Many at once on one database: whatever they do, and in whatever order it happens, the tables stay right.
+"""Concurrent moves on one database: in any order, the tables stay consistent.
 
 Each step lets several workers, pods, reapers and people move at the same time, each on a connection of its own. When
 they are done the tables are read and held to the rules; triggers have written down every transition in between.
@@ -64,11 +64,11 @@ class Concurrent(RuleBasedStateMachine):
     engine: ClassVar[Engine]
     pool: ClassVar[ThreadPoolExecutor]
     said: ClassVar[list[BaseException]]
-    """What went wrong first: hypothesis plays it again, and that comes out otherwise."""
+    """The first errors: hypothesis replays them, with other results."""
 
     @initialize()
     def begin(self) -> None:
-        """Empty tables, a ledger for each thread (as processes have), nothing known."""
+        """Start with empty tables and a ledger for each thread, as each process has one."""
         with self.engine.begin() as connection:
             for table in ("queue_lock", "job_attempt", "job_request", "move_log"):
                 connection.execute(text(f"DELETE FROM {table}"))
@@ -167,7 +167,7 @@ class Concurrent(RuleBasedStateMachine):
         successes = [attempt for attempt in attempts if attempt["state"] == "succeeded"]
         assert len(successes) == (job["state"] == "succeeded")
         counted = [token for token, job_id in self.known.counted.items() if job_id == job["id"]]
-        assert [attempt["token"] for attempt in successes] == counted  # who was told so, and nobody else
+        assert [attempt["token"] for attempt in successes] == counted  # exactly the callers that were told so
         for attempt in successes:
             assert attempt["run"] == job["run"]
             assert job["result"] == f"{job['id']}-{attempt['number']}"
@@ -209,7 +209,7 @@ class Concurrent(RuleBasedStateMachine):
         return jobs, attempts, locks
 
     def teardown(self) -> None:
-        """Every job ends, whatever was left of those who had it."""
+        """Every job ends, whatever happened to its workers."""
         if not hasattr(self, "known"):
             return
         ledger = self.ledgers[0]
@@ -242,7 +242,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[type[Concurrent]]:
 
         @event.listens_for(engine, "connect")
         def on_connect(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA synchronous = OFF")  # nothing here is to survive the machine
+            connection.execute("PRAGMA synchronous = OFF")  # nothing here has to survive a crash
 
     with engine.begin() as connection:
         connection.execute(text(LOG.format(number=number)))
@@ -254,7 +254,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[type[Concurrent]]:
 
 
 def play(machine: type[Concurrent], examples: int, steps: int) -> None:
-    # What happens depends on the threads as well: to shrink or to replay it would say nothing.
+    # The result depends on the threads as well, so shrinking and replaying are useless.
     chosen = settings(
         max_examples=examples,
         stateful_step_count=steps,
@@ -269,7 +269,7 @@ def play(machine: type[Concurrent], examples: int, steps: int) -> None:
         raise machine.said[0] if machine.said else error from None
 
 
-def test_whatever_many_do_at_once_the_tables_stay_right(machine: type[Concurrent]) -> None:
+def test_concurrent_moves_leave_the_tables_consistent(machine: type[Concurrent]) -> None:
     play(machine, 8, 15)
 
 

@@ -1,4 +1,4 @@
-"""What sync writes for the cluster, where it meets what others write: on both databases."""
+"""What sync writes for the cluster, concurrently with other writers, on both databases."""
 
 from __future__ import annotations
 

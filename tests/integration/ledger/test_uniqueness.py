@@ -1,4 +1,4 @@
-"""Uniqueness keys where many take them at once, on both databases."""
+"""Unique keys under concurrent dispatches, on both databases."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_thousand_dispatches_of_one_key_at_once_are_one_job(ledger: SqlLedger)
 
 
 def test_a_key_that_changes_hands_is_never_held_twice(ledger: SqlLedger) -> None:
-    """Dispatchers race with a worker that ends the key's job time and again: each gets a job that is there."""
+    """Dispatchers race with a worker that repeatedly ends the key's job: each gets a job that exists."""
     over = threading.Event()
     ended: list[int] = []
 
@@ -70,7 +70,7 @@ def test_a_key_that_changes_hands_is_never_held_twice(ledger: SqlLedger) -> None
     worker.join()
     assert len(ended) == len(set(ended))
     assert set(ended) <= dispatched
-    assert rows(ledger) == len(dispatched)  # whoever was told of a job was told of one that is there
+    assert rows(ledger) == len(dispatched)  # each dispatch returned a job that exists
 
 
 def test_keys_taken_in_opposite_orders_end_in_one_clear_error_or_in_waiting(ledger: SqlLedger) -> None:
@@ -80,7 +80,7 @@ def test_keys_taken_in_opposite_orders_end_in_one_clear_error_or_in_waiting(ledg
     def transaction(keys: tuple[str, str]) -> str:
         with Session(ledger.engine) as session:
             inserts.insert_job(session.connection(), new_job(unique_key=keys[0]))
-            if on_postgresql:  # SQLite's transactions come one after the other anyway
+            if on_postgresql:  # SQLite runs transactions one after another anyway
                 took_first.wait(30)
             try:
                 inserts.insert_job(session.connection(), new_job(unique_key=keys[1]))

@@ -1,4 +1,4 @@
-"""What follows a commit: once for all that a transaction has asked for, and never raising into it."""
+"""Effects after a commit: one call for all of a transaction, and never an error in the transaction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 class Effects:
-    """Which rows each call was about; a row can be seen once it is in the table."""
+    """Records the rows of each call; a row is visible once it is in the table."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -52,7 +52,7 @@ class Effects:
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_what_one_transaction_asks_for_is_done_in_one_call(engine: Engine, background: bool) -> None:
+def test_the_effects_of_one_transaction_are_one_call(engine: Engine, background: bool) -> None:
     effects = Effects(engine)
     with Session(engine) as session:
         for number in range(1, 300):
@@ -66,7 +66,9 @@ def test_what_one_transaction_asks_for_is_done_in_one_call(engine: Engine, backg
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_what_checks_rows_is_called_at_once_in_the_committing_thread(engine: Engine, background: bool) -> None:
+def test_an_effect_that_checks_rows_is_called_at_once_in_the_committing_thread(
+    engine: Engine, background: bool
+) -> None:
     effects = Effects(engine)
     with Session(engine) as session:
         session.execute(text("SELECT 1"))
@@ -77,7 +79,7 @@ def test_what_checks_rows_is_called_at_once_in_the_committing_thread(engine: Eng
     assert effects.threads == {threading.get_ident()}
 
 
-def test_what_checks_rows_waits_for_an_outer_transaction_all_the_same(engine: Engine) -> None:
+def test_an_effect_that_checks_rows_waits_for_an_outer_transaction_too(engine: Engine) -> None:
     effects = Effects(engine)
     with engine.begin() as connection, Session(connection, join_transaction_mode="create_savepoint") as session:
         effects.write(session, 1, checks_rows=True)
@@ -99,8 +101,8 @@ def test_a_row_of_a_savepoint_that_is_rolled_back_is_not_among_them(engine: Engi
     assert effects.calls == [[1, 3]]
 
 
-def test_a_row_that_was_there_before_does_not_speak_for_the_others(engine: Engine) -> None:
-    """A unique key that was taken, beside new rows: the outer transaction fails as it commits."""
+def test_a_row_that_existed_before_does_not_prove_the_others(engine: Engine) -> None:
+    """A unique key in use, together with new rows, and an outer transaction that fails at its commit."""
     effects = Effects(engine)
     with Session(engine) as session:
         effects.write(session, 1)
@@ -111,7 +113,7 @@ def test_a_row_that_was_there_before_does_not_speak_for_the_others(engine: Engin
             session.execute(text("INSERT INTO note VALUES (2)"))
             launch_after_commit(session, [1, 2], effects.visible, effects.effect)
             session.commit()
-        connection.connection.driver_connection.rollback()  # type: ignore[union-attr]  # the database's word
+        connection.connection.driver_connection.rollback()  # type: ignore[union-attr]  # what the database does
         outer.commit()
         wait_for_outer_commits()
     assert effects.calls == [[1], [1]]
@@ -138,9 +140,7 @@ def test_a_thread_that_cannot_start_is_no_failure_of_the_commit(
     assert effects.calls == []
 
 
-def test_closing_does_not_wait_without_end_for_a_look_that_hangs(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closing_waits_a_limited_time_for_a_check_that_hangs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spoke_jobs.ledger.after_commit._WAIT_SECONDS", 0.1)
     hang = threading.Event()
     with Session(engine) as session:

@@ -1,4 +1,4 @@
-"""Where a worker's search for work begins."""
+"""Where a worker's search for work starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_one_slow_search_is_no_reason_to_leave_the_head() -> None:
 
 
 def test_a_slow_head_is_left_for_where_work_was_found() -> None:
-    """Also by a worker that has never seen it quick: 5,000 jobs of a held queue stood there when it started."""
+    """Also by a worker that has never seen it quick, because 5,000 jobs of a held queue were there at its start."""
     cursor = slow_head(ClaimCursor(), 1.0)
     assert cursor.begin(1.0) == PLACE
     cursor = cursor.after_place(QUICK, (0, 501))
@@ -41,7 +41,7 @@ def test_a_slow_head_is_left_for_where_work_was_found() -> None:
 
 
 def test_the_head_gets_its_turn_again_soon() -> None:
-    """However slow it is: what is urgent waits no longer than that. And no sooner, or every other claim is slow."""
+    """After a quarter of a second however slow it is, for urgent jobs; and no sooner, or every other claim is slow."""
     for seconds in (0.005, 60.0):
         cursor = ClaimCursor().after_head(1.0, seconds, PLACE).after_head(1.0, seconds, PLACE).after_place(QUICK, PLACE)
         assert cursor.begin(1.2) == PLACE
@@ -53,7 +53,7 @@ def test_a_head_that_stays_slow_is_left_again_at_once() -> None:
     assert cursor.begin(2.0) == PLACE
 
 
-def test_a_head_that_is_quick_again_is_kept_to() -> None:
+def test_a_head_that_is_quick_again_is_searched_each_time() -> None:
     cursor = slow_head(ClaimCursor(), 1.0).after_place(QUICK, PLACE).after_head(2.0, QUICK, PLACE)
     assert cursor.begin(2.0) is None
 
@@ -65,13 +65,13 @@ def test_where_nothing_is_found_the_head_is_next() -> None:
 
 
 def test_a_database_far_away_is_not_taken_for_a_slow_head() -> None:
-    cursor = slow_head(ClaimCursor(), 1.0).after_place(SLOW, PLACE)  # from the place it is no quicker
+    cursor = slow_head(ClaimCursor(), 1.0).after_place(SLOW, PLACE)  # a search from the place is no quicker
     for now in (2.0, 3.0, 4.0):
         cursor = cursor.after_head(now, SLOW * 1.2, PLACE)
         assert cursor.begin(now) is None
 
 
-def test_a_database_that_has_become_slower_is_learnt_anew() -> None:
+def test_the_cursor_adapts_to_a_database_that_has_become_slower() -> None:
     cursor = ClaimCursor().after_head(0.0, QUICK, PLACE)
     now, from_the_head = 1.0, 0
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""Opening a database: what can't serve is refused in words, without a secret in them."""
+"""Opening a database: an unusable one is refused with a message that shows no secret."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         create_engine(url)
 
 
-def test_looking_for_a_ledger_makes_no_file(tmp_path: Path) -> None:
+def test_checking_for_a_ledger_creates_no_file(tmp_path: Path) -> None:
     file = tmp_path / "mistyped.sqlite3"
     engine = create_engine(f"sqlite:///{file}")
     with pytest.raises(DatabaseNotMigrated, match="has no ledger yet: run `spoke-jobs migrate`"):
@@ -74,7 +74,7 @@ def test_an_empty_file_has_no_ledger_either(tmp_path: Path) -> None:
     ],
 )
 def test_a_later_release_s_ledger_serves_within_the_series(sqlite_ledger_url: str, version: str, works: bool) -> None:
-    """While the next release is rolled out, and after it was taken back: what it added is in nobody's way."""
+    """During a rollout of the next release, and after its rollback: its additions do not matter."""
     engine = create_engine(sqlite_ledger_url)
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{version}'"))

@@ -1,4 +1,4 @@
-"""The migrations make just the tables that the code works with (on PostgreSQL: tests/integration/ledger)."""
+"""The migrations create exactly the tables of the code (on PostgreSQL: tests/integration/ledger)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from spoke_jobs.ledger.tables import VERSION_TABLE, include_object, metadata
 
 
 def differences(engine: Engine) -> list[object]:
-    """What autogenerate would change to make the migrated database what the code says."""
+    """What autogenerate would change in the migrated database."""
     with engine.connect() as connection:
-        # SQLite gives defaults back as the text that they were written as: PostgreSQL's comparison has to do.
+        # SQLite returns defaults as their original text: only PostgreSQL's can be compared.
         defaults = connection.dialect.name != "sqlite"
         options = {"compare_type": True, "compare_server_default": defaults, "version_table": VERSION_TABLE}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 
 def proposals(engine: Engine) -> list[object]:
-    """What an application's own autogenerate would propose, using the filter that the documentation gives it."""
+    """What an application's own autogenerate would propose with the documented filter."""
     application = MetaData()
     Table("contact", application, Column("id", Integer, primary_key=True))
     application.create_all(engine)
@@ -51,7 +51,7 @@ def test_an_application_s_autogenerate_proposes_nothing_for_our_tables(sqlite_le
 
 
 def test_no_id_is_given_twice(sqlite_ledger_url: str) -> None:
-    """A row deleted by a tool that knows no foreign keys leaves its attempts: no new job may find them."""
+    """A row deleted without foreign keys leaves its attempts: no new job may get them."""
     engine = create_engine(sqlite_ledger_url)
     ledger = SqlLedger(engine)
     first = ledger.insert(new_job())

@@ -1,4 +1,4 @@
-"""The ledger in memory is the model: whatever is done to both, the one in SQLite comes to the same."""
+"""The ledger in memory is the model: after the same moves the ledger in SQLite has the same state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TIMES = ("run_after", "start_by", "cancel_requested_at", "started_at", "finishe
 
 
 def seen(ledger: Ledger) -> list[Any]:
-    """What is to be the same in both: all but the clock and what is random."""
+    """What must be equal in both: everything but times and random values."""
     found = []
     for job in ledger.list_jobs(1000):
         plain = {
@@ -56,7 +56,7 @@ def seen(ledger: Ledger) -> list[Any]:
 
 
 class Twins(RuleBasedStateMachine):
-    """The same moves on both, one after the other."""
+    """Makes the same moves on both ledgers."""
 
     engine: Engine
 
@@ -73,7 +73,7 @@ class Twins(RuleBasedStateMachine):
     def both_move(self, move: Move) -> None:
         if move.kind == "prune":
             self.let_the_clock_tick()
-        self.sql._cursors.clear()  # how slow the machine was is none of the model's business
+        self.sql._cursors.clear()  # the model has no response times
         assert perform(move, self.sql, self.of_sql) == perform(move, self.memory, self.of_memory)
 
     @invariant()
@@ -82,7 +82,7 @@ class Twins(RuleBasedStateMachine):
         assert [claim.number for claim in self.of_sql.claims] == [claim.number for claim in self.of_memory.claims]
 
     def let_the_clock_tick(self) -> None:
-        """SQLite's has milliseconds, and what expires now has expired once it is later than now."""
+        """SQLite's clock has milliseconds, and a time has passed only when the clock is later."""
         over = [
             job.expires_at for job in self.sql.list_jobs(1000) if job.options.retention_seconds == 0 and job.expires_at
         ]
@@ -114,7 +114,7 @@ def play(examples: int, steps: int) -> None:
             engine.dispose()
 
 
-def test_sqlite_comes_to_what_the_model_says() -> None:
+def test_sqlite_agrees_with_the_model() -> None:
     play(15, 30)
 
 

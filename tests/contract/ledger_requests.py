@@ -1,4 +1,4 @@
-"""What every ledger must do for people and jobs: keys, cancelling, retries, start timeouts, retention, what follows."""
+"""What every ledger must do on request: unique keys, cancel, retry, start timeouts, retention, ``on_failure``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from spoke_jobs.model import (
 )
 
 
-class WishContract(LedgerSteps):
-    """What runners and the command line build on."""
+class RequestContract(LedgerSteps):
+    """What runners and the command line depend on."""
 
     # Uniqueness
 
@@ -58,7 +58,7 @@ class WishContract(LedgerSteps):
         assert (ended.state, ended.cause, ended.status, ended.run_after) == (JobState.FAILED, "Cancelled", -1, None)
         assert ended.finished_at is not None
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
-        assert ledger.cancel(job.id) == ended  # once more changes nothing
+        assert ledger.cancel(job.id) == ended  # a second call changes nothing
         assert ledger.cancel(job.id + 1) is None
 
     @pytest.mark.parametrize("end", ["fail", "fail, decided elsewhere", "reap", "retry later"])
@@ -77,7 +77,7 @@ class WishContract(LedgerSteps):
             assert ledger.fail(claim.token, failure, decide=end != "fail, decided elsewhere")
         job = self.row(ledger, claim)
         assert (job.state, job.cause, job.status) == (JobState.FAILED, "Cancelled", -1)
-        assert ledger.attempts(job.id)[0].cause in {"JobError", "WorkerLost", "RetryLater"}  # what it died of stays
+        assert ledger.attempts(job.id)[0].cause in {"JobError", "WorkerLost", "RetryLater"}  # the cause stays
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
 
     def test_a_success_counts_although_somebody_asked_for_the_end(self, ledger: Ledger) -> None:
@@ -197,7 +197,7 @@ class WishContract(LedgerSteps):
             assert ledger.get(job.id) == job
 
     def test_a_job_that_has_started_once_has_started(self, ledger: Ledger) -> None:
-        seconds = 1.0  # enough to claim it in, on a machine that is busy
+        seconds = 1.0  # enough to claim it on a busy machine
         ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=seconds)))
         claim = self.claim_next(ledger)
         late = ledger.insert(new_job(options=JobOptions(start_timeout_seconds=seconds)))
@@ -248,7 +248,7 @@ class WishContract(LedgerSteps):
         assert done.finished_at is not None
         assert (done.expires_at - done.finished_at).total_seconds() == pytest.approx(7 * 86_400, abs=1)
 
-    # What a job asks for by raising
+    # What a job requests by raising
 
     def test_a_job_is_run_again_when_it_asked_to_be_and_uncharged(self, ledger: Ledger) -> None:
         ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(budget={CauseClass.ERROR: 1}, jitter=0))))
@@ -296,7 +296,7 @@ class WishContract(LedgerSteps):
         assert (told.organization_id, told.campaign_id) == (3, 12)
         assert (follows.state, follows.runner, follows.organization_id) == (JobState.WAITING, "legacy", 3)
         assert follows.options.pod_template == "big"
-        assert follows.options.on_failure == ""  # a hook that fails is not told of itself
+        assert follows.options.on_failure == ""  # a failure of the hook dispatches no further job
         ledger.reap("legacy")
         ledger.expire_starts("legacy", ["report"])
         ledger.cancel(job.id)
