@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 _runner: Runner | None = None
 _kept: Runner | None = None
-"""The runner of the innermost :func:`use_runner` block: no application's start-up replaces it."""
+"""The runner of the innermost :func:`use_runner` block. :func:`configure` without a runner leaves it in place."""
 
 
 def configure(
     runner: Runner | None = None, *, settings: Settings | None = None, registry: Registry | None = None
 ) -> Runner:
-    """Load the runner now, so that a process which can't dispatch refuses to start; returns it.
+    """Load the process's runner and return it. Call this at start-up, so that a process that can't dispatch fails then.
 
-    Call it at start-up. With ``runner`` that one is used, as tests do; else the one that ``JOB_RUNNER`` names.
+    :param runner: the runner to use, in tests for example; by default the one that ``JOB_RUNNER`` names.
 
     :raises ConfigurationError: naming what is missing.
     """
@@ -48,10 +48,9 @@ def configure(
 
 @contextmanager
 def use_runner(runner: Runner) -> Iterator[Runner]:
-    """Dispatch by ``runner`` within the block, as a test does; after it by the earlier one again, or by none yet.
+    """Use ``runner`` within the block, and the earlier one (or none) after it. For tests.
 
-    Within the block :func:`configure` leaves it in place, unless it is given another one: an application that a test
-    starts configures itself.
+    Within the block, :func:`configure` without a runner keeps it: an application that a test starts calls configure().
     """
     global _runner, _kept
     with _lock:
@@ -65,9 +64,9 @@ def use_runner(runner: Runner) -> Iterator[Runner]:
 
 
 def close() -> None:
-    """Let go of the process's runner, if there is one: what it still holds in memory is delivered, or run, first.
+    """Close the process's runner, if there is one. What it holds in memory is delivered or run first.
 
-    The counterpart of :func:`configure`, for a process that doesn't end by itself, or not in order.
+    The counterpart of :func:`configure`, for a process that goes on, or that ends without running exit handlers.
     """
     global _runner
     with _lock:
@@ -77,7 +76,7 @@ def close() -> None:
 
 
 def current_runner() -> Runner:
-    """The process's runner, loaded from the environment if :func:`configure` wasn't called."""
+    """Return the process's runner; load it from the environment if :func:`configure` was not called."""
     global _runner
     if _runner is None:
         with _lock:
@@ -87,9 +86,9 @@ def current_runner() -> Runner:
 
 
 def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobRequest:
-    """Record a job and see that it is run.
+    """Record a job, so that it runs once the record is committed.
 
-    :param session: write the record in this session's transaction. Rolled back, there is no job; committed, it runs.
+    :param session: write the record in this session's transaction. If that is rolled back, there is no job.
     :returns: the row as it is now.
     :raises UnknownName, InvalidPayload, InvalidJobData: before anything is written.
     """

@@ -1,4 +1,4 @@
-"""Choosing the one runner that ``JOB_RUNNER`` names, and refusing to start without it."""
+"""Load the runner that ``JOB_RUNNER`` names, or refuse to start."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ BUILT_IN = {
     "memory": ("spoke_jobs.runners.memory_runner", "MemoryRunner"),
     "kubernetes": ("spoke_jobs.runners.kubernetes_runner", "KubernetesRunner"),
 }
-"""Name to module and class; a runner's module is imported only when it is chosen."""
+"""Module and class by name. A runner's module is imported only if the runner is chosen."""
 ENTRY_POINTS = "spoke_jobs.runners"
 
 
 def load_runner(settings: Settings | None = None, registry: Registry | None = None) -> Runner:
-    """The runner that ``JOB_RUNNER`` names: a built-in one, an entry point, or a dotted path.
+    """Load the runner that ``JOB_RUNNER`` names: a built-in one, an entry point, or a dotted path.
 
-    :raises ConfigurationError: if there is no such runner, more than one, or one that isn't fully configured; then
-        every missing setting is named.
+    :raises ConfigurationError: if there is no such runner, or more than one.
+    :raises MissingSettings: naming every setting that the runner lacks.
     """
     settings = settings or load_settings()
     registry = registry or registry_module.default

@@ -1,4 +1,4 @@
-"""The plain values of the library: what is dispatched, and what the ledger says of it. Frozen, without a database."""
+"""The plain values of the library: a dispatch, and the ledger's rows. Frozen, without a database."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from spoke_jobs.job_options import JobOptions as JobOptions
 
 
 class JobState(StrEnum):
-    """Where a job stands; the last two are final."""
+    """The state of a job; the last two are final."""
 
     WAITING = "waiting"
-    """Not yet tried, or between two attempts."""
+    """Before the first attempt, or between two attempts."""
     RUNNING = "running"
     """An attempt holds a claim."""
     SUCCEEDED = "succeeded"
@@ -29,12 +29,12 @@ class JobState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
+        """Return whether it is one of the last two."""
         return self in (JobState.SUCCEEDED, JobState.FAILED)
 
 
 class AttemptState(StrEnum):
-    """Where one attempt stands."""
+    """The state of one attempt."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -42,10 +42,10 @@ class AttemptState(StrEnum):
 
 
 SUSPECT_LOSSES = 3
-"""A task that was in the hands of so many replicas that died is suspected to be what kills them. Each replica and
-each dispatcher tries one suspect at a time, so that the next death tells it from its companions."""
+"""A task that was at this many replicas that died is suspected of killing them. Each replica and each dispatcher tries
+one suspect at a time, so that the next death shows whether it was the suspect."""
 TASK_LOSSES = 10
-"""After so many it has failed for good."""
+"""After this many it has failed for good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,18 +124,18 @@ class JobRequest(DispatchedJob):
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; None for any."""
+    """Which jobs to list. None: any."""
 
     states: tuple[JobState, ...] | None = None
     job_type: str | None = None
-    """A name, or a prefix as ``ingest.*``."""
+    """A name, or a pattern such as ``ingest.*``."""
     queue_name: str | None = None
     organization_id: int | None = None
     campaign_id: int | None = None
     cause: str | None = None
 
     def fits(self, job: JobRequest) -> bool:
-        """Whether the job is one of them."""
+        """Return whether the job is one of them."""
         prefix = (self.job_type or "").removesuffix("*")
         return (
             (self.states is None or job.state in self.states)
@@ -180,10 +180,10 @@ class Claim:
     job: JobRequest
     number: int
     token: UUID
-    """Random; everything that the attempt writes counts only with it."""
+    """Random. Every write of the attempt is guarded by it."""
     lease_seconds: float
     asked_at: float | None = None
-    """When it was asked for, by this machine's monotonic clock; None if that isn't known, or was elsewhere."""
+    """When it was requested, by this machine's monotonic clock; None if unknown, or requested on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,29 +197,29 @@ class Failure:
     output_tail: str = ""
     for_good: bool = False
     retry_after_seconds: float | None = None
-    """When the job asked to be run again; None for the retry policy's own time."""
+    """When the job asked to be run again; None: the retry policy decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job says it has come."""
+    """The progress that a job reports."""
 
     percent: int
     message: str
 
 
 class Pulse(StrEnum):
-    """What the ledger answers to a heartbeat."""
+    """The ledger's answer to a heartbeat."""
 
     HELD = "held"
     CANCELLED = "cancelled"
-    """The claim holds, and somebody has asked for the job's end."""
+    """The claim holds, and the job is to be cancelled."""
     GONE = "gone"
-    """The token holds no claim any more."""
+    """The token holds no claim any longer."""
 
 
 class FailedJob(BaseModel):
-    """The payload of a job that another one's final failure dispatched (``on_failure``)."""
+    """The payload of a job that the final failure of another job dispatched (``on_failure``)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -234,7 +234,7 @@ class FailedJob(BaseModel):
 
 
 def after_final_failure(job: JobRequest) -> NewJob | None:
-    """The job to dispatch now that this one has failed for good; None if nothing follows, as after a cancellation."""
+    """Return the job to dispatch after this one's final failure, or None; a cancellation dispatches nothing."""
     follows = job.options.on_failure
     if not follows or job.state is not JobState.FAILED or job.cause == Cause.CANCELLED:
         return None

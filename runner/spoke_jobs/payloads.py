@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 TASK_LIMIT_BYTES = 100_000
-"""A task's payload travels whole, so it is small; larger work is a job's."""
+"""A task's payload is sent with the task, so it is small. Larger payloads are for jobs."""
 RESULT_LIMIT_BYTES = 64_000
 _INTEGER_BITS = 14_000
-"""Python writes and reads whole numbers of up to 4,300 digits; this is a little less."""
+"""Python writes and reads whole numbers of up to 4,300 digits; this is slightly less."""
 _Refuse = Callable[[str], Exception]
 
 
 def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit_bytes: int | None = None) -> str:
-    """``payload`` as JSON text, validated by ``model`` if there is one; reading it gives the same payload.
+    """Return ``payload`` as JSON text, validated by ``model`` if there is one. Reading it gives the same payload.
 
     :raises InvalidPayload: naming the job or task and the field.
     """
     valid = None if model is None else _validated(name, model, payload)
     text = None if model is None or valid is None else _quick_json(model, valid)
     if text is None:
-        text = _close_look(name, model, payload, valid)
+        text = _checked_json(name, model, payload, valid)
     if limit_bytes is not None and len(text) > limit_bytes:
         raise InvalidPayload(
             f"the payload of {name!r} takes {len(text):,} bytes, and {limit_bytes:,} is the limit for a task: "
@@ -39,7 +39,7 @@ def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit
     return text
 
 
-def _close_look(name: str, model: type[BaseModel] | None, payload: Any, valid: BaseModel | None) -> str:
+def _checked_json(name: str, model: type[BaseModel] | None, payload: Any, valid: BaseModel | None) -> str:
     def refuse(what: str) -> InvalidPayload:
         return InvalidPayload(f"the payload of {name!r} {what}")
 
@@ -51,9 +51,9 @@ def _close_look(name: str, model: type[BaseModel] | None, payload: Any, valid: B
 
 
 def decode_payload(name: str, model: type[BaseModel] | None, text: str) -> Any:
-    """The payload as the function takes it: an instance of ``model``, or plain JSON.
+    """Return the payload as the function takes it: an instance of ``model``, or plain JSON.
 
-    :raises InvalidPayload: if it doesn't validate (another release dispatched it, say).
+    :raises InvalidPayload: if it doesn't validate, for example because another release dispatched it.
     """
     try:
         return json.loads(text) if model is None else _read(model, text)
@@ -93,7 +93,7 @@ def decode_versioned(
 
 
 def encode_result(result: Any) -> Any:
-    """A job's result as it may stand in its row: plain JSON of a bounded size; None for none.
+    """Return a job's result as its row keeps it: plain JSON of a bounded size; None for none.
 
     :raises InvalidResult: naming what is wrong.
     """
@@ -117,8 +117,8 @@ def encode_result(result: Any) -> Any:
 
 def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
     if type(payload) is model or isinstance(payload, model):  # pydantic's isinstance is slow
-        # It may have been built by model_construct, or changed since. But what it is dumped to is what is validated:
-        # some fields don't take the value that they hold (Json[...] takes text).
+        # It may be invalid, from model_construct or a later change. Its JSON is what is validated, since some fields
+        # do not accept the value that they hold (Json[...] accepts text).
         return payload
     try:
         return model.model_validate(payload, by_alias=True, by_name=True)
@@ -127,10 +127,10 @@ def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
 
 
 def _plain(value: BaseModel, refuse: _Refuse, *, by_alias: bool = False, round_trip: bool = True) -> Any:
-    """``value`` as plain JSON.
+    """Return ``value`` as plain JSON.
 
-    A payload goes by the fields' own names, as an alias for reading may differ from the one for writing, and without
-    computed fields, which nothing reads.
+    A payload has the fields' own names, as an alias for reading may differ from the one for writing, and no computed
+    fields, which nothing reads.
     """
 
     def dump(include: set[str] | None = None) -> Any:
@@ -152,21 +152,21 @@ def _read(model: type[BaseModel], text: str) -> BaseModel:
 
 
 def _quick_json(model: type[BaseModel], valid: BaseModel) -> str | None:
-    """The JSON text that pydantic itself writes, where reading it gives back what it was made of; None if not.
+    """Return pydantic's own JSON text if reading it gives an equal payload, else None.
 
-    It costs a fifth of the close look, which has to say what is wrong.
+    It takes a fifth of the time of :func:`_checked_json`, which says what is wrong.
     """
     try:
         text = valid.model_dump_json(by_alias=False, round_trip=True, warnings=False)
         return text if text.isascii() and _read(model, text) == valid else None
-    except Exception:  # whatever it is, the close look finds it again, and names it
+    except Exception:  # _checked_json finds it again, and names it
         return None
 
 
 def _see_that_it_returns(
     name: str, model: type[BaseModel], payload: Any, valid: BaseModel, text: str, refuse: _Refuse
 ) -> None:
-    """Refuse what would reach its function as something else, or not at all: a masked secret, an excluded field."""
+    """Refuse what would reach its function changed, or not at all: a masked secret, an excluded field."""
     try:
         found = _read(model, text)
     except ValidationError as error:
@@ -188,7 +188,7 @@ def _see_that_it_returns(
 
 
 def _difference(given: Any, found: Any, path: str) -> str | None:
-    """Where ``found`` isn't what was ``given``; None if it is. A list may stand for a tuple, as in plain JSON."""
+    """Return where ``found`` differs from ``given``, or None. A list may replace a tuple, as in plain JSON."""
     if _equal(given, found):
         return None
     if isinstance(given, BaseModel) and isinstance(found, type(given) if path else BaseModel):
@@ -205,7 +205,7 @@ def _difference(given: Any, found: Any, path: str) -> str | None:
             return None
         return f"holds {given}{_at(path)}, which JSON has no form for"
     if type(given) is type(found) and _knows_no_equality(type(given)):
-        return None  # of a class that knows no equality: its own validator and serializer have to be believed
+        return None  # its class defines no equality: trust its own validator and serializer
     return (
         f"holds a {type(given).__name__}{_at(path)} that JSON doesn't give back as it was: "
         "give the field another type, or a serializer and a validator that fit each other"
@@ -223,7 +223,7 @@ def _difference_of_items(given: dict[Any, Any], found: dict[Any, Any], path: str
 
 
 def _items(value: BaseModel) -> dict[str, Any]:
-    """What a model holds, without private attributes and cached properties."""
+    """Return a model's fields, without private attributes and cached properties."""
     held = vars(value)
     return {field: held[field] for field in type(value).model_fields if field in held} | (value.model_extra or {})
 
@@ -240,7 +240,7 @@ def _knows_no_equality(kind: Any) -> bool:
 
 
 def _lost_float(value: Any, path: str) -> str | None:
-    """A number that JSON has no form for, with its place: pydantic writes it as null where a field's type is open."""
+    """Return a number that JSON can't represent, with its place; pydantic writes null if the field's type is open."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"holds {value}{_at(path)}, which JSON has no form for"
     items: Iterable[tuple[str, Any]] = ()
@@ -261,7 +261,7 @@ def _at(path: str) -> str:
 
 
 def _refusal(name: str, error: ValidationError) -> str:
-    """Names the fields, never their values: this text may reach a log."""
+    """Name the fields, never their values: this text may be logged."""
 
     def line(item: ErrorDetails) -> str:
         return f"{'.'.join(str(part) for part in item['loc']) or 'the whole'}: {item['msg']}"
@@ -271,7 +271,7 @@ def _refusal(name: str, error: ValidationError) -> str:
 
 
 def _strict_json(value: Any, refuse: _Refuse) -> str:
-    """JSON text of exactly ``value``: json.dumps would turn other keys into strings, and NaN into no JSON at all."""
+    """Return exactly ``value`` as JSON text. json.dumps would make strings of other keys, and write NaN."""
     try:
         where = _misfit(value, "")
         if where is None:
@@ -284,7 +284,7 @@ def _strict_json(value: Any, refuse: _Refuse) -> str:
 
 
 def _misfit(value: Any, path: str) -> str | None:
-    """What keeps ``value`` from being JSON, with its place; None if nothing does."""
+    """Return why ``value`` isn't JSON, with the place, or None."""
     place = _at(path)
     if value is None or isinstance(value, (str, bool)):
         return None

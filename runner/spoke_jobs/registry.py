@@ -1,7 +1,7 @@
-"""Declaring jobs and tasks: a name, a function, the model of its payload, and options.
+"""Declare jobs and tasks: a name, a function, the model of its payload, and options.
 
-``@job`` and ``@task`` put the function into the process's default registry and return it unchanged: calling it
-directly just calls it. The module that declares them is what ``SPOKE_APP`` names, so that workers and pods find them.
+``@job`` and ``@task`` put the function into the process's default registry and return it unchanged. ``SPOKE_APP`` names
+the module that declares them, so that workers and pods find them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
 _TASK = TaskOptions()
 Upgrade = Callable[[Any, int], Any]
-"""Turns a payload (plain JSON) that an older version dispatched into today's: ``upgrade(payload, version)``."""
+"""``upgrade(payload, version)``: makes today's payload of one that an older version dispatched; both plain JSON."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -54,7 +54,7 @@ class Definition:
 
 
 def own_name(name: TypeName, definition: Definition) -> str:
-    """What was dispatched: the definition's name, or the longer one that its prefix stands for."""
+    """Return the name that was dispatched: the definition's, or for a pattern the name that matched it."""
     return plain_name(name) if definition.name.endswith(SUFFIX) else definition.name
 
 
@@ -75,9 +75,9 @@ class _Kind:
         self._definitions[definition.name] = definition
 
     def get(self, name: TypeName) -> Definition:
-        """The definition of ``name``: its own, or else that of the longest prefix (``ingest.*``) that it has.
+        """Return the definition of ``name``: its own, or that of the longest pattern (``ingest.*``) that it matches.
 
-        :raises UnknownName: with the names that there are.
+        :raises UnknownName: with the registered names.
         """
         if isinstance(name, str) and (exact := self._definitions.get(name)) is not None:
             return exact
@@ -102,7 +102,7 @@ class _Kind:
 
 
 class Registry:
-    """The jobs and tasks of an application. One default registry serves most; tests make their own."""
+    """The jobs and tasks of an application. Most use the default registry; tests make their own."""
 
     def __init__(self) -> None:
         self.jobs = _Kind("job")
@@ -169,12 +169,12 @@ class Registry:
 
         A function without the second parameter is a task without a payload.
 
-        The options are honoured by the task deployment (``kubernetes``); elsewhere a task is tried once.
+        The task deployment (``kubernetes``) honors the options. Under other runners a task runs once.
 
-        :param payload: the pydantic model that payloads validate by; omitted, they are plain JSON.
-        :param timeout_seconds: how long one run may take, at most an hour: what takes longer is a job.
-        :param attempts: how many runs that fail (or take too long) end it.
-        :param backoff_seconds: the wait before the second run; it doubles with each, up to ``backoff_max_seconds``.
+        :param payload: the pydantic model that payloads validate by; without one they are plain JSON.
+        :param timeout_seconds: how long one run may take, at most an hour. Longer work is a job.
+        :param attempts: how many runs that fail, or take too long, end the task.
+        :param backoff_seconds: the wait before the second run; it doubles with each run, up to ``backoff_max_seconds``.
         """
         options = TaskOptions(timeout_seconds, attempts, backoff_seconds, backoff_max_seconds)
         try:
@@ -221,7 +221,7 @@ task = default.task
 
 
 def load_app(path: str, registry: Registry | None = None) -> Registry:
-    """Import what ``SPOKE_APP`` names: ``module`` (filling the default registry), or ``module:registry``.
+    """Import what ``SPOKE_APP`` names: ``module``, which fills the default registry, or ``module:registry``.
 
     :raises ConfigurationError: if it can't be imported, or declares nothing.
     """
@@ -250,17 +250,17 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
 
 
 CHECK = "spoke_jobs.check"
-"""A job that every application has without declaring it: it does nothing, so that a set-up can be tried."""
+"""The type of a job that every application has without declaring it. It does nothing, and serves to test a set-up."""
 
 
 def declare_check(registry: Registry) -> None:
-    """Put :data:`CHECK` into an application's registry, unless it is there."""
+    """Declare :data:`CHECK` in an application's registry, unless it is declared."""
     if CHECK not in registry.jobs:
         registry.job(CHECK, retention_seconds=3600)(_check)
 
 
 def _check(ctx: _HasProgress, payload: Any) -> dict[str, Any]:
-    """Say that it runs, and give the payload back."""
+    """Report that it runs, and return the payload."""
     ctx.progress(50, "it runs")
     return {"checked": payload}
 
@@ -303,7 +303,7 @@ def _without_payload(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
-    """Whether what is called in the end is of a kind: the function of a partial, or an object's ``__call__``."""
+    """Return whether the function that is called in the end (that of a partial, or ``__call__``) is of a kind."""
     while isinstance(function, functools.partial):
         function = function.func
     return kind(function) or kind(type(function).__call__)

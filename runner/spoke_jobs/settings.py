@@ -1,4 +1,4 @@
-"""Settings, read from the environment. Each field's name there is its alias here."""
+"""Settings, read from the environment. The alias of each field is the name of its variable."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class Settings(BaseModel):
-    """Everything that the library reads from the environment.
+    """The settings that the library reads from the environment.
 
-    A plain model: to import pydantic-settings, with its sources of all kinds, is a twelfth of a pod's start.
+    A plain model, because importing pydantic-settings would take a twelfth of a pod's start.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
@@ -24,63 +24,63 @@ class Settings(BaseModel):
     """The runner: legacy, kubernetes, memory, an entry point's name, or a dotted path (module or module:object).
     The default is called legacy because the reference, the Spoke texting platform, calls it so."""
     jobs_same_process: Annotated[bool, Field(validation_alias="JOBS_SAME_PROCESS")] = False
-    """``legacy``: run jobs in the dispatching process, not in a worker."""
+    """``legacy``: run jobs in the dispatching process instead of in a worker."""
     jobs_sync: Annotated[bool, Field(validation_alias="JOBS_SYNC")] = False
-    """``legacy``: with JOBS_SAME_PROCESS, dispatching waits for the job's end. Does nothing alone."""
+    """``legacy``: with JOBS_SAME_PROCESS, dispatching waits for the job's end. It has no effect alone."""
     tasks_sync: Annotated[bool, Field(validation_alias="TASKS_SYNC")] = False
     """``legacy``: dispatching a task waits for its end."""
 
     app: Annotated[str, Field(validation_alias="SPOKE_APP")] = ""
     """The module that declares the jobs and tasks, for workers, pods and the task deployment."""
     database_url: Annotated[SecretStr, Field(validation_alias="SPOKE_DATABASE_URL")] = SecretStr("")
-    """SQLAlchemy URL of the database with the ledger, which is the application's own."""
+    """The SQLAlchemy URL of the database with the ledger, which is the application's own database."""
     lease_seconds: Annotated[float, Field(validation_alias="SPOKE_LEASE_SECONDS", ge=0.5, le=3600)] = 30.0
     """How long a claim holds without a heartbeat."""
     poll_seconds: Annotated[float, Field(validation_alias="SPOKE_POLL_SECONDS", ge=0.01, le=60)] = 0.5
-    """How often a worker or task server looks for work; sync for rows to launch as often, but once a second at most."""
+    """How often a worker or task server polls for work. Sync does so at most once a second."""
 
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
-    """``kubernetes``: who creates the SpokeJob; with "sync" the application needs no cluster credentials."""
+    """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""
     namespace: Annotated[str, Field(validation_alias="SPOKE_NAMESPACE")] = ""
-    """``kubernetes``: the namespace of the SpokeJobs; in a pod, its own if unset."""
+    """``kubernetes``: the namespace of the SpokeJobs. If unset in a pod, the pod's own."""
     tasks_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_URL")] = ""
     """``kubernetes``: where the task deployment listens, http://texting-tasks:8080 for example."""
     tasks_key: Annotated[SecretStr, Field(validation_alias="SPOKE_TASKS_KEY")] = SecretStr("")
-    """The key that dispatchers and task deployment share."""
+    """The key that dispatchers and the task deployment share."""
     tasks_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TOKEN_FILE")] = ""
-    """``kubernetes``: a projected service-account token of audience spoke-tasks, shown instead of the key."""
+    """``kubernetes``: a projected service account token with the audience spoke-tasks, sent instead of the key."""
     tasks_buffer: Annotated[int, Field(validation_alias="SPOKE_TASKS_BUFFER", ge=1, le=1_000_000)] = 10_000
-    """``kubernetes``: how many dispatched tasks a process holds at most that have not run."""
+    """``kubernetes``: the most tasks that a process holds until they have run."""
     tasks_full_wait_seconds: Annotated[
         float, Field(validation_alias="SPOKE_TASKS_FULL_WAIT_SECONDS", ge=0, le=3600)
     ] = 5.0
-    """``kubernetes``: how long dispatching a task waits for room where so many are held, before it is an error."""
+    """``kubernetes``: how long dispatching a task waits for room in a full buffer before it raises TaskBufferFull."""
     tasks_callers: Annotated[str, Field(validation_alias="SPOKE_TASKS_CALLERS")] = ""
-    """``spoke-jobs tasks``: the service accounts whose tokens are taken, namespace/name, separated by commas."""
+    """``spoke-jobs tasks``: the service accounts whose tokens are accepted, namespace/name, separated by commas."""
     tasks_api_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_URL")] = ""
-    """``spoke-jobs tasks``: the API server that is asked about tokens; in a pod, its own cluster's if unset."""
+    """``spoke-jobs tasks``: the API server that reviews tokens. If unset in a pod, that of the pod's cluster."""
     tasks_api_ca_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_CA_FILE")] = f"{_ACCOUNT_FOLDER}/ca.crt"
-    """``spoke-jobs tasks``: the certificates that the API server is known by."""
+    """``spoke-jobs tasks``: the file with the API server's CA certificates."""
     tasks_api_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_TOKEN_FILE")] = (
         f"{_ACCOUNT_FOLDER}/token"
     )
-    """``spoke-jobs tasks``: the token that is shown to the API server."""
+    """``spoke-jobs tasks``: the file with the token for the API server."""
     tasks_host: Annotated[str, Field(validation_alias="SPOKE_TASKS_HOST")] = ""
-    """``spoke-jobs tasks``: the address to listen on; empty for all, of IPv4 and IPv6."""
+    """``spoke-jobs tasks``: the address to listen on. Empty: all addresses, of IPv4 and IPv6."""
     tasks_port: Annotated[int, Field(validation_alias="SPOKE_TASKS_PORT", ge=1, le=65535)] = 8080
     """``spoke-jobs tasks``: the port to listen on."""
     tasks_concurrency: Annotated[int, Field(validation_alias="SPOKE_TASKS_CONCURRENCY", ge=1, le=1000)] = 16
-    """``spoke-jobs tasks``: how many ``def`` tasks run at once, and how many ``async def`` ones."""
+    """``spoke-jobs tasks``: how many ``def`` tasks run at once, and how many ``async def`` tasks."""
     tasks_queue: Annotated[int, Field(validation_alias="SPOKE_TASKS_QUEUE", ge=1, le=1_000_000)] = 1_000
-    """``spoke-jobs tasks``: how many tasks it has accepted at most that have not ended; beyond that it answers 429."""
+    """``spoke-jobs tasks``: the most accepted tasks that have not ended. Beyond that the server answers 429."""
     tasks_grace_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_GRACE_SECONDS", ge=0, le=3600)] = 20.0
-    """``spoke-jobs tasks``: how long accepted tasks have after SIGTERM; the pod's own grace must be 20 s longer."""
+    """``spoke-jobs tasks``: how long accepted tasks may run after SIGTERM. The pod's grace must exceed it by 20 s."""
     tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
-    """``spoke-jobs tasks``: how long a task may hold its slot beyond its timeout, before the process restarts."""
+    """``spoke-jobs tasks``: how long a task may hold its slot after its timeout before the process restarts."""
 
 
 def load_settings() -> Settings:
-    """Read the environment; an empty variable counts as unset.
+    """Read the environment. An empty variable counts as unset.
 
     :raises ConfigurationError: naming every variable that can't be used.
     """

@@ -1,4 +1,4 @@
-"""Names of job types, and prefixes of them: ``ingest.*`` stands for every name that begins with ``ingest.``."""
+"""Names of job types, and patterns: ``ingest.*`` stands for every name that begins with ``ingest.``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIX = ".*"
 
 
 def plain_name(name: TypeName) -> str:
-    """A name given as a string or an enum member, as a string.
+    """Return a name that is a string or an enum member as a string.
 
     :raises RegistrationError: if it isn't a name.
     """
@@ -29,12 +29,12 @@ def plain_name(name: TypeName) -> str:
 
 
 def is_known(name: str, types: Collection[str]) -> bool:
-    """Whether the types have the name, or a prefix of it."""
+    """Return whether the types contain the name or a pattern that it matches."""
     return name in types or any(candidate in types for candidate in patterns_of(name))
 
 
 def patterns_of(name: str) -> Iterator[str]:
-    """The prefixes that a name has, the longest first: ``a.b.*`` and ``a.*`` for ``a.b.c``."""
+    """Yield the patterns that a name matches, the longest first: ``a.b.*`` and ``a.*`` for ``a.b.c``."""
     while (end := name.rfind(".")) > 0:
         name = name[:end]
         yield name + SUFFIX

@@ -67,7 +67,7 @@ def job_name(spokejob: str, attempt: int) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database takes the text: NUL and half a character (a lone surrogate) have no place in one."""
+    """Return whether every database can store the text: it has no NUL and no lone surrogate."""
     try:
         return b"\x00" not in text.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
-"""Whether a failed attempt is followed by another: pure, and the same under every runner.
+"""Decide whether another attempt follows a failed one: pure, and the same under every runner.
 
-The worker decides by it under ``legacy``, the operator under ``kubernetes``.
+The worker calls it under ``legacy``, the operator under ``kubernetes``.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
         CauseClass.INVALID: 1,
     }
 )
-"""How many attempts of a class end the job: with 3, the third failure of that class is final."""
+"""How many failed attempts of a class end the job. With 3, the third failure of that class is final."""
 
 DEFAULT_JITTER = 0.25
 DEFAULT_MEMORY_FACTOR = 1.5
 LARGEST_FACTOR = 4.0
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 _LONGEST_SECONDS = 1e9
-"""Dates have room for it."""
+"""A date plus this is still a date."""
 
 
 def is_kind(value: Any) -> bool:
-    """Whether a budget may name it."""
+    """Return whether it is a class of cause that a budget may name."""
     return isinstance(value, str) and value in CauseClass.__members__.values()
 
 
 def is_count(value: Any) -> bool:
-    """Whether a budget may allow so many attempts."""
+    """Return whether it is a number of attempts that a budget may allow."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def is_wait(value: Any) -> bool:
-    """Whether it is a number of seconds to wait."""
+    """Return whether it is a number of seconds from 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_SECONDS
 
 
 def is_duration(value: Any) -> bool:
-    """Whether it is a positive number of seconds."""
+    """Return whether it is a positive number of seconds."""
     return is_wait(value) and value > 0
 
 
 def is_factor(value: Any) -> bool:
-    """Whether memory may be multiplied by it."""
+    """Return whether memory may be multiplied by it."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= LARGEST_FACTOR
 
 
 def is_quantity(value: Any) -> bool:
-    """Whether it is a positive Kubernetes quantity, as people write it (resource.Quantity has rarer forms)."""
+    """Return whether it is a positive Kubernetes quantity in a common form (resource.Quantity has rarer ones)."""
     return isinstance(value, str) and re.fullmatch(QUANTITY, value) is not None
 
 
 def is_jitter(value: Any) -> bool:
-    """Whether it is a share from 0 to 1."""
+    """Return whether it is a number from 0 to 1."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
@@ -75,12 +75,12 @@ def _is_exception(value: Any) -> bool:
 
 
 def qualified_name(kind: type) -> str:
-    """A class's name as attempts record it: with its module, but for the built-in ones."""
+    """Return a class's name as attempts record it: with its module, unless it is built in."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def spread(key: str) -> float:
-    """Where in its jitter a wait falls, from 0 to 1: the same for the same attempt, whoever computes it."""
+    """Return where in its jitter a wait falls, from 0 to 1: the same for the same attempt in every process."""
     return zlib.crc32(key.encode()) / 0xFFFFFFFF
 
 
@@ -93,18 +93,18 @@ class RetryPolicy:
     """The wait before the second attempt; it doubles with each charged attempt."""
     backoff_max_seconds: float = 300.0
     jitter: float = DEFAULT_JITTER
-    """By how much of itself a wait is made longer at most, so that jobs that failed together don't return together."""
+    """The largest share by which a wait is lengthened, so that jobs that failed together do not retry together."""
     never: tuple[type[BaseException] | str, ...] = ()
-    """Exceptions that are never retried, with all that derive from them: classes, or qualified names."""
+    """Exceptions that are never retried, with their subclasses: classes, or qualified names."""
     memory_factor: float = DEFAULT_MEMORY_FACTOR
-    """After an attempt that ran out of memory the next has so much times as much (``kubernetes``); 1 for no more."""
+    """What memory is multiplied by after an attempt that ran out of it (``kubernetes``); 1 for no more."""
     memory_max: str = ""
-    """The most that it is given, a quantity such as ``4Gi``; empty for four times the first attempt's."""
+    """The most memory that it is given, a quantity such as ``4Gi``; empty for four times the first attempt's."""
 
     def check(self) -> None:
-        """See that the policy says something.
+        """Check every field.
 
-        :raises ValueError: naming the field that doesn't.
+        :raises ValueError: naming the field, its value and what is expected.
         """
         budget: Any = self.budget
         if not isinstance(budget, Mapping):
@@ -139,7 +139,7 @@ class RetryPolicy:
 
     @property
     def never_names(self) -> tuple[str, ...]:
-        """The names of the exceptions that are never retried."""
+        """Return the names of the exceptions that are never retried."""
         return tuple(item if isinstance(item, str) else qualified_name(item) for item in self.never)
 
     def to_json(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class RetryPolicy:
         )
 
     def allowance(self, cause_class: CauseClass) -> int:
-        """How many attempts of this class end the job."""
+        """Return how many attempts of this class end the job."""
         return self.budget.get(cause_class, DEFAULT_BUDGET.get(cause_class, 1))
 
 
@@ -193,7 +193,7 @@ class GiveUp:
 
 
 HELD_DELAY_SECONDS = 2.0
-"""The wait after an attempt that found its queue held, or that was ended for another's sake."""
+"""The wait after an attempt that found its queue held, or that was preempted."""
 LONGEST_HELD_DELAY_SECONDS = 60.0
 
 
@@ -201,7 +201,7 @@ _HELD_BACKOFF = Backoff(HELD_DELAY_SECONDS, LONGEST_HELD_DELAY_SECONDS)
 
 
 def held_delay(earlier: int) -> float:
-    """The wait after one more attempt in a row that found its queue held, in seconds: each costs a pod."""
+    """Seconds to wait after one more consecutive attempt that found its queue held. Each such attempt costs a pod."""
     return _HELD_BACKOFF.after(earlier + 1)
 
 
@@ -214,11 +214,12 @@ def after_failure(
     retry_after_seconds: float | None = None,
     key: str = "",
 ) -> TryAgain | GiveUp:
-    """What follows an attempt that failed with ``cause``.
+    """Decide what follows an attempt that failed with ``cause``.
 
-    ``charged`` counts the job's earlier failed attempts by class, this one not among them. ``for_good`` is the
-    attempt's own word that no repetition can mend it, ``retry_after_seconds`` its wish of when to be tried again.
-    ``key`` names the attempt, and so where in the jitter its wait falls.
+    :param charged: the job's earlier failed attempts by class, without this one.
+    :param for_good: whether the attempt itself said that a retry can't help.
+    :param retry_after_seconds: when the attempt itself asked to be run again.
+    :param key: names the attempt, and so decides where in the jitter its wait falls.
     """
     kind = cause_class(cause)
     if for_good:

@@ -1,4 +1,4 @@
-"""An event that the handler of a signal may set."""
+"""An event that a signal handler may set."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import threading
 class SignalEvent(threading.Event):
     """A :class:`threading.Event` whose :meth:`set` takes no lock.
 
-    The plain event's does, and a handler runs in the very thread that it interrupts: one that was just waiting for the
-    event holds that lock, and both would wait for ever. Here a thread of the event's own sets it.
+    The lock of the plain event can deadlock: a handler runs in the thread that it interrupts, which holds that lock if
+    it is just waiting for the event. Here a thread of the event's own sets it.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""The runners: what happens to a job or a task once it is dispatched. ``protocol`` says what makes a runner one."""
+"""The runners: what happens to a job or a task once it is dispatched. ``runner`` has their base class."""

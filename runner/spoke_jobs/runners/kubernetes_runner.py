@@ -1,10 +1,10 @@
 """The ``kubernetes`` runner: each job becomes a SpokeJob, which the operator runs; tasks go to the task deployment.
 
-Once the row is committed the runner makes one best-effort try to create the SpokeJob (``SPOKE_SUBMIT=runner``), beside
-its caller, or none (``sync``, for an application without cluster credentials); ``spoke-jobs sync`` sees to what is
-left. The one right that it needs is to create SpokeJobs in its namespace.
+With ``SPOKE_SUBMIT=runner``, background threads try once to create the SpokeJob of each committed row. With ``sync``,
+for an application without cluster credentials, they do not. ``spoke-jobs sync`` creates the rest. The only right that
+the runner needs is to create SpokeJobs in its namespace.
 
-The Kubernetes client is imported and made at the first dispatch, beside the caller, too: not in a process that only
+The Kubernetes client is imported and made at the first dispatch, in the background too: not in a process that only
 reads, not in a job's pod, and not before a web server forks its workers.
 """
 
@@ -53,15 +53,15 @@ NAME = syncing.RUNNER
 logger = logging.getLogger(__name__)
 
 _importing = threading.RLock()
-"""A fork waits for it: a child has no thread that would end an import, and could begin none of the same modules."""
+"""Held across a fork: a child that inherits a half-finished import has no thread to finish it."""
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 class KubernetesRunner(SqlRunner):
-    """See the module.
+    """The runner of the module's docstring.
 
-    :raises ConfigurationError: if the client isn't installed, or the database is an SQLite file; what else is missing
-        is named with it.
+    :raises ConfigurationError: if the client isn't installed, or if the database is an SQLite file; then missing
+        settings are named, too.
     """
 
     name = NAME
@@ -70,10 +70,10 @@ class KubernetesRunner(SqlRunner):
     def __init__(self, settings: Settings, registry: Registry) -> None:
         super().__init__(settings, registry)
         self._clients: dict[int, SpokeJobClient] = {}
-        """By process: what a forked child inherits is its parent's, connections included."""
+        """By process id, since a forked child must not use its parent's connections."""
         self._tasks: TaskDispatcher | None = None
         self._task_notifiers: dict[int, Notifier] = {}
-        """By process, too."""
+        """By process id, too."""
         if settings.submit == "runner" and importlib.util.find_spec("kubernetes") is None:
             raise ConfigurationError(
                 "JOB_RUNNER=kubernetes needs the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]', or "
@@ -92,7 +92,7 @@ class KubernetesRunner(SqlRunner):
         self._submitter = Submitter(self._submit, self._ring, patience_seconds=syncing.PATIENCE_SECONDS)
 
     def missing_settings(self) -> list[str]:
-        """The names of the missing environment variables, each with a word on what it is."""
+        """Return the names of the missing environment variables, each with a word on what it is."""
         given = self.settings
         missing = []
         if not given.database_url.get_secret_value():
@@ -110,11 +110,11 @@ class KubernetesRunner(SqlRunner):
         return missing
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """Send a task. Returns at once; the task is kept until it has run.
+        """Send a task. Return at once; the task is kept until it has run.
 
-        With a session it is a row of the outbox, in the session's transaction; without, in this process's memory.
+        With a session it is a row of the outbox, in the session's transaction. Without, it is in this process's memory.
 
-        :raises TaskBufferFull: without a session, if more is waiting than can be delivered.
+        :raises TaskBufferFull: without a session, if the buffer stays full.
         """
         definition, text = prepare_task(name, payload, self.registry)
         if session is not None:
@@ -123,7 +123,7 @@ class KubernetesRunner(SqlRunner):
             self._dispatcher().submit(own_name(name, definition), text)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
-        """Send a task. Waiting for room doesn't block the loop."""
+        """Send a task. Waiting for room does not block the event loop."""
         if session is not None:
             await asyncio.to_thread(lambda: self.ledger)
             await super().adispatch_task(name, payload, session=session)
@@ -140,10 +140,10 @@ class KubernetesRunner(SqlRunner):
         after_commit(session, lambda: True, notifier.notify)
 
     def close(self, seconds: float | None = None) -> None:
-        """Deliver what tasks are still here, and close the connections.
+        """Deliver the tasks that are in memory, and close the connections.
 
-        :param seconds: for the tasks, at most; as long as a process's exit takes for them by default. For jobs whose
-            SpokeJob is being created it is a second.
+        :param seconds: the longest wait for the tasks; by default that of a process's exit. SpokeJobs that are being
+            created have one second.
         """
         self._begin_anew_if_forked()  # what the parent has open isn't ours to close
         wait_for_outer_commits()
@@ -167,8 +167,8 @@ class KubernetesRunner(SqlRunner):
         return self.settings.submit == "runner" and not self._submitter.rests()
 
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        # What isn't due yet sync launches in time; what was begun is another dispatch's, with the same unique_key.
-        # Such a one may be another runner's, even; what was submitted is not created again by us, should it be gone.
+        # Sync launches what isn't due yet. A row that another dispatch with the same unique_key wrote may have started,
+        # be submitted (and is not created a second time here), or even belong to another runner.
         self._submitter.submit(
             job
             for job in jobs
@@ -178,14 +178,14 @@ class KubernetesRunner(SqlRunner):
         )
 
     def _as_it_is_now(self, job: JobRequest) -> JobRequest:
-        return job  # it is launched beside the caller: there is no news yet
+        return job  # it is launched in the background, so nothing has changed yet
 
     def _submit(self, job: JobRequest) -> bool:
-        """One try; whether the API server was asked. Raises where other jobs would fare alike, only."""
-        self._client()  # first: to make it may take long
+        """Try once, and return whether the API server was asked. Raise only for failures that affect every job."""
+        self._client()  # first, as making it may take long
         try:
             with self._reading() as connection:
-                # It is committed, and nobody has launched, cancelled or ended it while it waited for its turn.
+                # It is committed, and was not launched, cancelled or ended while it waited for its turn.
                 if not syncing.may_launch(connection, job):
                     return False
         except SQLAlchemyError as error:
@@ -209,7 +209,7 @@ class KubernetesRunner(SqlRunner):
         except ApiError as error:
             if not isinstance(error, Conflict | Invalid):
                 raise
-            # The name is taken, by this very job or by another, or the API server won't have it: sync finds out.
+            # The name is taken, by this job or another one, or the API server refuses it. Sync finds out which.
             logger.info("job %d is left to sync: %s", job.id, error.reason)
             return False
         return True
@@ -217,20 +217,20 @@ class KubernetesRunner(SqlRunner):
     def _record(self, job: JobRequest) -> None:
         try:
             with self.ledger.engine.begin() as connection:
-                # Sync would record the same a moment later, so nobody needs to wait for the disk, or for a lock.
+                # Sync would record the same soon, so waiting for the disk or for a lock is not worth it.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '500ms'")
                 syncing.record_submitted(connection, job)
-        except SQLAlchemyError as error:  # the API server did its part: no reason to spare it
-            logger.warning("job %d is launched; that it is, sync has to record (%s)", job.id, type(error).__name__)
+        except SQLAlchemyError as error:  # not a failure of the API server: the circuit breaker stays closed
+            logger.warning("job %d is launched; left to sync to record that: %s", job.id, type(error).__name__)
 
     def _reading(self) -> Connection:
-        return self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT")  # one journey, not three
+        return self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT")  # one round trip, not three
 
     def _client(self) -> SpokeJobClient:
         with _importing:
             from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 
-        # A program may be run for the credentials: once, and while others wait for it nobody else does.
+        # Credentials may come from a program. It runs once, and only the threads that need the client wait for it.
         with self._connecting:
             client = self._clients.get(os.getpid())
             if client is None:

@@ -1,16 +1,16 @@
 """The ``legacy`` runner, the default: jobs are run by ``spoke-jobs worker``, tasks in the dispatching process.
 
 =====================  ==========  ===============================================================================
-JOBS_SAME_PROCESS      JOBS_SYNC   what becomes of a job
+JOBS_SAME_PROCESS      JOBS_SYNC   how a job is run
 =====================  ==========  ===============================================================================
 unset                  any         a worker claims it
 set                    unset       a thread of the dispatching process claims it
-set                    set         dispatching (or the commit of the session given) waits for its end; an
-                                   AsyncSession's commit does not
+set                    set         dispatching, or the commit of the session given, waits for its end; the
+                                   commit of an AsyncSession does not
 =====================  ==========  ===============================================================================
 
-With TASKS_SYNC dispatching a task waits for its end; without, a thread of the dispatching process runs it. Tasks have
-no row: one that was to follow a commit is lost with the process, and one that fails is logged and not tried again.
+A thread of the dispatching process runs tasks. With TASKS_SYNC, dispatching a task waits for its end. Tasks have no
+row: they are lost with the process, and a task that fails is logged and not run again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class LegacyRunner(SqlRunner):
-    """See the module."""
+    """The runner of the module's docstring."""
 
     name = NAME
 
@@ -57,7 +57,7 @@ class LegacyRunner(SqlRunner):
 
     @property
     def capabilities(self) -> Collection[Capability]:
-        """In the dispatching process nothing can end an attempt, and one that is waited for can't be put off."""
+        """Return what is honored: nothing ends an attempt in the dispatching process, and JOBS_SYNC can't defer one."""
         if not self.settings.jobs_same_process:
             return ALL_CAPABILITIES
         if self.settings.jobs_sync:
@@ -87,7 +87,7 @@ class LegacyRunner(SqlRunner):
         self._when_committed(session, effect)
 
     def finish_tasks(self) -> None:
-        """Wait until every task that was dispatched here has run."""
+        """Wait until every task that this process dispatched has run."""
         wait_for_outer_commits()
         with self._starting:
             threads, self._tasks = self._tasks, None
@@ -95,8 +95,8 @@ class LegacyRunner(SqlRunner):
             threads.shutdown(wait=True)
 
     def close(self) -> None:
-        """Run what is due in this process, then let go of threads and connections."""
-        self._begin_anew_if_forked()  # what the parent has open isn't ours to close
+        """Run what is due in this process, then release threads and connections."""
+        self._begin_anew_if_forked()  # the parent's connections are not this process's to close
         self.finish_tasks()
         if self._worker is not None:
             self._worker.finish()
@@ -121,7 +121,7 @@ class LegacyRunner(SqlRunner):
         return self.settings.jobs_same_process  # else a worker's poll finds it
 
     def start(self) -> None:
-        """With JOBS_SAME_PROCESS: take up what an earlier process left behind. Called by ``configure()``."""
+        """With JOBS_SAME_PROCESS: run the jobs that an earlier process left."""
         if self.settings.jobs_same_process and not self.settings.jobs_sync:
             self._in_process_worker(self._attempt_services()).wake()
 
@@ -142,7 +142,7 @@ class LegacyRunner(SqlRunner):
             self.registry,
             lambda: Session(ledger.engine),
             decide=True,
-            # A thread can't be ended from outside. The job is asked to stop, and whatever it commits is refused.
+            # A thread can't be killed. The job is asked to stop, and its commits are refused.
             on_stop=lambda _reason: None,
         )
 
@@ -155,7 +155,7 @@ class LegacyRunner(SqlRunner):
 
 
 def run_task(definition: Definition, text: str, task_id: str, sessions: SessionFactory) -> None:
-    """Run a task here; what it raises is logged with its id."""
+    """Run a task in this thread. What it raises is logged with its id."""
     context = TaskContext(task_id, 1, logging.getLogger(f"spoke_jobs.task.{definition.name}"), sessions=sessions)
     try:
         call(definition, context, decode_payload(definition.name, definition.payload, text))

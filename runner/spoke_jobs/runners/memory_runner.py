@@ -1,9 +1,9 @@
 """The ``memory`` runner, for an application's own tests: dispatching records, ``drain()`` runs.
 
-Nothing is written to a database: the ledger is in memory. What a job writes through ``ctx.session`` goes to the
-sessions that the test provides. A dispatch with ``session=`` counts once that session's root transaction is committed.
-Tests keep an outer transaction open and roll it back at their end: for a session that is joined to one, its own commit
-counts, until the outer one is rolled back.
+The ledger is in memory, and nothing is written to a database. ``ctx.session`` of a job is made by the test's session
+factory. A dispatch with ``session=`` counts once that session's root transaction is committed. Tests often keep an
+outer transaction open and roll it back at their end: a session that is joined to one counts as committed by its own
+commit, until the outer transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 NAME = "memory"
 _LEASE_SECONDS = 60.0
 _FAR_ENOUGH = 100
-"""Attempts of one drain; more means that a job dispatches itself for ever."""
+"""The most attempts per job in one drain. More means that a job dispatches itself without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class DispatchedTask:
 
 
 class _Clock:
-    """A clock that a drain may set forward, so that a retry's backoff takes no time."""
+    """A clock that a drain may advance, so that a retry's backoff takes no time."""
 
     def __init__(self) -> None:
         self._ahead = datetime.min.replace(tzinfo=UTC)
@@ -65,17 +65,17 @@ class _Clock:
 
 
 class _Ledger(MemoryLedger):
-    """A ledger whose commits may turn out not to have been the last word."""
+    """A ledger that can take back a commit."""
 
     def withdraw(self, job: JobRequest) -> None:
-        """Take back a job that was published; one that has begun stays to be seen."""
+        """Remove a job that was published, unless it has started."""
         with self._lock:
             if self._jobs.get(job.id) == job:
                 del self._jobs[job.id], self._attempts[job.id]
 
 
 class MemoryRunner(Runner):
-    """See the module. ``jobs`` and ``tasks`` are what was dispatched; ``drain()`` runs it."""
+    """The runner of the module's docstring. ``jobs`` and ``tasks`` are what was dispatched; ``drain()`` runs it."""
 
     name = NAME
 
@@ -88,23 +88,23 @@ class MemoryRunner(Runner):
         self._done_tasks = 0
 
     def fully_configured(self) -> bool:
-        """It needs nothing."""
+        """Return True: it needs no settings."""
         return True
 
     @property
     def jobs(self) -> Sequence[JobRequest]:
-        """What was dispatched and committed, oldest first."""
+        """Return the jobs that were dispatched and committed, oldest first."""
         return list(reversed(self.ledger.list_jobs(limit=1_000_000)))
 
     @property
     def tasks(self) -> Sequence[DispatchedTask]:
-        """The tasks that were dispatched and committed, oldest first."""
+        """Return the tasks that were dispatched and committed, oldest first."""
         return list(self._tasks)
 
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
         """Record a job.
 
-        With a session the returned row is what will be once it commits; until then it isn't among ``jobs``.
+        With a session the returned row is that of after the commit; until then it is not in ``jobs``.
         """
         new = prepare_job(job_data, self.registry, runner=NAME)
         if session is None:
@@ -126,7 +126,7 @@ class MemoryRunner(Runner):
         return next(mine, None) or self.ledger.get(job_id)
 
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
-        for job_data in jobs:  # all are checked before one is written
+        for job_data in jobs:  # check all before one is written
             prepare_job(job_data, self.registry, runner=NAME)
         return [self.dispatch_job(job_data, session=session) for job_data in jobs]
 
@@ -155,13 +155,14 @@ class MemoryRunner(Runner):
         await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
 
     def _withdraw(self, task: DispatchedTask) -> None:
-        if task in self._tasks[self._done_tasks :]:  # else it has run, and what ran stays to be seen
+        if task in self._tasks[self._done_tasks :]:  # else it has run, and stays
             self._tasks.remove(task)
 
     def drain(self) -> Sequence[JobRequest]:
-        """Run every dispatched job and task to its end, retries at once, and what they dispatch in turn.
+        """Run every dispatched job and task to its end, and what they dispatch. Retries follow immediately.
 
-        Returns the jobs as they are then. A job that fails is final there as anywhere; a task that raises, raises here.
+        :returns: the jobs as they are then.
+        :raises Exception: what a task raises. A job that fails is recorded as failed.
         """
         wait_for_outer_commits()
         for _ in range(_FAR_ENOUGH * (len(self.jobs) + 1)):

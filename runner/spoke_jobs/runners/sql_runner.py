@@ -1,4 +1,4 @@
-"""What the built-in runners share: recording a job in the caller's transaction or their own, and the async twins."""
+"""What the runners ``legacy`` and ``kubernetes`` share: recording a job in the caller's transaction or their own."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 
 class SqlRunner(Runner):
-    """A runner that records jobs in an SQL ledger; what follows the commit is the subclass's."""
+    """A runner that records jobs in an SQL ledger. Subclasses say what follows the commit."""
 
     name: str
     _assigned = False
     _checks_rows = False
-    """Whether launching waits for nothing, and looks for the row first."""
+    """Whether launching never blocks, and checks first that the row is committed."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
@@ -51,9 +51,9 @@ class SqlRunner(Runner):
         self._pid = os.getpid()
 
     def _begin(self) -> None:
-        """Nothing is open yet: at first, and in a forked child, which must use none of its parent's connections.
+        """Reset the state: at first, and in a forked child, which must not use its parent's connections.
 
-        (SQLite keeps locks by process in a way that a child can't undo: there, fork before the first dispatch.)
+        SQLite keeps locks by process, which a child can't release: there, fork before the first dispatch.
         """
         self._ledger: SqlLedger | None = None
         self._notifier: Notifier | None = None
@@ -64,21 +64,21 @@ class SqlRunner(Runner):
             if self._ledger is not None:
                 self._ledger.engine.dispose(close=False)
             self._begin()
-            self._pid = os.getpid()  # last: until then another thread of the child must not take it for begun
+            self._pid = os.getpid()  # last: until then other threads of the child must see that the state is not reset
 
     def fully_configured(self) -> bool:
-        """Whether no setting is missing."""
+        """Return whether no setting is missing."""
         return not self.missing_settings()
 
     def missing_settings(self) -> list[str]:
-        """The names of the missing environment variables, each with a word on what it is."""
+        """Return the names of the missing environment variables, each with a word on what it is."""
         if self.settings.database_url.get_secret_value():
             return []
         return ["SPOKE_DATABASE_URL (the database with the ledger, sqlite:///jobs.sqlite3 for example)"]
 
     @property
     def ledger(self) -> SqlLedger:
-        """The ledger, opened and checked when it is first needed.
+        """Return the ledger, which is opened and checked at its first use.
 
         :raises DatabaseError: if the database can't be reached, or isn't migrated.
         """
@@ -172,20 +172,20 @@ class SqlRunner(Runner):
     def _as_it_is_now(self, job: JobRequest) -> JobRequest:
         try:
             return self.ledger.get(job.id) or job
-        except SQLAlchemyError:  # it is recorded all the same: an error here would have the caller dispatch it twice
+        except SQLAlchemyError:  # it is recorded: after an error the caller would dispatch it twice
             return job
 
     @property
     def _launches(self) -> bool:
-        """Whether anything is to be done here once a job is committed."""
+        """Return whether this process launches a job once it is committed."""
         return True
 
     @abstractmethod
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        """Called once the jobs' rows are committed, or may be (see ``_checks_rows``). What it raises is logged."""
+        """Launch jobs whose rows are committed, or may be (see ``_checks_rows``). What it raises is logged."""
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
-        """Run a task's effect now, or when the session's transaction is committed: a task has no row to look for."""
+        """Run a task's effect now, or once the session's transaction is committed. A task has no row to look for."""
         if session is None:
             effect()
         else:
@@ -210,5 +210,6 @@ class SqlRunner(Runner):
 def _refuse_sync_session(session: object) -> None:
     if not hasattr(session, "run_sync"):
         raise ConfigurationError(
-            f"the async twins take an AsyncSession, not a {type(session).__name__}: use dispatch_job or dispatch_task"
+            f"the functions for an event loop take an AsyncSession, not a {type(session).__name__}: "
+            "use dispatch_job, dispatch_task or get_job"
         )

@@ -1,7 +1,6 @@
-"""Creating SpokeJobs beside the dispatching threads, which wait for nothing. What is left undone, sync does.
+"""Create SpokeJobs on background threads, so that dispatch never blocks. Sync creates the rest.
 
-A job is durable once it is committed, so the API server's answer is nobody's to wait for: one that is slow, or away,
-costs no caller anything.
+A job is durable once it is committed, so no caller waits for the API server, however slow it is.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ logger = logging.getLogger(__name__)
 REST_SECONDS = 30.0
 CLOSING_SECONDS = 1.0
 _THREADS = 4
-"""Tries at once: more would only wait for each other, in the interpreter and in the API server."""
+"""Concurrent tries. More would only wait for each other, in the interpreter and in the API server."""
 _ROOM = 1000
-"""Jobs that wait for their try."""
+"""The most jobs that wait for their try."""
 _IDLE_SECONDS = 10.0
 
 
 class Breaker:
-    """After a failure nothing is tried for a while; then one try at a time, until one succeeds."""
+    """A circuit breaker: after a failure nothing is tried for a while, then one try at a time until one succeeds."""
 
     def __init__(self, rest_seconds: float, clock: Callable[[], float]) -> None:
         self._rest = rest_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._next_try: float | None = None
-        """None while all is well."""
+        """None while the circuit is closed."""
         self._failures = 0
 
     def ask(self) -> bool:
-        """Whether to try now. The one try after a rest counts as failed until it is said to have succeeded."""
+        """Return whether to try now. The one try after a pause counts as failed until :meth:`succeeded` is called."""
         with self._lock:
             if self._next_try is None:
                 return True
@@ -53,17 +52,17 @@ class Breaker:
             return True
 
     def rests(self) -> bool:
-        """Whether nothing is to be tried at this moment."""
+        """Return whether the circuit is open: nothing is to be tried now."""
         with self._lock:
             return self._next_try is not None and self._clock() < self._next_try
 
     @property
     def failures(self) -> int:
-        """So far; to be remembered as a try begins."""
+        """The number of failures so far; a try passes the number at its start to :meth:`succeeded`."""
         return self._failures
 
     def failed(self) -> bool:
-        """A try failed; True if that is news."""
+        """Record a failed try; return True if the circuit was closed."""
         with self._lock:
             news = self._next_try is None
             self._next_try = self._clock() + self._rest
@@ -71,19 +70,19 @@ class Breaker:
             return news
 
     def succeeded(self, failures: int) -> None:
-        """A try succeeded that began after so many failures: it says nothing about those since."""
+        """Record a successful try that started after ``failures`` failures; later ones still count."""
         with self._lock:
             if failures == self._failures:
                 self._next_try = None
 
 
 class Submitter:
-    """Tries once to launch each job, by a few threads of its own. Safe to call from any thread, not across a fork.
+    """Try once to launch each job, on a few threads of its own. Call it from any thread, but not across a fork.
 
-    :param launch: one try, on any outcome of which sync can build; whether the API server was asked. Raises if it can't
-        be had.
-    :param left: called, from any thread, when jobs were left to sync that it isn't to wait with.
-    :param patience_seconds: after which sync launches a job anyway, and it is not tried here any more.
+    :param launch: tries once, and returns whether the API server was asked. Whatever it leaves, sync continues. It
+        raises if the API server can't be reached.
+    :param left: called from any thread when jobs are left that sync is to launch at once.
+    :param patience_seconds: after this time sync launches a job anyway, so it is not tried here any longer.
     """
 
     def __init__(
@@ -104,9 +103,9 @@ class Submitter:
         self._breaker = Breaker(rest_seconds, clock)
         self._pid = os.getpid()
         self._news = threading.Condition()
-        """Held for all that follows."""
+        """Guards the attributes below."""
         self._waiting: deque[tuple[JobRequest, float]] = deque()
-        """Each with the time after which it is not tried any more. Without payloads: no SpokeJob has one."""
+        """Each with the time until which it is tried. Without payloads, which no SpokeJob has."""
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._closing = 0
@@ -114,7 +113,7 @@ class Submitter:
         _all.add(self)
 
     def submit(self, jobs: Iterable[JobRequest]) -> None:
-        """Have them tried, in that order; returns at once."""
+        """Queue the jobs to be tried in that order, and return at once."""
         with self._news:
             self._closed = False
             accepted = all(self._accept(job) for job in jobs)
@@ -122,12 +121,12 @@ class Submitter:
             self._tell_sync()
 
     def rests(self) -> bool:
-        """Whether the API server is known to be away, so that all is left to sync for now."""
+        """Return whether the API server is known to be unreachable, so that everything is left to sync for now."""
         return self._breaker.rests()
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
-        """Let what was submitted be tried, but wait no longer than that: sync does the rest."""
-        if self._pid != os.getpid():  # a forked child has none of the threads
+        """Wait up to ``seconds`` for the queued jobs to be tried. Sync launches the rest."""
+        if self._pid != os.getpid():  # a forked child has none of these threads
             return
         with self._news:
             self._closing += 1
@@ -140,14 +139,14 @@ class Submitter:
                 self._closed = True
 
     def _accept(self, job: JobRequest) -> bool:
-        """Called with the lock. False if sync is to launch it, and all that follows, at once."""
+        """Queue a job, with the lock held. Return False if sync is to launch it, and all that follow, at once."""
         now = self._clock()
         if not self._threads:
-            self._waiting.clear()  # those who were to take it have died
+            self._waiting.clear()  # the threads that were to try them have died
         if self._waiting and self._waiting[0][1] < now:
-            return False  # whoever comes behind what has waited too long would, too
+            return False  # the first has waited too long, so this one would, too
         if len(self._waiting) >= self._room:
-            return True  # not tried; and sync is not told, which would begin with what is tried here
+            return True  # not tried; sync is not woken, since it would start with the jobs that are tried here
         if not self._breaker.ask():
             return False
         self._waiting.append((replace(job, payload=""), now + self._patience))
@@ -163,11 +162,11 @@ class Submitter:
             thread.start()
         except BaseException as error:
             self._threads.discard(thread)
-            if not isinstance(error, RuntimeError):  # no thread is to be had, or not any more: the interpreter ends
+            if not isinstance(error, RuntimeError):  # no thread can be started, as at the interpreter's exit
                 raise
 
     def _tell_sync(self) -> None:
-        if not self._closed:  # else it would open what the caller has closed
+        if not self._closed:  # else it would reopen what the caller has closed
             run_safely(self._left)
 
     def _work(self) -> None:
@@ -190,7 +189,7 @@ class Submitter:
             self._idle -= 1
             if self._waiting:
                 return self._waiting.popleft()
-            self._threads.discard(threading.current_thread())  # now: or the next job would take it for one that works
+            self._threads.discard(threading.current_thread())  # now, or the next job would count on this thread
             return None
 
     def _try(self, job: JobRequest) -> None:
@@ -203,7 +202,7 @@ class Submitter:
                 self._waiting.clear()
             if news:
                 why = f"{type(error).__name__}: {error}"
-                logger.warning("SpokeJobs can't be created from here (%s); sync creates them meanwhile", why)
+                logger.warning("can't create SpokeJobs (%s); left to sync", why)
             self._tell_sync()
         else:
             if asked:
@@ -222,8 +221,8 @@ def _before_exit() -> None:
         _exit_seconds = max(0.0, _exit_seconds - (time.monotonic() - began))
 
 
-# Twice: before the exit handlers of others, one of which removes the Kubernetes client's certificates; and for what was
-# dispatched after that, by an exit handler or by a thread that outlived the main one.
+# Twice: before other exit handlers, one of which removes the Kubernetes client's certificates; and for what was
+# dispatched after that, by an exit handler or by a thread that outlived the main thread.
 _register: Callable[[Callable[[], None]], Any] = getattr(threading, "_register_atexit", atexit.register)
 _register(_before_exit)
 atexit.register(_before_exit)

@@ -1,4 +1,4 @@
-"""A context for calling a job's or a task's function directly."""
+"""Contexts for calling a job's or a task's function directly."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _LEASE_SECONDS = 3600.0
 
 
 class FakeContext(JobContext):
-    """A job's context without a job's run: what the function says and completes with can be looked at."""
+    """A job's context without a running job. A test can read what the function reports and returns."""
 
     reports: list[Progress]
     """What was given to ``ctx.progress``, in order."""
 
     @property
     def result(self) -> Any:
-        """What was given to ``ctx.complete``; None before."""
+        """Return what was given to ``ctx.complete``; None before."""
         row = self._ledger.get(self.job.id)
         return None if row is None else row.result
 
     def cancel(self) -> None:
-        """Have the job be asked to stop: ``ctx.cancelled`` from now on."""
+        """Ask the job to stop: ``ctx.cancelled`` is true from now on."""
         self._cancel.set()
 
 
 def fake_context(
     job_type: TypeName = "job", *, session: Session | None = None, sessions: Sessions | None = None
 ) -> FakeContext:
-    """A context to call a job's function with: ``import_contacts(fake_context(session=session), ImportContacts(...))``.
+    """Return a context to call a job's function with, as in ``export(fake_context(session=session), Export(...))``.
 
-    :param job_type: what ``ctx.job.job_type`` says.
-    :param session: what ``ctx.session`` is, the test's own for example; it isn't closed.
-    :param sessions: or what makes it.
+    :param job_type: the value of ``ctx.job.job_type``.
+    :param session: the value of ``ctx.session``, for example the test's own; it isn't closed.
+    :param sessions: or a factory of it.
     """
     registry = Registry()
     name = plain_name(job_type)
@@ -68,10 +68,10 @@ def fake_context(
 def fake_task_context(
     task_id: str = "task", *, session: Session | None = None, sessions: Sessions | None = None
 ) -> TaskContext:
-    """A context to call a task's function with.
+    """Return a context to call a task's function with.
 
-    :param session: what ``ctx.session`` is, the test's own for example; it isn't closed.
-    :param sessions: or what makes it.
+    :param session: the value of ``ctx.session``, for example the test's own; it isn't closed.
+    :param sessions: or a factory of it.
     """
     made = _one(session) if session is not None else plain_sessions(sessions or _none)
     return TaskContext(task_id, 1, logging.getLogger("spoke_jobs.task"), sessions=made)

@@ -1,4 +1,4 @@
-"""What a test dispatched, in a form to be asserted on, and its run."""
+"""The jobs and tasks that a test dispatched, in a form for assertions, and their run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DispatchedJob:
     cause: str
     """Why it failed: ``JobError`` and so on; empty otherwise."""
     row: JobRequest
-    """Everything else: queue, organisation, options, progress."""
+    """Everything else: queue, organization, options, progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ class DispatchedTask:
 
 
 class JobsFailed(AssertionError):
-    """Jobs of a drain failed; the message has each one's traceback."""
+    """Jobs of a drain failed. The message has the traceback of each."""
 
 
 _Named = TypeVar("_Named", DispatchedJob, DispatchedTask)
 
 
 class SpokeJobs:
-    """What the fixture ``spoke_jobs`` is.
+    """The fixture ``spoke_jobs``.
 
-    What was dispatched in a transaction that is open, or was rolled back, isn't there. A session's commit counts, also
-    where the session is joined to a transaction that the test never commits.
+    A dispatch in a transaction that is open, or was rolled back, does not count. A session's commit counts, even if the
+    session is joined to a transaction that the test never commits.
     """
 
     def __init__(self, registry: Registry, sessions: Sessions | None = None) -> None:
@@ -64,12 +64,12 @@ class SpokeJobs:
         return f"<dispatched: {_names(self.jobs(), self.tasks())}>"
 
     def jobs(self, job_type: TypeName | None = None) -> list[DispatchedJob]:
-        """The jobs that were dispatched, oldest first; of one type, or all."""
+        """Return the dispatched jobs, of one type or all, oldest first."""
         wanted = None if job_type is None else plain_name(job_type)
         return [self._job(row) for row in self.runner.jobs if wanted in (None, row.job_type)]
 
     def tasks(self, name: TypeName | None = None) -> list[DispatchedTask]:
-        """The tasks that were dispatched, oldest first; of one name, or all."""
+        """Return the dispatched tasks, of one name or all, oldest first."""
         wanted = None if name is None else plain_name(name)
         return [
             DispatchedTask(
@@ -80,25 +80,25 @@ class SpokeJobs:
         ]
 
     def job(self, job_type: TypeName) -> DispatchedJob:
-        """The one job of that type.
+        """Return the only job of that type.
 
         :raises AssertionError: if there is none, or more than one, naming what there is.
         """
         return self._only(self.jobs(job_type), f"job {plain_name(job_type)!r}")
 
     def task(self, name: TypeName) -> DispatchedTask:
-        """The one task of that name.
+        """Return the only task of that name.
 
         :raises AssertionError: if there is none, or more than one, naming what there is.
         """
         return self._only(self.tasks(name), f"task {plain_name(name)!r}")
 
     def drain(self, *, may_fail: bool = False) -> list[DispatchedJob]:
-        """Run all jobs and tasks to their end, and what they dispatch in turn; a failed job's attempts follow at once.
+        """Run all jobs and tasks to their end, and what they dispatch. Retries follow immediately.
 
         What a task raises is raised here.
 
-        :param may_fail: a job that fails for good is the test's own matter: look at its ``state`` and ``cause``.
+        :param may_fail: do not raise for a job that fails for good; the test checks its ``state`` and ``cause``.
         :returns: all jobs, as they are then.
         :raises JobsFailed: if a job has failed for good.
         """
@@ -107,8 +107,9 @@ class SpokeJobs:
         return self._outcome(before, may_fail)
 
     async def adrain(self, *, may_fail: bool = False) -> list[DispatchedJob]:
-        """:meth:`drain` for tests on an event loop: ``async def`` jobs run on it, and ``ctx.session`` may stand on an
-        ``AsyncConnection``, which belongs to it. Needs ``sqlalchemy[asyncio]``.
+        """:meth:`drain` for tests on an event loop. Needs ``sqlalchemy[asyncio]``.
+
+        ``async def`` jobs run on that loop, and ``ctx.session`` may use an ``AsyncConnection`` of it.
         """
         before = self._failed()
         await OnTheLoop().run(self.runner.drain)

@@ -1,8 +1,8 @@
-"""Running jobs for a test on an event loop, whose connection belongs to that loop.
+"""Run jobs for a test on an event loop, whose connection belongs to that loop.
 
-A job's ``ctx.session`` is a plain session; on an ``AsyncConnection`` it works only where SQLAlchemy may wait for the
-loop. So the drain runs in a thread of its own (as a job does everywhere, it sees no running loop there), inside a
-greenlet from which every wait is handed to the loop; ``async def`` jobs are run on the loop, in such a greenlet too.
+A job's ``ctx.session`` is a plain session. On an ``AsyncConnection`` it works only inside a greenlet that can wait for
+the loop. So the drain runs in a thread of its own, where it sees no running loop, like any job; and inside a greenlet
+that hands every wait to the loop. ``async def`` jobs run on the loop, in such a greenlet too.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _Result = TypeVar("_Result")
 
 
 class OnTheLoop:
-    """A way back to the event loop of the test, from the thread that drains for it."""
+    """Access to the test's event loop from the thread of its drain."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
 
     async def run(self, function: Callable[[], _Result]) -> _Result:
-        """Run plain code in a thread; where it waits for something asynchronous, the loop does."""
+        """Run plain code in a thread. Where it waits for something asynchronous, the loop waits."""
         return await asyncio.to_thread(self._run_here, function)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run an ``async def`` function on the loop, and wait for it here."""
+        """Run an ``async def`` function on the loop, and wait for it in this thread."""
         from sqlalchemy.util.concurrency import greenlet_spawn
 
         return self.wait_for(greenlet_spawn(_finish, function(*arguments)))
 
     def wait_for(self, awaitable: Any) -> Any:
-        """Have the loop wait for something, and wait for that here."""
+        """Await something on the loop, and wait for it in this thread."""
         return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop).result()
 
     def _run_here(self, function: Callable[[], _Result]) -> _Result:
@@ -56,11 +56,11 @@ class OnTheLoop:
 
 
 _present: ContextVar[OnTheLoop | None] = ContextVar("spoke_jobs_on_the_loop", default=None)
-"""Set in the thread of a drain for a test on an event loop."""
+"""Set in the thread of such a drain."""
 
 
 class TransparentRegistry(Registry):
-    """The application's registry, live; in a drain for a test on an event loop, ``async def`` functions run there."""
+    """A live view of the application's registry. In such a drain, ``async def`` functions run on the test's loop."""
 
     def __init__(self, registry: Registry) -> None:
         self.jobs = _Transparent(registry.jobs)
@@ -90,7 +90,7 @@ def _waiting_greenlet(function: Callable[[], Any]) -> Any:
         raise ConfigurationError("adrain() needs greenlet, as SQLAlchemy's asyncio does: sqlalchemy[asyncio]") from None
     made = greenlet(function)
     made.gr_context = copy_context()
-    made.__sqlalchemy_greenlet_provider__ = True  # SQLAlchemy's word for: what you wait for, give to my parent
+    made.__sqlalchemy_greenlet_provider__ = True  # SQLAlchemy then hands its waits to the parent greenlet
     return made
 
 
@@ -99,7 +99,7 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 class _PassedOn:
-    """What a coroutine waits for, waited for in its place."""
+    """Awaits what a coroutine waits for, in its place."""
 
     def __init__(self, waits_for: Any) -> None:
         self._waits_for = waits_for
@@ -109,7 +109,7 @@ class _PassedOn:
 
 
 def _finish(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a coroutine to its end inside a greenlet of SQLAlchemy's, so that its plain calls may wait as well."""
+    """Run a coroutine to its end inside a greenlet of SQLAlchemy's, so that its plain calls may wait too."""
     from sqlalchemy.util.concurrency import await_only
 
     proceed: Callable[[Any], Any] = coroutine.send

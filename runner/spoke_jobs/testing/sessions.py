@@ -1,4 +1,4 @@
-"""The sessions that a test provides for ``ctx.session``: whatever makes them, as the plain ones that a job is given."""
+"""Make the plain sessions that a job is given from whatever a test provides for ``ctx.session``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 
 Sessions = Callable[[], Any]
-"""Makes a ``Session``, or an ``AsyncSession``: a new one at each call."""
+"""Returns a new ``Session`` or ``AsyncSession`` at each call."""
 
 
 def plain_sessions(sessions: Sessions | None) -> Callable[[], Session]:
-    """A factory of plain sessions, which says what is wrong with what it was given."""
+    """Return a factory of plain sessions, which says what is wrong with what it was given."""
     given: WeakSet[Session] = WeakSet()
 
     def make() -> Session:
@@ -29,7 +29,7 @@ def plain_sessions(sessions: Sessions | None) -> Callable[[], Session]:
         if not isinstance(session, Session):
             raise ConfigurationError(f"spoke_jobs_sessions made a {type(made).__name__}, where a Session is expected")
         if session in given or session.in_transaction():
-            # A job closes its session, and has its commits checked: neither is for the session that a test works with.
+            # A job closes its session and guards its commits. Neither may happen to the test's own session.
             raise ConfigurationError(
                 "spoke_jobs_sessions gave a session that is in use: it must make a new one for each job, "
                 "as a sessionmaker does"
