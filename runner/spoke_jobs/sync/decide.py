@@ -1,9 +1,9 @@
-"""What is to be done about a row and its SpokeJob: pure.
+"""Decide what to do about a row and its SpokeJob. Pure.
 
-Level, not edge: the answer depends on the two as they are, so that a lost event, a repeated one and a restart lead to
-the same end, and a pair that is in step yields nothing. The two are never of one moment. What is decided holds all
-the same, because of the order in which they are read (the row first), and because each write asks again: the
-ledger's are guarded by the row's state, a creation by its name, a status by the version that was read.
+Level-triggered: the decision depends on the two as they are, so a lost event, a repeated one and a restart lead to
+the same end, and a pair that is in step yields nothing. The two are never read at the same moment. Decisions are safe
+nevertheless, because the row is read first and because each write checks again: writes to the ledger are guarded by
+the row's state, a creation by its name, a status by the version that was read.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from spoke_jobs.sync.sync_model import (
 )
 
 _MESSAGE_LIMIT = 200
-"""Of a progress message on the SpokeJob."""
+"""The longest progress message that a SpokeJob shows."""
 _LEDGER = {JobState.SUCCEEDED: LedgerState.SUCCEEDED, JobState.FAILED: LedgerState.FAILED}
 
 
 def compare(
     rows: Iterable[Row], spokejobs: Mapping[str, SpokeJobView], now: datetime, patience: timedelta = timedelta(0)
 ) -> list[Action]:
-    """What puts rows and cluster in step.
+    """Decide on all rows.
 
-    :param spokejobs: by name, read after the rows; all there are, so that what isn't among them wasn't there.
-    :param now: by the database's clock, as the rows' times are.
-    :param patience: how old a row gets before it is launched here: the runner's own try has that long.
+    :param spokejobs: all SpokeJobs by name, read after the rows: one that is missing did not exist at that time.
+    :param now: the time by the database's clock, like the rows' times.
+    :param patience: the age from which a row is launched by sync; until then it is left to the dispatching process.
     """
     return [action for row in rows for action in decide(row, spokejobs.get(row.name), now, patience)]
 
@@ -47,7 +47,7 @@ def compare(
 def decide(
     row: Row, seen: SpokeJobView | None, now: datetime, patience: timedelta = timedelta(0)
 ) -> tuple[Action, ...]:
-    """What puts one row and its SpokeJob, or the lack of one, in step."""
+    """Decide on one row and its SpokeJob, or the lack of one."""
     if seen is not None and not seen.is_of(row):
         return _name_is_anothers(row)
     if seen is None:
@@ -61,7 +61,7 @@ def decide(
 def _name_is_anothers(row: Row) -> tuple[Action, ...]:
     if row.job.state.final:
         return ()
-    # Where the row had a SpokeJob, that one is gone, and this one was made by somebody else under its name.
+    # A row that had a SpokeJob has lost it, and this one was created by somebody else under its name.
     return (ConfirmGone(row),) if row.begun else (FailJob(row, failure(Cause.NAME_TAKEN)),)
 
 
@@ -75,7 +75,7 @@ def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Act
 
 
 def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
-    """What has ended on the cluster while the row says that it hasn't."""
+    """Record an end that the cluster reports and the row lacks."""
     if seen.outcome is Outcome.FAILED:
         return (FailJob(row, failure(seen.cause or Cause.POD_FAILED)),)
     if seen.outcome is Outcome.SUCCEEDED:
@@ -85,15 +85,15 @@ def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
 
 
 def _cancel(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
-    """What somebody wants ended, and the cluster hasn't heard of: its pod may be hung, or not be there yet."""
+    """Pass on a cancellation. The pod can't be relied on: it may hang, or not exist yet."""
     return (Cancel(row, seen),) if row.job.cancel_requested_at is not None and not seen.cancel else ()
 
 
 def _end_of(number: int, seen: SpokeJobView) -> Failure | None:
-    """How that attempt ended on the cluster; None while it may still run."""
+    """Return how the attempt ended on the cluster; None while it may still run."""
     record = next((item for item in seen.attempts if item.number == number), None)
     if record is not None and record.ended:
-        # Without a cause the attempt was a success: the outcome will say so, and is looked at then.
+        # An attempt without a cause succeeded. The outcome will say so, and is handled then.
         return failure(record.cause, record.error_type) if record.cause else None
     if seen.attempt > number:  # the operator has gone on without it
         return failure(Cause.WORKER_LOST)
@@ -101,7 +101,7 @@ def _end_of(number: int, seen: SpokeJobView) -> Failure | None:
 
 
 def _success_without_record(seen: SpokeJobView) -> Failure:
-    """Success comes from the ledger alone. A pod records it before it exits with 0, so this one never will."""
+    """Fail a job whose pod exited with 0 without recording a success: it would have done so before."""
     if seen.ledger is LedgerState.SUCCEEDED:
         text = "the ledger once held this job's success and has lost it: was the database restored from a backup?"
     else:
@@ -111,7 +111,7 @@ def _success_without_record(seen: SpokeJobView) -> Failure:
 
 def _mirror(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     progress = _progress(row, seen)
-    ledger = _LEDGER.get(row.job.state, seen.ledger)  # once said, never unsaid
+    ledger = _LEDGER.get(row.job.state, seen.ledger)  # never withdrawn
     if (progress, ledger) == (seen.progress, seen.ledger):
         return ()
     return (Mirror(seen, progress, ledger),)
@@ -122,13 +122,13 @@ def _progress(row: Row, seen: SpokeJobView) -> Progress | None:
     if job.state is JobState.SUCCEEDED:
         return Progress(100, job.result_message[:_MESSAGE_LIMIT])
     if job.state is not JobState.RUNNING:
-        # The row's message is why the last attempt failed, which may hold values: that stays in the ledger.
+        # The row's message says why the last attempt failed. It may hold payload values, so it stays in the ledger.
         return seen.progress
     progress = Progress(min(max(job.status, 0), 100), job.result_message[:_MESSAGE_LIMIT])
     return None if seen.progress is None and progress == Progress(0, "") else progress
 
 
 def failure(cause: str, error_type: str = "") -> Failure:
-    """A failure that the cluster reports, in the words of the table of causes."""
+    """Make a failure from a cause that the cluster reports, with its text from the table of causes."""
     known = CAUSES.get(cause)
     return Failure(cause, known.meaning if known else "", error_type)

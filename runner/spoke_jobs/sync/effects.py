@@ -1,4 +1,4 @@
-"""Carrying decisions out. One that fails is its own job's affair: it is tried again, later and later."""
+"""Carry out decisions. A failure delays only its own job, with exponential backoff."""
 
 from __future__ import annotations
 
@@ -36,43 +36,43 @@ from spoke_jobs.sync.writer import Writer
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
-"""A job's progress is shown at most this often."""
+"""The shortest interval between two updates of a job's progress."""
 _BACKOFF = Backoff(base=1.0, maximum=60.0)
 
 
 @dataclass(slots=True)
 class JobBackoffs:
-    """Which jobs failed to be dealt with, and when each is tried again."""
+    """When the jobs whose actions failed are retried."""
 
     clock: Callable[[], float]
     _failures: dict[int, int] = field(default_factory=dict)
     _until: dict[int, float] = field(default_factory=dict)
 
     def failed(self, job_id: int) -> None:
-        """Leave the job alone for a while, longer each time."""
+        """Record a failure; the job waits longer each time."""
         failures = self._failures[job_id] = self._failures.get(job_id, 0) + 1
         self._until[job_id] = self.clock() + _BACKOFF.after(failures)
 
     def done(self, job_id: int) -> None:
-        """The job was dealt with."""
+        """Record a success: the job's next failure counts as its first."""
         self._until.pop(job_id, None)
         self._failures.pop(job_id, None)
 
     def is_resting(self, job_id: int) -> bool:
-        """Whether to leave the job alone now."""
+        """Whether the job still waits for its retry."""
         return self.clock() < self._until.get(job_id, 0.0)
 
     def resting(self) -> set[int]:
-        """The jobs to leave alone now."""
+        """The jobs that still wait for their retry."""
         now = self.clock()
-        # Where nothing was heard of a job for long after its rest, nobody asks for it any more.
+        # Forget jobs that have neither failed nor succeeded for long after their wait: they have ended.
         self._until = {job_id: until for job_id, until in self._until.items() if now < until + _BACKOFF.maximum}
         self._failures = {job_id: count for job_id, count in self._failures.items() if job_id in self._until}
         return {job_id for job_id, until in self._until.items() if now < until}
 
 
 class Effects:
-    """The hands of the active sync. ``spokejobs`` is what it knows of the cluster, by name, and keeps up to date."""
+    """What the active sync does. ``spokejobs`` is its copy of the cluster, by name, which it keeps up to date."""
 
     def __init__(
         self,
@@ -90,11 +90,12 @@ class Effects:
         self.done: Counter[str] = Counter() if done is None else done
         """How many actions of each kind were carried out."""
         self.look_again: set[str] = set()
-        """Names whose row or SpokeJob has changed by our own doing."""
+        """SpokeJobs that were changed, or whose rows were, by an action: to decide on again."""
 
     def carry_out(self, action: Action) -> bool:
-        """Do it, or leave it for later where it can't be done. Whether it was done: it may have been no more to do.
+        """Carry out an action; a failure is logged and retried later.
 
+        :returns: whether anything was changed; not if the action was no longer due.
         :raises ApiUnavailable: if the API server can't be used.
         :raises ConnectionLost: if the database is.
         """
@@ -107,7 +108,7 @@ class Effects:
             raise
         except ApiError as error:
             logger.warning("%s: %s", _describe(action), error)
-        except DBAPIError as error:  # the connection holds, so it was this statement: a lock that wasn't to be had, say
+        except DBAPIError as error:  # the connection holds, so this statement failed: a lock timeout, say
             logger.warning("%s: %s", _describe(action), type(error.orig).__name__)
         else:
             if done:
@@ -120,18 +121,18 @@ class Effects:
         return False
 
     def remember(self, body: Body) -> SpokeJobView:
-        """Take note of a SpokeJob that the API server has just sent."""
+        """Store a SpokeJob that the API server has just sent."""
         seen = read_view(body)
         self.spokejobs[seen.name] = seen
         return seen
 
     def forget(self, name: str) -> None:
-        """A SpokeJob is gone."""
+        """Remove a deleted SpokeJob."""
         self.spokejobs.pop(name, None)
         self._mirrored.pop(name, None)
 
     def replace(self, spokejobs: dict[str, SpokeJobView]) -> None:
-        """Take note of a listing of all."""
+        """Replace the copy by a listing of all."""
         self.spokejobs = spokejobs
         self._mirrored = {name: at for name, at in self._mirrored.items() if name in spokejobs}
 
@@ -159,7 +160,7 @@ class Effects:
             text = f"the row can't be written as a SpokeJob: {type(error).__name__}"
             return self._fail(row, Failure(Cause.INVALID_SPEC, text))
         with self._writer.transaction() as connection:
-            # Decided a while ago, perhaps: had it been launched and its SpokeJob deleted since, it must not come again.
+            # The decision may be old. A row that was launched since, and whose SpokeJob was deleted, must not be again.
             if not syncing.may_launch(connection, row.job):
                 return False
         try:
@@ -170,7 +171,7 @@ class Effects:
         except AlreadyExists:
             live = self._api.get(row.name)
             if live is None:
-                return False  # it went between our two calls: the row is found unlaunched again
+                return False  # deleted between the two calls: the row is found unlaunched again
             if not self.remember(live).is_of(row):
                 return self._fail(row, failure(Cause.NAME_TAKEN))
             return self._record_submitted(row)
@@ -210,16 +211,16 @@ class Effects:
     def _cancel(self, row: Row, seen: SpokeJobView) -> bool:
         try:
             self.remember(self._api.cancel(seen.name, seen.object_uid))
-        except (NotFound, Conflict):  # gone, or another one's by now: what follows is found by the next look
+        except (NotFound, Conflict):  # deleted, or replaced: the next decision finds out
             self.look_again.add(seen.name)
             return False
-        logger.info("job %d (%s): its cancellation is passed on", row.job.id, row.job.job_type)
+        logger.info("job %d (%s): cancellation passed on to the SpokeJob", row.job.id, row.job.job_type)
         return True
 
     def _mirror(self, action: Mirror) -> bool:
         seen, now = action.seen, self._clock()
         if action.ledger is seen.ledger and now < self._mirrored.get(seen.name, float("-inf")) + PROGRESS_SECONDS:
-            return False  # the next look at running jobs finds it
+            return False  # the next update of running jobs shows it
         status: Body = {}
         if action.progress is not None:
             status["progress"] = {"percent": action.progress.percent, "message": action.progress.message}
@@ -231,9 +232,9 @@ class Effects:
         except NotFound as error:
             if error.object_name != seen.name:
                 raise
-            self.forget(seen.name)  # if that is news to its row, the watch or the next compare brings it
+            self.forget(seen.name)  # the watch or the next comparison tells the row
             return False
-        except Conflict:  # it has changed since it was read: decide anew on what it is now
+        except Conflict:  # it has changed since it was read: decide again
             self._mirrored.pop(seen.name, None)
             live = self._api.get(seen.name)
             if live is not None:
@@ -244,10 +245,10 @@ class Effects:
 
 
 _MISTAKES = {Cause.NAME_TAKEN, Cause.SPOKE_JOB_DELETED, Cause.INVALID_SPEC, Cause.JOB_EXITED}
-"""Causes that point to somebody's mistake rather than to the job's own failure."""
+"""Causes that point to a mistake rather than to the job's own failure."""
 
 
 def _describe(action: Action) -> str:
     if isinstance(action, Mirror):
-        return f"SpokeJob {action.seen.name}: its progress can't be shown"
-    return f"job {action.row.job.id}: {type(action).__name__} can't be done for now"
+        return f"SpokeJob {action.seen.name}: showing its progress failed; retrying"
+    return f"job {action.row.job.id}: {type(action).__name__} failed; retrying"

@@ -1,4 +1,4 @@
-"""One term as the active sync: when to look at what. Ends with an exception, or when it is told to."""
+"""The loop of the active sync: what to do when. It ends with an exception, or when told to stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from spoke_jobs.sync.writer import Writer
 logger = logging.getLogger(__name__)
 
 _PROGRESS_BUDGET_SECONDS = 1.0
-"""How long showing progress may keep a turn from launching what is due."""
+"""How long showing progress may delay the launches of a turn."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
 _PRUNE_AGAIN_SECONDS = 300.0
@@ -38,7 +38,7 @@ _PRUNE_AGAIN_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Seconds between two looks, and how young a row is left to the runner's own try."""
+    """Seconds between two runs of each routine, and how long a row is left to the dispatching process."""
 
     launch: float = 1.0
     progress: float = PROGRESS_SECONDS
@@ -48,7 +48,7 @@ class Intervals:
 
 
 class LeaderLoop:
-    """The loop's state while this sync is the active one."""
+    """The state of the loop while this sync is active."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class LeaderLoop:
             listener.on_notify = self._inbox.notify
 
     def serve(self, stop: threading.Event) -> None:
-        """Serve until told to stop.
+        """Run until told to stop.
 
         :raises ApiError: if the API server can't be used.
         :raises ConnectionLost: if the database is.
@@ -102,7 +102,7 @@ class LeaderLoop:
         else:
             self._follow(news)
         if self._is_due("launch", self._intervals.launch):
-            # Who rings has committed rows that it doesn't launch itself, or no more: there is no try to wait for.
+            # A process that notifies leaves launching its rows to sync: there is nothing to wait for.
             self._launch(timedelta(0) if notified else self._patience)
         if self._is_due("progress", self._intervals.progress):
             self._show_progress()
@@ -118,7 +118,7 @@ class LeaderLoop:
         return True
 
     def _compare(self) -> None:
-        """Everything: the ledger first, then the cluster, so that what the list lacks was there no more."""
+        """Compare everything; read the ledger first, so that what the list lacks did not exist any more."""
         started = self._clock()
         with self._reading() as (connection, now):
             rows = _rows(syncing.unfinished(connection))
@@ -140,7 +140,7 @@ class LeaderLoop:
         known = {row.name for row in rows}
         rest = [seen for seen in spokejobs.values() if seen.name not in known]
         for batch in _batches(rest):
-            # Final rows that their SpokeJobs don't show yet, and rows that came while the list was read.
+            # Final rows that their SpokeJobs don't show yet, and rows inserted while the list was read.
             actions += self._decide(batch)
         self._carry_out(actions, self._health.repaired)
         self._watcher.listed(version)
@@ -148,7 +148,7 @@ class LeaderLoop:
         logger.debug("compared %d rows with %d SpokeJobs in %.2f s", len(rows), len(spokejobs), self._clock() - started)
 
     def _follow(self, news: list[tuple[SpokeJobView, bool]]) -> None:
-        """What the watch brought."""
+        """Handle the changes that the watch reported."""
         for seen, deleted in news:
             if deleted:
                 self._effects.forget(seen.name)
@@ -158,19 +158,19 @@ class LeaderLoop:
             self._carry_out(self._decide(batch))
 
     def _launch(self, patience: timedelta) -> None:
-        """Rows that nobody has launched: after a crash, an outage, or because that is left to us."""
+        """Launch rows that have no SpokeJob: after a crash or an outage, or because launching is left to sync."""
         with self._reading() as (connection, now):
             resting = self._effects.rests.resting()
             rows = _rows(syncing.unlaunched(connection, patience.total_seconds(), resting, _BATCH))
         for row in rows:
             self._carry_out(decide(row, self._effects.spokejobs.get(row.name), now, patience))
-        if len(rows) == _BATCH:  # there are more; the rest of the turn has its turn in between
+        if len(rows) == _BATCH:  # there are more; the other routines run in between
             self._due["launch"] = 0.0
             if not patience:
                 self._inbox.notify()
 
     def _show_progress(self) -> None:
-        """Jobs that run, and those that ran at the last look."""
+        """Show the progress of the jobs that run, and of those that ran at the last call."""
         with self._reading() as (connection, now):
             rows = _rows(syncing.claimed(connection))
             running = {row.job.uid: row.name for row in rows}
@@ -183,15 +183,15 @@ class LeaderLoop:
         )
 
     def _prune(self) -> None:
-        """Rows whose retention is over. Should that fail, all else goes on."""
+        """Delete rows whose retention is over. A failure does not affect the other routines."""
         try:
             with self._writer.transaction() as connection:
                 pruned = pruning.prune(connection, self._pruned_at_once, syncing.RUNNER)
         except DBAPIError as error:
-            # A reference from a table of the application's may want an index: each row then costs a look at all of it.
+            # A foreign key from the application's tables may lack an index: each row then costs a full scan.
             self._due["prune"] = self._clock() + _PRUNE_AGAIN_SECONDS
             logger.warning(
-                "%d finished jobs, whose retention is over, can't be deleted (%s); trying fewer in %.0f min",
+                "pruning failed (%d finished jobs at once: %s); trying fewer in %.0f min",
                 self._pruned_at_once,
                 str(error.orig).strip().partition("\n")[0],
                 _PRUNE_AGAIN_SECONDS / 60,
@@ -199,33 +199,33 @@ class LeaderLoop:
             self._pruned_at_once = max(1, self._pruned_at_once // 10)
             return
         if pruned.examined == self._pruned_at_once:
-            self._due["prune"] = self._clock() + 1.0  # there may be more, and others have their turn in between
+            self._due["prune"] = self._clock() + 1.0  # there may be more; the other routines run in between
             self._pruned_at_once = min(_PRUNED_AT_ONCE, self._pruned_at_once * 2)
         if pruned.deleted:
-            logger.info("%d finished jobs, whose retention is over, are deleted", pruned.deleted)
+            logger.info("pruned %d finished jobs whose retention is over", pruned.deleted)
 
     def _look_again(self) -> None:
-        """What our own writes have changed; once, since whatever keeps changing has its turn soon enough."""
+        """Decide again on what the last actions changed; once, as the next turn follows soon."""
         names, self._effects.look_again = self._effects.look_again, set()
         known = [self._effects.spokejobs[name] for name in names if name in self._effects.spokejobs]
         for batch in _batches(known):
             self._carry_out(self._decide(batch))
 
     def _decide(self, batch: list[SpokeJobView]) -> list[Action]:
-        """Decide on SpokeJobs that are news, each with its row as it is now; those that have none aren't ours."""
+        """Decide on changed SpokeJobs, each with its row as it is now; those without a row are ignored."""
         with self._reading() as (connection, now):
             rows = _rows(syncing.of_uids(connection, {seen.job_uid for seen in batch if seen.job_uid is not None}))
         actions: list[Action] = []
         for row in rows:
-            # A row of another run than the SpokeJob's is found by its own SpokeJob's name, if at all.
+            # If the row has begun another run, its SpokeJob has another name, which may be unknown.
             actions += decide(row, self._effects.spokejobs.get(row.name), now, self._patience)
         return actions
 
     def _carry_out(self, actions: Iterable[Action], count: Counter[str] | None = None) -> None:
-        """Progress comes last, and may be left for later; it isn't counted."""
+        """Carry out actions; progress comes last, under its budget, and isn't counted."""
         progress: list[Mirror] = []
         for action in actions:
-            self._health.turned()  # of many, each is a sign of life
+            self._health.turned()  # a long list must not look like a loop that hangs
             if isinstance(action, Mirror) and action.ledger is action.seen.ledger:
                 progress.append(action)
             elif self._effects.carry_out(action) and count is not None:
@@ -238,7 +238,7 @@ class LeaderLoop:
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Connection, datetime]]:
-        """The writing connection, and its clock's time before anything is read."""
+        """The writing connection, and the database's time before anything is read."""
         with self._writer.transaction() as connection:
             now = connection.scalar(select(clock_now()))
             assert now is not None

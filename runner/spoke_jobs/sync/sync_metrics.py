@@ -1,4 +1,4 @@
-"""Whether sync is alive, for a probe: its loop turns, also while database or API server are away. And its metrics."""
+"""The liveness of sync and its metrics. It is alive if its loop runs, also while database or API server are down."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ STARTING = "starting"
 STANDBY = "standby"
 ACTIVE = "active"
 STALE_SECONDS = 120.0
-"""A loop that hasn't turned for so long hangs: longer than all time-outs of one turn."""
-
+"""A loop that hasn't come round for so long hangs: longer than all timeouts of one turn together."""
 
 Backlog = Callable[[], tuple[int, float]]
-"""Due rows that have no SpokeJob yet, and for how many seconds the oldest has been due. Asked for by who scrapes."""
+"""Count the due rows that have no SpokeJob yet, and the seconds since the oldest became due; called for each scrape."""
 
 
 class SyncHealth:
-    """When what last happened, written by the loop and read by the probe."""
+    """What the loop did and when; written by the loop, read by the probe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -39,13 +38,13 @@ class SyncHealth:
         self.done: Counter[str] = Counter()
         """What was carried out, by kind of action."""
         self.repaired: Counter[str] = Counter()
-        """The part of it that a comparison of the whole had found."""
+        """The part of it that a comparison of everything had found."""
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
     @property
     def role(self) -> str:
-        """starting, standby, active, or what it waits for."""
+        """``starting``, ``standby``, ``active``, or what it waits for."""
         return self._role
 
     @role.setter
@@ -56,33 +55,30 @@ class SyncHealth:
 
     @property
     def behind_seconds(self) -> float | None:
-        """Since the last comparison; since it began to try, where that was later.
-
-        None for a standby, which tries nothing: another does.
-        """
+        """Seconds since the last comparison, or since it began to try, whichever is later; None for a standby."""
         if self._role == STANDBY:
             return None
         since = self._tries_since if self._compared is None else max(self._compared, self._tries_since)
         return self._clock() - since
 
     def turned(self) -> None:
-        """The loop has come round."""
+        """Record that the loop has come round."""
         self._turned = self._clock()
 
     def listed(self) -> None:
-        """Database and API server have answered as a whole: whatever was away is there again, if much is left to do."""
+        """Record that database and API server were read completely: an outage is over, even if much is left to do."""
         if self._role != ACTIVE:
-            logger.info("ledger and cluster are there: this sync is the active one")
+            logger.info("ledger and cluster are available: this sync is the active one")
         self.role = ACTIVE
 
     def compared(self, seconds: float = 0.0) -> None:
-        """Ledger and cluster have been compared as a whole, which took so long, and are in step."""
+        """Record a comparison of everything, and the seconds that it took."""
         self._compared = self._clock()
         self.comparisons += 1
         self.last_compare_seconds = seconds
 
     def report(self) -> tuple[bool, dict[str, Any]]:
-        """Whether all is well with the loop, and the figures."""
+        """Whether the loop runs, and the fields that the probe shows."""
         now = self._clock()
         since_turn = now - self._turned
         since_compare = None if self._compared is None else round(now - self._compared, 1)
@@ -130,7 +126,7 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
         return
     try:
         count, seconds = backlog()
-    except Exception:  # the database is away: the other figures are wanted all the more
+    except Exception:  # without the database the other metrics matter all the more
         return
     yield GaugeMetricFamily("spoke_sync_jobs_unlaunched", "Due jobs that have no SpokeJob yet.", count)
     yield GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""What the decisions are made on, and what they are: frozen, without a database or a cluster."""
+"""The views that the decisions use, and the actions that they give. Frozen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Word = TypeVar("_Word", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A job as the ledger has it."""
+    """A job in the ledger."""
 
     job: JobRequest
     """Without payload and result."""
@@ -47,14 +47,14 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class SpokeJobView:
-    """A SpokeJob as the cluster has it: what the decisions use. An odd field reads as one that isn't there."""
+    """The part of a SpokeJob that the decisions use. A malformed field reads as absent."""
 
     name: str
     object_uid: str
-    """Kubernetes' own: tells it from one that is made anew under its name."""
+    """Kubernetes' UID, which differs for another SpokeJob of the same name."""
     resource_version: str
     job_uid: UUID | None
-    """Whose row it is; None if it names no uid."""
+    """The UUID of its row; None if it has none."""
     run: int
     outcome: Outcome | None = None
     cause: str = ""
@@ -66,7 +66,7 @@ class SpokeJobView:
     """Whether the operator has been asked to end it."""
 
     def is_of(self, row: Row) -> bool:
-        """Whether it is this row's, and not another one's under its name."""
+        """Whether it belongs to this row, and not to another one under its name."""
         return self.job_uid == row.job.uid and self.run == row.job.run
 
     @property
@@ -77,7 +77,7 @@ class SpokeJobView:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Create the SpokeJob: nobody has, as far as can be seen."""
+    """Create the SpokeJob; none is known."""
 
     row: Row
 
@@ -91,7 +91,7 @@ class RecordSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class EndAttempt:
-    """Record that an attempt has ended, which only the cluster knows."""
+    """Record the end of an attempt that only the cluster knows of."""
 
     row: Row
     number: int
@@ -100,7 +100,7 @@ class EndAttempt:
 
 @dataclass(frozen=True, slots=True)
 class FailJob:
-    """Make the row final."""
+    """Fail the job for good."""
 
     row: Row
     failure: Failure
@@ -108,14 +108,14 @@ class FailJob:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmGone:
-    """Ask the API server whether the SpokeJob is really gone; if so, the row is failed."""
+    """Ask the API server whether the SpokeJob is really gone, and fail the job if so."""
 
     row: Row
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Ask the operator to end it, as somebody has asked the ledger."""
+    """Pass a cancellation on to the operator."""
 
     row: Row
     seen: SpokeJobView
@@ -134,7 +134,7 @@ Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel 
 
 
 def read_view(body: Body) -> SpokeJobView:
-    """A SpokeJob from the API server."""
+    """Read a SpokeJob."""
     metadata, spec, status = mapping(body, "metadata"), mapping(body, "spec"), mapping(body, "status")
     return SpokeJobView(
         name=text(metadata, "name"),

@@ -1,4 +1,4 @@
-"""The process: one loop that outlives database and API server, and ends within two seconds of SIGTERM."""
+"""The sync process: a loop that survives outages of database and API server, and ends within 2 s of SIGTERM."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LAST_WORDS_SECONDS = 1.5
 
 
 class Sync:
-    """Takes the lead when it can, and serves until it is told to stop; whatever fails is tried again."""
+    """Become the active sync when possible, and work until told to stop; retry whatever fails."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Sync:
         self.health = health or SyncHealth()
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop``. Gives up the lead at the end."""
+        """Run until ``stop`` is set; release the lock at the end."""
         failures = 0
         try:
             while not stop.is_set():
@@ -67,15 +67,15 @@ class Sync:
                     stop.wait(_STANDBY_SECONDS)
                     continue
                 except ApiError as error:
-                    self._says("waiting for the API server", f"the API server is away, trying again: {error}")
+                    self._says("waiting for the API server", f"the API server is unavailable; retrying: {error}")
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
-                    self._says("waiting for the database", f"trying again: {error}")
+                    self._says("waiting for the database", f"the database is unavailable; retrying: {error}")
                 except Exception:
-                    logger.exception("sync stumbled; it starts its work anew")
+                    logger.exception("unexpected error; starting again")
                     self.health.role = "starting anew"
                     self._writer.close()
                 if time.monotonic() - began > _BACKOFF.maximum:
-                    failures = 0  # it went well for a while
+                    failures = 0  # it worked for a while
                 failures += 1
                 stop.wait(_BACKOFF.after(failures))
         finally:
@@ -93,8 +93,8 @@ class Sync:
             self._says(STANDBY, "another sync is active: standing by")
         elif self.health.role in (STARTING, STANDBY):
             self._says(ACTIVE, "this sync is the active one")
-        # Otherwise something was away. That it isn't any more shows with the first comparison, not with the next try:
-        # or an alarm would find it active now and then, for as long as the outage lasts.
+        # After an outage the role changes with the first comparison, not with the first retry. Otherwise an alert would
+        # see it active now and then, for as long as the outage lasts.
         return leads
 
     def _says(self, role: str, message: str) -> None:
@@ -104,7 +104,7 @@ class Sync:
 
 
 def connect(settings: Settings) -> Sync:
-    """A sync as it is configured; it listens for who rings already. Nothing else is asked of anybody yet.
+    """Make a sync from the settings. It listens for notifications at once, and connects to nothing else yet.
 
     :raises ConfigurationError: naming every setting that is missing.
     """
@@ -128,7 +128,7 @@ def connect(settings: Settings) -> Sync:
 
 
 def run(settings: Settings, health_port: int | None = None) -> None:
-    """The command: until SIGTERM or SIGINT, then exit code 0 within two seconds, whatever hangs."""
+    """Run until SIGTERM or SIGINT, then exit with code 0 within two seconds, whatever hangs."""
     stop = SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -141,6 +141,6 @@ def run(settings: Settings, health_port: int | None = None) -> None:
         pass
     loop.join(_LAST_WORDS_SECONDS)
     if loop.is_alive():
-        logger.warning("a call still hangs: ending without it")
+        logger.warning("a call still hangs; exiting without waiting for it")
         sys.stderr.flush()
         os._exit(0)  # the lock goes with the connection

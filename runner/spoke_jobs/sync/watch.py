@@ -1,7 +1,7 @@
-"""What happens to SpokeJobs, as it happens: a thread that watches, and the box where the loop finds it.
+"""The threads that watch SpokeJobs and receive notifications, and the inbox where the loop finds both.
 
-The watch only makes things prompt. It is started from a listing's version, goes on from the last one it heard of
-whenever it ends, and asks for a new listing when that is too old; whatever it misses the next compare finds.
+The watch only makes sync prompt: whatever it misses, the next comparison finds. It starts from the version of a
+listing, continues from the last version it received, and asks for a new listing when that version is too old.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from spoke_jobs.sync.sync_model import SpokeJobView, read_view
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 60
-"""How long one watch may last; one that ends in silence is noticed by then."""
+"""The longest duration of one watch; one that died silently is noticed by then."""
 _BACKOFF = Backoff(base=0.5, maximum=10.0)
 
 
 class Inbox:
-    """The newest word on each SpokeJob since the box was last emptied. Safe between threads."""
+    """The latest change of each SpokeJob since the inbox was last emptied. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -34,43 +34,43 @@ class Inbox:
         self._gap = False
         self._notified = False
         self.last_word = clock()
-        """When the watch was last heard, bookmarks included."""
+        """When the watch last brought an event, bookmarks included."""
 
     def put(self, seen: SpokeJobView, *, deleted: bool) -> None:
-        """A SpokeJob was created, changed or deleted."""
+        """Store a SpokeJob that was created, changed or deleted."""
         with self._changed:
             self._news[seen.name] = (seen, deleted)
             self._changed.notify_all()
 
     def heard(self) -> None:
-        """The watch is alive."""
+        """Record that the watch brought an event."""
         self.last_word = self._clock()
 
     def lost_track(self) -> None:
-        """Something may have been missed: a new listing is needed."""
+        """Ask for a new listing, since events may have been missed."""
         with self._changed:
             self._gap = True
             self._changed.notify_all()
 
     def notify(self) -> None:
-        """Somebody has dispatched a job."""
+        """Record that a process has dispatched jobs."""
         with self._changed:
             self._notified = True
             self._changed.notify_all()
 
     def take_notified(self) -> bool:
-        """Whether somebody has notified since this was last asked."""
+        """Whether a process has notified since the last call."""
         with self._changed:
             notified, self._notified = self._notified, False
             return notified
 
     def wait(self, seconds: float) -> None:
-        """Until there is news, for so long at most."""
+        """Wait for a change, a gap or a notification, for so many seconds at most."""
         with self._changed:
             self._changed.wait_for(lambda: self._news or self._gap or self._notified, seconds)
 
     def take(self) -> tuple[list[tuple[SpokeJobView, bool]], bool]:
-        """The news, each with whether it is of a deletion, and whether a new listing is needed."""
+        """Empty the inbox: the changes, each with whether it is a deletion, and whether a new listing is needed."""
         with self._changed:
             news, self._news = list(self._news.values()), {}
             gap, self._gap = self._gap, False
@@ -78,7 +78,7 @@ class Inbox:
 
 
 class Watcher:
-    """The thread. It begins to watch once it is told a version to go on from."""
+    """The watching thread. It waits until :meth:`listed` gives it a version to start from."""
 
     def __init__(self, spokejobs: SpokeJobClient, inbox: Inbox) -> None:
         self._spokejobs = spokejobs
@@ -89,17 +89,17 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="spoke-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, at the next event at the latest; nothing is put into the box from now on."""
+        """Stop, at the next event at the latest; nothing is put into the inbox from now on."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def listed(self, version: str) -> None:
-        """A listing was read. A watch that has lost track goes on from there; one that runs is let be."""
+        """Tell the version of a listing. A watch that has lost track continues from there; a running one ignores it."""
         with self._changed:
             if not self._version:
                 self._version = version
@@ -116,10 +116,10 @@ class Watcher:
                 self._inbox.lost_track()
                 failures += 1
             except ApiError as error:
-                logger.warning("the watch of SpokeJobs failed: %s", error)
+                logger.warning("the watch of SpokeJobs failed; retrying: %s", error)
                 failures += 1
             except Exception:
-                logger.exception("the watch of SpokeJobs failed; it starts anew from a listing")
+                logger.exception("unexpected error in the watch of SpokeJobs; restarting it from a listing")
                 self._version = ""
                 self._inbox.lost_track()
                 failures += 1

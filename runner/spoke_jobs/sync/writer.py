@@ -1,5 +1,5 @@
-"""The one connection that sync works on. Its session holds the lock that says which sync is active: where the
-connection breaks the lock is gone, and with it every way to write.
+"""The one connection that sync writes on. Its session holds the lock that says which sync is active: if the connection
+breaks, the lock is gone, and so is every way to write.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 LOCK = 0x5350_4F4B_4553_594E
 """The advisory lock's number, one per database ("SPOKESYN")."""
 _PATIENCE = ("SET lock_timeout = '3s'", "SET statement_timeout = '20s'")
-"""A job's own transaction may hold a row for long: that row has to wait for its next turn, not the others for it."""
+"""A job's own transaction may hold a row for long. Give that row up for now, so that the others don't wait for it."""
 _MORTALITY = (
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
@@ -26,8 +26,8 @@ _MORTALITY = (
     "SET tcp_user_timeout = 20000",
     "SET idle_in_transaction_session_timeout = '20s'",
 )
-"""Where sync's node is lost, or its network, the server has to notice: by its own defaults the session, and the lock
-with it, would outlive its process by hours. And a process that is frozen holds no rows that pods wait for."""
+"""Make the server notice that sync's node or network is lost: by default the session, and the lock with it, would
+outlive the process by hours. A frozen process loses its transaction, so that it holds no rows that pods wait for."""
 
 
 class ConnectionLost(Exception):
@@ -35,17 +35,17 @@ class ConnectionLost(Exception):
 
 
 class Writer:
-    """A connection of its own, opened when it is needed. For one thread."""
+    """A connection, opened when it is needed. For one thread."""
 
     def __init__(self, url: str) -> None:
-        # No pool: a connection that is given back must be gone, and its lock with it.
+        # No pool: a connection that is closed must be gone, and its lock with it.
         self.engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "spoke-jobs sync"})
-        """For what is only read, on connections of its own."""
+        """For reads on other connections."""
         self._connection: Connection | None = None
         self._leads = False
 
     def lead(self) -> bool:
-        """Whether this is the active sync; if none is, it becomes it.
+        """Become the active sync if there is none; return whether this is the active one.
 
         :raises spoke_jobs.errors.DatabaseError: if the database can't be reached, or isn't migrated.
         :raises ConnectionLost: if the connection is gone.
@@ -75,7 +75,7 @@ class Writer:
             raise
 
     def close(self) -> None:
-        """Give up the connection, and the lock."""
+        """Close the connection, which releases the lock."""
         connection, self._connection, self._leads = self._connection, None, False
         if connection is not None:
             with suppress(DBAPIError):
