@@ -312,7 +312,7 @@ def test_an_image_that_could_not_be_had(stage: Stage, empty_registry: str) -> No
 
     job = stage.dispatch(pod_template=stage.template("last-release", other_image), start_timeout_seconds=10)
     stage.product.ended(job)
-    compare(stage, "Its image could not be had", job)
+    compare(stage, "Its image could not be pulled", job)
 
 
 def test_a_payload_of_another_release(stage: Stage) -> None:

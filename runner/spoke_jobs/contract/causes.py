@@ -25,7 +25,7 @@ class CauseClass(StrEnum):
     TIMEOUT = "timeout"
     """The job took longer than it may."""
     INVALID = "invalid"
-    """No repetition can mend it: an unknown type, a payload that doesn't validate, a SpokeJob without a row."""
+    """Another attempt cannot succeed: an unknown type, a payload that doesn't validate, a SpokeJob without a row."""
     UNCHARGED = "uncharged"
     """Not counted: its queue was held, or the job asked for another time."""
 
@@ -73,13 +73,13 @@ class Cause(StrEnum):
         "JobError",
         CauseClass.ERROR,
         "The job's function raised an exception.",
-        "Read the message: `spoke-jobs show ID`; mend the job or its input, then `spoke-jobs retry ID`.",
+        "Read the message: `spoke-jobs show ID`; fix the job or its input, then `spoke-jobs retry ID`.",
         "The exit of the job's process.",
     )
     JOB_EXITED = (
         "JobExited",
         CauseClass.ERROR,
-        "The job's process ended by itself with an exit code that is not ours.",
+        "The job's process exited by itself, with an exit code that spoke-jobs does not use.",
         "Look for sys.exit, os._exit or a crash in native code; the exit code is recorded with the attempt.",
         "The exit of the job's process.",
     )
@@ -94,42 +94,42 @@ class Cause(StrEnum):
         "Killed",
         CauseClass.INFRASTRUCTURE,
         "The job's process was killed by a signal.",
-        "Nothing, if it succeeded on another attempt; else look for who sends the signal (memory pressure?).",
+        "Nothing, if it succeeded on another attempt; else find out what sends the signal (memory pressure?).",
         "The exit of the job's process, by a signal.",
     )
     OUT_OF_MEMORY = (
         "OutOfMemory",
         CauseClass.OOM,
         "The kernel ended the container because it used more memory than its limit.",
-        "Raise the memory limit of the job's template, or make the job work in smaller portions.",
+        "Raise the memory limit of the job's template, or make the job process less at a time.",
         "The container's end, OOMKilled.",
     )
     WORKER_LOST = (
         "WorkerLost",
         CauseClass.INFRASTRUCTURE,
         "The lease lapsed without a heartbeat: the process or its machine is gone.",
-        "Nothing, if it succeeded on another attempt; else see why workers die.",
+        "Nothing, if it succeeded on another attempt; else find out why workers die.",
         "The lease's end, seen by the reaper.",
     )
     INTERRUPTED = (
         "Interrupted",
         CauseClass.INFRASTRUCTURE,
         "The process was told to stop before the job was done.",
-        "Nothing: it is tried again. Deploys and node drains do this.",
+        "Nothing: it is tried again. Rollouts and node drains cause this.",
         "The exit of the job's process after SIGTERM.",
     )
     POD_DELETED = (
         "PodDeleted",
         CauseClass.INFRASTRUCTURE,
         "The pod was deleted while the job ran.",
-        "Nothing: it is tried again. `kubectl delete pod`, a drain or preemption does this.",
+        "Nothing: it is tried again. `kubectl delete pod`, a drain or a preemption causes this.",
         "The pod's last state, or its absence.",
     )
     EVICTED = (
         "Evicted",
         CauseClass.INFRASTRUCTURE,
         "The pod was evicted from its node.",
-        "See the node's pressure and the pod's resource requests; it is tried again.",
+        "Check the node's pressure and the pod's resource requests; it is tried again.",
         "The pod's condition DisruptionTarget, or its reason.",
     )
     NODE_LOST = (
@@ -137,7 +137,7 @@ class Cause(StrEnum):
         CauseClass.INFRASTRUCTURE,
         "The pod's node went away.",
         "Nothing: it is tried again on another node.",
-        "The pod's deletion by the taint manager, 15 s after it was asked for (some 80 s after the node's end).",
+        "The pod's deletion by the taint manager, 15 s after the request (about 80 s after the node stopped).",
     )
     JOB_DELETED = (
         "JobDeleted",
@@ -149,7 +149,7 @@ class Cause(StrEnum):
     POD_FAILED = (
         "PodFailed",
         CauseClass.INFRASTRUCTURE,
-        "The pod failed without saying why.",
+        "The pod failed, and nothing says why.",
         "`kubectl describe` the pod named by the attempt, and its node's events.",
         "The pod's phase, Failed.",
     )
@@ -157,7 +157,7 @@ class Cause(StrEnum):
         "PodRejected",
         CauseClass.IMAGE,
         "Kubernetes refuses to create the pod (quota, service account, admission).",
-        "Read the Job's FailedCreate events; mend the PodTemplate or the namespace.",
+        "Read the Job's FailedCreate events; fix the PodTemplate or the namespace.",
         (
             "The Job's FailedCreate event: it ends the job with the start timeout. Or the API server's refusal of "
             "the Job: it ends the job with the start timeout."
@@ -167,7 +167,7 @@ class Cause(StrEnum):
     IMAGE_UNAVAILABLE = (
         "ImageUnavailable",
         CauseClass.IMAGE,
-        "The container's image could not be had.",
+        "The container's image could not be pulled.",
         "Check the image's name and tag in the PodTemplate, and the pull secrets.",
         (
             "The container's waiting reason (ErrImagePull, ...); it ends the job with the start timeout, a bad name "
@@ -178,8 +178,8 @@ class Cause(StrEnum):
     CONTAINER_CONFIG_ERROR = (
         "ContainerConfigError",
         CauseClass.IMAGE,
-        "The container's configuration names something that isn't there.",
-        "Create the Secret or ConfigMap that the pod's message names, or mend the PodTemplate.",
+        "The container's configuration names an object that does not exist.",
+        "Create the Secret or ConfigMap that the pod's message names, or fix the PodTemplate.",
         (
             "The container's waiting reason, CreateContainerConfigError, or the pod's FailedMount event; it ends the "
             "job with the start timeout."
@@ -189,8 +189,8 @@ class Cause(StrEnum):
     CONTAINER_CANNOT_RUN = (
         "ContainerCannotRun",
         CauseClass.IMAGE,
-        "The image has no `spoke-jobs` command, or it could not be started.",
-        "Install spoke-jobs in the image and see that it is on PATH.",
+        "The image has no `spoke-jobs` command, or the command could not be started.",
+        "Install spoke-jobs in the image, and check that it is on PATH.",
         "The container's end with StartError, or its waiting reason; that ends the job with the start timeout.",
     )
     TEMPLATE_MISSING = (
@@ -213,7 +213,7 @@ class Cause(StrEnum):
         "TemplateInvalid",
         CauseClass.INVALID,
         "The PodTemplate has no container named `job`, or the API server refuses the Job made of it.",
-        "Name the job's container `job` and mend what the operator's log names.",
+        "Name the job's container `job`, and fix what the operator's log names.",
         (
             "The first look at the SpokeJob, or the API server's refusal of the Job; it ends the job with the start "
             "timeout."
@@ -231,7 +231,7 @@ class Cause(StrEnum):
         "Timeout",
         CauseClass.TIMEOUT,
         "The job ran longer than its timeout.",
-        "Raise the job's timeout, or make it do less at a time.",
+        "Raise the job's timeout, or make it process less at a time.",
         "The timeout, from the container's start.",
     )
     UNKNOWN_JOB_TYPE = (
@@ -251,15 +251,15 @@ class Cause(StrEnum):
     NO_ROW = (
         "NoRow",
         CauseClass.INVALID,
-        "The SpokeJob names a JobRequest that isn't in the database, or another one's.",
-        "Create SpokeJobs by dispatching; delete this one.",
+        "The SpokeJob's JobRequest is not in this database, or its uid is another one.",
+        "Delete this SpokeJob; dispatching creates SpokeJobs.",
         "The exit of the job's process.",
     )
     INVALID_SPEC = (
         "InvalidSpec",
         CauseClass.INVALID,
         "The SpokeJob's spec can't be read.",
-        "Create SpokeJobs by dispatching; its condition Finished, or `spoke-jobs show ID`, names the field.",
+        "Create SpokeJobs by dispatching jobs; the condition Finished, or `spoke-jobs show ID`, names the field.",
         "The first look at the SpokeJob.",
     )
     NAME_TAKEN = (
@@ -284,7 +284,7 @@ class Cause(StrEnum):
         CauseClass.INFRASTRUCTURE,
         "The job's process could not reach its database.",
         "Check SPOKE_DATABASE_URL in the template, NetworkPolicies, and the database itself.",
-        "The exit of the job's process, after it has tried for a while.",
+        "The exit of the job's process, after several tries.",
     )
     BAD_SETUP = (
         "BadSetup",
@@ -296,22 +296,22 @@ class Cause(StrEnum):
     PREEMPTED = (
         "Preempted",
         CauseClass.UNCHARGED,
-        "Kueue took the attempt's place for another workload.",
-        "Nothing: it queues again. See the Workload's events for who took its place.",
+        "Kueue gave the attempt's place to another workload.",
+        "Nothing: it queues again. The Workload's events name what took its place.",
         "The Job's suspension while its pod runs.",
     )
     TEMPLATE_CHANGED = (
         "TemplateChanged",
         CauseClass.UNCHARGED,
-        "The attempt could not start, and the PodTemplate that it was made from was changed meanwhile.",
-        "Nothing: it is tried again by the template as it is now.",
-        "The PodTemplate's change, while the attempt waits for something to be mended.",
+        "The attempt could not start, and the PodTemplate that it was made from has changed since.",
+        "Nothing: it is tried again with the template as it is now.",
+        "The change of the PodTemplate, while the attempt waits for an obstacle to be fixed.",
     )
     QUEUE_HELD = (
         "QueueHeld",
         CauseClass.UNCHARGED,
         "Another job of the queue holds its lock.",
-        "Nothing: it runs when the other has ended.",
+        "Nothing: it runs when the other one has ended.",
         "The exit of the job's process.",
     )
     RETRY_LATER = (
@@ -324,14 +324,14 @@ class Cause(StrEnum):
     BYSTANDER = (
         "Bystander",
         CauseClass.UNCHARGED,
-        "The process that ran the job among others had to be ended because of one of those.",
-        "Nothing: it is run again. See the job that held up the event loop: it ended with Timeout or Cancelled.",
+        "The process was ended because of another job that it ran at the same time.",
+        "Nothing: it is run again. Look at the job that blocked the event loop: it ended with Timeout or Cancelled.",
         "The end of the process.",
     )
     DISCARDED = (
         "Discarded",
         CauseClass.INVALID,
-        "The job said that it is not to be run any more.",
+        "The job asked not to be run again.",
         "Read its reason: `spoke-jobs show ID`.",
         "The exit of the job's process.",
     )
@@ -366,9 +366,9 @@ class TaskCause(StrEnum):
     TASK_EXITED = "TaskExited"
     """Its function called sys.exit."""
     TIMEOUT = Cause.TIMEOUT.value
-    """It ran for longer than its timeout."""
+    """It ran longer than its timeout."""
     DISCARDED = Cause.DISCARDED.value
-    """Its function raised ``Discard``: it isn't to be run any more."""
+    """Its function raised ``Discard``: it is not to be run again."""
     SUPERSEDED = Cause.SUPERSEDED.value
     """Another replica has taken it over."""
     WORKER_LOST = Cause.WORKER_LOST.value

@@ -22,25 +22,25 @@ _NAME_LIMIT = 200
 
 
 class ExitCode(IntEnum):
-    """How an attempt's process ended. Any other code means that the process died outside the protocol."""
+    """How an attempt's process ended. Any other code means that the process died without using them."""
 
     DONE = 0
     """Success is recorded in the ledger. Nothing else may exit with this code."""
     FAILED = 10
-    """The attempt failed; another one may follow, if the budget of the cause's class allows it."""
+    """The attempt failed. Another one follows if the budget of the cause's class allows it."""
     FAILED_FOR_GOOD = 11
-    """The attempt failed in a way that no further attempt can mend (a payload that doesn't validate, say)."""
+    """The attempt failed, and another attempt cannot succeed: for example an invalid payload."""
     HELD = 12
     """The queue's lock is taken by another job: try again later, uncharged."""
     SUPERSEDED = 13
-    """Another process holds the claim, or took it over: this one recorded nothing."""
+    """Another process has the claim. This one has recorded nothing."""
     INTERRUPTED = 14
-    """The process was told to stop (SIGTERM) before the job was done."""
+    """The process got a SIGTERM before the job was done."""
 
 
 @dataclass(frozen=True, slots=True)
 class TerminationMessage:
-    """How the attempt ended, in words that hold no values."""
+    """How the attempt ended, without any value of the payload or the error."""
 
     cause: str = ""
     """Empty after a success; else a name of :data:`spoke_jobs.contract.causes.CAUSES`."""
@@ -48,11 +48,11 @@ class TerminationMessage:
     """The exception's class, with its module; empty where none was raised."""
     for_good: bool = False
     retry_after_seconds: float | None = None
-    """When the job asked to be run again; None for the policy's own time."""
+    """When the job asked to be run again; None leaves the time to the retry policy."""
     version: int = CONTRACT_VERSION
 
     def encode(self) -> bytes:
-        """At most :data:`LIMIT_BYTES` of JSON."""
+        """Return at most :data:`LIMIT_BYTES` of JSON."""
         return json.dumps(
             {
                 "v": self.version,
@@ -65,13 +65,13 @@ class TerminationMessage:
         ).encode()
 
     def write(self, path: Path = PATH) -> None:
-        """Leave the message where Kubernetes looks for it; outside a pod, where there is no such file, nowhere."""
+        """Write the message where Kubernetes reads it. Outside a pod there is no such file, and nothing is written."""
         if path.exists():
             path.write_bytes(self.encode())
 
 
 def decode(text: str | bytes | None) -> TerminationMessage | None:
-    """Read a message back; None for anything that isn't one (a crash's output, another program's message)."""
+    """Read a message; None for any other text, such as a crash's output or another program's message."""
     if not text:
         return None
     try:

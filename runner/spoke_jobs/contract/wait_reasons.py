@@ -40,43 +40,43 @@ class WaitReason(StrEnum):
     )
     QUEUE_LOCKED = (
         "QueueLocked",
-        "Another locking job of its queue has an attempt under way.",
+        "Another job that locks its queue has an attempt under way.",
         "Nothing: it starts when that one has ended.",
     )
     QUEUE_LIMIT_REACHED = (
         "QueueLimitReached",
-        "As many jobs of its queue run as may ({setting}).",
+        "As many jobs of its queue run as the limit allows ({setting}).",
         "Nothing, or raise the limit.",
         "SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE",
     )
     ORGANIZATION_LIMIT_REACHED = (
         "OrganizationLimitReached",
-        "As many jobs of its organization run as may ({setting}).",
+        "As many jobs of its organization run as the limit allows ({setting}).",
         "Nothing, or raise the limit.",
         "SPOKE_OPERATOR_MAX_RUNNING_FOR_ORGANIZATION",
     )
     NAMESPACE_LIMIT_REACHED = (
         "NamespaceLimitReached",
-        "As many jobs of its namespace run as may ({setting}).",
+        "As many jobs of its namespace run as the limit allows ({setting}).",
         "Nothing, or raise the limit.",
         "SPOKE_OPERATOR_MAX_RUNNING_IN_NAMESPACE",
     )
     LIMIT_REACHED = (
         "LimitReached",
-        "As many jobs run as may ({setting}).",
+        "As many jobs run as the limit allows ({setting}).",
         "Nothing, or raise the limit.",
         "SPOKE_OPERATOR_MAX_RUNNING",
     )
-    POD_PENDING = ("PodPending", "Its pod is being made, scheduled or started.", "Nothing: this takes seconds.")
+    POD_PENDING = ("PodPending", "Its pod is being created, scheduled or started.", "Nothing: this takes seconds.")
     UNSCHEDULABLE = (
         "Unschedulable",
-        "No node has room for its pod, or none fits; final, as StartTimeout, with the start timeout.",
-        "Read the condition's message, which is the scheduler's; add a node, or ask for less.",
+        "No node has room for its pod, or none fits. With the start timeout it ends as StartTimeout.",
+        "Read the condition's message, which is the scheduler's; add a node, or request less.",
     )
     QUEUED_BY_KUEUE = (
         "QueuedByKueue",
         "Kueue has not admitted its Job yet. The start timeout does not run meanwhile.",
-        "`kubectl describe workload`: it names the quota that is used up.",
+        "`kubectl describe workload` names the quota that is used up.",
     )
 
 

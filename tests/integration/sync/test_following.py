@@ -32,7 +32,7 @@ def test_a_failed_outcome_comes_to_the_row(stage: Stage, sync: SyncProcess) -> N
     stage.cluster.report(job, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
     row = stage.until(job, lambda row: row.state.final, 5)
     assert (row.state, row.status, row.cause) == (JobState.FAILED, -1, "ImageUnavailable")
-    assert row.result_message == "The container's image could not be had."
+    assert row.result_message == "The container's image could not be pulled."
     assert row.finished_at is not None
     wait_for("the ledger is mirrored", lambda: stage.cluster.status(job).get("ledger") == "Failed", 5)
     assert stage.cluster.status(job)["cause"] == "ImageUnavailable", "the operator's fields are let be"
