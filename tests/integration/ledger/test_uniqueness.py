@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, claim_one, new_job
 
@@ -24,6 +25,15 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
     kind = "sqlite" if request.param == "sqlite" else "postgres"
     options = {} if kind == "sqlite" else {"pool_size": 20}
     engine = create_engine(request.getfixturevalue(f"{kind}_ledger_url"), **options)
+    if kind == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def on_connect(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA synchronous = OFF")  # nothing here is to survive the machine
+            connection.execute(
+                "PRAGMA busy_timeout = 240000"
+            )  # SQLite's lock is not fair: on a busy machine one starves
+
     yield SqlLedger(engine)
     engine.dispose()
 
