@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.integration.docs.pages import plain_environment
 from tests.integration.operator.conftest import CLUSTER, Cluster, OperatorProcess
 
 from spoke_jobs.contract.names import spokejob_name
@@ -80,7 +80,7 @@ def test_every_command_prints_what_the_page_shows(shop: Cluster, cluster_env: di
     config = json.loads(shop.kubectl("config", "view", "--minify", "--raw", "--output=json"))
     config["contexts"][0]["context"]["namespace"] = shop.namespace
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    env = os.environ | cluster_env | {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+    env = plain_environment() | {"PATH": cluster_env["PATH"], "KUBECONFIG": str(tmp_path / "kubeconfig")}
     commands = shown()
     assert len(commands) > 10
     for item in commands:

@@ -33,10 +33,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def plain() -> dict[str, str]:
+    """An environment with the settings of the project alone."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SPOKE_", "PYTHON"))}
+    return kept | {"SPOKE_APP": "shop", "SPOKE_DATABASE_URL": "sqlite:///shop.sqlite3"}
+
+
 def run(folder: Path, *command: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPOKE_", "PYTHON"))}
-    environment |= {"SPOKE_APP": "shop", "SPOKE_DATABASE_URL": "sqlite:///shop.sqlite3"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=plain(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -51,6 +55,13 @@ def test_check_dispatch_and_the_worker_s_children_find_it(folder: Path) -> None:
 
 def test_a_pod_finds_it(folder: Path) -> None:
     assert run(folder, sys.executable, "-P", "-c", POD).strip() == str(folder / "shop.py")
+
+
+def test_the_task_server_finds_it(folder: Path) -> None:
+    (folder / "shop.py").write_text("raise SystemExit('the application was imported')")
+    environment = plain()
+    done = subprocess.run([SCRIPT, "tasks"], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert "the application was imported" in done.stderr
 
 
 def test_a_file_there_hides_no_module_that_the_command_line_imports(folder: Path) -> None:
