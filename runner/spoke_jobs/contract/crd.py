@@ -1,7 +1,7 @@
 """The CustomResourceDefinition, generated from :mod:`spoke_jobs.contract.spokejob`.
 
-``python -m spoke_jobs.contract.crd`` prints it as YAML; ``crds/`` and the operator's chart hold the result, and a test
-compares them. A structural schema is stricter than JSON Schema: no references, no ``anyOf`` with null, no titles.
+``python -m spoke_jobs.contract.crd`` prints it as YAML. ``crds/`` and the operator's chart contain the result, and a
+test compares them. A structural schema is stricter than JSON Schema: no references, no ``anyOf`` with null, no titles.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _KEPT = (
 )  # fmt: skip
 
 _UUID = {"maxLength": 36, "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}
-"""Instead of the format: of a string with a format the API server lets a list pass, and then can't write a status."""
+"""In place of a format: with one, the API server accepts a list for the string, and then can't write a status."""
 
 
 def crd() -> dict[str, Any]:
-    """The CRD as the API server takes it."""
+    """Return the CRD as the API server takes it."""
     spec = _structural(SpokeJobSpec)
     mutable = {"suspend", "cancel"}
     fixed = [name for name in spec["properties"] if name not in mutable]
@@ -44,7 +44,7 @@ def crd() -> dict[str, Any]:
     spec["x-kubernetes-validations"] = [
         {
             "rule": " && ".join(_unchanged(name, always_set=name in required) for name in fixed),
-            "message": "a SpokeJob's spec is immutable but for suspend and cancel: create another one",
+            "message": "a SpokeJob's spec is immutable except for suspend and cancel: create another one",
         },
         {"rule": "!oldSelf.cancel || self.cancel", "message": "a cancellation can't be taken back: create another one"},
         {"rule": "!self.locksQueue || self.queue != ''", "message": "locksQueue needs a queue"},
@@ -116,7 +116,7 @@ def _structural(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
-    """One JSON Schema node of pydantic's as a node of a structural schema."""
+    """Convert a node of pydantic's JSON Schema to a node of a structural schema."""
     node = _resolved(node, defs)
     result: dict[str, Any] = {"type": node["type"]}
     if "description" in node:
@@ -139,13 +139,13 @@ def _convert(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_null(value: Any) -> Any:
-    """A default without the fields that are absent in Kubernetes, where pydantic has null."""
+    """Return a default without null fields, which are absent in Kubernetes."""
     return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 def _resolved(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
-    """The node without a reference, and without the null that an optional field has in JSON Schema."""
-    if "anyOf" in node:  # an optional field: absent in Kubernetes, not null
+    """Return the node without a reference, and without the null of an optional field in JSON Schema."""
+    if "anyOf" in node:  # an optional field, which is absent in Kubernetes, not null
         (kind,) = [option for option in node["anyOf"] if option != {"type": "null"}]
         node = {**kind, **{key: value for key, value in node.items() if key != "anyOf"}}
         if node.get("default", "") is None:
@@ -157,7 +157,7 @@ def _resolved(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(value: dict[str, Any]) -> str:
-    """YAML, with the innermost mappings and lists on one line (PyYAML is a tool of development, not of the runner)."""
+    """Return YAML with the innermost mappings and lists on one line. PyYAML is a development dependency only."""
     import yaml
 
     return yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)

@@ -1,7 +1,7 @@
-"""The model of the SpokeJob custom resource: the one source of the CRD, and of what runner and operator write.
+"""The model of the SpokeJob custom resource. The CRD is generated from it, and runner and operator write it.
 
-Field descriptions become ``kubectl explain spokejob.spec``. Strings and lists are bounded, because the API server
-multiplies a rule's cost by the size that a field may have.
+``kubectl explain spokejob.spec`` prints the descriptions of the fields. Strings and lists are bounded, because the API
+server multiplies the cost of a rule by the largest size of a field.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spoke_jobs.contract.wait_reasons import Wait
 
 
 class Outcome(StrEnum):
-    """Where a SpokeJob stands, in one selectable word."""
+    """The state of a SpokeJob, in one word that selectors can use."""
 
     WAITING = "Waiting"
     RUNNING = "Running"
@@ -38,19 +38,19 @@ class Outcome(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
+        """Return whether it is Succeeded or Failed."""
         return self in (Outcome.SUCCEEDED, Outcome.FAILED)
 
 
 class LedgerState(StrEnum):
-    """The row's final state, as sync mirrors it."""
+    """The row's final state, which sync copies from the ledger."""
 
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
 
 class _Model(BaseModel):
-    # Unknown fields come from a newer release's objects: they are let be, not refused.
+    # Unknown fields are of a newer release: ignore them.
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
@@ -79,12 +79,13 @@ class Retry(_Model):
         Budget()
     )
     backoff_seconds: Annotated[
-        float, Field(ge=0, le=86400, description="The wait before the second attempt; doubles with each further one.")
+        float,
+        Field(ge=0, le=86400, description="The wait before the second attempt; it doubles with each charged one."),
     ] = 1.0
     backoff_max_seconds: Annotated[float, Field(ge=0, le=86400, description="The longest wait between attempts.")] = (
         300.0
     )
-    jitter: Annotated[float, Field(ge=0, le=1, description="By how much of itself a wait is made longer at most.")] = (
+    jitter: Annotated[float, Field(ge=0, le=1, description="The largest share by which a wait is lengthened.")] = (
         DEFAULT_JITTER
     )
     memory_factor: Annotated[
@@ -92,7 +93,7 @@ class Retry(_Model):
         Field(
             ge=1,
             le=LARGEST_FACTOR,
-            description="After an attempt that ran out of memory the next has so much times as much.",
+            description="What memory is multiplied by after an attempt that ran out of it.",
         ),
     ] = DEFAULT_MEMORY_FACTOR
     memory_max: Annotated[
@@ -100,12 +101,12 @@ class Retry(_Model):
         Field(
             max_length=30,
             pattern=QUANTITY,
-            description="The most memory that it is given; four times the first attempt's if absent.",
+            description="The most memory that an attempt is given; if absent, four times the first attempt's.",
         ),
     ] = None
 
     def policy(self) -> RetryPolicy:
-        """The same as the plain value that :func:`spoke_jobs.contract.retry.after_failure` takes."""
+        """Return the policy that :func:`spoke_jobs.contract.retry.after_failure` takes."""
         return RetryPolicy(
             budget={CauseClass(name): count for name, count in self.budget.model_dump().items()},
             backoff_seconds=self.backoff_seconds,
@@ -123,13 +124,13 @@ Amounts = Annotated[
     ],
     Field(max_length=10),
 ]
-"""Resource to quantity: ``{"memory": "512Mi"}``."""
+"""Quantities by resource: ``{"memory": "512Mi"}``."""
 
 
 class Resources(_Model):
-    """What the job's container asks for; each amount replaces the template's own of that name."""
+    """What the job's container asks for. Each amount replaces the template's amount of that name."""
 
-    requests: Annotated[Amounts, Field(description="What the scheduler keeps free for it.")] = {}
+    requests: Annotated[Amounts, Field(description="What the scheduler reserves for it.")] = {}
     limits: Annotated[Amounts, Field(description="What it may use at most.")] = {}
 
 
@@ -141,11 +142,11 @@ class PodSpecField:
 
 
 class SpokeJobSpec(_Model):
-    """What is to run, and how: identifiers and options, never a payload. Immutable but for suspend and cancel."""
+    """What is to run, and how: identifiers and options, never a payload. Immutable except for suspend and cancel."""
 
-    uid: Annotated[UUID, Field(description="The JobRequest's uid: tells rows of different databases apart.")]
+    uid: Annotated[UUID, Field(description="The JobRequest's uid, which distinguishes rows of different databases.")]
     request_id: Annotated[int, Field(ge=1, description="The JobRequest's id in the application's database.")]
-    run: Annotated[int, Field(ge=1, le=9999, description="Counts retries by hand, from 1.")] = 1
+    run: Annotated[int, Field(ge=1, le=9999, description="The run, from 1; a retry by hand starts the next.")] = 1
     job_type: Annotated[str, Field(min_length=1, max_length=200, description="The registered job that the pod runs.")]
     queue: Annotated[
         str, Field(max_length=QUEUE_LIMIT, description="The queue that the job stands in; empty for none.")
@@ -153,21 +154,25 @@ class SpokeJobSpec(_Model):
     locks_queue: Annotated[bool, Field(description="Whether jobs of this queue that lock it exclude one another.")] = (
         False
     )
-    priority: Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT, description="Higher is admitted first.")] = 0
+    priority: Annotated[
+        int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT, description="Jobs of a higher priority are admitted first.")
+    ] = 0
     organization: Annotated[
-        int | None, Field(ge=0, description="The organization that the job works for; turns are fair among them.")
+        int | None, Field(ge=0, description="The organization that the job works for; organizations take turns.")
     ] = None
     pod_template: Annotated[
         str,
         Field(
             min_length=1,
             max_length=TEMPLATE_LIMIT,
-            json_schema_extra={"pattern": TEMPLATE_NAME},  # of the CRD alone: what is stored already stays readable
+            json_schema_extra={
+                "pattern": TEMPLATE_NAME
+            },  # in the CRD only: objects that are stored already stay readable
             description='The PodTemplate (core/v1, labelled jobs.spoke.dev/template: "true") of the job\'s pod.',
         ),
     ] = "default"
     resources: Annotated[
-        Resources | None, Field(description="What the job's container asks for, beyond what its template says.")
+        Resources | None, Field(description="What the job's container asks for beyond its template.")
     ] = None
     timeout_seconds: Annotated[
         int | None, Field(ge=1, le=2592000, description="How long one attempt may run; unlimited if absent.")
@@ -180,9 +185,12 @@ class SpokeJobSpec(_Model):
         int,
         Field(ge=0, le=31536000, description="How long the SpokeJob stays after its end, once that is in the ledger."),
     ] = 604800
-    suspend: Annotated[bool, Field(description="While true, no attempt is started; a running one goes on.")] = False
+    suspend: Annotated[bool, Field(description="While true, no attempt is started. A running attempt continues.")] = (
+        False
+    )
     cancel: Annotated[
-        bool, Field(description="Once true, what runs of it is ended, and it fails as Cancelled; it stays true.")
+        bool,
+        Field(description="Once true, a running attempt is ended, and the job fails as Cancelled. It can't be unset."),
     ] = False
     traceparent: Annotated[
         str, Field(max_length=128, description="W3C trace context of the dispatch; empty for none.")
@@ -200,14 +208,14 @@ class SpokeJobSpec(_Model):
 
 
 class AttemptStatus(_Model):
-    """One attempt, as the operator saw it."""
+    """One attempt, as the operator observed it."""
 
     number: Annotated[int, Field(ge=1, description="From 1.")]
     job: Annotated[str, Field(max_length=63, description="The attempt's Kubernetes Job.")]
     pod: Annotated[str, Field(max_length=253, description="Its pod; empty if none was made.")] = ""
     node: Annotated[str, Field(max_length=253, description="The pod's node.")] = ""
     template: Annotated[
-        str, Field(max_length=300, description="Uid and generation of the PodTemplate that it was made from.")
+        str, Field(max_length=300, description="The uid and generation of the PodTemplate that it was made from.")
     ] = ""
     started_at: Annotated[datetime | None, Field(description="When the Job was created.")] = None
     finished_at: Annotated[datetime | None, Field(description="When the attempt was seen to have ended.")] = None
@@ -217,10 +225,10 @@ class AttemptStatus(_Model):
 
 
 class Progress(_Model):
-    """How far a running job has come, as sync mirrors it from the ledger."""
+    """The progress of a running job, which sync copies from the ledger."""
 
     percent: Annotated[int, Field(ge=0, le=100, description="Percent done.")]
-    message: Annotated[str, Field(max_length=200, description="The job's own words, if it gave any.")] = ""
+    message: Annotated[str, Field(max_length=200, description="The job's own message, if it gave one.")] = ""
 
 
 class Condition(_Model):
@@ -266,7 +274,7 @@ class WaitStatus(_Model):
 
 
 class SpokeJobStatus(_Model):
-    """What became of it. The operator writes all but progress and ledger, which sync writes."""
+    """The state of the job. Sync writes progress and ledger, the operator everything else."""
 
     observed_generation: Annotated[
         int | None, Field(ge=0, description="The spec's generation that this reports on.")
@@ -288,14 +296,12 @@ class SpokeJobStatus(_Model):
     conditions: Annotated[
         tuple[Condition, ...], Field(max_length=8, description="Admitted, Running, Succeeded, Finished.")
     ] = ()
-    progress: Annotated[Progress | None, Field(description="How far the running job has come.")] = None
-    ledger: Annotated[
-        LedgerState | None, Field(description="The row's final state, once it is final; the outcome follows it.")
-    ] = None
+    progress: Annotated[Progress | None, Field(description="The progress of the running job.")] = None
+    ledger: Annotated[LedgerState | None, Field(description="The row's final state. The outcome follows it.")] = None
 
 
 class SpokeJob(_Model):
-    """A custom resource as read from the API server: just what both sides use of it."""
+    """A custom resource as read from the API server: the fields that both sides use."""
 
     name: str
     namespace: str
@@ -311,7 +317,7 @@ class SpokeJob(_Model):
     def from_object(cls, body: dict[str, object]) -> SpokeJob:
         """Read the API server's object.
 
-        :raises pydantic.ValidationError: if a field isn't what the CRD says (an object older than the CRD, say).
+        :raises pydantic.ValidationError: if a field isn't as the CRD says, for example in an object older than the CRD.
         """
         metadata = body["metadata"]
         assert isinstance(metadata, dict)

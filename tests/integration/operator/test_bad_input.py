@@ -199,9 +199,9 @@ def test_a_cancellation_cannot_be_taken_back_nor_anything_else_changed(cluster: 
     patch({"cancel": True})
     for spec, words in (
         ({"cancel": False}, "a cancellation can't be taken back"),
-        ({"queue": "other"}, "immutable but for suspend and cancel"),
-        ({"priority": 7}, "immutable but for suspend and cancel"),
-        ({"traceparent": "x"}, "immutable but for suspend and cancel"),
+        ({"queue": "other"}, "immutable except for suspend and cancel"),
+        ({"priority": 7}, "immutable except for suspend and cancel"),
+        ({"traceparent": "x"}, "immutable except for suspend and cancel"),
     ):
         with pytest.raises(ApiException) as caught:
             patch(spec)
