@@ -14,14 +14,23 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Integer, bindparam, func, literal_column, or_, select, text, tuple_
+from sqlalchemy import Connection, Integer, bindparam, func, literal_column, select, text, tuple_
 
 from spoke_jobs.ledger import claims, finish, transitions
 from spoke_jobs.ledger.claim_cursor import Place
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
-from spoke_jobs.ledger.expressions import assignments, constant, known_in_sql, postgresql_text, retention
+from spoke_jobs.ledger.expressions import (
+    assignments,
+    constant,
+    due,
+    known_in_sql,
+    postgresql_text,
+    queue_free,
+    retention,
+    within_start_timeout,
+)
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
-from spoke_jobs.ledger.tables import job_request, queue_lock
+from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Claim, JobState, Progress, Pulse
 from spoke_jobs.type_names import SUFFIX
 
@@ -54,8 +63,8 @@ WITH candidates AS MATERIALIZED (
     SELECT id, locks_queue, queue_name, rank
     FROM job_request
     WHERE state = 'waiting' AND runner = :runner
-      AND (run_after IS NULL OR run_after <= clock_timestamp())
-      AND (start_by IS NULL OR attempt > 0 OR start_by > clock_timestamp())
+      AND ({postgresql_text(due())})
+      AND ({postgresql_text(within_start_timeout())})
       AND (job_type = ANY(:names) OR job_type LIKE ANY(:patterns))
       AND NOT (locks_queue AND queue_name IN (SELECT queue_name FROM queue_lock))
       {{place}}
@@ -219,9 +228,9 @@ def _claim_in_steps(
         job_request.c.state == constant(JobState.WAITING),
         job_request.c.runner == runner,
         known_in_sql(job_request.c.job_type, types),
-        or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
-        or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now()),
-        or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name))),
+        due(),
+        within_start_timeout(),
+        queue_free(),
     )
     if place is not None:
         statement = statement.where(tuple_(job_request.c.rank, job_request.c.id) >= place)

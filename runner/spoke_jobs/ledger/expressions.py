@@ -10,7 +10,7 @@ from sqlalchemy import ClauseElement, ColumnElement, Select, Text, and_, func, l
 from sqlalchemy.dialects import postgresql
 
 from spoke_jobs.ledger.clock import clock_now
-from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import RETENTION_SECONDS, AttemptState, JobState
 from spoke_jobs.type_names import SUFFIX
 
@@ -23,6 +23,21 @@ def constant(value: str) -> Any:
 def clock_once() -> Any:
     """The clock, read once for the statement, so that it can bound the scan of an index."""
     return select(clock_now()).scalar_subquery()
+
+
+def due() -> ColumnElement[bool]:
+    """Whether a job's ``run_after`` has passed."""
+    return or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now())
+
+
+def within_start_timeout() -> ColumnElement[bool]:
+    """Whether a job may still be started: it has been before, or its start timeout is not over."""
+    return or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now())
+
+
+def queue_free() -> ColumnElement[bool]:
+    """Whether a job needs no queue lock, or no job holds it."""
+    return or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name)))
 
 
 def unfinished() -> ColumnElement[bool]:

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Engine, desc, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, desc, func, select, tuple_
 
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import constant
+from spoke_jobs.ledger.expressions import constant, due, queue_free
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
@@ -162,8 +162,8 @@ def _holder(connection: Connection, queue_name: str) -> Holder | None:
 
 
 def _ahead(connection: Connection, job: JobRequest) -> int:
-    free = or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name)))
-    return connection.scalar(select(func.count()).select_from(job_request).where(*_due_before(job), free)) or 0
+    before = select(func.count()).select_from(job_request).where(*_due_before(job), queue_free())
+    return connection.scalar(before) or 0
 
 
 def _ahead_in_queue(connection: Connection, job: JobRequest) -> int:
@@ -175,7 +175,7 @@ def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
     return (
         job_request.c.state == constant(JobState.WAITING),
         job_request.c.runner == job.runner,
-        or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
+        due(),
         tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id),
     )
 

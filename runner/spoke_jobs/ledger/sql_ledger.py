@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, bindparam, desc, func, or_, select
+from sqlalchemy import Engine, bindparam, desc, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,7 +16,7 @@ from spoke_jobs.ledger import bulk, claims, finish, inserts, pruning, retries, t
 from spoke_jobs.ledger.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import clock_once, constant, known_in_sql
+from spoke_jobs.ledger.expressions import clock_once, constant, due, known_in_sql
 from spoke_jobs.ledger.port import Refusal
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, read_job, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -252,7 +252,7 @@ class SqlLedger:
         statement = select(func.count(), func.min(due_since), clock_now()).where(
             job_request.c.state == constant(JobState.WAITING),
             job_request.c.runner == runner,
-            or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
+            due(),
         )
         with self._reading() as connection:
             count, oldest, now = connection.execute(statement).one()

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from spoke_jobs.ledger.clock import clock_after, clock_now
-from spoke_jobs.ledger.expressions import constant
+from spoke_jobs.ledger.expressions import constant, due
 from spoke_jobs.ledger.finish import fail, give_up
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -68,7 +68,7 @@ def unlaunched(connection: Connection, min_age_seconds: float, without: Collecti
     statement = _rows().where(
         _waiting(),
         job_request.c.submitted_at.is_(None),
-        or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now()),
+        due(),
         job_request.c.created_at <= clock_after(-min_age_seconds),
         job_request.c.id.not_in(list(without)),
     )
@@ -93,8 +93,7 @@ def unfinished(connection: Connection) -> list[SyncRow]:
     begun = or_(
         job_request.c.submitted_at.is_not(None),
         job_request.c.attempt > 0,
-        job_request.c.run_after.is_(None),
-        job_request.c.run_after <= clock_now(),
+        due(),
     )
     return _read(connection, union_all(_rows().where(_waiting(), begun), _rows().where(_is_claimed())))
 
