@@ -74,7 +74,7 @@ _SEEING = (
     _shell("An older version never replaces a newer one", "store", "if old is not None and new.version <= self._identify(old).version:", "if False:"),
     _shell("What was deleted doesn't come back", "store", "if new.version <= self._deleted.get(new.uid, -1):", "if False:"),
     _shell("After a write that failed, the objects are read live", "controller", "except Exception:\n                self._stale.add(key)\n                raise", "except Exception:\n                raise"),
-    _shell("That it runs is told within the budget's time, if late", "controller", "waits.append(wait + 0.01)  # a little late rather than a little early\n", ""),
+    _shell("That it runs is told within the budget's time, if late", "controller", "waits.append(wait + 0.01)  # slightly late rather than slightly early\n", ""),
 )  # fmt: skip
 
 _LEADING = (

@@ -1,1 +1,1 @@
-"""What the operator does: streams, work queue, API calls, health. It holds no decision about a SpokeJob."""
+"""The operator's I/O: streams, work queue, API calls, health. It makes no decision about a SpokeJob."""

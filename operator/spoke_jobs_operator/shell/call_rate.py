@@ -1,4 +1,4 @@
-"""How often the API server is called: a bucket of tokens that fills at a steady rate, and a pause that it asks for."""
+"""The cap on calls to the API server: a token bucket, and the pauses that the API server asks for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 
 class CallRate:
-    """A cap on calls. It is used within one event loop.
+    """A cap on calls. For one event loop.
 
     :param per_second: calls a second, in the long run.
     :param burst: so many at once, after a quiet time.
@@ -32,12 +32,12 @@ class CallRate:
         self._paused_until = float("-inf")
 
     async def turn(self) -> None:
-        """Wait for a turn; turns come in the order of the calls."""
+        """Wait until a call may be made; callers are served in order."""
         if (wait := self._bucket.take()) > 0:
             await self._sleep(wait)
-        while (left := self._paused_until - self._clock()) > 0:  # a pause may have been asked for meanwhile
+        while (left := self._paused_until - self._clock()) > 0:  # a pause may have begun meanwhile
             await self._sleep(left)
 
     def pause(self, seconds: float) -> None:
-        """Let everybody wait for so long from now: the API server has said that it is overloaded."""
+        """Delay all calls for so many seconds: the API server is overloaded."""
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, LONGEST_PAUSE_SECONDS))

@@ -1,7 +1,7 @@
-"""Lists what is there, from time to time, to make up for events that never came.
+"""Periodic listings that make up for lost events.
 
-A watch can end, or fall silent, without anybody noticing; what rests on events alone rests for ever then.
-Each namespace stands for itself: one that is gone, or forbidden, takes nothing from the others.
+A watch can end, or fall silent, without notice. Each namespace is compared on its own: one that is gone or forbidden
+does not affect the others.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ logger = logging.getLogger(__name__)
 
 
 class Compare:
-    """The comparison of store and cluster.
+    """The comparison of the store with the cluster.
 
-    :param add: has a SpokeJob looked at.
-    :param distrust: has a SpokeJob read live before that.
-    :param done: is called after each comparison of a namespace that came to its end.
-    :param begins: is called after a namespace's first, before its SpokeJobs are looked at.
+    :param add: queue a SpokeJob.
+    :param distrust: have a SpokeJob read live before its next decision.
+    :param done: called after each completed comparison of a namespace.
+    :param begins: called after a namespace's first comparison, before its SpokeJobs are queued.
     """
 
     def __init__(
@@ -66,18 +66,18 @@ class Compare:
         self._one_at_a_time = asyncio.Lock()
 
     def want_all(self) -> None:
-        """Compare everything now, not only when it is due."""
+        """Compare everything now."""
         self._all_wanted.set()
 
     def has_compared(self, namespace: str) -> bool:
-        """Whether all of the namespace was taken in once, so that what isn't known isn't there."""
+        """Whether the namespace was read completely once, so that what isn't known doesn't exist."""
         return bool(self._compared & {namespace, None})
 
     async def first(self) -> None:
-        """Compare what decisions rest on, until that succeeds for one namespace; :meth:`run` goes on with the others.
+        """Compare what decisions depend on, until one namespace succeeds; :meth:`run` goes on with the others.
 
-        Finished SpokeJobs hold no place and no lock, and there may be ten thousand of them: the streams begin with
-        them, and nobody waits for that.
+        Finished SpokeJobs are left out: they hold no place and no lock, there may be ten thousand of them, and the
+        streams bring them anyway.
         """
         while not self._compared:
             await self.try_once(everything=False)
@@ -85,13 +85,13 @@ class Compare:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def anew(self) -> None:
-        """Have each namespace's unfinished SpokeJobs compared from now on before it counts as compared again."""
-        async with self._one_at_a_time:  # a comparison under way shows what was
+        """Compare again; a namespace counts as compared only once its unfinished SpokeJobs were listed from now on."""
+        async with self._one_at_a_time:  # a comparison that is running shows an older state
             self._compared.clear()
         await self.first()
 
     async def run(self, every_seconds: float, all_every_seconds: float) -> None:
-        """Compare until cancelled, beginning one interval from now; sooner where it failed."""
+        """Compare until cancelled, first after one interval; sooner after a failure."""
         loop = asyncio.get_running_loop()
         due, all_due = loop.time() + every_seconds, loop.time() + all_every_seconds
         while True:
@@ -109,7 +109,7 @@ class Compare:
                 await self.try_once(everything=False, among=tuple(self._problems))
 
     async def try_once(self, *, everything: bool, among: Sequence[str | None] | None = None) -> bool:
-        """Compare, each namespace for itself; False if the API server didn't let us somewhere."""
+        """Compare each namespace on its own; False if any failed."""
         async with self._one_at_a_time:
             if everything:
                 self._all_owed.update(self._namespaces)
@@ -117,14 +117,14 @@ class Compare:
         return all(succeeded)
 
     async def _try_namespace(self, namespace: str | None) -> bool:
-        """Compare one namespace; a line in the log only where that begins to fail, fails otherwise, or heals."""
+        """Compare one namespace; log only when it begins to fail, fails differently, or succeeds again."""
         name = namespace or ALL_NAMESPACES
         try:
             await self._namespace(namespace, everything=namespace in self._all_owed)
         except ApiError as error:
             problem = (error.status, error.reason)
             if self._problems.get(namespace) != problem:
-                logger.warning("comparing with the cluster fails, and is tried again and again: %s", error,
+                logger.warning("comparing with the cluster failed; retrying: %s", error,
                                extra={"namespace": name})  # fmt: skip
             self._problems[namespace] = problem
             self._metrics.errors.labels(Where.COMPARE).inc()
@@ -140,7 +140,7 @@ class Compare:
         return True
 
     def _begin(self, namespace: str | None) -> None:
-        """What the streams told of it before was not to be worked on yet."""
+        """Queue the namespace's SpokeJobs: what the streams brought before was not worked on."""
         self._begins()
         for item in self._store.spokejobs:
             key = self._store.spokejobs.owner_of(item)

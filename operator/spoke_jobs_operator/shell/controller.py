@@ -1,7 +1,6 @@
-"""Carries out the core's decisions for one SpokeJob at a time.
+"""Carry out the core's decisions, for one SpokeJob at a time.
 
-A write that fails leaves open what the cluster now holds (it may have been done all the same), so the next decision on
-that SpokeJob is made on objects read live.
+A write that fails may have been done nevertheless, so the next decision on that SpokeJob is made on objects read live.
 """
 
 from __future__ import annotations
@@ -49,23 +48,23 @@ logger = logging.getLogger(__name__)
 
 
 def now() -> datetime:
-    """The time, in milliseconds: finer ones only make statuses longer."""
+    """The time to the millisecond: more digits only make statuses longer."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class Effect(Enum):
-    """What came of a write."""
+    """The result of a write."""
 
     DONE = "done"
     UNCHANGED = "unchanged"
-    """The cluster was like that before; to write it again at once would be to go in circles."""
+    """The cluster was in that state before; writing again at once would loop."""
     REFUSED = "refused"
     """The writes that should follow no longer make sense."""
 
 
 class Controller:
-    """What a worker of the queue does."""
+    """Handle the keys of the work queue."""
 
     def __init__(
         self,
@@ -93,14 +92,14 @@ class Controller:
         self._pacer: Pacer
 
     def attach(self, queue: WorkQueue[Key], pacer: Pacer) -> None:
-        """Give it the queue that calls it, and the pacer that wakes through the queue."""
+        """Set the queue that calls it, and the pacer that queues what it admits."""
         self._queue = queue
         self._pacer = pacer
 
     def prime(self, is_served: Callable[[str], bool] = lambda _namespace: True) -> None:
-        """Take note of who has an attempt under way and who wants one, before the first decision on who may start.
+        """Tell the pacer which SpokeJobs have an attempt and which want one, before the first admission.
 
-        :param is_served: whether a namespace's SpokeJobs are looked at yet: others would take places for nothing.
+        :param is_served: whether a namespace's SpokeJobs are worked on yet: others would hold places in vain.
         """
         running, waiting, now = [], [], self._clock()
         for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
@@ -115,9 +114,9 @@ class Controller:
         self._stale.add(key)
 
     async def process(self, key: Key) -> None:
-        """Bring one SpokeJob a step further.
+        """Decide on a SpokeJob and carry the decision out.
 
-        :raises ApiError: to be called again, later.
+        :raises ApiError: if a call failed; call again later.
         """
         live = key in self._stale
         if live:
@@ -180,7 +179,7 @@ class Controller:
             if isinstance(write, ApplyStatus):
                 self._observe_start(spokejob, write)
                 if write.may_wait and (wait := self._throttle.wait(key)):
-                    waits.append(wait + 0.01)  # a little late rather than a little early
+                    waits.append(wait + 0.01)  # slightly late rather than slightly early
                     continue
                 self._throttle.forget(key)
             try:
@@ -242,7 +241,7 @@ class Controller:
         return Effect.DONE
 
     def _refuse(self, key: Key, refusal: Refusal) -> None:
-        """Take note of it; each in a row makes the next try later."""
+        """Record a refusal; each one in a row makes the backoff longer."""
         before = self._refusals.get(key)
         self._refusals[key] = replace(refusal, times=before.times + 1) if before else refusal
 
@@ -270,7 +269,7 @@ class Controller:
         self._metrics.writes.labels("job_delete").inc()
 
     async def _apply_status(self, key: Key, uid: str, resource_version: str, apply: ApplyStatus) -> bool:
-        """Write the status; False if it is as it was: the API server drops what the installed CRD doesn't know."""
+        """Write the status; False if nothing changed: the API server drops fields that the installed CRD lacks."""
         body = await self._client.apply_status(key, uid, resource_version, apply.status)
         self._store.spokejob_seen(body)
         self._metrics.writes.labels("status").inc()
@@ -279,12 +278,12 @@ class Controller:
         self._metrics.status_unchanged.inc()
         if not self._told_of_unchanged:
             self._told_of_unchanged = True
-            logger.warning("a status that was written is as it was: is the installed CRD older than this operator?",
+            logger.warning("a status write changed nothing: is the installed CRD older than this operator?",
                            extra={"spokejob": str(key)})  # fmt: skip
         return False
 
     def _observe_start(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
-        """Take the time when its first attempt is seen to run, which may be told later, or never."""
+        """Observe when its first attempt is seen to run; the status may say so later, or never."""
         new, key = apply.status, key_of(spokejob)
         runs = new.outcome is Outcome.RUNNING and spokejob.status.outcome is not Outcome.RUNNING and new.attempt == 1
         if runs and self._seen_to_run.get(key) != spokejob.uid:
@@ -359,7 +358,7 @@ class Controller:
 
 
 def log_fields(spokejob: SpokeJob) -> dict[str, object]:
-    """What lines of the log on this SpokeJob carry."""
+    """The fields of log lines about this SpokeJob."""
     return {
         "spokejob": str(key_of(spokejob)),
         "request_id": spokejob.spec.request_id,

@@ -1,4 +1,4 @@
-"""Whose turn it is to write, where the operator runs more than once."""
+"""Which of the operator's replicas may write."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class Leadership(Protocol):
-    """Grants the lead. Everything that writes starts after it, and ends with it."""
+    """Grants the lead. Everything that writes starts after it was gained, and ends when it is lost."""
 
     def leads(self) -> bool:
-        """Whether this process may write, right now."""
+        """Whether this process may write now."""
 
     async def gained(self) -> None:
         """Return once this process leads."""
@@ -32,11 +32,11 @@ class Leadership(Protocol):
         """Return once it no longer does."""
 
     async def release(self) -> None:
-        """Leave the lead to another, if this process has it."""
+        """Release the lead, if this process has it."""
 
 
 class Alone:
-    """One replica, replaced rather than joined by the next (Deployment strategy Recreate): it always leads."""
+    """The only replica (Deployment strategy Recreate): it always leads."""
 
     def leads(self) -> bool:
         """Always."""
@@ -56,8 +56,8 @@ class Alone:
 class ByLease:
     """The lead by a Lease object. A holder that can't renew stops before others may take over.
 
-    The client library's own election was seen to lead on through an API server that hangs; this loop gives every call
-    a deadline, and judges by a clock that goes on while the process is stopped.
+    The client library's election continued to lead while the API server hung. This loop gives every call a deadline,
+    and uses a clock that goes on while the process is stopped.
 
     :param clock: seconds, monotonic.
     """
@@ -80,7 +80,7 @@ class ByLease:
         return self._clock() < self._until
 
     async def gained(self) -> None:
-        """Take the Lease when it is nobody's, or has lapsed."""
+        """Wait until the Lease is free or has lapsed, and take it."""
         while not await self._try(self._terms.renewed_within):  # noqa: ASYNC110 (it waits for another machine)
             await asyncio.sleep(self._terms.retry)
         logger.info("this replica leads", extra=self._fields())
@@ -96,7 +96,7 @@ class ByLease:
         logger.error("this replica leads no more: %s", why, extra=self._fields())
 
     async def release(self) -> None:
-        """Let another lead at once, rather than when the lease lapses."""
+        """Release the Lease, so that another replica need not wait until it lapses."""
         if not self.leads() or self._seen is None:
             return
         self._until = float("-inf")
@@ -104,10 +104,10 @@ class ByLease:
             async with asyncio.timeout(self._terms.retry):
                 await self._write(election.released(self._seen.record, datetime.now(UTC)), self._seen.record)
         except (ApiError, TimeoutError) as error:
-            logger.warning("the lead could not be handed over: %s", error, extra=self._fields())
+            logger.warning("the lead could not be released: %s", error, extra=self._fields())
 
     async def _try(self, seconds: float) -> bool:
-        """Take or renew the lead; False if it is another's, or the API server doesn't let us within the time."""
+        """Take or renew the lead; False if another has it, or the API server doesn't answer in time."""
         begun = self._clock()
         try:
             async with asyncio.timeout(max(0.0, seconds)):
@@ -116,10 +116,10 @@ class ByLease:
             self._say(f"the Lease can't be had: {str(error) or type(error).__name__}")
             return False
         if held:
-            # Counted from before the call: others saw the renewal no earlier than that.
+            # Counted from before the call, since others can't have seen the renewal earlier.
             self._until = begun + self._terms.renewed_within
             self._told = ""
-        return held and self.leads()  # who was stopped meanwhile has it, and too late
+        return held and self.leads()  # too late if the process was stopped meanwhile
 
     async def _take(self) -> bool:
         body = await self._client.read_lease(self._lease)
@@ -136,7 +136,7 @@ class ByLease:
         return True
 
     async def _write(self, spec: dict[str, Any], before: Record | None) -> None:
-        """:raises ApiError: with status 409 if somebody was faster."""
+        """Write the Lease. :raises Conflict: if another replica was faster."""
         body = await self._client.write_lease(self._lease, spec, before.version if before else None)
         self._seen = Seen(election.read(body), self._clock())
 

@@ -1,7 +1,7 @@
-"""Calls of the API server: plain JSON in and out, each with a timeout.
+"""Calls to the API server: plain JSON in and out, each with a timeout.
 
-The client library is used for its configuration, authentication and transport; its models are left out, since
-building a thousand objects of them for one listing costs more than all the rest of the operator.
+The client library provides configuration, authentication and transport. Its models are not used: building a thousand
+of them for one listing costs more than everything else that the operator does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TRIES = 3
 
 
 class Kind(Enum):
-    """The kinds of objects that the operator deals with: API path, plural."""
+    """The kinds of objects that the operator uses: API path, plural."""
 
     SPOKEJOB = (f"/apis/{names.API_VERSION}", names.PLURAL)
     JOB = ("/apis/batch/v1", "jobs")
@@ -43,7 +43,7 @@ class Kind(Enum):
     CONFIGMAP = ("/api/v1", "configmaps")
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
-        """Where the objects of a namespace are, or of all namespaces, or one of them."""
+        """The path of one object, or of all in a namespace or in the cluster."""
         prefix, plural = self.value
         within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
         return f"{prefix}{within}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
@@ -55,12 +55,12 @@ class Page:
 
     items: list[dict[str, Any]]
     resource_version: int
-    """Of the listing as a whole: no object in it is newer."""
+    """The version of the listing as a whole: no object in it is newer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A listing that is to be read, once."""
+    """A listing, to be read once."""
 
     namespace: str | None
     pages: AsyncIterator[Page]
@@ -68,7 +68,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the API server is and who we are, for another client of the same process."""
+    """The address and credentials, for another client in the same process."""
 
     server: str
     ca_path: str | None
@@ -80,13 +80,13 @@ class Access:
 
 
 class NotLeading(Exception):
-    """Nothing was written: another process leads by now, or may."""
+    """Nothing was written: another process leads, or may lead, by now."""
 
 
 class Client:
-    """The calls. One per process; close it at the end.
+    """The client of the API server. One per process; close it at the end.
 
-    :param rate: how often calls may be made; the Lease's own wait for nobody.
+    :param rate: the cap on calls; calls for the Lease are exempt.
     """
 
     def __init__(self, api: kubernetes.ApiClient, timeout_seconds: float, rate: CallRate | None = None) -> None:
@@ -94,9 +94,9 @@ class Client:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._rate = rate or CallRate()
         self.may_write: Callable[[], bool] = lambda: True
-        """Asked right before each write to what others would write, too."""
+        """Asked right before each write to an object that another leader would write, too."""
         self.on_throttled: Callable[[], None] = lambda: None
-        """Told when the API server says to come again later."""
+        """Called when the API server answers 429."""
 
     @classmethod
     async def connect(cls, timeout_seconds: float, rate: CallRate | None = None) -> Client:
@@ -106,8 +106,8 @@ class Client:
             kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        # As kopf's own. Else aiohttp looks for a .netrc at every call, in a thread: a tenth of the processor's time
-        # of an operator with much to do.
+        # As kopf does. Otherwise aiohttp looks for a .netrc at every call, in a thread, which takes a tenth of a busy
+        # operator's processor time.
         configuration.client_session_kwargs = {"trust_env": False}
         return cls(kubernetes.ApiClient(configuration), timeout_seconds, rate)
 
@@ -116,7 +116,7 @@ class Client:
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def access(self) -> Access:
-        """The connection's data, with a service account's token as it is now. May be called from any thread."""
+        """The address and the current credentials. Callable from any thread."""
         configuration = self._api.configuration
         scheme, _, token = (await configuration.get_api_key_with_prefix("BearerToken") or "").rpartition(" ")
         return Access(
@@ -135,13 +135,13 @@ class Client:
         return answer is not None and any(item.get("name") == names.PLURAL for item in answer.get("resources", ()))
 
     async def read(self, kind: Kind, key: Key) -> dict[str, Any] | None:
-        """One object; None if it isn't there."""
+        """Read an object; None if it doesn't exist."""
         return await self._get(kind.path(key.namespace, key.name))
 
     def listing(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> Listing:
-        """The objects of a namespace, or of all, in chunks.
+        """List the objects of a namespace, or of all, in chunks.
 
-        :raises ApiError: while its pages are read; with status 410, if that took so long that its snapshot is gone.
+        :raises ApiError: while its pages are read; :class:`Gone` if that took so long that the snapshot has expired.
         """
         return Listing(namespace, self._pages(kind, namespace, labels, fields))
 
@@ -160,17 +160,16 @@ class Client:
             query["continue"] = metadata["continue"]
 
     async def create_job(self, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """:raises ApiError: with status 409 if the name is taken."""
+        """Create a Job. :raises AlreadyExists: if the name is taken."""
         return await self._change("POST", Kind.JOB.path(namespace), query={"fieldManager": FIELD_MANAGER}, body=body)
 
     async def delete_job(
         self, key: Key, uid: str, resource_version: str, *, wait_for_pods: bool
     ) -> dict[str, Any] | None:
-        """Delete the Job as it was read; None if it is gone.
+        """Delete the Job as it was read.
 
-        The answer is the Job as it is being deleted, or a bare Status where it went at once.
-
-        :raises ApiError: with status 409 if it has changed since, or is another one.
+        :returns: the Job being deleted, or a Status if it was deleted at once; None if it was gone.
+        :raises Conflict: if it has changed since, or was replaced.
         """
         body = {
             "preconditions": {"uid": uid, "resourceVersion": resource_version},
@@ -179,14 +178,14 @@ class Client:
         return await self._delete(Kind.JOB.path(key.namespace, key.name), body)
 
     async def delete_spokejob(self, key: Key, uid: str, resource_version: str) -> None:
-        """Delete the SpokeJob as it was read. :raises ApiError: with status 409 if it has changed since."""
+        """Delete the SpokeJob as it was read. :raises Conflict: if it has changed since."""
         body = {"preconditions": {"uid": uid, "resourceVersion": resource_version}, "propagationPolicy": "Background"}
         await self._delete(Kind.SPOKEJOB.path(key.namespace, key.name), body)
 
     async def apply_status(self, key: Key, uid: str, resource_version: str, status: SpokeJobStatus) -> dict[str, Any]:
-        """Write the operator's fields of the status, all of them, and leave those of sync alone.
+        """Write all of the operator's fields of the status, and leave sync's alone.
 
-        :raises ApiError: with status 409 if the SpokeJob has changed since it was read.
+        :raises Conflict: if the SpokeJob has changed since it was read.
         """
         body = {
             "apiVersion": names.API_VERSION,
@@ -202,13 +201,13 @@ class Client:
         return await self._apply(Kind.SPOKEJOB.path(key.namespace, key.name) + "/status", body)
 
     async def publish(self, key: Key, data: Mapping[str, str]) -> None:
-        """Write a ConfigMap, whether it is there or not."""
+        """Create or replace a ConfigMap."""
         metadata = {"name": key.name, "namespace": key.namespace, "labels": {names.LABEL_MANAGED_BY: FIELD_MANAGER}}
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
         await self._apply(Kind.CONFIGMAP.path(key.namespace, key.name), body)
 
     async def read_lease(self, key: Key) -> dict[str, Any] | None:
-        """The Lease; None if it isn't there."""
+        """Read the Lease; None if it doesn't exist."""
         try:
             return await self._send("GET", Kind.LEASE.path(key.namespace, key.name))
         except NotFound:
@@ -217,7 +216,7 @@ class Client:
     async def write_lease(self, key: Key, spec: Mapping[str, Any], resource_version: str | None) -> dict[str, Any]:
         """Replace the Lease as it was read, or create it.
 
-        :raises ApiError: with status 409 if it has changed since.
+        :raises Conflict: if it has changed since.
         """
         metadata = {"name": key.name, "namespace": key.namespace}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": dict(spec)}
@@ -243,16 +242,16 @@ class Client:
         return await self._change("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
 
     async def _change(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
-        """A call that writes.
+        """Make a call that writes.
 
-        :raises NotLeading: without a call, if it isn't this process's turn to write.
+        :raises NotLeading: if this process doesn't lead; no call was made.
         """
         return await self._call(method, path, may_send=self.may_write, **rest)
 
     async def _call(
         self, method: str, path: str, *, may_send: Callable[[], bool] = lambda: True, **rest: Any
     ) -> dict[str, Any]:
-        """A call when its turn has come; once more where the API server said "not now" and for how long."""
+        """Make a call under the cap; retry after a 429."""
         for last in (*[False] * (_TRIES - 1), True):
             await self._rate.turn()
             if not may_send():
@@ -298,7 +297,7 @@ class Client:
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        answer = from_json(data)  # in half the time of the standard library's
+        answer = from_json(data)  # takes half the time of the standard library's
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -1,4 +1,4 @@
-"""The operator as a whole: what feeds what."""
+"""The operator's parts, and how they are connected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .streams import Streams
 from .workqueue import WorkQueue
 
 PACE_SECONDS = 0.02
-"""How long places that are given back are gathered before they are given out: a look is dear when thousands wait."""
+"""How long freed places are collected before they are given out: admission is costly when thousands wait."""
 logger = logging.getLogger(__name__)
 
 
@@ -44,7 +44,7 @@ class LostLead(Exception):
 async def run(settings: Settings) -> None:
     """Run until cancelled.
 
-    :raises LostLead: when another process leads, or may: nothing may be written any more, so the process is to end.
+    :raises LostLead: if another process leads, or may: this one must end, as it may write nothing any more.
     """
     rate = CallRate(settings.calls_per_second, settings.calls_at_once)
     client = await Client.connect(settings.request_timeout_seconds, rate)
@@ -55,7 +55,7 @@ async def run(settings: Settings) -> None:
 
 
 class Operator:
-    """The parts, joined."""
+    """The parts, connected."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
@@ -95,7 +95,7 @@ class Operator:
         client.on_throttled = self._metrics.throttled.inc
 
     async def run(self) -> None:
-        """Watch; once this replica leads, work."""
+        """Watch the cluster, and work once this replica leads."""
         settings = self._settings
         routes = operator_health.routes(self._health, self._metrics)
         server = probe_server.serve(routes, settings.health_port, settings.health_host)
@@ -107,8 +107,8 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(Streams(self._client, settings.namespaces, self._hear, self._restarted).run())
-                # All that is there is taken in before anything is decided: half a picture looks like a loss.
-                # What belongs to a namespace that can't be listed yet has to wait for that; the others don't.
+                # Read everything before deciding anything: what isn't read yet looks like what is lost. A namespace
+                # that can't be listed yet waits; the others don't.
                 await self._compare.first()
                 group.create_task(self._compare.run(settings.compare_seconds, settings.full_compare_seconds))
                 self._health.ready = True
@@ -122,7 +122,7 @@ class Operator:
             await asyncio.to_thread(probe_server.close, server)
 
     async def _lead(self) -> None:
-        """Work as long as this replica leads. It is handed over before the streams end, which takes a while."""
+        """Work as long as this replica leads. The lead is released before the streams end, which takes a while."""
         self._leads = True
         try:
             async with asyncio.TaskGroup() as group:
@@ -134,8 +134,8 @@ class Operator:
             await self._leadership.release()
 
     async def _work(self) -> None:
-        self._pacer.reset()  # whom another leader admitted is known by the objects alone
-        if self._settings.lease:  # what it did last may not have been heard of yet
+        self._pacer.reset()  # what another leader admitted is known from the objects alone
+        if self._settings.lease:  # its last writes may not have arrived yet
             await self._compare.anew()
         self._controller.prime(self._compare.has_compared)
         for item in self._store.spokejobs:
@@ -162,7 +162,7 @@ class Operator:
         self._metrics.events.labels(plural).inc()
         for key in self._store.see(plural, body, gone=gone):
             if self._leads:  # a standby only watches
-                # Of many that come at once all get their Jobs before what becomes of the first is told.
+                # Of many that arrive together, all get their Jobs before the first ones' progress is written.
                 self._queue.add(key, first=plural == names.PLURAL and not body.get("status"))
 
     def _restarted(self) -> None:
@@ -170,7 +170,7 @@ class Operator:
         self._compare.want_all()
 
     async def _handle(self, key: Key) -> None:
-        if not self._compare.has_compared(key.namespace):  # its first comparison will have it looked at
+        if not self._compare.has_compared(key.namespace):  # it is queued again by its first comparison
             return
         self._metrics.reconciles.inc()
         with self._metrics.reconcile_seconds.time():
@@ -189,11 +189,11 @@ def _reporter(metrics: OperatorMetrics, store: Store) -> Any:
         item = store.spokejob(key)
         about = log_fields(item) if isinstance(item, SpokeJob) else {"spokejob": str(key)}
         if isinstance(error, NotLeading):
-            logger.warning("not written, as the lead is lost: %s", error, extra=about)
+            logger.warning("not written, since the lead is lost: %s", error, extra=about)
         elif isinstance(error, ApiError):
             level = logging.DEBUG if isinstance(error, Conflict) else logging.WARNING
-            logger.log(level, "%s; again in %.1f s", error, delay, extra=about)
+            logger.log(level, "%s; retrying in %.1f s", error, delay, extra=about)
         else:
-            logger.error("again in %.1f s", delay, exc_info=error, extra=about)
+            logger.error("unexpected error; retrying in %.1f s", delay, exc_info=error, extra=about)
 
     return report

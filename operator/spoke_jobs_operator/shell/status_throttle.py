@@ -1,7 +1,7 @@
-"""How often statuses are written that only say how an attempt goes on: its end, and what is in its way, never wait.
+"""A throttle for statuses that only say that an attempt has started or runs. Ends and obstacles are never delayed.
 
-When a thousand attempts start at once, telling of each step of each would cost the API server as much as the attempts
-themselves; and most of what waits its turn here is overtaken by the attempt's end, which tells it all in one write.
+When a thousand attempts start at once, writing each step of each would cost the API server as much as the attempts
+themselves. Most of the statuses that are delayed here are overtaken by the attempt's end, which is one write.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from spoke_jobs_operator.core.api_objects import Key
 class StatusThrottle:
     """A budget of such writes.
 
-    :param per_second: so many a second, in the long run.
-    :param at_once: so many at once, after a quiet time.
-    :param within_seconds: how long one waits at most, whatever the budget says.
+    :param per_second: writes a second, in the long run.
+    :param at_once: writes at once after a quiet time.
+    :param within_seconds: the longest delay, whatever the budget says.
     :param clock: seconds, monotonic.
     """
 
@@ -36,7 +36,7 @@ class StatusThrottle:
         self._due: dict[Key, float] = {}
 
     def wait(self, key: Key) -> float:
-        """In how many seconds this SpokeJob may have its status written; 0: now, and that counts as done."""
+        """Seconds until this SpokeJob's status may be written; 0 for now, which counts as written."""
         now = self._clock()
         due = self._due.get(key)
         if due is None:
@@ -47,11 +47,11 @@ class StatusThrottle:
         return 0.0
 
     def forget(self, key: Key) -> None:
-        """It has nothing to tell any more, or has told it with something else."""
+        """Drop the SpokeJob's delay: its status was written with something else, or it is gone."""
         self._due.pop(key, None)
 
     def _take(self) -> float:
         wait = self._bucket.take()
-        if wait > self._within_seconds:  # it is written before its turn, and takes none from those behind it
+        if wait > self._within_seconds:  # written before its turn, so it takes no token from those behind it
             self._bucket.put_back()
         return min(wait, self._within_seconds)

@@ -1,4 +1,4 @@
-"""What the kubernetes runner and sync both know of a cluster: a row as a SpokeJob, and the calls of the API server.
+"""What the kubernetes runner, sync and the commands need of a cluster: rows as SpokeJobs, and calls to the API server.
 
-``api`` imports the Kubernetes client, so it is imported only where a call is about to be made: never by a job's pod.
+``cluster_client`` imports the Kubernetes client. Import it only where a call is about to be made, never in a job's pod.
 """

@@ -1,4 +1,4 @@
-"""What `spoke-jobs check` found in a cluster: frozen, and without a client."""
+"""What `spoke-jobs check` found in a cluster. Frozen; importing it needs no client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spoke_jobs.cluster.rights import Right
 
 @dataclass(frozen=True, slots=True)
 class ApiRefusal:
-    """An answer that is none of the hoped-for."""
+    """An error that a check met."""
 
     status: int
     """HTTP's; 0 for no answer."""
@@ -21,7 +21,7 @@ class ApiRefusal:
 
 @dataclass(frozen=True, slots=True)
 class OperatorLease:
-    """The operator's, by which one of its replicas leads."""
+    """The operator's Lease, which says which replica leads."""
 
     holder: str
     renewed_at: datetime | None
@@ -34,26 +34,26 @@ class TemplateCheck:
 
     labelled: bool
     has_container: bool
-    """Whether it has the one that runs the job."""
+    """Whether it has the container that runs the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResults:
-    """What was asked, and what came of it. What is missing was not asked, since an earlier answer made it idle."""
+    """The results. Those missing were not asked for, since an earlier result made them pointless."""
 
     server: str
     namespace: str
     away: ApiRefusal | None = None
     """Why nothing else was asked."""
     user: str = ""
-    """As the API server names who asks; empty if it doesn't say."""
+    """The API server's name of the account; empty if it doesn't say."""
     served: tuple[str, ...] = ()
-    """The versions in which it serves our group."""
+    """The served versions of the API group."""
     kinds: frozenset[str] = frozenset()
-    """The resources of our group in our version."""
+    """The served resources of the group in this release's version."""
     rights: Mapping[Right, bool | ApiRefusal] = field(default_factory=dict)
     dry_runs: Mapping[str, ApiRefusal | None] = field(default_factory=dict)
-    """By the job's type; None where its SpokeJob would have been created."""
+    """By job type; None if its SpokeJob would have been created."""
     templates: Mapping[str, TemplateCheck | ApiRefusal] = field(default_factory=dict)
     """By name."""
     published: Published | ApiRefusal | None = None

@@ -1,4 +1,4 @@
-"""What `spoke-jobs check` asks a cluster: reads, reviews of its own rights, creations that are not carried out."""
+"""Check a cluster for `spoke-jobs check`: reads, reviews of the account's rights, dry runs of creations."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 def check(
     namespace: str, rights: Iterable[Right], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
 ) -> CheckResults:
-    """Ask the cluster that the environment names.
+    """Check the cluster that the environment names.
 
-    :param rights: those of the account that is asked about.
-    :param definitions: the application's jobs, whose SpokeJobs are tried and whose PodTemplates are looked for.
+    :param rights: the rights that the account should have.
+    :param definitions: the application's jobs; their SpokeJobs are created as dry runs, their PodTemplates are read.
     :param lease: namespace and name of the operator's Lease.
     :raises ConfigurationError: if there are no credentials.
     """
@@ -50,7 +50,7 @@ class _Check:
     def run(
         self, rights: tuple[Right, ...], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
     ) -> CheckResults:
-        """Raises what would befall every other call, too."""
+        """Run all checks. :raises ApiError: for an error that any other call would meet, too."""
         user = self._user()
         served = self._served()
         kinds = self._kinds() if names.VERSION in served else frozenset()
@@ -77,7 +77,7 @@ class _Check:
         except ApiError as error:
             if isinstance(error, ApiUnavailable | Unauthorized):
                 raise
-            return ""  # it isn't told to everybody; the calls that follow say what matters
+            return ""  # not every account may ask; the other checks say what matters
         return str(answer["status"]["userInfo"].get("username", ""))
 
     def _served(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class _Check:
         return bool(answer["status"].get("allowed"))
 
     def _try(self, definition: Definition) -> ApiRefusal | None:
-        """Create its SpokeJob, without it being kept: authorisation, schema and admission are all asked."""
+        """Create its SpokeJob as a dry run, which checks authorization, schema and admission."""
         try:
             body = spokejob(_sample(definition), self._api.namespace)
         except ValueError as error:
@@ -121,7 +121,7 @@ class _Check:
             self._api.ask(f"/apis/{names.API_VERSION}/namespaces/{self._api.namespace}/{names.PLURAL}", _DRY_RUN, body)
         except ApiError as error:
             refusal = _refused(error)
-            # Its name is another one at each try, and says nothing to anybody.
+            # The name is random, and means nothing to the reader.
             return replace(refusal, message=refusal.message.replace(body["metadata"]["name"], definition.name))
         return None
 
@@ -156,7 +156,7 @@ class _Check:
 
 
 def _sample(definition: Definition) -> JobRequest:
-    """A job as a dispatch without options of its own would make it."""
+    """Make the job that a dispatch without options would make."""
     now = datetime.now(UTC)
     values: dict[str, Any] = dict.fromkeys(
         ("organization_id", "campaign_id", "run_after", "submitted_at", "started_at", "finished_at", "result")
@@ -167,7 +167,7 @@ def _sample(definition: Definition) -> JobRequest:
         job_type=definition.name.removesuffix("*") or definition.name,
         payload="null",
         queue_name=definition.queue_name,
-        # The queue may be left to each dispatch; without one there is nothing to lock, and the CRD refuses that.
+        # Each dispatch may choose the queue. Without one there is nothing to lock, and the CRD refuses `locksQueue`.
         locks_queue=definition.locks_queue and bool(definition.queue_name),
         assigned=False,
         status=0,
@@ -186,7 +186,7 @@ def _sample(definition: Definition) -> JobRequest:
 
 
 def _refused(error: ApiError) -> ApiRefusal:
-    """What was answered. :raises ApiError: where nothing else would be answered either."""
+    """Turn an error into a result. :raises ApiError: for one that any other call would meet, too."""
     if isinstance(error, ApiUnavailable | Unauthorized):
         raise error
     return _refusal(error)

@@ -1,7 +1,7 @@
-"""The calls of the API server, on the SpokeJobs of one namespace: plain JSON in and out, each with a timeout.
+"""Calls to the API server on the SpokeJobs of one namespace: plain JSON in and out, each with a timeout.
 
-The official client serves for configuration, authentication and transport. Its retries are off: whether a call is
-made again is decided where it is known what for.
+The official client provides configuration, authentication and transport. Its retries are off: the callers know better
+whether to retry.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Page:
 
     items: list[Body]
     resource_version: str
-    """Of the listing as a whole: a watch goes on from there."""
+    """The version of the listing as a whole, from which a watch continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class SpokeJobClient:
             if kube_environment.in_cluster():
                 kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
-                # Named, since the client's own default is what KUBECONFIG was when it was imported.
+                # Passed explicitly: the client's default is the KUBECONFIG of the time when it was imported.
                 path = os.environ.get("KUBECONFIG") or None
                 kubernetes_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError) as error:
@@ -77,7 +77,7 @@ class SpokeJobClient:
                 "service account whose token is mounted"
             ) from None
         configuration.retries = False
-        configuration.keep_alive = True  # else what drops idle connections lets the next call wait for nothing
+        configuration.keep_alive = True  # or the next call waits on a connection that a firewall dropped
         return cls(kubernetes.ApiClient(configuration), namespace, timeouts)
 
     @property
@@ -90,16 +90,17 @@ class SpokeJobClient:
         self._api.rest_client.close()
 
     def ask(self, path: str, query: Mapping[str, str] | None = None, body: Body | None = None) -> Body:
-        """Read a path; with a body, post it.
+        """GET a path, or POST a body to it.
 
         :raises ApiError:
         """
         return self._call("POST" if body is not None else "GET", path, query, body)
 
     def read_lines(self, path: str, query: Mapping[str, str], silent_seconds: float) -> Iterator[bytes]:
-        """The lines of a text that may go on for long; the last one also where it has no end.
+        """Read a text stream line by line.
 
-        :raises ApiError: also with status 0, if the connection ends too soon or is silent for so long.
+        :raises StreamSilent: if nothing comes for so many seconds.
+        :raises ApiError: also a :class:`NoAnswer`, if the connection breaks.
         """
         response = self._send("GET", path, query, read_seconds=silent_seconds)
         rest = b""
@@ -119,21 +120,21 @@ class SpokeJobClient:
             response.close()
 
     def create(self, body: Body) -> Body:
-        """:raises ApiError: with status 409 if the name is taken."""
+        """Create a SpokeJob. :raises AlreadyExists: if the name is taken."""
         return self._call("POST", self._path, body=body)
 
     def get(self, name: str) -> Body | None:
-        """The SpokeJob as it is now; None if the API server says that it isn't there."""
+        """Read a SpokeJob; None if the API server says that it doesn't exist."""
         try:
             return self._call("GET", f"{self._path}/{name}")
         except NotFound as error:
-            # Where the whole resource is missing (its CRD is being replaced), nothing is known of the object.
+            # If the whole resource is missing, as its CRD is being replaced, nothing is known of the object.
             if error.object_name == name:
                 return None
             raise
 
     def config_map(self, name: str) -> dict[str, str] | None:
-        """The data of a ConfigMap of the namespace; None if it isn't there."""
+        """Read the data of a ConfigMap of the namespace; None if it doesn't exist."""
         try:
             answer = self._call("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{name}")
         except NotFound:
@@ -141,7 +142,7 @@ class SpokeJobClient:
         return dict(answer.get("data") or {})
 
     def pages(self) -> Iterator[Page]:
-        """All SpokeJobs, in chunks of one snapshot that is no older than the call."""
+        """List all SpokeJobs, in chunks of one snapshot that is no older than the call."""
         query = {"limit": str(PAGE)}
         while True:
             answer = self._call("GET", self._path, query)
@@ -152,9 +153,9 @@ class SpokeJobClient:
             query["continue"] = metadata["continue"]
 
     def apply_status(self, name: str, uid: str, resource_version: str, status: Body) -> Body:
-        """Write sync's fields of the status, all of them; the operator's are let be.
+        """Write all of sync's fields of the status, and leave the operator's alone.
 
-        :raises ApiError: with status 409 if the SpokeJob is another one by now, or has changed since it was read.
+        :raises Conflict: if the SpokeJob was replaced, or has changed since it was read.
         """
         body = {
             "apiVersion": names.API_VERSION,
@@ -171,17 +172,17 @@ class SpokeJobClient:
         return self._call("PATCH", f"{self._path}/{name}/status", query, body, _APPLY)
 
     def cancel(self, name: str, uid: str) -> Body:
-        """Ask the operator to end it; there is no way back.
+        """Ask the operator to cancel the SpokeJob. It can't be undone.
 
-        :raises ApiError: with status 409 if the SpokeJob is another one by now.
+        :raises Conflict: if the SpokeJob was replaced.
         """
         body = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
         return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": SYNC}, body, _MERGE)
 
     def watch(self, resource_version: str, seconds: int) -> Iterator[tuple[str, Body]]:
-        """What happens after that version: type and object, bookmarks among them, for so many seconds.
+        """Watch from a version for so many seconds: type and object of each event, bookmarks included.
 
-        :raises ApiError: with status 410 if the version is too old to go on from.
+        :raises Gone: if the version is too old to continue from.
         """
         query = {
             "watch": "true",
@@ -189,7 +190,7 @@ class SpokeJobClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(seconds),
         }
-        # A watch without a word for longer than it may last is dead, whatever the connection looks like.
+        # A watch that is silent for longer than it may last is dead, even if the connection looks alive.
         response = self._send("GET", self._path, query, read_seconds=seconds + 5.0)
         try:
             if response.status >= 400:
@@ -244,7 +245,7 @@ class SpokeJobClient:
             return self._api.call_api(method, url, headers, body, _request_timeout=timeouts).response
         except urllib3.exceptions.HTTPError as error:
             raise NoAnswer(f"no answer from the API server: {type(error).__name__}") from error
-        except (kubernetes.ApiException, OSError) as error:  # its name for a TLS error; a token that can't be read
+        except (kubernetes.ApiException, OSError) as error:  # a TLS error; a token that can't be read
             raise NoAnswer(f"the API server can't be asked: {type(error).__name__}") from error
 
 

@@ -1,4 +1,4 @@
-"""What a person was shown of the cluster: frozen, and without a client."""
+"""What the commands read of the cluster. Frozen; importing it needs no client."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from typing import Any
 from spoke_jobs.contract.spokejob import SpokeJob
 
 SILENCE = timedelta(seconds=150)
-"""The operator gives a sign of life each minute where somebody waits; after two that didn't come it is missed."""
+"""The operator writes at least once a minute to a namespace where a job waits; after two missed writes it is down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the operator said of the namespace."""
+    """What the operator published on the namespace."""
 
     at: datetime
     turns: tuple[str, ...] = ()
-    """The SpokeJobs that wait for a place, in the order of their turns: the first of them."""
+    """The first SpokeJobs that wait for admission, in the order of their turns."""
     waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """What was found. Everything may be missing: who asks may have no access, and objects come and go."""
+    """What was read. Anything may be missing: the account may lack access, and objects come and go."""
 
     name: str
-    """The SpokeJob's name, whether it is there or not."""
+    """The SpokeJob's name, whether it exists or not."""
     namespace: str = ""
     spokejob: SpokeJob | None = None
     holder: SpokeJob | None = None
-    """The one that has the queue that it waits for."""
+    """The SpokeJob that holds the queue lock that it waits for."""
     published: Published | None = None
     pulls: int = 0
-    """How often its image was asked for; 0 where that isn't known."""
+    """How often the kubelet tried to pull its image; 0 if unknown."""
     problem: str = ""
-    """Why the cluster could not be asked."""
+    """Why the cluster could not be read."""
     odd: tuple[str, ...] = ()
-    """What was there and could not be read."""
+    """The objects that exist and could not be read."""
 
 
 def read_published(data: Mapping[str, Any] | None) -> Published | None:
-    """A ConfigMap's data; None if it isn't there, or is not what an operator writes."""
+    """Parse the data of the operator's ConfigMap; None if it doesn't exist or is malformed."""
     try:
         assert data is not None
         state = json.loads(data["state"])

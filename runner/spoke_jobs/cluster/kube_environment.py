@@ -1,4 +1,4 @@
-"""Where this process stands: in a pod or not, and which namespace and credentials that gives it. Needs no client."""
+"""Whether this process is in a pod, and the namespace and credentials that it has. Needs no client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def namespace(configured: str, folder: Path = _SERVICE_ACCOUNT) -> str:
 
 
 def has_credentials(environment: Mapping[str, str] = os.environ, folder: Path = _SERVICE_ACCOUNT) -> bool:
-    """Whether there is something to show to an API server: a kubeconfig, or a pod's service-account token."""
+    """Whether there are credentials: a kubeconfig, or a pod's service-account token."""
     if environment.get("KUBECONFIG"):
         return True
     if in_cluster(environment):
@@ -29,5 +29,5 @@ def has_credentials(environment: Mapping[str, str] = os.environ, folder: Path = 
 
 
 def in_cluster(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the process is to speak as its pod's service account: in a pod, and not told otherwise by KUBECONFIG."""
+    """Whether to use the pod's service account: in a pod, unless KUBECONFIG is set."""
     return bool(environment.get("KUBERNETES_SERVICE_HOST")) and not environment.get("KUBECONFIG")

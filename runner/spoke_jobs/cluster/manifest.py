@@ -1,4 +1,4 @@
-"""A job's row as the SpokeJob to create: pure, and the same whoever creates it."""
+"""Make the SpokeJob of a job's row. Pure, and the same in every process that creates it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _ALWAYS = ("queue_name", "locks_queue", "pod_template", "retry")
 
 
 def name_of(job: JobRequest) -> str:
-    """The SpokeJob's name: the same at every try, so that a second one meets the first one's."""
+    """The SpokeJob's name: the same at every try, so that a second try meets the first one's object."""
     return names.spokejob_name(job.job_type, job.id, job.uid, job.run)
 
 
 def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
-    """The SpokeJob of the job's run, as the API server takes it: identifiers and options, never the payload.
+    """Make the SpokeJob of the job's run: identifiers and options, never the payload.
 
-    What no one has chosen is left out, so that the cluster's CRD fills it in, also if it is of another release.
+    Options that nobody chose are left out, so that the CRD's defaults apply, also those of another release.
 
-    :raises ValueError: if the row holds what no SpokeJob may (pydantic's ValidationError).
+    :raises ValueError: if the row holds values that a SpokeJob can't have (pydantic's ValidationError).
     """
     spec = SpokeJobSpec(
         uid=job.uid,

@@ -1,4 +1,4 @@
-"""What the pods of a job print, as far as this process may read it: `get` on pods and on pods/log."""
+"""Read what the pods of a job print. Needs `get` on pods and on pods/log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spoke_jobs.contract.spokejob import SpokeJob
 
 _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
 _SILENT_SECONDS = 30.0
-"""How long a job may print nothing until the connection is made anew: it may be dead without having said so."""
+"""The silence after which the connection is opened again: it may have died without notice."""
 _USER = re.compile(r'User "([^"]+)"')
 
 
@@ -24,7 +24,7 @@ class LogLine:
     """One line that was printed."""
 
     at: str
-    """When, to the nanosecond, as text that sorts by time."""
+    """The time, to the nanosecond, as text that sorts by time."""
     text: str
 
 
@@ -41,7 +41,7 @@ class PodLogs:
         self._api.close()
 
     def spokejob(self, name: str) -> SpokeJob | None:
-        """The SpokeJob, where it is there and may be read."""
+        """Read a SpokeJob; None if it doesn't exist or may not be read."""
         try:
             body = self._api.get(name)
             return SpokeJob.from_object(body) if body else None
@@ -49,7 +49,7 @@ class PodLogs:
             return None
 
     def has_ended(self, pod: str) -> bool:
-        """Whether the job's container prints no more: it has ended, or the pod is gone.
+        """Whether the job's container has ended, or the pod is gone.
 
         :raises ApiError:
         """
@@ -63,17 +63,17 @@ class PodLogs:
         return status.get("phase") in ("Succeeded", "Failed") or any("terminated" in state for state in states)
 
     def lines(self, pod: str, after: str = "", *, follow: bool) -> Iterator[LogLine]:
-        """What the pod has printed, and with ``follow`` what it prints, until it ends or the connection does.
+        """Read what the pod has printed; with ``follow`` go on until it ends or the connection breaks.
 
-        :param after: leave out what was printed until then.
-        :raises ApiError: 404 if the pod is gone, 400 if it has not started, 403; 0 if the connection broke.
+        :param after: skip what was printed until then.
+        :raises ApiError: :class:`NotFound` if the pod is gone, status 400 if it has not started.
         """
         query = {"container": CONTAINER, "timestamps": "true", "follow": "true" if follow else "false"}
         if after:
             query["sinceTime"] = after
         for raw in self._api.read_lines(f"{self._path(pod)}/log", query, _SILENT_SECONDS):
             at, _, text = raw.decode(errors="replace").partition(" ")
-            if at > after:  # the kubelet goes by whole seconds
+            if at > after:  # the kubelet's filter has a resolution of a second
                 yield LogLine(at, text)
 
     def _path(self, pod: str) -> str:
@@ -81,6 +81,6 @@ class PodLogs:
 
 
 def user_in(message: str) -> str:
-    """Who was refused, by the API server's words."""
+    """The account that the API server's message says was refused."""
     found = _USER.search(message)
     return found[1] if found else "this account"

@@ -1,4 +1,4 @@
-"""What each account needs of a cluster: one table, which `check` asks about and the charts' Roles must agree with."""
+"""The rights that each account needs: one table, which `check` reviews and the charts' Roles must match."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from spoke_jobs.contract.names import GROUP, PLURAL, STATE_CONFIGMAP
 
 
 class Account(StrEnum):
-    """Whose rights they are."""
+    """An account that has rights in the cluster."""
 
     RUNNER = "runner"
     """A process that dispatches jobs."""
     SYNC = "sync"
     """`spoke-jobs sync`."""
     READER = "reader"
-    """Whoever asks `why`, `show` and `logs`."""
+    """A person who uses `why`, `show` and `logs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Right:
     group: str = ""
     subresource: str = ""
     name: str = ""
-    """Of the one object that it is about; empty for any."""
+    """The one object that it is limited to; empty for any."""
 
     def __str__(self) -> str:
-        """As RBAC and `kubectl auth can-i` write it: ``create spokejobs.jobs.spoke.dev``."""
+        """Format as RBAC and `kubectl auth can-i` do: ``create spokejobs.jobs.spoke.dev``."""
         kind = f"{self.resource}.{self.group}" if self.group else self.resource
         kind += f"/{self.subresource}" if self.subresource else ""
         return f"{self.verb} {kind}" + (f" {self.name}" if self.name else "")

@@ -1,8 +1,7 @@
-"""What a person asks of the cluster: a job's SpokeJob, and what the operator published of its namespace.
+"""Read a job's SpokeJob, and what the operator published on its namespace, for the commands that explain.
 
-Looking needs `get` on SpokeJobs and on the ConfigMap of that name; with `list` on events it also tells how often an
-image was asked for. Where it can't be had, that is said, and nothing else fails: the ledger's own answer is still worth
-having.
+This needs `get` on SpokeJobs and on the operator's ConfigMap, and `list` on events for the number of image pulls. A
+failure to read is reported in the view and raises nothing: what the ledger says is still worth showing.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ _TIMEOUTS = Timeouts(connect=3.0, read=5.0)
 
 
 def read_cluster_view(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView:
-    """Look at the cluster, as far as this process may.
+    """Read the cluster, as far as this account may.
 
     :param namespace: the configured one; empty for the pod's own.
-    :param around: whether to look at more than its SpokeJob: at what it waits for.
+    :param around: whether to read more than its SpokeJob: what it waits for, too.
     """
     name, where = name_of(job), kube_environment.namespace(namespace)
     if not where:

@@ -213,7 +213,7 @@ def test_a_release_that_hangs_delays_nobody_s_end(caplog: pytest.LogCaptureFixtu
         assert not one.leads()
 
     run(main())
-    assert caplog.messages[-1].startswith("the lead could not be handed over")
+    assert caplog.messages[-1].startswith("the lead could not be released")
 
 
 def test_of_two_that_reach_for_it_one_gets_it() -> None:
