@@ -175,7 +175,7 @@ def test_only_accounts_of_the_list_may_send_and_only_by_tokens_of_the_audience(p
     assert answers == {name: status for name, (_, status) in refused.items()}
     counts = httpx.get(f"{place.tasks_url}/metrics", timeout=60).text
     for status, reason in ((401, "none"), (401, "token"), (403, "account")):
-        label = f'{{status="{status}",reason="{reason}"}}'
+        label = f'{{reason="{reason}",status="{status}"}}'
         name = re.escape(f"spoke_tasks_requests_refused_total{label}")
         (counted,) = re.findall(rf"^{name} (\d+)\.0$", counts, re.MULTILINE)
         assert int(counted) > 0, f"{label} is counted"

@@ -36,7 +36,6 @@ _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
 _USER = "system:serviceaccount:"
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -112,8 +111,8 @@ class ServiceAccounts:
         self._review = review
         self._clock = clock
         self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Future[AuthRefusal | None]] = {}
-        self._turns = asyncio.Semaphore(_CONCURRENT_REVIEWS)
+        self._reviews: dict[bytes, asyncio.Future[AuthRefusal | None]] = {}
+        self._concurrent = asyncio.Semaphore(_CONCURRENT_REVIEWS)
 
     async def refusal_of(self, token: str) -> AuthRefusal | None:
         """See :class:`TokenCheck`."""
@@ -123,24 +122,24 @@ class ServiceAccounts:
         cached = self._cache.get(digest)
         if cached is not None and self._clock() < cached.until:
             return cached.refusal
-        asking = self._asking.get(digest)
-        if asking is None:
-            asking = self._asking[digest] = asyncio.ensure_future(self._ask(digest, token))
-            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
-        return await asyncio.shield(asking)
+        review = self._reviews.get(digest)
+        if review is None:
+            review = self._reviews[digest] = asyncio.ensure_future(self._reviewed(digest, token))
+            review.add_done_callback(lambda _: self._reviews.pop(digest, None))
+        return await asyncio.shield(review)
 
-    async def _ask(self, digest: bytes, token: str) -> AuthRefusal | None:
-        async with self._turns:
+    async def _reviewed(self, digest: bytes, token: str) -> AuthRefusal | None:
+        async with self._concurrent:
             try:
                 status = await self._review(token)
             except ReviewFailed as error:
                 logger.error("the API server did not review a caller's token: %s", error)  # noqa: TRY400
                 return AuthRefusal(503, "review", "the API server cannot review the token now: try again")
-        refusal = self._judged(status)
-        self._remember(digest, refusal, _expiry(token))
+        refusal = self._decide(status)
+        self._add_to_cache(digest, refusal, _expiry(token))
         return refusal
 
-    def _judged(self, status: dict[str, Any]) -> AuthRefusal | None:
+    def _decide(self, status: dict[str, Any]) -> AuthRefusal | None:
         if status.get("authenticated") is not True:
             return AuthRefusal(
                 401,
@@ -157,7 +156,7 @@ class ServiceAccounts:
             )
         return None
 
-    def _remember(self, digest: bytes, refusal: AuthRefusal | None, expiry: float) -> None:
+    def _add_to_cache(self, digest: bytes, refusal: AuthRefusal | None, expiry: float) -> None:
         now = self._clock()
         kept = ACCEPTED_SECONDS if refusal is None else REFUSED_SECONDS
         self._cache[digest] = _Cached(refusal, min(now + kept, expiry) if refusal is None else now + kept)

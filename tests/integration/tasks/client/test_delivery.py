@@ -202,7 +202,7 @@ def test_another_key_is_complained_of_and_retried_until_it_is_the_right_one(
     server = start_server(port=port, key="another-key-9876543210")
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("mark", "1")
-    eventually(lambda: server.metric('spoke_tasks_requests_refused_total{status="401",reason="key"}') >= 2)
+    eventually(lambda: server.metric('spoke_tasks_requests_refused_total{reason="key",status="401"}') >= 2)
     assert dispatcher.statistics().held == 1
     complaints = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert any("SPOKE_TASKS_KEY" in line for line in complaints)

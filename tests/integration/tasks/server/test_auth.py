@@ -54,7 +54,7 @@ def test_who_is_not_in_the_list_is_refused_counted_and_logged_without_the_token(
     server: Server, shown: str | None, status: int, reason: str
 ) -> None:
     assert [sent(server, shown) for _ in range(2)] == [status] * 2
-    name = f'spoke_tasks_requests_refused_total{{status="{status}",reason="{reason}"}}'
+    name = f'spoke_tasks_requests_refused_total{{reason="{reason}",status="{status}"}}'
     assert server.metric(name) == 2
     log = server.log.read_text()
     assert log.count(f"{status} to 127.0.0.1") == 2

@@ -196,7 +196,7 @@ def test_without_the_key_nothing_runs(server: Server, key: str | None) -> None:
     for _ in range(2):
         assert _status(server, key) == 401
     reason = "none" if key is None else "key"
-    assert server.metric(f'spoke_tasks_requests_refused_total{{status="401",reason="{reason}"}}') == 2
+    assert server.metric(f'spoke_tasks_requests_refused_total{{reason="{reason}",status="401"}}') == 2
     assert server.traces() == []
     assert server.log.read_text().count("401 to 127.0.0.1") == 2
     assert KEY not in server.log.read_text()
