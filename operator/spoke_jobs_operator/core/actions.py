@@ -1,4 +1,4 @@
-"""What the core asks of the shell."""
+"""What a decision asks the shell to do."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete a Job, if it still is as it was read."""
+    """Delete a Job, if it has not changed since it was read."""
 
     name: str
     uid: str
     resource_version: str
     wait_for_pods: bool
-    """Whether the Job stays visible, as being deleted, until its pods are gone (foreground propagation)."""
+    """Whether the Job remains, marked as being deleted, until its pods are gone (foreground propagation)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,18 @@ class ApplyStatus:
 
     status: SpokeJobStatus
     prompt: bool = False
-    """It takes back what stands there, or something hangs on its being recorded."""
+    """Whether it must not be delayed: it corrects the present status, or a later decision needs it."""
 
     @property
     def may_wait(self) -> bool:
-        """Whether it only says that an attempt has begun, or goes on, with nothing in its way, now or before."""
+        """Whether it only says that an attempt has begun or goes on, without an obstacle now or before."""
         newest = self.status.attempts[-1] if self.status.attempts else None
         return newest is not None and not (self.prompt or newest.finished_at or newest.cause or self.status.cause)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteSpokeJob:
-    """Delete the SpokeJob, if it still is the one that was read."""
+    """Delete the SpokeJob, if it is still the one that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ReadLive:
 
 @dataclass(frozen=True, slots=True)
 class CheckAgain:
-    """Reconcile again, even if nothing is heard by then."""
+    """Reconcile again, even without an event until then."""
 
     after_seconds: float
 
@@ -73,20 +73,20 @@ Write = CreateJob | DeleteJob | ApplyStatus | DeleteSpokeJob
 
 
 class Standing(StrEnum):
-    """How a SpokeJob stands towards the limits on running jobs."""
+    """How a SpokeJob counts towards the limits."""
 
     IDLE = "idle"
-    """Wants nothing now: suspended, backing off, or blocked."""
+    """Wants no place now: suspended, backing off, or blocked."""
     WAITS = "waits"
-    """Could start if the limits let it."""
+    """Starts as soon as the limits allow."""
     HOLDS = "holds"
-    """Has an attempt, and so takes one place."""
+    """Has an attempt, and with it a place."""
     FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows from what is seen; the actions are carried out in order, and the first failure ends the rest."""
+    """The actions, which are carried out in order until one fails, and how the SpokeJob counts."""
 
     standing: Standing
     actions: tuple[Action, ...] = ()

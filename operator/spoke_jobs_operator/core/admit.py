@@ -1,7 +1,7 @@
 """Which waiting SpokeJobs may have their Job now: locks, limits, priority, and fair turns among organizations.
 
-Queues and organizations are an application's own, so both are counted within a namespace; so is the lock of a queue.
-All this paces: what must never overlap is kept apart by the pods' claims in the ledger.
+Queues, their locks and organizations belong to an application, and so are counted per namespace. Admission only paces:
+the pods' claims in the ledger keep apart what must never overlap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Party(NamedTuple):
-    """Among whom turns are fair: the organizations of each namespace; a job without one counts with its like."""
+    """Whose turns are fair: an organization of a namespace; the jobs without one count as one party."""
 
     namespace: str
     organization: int | None
@@ -37,7 +37,7 @@ class QueueKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A SpokeJob, as far as admission goes."""
+    """What admission uses of a SpokeJob."""
 
     key: Key
     priority: int
@@ -48,7 +48,7 @@ class Candidate:
 
     @property
     def party(self) -> Party:
-        """Whose turn it takes."""
+        """The party whose turn it takes."""
         return Party(self.key.namespace, self.organization)
 
     @property
@@ -59,7 +59,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many may have an attempt at a time; None: as many as there are."""
+    """How many may have an attempt at a time; None for no limit."""
 
     running: int | None = None
     """In all namespaces that the operator serves, together."""
@@ -72,7 +72,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Usage:
-    """Who has a place, counted as the limits count."""
+    """How many have a place, counted as the limits count."""
 
     total: int = 0
     in_namespace: Counter[str] = field(default_factory=Counter)
@@ -82,20 +82,20 @@ class Usage:
 
     @classmethod
     def of(cls, running: Iterable[Candidate]) -> Usage:
-        """That of these."""
+        """Count these."""
         usage = cls()
         for item in running:
             usage.add(item)
         return usage
 
     def add(self, item: Candidate) -> None:
-        """It has a place now."""
+        """Count one that has been given a place."""
         self._count(item, 1)
         if item.locks_queue:
             self.locked_by.setdefault(item.queue_key, []).append(item.key)
 
     def remove(self, item: Candidate) -> None:
-        """It has given its place back."""
+        """Stop counting one that has released its place."""
         self._count(item, -1)
         if item.locks_queue and (holders := self.locked_by.get(item.queue_key)):
             holders.remove(item.key)
@@ -162,17 +162,19 @@ CHECKS = (_queue_lock, _queue_limit, _organization_limit, _namespace_limit, _tot
 
 
 def is_full(usage: Usage, limits: Limits) -> bool:
-    """Whether nobody at all may have a place."""
+    """Whether no place is left in all."""
     return limits.running is not None and usage.total >= limits.running
 
 
 def admit(
     waiting: Collection[Candidate], usage: Usage, limits: Limits, served: Mapping[Party, int]
 ) -> Iterator[Candidate]:
-    """Those that may have their Job now, in the order in which they are to have it; each is counted in ``usage``.
+    """Yield those that may have their Job now, in order; each is counted in ``usage``.
 
-    Of the highest priority first; of those, the party with the fewest running; among such, the one that has waited
-    longest for a turn (``served``: the number of each party's last turn); of its own, the oldest.
+    The highest priority first; then the party with the fewest running; then the party whose last turn is longest ago;
+    then the oldest job.
+
+    :param served: the number of each party's last turn.
     """
     turns = dict(served)
     turn = max(turns.values(), default=0)
@@ -200,14 +202,14 @@ def admit(
 def in_order(
     waiting: Collection[Candidate], usage: Usage, served: Mapping[Party, int], most: int
 ) -> tuple[Candidate, ...]:
-    """The first so many that wait, in the order of their turns as it stands, limits and locks aside."""
+    """Return the first ``most`` that wait, in the present order of turns, without regard to limits and locks."""
     counted = Usage(of_party=Counter(usage.of_party))
     unlocked = [replace(item, locks_queue=False) for item in waiting]
     return tuple(islice(admit(unlocked, counted, Limits(), served), most))
 
 
 def _age(head: Candidate) -> tuple[datetime, Key]:
-    """The order of age, told apart by name."""
+    """Return the key of the order by age; the name makes it unique."""
     return (head.created_at, head.key)
 
 
@@ -220,7 +222,7 @@ def _by_priority(waiting: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 
 
 def _lines(group: Iterable[Candidate]) -> dict[Party, list[Candidate]]:
-    """Each party's own, the oldest last, where it is cheap to take."""
+    """Return the jobs of each party, the oldest last, where removing it is cheap."""
     lines: defaultdict[Party, list[Candidate]] = defaultdict(list)
     for item in sorted(group, key=_age, reverse=True):
         lines[item.party].append(item)

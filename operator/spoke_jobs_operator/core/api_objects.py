@@ -14,7 +14,7 @@ from spoke_jobs.contract.object_fields import Body, digits
 from spoke_jobs.contract.spokejob import SpokeJob
 
 LABEL_OWNER = f"{GROUP}/spokejob-uid"
-"""On a Job and its pod: the Kubernetes uid of the SpokeJob, since a SpokeJob made anew has the old one's name."""
+"""On a Job and its pod: the SpokeJob's Kubernetes uid, because one that is created anew has the old one's name."""
 ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
 """On a Job: uid and generation of the PodTemplate that it was made from."""
 
@@ -61,14 +61,14 @@ class Job:
     complete: bool
     failed: bool
     failing: bool
-    """Kubernetes has decided that it fails, and still ends its pods (condition FailureTarget)."""
+    """Whether Kubernetes has decided that it fails, and still ends its pods (condition FailureTarget)."""
     failure_reason: str
     suspended: bool
-    """Whether it may have no pod now: Kueue's way to hold a Job back."""
+    """Whether it may have no pod now, which is how Kueue holds a Job back."""
     released_at: datetime | None
-    """When it was last let have its pod; None if it was never suspended, or is."""
+    """When it was last released; None if it never was suspended, or is suspended now."""
     resuming: bool
-    """Whether it is let have its pod just now, and its controller hasn't taken note of that yet."""
+    """Whether it has just been released, and its controller has not noted that yet."""
 
     @property
     def finished(self) -> bool:
@@ -78,7 +78,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A container that can't start, or can't yet."""
+    """A container that has not started, or can't start."""
 
     reason: str
     message: str
@@ -115,7 +115,7 @@ class Pod:
     disruption: str
     """The reason of a true DisruptionTarget condition."""
     unschedulable: str
-    """The scheduler's message while it finds no node."""
+    """The scheduler's message while it finds no node; empty otherwise."""
     container: Waiting | Running | Terminated | None
     """The container named ``job``."""
     init_problem: Waiting | None
@@ -136,7 +136,7 @@ class PodTemplate:
     meta: Meta
     generation: int
     allowed: bool
-    """Whether it is labelled as one that jobs may run by."""
+    """Whether its label allows jobs to use it."""
     kueue: Mapping[str, str]
     """Its own labels, or its pods', that Kueue reads."""
     template: Body
@@ -144,11 +144,11 @@ class PodTemplate:
 
     @property
     def version(self) -> str:
-        """What attempts record of it."""
+        """The version that attempts record."""
         return f"{self.meta.uid}/{self.generation}"
 
     def is_newer_than(self, version: str, at: datetime | None) -> bool:
-        """Whether it was changed, or made anew, since an attempt that began at that time recorded this version."""
+        """Whether it was changed or created anew since an attempt recorded this version at that time."""
         uid, _, generation = version.partition("/")
         if uid == self.meta.uid:
             return self.generation > digits(generation)
@@ -166,15 +166,15 @@ class FailedCreate:
 
     @property
     def about(self) -> str:
-        """The uid of what it tells of."""
+        """The uid of the object that it is about."""
         return self.job_uid
 
 
 @dataclass(frozen=True, slots=True)
 class FailedMount:
-    """An Event by which the kubelet says that it can't give a pod its volumes: a Secret or ConfigMap isn't there, say.
+    """An Event by which the kubelet says that it can't mount a pod's volumes, for example for want of a Secret.
 
-    The pod itself says nothing of it.
+    The pod itself does not show it.
     """
 
     meta: Meta
@@ -184,29 +184,29 @@ class FailedMount:
 
     @property
     def about(self) -> str:
-        """The uid of what it tells of."""
+        """The uid of the object that it is about."""
         return self.pod_uid
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A SpokeJob whose spec isn't what this release's model allows (it is older than the CRD, say)."""
+    """A SpokeJob whose spec this release's model refuses, for example because it is older than the CRD."""
 
     key: Key
     uid: str
     resource_version: str
     generation: int
     problem: str
-    """The fields, without their values."""
+    """The names of the fields, without values."""
     settled: bool
     """Whether its status already says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A final SpokeJob, kept small: there may be ten thousand, of which hardly anything is asked any more.
+    """A final SpokeJob, compressed: there may be ten thousand, and they are rarely needed.
 
-    As a model it takes some 10 kB of memory, packed less than one.
+    As a model it takes about 10 kB of memory, compressed less than 1 kB.
     """
 
     key: Key
@@ -216,11 +216,11 @@ class Packed:
 
     @classmethod
     def of(cls, spokejob: SpokeJob) -> Packed:
-        """Pack it."""
+        """Compress it."""
         data = zlib.compress(spokejob.model_dump_json(exclude_defaults=True).encode(), level=1)
         key = Key(sys.intern(spokejob.namespace), spokejob.name)
         return cls(key, spokejob.uid, spokejob.resource_version, data)
 
     def unpack(self) -> SpokeJob:
-        """The same again."""
+        """Return the SpokeJob again."""
         return SpokeJob.model_validate_json(zlib.decompress(self.data))

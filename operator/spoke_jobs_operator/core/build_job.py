@@ -1,6 +1,6 @@
 """The Job of one attempt, from the application's PodTemplate.
 
-The pod is the template's own, but for the exact overrides below; ``docs`` lists them for those who write templates.
+The pod is the template's, except for the overrides below, which docs/how-to/podtemplates.md lists.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 NODE_GONE_KEYS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 NODE_GONE_SECONDS = 30
 BACKSTOP_SECONDS = 300
-"""The operator ends a job that exceeds its run timeout. Should it be away, the Job's own deadline ends it this much
-later; it can't be sharp, as Kubernetes counts it from the Job's creation, the wait for a node included."""
+"""The operator ends a job that exceeds its timeout. If no operator runs, the Job's own deadline ends it this much
+later. It is not exact, because Kubernetes counts it from the Job's creation, including the wait for a node."""
 
 
 def is_template_name(name: str) -> bool:
-    """Whether a PodTemplate could have this name; with any other the API server is not to be bothered."""
+    """Whether a PodTemplate can have this name; any other is not worth a request."""
     return re.fullmatch(names.TEMPLATE_NAME, name) is not None
 
 
@@ -59,11 +59,11 @@ def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[s
     job_spec: dict[str, Any] = {
         "completions": 1,
         "parallelism": 1,
-        "backoffLimit": 0,  # a second pod in the same Job would be an attempt that nobody counts
+        "backoffLimit": 0,  # a second pod of the same Job would be an uncounted attempt
         "template": _pod_template(spokejob, template, attempt, labels),
     }
     if KUEUE_QUEUE in template.kueue:
-        job_spec["suspend"] = True  # its pod is not to start before Kueue's webhook or controller has seen it
+        job_spec["suspend"] = True  # its pod must not start before Kueue has seen the Job
     if spokejob.spec.timeout_seconds is not None:
         job_spec["activeDeadlineSeconds"] = (
             spokejob.spec.start_timeout_seconds + spokejob.spec.timeout_seconds + BACKSTOP_SECONDS
@@ -83,7 +83,7 @@ def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[s
                     "name": spokejob.name,
                     "uid": spokejob.uid,
                     "controller": True,
-                    "blockOwnerDeletion": False,  # true would need the right to update the SpokeJob's finalizers
+                    "blockOwnerDeletion": False,  # true requires the right to update the SpokeJob's finalizers
                 }
             ],
         },
@@ -95,7 +95,7 @@ def _pod_template(spokejob: SpokeJob, template: PodTemplate, attempt: int, label
     metadata = template.template.get("metadata") or {}
     spec = deepcopy(dict(_spec(template)))
     spec["restartPolicy"] = "Never"
-    spec.pop("activeDeadlineSeconds", None)  # deadlines are the SpokeJob's
+    spec.pop("activeDeadlineSeconds", None)  # the SpokeJob has the deadlines
     spec.setdefault("automountServiceAccountToken", False)
     spec |= spokejob.spec.pod_fields()
     _restrict_pod(spec)
@@ -144,7 +144,7 @@ def _take_over(container: dict[str, Any], spokejob: SpokeJob, attempt: int) -> N
         container["resources"] = grown(container.get("resources") or {}, spokejob.spec.retry, times)
     container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
     container["terminationMessagePath"] = "/dev/termination-log"
-    container["terminationMessagePolicy"] = "File"  # the log's tail may hold values that no SpokeJob should
+    container["terminationMessagePolicy"] = "File"  # the end of the log may hold values, which a SpokeJob must not
 
 
 def _restrict_pod(spec: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def _restrict_container(container: dict[str, Any]) -> None:
 
 
 def _missing_tolerations(given: list[dict[str, Any]] | tuple[()]) -> list[dict[str, Any]]:
-    # A toleration without a key tolerates every taint of its effect: the template has decided.
+    # A toleration without a key tolerates every taint of its effect, which is then the template's choice.
     keys = {item.get("key") for item in given if item.get("effect") in (None, "", "NoExecute")}
     if None in keys or "" in keys:
         return []

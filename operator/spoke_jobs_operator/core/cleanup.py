@@ -1,4 +1,4 @@
-"""What is removed, and when: the Jobs of ended attempts, and SpokeJobs past their time to live."""
+"""What is deleted, and when: the Jobs of ended attempts, and SpokeJobs after their time to live."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from .api_objects import Job, Pod
 from .diagnose import has_ended, lost_at
 
 SETTLE = timedelta(seconds=10)
-"""How long after its attempt's end a Job may take to turn terminal before it is made to: a sidecar may run on."""
+"""How long after its attempt's end a Job may stay unfinished before it is deleted: a sidecar may go on running."""
 STOP_PATIENCE = timedelta(seconds=120)
-"""How long a Job that is being deleted may keep its pods before its attempt counts as over all the same; their grace
-periods apart, which may be longer.
-"""
+"""How long a Job that is being deleted may keep its pods, beyond their grace periods, before its attempt is over."""
 UNCONFIRMED_TTL = timedelta(days=7)
-"""How long a SpokeJob stays whose end never came to the ledger: somebody will want to know why."""
+"""How long a SpokeJob stays whose end never reached the ledger, so that somebody can find out why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long things stay for people to look at."""
+    """How long objects stay for people to inspect."""
 
     job: timedelta = timedelta(seconds=60)
     """A Job, after its attempt's end."""
@@ -35,7 +33,7 @@ class Retention:
 def after_the_end(
     spokejob: SpokeJob, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
 ) -> Decision:
-    """A final SpokeJob: correct its outcome by the ledger, remove its Jobs, and at last itself."""
+    """Correct a final SpokeJob's outcome by the ledger, delete its Jobs, and finally the SpokeJob."""
     current = spokejob.status
     corrected = _corrected(current, now)
     if corrected != current:
@@ -54,7 +52,7 @@ def after_the_end(
 def of_ended(
     current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
 ) -> tuple[Action, ...]:
-    """Remove the Jobs of ended attempts whose time has come."""
+    """Delete the Jobs of ended attempts that have been kept long enough."""
     actions: list[Action] = []
     for job in jobs:
         if job.meta.deletion_at:
@@ -73,10 +71,10 @@ def of_ended(
 def until_nothing_runs(
     current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime
 ) -> float | None:
-    """Seconds to wait before looking again whether earlier attempts have ended in fact; None: they have."""
+    """Return the seconds until the next check whether something of earlier attempts still runs; None: nothing does."""
     if any(not is_over(job, pods, now) and not is_given_up(job, pods, now) for job in jobs):
         return 1.0
-    # A pod whose Job was deleted under it: the garbage collector needs a moment to mark it, then it has its grace.
+    # The pod of a deleted Job: the garbage collector deletes it a moment later, and then it has its grace period.
     known = {job.attempt for job in jobs}
     for pod in pods:
         if pod.attempt in known or has_ended(pod, now):
@@ -88,7 +86,7 @@ def until_nothing_runs(
 
 
 def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
-    """Whether nothing of the Job runs, or will."""
+    """Whether nothing of the Job runs or will run."""
     if job.finished:
         return True
     own = [pod for pod in pods if pod.attempt == job.attempt]
@@ -98,7 +96,7 @@ def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
 
 
 def is_given_up(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
-    """Whether a Job that is being deleted is waited for no longer, though its pods are still to be seen."""
+    """Whether a Job that is being deleted is no longer waited for, although its pods still exist."""
     if job.meta.deletion_at is None:
         return False
     graces = [lost_at(pod, pod.meta.deletion_at) for pod in pods
@@ -111,7 +109,7 @@ def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:
         return status.finished(current, "", now)
     if current.ledger is LedgerState.FAILED and current.outcome is not Outcome.FAILED:
         done = bool(current.attempts) and current.attempts[-1].exit_code == 0
-        cause = Cause.JOB_EXITED if done else Cause.SUPERSEDED  # it left with 0, and without recording a success
+        cause = Cause.JOB_EXITED if done else Cause.SUPERSEDED  # it exited with 0 without recording a success
         return status.finished(current, cause, now, "the ledger has recorded a failure")
     return current
 

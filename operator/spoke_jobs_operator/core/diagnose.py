@@ -1,4 +1,4 @@
-"""How an attempt stands, from what is seen of its Job, pods and events."""
+"""How an attempt stands, by its Job, its pods and their events."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from spoke_jobs.contract.wait_reasons import WaitReason
 from .api_objects import FailedCreate, FailedMount, Job, Pod, Running, Terminated, Waiting
 
 KUBELET_SLACK = timedelta(seconds=5)
-"""How far past its grace period a pod may be before its node counts as gone: no kubelet reports for it any more."""
+"""How long after its grace period a pod counts as lost with its node: its kubelet does not report."""
 TAINT_SLACK = timedelta(seconds=15)
-"""The same for a pod that is deleted because its node is unreachable, from the moment of the request: waiting out
-the whole grace period would be waiting for a node that is known not to answer."""
+"""The same for a pod that is deleted because its node is unreachable, counted from the request: to wait for the grace
+period would be to wait for a node that is known not to answer."""
 
-_SIGNALS_OF_OTHERS = {129, 130, 137, 143}  # HUP, INT, KILL, TERM; other signals are the process' own crash
+_SIGNALS_OF_OTHERS = {129, 130, 137, 143}  # HUP, INT, KILL, TERM; any other signal means that the process crashed
 _CANNOT_RUN = {"StartError", "ContainerCannotRun", "RunContainerError"}
 _EVICTIONS = {"EvictionByEvictionAPI", "PreemptionByScheduler", "TerminationByKubelet"}
 _TAINTED = "DeletionByTaintManager"
@@ -34,10 +34,10 @@ _WAITING_CAUSES = {
     **dict.fromkeys(_CANNOT_RUN, Cause.CONTAINER_CANNOT_RUN),
 }
 _DONE_TO_THE_POD = {Cause.INTERRUPTED, Cause.KILLED, Cause.POD_DELETED}
-"""What the deletion of a Job looks like from its pod."""
+"""The causes that a pod shows when its Job is deleted."""
 _HOPELESS = {"InvalidImageName"}
 _DEADLINE = "DeadlineExceeded"
-"""The Job's own, which is later than ours: it ends what nobody looked after."""
+"""Of the Job's own deadline, which is later than the operator's and works while no operator does."""
 
 STOPPING = "Stopping"
 Event = FailedCreate | FailedMount
@@ -52,12 +52,12 @@ class Ended:
     error_type: str = ""
     exit_code: int | None = None
     for_good: bool = False
-    """The attempt's own word that no repetition can mend it."""
+    """Whether the attempt itself says that another one can't succeed."""
     retry_after_seconds: float | None = None
-    """When the attempt asked to be followed by another."""
+    """When the attempt asked to be run again."""
     message: str = ""
     stop: bool = False
-    """Whether something may still run, or start, so that the Job must go before the attempt counts as over."""
+    """Whether something may still run or start, so that the Job has to be deleted before the attempt is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Runs:
     """The container runs."""
 
     stopping: bool
-    """The pod is being ended; how it ends is not known yet."""
+    """Whether the pod is being ended; how it ends is not known yet."""
     look_again_at: datetime | None
 
 
@@ -74,14 +74,14 @@ class Pends:
     """The container doesn't run yet."""
 
     reason: str
-    """A cause, where there is a problem that may heal; else a name of the table of waits."""
+    """A cause, for an obstacle that may be fixed; otherwise a WaitReason."""
     message: str
     look_again_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """What is cached contradicts itself or lacks something: read the live objects."""
+    """The cached objects contradict each other or are incomplete: read the live ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,10 @@ class Bounds:
 def diagnose(
     job: Job | None, pods: Sequence[Pod], events: Sequence[Event], bounds: Bounds, now: datetime, *, live: bool
 ) -> Ended | Runs | Pends | Unclear:
-    """How the attempt stands. ``live`` says that Job and pods were read just now, so that absence is real."""
+    """Say how the attempt stands.
+
+    :param live: whether Job and pods were read just now, so that a missing object does not exist.
+    """
     if succeeded := next((end for end in map(_end_of, pods) if end and not end.cause), None):
         return succeeded
     if job and job.complete:
@@ -127,21 +130,21 @@ def diagnose(
 
 
 def _while_held_back(pods: Sequence[Pod], bounds: Bounds) -> Ended | Pends:
-    """Kueue holds a Job back by suspending it, and takes its place away by suspending it again."""
+    """Kueue holds a Job back by suspending it, and preempts it by suspending it again."""
     if bounds.ran or any(isinstance(pod.container, Running) for pod in pods):
         return Ended(cause=Cause.PREEMPTED, stop=True)
-    return Pends(WaitReason.QUEUED_BY_KUEUE, "the Job is suspended until Kueue admits it", None)
+    return Pends(WaitReason.QUEUED_BY_KUEUE, "", None)
 
 
 def has_ended(pod: Pod, now: datetime) -> bool:
-    """Whether nothing of the pod can be expected to run: it is terminal, or its node is past answering."""
+    """Whether nothing of the pod runs: it is terminal, or counts as lost with its node."""
     if pod.terminal or isinstance(pod.container, Terminated):
         return True
     return pod.meta.deletion_at is not None and now >= lost_at(pod, pod.meta.deletion_at)
 
 
 def lost_at(pod: Pod, deletion_at: datetime) -> datetime:
-    """When a pod that is being deleted, and says nothing, counts as lost with its node."""
+    """Return when a pod that is being deleted, and whose node does not report, counts as lost."""
     if pod.disruption == _TAINTED:
         requested_at = deletion_at - timedelta(seconds=pod.meta.deletion_grace_seconds)
         return min(requested_at + TAINT_SLACK, deletion_at + KUBELET_SLACK)
@@ -149,7 +152,7 @@ def lost_at(pod: Pod, deletion_at: datetime) -> datetime:
 
 
 def _end_of(pod: Pod) -> Ended | None:
-    """How the pod says that it ended, if it says so."""
+    """Return how the pod says that it ended; None if it does not."""
     if isinstance(pod.container, Terminated):
         return _from_container(pod.container, pod)
     if pod.phase == "Succeeded":
@@ -198,10 +201,10 @@ def _cause_of_disruption(pod: Pod) -> str:
 
 
 def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
-    # The container may still end by itself within the grace period, and then says more than the deletion does.
+    # The container may still exit within the grace period, and its exit says more than the deletion does.
     lost = lost_at(pod, deletion_at)
     if now >= lost:
-        if not live:  # after an outage the stream tells old news first: the pod may be gone long since
+        if not live:  # after an outage the stream delivers old events first: the pod may be long gone
             return Unclear()
         return Ended(cause=_cause_of_disruption(pod) or (Cause.NODE_LOST if pod.node else Cause.POD_DELETED), stop=True)
     return Runs(stopping=True, look_again_at=lost)
@@ -211,7 +214,7 @@ def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, 
     if job.failure_reason == _DEADLINE:
         started = bounds.ran or (pod is not None and isinstance(pod.container, Running))
         return Ended(cause=Cause.TIMEOUT if started else Cause.START_TIMEOUT, stop=True)
-    if not live:  # the pod's own last word may simply not have come through yet
+    if not live:  # the pod's last state may not have arrived yet
         return Unclear()
     if pod is None:
         return Ended(cause=Cause.POD_DELETED, stop=not job.failed)
@@ -231,7 +234,7 @@ def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: B
     reason, message = _obstacle(pod, events)
     if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
         return Ended(cause=reason, message=message, stop=True)
-    if job.resuming:  # since when its start timeout counts is known once its controller has said so
+    if job.resuming:  # its start timeout counts from the release, whose time the controller has not written yet
         return Pends(reason=reason, message=message, look_again_at=None)
     deadline = (job.released_at or job.meta.created_at or now) + timedelta(seconds=bounds.start)
     if now >= deadline:

@@ -1,7 +1,7 @@
-"""Who leads, decided on a Lease: pure, on the holder's record and on when we first saw it so.
+"""Who leads, decided on a Lease and on when this process first saw it as it is. Pure.
 
-Clocks of machines differ, so no other's time is ever compared with ours: a lease has lapsed once *we* have seen it
-unchanged for as long as it says that it lasts. (The rule is client-go's, k8s.io/client-go/tools/leaderelection.)
+Clocks of machines differ, so another machine's time is never compared with ours: a Lease has lapsed once this process
+has seen it unchanged for as long as it lasts. This is client-go's rule (k8s.io/client-go/tools/leaderelection).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Terms:
     """How long a lead lasts, in seconds."""
 
     lasts: float = 15.0
-    """How long others leave a holder that is silent its lead."""
+    """How long others wait for a holder that does not renew."""
     renewed_within: float = 10.0
-    """How long a holder that can't renew still takes itself for the leader; shorter, so that it stops before."""
+    """How long a holder that can't renew considers itself the leader; shorter, so that it stops before others start."""
     retry: float = 2.0
-    """Between two looks at the Lease."""
+    """The time between two reads of the Lease."""
 
     def check(self) -> None:
         """:raises ValueError: if a holder could go on for longer than others leave it its lead."""
@@ -35,7 +35,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A Lease's spec, as far as an election goes."""
+    """What an election uses of a Lease."""
 
     holder: str = ""
     lasts: float = 0.0
@@ -47,27 +47,27 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record, and since when (our own monotonic clock) it has looked like that."""
+    """A record, and since when it is so, by the monotonic clock of this process."""
 
     record: Record
     since: float
 
 
 def look(before: Seen | None, record: Record, at: float) -> Seen:
-    """What we know now."""
+    """Return what is known after this read."""
     if before is not None and before.record.version == record.version:
         return replace(before, record=record)
     return Seen(record, at)
 
 
 def may_take(seen: Seen, identity: str, at: float) -> bool:
-    """Whether the lead is ours to take: nobody's, ours already, or lapsed."""
+    """Whether this process may lead: nobody does, this process does already, or the Lease has lapsed."""
     record = seen.record
     return record.holder in ("", identity) or at >= seen.since + record.lasts
 
 
 def read(body: Mapping[str, Any]) -> Record:
-    """A Lease as the API server sends it."""
+    """Read a Lease as the API server sends it."""
     spec = body.get("spec") or {}
     metadata = body.get("metadata") or {}
     return Record(
@@ -80,7 +80,7 @@ def read(body: Mapping[str, Any]) -> Record:
 
 
 def held_by(identity: str, terms: Terms, before: Record | None, now: datetime) -> dict[str, Any]:
-    """The spec to write in order to take the lead, or to keep it."""
+    """Return the spec that takes or renews the lead."""
     stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     renewed = before is not None and before.holder == identity
     return {
@@ -93,5 +93,5 @@ def held_by(identity: str, terms: Terms, before: Record | None, now: datetime) -
 
 
 def released(before: Record, now: datetime) -> dict[str, Any]:
-    """The spec that leaves the lead to whoever comes next."""
+    """Return the spec that releases the lead."""
     return held_by("", Terms(lasts=1.0), before, now) | {"leaseTransitions": before.transitions}

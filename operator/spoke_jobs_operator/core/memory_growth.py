@@ -10,7 +10,7 @@ from spoke_jobs.contract.retry import is_quantity
 from spoke_jobs.contract.spokejob import Retry
 
 DEFAULT_BOUND = 4
-"""Where the SpokeJob names no bound: so many times what the first attempt had."""
+"""Without a bound in the SpokeJob: this many times the first attempt's memory."""
 _MEBI = 2**20
 _LETTERS = "EGKMPTikm"
 _SUFFIXES = {
@@ -21,9 +21,9 @@ _SUFFIXES = {
 
 
 def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, Any]:
-    """A container's resources, with more memory: its request and its limit, each by the factor for each time.
+    """Return a container's resources with its memory request and limit multiplied by the factor, ``times`` times.
 
-    An amount in a form that isn't read stays as it is, as does one that is above the bound already.
+    An amount in an unknown form stays as it is, and so does one that is above the bound already.
     """
     result = {name: dict(amounts) for name, amounts in resources.items() if isinstance(amounts, Mapping)}
     for amounts in result.values():
@@ -39,7 +39,7 @@ def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, A
 
 
 def in_bytes(quantity: str) -> Decimal | None:
-    """What a quantity stands for; None for none, or for a form that people don't write."""
+    """Return a quantity in bytes; None for an empty one, or for a form that people do not write."""
     if not is_quantity(quantity):
         return None
     number = quantity.rstrip(_LETTERS)
@@ -47,5 +47,5 @@ def in_bytes(quantity: str) -> Decimal | None:
 
 
 def in_mebibytes(amount: Decimal) -> str:
-    """As a quantity of whole mebibytes, downwards, or of bytes where that would be less than one."""
+    """Return a quantity in whole mebibytes, rounded down, or in bytes below one mebibyte."""
     return f"{int(amount // _MEBI)}Mi" if amount >= _MEBI else str(int(amount))

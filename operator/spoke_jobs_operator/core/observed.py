@@ -18,7 +18,7 @@ from .refusals import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that one decision depends on, besides time."""
+    """All that one decision depends on, except the time."""
 
     spokejob: SpokeJob
     jobs: tuple[Job, ...] = ()
@@ -26,12 +26,12 @@ class Observed:
     events: tuple[Event, ...] = ()
     template: PodTemplate | None = None
     held: Wait | None = None
-    """What keeps it from having a Job, if locks or limits do."""
+    """The lock or limit that prevents its next Job; None if none does."""
     live: bool = False
-    """Whether the objects were read from the API server just now, so that what isn't here isn't there."""
+    """Whether the objects were read from the API server just now, so that a missing object does not exist."""
     refusal: Refusal | None = None
     made: int = 0
-    """The newest attempt whose Job this process has made, or taken over: it was there, whatever is seen now."""
+    """The newest attempt whose Job this process has created or adopted: it existed, whatever is seen now."""
 
     def write(self, updated: SpokeJobStatus) -> tuple[Action, ...]:
         """Write this status, if it differs from the current one."""
@@ -39,13 +39,13 @@ class Observed:
         current = self.spokejob.status
         if updated == current:
             return ()
-        # Whether the pod ran is what tells a Job that Kueue holds back again from one that it never released.
+        # For Kueue a write is prompt: only a recorded run tells a preempted Job from one that was never released.
         by_kueue = any(job.suspended or job.released_at for job in self.jobs)
         return (ApplyStatus(updated, prompt=bool(current.cause) or by_kueue),)
 
 
 def candidate_of(spokejob: SpokeJob) -> Candidate:
-    """A SpokeJob as admission sees it."""
+    """Return the SpokeJob as admission sees it."""
     spec = spokejob.spec
     return Candidate(
         key=Key(spokejob.namespace, spokejob.name),
@@ -58,11 +58,11 @@ def candidate_of(spokejob: SpokeJob) -> Candidate:
 
 
 def wants_attempt(spokejob: SpokeJob, now: datetime) -> bool:
-    """Whether, by what it says itself, it would start now if limits and locks let it."""
+    """Whether the SpokeJob itself asks for an attempt now; limits and locks are not considered."""
     due = spokejob.status.next_attempt_at
     return not (spokejob.deleting or spokejob.spec.suspend or spokejob.spec.cancel or (due and now < due))
 
 
 def unrecorded(spokejob: SpokeJob, jobs: Iterable[Job]) -> list[Job]:
-    """Its Jobs that its status doesn't tell of: just made, or by an operator that died, or lost its lead, then."""
+    """Return its Jobs that its status does not record yet: new ones, or ones of an operator that stopped right then."""
     return [job for job in jobs if job.owner == spokejob.uid and job.attempt > spokejob.status.attempt]

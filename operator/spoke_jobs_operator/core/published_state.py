@@ -1,4 +1,4 @@
-"""What the leader tells of a namespace: limits, counts and the order of turns. Read by `spoke-jobs why`."""
+"""What the leader publishes of a namespace: limits, counts and the order of turns. `spoke-jobs why` reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .status import open_attempt
 
 SHOWN_TURNS = 200
 SHOWN_COUNTS = 100
-"""The busiest queues and organisations; the rest is left out."""
+"""Of queues, and of organizations: the busiest ones."""
 
 
 def report(
@@ -27,9 +27,9 @@ def report(
     unfinished: Iterable[SpokeJob],
     has_place: Callable[[Key], bool] = lambda _key: False,
 ) -> dict[str, object]:
-    """The namespace's state, as plain JSON: names and numbers.
+    """Return the namespace's state as plain JSON: names and numbers.
 
-    :param has_place: whether a SpokeJob has one, of which its status may not tell yet.
+    :param has_place: whether a SpokeJob has a place, which its status may not say yet.
     """
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
@@ -50,5 +50,5 @@ def report(
 
 
 def as_data(state: dict[str, object], identity: str, now: datetime) -> dict[str, str]:
-    """The ConfigMap's data."""
+    """Return the ConfigMap's data."""
     return {"operator": identity, "time": now.isoformat(), "state": json.dumps(state, sort_keys=True)}

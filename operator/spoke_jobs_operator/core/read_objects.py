@@ -31,7 +31,7 @@ from .api_objects import (
 
 
 def read_spokejob(body: Body) -> SpokeJob | Unreadable:
-    """A SpokeJob, or why it can't be read."""
+    """Read a SpokeJob, or say why it can't be read."""
     try:
         return SpokeJob.from_object(dict(body))
     except ValidationError as error:
@@ -48,7 +48,7 @@ def read_spokejob(body: Body) -> SpokeJob | Unreadable:
 
 
 def read_job(body: Body) -> Job:
-    """A Job."""
+    """Read a Job."""
     meta = read_meta(body)
     labels = mapping(mapping(body, "metadata"), "labels")
     conditions = _true_conditions(body)
@@ -76,7 +76,7 @@ def read_job(body: Body) -> Job:
 
 
 def read_pod(body: Body) -> Pod:
-    """A pod."""
+    """Read a pod."""
     meta = read_meta(body)
     labels = mapping(mapping(body, "metadata"), "labels")
     status = mapping(body, "status")
@@ -105,7 +105,7 @@ def read_pod(body: Body) -> Pod:
 
 
 def read_template(body: Body) -> PodTemplate:
-    """A PodTemplate."""
+    """Read a PodTemplate."""
     metadata = mapping(body, "metadata")
     labels = {**mapping(mapping(mapping(body, "template"), "metadata"), "labels"), **mapping(metadata, "labels")}
     return PodTemplate(
@@ -118,7 +118,7 @@ def read_template(body: Body) -> PodTemplate:
 
 
 def read_event(body: Body) -> FailedCreate | FailedMount | None:
-    """A FailedCreate Event of a Job, or a FailedMount one of a pod; None for any other."""
+    """Read a Job's FailedCreate Event or a pod's FailedMount Event; None for any other."""
     involved = mapping(body, "involvedObject")
     key = Key(text(involved, "namespace"), text(involved, "name"))
     uid, message = text(involved, "uid"), text(body, "message")
@@ -131,7 +131,7 @@ def read_event(body: Body) -> FailedCreate | FailedMount | None:
 
 
 def read_meta(body: Body) -> Meta:
-    """The metadata that every object has."""
+    """Read the metadata that every object has."""
     metadata = mapping(body, "metadata")
     return Meta(
         key=Key(text(metadata, "namespace"), text(metadata, "name")),

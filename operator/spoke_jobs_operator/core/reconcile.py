@@ -1,7 +1,7 @@
 """What follows from what is seen of one SpokeJob.
 
-Level, not edge: the decision depends on the objects alone, so that a lost event, a repeated one and a restart of the
-operator all lead to the same end, and a world that is as it should be yields no writes.
+The decision is level-triggered: it depends on the objects alone. A lost event, a repeated event and a restart of the
+operator therefore lead to the same end, and a SpokeJob that is as it should be causes no write.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .observed import Observed, unrecorded
 
 
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
-    """What is to be done for one SpokeJob, in order."""
+    """Decide what to do for one SpokeJob; the actions are in order."""
     spokejob = seen.spokejob
     if spokejob.deleting:  # the garbage collector takes the Jobs
         return Decision(Standing.FINISHED)
@@ -52,7 +52,7 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
 
 
 def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, ...]:
-    """It ends as InvalidSpec, naming the fields, and is let alone from then on."""
+    """End a SpokeJob that can't be read as InvalidSpec, naming the fields. Nothing follows after that."""
     if item.settled:
         return ()
     message = f"not readable: {item.problem}."
@@ -61,7 +61,7 @@ def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, 
 
 
 def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decision:
-    """The row is final, so the SpokeJob is: whatever the pods still say, nothing they do counts any more."""
+    """End the SpokeJob as its row has ended, whatever its pods still say or do."""
     current = seen.spokejob.status
     record = status.open_attempt(current)
     pods = _of_attempt(seen.pods, current.attempt)
@@ -71,11 +71,11 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
         exit_code = end.exit_code if isinstance(end, Ended) else None
         closed = status.attempt_closed(current, Ended(cause="", exit_code=exit_code), pod, now)
         return Decision(Standing.FINISHED, seen.write(status.finished(closed, "", now)))
-    # A row becomes final before its SpokeJob where somebody cancelled it: the operator decides on all other ends.
+    # A row becomes final before its SpokeJob only if somebody cancelled it: the operator decides on all other ends.
     known = (record.cause if record else "") or Cause.CANCELLED
-    if record is None:  # how the last attempt ended is told, and was not the end
+    if record is None:  # the last attempt's end is recorded, and did not end the job
         end = Ended(cause=Cause.CANCELLED)
-    if isinstance(end, Ended) and not end.cause:  # it left with 0, and without recording a success
+    if isinstance(end, Ended) and not end.cause:  # it exited with 0 without recording a success
         end = replace(end, cause=(record.cause if record else "") or Cause.JOB_EXITED)
     elif not isinstance(end, Ended) or end.cause == Cause.JOB_DELETED:
         end = Ended(cause=known)
@@ -92,7 +92,7 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
     bounds = Bounds(spec.start_timeout_seconds, spec.timeout_seconds, ran=bool(record.pod))
     state = diagnose(job, pods, _told_of(seen.events, job, pods), bounds, now, live=seen.live)
     pod = _newest(pods)
-    if isinstance(state, Pends) and _is_mended(seen, record, state):
+    if isinstance(state, Pends) and _template_is_fixed(seen, record, state):
         text = f"{state.reason} by the template as it was: {state.message}" if state.message else state.reason
         state = Ended(cause=Cause.TEMPLATE_CHANGED, message=text, stop=True)
     if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):
@@ -115,10 +115,10 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
             return Decision(Standing.HOLDS, (*seen.write(updated), *later))
 
 
-def _is_mended(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
-    """Whether the attempt can't start by a template that has been changed since, which may be what was wrong.
+def _template_is_fixed(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
+    """Whether the attempt can't start, and its template has been changed since, which may have been the obstacle.
 
-    Where nothing is in its way it is let be, or each change would stop all that are just starting.
+    An attempt without an obstacle goes on: otherwise each change would end all attempts that are just starting.
     """
     if pends.reason in (WaitReason.POD_PENDING, WaitReason.QUEUED_BY_KUEUE) or seen.template is None:
         return False
@@ -127,15 +127,15 @@ def _is_mended(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
 
 
 def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
-    """The cause is recorded; the attempt is over once nothing of it runs."""
+    """End an attempt whose cause is recorded: it is over once nothing of it runs."""
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
     end = Ended(cause=record.cause, error_type=record.error_type, exit_code=record.exit_code,
-                # What is ended for its image was given all of the start timeout to heal, or never can.
+                # An obstacle of the class image had the whole start timeout to be fixed, or can't be.
                 for_good=cause_class(record.cause) is CauseClass.IMAGE,
                 message=_message_of_stop(seen.spokejob.status))  # fmt: skip
     last_word = diagnose(job, pods, (), Bounds(0, None), now, live=True)
-    if isinstance(last_word, Ended) and not last_word.cause:  # it was done before it could be stopped
+    if isinstance(last_word, Ended) and not last_word.cause:  # it succeeded before it could be stopped
         end = last_word
     elif job is None and not seen.live:
         return Decision(Standing.HOLDS, (ReadLive(),))
@@ -172,7 +172,7 @@ def _between_attempts(seen: Observed, now: datetime) -> Decision:
 
 
 def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
-    """The status with the attempt whose Job was made and of which it doesn't tell yet; None if there is none."""
+    """Return the status with the attempt whose Job exists but is not recorded yet; None if there is none."""
     spokejob, current = seen.spokejob, seen.spokejob.status
     if status.open_attempt(current):
         return None
@@ -180,7 +180,7 @@ def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
         job = min(made, key=lambda item: item.attempt)
         started_at = job.meta.created_at or now
         return status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
-    if seen.made > current.attempt:  # it was deleted before it was recorded: that attempt is not made twice
+    if seen.made > current.attempt:  # its Job was deleted before it was recorded: the attempt is not repeated
         return status.attempt_started(current, seen.made, job_name(spokejob.name, seen.made), "", now, now)
     return None
 
@@ -190,7 +190,7 @@ def _as_if(seen: Observed, updated: SpokeJobStatus) -> Observed:
 
 
 def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decision:
-    """Record that the attempt has its Job, and in the same write what is known of it already."""
+    """Record that the attempt has its Job, together with what is known of it already."""
     as_if = _as_if(seen, started)
     record = status.open_attempt(started)
     assert record is not None

@@ -1,7 +1,7 @@
-"""Steps of a SpokeJob's status: each takes the old status and gives the new one.
+"""Steps of a SpokeJob's status: each takes the old status and returns the new one.
 
-A step that finds nothing to change gives back an equal status, so that comparing tells whether a write is due.
-Messages alone never cause a write: the kubelet words the same obstacle differently every few seconds.
+A step that changes nothing returns an equal status, so that a comparison says whether to write. A message alone never
+causes a write: the kubelet words the same obstacle differently every few seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUNNING = "Running"
 SUCCEEDED = "Succeeded"
 FINISHED = "Finished"
 BLOCKED = "Blocked"
-"""Only there while no Job can be made; its transition time is what the start timeout then counts from."""
+"""Present only while no Job can be created; the start timeout counts from its transition time."""
 
 KEPT_ATTEMPTS = 10
 _MESSAGE_LIMIT = 500
@@ -43,7 +43,7 @@ class Mark:
 def attempt_started(
     status: SpokeJobStatus, number: int, job: str, template: str, started_at: datetime, now: datetime
 ) -> SpokeJobStatus:
-    """The attempt's Job exists."""
+    """Note that the attempt's Job exists."""
     record = AttemptStatus(number=number, job=job, template=template, started_at=started_at)
     return _marked(
         status.model_copy(
@@ -75,7 +75,7 @@ def attempt_pends(status: SpokeJobStatus, wait: Wait, now: datetime) -> SpokeJob
 
 
 def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """The attempt's container runs."""
+    """Note that the attempt's container runs."""
     updated = status.model_copy(
         update={
             "outcome": Outcome.RUNNING,
@@ -88,9 +88,9 @@ def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> Spok
 
 
 def attempt_condemned(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """The attempt is to end for this cause, but something of it may still run.
+    """Note that the attempt ends for this cause, while something of it may still run.
 
-    This is written before its Job is deleted: an operator that starts anew in between must find why the Job is gone.
+    This is written before its Job is deleted, so that an operator that restarts in between finds why the Job is gone.
     """
     *others, record = _with_pod(status.attempts, pod)
     record = record.model_copy(update={"cause": end.cause, "error_type": end.error_type, "exit_code": end.exit_code})
@@ -100,14 +100,14 @@ def attempt_condemned(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: 
 
 
 def attempt_succeeded(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """The attempt, and so the job, has succeeded."""
+    """Note that the attempt, and with it the job, has succeeded."""
     return finished(_closed(status, end, pod, now), "", now)
 
 
 def attempt_failed(
     status: SpokeJobStatus, end: Ended, pod: Pod | None, verdict: TryAgain | GiveUp, now: datetime
 ) -> SpokeJobStatus:
-    """The attempt has failed; the verdict says what follows."""
+    """Note that the attempt has failed; the verdict says what follows."""
     closed = _closed(status, end, pod, now)
     closed = closed.model_copy(update={"charged": _charge(status.charged, end.cause)})
     if isinstance(verdict, GiveUp):
@@ -150,7 +150,7 @@ def held(status: SpokeJobStatus, wait: Wait, now: datetime, *, blocked: bool) ->
 
 
 def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "") -> SpokeJobStatus:
-    """The job is final: succeeded if there is no cause."""
+    """Note that the job is final: it has succeeded if there is no cause."""
     updated = status.model_copy(
         update={
             "outcome": Outcome.FAILED if cause else Outcome.SUCCEEDED,
@@ -172,38 +172,40 @@ def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "
 
 
 def attempt_closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """The open attempt, if there is one, is recorded as ended; nothing is charged for it."""
+    """Note that the open attempt, if any, has ended; it is not charged."""
     record = open_attempt(status)
     return _closed(status, end, pod, now) if record else status
 
 
 def open_attempt(status: SpokeJobStatus) -> AttemptStatus | None:
-    """The record of the attempt that is under way."""
+    """Return the record of the attempt that is under way."""
     newest = status.attempts[-1] if status.attempts else None
     return newest if newest and newest.finished_at is None else None
 
 
 def backs_off(status: SpokeJobStatus) -> bool:
-    """Whether it waits for its next attempt's time. Its cause is then how the last one ended; and the time itself stays
-    in the status when it is over, and something else keeps the attempt from being made."""
+    """Whether it waits for the time of its next attempt.
+
+    The time alone does not say so: it stays in the status once it has passed, if something else prevents the attempt.
+    """
     condition = _condition(status, ADMITTED)
     return condition is not None and condition.reason == WaitReason.BACKING_OFF
 
 
 def blocked_since(status: SpokeJobStatus) -> datetime | None:
-    """Since when no Job could be made."""
+    """Return since when no Job can be created."""
     condition = _condition(status, BLOCKED)
     return condition.last_transition_time if condition else None
 
 
 def held_in_a_row(status: SpokeJobStatus) -> int:
-    """How many of the last attempts, one after the other, found their queue held (of those that are recorded)."""
+    """Return how many of the recorded attempts, counted back from the last, found their queue held."""
     ended = [item for item in reversed(status.attempts) if item.finished_at]
     return next((n for n, item in enumerate(ended) if item.cause != Cause.QUEUE_HELD), len(ended))
 
 
 def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:
-    """The counts by class; a class of a newer release is left out rather than stumbled over."""
+    """Return the counts by class, without the classes of a newer release."""
     known = {item.value for item in CauseClass}
     return {CauseClass(name): count for name, count in charged.items() if name in known}
 
@@ -217,7 +219,7 @@ def _waiting(status: SpokeJobStatus, wait: Wait, now: datetime) -> WaitStatus:
 def _sentences(message: str, advice: str) -> str:
     if not message or not advice:
         return message or advice
-    room = _MESSAGE_LIMIT - len(advice) - 2  # what Kubernetes says may be long; what to do about it is said in full
+    room = _MESSAGE_LIMIT - len(advice) - 2  # Kubernetes' message may be long and is cut; the advice is complete
     message = message if len(message) <= room else f"{message[: room - 3]}..."
     return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}"
 
