@@ -14,15 +14,14 @@ GROUPS = (
 """The tests of a group share an installation on the cluster, so one process runs them. The first match counts."""
 _ORDER = (
     "tests/e2e/test_causes.py",
-    "tests/integration/operator/causes/",
-    "tests/e2e/test_upgrades.py",
-    "tests/e2e/",
     "tests/integration/operator/",
+    "tests/e2e/",
     "tests/integration/sync/",
     "tests/integration/tasks/server/test_fuzzing.py",
     "tests/integration/",
 )
-"""What waits long for the cluster begins first. Unit tests come last: they are short, so all processes end together."""
+"""What waits long for the cluster begins first; the images that tests/e2e builds are then ready for the rest of it.
+Unit tests come last: they are short, so all processes end together."""
 
 
 class ByGroup(LoadScopeScheduling):
