@@ -59,8 +59,7 @@ def test_a_pod_finds_it(folder: Path) -> None:
 
 def test_the_task_server_finds_it(folder: Path) -> None:
     (folder / "shop.py").write_text("raise SystemExit('the application was imported')")
-    environment = plain()
-    done = subprocess.run([SCRIPT, "tasks"], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([SCRIPT, "tasks"], cwd=folder, env=plain(), capture_output=True, text=True, timeout=120)
     assert "the application was imported" in done.stderr
 
 

@@ -1,7 +1,7 @@
-"""A job's attempts by the ledger and by its SpokeJob together: pure.
+"""Join a job's attempts from the ledger and from its SpokeJob.
 
-The ledger knows an attempt from its claim on, and how it ended for the job's own process; the SpokeJob knows it from
-its Kubernetes Job on, with pod, node and exit code.
+The ledger records an attempt from its claim on, with the end that the job's own process saw. The SpokeJob records it
+from the creation of its Kubernetes Job on, with pod, node and exit code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spoke_jobs.model import Attempt, AttemptState, JobRequest
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One attempt. At least one of the two knows it."""
+    """One attempt, recorded by the ledger, the SpokeJob, or both."""
 
     run: int
     number: int
@@ -25,27 +25,27 @@ class Try:
 
     @property
     def worker(self) -> str:
-        """Host and process, or the pod; empty while there is none."""
+        """The worker's host and process, or the pod; empty while there is none."""
         return self.row.worker if self.row else self.seen.pod if self.seen else ""
 
     @property
     def node(self) -> str:
-        """The pod's; empty where the cluster didn't tell."""
+        """The pod's node; empty if it is unknown."""
         return self.seen.node if self.seen else ""
 
     @property
     def begun_at(self) -> datetime | None:
-        """When it was claimed, or else when its Kubernetes Job was made."""
+        """When it was claimed, or else when its Kubernetes Job was created."""
         return self.row.claimed_at if self.row else self.seen.started_at if self.seen else None
 
     @property
     def ended_at(self) -> datetime | None:
-        """By whichever of the two knows of its end."""
+        """When it ended, as the ledger records it, or else the SpokeJob."""
         return (self.row.finished_at if self.row else None) or (self.seen.finished_at if self.seen else None)
 
     @property
     def cause(self) -> str:
-        """Why it failed; the ledger's word first."""
+        """Why it failed, as the ledger records it, or else the SpokeJob."""
         return (self.row.cause if self.row else "") or (self.seen.cause if self.seen else "")
 
     @property
@@ -55,14 +55,14 @@ class Try:
 
     @property
     def state(self) -> str:
-        """As the ledger has it; before its claim ``starting``, or ``failed``."""
+        """The ledger's state; before the claim ``starting`` or ``failed``."""
         if self.row is not None:
             return self.row.state.value
         return "starting" if self.ended_at is None else AttemptState.FAILED.value
 
 
 def tries(job: JobRequest, rows: Sequence[Attempt], spokejob: SpokeJob | None) -> tuple[Try, ...]:
-    """All attempts, the oldest first. The SpokeJob tells of the job's newest run alone, and of its last ten."""
+    """Join all attempts, the oldest first. The SpokeJob has the last ten attempts of the newest run."""
     by_row = {(row.run, row.number): row for row in rows}
     theirs = spokejob is not None and (spokejob.spec.uid, spokejob.spec.run) == (job.uid, job.run)
     seen = {(job.run, item.number): item for item in spokejob.status.attempts} if spokejob and theirs else {}

@@ -1,4 +1,4 @@
-"""docs/reference/causes.md: why jobs end, and what they wait for."""
+"""Generate docs/reference/causes.md: why jobs end, and what they wait for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNTS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 
 
 def page() -> str:
-    """The page."""
+    """Generate the page."""
     sections = "\n\n".join(_section(kind) for kind in CauseClass)
     rows = [(f"`{reason}`", reason.meaning, reason.advice) for reason in WaitReason]
     return f"""{banner("spoke_jobs.contract: causes, retry and waits")}

@@ -17,7 +17,7 @@ from spoke_jobs.contract.termination import ExitCode
 
 
 def page() -> str:
-    """The page."""
+    """Generate the page."""
     group: Any = typer.main.get_command(app)
     panels: dict[str, list[str]] = {}
     for name, command in group.commands.items():

@@ -1,4 +1,4 @@
-"""docs/reference/options.md: each option of a job, and which runner honors it."""
+"""Generate docs/reference/options.md: each option of a job, and which runner honors it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DISPATCHED = {field.name for field in dataclasses.fields(JobData)}
 
 
 def page() -> str:
-    """The page."""
+    """Generate the page."""
     runners = dict(_runners())
     shown = {
         name: option

@@ -15,7 +15,7 @@ from spoke_jobs.settings import Settings
 
 
 def page() -> str:
-    """The page."""
+    """Generate the page."""
     said = of_attributes(Settings)
     rows = [
         (f"`{field.validation_alias}`", _kind(field), _default(field), sentence(said.get(name, "")))
