@@ -168,7 +168,7 @@ class SpokeJobSpec(_Model):
             json_schema_extra={
                 "pattern": TEMPLATE_NAME
             },  # in the CRD only: objects that are stored already stay readable
-            description='The PodTemplate (core/v1, labelled jobs.spoke.dev/template: "true") of the job\'s pod.',
+            description='The PodTemplate (core/v1, labeled jobs.spoke.dev/template: "true") of the job\'s pod.',
         ),
     ] = "default"
     resources: Annotated[

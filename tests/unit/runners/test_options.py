@@ -1,4 +1,4 @@
-"""Every option under every runner: honoured, refused at dispatch, or (what only places a pod) ignored."""
+"""Every option under every runner: honored, refused at dispatch, or (what only places a pod) ignored."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def runner_of(name: str, url: str, registry: Registry) -> SqlRunner:
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("name", ["worker", "same process", "sync", "kubernetes"])
-def test_an_option_is_honoured_or_refused(name: str, option: str, sqlite_ledger_url: str, registry: Registry) -> None:
+def test_an_option_is_honored_or_refused(name: str, option: str, sqlite_ledger_url: str, registry: Registry) -> None:
     runner = runner_of(name, sqlite_ledger_url, registry)
     data = JobData("noop", **{option: OPTIONS[option]})
     if option in REFUSED.get(name, ()):
@@ -76,7 +76,7 @@ def test_a_declared_option_is_refused_like_a_dispatched_one(sqlite_ledger_url: s
     assert runner.ledger.list_jobs() == []
 
 
-def test_what_the_cluster_is_to_honour_stands_on_the_spokejob(sqlite_ledger_url: str, registry: Registry) -> None:
+def test_what_the_cluster_is_to_honor_stands_on_the_spokejob(sqlite_ledger_url: str, registry: Registry) -> None:
     runner = LegacyRunner(Settings(database_url=SecretStr(sqlite_ledger_url)), registry)
     spec = spokejob(runner.dispatch_job(JobData("noop", **OPTIONS)), "ns")["spec"]
     assert spec["resources"] == {"limits": {"memory": "1Gi"}}
