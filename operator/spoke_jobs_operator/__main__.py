@@ -18,7 +18,7 @@ logger = logging.getLogger("spoke_jobs_operator")
 
 
 def main() -> None:
-    """Run; exits 0 on SIGTERM or SIGINT, 1 on what only people can mend, 2 on settings that aren't valid."""
+    """Run; exit with 0 on SIGTERM or SIGINT, 1 on an error that needs a person, 2 on invalid settings."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -28,13 +28,13 @@ def main() -> None:
     operator_logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_until_told(settings))
-    # kopf's thread may still be closing its connections; nothing in it is worth waiting for.
+    # kopf's thread may still be closing its connections; don't wait for it.
     logging.shutdown()
     os._exit(code)
 
 
 def _named(location: tuple[int | str, ...]) -> str:
-    """The setting that it is about; nothing where it is about several, whose names are in the message."""
+    """The setting that an error is about; empty if it is about several, which the message names."""
     return f"SPOKE_OPERATOR_{'_'.join(map(str, location)).upper()}: " if location else ""
 
 
@@ -46,12 +46,12 @@ async def _until_told(settings: Settings) -> int:
     try:
         await work
     except asyncio.CancelledError:
-        logger.info("told to stop: stopped")
+        logger.info("stopped")
         return 0
     except operator_process.LostLead:  # already logged; the process is restarted as a standby
         return 1
     except Exception:
-        logger.exception("the operator can't go on")
+        logger.exception("unexpected error; exiting")
         return 1
     return 0
 

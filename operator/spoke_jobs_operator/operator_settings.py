@@ -21,52 +21,54 @@ class Settings(BaseSettings):
     ] = ()
     max_running: Annotated[
         int | None,
-        Field(ge=1, description="How many attempts may be under way at a time, in all namespaces served together."),
+        Field(ge=1, description="The most attempts that run at a time, in all namespaces together."),
     ] = None
-    max_running_in_namespace: Annotated[int | None, Field(ge=1, description="How many in each namespace.")] = None
+    max_running_in_namespace: Annotated[int | None, Field(ge=1, description="The most in each namespace.")] = None
     max_running_in_queue: Annotated[
         int | None,
-        Field(ge=1, description="How many in each queue of each namespace; jobs without a queue don't count."),
+        Field(ge=1, description="The most in each queue of each namespace; jobs without a queue don't count."),
     ] = None
     max_running_for_organization: Annotated[
         int | None,
-        Field(ge=1, description="How many for each organisation of each namespace; jobs without one don't count."),
+        Field(ge=1, description="The most for each organization of each namespace; jobs without one don't count."),
     ] = None
     job_retention_seconds: Annotated[
-        float, Field(ge=0, description="How long a Job stays after its attempt's end, to be looked at.")
+        float, Field(ge=0, description="How long a Job is kept after its attempt has ended, for inspection.")
     ] = 60
     calls_per_second: Annotated[
-        float, Field(gt=0, description="How many calls of the API server may be made a second, in the long run.")
+        float, Field(gt=0, description="The most calls to the API server a second, in the long run.")
     ] = 100
-    calls_at_once: Annotated[float, Field(ge=1, description="How many may be made at once after a quiet time.")] = 200
+    calls_at_once: Annotated[float, Field(ge=1, description="The most calls at once after a quiet time.")] = 200
     news_per_second: Annotated[
         float,
         Field(
             gt=0,
-            description="How many statuses that only say that an attempt has begun, or runs, are written a second, in "
-            "the long run. What is in its way, and how it ends, is written at once.",
+            description="The most statuses a second, in the long run, that only say that an attempt has started or "
+            "runs. Obstacles and ends are written at once.",
         ),
     ] = 5
-    news_at_once: Annotated[
-        float, Field(ge=1, description="How many of those may be written at once after a quiet time.")
-    ] = 50
-    news_within_seconds: Annotated[float, Field(gt=0, description="How long such a status waits at most.")] = 60
+    news_at_once: Annotated[float, Field(ge=1, description="The most such statuses at once after a quiet time.")] = 50
+    news_within_seconds: Annotated[float, Field(gt=0, description="The longest delay of such a status.")] = 60
     lease: Annotated[
         str,
         Field(
             pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*)?$",
-            description="Namespace and name of the Lease that says which replica leads; empty: there is but one.",
+            description="Namespace and name of the Lease that says which replica leads; empty for a single replica.",
         ),
     ] = ""
     identity: Annotated[
-        str, Field(max_length=200, description="This replica's name in the Lease; empty for the host's, made unique.")
+        str,
+        Field(
+            max_length=200,
+            description="This replica's name in the Lease; empty for the host's name with a random suffix.",
+        ),
     ] = ""
-    lease_seconds: Annotated[float, Field(gt=0, description="How long a silent leader is left its lead.")] = 15
+    lease_seconds: Annotated[float, Field(gt=0, description="How long a silent leader keeps the lead.")] = 15
     lease_renew_within_seconds: Annotated[
-        float, Field(gt=0, description="How long a leader that can't renew goes on; less than that.")
+        float, Field(gt=0, description="How long a leader that can't renew goes on; shorter than `LEASE_SECONDS`.")
     ] = 10
     lease_retry_seconds: Annotated[
-        float, Field(gt=0, description="How often the Lease is looked at, or renewed; less again.")
+        float, Field(gt=0, description="How often the Lease is read or renewed; shorter again.")
     ] = 2
     publish_seconds: Annotated[
         float,
@@ -76,21 +78,23 @@ class Settings(BaseSettings):
             "each namespace, `spoke-operator-state`.",
         ),
     ] = 10
-    workers: Annotated[int, Field(ge=1, le=256, description="How many SpokeJobs are handled at the same time.")] = 16
-    request_timeout_seconds: Annotated[
-        float, Field(gt=0, description="How long one call of the API server may take.")
-    ] = 10
+    workers: Annotated[
+        int, Field(ge=1, le=256, description="The number of SpokeJobs that are handled at the same time.")
+    ] = 16
+    request_timeout_seconds: Annotated[float, Field(gt=0, description="The timeout of a call to the API server.")] = 10
     compare_seconds: Annotated[
         float, Field(gt=0, description="How often unfinished SpokeJobs are listed, to make up for lost events.")
     ] = 30
     full_compare_seconds: Annotated[float, Field(gt=0, description="How often everything is listed.")] = 600
     deaf_after_seconds: Annotated[
-        float, Field(gt=0, description="Health fails when neither an event nor a comparison came for so long.")
+        float, Field(gt=0, description="`/healthz` fails after so long without an event or a comparison.")
     ] = 120
     health_host: Annotated[
-        str, Field(description="The address that health and metrics are served at; empty for all, of IPv4 and IPv6.")
+        str, Field(description="The address that serves probes and metrics; empty for all, IPv4 and IPv6.")
     ] = ""
-    health_port: Annotated[int, Field(ge=0, le=65535, description="Its port; 0 for any that is free.")] = 8080
+    health_port: Annotated[
+        int, Field(ge=0, le=65535, description="The port of probes and metrics; 0 for any free one.")
+    ] = 8080
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level logged.")
     ] = "INFO"
@@ -100,7 +104,7 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """Those on running attempts."""
+        """The limits on running attempts."""
         return Limits(
             running=self.max_running,
             in_namespace=self.max_running_in_namespace,
@@ -123,8 +127,8 @@ class Settings(BaseSettings):
         if self.deaf_after_seconds < 2 * self.compare_seconds:
             raise ValueError(
                 f"SPOKE_OPERATOR_DEAF_AFTER_SECONDS ({self.deaf_after_seconds:g}) must be at least twice "
-                f"SPOKE_OPERATOR_COMPARE_SECONDS ({self.compare_seconds:g}): comparisons are all that is heard of a "
-                "quiet cluster, and each takes its time"
+                f"SPOKE_OPERATOR_COMPARE_SECONDS ({self.compare_seconds:g}): a quiet cluster is "
+                "heard of by comparisons alone, and each takes a while"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The operator's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _CREATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
 class Where(StrEnum):
-    """Where something failed that is tried again."""
+    """Where an error happened that is retried."""
 
     RECONCILE = "reconcile"
     COMPARE = "compare"
 
 
 class OperatorMetrics:
-    """The operator's metrics, on a registry of their own: a test makes as many as it likes."""
+    """The metrics, on a registry of their own, so that a process may have several."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -97,10 +97,10 @@ class OperatorMetrics:
         self.stream_restarts = Counter(
             "spoke_operator_stream_restarts", "Times that the streams had to be started anew.", registry=self.registry
         )
-        self._begin_at_nought()
+        self._initialize()
 
-    def _begin_at_nought(self) -> None:
-        """Of a count that begins with its first one an alarm sees no increase."""
+    def _initialize(self) -> None:
+        """Initialize counters to 0 so that `increase()` sees the first event."""
         self.finished.labels(Outcome.SUCCEEDED.value, "")
         for cause in CAUSES:
             self.finished.labels(Outcome.FAILED.value, cause)
@@ -108,7 +108,7 @@ class OperatorMetrics:
             self.errors.labels(where)
 
     def count_waiting(self, reasons: Callable[[], Iterator[str]]) -> None:
-        """Have the SpokeJobs that wait counted by what for, whenever somebody reads."""
+        """Count the SpokeJobs that wait by reason, at each scrape."""
         self.registry.register(_Waiting(reasons))
 
 

@@ -1,7 +1,7 @@
-"""Who has a place, in memory: it lets :mod:`spoke_jobs_operator.core.admit` decide, and remembers whom it chose.
+"""Which SpokeJobs have a place under the limits, in memory; :mod:`spoke_jobs_operator.core.admit` decides.
 
-No Lease can stop a request in flight, so the limits are kept by pacing; what must never overlap is kept apart by the
-pods' claims in the ledger.
+No Lease can stop a request in flight, so the limits may be exceeded for a moment when the leader changes. What must
+never overlap is kept apart by the pods' claims in the ledger.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _REMEMBERED_PARTIES = 10_000
 class Pacer:
     """The places under the limits.
 
-    Looking through all that wait is dear when thousands do. So whoever comes is looked at alone, as long as no place
-    has been given back since the last look: nobody else's turn can have come.
+    Going through all that wait is costly when thousands do. So a newcomer is checked alone, as long as no place was
+    freed since the last admission: it can't be anybody else's turn.
 
-    :param wake: is called for a SpokeJob that has just been admitted.
-    :param defer: has a call made a little later, so that places given back in one go are given out in one look.
+    :param wake: called for each SpokeJob that is admitted.
+    :param defer: delays a call, so that places that are freed together are given out together.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Pacer:
         self._wake = wake
         self._defer = defer
         self._waiting: dict[Key, Candidate] = {}
-        self._taken: dict[Key, Candidate] = {}  # has an attempt, or has been admitted and will have one in a moment
+        self._taken: dict[Key, Candidate] = {}  # has an attempt, or is admitted and about to get one
         self._served: dict[Party, int] = {}
         self._turn = 0
         self._look_is_due = False
@@ -48,13 +48,13 @@ class Pacer:
         return why_held(candidate, self.usage, self.limits) or UNDECIDED
 
     def reset(self) -> None:
-        """Forget who has a place and who waits: it was another that gave them out."""
+        """Forget all places and who waits, since another leader gave them out."""
         self._waiting.clear()
         self._taken.clear()
         self.usage = Usage()
 
     def prime(self, running: Iterable[Candidate], waiting: Iterable[Candidate]) -> None:
-        """Take in all at once, so that whose turn it is doesn't hang on who is looked at first."""
+        """Add all at once, so that the order of turns does not depend on the order of calls."""
         for candidate in running:
             self._take(candidate)
         for candidate in waiting:
@@ -63,7 +63,7 @@ class Pacer:
         self._look()
 
     def settle(self, candidate: Candidate, standing: Standing) -> None:
-        """Take note of how a SpokeJob stands, and admit whom that makes room for."""
+        """Record a SpokeJob's standing, and admit those for which that makes room."""
         key = candidate.key
         if standing is Standing.HOLDS:
             self._take(candidate)
@@ -81,11 +81,11 @@ class Pacer:
             self._release(key)
 
     def order(self, most: int) -> tuple[Candidate, ...]:
-        """The first so many that wait, in the order of their turns."""
+        """The first ``most`` that wait, in the order of their turns."""
         return in_order(self._waiting.values(), self.usage, self._served, most)
 
     def has_place(self, key: Key) -> bool:
-        """Whether it has an attempt, or will have one in a moment."""
+        """Whether it has an attempt, or is admitted."""
         return key in self._taken
 
     def __len__(self) -> int:

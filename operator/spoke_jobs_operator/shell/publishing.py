@@ -1,6 +1,6 @@
-"""Writes to a ConfigMap of each namespace what the leader knows of it, now and then.
+"""Publish what the leader knows of each namespace to a ConfigMap in it.
 
-`spoke-jobs why` reads there whose turn it is, and from its time that an operator is at work at all.
+`spoke-jobs why` reads whose turn it is there, and takes its time as a sign that an operator is running.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Publisher:
             await asyncio.sleep(every_seconds)
 
     async def publish(self) -> None:
-        """Write what has changed; and what hasn't, after a while, as a sign of life."""
+        """Write what has changed; and what hasn't, once a minute, to show that the operator is running."""
         unfinished = list(self._store.unfinished())
         turns = self._pacer.order(10 * SHOWN_TURNS)
         busy = {item.namespace for item in unfinished}
@@ -58,7 +58,9 @@ class Publisher:
             if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
                 await self._write(namespace, state, now)
             if namespace not in busy and self._published.get(namespace, ({}, now))[0] == state:
-                self._published.pop(namespace, None)  # the last word is said, until somebody waits there again
+                self._published.pop(
+                    namespace, None
+                )  # the final state is written; forget it until a job waits there again
 
     async def _write(self, namespace: str, state: dict[str, object], now: datetime) -> None:
         try:

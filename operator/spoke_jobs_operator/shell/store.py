@@ -1,7 +1,7 @@
-"""What is known of the cluster, in memory: fed by streams, comparisons and the answers to the operator's own writes.
+"""The operator's copy of the cluster, in memory, fed by streams, comparisons and the answers to its own writes.
 
-Three sources tell of one object in any order, so an older version never replaces a newer one, and what was deleted
-does not come back. It is used from one event loop only.
+The three sources report an object in any order. So an older version never replaces a newer one, and a deleted object
+does not come back. For one event loop.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from spoke_jobs_operator.core.status import backs_off
 
 T = TypeVar("T")
 NEW = "New"
-"""What a SpokeJob waits for whose status names nothing: to be looked at, or for its pod, which is on its way."""
+"""The reason of a SpokeJob that waits and whose status names none: it is about to be handled, or to get its pod."""
 _REMEMBERED_DELETIONS = 10_000
 _REMEMBERED_EVENTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells one object, and one version of it, from another."""
+    """Identifies an object and its version."""
 
     key: Key
     uid: str
@@ -47,21 +47,21 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a listing held."""
+    """The contents of a listing."""
 
     namespace: str | None
     """None: all of them."""
     uids: frozenset[str]
     version: int
-    """At which that was so: what is newer couldn't be in it."""
+    """The version of the listing: newer objects can't be in it."""
 
 
 class ObjectIndex(Generic[T]):
     """The objects of one kind.
 
     :param identify: the object's identity.
-    :param owner: the SpokeJob that the object belongs to.
-    :param alike: whether two versions of an object tell the same.
+    :param owner: the SpokeJob that an object belongs to.
+    :param alike: whether two versions of an object are the same to the operator.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ObjectIndex(Generic[T]):
         return tuple(self._objects[key] for key in self._by_owner.get(owner, ()))
 
     def put(self, item: T) -> bool:
-        """Take an object in; False if that is no news: the version is known, or tells nothing that the last didn't."""
+        """Store an object; False if it is known, or tells nothing new."""
         new = self._identify(item)
         if new.version <= self._deleted.get(new.uid, -1):
             return False
@@ -107,9 +107,9 @@ class ObjectIndex(Generic[T]):
         return old is None or not self._alike(old, item)
 
     def remove(self, key: Key, uid: str, version: float = math.inf) -> bool:
-        """The object with this uid is gone; False if that is no news.
+        """Remove the object with this UID; False if it was not stored.
 
-        With a version, it may only have left what is watched, as its label was removed: a newer one counts again.
+        :param version: the object's last one. A newer one is stored again: the object may only have lost its label.
         """
         old = self._objects.get(key)
         if old is not None and (known := self._identify(old)).uid == uid and known.version > version:
@@ -127,7 +127,7 @@ class ObjectIndex(Generic[T]):
         return self._owner(item)
 
     def absent(self, listed: Listed, among: Iterable[T] | None = None) -> list[T]:
-        """Those (of ``among``, or of all) that the listing should have held, and didn't."""
+        """Those (of ``among``, or of all) that are missing from the listing."""
         missing: list[T] = []
         for item in list(self if among is None else among):
             identity = self._identify(item)
@@ -137,7 +137,7 @@ class ObjectIndex(Generic[T]):
         return missing
 
     def take_out(self, items: Iterable[T], version: float = math.inf) -> None:
-        """The objects are gone, as :meth:`remove` means it."""
+        """Remove objects, as :meth:`remove` does."""
         for item in items:
             identity = self._identify(item)
             self.remove(identity.key, identity.uid, version)
@@ -151,7 +151,7 @@ class ObjectIndex(Generic[T]):
 
 
 class Store:
-    """All shelves. Whatever changes them gives back the SpokeJobs that are to be looked at again."""
+    """The objects of all kinds. Methods that store return the SpokeJobs to handle again."""
 
     def __init__(self) -> None:
         self.spokejobs: ObjectIndex[SpokeJob | Packed | Unreadable] = ObjectIndex(_identify_spokejob, _key_of)
@@ -161,7 +161,7 @@ class Store:
         self._events: OrderedDict[str, FailedCreate | FailedMount] = OrderedDict()
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
-        """An object of the kind with this plural was seen, or seen to go."""
+        """Store an object of the kind with this plural, or its deletion."""
         match plural:
             case "spokejobs":
                 return self.spokejob_seen(body, gone=gone)
@@ -187,7 +187,7 @@ class Store:
         return item.unpack() if isinstance(item, Packed) else item
 
     def spokejob_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """A SpokeJob was seen, or seen to go."""
+        """Store a SpokeJob, or its deletion."""
         item: SpokeJob | Packed | Unreadable = read_spokejob(body)
         if isinstance(item, SpokeJob) and item.status.outcome and item.status.outcome.final:
             item = Packed.of(item)
@@ -196,7 +196,7 @@ class Store:
         return {identity.key} if news else set()
 
     def job_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """A Job was seen, or seen to go."""
+        """Store a Job, or its deletion."""
         job = read_job(body)
         news = self._gone(self.jobs, job.meta) if gone else self.jobs.put(job)
         if gone:
@@ -204,10 +204,10 @@ class Store:
         return {job.spokejob} if news else set()
 
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """A pod was seen, or seen to go.
+        """Store a pod, or its deletion.
 
-        The kubelet says how a deleted pod ended and removes it at once. So one that goes with its last words stays
-        known until the next comparison, or an operator with much to do would hear of its absence alone.
+        The kubelet reports how a deleted pod ended and removes it at once. So a pod that is deleted with its final
+        state is kept until the next comparison; otherwise a busy operator would only see that it is absent.
         """
         pod = read_pod(body)
         news = self._gone(self.pods, pod.meta) if gone and not _has_spoken(pod) else self.pods.put(pod)
@@ -216,14 +216,14 @@ class Store:
         return {pod.spokejob} if news else set()
 
     def template_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """A PodTemplate was seen, or seen to go."""
+        """Store a PodTemplate, or its deletion."""
         template = read_template(body)
         meta = template.meta
         news = self._gone(self.templates, meta) if gone else self.templates.put(template)
         return set(self._waiting_for(meta.key)) if news else set()
 
     def event_seen(self, body: Mapping[str, Any]) -> set[Key]:
-        """An Event was seen."""
+        """Store an Event."""
         event = read_event(body)
         if event is None:
             return set()
@@ -237,7 +237,7 @@ class Store:
         return {about.spokejob} if about else set()
 
     def take_out_pods(self, absent: Iterable[Pod], version: float = math.inf) -> None:
-        """The pods are gone; but those are kept whose last word is not in their SpokeJob's status yet."""
+        """Remove pods, except those whose end is not in their SpokeJob's status yet."""
         self.pods.take_out([pod for pod in absent if not self._is_unheard(pod)], version)
 
     def _is_unheard(self, pod: Pod) -> bool:
@@ -254,7 +254,7 @@ class Store:
                 yield item
 
     def waiting(self) -> Iterator[str]:
-        """What each SpokeJob waits for that does."""
+        """The reason of each SpokeJob that waits."""
         for spokejob in self.unfinished():
             if spokejob.status.outcome in (None, Outcome.WAITING):
                 yield WaitReason.BACKING_OFF.value if backs_off(spokejob.status) else spokejob.status.cause or NEW
@@ -290,5 +290,5 @@ def _identify(item: Job | Pod | PodTemplate) -> Identity:
 
 
 def _are_alike(old: Job | Pod, new: Job | Pod) -> bool:
-    """Whether they differ in their version alone: most of the many updates of a Job count what we don't look at."""
+    """Whether they differ in their version alone: most updates of a Job concern fields that the operator ignores."""
     return replace(new, meta=replace(new.meta, resource_version=old.meta.resource_version)) == old

@@ -1,8 +1,8 @@
-"""Events of the watched kinds, by kopf, kept going whatever happens to it.
+"""The watches, by kopf, restarted whenever they end.
 
-kopf ends itself on a watch error other than 410, and when it ends it cancels every task of its event loop; so it lives
-in a thread with a loop of its own, and is started anew. Nothing of kopf's that writes to objects is used: no
-annotations, finalizers, peering or posted events.
+kopf ends on a watch error other than 410, and cancels every task of its event loop when it ends. So it runs in a
+thread with a loop of its own, and is restarted. None of kopf's features that write to objects are used: no annotations,
+finalizers, peering or posted events.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from spoke_jobs.contract.api_errors import ApiError
 from .operator_client import Client
 
 Hear = Callable[[str, Mapping[str, Any], bool], None]
-"""Takes the kind's plural, the object, and whether it is gone; called within the main loop."""
+"""Takes the kind's plural, the object, and whether it was deleted; called in the main loop."""
 
 SERVED_CHECK_SECONDS = 10.0
 RESTART_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 INACTIVITY_SECONDS = 90.0
-"""A watch that says nothing for so long is dead: the API server sends a bookmark every minute."""
+"""A watch that is silent for so long is dead: the API server sends a bookmark every minute."""
 LONG_ENOUGH_SECONDS = 60.0
 STOP_SECONDS = 3.0
 
@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 
 
 class Streams:
-    """The streams and their supervisor.
+    """The event streams and their supervisor.
 
-    :param hear: is told of each event.
-    :param on_restart: is called before the streams start anew: what happened meanwhile is to be found otherwise.
+    :param hear: called for each event.
+    :param on_restart: called before the streams restart, since they miss what happened meanwhile.
     """
 
     def __init__(self, client: Client, namespaces: Sequence[str], hear: Hear, on_restart: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class Streams:
         self._on_restart = on_restart
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Run until cancelled."""
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -63,7 +63,7 @@ class Streams:
             ended = await self._listen_once(loop)
             failures = 0 if loop.time() - started > LONG_ENOUGH_SECONDS else failures + 1
             delay = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
-            logger.error("the event streams ended (%s): they start anew in %.0f s", ended, delay)
+            logger.error("the event streams ended (%s); restarting in %.0f s", ended, delay)
             await asyncio.sleep(delay)
             self._on_restart()
 
@@ -75,11 +75,11 @@ class Streams:
                 problem = f"the API server doesn't know {names.PLURAL}.{names.GROUP}: install the CRD"
             except ApiError as error:
                 problem = f"the API server can't be asked for {names.PLURAL}.{names.GROUP}: {error}"
-            logger.error("%s; asking again in %.0f s", problem, SERVED_CHECK_SECONDS)
+            logger.error("%s; retrying in %.0f s", problem, SERVED_CHECK_SECONDS)
             await asyncio.sleep(SERVED_CHECK_SECONDS)
 
     async def _listen_once(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Run kopf until it ends; gives the reason."""
+        """Run kopf until it ends; return the reason."""
         kopf_loop: asyncio.AbstractEventLoop | None = None
         stop: asyncio.Event | None = None
         done: asyncio.Future[str] = loop.create_future()
@@ -144,17 +144,17 @@ class Streams:
 
 
 class Backoffs:
-    """Waits between kopf's tries of one request: growing, capped, endless. Each iteration begins anew."""
+    """The waits between kopf's tries of one request: growing, capped, endless. Each iteration starts again."""
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
 
 
 class NoEssence(kopf.DiffBaseStorage):
-    """Nothing is compared with what was handled before: that would be a deep copy of every object, for no handler."""
+    """Turns off the comparison with the last handled state: it would deep-copy every object, for no handler."""
 
     def build(self, *, body: Any, extra_fields: Any = None) -> kopf.BodyEssence:
-        """Of every object the same."""
+        """The same for every object."""
         return kopf.BodyEssence()
 
     def fetch(self, *, body: Any) -> kopf.BodyEssence | None:

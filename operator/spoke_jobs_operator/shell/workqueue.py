@@ -1,7 +1,7 @@
-"""A keyed work queue: a key waits at most once, and is worked on by one worker at a time.
+"""A keyed work queue: a key is queued at most once, and handled by one worker at a time.
 
-What is added while its key is being worked on is worked on once more afterwards, so no news is lost; errors make the
-key wait longer and longer, and no other.
+A key that is added while it is being handled is handled once more afterwards, so no change is lost. An error delays
+only its own key, with exponential backoff.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ BACKOFF = Backoff(base=0.2, maximum=60.0)
 
 
 class WorkQueue(Generic[K]):
-    """Keys to work on, now or later. It is made, and used, within one running event loop.
+    """Keys to handle, now or later. For one running event loop, also its creation.
 
-    :param handle: works on a key; an exception means "again, later".
+    :param handle: handles a key; an exception means a retry.
     :param backoff: the waits between retries.
-    :param on_error: told of each exception, and of the seconds until the retry.
-    :param on_taken: told how many seconds a key has waited for a worker.
+    :param on_error: called for each exception, with the seconds until the retry.
+    :param on_taken: called with the seconds that a key has waited for a worker.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class WorkQueue(Generic[K]):
         return len(self._waiting)
 
     def add(self, key: K, *, first: bool = False) -> None:
-        """Work on the key as soon as a worker is free; ``first``: before those of which nobody said so, mostly."""
+        """Handle the key as soon as a worker is free; with ``first`` mostly before keys added without it."""
         self._cancel_timer(key)
         if key in self._busy:
             self._again.add(key)
@@ -65,7 +65,7 @@ class WorkQueue(Generic[K]):
             self._ready.release()
 
     def add_after(self, key: K, delay: float) -> None:
-        """Work on the key after ``delay`` seconds, unless it is due sooner by an earlier call."""
+        """Handle the key after ``delay`` seconds, unless it is due sooner by an earlier call."""
         due = self._loop.time() + delay
         planned = self._timers.get(key)
         if key in self._waiting or (planned and planned.when() <= due):
@@ -74,7 +74,7 @@ class WorkQueue(Generic[K]):
         self._timers[key] = self._loop.call_at(due, self.add, key)
 
     def forget(self, key: K) -> None:
-        """Drop what is planned for a key that no longer exists."""
+        """Drop the timer and the failures of a key that no longer exists."""
         self._cancel_timer(key)
         self._failures.pop(key, None)
 
@@ -103,9 +103,7 @@ class WorkQueue(Generic[K]):
                     self.add(key)
 
     def _take(self) -> K:
-        """The next key. However many urgent ones come, others have every fourth turn: what they wait for may be an end
-        that gives a place back.
-        """
+        """Take the next key. At least every fourth is not an urgent one: its end may free a place."""
         if self._urgent and (self._urgent_in_a_row < _URGENT_IN_A_ROW or not self._usual):
             self._urgent_in_a_row += 1
             return self._urgent.popleft()
@@ -114,7 +112,7 @@ class WorkQueue(Generic[K]):
 
     def _retry(self, key: K, error: Exception) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        self._again.discard(key)  # whatever came meanwhile is seen at the retry
+        self._again.discard(key)  # what was added meanwhile is handled by the retry
         delay = self._backoff.after(failures)
         self.add_after(key, delay)
         if self._on_error:
