@@ -1,4 +1,4 @@
-"""What a job waits for in its cluster, and where it runs there: pure, from what was found."""
+"""What a job waits for in its cluster, and where it runs there. Pure, from what was found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.ledger.queries import Situation
 
 _UNSEEN = timedelta(seconds=15)
-"""An operator that is there looks at a new SpokeJob well within this."""
+"""A running operator looks at a new SpokeJob well within this time."""
 _FOR_A_PLACE = {
     WaitReason.QUEUE_LIMIT_REACHED,
     WaitReason.ORGANIZATION_LIMIT_REACHED,
@@ -229,7 +229,7 @@ CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]
 
 
 def running_in(cluster: ClusterView) -> Iterator[Reason]:
-    """Where a running job's pod is."""
+    """Say where a running job's pod is."""
     attempt = open_attempt(cluster.spokejob) if cluster.spokejob else None
     if cluster.spokejob is not None and attempt is not None and attempt.pod:
         node = f" on node {attempt.node}" if attempt.node else ""
@@ -242,13 +242,13 @@ def running_in(cluster: ClusterView) -> Iterator[Reason]:
 
 
 def open_attempt(spokejob: SpokeJob) -> AttemptStatus | None:
-    """The attempt that is under way."""
+    """Return the attempt that is under way, if there is one."""
     newest = spokejob.status.attempts[-1] if spokejob.status.attempts else None
     return newest if newest is not None and newest.finished_at is None else None
 
 
 def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Reason | None:
-    """Whether an operator is at work. One without a place to publish in is known by what it does."""
+    """Say that no operator works, if so. One that can't publish is known by what it does."""
     published = cluster.published
     age = now - spokejob.created_at
     unlooked = spokejob.status.outcome is None and age > _UNSEEN

@@ -1,4 +1,4 @@
-"""What Kubernetes says at length, in a few words: pure. What isn't recognised is left as it is."""
+"""Kubernetes' long messages in a few words. Pure. A message that is not recognized is left as it is."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PULL_ENDS = (
     ("denied", "its registry refuses it"),
     ("ErrImageNeverPull", "it isn't on the node, and may not be pulled"),
 )
-"""What is found in the kubelet's words, the first first, and what it means."""
+"""Text in the kubelet's message, and what it means; the first match counts."""
 
 
 def in_short(cause: str, message: str, pulls: int = 0) -> str:
-    """A few words for a known message of that cause; empty if it is none.
+    """Return a few words for a known message of that cause; empty for any other.
 
-    :param pulls: how often the image was asked for; 0 where that isn't known.
+    :param pulls: how often the image was requested; 0 if that is not known.
     """
     if cause == Cause.POD_REJECTED:
         return _quota(message)

@@ -1,4 +1,4 @@
-"""What is said of a job: the shapes that `why` decides on and prints."""
+"""The values that `why` prints: codes, reasons, an explanation."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ class Code(StrEnum):
     QUEUE_TURN = "queue_turn"
     """Other jobs that lock its queue come first."""
     NO_WORKER = "no_worker"
-    """No sign of a worker for its runner."""
+    """There is no sign of a worker for its runner."""
     PASSED_OVER = "passed_over"
-    """Workers start later jobs and leave this one: none of them knows its type, it seems."""
+    """Workers start later jobs and not this one: it seems that none of them knows its type."""
     BEHIND = "behind"
     """Jobs of a higher priority, or older ones, come first."""
     WORKERS_BUSY = "workers_busy"
-    """It is the next one, and no worker is free."""
+    """It is the next one, and all workers are busy."""
     NEXT = "next"
-    """It is due: the next look of a worker finds it."""
+    """It is due: the next claim of a worker finds it."""
     START_BY = "start_by"
     """It fails at a known time, unless it has started by then."""
     NOT_SUBMITTED = "not_submitted"
-    """Its SpokeJob isn't known to exist yet."""
+    """Its SpokeJob is not known to exist yet."""
     SUBMITTED = "submitted"
-    """Its SpokeJob exists: what follows is the cluster's."""
+    """Its SpokeJob exists; the rest is decided in the cluster."""
     CLUSTER = "cluster"
-    """What it waits for in the cluster, in the operator's own word (the table of waits, or of causes)."""
+    """What it waits for in the cluster: the operator's reason or cause."""
     TURN = "turn"
-    """How many wait for a place before it."""
+    """How many have their turn before it."""
     NO_OPERATOR = "no_operator"
     """No operator has been seen for a while."""
     SPOKEJOB_GONE = "spokejob_gone"
-    """Its SpokeJob is not there any more."""
+    """Its SpokeJob no longer exists."""
     CLUSTER_UNKNOWN = "cluster_unknown"
-    """The cluster could not be asked."""
+    """The cluster did not answer."""
     RUNNING = "running"
     """An attempt runs: where, since when, how far, and how long its lease holds."""
     LEASE_LAPSED = "lease_lapsed"
-    """Its worker has not renewed its lease: it may be gone."""
+    """Its worker has not renewed the lease, and may be gone."""
     CANCELLING = "cancelling"
-    """It was asked to stop, and hasn't yet."""
+    """It was asked to stop, and still runs."""
     SUCCEEDED = "succeeded"
     """It has ended."""
     FAILED = "failed"
@@ -66,33 +66,33 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that holds a job up, or that is to be said of it."""
+    """One thing that a job waits for, or that explains its state."""
 
     code: Code
     text: str
     """A sentence."""
     advice: str = ""
-    """What the reader can do; empty where nothing needs doing."""
+    """What the reader can do; empty if there is nothing to do."""
     until: datetime | None = None
-    """When it is over, where that is known."""
+    """When it ends, if that is known."""
     job_id: int | None = None
     """The other job that it is about."""
     worker: str | None = None
     number: int | None = None
     """How many jobs it is about."""
     cause: str = ""
-    """The operator's word for it, where there is one."""
+    """The operator's reason or cause; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What there is to say of a job, the weightiest first."""
+    """What explains a job's state, the most important first."""
 
     reasons: tuple[Reason, ...]
     output_tail: str = ""
-    """Of the attempt that ended it."""
+    """The output of the attempt that ended it."""
 
 
 def when(then: datetime, now: datetime) -> str:
-    """How far a time is away, on either side."""
+    """Return how far away a time is, in the past or in the future."""
     return until(then, now) if then > now else ago(then, now)

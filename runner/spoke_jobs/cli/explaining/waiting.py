@@ -1,7 +1,7 @@
-"""What a waiting job waits for: decided from the ledger alone, pure.
+"""What a waiting job waits for, by the ledger alone. Pure.
 
-Workers leave no trace in the ledger but the attempts that they claim. Whether there is one, and whether it knows a
-type, is concluded from those; what is a conclusion is worded as one.
+The only traces of workers in the ledger are the attempts that they claim. Whether there is a worker, and whether it
+knows a type, is concluded from those; a conclusion is worded as one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spoke_jobs.ledger.queries import Situation, Trace
 from spoke_jobs.model import JobRequest
 
 _SOON = timedelta(seconds=5)
-"""A worker that is free finds a due job well within this."""
+"""An idle worker finds a due job well within this time."""
 
 
 def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterator[Reason]:
@@ -27,16 +27,16 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
     if job.runner == CLUSTER:
         if cluster is not None and not cluster.problem and cluster.spokejob is not None:
             yield from in_the_cluster(situation, cluster)
-            return  # the operator's word holds for all that follows: its queue's lock, its time, its place
+            return  # the operator decides all that follows: the queue's lock, the time, the place
         yield from _in_the_cluster(situation, cluster)
     if job.run_after is not None and job.run_after > now:
         yield _later(job, job.run_after, now)
-        return  # what comes before it then can't be known now
+        return  # which jobs will come before it then is not known now
     if (held := _held(situation)) is not None:
         yield held
     if job.runner != CLUSTER:
         yield from _for_a_worker(situation, held is not None)
-    # On the cluster the operator sees to it, and counts from each attempt's Job: a turn that is waited for is no part.
+    # On the cluster the operator does this, and counts from each attempt's Job: the wait for a turn is no part of it.
     if job.runner != CLUSTER and job.attempt == 0 and job.start_by is not None:
         limit = seconds(job.options.start_timeout_seconds or 0)
         yield Reason(
@@ -182,7 +182,7 @@ def _due_since(job: JobRequest) -> datetime:
 
 
 def _queue_free_since(situation: Situation) -> datetime:
-    """Since when its queue is free: before, no worker could have taken it."""
+    """Return since when its queue is free: before that, no worker could claim it."""
     job = situation.job
     ends = [
         trace.finished_at
@@ -193,7 +193,7 @@ def _queue_free_since(situation: Situation) -> datetime:
 
 
 def _passed_over(situation: Situation) -> list[Trace]:
-    """The attempts of jobs that come after this one, claimed while it could have been."""
+    """Return the attempts of later jobs that were claimed while this one could have been."""
     job = situation.job
     since = max(_due_since(job), _queue_free_since(situation))
     return [
@@ -208,7 +208,7 @@ def _last_sign(situation: Situation) -> datetime | None:
 
 
 def _seen_just_now(situation: Situation) -> bool:
-    """Between two short jobs nothing runs, and yet there is a worker."""
+    """Whether a worker was active a moment ago: between two short jobs nothing runs."""
     sign = _last_sign(situation)
     return sign is not None and situation.now - sign < _SOON
 

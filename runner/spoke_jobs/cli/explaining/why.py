@@ -1,4 +1,4 @@
-"""Why a job is where it is: what it waits for, how it runs, why it ended. From ledger and cluster together, pure."""
+"""Why a job is in its state: what it waits for, how it runs, why it ended. Pure, from ledger and cluster together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spoke_jobs.model import Attempt, JobRequest, JobState
 
 
 def explain(situation: Situation, cluster: ClusterView | None = None) -> Explanation:
-    """Why the job is where it is.
+    """Explain the job's state.
 
     :param cluster: what was found there, for a job of the runner ``kubernetes``.
     """
@@ -42,7 +42,7 @@ def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
 def _running(situation: Situation) -> Iterator[Reason]:
     job, now = situation.job, situation.now
     live = next((attempt for attempt in reversed(situation.attempts) if attempt.finished_at is None), None)
-    if live is None:  # ended between two reads on a database that shows them apart
+    if live is None:  # the attempt ended between two reads, on a database without one snapshot for both
         yield Reason(Code.RUNNING, f"attempt {job.attempt} runs")
         return
     left = live.lease_expires_at - now
@@ -112,7 +112,7 @@ def _ended(job: JobRequest, now: datetime) -> str:
 
 
 def _last_output(job: JobRequest, attempts: tuple[Attempt, ...]) -> str:
-    """Of the attempt that ended the job; an older one's would explain another end than this."""
+    """Return the output of the attempt that ended the job; an older attempt's would explain another end."""
     last = attempts[-1] if attempts else None
     if last is None or last.run != job.run or job.cause not in (last.cause, Cause.CANCELLED):
         return ""
