@@ -20,32 +20,35 @@ def page() -> str:
     return f"""{banner("spoke_jobs.contract: causes, retry and waits")}
 # Causes and reasons
 
-Why a job failed, or what it waits for: one word, the same in the ledger, on the SpokeJob (`status.cause`) and in
-metrics. `spoke-jobs why ID` says it with the advice; in the cluster, `kubectl describe spokejob NAME` does. How to ask
-the cluster: [kubectl](../how-to/kubectl.md).
+A cause says why a job failed, a reason what it waits for. Each is one word, the same in the ledger, on the SpokeJob
+(`status.cause`) and in metrics. `spoke-jobs why ID` prints it with advice. In the cluster,
+[`kubectl describe spokejob NAME`](../how-to/kubectl.md) does.
 
 ## Why an attempt or a job ended
 
-Every cause belongs to a class. A job ends once a class has as many failed attempts as its budget says; the last column
-says what that comes to [where nobody has said otherwise](../how-to/retries.md). An exit code of `spoke-jobs run` that
-says "for good" ends the job whatever the class (`Discard`, an exception of the policy's `never`).
+Every cause belongs to a class. A job ends when it has as many failed attempts of one class as the budget of the class
+says. *Tried again by default* is what the default budget means for the cause; a [retry policy](../how-to/retries.md)
+can change it. `Discard`, and an exception that the policy lists in `never`, end the job whatever the budget.
 
-*Knowable when* is what first tells of it, under `kubernetes`. What may heal is waited for: a missing Secret or an
-image that can't be had is the reason of a job that waits, and if it is mended before the start timeout, the job goes
-on; if it isn't, the job ends: it is not given the same time again, whatever the budget.
+*Knowable when* is the first sign of the cause under `kubernetes`. If the obstacle can be removed, the job waits for
+that: a missing Secret, or an image that can't be pulled. If it is removed before the start timeout, the job goes on.
+Otherwise the job ends. It does not get the start timeout a second time, whatever the budget.
 
 {sections}
 
 ## What a SpokeJob waits for
 
-While the outcome is `Waiting`, `status.cause` says for what. It may be one of the causes above: the obstacle that the
-job will end with unless it is mended, or the end of the attempt before, until the next one is due
-(`status.nextAttemptAt`). Otherwise it is one of these, and nothing is at fault. `{WaitReason.BACKING_OFF}` is the
-reason of the condition `Admitted` alone, and `{WaitReason.POD_PENDING}` of the condition `Running`, during which
-`status.cause` is empty.
+While the outcome is `Waiting`, `status.cause` says what the job waits for:
 
-`status.waiting` has the same as fields: `code`, and where they apply `holder`, `object`, `running`, `limit`, `since`
-and `retryAt`. They are as they were when it began to wait for this: a change of the code alone is written.
+- A cause of the tables above is an obstacle, with which the job will end unless it is removed. Or it is the cause of
+  the last attempt, while the job waits for its next one (`status.nextAttemptAt`).
+- A reason of the table below means that nothing is wrong.
+
+`{WaitReason.BACKING_OFF}` is only a reason of the condition `Admitted`. `{WaitReason.POD_PENDING}` is only a reason of
+the condition `Running`; `status.cause` is empty then.
+
+`status.waiting` has the same as fields: `code` and, where they apply, `holder`, `object`, `running`, `limit`, `since`
+and `retryAt`. They are written when the code changes, and keep the values of that moment.
 
 {table(("reason", "meaning", "what to do"), rows)}
 
