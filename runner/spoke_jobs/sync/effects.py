@@ -58,11 +58,11 @@ class JobBackoffs:
         self._until.pop(job_id, None)
         self._failures.pop(job_id, None)
 
-    def is_resting(self, job_id: int) -> bool:
+    def is_waiting(self, job_id: int) -> bool:
         """Whether the job still waits for its retry."""
         return self.clock() < self._until.get(job_id, 0.0)
 
-    def resting(self) -> set[int]:
+    def waiting(self) -> set[int]:
         """The jobs that still wait for their retry."""
         now = self.clock()
         # Forget jobs that have neither failed nor succeeded for long after their wait: they have ended.
@@ -86,10 +86,10 @@ class Effects:
         self._clock = clock
         self._mirrored: dict[str, float] = {}
         self.spokejobs: dict[str, SpokeJobView] = {}
-        self.rests = JobBackoffs(clock)
+        self.backoffs = JobBackoffs(clock)
         self.done: Counter[str] = Counter() if done is None else done
         """How many actions of each kind were carried out."""
-        self.look_again: set[str] = set()
+        self.decide_again: set[str] = set()
         """SpokeJobs that were changed, or whose rows were, by an action: to decide on again."""
 
     def carry_out(self, action: Action) -> bool:
@@ -100,7 +100,7 @@ class Effects:
         :raises ConnectionLost: if the database is.
         """
         job_id = None if isinstance(action, Mirror) else action.row.job.id
-        if job_id is not None and self.rests.is_resting(job_id):
+        if job_id is not None and self.backoffs.is_waiting(job_id):
             return False
         try:
             done = self._do(action)
@@ -114,10 +114,10 @@ class Effects:
             if done:
                 self.done[type(action).__name__] += 1
             if job_id is not None:
-                self.rests.done(job_id)
+                self.backoffs.done(job_id)
             return done
         if job_id is not None:
-            self.rests.failed(job_id)
+            self.backoffs.failed(job_id)
         return False
 
     def remember(self, body: Body) -> SpokeJobView:
@@ -187,7 +187,7 @@ class Effects:
             done = syncing.end_attempt(connection, row.job, number, ended)
         if done:
             logger.warning("job %d, attempt %d: ended on the cluster (%s)", row.job.id, number, ended.cause)
-            self.look_again.add(row.name)
+            self.decide_again.add(row.name)
         return done
 
     def _fail(self, row: Row, final: Failure) -> bool:
@@ -196,13 +196,13 @@ class Effects:
         if done:
             log = logger.error if final.cause in _MISTAKES else logger.warning
             log("job %d (%s) failed: %s, %s", row.job.id, row.job.job_type, final.cause, final.message)
-        self.look_again.add(row.name)
+        self.decide_again.add(row.name)
         return done
 
     def _confirm_gone(self, row: Row) -> bool:
         live = self._api.get(row.name)
         if live is not None and self.remember(live).is_of(row):
-            self.look_again.add(row.name)
+            self.decide_again.add(row.name)
             return False
         if live is None:
             self.forget(row.name)
@@ -212,7 +212,7 @@ class Effects:
         try:
             self.remember(self._api.cancel(seen.name, seen.object_uid))
         except (NotFound, Conflict):  # deleted, or replaced: the next decision finds out
-            self.look_again.add(seen.name)
+            self.decide_again.add(seen.name)
             return False
         logger.info("job %d (%s): cancellation passed on to the SpokeJob", row.job.id, row.job.job_type)
         return True
@@ -239,7 +239,7 @@ class Effects:
             live = self._api.get(seen.name)
             if live is not None:
                 self.remember(live)
-            self.look_again.add(seen.name)
+            self.decide_again.add(seen.name)
             return False
         return True
 

@@ -91,7 +91,7 @@ class LeaderLoop:
 
     def turn(self) -> None:
         """Do what is due."""
-        news, gap = self._inbox.take()
+        changes, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
         notified = self._inbox.take_notified()
@@ -100,7 +100,7 @@ class LeaderLoop:
         if self._is_due("compare", self._intervals.compare):
             self._compare()
         else:
-            self._follow(news)
+            self._follow(changes)
         if self._is_due("launch", self._intervals.launch):
             # A process that notifies leaves launching its rows to sync: there is nothing to wait for.
             self._launch(timedelta(0) if notified else self._patience)
@@ -108,7 +108,7 @@ class LeaderLoop:
             self._show_progress()
         if self._is_due("prune", self._intervals.prune):
             self._prune()
-        self._look_again()
+        self._decide_again()
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock()
@@ -147,21 +147,21 @@ class LeaderLoop:
         self._health.compared(self._clock() - started)
         logger.debug("compared %d rows with %d SpokeJobs in %.2f s", len(rows), len(spokejobs), self._clock() - started)
 
-    def _follow(self, news: list[tuple[SpokeJobView, bool]]) -> None:
+    def _follow(self, changes: list[tuple[SpokeJobView, bool]]) -> None:
         """Handle the changes that the watch reported."""
-        for seen, deleted in news:
+        for seen, deleted in changes:
             if deleted:
                 self._effects.forget(seen.name)
             else:
                 self._effects.spokejobs[seen.name] = seen
-        for batch in _batches([seen for seen, _ in news]):
+        for batch in _batches([seen for seen, _ in changes]):
             self._carry_out(self._decide(batch))
 
     def _launch(self, patience: timedelta) -> None:
         """Launch rows that have no SpokeJob: after a crash or an outage, or because launching is left to sync."""
         with self._reading() as (connection, now):
-            resting = self._effects.rests.resting()
-            rows = _rows(syncing.unlaunched(connection, patience.total_seconds(), resting, _BATCH))
+            waiting = self._effects.backoffs.waiting()
+            rows = _rows(syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH))
         for row in rows:
             self._carry_out(decide(row, self._effects.spokejobs.get(row.name), now, patience))
         if len(rows) == _BATCH:  # there are more; the other routines run in between
@@ -204,9 +204,9 @@ class LeaderLoop:
         if pruned.deleted:
             logger.info("pruned %d finished jobs whose retention is over", pruned.deleted)
 
-    def _look_again(self) -> None:
+    def _decide_again(self) -> None:
         """Decide again on what the last actions changed; once, as the next turn follows soon."""
-        names, self._effects.look_again = self._effects.look_again, set()
+        names, self._effects.decide_again = self._effects.decide_again, set()
         known = [self._effects.spokejobs[name] for name in names if name in self._effects.spokejobs]
         for batch in _batches(known):
             self._carry_out(self._decide(batch))

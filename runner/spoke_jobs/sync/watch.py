@@ -30,7 +30,7 @@ class Inbox:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._news: dict[str, tuple[SpokeJobView, bool]] = {}
+        self._changes: dict[str, tuple[SpokeJobView, bool]] = {}
         self._gap = False
         self._notified = False
         self.last_word = clock()
@@ -39,14 +39,14 @@ class Inbox:
     def put(self, seen: SpokeJobView, *, deleted: bool) -> None:
         """Store a SpokeJob that was created, changed or deleted."""
         with self._changed:
-            self._news[seen.name] = (seen, deleted)
+            self._changes[seen.name] = (seen, deleted)
             self._changed.notify_all()
 
     def heard(self) -> None:
         """Record that the watch brought an event."""
         self.last_word = self._clock()
 
-    def lost_track(self) -> None:
+    def mark_gap(self) -> None:
         """Ask for a new listing, since events may have been missed."""
         with self._changed:
             self._gap = True
@@ -67,14 +67,14 @@ class Inbox:
     def wait(self, seconds: float) -> None:
         """Wait for a change, a gap or a notification, for so many seconds at most."""
         with self._changed:
-            self._changed.wait_for(lambda: self._news or self._gap or self._notified, seconds)
+            self._changed.wait_for(lambda: self._changes or self._gap or self._notified, seconds)
 
     def take(self) -> tuple[list[tuple[SpokeJobView, bool]], bool]:
         """Empty the inbox: the changes, each with whether it is a deletion, and whether a new listing is needed."""
         with self._changed:
-            news, self._news = list(self._news.values()), {}
+            changes, self._changes = list(self._changes.values()), {}
             gap, self._gap = self._gap, False
-            return news, gap
+            return changes, gap
 
 
 class Watcher:
@@ -113,7 +113,7 @@ class Watcher:
                 failures = 0
             except Gone:
                 self._version = ""
-                self._inbox.lost_track()
+                self._inbox.mark_gap()
                 failures += 1
             except ApiError as error:
                 logger.warning("the watch of SpokeJobs failed; retrying: %s", error)
@@ -121,7 +121,7 @@ class Watcher:
             except Exception:
                 logger.exception("unexpected error in the watch of SpokeJobs; restarting it from a listing")
                 self._version = ""
-                self._inbox.lost_track()
+                self._inbox.mark_gap()
                 failures += 1
 
     def _await_version(self, wait: float) -> bool:

@@ -83,7 +83,7 @@ def test_a_stale_mirror_writes_nothing_and_is_decided_anew(stage: Stage, effects
     stage.cluster.report(job, outcome="Running", attempt=1)
     effects.carry_out(Mirror(stale, Progress(10, ""), None))
     assert "progress" not in stage.cluster.status(job)
-    assert effects.look_again == {stale.name}
+    assert effects.decide_again == {stale.name}
     effects.carry_out(Mirror(effects.spokejobs[stale.name], Progress(10, ""), None))
     assert stage.cluster.status(job)["progress"]["percent"] == 10
 
@@ -100,7 +100,7 @@ def test_an_api_server_that_is_away_is_no_single_job_s_fault(
     job = dispatched(stage)
     with pytest.raises(ApiUnavailable):
         cut_off.carry_out(Launch(Row(job, None)))
-    assert cut_off.rests.resting() == set()
+    assert cut_off.backoffs.waiting() == set()
     assert stage.row(job).state is JobState.WAITING
     writer.close()
     proxy.close()
