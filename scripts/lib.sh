@@ -48,7 +48,7 @@ since() {
   printf '%d.%d s' $((passed / 1000000)) $((passed / 100000 % 10))
 }
 
-# with_lock NAME COMMAND...: one at a time on this machine; the lock goes when its holder dies, however it dies.
+# with_lock NAME COMMAND...: one at a time on this machine. The lock is released when its holder dies, however it dies.
 with_lock() {
   local file=$CACHE/$1.lock descriptor
   shift
@@ -112,8 +112,7 @@ close_descriptors() {
   done
 }
 
-# alive PID NAME: is that a process of that name? A killed one that nobody has reaped yet still has its number and its name, and to most
-# tools still looks alive.
+# alive PID NAME: whether that is a running process of that name. A zombie still has its number and name, and is not running.
 alive() {
   local status
   status=$(cat "/proc/$1/status" 2>/dev/null) || return 1
@@ -127,7 +126,7 @@ any_alive() {
   return 1
 }
 
-# wait_until SECONDS COMMAND...: ask every 0.2 s until it succeeds; fails when the time is over.
+# wait_until SECONDS COMMAND...: run it every 0.2 s until it succeeds; fail after that time.
 wait_until() {
   local end=$((SECONDS + $1))
   shift

@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test may use: databases to throw away."""
+"""Databases for single tests, marks for what a test needs, and the sharing of tests among processes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test says itself what is set."""
+    """Remove the settings of the developer's shell: a test sets what it needs."""
     for name in list(os.environ):
         if name.startswith("SPOKE_") and not name.startswith("SPOKE_TEST_"):
             monkeypatch.delenv(name)
@@ -61,7 +61,7 @@ def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> str:
-    """The server that tests make their databases on; `make test` starts it (`scripts/postgres`)."""
+    """The server on which tests create databases; `make test` starts it (`scripts/postgres`)."""
     engine = create_engine(POSTGRES_URL, connect_args={"connect_timeout": 5})
     try:
         with engine.connect():
@@ -74,7 +74,7 @@ def postgres_url() -> str:
 
 @pytest.fixture(scope="session")
 def _migrated_template(postgres_url: str) -> Iterator[str]:
-    """A database with the ledger's tables, to copy: quicker than migrating for every test."""
+    """A database with the ledger's tables; copying it is quicker than migrating for each test."""
     name = f"template_{uuid.uuid4().hex[:12]}"
     admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:

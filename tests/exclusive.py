@@ -1,4 +1,4 @@
-"""What the tests of several processes share, and only one of them may use at a time."""
+"""Locks between the processes that run tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(what: str) -> Iterator[None]:
-    """Nobody else on this machine is within it for the same thing; the lock goes when its holder dies."""
+    """Hold the lock of that name. It is released when its holder dies, however it dies."""
     with (Path(tempfile.gettempdir()) / f"spoke-jobs-tests-{what}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

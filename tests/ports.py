@@ -7,12 +7,12 @@ import os
 import socket
 
 _FIRST, _EACH = 20_000, 1_500
-"""Below those that the kernel gives away by itself (from 32768), to other tests' servers and to connections."""
+"""Below the range from which the kernel assigns ports (from 32768)."""
 _numbers = itertools.count()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, and that no other process of the tests is told at the same moment."""
+    """A port that nobody listens on, from a range that only this test process uses."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     for number in itertools.islice(_numbers, _EACH):
         port = _FIRST + process * _EACH + number % _EACH
@@ -25,7 +25,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def loopbacks() -> list[str]:
-    """This machine's own addresses, as URLs have them: of IPv6 as well, where it has one."""
+    """The loopback addresses of this machine as in a URL: IPv4, and IPv6 where it is available."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             return ["127.0.0.1", "[::1]"]

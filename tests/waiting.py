@@ -1,4 +1,4 @@
-"""Tests wait for a condition, never for a time."""
+"""Wait for a condition, never for a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
-    """The first answer that isn't None or False. :raises AssertionError: when the deadline passes."""
+    """The first answer that is not None or False. :raises AssertionError: at the deadline."""
     deadline = time.monotonic() + seconds
     while True:
         answer = get()
@@ -21,7 +21,7 @@ def wait_for(what: str, get: Callable[[], T | None], seconds: float = 60) -> T:
 
 
 def stays(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition holds all that time: for what must not happen."""
+    """Whether the condition holds for all that time: use it for what must not happen."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not condition():

@@ -1,4 +1,4 @@
-"""A recipe's folder, run as its reader would: its own processes, on a database of the test's."""
+"""Run a recipe as its reader would: in processes of its own, on a database of the test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Found = TypeVar("_Found")
 
 
 class Recipe:
-    """The processes of one recipe, and what they leave in the database."""
+    """The processes of one recipe, and the rows that they leave."""
 
     def __init__(self, name: str, url: str, folder: Path, app: str = "jobs") -> None:
         self.folder = RECIPES / name
@@ -53,7 +53,7 @@ class Recipe:
         return done
 
     def work(self) -> None:
-        """Run the jobs that wait, as a worker does."""
+        """Run the waiting jobs with `worker --drain`."""
         self.python("-m", "spoke_jobs", "worker", "--drain", "--processes", "1")
 
     def own_tests(self) -> None:
@@ -63,7 +63,7 @@ class Recipe:
 
     @contextmanager
     def served(self, *arguments: str, **environment: str) -> Iterator[str]:
-        """The address of a server that runs in the folder, once it says where it listens."""
+        """Run a server in the folder; gives its address once it prints it."""
         with self._log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -83,7 +83,7 @@ class Recipe:
                 print(self.said())
 
     def said(self) -> str:
-        """What the server has printed so far."""
+        """The output of the server so far."""
         return self._log.read_text()
 
     def _address(self, process: subprocess.Popen[bytes]) -> str:
@@ -100,7 +100,7 @@ class Recipe:
 
 
 def eventually(look: Callable[[], _Found | None]) -> _Found:
-    """What the look finds, once it finds something."""
+    """The first true answer. :raises AssertionError: after `PATIENCE_SECONDS`."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := look()):
         assert time.monotonic() < deadline, "it never came"
