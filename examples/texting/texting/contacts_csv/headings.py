@@ -73,7 +73,7 @@ def columns_of(headings: Sequence[str]) -> Columns:
     )
 
 
-def recognised(headings: Sequence[str]) -> int:
+def recognized(headings: Sequence[str]) -> int:
     """Count the known columns among these headings."""
     return sum(_place(headings, spellings) is not None for spellings in SPELLINGS.values())
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from texting.contacts_csv.headings import recognised
+from texting.contacts_csv.headings import recognized
 from texting.contacts_csv.refusals import NotACsv
 
 DELIMITERS = ",;\t|"
@@ -61,7 +61,7 @@ def _promise(text: str, delimiter: str) -> tuple[int, int]:
         headings = next(_records(text, delimiter))
     except (StopIteration, NotACsv):
         return (0, 0)
-    return (recognised(headings), len(headings))
+    return (recognized(headings), len(headings))
 
 
 def _records(text: str, delimiter: str) -> Iterator[list[str]]:
