@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Float, and_, bindparam, func, insert
+from sqlalchemy import Connection, Dialect, Float, and_, bindparam, func, insert, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
@@ -27,14 +27,18 @@ _TRIES = 5
 _SERIALIZATION_STATES = {"40P01", "40001"}
 """PostgreSQL's deadlock_detected and serialization_failure."""
 _GENERATED = {
+    "state": literal_column(f"'{JobState.WAITING}'"),
     "start_by": func.coalesce(
         bindparam("start_at", type_=UTCDateTime), clock_after(bindparam("start_timeout", type_=Float))
     ),
     "created_at": clock_now(),
     "updated_at": clock_now(),
 }
-_RETURNED = tuple(job_request.c[name] for name in ("id", "uid", *_GENERATED))
-_INSERT = insert(job_request).values(_GENERATED).returning(*_RETURNED)
+_INSERT = (
+    insert(job_request)
+    .values(_GENERATED)
+    .returning(*(job_request.c[name] for name in ("id", "created_at", "updated_at", "start_by")))
+)
 _INSERT_UNIQUE = {
     name: dialect.insert(job_request)
     .values(_GENERATED)
@@ -73,14 +77,16 @@ def insert_jobs(connection: Connection, new: Sequence[NewJob]) -> list[JobReques
 def _insert_plain(connection: Connection, new: Sequence[NewJob]) -> list[JobRequest]:
     given = [dispatched(job) for job in new]
     parameters = [_parameters(job, values) for job, values in zip(new, given, strict=True)]
+    for values in parameters:
+        del values["unique_key"]  # NULL
     dialect = connection.dialect
     if len(new) == 1 and dialect.name == "postgresql" and dialect.driver in ("psycopg", "psycopg_async"):
         # Preparing the statement in SQLAlchemy costs more than the database does.
-        values = parameters[0] | {"options": json.dumps(parameters[0]["options"])}
-        rows = connection.exec_driver_sql(_prepared(dialect, tuple(values)), values).all()
+        one = parameters[0] | {"options": json.dumps(parameters[0]["options"])}
+        returned = {one["uid"]: connection.exec_driver_sql(_compiled(dialect, tuple(one)), one).one()}
     else:
-        rows = connection.execute(_INSERT, parameters).all()
-    returned = {row.uid: row for row in rows}
+        rows = connection.execute(_INSERT.returning(job_request.c.uid), parameters)
+        returned = {row.uid: row for row in rows}
     return [
         _written(values, parameter, returned[parameter["uid"]])
         for values, parameter in zip(given, parameters, strict=True)
@@ -91,7 +97,6 @@ def _parameters(new: NewJob, given: dict[str, Any]) -> dict[str, Any]:
     fixed, seconds = start_deadline(new)
     return to_row(given) | {
         "uid": uuid.uuid4(),
-        "state": JobState.WAITING.value,
         "start_at": fixed,
         "start_timeout": seconds,
     }
@@ -102,7 +107,7 @@ def _written(given: dict[str, Any], parameters: dict[str, Any], row: Any) -> Job
         # As any release reads them: without what JSON doesn't keep.
         given | {"options": JobOptions.from_json(parameters["options"])},
         id=row.id,
-        uid=row.uid,
+        uid=parameters["uid"],
         start_by=row.start_by and in_utc(row.start_by),
         created_at=in_utc(row.created_at),
         updated_at=in_utc(row.updated_at),
@@ -110,7 +115,7 @@ def _written(given: dict[str, Any], parameters: dict[str, Any], row: Any) -> Job
 
 
 @lru_cache
-def _prepared(dialect: Dialect, names: tuple[str, ...]) -> str:
+def _compiled(dialect: Dialect, names: tuple[str, ...]) -> str:
     """The driver's text of the INSERT."""
     return str(_INSERT.compile(dialect=dialect, column_keys=list(names)))
 
