@@ -26,5 +26,5 @@ def test_what_can_not_be_deleted_keeps_nothing_else_from_its_turn(stage: Stage) 
             job = runner.dispatch_job(JobData("work"))
             stage.until(job, lambda row: row.submitted_at, 10)
         holder.rollback()
-    assert "can't be deleted" in sync.log
+    assert "pruning failed" in sync.log
     assert "unexpected error" not in sync.log
