@@ -83,7 +83,7 @@ def test_each_limit_is_kept_and_named() -> None:
     assert admit([nobodys], [candidate("r")], Limits(in_queue=1, for_organization=1), {}) == (nobodys.key,)
 
 
-def test_turns_are_fair_among_organisations() -> None:
+def test_turns_are_fair_among_organizations() -> None:
     large = [candidate(f"large-{n:03}", age=1000 - n, org=1) for n in range(190)]
     small = [candidate(f"small-{n:03}", age=10 - n, org=2) for n in range(10)]
     order = [key.name for key in admit(large + small, [], Limits(), {})]
