@@ -158,10 +158,7 @@ class Cause(StrEnum):
         CauseClass.IMAGE,
         "Kubernetes refuses to create the pod (quota, service account, admission).",
         "Read the Job's FailedCreate events; fix the PodTemplate or the namespace.",
-        (
-            "The Job's FailedCreate event: it ends the job with the start timeout. Or the API server's refusal of "
-            "the Job: it ends the job with the start timeout."
-        ),
+        "The Job's FailedCreate event, or the API server's refusal; it ends the job with the start timeout.",
         "for its start",
     )
     IMAGE_UNAVAILABLE = (
@@ -169,10 +166,7 @@ class Cause(StrEnum):
         CauseClass.IMAGE,
         "The container's image could not be pulled.",
         "Check the image's name and tag in the PodTemplate, and the pull secrets.",
-        (
-            "The container's waiting reason (ErrImagePull, ...); it ends the job with the start timeout, a bad name "
-            "at once."
-        ),
+        "The container's waiting reason; it ends the job with the start timeout, an invalid name at once.",
         "for its start",
     )
     CONTAINER_CONFIG_ERROR = (
@@ -214,10 +208,7 @@ class Cause(StrEnum):
         CauseClass.INVALID,
         "The PodTemplate has no container named `job`, or the API server refuses the Job made of it.",
         "Name the job's container `job`, and fix what the operator's log names.",
-        (
-            "The first look at the SpokeJob, or the API server's refusal of the Job; it ends the job with the start "
-            "timeout."
-        ),
+        "The first look at the SpokeJob, or the API server's refusal; it ends the job with the start timeout.",
         "before an attempt",
     )
     START_TIMEOUT = (
