@@ -74,6 +74,7 @@ def test_a_declared_option_is_refused_like_a_dispatched_one(sqlite_ledger_url: s
     with pytest.raises(InvalidJobData, match="timeout_seconds of 'slow'"):
         runner.dispatch_job(JobData("slow"))
     assert runner.ledger.list_jobs() == []
+    runner.close()
 
 
 def test_what_the_cluster_is_to_honor_stands_on_the_spokejob(sqlite_ledger_url: str, registry: Registry) -> None:
@@ -84,6 +85,7 @@ def test_what_the_cluster_is_to_honor_stands_on_the_spokejob(sqlite_ledger_url: 
     assert shown == (7, "large", 6, 60)
     assert (spec["retry"]["backoffSeconds"], spec["retry"]["jitter"], spec["organization"]) == (3, 0.25, 4)
     assert "resources" not in spokejob(runner.dispatch_job(JobData("noop")), "ns")["spec"]
+    runner.close()
 
 
 class TestMemory:
