@@ -77,7 +77,8 @@ class LeaderLoop:
     def serve(self, stop: threading.Event) -> None:
         """Run until told to stop.
 
-        :raises ApiError: if the API server can't be used.
+        :raises ApiUnavailable: if the API server can't be used.
+        :raises ApiError: if it refuses to list the SpokeJobs.
         :raises ConnectionLost: if the database is.
         """
         self._watcher.start()

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.kube_environment import namespace
-from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.ledger import syncing
@@ -66,13 +66,15 @@ class Sync:
                     failures = 0
                     stop.wait(_STANDBY_SECONDS)
                     continue
-                except ApiError as error:
+                except ApiUnavailable as error:
                     self._says("waiting for the API server", f"the API server is unavailable; retrying: {error}")
+                except ApiError as error:  # only a listing raises others; 403: a missing right, 404: no CRD
+                    self._says("waiting to list SpokeJobs", f"could not list SpokeJobs ({error}); retrying")
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
                     self._says("waiting for the database", f"the database is unavailable; retrying: {error}")
                 except Exception:
                     logger.exception("unexpected error; starting again")
-                    self.health.role = "starting anew"
+                    self.health.role = "restarting"
                     self._writer.close()
                 if time.monotonic() - began > _BACKOFF.maximum:
                     failures = 0  # it worked for a while
@@ -119,11 +121,11 @@ def connect(settings: Settings) -> Sync:
         raise ConfigurationError(f"sync is not fully configured; set {'; '.join(missing)}")
     if url.startswith("sqlite"):
         raise ConfigurationError("sync serves the runner 'kubernetes', whose ledger is in PostgreSQL, not in SQLite")
-    looks = max(settings.poll_seconds, Intervals().launch)
-    intervals = Intervals(launch=looks) if settings.submit == "runner" else Intervals(launch=looks, patience=0.0)
+    every = max(settings.poll_seconds, Intervals().launch)
+    intervals = Intervals(launch=every) if settings.submit == "runner" else Intervals(launch=every, patience=0.0)
     writer = Writer(url)
-    heard = listen(writer.engine)
-    listener = NotifyListener(heard) if heard is not None else None
+    notifications = listen(writer.engine)
+    listener = NotifyListener(notifications) if notifications is not None else None
     return Sync(writer, SpokeJobClient.connect(where, Timeouts()), intervals, listener=listener)
 
 

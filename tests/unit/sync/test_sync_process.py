@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from spoke_jobs.contract.api_errors import NoAnswer
+from spoke_jobs.contract.api_errors import NoAnswer, api_error
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.leader_loop import Intervals
 from spoke_jobs.sync.sync_metrics import SyncHealth
@@ -100,9 +100,25 @@ def test_who_tries_an_api_server_that_is_away_is_not_active_until_it_has_compare
     assert ended == [waits] * 4
 
 
+def may_not_list(_: SyncHealth) -> None:
+    raise api_error(403, "Forbidden", "spokejobs is forbidden: cannot list")
+
+
+def test_a_refused_listing_is_not_taken_for_an_outage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, ended = roles(monkeypatch, Writer(True), away, may_not_list, may_not_list, done)
+    assert ended == ["waiting for the API server", *["waiting to list SpokeJobs"] * 2]
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == [
+        "the API server is unavailable; retrying: no answer",
+        "could not list SpokeJobs (403 Forbidden: spokejobs is forbidden: cannot list); retrying",
+    ]
+
+
 def test_a_sync_that_stumbles_at_every_start_is_not_active(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, _ = roles(monkeypatch, Writer(True), stumbles, stumbles, done)
-    assert begun == ["active", "starting anew", "starting anew"]
+    assert begun == ["active", "restarting", "restarting"]
 
 
 def test_who_stood_by_is_active_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
