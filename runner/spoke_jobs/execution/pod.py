@@ -28,11 +28,11 @@ from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of, run_attempt
 from spoke_jobs.execution.lease import StopReason
+from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
-from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
 

@@ -16,10 +16,10 @@ from spoke_jobs.cluster.kube_environment import namespace
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
+from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
-from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.settings import Settings
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes

@@ -28,10 +28,10 @@ from spoke_jobs.contract.log_setup import configure_logging
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.attempt import AttemptServices, failure_of, run_attempt
 from spoke_jobs.execution.lease import FRESH, StopReason
+from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, Progress, Pulse
-from spoke_jobs.process.signals import SignalEvent
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spoke_jobs.process.signals import SignalEvent
+from spoke_jobs.execution.signals import SignalEvent
 
 
 @pytest.fixture

@@ -1,1 +1,0 @@
-"""What the long-running processes of the runner share."""
