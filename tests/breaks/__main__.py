@@ -1,7 +1,7 @@
-"""`make breaks`: break each rule of the operator in a copy of this tree, and see which tests notice.
+"""`make breaks`: break each rule of the operator in a copy of this tree, and record which tests fail.
 
-The state machines run first, so that they are named where they notice. Writes docs/breaks.md, or of it the rows of
-those rules that have one of the words given; fails if no test noticed a break.
+The state machines run first, so that the page names them where they fail. Writes docs/breaks.md. With words as
+arguments, writes only the entries of rules that contain one of them. Exits with an error if no test notices a break.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TESTS = "tests/unit/operator"
 ENOUGH = 4
 """Failures after which a run ends."""
 PATIENCE_SECONDS = 90
-"""After which the test that runs counts as one that notices: with the rule broken it comes to no end."""
+"""A test that runs longer counts as one that notices: with the rule broken, it may never end."""
 
 
 def main() -> None:
-    """Break all, or those whose rule has one of the words that were given."""
+    """Break all rules, or those that contain one of the words given as arguments."""
     words = sys.argv[1:]
     wanted = [item for item in BREAKS if not words or any(word.lower() in item.rule.lower() for word in words)]
     found: list[tuple[Break, list[str]]] = []
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def tests_that_notice(item: Break, copy: Path) -> list[str]:
-    """Break, run, mend."""
+    """Break the rule, run the tests, and restore the file."""
     path = copy / item.file
     whole = path.read_text()
     if whole.count(item.before) != 1:
@@ -91,12 +91,12 @@ def page(rows: list[str]) -> str:
     """Return the page with these entries."""
     return "\n".join(
         [
-            "# The operator's rules, each broken once",
+            "# Rules of the operator, and the tests that check them",
             "",
-            "`make breaks` breaks each rule of the operator in a copy of this repository, one after the other. It",
-            f"runs the operator's unit tests, state machines first, until {ENOUGH} have failed, and writes this page:",
-            "each rule with the tests that noticed. It fails if no test notices a break. `python -m tests.breaks",
-            "WORD` does the same for the rules that contain the word. The edits are in",
+            "`make breaks` edits a copy of this repository, one edit at a time. Each edit breaks one rule of the",
+            f"operator. It runs the operator's unit tests, state machines first, until {ENOUGH} have failed. It",
+            "writes this page: each rule, with the tests that failed. It exits with an error if no test notices an",
+            "edit. `python -m tests.breaks WORD` runs only the rules that contain WORD. The edits are in",
             "[rules.py](../tests/breaks/rules.py).",
             "",
             *rows,
