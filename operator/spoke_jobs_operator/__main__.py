@@ -27,7 +27,7 @@ def main() -> None:
         raise SystemExit(2) from None
     operator_logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_until_told(settings))
+        code = runner.run(_run_until_signal(settings))
     # kopf's thread may still be closing its connections; don't wait for it.
     logging.shutdown()
     os._exit(code)
@@ -38,7 +38,7 @@ def _named(location: tuple[int | str, ...]) -> str:
     return f"SPOKE_OPERATOR_{'_'.join(map(str, location)).upper()}: " if location else ""
 
 
-async def _until_told(settings: Settings) -> int:
+async def _run_until_signal(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     work = asyncio.create_task(operator_process.run(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -48,7 +48,7 @@ async def _until_told(settings: Settings) -> int:
     except asyncio.CancelledError:
         logger.info("stopped")
         return 0
-    except operator_process.LostLead:  # already logged; the process is restarted as a standby
+    except operator_process.LostLeadership:  # already logged; the process is restarted as a standby
         return 1
     except Exception:
         logger.exception("unexpected error; exiting")

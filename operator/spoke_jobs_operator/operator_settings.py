@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .core.admit import Limits
-from .core.election import Terms
+from .core.election import LeaseTimes
 
 
 class Settings(BaseSettings):
@@ -113,17 +113,17 @@ class Settings(BaseSettings):
         )
 
     @property
-    def lease_terms(self) -> Terms:
+    def lease_times(self) -> LeaseTimes:
         """How long a lead lasts."""
-        return Terms(self.lease_seconds, self.lease_renew_within_seconds, self.lease_retry_seconds)
+        return LeaseTimes(self.lease_seconds, self.lease_renew_within_seconds, self.lease_retry_seconds)
 
     @model_validator(mode="after")
-    def _lease_terms_fit(self) -> Settings:
-        self.lease_terms.check()
+    def _check_lease_times(self) -> Settings:
+        self.lease_times.check()
         return self
 
     @model_validator(mode="after")
-    def _silence_is_told_from_quiet(self) -> Settings:
+    def _compares_often_enough(self) -> Settings:
         if self.deaf_after_seconds < 2 * self.compare_seconds:
             raise ValueError(
                 f"SPOKE_OPERATOR_DEAF_AFTER_SECONDS ({self.deaf_after_seconds:g}) must be at least twice "

@@ -66,7 +66,7 @@ class Runs:
 
     stopping: bool
     """Whether the pod is being ended; how it ends is not known yet."""
-    look_again_at: datetime | None
+    check_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Pends:
     reason: str
     """A cause, for an obstacle that may be fixed; otherwise a WaitReason."""
     message: str
-    look_again_at: datetime | None
+    check_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool
         if not live:  # after an outage the stream delivers old events first: the pod may be long gone
             return Unclear()
         return Ended(cause=_cause_of_disruption(pod) or (Cause.NODE_LOST if pod.node else Cause.POD_DELETED), stop=True)
-    return Runs(stopping=True, look_again_at=lost)
+    return Runs(stopping=True, check_at=lost)
 
 
 def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
@@ -218,16 +218,16 @@ def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, 
         return Unclear()
     if pod is None:
         return Ended(cause=Cause.POD_DELETED, stop=not job.failed)
-    return Runs(stopping=True, look_again_at=now + KUBELET_SLACK)
+    return Runs(stopping=True, check_at=now + KUBELET_SLACK)
 
 
 def _while_running(container: Running, bounds: Bounds, now: datetime) -> Ended | Runs:
     if bounds.run is None or container.since is None:
-        return Runs(stopping=False, look_again_at=None)
+        return Runs(stopping=False, check_at=None)
     deadline = container.since + timedelta(seconds=bounds.run)
     if now >= deadline:
         return Ended(cause=Cause.TIMEOUT, stop=True)
-    return Runs(stopping=False, look_again_at=deadline)
+    return Runs(stopping=False, check_at=deadline)
 
 
 def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: Bounds, now: datetime) -> Ended | Pends:
@@ -235,12 +235,12 @@ def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: B
     if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
         return Ended(cause=reason, message=message, stop=True)
     if job.resuming:  # its start timeout counts from the release, whose time the controller has not written yet
-        return Pends(reason=reason, message=message, look_again_at=None)
+        return Pends(reason=reason, message=message, check_at=None)
     deadline = (job.released_at or job.meta.created_at or now) + timedelta(seconds=bounds.start)
     if now >= deadline:
         cause = Cause.START_TIMEOUT if reason in (WaitReason.POD_PENDING, WaitReason.UNSCHEDULABLE) else reason
         return Ended(cause=cause, message=message, stop=True)
-    return Pends(reason=reason, message=message, look_again_at=deadline)
+    return Pends(reason=reason, message=message, check_at=deadline)
 
 
 def _obstacle(pod: Pod | None, events: Sequence[Event]) -> tuple[str, str]:

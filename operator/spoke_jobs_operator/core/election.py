@@ -14,7 +14,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LeaseTimes:
     """How long a lead lasts, in seconds."""
 
     lasts: float = 15.0
@@ -53,7 +53,7 @@ class Seen:
     since: float
 
 
-def look(before: Seen | None, record: Record, at: float) -> Seen:
+def observe(before: Seen | None, record: Record, at: float) -> Seen:
     """Return what is known after this read."""
     if before is not None and before.record.version == record.version:
         return replace(before, record=record)
@@ -79,13 +79,13 @@ def read(body: Mapping[str, Any]) -> Record:
     )
 
 
-def held_by(identity: str, terms: Terms, before: Record | None, now: datetime) -> dict[str, Any]:
+def held_by(identity: str, times: LeaseTimes, before: Record | None, now: datetime) -> dict[str, Any]:
     """Return the spec that takes or renews the lead."""
     stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     renewed = before is not None and before.holder == identity
     return {
         "holderIdentity": identity,
-        "leaseDurationSeconds": max(1, math.ceil(terms.lasts)),
+        "leaseDurationSeconds": max(1, math.ceil(times.lasts)),
         "acquireTime": (before.acquired if before and renewed else "") or stamp,
         "renewTime": stamp,
         "leaseTransitions": (before.transitions + (0 if renewed else 1)) if before else 0,
@@ -94,4 +94,4 @@ def held_by(identity: str, terms: Terms, before: Record | None, now: datetime) -
 
 def released(before: Record, now: datetime) -> dict[str, Any]:
     """Return the spec that releases the lead."""
-    return held_by("", Terms(lasts=1.0), before, now) | {"leaseTransitions": before.transitions}
+    return held_by("", LeaseTimes(lasts=1.0), before, now) | {"leaseTransitions": before.transitions}

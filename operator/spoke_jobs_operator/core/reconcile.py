@@ -42,7 +42,7 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
         started = _not_yet_recorded(seen, now)
         return _follow_ledger(_as_if(seen, started) if started else seen, current.ledger, now)
     if record := status.open_attempt(current):
-        decision = _condemned(seen, record, now) if record.cause else _under_way(seen, record, now)
+        decision = _stop_attempt(seen, record, now) if record.cause else _under_way(seen, record, now)
     elif spokejob.spec.cancel and not _not_yet_recorded(seen, now):
         decision = Decision(Standing.FINISHED, seen.write(status.finished(current, Cause.CANCELLED, now)))
     else:
@@ -90,7 +90,7 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
     bounds = Bounds(spec.start_timeout_seconds, spec.timeout_seconds, ran=bool(record.pod))
-    state = diagnose(job, pods, _told_of(seen.events, job, pods), bounds, now, live=seen.live)
+    state = diagnose(job, pods, _events_about(seen.events, job, pods), bounds, now, live=seen.live)
     pod = _newest(pods)
     if isinstance(state, Pends) and _template_is_fixed(seen, record, state):
         text = f"{state.reason} by the template as it was: {state.message}" if state.message else state.reason
@@ -101,17 +101,17 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
         case Unclear():
             return Decision(Standing.HOLDS, (ReadLive(),))
         case Ended(stop=True) if job:
-            actions = seen.write(status.attempt_condemned(current, state, pod, now))
+            actions = seen.write(status.attempt_stopping(current, state, pod, now))
             return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))
         case Ended():
             return _end(seen, state, pod, now)
-        case Pends(reason, message, look_again_at):
+        case Pends(reason, message, check_at):
             actions = seen.write(status.attempt_pends(current, Wait(reason, detail=message), now))
-            later = (CheckAgain.at(look_again_at, now),) if look_again_at else ()
+            later = (CheckAgain.at(check_at, now),) if check_at else ()
             return Decision(Standing.HOLDS, (*actions, *later))
-        case Runs(stopping, look_again_at):
+        case Runs(stopping, check_at):
             updated = current if stopping else status.attempt_runs(current, pod, now)
-            later = (CheckAgain.at(look_again_at, now),) if look_again_at else ()
+            later = (CheckAgain.at(check_at, now),) if check_at else ()
             return Decision(Standing.HOLDS, (*seen.write(updated), *later))
 
 
@@ -126,7 +126,7 @@ def _template_is_fixed(seen: Observed, record: AttemptStatus, pends: Pends) -> b
     return usable and seen.template.is_newer_than(record.template, record.started_at)
 
 
-def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
+def _stop_attempt(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
     """End an attempt whose cause is recorded: it is over once nothing of it runs."""
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
@@ -134,9 +134,9 @@ def _condemned(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
                 # An obstacle of the class image had the whole start timeout to be fixed, or can't be.
                 for_good=cause_class(record.cause) is CauseClass.IMAGE,
                 message=_message_of_stop(seen.spokejob.status))  # fmt: skip
-    last_word = diagnose(job, pods, (), Bounds(0, None), now, live=True)
-    if isinstance(last_word, Ended) and not last_word.cause:  # it succeeded before it could be stopped
-        end = last_word
+    final_state = diagnose(job, pods, (), Bounds(0, None), now, live=True)
+    if isinstance(final_state, Ended) and not final_state.cause:  # it succeeded before it could be stopped
+        end = final_state
     elif job is None and not seen.live:
         return Decision(Standing.HOLDS, (ReadLive(),))
     elif job and not job.meta.deletion_at:
@@ -207,7 +207,7 @@ def _delete(job: Job) -> DeleteJob:
     return DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
 
 
-def _told_of(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[Event, ...]:
+def _events_about(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[Event, ...]:
     uids = {item.meta.uid for item in (*([job] if job else ()), *pods)}
     return tuple(event for event in events if event.about in uids)
 

@@ -87,7 +87,7 @@ def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> Spok
     return _marked(updated, now, Mark(RUNNING, "True", "PodRunning"))
 
 
-def attempt_condemned(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
+def attempt_stopping(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
     """Note that the attempt ends for this cause, while something of it may still run.
 
     This is written before its Job is deleted, so that an operator that restarts in between finds why the Job is gone.

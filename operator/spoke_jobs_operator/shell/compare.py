@@ -33,7 +33,7 @@ class Compare:
     """The comparison of the store with the cluster.
 
     :param add: queue a SpokeJob.
-    :param distrust: have a SpokeJob read live before its next decision.
+    :param read_live_next: have a SpokeJob read live before its next decision.
     :param done: called after each completed comparison of a namespace.
     :param begins: called after a namespace's first comparison, before its SpokeJobs are queued.
     """
@@ -46,7 +46,7 @@ class Compare:
         namespaces: Sequence[str],
         *,
         add: Callable[[Key], None],
-        distrust: Callable[[Key], None],
+        read_live_next: Callable[[Key], None],
         done: Callable[[], None],
         begins: Callable[[], None] = lambda: None,
     ) -> None:
@@ -55,7 +55,7 @@ class Compare:
         self._metrics = metrics
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._add = add
-        self._distrust = distrust
+        self._read_live_next = read_live_next
         self._done = done
         self._begins = begins
         self._all_wanted = asyncio.Event()
@@ -84,7 +84,7 @@ class Compare:
             if not self._compared:
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def anew(self) -> None:
+    async def repeat(self) -> None:
         """Compare again; a namespace counts as compared only once its unfinished SpokeJobs were listed from now on."""
         async with self._one_at_a_time:  # a comparison that is running shows an older state
             self._compared.clear()
@@ -150,12 +150,12 @@ class Compare:
     async def _namespace(self, namespace: str | None, *, everything: bool) -> None:
         store, client = self._store, self._client
         if everything or namespace in self._templates_owed:
-            await self._shelf(client.listing(Kind.TEMPLATE, namespace), store.template_seen, store.templates)
+            await self._compare_kind(client.listing(Kind.TEMPLATE, namespace), store.template_seen, store.templates)
             self._templates_owed.discard(namespace)
         jobs = client.listing(Kind.JOB, namespace, labels=LABEL_SPOKEJOB)
-        await self._shelf(jobs, store.job_seen, store.jobs)
+        await self._compare_kind(jobs, store.job_seen, store.jobs)
         pods = client.listing(Kind.POD, namespace, labels=LABEL_SPOKEJOB)
-        await self._shelf(pods, store.pod_seen, store.pods, store.take_out_pods)
+        await self._compare_kind(pods, store.pod_seen, store.pods, store.take_out_pods)
         spokejobs = client.listing(Kind.SPOKEJOB, namespace, fields="" if everything else UNFINISHED)
         listed = await self._take_in(spokejobs, store.spokejob_seen)
         absent = store.spokejobs.absent(listed, None if everything else store.unfinished())
@@ -163,24 +163,24 @@ class Compare:
             store.spokejobs.take_out(absent, listed.version)
         for item in absent:
             key = store.spokejobs.owner_of(item)
-            self._distrust(key)  # final by now, or gone
+            self._read_live_next(key)  # final by now, or gone
             self._add(key)
         for spokejob in store.unfinished():
             if namespace in (None, spokejob.namespace):
                 self._add(key_of(spokejob))
 
-    async def _shelf(
+    async def _compare_kind(
         self,
         listing: Listing,
         see: See,
-        shelf: ObjectIndex[T],
+        index: ObjectIndex[T],
         take_out: Callable[[list[T], float], None] | None = None,
     ) -> None:
         listed = await self._take_in(listing, see)
-        absent = shelf.absent(listed)
-        (take_out or shelf.take_out)(absent, listed.version)
+        absent = index.absent(listed)
+        (take_out or index.take_out)(absent, listed.version)
         for item in absent:
-            self._add(shelf.owner_of(item))
+            self._add(index.owner_of(item))
 
     async def _take_in(self, listing: Listing, see: See) -> Listed:
         uids: set[str] = set()

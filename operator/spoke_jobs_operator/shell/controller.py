@@ -87,7 +87,7 @@ class Controller:
             Key, tuple[str, int]
         ] = {}  # uid, and attempt whose Job was made or taken over, till it's recorded
         self._seen_to_run: dict[Key, str] = {}
-        self._told_of_unchanged = False
+        self._warned_of_unchanged = False
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
 
@@ -109,7 +109,7 @@ class Controller:
                 waiting.append(candidate_of(spokejob))
         self._pacer.prime(running, waiting)
 
-    def distrust(self, key: Key) -> None:
+    def read_live_next(self, key: Key) -> None:
         """Read this SpokeJob live before the next decision on it."""
         self._stale.add(key)
 
@@ -276,8 +276,8 @@ class Controller:
         if body["metadata"]["resourceVersion"] != resource_version:
             return True
         self._metrics.status_unchanged.inc()
-        if not self._told_of_unchanged:
-            self._told_of_unchanged = True
+        if not self._warned_of_unchanged:
+            self._warned_of_unchanged = True
             logger.warning("a status write changed nothing: is the installed CRD older than this operator?",
                            extra={"spokejob": str(key)})  # fmt: skip
         return False
@@ -329,11 +329,11 @@ class Controller:
         self,
         listing: Listing,
         see: Callable[[Mapping[str, Any]], object],
-        shelf: ObjectIndex[T],
+        index: ObjectIndex[T],
         key: Key,
         take_out: Callable[[list[T], float], None] | None = None,
     ) -> None:
-        known = shelf.of(key)
+        known = index.of(key)
         uids: set[str] = set()
         version = 0
         async for page in listing.pages:
@@ -341,8 +341,8 @@ class Controller:
             for item in page.items:
                 uids.add(item["metadata"]["uid"])
                 see(item)
-        absent = shelf.absent(Listed(listing.namespace, frozenset(uids), version), known)
-        (take_out or shelf.take_out)(absent, version)
+        absent = index.absent(Listed(listing.namespace, frozenset(uids), version), known)
+        (take_out or index.take_out)(absent, version)
 
     def _made_of(self, spokejob: SpokeJob) -> int:
         uid, attempt = self._made.get(key_of(spokejob), ("", 0))

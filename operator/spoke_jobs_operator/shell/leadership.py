@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs_operator.core import election
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.election import Record, Seen, Terms
+from spoke_jobs_operator.core.election import LeaseTimes, Record, Seen
 
 from .operator_client import Client
 
@@ -63,13 +63,13 @@ class ByLease:
     """
 
     def __init__(
-        self, client: Client, lease: Key, identity: str, terms: Terms, clock: Callable[[], float] = time.monotonic
+        self, client: Client, lease: Key, identity: str, times: LeaseTimes, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        terms.check()
+        times.check()
         self._client = client
         self._lease = lease
         self._identity = identity
-        self._terms = terms
+        self._times = times
         self._clock = clock
         self._seen: Seen | None = None
         self._until = float("-inf")
@@ -81,14 +81,14 @@ class ByLease:
 
     async def gained(self) -> None:
         """Wait until the Lease is free or has lapsed, and take it."""
-        while not await self._try(self._terms.renewed_within):  # noqa: ASYNC110 (it waits for another machine)
-            await asyncio.sleep(self._terms.retry)
+        while not await self._try(self._times.renewed_within):  # noqa: ASYNC110 (it waits for another machine)
+            await asyncio.sleep(self._times.retry)
         logger.info("this replica leads", extra=self._fields())
 
     async def lost(self) -> None:
         """Renew until another has the Lease, or until renewing has failed for too long."""
         while self.leads():
-            await asyncio.sleep(min(self._terms.retry, max(0.0, self._until - self._clock())))
+            await asyncio.sleep(min(self._times.retry, max(0.0, self._until - self._clock())))
             if self.leads() and not await self._try(self._until - self._clock()) and self._is_another_s():
                 break
         self._until = float("-inf")
@@ -101,7 +101,7 @@ class ByLease:
             return
         self._until = float("-inf")
         try:
-            async with asyncio.timeout(self._terms.retry):
+            async with asyncio.timeout(self._times.retry):
                 await self._write(election.released(self._seen.record, datetime.now(UTC)), self._seen.record)
         except (ApiError, TimeoutError) as error:
             logger.warning("the lead could not be released: %s", error, extra=self._fields())
@@ -117,7 +117,7 @@ class ByLease:
             return False
         if held:
             # Counted from before the call, since others can't have seen the renewal earlier.
-            self._until = begun + self._terms.renewed_within
+            self._until = begun + self._times.renewed_within
             self._told = ""
         return held and self.leads()  # too late if the process was stopped meanwhile
 
@@ -125,14 +125,14 @@ class ByLease:
         body = await self._client.read_lease(self._lease)
         now = datetime.now(UTC)
         if body is None:
-            await self._write(election.held_by(self._identity, self._terms, None, now), None)
+            await self._write(election.held_by(self._identity, self._times, None, now), None)
             return True
-        self._seen = election.look(self._seen, election.read(body), self._clock())
+        self._seen = election.observe(self._seen, election.read(body), self._clock())
         if not election.may_take(self._seen, self._identity, self._clock()):
             self._say(f"standing by: {self._seen.record.holder} leads")
             return False
         before = self._seen.record
-        await self._write(election.held_by(self._identity, self._terms, before, now), before)
+        await self._write(election.held_by(self._identity, self._times, before, now), before)
         return True
 
     async def _write(self, spec: dict[str, Any], before: Record | None) -> None:

@@ -37,14 +37,14 @@ PACE_SECONDS = 0.02
 logger = logging.getLogger(__name__)
 
 
-class LostLead(Exception):
+class LostLeadership(Exception):
     """Another process leads."""
 
 
 async def run(settings: Settings) -> None:
     """Run until cancelled.
 
-    :raises LostLead: if another process leads, or may: this one must end, as it may write nothing any more.
+    :raises LostLeadership: if another process leads, or may: this one must end, as it may write nothing any more.
     """
     rate = CallRate(settings.calls_per_second, settings.calls_at_once)
     client = await Client.connect(settings.request_timeout_seconds, rate)
@@ -82,7 +82,7 @@ class Operator:
             self._metrics,
             settings.namespaces,
             add=self._add,
-            distrust=self._distrust,
+            read_live_next=self._read_live_next,
             done=self._health.beat,
             begins=self._begin_namespace,
         )
@@ -106,7 +106,7 @@ class Operator:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(Streams(self._client, settings.namespaces, self._hear, self._restarted).run())
+                group.create_task(Streams(self._client, settings.namespaces, self._on_event, self._restarted).run())
                 # Read everything before deciding anything: what isn't read yet looks like what is lost. A namespace
                 # that can't be listed yet waits; the others don't.
                 await self._compare.first()
@@ -115,8 +115,8 @@ class Operator:
                 await self._leadership.gained()
                 await self._lead()
         except ExceptionGroup as errors:
-            if errors.split(LostLead)[1] is None:
-                raise LostLead from None
+            if errors.split(LostLeadership)[1] is None:
+                raise LostLeadership from None
             raise
         finally:
             await asyncio.to_thread(probe_server.close, server)
@@ -128,7 +128,7 @@ class Operator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._work())
                 await self._leadership.lost()
-                raise LostLead
+                raise LostLeadership
         finally:
             self._leads = False
             await self._leadership.release()
@@ -136,7 +136,7 @@ class Operator:
     async def _work(self) -> None:
         self._pacer.reset()  # what another leader admitted is known from the objects alone
         if self._settings.lease:  # its last writes may not have arrived yet
-            await self._compare.anew()
+            await self._compare.repeat()
         self._controller.prime(self._compare.has_compared)
         for item in self._store.spokejobs:
             self._queue.add(self._store.spokejobs.owner_of(item))
@@ -153,11 +153,11 @@ class Operator:
         if self._leads:  # a standby only watches
             self._queue.add(key)
 
-    def _distrust(self, key: Key) -> None:
+    def _read_live_next(self, key: Key) -> None:
         if self._leads:
-            self._controller.distrust(key)
+            self._controller.read_live_next(key)
 
-    def _hear(self, plural: str, body: Mapping[str, Any], gone: bool) -> None:
+    def _on_event(self, plural: str, body: Mapping[str, Any], gone: bool) -> None:
         self._health.beat()
         self._metrics.events.labels(plural).inc()
         for key in self._store.see(plural, body, gone=gone):
@@ -180,7 +180,7 @@ class Operator:
         if not settings.lease:
             return Alone()
         namespace, name = settings.lease.split("/")
-        return ByLease(self._client, Key(namespace, name), self._identity, settings.lease_terms)
+        return ByLease(self._client, Key(namespace, name), self._identity, settings.lease_times)
 
 
 def _reporter(metrics: OperatorMetrics, store: Store) -> Any:

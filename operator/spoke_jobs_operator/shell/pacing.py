@@ -39,7 +39,7 @@ class Pacer:
         self._taken: dict[Key, Candidate] = {}  # has an attempt, or is admitted and about to get one
         self._served: dict[Party, int] = {}
         self._turn = 0
-        self._look_is_due = False
+        self._admission_is_due = False
 
     def held(self, candidate: Candidate) -> Wait | None:
         """What keeps a SpokeJob from having its Job; None if it has a place."""
@@ -60,7 +60,7 @@ class Pacer:
         for candidate in waiting:
             if candidate.key not in self._taken:
                 self._waiting[candidate.key] = candidate
-        self._look()
+        self._admit_waiting()
 
     def settle(self, candidate: Candidate, standing: Standing) -> None:
         """Record a SpokeJob's standing, and admit those for which that makes room."""
@@ -71,7 +71,7 @@ class Pacer:
             self.forget(key)
         elif key not in self._taken and key not in self._waiting:
             self._waiting[key] = candidate
-            if not self._look_is_due and why_held(candidate, self.usage, self.limits) is None:
+            if not self._admission_is_due and why_held(candidate, self.usage, self.limits) is None:
                 self._admit(candidate)
 
     def forget(self, key: Key) -> None:
@@ -112,16 +112,16 @@ class Pacer:
 
     def _release(self, key: Key) -> None:
         self.usage.remove(self._taken.pop(key))
-        if not self._waiting or self._look_is_due:
+        if not self._waiting or self._admission_is_due:
             return
         if self._defer is None:
-            self._look()
+            self._admit_waiting()
         else:
-            self._look_is_due = True
-            self._defer(self._look)
+            self._admission_is_due = True
+            self._defer(self._admit_waiting)
 
-    def _look(self) -> None:
-        self._look_is_due = False
+    def _admit_waiting(self) -> None:
+        self._admission_is_due = False
         if is_full(self.usage, self.limits):
             return
         for candidate in admit(list(self._waiting.values()), self.usage, self.limits, self._served):

@@ -192,16 +192,18 @@ class Store:
         if isinstance(item, SpokeJob) and item.status.outcome and item.status.outcome.final:
             item = Packed.of(item)
         identity = _identify_spokejob(item)
-        news = self.spokejobs.remove(identity.key, identity.uid, identity.version) if gone else self.spokejobs.put(item)
-        return {identity.key} if news else set()
+        changed = (
+            self.spokejobs.remove(identity.key, identity.uid, identity.version) if gone else self.spokejobs.put(item)
+        )
+        return {identity.key} if changed else set()
 
     def job_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a Job, or its deletion."""
         job = read_job(body)
-        news = self._gone(self.jobs, job.meta) if gone else self.jobs.put(job)
+        changed = self._gone(self.jobs, job.meta) if gone else self.jobs.put(job)
         if gone:
             self._events.pop(job.meta.uid, None)
-        return {job.spokejob} if news else set()
+        return {job.spokejob} if changed else set()
 
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a pod, or its deletion.
@@ -210,17 +212,17 @@ class Store:
         state is kept until the next comparison; otherwise a busy operator would only see that it is absent.
         """
         pod = read_pod(body)
-        news = self._gone(self.pods, pod.meta) if gone and not _has_spoken(pod) else self.pods.put(pod)
+        changed = self._gone(self.pods, pod.meta) if gone and not _has_final_state(pod) else self.pods.put(pod)
         if gone:
             self._events.pop(pod.meta.uid, None)
-        return {pod.spokejob} if news else set()
+        return {pod.spokejob} if changed else set()
 
     def template_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a PodTemplate, or its deletion."""
         template = read_template(body)
         meta = template.meta
-        news = self._gone(self.templates, meta) if gone else self.templates.put(template)
-        return set(self._waiting_for(meta.key)) if news else set()
+        changed = self._gone(self.templates, meta) if gone else self.templates.put(template)
+        return set(self._waiting_for(meta.key)) if changed else set()
 
     def event_seen(self, body: Mapping[str, Any]) -> set[Key]:
         """Store an Event."""
@@ -238,11 +240,11 @@ class Store:
 
     def take_out_pods(self, absent: Iterable[Pod], version: float = math.inf) -> None:
         """Remove pods, except those whose end is not in their SpokeJob's status yet."""
-        self.pods.take_out([pod for pod in absent if not self._is_unheard(pod)], version)
+        self.pods.take_out([pod for pod in absent if not self._end_is_unrecorded(pod)], version)
 
-    def _is_unheard(self, pod: Pod) -> bool:
+    def _end_is_unrecorded(self, pod: Pod) -> bool:
         spokejob = self.spokejobs.get(pod.spokejob)
-        if not _has_spoken(pod) or not isinstance(spokejob, SpokeJob) or spokejob.uid != pod.owner:
+        if not _has_final_state(pod) or not isinstance(spokejob, SpokeJob) or spokejob.uid != pod.owner:
             return False
         record = next((item for item in spokejob.status.attempts if item.number == pod.attempt), None)
         return pod.attempt > spokejob.status.attempt if record is None else record.finished_at is None
@@ -259,8 +261,8 @@ class Store:
             if spokejob.status.outcome in (None, Outcome.WAITING):
                 yield WaitReason.BACKING_OFF.value if backs_off(spokejob.status) else spokejob.status.cause or NEW
 
-    def _gone(self, shelf: ObjectIndex[Any], meta: Meta) -> bool:
-        return shelf.remove(meta.key, meta.uid, meta.resource_version)
+    def _gone(self, index: ObjectIndex[Any], meta: Meta) -> bool:
+        return index.remove(meta.key, meta.uid, meta.resource_version)
 
     def _waiting_for(self, template: Key) -> Iterator[Key]:
         for spokejob in self.unfinished():
@@ -273,7 +275,7 @@ def key_of(spokejob: SpokeJob) -> Key:
     return Key(spokejob.namespace, spokejob.name)
 
 
-def _has_spoken(pod: Pod) -> bool:
+def _has_final_state(pod: Pod) -> bool:
     return pod.terminal or isinstance(pod.container, Terminated)
 
 

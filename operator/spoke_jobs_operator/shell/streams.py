@@ -23,7 +23,7 @@ from spoke_jobs.contract.api_errors import ApiError
 
 from .operator_client import Client
 
-Hear = Callable[[str, Mapping[str, Any], bool], None]
+OnEvent = Callable[[str, Mapping[str, Any], bool], None]
 """Takes the kind's plural, the object, and whether it was deleted; called in the main loop."""
 
 SERVED_CHECK_SECONDS = 10.0
@@ -43,14 +43,16 @@ logger = logging.getLogger(__name__)
 class Streams:
     """The event streams and their supervisor.
 
-    :param hear: called for each event.
+    :param on_event: called for each event.
     :param on_restart: called before the streams restart, since they miss what happened meanwhile.
     """
 
-    def __init__(self, client: Client, namespaces: Sequence[str], hear: Hear, on_restart: Callable[[], None]) -> None:
+    def __init__(
+        self, client: Client, namespaces: Sequence[str], on_event: OnEvent, on_restart: Callable[[], None]
+    ) -> None:
         self._client = client
         self._namespaces = tuple(namespaces)
-        self._hear = hear
+        self._on_event = on_event
         self._on_restart = on_restart
 
     async def run(self) -> None:
@@ -137,7 +139,7 @@ class Streams:
 
             async def handle(event: Mapping[str, Any], plural: str = plural, **_: Any) -> None:
                 gone = event.get("type") == "DELETED"
-                loop.call_soon_threadsafe(self._hear, plural, event["object"], gone)
+                loop.call_soon_threadsafe(self._on_event, plural, event["object"], gone)
 
             kopf.on.event(group=group, version=version, plural=plural, id=plural, registry=registry)(handle)
         return registry

@@ -78,7 +78,13 @@ class Simulation:
         self.pacer = Pacer(self._limits, self.queue.add)
         self.controller.attach(queue, self.pacer)
         self._compare = Compare(
-            client, self.store, metrics, [], add=self.queue.add, distrust=self.controller.distrust, done=lambda: None
+            client,
+            self.store,
+            metrics,
+            [],
+            add=self.queue.add,
+            read_live_next=self.controller.read_live_next,
+            done=lambda: None,
         )
         self.world.news[:] = self.world.listed()  # which are newer than all events before
         run(self._compare.first())

@@ -96,7 +96,7 @@ def test_missing_template_ends_by_the_start_timeout() -> None:
 @pytest.mark.parametrize("name", ["../pods/x", "a/b", "a?b", "A", "a\n", "-a"])
 def test_what_cannot_be_a_templates_name_ends_without_a_question(name: str) -> None:
     s = Simulation(World(podTemplate=name))
-    s.controller.distrust(Key(NAMESPACE, NAME))
+    s.controller.read_live_next(Key(NAMESPACE, NAME))
     s.settle()
     assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TemplateMissing")
     assert set(s.client.read_names) == {NAME}

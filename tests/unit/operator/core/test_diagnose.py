@@ -130,7 +130,7 @@ def test_the_jobs_own_deadline_is_a_timeout() -> None:
 
 def test_a_pod_that_is_being_deleted_may_still_say_how_it_ended() -> None:
     state = look(job(), pod(state=running(), deleted=20))
-    assert state == Runs(stopping=True, look_again_at=NOW + timedelta(seconds=25))
+    assert state == Runs(stopping=True, check_at=NOW + timedelta(seconds=25))
 
 
 def test_a_pod_long_past_its_grace_is_lost_with_its_node() -> None:
@@ -149,7 +149,7 @@ def test_a_pod_deleted_for_its_nodes_taint_is_given_up_early() -> None:
 
 
 def test_running_and_its_timeout() -> None:
-    assert look(job(), pod(state=running(-5))) == Runs(stopping=False, look_again_at=None)
+    assert look(job(), pod(state=running(-5))) == Runs(stopping=False, check_at=None)
     bounds = Bounds(start=600, run=6)
     assert look(job(), pod(state=running(-5)), bounds=bounds) == Runs(False, NOW + timedelta(seconds=1))
     assert look(job(), pod(state=running(-6)), bounds=bounds) == Ended("Timeout", stop=True)
@@ -175,7 +175,7 @@ def test_the_start_timeout_does_not_count_while_it_runs() -> None:
 def test_what_a_pod_waits_for(seen: Pod, reason: str, final: str) -> None:
     state = look(job(), seen)
     assert isinstance(state, Pends)
-    assert (state.reason, state.look_again_at) == (reason, NOW + timedelta(seconds=590))
+    assert (state.reason, state.check_at) == (reason, NOW + timedelta(seconds=590))
     end = look(job(created=-600), seen)
     assert isinstance(end, Ended)
     assert (end.cause, end.stop) == (final, True)

@@ -53,7 +53,7 @@ class Scene:
             self.metrics,
             ["gone", NAMESPACE],
             add=self.added.append,
-            distrust=lambda _: None,
+            read_live_next=lambda _: None,
             done=self.beat,
         )
 
@@ -105,7 +105,7 @@ async def test_at_the_start_nobody_waits_for_the_finished() -> None:
     s = Scene("gone")
     s.server.world.put_spokejob("ended")
     s.server.world.change(Kind.SPOKEJOB, "ended", {"outcome": "Succeeded"}, under="status")
-    for start in (s.compare.first, s.compare.anew):
+    for start in (s.compare.first, s.compare.repeat):
         await start()
         assert s.compare.has_compared(NAMESPACE)
         assert set(s.added) == {Key(NAMESPACE, NAME)}
@@ -132,13 +132,13 @@ async def test_compared_anew_no_namespace_counts_before_it_is(monkeypatch: pytes
     s = Scene("gone")
     await s.compare.first()
     s.server.refused.add(NAMESPACE)
-    anew = asyncio.create_task(s.compare.anew())
+    repeated = asyncio.create_task(s.compare.repeat())
     await until(lambda: (s.failures(NAMESPACE) or 0) > 2)
     assert not s.compare.has_compared(NAMESPACE), "what was known of it may be out of date by now"
     s.added.clear()
     s.server.refused.remove(NAMESPACE)
     async with asyncio.timeout(5):
-        await anew
+        await repeated
     assert s.compare.has_compared(NAMESPACE)
     assert Key(NAMESPACE, NAME) in s.added
 

@@ -16,12 +16,12 @@ from tests.unit.operator.shell.clockwork import run
 
 from spoke_jobs.contract.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.election import Terms
+from spoke_jobs_operator.core.election import LeaseTimes
 from spoke_jobs_operator.shell.leadership import Alone, ByLease
 from spoke_jobs_operator.shell.operator_client import Client
 
 KEY = Key("platform", "spoke-operator")
-TERMS = Terms(lasts=15, renewed_within=10, retry=2)
+TIMES = LeaseTimes(lasts=15, renewed_within=10, retry=2)
 
 
 class Server:
@@ -68,9 +68,9 @@ class Server:
             await self.around()
 
 
-def elector(server: Server, identity: str = "me", offset: float = 0.0, terms: Terms = TERMS) -> ByLease:
+def elector(server: Server, identity: str = "me", offset: float = 0.0, times: LeaseTimes = TIMES) -> ByLease:
     loop = asyncio.get_running_loop()
-    return ByLease(cast(Client, server), KEY, identity, terms, clock=lambda: loop.time() + offset)
+    return ByLease(cast(Client, server), KEY, identity, times, clock=lambda: loop.time() + offset)
 
 
 def now() -> float:
@@ -108,7 +108,7 @@ def test_one_that_lapses_is_taken_once_it_has_been_seen_unchanged_for_as_long_as
     async def main() -> None:
         server = Server()
         server.put({"holderIdentity": "other", "leaseDurationSeconds": 15, "renewTime": "1999-01-01T00:00:00Z"})
-        assert 15 <= await gained_after(elector(server)) <= 15 + TERMS.retry
+        assert 15 <= await gained_after(elector(server)) <= 15 + TIMES.retry
 
     run(main())
 
@@ -137,7 +137,7 @@ def test_an_api_server_that_hangs_ends_the_lead_in_time(caplog: pytest.LogCaptur
         one = elector(server)
         await one.gained()
         server.hangs = True
-        assert 8 <= await lost_after(one) <= TERMS.renewed_within
+        assert 8 <= await lost_after(one) <= TIMES.renewed_within
 
     run(main())
     assert caplog.messages[-1] == "this replica leads no more: the Lease could not be renewed in time"
@@ -161,7 +161,7 @@ def test_errors_end_the_lead_only_when_they_last(error: ApiError, caplog: pytest
         server.refuses = error
         begun = now()
         await lost
-        assert now() - begun <= TERMS.renewed_within
+        assert now() - begun <= TIMES.renewed_within
 
     with caplog.at_level(logging.INFO):
         run(main())
@@ -174,7 +174,7 @@ def test_one_that_another_has_taken_is_lost_at_the_next_look(caplog: pytest.LogC
         one = elector(server)
         await one.gained()
         server.put({"holderIdentity": "other", "leaseDurationSeconds": 15})
-        assert await lost_after(one) <= TERMS.retry
+        assert await lost_after(one) <= TIMES.retry
         assert server.holder == "other"
         await one.release()
         assert server.holder == "other", "what isn't ours isn't given away"
@@ -194,7 +194,7 @@ def test_released_it_is_another_s_at_its_next_look() -> None:
         await leader.release()
         assert not leader.leads()
         await gained
-        assert now() - begun <= TERMS.retry
+        assert now() - begun <= TIMES.retry
         assert server.lease
         assert server.lease["spec"]["leaseTransitions"] == 1
 
@@ -209,7 +209,7 @@ def test_a_release_that_hangs_delays_nobody_s_end(caplog: pytest.LogCaptureFixtu
         server.hangs = True
         begun = now()
         await one.release()
-        assert now() - begun <= TERMS.retry
+        assert now() - begun <= TIMES.retry
         assert not one.leads()
 
     run(main())
@@ -241,10 +241,10 @@ def test_one_that_was_stopped_while_it_took_the_lease_does_not_lead() -> None:
         calls = itertools.count(1)
 
         async def stop() -> None:
-            stopped[0] += TERMS.renewed_within if next(calls) == 4 else 0.0  # with the answer to the write
+            stopped[0] += TIMES.renewed_within if next(calls) == 4 else 0.0  # with the answer to the write
 
         server.around = stop
-        one = ByLease(cast(Client, server), KEY, "me", TERMS, clock=lambda: loop.time() + stopped[0])
+        one = ByLease(cast(Client, server), KEY, "me", TIMES, clock=lambda: loop.time() + stopped[0])
         await one.gained()
         assert one.leads(), "gained is only what lasts still"
 
@@ -265,7 +265,7 @@ def test_a_lead_counts_from_before_its_renewal_was_sent() -> None:
         one = elector(server)
         await one.gained()
         await one.lost()
-        assert now() <= TERMS.renewed_within, "others may have seen the renewal 7 s before its answer came"
+        assert now() <= TIMES.renewed_within, "others may have seen the renewal 7 s before its answer came"
 
     run(main())
 
@@ -306,7 +306,7 @@ class Duel:
 
     async def replica(self, name: str, offset: float) -> None:
         for life in itertools.count():
-            one = self.electors[name] = elector(self.server, f"{name}-{life}", offset, Terms(11, 10, 2))
+            one = self.electors[name] = elector(self.server, f"{name}-{life}", offset, LeaseTimes(11, 10, 2))
             await one.gained()
             self.look()
             if self.random.randrange(4) == 0:

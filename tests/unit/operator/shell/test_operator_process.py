@@ -125,7 +125,7 @@ async def test_it_ends_when_the_lead_is_lost(scene: Scene, caplog: pytest.LogCap
     await scene.until(lambda: scene.world.created)
     scene.lead.taken.set()
     async with asyncio.timeout(5):
-        with pytest.raises(operator_process.LostLead):
+        with pytest.raises(operator_process.LostLeadership):
             await task
     assert [item for item in caplog.records if item.levelno >= logging.ERROR] == []
 
@@ -134,8 +134,8 @@ async def test_the_process_says_so_by_its_exit_code_and_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def lost(_: Settings) -> None:
-        raise operator_process.LostLead
+        raise operator_process.LostLeadership
 
     monkeypatch.setattr(operator_process, "run", lost)
-    assert await __main__._until_told(Settings()) == 1
+    assert await __main__._run_until_signal(Settings()) == 1
     assert caplog.records == []
