@@ -1,4 +1,4 @@
-"""The operator that turns SpokeJobs into Kubernetes Jobs; it knows nothing of SQL.
+"""The operator, which turns SpokeJobs into Kubernetes Jobs. It uses no database.
 
-``core`` decides, and is pure; ``shell`` watches, writes and waits, and decides nothing.
+``core`` makes the decisions, in pure functions. ``shell`` watches, writes and waits, and makes no decision.
 """

@@ -35,7 +35,7 @@ _ADMISSION = (
     _core("Among the jobs of one organization, the oldest goes first", "admit", "sorted(group, key=_age, reverse=True)", "sorted(group, key=_age)"),
     _core("Organizations take turns", "admit", "turns.get(party, 0), _age", "0, _age"),
     _core("The organization with the fewest running jobs goes first", "admit", "heads = [(usage.of_party[party], turns", "heads = [(0, turns"),
-    _core("A job that must wait does not block the jobs behind it", "admit", "if line:  # one that", "if line and item.key in usage.locked_by:  # one that"),
+    _core("A job that must wait does not block the jobs behind it", "admit", "if line:  # a held", "if line and item.key in usage.locked_by:  # a held"),
     _shell("The operator remembers which organization had the last turn", "pacing", "self._served[party] = self._turn", "pass"),
     _shell("A job that waits releases its place", "pacing", "self._release(key)\n\n    def order", "pass\n\n    def order"),
     _shell("Releasing a place wakes the job that waits for it", "pacing", "self._take_turn(candidate.party)\n            self._wake(candidate.key)", "self._take_turn(candidate.party)"),

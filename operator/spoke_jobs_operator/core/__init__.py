@@ -1,1 +1,1 @@
-"""What the operator decides: pure functions on frozen values, no I/O, no clock, no Kubernetes client."""
+"""The operator's decisions: pure functions on frozen values, without I/O, clock or Kubernetes client."""

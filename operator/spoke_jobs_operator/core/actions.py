@@ -1,4 +1,4 @@
-"""What a decision asks the shell to do."""
+"""The actions that a decision asks the shell to carry out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spoke_jobs.contract.spokejob import SpokeJobStatus
 
 @dataclass(frozen=True, slots=True)
 class CreateJob:
-    """Create the Job of one attempt. If its name is taken by this SpokeJob's own Job, that counts as created."""
+    """Create the Job of one attempt. A Job of this SpokeJob that already has the name counts as created."""
 
     attempt: int
     name: str
@@ -22,33 +22,33 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete a Job, if it has not changed since it was read."""
+    """Delete a Job. Refused if it has changed since it was read."""
 
     name: str
     uid: str
     resource_version: str
     wait_for_pods: bool
-    """Whether the Job remains, marked as being deleted, until its pods are gone (foreground propagation)."""
+    """Whether the Job stays, with a deletion timestamp, until its pods are gone (foreground propagation)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyStatus:
-    """Write the operator's fields of the status; refused if the SpokeJob has changed since it was read."""
+    """Write the operator's fields of the status. Refused if the SpokeJob has changed since it was read."""
 
     status: SpokeJobStatus
     prompt: bool = False
-    """Whether it must not be delayed: it corrects the present status, or a later decision needs it."""
+    """Whether the write must not be delayed: it corrects the current status, or a later decision needs it."""
 
     @property
     def may_wait(self) -> bool:
-        """Whether it only says that an attempt has begun or goes on, without an obstacle now or before."""
+        """Whether the write only says that an attempt has started or runs, without an obstacle now or before."""
         newest = self.status.attempts[-1] if self.status.attempts else None
         return newest is not None and not (self.prompt or newest.finished_at or newest.cause or self.status.cause)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteSpokeJob:
-    """Delete the SpokeJob, if it is still the one that was read."""
+    """Delete the SpokeJob. Refused if it has changed since it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class ReadLive:
 
 @dataclass(frozen=True, slots=True)
 class CheckAgain:
-    """Reconcile again, even without an event until then."""
+    """Reconcile again after this time, even if no event arrives."""
 
     after_seconds: float
 
     @classmethod
     def at(cls, moment: datetime, now: datetime) -> CheckAgain:
-        """Check at a moment: slightly late, because a check that is early has to be repeated."""
+        """Reconcile slightly after ``moment``: a check that comes too early has to be repeated."""
         return cls(max(0.0, (moment - now).total_seconds()) + 0.01)
 
 
@@ -76,17 +76,17 @@ class Standing(StrEnum):
     """How a SpokeJob counts towards the limits."""
 
     IDLE = "idle"
-    """Wants no place now: suspended, backing off, or blocked."""
+    """Wants no attempt now: suspended, backing off, or blocked."""
     WAITS = "waits"
-    """Starts as soon as the limits allow."""
+    """Wants an attempt, which starts as soon as the limits allow."""
     HOLDS = "holds"
-    """Has an attempt, and with it a place."""
+    """Has an attempt, which counts towards the limits."""
     FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The actions, which are carried out in order until one fails, and how the SpokeJob counts."""
+    """The actions, carried out in order until one fails, and how the SpokeJob counts towards the limits."""
 
     standing: Standing
     actions: tuple[Action, ...] = ()

@@ -1,7 +1,7 @@
-"""Which waiting SpokeJobs may have their Job now: locks, limits, priority, and fair turns among organizations.
+"""Choose the waiting SpokeJobs that get a Job now, by locks, limits, priority, and turns among organizations.
 
-Queues, their locks and organizations belong to an application, and so are counted per namespace. Admission only paces:
-the pods' claims in the ledger keep apart what must never overlap.
+Queues, their locks and organizations belong to an application, so they are counted per namespace. Admission limits
+how many attempts run, but does not guarantee exclusion: the pods' claims in the ledger do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Party(NamedTuple):
-    """Whose turns are fair: an organization of a namespace; the jobs without one count as one party."""
+    """An organization of a namespace. Parties take turns; the jobs without an organization are one party."""
 
     namespace: str
     organization: int | None
@@ -37,7 +37,7 @@ class QueueKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What admission uses of a SpokeJob."""
+    """The fields of a SpokeJob that admission uses."""
 
     key: Key
     priority: int
@@ -48,21 +48,21 @@ class Candidate:
 
     @property
     def party(self) -> Party:
-        """The party whose turn it takes."""
+        """The party that the SpokeJob belongs to."""
         return Party(self.key.namespace, self.organization)
 
     @property
     def queue_key(self) -> QueueKey:
-        """The queue that it stands in."""
+        """The SpokeJob's queue."""
         return QueueKey(self.key.namespace, self.queue)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many may have an attempt at a time; None for no limit."""
+    """The most attempts at a time; None for no limit."""
 
     running: int | None = None
-    """In all namespaces that the operator serves, together."""
+    """In all served namespaces together."""
     in_namespace: int | None = None
     in_queue: int | None = None
     """In each queue of each namespace; jobs without a queue are not counted."""
@@ -72,7 +72,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Usage:
-    """How many have a place, counted as the limits count."""
+    """How many SpokeJobs have a place, by each limit."""
 
     total: int = 0
     in_namespace: Counter[str] = field(default_factory=Counter)
@@ -82,20 +82,20 @@ class Usage:
 
     @classmethod
     def of(cls, running: Iterable[Candidate]) -> Usage:
-        """Count these."""
+        """Count the SpokeJobs that have a place."""
         usage = cls()
         for item in running:
             usage.add(item)
         return usage
 
     def add(self, item: Candidate) -> None:
-        """Count one that has been given a place."""
+        """Count a SpokeJob that gets a place."""
         self._count(item, 1)
         if item.locks_queue:
             self.locked_by.setdefault(item.queue_key, []).append(item.key)
 
     def remove(self, item: Candidate) -> None:
-        """Stop counting one that has released its place."""
+        """Stop counting a SpokeJob that releases its place."""
         self._count(item, -1)
         if item.locks_queue and (holders := self.locked_by.get(item.queue_key)):
             holders.remove(item.key)
@@ -116,7 +116,7 @@ def _bump(counter: Counter[K], name: K, by: int) -> None:
 
 
 def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
-    """Return what keeps a SpokeJob from having a place now: the first check of :data:`CHECKS` that objects, if any."""
+    """Return why a SpokeJob gets no place now, by the first of :data:`CHECKS` that objects; None if none does."""
     for check in CHECKS:
         if (wait := check(item, usage, limits)) is not None:
             return wait
@@ -158,21 +158,21 @@ def _total_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
 
 
 CHECKS = (_queue_lock, _queue_limit, _organization_limit, _namespace_limit, _total_limit)
-"""In this order: the narrowest reason is the one that is reported."""
+"""In order: the narrowest reason comes first and is reported."""
 
 
 def is_full(usage: Usage, limits: Limits) -> bool:
-    """Whether no place is left in all."""
+    """Whether the limit on all attempts is reached."""
     return limits.running is not None and usage.total >= limits.running
 
 
 def admit(
     waiting: Collection[Candidate], usage: Usage, limits: Limits, served: Mapping[Party, int]
 ) -> Iterator[Candidate]:
-    """Yield those that may have their Job now, in order; each is counted in ``usage``.
+    """Yield the SpokeJobs that get a Job now, in order, and count each in ``usage``.
 
-    The highest priority first; then the party with the fewest running; then the party whose last turn is longest ago;
-    then the oldest job.
+    The order is: the highest priority; the party with the fewest running attempts; the party whose last turn is longest
+    ago; the oldest job.
 
     :param served: the number of each party's last turn.
     """
@@ -195,21 +195,21 @@ def admit(
                 turns[party] = last = turn
                 running += 1
                 yield item
-            if line:  # one that is held lets those behind it pass
+            if line:  # a held job lets the jobs behind it pass
                 heapq.heappush(heads, (running, last, _age(line[-1]), party))
 
 
 def in_order(
     waiting: Collection[Candidate], usage: Usage, served: Mapping[Party, int], most: int
 ) -> tuple[Candidate, ...]:
-    """Return the first ``most`` that wait, in the present order of turns, without regard to limits and locks."""
+    """Return the first ``most`` waiting SpokeJobs in the current order of turns, ignoring limits and locks."""
     counted = Usage(of_party=Counter(usage.of_party))
     unlocked = [replace(item, locks_queue=False) for item in waiting]
     return tuple(islice(admit(unlocked, counted, Limits(), served), most))
 
 
 def _age(head: Candidate) -> tuple[datetime, Key]:
-    """Return the key of the order by age; the name makes it unique."""
+    """Return the sort key for age; the name makes it unique."""
     return (head.created_at, head.key)
 
 

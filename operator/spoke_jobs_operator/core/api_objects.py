@@ -14,13 +14,13 @@ from spoke_jobs.contract.object_fields import Body, digits
 from spoke_jobs.contract.spokejob import SpokeJob
 
 LABEL_OWNER = f"{GROUP}/spokejob-uid"
-"""On a Job and its pod: the SpokeJob's Kubernetes uid, because one that is created anew has the old one's name."""
+"""On a Job and its pod: the SpokeJob's Kubernetes uid. A SpokeJob that is created again may have the same name."""
 ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
-"""On a Job: uid and generation of the PodTemplate that it was made from."""
+"""On a Job: uid and generation of its PodTemplate."""
 
 KUEUE_PREFIX = "kueue.x-k8s.io/"
 KUEUE_QUEUE = f"{KUEUE_PREFIX}queue-name"
-"""On a Job: the LocalQueue that is to admit it (kueue.sigs.k8s.io/docs/tasks/run/jobs)."""
+"""On a Job: the LocalQueue that admits it (kueue.sigs.k8s.io/docs/tasks/run/jobs)."""
 
 
 class Key(NamedTuple):
@@ -43,7 +43,7 @@ class Meta:
     """Comparable between objects of one resource: a lower one is older."""
     created_at: datetime | None
     deletion_at: datetime | None
-    """When a deletion that has been asked for is due: the request plus the grace period. None: no such request."""
+    """If deletion was requested: request time plus grace period; else None."""
     deletion_grace_seconds: float
 
 
@@ -56,29 +56,29 @@ class Job:
     owner: str
     """Uid of the SpokeJob."""
     attempt: int
-    """0 if the label can't be read."""
+    """0 if the label is missing or malformed."""
     template: str
     complete: bool
     failed: bool
     failing: bool
-    """Whether Kubernetes has decided that it fails, and still ends its pods (condition FailureTarget)."""
+    """Whether the Job will fail and Kubernetes is still ending its pods (condition FailureTarget)."""
     failure_reason: str
     suspended: bool
-    """Whether it may have no pod now, which is how Kueue holds a Job back."""
+    """`spec.suspend`: it must have no pod. Kueue holds Jobs back in this way."""
     released_at: datetime | None
-    """When it was last released; None if it never was suspended, or is suspended now."""
+    """When its last suspension ended; None if it never was suspended, or is suspended now."""
     resuming: bool
-    """Whether it has just been released, and its controller has not noted that yet."""
+    """Whether its suspension has ended, but the Job controller has not updated its status yet."""
 
     @property
     def finished(self) -> bool:
-        """Whether its controller will start no further pod."""
+        """Whether the Job controller will start no further pod."""
         return self.complete or self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A container that has not started, or can't start."""
+    """A container that has not started or can't start."""
 
     reason: str
     message: str
@@ -111,21 +111,21 @@ class Pod:
     node: str
     phase: str
     reason: str
-    """Why the pod as a whole failed ("Evicted", say)."""
+    """Why the whole pod failed, for example "Evicted"."""
     disruption: str
-    """The reason of a true DisruptionTarget condition."""
+    """The reason of its condition DisruptionTarget, if that is true."""
     unschedulable: str
-    """The scheduler's message while it finds no node; empty otherwise."""
+    """The scheduler's message while it finds no node for the pod; else empty."""
     container: Waiting | Running | Terminated | None
     """The container named ``job``."""
     init_problem: Waiting | None
     """An init container that can't start."""
     mounted: bool = False
-    """Whether it has its volumes and its network, so that containers may start."""
+    """Whether its volumes and network are ready, so that containers may start."""
 
     @property
     def terminal(self) -> bool:
-        """Whether all its containers have ended for good."""
+        """Whether all its containers have ended and none will restart."""
         return self.phase in ("Succeeded", "Failed")
 
 
@@ -138,17 +138,17 @@ class PodTemplate:
     allowed: bool
     """Whether its label allows jobs to use it."""
     kueue: Mapping[str, str]
-    """Its own labels, or its pods', that Kueue reads."""
+    """Kueue's labels, from the template's metadata or its pods'."""
     template: Body
     """Pod metadata and spec; never changed in place."""
 
     @property
     def version(self) -> str:
-        """The version that attempts record."""
+        """The uid and generation, as attempts record them."""
         return f"{self.meta.uid}/{self.generation}"
 
     def is_newer_than(self, version: str, at: datetime | None) -> bool:
-        """Whether it was changed or created anew since an attempt recorded this version at that time."""
+        """Whether it was changed or replaced after an attempt recorded ``version`` at time ``at``."""
         uid, _, generation = version.partition("/")
         if uid == self.meta.uid:
             return self.generation > digits(generation)
@@ -157,7 +157,7 @@ class PodTemplate:
 
 @dataclass(frozen=True, slots=True)
 class FailedCreate:
-    """An Event by which the Job controller says that it can't create a pod."""
+    """An Event of the Job controller: it can't create a pod."""
 
     meta: Meta
     job: Key
@@ -166,15 +166,15 @@ class FailedCreate:
 
     @property
     def about(self) -> str:
-        """The uid of the object that it is about."""
+        """The uid of the object that the Event is about."""
         return self.job_uid
 
 
 @dataclass(frozen=True, slots=True)
 class FailedMount:
-    """An Event by which the kubelet says that it can't mount a pod's volumes, for example for want of a Secret.
+    """An Event of the kubelet: it can't mount a pod's volumes, for example because a Secret is missing.
 
-    The pod itself does not show it.
+    The pod itself does not show this.
     """
 
     meta: Meta
@@ -184,29 +184,29 @@ class FailedMount:
 
     @property
     def about(self) -> str:
-        """The uid of the object that it is about."""
+        """The uid of the object that the Event is about."""
         return self.pod_uid
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A SpokeJob whose spec this release's model refuses, for example because it is older than the CRD."""
+    """A SpokeJob whose spec this release can't read, for example because it is older than the CRD."""
 
     key: Key
     uid: str
     resource_version: str
     generation: int
     problem: str
-    """The names of the fields, without values."""
+    """The names of the unreadable fields, without values."""
     settled: bool
-    """Whether its status already says so."""
+    """Whether its status is already final."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A final SpokeJob, compressed: there may be ten thousand, and they are rarely needed.
+    """A final SpokeJob, compressed. There may be ten thousand of them, and they are rarely needed.
 
-    As a model it takes about 10 kB of memory, compressed less than 1 kB.
+    A SpokeJob takes about 10 kB of memory as a model, and less than 1 kB compressed.
     """
 
     key: Key
@@ -216,11 +216,11 @@ class Packed:
 
     @classmethod
     def of(cls, spokejob: SpokeJob) -> Packed:
-        """Compress it."""
+        """Compress a SpokeJob."""
         data = zlib.compress(spokejob.model_dump_json(exclude_defaults=True).encode(), level=1)
         key = Key(sys.intern(spokejob.namespace), spokejob.name)
         return cls(key, spokejob.uid, spokejob.resource_version, data)
 
     def unpack(self) -> SpokeJob:
-        """Return the SpokeJob again."""
+        """Decompress the SpokeJob."""
         return SpokeJob.model_validate_json(zlib.decompress(self.data))

@@ -1,6 +1,6 @@
-"""The Job of one attempt, from the application's PodTemplate.
+"""Build the Job of one attempt from the application's PodTemplate.
 
-The pod is the template's, except for the overrides below, which docs/how-to/podtemplates.md lists.
+The pod is the template's pod, with the overrides that docs/how-to/podtemplates.md lists.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 NODE_GONE_KEYS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 NODE_GONE_SECONDS = 30
 BACKSTOP_SECONDS = 300
-"""The operator ends a job that exceeds its timeout. If no operator runs, the Job's own deadline ends it this much
-later. It is not exact, because Kubernetes counts it from the Job's creation, including the wait for a node."""
+"""The operator ends a job that exceeds its timeout. If no operator runs, the Job's own deadline ends the job, this much
+later. The deadline is not exact: Kubernetes counts it from the Job's creation, including the wait for a node."""
 
 
 def is_template_name(name: str) -> bool:
-    """Whether a PodTemplate can have this name; any other is not worth a request."""
+    """Whether a PodTemplate can have this name. If not, a request for it is pointless."""
     return re.fullmatch(names.TEMPLATE_NAME, name) is not None
 
 
 def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTemplate | Wait:
-    """Return the template itself, or what has to be fixed before a Job can be made of it."""
+    """Return the template if a Job can be built from it; else what has to be fixed first."""
     name = spokejob.spec.pod_template
     if template is None:
         return Wait(Cause.TEMPLATE_MISSING, object=name)
@@ -47,7 +47,7 @@ def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTempl
 
 
 def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[str, Any]:
-    """The body of the attempt's batch/v1 Job. The template must have passed :func:`check_template`."""
+    """Return the body of the attempt's batch/v1 Job. The template must have passed :func:`check_template`."""
     labels = {
         names.LABEL_MANAGED_BY: "spoke-operator",
         names.LABEL_SPOKEJOB: spokejob.name,
@@ -83,7 +83,7 @@ def build_job(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[s
                     "name": spokejob.name,
                     "uid": spokejob.uid,
                     "controller": True,
-                    "blockOwnerDeletion": False,  # true requires the right to update the SpokeJob's finalizers
+                    "blockOwnerDeletion": False,  # true would require the right to update the SpokeJob's finalizers
                 }
             ],
         },
@@ -95,7 +95,7 @@ def _pod_template(spokejob: SpokeJob, template: PodTemplate, attempt: int, label
     metadata = template.template.get("metadata") or {}
     spec = deepcopy(dict(_spec(template)))
     spec["restartPolicy"] = "Never"
-    spec.pop("activeDeadlineSeconds", None)  # the SpokeJob has the deadlines
+    spec.pop("activeDeadlineSeconds", None)  # the SpokeJob's timeouts apply instead
     spec.setdefault("automountServiceAccountToken", False)
     spec |= spokejob.spec.pod_fields()
     _restrict_pod(spec)
@@ -144,7 +144,7 @@ def _take_over(container: dict[str, Any], spokejob: SpokeJob, attempt: int) -> N
         container["resources"] = grown(container.get("resources") or {}, spokejob.spec.retry, times)
     container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
     container["terminationMessagePath"] = "/dev/termination-log"
-    container["terminationMessagePolicy"] = "File"  # the end of the log may hold values, which a SpokeJob must not
+    container["terminationMessagePolicy"] = "File"  # the end of the log may hold values, and a SpokeJob must not
 
 
 def _restrict_pod(spec: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def _restrict_container(container: dict[str, Any]) -> None:
 
 
 def _missing_tolerations(given: list[dict[str, Any]] | tuple[()]) -> list[dict[str, Any]]:
-    # A toleration without a key tolerates every taint of its effect, which is then the template's choice.
+    # A toleration without a key tolerates every taint of its effect. Then add nothing: the template has decided.
     keys = {item.get("key") for item in given if item.get("effect") in (None, "", "NoExecute")}
     if None in keys or "" in keys:
         return []

@@ -1,4 +1,4 @@
-"""What is deleted, and when: the Jobs of ended attempts, and SpokeJobs after their time to live."""
+"""Decide when to delete the Jobs of ended attempts, and SpokeJobs after their time to live."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from .api_objects import Job, Pod
 from .diagnose import has_ended, lost_at
 
 SETTLE = timedelta(seconds=10)
-"""How long after its attempt's end a Job may stay unfinished before it is deleted: a sidecar may go on running."""
+"""How long after its attempt's end a Job may stay unfinished, for example with a sidecar. Then it is deleted."""
 STOP_PATIENCE = timedelta(seconds=120)
-"""How long a Job that is being deleted may keep its pods, beyond their grace periods, before its attempt is over."""
+"""How long the operator waits for the pods of a Job that is being deleted, beyond their grace periods."""
 UNCONFIRMED_TTL = timedelta(days=7)
-"""How long a SpokeJob stays whose end never reached the ledger, so that somebody can find out why."""
+"""How long a SpokeJob stays if its end never reached the ledger, so that people can find out why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long objects stay for people to inspect."""
+    """How long ended objects are kept for inspection."""
 
     job: timedelta = timedelta(seconds=60)
-    """A Job, after its attempt's end."""
+    """A Job, counted from its attempt's end."""
 
 
 def after_the_end(
     spokejob: SpokeJob, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
 ) -> Decision:
-    """Correct a final SpokeJob's outcome by the ledger, delete its Jobs, and finally the SpokeJob."""
+    """Correct a final SpokeJob's outcome if the ledger differs, then delete its Jobs, and later the SpokeJob."""
     current = spokejob.status
     corrected = _corrected(current, now)
     if corrected != current:
@@ -52,7 +52,7 @@ def after_the_end(
 def of_ended(
     current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
 ) -> tuple[Action, ...]:
-    """Delete the Jobs of ended attempts that have been kept long enough."""
+    """Delete the Jobs of ended attempts after their retention."""
     actions: list[Action] = []
     for job in jobs:
         if job.meta.deletion_at:
@@ -71,10 +71,10 @@ def of_ended(
 def until_nothing_runs(
     current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime
 ) -> float | None:
-    """Return the seconds until the next check whether something of earlier attempts still runs; None: nothing does."""
+    """Return the seconds until the next check, or None if nothing of earlier attempts runs."""
     if any(not is_over(job, pods, now) and not is_given_up(job, pods, now) for job in jobs):
         return 1.0
-    # The pod of a deleted Job: the garbage collector deletes it a moment later, and then it has its grace period.
+    # The garbage collector deletes the pod of a deleted Job a moment later. The pod then has its grace period.
     known = {job.attempt for job in jobs}
     for pod in pods:
         if pod.attempt in known or has_ended(pod, now):
@@ -86,7 +86,7 @@ def until_nothing_runs(
 
 
 def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
-    """Whether nothing of the Job runs or will run."""
+    """Whether no pod of the Job runs or will run."""
     if job.finished:
         return True
     own = [pod for pod in pods if pod.attempt == job.attempt]
@@ -96,7 +96,7 @@ def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
 
 
 def is_given_up(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
-    """Whether a Job that is being deleted is no longer waited for, although its pods still exist."""
+    """Whether the operator stops waiting for a Job that is being deleted, although its pods still exist."""
     if job.meta.deletion_at is None:
         return False
     graces = [lost_at(pod, pod.meta.deletion_at) for pod in pods
@@ -109,7 +109,7 @@ def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:
         return status.finished(current, "", now)
     if current.ledger is LedgerState.FAILED and current.outcome is not Outcome.FAILED:
         done = bool(current.attempts) and current.attempts[-1].exit_code == 0
-        cause = Cause.JOB_EXITED if done else Cause.SUPERSEDED  # it exited with 0 without recording a success
+        cause = Cause.JOB_EXITED if done else Cause.SUPERSEDED  # JobExited: exit code 0 without a recorded success
         return status.finished(current, cause, now, "the ledger has recorded a failure")
     return current
 

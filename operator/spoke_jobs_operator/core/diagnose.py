@@ -1,4 +1,4 @@
-"""How an attempt stands, by its Job, its pods and their events."""
+"""Determine the state of an attempt from its Job, its pods and their events."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from spoke_jobs.contract.wait_reasons import WaitReason
 from .api_objects import FailedCreate, FailedMount, Job, Pod, Running, Terminated, Waiting
 
 KUBELET_SLACK = timedelta(seconds=5)
-"""How long after its grace period a pod counts as lost with its node: its kubelet does not report."""
+"""A pod that is being deleted counts as lost this long after its grace period, since its kubelet does not report."""
 TAINT_SLACK = timedelta(seconds=15)
-"""The same for a pod that is deleted because its node is unreachable, counted from the request: to wait for the grace
-period would be to wait for a node that is known not to answer."""
+"""If the pod is deleted because its node is unreachable, it counts as lost this long after the deletion was requested.
+The node is known not to answer, so waiting for the grace period would be pointless."""
 
 _SIGNALS_OF_OTHERS = {129, 130, 137, 143}  # HUP, INT, KILL, TERM; any other signal means that the process crashed
 _CANNOT_RUN = {"StartError", "ContainerCannotRun", "RunContainerError"}
@@ -33,11 +33,11 @@ _WAITING_CAUSES = {
     "CreateContainerError": Cause.CONTAINER_CANNOT_RUN,
     **dict.fromkeys(_CANNOT_RUN, Cause.CONTAINER_CANNOT_RUN),
 }
-_DONE_TO_THE_POD = {Cause.INTERRUPTED, Cause.KILLED, Cause.POD_DELETED}
-"""The causes that a pod shows when its Job is deleted."""
+_CAUSES_BY_JOB_DELETION = {Cause.INTERRUPTED, Cause.KILLED, Cause.POD_DELETED}
+"""The causes that a pod may show when its Job is deleted."""
 _HOPELESS = {"InvalidImageName"}
 _DEADLINE = "DeadlineExceeded"
-"""Of the Job's own deadline, which is later than the operator's and works while no operator does."""
+"""The Job exceeded its own deadline, which is later than the operator's and works without an operator."""
 
 STOPPING = "Stopping"
 Event = FailedCreate | FailedMount
@@ -45,19 +45,19 @@ Event = FailedCreate | FailedMount
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The attempt is over."""
+    """The attempt has ended, or has to be ended (``stop``)."""
 
     cause: str
-    """Empty after a success; else a name of the causes' table."""
+    """Empty after a success; else the name of a cause."""
     error_type: str = ""
     exit_code: int | None = None
     for_good: bool = False
-    """Whether the attempt itself says that another one can't succeed."""
+    """Whether the attempt reported that a retry can't succeed."""
     retry_after_seconds: float | None = None
-    """When the attempt asked to be run again."""
+    """The delay that the attempt asked for before the next one."""
     message: str = ""
     stop: bool = False
-    """Whether something may still run or start, so that the Job has to be deleted before the attempt is over."""
+    """Whether a pod may still run or start, so that the Job has to be deleted first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Runs:
     """The container runs."""
 
     stopping: bool
-    """Whether the pod is being ended; how it ends is not known yet."""
+    """Whether the pod is stopping; how it ends is not known yet."""
     check_at: datetime | None
 
 
@@ -74,14 +74,14 @@ class Pends:
     """The container doesn't run yet."""
 
     reason: str
-    """A cause, for an obstacle that may be fixed; otherwise a WaitReason."""
+    """A Cause for an obstacle that may be fixed; else a WaitReason."""
     message: str
     check_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """The cached objects contradict each other or are incomplete: read the live ones."""
+    """The cached objects are incomplete or contradict each other: read them live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,15 @@ class Bounds:
     start: float
     run: float | None
     ran: bool = False
-    """Whether its container was seen to run."""
+    """Whether its container has been observed running."""
 
 
 def diagnose(
     job: Job | None, pods: Sequence[Pod], events: Sequence[Event], bounds: Bounds, now: datetime, *, live: bool
 ) -> Ended | Runs | Pends | Unclear:
-    """Say how the attempt stands.
+    """Determine the state of the attempt.
 
-    :param live: whether Job and pods were read just now, so that a missing object does not exist.
+    :param live: whether Job and pods were just read live, so that a missing object does not exist.
     """
     if succeeded := next((end for end in map(_end_of, pods) if end and not end.cause), None):
         return succeeded
@@ -110,11 +110,11 @@ def diagnose(
     held_back = job is not None and job.suspended and not job.finished and not job.meta.deletion_at
     pod = max(pods, key=lambda item: item.meta.resource_version, default=None)
     if pod and (end := _end_of(pod)):
-        if held_back and end.cause in _DONE_TO_THE_POD | {Cause.EVICTED}:
+        if held_back and end.cause in _CAUSES_BY_JOB_DELETION | {Cause.EVICTED}:
             return replace(end, cause=Cause.PREEMPTED, stop=True)
-        if job is not None and job.failure_reason == _DEADLINE and end.cause in _DONE_TO_THE_POD:
+        if job is not None and job.failure_reason == _DEADLINE and end.cause in _CAUSES_BY_JOB_DELETION:
             return replace(end, cause=Cause.TIMEOUT)
-        job_deleted = (job is None or job.meta.deletion_at) and end.cause in _DONE_TO_THE_POD
+        job_deleted = (job is None or job.meta.deletion_at) and end.cause in _CAUSES_BY_JOB_DELETION
         return replace(end, cause=Cause.JOB_DELETED) if job_deleted else end
     if job is None:
         return Ended(cause=Cause.JOB_DELETED)
@@ -130,21 +130,21 @@ def diagnose(
 
 
 def _while_held_back(pods: Sequence[Pod], bounds: Bounds) -> Ended | Pends:
-    """Kueue holds a Job back by suspending it, and preempts it by suspending it again."""
+    """Kueue holds a Job back by suspending it, and preempts it by suspending it again after it ran."""
     if bounds.ran or any(isinstance(pod.container, Running) for pod in pods):
         return Ended(cause=Cause.PREEMPTED, stop=True)
     return Pends(WaitReason.QUEUED_BY_KUEUE, "", None)
 
 
 def has_ended(pod: Pod, now: datetime) -> bool:
-    """Whether nothing of the pod runs: it is terminal, or counts as lost with its node."""
+    """Whether no container of the pod runs: the pod has ended, or counts as lost with its node."""
     if pod.terminal or isinstance(pod.container, Terminated):
         return True
     return pod.meta.deletion_at is not None and now >= lost_at(pod, pod.meta.deletion_at)
 
 
 def lost_at(pod: Pod, deletion_at: datetime) -> datetime:
-    """Return when a pod that is being deleted, and whose node does not report, counts as lost."""
+    """Return when a pod that is being deleted counts as lost if its node does not report."""
     if pod.disruption == _TAINTED:
         requested_at = deletion_at - timedelta(seconds=pod.meta.deletion_grace_seconds)
         return min(requested_at + TAINT_SLACK, deletion_at + KUBELET_SLACK)
@@ -152,7 +152,7 @@ def lost_at(pod: Pod, deletion_at: datetime) -> datetime:
 
 
 def _end_of(pod: Pod) -> Ended | None:
-    """Return how the pod says that it ended; None if it does not."""
+    """Return how the pod ended; None if it has not."""
     if isinstance(pod.container, Terminated):
         return _from_container(pod.container, pod)
     if pod.phase == "Succeeded":
@@ -172,11 +172,11 @@ def _from_container(container: Terminated, pod: Pod) -> Ended:
         return Ended(cause=Cause.OUT_OF_MEMORY, exit_code=code)
     if container.reason in _CANNOT_RUN:
         return Ended(cause=Cause.CONTAINER_CANNOT_RUN, exit_code=code, message=container.message)
-    told = decode(container.message)
-    cause, error_type = (told.cause[:40], told.error_type) if told else ("", "")
+    sent = decode(container.message)
+    cause, error_type = (sent.cause[:40], sent.error_type) if sent else ("", "")
     if code in (ExitCode.FAILED, ExitCode.FAILED_FOR_GOOD):
-        for_good = code == ExitCode.FAILED_FOR_GOOD or bool(told and told.for_good)
-        after = told.retry_after_seconds if told else None
+        for_good = code == ExitCode.FAILED_FOR_GOOD or bool(sent and sent.for_good)
+        after = sent.retry_after_seconds if sent else None
         return Ended(cause or Cause.JOB_ERROR, error_type, code, for_good=for_good, retry_after_seconds=after)
     if code == ExitCode.HELD:
         return Ended(cause=Cause.QUEUE_HELD, exit_code=code)
@@ -201,10 +201,10 @@ def _cause_of_disruption(pod: Pod) -> str:
 
 
 def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
-    # The container may still exit within the grace period, and its exit says more than the deletion does.
+    # The container may still exit within the grace period. Its exit code says more than the deletion does.
     lost = lost_at(pod, deletion_at)
     if now >= lost:
-        if not live:  # after an outage the stream delivers old events first: the pod may be long gone
+        if not live:  # after an outage the stream delivers old events first, and the pod may be gone
             return Unclear()
         return Ended(cause=_cause_of_disruption(pod) or (Cause.NODE_LOST if pod.node else Cause.POD_DELETED), stop=True)
     return Runs(stopping=True, check_at=lost)
@@ -214,7 +214,7 @@ def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, 
     if job.failure_reason == _DEADLINE:
         started = bounds.ran or (pod is not None and isinstance(pod.container, Running))
         return Ended(cause=Cause.TIMEOUT if started else Cause.START_TIMEOUT, stop=True)
-    if not live:  # the pod's last state may not have arrived yet
+    if not live:  # the cache may lack the pod's last state
         return Unclear()
     if pod is None:
         return Ended(cause=Cause.POD_DELETED, stop=not job.failed)
@@ -234,7 +234,7 @@ def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: B
     reason, message = _obstacle(pod, events)
     if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
         return Ended(cause=reason, message=message, stop=True)
-    if job.resuming:  # its start timeout counts from the release, whose time the controller has not written yet
+    if job.resuming:  # its start timeout counts from the end of the suspension, whose time is not in the status yet
         return Pends(reason=reason, message=message, check_at=None)
     deadline = (job.released_at or job.meta.created_at or now) + timedelta(seconds=bounds.start)
     if now >= deadline:

@@ -1,7 +1,7 @@
-"""Who leads, decided on a Lease and on when this process first saw it as it is. Pure.
+"""Leader election by a Lease: pure decisions.
 
-Clocks of machines differ, so another machine's time is never compared with ours: a Lease has lapsed once this process
-has seen it unchanged for as long as it lasts. This is client-go's rule (k8s.io/client-go/tools/leaderelection).
+The clocks of two machines differ and are never compared. A Lease has lapsed once this process has seen it unchanged
+for the Lease's duration. This is client-go's rule (k8s.io/client-go/tools/leaderelection).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """How long a lead lasts, in seconds."""
+    """The durations of leader election, in seconds."""
 
     lasts: float = 15.0
-    """How long others wait for a holder that does not renew."""
+    """The Lease's duration: how long other replicas wait for a leader that does not renew."""
     renewed_within: float = 10.0
-    """How long a holder that can't renew considers itself the leader; shorter, so that it stops before others start."""
+    """How long a leader that can't renew still leads; shorter, so that it stops before another replica starts."""
     retry: float = 2.0
-    """The time between two reads of the Lease."""
+    """The interval between two reads of the Lease."""
 
     def check(self) -> None:
-        """:raises ValueError: if a holder could go on for longer than others leave it its lead."""
+        """Check the order of the durations. :raises ValueError: if two replicas could lead at once."""
         if not 0 < self.retry < self.renewed_within < self.lasts:
             raise ValueError(
                 f"a lease of {self.lasts:g} s, renewed within {self.renewed_within:g} s and every {self.retry:g} s: "
@@ -35,39 +35,39 @@ class LeaseTimes:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What an election uses of a Lease."""
+    """The fields of a Lease that the election uses."""
 
     holder: str = ""
     lasts: float = 0.0
     transitions: int = 0
     acquired: str = ""
     version: str = ""
-    """The object's resourceVersion: it changes with every renewal."""
+    """The Lease's resourceVersion, which changes with every renewal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record, and since when it is so, by the monotonic clock of this process."""
+    """A record, and when this process first saw it, by its monotonic clock."""
 
     record: Record
     since: float
 
 
 def observe(before: Seen | None, record: Record, at: float) -> Seen:
-    """Return what is known after this read."""
+    """Return the record of a new read, with the time at which this version was first seen."""
     if before is not None and before.record.version == record.version:
         return replace(before, record=record)
     return Seen(record, at)
 
 
 def may_take(seen: Seen, identity: str, at: float) -> bool:
-    """Whether this process may lead: nobody does, this process does already, or the Lease has lapsed."""
+    """Whether this process may lead: the Lease is free, its own, or has lapsed."""
     record = seen.record
     return record.holder in ("", identity) or at >= seen.since + record.lasts
 
 
 def read(body: Mapping[str, Any]) -> Record:
-    """Read a Lease as the API server sends it."""
+    """Read a Lease object."""
     spec = body.get("spec") or {}
     metadata = body.get("metadata") or {}
     return Record(
@@ -80,7 +80,7 @@ def read(body: Mapping[str, Any]) -> Record:
 
 
 def held_by(identity: str, times: LeaseTimes, before: Record | None, now: datetime) -> dict[str, Any]:
-    """Return the spec that takes or renews the lead."""
+    """Return the spec that acquires or renews the Lease."""
     stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     renewed = before is not None and before.holder == identity
     return {
@@ -93,5 +93,5 @@ def held_by(identity: str, times: LeaseTimes, before: Record | None, now: dateti
 
 
 def released(before: Record, now: datetime) -> dict[str, Any]:
-    """Return the spec that releases the lead."""
+    """Return the spec that releases the Lease."""
     return held_by("", LeaseTimes(lasts=1.0), before, now) | {"leaseTransitions": before.transitions}

@@ -1,4 +1,4 @@
-"""More memory for an attempt that follows one which ran out of it."""
+"""Give an attempt more memory after earlier attempts ran out of memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spoke_jobs.contract.retry import is_quantity
 from spoke_jobs.contract.spokejob import Retry
 
 DEFAULT_BOUND = 4
-"""Without a bound in the SpokeJob: this many times the first attempt's memory."""
+"""If the SpokeJob has no maximum: this many times the first attempt's memory."""
 _MEBI = 2**20
 _LETTERS = "EGKMPTikm"
 _SUFFIXES = {
@@ -23,7 +23,7 @@ _SUFFIXES = {
 def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, Any]:
     """Return a container's resources with its memory request and limit multiplied by the factor, ``times`` times.
 
-    An amount in an unknown form stays as it is, and so does one that is above the bound already.
+    An amount stays unchanged if its form is not supported, or if it is above the maximum already.
     """
     result = {name: dict(amounts) for name, amounts in resources.items() if isinstance(amounts, Mapping)}
     for amounts in result.values():
@@ -33,13 +33,13 @@ def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, A
         most = in_bytes(retry.memory_max or "") or first * DEFAULT_BOUND
         wanted = first * Decimal(str(retry.memory_factor)) ** times
         amount = in_mebibytes(min(wanted, most))
-        if (in_bytes(amount) or 0) > first:  # rounded, it may be less than the first had
+        if (in_bytes(amount) or 0) > first:  # rounding may make it smaller
             amounts["memory"] = amount
     return {**resources, **result}
 
 
 def in_bytes(quantity: str) -> Decimal | None:
-    """Return a quantity in bytes; None for an empty one, or for a form that people do not write."""
+    """Return a quantity in bytes; None if it is empty or in a form that is not supported (`is_quantity`)."""
     if not is_quantity(quantity):
         return None
     number = quantity.rstrip(_LETTERS)

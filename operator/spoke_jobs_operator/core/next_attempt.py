@@ -1,4 +1,4 @@
-"""Whether the next attempt of a SpokeJob may start: a chain of checks, each of which may object."""
+"""Decide whether the next attempt of a SpokeJob may start, by a chain of checks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .observed import Observed
 
 
 def next_attempt(seen: Observed, now: datetime) -> Decision:
-    """Decide by the first check of :data:`CHECKS` that objects; create the attempt's Job if none does."""
+    """Return the decision of the first of :data:`CHECKS` that objects; if none does, create the attempt's Job."""
     for check in CHECKS:
         if (decision := check(seen, now)) is not None:
             return decision
     template = check_template(seen.spokejob, seen.template)
-    assert isinstance(template, PodTemplate), "one of the checks has seen to that"
+    assert isinstance(template, PodTemplate), "_template_is_unusable has checked it"
     number = seen.spokejob.status.attempt + 1
     create = CreateJob(number, job_name(seen.spokejob.name, number), build_job(seen.spokejob, template, number))
-    # It is recorded when the SpokeJob is next looked at: of many that come at once all get their Jobs first, and what
-    # has become of them by then needs no second write.
+    # The attempt is recorded at the next reconcile. When many SpokeJobs come at once, all get their Jobs first, and one
+    # write can record both the attempt and its state.
     return Decision(Standing.HOLDS, (create,))
 
 
@@ -55,7 +55,7 @@ def _template_name_is_impossible(seen: Observed, now: datetime) -> Decision | No
     name = seen.spokejob.spec.pod_template
     if is_template_name(name):
         return None
-    # The SpokeJob is older than the CRD that refuses such a name. Nothing can fix it: the spec is immutable.
+    # The SpokeJob is older than the CRD, which refuses such a name. It can't be fixed: the spec is immutable.
     text = f"podTemplate {name!r} can't be an object's name"
     final = status.finished(seen.spokejob.status, Cause.TEMPLATE_MISSING, now, text)
     return Decision(Standing.FINISHED, seen.write(final))
@@ -92,13 +92,13 @@ CHECKS = (
 
 
 def _blocked(seen: Observed, wait: Wait, now: datetime, retry_at: datetime | None = None) -> Decision:
-    """Wait for an obstacle to be fixed, at most as long as the start timeout.
+    """Wait until an obstacle is fixed, at most until the start timeout.
 
-    :param retry_at: when to try again, for an obstacle whose end no event reports.
+    :param retry_at: when to try again, if no event reports that the obstacle is gone.
     """
     current = seen.spokejob.status
     since = status.blocked_since(current)
-    if since is None and not seen.live:  # a cache that is still filling must not be taken for an empty cluster
+    if since is None and not seen.live:  # the cache may still be incomplete
         return Decision(Standing.IDLE, (ReadLive(),))
     deadline = (since or now) + timedelta(seconds=seen.spokejob.spec.start_timeout_seconds)
     if now >= deadline:

@@ -1,4 +1,4 @@
-"""What one decision depends on, and what a SpokeJob says of itself."""
+"""The input of one decision, and facts that follow from a SpokeJob alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .refusals import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that one decision depends on, except the time."""
+    """The complete input of one decision, except the time."""
 
     spokejob: SpokeJob
     jobs: tuple[Job, ...] = ()
@@ -26,26 +26,26 @@ class Observed:
     events: tuple[Event, ...] = ()
     template: PodTemplate | None = None
     held: Wait | None = None
-    """The lock or limit that prevents its next Job; None if none does."""
+    """The lock or limit that prevents its next Job, if any."""
     live: bool = False
-    """Whether the objects were read from the API server just now, so that a missing object does not exist."""
+    """Whether the objects were just read live, so that a missing object does not exist."""
     refusal: Refusal | None = None
     made: int = 0
-    """The newest attempt whose Job this process has created or adopted: it existed, whatever is seen now."""
+    """The newest attempt whose Job this process has created or adopted, even if that Job is missing now."""
 
     def write(self, updated: SpokeJobStatus) -> tuple[Action, ...]:
-        """Write this status, if it differs from the current one."""
+        """Return the action that writes this status; none if it equals the current one."""
         updated = updated.model_copy(update={"observed_generation": self.spokejob.generation})
         current = self.spokejob.status
         if updated == current:
             return ()
-        # For Kueue a write is prompt: only a recorded run tells a preempted Job from one that was never released.
+        # With Kueue a write is prompt: only a recorded run distinguishes a preempted Job from one that never started.
         by_kueue = any(job.suspended or job.released_at for job in self.jobs)
         return (ApplyStatus(updated, prompt=bool(current.cause) or by_kueue),)
 
 
 def candidate_of(spokejob: SpokeJob) -> Candidate:
-    """Return the SpokeJob as admission sees it."""
+    """Return the fields of the SpokeJob that admission uses."""
     spec = spokejob.spec
     return Candidate(
         key=Key(spokejob.namespace, spokejob.name),
@@ -58,11 +58,11 @@ def candidate_of(spokejob: SpokeJob) -> Candidate:
 
 
 def wants_attempt(spokejob: SpokeJob, now: datetime) -> bool:
-    """Whether the SpokeJob itself asks for an attempt now; limits and locks are not considered."""
+    """Whether the SpokeJob wants an attempt now, regardless of limits and locks."""
     due = spokejob.status.next_attempt_at
     return not (spokejob.deleting or spokejob.spec.suspend or spokejob.spec.cancel or (due and now < due))
 
 
 def unrecorded(spokejob: SpokeJob, jobs: Iterable[Job]) -> list[Job]:
-    """Return its Jobs that its status does not record yet: new ones, or ones of an operator that stopped right then."""
+    """Return its Jobs that its status does not record yet, for example because an operator stopped in between."""
     return [job for job in jobs if job.owner == spokejob.uid and job.attempt > spokejob.status.attempt]

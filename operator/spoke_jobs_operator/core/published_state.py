@@ -1,4 +1,7 @@
-"""What the leader publishes of a namespace: limits, counts and the order of turns. `spoke-jobs why` reads it."""
+"""The state of a namespace that the leader publishes: limits, counts and the order of turns.
+
+`spoke-jobs why` reads it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from .status import open_attempt
 
 SHOWN_TURNS = 200
 SHOWN_COUNTS = 100
-"""Of queues, and of organizations: the busiest ones."""
+"""How many queues and organizations are published: the busiest ones."""
 
 
 def report(
@@ -27,9 +30,9 @@ def report(
     unfinished: Iterable[SpokeJob],
     has_place: Callable[[Key], bool] = lambda _key: False,
 ) -> dict[str, object]:
-    """Return the namespace's state as plain JSON: names and numbers.
+    """Return the namespace's state as JSON values: names and numbers.
 
-    :param has_place: whether a SpokeJob has a place, which its status may not say yet.
+    :param has_place: whether a SpokeJob has a place, even if its status does not show that yet.
     """
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]

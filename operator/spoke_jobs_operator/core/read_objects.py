@@ -1,7 +1,7 @@
 """Read the API server's objects into the views of :mod:`.api_objects`.
 
-Reading is lenient: a field that is missing, or that a newer Kubernetes has changed, reads as absent, because one
-malformed object must not stop the operator from serving the others.
+Reading is lenient. A field that is missing or has an unexpected type reads as empty, because one malformed object must
+not stop the operator from serving the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .api_objects import (
 
 
 def read_spokejob(body: Body) -> SpokeJob | Unreadable:
-    """Read a SpokeJob, or say why it can't be read."""
+    """Read a SpokeJob; return :class:`Unreadable` if its spec is invalid."""
     try:
         return SpokeJob.from_object(dict(body))
     except ValidationError as error:

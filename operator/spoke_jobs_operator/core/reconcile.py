@@ -1,7 +1,7 @@
-"""What follows from what is seen of one SpokeJob.
+"""Decide the actions for one SpokeJob from its observed state.
 
-The decision is level-triggered: it depends on the objects alone. A lost event, a repeated event and a restart of the
-operator therefore lead to the same end, and a SpokeJob that is as it should be causes no write.
+The decision is level-triggered: it depends only on the current objects. Lost events, repeated events and restarts of
+the operator therefore lead to the same result. A SpokeJob whose status is up to date causes no write.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .observed import Observed, unrecorded
 
 
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
-    """Decide what to do for one SpokeJob; the actions are in order."""
+    """Return the decision for one SpokeJob, with the actions in order."""
     spokejob = seen.spokejob
-    if spokejob.deleting:  # the garbage collector takes the Jobs
+    if spokejob.deleting:  # the garbage collector deletes the Jobs
         return Decision(Standing.FINISHED)
     seen = replace(
         seen,
@@ -52,7 +52,7 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
 
 
 def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, ...]:
-    """End a SpokeJob that can't be read as InvalidSpec, naming the fields. Nothing follows after that."""
+    """End an unreadable SpokeJob with the cause InvalidSpec, and name the fields."""
     if item.settled:
         return ()
     message = f"not readable: {item.problem}."
@@ -61,7 +61,7 @@ def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, 
 
 
 def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decision:
-    """End the SpokeJob as its row has ended, whatever its pods still say or do."""
+    """End the SpokeJob as its row has ended, whatever the state of its pods."""
     current = seen.spokejob.status
     record = status.open_attempt(current)
     pods = _of_attempt(seen.pods, current.attempt)
@@ -71,11 +71,11 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
         exit_code = end.exit_code if isinstance(end, Ended) else None
         closed = status.attempt_closed(current, Ended(cause="", exit_code=exit_code), pod, now)
         return Decision(Standing.FINISHED, seen.write(status.finished(closed, "", now)))
-    # A row becomes final before its SpokeJob only if somebody cancelled it: the operator decides on all other ends.
+    # A row fails before its SpokeJob only if the job was cancelled: the operator decides all other ends.
     known = (record.cause if record else "") or Cause.CANCELLED
-    if record is None:  # the last attempt's end is recorded, and did not end the job
+    if record is None:  # the last attempt has ended without ending the job
         end = Ended(cause=Cause.CANCELLED)
-    if isinstance(end, Ended) and not end.cause:  # it exited with 0 without recording a success
+    if isinstance(end, Ended) and not end.cause:  # exit code 0 without a recorded success
         end = replace(end, cause=(record.cause if record else "") or Cause.JOB_EXITED)
     elif not isinstance(end, Ended) or end.cause == Cause.JOB_DELETED:
         end = Ended(cause=known)
@@ -93,7 +93,7 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
     state = diagnose(job, pods, _events_about(seen.events, job, pods), bounds, now, live=seen.live)
     pod = _newest(pods)
     if isinstance(state, Pends) and _template_is_fixed(seen, record, state):
-        text = f"{state.reason} by the template as it was: {state.message}" if state.message else state.reason
+        text = f"{state.reason}, with the earlier template: {state.message}" if state.message else state.reason
         state = Ended(cause=Cause.TEMPLATE_CHANGED, message=text, stop=True)
     if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):
         state = Ended(cause=Cause.CANCELLED, stop=True)
@@ -116,9 +116,9 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
 
 
 def _template_is_fixed(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
-    """Whether the attempt can't start, and its template has been changed since, which may have been the obstacle.
+    """Whether a stuck attempt's template has changed since. The change may have removed the obstacle.
 
-    An attempt without an obstacle goes on: otherwise each change would end all attempts that are just starting.
+    An attempt without an obstacle continues. Otherwise each change would end all attempts that are just starting.
     """
     if pends.reason in (WaitReason.POD_PENDING, WaitReason.QUEUED_BY_KUEUE) or seen.template is None:
         return False
@@ -127,15 +127,15 @@ def _template_is_fixed(seen: Observed, record: AttemptStatus, pends: Pends) -> b
 
 
 def _stop_attempt(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
-    """End an attempt whose cause is recorded: it is over once nothing of it runs."""
+    """Stop an attempt whose cause is recorded. It has ended once no pod of it runs."""
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
     end = Ended(cause=record.cause, error_type=record.error_type, exit_code=record.exit_code,
-                # An obstacle of the class image had the whole start timeout to be fixed, or can't be.
+                # No retry for class image: the attempt has waited its start timeout, or no fix is possible.
                 for_good=cause_class(record.cause) is CauseClass.IMAGE,
                 message=_message_of_stop(seen.spokejob.status))  # fmt: skip
     final_state = diagnose(job, pods, (), Bounds(0, None), now, live=True)
-    if isinstance(final_state, Ended) and not final_state.cause:  # it succeeded before it could be stopped
+    if isinstance(final_state, Ended) and not final_state.cause:  # the attempt succeeded before it could be stopped
         end = final_state
     elif job is None and not seen.live:
         return Decision(Standing.HOLDS, (ReadLive(),))
@@ -172,7 +172,7 @@ def _between_attempts(seen: Observed, now: datetime) -> Decision:
 
 
 def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
-    """Return the status with the attempt whose Job exists but is not recorded yet; None if there is none."""
+    """Return the status with the attempt whose Job is not recorded yet added; None if there is no such Job."""
     spokejob, current = seen.spokejob, seen.spokejob.status
     if status.open_attempt(current):
         return None
@@ -180,7 +180,7 @@ def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
         job = min(made, key=lambda item: item.attempt)
         started_at = job.meta.created_at or now
         return status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
-    if seen.made > current.attempt:  # its Job was deleted before it was recorded: the attempt is not repeated
+    if seen.made > current.attempt:  # the Job was deleted before it was recorded; it still counts as an attempt
         return status.attempt_started(current, seen.made, job_name(spokejob.name, seen.made), "", now, now)
     return None
 
@@ -190,7 +190,7 @@ def _as_if(seen: Observed, updated: SpokeJobStatus) -> Observed:
 
 
 def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decision:
-    """Record that the attempt has its Job, together with what is known of it already."""
+    """Record that the attempt has its Job, together with the attempt's current state."""
     as_if = _as_if(seen, started)
     record = status.open_attempt(started)
     assert record is not None

@@ -1,4 +1,4 @@
-"""The API server's refusal of a Job: what it means, and when to try again."""
+"""The API server's refusals of a Job: their meaning, and when to retry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import Wait
 
 _BACKOFF = Backoff(base=10.0, maximum=60.0)
-"""When a Job that the API server refused is created again."""
+"""The waits before a refused Job is created again."""
 _INVALID = (400, 422)
 _FORBIDDEN = 403
 _TOO_LARGE = 413
@@ -19,13 +19,13 @@ _FAILED, _WEBHOOK = 500, "failed calling webhook"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server's last answer to creating the next attempt's Job, kept by the shell for one SpokeJob."""
+    """The last refusal of the next attempt's Job. The shell keeps one for each SpokeJob."""
 
     wait: Wait
-    """What the SpokeJob waits for until the next try."""
+    """The reason that the SpokeJob shows until the next try."""
     at: datetime
     times: int = 1
-    """How often in a row."""
+    """The number of consecutive refusals."""
 
     @property
     def retry_at(self) -> datetime:
@@ -38,13 +38,13 @@ class Refusal:
 
 
 def read_refusal(status: int, message: str, at: datetime) -> Refusal | None:
-    """Return the refusal as something to wait for; None for an error that is no verdict (timeouts, 5xx, 429).
+    """Return the refusal that an error means; None for a temporary error (timeout, 5xx, 429).
 
-    An admission webhook that can't be reached is answered with 500: other Jobs may pass it, so this one waits with a
-    reason, and not for ever.
+    Status 500 for an unreachable admission webhook is a refusal: it may concern this Job only. The SpokeJob then waits
+    with a reason, until its start timeout.
 
     :param status: the HTTP status.
-    :param message: the API server's own words.
+    :param message: the API server's message.
     """
     if status in (*_INVALID, _TOO_LARGE):
         return Refusal(Wait(Cause.TEMPLATE_INVALID, detail=message), at)
@@ -56,5 +56,5 @@ def read_refusal(status: int, message: str, at: datetime) -> Refusal | None:
 
 
 def foreign_job(name: str, at: datetime) -> Refusal:
-    """Return the refusal for a Job that has the attempt's name and belongs to another object."""
+    """Return the refusal for an attempt whose Job name is taken by another object's Job."""
     return Refusal(Wait(Cause.NAME_TAKEN, object=name), at)

@@ -1,7 +1,7 @@
-"""Steps of a SpokeJob's status: each takes the old status and returns the new one.
+"""Transitions of a SpokeJob's status: each function takes the old status and returns the new one.
 
-A step that changes nothing returns an equal status, so that a comparison says whether to write. A message alone never
-causes a write: the kubelet words the same obstacle differently every few seconds.
+If nothing changes, the new status equals the old one, and no write follows. A new message alone causes no write: the
+kubelet changes the wording of the same obstacle every few seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUNNING = "Running"
 SUCCEEDED = "Succeeded"
 FINISHED = "Finished"
 BLOCKED = "Blocked"
-"""Present only while no Job can be created; the start timeout counts from its transition time."""
+"""Present only while no Job can be created. The start timeout counts from its transition time."""
 
 KEPT_ATTEMPTS = 10
 _MESSAGE_LIMIT = 500
@@ -43,7 +43,7 @@ class Mark:
 def attempt_started(
     status: SpokeJobStatus, number: int, job: str, template: str, started_at: datetime, now: datetime
 ) -> SpokeJobStatus:
-    """Note that the attempt's Job exists."""
+    """Record that the attempt's Job exists."""
     record = AttemptStatus(number=number, job=job, template=template, started_at=started_at)
     return _marked(
         status.model_copy(
@@ -66,7 +66,7 @@ def attempt_started(
 
 
 def attempt_pends(status: SpokeJobStatus, wait: Wait, now: datetime) -> SpokeJobStatus:
-    """Note what the attempt's pod waits for."""
+    """Record why the attempt's pod waits."""
     cause = "" if wait.code == WaitReason.POD_PENDING else wait.code
     updated = status.model_copy(
         update={"outcome": Outcome.WAITING, "cause": cause, "waiting": _waiting(status, wait, now)}
@@ -75,7 +75,7 @@ def attempt_pends(status: SpokeJobStatus, wait: Wait, now: datetime) -> SpokeJob
 
 
 def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """Note that the attempt's container runs."""
+    """Record that the attempt's container runs."""
     updated = status.model_copy(
         update={
             "outcome": Outcome.RUNNING,
@@ -88,9 +88,9 @@ def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> Spok
 
 
 def attempt_stopping(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """Note that the attempt ends for this cause, while something of it may still run.
+    """Record why the attempt is being stopped, while its pod may still run.
 
-    This is written before its Job is deleted, so that an operator that restarts in between finds why the Job is gone.
+    This is written before the Job is deleted, so that an operator that restarts in between knows why the Job is gone.
     """
     *others, record = _with_pod(status.attempts, pod)
     record = record.model_copy(update={"cause": end.cause, "error_type": end.error_type, "exit_code": end.exit_code})
@@ -100,14 +100,14 @@ def attempt_stopping(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: d
 
 
 def attempt_succeeded(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """Note that the attempt, and with it the job, has succeeded."""
+    """Record that the attempt, and therefore the job, has succeeded."""
     return finished(_closed(status, end, pod, now), "", now)
 
 
 def attempt_failed(
     status: SpokeJobStatus, end: Ended, pod: Pod | None, verdict: TryAgain | GiveUp, now: datetime
 ) -> SpokeJobStatus:
-    """Note that the attempt has failed; the verdict says what follows."""
+    """Record that the attempt has failed, and whether another one follows."""
     closed = _closed(status, end, pod, now)
     closed = closed.model_copy(update={"charged": _charge(status.charged, end.cause)})
     if isinstance(verdict, GiveUp):
@@ -131,7 +131,7 @@ def attempt_failed(
 
 
 def held(status: SpokeJobStatus, wait: Wait, now: datetime, *, blocked: bool) -> SpokeJobStatus:
-    """Note what the next attempt waits for, while none is under way."""
+    """Record why the next attempt waits, while no attempt is open."""
     updated = status.model_copy(
         update={
             "outcome": Outcome.WAITING,
@@ -150,7 +150,7 @@ def held(status: SpokeJobStatus, wait: Wait, now: datetime, *, blocked: bool) ->
 
 
 def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "") -> SpokeJobStatus:
-    """Note that the job is final: it has succeeded if there is no cause."""
+    """Record that the job is final: succeeded if ``cause`` is empty, else failed."""
     updated = status.model_copy(
         update={
             "outcome": Outcome.FAILED if cause else Outcome.SUCCEEDED,
@@ -172,46 +172,47 @@ def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "
 
 
 def attempt_closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    """Note that the open attempt, if any, has ended; it is not charged."""
+    """Record that the open attempt, if any, has ended. It is not charged."""
     record = open_attempt(status)
     return _closed(status, end, pod, now) if record else status
 
 
 def open_attempt(status: SpokeJobStatus) -> AttemptStatus | None:
-    """Return the record of the attempt that is under way."""
+    """Return the record of the attempt that has not ended, if any."""
     newest = status.attempts[-1] if status.attempts else None
     return newest if newest and newest.finished_at is None else None
 
 
 def backs_off(status: SpokeJobStatus) -> bool:
-    """Whether it waits for the time of its next attempt.
+    """Whether the SpokeJob waits for the time of its next attempt.
 
-    The time alone does not say so: it stays in the status once it has passed, if something else prevents the attempt.
+    `nextAttemptAt` alone does not show this: it stays in the status after that time if something else prevents the
+    attempt.
     """
     condition = _condition(status, ADMITTED)
     return condition is not None and condition.reason == WaitReason.BACKING_OFF
 
 
 def blocked_since(status: SpokeJobStatus) -> datetime | None:
-    """Return since when no Job can be created."""
+    """Return since when no Job can be created; None if one can."""
     condition = _condition(status, BLOCKED)
     return condition.last_transition_time if condition else None
 
 
 def held_in_a_row(status: SpokeJobStatus) -> int:
-    """Return how many of the recorded attempts, counted back from the last, found their queue held."""
+    """Return how many consecutive attempts, counted back from the last, found their queue held."""
     ended = [item for item in reversed(status.attempts) if item.finished_at]
     return next((n for n, item in enumerate(ended) if item.cause != Cause.QUEUE_HELD), len(ended))
 
 
 def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:
-    """Return the counts by class, without the classes of a newer release."""
+    """Return the counts by class, without classes that this release does not know."""
     known = {item.value for item in CauseClass}
     return {CauseClass(name): count for name, count in charged.items() if name in known}
 
 
 def _waiting(status: SpokeJobStatus, wait: Wait, now: datetime) -> WaitStatus:
-    """Return the wait as the status has it: another detail of the same reason is not worth a write."""
+    """Return the wait for the status. New details of the same reason are not worth a write: keep the old value."""
     known = status.waiting
     return known if known and known.code == wait.code[:40] and wait.retry_at is None else WaitStatus.of(wait, now)
 
@@ -219,7 +220,7 @@ def _waiting(status: SpokeJobStatus, wait: Wait, now: datetime) -> WaitStatus:
 def _sentences(message: str, advice: str) -> str:
     if not message or not advice:
         return message or advice
-    room = _MESSAGE_LIMIT - len(advice) - 2  # Kubernetes' message may be long and is cut; the advice is complete
+    room = _MESSAGE_LIMIT - len(advice) - 2  # a long message of Kubernetes is cut, the advice is not
     message = message if len(message) <= room else f"{message[: room - 3]}..."
     return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}"
 
