@@ -9,7 +9,7 @@ from spoke_jobs.contract import names
 from spoke_jobs.registry import CHECK
 from spoke_jobs.settings import Settings
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
-from spoke_jobs.tasks.server.serve import LAST_WORDS_SECONDS, RECORD_SECONDS
+from spoke_jobs.tasks.server.serve import ACKNOWLEDGE_SECONDS, RECORD_SECONDS
 
 from .conftest import APP_VALUES, ROOT, WITH_PODS, Helm, Object, environment_of, named, of_kind, pod_of
 from .test_operator_chart import rights
@@ -252,7 +252,7 @@ def test_a_replica_of_the_tasks_leaves_the_name_before_it_stops(helm: Helm) -> N
     (container,) = pod["containers"]
     leaving = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = float(environment_of(container)["SPOKE_TASKS_GRACE_SECONDS"])
-    ending = RECORD_SECONDS + LAST_WORDS_SECONDS + DispatcherOptions().exit_seconds
+    ending = RECORD_SECONDS + ACKNOWLEDGE_SECONDS + DispatcherOptions().exit_seconds
     assert pod["terminationGracePeriodSeconds"] >= leaving + grace + ending
     assert grace == Settings.model_fields["tasks_grace_seconds"].default
     beyond = pod["terminationGracePeriodSeconds"] - leaving - grace

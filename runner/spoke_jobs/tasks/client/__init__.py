@@ -1,6 +1,6 @@
-"""The sending side of tasks: what ``dispatch_task`` does under ``kubernetes``.
+"""The sending side of tasks, which ``dispatch_task`` uses under ``kubernetes``.
 
-A task goes through these modules in this order: ``dispatcher`` (takes it), ``buffer`` (keeps it until its end is
-known), ``batches`` (what is sent together), ``replicas`` (to which server), ``delivery`` (the loop that starts
-requests), ``sender`` (one request, and what each acknowledgement means).
+A task passes through these modules in this order: ``dispatcher`` (accepts it), ``buffer`` (keeps it until its end is
+known), ``batches`` (groups tasks into requests), ``replicas`` (chooses the server), ``delivery`` (the loop that starts
+requests), ``sender`` (sends one request and handles its acknowledgements).
 """

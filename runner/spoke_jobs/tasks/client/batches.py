@@ -1,4 +1,4 @@
-"""Which tasks go into the next request. All of it belongs to the delivery thread."""
+"""Choose the tasks of the next request. Only the delivery thread uses this module."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 
 _LEAST_BATCH = 8
-"""Fewer waiting tasks than this are not divided among replicas."""
+"""If fewer tasks wait, they are not divided among replicas."""
 
 
 class Batches:
     """Tasks in the order in which they are sent.
 
-    Two kinds are sent alone: tasks of a batch that was refused as a whole, to find the one at fault; and suspects,
-    tasks that may be what kills replicas, of which one is on trial at a time.
+    Two kinds are sent alone. If a batch was refused as a whole, each of its tasks is, to find the invalid one. Suspects
+    are, too: tasks that may kill replicas. One suspect is in flight at a time.
 
-    :param wake: has the loop look whether it can send more.
+    :param wake: wakes the loop, which then sends what it can.
     """
 
     def __init__(self, buffer: Buffer, options: DispatcherOptions, wake: Callable[[], None]) -> None:
@@ -35,8 +35,8 @@ class Batches:
     def next(self, limit: int, replicas: int, *, polls: bool) -> list[BufferedTask]:
         """Take the next batch, all of different ids; empty if nothing waits.
 
-        :param limit: how many tasks its replica can take.
-        :param replicas: how many could take tasks now: each gets a share of what waits.
+        :param limit: how many tasks the chosen replica can take.
+        :param replicas: how many replicas can take tasks now. Each gets a share of the waiting tasks.
         :param polls: see :meth:`Buffer.take`.
         """
         if self._alone:
@@ -49,13 +49,13 @@ class Batches:
         limit = max(1, min(share, self._options.batch_size, limit))
         taken = self._buffer.take(limit, self._options.batch_bytes, polls=polls)
         batch = {item.task.id: item for item in taken}
-        if len(batch) < len(taken):  # one id twice: the other goes with a request of its own
+        if len(batch) < len(taken):  # an id occurs twice: send the second task in a request of its own
             chosen = set(batch.values())
             self._alone.extend(item for item in taken if item not in chosen)
         return list(batch.values())
 
     def send_alone(self, tasks: list[BufferedTask]) -> None:
-        """Send each of these by itself."""
+        """Send each of these tasks in a request of its own."""
         self._alone.extend(tasks)
 
     def request_ended(self, batch: list[BufferedTask]) -> None:
@@ -64,12 +64,12 @@ class Batches:
             self._on_trial = None
 
     def requeue(self, tasks: list[BufferedTask]) -> None:
-        """Let tasks wait again; suspects apart from the others."""
+        """Queue tasks again; suspects have a queue of their own."""
         self._suspects.extend(item for item in tasks if item.losses >= SUSPECT_LOSSES)
         self._buffer.requeue(item for item in tasks if item.losses < SUSPECT_LOSSES)
         if tasks:
             self.wake()
 
     def requeue_later(self, seconds: float, item: BufferedTask) -> None:
-        """Let a task wait again after ``seconds``."""
+        """Queue a task again after ``seconds``."""
         self._loop.call_later(seconds, self.requeue, [item])

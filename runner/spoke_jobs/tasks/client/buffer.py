@@ -32,7 +32,7 @@ class BufferedTask:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the tasks so far. Only the delivery thread writes it."""
+    """Counts of the tasks sent so far. Only the delivery thread writes them."""
 
     delivered: int = 0
     failed: int = 0
@@ -42,7 +42,8 @@ class Tally:
 class Buffer:
     """A buffer bounded by number and by bytes. A task counts until it is removed. Safe from any thread.
 
-    :param on_waiting: called when a task arrives after :meth:`take` found none, unless the taker polls; must be quick.
+    :param on_waiting: called when a task arrives after :meth:`take` found none, unless the taker polls. It must be
+        quick.
     """
 
     def __init__(self, limit: int, limit_bytes: int, on_waiting: Callable[[], None]) -> None:
@@ -83,9 +84,9 @@ class Buffer:
         )
 
     def take(self, limit: int, limit_bytes: int, *, polls: bool = False) -> list[BufferedTask]:
-        """Take the oldest waiting tasks: at most ``limit``, and ``limit_bytes`` unless the first alone is larger.
+        """Take the oldest waiting tasks: at most ``limit``, and at most ``limit_bytes`` unless the first is larger.
 
-        :param polls: the taker asks again by itself if there is none, and needs no wake-up.
+        :param polls: whether the taker calls again soon if there is none, so that it needs no wake-up.
         """
         taken: list[BufferedTask] = []
         with self._lock:
@@ -98,12 +99,12 @@ class Buffer:
         return taken
 
     def requeue(self, tasks: Iterable[BufferedTask]) -> None:
-        """Let tasks wait again, before all others. Wakes nobody: the taker calls this itself."""
+        """Put tasks back in front of all others. Do not wake the taker, which calls this itself."""
         with self._lock:
             self._waiting.extendleft(reversed(list(tasks)))
 
     def requeue_all(self) -> None:
-        """Let every kept task wait: whoever had taken some is gone."""
+        """Put all kept tasks back, because the former taker has ended."""
         with self._lock:
             self._waiting = deque(self._kept)
 

@@ -1,4 +1,4 @@
-"""What a dispatcher shows the task server: the shared key, or its service account's token."""
+"""A dispatcher's credentials for the task server: the shared key, or its service account's token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.tasks.protocol.messages import usable_key
 
 READ_EVERY_SECONDS = 10.0
-"""How often a token's file is read: the kubelet renews it."""
+"""How often a token's file is read. The kubelet renews it."""
 
 
 class Credentials(Protocol):
@@ -20,7 +20,7 @@ class Credentials(Protocol):
         """Return the header's value."""
 
     def refused(self) -> str:
-        """Note that the server refuses it; return what an operator should check."""
+        """Note that the server refuses the header. Return what to check, for the log."""
 
 
 class SharedKey:
@@ -42,9 +42,9 @@ class SharedKey:
 
 
 class TokenFile:
-    """A projected token, read from its file again and again.
+    """A projected token. Its file is read every :data:`READ_EVERY_SECONDS`.
 
-    :raises ConfigurationError: if the file cannot be read at first.
+    :raises ConfigurationError: if the file cannot be read at start-up.
     """
 
     def __init__(self, path: str) -> None:
@@ -84,8 +84,8 @@ class TokenFile:
 
 
 def credentials_of(key: str, token_file: str) -> Credentials:
-    """Return the token's file, if one is named, else the key.
+    """Return the credentials: the token of ``token_file`` if that is set, else the key.
 
-    :raises ConfigurationError: if it cannot be used.
+    :raises ConfigurationError: if they cannot be used.
     """
     return TokenFile(token_file) if token_file else SharedKey(key)

@@ -1,13 +1,13 @@
 """The delivery loop: sends the buffer's tasks with many streamed requests in flight, on a thread of its own.
 
-That thread imports this module, so that neither the application's start nor its first dispatch waits for the HTTP
-client.
+That thread imports this module, so that neither the application's start nor its first dispatch waits for the import of
+the HTTP client.
 """
 
 from __future__ import annotations
 
 import asyncio
-import encodings.idna  # noqa: F401  else connecting imports it, see `run`
+import encodings.idna  # noqa: F401  or else a connection would import it later, see `run`
 import logging
 import random
 import threading
@@ -26,7 +26,7 @@ from spoke_jobs.tasks.client.sender import Sender
 from spoke_jobs.tasks.client.transport import make_client
 
 _POLL_SECONDS = 0.02
-"""How long after its last task the loop polls for more: waking it costs a caller more than all the rest of a call."""
+"""The loop polls for so long after its last task. Waking it would cost a caller more than the rest of the call."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +53,11 @@ class Delivery:
         )
 
     def wake(self) -> None:
-        """Say that tasks wait."""
+        """Tell the loop that tasks wait."""
         self._call(self._something_to_do.set)
 
     def addresses(self, found: list[str]) -> None:
-        """Say what the host's name resolves to now."""
+        """Replace the replicas' addresses by those to which the host's name resolves now."""
 
         def update() -> None:
             self._replicas.update(found)
@@ -66,16 +66,16 @@ class Delivery:
         self._call(update)
 
     def pause(self, paused: threading.Event, resume: threading.Event, seconds: float) -> None:
-        """Stand still between two steps until ``resume``, for at most ``seconds``; ``paused`` is set meanwhile."""
+        """Set ``paused`` and block the loop between two steps until ``resume`` is set, for at most ``seconds``."""
 
-        def stand_still() -> None:
+        def block() -> None:
             paused.set()
             resume.wait(seconds)
 
-        self._call(stand_still)
+        self._call(block)
 
     def stop(self) -> None:
-        """End; requests in flight are cancelled."""
+        """End the loop, and cancel requests in flight."""
 
         def stop() -> None:
             self._stopping = True
@@ -86,7 +86,7 @@ class Delivery:
     async def run(self, imported: threading.Event) -> None:
         """Deliver until stopped.
 
-        :param imported: set once a first request has nothing left to import.
+        :param imported: set once everything that a request imports is imported.
         """
         await anyio.lowlevel.checkpoint()  # imports the backend that the HTTP client uses on this loop
         imported.set()
@@ -106,7 +106,7 @@ class Delivery:
     def _call(self, function: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed, as the dispatcher was a moment ago
+        except RuntimeError:  # the loop is closed, because the dispatcher was closed
             logger.debug("the delivery has ended")
 
     def _start_requests(self) -> None:
@@ -136,7 +136,7 @@ class Delivery:
         return batch
 
     def _wake_at(self, when: float | None, now: float) -> None:
-        """Look again at this time; None if there is no replica, since the resolver wakes the loop then."""
+        """Wake the loop at this time. With None, the resolver or an acknowledgement wakes it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

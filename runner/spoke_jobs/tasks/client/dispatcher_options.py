@@ -1,4 +1,4 @@
-"""A dispatcher's options, whose defaults suit a web process, and the URL that it sends to."""
+"""A dispatcher's options, and the URL that it sends to. The defaults suit a web process."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ class DispatcherOptions:
     full_wait_seconds: float = 5.0
     """How long ``submit`` waits for room in a full buffer before it raises."""
     exit_seconds: float = 10.0
-    """How long the process's exit waits until what is kept is delivered."""
+    """How long the process's exit waits for kept tasks to be delivered."""
     batch_size: int = 100
     """Tasks in one request."""
     batch_bytes: int = 500_000
     """Bytes of their payloads, in one request."""
     linger_seconds: float = 0.002
-    """How long tasks wait for others while requests are in flight: a request costs as much as many tasks."""
+    """How long tasks wait to share a request with others, if requests are in flight. A request costs as much as many
+    tasks."""
     max_requests: int = 128
     """Requests in flight; each takes a connection."""
     replica_window: int = 500
-    """Tasks sent to one replica and not acknowledged; fewer while it says that it is full."""
+    """The most unacknowledged tasks of one replica; fewer after it has answered that it is full."""
     connect_seconds: float = 3.0
     silence_seconds: float = 20.0
-    """A server that is silent for so long counts as dead: four times the interval of its empty lines."""
+    """A server that sends nothing for so long counts as dead. It sends an empty line four times as often."""
     backoff_max_seconds: float = 5.0
     """The longest backoff after failures of a replica."""
     resolve_seconds: float = 5.0
     """How often the host's name is resolved again."""
     retry_seconds: float = 0.5
-    """The backoff after a task's first failed run, unless the task declares its own; it doubles with each."""
+    """The backoff after a task's first failed run, unless the task declares its own. It doubles with each run."""
     retry_max_seconds: float = 30.0
     losses: int = TASK_LOSSES
-    """A task fails for good when so many replicas have died while they had it."""
+    """A task fails for good once this many replicas have died while they had it."""
 
 
 def usable_url(url: str) -> SplitResult:
-    """Parse a URL.
+    """Parse SPOKE_TASKS_URL.
 
     :raises ConfigurationError: if it cannot be used.
     """

@@ -1,4 +1,4 @@
-"""The servers behind one host name: which gets the next batch, and how long one is left alone. Pure."""
+"""The replicas behind one host name: choose one for the next batch, and pause those that fail. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from spoke_jobs.contract.backoff import Backoff
 
 BACKOFF_SECONDS = 0.1
 SHORTENING = -0.5
-"""The jitter of all backoffs of the client: up to half of a wait is left out."""
+"""The jitter of all the client's backoffs: a wait is shortened by up to a half."""
 _LEAST_WINDOW = 10.0
 _REGROWTH_PER_SECOND = 10.0
-"""How fast a window grows with time alone. Acknowledgements grow it too, but are rare when long tasks fill it."""
+"""How fast a window grows with time alone. Acknowledgements enlarge it, too, but long tasks have few of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,23 +23,24 @@ class Replica:
     in_flight: int = 0
     """Tasks sent to it and not acknowledged."""
     failures: int = 0
-    """Consecutive ones."""
+    """Consecutive failures."""
     paused_until: float = 0.0
     logged_at: float = float("-inf")
-    """When its trouble was last logged."""
+    """When a failure was last logged."""
     throttled_since: float | None = None
     """Since when it has answered 429 or 503 to everything."""
     window: float = 0.0
-    """How many tasks may be in flight to it: halved when it is full, grown by acknowledgements and with time."""
+    """How many tasks may be in flight to it. An answer that it is full halves the window; acknowledgements and time
+    enlarge it."""
     grown_at: float = 0.0
-    """When the growth with time was last added to the window."""
+    """When the window was last enlarged for the time passed."""
 
 
 class Replicas:
     """All replicas.
 
     :param window: how many tasks may be in flight to one replica.
-    :param random: gives numbers from 0 to 1, for jitter.
+    :param random: returns numbers from 0 to 1, for jitter.
     """
 
     def __init__(self, window: int, backoff_max_seconds: float, random: Callable[[], float]) -> None:
@@ -52,7 +53,7 @@ class Replicas:
         return len(self._replicas)
 
     def update(self, addresses: Iterable[str]) -> None:
-        """Take over what the name resolves to now; ignore an empty list, which is a fault of the resolver."""
+        """Replace the addresses by those of the last look-up. Ignore an empty list, which is a resolver's fault."""
         found = list(dict.fromkeys(addresses))
         if not found:
             return
@@ -62,7 +63,7 @@ class Replicas:
             self._replicas.setdefault(address, Replica(address, window=self._window))
 
     def choose(self, now: float) -> Replica | None:
-        """Return the replica with the fewest tasks in flight of those that can take more; None if there is none."""
+        """Return the available replica with the fewest tasks in flight; None if none is available."""
         free = self._free(now)
         if not free:
             return None
@@ -71,18 +72,18 @@ class Replicas:
         return equals[int(self._random() * len(equals)) % len(equals)]
 
     def available(self, now: float) -> int:
-        """Return how many could be chosen."""
+        """Return how many replicas can take tasks now."""
         return len(self._free(now))
 
     def next_free(self, now: float) -> float | None:
-        """Return when the first that cannot be chosen now can be, by time alone; None if there is no such time."""
-        moments = [self._may_be_tried(replica, now) for replica in self._replicas.values()]
+        """Return when the next replica becomes available by time alone; None if none does."""
+        moments = [self._available_at(replica, now) for replica in self._replicas.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def failed(self, replica: Replica, now: float) -> float:
-        """Leave it alone for a time that doubles with each failure; return the seconds.
+        """Pause a replica for a time that doubles with each failure; return the seconds.
 
-        All requests that fail while it is left alone count as one failure: one server died.
+        Requests that fail during the pause are not counted: they failed with the same server.
         """
         if replica.paused_until > now:
             return replica.paused_until - now
@@ -92,18 +93,18 @@ class Replicas:
         return seconds
 
     def asked_to_wait(self, replica: Replica, seconds: float, now: float) -> None:
-        """Leave it alone for as long as it asks, and up to a quarter longer, so that senders do not return together."""
+        """Pause a replica for as long as it asks, plus up to a quarter, so that senders do not return together."""
         replica.paused_until = max(replica.paused_until, now + seconds * (1 + self._random() / 4))
 
     def full(self, replica: Replica, seconds: float, now: float) -> None:
-        """Leave a full replica alone for as long as it asks, and halve its window."""
+        """Pause a full replica for as long as it asks, and halve its window."""
         self._grow(replica, now)
-        if replica.paused_until <= now:  # all requests that it refuses at one time count as one refusal
+        if replica.paused_until <= now:  # requests refused at the same time halve it once
             replica.window = max(_LEAST_WINDOW, replica.window / 2)
         self.asked_to_wait(replica, seconds, now)
 
     def answered(self, replica: Replica, acknowledged: int) -> None:
-        """Note that it serves, and has acknowledged so many tasks."""
+        """Record that a replica answers, and how many tasks it has acknowledged."""
         if replica.failures:
             replica.failures = 0
             replica.paused_until = 0.0
@@ -124,8 +125,8 @@ class Replicas:
             replica.window = min(self._window, grown)
         replica.grown_at = now
 
-    def _may_be_tried(self, replica: Replica, now: float) -> float | None:
-        """Return when a replica can be chosen that cannot be now, if time alone brings that about."""
+    def _available_at(self, replica: Replica, now: float) -> float | None:
+        """Return when an unavailable replica becomes available by time alone; None for any other."""
         if replica.paused_until > now:
             return replica.paused_until
         if replica.in_flight < replica.window or replica.window >= self._window:

@@ -1,6 +1,6 @@
-"""A thread that keeps resolving the task deployment's name: a headless Service has one address for each replica.
+"""A thread that keeps resolving the task deployment's name. A headless Service has one address for each replica.
 
-The delivery loop's own executor for look-ups is of no use: it takes no work once the process exits.
+The delivery loop's own executor would not do: it accepts no work while the process exits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 Resolve = Callable[[str, int], list[str]]
-"""Host and port to addresses."""
+"""Returns the addresses of a host and port."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Resolver:
         self._wake = threading.Event()
         self._stopped = False
         self._busy = threading.Lock()
-        """Held while the system's resolver is at work."""
+        """Held during a look-up."""
         self._paused = False
 
     def start(self) -> None:
@@ -50,16 +50,16 @@ class Resolver:
         threading.Thread(target=self._run, name="spoke-task-resolver", daemon=True).start()
 
     def resolve_now(self) -> None:
-        """Do not wait for the next turn."""
+        """Resolve now, and not only after the interval."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """End the thread, after a look-up in progress."""
         self._stopped = True
         self._wake.set()
 
     def pause(self, seconds: float) -> None:
-        """Wait up to ``seconds`` for a look-up to end, and allow no other until :meth:`resume`."""
+        """Wait up to ``seconds`` for a look-up to end, and start no other until :meth:`resume`."""
         self._paused = self._busy.acquire(timeout=seconds)
 
     def resume(self) -> None:
@@ -79,7 +79,7 @@ class Resolver:
             try:
                 with self._busy:
                     addresses = self._resolve(self._host, self._port)
-            except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name at all
+            except (OSError, UnicodeError) as error:  # UnicodeError: no host can have this name
                 logger.error("SPOKE_TASKS_URL: %s can't be resolved (%s); retrying", self._host, error)  # noqa: TRY400
             else:
                 self._found(addresses)

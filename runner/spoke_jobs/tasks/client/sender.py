@@ -1,7 +1,7 @@
 """One request: send a batch, read its acknowledgements as they arrive, and decide what follows for each task.
 
-A task leaves the buffer when it is done or failed for good. In all other cases it is sent again: as the next attempt
-when it failed, as the same attempt when it was returned, refused, or its replica died.
+A task leaves the buffer when it is done or has failed for good. Otherwise it is sent again: as the next attempt if it
+failed, as the same attempt if it was returned or refused, or its replica died.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 """Statuses of a request that would be refused again."""
 _RETRY_LATER = frozenset({429, 503})
 _FULL_WAIT_SECONDS = 0.1
-"""How long a replica is left alone that took only a part of a batch."""
+"""The pause of a replica that accepted only a part of a batch."""
 _STOPPING_WAIT_SECONDS = 1.0
-"""How long a replica is left alone that returned tasks because it is stopping."""
+"""The pause of a replica that returned tasks because it is stopping."""
 _LOG_EVERY_SECONDS = 10.0
 _THROTTLED_SECONDS = 10.0
-"""For how long a replica may ask for a later retry before that is logged."""
+"""A replica that asks for later retries for longer than this is logged."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Sender:
         self._headers = {"Content-Type": NDJSON, "Host": url.netloc}
 
     async def send(self, batch: list[BufferedTask], replica: Replica) -> None:
-        """Send a batch to a replica. Every task of it is removed from the buffer or waits again, whatever happens."""
+        """Send a batch to a replica. Whatever happens, each task is then removed from the buffer or waits again."""
         unanswered = {item.task.id: item for item in batch}
         accepted = False
         for item in batch:
@@ -102,10 +102,10 @@ class Sender:
             replica.in_flight -= len(unanswered)
             self._batches.request_ended(batch)
             left = list(unanswered.values())
-            self._batches.requeue([item for item in left if not (accepted and self._was_lost(item, replica))])
+            self._batches.requeue([item for item in left if not (accepted and self._handle_loss(item, replica))])
 
-    def _was_lost(self, item: BufferedTask, replica: Replica) -> bool:
-        """Count a replica's death against a task that it had; return False if the task is sent again at once."""
+    def _handle_loss(self, item: BufferedTask, replica: Replica) -> bool:
+        """Count the death of a task's replica. Return False if the task is to be sent again at once."""
         item.losses += 1
         if item.losses < SUSPECT_LOSSES:
             return False
@@ -140,7 +140,7 @@ class Sender:
             if acks:
                 self._batches.wake()  # the replica has room again
         if unanswered:
-            raise BadAnswer(f"the answer ended {len(unanswered)} acknowledgements early")
+            raise BadAnswer(f"the answer ended, and {len(unanswered)} acknowledgements are missing")
 
     def _not_done(self, item: BufferedTask, ack: Acknowledgement, replica: Replica) -> None:
         task, why = item.task, f"{ack.cause} {ack.detail}".strip()
@@ -149,7 +149,7 @@ class Sender:
         elif ack.outcome is TaskOutcome.FAILED:
             logger.warning("task %s (%s), attempt %d failed: %s", task.id, task.name, task.attempt, why)
             seconds = self._backoff.after(task.attempt, self._jitter())
-            if ack.retry_seconds is not None:  # as the task's own options say
+            if ack.retry_seconds is not None:  # by the task's own options
                 seconds = ack.retry_seconds * (1 + self._jitter() / 4)
             item.next_attempt()
             self._batches.requeue_later(seconds, item)
@@ -191,19 +191,19 @@ class Sender:
             self._fail(batch[0], f"the server refuses it with {status}")
 
     def _throttled(self, status: int, replica: Replica, now: float) -> None:
-        idle = now - replica.paused_until > _THROTTLED_SECONDS  # nothing was sent: it may have had room meanwhile
+        idle = now - replica.paused_until > _THROTTLED_SECONDS  # it may have had room, but nothing was sent
         if replica.throttled_since is None or idle:
             replica.throttled_since = now
         elif (seconds := now - replica.throttled_since) >= _THROTTLED_SECONDS:
             self._log(replica, now, f"it has asked for a later retry for {seconds:.0f} s, now with {status}")
 
-    def _failed(self, replica: Replica, what: str) -> None:
+    def _failed(self, replica: Replica, why: str) -> None:
         now = time.monotonic()
         self._replicas.failed(replica, now)
-        self._log(replica, now, what)
+        self._log(replica, now, why)
 
-    def _log(self, replica: Replica, now: float, what: str) -> None:
-        """Log a replica's trouble, at most every ten seconds."""
+    def _log(self, replica: Replica, now: float, why: str) -> None:
+        """Log a replica's failure, at most every ten seconds."""
         if now - replica.logged_at < _LOG_EVERY_SECONDS:
             return
         replica.logged_at = now
@@ -212,7 +212,7 @@ class Sender:
             "task server %s (%s): %s; retrying in %.1f s, %d tasks are kept until then",
             replica.address,
             self._url.netloc,
-            what,
+            why,
             replica.paused_until - now,
             kept,
         )

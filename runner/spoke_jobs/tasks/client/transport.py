@@ -1,4 +1,4 @@
-"""The HTTP client of the delivery, the URL of a replica, and the Retry-After header."""
+"""The delivery's HTTP client, the URL of a replica, and the Retry-After header."""
 
 from __future__ import annotations
 

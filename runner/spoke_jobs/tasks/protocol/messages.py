@@ -1,4 +1,4 @@
-"""What is sent: tasks and acknowledgements, their limits, and the key that both sides may share."""
+"""Tasks and acknowledgements as they are sent, their limits, and the key that both sides may share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ JSON = "application/json"
 AUDIENCE = "spoke-tasks"
 """The audience of a service account's token for task servers."""
 BODY_LIMIT_BYTES = 4_194_304
-"""Of a request."""
+"""The largest body of a request."""
 BATCH_LIMIT = 1_000
-"""Tasks in one request."""
+"""The most tasks in one request."""
 ID_LIMIT = 100
 NAME_LIMIT = 200
 ATTEMPT_LIMIT = 1_000_000
@@ -33,7 +33,7 @@ class TaskOutcome(StrEnum):
     """Deliver it again, as the next attempt."""
     FAILED_FOR_GOOD = "failed_for_good"
     RETURNED = "returned"
-    """Not run, or not to its end, for a reason outside the task: deliver it again, as the same attempt."""
+    """It did not run to its end, for a reason outside the task. Deliver it again, as the same attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Task:
     payload: str
     """JSON text."""
     attempt: int = 1
-    """From 1: one more than the runs of it that failed."""
+    """From 1; each failed run adds one."""
     waited: float = 0.0
     """Seconds from its dispatch until it was sent."""
 
@@ -60,7 +60,7 @@ class Malformed:
     id: str | None
     """Its id; None if that cannot be read."""
     reason: str
-    """What is wrong with its form, without any of its values."""
+    """What is wrong with its form. Contains none of its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,14 @@ class Acknowledgement:
     """One line of an answer."""
 
     id: str | None
-    """None for an entry without a readable id: then ``detail`` gives its position."""
+    """None for an entry without a readable id. Then ``detail`` gives its position."""
     outcome: TaskOutcome
     cause: str = ""
     """A :class:`spoke_jobs.contract.causes.TaskCause`, or one of a newer release; empty for ``done``."""
     detail: str = ""
     """For people: an exception's type, or what is wrong with the form."""
     retry_seconds: float | None = None
-    """For ``failed``: when to deliver the next attempt, by the task's options."""
+    """For ``failed``: seconds until the next attempt, by the task's options."""
 
 
 def is_task_id(text: str) -> bool:
@@ -84,9 +84,9 @@ def is_task_id(text: str) -> bool:
 
 
 def usable_key(key: str) -> str:
-    """Return the shared key, if it can be used.
+    """Return the shared key.
 
-    :raises ConfigurationError: else; it names the setting, never the key.
+    :raises ConfigurationError: if it cannot be used. The error names the setting, never the key.
     """
     if not key:
         raise ConfigurationError(

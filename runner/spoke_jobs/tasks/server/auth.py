@@ -1,6 +1,6 @@
-"""Who may send tasks: whoever shows the shared key, or the token of a service account in SPOKE_TASKS_CALLERS.
+"""Decide who may send tasks: callers with the shared key, or with a token of an account in SPOKE_TASKS_CALLERS.
 
-The API server reviews tokens. Its answers are cached by the hash of the token.
+The API server reviews tokens. Its answers are cached by the token's hash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spoke_jobs.tasks.server.token_review import Review, ReviewFailed, TokenRevi
 
 _SCHEME = "bearer"
 ACCEPTED_SECONDS = 60.0
-"""How long an answer is cached at most: for so long a token works after its account is deleted."""
+"""The longest time that an acceptance is cached. A token may work for so long after its account is deleted."""
 REFUSED_SECONDS = 10.0
 """How long a refusal is cached."""
 CACHE_LIMIT = 1_024
@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AuthRefusal:
-    """Why a caller is refused; holds nothing of what it showed."""
+    """Why a caller is refused. Contains no part of its credentials."""
 
     status: int
-    """401 for invalid credentials, 403 for those of an account that is not allowed, 503 if that cannot be known now."""
+    """401: the credentials are invalid. 403: the account is not allowed. 503: the token cannot be reviewed now."""
     reason: str
-    """A word for the metric."""
+    """The metric's label."""
     text: str
 
 
@@ -56,7 +56,7 @@ class CallerCheck(Protocol):
     async def refusal(self, authorization: str | None) -> AuthRefusal | None:
         """Return why the caller is refused; None if it is allowed.
 
-        :param authorization: the header.
+        :param authorization: the value of the header; None if there is none.
         """
 
 
@@ -71,7 +71,7 @@ class Callers:
     """Allows ``Authorization: Bearer`` with the shared key, compared in constant time, or with a token.
 
     :param key: the shared key; empty for none.
-    :param tokens: decides on tokens; None if only the key counts.
+    :param tokens: checks tokens; None to accept only the key.
     """
 
     def __init__(self, key: str = "", tokens: TokenCheck | None = None) -> None:
@@ -84,7 +84,7 @@ class Callers:
             return AuthRefusal(401, "none", "there are no credentials: send the header Authorization: Bearer")
         scheme, _, shown = authorization.partition(" ")
         if scheme.lower() != _SCHEME:
-            return AuthRefusal(401, "scheme", "the Authorization header has another scheme than Bearer")
+            return AuthRefusal(401, "scheme", "the scheme of the Authorization header is not Bearer")
         token = shown.strip()
         if self._key and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._key):
             return None
@@ -180,7 +180,7 @@ def accounts_of(text: str) -> list[str]:
 
 
 def _expiry(token: str) -> float:
-    """Return when a token expires, as it says itself; 0 if it does not say, so that it is not cached."""
+    """Return the expiry time that a token contains; 0 if it contains none, so that it is not cached."""
     try:
         claims = token.split(".")[1]
         found = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
@@ -190,7 +190,7 @@ def _expiry(token: str) -> float:
 
 
 def callers_of(settings: Settings, environment: Mapping[str, str] = os.environ) -> Callers:
-    """Allow the service accounts of SPOKE_TASKS_CALLERS, and whoever has SPOKE_TASKS_KEY.
+    """Allow the service accounts of SPOKE_TASKS_CALLERS, and callers with SPOKE_TASKS_KEY.
 
     :raises ConfigurationError: if neither is set, or one cannot be used.
     """
@@ -199,8 +199,9 @@ def callers_of(settings: Settings, environment: Mapping[str, str] = os.environ) 
     if not accounts:
         if not key:
             raise ConfigurationError(
-                "neither SPOKE_TASKS_CALLERS nor SPOKE_TASKS_KEY is set: set one to the service accounts that may send "
-                "tasks (namespace/name, ...), or the other to a key that dispatchers and task deployment share"
+                "neither SPOKE_TASKS_CALLERS nor SPOKE_TASKS_KEY is set: set SPOKE_TASKS_CALLERS to the service "
+                "accounts that may send tasks (namespace/name, ...), or SPOKE_TASKS_KEY to a key that dispatchers and "
+                "task deployment share"
             )
         return Callers(key)
     url = settings.tasks_api_url or _api_of(environment)

@@ -9,14 +9,14 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADERS_LIMIT_BYTES = 16_384
-"""Of a request's headers; uvicorn enforces it, see `serve`."""
+"""The most bytes of a request's headers. uvicorn enforces it, see `serve`."""
 HEADERS_SECONDS = 10.0
 """How long a request's headers may take, from their first byte or from the start of the connection."""
 CONNECTION_LIMIT = 2_000
-"""Connections beyond it are closed, unless they are for GET."""
+"""Further connections are closed unless they are for GET."""
 EXTRA_GET_LIMIT = 50
-"""So many more connections are open to GET. Else senders could keep out the kubelet's probes, which would then
-restart the replica."""
+"""How many further connections may be for GET. Otherwise senders could block the kubelet's probes, and the kubelet
+would restart the replica."""
 
 
 class BoundedProtocol(H11Protocol):

@@ -1,8 +1,9 @@
-"""Runs the accepted tasks: a bounded number at a time, each once, and each is acknowledged.
+"""Run accepted tasks, a bounded number at a time. Each runs once, and each is acknowledged.
 
-``def`` tasks run in threads, ``async def`` tasks on an event loop in a thread of its own, so that the server's own loop
-answers whatever blocks there. All state belongs to the server's loop: the threads take tasks from a queue and hand back
-acknowledgements. It knows nothing of HTTP or the outbox: both pass a listener with each task, which gets its end.
+``def`` tasks run in threads, ``async def`` tasks on an event loop in a thread of its own. So the server's own loop
+answers even if a task blocks. All state belongs to the server's loop. The threads take tasks from a queue, and pass
+acknowledgements to the loop. The executor does not depend on HTTP or the outbox: both pass a listener with each task,
+and the executor calls it with the acknowledgement.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.histogram import Histogram
 from spoke_jobs.tasks.server.outcome_cache import OutcomeCache, RememberedOutcome, fingerprint
-from spoke_jobs.tasks.server.slots import AsyncSlots, ThreadSlots, where_it_is
+from spoke_jobs.tasks.server.slots import AsyncSlots, ThreadSlots, stack_of
 from spoke_jobs.tasks.server.task_run import AcceptedTask, Listener, OutboxClaim, TaskRun, timed_out
 
 REFUSALS = (TaskCause.ID_REUSED, TaskCause.MALFORMED_TASK, TaskCause.PAYLOAD_TOO_LARGE, TaskCause.UNKNOWN_TASK)
@@ -57,11 +58,12 @@ class TaskExecutor:
 
     :param concurrency: how many ``def`` tasks run at once, and how many ``async def`` tasks.
     :param limit: how many accepted tasks may be unfinished, running ones included.
-    :param reserved: how many of these places are for the outbox alone, and as many for requests alone: neither can
-        fill the queue so that the other's tasks do not run.
+    :param reserved: how many of these places are for the outbox alone; as many are for requests alone. So neither can
+        keep the other's tasks from running.
     :param sessions: makes ``ctx.session``.
     :param hung_seconds: how long a task may keep its slot beyond its timeout.
-    :param on_stuck: called once, on the loop, with the reason why the process should restart: tasks hang in its slots.
+    :param on_stuck: called once, on the loop, if the process should restart because tasks hang in its slots. Its
+        argument says so in words.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class TaskExecutor:
 
     @property
     def queued(self) -> int:
-        """How many accepted tasks have not begun."""
+        """How many accepted tasks have not started."""
         return self._threads.queued + self._coroutines.queued
 
     @property
@@ -129,11 +131,11 @@ class TaskExecutor:
 
     @property
     def hung(self) -> int:
-        """How many slots are in use by tasks whose end was told without them."""
+        """How many slots are in use by tasks that were acknowledged before they ended."""
         return sum(entry is not None and entry.run.given_up for entry in self._slots())
 
     def knows(self, task: Task) -> bool:
-        """Return whether the task needs no room, because it is here or its outcome is cached."""
+        """Return whether the task needs no room, because it was accepted before or its outcome is cached."""
         return task.id in self._unfinished or _answers(self._outcomes.recall(task.id), task)
 
     def accept(self, task: Task, listener: Listener, claim: OutboxClaim | None = None) -> None:
@@ -151,7 +153,7 @@ class TaskExecutor:
             return
         try:
             definition = self._registry.tasks.get(task.name)
-        except (UnknownName, RegistrationError):  # the latter for a name that nothing can have
+        except (UnknownName, RegistrationError):  # RegistrationError: no task can have this name
             listener(self._refuse(task, TaskCause.UNKNOWN_TASK, f"no task is registered as {task.name!r}"))
             return
         entry = AcceptedTask(TaskRun(task, definition, self._sessions, claim), [listener])
@@ -161,19 +163,20 @@ class TaskExecutor:
         self.counts.accepted += 1
         (self._coroutines if definition.is_async else self._threads).put(entry)
 
-    async def finish(self, grace_seconds: float, *, hand_back: bool = False) -> int:
-        """Wait for the accepted tasks, then return unfinished ones to their senders; return how many those were.
+    async def finish(self, grace_seconds: float, *, running_only: bool = False) -> int:
+        """Wait for accepted tasks to end, then return the unfinished ones to their senders.
 
-        ``async def`` tasks that still run are cancelled. A thread cannot be: it ends with the process.
+        ``async def`` tasks that still run are cancelled. A thread cannot be cancelled: it ends with the process.
 
-        :param hand_back: return tasks that have not started at once.
+        :param running_only: first return the tasks that have not started.
+        :returns: how many tasks were returned to their senders.
         """
-        handed_back = 0
-        if hand_back:
+        not_started = 0
+        if running_only:
             self._finished = True
             for entry in [*self._threads.take_all(), *self._coroutines.take_all()]:
                 self._return(entry, TaskCause.DRAINING)
-                handed_back += 1
+                not_started += 1
         try:
             async with asyncio.timeout(grace_seconds):
                 await self._empty.wait()
@@ -188,14 +191,14 @@ class TaskExecutor:
             self._return(entry, TaskCause.DRAINING)
         self._threads.stop()
         self._coroutines.stop()
-        return len(left) + handed_back
+        return len(left) + not_started
 
     def _is_known(self, task: Task, listener: Listener, claim: OutboxClaim | None) -> bool:
-        """Answer a redelivery, or another task under a known id; return False if the task is new."""
+        """Answer a redelivery, or another task with a known id. Return False if the task is new."""
         here = self._unfinished.get(task.id)
         ended = self._outcomes.recall(task.id) if here is None else None
         if claim is not None and ended is not None and ended.ack.outcome is not TaskOutcome.DONE:
-            ended = None  # its row says that it is to run: somebody may have reset it, perhaps with another payload
+            ended = None  # its row is due: somebody may have reset it, perhaps with another payload
         if (here is not None and fingerprint(here.run.task) != fingerprint(task)) or (
             claim is None and ended is not None and ended.fingerprint != fingerprint(task)
         ):
@@ -214,7 +217,7 @@ class TaskExecutor:
         return [*self._threads.entries, *self._coroutines.entries]
 
     def _is_wanted(self, entry: AcceptedTask) -> bool:
-        """Return whether the task still is to run: it may have been returned while it waited. For any thread."""
+        """Return whether the task must still run: it may have been returned while it waited. Safe from any thread."""
         return self._unfinished.get(entry.run.task.id) is entry
 
     def _refuse(self, task: Task, cause: TaskCause, why: str) -> Acknowledgement:
@@ -229,7 +232,7 @@ class TaskExecutor:
     def _end(self, entry: AcceptedTask, ack: Acknowledgement) -> None:
         run = entry.run
         if self._unfinished.get(run.task.id) is not entry:
-            return  # its end was told before
+            return  # it was acknowledged before
         del self._unfinished[run.task.id]
         self._claimed -= run.claim is not None
         self.counts.ended[ack.outcome] += 1
@@ -244,7 +247,7 @@ class TaskExecutor:
             self._empty.set()
 
     def _check_for_hung(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Acknowledge tasks that are beyond their timeout and do not end; report if they take too many slots."""
+        """Acknowledge tasks that do not end after their timeout. Call ``on_stuck`` if they take too many slots."""
         now = time.monotonic()
         hung, longest = 0, 0.0
         blocker = self._coroutines.blocker()
@@ -256,7 +259,7 @@ class TaskExecutor:
             if over <= 0:
                 continue
             if blocker is not None and entry.run.definition.is_async and entry is not blocker:
-                if not entry.run.given_up:  # another task keeps it from ending: another replica may run it
+                if not entry.run.given_up:  # another task blocks the loop: let another replica run this one
                     entry.run.given_up = True
                     self._return(entry, TaskCause.HELD_UP)
                 continue
@@ -265,9 +268,9 @@ class TaskExecutor:
                 self.counts.timed_out += 1
                 self._end(entry, timed_out(entry.run))
                 logger.error(
-                    "task %s is beyond its timeout, does not end and keeps its slot; it is at %s",
+                    "task %s has exceeded its timeout, does not end and keeps its slot; it is at %s",
                     entry.run.task.id,
-                    self._where(slot),
+                    self._stack(slot),
                 )
             hung, longest = hung + 1, max(longest, over)
         if hung and not self._stuck and (hung >= math.ceil(self._concurrency / 2) or longest >= self._hung_seconds):
@@ -275,12 +278,12 @@ class TaskExecutor:
             self._on_stuck(f"{hung} tasks hang beyond their timeout, the longest for {longest:.0f} s")
         loop.call_later(_CHECK_SECONDS, self._check_for_hung, loop)
 
-    def _where(self, slot: int) -> str:
-        return where_it_is(self._threads.threads[slot] if slot < self._concurrency else self._coroutines.thread)
+    def _stack(self, slot: int) -> str:
+        return stack_of(self._threads.threads[slot] if slot < self._concurrency else self._coroutines.thread)
 
 
 def _answers(ended: RememberedOutcome | None, task: Task) -> bool:
-    """Return whether a cached outcome answers ``task``. That of a failed attempt does not answer the next attempt."""
+    """Return whether a cached outcome answers ``task``. The outcome of a failed attempt does not answer the next."""
     return ended is not None and not (ended.ack.outcome is TaskOutcome.FAILED and task.attempt > ended.attempt)
 
 

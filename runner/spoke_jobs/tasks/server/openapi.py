@@ -62,12 +62,12 @@ def document() -> dict[str, Any]:
 
 def _accept() -> dict[str, Any]:
     refusals = {
-        "400": "The body is no batch.",
+        "400": "The body is not a batch.",
         "401": "The credentials are missing or not valid.",
         "403": "The service account may not send tasks.",
         "408": "The body took too long.",
         "413": f"The body is over {BODY_LIMIT_BYTES:,} bytes, or holds over {BATCH_LIMIT:,} tasks.",
-        "415": "The content type is another.",
+        "415": f"The content type is neither {NDJSON} nor {JSON}.",
     }
     later = {
         "429": "The queue is full, or too many bodies are being received: no task was accepted.",
@@ -78,7 +78,7 @@ def _accept() -> dict[str, Any]:
         "operationId": "accept",
         "description": (
             "One acknowledgement a line, each as soon as its task has ended. Empty lines show that the server is "
-            "alive. A task that was delivered before under the same id is not run again: it gets that run's outcome."
+            "alive. A task that was delivered before under the same id is not run again: its first outcome is sent."
         ),
         "security": [{"bearer": []}],
         "requestBody": {
@@ -155,6 +155,6 @@ def _acknowledgement() -> dict[str, Any]:
             "outcome": {"type": "string", "enum": [outcome.value for outcome in TaskOutcome]},
             "cause": {"type": "string"},
             "detail": {"type": "string"},
-            "retry_seconds": {"type": "number", "description": "For `failed`: when to deliver the next attempt."},
+            "retry_seconds": {"type": "number", "description": "For `failed`: seconds until the next attempt."},
         },
     }

@@ -1,7 +1,6 @@
-"""Runs the outbox's tasks: a thread claims them, hands them to the executor, and records their ends.
+"""Run the outbox's tasks: a thread claims them, passes them to the executor, and records their ends.
 
-One thread makes all queries. While it waits for one answer, ends and renewals gather for the next statement, which
-serves many tasks.
+One thread makes all queries. While it waits for an answer, further tasks end, so that the next statement records many.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcom
 from spoke_jobs.tasks.server.executor import TaskExecutor
 
 _AHEAD_SECONDS = 0.1
-"""How long the tasks claimed ahead may last, at the current rate."""
+"""The interval at which the rate is measured. At that rate, the tasks claimed ahead last for two of these."""
 _AHEAD_LIMIT = 200
 _CLAIM_LIMIT = 100
 _HOUSEKEEPING_SECONDS = 30.0
 _TRIAL_SECONDS = 1.0
-"""How often one suspect is claimed, a task that may be what kills replicas, unless this replica has one already."""
+"""How often this replica claims a suspect (a task that may kill replicas), unless it has one already."""
 _RETRY_SECONDS = 1.0
 _LOG_EVERY_SECONDS = 10.0
 
@@ -63,9 +62,9 @@ class OutboxCounts:
     taken_over: int = 0
     """Claims of tasks whose earlier claim had expired."""
     gone: int = 0
-    """Claims lost before their task's end was recorded: that end did not count."""
+    """Claims lost before their task's end was recorded. Such an end is not recorded."""
     worker_lost: int = 0
-    """Of those failed: tasks given up because the replicas that ran them died."""
+    """Failed tasks, counted in ``failed`` too, whose replicas died."""
     unknown: int = 0
     """Tasks that failed for good because no release knows their name. They were not claimed."""
     database_errors: int = 0
@@ -91,7 +90,7 @@ class _ClaimedTask:
 
 
 class OutboxWorker:
-    """The thread. All but :meth:`start`, :meth:`drain`, :meth:`stop` and the counts belongs to it."""
+    """The thread that serves the outbox. Other threads use only the public methods and the counts."""
 
     def __init__(
         self, outbox: Outbox, names: Collection[str], executor: TaskExecutor, options: OutboxWorkerOptions
@@ -133,12 +132,12 @@ class OutboxWorker:
         self._thread.start()
 
     def drain(self) -> None:
-        """Claim no more. For any thread."""
+        """Stop claiming. Safe from any thread."""
         self._draining = True
         self._wake()
 
     def stop(self, seconds: float) -> None:
-        """Record what has ended, release the other claims, and end the thread. For any thread."""
+        """Record ended tasks, release the other claims, and end the thread. Safe from any thread."""
         self._draining = self._stopping = True
         self._wake()
         self._thread.join(seconds)
@@ -146,7 +145,7 @@ class OutboxWorker:
     def _wake(self) -> None:
         if not self._notified:
             self._notified = True
-            with contextlib.suppress(BlockingIOError):  # many wake-ups wait to be read already
+            with contextlib.suppress(BlockingIOError):  # the buffer is full of wake-ups that were not read yet
                 self._wakeup_sender.send(b".")
 
     def _run(self) -> None:
@@ -182,7 +181,7 @@ class OutboxWorker:
             return None
 
     def _turn(self) -> float:
-        """Do what is due. Return the seconds until the next scheduled action."""
+        """Do all that is due. Return the seconds until the next scheduled action."""
         self._record_ends()
         now = time.monotonic()
         if now >= self._next_renewal and self._held:
@@ -243,7 +242,7 @@ class OutboxWorker:
         return min(self._options.concurrency + ahead - len(self._held), self._executor.room_for_claims)
 
     def _accept(self, held: list[_ClaimedTask]) -> None:
-        """Hand claims to the executor. Runs on its loop."""
+        """Pass claims to the executor, on its loop."""
         for one in held:
             task = one.task
             self._executor.accept(
@@ -262,7 +261,7 @@ class OutboxWorker:
         try:
             self._record(ended)
         except BaseException:
-            self._ended.extendleft(reversed(ended))  # those recorded already are refused the second time
+            self._ended.extendleft(reversed(ended))  # the ledger ignores those that are recorded already
             raise
         self._ended_since += len(ended)
         for one, _ in ended:
@@ -284,11 +283,11 @@ class OutboxWorker:
                 self._record_failure(one.task, ack)
 
     def _record_failure(self, task: OutboxTask, ack: Acknowledgement) -> None:
-        again = ack.outcome is TaskOutcome.FAILED
-        wait = (ack.retry_seconds or 0.0) * (1 + random.random() / 4) if again else None  # noqa: S311  jitter
+        retried = ack.outcome is TaskOutcome.FAILED
+        wait = (ack.retry_seconds or 0.0) * (1 + random.random() / 4) if retried else None  # noqa: S311  jitter
         if not self._outbox.fail(task, TaskFailure(ack.cause, ack.detail[:200], wait)):
             self.counts.gone += 1
-        elif again:
+        elif retried:
             self.counts.retried += 1
         else:
             self.counts.failed += 1

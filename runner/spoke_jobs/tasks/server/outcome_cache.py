@@ -1,6 +1,6 @@
 """The outcomes of tasks that have ended, so that a redelivery is answered and not run again. Pure.
 
-cachetools' TTLCache would cost a task 3.6 us more, and half more memory (docs/architecture/tasks.md).
+cachetools' TTLCache takes 3.6 us a task more, and half as much memory again (docs/architecture/tasks.md).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class OutcomeCache:
         self._ended: OrderedDict[str, RememberedOutcome] = OrderedDict()
 
     def recall(self, task_id: str) -> RememberedOutcome | None:
-        """Return how the task ended; None if that is not known, or no more."""
+        """Return how the task ended; None if its outcome is not in the cache."""
         found = self._ended.get(task_id)
         if found is not None and self._clock() - found.at > self._seconds:
             del self._ended[task_id]
@@ -40,7 +40,7 @@ class OutcomeCache:
         return found
 
     def remember(self, task: Task, ack: Acknowledgement) -> None:
-        """Add an outcome; drop those that are too old, and the oldest beyond the limit."""
+        """Add an outcome. Remove outcomes that are too old, and the oldest ones beyond the limit."""
         now = self._clock()
         self._ended.pop(task.id, None)
         self._ended[task.id] = RememberedOutcome(fingerprint(task), task.attempt, ack, now)
@@ -52,5 +52,5 @@ class OutcomeCache:
 
 
 def fingerprint(task: Task) -> int:
-    """Hash a task's name and payload, to tell tasks under one id apart. It holds within one process."""
+    """Hash a task's name and payload, to distinguish tasks with the same id. Valid in this process only."""
     return hash((task.name, task.payload))

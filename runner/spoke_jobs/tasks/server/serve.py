@@ -1,9 +1,10 @@
 """The process of ``spoke-jobs tasks``: uvicorn with the application, and an orderly stop on SIGTERM.
 
-On SIGTERM the readiness probe fails and new tasks are refused with 503, but the socket stays open: requests that arrive
-while the cluster removes this replica from the Service get an answer. Accepted tasks are finished within the grace
-period and acknowledged; the others are returned to their senders, which deliver them to other replicas. The same
-happens when tasks hang in too many slots; then the exit code is another, and Kubernetes restarts the container.
+On SIGTERM the readiness probe fails and new tasks are refused with 503. The socket stays open, so that requests get an
+answer while the cluster removes this replica from the Service. Tasks that finish within the grace period are
+acknowledged. The others are returned to their senders, which deliver them to other replicas.
+
+The same happens if tasks hang in too many slots. The exit code is then 75, and Kubernetes restarts the container.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 
 _KEEP_ALIVE_SECONDS = 75
 """Longer than dispatchers keep an idle connection, so that the server never closes one that they are about to use."""
-LAST_WORDS_SECONDS = 3
-"""For the last acknowledgements to be sent, after the grace period."""
+ACKNOWLEDGE_SECONDS = 3
+"""The time to send the last acknowledgements, after the grace period."""
 RECORD_SECONDS = 5.0
-"""For the last ends to be recorded in the outbox."""
+"""The time to record the last ends in the outbox."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class ServerOptions:
     database_url: str = ""
     """The application's database, for ``ctx.session`` and the outbox; empty for neither."""
     runner: str = "kubernetes"
-    """Whose outbox is served."""
+    """The runner whose outbox is served."""
     lease_seconds: float = 30.0
     poll_seconds: float = 0.5
 
@@ -68,8 +69,8 @@ def serve(
 ) -> bool:
     """Run the registry's tasks for callers that may send them, until SIGTERM.
 
-    :param on_begin: called when signals are handled here and tasks are taken.
-    :returns: False if the process is to be restarted, because tasks hang.
+    :param on_begin: called once this process handles signals and accepts tasks.
+    :returns: False if the process must restart because tasks hang.
     :raises ConfigurationError: if there is no task, or the port cannot be opened.
     :raises DatabaseError: if the database is not migrated.
     """
@@ -117,7 +118,7 @@ def serve(
         ws="none",
         http=BoundedProtocol,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+        timeout_graceful_shutdown=ACKNOWLEDGE_SECONDS,
         h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
     )
     listening = _listen(options.host, options.port)
@@ -135,7 +136,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, except that the first SIGTERM or SIGINT drains before it stops; the second stops at once."""
+    """A uvicorn server that drains on the first SIGTERM or SIGINT before it stops. The second stops it at once."""
 
     def __init__(
         self,
@@ -166,29 +167,29 @@ class _Server(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         self._stop_signalled = True
-        if self._intake.draining:  # for a restart: it waits for running tasks already
+        if self._intake.draining:  # it drains for a restart already
             self.restarting = False
             return
         self._intake.draining = True
         self._serving.call_soon_threadsafe(self._drain, signal.Signals(sig).name)
 
     def restart(self, why: str) -> None:
-        """Return tasks that have not started, drain, and exit to be restarted."""
+        """Return tasks that have not started, drain, and exit, so that Kubernetes restarts the container."""
         if self._intake.draining:
             return
         logger.error("%s; this replica drains and restarts", why)
         self.restarting = True
         self._intake.draining = True
-        self._drain("restart", hand_back=True)
+        self._drain("restart", running_only=True)
 
-    def _drain(self, why: str, *, hand_back: bool = False) -> None:
-        self._draining = asyncio.ensure_future(self._finish_accepted(why, hand_back=hand_back))
+    def _drain(self, why: str, *, running_only: bool = False) -> None:
+        self._draining = asyncio.ensure_future(self._finish_accepted(why, running_only=running_only))
 
-    async def _finish_accepted(self, why: str, *, hand_back: bool) -> None:
+    async def _finish_accepted(self, why: str, *, running_only: bool) -> None:
         logger.info("%s: finishing %d accepted tasks, accepting no more", why, self._executor.unfinished)
         if self._outbox is not None:
             self._outbox.drain()
-        left = await self._executor.finish(self._grace_seconds, hand_back=hand_back)
+        left = await self._executor.finish(self._grace_seconds, running_only=running_only)
         if left:
             logger.error("%d tasks did not end within %.1f s; returned to their senders", left, self._grace_seconds)
         if self._outbox is not None:

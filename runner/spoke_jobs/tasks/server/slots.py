@@ -20,7 +20,7 @@ from spoke_jobs.tasks.server.task_run import AcceptedTask, run_async, run_def
 
 _TICK_SECONDS = 0.25
 _BLOCKED_SECONDS = 1.0
-"""An event loop without a tick for so long is blocked."""
+"""An event loop that has not ticked for this long is blocked."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ Wanted = Callable[[AcceptedTask], bool]
 
 
 class _Completions:
-    """Passes ended tasks to the server's loop. One wake-up serves all that end before the loop gets to it."""
+    """Passes ended tasks to the server's loop. One wake-up serves all tasks that end before the loop handles it."""
 
     def __init__(self, ended: Ended) -> None:
         self._ended = ended
@@ -38,11 +38,11 @@ class _Completions:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, entry: AcceptedTask, ack: Acknowledgement) -> None:
-        """Pass one on. For any thread: it appends before it checks, and `_collect` clears before it reads."""
+        """Pass one task. Safe from any thread: this appends before it checks, and `_collect` clears before it reads."""
         self._done.append((entry, ack))
         if not self._notified and self.loop is not None:
             self._notified = True
-            with suppress(RuntimeError):  # the loop is closed: the process ends, and this task was returned
+            with suppress(RuntimeError):  # the loop is closed: the process is ending, and this task was returned
                 self.loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
@@ -52,13 +52,13 @@ class _Completions:
 
 
 class WaitingTasks:
-    """Tasks that have not started, taken from requests and from the outbox in turns.
+    """Tasks that have not started. Tasks of requests and of the outbox are taken in turns.
 
-    Safe from any thread. Of several that take at once, one may find nothing while another takes the last.
+    Safe from any thread. If two threads take at the same time, one may get None although a task waits.
     """
 
     def __init__(self) -> None:
-        # those of requests, those of the outbox
+        # of requests, of the outbox
         self._by_source: tuple[deque[AcceptedTask], deque[AcceptedTask]] = (deque(), deque())
         self._turn = 0
 
@@ -70,7 +70,7 @@ class WaitingTasks:
         waiting, self._turn = self._by_source, 1 - self._turn
         try:
             return (waiting[self._turn] or waiting[1 - self._turn]).popleft()
-        except IndexError:  # both are empty, perhaps since this moment
+        except IndexError:  # it was empty, or another thread has just taken the last task
             return None
 
     def take_all(self) -> list[AcceptedTask]:
@@ -81,7 +81,7 @@ class WaitingTasks:
 
 
 class ThreadSlots:
-    """Threads for ``def`` tasks. A thread that finds more than its own task wakes the next: quick tasks need few."""
+    """Threads for ``def`` tasks. A thread wakes the next if more tasks wait. So quick tasks need few threads."""
 
     def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
         self.entries: list[AcceptedTask | None] = [None] * concurrency
@@ -141,7 +141,7 @@ class ThreadSlots:
                 entry = self._todo.take()
                 if entry is None:
                     self._sleepers += 1
-                    entry = self._todo.take()  # a task put before that line woke nobody
+                    entry = self._todo.take()  # a task that was put before that line woke no thread
                     if entry is not None:
                         self._sleepers -= 1
             if entry is None:
@@ -158,7 +158,7 @@ class ThreadSlots:
 
 
 class AsyncSlots:
-    """An event loop for ``async def`` tasks, with a bounded number at once."""
+    """An event loop that runs a bounded number of ``async def`` tasks at once."""
 
     def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
         self.entries: list[AcceptedTask | None] = [None] * concurrency
@@ -172,7 +172,7 @@ class AsyncSlots:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticked_at = 0.0
         self._over = False
-        self.thread = threading.Thread(target=self._live, name="spoke-task-loop", daemon=True)
+        self.thread = threading.Thread(target=self._run_loop, name="spoke-task-loop", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the thread; ends are reported on this loop."""
@@ -185,7 +185,7 @@ class AsyncSlots:
         self._todo.put(entry)
         if not self._notified:
             self._notified = True
-            self._call(self._notice)
+            self._call(self._wake)
 
     @property
     def queued(self) -> int:
@@ -197,14 +197,14 @@ class AsyncSlots:
         return self._todo.take_all()
 
     def blocker(self) -> AcceptedTask | None:
-        """Return the task that blocks the loop; None if it is not blocked, or by no task. For any thread."""
+        """Return the task that blocks the loop; None if no task blocks it. Safe from any thread."""
         if self._loop is None or time.monotonic() - self._ticked_at < _BLOCKED_SECONDS:
             return None
         current = asyncio.current_task(self._loop)
         return self._running.get(current) if current is not None else None
 
     def stop(self) -> None:
-        """Cancel what runs, and end the thread."""
+        """Cancel running tasks, and end the thread."""
         self._call(self._cancel)
 
     def _call(self, function: Callable[[], object]) -> None:
@@ -212,7 +212,7 @@ class AsyncSlots:
             with suppress(RuntimeError):  # closed
                 self._loop.call_soon_threadsafe(function)
 
-    def _live(self) -> None:
+    def _run_loop(self) -> None:
         assert self._loop is not None
         asyncio.set_event_loop(self._loop)
         self._tick()
@@ -228,7 +228,7 @@ class AsyncSlots:
         self._ticked_at = time.monotonic()
         self._loop.call_later(_TICK_SECONDS, self._tick)
 
-    def _notice(self) -> None:
+    def _wake(self) -> None:
         self._notified = False
         self._begin()
 
@@ -243,14 +243,14 @@ class AsyncSlots:
             self.entries[slot] = entry
             running = asyncio.ensure_future(self._run(slot, entry))
             self._running[running] = entry
-            running.add_done_callback(partial(self._leave, slot))
+            running.add_done_callback(partial(self._run_ended, slot))
 
     async def _run(self, slot: int, entry: AcceptedTask) -> None:
         self._end(slot, entry, await run_async(entry.run))
 
-    def _leave(self, slot: int, running: asyncio.Future[None]) -> None:
+    def _run_ended(self, slot: int, running: asyncio.Future[None]) -> None:
         entry = self._running.pop(running)
-        if self.entries[slot] is entry:  # a task that cancels all tasks of its loop did so before this one's first step
+        if self.entries[slot] is entry:  # another task cancelled this one (all of the loop's) before its first step
             self._end(slot, entry, Acknowledgement(entry.run.task.id, TaskOutcome.RETURNED, TaskCause.HELD_UP))
 
     def _end(self, slot: int, entry: AcceptedTask, ack: Acknowledgement) -> None:
@@ -271,8 +271,8 @@ class AsyncSlots:
         asyncio.get_running_loop().stop()
 
 
-def where_it_is(thread: threading.Thread) -> str:
-    """Return where a thread is in its code, innermost last, without any variable's value."""
+def stack_of(thread: threading.Thread) -> str:
+    """Return the last four calls of a thread's stack, innermost last, without the values of variables."""
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return "?"

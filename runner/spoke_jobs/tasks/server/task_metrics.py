@@ -20,13 +20,13 @@ from spoke_jobs.tasks.server.http_app import Intake
 from spoke_jobs.tasks.server.outbox_worker import OutboxWorker
 
 _FRESH_SECONDS = 5.0
-"""How long the backlog of the outbox is not queried again."""
+"""How long the last query of the outbox's backlog is reused."""
 
 logger = logging.getLogger(__name__)
 
 
 class TaskMetrics:
-    """Makes the answer to a scrape.
+    """Answers scrapes.
 
     :param outbox: None if no outbox is served.
     """
@@ -62,7 +62,7 @@ class TaskMetrics:
         yield CounterMetricFamily("spoke_tasks_joined", "Redeliveries of tasks that had not ended.", counts.joined)
         yield CounterMetricFamily("spoke_tasks_recalled", "Redeliveries of tasks that had ended here.", counts.recalled)
         name = "spoke_tasks_refused"
-        text = "Tasks failed for good without being run here, by cause."
+        text = "Tasks that failed for good without being run here, by cause."
         yield probe_server.by_label(name, text, "cause", self._refused())
         yield CounterMetricFamily(
             "spoke_tasks_timed_out", "Tasks that exceeded their timeout and did not end.", counts.timed_out
@@ -70,11 +70,11 @@ class TaskMetrics:
         name = "spoke_tasks_ended"
         ended = {outcome.value: count for outcome, count in counts.ended.items()}
         yield probe_server.by_label(name, "Tasks by how they ended.", "outcome", ended)
-        yield counts.waited.family("spoke_tasks_wait_seconds", "From a task's dispatch to its start.")
-        yield counts.ran.family("spoke_tasks_run_seconds", "From a task's start to its end.")
+        yield counts.waited.family("spoke_tasks_wait_seconds", "Seconds from a task's dispatch to its start.")
+        yield counts.ran.family("spoke_tasks_run_seconds", "Seconds from a task's start to its end.")
 
     def _refused(self) -> Mapping[str, int]:
-        """Return the counts by cause, initialized to 0 so that `increase()` sees the first of each."""
+        """Return the counts by cause. They start at 0, so that `increase()` sees the first of each."""
         refused = Counter({cause.value: count for cause, count in self._executor.counts.refused.items()})
         if self._outbox is not None:
             refused[TaskCause.UNKNOWN_TASK.value] += self._outbox.counts.unknown
@@ -84,7 +84,7 @@ class TaskMetrics:
     def _of_intake(self) -> Iterator[Metric]:
         intake = self._intake
         yield GaugeMetricFamily("spoke_tasks_draining", "1 while the replica is stopping.", intake.draining)
-        yield CounterMetricFamily("spoke_tasks_requests", "Requests with tasks that were taken.", intake.requests)
+        yield CounterMetricFamily("spoke_tasks_requests", "Requests with tasks that were accepted.", intake.requests)
         name = "spoke_tasks_requests_refused"
         refused = CounterMetricFamily(name, "Requests refused, by status and reason.", labels=["status", "reason"])
         for (status, reason), count in sorted(intake.refused.items()):
@@ -96,10 +96,10 @@ class TaskMetrics:
             return
         yield GaugeMetricFamily("spoke_tasks_outbox_held", "Claims that this replica holds.", self._outbox.held)
         name = "spoke_tasks_outbox"
-        yield probe_server.by_label(name, "What became of claims.", "event", asdict(self._outbox.counts))
+        yield probe_server.by_label(name, "Claims and their ends, by event.", "event", asdict(self._outbox.counts))
         if self._backlog:
             kept = self._backlog
             yield GaugeMetricFamily("spoke_tasks_outbox_due", "Due tasks without a claim.", kept["due"])
-            text = "Seconds since the oldest of them was due."
+            text = "Seconds since the oldest due task was due."
             yield GaugeMetricFamily("spoke_tasks_outbox_oldest_due_seconds", text, kept["oldest"])
-            yield GaugeMetricFamily("spoke_tasks_outbox_failed", "Tasks kept that failed for good.", kept["failed"])
+            yield GaugeMetricFamily("spoke_tasks_outbox_failed", "Failed tasks that are kept.", kept["failed"])

@@ -1,4 +1,4 @@
-"""Running one task to its acknowledgement. No exception of a task leaves this module."""
+"""Run one task to its acknowledgement. No exception of a task leaves this module."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TaskRun:
     started_at: float = 0.0
     """By the monotonic clock; 0 until it starts."""
     given_up: bool = False
-    """Whether it was acknowledged before it ended: its later commits are refused."""
+    """Whether it was acknowledged before it ended. Its later commits are refused."""
 
     def context(self) -> TaskContext:
         """Start the run, and return the function's ``ctx``."""
@@ -73,20 +73,20 @@ class TaskRun:
 
     def end(self, session: Session) -> None:
         """Record in the session's transaction that the task has run."""
-        self._must_count()
+        self._refuse_if_given_up()
         if self.claim is not None:
             self.claim.finish(session)
 
     def _fence(self, session: Session) -> None:
-        self._must_count()
+        self._refuse_if_given_up()
         if self.claim is not None:
             self.claim.fence(session)
 
-    def _must_count(self) -> None:
+    def _refuse_if_given_up(self) -> None:
         if self.given_up:
             raise Superseded(
-                "the task was acknowledged before it ended, because its timeout was over or its replica stops: its "
-                "uncommitted writes are rolled back"
+                "the task was acknowledged before it ended, because it exceeded its timeout or its replica is "
+                "stopping: its uncommitted writes are rolled back"
             )
 
 
@@ -109,7 +109,7 @@ def run_def(run: TaskRun) -> Acknowledgement:
             if answer is not None and inspect.isawaitable(answer):
                 asyncio.run(_awaited(answer))
         finally:
-            _only_in(process)
+            _exit_if_forked(process)
         context.finish(run.end)
     except InvalidPayload as error:
         return invalid_payload(task, error)
@@ -123,8 +123,8 @@ def run_def(run: TaskRun) -> Acknowledgement:
 async def run_async(run: TaskRun) -> Acknowledgement:
     """Run an ``async def`` task on this event loop.
 
-    Cancelling this cancels the task. It is returned if it was given up before; else it has failed, since a task may
-    cancel itself.
+    Cancelling this coroutine cancels the task. If the task was given up before, it is returned. Otherwise it has
+    failed, since a task may cancel itself.
     """
     task, definition = run.task, run.definition
     context, process = run.context(), os.getpid()
@@ -135,7 +135,7 @@ async def run_async(run: TaskRun) -> Acknowledgement:
             try:
                 await definition.function(context, payload)
             finally:
-                _only_in(process)
+                _exit_if_forked(process)
         if context.has_session:
             await asyncio.to_thread(context.finish, run.end)
     except InvalidPayload as error:
@@ -143,7 +143,7 @@ async def run_async(run: TaskRun) -> Acknowledgement:
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and run.given_up:
             return Acknowledgement(task.id, TaskOutcome.RETURNED, TaskCause.DRAINING)
-        # It is a CancelledError if the task was cancelled before and has suppressed that.
+        # The timeout raises a CancelledError if the task has suppressed an earlier cancellation.
         if isinstance(error, (TimeoutError, asyncio.CancelledError)) and limit.expired():
             return timed_out(run)
         return failure(run, error)
@@ -198,9 +198,9 @@ def _ended(
     return Acknowledgement(task.id, TaskOutcome.FAILED, cause, detail, min(wait, RETRY_LIMIT_SECONDS))
 
 
-def _only_in(process: int) -> None:
+def _exit_if_forked(process: int) -> None:
     if os.getpid() != process:
-        os._exit(1)  # a child process that the task forked: the session and the other tasks are the parent's
+        os._exit(1)  # the task forked this process: the session and the other tasks belong to the parent
 
 
 async def _awaited(answer: Any) -> Any:
@@ -210,7 +210,7 @@ async def _awaited(answer: Any) -> Any:
 def _close(context: TaskContext) -> None:
     try:
         context.close()
-    except Exception as error:  # a broken connection cannot be closed; the task's end is known all the same
+    except Exception as error:  # a broken connection cannot be closed, which does not change the task's outcome
         logger.warning("the session of task %s could not be closed: %s", context.id, type(error).__name__)
 
 

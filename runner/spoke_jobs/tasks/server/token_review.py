@@ -20,20 +20,20 @@ _TOKEN_SECONDS = 30.0
 
 
 class ReviewFailed(Exception):
-    """The API server gave no answer; the message says why, and holds no token."""
+    """The API server did not review a token. The message says why, and contains no token."""
 
 
 Review = Callable[[str], Awaitable[dict[str, Any]]]
-"""A token to the ``status`` of its TokenReview; raises :class:`ReviewFailed`."""
+"""Takes a token and returns the ``status`` of its TokenReview; raises :class:`ReviewFailed`."""
 
 
 class TokenReviews:
-    """Asks an API server about tokens.
+    """Lets an API server review tokens.
 
-    :param url: of the API server.
-    :param ca_file: the certificates that prove its identity; empty for the system's.
+    :param url: the URL of the API server.
+    :param ca_file: the CA certificates that verify it; empty for the system's.
     :param token_file: this process's own token.
-    :raises ConfigurationError: if one cannot be used.
+    :raises ConfigurationError: if a file cannot be used.
     """
 
     def __init__(self, url: str, ca_file: str, token_file: str) -> None:
@@ -46,8 +46,8 @@ class TokenReviews:
             verify = ssl.create_default_context(cafile=ca_file or None) if url.startswith("https:") else False
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
-                f"SPOKE_TASKS_CALLERS needs TokenReviews, and these need a service account's folder: {error}. Mount "
-                "its token, or set SPOKE_TASKS_API_TOKEN_FILE and SPOKE_TASKS_API_CA_FILE"
+                f"SPOKE_TASKS_CALLERS needs TokenReviews, and these need a service account's token: {error}. Mount "
+                "the token, or set SPOKE_TASKS_API_TOKEN_FILE and SPOKE_TASKS_API_CA_FILE"
             ) from None
         self._client = httpx.AsyncClient(verify=verify, trust_env=False, timeout=_SECONDS)
 
@@ -67,7 +67,7 @@ class TokenReviews:
         except (httpx.HTTPError, OSError) as error:
             raise ReviewFailed(f"{type(error).__name__} {error}".strip()) from None
         if answer.status_code not in (200, 201):
-            self._read_at = float("-inf")  # read the own token again: it may have expired
+            self._read_at = float("-inf")  # our own token may have expired: read it again
             raise ReviewFailed(
                 f"it answers {answer.status_code}; the task server's service account must be allowed to create "
                 "tokenreviews (ClusterRole system:auth-delegator)"

@@ -218,7 +218,7 @@ async def test_a_task_that_cancels_itself_has_failed(name: str) -> None:
     await executor.finish(1)
 
 
-async def test_a_task_cancelled_by_another_before_its_first_step_is_handed_back_and_leaves_its_slot() -> None:
+async def test_a_task_cancelled_by_another_before_its_first_step_is_returned_and_leaves_its_slot() -> None:
     executor = executor_of(concurrency=3)
     acks: dict[str | None, Acknowledgement] = {}
     executor.accept(Task("pauses", "pauses", "1"), lambda ack: acks.update({ack.id: ack}))
@@ -298,7 +298,7 @@ async def test_a_restart_hands_back_at_once_what_has_not_begun() -> None:
     for task_id, name in (("begun", "held"), ("waits", "held"), ("abegun", "aheld"), ("awaits", "aheld")):
         executor.accept(Task(task_id, name, "1"), lambda ack: acks.update({ack.id: ack}))
     await until(lambda: executor.running == 2)
-    ending = asyncio.ensure_future(executor.finish(0.3, hand_back=True))
+    ending = asyncio.ensure_future(executor.finish(0.3, running_only=True))
     await asyncio.sleep(0)
     assert {task_id: ack.outcome for task_id, ack in acks.items()} == dict.fromkeys(
         ["waits", "awaits"], TaskOutcome.RETURNED
