@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,6 @@ from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
-
-UrlFactory = Callable[[], str]
 
 _CLUSTER_FOLDERS = ("tests/e2e/", "tests/integration/charts/", "tests/integration/release/")
 _CLUSTER_FIXTURES = frozenset({"cluster_env", "kubeconfig"})

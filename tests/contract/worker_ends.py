@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.contract import rough_loop
@@ -327,6 +326,3 @@ class TogetherContract:
             site.wait(lambda: both("newer"))
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(PATIENCE_SECONDS) == 0
-
-
-CONTRACTS: tuple[Any, ...] = (EndsContract, LimitsContract, TogetherContract)

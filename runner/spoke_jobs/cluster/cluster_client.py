@@ -199,7 +199,7 @@ class SpokeJobClient:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
-                    raise error_of_answer(int(status.get("code", 500)), "", status, b"")
+                    raise error_of_answer(int(status.get("code") or 500), "", status, b"")
                 yield event["type"], event["object"]
         except urllib3.exceptions.HTTPError as error:
             raise NoAnswer(f"the watch ended: {type(error).__name__}") from error

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from annotated_types import Le
-from pydantic.fields import FieldInfo
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.causes import CauseClass
@@ -59,16 +58,19 @@ def _chosen(job: JobRequest) -> dict[str, Any]:
         if option.spec_field and option.name not in _ALWAYS:
             value = getattr(job.options if option.name in OPTION_NAMES else job, option.name)
             if value not in (default_of(option), {}):
-                chosen[option.spec_field] = _bounded(SpokeJobSpec.model_fields[option.spec_field], value)
+                chosen[option.spec_field] = _bounded(value, option.spec_field) if _is_seconds(option.name) else value
     return chosen
 
 
-def _bounded(field: FieldInfo, value: Any) -> Any:
-    """Return an option's value as its field takes it: seconds rounded up, and a number no larger than it may be."""
-    if isinstance(value, float):
-        value = math.ceil(value)
-    limits = [item.le for item in field.metadata if isinstance(item, Le)]
-    return min(value, *limits) if limits else value
+def _is_seconds(option: str) -> bool:
+    return option.endswith("_seconds")
+
+
+def _bounded(seconds: float, spec_field: str) -> int:
+    """Round seconds up, and lower them to the field's limit."""
+    metadata = SpokeJobSpec.model_fields[spec_field].metadata
+    limits: list[Any] = [item.le for item in metadata if isinstance(item, Le)]
+    return int(min(math.ceil(seconds), *limits))
 
 
 def _retry(policy: RetryPolicy) -> Retry:

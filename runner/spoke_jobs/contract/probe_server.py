@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,8 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+logger = logging.getLogger(__name__)
 
 _LOOP_SECONDS = 10.0
 
@@ -70,9 +73,11 @@ def in_loop(answer: Callable[[], Answer]) -> Callable[[], Answer]:
         return answer()
 
     def call() -> Answer:
+        computing = asyncio.run_coroutine_threadsafe(compute(), loop)
         try:
-            return asyncio.run_coroutine_threadsafe(compute(), loop).result(_LOOP_SECONDS)
+            return computing.result(_LOOP_SECONDS)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+            computing.cancel()
             return text_answer(ok=False, text="the event loop does not respond\n")
 
     return call
@@ -88,7 +93,12 @@ def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             route = routes.get(self.path.partition("?")[0])
-            self._send(route() if route else _not_found(routes))
+            try:
+                answer = route() if route else _not_found(routes)
+            except Exception:
+                logger.exception("unexpected error; %s answers 500", self.path)
+                answer = Answer(500, "text/plain; charset=utf-8", b"unexpected error; see the log\n")
+            self._send(answer)
 
         do_HEAD = do_GET  # noqa: N815 (the base class' name)
 
@@ -117,7 +127,9 @@ def close(server: ThreadingHTTPServer) -> None:
 
 class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        if not address[0] and socket.has_dualstack_ipv6():
+        if address[0]:
+            self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        elif socket.has_dualstack_ipv6():
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 

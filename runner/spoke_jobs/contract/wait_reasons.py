@@ -16,7 +16,8 @@ from typing import Self
 class WaitReason(StrEnum):
     """What a SpokeJob waits for where nothing is at fault. Each member is one row: name, meaning, advice, setting.
 
-    The name is CamelCase; it stands in the SpokeJob's `status.cause` while it waits, and as a condition's reason.
+    The name is CamelCase. It is a condition's reason, and the SpokeJob's `status.cause` while it waits, except for
+    `BackingOff` and `PodPending`.
     """
 
     meaning: str

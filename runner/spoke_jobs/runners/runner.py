@@ -70,10 +70,8 @@ class Runner(ABC):
     async def adispatch_jobs(
         self, jobs: Sequence[JobData], *, session: AsyncSession | None = None
     ) -> Sequence[JobRequest]:
-        """Call :meth:`dispatch_jobs` without blocking the event loop."""
-        if session is not None:
-            return await session.run_sync(lambda inner: self.dispatch_jobs(jobs, session=inner))
-        return await asyncio.to_thread(self.dispatch_jobs, jobs)
+        """Record many jobs without blocking the event loop; by default one after the other."""
+        return [await self.adispatch_job(job_data, session=session) for job_data in jobs]
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """Call :meth:`dispatch_task` without blocking the event loop."""

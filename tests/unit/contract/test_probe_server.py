@@ -13,6 +13,7 @@ from spoke_jobs.contract import probe_server
 from spoke_jobs.contract.probe_server import by_label, exposition, json_answer
 
 ROUTES = {
+    "/broken": lambda: json_answer(ok=1 // 0 == 1, fields={}),
     "/healthz": lambda: json_answer(ok=False, fields={"why": "it hangs"}),
     "/metrics": lambda: exposition([by_label("things", "Things.", "kind", {'a"b': 2})]),
 }
@@ -46,7 +47,11 @@ def test_metrics_are_in_prometheus_text_format() -> None:
 
 
 def test_another_path_is_answered_with_those_that_there_are() -> None:
-    assert get("GET", "/other") == (404, "application/json", b'{"error": "there are /healthz and /metrics"}')
+    assert get("GET", "/other") == (
+        404,
+        "application/json",
+        b'{"error": "there are /broken and /healthz and /metrics"}',
+    )
 
 
 @pytest.mark.parametrize("dual", [True, False])
@@ -63,9 +68,16 @@ def test_it_answers_at_all_addresses_that_there_are(monkeypatch: pytest.MonkeyPa
         probe_server.close(server)
 
 
-def test_it_answers_at_the_one_address_that_is_named() -> None:
-    server = probe_server.serve(ROUTES, 0, "127.0.0.1")
+@pytest.mark.parametrize("host", [address.strip("[]") for address in loopbacks()])
+def test_it_answers_at_the_one_address_that_is_named(host: str) -> None:
+    server = probe_server.serve(ROUTES, 0, host)
     try:
-        assert server.server_address[0] == "127.0.0.1"
+        assert server.server_address[0] == host
     finally:
         probe_server.close(server)
+
+
+def test_a_probe_that_raises_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert get("GET", "/broken")[0] == 500
+    assert "unexpected error; /broken answers 500" in caplog.text
+    assert "ZeroDivisionError" in caplog.text

@@ -15,8 +15,8 @@ from spoke_jobs.worker.child_pool import Child, ChildPool, Kind
 from spoke_jobs.worker.shared_state import SharedState
 
 
-class KillReason(subprocess.Popen[bytes]):
-    """No process at all."""
+class NoProcess(subprocess.Popen[bytes]):
+    """Stands for a child process; nothing is started."""
 
     def __init__(self) -> None:
         self.returncode = 0
@@ -38,7 +38,7 @@ def test_nobody_waits_for_a_child_that_reads_nothing(ends: tuple[socket.socket, 
     with selectors.DefaultSelector() as selector:
         pool = ChildPool(selector)
         shared, descriptor = SharedState.make()
-        child = Child(Kind.LOOP, 50, 0, KillReason(), ours, None, shared)
+        child = Child(Kind.LOOP, 50, 0, NoProcess(), ours, None, shared)
         selector.register(ours, selectors.EVENT_READ, child)
         orders = [Order(n, 1, uuid4(), 60.0) for n in range(3_000)]
         for order in orders:
@@ -55,7 +55,7 @@ def test_nobody_waits_for_a_child_that_reads_nothing(ends: tuple[socket.socket, 
     SharedState.open(descriptor)
 
 
-def test_a_slate_is_read_as_it_was_written() -> None:
+def test_shared_state_is_read_as_it_was_written() -> None:
     shared, descriptor = SharedState.make()
     theirs, token = SharedState.open(descriptor), uuid4()
     assert shared.at == (None, 0.0)

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from texting.contacts_csv.refusals import MissingColumns
 
 REQUIRED = ("first name", "last name", "cell")
-OPTIONAL = ("zip", "external id")
 
 SPELLINGS = MappingProxyType(
     {

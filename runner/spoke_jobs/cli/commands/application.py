@@ -14,10 +14,13 @@ from spoke_jobs.settings import Settings
 def add_working_directory() -> None:
     """Put the working directory first on the Python path, as uvicorn, Celery and Alembic do.
 
-    A command calls this just before it imports the application, and not earlier: no file of the working directory can
-    hide a module that this package itself imports. ``python -m spoke_jobs`` has the directory on its path already.
+    A command calls this just before it imports the application, so that a file of the working directory hides no module
+    that the command line imports first. ``python -m spoke_jobs`` has the directory on its path already.
     """
-    here = str(Path.cwd())
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:  # the directory was removed: there is nothing to import from
+        return
     if not {here, ""} & set(sys.path):
         sys.path.insert(0, here)
 

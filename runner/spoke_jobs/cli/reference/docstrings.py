@@ -21,12 +21,6 @@ def of_attributes(cls: type) -> dict[str, str]:
     return found
 
 
-def of_parameters(function: object) -> dict[str, str]:
-    """Read the ``:param name:`` fields of a docstring, by parameter."""
-    text = inspect.getdoc(function) or ""
-    return {name: plain(said) for name, said in re.findall(r":param (\w+):(.*?)(?=\n:|\Z)", text, re.DOTALL)}
-
-
 def _assigned(statement: ast.stmt) -> str | None:
     if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
         return statement.target.id
