@@ -8,10 +8,10 @@ from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.ledger.engine import create_engine
 
-patience = float(sys.argv[1])
-deadline = time.monotonic() + patience
+wait_seconds = float(sys.argv[1])
+deadline = time.monotonic() + wait_seconds
 engine = create_engine(os.environ["SPOKE_DATABASE_URL"])
-where = engine.url.render_as_string(hide_password=True)
+address = engine.url.render_as_string(hide_password=True)
 while True:
     try:
         engine.connect().close()
@@ -20,9 +20,9 @@ while True:
         reason = str(error.orig).strip().partition("\n")[0]
     if time.monotonic() > deadline:
         sys.exit(
-            f"the database {where} has accepted no connection for {patience:g} s ({reason}): check that it runs, "
-            "and that the Secret has its address"
+            f"the database {address} has accepted no connection for {wait_seconds:g} s ({reason}): check that it runs, "
+            "and that the Secret contains its address"
         )
-    print(f"waiting for {where}: {reason}", flush=True)
+    print(f"waiting for {address}: {reason}", flush=True)
     time.sleep(0.5)
-print(f"{where} accepts connections")
+print(f"{address} accepts connections")

@@ -32,7 +32,7 @@ app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Merge labels or annotations of the values into ours, which take precedence. (list OURS THEIRS), OURS as text. */}}
+{{/* Merge labels or annotations from the values into the chart's own, which take precedence. (list OWN GIVEN); OWN is YAML text. */}}
 {{- define "spoke-app.merged" -}}
 {{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
 {{- end -}}
@@ -56,7 +56,7 @@ helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replac
 {{- end -}}
 
 {{/*
-The variables of a process that dispatches jobs and tasks, as a list for env:. In the application's own chart:
+The variables of a process that dispatches jobs and tasks, as a list for env:. Use them in the application's own chart like this:
 
   serviceAccountName: {{ include "spoke-app.runnerServiceAccountName" (index .Subcharts "spoke-app") }}
   automountServiceAccountToken: true
@@ -83,8 +83,8 @@ The variables of a process that dispatches jobs and tasks, as a list for env:. I
 {{- end -}}
 
 {{/*
-What a pod with these variables mounts and has as volumes besides, as lists: its token for the task deployment, where tokens are
-what callers show, and what the values name for all pods. Nothing otherwise.
+The volume mounts and volumes of a pod with these variables, as lists: the token for the task deployment (if tasks.tokens.enabled), and
+the values volumes and volumeMounts. Both lists may be empty.
 
   volumeMounts:
     {{- include "spoke-app.volumeMounts" (index .Subcharts "spoke-app") | nindent 4 }}
@@ -111,7 +111,7 @@ what callers show, and what the values name for all pods. Nothing otherwise.
 {{ include "spoke-app.givenVolumes" . }}
 {{- end -}}
 
-{{/* The same for a pod that sends no tasks. */}}
+{{/* The volume mounts and volumes of a pod that sends no tasks. */}}
 {{- define "spoke-app.givenVolumeMounts" -}}
 {{- with .Values.volumeMounts -}}
 {{ tpl (toYaml .) $ }}
@@ -131,7 +131,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* The accounts whose tokens the task deployment accepts: the release's own that dispatch, and those of the values. */}}
+{{/* The accounts whose tokens the task deployment accepts: the release's own accounts that dispatch, and tasks.tokens.callers. */}}
 {{- define "spoke-app.tasksCallers" -}}
 {{- $namespace := .Release.Namespace -}}
 {{- $own := list (include "spoke-app.runnerServiceAccountName" .) -}}
@@ -146,7 +146,7 @@ imagePullSecrets:
 {{- concat $callers .Values.tasks.tokens.callers | uniq | join "," -}}
 {{- end -}}
 
-{{/* The environment of migrations, which run before the release's objects exist. Of Secrets, it uses only the database's. */}}
+{{/* The environment of migrations. It uses no Secret but the database's, because the release's objects do not exist yet. */}}
 {{- define "spoke-app.environmentOfMigrations" -}}
 - name: JOB_RUNNER
   value: kubernetes
@@ -164,7 +164,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* The same for a pod without API credentials. Sync creates the SpokeJobs of its jobs. */}}
+{{/* spoke-app.environment for a pod without API credentials. Sync creates the SpokeJobs of the jobs that it dispatches. */}}
 {{- define "spoke-app.environmentWithoutCredentials" -}}
 - name: SPOKE_SUBMIT
   value: sync
@@ -172,8 +172,8 @@ imagePullSecrets:
 {{- end -}}
 
 {{/*
-What the Pod Security Standard `restricted` asks of a pod and of a container, and for pods what the values say besides. The image's own
-user is a number, and not root.
+The security contexts of a pod and of a container that the Pod Security Standard `restricted` requires. The pod's also has the value
+podSecurityContext. The image must have a numeric user that is not root.
 */}}
 {{- define "spoke-app.podSecurityContext" -}}
 {{- $restricted := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
@@ -187,7 +187,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* The common part of the pods of sync, tasks, migrations and the test. */}}
+{{/* The part that the pods of sync, tasks, migrations and the test have in common. */}}
 {{- define "spoke-app.podCommons" -}}
 enableServiceLinks: false
 securityContext:
@@ -234,7 +234,7 @@ metadata:
   labels:
     {{- include "spoke-app.labels" . | nindent 4 }}
 spec:
-  # A drain evicts them one after the other. A pod that is not ready does not block a drain.
+  # A drain evicts the pods one after the other. A pod that is not ready does not block a drain.
   maxUnavailable: 1
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:

@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 60.0
 
 
 def definition() -> str:
-    """Return what is wrong with the definition; empty if the API server serves it."""
+    """Return a problem of the definition, or an empty text if the API server serves it."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
     trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     connection = HTTPSConnection(host, port, timeout=10, context=trust)
@@ -25,24 +25,24 @@ def definition() -> str:
         return ""
     return (
         f"the API server does not serve SpokeJobs ({answer.status}): install the CustomResourceDefinition, "
-        "by crds.enabled=true or kubectl apply --server-side --filename crds/spokejobs.yaml"
+        "with crds.enabled=true or kubectl apply --server-side --filename crds/spokejobs.yaml"
     )
 
 
 def operator() -> str:
-    """Return what is wrong with the replicas; empty if all are ready and one leads."""
+    """Return a problem of the replicas, or an empty text if all are ready and one leads."""
     addresses = sorted({str(item[4][0]) for item in socket.getaddrinfo(service, 8080, type=socket.SOCK_STREAM)})
     if len(addresses) < replicas:
-        return f"{len(addresses)} of {replicas} replicas run: look at kubectl get pods"
+        return f"{len(addresses)} of {replicas} replicas run: see kubectl get pods"
     leaders = []
     for address in addresses:
         status, _ = get(address, "/readyz")
         if status != 200:
-            return f"the replica at {address} is not ready ({status}): look at its log"
+            return f"the replica at {address} is not ready ({status}): see its log"
         if "\nspoke_operator_leads 1.0" in get(address, "/metrics")[1]:
             leaders.append(address)
     if len(leaders) != 1:
-        return f"{len(leaders)} of {len(addresses)} replicas lead: look at kubectl get lease {service} and their logs"
+        return f"{len(leaders)} of {len(addresses)} replicas lead: see kubectl get lease {service}, and the logs"
     print(f"{len(addresses)} replicas are ready; the one at {leaders[0]} leads")
     return ""
 
@@ -54,14 +54,14 @@ def get(address: str, path: str) -> tuple[int, str]:
     return answer.status, answer.read().decode()
 
 
-def settled(look) -> None:
-    """Check until nothing is wrong, or exit with what is."""
+def wait_until_sound(check) -> None:
+    """Repeat a check until it finds no problem; after a minute, exit with the problem."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            problem = look()
+            problem = check()
         except OSError as error:
-            problem = f"{look.__name__}: {error}"
+            problem = f"{check.__name__}: {error}"
         if not problem:
             return
         if time.monotonic() > deadline:
@@ -69,6 +69,6 @@ def settled(look) -> None:
         time.sleep(1)
 
 
-settled(definition)
+wait_until_sound(definition)
 print("the API server serves SpokeJobs")
-settled(operator)
+wait_until_sound(operator)

@@ -47,7 +47,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Merge labels or annotations of the values into ours, which take precedence. (list OURS THEIRS), OURS as text. */}}
+{{/* Merge labels or annotations from the values into the chart's own, which take precedence. (list OWN GIVEN); OWN is YAML text. */}}
 {{- define "spoke-operator.merged" -}}
 {{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
 {{- end -}}
@@ -70,7 +70,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Release.Namespace }}/{{ include "spoke-operator.fullname" . }}
 {{- end -}}
 
-{{/* The common part of the operator's pods and the test's. */}}
+{{/* The part that the pods of the operator and of the test have in common. */}}
 {{- define "spoke-operator.podCommons" -}}
 enableServiceLinks: false
 securityContext:
