@@ -1,6 +1,6 @@
-"""Why an attempt or a job ended: one table, read by runner, operator and the documentation.
+"""The causes: why an attempt or a job ended. Runner, operator and documentation use this one table.
 
-A cause belongs to a class; retry budgets count classes (see :mod:`spoke_jobs.contract.retry`).
+Each cause belongs to a class. Retry budgets count classes (see :mod:`spoke_jobs.contract.retry`).
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Literal, Self
 
 
 class CauseClass(StrEnum):
-    """What retry budgets count."""
+    """The classes of causes, which retry budgets count."""
 
     ERROR = "error"
     """The job's own code failed."""
     OOM = "oom"
-    """The job used more memory than it was given."""
+    """The job exceeded its memory limit."""
     INFRASTRUCTURE = "infrastructure"
-    """A process, pod or node went away through no fault of the job."""
+    """A process, pod or node was lost through no fault of the job."""
     IMAGE = "image"
-    """The container could not be started as described: image, Secret, ConfigMap, entrypoint."""
+    """The container could not be started because of its image, a Secret, a ConfigMap or its entrypoint."""
     TIMEOUT = "timeout"
-    """The job took longer than it may."""
+    """The job exceeded a timeout."""
     INVALID = "invalid"
-    """Another attempt cannot succeed: an unknown type, a payload that doesn't validate, a SpokeJob without a row."""
+    """Another attempt cannot succeed, for example with an unknown type or an invalid payload."""
     UNCHARGED = "uncharged"
-    """Not counted: its queue was held, or the job asked for another time."""
+    """Not counted: for example, the queue was held, or the job asked to be run later."""
 
 
 class Cause(StrEnum):
-    """Why an attempt or a job ended: a name, and what belongs to it.
+    """Why an attempt or a job ended.
 
-    The name is CamelCase, has at most 40 characters, and stands on the SpokeJob and in the ledger. Each member is one
-    row: name, class, meaning, advice, and what first shows it. A new cause is a new row.
+    Each member is one row of the table. Its value is the name: CamelCase, at most 40 characters, stored in the
+    SpokeJob and in the ledger. To add a cause, add a row.
     """
 
     cause_class: CauseClass
@@ -43,13 +43,13 @@ class Cause(StrEnum):
     advice: str
     """One sentence: what the reader can do."""
     knowable: str
-    """What first shows it, under ``kubernetes`` where the two runners differ."""
+    """The first sign of it; if the runners differ, under ``kubernetes``."""
     before_an_attempt: bool
-    """Whether it prevents the next attempt from being created. The job then waits for it to be fixed, as long as its
-    start timeout, and ends; budgets count attempts, and there is none."""
+    """Whether it prevents the creation of the next attempt. The job waits until it is fixed, and ends at its start
+    timeout. No budget applies, since there is no attempt to count."""
     waited_for: bool
-    """Whether it prevents an attempt from starting. The job waits for it to be fixed as long as the start timeout,
-    unless it can't be fixed at all, and then ends, whatever its budget."""
+    """Whether it prevents an attempt from starting. The job waits until it is fixed, and ends at its start timeout,
+    whatever its budget. If it can't be fixed, the job ends at once."""
 
     def __new__(
         cls,
@@ -114,7 +114,7 @@ class Cause(StrEnum):
     INTERRUPTED = (
         "Interrupted",
         CauseClass.INFRASTRUCTURE,
-        "The process was told to stop before the job was done.",
+        "The process was told to stop before the job had ended.",
         "Nothing: it is tried again. Rollouts and node drains cause this.",
         "The exit of the job's process after SIGTERM.",
     )
@@ -158,7 +158,7 @@ class Cause(StrEnum):
         CauseClass.IMAGE,
         "Kubernetes refuses to create the pod (quota, service account, admission).",
         "Read the Job's FailedCreate events; fix the PodTemplate or the namespace.",
-        "The Job's FailedCreate event, or the API server's refusal; it ends the job with the start timeout.",
+        "The Job's FailedCreate event, or the API server's refusal; the job ends at the start timeout.",
         "for its start",
     )
     IMAGE_UNAVAILABLE = (
@@ -166,7 +166,7 @@ class Cause(StrEnum):
         CauseClass.IMAGE,
         "The container's image could not be pulled.",
         "Check the image's name and tag in the PodTemplate, and the pull secrets.",
-        "The container's waiting reason; it ends the job with the start timeout, an invalid name at once.",
+        "The container's waiting reason; the job ends at the start timeout, with an invalid name at once.",
         "for its start",
     )
     CONTAINER_CONFIG_ERROR = (
@@ -175,8 +175,8 @@ class Cause(StrEnum):
         "The container's configuration names an object that does not exist.",
         "Create the Secret or ConfigMap that the pod's message names, or fix the PodTemplate.",
         (
-            "The container's waiting reason, CreateContainerConfigError, or the pod's FailedMount event; it ends the "
-            "job with the start timeout."
+            "The container's waiting reason, CreateContainerConfigError, or the pod's FailedMount event; the job ends "
+            "at the start timeout."
         ),
         "for its start",
     )
@@ -185,14 +185,14 @@ class Cause(StrEnum):
         CauseClass.IMAGE,
         "The image has no `spoke-jobs` command, or the command could not be started.",
         "Install spoke-jobs in the image, and check that it is on PATH.",
-        "The container's end with StartError, or its waiting reason; that ends the job with the start timeout.",
+        "The container's end with StartError, or its waiting reason; the latter ends the job at the start timeout.",
     )
     TEMPLATE_MISSING = (
         "TemplateMissing",
         CauseClass.IMAGE,
         "The PodTemplate that the job names doesn't exist in its namespace.",
         "Install the application's chart, or correct the template's name.",
-        "The first look at the SpokeJob; it ends the job with the start timeout.",
+        "The first reconcile of the SpokeJob; the job ends at the start timeout.",
         "before an attempt",
     )
     TEMPLATE_NOT_ALLOWED = (
@@ -200,7 +200,7 @@ class Cause(StrEnum):
         CauseClass.IMAGE,
         'The PodTemplate lacks the label jobs.spoke.dev/template: "true".',
         "Label it, if jobs may run as its service account.",
-        "The first look at the SpokeJob; it ends the job with the start timeout.",
+        "The first reconcile of the SpokeJob; the job ends at the start timeout.",
         "before an attempt",
     )
     TEMPLATE_INVALID = (
@@ -208,7 +208,7 @@ class Cause(StrEnum):
         CauseClass.INVALID,
         "The PodTemplate has no container named `job`, or the API server refuses the Job made of it.",
         "Name the job's container `job`, and fix what the operator's log names.",
-        "The first look at the SpokeJob, or the API server's refusal; it ends the job with the start timeout.",
+        "The first reconcile, or the API server's refusal of the Job; the job ends at the start timeout.",
         "before an attempt",
     )
     START_TIMEOUT = (
@@ -251,7 +251,7 @@ class Cause(StrEnum):
         CauseClass.INVALID,
         "The SpokeJob's spec can't be read.",
         "Create SpokeJobs by dispatching jobs; the condition Finished, or `spoke-jobs show ID`, names the field.",
-        "The first look at the SpokeJob.",
+        "The first reconcile of the SpokeJob.",
     )
     NAME_TAKEN = (
         "NameTaken",
@@ -259,8 +259,8 @@ class Cause(StrEnum):
         "A SpokeJob of another job has this job's name.",
         "Delete the old SpokeJob (another database's, say), then retry the job.",
         (
-            "Sync's look at the SpokeJob that has the name; where another's Job has the attempt's name, the API "
-            "server's refusal: it ends the job with the start timeout."
+            "Sync's comparison, if another job's SpokeJob has the name; the API server's refusal, if another object's "
+            "Job has the attempt's name: the job ends at the start timeout."
         ),
     )
     SPOKE_JOB_DELETED = (
@@ -268,7 +268,7 @@ class Cause(StrEnum):
         CauseClass.INVALID,
         "The SpokeJob was deleted while the job was unfinished.",
         "Dispatch the job again, if it is still wanted.",
-        "Sync's watch, or its comparison, within 30 s, where the watch missed it.",
+        "Sync's watch; if the watch missed it, sync's comparison within 30 s.",
     )
     DATABASE_UNREACHABLE = (
         "DatabaseUnreachable",
@@ -344,13 +344,13 @@ class Cause(StrEnum):
         "Superseded",
         CauseClass.INFRASTRUCTURE,
         "Another process took the attempt over; this one recorded nothing.",
-        "Look at the attempts beside it: two processes ran for one job, of which one was cut off or slow.",
+        "Compare the job's other attempts: two processes ran the job, because one was slow or had lost its connection.",
         "The exit of the job's process, or the ledger's final state.",
     )
 
 
 class TaskCause(StrEnum):
-    """Why a task did not succeed. What a job can end with, too, has the name that it has there."""
+    """Why a task did not succeed. Causes that jobs can have too are named as in :class:`Cause`."""
 
     TASK_ERROR = "TaskError"
     """Its function raised."""
@@ -359,11 +359,11 @@ class TaskCause(StrEnum):
     TIMEOUT = Cause.TIMEOUT.value
     """It ran longer than its timeout."""
     DISCARDED = Cause.DISCARDED.value
-    """Its function raised ``Discard``: it is not to be run again."""
+    """Its function raised ``Discard``, so it is not run again."""
     SUPERSEDED = Cause.SUPERSEDED.value
-    """Another replica has taken it over."""
+    """Another replica took the task over."""
     WORKER_LOST = Cause.WORKER_LOST.value
-    """The replicas that ran it died, again and again."""
+    """The replicas that ran it died repeatedly."""
     UNKNOWN_TASK = "UnknownTask"
     """The server's release registers no task of that name."""
     INVALID_PAYLOAD = Cause.INVALID_PAYLOAD.value
@@ -385,10 +385,9 @@ CAUSES: Mapping[str, Cause] = MappingProxyType({cause.value: cause for cause in 
 
 
 def cause_class(name: str) -> CauseClass:
-    """The class that a cause counts towards; a name that this release doesn't know counts as infrastructure.
+    """Return the class of a cause; infrastructure if this release does not know the name.
 
-    An unknown name comes from a newer release on the other side of the contract: it must neither crash this side nor
-    be taken for something that is never tried again.
+    An unknown name comes from a newer release on the other side. It must not raise an error here, nor forbid a retry.
     """
     cause = CAUSES.get(name)
     return cause.cause_class if cause else CauseClass.INFRASTRUCTURE

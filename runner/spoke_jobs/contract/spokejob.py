@@ -29,7 +29,7 @@ from spoke_jobs.contract.wait_reasons import Wait
 
 
 class Outcome(StrEnum):
-    """The state of a SpokeJob, in one word that selectors can use."""
+    """The state of a SpokeJob, as one word that field selectors can match."""
 
     WAITING = "Waiting"
     RUNNING = "Running"
@@ -38,7 +38,7 @@ class Outcome(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Return whether it is Succeeded or Failed."""
+        """Whether the outcome is Succeeded or Failed."""
         return self in (Outcome.SUCCEEDED, Outcome.FAILED)
 
 
@@ -50,7 +50,7 @@ class LedgerState(StrEnum):
 
 
 class _Model(BaseModel):
-    # Unknown fields are of a newer release: ignore them.
+    # Unknown fields come from a newer release: ignore them.
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
@@ -93,7 +93,7 @@ class Retry(_Model):
         Field(
             ge=1,
             le=LARGEST_FACTOR,
-            description="What memory is multiplied by after an attempt that ran out of it.",
+            description="The factor for memory after an attempt that ran out of memory.",
         ),
     ] = DEFAULT_MEMORY_FACTOR
     memory_max: Annotated[
@@ -101,7 +101,7 @@ class Retry(_Model):
         Field(
             max_length=30,
             pattern=QUANTITY,
-            description="The most memory that an attempt is given; if absent, four times the first attempt's.",
+            description="The most memory that an attempt gets; if absent, four times the first attempt's.",
         ),
     ] = None
 
@@ -128,10 +128,10 @@ Amounts = Annotated[
 
 
 class Resources(_Model):
-    """What the job's container asks for. Each amount replaces the template's amount of that name."""
+    """The resources of the job's container. Each amount replaces the template's amount of that name."""
 
-    requests: Annotated[Amounts, Field(description="What the scheduler reserves for it.")] = {}
-    limits: Annotated[Amounts, Field(description="What it may use at most.")] = {}
+    requests: Annotated[Amounts, Field(description="What the scheduler reserves for the container.")] = {}
+    limits: Annotated[Amounts, Field(description="The most that the container may use.")] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +142,13 @@ class PodSpecField:
 
 
 class SpokeJobSpec(_Model):
-    """What is to run, and how: identifiers and options, never a payload. Immutable except for suspend and cancel."""
+    """The job to run: identifiers and options, never a payload. Immutable except for suspend and cancel."""
 
     uid: Annotated[UUID, Field(description="The JobRequest's uid, which distinguishes rows of different databases.")]
     request_id: Annotated[int, Field(ge=1, description="The JobRequest's id in the application's database.")]
-    run: Annotated[int, Field(ge=1, le=9999, description="The run, from 1; a retry by hand starts the next.")] = 1
+    run: Annotated[int, Field(ge=1, le=9999, description="The run, from 1; a manual retry starts the next.")] = 1
     job_type: Annotated[str, Field(min_length=1, max_length=200, description="The registered job that the pod runs.")]
-    queue: Annotated[
-        str, Field(max_length=QUEUE_LIMIT, description="The queue that the job stands in; empty for none.")
-    ] = ""
+    queue: Annotated[str, Field(max_length=QUEUE_LIMIT, description="The job's queue; empty for none.")] = ""
     locks_queue: Annotated[bool, Field(description="Whether jobs of this queue that lock it exclude one another.")] = (
         False
     )
@@ -165,25 +163,23 @@ class SpokeJobSpec(_Model):
         Field(
             min_length=1,
             max_length=TEMPLATE_LIMIT,
-            json_schema_extra={
-                "pattern": TEMPLATE_NAME
-            },  # in the CRD only: objects that are stored already stay readable
+            json_schema_extra={"pattern": TEMPLATE_NAME},  # in the CRD only, so that older objects stay readable
             description='The PodTemplate (core/v1, labeled jobs.spoke.dev/template: "true") of the job\'s pod.',
         ),
     ] = "default"
     resources: Annotated[
-        Resources | None, Field(description="What the job's container asks for beyond its template.")
+        Resources | None, Field(description="Resources of the job's container, in place of the template's.")
     ] = None
     timeout_seconds: Annotated[
         int | None, Field(ge=1, le=2592000, description="How long one attempt may run; unlimited if absent.")
     ] = None
     start_timeout_seconds: Annotated[
-        int, Field(ge=1, le=604800, description="How long an attempt's pod may take until it runs.")
+        int, Field(ge=1, le=604800, description="How long an attempt's pod may take to start running.")
     ] = 600
     retry: Annotated[Retry, Field(description="Whether and when a failed attempt is followed by another.")] = Retry()
     ttl_seconds_after_finished: Annotated[
         int,
-        Field(ge=0, le=31536000, description="How long the SpokeJob stays after its end, once that is in the ledger."),
+        Field(ge=0, le=31536000, description="How long the SpokeJob is kept after its end is in the ledger."),
     ] = 604800
     suspend: Annotated[bool, Field(description="While true, no attempt is started. A running attempt continues.")] = (
         False
@@ -197,7 +193,7 @@ class SpokeJobSpec(_Model):
     ] = ""
 
     def pod_fields(self) -> dict[str, Any]:
-        """Return what the pod's spec takes from this one unchanged, by the pod's own field names."""
+        """Return the fields that the operator copies to the pod's spec, by their names there."""
         marked = {
             item.name: getattr(self, name)
             for name, field in type(self).model_fields.items()
@@ -212,13 +208,11 @@ class AttemptStatus(_Model):
 
     number: Annotated[int, Field(ge=1, description="From 1.")]
     job: Annotated[str, Field(max_length=63, description="The attempt's Kubernetes Job.")]
-    pod: Annotated[str, Field(max_length=253, description="Its pod; empty if none was made.")] = ""
+    pod: Annotated[str, Field(max_length=253, description="Its pod; empty if none was created.")] = ""
     node: Annotated[str, Field(max_length=253, description="The pod's node.")] = ""
-    template: Annotated[
-        str, Field(max_length=300, description="The uid and generation of the PodTemplate that it was made from.")
-    ] = ""
+    template: Annotated[str, Field(max_length=300, description="The uid and generation of its PodTemplate.")] = ""
     started_at: Annotated[datetime | None, Field(description="When the Job was created.")] = None
-    finished_at: Annotated[datetime | None, Field(description="When the attempt was seen to have ended.")] = None
+    finished_at: Annotated[datetime | None, Field(description="When the operator observed the attempt's end.")] = None
     cause: Annotated[str, Field(max_length=40, description="Why it failed; empty after a success.")] = ""
     error_type: Annotated[str, Field(max_length=200, description="The exception's class, if one was raised.")] = ""
     exit_code: Annotated[int | None, Field(description="The container's exit code, if it ended by itself.")] = None
@@ -232,7 +226,7 @@ class Progress(_Model):
 
 
 class Condition(_Model):
-    """A condition in the usual form of Kubernetes."""
+    """A condition in Kubernetes' usual form."""
 
     type: Annotated[str, Field(max_length=40)]
     status: Annotated[str, Field(max_length=10)]
@@ -242,21 +236,21 @@ class Condition(_Model):
 
 
 class WaitStatus(_Model):
-    """What it waits for, as fields; the condition's message is the same as text, for people."""
+    """What the SpokeJob waits for, as fields. The condition's message says the same as text."""
 
-    code: Annotated[str, Field(max_length=40, description="Why it waits; one of the causes and reasons of the docs.")]
-    holder: Annotated[str, Field(max_length=253, description="The SpokeJob that has the lock of its queue.")] = ""
+    code: Annotated[str, Field(max_length=40, description="Why it waits: a cause or a reason to wait.")]
+    holder: Annotated[str, Field(max_length=253, description="The SpokeJob that holds the queue's lock.")] = ""
     object: Annotated[
-        str, Field(max_length=253, description="Name of the queue, organization, PodTemplate or Job that it is about.")
+        str, Field(max_length=253, description="The queue, organization, PodTemplate or Job that the wait concerns.")
     ] = ""
     running: Annotated[int | None, Field(ge=0, description="How many jobs count towards the limit.")] = None
     limit: Annotated[int | None, Field(ge=0, description="The limit that is reached.")] = None
-    since: Annotated[datetime | None, Field(description="Since when it waits for this.")] = None
-    retry_at: Annotated[datetime | None, Field(description="When the next try is due, where that is known.")] = None
+    since: Annotated[datetime | None, Field(description="When this wait began.")] = None
+    retry_at: Annotated[datetime | None, Field(description="When the next try is due, if that is known.")] = None
 
     @classmethod
     def of(cls, wait: Wait, since: datetime) -> WaitStatus:
-        """Keep a wait's fields, within what the CRD allows."""
+        """Return a wait's fields, cut to the lengths that the CRD allows."""
         return cls(
             code=wait.code[:40],
             holder=wait.holder[:253],
@@ -268,7 +262,7 @@ class WaitStatus(_Model):
         )
 
     def to_wait(self, *, detail: str = "", position: int | None = None) -> Wait:
-        """Return the wait, with what the status does not hold as fields."""
+        """Return the wait, with the two fields that the status does not hold."""
         fields = self.model_dump(exclude_none=True)
         return Wait(**fields, detail=detail, position=position)
 
@@ -277,7 +271,7 @@ class SpokeJobStatus(_Model):
     """The state of the job. Sync writes progress and ledger, the operator everything else."""
 
     observed_generation: Annotated[
-        int | None, Field(ge=0, description="The spec's generation that this reports on.")
+        int | None, Field(ge=0, description="The generation of the spec that this status describes.")
     ] = None
     outcome: Annotated[
         Outcome | None, Field(description="Waiting, Running, Succeeded or Failed; the last two are final.")
@@ -291,7 +285,7 @@ class SpokeJobStatus(_Model):
         dict[str, int], Field(max_length=10, description="Failed attempts by class of cause, as budgets count them.")
     ] = {}
     next_attempt_at: Annotated[datetime | None, Field(description="When the next attempt is due.")] = None
-    finished_at: Annotated[datetime | None, Field(description="When it became final.")] = None
+    finished_at: Annotated[datetime | None, Field(description="When the SpokeJob became final.")] = None
     attempts: Annotated[tuple[AttemptStatus, ...], Field(max_length=10, description="The last ten attempts.")] = ()
     conditions: Annotated[
         tuple[Condition, ...], Field(max_length=8, description="Admitted, Running, Succeeded, Finished.")
@@ -301,7 +295,7 @@ class SpokeJobStatus(_Model):
 
 
 class SpokeJob(_Model):
-    """A custom resource as read from the API server: the fields that both sides use."""
+    """A SpokeJob as read from the API server: the fields that runner and operator use."""
 
     name: str
     namespace: str
@@ -317,7 +311,7 @@ class SpokeJob(_Model):
     def from_object(cls, body: dict[str, object]) -> SpokeJob:
         """Read the API server's object.
 
-        :raises pydantic.ValidationError: if a field isn't as the CRD says, for example in an object older than the CRD.
+        :raises pydantic.ValidationError: if a field violates the schema, for example in an object older than the CRD.
         """
         metadata = body["metadata"]
         assert isinstance(metadata, dict)

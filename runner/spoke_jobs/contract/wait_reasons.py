@@ -1,6 +1,6 @@
-"""What a SpokeJob waits for: the table of reasons, and the value that operator and command line exchange.
+"""Why a SpokeJob waits: the table of reasons, and the value that operator and command line exchange.
 
-Where it waits for an obstacle to be fixed, the reason is the cause that it will end with (:mod:`.causes`).
+If a SpokeJob waits until an obstacle is fixed, the reason is the cause with which it would end (:mod:`.causes`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Self
 
 
 class WaitReason(StrEnum):
-    """What a SpokeJob waits for where nothing is at fault. Each member is one row: name, meaning, advice, setting.
+    """The reasons to wait without an error. Each member is one row: name, meaning, advice, setting.
 
     The name is CamelCase. It is a condition's reason, and the SpokeJob's `status.cause` while it waits, except for
     `BackingOff` and `PodPending`.
@@ -23,7 +23,7 @@ class WaitReason(StrEnum):
     meaning: str
     advice: str
     setting: str
-    """The operator's setting that bounds it; empty where none does."""
+    """The operator's setting with the limit; empty for none."""
 
     def __new__(cls, value: str, meaning: str, advice: str, setting: str = "") -> Self:
         """Create the member of one row."""
@@ -71,7 +71,7 @@ class WaitReason(StrEnum):
     POD_PENDING = ("PodPending", "Its pod is being created, scheduled or started.", "Nothing: this takes seconds.")
     UNSCHEDULABLE = (
         "Unschedulable",
-        "No node has room for its pod, or none fits. With the start timeout it ends as StartTimeout.",
+        "No node has room for its pod, or none fits. At the start timeout it ends as StartTimeout.",
         "Read the condition's message, which is the scheduler's; add a node, or request less.",
     )
     QUEUED_BY_KUEUE = (
@@ -87,21 +87,21 @@ WAITS: Mapping[str, WaitReason] = MappingProxyType({reason.value: reason for rea
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What one SpokeJob waits for. :mod:`.wait_text` makes text of it."""
+    """Why one SpokeJob waits. :mod:`.wait_text` turns it into text."""
 
     code: str
-    """A :class:`WaitReason`, a :class:`spoke_jobs.contract.causes.Cause`, or a newer release's name for either."""
+    """A :class:`WaitReason` or :class:`spoke_jobs.contract.causes.Cause`; a newer release may send other names."""
     holder: str = ""
-    """The SpokeJob that has the lock of its queue."""
+    """The SpokeJob that holds the queue's lock."""
     object: str = ""
-    """The name of what is full, missing or taken: a queue, an organization, a PodTemplate, a Job."""
+    """The name of the queue, organization, PodTemplate or Job that the wait concerns."""
     running: int | None = None
     """How many jobs count towards the limit."""
     limit: int | None = None
     position: int | None = None
-    """How many have their turn before it; known to a reader of the published order of turns only."""
+    """How many SpokeJobs have their turn before it. Only readers of the published order of turns set it."""
     since: datetime | None = None
     retry_at: datetime | None = None
-    """When the next try is due, where that is known."""
+    """When the next try is due, if that is known."""
     detail: str = ""
-    """What Kubernetes says of it, in its own words."""
+    """Kubernetes' message about it."""

@@ -1,4 +1,4 @@
-"""The text of what a SpokeJob waits for. Nothing reads it back: the fields of :class:`.Wait` travel beside it."""
+"""Make the text of a :class:`.Wait`, for people. Programs read its fields instead."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SENTENCES: Mapping[str, Callable[[Wait], str]] = {
     WaitReason.LIMIT_REACHED: lambda wait: f"{_full(wait)} run",
     WaitReason.QUEUED_BY_KUEUE: lambda wait: "the Job is suspended until Kueue admits it",
     Cause.TEMPLATE_MISSING: lambda wait: f"no PodTemplate {wait.object!r} in the job's namespace",
-    Cause.TEMPLATE_NOT_ALLOWED: lambda wait: f'PodTemplate {wait.object!r} is not labelled {LABEL_TEMPLATE}: "true"',
+    Cause.TEMPLATE_NOT_ALLOWED: lambda wait: f'PodTemplate {wait.object!r} is not labeled {LABEL_TEMPLATE}: "true"',
     Cause.TEMPLATE_INVALID: lambda wait: f"PodTemplate {wait.object!r} has no container named {CONTAINER!r}",
     Cause.NAME_TAKEN: lambda wait: (
-        f"Job {wait.object!r} is another object's: it has to go before this attempt can start"
+        f"Job {wait.object!r} belongs to another object: delete it so that this attempt can start"
     ),
 }
 
 
 def sentence(wait: Wait) -> str:
-    """What is the case, for the condition's message and for `why`; empty where the code says it all."""
+    """Return the sentence for the condition's message and for `why`; empty if the code alone is enough."""
     words = _SENTENCES.get(wait.code)
     return wait.detail or (words(wait) if words else "")
 

@@ -198,7 +198,7 @@ def test_a_cancellation_cannot_be_taken_back_nor_anything_else_changed(cluster: 
     patch({"suspend": False})
     patch({"cancel": True})
     for spec, words in (
-        ({"cancel": False}, "a cancellation can't be taken back"),
+        ({"cancel": False}, "`cancel` can't be unset"),
         ({"queue": "other"}, "immutable except for suspend and cancel"),
         ({"priority": 7}, "immutable except for suspend and cancel"),
         ({"traceparent": "x"}, "immutable except for suspend and cancel"),
