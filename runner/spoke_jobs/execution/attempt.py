@@ -42,22 +42,22 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True)
 class AttemptServices:
-    """What an attempt uses of the process that runs it."""
+    """The services that the running process gives to an attempt."""
 
     ledger: Ledger
     registry: Registry
     sessions: SessionFactory
     decide: bool
-    """Whether recording a failure also decides on a retry (``legacy``); under ``kubernetes`` the operator decides."""
+    """Whether recording a failure also decides on a retry (``legacy``). Under ``kubernetes`` the operator decides."""
     on_stop: Callable[[StopReason], None]
-    """Called when the attempt must stop; ends the process where it runs nothing else."""
+    """Called when the attempt must stop. A process that runs nothing else then exits."""
 
 
 def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
     """Run the attempt and record how it ended.
 
     :param cancel: set when the job is asked to stop.
-    :raises DBAPIError: if the end could not be recorded. Nothing that the job's own code does raises here.
+    :raises DBAPIError: if the end could not be recorded. Exceptions of the job's own code are recorded, not raised.
     """
     logger.info("job %d (%s), attempt %d: started", claim.job.id, claim.job.job_type, claim.number)
     started = time.monotonic()
@@ -91,7 +91,7 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
         asked_to_end.set()
         cancel.set()
 
-    def lost(reason: StopReason) -> None:
+    def on_stop(reason: StopReason) -> None:
         cancel.set()
         logger.error("job %d, attempt %d: stopped, %s", claim.job.id, claim.number, reason)
         if (failure := failure_of(reason)) is not None:
@@ -101,7 +101,7 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
     keeper = LeaseKeeper(
         lambda progress: services.ledger.heartbeat(claim.token, claim.lease_seconds, progress),
         claim.lease_seconds,
-        lost,
+        on_stop,
         asked_at=claim.asked_at,
         run_until=run_until,
         on_cancel=on_cancel,
@@ -130,7 +130,7 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
                     failure = Failure(Cause.CANCELLED, Cause.CANCELLED.meaning, failure.error_type, for_good=True)
             finally:
                 _close(context)
-    except Superseded as error:  # before it began
+    except Superseded as error:  # the claim was lost before the job's function was called
         failure = describe(error, claim.job.options.retry, cancelled=False)
     if failure is None or context.completed:
         if failure is not None:
@@ -160,9 +160,9 @@ def load_job(claim: Claim, registry: Registry) -> tuple[Definition, Any] | Failu
 
 
 def _finish(context: JobContext, result: Any, claim: Claim) -> None:
-    """Record success, retrying until the lease expires while the database is unreachable.
+    """Record success. While the database is unreachable, retry until the lease expires.
 
-    There is no retry if the job used its session: its uncommitted writes were lost with the connection.
+    Do not retry if the job used its session: its uncommitted writes were lost with the connection.
     """
     give_up = time.monotonic() + claim.lease_seconds
     while True:
@@ -178,7 +178,7 @@ def _finish(context: JobContext, result: Any, claim: Claim) -> None:
 
 
 def _leave_if_forked(process: int) -> None:
-    if os.getpid() != process:  # a child that the job forked returned from it: only its parent may end the attempt
+    if os.getpid() != process:  # a child process that the job forked: only the parent may end the attempt
         os._exit(1)
 
 
@@ -208,20 +208,20 @@ def on_event_loop() -> bool:
     return True
 
 
-def failure_of(lost: StopReason) -> Failure | None:
+def failure_of(reason: StopReason) -> Failure | None:
     """The failure to record for an attempt that was stopped; None if this process no longer holds the claim."""
-    if lost is StopReason.TIMEOUT:
+    if reason is StopReason.TIMEOUT:
         return Failure(Cause.TIMEOUT, Cause.TIMEOUT.meaning)
-    if lost is StopReason.CANCELLED:
+    if reason is StopReason.CANCELLED:
         return Failure(Cause.CANCELLED, Cause.CANCELLED.meaning, for_good=True)
     return None
 
 
 def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Failure:
-    """Turn an exception that a job raised into a failure. Its text is kept in the ledger only: it may hold values."""
+    """Turn an exception that a job raised into a failure. Store its text only in the ledger: it may contain values."""
     error_type = qualified_name(type(error))
     tail = "".join(traceback.format_exception(error))
-    message = f"{error_type}: {_words_of(error)}"
+    message = f"{error_type}: {_text_of(error)}"
     if isinstance(error, Superseded):
         return Failure(Cause.SUPERSEDED, message)
     if isinstance(error, RetryLater):
@@ -240,7 +240,7 @@ def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Fa
     return Failure(Cause.JOB_ERROR, message, error_type, tail, for_good=never)
 
 
-def _words_of(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as again:  # `__str__` of the job's own exception class may fail
@@ -248,7 +248,7 @@ def _words_of(error: BaseException) -> str:
 
 
 def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> AttemptEnd:
-    """Record the failure. If the claim is lost, the ledger's state decides how this process ends."""
+    """Record the failure. If the claim is lost, choose the exit code by the job's state in the ledger."""
     if failure.cause != Cause.SUPERSEDED and _record_failure(claim, services, failure):
         if failure.cause == Cause.INTERRUPTED:
             return AttemptEnd(ExitCode.INTERRUPTED, failure)
@@ -261,7 +261,7 @@ def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> Attemp
 
 
 def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -> bool:
-    """Record the failure, retrying until the lease expires; whether it was recorded."""
+    """Record the failure, retrying until the lease expires. Return whether it was recorded."""
     give_up = time.monotonic() + claim.lease_seconds
     while True:
         try:
@@ -286,5 +286,5 @@ def _record_at_once(claim: Claim, services: AttemptServices, failure: Failure) -
 def _close(context: JobContext) -> None:
     try:
         context.close()
-    except Exception as error:  # a broken connection can't be closed cleanly; the outcome is known all the same
+    except Exception as error:  # a broken connection can't be closed cleanly; the attempt's end is known already
         logger.warning("could not close the job's session: %s", type(error).__name__)

@@ -93,7 +93,7 @@ class JobContext:
         return None if self._run_until is None else max(0.0, self._run_until - time.monotonic())
 
     def raise_if_cancelled(self) -> None:
-        """Raise if the job was asked to stop, for example by a deploy or a drained node. The job is then retried.
+        """Raise if the job was asked to stop, for example by a deploy or a drained node. The job is retried later.
 
         :raises Cancelled: do not catch it.
         """
@@ -101,10 +101,10 @@ class JobContext:
             raise Cancelled("the job was asked to stop before it was done")
 
     def progress(self, percent: int, message: str = "") -> None:
-        """Report progress. Cheap: a background thread writes it, and combines calls that follow each other quickly.
+        """Report progress. The call is cheap: a background thread writes the newest report, at short intervals.
 
         :param percent: 0 to 100.
-        :param message: a short text for people; cut after 200 characters.
+        :param message: a short text for people, truncated to 200 characters.
         """
         given: object = percent
         if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= 100:
@@ -116,9 +116,9 @@ class JobContext:
         """A session on the application's database that can commit only while this attempt holds its claim.
 
         If another process has taken over, ``commit()`` raises :class:`~spoke_jobs.errors.Superseded` and rolls back.
-        Uncommitted writes are committed together with the job's success. Dispatch from the job with this session too:
+        Uncommitted writes are committed together with the job's success. Use this session for dispatches as well:
         ``dispatch_job(..., session=ctx.session)``.
-        On SQLite every transaction, also one that only reads, holds the database's write lock: end it soon.
+        On SQLite every transaction holds the database's write lock, even one that only reads. End it soon.
         """
         return self._fenced.get()
 
@@ -147,7 +147,10 @@ class JobContext:
             raise
 
     def finish(self, result: Any) -> None:
-        """Record success after the function returned, unless :meth:`complete` did; commit the session's open writes."""
+        """Record success and commit the session's open writes, after the function has returned.
+
+        Do nothing if :meth:`complete` has recorded the success.
+        """
         if not self.completed:
             self._finish(self._fenced.used, encode_result(result))
 
@@ -185,9 +188,9 @@ class TaskContext:
         run_until: float | None = None,
     ) -> None:
         self.id = id
-        """Identifies the task across deliveries: an idempotency key for external calls that must not be repeated."""
+        """The same in every delivery of the task. Send it as the idempotency key of calls that must not be repeated."""
         self.attempt = attempt
-        """The number of this attempt, from 1; grows after each failure."""
+        """The number of this attempt, from 1. It grows by 1 after each failure."""
         self.logger = logger
         self._run_until = run_until
         self._sessions = sessions
@@ -196,15 +199,15 @@ class TaskContext:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Seconds left of the task's timeout, at least 0; None if nothing ends it."""
+        """Seconds left of the task's timeout, at least 0; None if it has none."""
         return None if self._run_until is None else max(0.0, self._run_until - time.monotonic())
 
     @property
     def session(self) -> Session:
         """A session on the application's database. It is committed when the function returns, rolled back if it raises.
 
-        If the task was dispatched with ``session=``, that commit also records that the task has run, so its writes
-        take effect once however often it is started. Other tasks may run again if their server dies.
+        If the task was dispatched with ``session=``, the same commit records that the task has run. Its writes take
+        effect once, even if it is started several times. Other tasks may run again if their server dies.
         """
         if self._fenced is None:
             self._fenced = FencedSession(self._sessions or _no_sessions, self._fence)
@@ -216,7 +219,10 @@ class TaskContext:
         return self._fenced is not None and self._fenced.used is not None
 
     def finish(self, end: Callable[[Session], None] | None = None) -> None:
-        """Commit the session after the function returned; ``end`` records in it that the task has run."""
+        """Commit the session, after the function has returned.
+
+        :param end: records in the session that the task has run.
+        """
         if self._fenced is None or self._fenced.used is None:
             return
         session = self._fenced.used

@@ -23,7 +23,7 @@ class FencedSession:
         self.used: Session | None = None
         """The session, if it was used."""
         self.over = False
-        """Whether the session's transaction records the owner's end, which has checked the claim already."""
+        """Whether the session's transaction records the owner's end, and has thereby checked the claim."""
 
     def get(self) -> Session:
         """The session; opened at the first call."""
@@ -54,7 +54,7 @@ class FencedSession:
             self._check(session)
 
     def _on_commit(self, _connection: Connection) -> None:
-        # With a SAVEPOINT open, `before_commit` cannot tell the root's commit from the SAVEPOINT's release.
+        # While a SAVEPOINT is open, `before_commit` skips the check: it cannot tell the root's commit from a release.
         if not self.over and not self._fenced and self.used is not None:
             self._check(self.used)
 

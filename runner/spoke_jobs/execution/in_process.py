@@ -17,7 +17,8 @@ from spoke_jobs.model import Claim, JobRequest, JobState
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
+"""How long to wait before the next attempt to claim a job that cannot be claimed now."""
 
 
 def worker_name() -> str:
@@ -26,11 +27,11 @@ def worker_name() -> str:
 
 
 class _Stack(threading.local):
-    """The nested jobs of this thread: each was dispatched by the one before."""
+    """The nested jobs of this thread: each was dispatched by the previous one."""
 
     def __init__(self) -> None:
         self.queues: list[str] = []
-        self.put_off: list[JobRequest] = []
+        self.postponed: list[JobRequest] = []
 
 
 _stack = _Stack()
@@ -39,10 +40,10 @@ _stack = _Stack()
 def run_to_completion(job: JobRequest, services: AttemptServices, *, lease_seconds: float) -> None:
     """Run a job in this process, attempt by attempt, until it is final.
 
-    A job dispatched by a running job into the queue that the running job locks waits until the running job has ended.
+    If a running job of this thread holds the lock of the job's queue, first wait until the thread runs no job.
     """
     if job.locks_queue and job.queue_name in _stack.queues:
-        _stack.put_off.append(job)
+        _stack.postponed.append(job)
         return
     _stack.queues.append(job.queue_name if job.locks_queue else "")
     try:
@@ -50,7 +51,7 @@ def run_to_completion(job: JobRequest, services: AttemptServices, *, lease_secon
     finally:
         _stack.queues.pop()
     if not _stack.queues:
-        waiting, _stack.put_off = _stack.put_off, []
+        waiting, _stack.postponed = _stack.postponed, []
         for later in waiting:
             run_to_completion(later, services, lease_seconds=lease_seconds)
 
@@ -58,12 +59,12 @@ def run_to_completion(job: JobRequest, services: AttemptServices, *, lease_secon
 def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float) -> None:
     reaper = Reaper(services.ledger, job.runner, lease_seconds, types=list(services.registry.jobs))
     while True:
-        reaper.reap_if_due()  # no other process may be there to end attempts of dead ones
+        reaper.reap_if_due()  # there may be no other process that ends the attempts of dead processes
         row = services.ledger.get(job.id)
         if row is None or row.state.final:
             return
         if row.run_after is not None and row.state is JobState.WAITING:
-            # Both times are the database's, so the difference does not depend on this process's clock.
+            # Both times are by the database's clock: this process's clock may differ.
             time.sleep(max(0.0, (row.run_after - row.updated_at).total_seconds()))
         answer = services.ledger.claim(job.id, job.uid, row.run, row.attempt + 1, worker_name(), lease_seconds)
         match answer:
@@ -74,13 +75,13 @@ def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float) 
             case Taken(left):
                 time.sleep(min(left, 0.5))
             case QueueHeld() | AttemptOver() | NotThisAttempt():
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_RETRY_SECONDS)
             case _:
                 return
 
 
 class InProcessWorker:
-    """A thread that claims and runs jobs one at a time, also those that an earlier process left waiting."""
+    """A thread that claims and runs jobs one at a time, including jobs that an earlier process dispatched."""
 
     def __init__(self, runner: str, services: AttemptServices, *, lease_seconds: float, poll_seconds: float) -> None:
         self._runner = runner
@@ -103,11 +104,11 @@ class InProcessWorker:
         return self._thread.is_alive()
 
     def wake(self) -> None:
-        """Look for work now."""
+        """Claim jobs now, before the next poll."""
         self._wake.set()
 
     def finish(self, seconds: float | None = None) -> None:
-        """Run the due jobs, then stop the thread; blocks at most ``seconds``."""
+        """Run the due jobs, then stop the thread. Block for at most ``seconds``."""
         self._finishing.set()
         self._wake.set()
         self._thread.join(seconds)
@@ -141,7 +142,7 @@ class InProcessWorker:
 
 
 def run_before_exit(finish: Callable[[], None]) -> None:
-    """Call ``finish`` at interpreter exit, while threads can still be started."""
-    # `atexit` runs too late: executors are shut down by then. `concurrent.futures` uses this function itself.
+    """Call ``finish`` at interpreter exit, while it is still possible to start threads."""
+    # `atexit` runs too late: executors are shut down by then. `concurrent.futures` itself uses this private function.
     register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
     register(finish)

@@ -1,7 +1,8 @@
 """Keep an attempt's lease: heartbeats, throttled progress, and a watchdog that stops the owner in time.
 
-Both run in background threads. The owner must stop *before* its lease expires by the database's clock, since another
-process may run the job from then on. So it counts the lease from the moment before each renewal was sent.
+Heartbeats and watchdog run in background threads. The owner must stop *before* its lease expires by the database's
+clock, since another process may run the job from then on. It therefore counts the lease from the time before it sent
+each renewal.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ from spoke_jobs.model import Progress, Pulse
 logger = logging.getLogger(__name__)
 
 Beat = Callable[[Progress | None], Pulse]
-"""Renew the lease, and record progress if there is any."""
+"""Renews the lease, and records progress if it is given."""
 
 _LAST_BEAT_SECONDS = 2.0
+"""How long to wait at the end for a heartbeat that is in progress."""
 FRESH = 6
-"""A claim younger than its lease divided by this needs no renewal at the start."""
+"""A claim that is younger than its lease divided by this number is not renewed at the start."""
 CANCEL_GRACE_SECONDS = 10.0
 """How long a cancelled job may take to stop by itself."""
 
 
 def lease_margin(lease_seconds: float) -> float:
-    """How long before the lease's end its owner stops, in seconds."""
+    """The seconds by which the owner stops before its lease ends."""
     return min(2.0, lease_seconds * 0.1)
 
 
@@ -55,7 +57,7 @@ class LeaseKeeper:
     :param on_stop: called once, from a background thread, when the attempt has to stop.
     :param asked_at: when the claim was requested, on the monotonic clock; None if unknown.
     :param run_until: when the job's timeout expires, on that clock; None if it has none.
-    :param on_cancel: called once, when somebody has requested cancellation.
+    :param on_cancel: called once, when the job's cancellation was requested.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class LeaseKeeper:
     ) -> None:
         self._beat = beat
         self._lease = lease_seconds
-        self._on_lost = on_stop
+        self._on_stop = on_stop
         self._asked_at = asked_at
         self._run_until = math.inf if run_until is None else run_until
         self._on_cancel = on_cancel
@@ -94,7 +96,7 @@ class LeaseKeeper:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Mark the time in which the attempt records its end: a heartbeat that finds no claim is expected then."""
+        """Mark that the attempt's end is being recorded: a heartbeat that finds no claim is expected now."""
         with self._changed:
             self._ending += 1
         try:
@@ -125,7 +127,7 @@ class LeaseKeeper:
             self._over = True
             self._changed.notify_all()
         for thread in self._threads:
-            if thread.is_alive():  # a heartbeat in progress holds a connection; do not wait for one that hangs
+            if thread.is_alive():  # wait for a heartbeat in progress, but not for one that hangs
                 thread.join(_LAST_BEAT_SECONDS)
 
     def _keep(self) -> None:
@@ -144,7 +146,7 @@ class LeaseKeeper:
                 lapsed = now >= self._deadline and not self._ending
                 progress, self._progress = self._progress, None
             if lapsed:  # no thread could run until now; another process may hold the job
-                self._lose(StopReason.LEASE_EXPIRED)
+                self._stop(StopReason.LEASE_EXPIRED)
                 return
             if progress is not None:
                 wrote_progress = time.monotonic()
@@ -169,7 +171,7 @@ class LeaseKeeper:
                 self._next_beat = math.inf  # nothing to renew, unless recording the end fails
             self._changed.notify_all()
         if pulse is Pulse.GONE:
-            self._lose(StopReason.CLAIM_LOST)
+            self._stop(StopReason.CLAIM_LOST)
         elif pulse is Pulse.CANCELLED and math.isinf(self._stop_by):
             self._on_cancel()
             with self._changed:
@@ -191,13 +193,13 @@ class LeaseKeeper:
                 if left > 0 or self._ending:
                     self._changed.wait(left if left > 0 else None)
                     continue
-            self._lose(reason)
+            self._stop(reason)
             return
 
-    def _lose(self, reason: StopReason) -> None:
+    def _stop(self, reason: StopReason) -> None:
         with self._changed:
             if self._over or self._ending:
                 return
             self._over = True
             self._changed.notify_all()
-        self._on_lost(reason)
+        self._on_stop(reason)

@@ -38,8 +38,8 @@ from spoke_jobs.settings import load_settings
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_SECONDS = 60.0
-"""How long to wait for the database at the start, before the attempt fails."""
+_DATABASE_SECONDS = 60.0
+"""How long to wait for the database at the start. Then the attempt fails."""
 
 
 def run() -> ExitCode:
@@ -52,7 +52,7 @@ def run() -> ExitCode:
         ending = _refused(Cause.BAD_SETUP, error)
     except (DatabaseUnreachable, DBAPIError) as error:
         ending = _refused(Cause.DATABASE_UNREACHABLE, error)
-    _tell(ending)
+    _write_message(ending)
     return ending.exit_code
 
 
@@ -99,7 +99,7 @@ def _claim(
 
 
 def _without_claim(answer: Refusal | None) -> AttemptEnd:
-    """How a pod ends that did not get its claim."""
+    """The end of a pod whose claim was refused, or that was told to stop before it had a claim."""
     match answer:
         case AlreadyFinal(job) if job.state is JobState.SUCCEEDED:
             return AttemptEnd(ExitCode.DONE)
@@ -118,7 +118,7 @@ def _without_claim(answer: Refusal | None) -> AttemptEnd:
 
 
 def _await_database(engine: Engine, cancel: threading.Event) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _DATABASE_SECONDS
     while True:
         try:
             return check_schema(engine)
@@ -134,7 +134,7 @@ def _refused(cause: str, error: Exception) -> AttemptEnd:
     return AttemptEnd(ExitCode.FAILED, Failure(cause, str(error), type(error).__name__))
 
 
-def _tell(ending: AttemptEnd) -> None:
+def _write_message(ending: AttemptEnd) -> None:
     failure = ending.failure
     message = TerminationMessage()
     if failure is not None:
@@ -150,7 +150,7 @@ def _on_sigterm(cancel: threading.Event, _frame: FrameType | None) -> None:
 def leave(code: int, deliver: Callable[[], None]) -> NoReturn:
     """Exit the process now: threads that the job left running must not keep the pod alive.
 
-    :param deliver: delivers the tasks that the job dispatched, as at the exit of any process.
+    :param deliver: delivers the dispatched tasks that are still in memory.
     """
     try:
         deliver()
@@ -162,13 +162,13 @@ def leave(code: int, deliver: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
-def _leave_at_once(lost: StopReason) -> None:
-    """Exit at once: the job's thread must not go on after the attempt has to stop."""
-    if (failure := failure_of(lost)) is not None:
+def _leave_at_once(reason: StopReason) -> None:
+    """Exit at once: the job's thread must not continue."""
+    if (failure := failure_of(reason)) is not None:
         ending = AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
-    elif lost is StopReason.LEASE_EXPIRED:
+    elif reason is StopReason.LEASE_EXPIRED:
         ending = AttemptEnd(ExitCode.FAILED, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning))
     else:
         ending = AttemptEnd(ExitCode.SUPERSEDED, Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning))
-    _tell(ending)
+    _write_message(ending)
     os._exit(ending.exit_code)

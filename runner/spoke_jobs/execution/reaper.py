@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 class Reaper:
     """Reap at intervals, but only once the database has answered for one full lease.
 
-    After an outage of the database, live owners need up to a lease to renew; reaping at once would end them all.
+    After an outage of the database, live owners need up to one lease to renew. Reaping at once would end them all.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class Reaper:
         self._clock = clock
         self._answering_since: float | None = None
         self._next = 0.0
-        self.has_looked = False
+        self.queried = False
         """Whether the last call queried the database."""
 
     def database_failed(self) -> None:
-        """Note that the database did not answer: reset the recovery timer."""
+        """Reset the recovery timer: the database did not answer."""
         self._answering_since = None
 
     def due_in(self) -> float:
-        """Seconds until the next call that does something."""
+        """Seconds until :meth:`reap_if_due` queries the database again."""
         return max(0.0, self._next - self._clock())
 
     def reap_if_due(self) -> int:
@@ -51,14 +51,14 @@ class Reaper:
         :raises DBAPIError: if the database fails.
         """
         now = self._clock()
-        self.has_looked = False
+        self.queried = False
         if self._answering_since is None:
             self._answering_since = now
         if now < self._next:
             return 0
         self._next = now + self._every
-        self.has_looked = True
-        # Jobs that were never started have no owner that could still renew.
+        self.queried = True
+        # These jobs have no owner that could still renew a lease: do not wait for the recovery timer.
         for job in self._ledger.expire_starts(self._runner, self._types):
             logger.warning("job %d (%s): %s, %s", job.id, job.job_type, job.cause, job.result_message)
         if now - self._answering_since < self._lease:

@@ -1,8 +1,8 @@
 """A worker's child process for ``async def`` jobs: runs many orders concurrently on one event loop.
 
 An attempt is stopped by cancelling its asyncio task. If it does not stop, or blocks the event loop, the process ends:
-the supervisor kills it, or it exits by itself before a lease expires. The shared state tells which attempt's code runs,
-so that the other attempts of the loop are not charged.
+the supervisor kills it, or it exits by itself before a lease expires. The shared state names the attempt whose code
+runs. Only that attempt is charged, not the others of the loop.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _ATTEMPT: contextvars.ContextVar[UUID | None] = contextvars.ContextVar("spoke_at
 
 _THREADS = 4
 _DELIVERY_SECONDS = 4.0
-"""Less than a stopping supervisor waits for its children."""
-_Answer = TypeVar("_Answer")
+"""Shorter than the time that a stopping supervisor waits for its children."""
+_Returned = TypeVar("_Returned")
 
 
 @dataclass(eq=False)
@@ -67,19 +67,19 @@ class _Running:
     claim: Claim
     cancel: threading.Event = field(default_factory=threading.Event)
     task: asyncio.Task[Any] | None = None
-    lost: StopReason | None = None
-    """Why it was stopped, if it was."""
+    stop_reason: StopReason | None = None
+    """None unless the attempt was stopped."""
 
 
 class AsyncOrderLoop:
-    """Runs orders as they come, and reports each one's end."""
+    """Runs each order when it arrives, and reports its end."""
 
     def __init__(
         self, ledger: Ledger, registry: Registry, sessions: SessionFactory, slots: int, shared: SharedState
     ) -> None:
         self._shared = shared
-        # SQLite has one write lock: release it before the loop runs another job, which may wait for it.
-        self._at_once = isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite"
+        # SQLite has one write lock, and the next job on the loop may need it: end the transaction first.
+        self._commit_at_once = isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite"
         self._stopping = False
         self._ledger = ledger
         self._registry = registry
@@ -111,7 +111,7 @@ class AsyncOrderLoop:
         writer.close()
 
     async def _deliver(self) -> None:
-        """Deliver the tasks that jobs dispatched and that are still in memory."""
+        """Deliver the dispatched tasks that are still in memory."""
         try:
             await asyncio.wait_for(self._in_thread(dispatch.close), _DELIVERY_SECONDS)
         except TimeoutError:
@@ -136,13 +136,13 @@ class AsyncOrderLoop:
             for running in self._running.values():
                 running.cancel.set()
             return
-        self._lose(message.token, StopReason.TIMEOUT if message.overtime else StopReason.CANCELLED)
+        self._stop_attempt(message.token, StopReason.TIMEOUT if message.overtime else StopReason.CANCELLED)
 
-    def _lose(self, token: UUID, reason: StopReason) -> None:
+    def _stop_attempt(self, token: UUID, reason: StopReason) -> None:
         running = self._running.get(token)
-        if running is None or running.lost is not None:
+        if running is None or running.stop_reason is not None:
             return
-        running.lost = reason
+        running.stop_reason = reason
         running.cancel.set()
         logger.error("job %d, attempt %d: stopped, %s", running.claim.job.id, running.claim.number, reason)
         if running.task is not None:
@@ -150,13 +150,13 @@ class AsyncOrderLoop:
 
     async def _execute(self, order: Order, writer: asyncio.StreamWriter) -> None:
         code = ExitCode.SUPERSEDED
-        lose = self._loop.call_soon_threadsafe
+        call_soon = self._loop.call_soon_threadsafe
         if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
             self._leases.add(
                 order.token,
                 order.lease_seconds,
                 order.asked_at,
-                lambda reason: (lose(self._lose, order.token, reason), None)[1],
+                lambda reason: (call_soon(self._stop_attempt, order.token, reason), None)[1],
             )
             try:
                 code = await self._run(order)
@@ -164,7 +164,7 @@ class AsyncOrderLoop:
                 logger.exception("job %d: could not record its end; its lease will expire", order.job_id)
             finally:
                 self._leases.remove(order.token)
-        else:  # the event loop or the worker was blocked: too little of the lease is left to start
+        else:  # the event loop or the worker was blocked, and too little of the lease is left
             await self._release(order)
         with contextlib.suppress(ConnectionError):
             writer.write(encode(Report(code, token=order.token)))
@@ -177,14 +177,14 @@ class AsyncOrderLoop:
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _Running(claim)
         try:
-            # Release an order that gets no slot soon, so that another worker can take it.
+            # If no slot becomes free soon, release the order, so that another worker can claim the job.
             await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
         except TimeoutError:
             await self._release(order)
             return ExitCode.SUPERSEDED
         else:
             try:
-                if self._stopping or running.lost is not None:
+                if self._stopping or running.stop_reason is not None:
                     await self._release(order)
                     return ExitCode.SUPERSEDED
                 return await self._attempt(running)
@@ -194,14 +194,14 @@ class AsyncOrderLoop:
             del self._running[order.token]
 
     async def _release(self, order: Order) -> None:
-        """Release the claim of an attempt that was not started. A job with a requested cancellation ends thereby."""
+        """Release the claim of an attempt that was not started. If its cancellation was requested, the job ends."""
         try:
             await self._in_thread(self._ledger.release, order.token)
         except DBAPIError as error:
             logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error).__name__)
 
-    async def _in_thread(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
-        """Run a blocking database call in threads of our own, which jobs' `asyncio.to_thread` calls cannot exhaust."""
+    async def _in_thread(self, function: Callable[..., _Returned], *arguments: Any) -> _Returned:
+        """Run a blocking database call in a thread pool that jobs' `asyncio.to_thread` calls cannot exhaust."""
         return await self._loop.run_in_executor(self._threads, function, *arguments)
 
     async def _attempt(self, running: _Running) -> ExitCode:
@@ -224,10 +224,12 @@ class AsyncOrderLoop:
         try:
             own = contextvars.copy_context()
             own.run(_ATTEMPT.set, claim.token)
-            running.task = self._loop.create_task(_call(definition, context, payload, self._at_once), context=own)
+            running.task = self._loop.create_task(
+                _call(definition, context, payload, self._commit_at_once), context=own
+            )
             timer = None
             if limit is not None:
-                timer = self._loop.call_later(limit, self._lose, claim.token, StopReason.TIMEOUT)
+                timer = self._loop.call_later(limit, self._stop_attempt, claim.token, StopReason.TIMEOUT)
             try:
                 result, left = await running.task
             finally:
@@ -249,10 +251,10 @@ class AsyncOrderLoop:
         return await self._failed(running, failure)
 
     def _describe(self, running: _Running, error: BaseException) -> Failure:
-        if running.lost in (StopReason.CLAIM_LOST, StopReason.LEASE_EXPIRED):
+        if running.stop_reason in (StopReason.CLAIM_LOST, StopReason.LEASE_EXPIRED):
             return Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning)
-        if running.lost is not None and (stopped := failure_of(running.lost)) is not None:
-            return stopped  # whatever exception the cancellation led to
+        if running.stop_reason is not None and (stopped := failure_of(running.stop_reason)) is not None:
+            return stopped  # whatever the exception is: the job may have replaced the CancelledError
         if isinstance(error, asyncio.CancelledError):
             return Failure(Cause.JOB_ERROR, "CancelledError: the job cancelled itself", "asyncio.CancelledError")
         return describe(error, running.claim.job.options.retry, cancelled=running.cancel.is_set())
@@ -260,7 +262,7 @@ class AsyncOrderLoop:
     async def _succeed(self, running: _Running, context: JobContext, result: Any) -> None:
         if context.completed:
             return
-        if context.has_session:  # its open writes are committed together with the success
+        if context.has_session:  # commits the session's open writes together with the success
             await self._in_thread(context.finish, result)
             return
         self._leases.ending(running.claim.token)
@@ -319,20 +321,20 @@ class AsyncOrderLoop:
 
 
 async def _call(
-    definition: Definition, context: JobContext, payload: Any, at_once: bool
+    definition: Definition, context: JobContext, payload: Any, commit_at_once: bool
 ) -> tuple[Any, BaseException | None]:
     """Return the job's result, or the SystemExit or KeyboardInterrupt that it raised.
 
-    Those are returned, not raised, since they would end the event loop.
+    Raising one of these two here would end the event loop.
 
-    :param at_once: commit or roll back the job's session in the same step of the loop.
+    :param commit_at_once: commit or roll back the job's session before the event loop runs another job.
     """
     try:
         result = await definition.function(context, payload)
-        if at_once and context.has_session:
+        if commit_at_once and context.has_session:
             context.finish(result)
     except BaseException as error:
-        if at_once:
+        if commit_at_once:
             with contextlib.suppress(Exception):
                 context.close()
         if isinstance(error, (Exception, asyncio.CancelledError)):

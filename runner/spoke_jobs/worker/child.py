@@ -1,8 +1,8 @@
 """A worker's child process for ``def`` jobs: runs one order at a time in its main thread.
 
 The supervisor starts it with the file descriptors of a socket and of shared memory. The child exits when the supervisor
-closes the socket; a job that runs then is run to its end, since its claim is still valid. SIGTERM asks the running job
-to stop; the child takes no further order, since the signal was meant for that job only.
+closes the socket. If a job is running then, it first runs to its end, since its claim is still valid. SIGTERM asks the
+running job to stop. The child then takes no further order, since the signal was meant for that job only.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Release = Callable[[Order], None]
 
 
 class _LeaseNotingLedger(SqlLedger):
-    """A ledger that also writes to shared memory when the running attempt's lease expires.
+    """A ledger that also writes the time at which the running attempt's lease expires to shared memory.
 
     The child's own watchdog cannot run while a job's native code holds the interpreter lock; the supervisor then
     enforces the lease.
@@ -93,7 +93,7 @@ def serve(connection: socket.socket, shared: SharedState) -> None:
                 return ExitCode.SUPERSEDED
             ledger.running = order.token
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
-            if not _is_stale(order) and order.asked_at is not None:  # else the attempt starts by renewing it
+            if not _is_stale(order) and order.asked_at is not None:  # otherwise the attempt begins with a renewal
                 shared.lease_ends(order.asked_at + order.lease_seconds)
             return run_attempt(claim, services, cancel).exit_code
         except DBAPIError as error:  # the database is unreachable; the job is not at fault
@@ -112,7 +112,7 @@ def serve(connection: socket.socket, shared: SharedState) -> None:
             logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error.orig).__name__)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches children too, but the supervisor decides
-    with contextlib.suppress(OSError):  # the supervisor has exited; the end of what ran is in the ledger
+    with contextlib.suppress(OSError):  # the supervisor has exited; the last attempt's end is in the ledger
         OrderLoop(connection, run, release).run()
 
 
@@ -122,12 +122,12 @@ def _leave(lost: StopReason) -> None:
 
 
 def _is_stale(order: Order) -> bool:
-    """Whether the claim is so old that the attempt would start by renewing it."""
+    """Whether the claim is so old that the attempt would begin with a renewal."""
     return order.asked_at is not None and time.monotonic() > order.asked_at + order.lease_seconds / FRESH
 
 
 class _StopRequested(Exception):
-    """Raised by SIGTERM while no job runs."""
+    """SIGTERM arrived while no job was running."""
 
 
 class OrderLoop:
@@ -159,15 +159,14 @@ class OrderLoop:
                     return
                 order = decode(line)
                 if isinstance(order, Order) and waited_behind and _is_stale(order):
-                    # The order before took long. The supervisor relies on this: it releases such claims meanwhile.
+                    # The previous attempt was long, and the supervisor may have released this claim: never start it.
                     self._release(order)
                     code, token = ExitCode.SUPERSEDED, order.token
                 elif isinstance(order, Order):
                     code, token = self._execute(order), order.token
             report = Report(code, last=self._cancel.is_set(), token=token)
-        while self._connection.recv(
-            4096
-        ):  # an order sent before our last report arrived: the supervisor knows that it was not started
+        # Read orders that were sent before the last report arrived. The supervisor knows that they were not started.
+        while self._connection.recv(4096):
             pass
 
     def _has_more(self) -> bool:
@@ -175,7 +174,7 @@ class OrderLoop:
         return bool(self._received) or bool(select.select([self._connection], [], [], 0)[0])
 
     def _wait(self) -> bool:
-        """Wait for an order or the connection's end; False after SIGTERM. Reads nothing, so no order is lost."""
+        """Wait for an order or the connection's end; False after SIGTERM. Consumes no data, so no order is lost."""
         try:
             self._idle = True
             if not self._cancel.is_set() and not self._received:
@@ -202,7 +201,7 @@ class OrderLoop:
                 os._exit(1)  # a child that the job forked must not use the parent's connection
 
     def _on_sigterm(self, number: int, _frame: object) -> None:
-        if os.getpid() != self._pid:  # a child that the job forked exits by the signal, as any process would
+        if os.getpid() != self._pid:  # a child that the job forked: let the signal kill it
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -214,7 +213,7 @@ class OrderLoop:
 
 if __name__ == "__main__":
     descriptor, written = int(sys.argv[1]), SharedState.open(int(sys.argv[2]))
-    os.set_inheritable(descriptor, False)  # else a process that a job leaves behind keeps the connection open
+    os.set_inheritable(descriptor, False)  # otherwise a process that a job started would keep the connection open
     configure_logging()
     with socket.socket(fileno=descriptor) as connected:
         serve(connected, written)

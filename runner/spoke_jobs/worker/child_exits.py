@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChildExits:
-    """Records the ends of attempts, now or once the database answers again.
+    """Records the ends of attempts. While the database is unreachable, keeps them in memory.
 
     :param may_be_due: called whenever a job may be due again.
     """
@@ -31,12 +31,12 @@ class ChildExits:
         self._metrics = metrics
         self._may_be_due = may_be_due
         self._unrecorded: list[tuple[Order, Failure]] = []
-        """Failures that could not be written yet."""
+        """Failures to write once the database answers again."""
 
     def died(self, child: Child) -> None:
         """Handle a child that exited by itself or was killed by a limit."""
         for item in child.orders.values():
-            if _waits(child, item):
+            if _was_not_started(child, item):
                 self.release(item.order)
                 continue
             failure = failure_of(child, item)
@@ -47,7 +47,7 @@ class ChildExits:
     def interrupted(self, child: Child) -> None:
         """Handle a child that was stopped because the worker stops."""
         for item in child.orders.values():
-            if _waits(child, item):
+            if _was_not_started(child, item):
                 self.release(item.order)
             else:
                 self._record(item.order, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
@@ -61,7 +61,7 @@ class ChildExits:
             self._record(order, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
     def write(self) -> None:
-        """Write the failures that could not be written yet.
+        """Write the failures kept in memory.
 
         :raises DBAPIError: if the database is unreachable.
         """
@@ -77,7 +77,7 @@ class ChildExits:
             del self._unrecorded[0]
 
     def give_up(self) -> None:
-        """Log what could not be recorded, as the worker stops."""
+        """Log the failures still kept in memory. Called when the worker stops."""
         for order, _ in self._unrecorded:
             logger.error("job %d: could not record its end; the reaper will", order.job_id)
 
@@ -93,11 +93,12 @@ class ChildExits:
 def failure_of(child: Child, item: Assignment) -> Failure:
     """The failure of an attempt whose child has exited."""
     code = child.process.returncode
-    if not _is_guilty(child, item.order):
+    if not _caused_exit(child, item.order):
         return Failure(Cause.BYSTANDER, Cause.BYSTANDER.meaning, retry_after_seconds=0.0)
-    if (why := child.kill_reason) is not None:
-        return Failure(why.cause, why.message or CAUSES[why.cause].meaning, for_good=why.cause == Cause.CANCELLED)
-    if code == ExitCode.FAILED and (cause := _own_end(item)):
+    if (reason := child.kill_reason) is not None:
+        meaning = reason.message or CAUSES[reason.cause].meaning
+        return Failure(reason.cause, meaning, for_good=reason.cause == Cause.CANCELLED)
+    if code == ExitCode.FAILED and (cause := _cause_of_own_stop(item)):
         return Failure(cause, CAUSES[cause].meaning, for_good=cause == Cause.CANCELLED)
     if code == ExitCode.SUPERSEDED:
         # The ledger ignores this if another process has taken over: the token no longer matches.
@@ -109,13 +110,13 @@ def failure_of(child: Child, item: Assignment) -> Failure:
     return Failure(Cause.JOB_EXITED, f"the job ended its process with exit code {code}")
 
 
-def _waits(child: Child, item: Assignment) -> bool:
-    """Whether an exited child had not started the order."""
+def _was_not_started(child: Child, item: Assignment) -> bool:
+    """Whether the child exited before it started the order."""
     return child.kind is Kind.THREAD and child.shared.at[0] != item.order.token
 
 
-def _is_guilty(child: Child, order: Order) -> bool:
-    """Whether the order caused its child's exit, as far as can be known."""
+def _caused_exit(child: Child, order: Order) -> bool:
+    """Whether the order's attempt caused its child's exit, as far as the supervisor can know."""
     if child.kind is Kind.THREAD:
         return True
     if child.kill_reason is not None:
@@ -124,8 +125,8 @@ def _is_guilty(child: Child, order: Order) -> bool:
     return holder not in child.orders or holder == order.token
 
 
-def _own_end(item: Assignment) -> str:
-    """The cause for which a child stopped its own attempt, if it may not have been recorded; else empty."""
+def _cause_of_own_stop(item: Assignment) -> str:
+    """Why the child itself stopped its attempt; empty if it did not. The child may have failed to record this cause."""
     if item.cancelled_at is not None:
         return Cause.CANCELLED
     return Cause.TIMEOUT if item.limit is not None and time.monotonic() - item.sent_at >= item.limit else ""

@@ -45,13 +45,13 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """From the child: ready for an order. ``exit_code`` is that of the previous one, None at the start."""
+    """From the child: ready for an order. ``exit_code`` is that of the previous attempt; None in the first report."""
 
     exit_code: int | None = None
     last: bool = False
-    """Whether it was told to stop: it starts no further order, and exits once its connection is closed."""
+    """Whether the child was told to stop. It then starts no further order, and exits once its connection is closed."""
     token: UUID | None = None
-    """The order that ended, where a child runs many."""
+    """The token of the order that ended."""
 
 
 def encode(message: Order | Stop | Report) -> bytes:

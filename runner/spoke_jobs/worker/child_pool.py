@@ -1,4 +1,4 @@
-"""The child processes of a worker: start them, exchange messages with them, notice their exit."""
+"""The child processes of a worker: start them, exchange messages with them, detect their exit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from spoke_jobs.worker.shared_state import SharedState
 
 PATIENCE_SECONDS = 1.0
 """How long an order may wait for a slot in an async child before its claim is released."""
-CUT_OFF_SECONDS = 3.0
-"""How long a child may live after its connection was closed. It can report nothing; most are about to exit."""
+DISCONNECTED_SECONDS = 3.0
+"""How long a child may live after its connection was closed. It can no longer report, and normally exits soon."""
 _LONG_SECONDS = 0.25
-"""A child that has run one job for this long gets no further orders ahead: other children may be free."""
+"""A child that has run one job for this long gets no orders ahead. Another child may start them sooner."""
 _STUCK_SECONDS = 1.0
 """An async child whose event loop a job has blocked for this long gets no orders."""
 
@@ -45,17 +45,17 @@ class Child:
     slots: int
     """How many attempts it runs at once."""
     ahead: int
-    """How many orders it may hold beyond that, so that it need not wait for the next claim; used for short attempts."""
+    """How many orders it may hold beyond ``slots``. With short attempts it need not wait for the next claim then."""
     process: subprocess.Popen[bytes]
     connection: socket.socket
     pidfd: int | None
     """Readable once the process has exited, even if another process keeps its connection open."""
     shared: SharedState
-    cut_off_at: float | None = None
+    disconnected_at: float | None = None
     received: bytes = b""
     unsent: bytes = b""
-    """Bytes that its socket did not accept yet: a child whose interpreter is blocked reads nothing."""
-    let_go: bool = False
+    """Bytes that its socket has not accepted yet, for example because its interpreter is blocked."""
+    closing: bool = False
     """Whether to close our side of the connection once everything is sent."""
     ready: bool = False
     started_once: bool = False
@@ -64,8 +64,8 @@ class Child:
     """Why the supervisor killed it; None if it did not."""
 
     def room(self, *, ahead: bool) -> int:
-        """The number of further orders that it takes."""
-        if not self.ready or self.cut_off_at is not None:
+        """The number of further orders that it accepts now."""
+        if not self.ready or self.disconnected_at is not None:
             return 0
         if self.kind is Kind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
             return 0
@@ -91,12 +91,13 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class KillReason:
-    """Why a child was killed: because of one of its orders, or of none."""
+    """Why the supervisor killed a child."""
 
     token: UUID | None
+    """The order that it was killed for; None if that is unknown."""
     cause: str
     message: str = ""
-    """Replaces the meaning of the cause, if not empty."""
+    """Unless empty, recorded in place of the cause's meaning."""
 
 
 class ChildPool:
@@ -142,29 +143,29 @@ class ChildPool:
 
     def send(self, child: Child, message: Order | Stop) -> None:
         """Send a message to a child."""
-        if child.cut_off_at is None:
+        if child.disconnected_at is None:
             child.unsent += encode(message)
             self.flush(child)
 
     def flush(self, child: Child) -> None:
         """Send as much as the child's socket accepts now, and the rest once it is writable; never blocks."""
-        if child.cut_off_at is not None:
+        if child.disconnected_at is not None:
             return
         try:
             while child.unsent:
                 child.unsent = child.unsent[child.connection.send(child.unsent, socket.MSG_DONTWAIT) :]
-            if child.let_go:
+            if child.closing:
                 child.connection.shutdown(socket.SHUT_WR)
         except BlockingIOError:
             self._selector.modify(child.connection, selectors.EVENT_READ | selectors.EVENT_WRITE, child)
         except OSError:
-            self.cut_off(child)
+            self.mark_disconnected(child)
         else:
             self._selector.modify(child.connection, selectors.EVENT_READ, child)
 
     def receive(self, child: Child) -> list[Report] | None:
         """The reports that a child has sent; None once its connection is closed."""
-        if child.cut_off_at is not None:
+        if child.disconnected_at is not None:
             return None
         try:
             data = child.connection.recv(65536, socket.MSG_DONTWAIT)
@@ -173,35 +174,35 @@ class ChildPool:
         except OSError:
             data = b""
         if not data:
-            self.cut_off(child)
+            self.mark_disconnected(child)
             return None
         *lines, child.received = (child.received + data).split(b"\n")
         return [report for report in map(decode, lines) if isinstance(report, Report)]
 
-    def cut_off(self, child: Child) -> None:
-        """Note that a child's connection is closed: it has exited or is about to, or its job closed the socket."""
-        if child.cut_off_at is None:
-            child.cut_off_at = time.monotonic()
+    def mark_disconnected(self, child: Child) -> None:
+        """Note that a child's connection is closed. The child has exited or will soon, or its job closed the socket."""
+        if child.disconnected_at is None:
+            child.disconnected_at = time.monotonic()
             child.ready = False
             self._selector.unregister(child.connection)
 
-    def let_go(self, child: Child) -> None:
-        """Close our side of the connection: no more orders follow."""
+    def close(self, child: Child) -> None:
+        """Close our side of the connection once everything is sent: no more orders follow."""
         child.ready = False
-        child.let_go = True
+        child.closing = True
         self.flush(child)
 
-    def kill(self, child: Child, why: KillReason) -> None:
-        """Kill a child now. Its exit is noticed like any other."""
+    def kill(self, child: Child, reason: KillReason) -> None:
+        """Kill a child now. The supervisor handles its exit like any other."""
         if child.kill_reason is None:
-            child.kill_reason = why
+            child.kill_reason = reason
             child.ready = False
-        end_group(child)
+        kill_group(child)
 
     def forget(self, child: Child) -> None:
-        """Release what belongs to an exited child."""
+        """Remove an exited child, and close its connection."""
         self.children.remove(child)
-        if child.cut_off_at is None:
+        if child.disconnected_at is None:
             self._selector.unregister(child.connection)
         child.connection.close()
         if child.pidfd is not None:
@@ -209,12 +210,12 @@ class ChildPool:
             os.close(child.pidfd)
             child.pidfd = None
 
-    def end_all(self) -> list[Child]:
-        """Kill the children that still run something, wait for all to exit, and return them."""
+    def stop_all(self) -> list[Child]:
+        """Kill the children that still hold orders, wait until all have exited, and return them."""
         children = list(self.children)
         for child in children:
             if child.orders:
-                end_group(child)
+                kill_group(child)
             self.forget(child)
         for child in children:
             try:
@@ -225,14 +226,14 @@ class ChildPool:
         return children
 
 
-def end_group(child: Child) -> None:
-    """Kill a child's process group: the child and what its jobs started, unless that left the group."""
+def kill_group(child: Child) -> None:
+    """Kill a child's process group: the child, and the processes of its jobs that have not left the group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.process.pid, signal.SIGKILL)
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """Open a pidfd; None where the system has none, and the exit is then noticed at the next poll."""
+    """Open a pidfd; None on a system without them, where the exit is detected at the next poll."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):

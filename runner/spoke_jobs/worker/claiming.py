@@ -1,7 +1,7 @@
 """Claim jobs and assign them to children.
 
-Free slots are filled. While attempts are short, children also hold a few orders ahead, whose claims are released if the
-current attempt turns out to be long.
+While attempts are short, a child also holds a few orders ahead. If its current attempt takes long after all, the claims
+of these orders are released.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
 _SHORT_SECONDS = 0.05
-"""While attempts take less than this on average, children hold orders ahead and need not wait for the next claim."""
+"""While attempts take less than this on average, children hold orders ahead."""
 _WEIGHT = 0.1
 
 
@@ -38,21 +38,21 @@ class Claiming:
         """Per kind, whether the ledger may have due jobs."""
         self._seconds = dict.fromkeys(Kind, 1.0)
         """Per kind, the moving average of an attempt's duration."""
-        self.has_looked = False
+        self.queried = False
         """Whether the last :meth:`claim` queried the database."""
 
-    def look_everywhere(self) -> None:
+    def expect_work(self) -> None:
         """Assume that there may be due jobs of every kind, after a notification or a poll interval."""
         self._may_have_work = dict.fromkeys(Kind, True)
 
-    def took(self, kind: Kind, seconds: float) -> None:
+    def record_duration(self, kind: Kind, seconds: float) -> None:
         """Record the duration of an ended attempt."""
         self._seconds[kind] += (seconds - self._seconds[kind]) * _WEIGHT
 
     def claim(self) -> bool:
         """Claim and assign jobs; True if there were fewer due jobs than free slots."""
         idle = True
-        self.has_looked = False
+        self.queried = False
         for kind in Kind:
             while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
                 limit = min(self._options.batch, room)
@@ -60,21 +60,21 @@ class Claiming:
             idle = idle and (not self._types_of(kind) or not self._may_have_work[kind])
         return idle
 
-    def give_back(self, hear: Callable[[Child], object]) -> None:
+    def release_stale(self, receive: Callable[[Child], object]) -> None:
         """Release the claims of orders that wait in a child behind a long job.
 
-        Only claims that are stale are released: the child renews a stale claim before it starts the attempt, so it
-        notices that the claim is gone.
+        A claim is released only if it is stale. The child never starts an order with a stale claim before it has
+        renewed the claim, so no job runs twice.
 
-        :param hear: processes the reports that a child has sent so far.
+        :param receive: processes the reports that a child has sent so far.
         """
         for child in self._pool.of(Kind.THREAD):
-            if not any(map(self._is_old, list(child.orders.values())[1:])):
+            if not any(map(self._is_stale, list(child.orders.values())[1:])):
                 continue
-            # After these reports, an order that was not started is never started: it is stale.
-            hear(child)
+            # These reports name the orders that have ended. The child starts none of the others as they are.
+            receive(child)
             for item in list(child.orders.values())[1:]:
-                if self._is_old(item):
+                if self._is_stale(item):
                     self._ledger.release(item.order.token)
                     del child.orders[item.order.token]
 
@@ -82,12 +82,12 @@ class Claiming:
         claims = self._ledger.claim_batch(
             self._options.runner, self._types_of(kind), worker_name(), self._options.lease_seconds, limit
         )
-        self.has_looked = True
+        self.queried = True
         self._metrics.claimed(claims)
-        handed_out = 0
+        assigned = 0
         for claim in claims:
             name = claim.job.job_type
-            # A prefix of one kind also matches names that are declared for the other kind.
+            # The claim may be for the other kind: a prefix of one kind also matches names of the other.
             own = next(kind for key in (name, *patterns_of(name)) for kind in Kind if key in self._types_of(kind))
             child = max(self._pool.of(own), key=lambda child: child.room(ahead=True), default=None)
             if own is not kind and (child is None or not child.room(ahead=True)):
@@ -95,14 +95,17 @@ class Claiming:
                 continue
             assert child is not None
             self._pool.order(child, Order.of(claim), claim.job.options.timeout_seconds, claim.job.locks_queue)
-            handed_out += 1
-        return handed_out
+            assigned += 1
+        return assigned
 
     def _types_of(self, kind: Kind) -> tuple[str, ...]:
         return self._options.loop_types if kind is Kind.LOOP else self._options.types
 
     def _room_of(self, kind: Kind) -> int:
-        """The number of jobs to claim for a kind. Orders ahead are claimed in batches, not one by one."""
+        """The number of jobs to claim for a kind.
+
+        While no slot is free, orders ahead are claimed only once all earlier ones have been started: in batches.
+        """
         children = self._pool.of(kind)
         now = sum(child.room(ahead=False) for child in children)
         if self._seconds[kind] >= _SHORT_SECONDS:
@@ -111,5 +114,5 @@ class Claiming:
         return ahead if now or ahead >= sum(child.takes_ahead for child in children) else 0
 
     @staticmethod
-    def _is_old(item: Assignment) -> bool:
+    def _is_stale(item: Assignment) -> bool:
         return time.monotonic() > item.sent_at + item.order.lease_seconds / FRESH + 0.5

@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 _OVERTIME_SECONDS = 2.0
 """How long a child has to end an attempt after its timeout, before the child is killed."""
-_CANCEL_LOOK_SECONDS = 1.0
+_CANCEL_POLL_SECONDS = 1.0
+"""The interval between two queries for requested cancellations."""
 
 
 class Limits:
@@ -28,8 +29,8 @@ class Limits:
         self._lease_seconds = lease_seconds
         self._pool = pool
         self._over = threading.Event()
-        self._next_cancel_look = 0.0
-        self.has_looked = False
+        self._next_cancel_poll = 0.0
+        self.queried = False
         """Whether the last :meth:`ask_for_cancellations` queried the database."""
 
     def start(self) -> None:
@@ -45,40 +46,43 @@ class Limits:
 
         :raises DBAPIError: if the database fails.
         """
-        self.has_looked = False
+        self.queried = False
         now = time.monotonic()
         running = list(self._pool.assignments())
-        if not running or now < self._next_cancel_look:
+        if not running or now < self._next_cancel_poll:
             return
-        self._next_cancel_look = now + _CANCEL_LOOK_SECONDS
-        asked = self._ledger.cancel_requests([item.order.token for _, item in running])
-        self.has_looked = True
+        self._next_cancel_poll = now + _CANCEL_POLL_SECONDS
+        cancelled = self._ledger.cancel_requests([item.order.token for _, item in running])
+        self.queried = True
         for child, item in running:
-            # A signal reaches only the attempt that runs now. Orders behind it are released soon.
+            # A signal stops only the attempt that runs now. Orders that wait behind it are released soon.
             runs = child.kind is Kind.LOOP or child.shared.at[0] == item.order.token
-            if runs and item.order.token in asked and item.cancelled_at is None:
+            if runs and item.order.token in cancelled and item.cancelled_at is None:
                 self._cancel(child, item, now)
 
     def end_overdue(self) -> None:
-        """Kill async children with an attempt that did not stop, or that a blocked event loop kept from stopping."""
+        """Kill async children with an attempt that has not stopped in time.
+
+        If another attempt blocks the event loop, charge that one.
+        """
         now = time.monotonic()
         for child in self._pool.of(Kind.LOOP):
             holder, held_for = child.shared.at
             for item in list(child.orders.values()):
                 started = item.sent_at + PATIENCE_SECONDS  # at the latest
                 if item.limit is not None and now > started + item.limit + _OVERTIME_SECONDS:
-                    why = KillReason(item.order.token, Cause.TIMEOUT)
+                    reason = KillReason(item.order.token, Cause.TIMEOUT)
                 elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
-                    why = KillReason(item.order.token, Cause.CANCELLED)
+                    reason = KillReason(item.order.token, Cause.CANCELLED)
                 else:
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
                     message = (
                         f"the job blocked the event loop for {held_for:.0f} s, so that other jobs could not be stopped"
                     )
-                    why = KillReason(holder, Cause.TIMEOUT, message)
+                    reason = KillReason(holder, Cause.TIMEOUT, message)
                 if child.kill_reason is None:
-                    self._end(child, why)
+                    self._kill(child, reason)
 
     def _cancel(self, child: Child, item: Assignment, now: float) -> None:
         item.cancelled_at = now
@@ -88,16 +92,16 @@ class Limits:
             child.process.send_signal(signal.SIGTERM)
 
     def _watch(self) -> None:
-        """Kill the children that exceed a limit or a lease, also while the supervisor waits for the database.
+        """Kill the children that exceed a limit or a lease, even while the supervisor waits for the database.
 
-        Reads the children's shared state, since their reports may not have been processed yet.
+        It reads the children's shared state, because the supervisor may not have processed their reports yet.
         """
         while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
             for child in list(self._pool.children):
-                if child.orders and child.kill_reason is None and (why := self._breaks(child)) is not None:
-                    self._end(child, why)
+                if child.orders and child.kill_reason is None and (reason := self._exceeded(child)) is not None:
+                    self._kill(child, reason)
 
-    def _breaks(self, child: Child) -> KillReason | None:
+    def _exceeded(self, child: Child) -> KillReason | None:
         holder, held_for = child.shared.at
         item = None if holder is None else child.orders.get(holder)
         if child.kind is Kind.THREAD and item is not None:
@@ -111,6 +115,6 @@ class Limits:
             return KillReason(holder, Cause.TIMEOUT)
         return KillReason(holder, Cause.WORKER_LOST, "the lease expired; native code may have blocked the interpreter")
 
-    def _end(self, child: Child, why: KillReason) -> None:
-        logger.error("killing a child process: %s", why.message or CAUSES[why.cause].meaning)
-        self._pool.kill(child, why)
+    def _kill(self, child: Child, reason: KillReason) -> None:
+        logger.error("killing a child process: %s", reason.message or CAUSES[reason.cause].meaning)
+        self._pool.kill(child, reason)

@@ -1,7 +1,7 @@
-"""Keep the leases of all attempts on one event loop: one thread renews all that are due in one statement.
+"""Keep the leases of all attempts on one event loop. One thread renews all leases that are due, in one statement.
 
-A second thread is the watchdog, since the first may hang in the database. It asks the event loop to stop an attempt
-whose lease is about to expire, and exits the process if the attempt does not stop.
+A second thread is the watchdog, because the first may hang in a database call. The watchdog asks the event loop to stop
+an attempt whose lease is about to expire. If the attempt does not stop, the watchdog exits the process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spoke_jobs.model import Progress, Pulse
 logger = logging.getLogger(__name__)
 
 Beats = Callable[[Mapping[UUID, Progress | None], float], Mapping[UUID, Pulse]]
-"""Renew many leases, and record their progress."""
+"""Renews many leases, and records their progress."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _Entry:
     ending: bool = False
     progress: Progress | None = None
     wrote_progress: float = 0.0
-    told: set[StopReason] = field(default_factory=set)
+    notified: set[StopReason] = field(default_factory=set)
 
     def due(self) -> float:
         if self.progress is None:
@@ -48,8 +48,8 @@ class LeaseGroup:
         self, beats: Beats, give_up: Callable[[UUID], None], note: Callable[[float], None] = lambda _: None
     ) -> None:
         """
-        :param give_up: exit the process, since this attempt cannot be stopped otherwise.
-        :param note: called with the time at which the first lease expires, whenever that changes.
+        :param give_up: exits the process, because this attempt did not stop.
+        :param note: called whenever the time changes at which the first lease expires, with that time.
         """
         self._beats = beats
         self._give_up = give_up
@@ -60,7 +60,7 @@ class LeaseGroup:
             threading.Thread(target=work, name=name, daemon=True).start()
 
     def add(self, token: UUID, lease: float, asked_at: float | None, on_stop: Callable[[StopReason], None]) -> None:
-        """Keep a claim's lease from now on. A claim of unknown age is renewed at once."""
+        """Start to keep a claim's lease. Renew a claim of unknown age at once."""
         if asked_at is None:
             now = time.monotonic()
             entry = _Entry(token, lease, on_stop, now + lease - lease_margin(lease), now)
@@ -68,7 +68,7 @@ class LeaseGroup:
             entry = _Entry(token, lease, on_stop, asked_at + lease - lease_margin(lease), asked_at + lease / 3)
         with self._changed:
             self._entries[token] = entry
-            self._note_first()
+            self._note_first_end()
             self._changed.notify_all()
 
     def report(self, token: UUID, progress: Progress) -> None:
@@ -83,24 +83,24 @@ class LeaseGroup:
         with self._changed:
             if (entry := self._entries.get(token)) is not None:
                 entry.ending = True
-                self._note_first()
+                self._note_first_end()
 
     def going_on(self, token: UUID) -> None:
-        """Mark that recording the end failed and the attempt goes on: check its claim at once."""
+        """Mark that recording the end failed, so that the attempt continues. Check its claim at once."""
         with self._changed:
             if (entry := self._entries.get(token)) is not None:
                 entry.ending = False
                 entry.next_beat = 0.0
-                self._note_first()
+                self._note_first_end()
                 self._changed.notify_all()
 
     def remove(self, token: UUID) -> None:
-        """Keep the lease no longer: the end is recorded, or the claim is lost."""
+        """Stop keeping the lease: the end is recorded, or the claim is lost."""
         with self._changed:
             self._entries.pop(token, None)
-            self._note_first()
+            self._note_first_end()
 
-    def _note_first(self) -> None:
+    def _note_first_end(self) -> None:
         ends = (entry.deadline + lease_margin(entry.lease) for entry in self._entries.values() if not entry.ending)
         self._note(min(ends, default=math.inf))
 
@@ -114,17 +114,17 @@ class LeaseGroup:
                     continue
                 # Include leases that are due soon: one statement renews them all.
                 beating = [entry for entry in self._entries.values() if entry.due() <= now + entry.lease / 12]
-                said = {entry.token: entry.progress for entry in beating}
+                progress = {entry.token: entry.progress for entry in beating}
                 for entry in beating:
                     if entry.progress is not None:
                         entry.progress, entry.wrote_progress = None, now
-            self._beat(beating, said)
+            self._beat(beating, progress)
 
-    def _beat(self, entries: list[_Entry], said: Mapping[UUID, Progress | None]) -> None:
+    def _beat(self, entries: list[_Entry], progress: Mapping[UUID, Progress | None]) -> None:
         before = time.monotonic()
         pulses: Mapping[UUID, Pulse] = {}
         try:
-            pulses = self._beats(said, entries[0].lease)
+            pulses = self._beats(progress, entries[0].lease)
         except Exception as error:  # the database may be back before the leases expire
             logger.warning("heartbeats failed (%s); retrying until the leases expire", type(error).__name__)
         with self._changed:
@@ -137,13 +137,13 @@ class LeaseGroup:
                 if pulse is not Pulse.GONE:
                     entry.deadline = before + entry.lease - lease_margin(entry.lease)
                 if pulse is not Pulse.HELD and not entry.ending:
-                    self._tell(entry, StopReason.CLAIM_LOST if pulse is Pulse.GONE else StopReason.CANCELLED)
-            self._note_first()
+                    self._notify(entry, StopReason.CLAIM_LOST if pulse is Pulse.GONE else StopReason.CANCELLED)
+            self._note_first_end()
             self._changed.notify_all()
 
-    def _tell(self, entry: _Entry, reason: StopReason) -> None:
-        if entry.token in self._entries and reason not in entry.told:
-            entry.told.add(reason)
+    def _notify(self, entry: _Entry, reason: StopReason) -> None:
+        if entry.token in self._entries and reason not in entry.notified:
+            entry.notified.add(reason)
             entry.on_stop(reason)
 
     def _watch(self) -> None:
@@ -152,21 +152,21 @@ class LeaseGroup:
                 now = time.monotonic()
                 lapsed = [entry for entry in self._entries.values() if entry.deadline <= now and not entry.ending]
                 for entry in lapsed:
-                    self._tell(entry, StopReason.LEASE_EXPIRED)
+                    self._notify(entry, StopReason.LEASE_EXPIRED)
                 # The attempt has half of the margin to stop; then the process exits.
                 ends = {
                     entry.token: entry.deadline
-                    + (lease_margin(entry.lease) / 2 if StopReason.LEASE_EXPIRED in entry.told else 0)
+                    + (lease_margin(entry.lease) / 2 if StopReason.LEASE_EXPIRED in entry.notified else 0)
                     for entry in self._entries.values()
                     if not entry.ending
                 }
-                deaf = [
+                unstopped = [
                     token
                     for token, end in ends.items()
-                    if end <= now and StopReason.LEASE_EXPIRED in self._entries[token].told
+                    if end <= now and StopReason.LEASE_EXPIRED in self._entries[token].notified
                 ]
-                if deaf:
+                if unstopped:
                     break
                 first = min(ends.values(), default=None)
                 self._changed.wait(None if first is None else max(0.01, first - now))
-        self._give_up(deaf[0])
+        self._give_up(unstopped[0])

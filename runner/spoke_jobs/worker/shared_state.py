@@ -1,7 +1,7 @@
 """Memory that a child shares with its supervisor, which reads it when the child can no longer report.
 
-A child that died, or whose interpreter or event loop is blocked, sends nothing. The shared state still tells which
-attempt's code was running there, and when the first of its leases expires.
+A child sends nothing once it has died, or while its interpreter or event loop is blocked. The shared state still names
+the attempt whose code was running, and the time at which the first of the child's leases expires.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _SINCE, _DEADLINE = 16, 24
 
 
 class SharedState:
-    """Memory that the child writes and the supervisor reads. See :attr:`at` for when a read is exact."""
+    """Memory that the child writes and the supervisor reads. Reads may be inexact: see :attr:`at`."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, _SIZE)
 
     @classmethod
     def make(cls) -> tuple[SharedState, int]:
-        """Create shared memory; returns it with the file descriptor by which a child opens it."""
+        """Create shared memory. Returns it and a file descriptor, which a child opens."""
         with tempfile.TemporaryFile() as file:
             file.truncate(_SIZE)
             shared = cls(file.fileno())
@@ -57,9 +57,9 @@ class SharedState:
 
     @property
     def at(self) -> tuple[UUID | None, float]:
-        """The attempt whose code runs, and for how many seconds.
+        """The attempt whose code runs, and for how many seconds it has run.
 
-        The fields are not written atomically: they are exact once the code has run for a while, or the child exited.
+        The child does not write the two fields atomically. A read during a write may combine old and new values.
         """
         token = self._memory[:16]
         if token == _NOBODY:

@@ -17,7 +17,7 @@ from spoke_jobs.ledger.port import Ledger
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 100
+_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,17 @@ class Recorder:
     def _work(self) -> None:
         while True:
             batch = [self._waiting.get()]
-            while len(batch) < _AT_ONCE and not self._waiting.empty():
+            while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get())
             try:
-                counted = self._ledger.succeed_many({item.token: item.result for item in batch})
+                recorded = self._ledger.succeed_many({item.token: item.result for item in batch})
             except Exception as error:
-                self._put_off(batch, error)
+                self._retry_later(batch, error)
                 continue
             for item in batch:
-                item.done(item.token in counted)
+                item.done(item.token in recorded)
 
-    def _put_off(self, batch: list[_Success], error: Exception) -> None:
+    def _retry_later(self, batch: list[_Success], error: Exception) -> None:
         logger.warning("could not record %d successes (%s); retrying", len(batch), type(error).__name__)
         now = time.monotonic()
         for item in batch:

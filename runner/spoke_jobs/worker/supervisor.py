@@ -19,7 +19,7 @@ from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.worker.child_exits import ChildExits
 from spoke_jobs.worker.child_messages import Report, Stop
-from spoke_jobs.worker.child_pool import CUT_OFF_SECONDS, Child, ChildPool, Kind, end_group, signal_name
+from spoke_jobs.worker.child_pool import DISCONNECTED_SECONDS, Child, ChildPool, Kind, kill_group, signal_name
 from spoke_jobs.worker.claiming import Claiming
 from spoke_jobs.worker.enforcing import Limits
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
@@ -41,7 +41,7 @@ class Supervisor:
     ledger: Ledger
     options: WorkerOptions
     wake: socket.socket | None = None
-    """Readable after a notification that there may be work. Polling covers what notifications miss."""
+    """Readable after a notification of new work. Polling makes up for lost notifications."""
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     should_reload: Callable[[], bool] = lambda: False
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -57,10 +57,10 @@ class Supervisor:
         self._pool = ChildPool(self._selector)
         self._claiming = Claiming(self.ledger, self.options, self._pool, self.metrics)
         self._limits = Limits(self.ledger, self.options.lease_seconds, self._pool)
-        self._exits = ChildExits(self.ledger, self.metrics, may_be_due=self._claiming.look_everywhere)
+        self._exits = ChildExits(self.ledger, self.metrics, may_be_due=self._claiming.expect_work)
 
     def run(self) -> bool:
-        """Run until SIGTERM or SIGINT (a second one exits at once), or with ``drain`` until there is nothing to do.
+        """Run until SIGTERM or SIGINT; a second signal exits at once. With ``drain``, run until there is nothing to do.
 
         :returns: whether to restart with the application's current code (SIGHUP).
         """
@@ -76,8 +76,8 @@ class Supervisor:
                 self._limits.end_overdue()
                 if time.monotonic() >= self._next_poll:
                     self._next_poll = time.monotonic() + self.options.poll_seconds
-                    self._claiming.look_everywhere()
-                idle = self._look(reaper)
+                    self._claiming.expect_work()
+                idle = self._query(reaper)
                 if idle and self.options.drain and not any(self._pool.assignments()):
                     break
                 if self.should_reload():
@@ -110,12 +110,12 @@ class Supervisor:
             ahead = min(self.options.concurrency, self.options.batch)
             self._pool.start(Kind.LOOP, self.options.concurrency, ahead)
 
-    def _look(self, reaper: Reaper) -> bool:
-        """Make the queries of one turn; True if there was no job for a free slot."""
+    def _query(self, reaper: Reaper) -> bool:
+        """Make the queries of one turn; True if there were fewer due jobs than free slots."""
         try:
             self._exits.write()
             self._limits.ask_for_cancellations()
-            self._claiming.give_back(self._receive)
+            self._claiming.release_stale(self._receive)
             self.metrics.reaped(reaper.reap_if_due())
             self._prune_if_due()
             idle = self._claiming.claim()
@@ -124,7 +124,7 @@ class Supervisor:
             return False
         finally:
             self.metrics.running = sum(1 for _ in self._pool.assignments())
-        if not (self._limits.has_looked or reaper.has_looked or self._claiming.has_looked):  # no query was made
+        if not (self._limits.queried or reaper.queried or self._claiming.queried):  # no query was made
             return idle
         self.metrics.polled()
         self._claiming_fails = ""
@@ -167,45 +167,45 @@ class Supervisor:
                 self._receive(key.data)
             elif key.fileobj is self.wake:
                 self.wake.recv(4096)
-                self._claiming.look_everywhere()
+                self._claiming.expect_work()
         for child in list(self._pool.children):
             if child.process.poll() is not None:
                 while self._receive(child):  # reports sent before it exited
                     pass
                 self._handle_exit(child)
-            elif child.cut_off_at is not None and time.monotonic() > child.cut_off_at + CUT_OFF_SECONDS:
+            elif child.disconnected_at is not None and time.monotonic() > child.disconnected_at + DISCONNECTED_SECONDS:
                 child.process.kill()
 
     def _receive(self, child: Child) -> bool:
         reports = self._pool.receive(child)
         for report in reports or ():
-            self._take_in(child, report)
+            self._process(child, report)
         return bool(reports)
 
-    def _take_in(self, child: Child, report: Report) -> None:
+    def _process(self, child: Child, report: Report) -> None:
         child.started_once = True
         self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
-            self._claiming.took(child.kind, time.monotonic() - item.sent_at)
+            self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
             if item.locks_queue:  # other jobs may wait for its queue
-                self._claiming.look_everywhere()
-        if report.last:  # it was told to stop, and starts none of its other orders
+                self._claiming.expect_work()
+        if report.last:  # the child was told to stop, and starts none of its other orders
             for item in list(child.orders.values()):
                 del child.orders[item.order.token]
                 self._exits.release(item.order)
         if report.exit_code is not None:
             self.metrics.ended(ExitCode(report.exit_code))
             if report.exit_code != ExitCode.DONE:  # the job may be due again
-                self._claiming.look_everywhere()
+                self._claiming.expect_work()
         child.ready = not report.last and child.kill_reason is None
         if report.last:
-            self._pool.let_go(child)
+            self._pool.close(child)
 
     def _handle_exit(self, child: Child) -> None:
         """Record the ends of an exited child's attempts."""
         self._pool.forget(child)
         if child.orders:
-            end_group(child)  # processes that its job started must not run beside the next attempt
+            kill_group(child)  # processes that its job started must not run at the same time as the next attempt
         self._exits.died(child)
         if not child.orders and not child.started_once:
             self._failed_starts += 1
@@ -222,7 +222,7 @@ class Supervisor:
                 child.process.send_signal(signal.SIGTERM)
                 continue
             self._pool.send(child, Stop()) if child.kind is Kind.LOOP else None
-            self._pool.let_go(child)
+            self._pool.close(child)
         deadline = time.monotonic() + self.options.grace_seconds
         try:
             while any(self._pool.assignments()) and time.monotonic() < deadline:
@@ -230,7 +230,7 @@ class Supervisor:
                 self._listen(min(0.2, self.options.grace_seconds))
         finally:
             self._limits.stop()
-            for child in self._pool.end_all():
+            for child in self._pool.stop_all():
                 self._exits.interrupted(child)
             self._selector.close()
             self._exits.give_up()

@@ -1,4 +1,4 @@
-"""Coroutines of jobs that share an event loop: note whose step runs, and keep ``sys.exit()`` from ending the loop."""
+"""Coroutines of jobs that share an event loop: note whose code runs, and keep ``sys.exit()`` from ending the loop."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from spoke_jobs.worker.shared_state import SharedState
 
 
 class JobExit(BaseException):
-    """Carries a ``sys.exit()`` of an asyncio task, which would otherwise end the event loop and all its jobs."""
+    """Stands for a ``sys.exit()`` in an asyncio task, which would end the event loop and all its jobs."""
 
-    def __init__(self, way: BaseException) -> None:
-        super().__init__(str(way))
-        self.exit = way
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.exit = error
 
 
 class TrackedCoroutine(Coroutine[Any, Any, Any]):
-    """Wraps a task's coroutine and notes each of its steps in the shared state."""
+    """Wraps an asyncio task's coroutine, and notes in the shared state when its code runs."""
 
     def __init__(self, inner: Coroutine[Any, Any, Any], token: UUID, shared: SharedState) -> None:
         self._inner = inner

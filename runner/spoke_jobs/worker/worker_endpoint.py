@@ -12,11 +12,11 @@ from spoke_jobs.contract import probe_server
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 Backlog = Callable[[], dict[str, float]]
-"""What waits in the ledger: asked for by whoever scrapes, so that nothing is computed for nobody."""
+"""Counts the waiting jobs in the ledger. Called only when somebody scrapes."""
 
 
 def serve(metrics: WorkerMetrics, backlog: Backlog, port: int, host: str = "") -> ThreadingHTTPServer:
-    """Answer until the process ends. Port 0 takes a free one."""
+    """Serve until the process ends. Port 0 selects a free port."""
     routes = {
         "/healthz": lambda: probe_server.json_answer(*metrics.report()),
         "/metrics": lambda: probe_server.exposition([*_of_metrics(metrics), *_of_backlog(backlog)]),
@@ -26,8 +26,8 @@ def serve(metrics: WorkerMetrics, backlog: Backlog, port: int, host: str = "") -
 
 _HELP = {
     "claimed": "Jobs claimed.",
-    "died": "Child processes that ended with an attempt.",
-    "reaped": "Attempts ended because their lease had lapsed.",
+    "died": "Child processes that exited while running an attempt.",
+    "reaped": "Attempts ended because their lease had expired.",
 }
 
 
@@ -35,7 +35,7 @@ def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:
     _, report = metrics.report()
     yield GaugeMetricFamily("spoke_worker_running", "Attempts that run now.", report["running"])
     yield GaugeMetricFamily(
-        "spoke_worker_seconds_since_poll", "Since the ledger last answered.", report["secondsSincePoll"]
+        "spoke_worker_seconds_since_poll", "Seconds since the ledger last answered.", report["secondsSincePoll"]
     )
     for name, text in _HELP.items():
         yield CounterMetricFamily(f"spoke_worker_{name}", text, metrics.counts[name])
@@ -44,16 +44,18 @@ def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:
         for name, count in sorted(metrics.counts.items())
         if name.startswith("ended_")
     }
-    text = "Attempts by how their process reported their end."
+    text = "Ended attempts, by the end that their process reported."
     yield probe_server.by_label("spoke_worker_attempts", text, "end", ended)
 
 
 def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
     try:
         found = backlog()
-    except Exception:  # the database is away: the other metrics are wanted all the more
+    except Exception:  # the database is unreachable: report the other metrics
         return
-    yield GaugeMetricFamily("spoke_worker_jobs_due", "Jobs that could start now, but for their queues.", found["due"])
     yield GaugeMetricFamily(
-        "spoke_worker_oldest_due_seconds", "For how long the oldest of them has been due.", found["oldest"]
+        "spoke_worker_jobs_due", "Jobs that are due, including those whose queue is locked.", found["due"]
+    )
+    yield GaugeMetricFamily(
+        "spoke_worker_oldest_due_seconds", "Seconds for which the oldest due job has been due.", found["oldest"]
     )

@@ -26,7 +26,7 @@ class WorkerMetrics:
         self.stopping = False
         self.running = 0
         self.counts: Counter[str] = Counter()
-        """Jobs claimed, attempts by exit code, children that exited with an attempt, leases reaped."""
+        """Jobs claimed, attempts by exit code, children that exited while running an attempt, attempts reaped."""
 
     def polled(self) -> None:
         """Record that the ledger has answered."""
@@ -49,7 +49,7 @@ class WorkerMetrics:
             self.counts[f"ended_{code.name.lower()}"] += 1
 
     def died(self) -> None:
-        """Count a child that exited with an attempt."""
+        """Count a child that exited while running an attempt."""
         with self._lock:
             self.counts["died"] += 1
 

@@ -19,7 +19,8 @@ from spoke_jobs.worker.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+_CHANGES_SECONDS = 1.0
+"""The interval between two checks for changed files."""
 _IMPORT = (
     "from spoke_jobs.registry import load_app; from spoke_jobs.settings import load_settings; "
     "load_app(load_settings().app)"
@@ -52,7 +53,10 @@ def run(ledger: SqlLedger, options: WorkerOptions, *, health_port: int | None = 
 
 
 def _changes() -> Callable[[], bool]:
-    """Return a function that tells whether a module loaded from below the working directory was modified."""
+    """Return a function that checks whether a loaded module in the working directory has changed on disk.
+
+    It returns True only if the changed application can be imported.
+    """
     folder = str(Path.cwd()) + os.sep
 
     def times() -> dict[str, float]:
@@ -63,13 +67,13 @@ def _changes() -> Callable[[], bool]:
             if file and file.startswith(folder) and "site-packages" not in file and Path(file).exists()
         }
 
-    before, due = times(), time.monotonic() + _LOOK_SECONDS
+    before, due = times(), time.monotonic() + _CHANGES_SECONDS
 
     def changed() -> bool:
         nonlocal before, due
         if time.monotonic() < due:
             return False
-        due = time.monotonic() + _LOOK_SECONDS
+        due = time.monotonic() + _CHANGES_SECONDS
         now = times()
         if all(before.get(file, when) == when for file, when in now.items()):
             return False

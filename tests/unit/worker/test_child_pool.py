@@ -43,7 +43,7 @@ def test_nobody_waits_for_a_child_that_reads_nothing(ends: tuple[socket.socket, 
         orders = [Order(n, 1, uuid4(), 60.0) for n in range(3_000)]
         for order in orders:
             pool.send(child, order)
-        pool.let_go(child)
+        pool.close(child)
         assert child.unsent
         received = b""
         while data := theirs.recv(65536):
