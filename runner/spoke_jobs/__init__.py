@@ -1,7 +1,7 @@
 """Background jobs that an application can trust: recorded in SQL, run on a laptop or on Kubernetes by the same code.
 
 Declare functions with :func:`job` and :func:`task`; dispatch with :func:`dispatch_job` and :func:`dispatch_task`;
-``JOB_RUNNER`` says who runs them. What there is to import is listed in :mod:`spoke_jobs.api`.
+``JOB_RUNNER`` says who runs them. :mod:`spoke_jobs.api` lists the public names.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Load the library when the first of its names is asked for.
+    """Import the library at the first access to one of its names.
 
-    The pytest plugin is imported at the start of every test run of whoever has the library installed: by itself it
-    must load neither SQLAlchemy nor us.
+    Wherever the library is installed, pytest imports its plugin at the start of every run. That import alone must load
+    neither SQLAlchemy nor the rest of the library.
     """
     if name == "__all__" or not name.startswith("__"):
         api = _api()
@@ -37,4 +37,4 @@ def __dir__() -> list[str]:
 
 
 def _api() -> ModuleType:
-    return import_module("spoke_jobs.api")  # `from spoke_jobs import api` would come back here for the name
+    return import_module("spoke_jobs.api")  # `from spoke_jobs import api` would call __getattr__ for "api"

@@ -1,4 +1,4 @@
-"""The names that an application imports, each where it is at home: ``from spoke_jobs import job`` finds it here."""
+"""The public names. ``from spoke_jobs import job`` imports them from here."""
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy

@@ -1,4 +1,4 @@
-"""Dispatching and reading jobs: what an application calls.
+"""The functions that an application calls to dispatch and read jobs.
 
 The process's runner is loaded once, by :func:`configure` or at the first call.
 """
@@ -50,7 +50,8 @@ def configure(
 def use_runner(runner: Runner) -> Iterator[Runner]:
     """Use ``runner`` within the block, and the earlier one (or none) after it. For tests.
 
-    Within the block, :func:`configure` without a runner keeps it: an application that a test starts calls configure().
+    Within the block, :func:`configure` without a runner keeps this one, since an application that a test starts may
+    call it.
     """
     global _runner, _kept
     with _lock:
@@ -64,9 +65,9 @@ def use_runner(runner: Runner) -> Iterator[Runner]:
 
 
 def close() -> None:
-    """Close the process's runner, if there is one. What it holds in memory is delivered or run first.
+    """Close the process's runner, if there is one. First it delivers or runs what it keeps in memory.
 
-    The counterpart of :func:`configure`, for a process that goes on, or that ends without running exit handlers.
+    The counterpart of :func:`configure`, for a process that continues, or that ends without running exit handlers.
     """
     global _runner
     with _lock:
@@ -114,11 +115,11 @@ async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | Non
 
 
 def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-    """Have a task run soon, in whatever process the runner has for it.
+    """Dispatch a task, so that it runs soon. The runner decides in which process.
 
     :param session: run it only once this session's transaction is committed. Under ``kubernetes`` the task is then a
         row, which survives any process. Under ``legacy`` it is in this process's memory until it has run.
-    :raises UnknownName, InvalidPayload: at once.
+    :raises UnknownName, InvalidPayload: before anything is written or sent.
     """
     current_runner().dispatch_task(name, payload, session=session)
 
@@ -131,8 +132,8 @@ async def adispatch_task(name: TypeName, payload: Any = None, *, session: AsyncS
 def get_job(job_id: int, *, session: Session | None = None) -> JobRequest | None:
     """Return the job with that id as it is now, or None if there is none (any more).
 
-    :param session: read in this session's transaction, which also sees what it has dispatched itself.
-    :raises ConfigurationError: if the runner is one of your own that can't read jobs.
+    :param session: read in this session's transaction, which also sees jobs that it has dispatched itself.
+    :raises ConfigurationError: if a runner of your own can't read jobs.
     """
     return current_runner().get_job(job_id, session=session)
 

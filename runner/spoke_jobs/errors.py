@@ -25,7 +25,7 @@ from __future__ import annotations
 
 
 class SpokeJobsError(Exception):
-    """The base class of all of them."""
+    """The base class of the library's errors."""
 
 
 class ConfigurationError(SpokeJobsError):
@@ -81,7 +81,7 @@ class Superseded(SpokeJobsError):
 
 
 class Cancelled(SpokeJobsError):
-    """The job was asked to stop, and stopped."""
+    """The job was asked to stop, and has stopped."""
 
 
 class RetryLater(SpokeJobsError):

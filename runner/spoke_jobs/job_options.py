@@ -1,7 +1,7 @@
 """The options of jobs and tasks. Each option of a job is declared once, in :data:`OPTIONS`.
 
-What checks, stores, refuses and documents options reads that table: a row's JSON, a SpokeJob's spec, the flags of
-``spoke-jobs dispatch`` and docs/reference/options.md. A new option needs
+The rest is derived from that table: the checks of options, a row's JSON, a SpokeJob's spec, the flags of ``spoke-jobs
+dispatch`` and docs/reference/options.md. A new option needs
 
 1. here: its entry in :data:`OPTIONS`, and its field in :class:`JobData` (and in :class:`JobOptions` to be stored),
 2. a keyword of :meth:`spoke_jobs.registry.Registry.job`, if it can be declared,
@@ -28,17 +28,18 @@ KEY_LIMIT = 200
 TASK_TIMEOUT_LIMIT = 3600
 _INTEGER_LIMIT = 2**31 - 1
 _FIRST_YEAR, _LAST_YEAR = 1970, 9900
-"""A start timeout after the last year, in any time zone, is still a date."""
+"""The last year leaves room for a start timeout and a time zone: their sum is still a valid date."""
 
 Resources = Mapping[str, Mapping[str, str]]
-"""What a pod's container asks for: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
+"""A container's resources: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
 Check = Callable[[Any], str]
-"""Says what is wrong with a value, to follow the option's name: " is 5, where ... is expected"; empty if nothing."""
+"""Returns what is wrong with a value, as text to follow the option's name: " is 5, where ... is expected"; empty if the
+value is valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobData:
-    """What an application dispatches. An option that is None is as the job was declared; see :data:`OPTIONS`.
+    """A dispatch of a job. An option that is None is taken from the job's declaration; see :data:`OPTIONS`.
 
     ``payload`` is an instance of the job's payload model, a mapping that validates as one, or plain JSON.
     """
@@ -62,7 +63,7 @@ class JobData:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a job is to be run: fixed when it is dispatched, and kept as JSON in its row; see :data:`OPTIONS`."""
+    """How a job is run. Fixed at its dispatch, and kept as JSON in its row; see :data:`OPTIONS`."""
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout_seconds: float | None = None
@@ -80,7 +81,7 @@ class JobOptions:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read a row's options. What an older or newer release left out or changed takes its default."""
+        """Read a row's options. Those that another release left out, or wrote in another form, take their defaults."""
         found = {
             option.name: option.read(stored)
             for option in _STORED
@@ -90,7 +91,7 @@ class JobOptions:
 
 
 class Capability(StrEnum):
-    """What not every runner can honor. Such an option is refused at dispatch, not ignored."""
+    """An option that some runners can't honor. These refuse it at dispatch, and don't ignore it."""
 
     TIMEOUT = "timeout_seconds"
     START_TIMEOUT = "start_timeout_seconds"
@@ -112,16 +113,16 @@ class Option:
     json_key: str = ""
     """Its key in the row's ``options``; empty if it has a column of its own."""
     readable: Callable[[Any], bool] = lambda _value: True
-    """Whether a stored value can be used; a row may be of another release."""
+    """Whether a stored value can be used. The row may be of another release."""
     read: Callable[[Any], Any] = lambda value: value
-    """Makes a value of a stored one."""
+    """Converts a stored value."""
     spec_field: str = ""
     """Its field in :class:`~spoke_jobs.contract.spokejob.SpokeJobSpec`; empty if the cluster doesn't know it."""
     capability: Capability | None = None
     placement: bool = False
-    """Whether it says where a pod runs, and so is ignored without a cluster."""
+    """Whether it is about pods only, so that it is ignored without a cluster."""
     keyword: str = ""
-    """Its name in ``@job``, if that is another one."""
+    """Its name in ``@job``, if that differs."""
     flag: str = ""
     """Its flag in ``spoke-jobs dispatch``, if that isn't the name with dashes."""
 
@@ -191,7 +192,7 @@ OPTIONS: Mapping[str, Option] = {
     for option in (
         Option(
             "queue_name",
-            "The queue that the job stands in, for example `12:edit_campaign`; empty for none.",
+            "The job's queue, for example `12:edit_campaign`; empty for none.",
             _expect(
                 _is_text(0, QUEUE_LIMIT), f"a string of at most {QUEUE_LIMIT} characters, of UTF-8 and without NUL,"
             ),
@@ -200,7 +201,7 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "locks_queue",
-            "Of the jobs of one queue that lock it, one runs at a time.",
+            "Whether the job locks its queue. Of the jobs that lock one queue, one runs at a time.",
             _expect(lambda value: isinstance(value, bool), "True or False"),
             spec_field="locks_queue",
         ),
@@ -220,8 +221,8 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "priority",
-            f"From -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}. Of the jobs that are due, those of a higher priority start "
-            "first, and of those the oldest.",
+            f"From -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}. Of the due jobs, those with a higher priority start first, "
+            "and with equal priority the oldest.",
             _expect(
                 _is_whole(-PRIORITY_LIMIT, PRIORITY_LIMIT), f"a whole number from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}"
             ),
@@ -230,18 +231,18 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "run_after",
-            "The job does not start before this time, which has a time zone.",
+            "The job does not start before this time, which must have a time zone.",
             _check_time,
             capability=Capability.RUN_AFTER,
         ),
         Option(
             "unique_key",
-            "Of the unfinished jobs with one key there is only one: another dispatch returns the row of that one.",
+            "Only one unfinished job may have this key. Another dispatch with it returns that job's row.",
             _expect(_is_text(1, KEY_LIMIT), f"a string of 1 to {KEY_LIMIT} characters"),
         ),
         Option(
             "timeout_seconds",
-            "How long one attempt may run. Then it is ended, even if it hangs. None: as long as it takes.",
+            "How long one attempt may run. Then it is ended, even if it hangs. None: without limit.",
             _SECONDS,
             json_key="timeoutSeconds",
             readable=is_duration,
@@ -286,7 +287,7 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "resources",
-            "Under `kubernetes`, what the job's container asks for beyond its template.",
+            "Under `kubernetes`, resources of the job's container. They override those of its template.",
             _check_resources,
             json_key="resources",
             readable=lambda value: isinstance(value, Mapping),
@@ -301,7 +302,7 @@ OPTIONS: Mapping[str, Option] = {
             readable=is_count,
             keyword="version",
         ),
-        Option("upgrade", "`upgrade(payload, version)` makes today's payload of an older version's."),
+        Option("upgrade", "`upgrade(payload, version)` converts a payload of an older version to the current one."),
         Option(
             "on_failure",
             "The job to dispatch when this one has failed for good. Its payload is a `FailedJob`.",
@@ -310,8 +311,8 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "on_failure_as",
-            "How the job of `on_failure` is declared, since the process that records a final failure may not know the "
-            "application's code. It is filled in at dispatch.",
+            "The declaration of the `on_failure` job, filled in at dispatch. The process that records a final failure "
+            "may not have the application's code.",
             json_key="onFailureAs",
             readable=lambda value: isinstance(value, Mapping),
         ),
@@ -332,7 +333,7 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 def default_of(option: Option) -> Any:
-    """Return what the option is where nobody has chosen it; None also where it has no default."""
+    """Return the option's default; None also if it has none."""
     return _DEFAULTS.get(option.name)
 
 
@@ -351,7 +352,7 @@ def check_declaration(values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """How a task is to be run."""
+    """How a task is run."""
 
     timeout_seconds: float = 300.0
     """How long one run may take."""

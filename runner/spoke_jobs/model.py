@@ -1,4 +1,4 @@
-"""The plain values of the library: a dispatch, and the ledger's rows. Frozen, without a database."""
+"""Plain, frozen values: a dispatch, and the ledger's rows. Nothing here uses a database."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class AttemptState(StrEnum):
 
 
 SUSPECT_LOSSES = 3
-"""A task that was at this many replicas that died is suspected of killing them. Each replica and each dispatcher tries
-one suspect at a time, so that the next death shows whether it was the suspect."""
+"""A task is a suspect once this many replicas have died while they had it. Each replica and each dispatcher runs one
+suspect at a time, so that the next death shows whether the suspect is the reason."""
 TASK_LOSSES = 10
-"""After this many it has failed for good."""
+"""A task has failed for good once this many replicas have died while they had it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class DispatchedJob:
     campaign_id: int | None
     runner: str
     assigned: bool = False
-    """Whether a process has been given the job."""
+    """Whether a process has the job: the dispatching one, or the one that claimed it."""
     options: JobOptions
     priority: int = 0
     unique_key: str | None = None
@@ -85,7 +85,7 @@ class JobRequest(DispatchedJob):
     """A row of ``job_request`` at the time it was read.
 
     The table's columns follow from these fields (:mod:`spoke_jobs.ledger.tables`): the type and whether it may be NULL
-    from the annotation, the server's default from the default. A new field needs a migration besides, nothing else.
+    from the annotation, the server's default from the default. Besides the field, a new column needs only a migration.
     """
 
     id: int
@@ -107,7 +107,7 @@ class JobRequest(DispatchedJob):
     cancel_requested_at: datetime | None = None
     """When somebody asked to cancel it while it ran."""
     submitted_at: datetime | None = None
-    """When the SpokeJob was seen to exist (``kubernetes``)."""
+    """When the SpokeJob was first known to exist (``kubernetes``)."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = None
@@ -118,7 +118,7 @@ class JobRequest(DispatchedJob):
     """What the job returned, or gave to ``ctx.complete``."""
 
     def evolve(self, **changes: Any) -> Self:
-        """The same with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
 
@@ -197,7 +197,7 @@ class Failure:
     output_tail: str = ""
     for_good: bool = False
     retry_after_seconds: float | None = None
-    """When the job asked to be run again; None: the retry policy decides."""
+    """After how many seconds the job asked to be run again; None: the retry policy decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class Pulse(StrEnum):
     CANCELLED = "cancelled"
     """The claim holds, and the job is to be cancelled."""
     GONE = "gone"
-    """The token holds no claim any longer."""
+    """The token is no longer valid."""
 
 
 class FailedJob(BaseModel):
@@ -267,7 +267,7 @@ def after_final_failure(job: JobRequest) -> NewJob | None:
 
 
 def declared(options: JobOptions, *, queue_name: str, locks_queue: bool, priority: int) -> dict[str, Any]:
-    """Return a declaration as plain JSON, without the job that follows its own failure: the chain has an end."""
+    """Return a declaration as plain JSON, without its own ``on_failure``, so that no chain of failures is endless."""
     return {
         "options": replace(options, on_failure="", on_failure_as=None).to_json(),
         "queue": queue_name,

@@ -18,12 +18,12 @@ TASK_LIMIT_BYTES = 100_000
 """A task's payload is sent with the task, so it is small. Larger payloads are for jobs."""
 RESULT_LIMIT_BYTES = 64_000
 _INTEGER_BITS = 14_000
-"""Python writes and reads whole numbers of up to 4,300 digits; this is slightly less."""
+"""Slightly less than 4,300 digits: Python converts no longer whole numbers to text or back."""
 _Refuse = Callable[[str], Exception]
 
 
 def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit_bytes: int | None = None) -> str:
-    """Return ``payload`` as JSON text, validated by ``model`` if there is one. Reading it gives the same payload.
+    """Return ``payload`` as JSON text, validated by ``model`` if there is one. Reading the text gives the same payload.
 
     :raises InvalidPayload: naming the job or task and the field.
     """
@@ -46,7 +46,7 @@ def _checked_json(name: str, model: type[BaseModel] | None, payload: Any, valid:
     if model is None or valid is None:
         return _strict_json(payload, refuse)
     text = _strict_json(_plain(valid, refuse), refuse)
-    _see_that_it_returns(name, model, payload, valid, text, refuse)
+    _check_round_trip(name, model, payload, valid, text, refuse)
     return text
 
 
@@ -73,7 +73,7 @@ def decode_versioned(
 ) -> Any:
     """:func:`decode_payload` for a payload that another release may have dispatched.
 
-    An older version's goes through ``upgrade`` first, where there is one.
+    A payload of an older version is converted by ``upgrade`` first, if there is one.
 
     :raises InvalidPayload: naming the versions, if it doesn't validate.
     """
@@ -93,7 +93,7 @@ def decode_versioned(
 
 
 def encode_result(result: Any) -> Any:
-    """Return a job's result as its row keeps it: plain JSON of a bounded size; None for none.
+    """Return a job's result as its row keeps it: plain JSON of a bounded size; None if there is no result.
 
     :raises InvalidResult: naming what is wrong.
     """
@@ -117,8 +117,8 @@ def encode_result(result: Any) -> Any:
 
 def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
     if type(payload) is model or isinstance(payload, model):  # pydantic's isinstance is slow
-        # It may be invalid, from model_construct or a later change. Its JSON is what is validated, since some fields
-        # do not accept the value that they hold (Json[...] accepts text).
+        # The instance may be invalid, through model_construct or a later change. Its JSON is validated later instead,
+        # since some fields do not accept the value that they hold (a Json[...] field accepts only text).
         return payload
     try:
         return model.model_validate(payload, by_alias=True, by_name=True)
@@ -129,8 +129,8 @@ def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
 def _plain(value: BaseModel, refuse: _Refuse, *, by_alias: bool = False, round_trip: bool = True) -> Any:
     """Return ``value`` as plain JSON.
 
-    A payload has the fields' own names, as an alias for reading may differ from the one for writing, and no computed
-    fields, which nothing reads.
+    A payload has the fields' own names, because a field's aliases for reading and for writing may differ. It has no
+    computed fields, because nothing reads them.
     """
 
     def dump(include: set[str] | None = None) -> Any:
@@ -154,19 +154,19 @@ def _read(model: type[BaseModel], text: str) -> BaseModel:
 def _quick_json(model: type[BaseModel], valid: BaseModel) -> str | None:
     """Return pydantic's own JSON text if reading it gives an equal payload, else None.
 
-    It takes a fifth of the time of :func:`_checked_json`, which says what is wrong.
+    It takes a fifth of the time of :func:`_checked_json`, which also reports what is wrong.
     """
     try:
         text = valid.model_dump_json(by_alias=False, round_trip=True, warnings=False)
         return text if text.isascii() and _read(model, text) == valid else None
-    except Exception:  # _checked_json finds it again, and names it
+    except Exception:  # _checked_json will fail, too, and reports why
         return None
 
 
-def _see_that_it_returns(
+def _check_round_trip(
     name: str, model: type[BaseModel], payload: Any, valid: BaseModel, text: str, refuse: _Refuse
 ) -> None:
-    """Refuse what would reach its function changed, or not at all: a masked secret, an excluded field."""
+    """Refuse a payload that its function would receive changed or incomplete: a masked secret, an excluded field."""
     try:
         found = _read(model, text)
     except ValidationError as error:
@@ -176,7 +176,7 @@ def _see_that_it_returns(
     try:
         changed = _difference(valid, found, "")
         if changed is not None and valid is payload:
-            # An instance that validates to something else (a field assigned "5" where a number stands) goes as that.
+            # Validation may convert fields of an instance ("5" to 5). Then the converted payload is dispatched.
             items = valid.root if isinstance(valid, RootModel) else _items(valid)
             changed = _difference(model.model_validate(items, by_alias=False, by_name=True), found, "")
     except ValidationError:
@@ -204,11 +204,11 @@ def _difference(given: Any, found: Any, path: str) -> str | None:
         if isinstance(found, float) and math.isnan(given) and math.isnan(found):
             return None
         return f"holds {given}{_at(path)}, which JSON has no form for"
-    if type(given) is type(found) and _knows_no_equality(type(given)):
+    if type(given) is type(found) and _has_no_equality(type(given)):
         return None  # its class defines no equality: trust its own validator and serializer
     return (
-        f"holds a {type(given).__name__}{_at(path)} that JSON doesn't give back as it was: "
-        "give the field another type, or a serializer and a validator that fit each other"
+        f"holds a {type(given).__name__}{_at(path)} that JSON doesn't give back unchanged: "
+        "give the field another type, or a serializer and a validator that match"
     )
 
 
@@ -216,7 +216,7 @@ def _difference_of_items(given: dict[Any, Any], found: dict[Any, Any], path: str
     for key in {**given, **found}:
         inner = f"{path}.{key}"[:200]
         if key not in given or key not in found:
-            return f"loses or gains a value{_at(inner)} on its way through JSON"
+            return f"loses or gains a value{_at(inner)} when it is written as JSON and read again"
         if (changed := _difference(given[key], found[key], inner)) is not None:
             return changed
     return None
@@ -235,12 +235,12 @@ def _equal(given: Any, found: Any) -> bool:
         return False
 
 
-def _knows_no_equality(kind: Any) -> bool:
+def _has_no_equality(kind: Any) -> bool:
     return kind.__eq__ is object.__eq__
 
 
 def _lost_float(value: Any, path: str) -> str | None:
-    """Return a number that JSON can't represent, with its place; pydantic writes null if the field's type is open."""
+    """Describe a float that JSON can't represent, for which pydantic may write null; None if there is no such float."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"holds {value}{_at(path)}, which JSON has no form for"
     items: Iterable[tuple[str, Any]] = ()
@@ -261,7 +261,7 @@ def _at(path: str) -> str:
 
 
 def _refusal(name: str, error: ValidationError) -> str:
-    """Name the fields, never their values: this text may be logged."""
+    """Name the fields, but never their values, since this text may be logged."""
 
     def line(item: ErrorDetails) -> str:
         return f"{'.'.join(str(part) for part in item['loc']) or 'the whole'}: {item['msg']}"
@@ -271,9 +271,9 @@ def _refusal(name: str, error: ValidationError) -> str:
 
 
 def _strict_json(value: Any, refuse: _Refuse) -> str:
-    """Return exactly ``value`` as JSON text. json.dumps would make strings of other keys, and write NaN."""
+    """Return ``value`` as JSON text. Unlike json.dumps, convert no keys to strings, and write no NaN."""
     try:
-        where = _misfit(value, "")
+        where = _not_json(value, "")
         if where is None:
             return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except RecursionError:
@@ -283,26 +283,26 @@ def _strict_json(value: Any, refuse: _Refuse) -> str:
     raise refuse(where)
 
 
-def _misfit(value: Any, path: str) -> str | None:
-    """Return why ``value`` isn't JSON, with the place, or None."""
+def _not_json(value: Any, path: str) -> str | None:
+    """Return why ``value`` can't be written as JSON, with the place; None if it can."""
     place = _at(path)
     if value is None or isinstance(value, (str, bool)):
         return None
     if isinstance(value, int):
         too_long = value.bit_length() > _INTEGER_BITS
-        return f"holds a whole number{place} of more digits than are read again" if too_long else None
+        return f"holds a whole number{place} of more digits than Python reads from JSON" if too_long else None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"holds {value}{place}, which JSON has no form for"
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 return f"has a key of type {type(key).__name__}{place}, where JSON takes only strings"
-            if (found := _misfit(item, f"{path}.{key}"[:200])) is not None:
+            if (found := _not_json(item, f"{path}.{key}"[:200])) is not None:
                 return found
         return None
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            if (found := _misfit(item, f"{path}[{index}]"[:200])) is not None:
+            if (found := _not_json(item, f"{path}[{index}]"[:200])) is not None:
                 return found
         return None
     return f"holds a {type(value).__name__}{place}, which isn't JSON"

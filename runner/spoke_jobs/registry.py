@@ -29,7 +29,7 @@ from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
 _TASK = TaskOptions()
 Upgrade = Callable[[Any, int], Any]
-"""``upgrade(payload, version)``: makes today's payload of one that an older version dispatched; both plain JSON."""
+"""``upgrade(payload, version)``: converts a payload of an older version to the current one. Both are plain JSON."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -54,7 +54,7 @@ class Definition:
 
 
 def own_name(name: TypeName, definition: Definition) -> str:
-    """Return the name that was dispatched: the definition's, or for a pattern the name that matched it."""
+    """Return the name that was dispatched. It is the definition's, unless that is a pattern."""
     return plain_name(name) if definition.name.endswith(SUFFIX) else definition.name
 
 
@@ -131,10 +131,10 @@ class Registry:
         A function without the second parameter is a job without a payload.
 
         ``ingest.*`` declares every name that begins with ``ingest.`` and has no declaration of its own. The options
-        are the job's defaults, and a dispatch may give others. :data:`spoke_jobs.job_options.OPTIONS` says what each
-        of them means, as docs/reference/options.md does.
+        are the job's defaults, and a dispatch may give others. :data:`spoke_jobs.job_options.OPTIONS` and
+        docs/reference/options.md say what each of them means.
 
-        :param payload: the pydantic model that payloads validate by; without one they are plain JSON.
+        :param payload: the pydantic model of the payloads; without one they are plain JSON.
         :raises RegistrationError: if the name is taken, or an option or the function can't be used.
         """
         policy = RetryPolicy() if retry is None else retry
@@ -171,9 +171,9 @@ class Registry:
 
         The task deployment (``kubernetes``) honors the options. Under other runners a task runs once.
 
-        :param payload: the pydantic model that payloads validate by; without one they are plain JSON.
+        :param payload: the pydantic model of the payloads; without one they are plain JSON.
         :param timeout_seconds: how long one run may take, at most an hour. Longer work is a job.
-        :param attempts: how many runs that fail, or take too long, end the task.
+        :param attempts: how many failed runs end the task. A run that exceeds its timeout has failed.
         :param backoff_seconds: the wait before the second run; it doubles with each run, up to ``backoff_max_seconds``.
         """
         options = TaskOptions(timeout_seconds, attempts, backoff_seconds, backoff_max_seconds)
@@ -250,7 +250,8 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
 
 
 CHECK = "spoke_jobs.check"
-"""The type of a job that every application has without declaring it. It does nothing, and serves to test a set-up."""
+"""The type of a job that every application has without declaring it. It does nothing, and serves to test an
+installation."""
 
 
 def declare_check(registry: Registry) -> None:
@@ -303,7 +304,7 @@ def _without_payload(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
-    """Return whether the function that is called in the end (that of a partial, or ``__call__``) is of a kind."""
+    """Return whether ``kind`` is true of the function that is finally called: a partial's, or ``__call__``."""
     while isinstance(function, functools.partial):
         function = function.func
     return kind(function) or kind(type(function).__call__)

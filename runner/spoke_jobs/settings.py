@@ -15,7 +15,7 @@ _ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 class Settings(BaseModel):
     """The settings that the library reads from the environment.
 
-    A plain model, because importing pydantic-settings would take a twelfth of a pod's start.
+    A plain model, because the import of pydantic-settings would take a twelfth of the time that a pod takes to start.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)

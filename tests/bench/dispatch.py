@@ -224,7 +224,7 @@ def measure(count: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         hung = runner("runner")
         assert hung.ledger
         opened = pairs(engine, dispatching(hung), 1)
-        while not hung._submitter.rests():
+        while not hung._submitter.is_paused():
             opened += pairs(engine, dispatching(hung), 1)
         later = pairs(engine, dispatching(hung), count)
         hangs = {

@@ -1,1 +1,1 @@
-"""The runners: what happens to a job or a task once it is dispatched. ``runner`` has their base class."""
+"""The runners, which run dispatched jobs and tasks or pass them on. ``runner`` has their base class."""

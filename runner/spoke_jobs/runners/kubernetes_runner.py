@@ -1,11 +1,11 @@
 """The ``kubernetes`` runner: each job becomes a SpokeJob, which the operator runs; tasks go to the task deployment.
 
-With ``SPOKE_SUBMIT=runner``, background threads try once to create the SpokeJob of each committed row. With ``sync``,
-for an application without cluster credentials, they do not. ``spoke-jobs sync`` creates the rest. The only right that
-the runner needs is to create SpokeJobs in its namespace.
+With ``SPOKE_SUBMIT=runner``, background threads try once to create the SpokeJob of each committed row. They need one
+right, to create SpokeJobs in their namespace. With ``SPOKE_SUBMIT=sync`` there are no such threads, and the application
+needs no cluster credentials. ``spoke-jobs sync`` creates all other SpokeJobs.
 
-The Kubernetes client is imported and made at the first dispatch, in the background too: not in a process that only
-reads, not in a job's pod, and not before a web server forks its workers.
+The Kubernetes client is imported and created in the background, at the first dispatch. So a process that dispatches
+nothing does not load it, and a web server does not load it before it forks its workers.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ NAME = syncing.RUNNER
 logger = logging.getLogger(__name__)
 
 _importing = threading.RLock()
-"""Held across a fork: a child that inherits a half-finished import has no thread to finish it."""
+"""Held during an import and during a fork. A child that inherited a half-finished import could not finish it."""
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 class KubernetesRunner(SqlRunner):
     """The runner of the module's docstring.
 
-    :raises ConfigurationError: if the client isn't installed, or if the database is an SQLite file; then missing
-        settings are named, too.
+    :raises ConfigurationError: if the client isn't installed, or if the database is SQLite. The latter error also names
+        missing settings.
     """
 
     name = NAME
@@ -86,13 +86,13 @@ class KubernetesRunner(SqlRunner):
                 f"Point SPOKE_DATABASE_URL to PostgreSQL, or set JOB_RUNNER=legacy{also}"
             )
 
-    def _begin(self) -> None:
-        super()._begin()
+    def _reset(self) -> None:
+        super()._reset()
         self._connecting = threading.Lock()
-        self._submitter = Submitter(self._submit, self._ring, patience_seconds=syncing.PATIENCE_SECONDS)
+        self._submitter = Submitter(self._submit, self._notify, patience_seconds=syncing.PATIENCE_SECONDS)
 
     def missing_settings(self) -> list[str]:
-        """Return the names of the missing environment variables, each with a word on what it is."""
+        """Return the names of the missing environment variables, each with an explanation."""
         given = self.settings
         missing = []
         if not given.database_url.get_secret_value():
@@ -112,7 +112,8 @@ class KubernetesRunner(SqlRunner):
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """Send a task. Return at once; the task is kept until it has run.
 
-        With a session it is a row of the outbox, in the session's transaction. Without, it is in this process's memory.
+        With a session it is a row of the outbox, in the session's transaction. Without one it is in this process's
+        memory.
 
         :raises TaskBufferFull: without a session, if the buffer stays full.
         """
@@ -142,10 +143,10 @@ class KubernetesRunner(SqlRunner):
     def close(self, seconds: float | None = None) -> None:
         """Deliver the tasks that are in memory, and close the connections.
 
-        :param seconds: the longest wait for the tasks; by default that of a process's exit. SpokeJobs that are being
-            created have one second.
+        :param seconds: the longest wait for the tasks; by default that of a process's exit. The wait for SpokeJobs that
+            are being created is one second.
         """
-        self._begin_anew_if_forked()  # what the parent has open isn't ours to close
+        self._reset_if_forked()  # the parent's connections are not this process's to close
         wait_for_outer_commits()
         self._submitter.close()
         if self._notifier is not None:
@@ -164,11 +165,11 @@ class KubernetesRunner(SqlRunner):
 
     @property
     def _launches(self) -> bool:
-        return self.settings.submit == "runner" and not self._submitter.rests()
+        return self.settings.submit == "runner" and not self._submitter.is_paused()
 
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        # Sync launches what isn't due yet. A row that another dispatch with the same unique_key wrote may have started,
-        # be submitted (and is not created a second time here), or even belong to another runner.
+        # Sync launches jobs that aren't due yet. With a unique_key, the row may be of an earlier dispatch: it may have
+        # started, be submitted, or even belong to another runner. Then there is nothing to do here.
         self._submitter.submit(
             job
             for job in jobs
@@ -177,15 +178,15 @@ class KubernetesRunner(SqlRunner):
             and job.run_after is None
         )
 
-    def _as_it_is_now(self, job: JobRequest) -> JobRequest:
+    def _read_again(self, job: JobRequest) -> JobRequest:
         return job  # it is launched in the background, so nothing has changed yet
 
     def _submit(self, job: JobRequest) -> bool:
         """Try once, and return whether the API server was asked. Raise only for failures that affect every job."""
-        self._client()  # first, as making it may take long
+        self._client()  # first, since it may take long to create
         try:
             with self._reading() as connection:
-                # It is committed, and was not launched, cancelled or ended while it waited for its turn.
+                # The row must be committed. It may have been launched, cancelled or ended while it waited.
                 if not syncing.may_launch(connection, job):
                     return False
         except SQLAlchemyError as error:
@@ -209,7 +210,7 @@ class KubernetesRunner(SqlRunner):
         except ApiError as error:
             if not isinstance(error, Conflict | Invalid):
                 raise
-            # The name is taken, by this job or another one, or the API server refuses it. Sync finds out which.
+            # The name is taken, by this job or another one, or the API server refuses the object. Sync finds out which.
             logger.info("job %d is left to sync: %s", job.id, error.reason)
             return False
         return True
@@ -217,11 +218,11 @@ class KubernetesRunner(SqlRunner):
     def _record(self, job: JobRequest) -> None:
         try:
             with self.ledger.engine.begin() as connection:
-                # Sync would record the same soon, so waiting for the disk or for a lock is not worth it.
+                # Sync records the same soon, so don't wait for the disk or for a lock.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '500ms'")
                 syncing.record_submitted(connection, job)
         except SQLAlchemyError as error:  # not a failure of the API server: the circuit breaker stays closed
-            logger.warning("job %d is launched; left to sync to record that: %s", job.id, type(error).__name__)
+            logger.warning("job %d is launched, but not recorded as submitted: %s", job.id, type(error).__name__)
 
     def _reading(self) -> Connection:
         return self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT")  # one round trip, not three
@@ -240,7 +241,7 @@ class KubernetesRunner(SqlRunner):
         return client
 
     def _dispatcher(self) -> TaskDispatcher:
-        self._begin_anew_if_forked()
+        self._reset_if_forked()
         if self._tasks is None:
             if missing := self._missing_for_tasks():
                 raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")

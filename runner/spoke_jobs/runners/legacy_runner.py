@@ -57,21 +57,21 @@ class LegacyRunner(SqlRunner):
 
     @property
     def capabilities(self) -> Collection[Capability]:
-        """Return what is honored: nothing ends an attempt in the dispatching process, and JOBS_SYNC can't defer one."""
+        """Return what is honored. The dispatching process can't end an attempt, nor with JOBS_SYNC defer one."""
         if not self.settings.jobs_same_process:
             return ALL_CAPABILITIES
         if self.settings.jobs_sync:
             return ALL_CAPABILITIES - {Capability.TIMEOUT, Capability.START_TIMEOUT, Capability.RUN_AFTER}
         return ALL_CAPABILITIES - {Capability.TIMEOUT}
 
-    def _begin(self) -> None:
-        super()._begin()
+    def _reset(self) -> None:
+        super()._reset()
         self._starting = threading.Lock()
         self._worker: InProcessWorker | None = None
         self._tasks: ThreadPoolExecutor | None = None
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """Run a task. A task that fails is logged; it is not tried again."""
+        """Run a task. If it fails, that is logged, and it is not retried."""
         definition, text = prepare_task(name, payload, self.registry)
         task_id = uuid.uuid4().hex
 
@@ -95,8 +95,8 @@ class LegacyRunner(SqlRunner):
             threads.shutdown(wait=True)
 
     def close(self) -> None:
-        """Run what is due in this process, then release threads and connections."""
-        self._begin_anew_if_forked()  # the parent's connections are not this process's to close
+        """Run this process's due jobs and tasks, then release threads and connections."""
+        self._reset_if_forked()  # the parent's connections are not this process's to close
         self.finish_tasks()
         if self._worker is not None:
             self._worker.finish()
@@ -118,7 +118,7 @@ class LegacyRunner(SqlRunner):
 
     @property
     def _launches(self) -> bool:
-        return self.settings.jobs_same_process  # else a worker's poll finds it
+        return self.settings.jobs_same_process  # else a worker claims it
 
     def start(self) -> None:
         """With JOBS_SAME_PROCESS: run the jobs that an earlier process left."""
@@ -147,7 +147,7 @@ class LegacyRunner(SqlRunner):
         )
 
     def _task_threads(self) -> ThreadPoolExecutor:
-        self._begin_anew_if_forked()
+        self._reset_if_forked()
         with self._starting:
             if self._tasks is None:
                 self._tasks = ThreadPoolExecutor(_TASK_THREADS, "spoke-task")
@@ -155,7 +155,7 @@ class LegacyRunner(SqlRunner):
 
 
 def run_task(definition: Definition, text: str, task_id: str, sessions: SessionFactory) -> None:
-    """Run a task in this thread. What it raises is logged with its id."""
+    """Run a task in this thread. If it raises, log the exception with the task's id."""
     context = TaskContext(task_id, 1, logging.getLogger(f"spoke_jobs.task.{definition.name}"), sessions=sessions)
     try:
         call(definition, context, decode_payload(definition.name, definition.payload, text))

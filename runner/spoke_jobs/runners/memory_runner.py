@@ -1,9 +1,9 @@
-"""The ``memory`` runner, for an application's own tests: dispatching records, ``drain()`` runs.
+"""The ``memory`` runner, for an application's own tests: it records dispatches, and ``drain()`` runs them.
 
 The ledger is in memory, and nothing is written to a database. ``ctx.session`` of a job is made by the test's session
-factory. A dispatch with ``session=`` counts once that session's root transaction is committed. Tests often keep an
-outer transaction open and roll it back at their end: a session that is joined to one counts as committed by its own
-commit, until the outer transaction is rolled back.
+factory. A dispatch with ``session=`` counts once that session's root transaction is committed. Many tests keep an outer
+transaction open and roll it back at their end. If the session is joined to such a transaction, its own commit counts,
+until the outer transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 NAME = "memory"
 _LEASE_SECONDS = 60.0
-_FAR_ENOUGH = 100
-"""The most attempts per job in one drain. More means that a job dispatches itself without end."""
+_ATTEMPTS_LIMIT = 100
+"""The most attempts per job in one drain. If there are more, a job dispatches itself endlessly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Clock:
 
 
 class _Ledger(MemoryLedger):
-    """A ledger that can take back a commit."""
+    """A ledger that can undo a commit."""
 
     def withdraw(self, job: JobRequest) -> None:
         """Remove a job that was published, unless it has started."""
@@ -104,7 +104,7 @@ class MemoryRunner(Runner):
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
         """Record a job.
 
-        With a session the returned row is that of after the commit; until then it is not in ``jobs``.
+        With a session the returned row is not in ``jobs`` before the commit.
         """
         new = prepare_job(job_data, self.registry, runner=NAME)
         if session is None:
@@ -165,7 +165,7 @@ class MemoryRunner(Runner):
         :raises Exception: what a task raises. A job that fails is recorded as failed.
         """
         wait_for_outer_commits()
-        for _ in range(_FAR_ENOUGH * (len(self.jobs) + 1)):
+        for _ in range(_ATTEMPTS_LIMIT * (len(self.jobs) + 1)):
             if not self._run_one():
                 return self.jobs
         raise RuntimeError("drain() ran for very long: does a job dispatch itself?")

@@ -1,4 +1,4 @@
-"""A dispatch checked before anything is written: pure, and the same for every runner."""
+"""Check a dispatch before anything is written. Pure, and the same for every runner."""
 
 from __future__ import annotations
 

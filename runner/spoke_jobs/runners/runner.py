@@ -1,7 +1,7 @@
 """The base class of a runner: three methods that each runner has, and defaults for the rest.
 
-A plain module, or an object, that has the three functions will do as well: the loader adapts it
-(:func:`adapted`), and what it lacks has the default.
+A plain module or object that has the three functions is accepted, too. The loader adapts it (:func:`adapted`) and adds
+the defaults.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ class Runner(ABC):
 
     @abstractmethod
     def fully_configured(self) -> bool:
-        """Return whether every setting that the runner needs is there; if not, the process refuses to start."""
+        """Return whether every setting that the runner needs is set. If not, the process refuses to start."""
 
     @abstractmethod
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
-        """Record a job, and see that it is run once the record is committed.
+        """Record a job, so that it runs once the record is committed.
 
-        With ``session`` the record is written in the caller's transaction: rolled back, there is no job.
+        With ``session`` the record is written in the caller's transaction. If that is rolled back, there is no job.
         """
 
     @abstractmethod
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """Have a task run; with ``session``, once the caller's transaction is committed.
+        """Dispatch a task; with ``session``, once the caller's transaction is committed.
 
-        Each runner says whether the task outlives this process from then on.
+        Each runner documents whether the task is lost if this process then ends.
         """
 
     def missing_settings(self) -> list[str]:
-        """Return the names of the environment variables that are not set, each with a word on what it is."""
+        """Return the names of the missing environment variables, each with an explanation."""
         return []
 
     @property
     def capabilities(self) -> Collection[Capability]:
-        """What the runner honors of the options that not every runner can; it refuses the others."""
+        """The capabilities that the runner has. It refuses options that need another."""
         return ALL_CAPABILITIES
 
     def start(self) -> None:  # noqa: B027  # most runners have nothing to start
-        """Start what the runner keeps in this process. :func:`spoke_jobs.configure` calls it."""
+        """Start the runner's threads in this process. :func:`spoke_jobs.configure` calls it."""
 
     def close(self) -> None:  # noqa: B027  # or to close
         """Deliver or run what is still in memory, and release connections and threads."""
@@ -112,7 +112,7 @@ _OPTIONAL = (
 
 
 class _Adapted(Runner):
-    """A module or an object with a runner's functions. Those that it has take the place of the defaults."""
+    """A module or an object with a runner's functions, which replace the defaults."""
 
     def __init__(self, found: Any) -> None:
         self._found = found
@@ -133,9 +133,9 @@ class _Adapted(Runner):
 
 
 def adapted(found: Any, where: str) -> Runner:
-    """Return a runner for what was loaded or given: a runner, or a module or an object with its functions.
+    """Return ``found`` if it is a runner, else adapt it: a module or an object with a runner's functions.
 
-    :param where: what named it, for the error.
+    :param where: where it comes from, for the error.
     :raises ConfigurationError: naming the functions that it lacks.
     """
     if isinstance(found, Runner):

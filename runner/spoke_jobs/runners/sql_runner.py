@@ -1,4 +1,4 @@
-"""What the runners ``legacy`` and ``kubernetes`` share: recording a job in the caller's transaction or their own."""
+"""The common part of the runners ``legacy`` and ``kubernetes``: record a job in the caller's transaction or its own."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ class SqlRunner(Runner):
     name: str
     _assigned = False
     _checks_rows = False
-    """Whether launching never blocks, and checks first that the row is committed."""
+    """Whether ``_launch`` never blocks, and itself checks first that the rows are committed."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
-        self._begin()
+        self._reset()
         self._pid = os.getpid()
 
-    def _begin(self) -> None:
-        """Reset the state: at first, and in a forked child, which must not use its parent's connections.
+    def _reset(self) -> None:
+        """Set the initial state, also in a forked child, which must not use its parent's connections.
 
-        SQLite keeps locks by process, which a child can't release: there, fork before the first dispatch.
+        With SQLite, fork before the first dispatch: a child can't release locks that its parent holds.
         """
         self._ledger: SqlLedger | None = None
         self._notifier: Notifier | None = None
         self._opening = threading.Lock()
 
-    def _begin_anew_if_forked(self) -> None:
+    def _reset_if_forked(self) -> None:
         if self._pid != os.getpid():
             if self._ledger is not None:
                 self._ledger.engine.dispose(close=False)
-            self._begin()
+            self._reset()
             self._pid = os.getpid()  # last: until then other threads of the child must see that the state is not reset
 
     def fully_configured(self) -> bool:
@@ -71,7 +71,7 @@ class SqlRunner(Runner):
         return not self.missing_settings()
 
     def missing_settings(self) -> list[str]:
-        """Return the names of the missing environment variables, each with a word on what it is."""
+        """Return the names of the missing environment variables, each with an explanation."""
         if self.settings.database_url.get_secret_value():
             return []
         return ["SPOKE_DATABASE_URL (the database with the ledger, sqlite:///jobs.sqlite3 for example)"]
@@ -82,7 +82,7 @@ class SqlRunner(Runner):
 
         :raises DatabaseError: if the database can't be reached, or isn't migrated.
         """
-        self._begin_anew_if_forked()
+        self._reset_if_forked()
         if self._ledger is None:
             with self._opening:
                 if self._ledger is None:
@@ -97,10 +97,10 @@ class SqlRunner(Runner):
             return self._record_many(plain_session(session), [new])[0]
         job = self.ledger.insert(new)
         run_safely(lambda: self._launch_many([job]))
-        return self._as_it_is_now(job) if self._launches else job
+        return self._read_again(job) if self._launches else job
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
-        """Record a job; what follows the commit does not block the event loop."""
+        """Record a job. The effects of the commit do not block the event loop."""
         if session is None:
             return await asyncio.to_thread(self.dispatch_job, job_data)
         _refuse_sync_session(session)
@@ -114,7 +114,7 @@ class SqlRunner(Runner):
             return self._record_many(plain_session(session), new)
         written = self.ledger.insert_many(new)
         run_safely(lambda: self._launch_many(written))
-        return [self._as_it_is_now(job) for job in written] if self._launches else written
+        return [self._read_again(job) for job in written] if self._launches else written
 
     async def adispatch_jobs(
         self, jobs: Sequence[JobData], *, session: AsyncSession | None = None
@@ -148,7 +148,7 @@ class SqlRunner(Runner):
                 checks_rows=self._checks_rows,
             )
         else:
-            after_commit(session, lambda: True, self._ring)
+            after_commit(session, lambda: True, self._notify)
         return jobs
 
     def _launch_many(self, jobs: Sequence[JobRequest]) -> None:
@@ -157,9 +157,9 @@ class SqlRunner(Runner):
         if self._launches:
             self._launch(jobs)
         else:
-            self._ring()
+            self._notify()
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         self._notifier_of(self.ledger).notify()
 
     def _notifier_of(self, ledger: SqlLedger) -> Notifier:
@@ -169,10 +169,10 @@ class SqlRunner(Runner):
                     self._notifier = Notifier(ledger.engine)
         return self._notifier
 
-    def _as_it_is_now(self, job: JobRequest) -> JobRequest:
+    def _read_again(self, job: JobRequest) -> JobRequest:
         try:
             return self.ledger.get(job.id) or job
-        except SQLAlchemyError:  # it is recorded: after an error the caller would dispatch it twice
+        except SQLAlchemyError:  # the job is recorded, and after an error the caller might dispatch it twice
             return job
 
     @property
@@ -182,10 +182,10 @@ class SqlRunner(Runner):
 
     @abstractmethod
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        """Launch jobs whose rows are committed, or may be (see ``_checks_rows``). What it raises is logged."""
+        """Launch jobs whose rows are committed, or may be (see ``_checks_rows``). Exceptions are logged."""
 
     def _when_committed(self, session: Session | None, effect: Callable[[], None]) -> None:
-        """Run a task's effect now, or once the session's transaction is committed. A task has no row to look for."""
+        """Run a task's effect now, or once the session's transaction is committed. A task has no row to check."""
         if session is None:
             effect()
         else:

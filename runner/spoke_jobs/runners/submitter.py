@@ -21,20 +21,20 @@ from spoke_jobs.model import JobRequest
 
 logger = logging.getLogger(__name__)
 
-REST_SECONDS = 30.0
+PAUSE_SECONDS = 30.0
 CLOSING_SECONDS = 1.0
 _THREADS = 4
 """Concurrent tries. More would only wait for each other, in the interpreter and in the API server."""
 _ROOM = 1000
-"""The most jobs that wait for their try."""
+"""The most jobs that wait for a try."""
 _IDLE_SECONDS = 10.0
 
 
 class Breaker:
     """A circuit breaker: after a failure nothing is tried for a while, then one try at a time until one succeeds."""
 
-    def __init__(self, rest_seconds: float, clock: Callable[[], float]) -> None:
-        self._rest = rest_seconds
+    def __init__(self, pause_seconds: float, clock: Callable[[], float]) -> None:
+        self._pause = pause_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._next_try: float | None = None
@@ -48,11 +48,11 @@ class Breaker:
                 return True
             if self._clock() < self._next_try:
                 return False
-            self._next_try = self._clock() + self._rest
+            self._next_try = self._clock() + self._pause
             return True
 
-    def rests(self) -> bool:
-        """Return whether the circuit is open: nothing is to be tried now."""
+    def is_paused(self) -> bool:
+        """Return whether the circuit is open, so that nothing may be tried now."""
         with self._lock:
             return self._next_try is not None and self._clock() < self._next_try
 
@@ -64,25 +64,25 @@ class Breaker:
     def failed(self) -> bool:
         """Record a failed try; return True if the circuit was closed."""
         with self._lock:
-            news = self._next_try is None
-            self._next_try = self._clock() + self._rest
+            was_closed = self._next_try is None
+            self._next_try = self._clock() + self._pause
             self._failures += 1
-            return news
+            return was_closed
 
     def succeeded(self, failures: int) -> None:
-        """Record a successful try that started after ``failures`` failures; later ones still count."""
+        """Record a successful try that started after ``failures`` failures. Ignore it if there were failures since."""
         with self._lock:
             if failures == self._failures:
                 self._next_try = None
 
 
 class Submitter:
-    """Try once to launch each job, on a few threads of its own. Call it from any thread, but not across a fork.
+    """Tries once to launch each job, on a few threads of its own. Safe from any thread, but not across a fork.
 
-    :param launch: tries once, and returns whether the API server was asked. Whatever it leaves, sync continues. It
-        raises if the API server can't be reached.
-    :param left: called from any thread when jobs are left that sync is to launch at once.
-    :param patience_seconds: after this time sync launches a job anyway, so it is not tried here any longer.
+    :param launch: tries once, and returns whether the API server was asked. It raises if the API server can't be
+        reached. Sync completes what it leaves undone.
+    :param left: called from any thread if there are jobs that sync must launch at once.
+    :param patience_seconds: after this time sync launches a job anyway, so it is no longer tried here.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Submitter:
         *,
         patience_seconds: float,
         room: int = _ROOM,
-        rest_seconds: float = REST_SECONDS,
+        pause_seconds: float = PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._launch = launch
@@ -100,9 +100,9 @@ class Submitter:
         self._patience = patience_seconds
         self._room = room
         self._clock = clock
-        self._breaker = Breaker(rest_seconds, clock)
+        self._breaker = Breaker(pause_seconds, clock)
         self._pid = os.getpid()
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         """Guards the attributes below."""
         self._waiting: deque[tuple[JobRequest, float]] = deque()
         """Each with the time until which it is tried. Without payloads, which no SpokeJob has."""
@@ -114,43 +114,43 @@ class Submitter:
 
     def submit(self, jobs: Iterable[JobRequest]) -> None:
         """Queue the jobs to be tried in that order, and return at once."""
-        with self._news:
+        with self._changed:
             self._closed = False
             accepted = all(self._accept(job) for job in jobs)
         if not accepted:
-            self._tell_sync()
+            self._notify_sync()
 
-    def rests(self) -> bool:
-        """Return whether the API server is known to be unreachable, so that everything is left to sync for now."""
-        return self._breaker.rests()
+    def is_paused(self) -> bool:
+        """Return whether the API server was unreachable a moment ago, so that all jobs are left to sync for now."""
+        return self._breaker.is_paused()
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
         """Wait up to ``seconds`` for the queued jobs to be tried. Sync launches the rest."""
         if self._pid != os.getpid():  # a forked child has none of these threads
             return
-        with self._news:
+        with self._changed:
             self._closing += 1
             try:
-                self._news.notify_all()
-                self._news.wait_for(lambda: not self._threads, seconds)
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._threads, seconds)
             finally:
                 self._waiting.clear()
                 self._closing -= 1
                 self._closed = True
 
     def _accept(self, job: JobRequest) -> bool:
-        """Queue a job, with the lock held. Return False if sync is to launch it, and all that follow, at once."""
+        """Queue a job; the caller holds the lock. Return False if sync must launch it, and all that follow, at once."""
         now = self._clock()
         if not self._threads:
-            self._waiting.clear()  # the threads that were to try them have died
+            self._waiting.clear()  # these were left by threads that have died
         if self._waiting and self._waiting[0][1] < now:
             return False  # the first has waited too long, so this one would, too
         if len(self._waiting) >= self._room:
-            return True  # not tried; sync is not woken, since it would start with the jobs that are tried here
+            return True  # sync launches it in time: if woken now, it would start with the jobs that are tried here
         if not self._breaker.ask():
             return False
         self._waiting.append((replace(job, payload=""), now + self._patience))
-        self._news.notify()
+        self._changed.notify()
         if len(self._waiting) > self._idle and len(self._threads) < _THREADS:
             self._start_thread()
         return bool(self._threads)
@@ -162,11 +162,11 @@ class Submitter:
             thread.start()
         except BaseException as error:
             self._threads.discard(thread)
-            if not isinstance(error, RuntimeError):  # no thread can be started, as at the interpreter's exit
+            if not isinstance(error, RuntimeError):  # no thread can be started, for example at the interpreter's exit
                 raise
 
-    def _tell_sync(self) -> None:
-        if not self._closed:  # else it would reopen what the caller has closed
+    def _notify_sync(self) -> None:
+        if not self._closed:  # else this would reopen connections that the caller has closed
             run_safely(self._left)
 
     def _work(self) -> None:
@@ -174,22 +174,22 @@ class Submitter:
             while (following := self._next()) is not None:
                 job, until = following
                 if self._clock() > until:
-                    self._tell_sync()
+                    self._notify_sync()
                 else:
                     self._try(job)
         finally:
-            with self._news:
+            with self._changed:
                 self._threads.discard(threading.current_thread())
-                self._news.notify_all()
+                self._changed.notify_all()
 
     def _next(self) -> tuple[JobRequest, float] | None:
-        with self._news:
+        with self._changed:
             self._idle += 1
-            self._news.wait_for(lambda: self._waiting or self._closing, _IDLE_SECONDS)
+            self._changed.wait_for(lambda: self._waiting or self._closing, _IDLE_SECONDS)
             self._idle -= 1
             if self._waiting:
                 return self._waiting.popleft()
-            self._threads.discard(threading.current_thread())  # now, or the next job would count on this thread
+            self._threads.discard(threading.current_thread())  # now, or the next job would wait for this thread
             return None
 
     def _try(self, job: JobRequest) -> None:
@@ -197,13 +197,13 @@ class Submitter:
         try:
             asked = self._launch(job)
         except Exception as error:
-            with self._news:
-                news = self._breaker.failed()
+            with self._changed:
+                was_closed = self._breaker.failed()
                 self._waiting.clear()
-            if news:
+            if was_closed:
                 why = f"{type(error).__name__}: {error}"
                 logger.warning("can't create SpokeJobs (%s); left to sync", why)
-            self._tell_sync()
+            self._notify_sync()
         else:
             if asked:
                 self._breaker.succeeded(failures)
@@ -221,8 +221,8 @@ def _before_exit() -> None:
         _exit_seconds = max(0.0, _exit_seconds - (time.monotonic() - began))
 
 
-# Twice: before other exit handlers, one of which removes the Kubernetes client's certificates; and for what was
-# dispatched after that, by an exit handler or by a thread that outlived the main thread.
+# It runs twice. First before other exit handlers, one of which removes the Kubernetes client's certificates. Then again
+# for jobs that an exit handler, or a thread that outlives the main thread, dispatched meanwhile.
 _register: Callable[[Callable[[], None]], Any] = getattr(threading, "_register_atexit", atexit.register)
 _register(_before_exit)
 atexit.register(_before_exit)

@@ -45,7 +45,7 @@ def fake_context(
 
     :param job_type: the value of ``ctx.job.job_type``.
     :param session: the value of ``ctx.session``, for example the test's own; it isn't closed.
-    :param sessions: or a factory of it.
+    :param sessions: instead of ``session``, a factory of it.
     """
     registry = Registry()
     name = plain_name(job_type)
@@ -71,7 +71,7 @@ def fake_task_context(
     """Return a context to call a task's function with.
 
     :param session: the value of ``ctx.session``, for example the test's own; it isn't closed.
-    :param sessions: or a factory of it.
+    :param sessions: instead of ``session``, a factory of it.
     """
     made = _one(session) if session is not None else plain_sessions(sessions or _none)
     return TaskContext(task_id, 1, logging.getLogger("spoke_jobs.task"), sessions=made)

@@ -1,4 +1,4 @@
-"""The jobs and tasks that a test dispatched, in a form for assertions, and their run."""
+"""The value of the fixture ``spoke_jobs``: it shows the jobs and tasks that a test dispatched, and runs them."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ class SpokeJobs:
     def drain(self, *, may_fail: bool = False) -> list[DispatchedJob]:
         """Run all jobs and tasks to their end, and what they dispatch. Retries follow immediately.
 
-        What a task raises is raised here.
+        An exception of a task is raised here.
 
         :param may_fail: do not raise for a job that fails for good; the test checks its ``state`` and ``cause``.
-        :returns: all jobs, as they are then.
+        :returns: all jobs, in their new states.
         :raises JobsFailed: if a job has failed for good.
         """
         before = self._failed()

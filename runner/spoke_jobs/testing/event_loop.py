@@ -1,8 +1,8 @@
-"""Run jobs for a test on an event loop, whose connection belongs to that loop.
+"""Run the jobs of an asyncio test, whose database connection belongs to the test's event loop.
 
 A job's ``ctx.session`` is a plain session. On an ``AsyncConnection`` it works only inside a greenlet that can wait for
-the loop. So the drain runs in a thread of its own, where it sees no running loop, like any job; and inside a greenlet
-that hands every wait to the loop. ``async def`` jobs run on the loop, in such a greenlet too.
+the loop. So the drain runs in a greenlet that passes every wait to the loop. The greenlet is in a thread of its own,
+since a job expects no running loop in its thread. ``async def`` jobs run on the loop, in such a greenlet, too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OnTheLoop:
         self._loop = asyncio.get_running_loop()
 
     async def run(self, function: Callable[[], _Result]) -> _Result:
-        """Run plain code in a thread. Where it waits for something asynchronous, the loop waits."""
+        """Run plain code in a thread. What it waits for is awaited on the loop."""
         return await asyncio.to_thread(self._run_here, function)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -56,11 +56,11 @@ class OnTheLoop:
 
 
 _present: ContextVar[OnTheLoop | None] = ContextVar("spoke_jobs_on_the_loop", default=None)
-"""Set in the thread of such a drain."""
+"""Set in the thread of a drain of an asyncio test."""
 
 
 class TransparentRegistry(Registry):
-    """A live view of the application's registry. In such a drain, ``async def`` functions run on the test's loop."""
+    """A live view of the application's registry. In an asyncio test, ``async def`` functions run on the test's loop."""
 
     def __init__(self, registry: Registry) -> None:
         self.jobs = _Transparent(registry.jobs)
@@ -72,7 +72,7 @@ _Kind = type(Registry().jobs)
 
 class _Transparent(_Kind):  # type: ignore[valid-type, misc]
     def __init__(self, kind: Any) -> None:
-        self.__dict__ = kind.__dict__  # shared: what is declared later is here too
+        self.__dict__ = kind.__dict__  # shared, so that later declarations are visible here
 
     def get(self, name: TypeName) -> Definition:
         definition: Definition = super().get(name)
@@ -90,7 +90,7 @@ def _waiting_greenlet(function: Callable[[], Any]) -> Any:
         raise ConfigurationError("adrain() needs greenlet, as SQLAlchemy's asyncio does: sqlalchemy[asyncio]") from None
     made = greenlet(function)
     made.gr_context = copy_context()
-    made.__sqlalchemy_greenlet_provider__ = True  # SQLAlchemy then hands its waits to the parent greenlet
+    made.__sqlalchemy_greenlet_provider__ = True  # SQLAlchemy then passes its waits to the parent greenlet
     return made
 
 
@@ -99,7 +99,7 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 class _PassedOn:
-    """Awaits what a coroutine waits for, in its place."""
+    """Awaits, in place of a coroutine, what the coroutine waits for."""
 
     def __init__(self, waits_for: Any) -> None:
         self._waits_for = waits_for
@@ -109,7 +109,7 @@ class _PassedOn:
 
 
 def _finish(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a coroutine to its end inside a greenlet of SQLAlchemy's, so that its plain calls may wait too."""
+    """Run a coroutine to its end in one of SQLAlchemy's greenlets, so that its synchronous calls may wait, too."""
     from sqlalchemy.util.concurrency import await_only
 
     proceed: Callable[[Any], Any] = coroutine.send

@@ -1,13 +1,13 @@
 """The pytest plugin: ``def test_upload(client, spoke_jobs)``. Found by its entry point; it needs no import.
 
-Nothing of the library is imported before a test asks for a fixture: pytest loads this module at the start of every run.
+pytest loads this module at the start of every run. So it imports the rest of the library only when a test uses a
+fixture.
 
 =========================  =============================================================================================
-``spoke_jobs``             jobs and tasks that the test dispatches are recorded, and run when the test says so
+``spoke_jobs``             records the jobs and tasks that the test dispatches; ``drain()`` runs them
                            (:class:`spoke_jobs.testing.dispatched.SpokeJobs`)
-``spoke_jobs_sessions``    to override: makes the sessions that jobs get as ``ctx.session``; on the test's connection,
-                           where the test rolls its own transaction back
-``spoke_jobs_registry``    to override, where the application has a registry of its own
+``spoke_jobs_sessions``    override it if jobs use ``ctx.session``: returns a factory of sessions
+``spoke_jobs_registry``    override it if the application has a registry of its own
 =========================  =============================================================================================
 """
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def spoke_jobs_sessions() -> Sessions | None:
-    """Override it where jobs use ``ctx.session``: return what makes a session, ``sessionmaker(engine)`` for example.
+    """Override it if jobs use ``ctx.session``: return a factory of sessions, for example ``sessionmaker(engine)``.
 
-    In a test whose connection has an outer transaction, which is rolled back at the end::
+    For a test whose connection has an outer transaction that is rolled back at the end::
 
         @pytest.fixture
         def spoke_jobs_sessions(connection):
             return sessionmaker(bind=connection, join_transaction_mode="create_savepoint")
 
-    An ``async_sessionmaker`` on an ``AsyncConnection`` will do as well; jobs are then run by ``await adrain()``.
+    It may also be an ``async_sessionmaker`` on an ``AsyncConnection``. Then run the jobs with ``await adrain()``.
     """
     return None
 
 
 @pytest.fixture
 def spoke_jobs_registry() -> Registry:
-    """Override it where jobs are declared in a registry of the application's own; by default, the process's."""
+    """Override it if the application has a registry of its own. By default it is the process's."""
     from spoke_jobs import registry
 
     return registry.default
@@ -49,7 +49,7 @@ def spoke_jobs_registry() -> Registry:
 
 @pytest.fixture
 def spoke_jobs(spoke_jobs_registry: Registry, spoke_jobs_sessions: Sessions | None) -> Iterator[SpokeJobs]:
-    """What the test dispatches: recorded, and run by ``drain()``. Afterwards the process has its earlier runner again.
+    """Record what the test dispatches; ``drain()`` runs it. Afterwards the process has its former runner again.
 
     ::
 

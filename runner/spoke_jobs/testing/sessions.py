@@ -1,4 +1,4 @@
-"""Make the plain sessions that a job is given from whatever a test provides for ``ctx.session``."""
+"""Make plain sessions for jobs from what a test provides for ``ctx.session``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sessions = Callable[[], Any]
 
 
 def plain_sessions(sessions: Sessions | None) -> Callable[[], Session]:
-    """Return a factory of plain sessions, which says what is wrong with what it was given."""
+    """Return a factory of plain sessions. It raises ConfigurationError if ``sessions`` cannot be used."""
     given: WeakSet[Session] = WeakSet()
 
     def make() -> Session:

@@ -113,14 +113,14 @@ def test_a_ledger_that_can_not_be_asked_leaves_it_to_sync_and_is_no_fault_of_the
         runner.dispatch_job(WORK)
         runner._submitter.close(30)
     assert stage.cluster.all() == []
-    assert not runner._submitter.rests()
+    assert not runner._submitter.is_paused()
     with monkeypatch.context() as patch:
         patch.setattr(syncing, "record_submitted", away)
         job = runner.dispatch_job(WORK)
         runner._submitter.close(30)
     assert len(stage.cluster.all()) == 1
     assert not is_recorded(stage, job)
-    assert not runner._submitter.rests()
+    assert not runner._submitter.is_paused()
 
 
 def test_a_unique_key_that_is_taken_launches_nothing_of_another_s(stage: Stage) -> None:
@@ -312,13 +312,13 @@ def test_without_an_api_server_no_caller_waits_and_sync_launches(
     beside = stage.runner(submit="sync")
     beside.dispatch_job(WORK)  # the ledger is opened, as it would be in a process that has been up for a while
     runner = stage.runner()
-    runner._submitter._breaker._rest = 600
+    runner._submitter._breaker._pause = 600
     assert runner.ledger
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", nowhere)
         plain = min(timed(lambda: beside.dispatch_job(WORK)) for _ in range(5))
         took = [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
-        wait_for("the circuit breaker opens", runner._submitter.rests, 30)
+        wait_for("the circuit breaker opens", runner._submitter.is_paused, 30)
         took += [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
     assert max(took) < 0.5, "nobody waits for the API server"
     assert min(took) - plain < 0.05
@@ -337,12 +337,12 @@ def test_once_the_api_server_is_back_the_runner_creates_again(stage: Stage, tmp_
     path = kubeconfig_by(proxy.port, stage.cluster.kubeconfig, tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", path)
     runner = stage.runner()
-    runner._submitter._breaker._rest = 0.5
+    runner._submitter._breaker._pause = 0.5
     launched = runner.dispatch_job(WORK)
     wait_for("it is launched", lambda: one_is_launched(stage, launched))
     proxy.cut()
     left = runner.dispatch_job(WORK)
-    wait_for("the circuit breaker opens", runner._submitter.rests)
+    wait_for("the circuit breaker opens", runner._submitter.is_paused)
     proxy.mend()
     jobs: list[JobRequest] = []
 

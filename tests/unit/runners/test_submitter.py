@@ -90,16 +90,16 @@ def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
     breaker = Breaker(30, clock)
     assert breaker.ask()
     assert breaker.failed()
-    assert not breaker.failed(), "no news"
+    assert not breaker.failed(), "the circuit was open"
     clock.now = 29.9
     assert not breaker.ask()
-    assert breaker.rests()
+    assert breaker.is_paused()
     clock.now = 30
-    assert not breaker.rests()
+    assert not breaker.is_paused()
     assert [breaker.ask(), breaker.ask()] == [True, False]
-    assert breaker.rests()
+    assert breaker.is_paused()
     breaker.succeeded(breaker.failures)
-    assert not breaker.rests()
+    assert not breaker.is_paused()
     assert breaker.ask()
 
 
@@ -108,7 +108,7 @@ def test_a_success_that_began_before_a_failure_says_nothing_of_it() -> None:
     failures = breaker.failures
     breaker.failed()
     breaker.succeeded(failures)
-    assert breaker.rests()
+    assert breaker.is_paused()
 
 
 def test_a_caller_waits_for_no_answer(gate: threading.Event) -> None:
@@ -204,7 +204,7 @@ def test_a_failure_leaves_all_that_waits_to_sync_and_a_probe_ends_that(gate: thr
     submitter.submit(jobs(*range(100, 200)))
     assert sync.told == 0
     gate.set()
-    wait_until(submitter.rests)
+    wait_until(submitter.is_paused)
     submitter.close(10)
     assert len(api.tried) <= 4, "those that were under way"
     told = sync.told
@@ -232,7 +232,7 @@ def test_a_probe_that_does_not_come_to_the_api_server_ends_nothing() -> None:
     api.does, api.asked = (lambda _job: None), False
     submitter.submit(jobs(2))
     submitter.close(10)
-    assert submitter.rests()
+    assert submitter.is_paused()
 
 
 def test_a_probe_that_fails_has_the_next_ones_rest_again() -> None:
@@ -242,7 +242,7 @@ def test_a_probe_that_fails_has_the_next_ones_rest_again() -> None:
         clock.now = now
         submitter.submit(jobs(1))
         submitter.close(10)
-        assert submitter.rests()
+        assert submitter.is_paused()
         submitter.submit(jobs(2))
     assert api.tried == [1, 1, 1]
 
@@ -303,7 +303,7 @@ def test_once_closed_it_tells_sync_nothing_more(gate: threading.Event) -> None:
     submitter.close(0)
     gate.set()
     wait_until(lambda: not submitter._threads)
-    assert (submitter.rests(), sync.told) == (True, 0)
+    assert (submitter.is_paused(), sync.told) == (True, 0)
     submitter.submit(jobs(2))
     assert sync.told == 1
 
@@ -337,7 +337,7 @@ def test_threads_without_work_end_and_nothing_is_lost_as_they_do(monkeypatch: py
 def test_a_child_that_was_forked_has_nothing_to_close(gate: threading.Event) -> None:
     submitter = submitter_of(Api(lambda _job: gate.wait(30)))
     submitter.submit(jobs(1))
-    with submitter._news:  # as another thread may hold it
+    with submitter._changed:  # as another thread may hold it
         child = os.fork()
         if child == 0:
             signal.alarm(10)
