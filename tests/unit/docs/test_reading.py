@@ -37,4 +37,4 @@ def test_a_report_is_followed_to_its_end() -> None:
         assert page["report_state"](good, 1) == "ready at /reports/2026-03"
         assert page["report_state"](bad, 1) == "failed (JobError)"
         assert page["report_state"](good, 2) == page["report_state"](99, 1) == "there is no such report"
-        assert page["order_and_look"](session, "2026-04") == "waiting"
+        assert page["order_and_read"](session, "2026-04") == "waiting"
