@@ -55,6 +55,7 @@ _LIFECYCLE = (
     _core("A Job for Kueue is created suspended", "build_job", "if KUEUE_QUEUE in template.kueue:", "if False:"),
     _core("A failed attempt is charged to its class of cause", "status", "closed = closed.model_copy(update={\"charged\": _charge(status.charged, end.cause)})", "pass"),
     _core("The cause is written before the Job is deleted", "reconcile", "return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))", "return Decision(Standing.HOLDS, (*(() if job.meta.deletion_at else (_delete(job),)), *actions))"),
+    _core("An attempt that is stopped is over when its pods have ended", "reconcile", "elif job and any(not has_ended(pod, now) for pod in pods):", "elif False:"),
     _core("A success in time counts, even if the attempt was being stopped", "reconcile", "if isinstance(final_state, Ended) and not final_state.cause:", "if False:"),
     _core("A final outcome never changes", "reconcile", "if current.outcome and current.outcome.final:", "if False:"),
     _core("A final state in the ledger wins", "reconcile", "if current.ledger:\n        started", "if False:\n        started"),

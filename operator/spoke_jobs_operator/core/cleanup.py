@@ -12,12 +12,12 @@ from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJob, SpokeJo
 from . import status
 from .actions import Action, ApplyStatus, CheckAgain, Decision, DeleteJob, DeleteSpokeJob, Standing
 from .api_objects import Job, Pod
-from .diagnose import has_ended, lost_at
+from .diagnose import has_ended
 
 SETTLE = timedelta(seconds=10)
 """How long after its attempt's end a Job may stay unfinished, for example with a sidecar. Then it is deleted."""
 STOP_PATIENCE = timedelta(seconds=120)
-"""How long the operator waits for the pods of a Job that is being deleted, beyond their grace periods."""
+"""How long the operator waits for a Job that is being deleted and has no pods to disappear."""
 UNCONFIRMED_TTL = timedelta(days=7)
 """How long a SpokeJob stays if its end never reached the ledger, so that people can find out why."""
 
@@ -72,7 +72,7 @@ def until_nothing_runs(
     current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime
 ) -> float | None:
     """Return the seconds until the next check, or None if nothing of earlier attempts runs."""
-    if any(not is_over(job, pods, now) and not is_given_up(job, pods, now) for job in jobs):
+    if any(not is_over(job, pods, now) for job in jobs):
         return 1.0
     # The garbage collector deletes the pod of a deleted Job a moment later. The pod then has its grace period.
     known = {job.attempt for job in jobs}
@@ -86,22 +86,16 @@ def until_nothing_runs(
 
 
 def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
-    """Whether no pod of the Job runs or will run."""
+    """Whether no pod of the Job runs or will run.
+
+    The pod of a deleted Job runs until the garbage collector deletes it, which can take minutes.
+    """
     if job.finished:
         return True
     own = [pod for pod in pods if pod.attempt == job.attempt]
     if job.meta.deletion_at:
-        return bool(own) and all(has_ended(pod, now) for pod in own)
+        return all(has_ended(pod, now) for pod in own) if own else now >= job.meta.deletion_at + STOP_PATIENCE
     return bool(own) and all(pod.terminal for pod in own)
-
-
-def is_given_up(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
-    """Whether the operator stops waiting for a Job that is being deleted, although its pods still exist."""
-    if job.meta.deletion_at is None:
-        return False
-    graces = [lost_at(pod, pod.meta.deletion_at) for pod in pods
-              if pod.attempt == job.attempt and pod.meta.deletion_at]  # fmt: skip
-    return now >= max([job.meta.deletion_at + STOP_PATIENCE, *graces])
 
 
 def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:

@@ -141,10 +141,10 @@ def _stop_attempt(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
         return Decision(Standing.HOLDS, (ReadLive(),))
     elif job and not job.meta.deletion_at:
         return Decision(Standing.HOLDS, (_delete(job),))
-    elif job and job.meta.deletion_at and not cleanup.is_given_up(job, pods, now):
-        running = [pod for pod in pods if not has_ended(pod, now)]
-        if running or (not pods and not seen.live):
-            return Decision(Standing.HOLDS, (ReadLive() if not running else CheckAgain(1.0),))
+    elif job and any(not has_ended(pod, now) for pod in pods):
+        return Decision(Standing.HOLDS, (CheckAgain(1.0),))
+    elif job and not pods and not seen.live:
+        return Decision(Standing.HOLDS, (ReadLive(),))
     return _end(seen, end, _newest(pods), now)
 
 

@@ -254,6 +254,31 @@ def test_grace_longer_than_the_operators_patience_is_waited_out(monkeypatch: pyt
     assert len(s.world.created) == 2
 
 
+def test_the_next_attempt_waits_for_a_pod_that_nobody_has_ended_yet() -> None:
+    s = start(timeoutSeconds=60, retry={"budget": {"timeout": 3}, "backoffSeconds": 1})
+    s.cluster()
+    s.pass_time(61)
+    assert "deletionTimestamp" in s.world.jobs[0]["metadata"]
+    for _ in range(30):
+        s.pass_time(10)
+    assert len(s.world.live_pods()) == len(s.world.created) == 1, "the garbage collector is late"
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert [item["cause"] for item in s.world.status["attempts"][:1]] == ["Timeout"]
+    assert len(s.world.created) == 2
+
+
+def test_a_deleted_job_that_stays_without_pods_delays_the_next_attempt_two_minutes_at_most() -> None:
+    s = start(startTimeoutSeconds=30, retry={"budget": {"timeout": 3}, "backoffSeconds": 1})
+    s.pass_time(31)
+    assert "deletionTimestamp" in s.world.jobs[0]["metadata"]
+    s.pass_time(115)
+    assert len(s.world.created) == 1
+    s.pass_time(6)
+    assert len(s.world.created) == 2
+
+
 def test_jobs_go_after_their_retention_and_the_spokejob_after_its_time_to_live() -> None:
     s = start(ttlSecondsAfterFinished=300)
     s.cluster()

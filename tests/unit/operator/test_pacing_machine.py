@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.shell.operator_client import Kind
 
 FINAL = ("Succeeded", "Failed")
+NODE_SLACK = timedelta(seconds=5)
 MOST = 12
 """SpokeJobs in one world: enough for three to wait behind each limit."""
 BOUNDS = st.sampled_from([None, None, 1, 1, 2, 3])
@@ -52,7 +54,11 @@ class Crowd(World):
         super().garbage_collector()
 
     def occupied(self) -> Iterator[Object]:
-        """The specs of those of whom something runs, or is about to."""
+        """The specs of those of whom something runs, or is about to, as far as the operator promises to know.
+
+        It promises nothing of a pod that was told to end and whose node does not say that it has: 5 s after its grace
+        period such a pod counts as lost with its node.
+        """
         for item in self.spokejobs():
             name = item["metadata"]["name"]
             pods = [pod for pod in self.pods if pod["metadata"]["labels"].get(LABEL_SPOKEJOB) == name]
@@ -62,8 +68,12 @@ class Crowd(World):
                 and not job.get("status", {}).get("started")
                 for job in jobs
             )
-            if awaited or not all(map(ended, pods)):
+            if awaited or not all(ended(pod) or self._is_lost(pod) for pod in pods):
                 yield item["spec"]
+
+    def _is_lost(self, pod: Object) -> bool:
+        deleted = pod["metadata"].get("deletionTimestamp")
+        return deleted is not None and self.now >= datetime.fromisoformat(deleted) + NODE_SLACK
 
 
 class Pacing(OperatorMachine):

@@ -203,6 +203,34 @@ def test_limit_on_running_jobs_is_kept_and_said() -> None:
     assert s.world.status["attempt"] == 1
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_cancelled_attempt_keeps_its_place_until_the_garbage_collector_has_ended_its_pod(running: bool) -> None:
+    theirs = {"organization": 1, "queue": "a"}
+    s = Simulation(World(**theirs), limits=Limits(for_organization=3))
+    s.world.put_spokejob("job-2", **theirs)
+    s.pass_time(1)
+    s.world.job_controller()
+    if running:
+        s.world.kubelet()
+    s.world.change(Kind.SPOKEJOB, NAME, {"cancel": True}, under="spec")
+    s.pass_time(1)
+    assert "deletionTimestamp" in s.world.jobs[0]["metadata"]
+    s.restart()
+    s.pass_time(120)
+    for name in ("job-3", "job-4", "job-5"):
+        s.world.put_spokejob(name, **theirs)
+    s.pass_time(1)
+    assert "deletionTimestamp" not in s.world.pods[0]["metadata"], "the garbage collector has not come to it yet"
+    assert "finishedAt" not in s.world.status["attempts"][0]
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1", "job-2-1", "job-3-1"]
+    s.cluster()
+    s.pass_time(1)
+    s.world.kubelet()
+    s.pass_time(1)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Cancelled")
+    assert [name for name, _ in s.world.created][3:] == ["job-4-1"]
+
+
 def test_who_ran_out_of_memory_gets_more_up_to_a_bound() -> None:
     resources = {"limits": {"memory": "100Mi"}}
     retry = {"backoffSeconds": 1, "jitter": 0, "budget": {"oom": 5}, "memoryFactor": 2, "memoryMax": "300Mi"}
