@@ -105,7 +105,7 @@ def test_notes_of_an_application_name_what_to_do_next(cluster: Cluster, namespac
     )
     notes = said[said.index("NOTES:") :]
     assert first_command(notes) == f"helm test shop --namespace {namespace}"
-    assert "name it in networkPolicy.egress" in notes
+    assert "the internet) in networkPolicy.egress" in notes
 
 
 def first_command(notes: str) -> str:
