@@ -18,7 +18,7 @@ logger = logging.getLogger("spoke_jobs_operator")
 
 
 def main() -> None:
-    """Run; exit with 0 on SIGTERM or SIGINT, 1 on an error that needs a person, 2 on invalid settings."""
+    """Run the operator. Exit codes: 0 after SIGTERM or SIGINT, 1 after lost leadership or an error, 2: bad settings."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -28,13 +28,13 @@ def main() -> None:
     operator_logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_run_until_signal(settings))
-    # kopf's thread may still be closing its connections; don't wait for it.
+    # Don't wait for kopf's thread, which may still be closing its connections.
     logging.shutdown()
     os._exit(code)
 
 
 def _named(location: tuple[int | str, ...]) -> str:
-    """The setting that an error is about; empty if it is about several, which the message names."""
+    """Return the setting that an error concerns; empty if it concerns several: the message then names them."""
     return f"SPOKE_OPERATOR_{'_'.join(map(str, location)).upper()}: " if location else ""
 
 
@@ -48,7 +48,7 @@ async def _run_until_signal(settings: Settings) -> int:
     except asyncio.CancelledError:
         logger.info("stopped")
         return 0
-    except operator_process.LostLeadership:  # already logged; the process is restarted as a standby
+    except operator_process.LostLeadership:  # already logged; Kubernetes restarts the process, as a standby
         return 1
     except Exception:
         logger.exception("unexpected error; exiting")

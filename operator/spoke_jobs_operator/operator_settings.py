@@ -21,39 +21,47 @@ class Settings(BaseSettings):
     ] = ()
     max_running: Annotated[
         int | None,
-        Field(ge=1, description="The most attempts that run at a time, in all namespaces together."),
+        Field(ge=1, description="The most attempts that run at a time in all namespaces together."),
     ] = None
-    max_running_in_namespace: Annotated[int | None, Field(ge=1, description="The most in each namespace.")] = None
+    max_running_in_namespace: Annotated[
+        int | None, Field(ge=1, description="The most attempts that run at a time in each namespace.")
+    ] = None
     max_running_in_queue: Annotated[
         int | None,
-        Field(ge=1, description="The most in each queue of each namespace; jobs without a queue don't count."),
+        Field(
+            ge=1,
+            description="The most attempts that run at a time in each queue of a namespace. Jobs without a queue don't "
+            "count.",
+        ),
     ] = None
     max_running_for_organization: Annotated[
         int | None,
-        Field(ge=1, description="The most for each organization of each namespace; jobs without one don't count."),
+        Field(
+            ge=1,
+            description="The most attempts that run at a time for each organization of a namespace. Jobs without one "
+            "don't count.",
+        ),
     ] = None
     job_retention_seconds: Annotated[
-        float, Field(ge=0, description="How long a Job is kept after its attempt has ended, for inspection.")
+        float, Field(ge=0, description="How long a Job is kept for inspection after its attempt has ended.")
     ] = 60
-    calls_per_second: Annotated[
-        float, Field(gt=0, description="The most calls to the API server a second, in the long run.")
-    ] = 100
-    calls_at_once: Annotated[float, Field(ge=1, description="The most calls at once after a quiet time.")] = 200
+    calls_per_second: Annotated[float, Field(gt=0, description="The average rate of calls to the API server.")] = 100
+    calls_at_once: Annotated[float, Field(ge=1, description="The most calls at once after a quiet period.")] = 200
     news_per_second: Annotated[
         float,
         Field(
             gt=0,
-            description="The most statuses a second, in the long run, that only say that an attempt has started or "
-            "runs. Obstacles and ends are written at once.",
+            description="The average rate of status writes that only say that an attempt started or runs. Obstacles "
+            "and ends are written at once.",
         ),
     ] = 5
-    news_at_once: Annotated[float, Field(ge=1, description="The most such statuses at once after a quiet time.")] = 50
-    news_within_seconds: Annotated[float, Field(gt=0, description="The longest delay of such a status.")] = 60
+    news_at_once: Annotated[float, Field(ge=1, description="The most such writes at once after a quiet period.")] = 50
+    news_within_seconds: Annotated[float, Field(gt=0, description="The longest delay of such a write.")] = 60
     lease: Annotated[
         str,
         Field(
             pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*)?$",
-            description="Namespace and name of the Lease that says which replica leads; empty for a single replica.",
+            description="Namespace and name of the Lease for leader election; empty for a single replica.",
         ),
     ] = ""
     identity: Annotated[
@@ -63,19 +71,22 @@ class Settings(BaseSettings):
             description="This replica's name in the Lease; empty for the host's name with a random suffix.",
         ),
     ] = ""
-    lease_seconds: Annotated[float, Field(gt=0, description="How long a silent leader keeps the lead.")] = 15
+    lease_seconds: Annotated[
+        float, Field(gt=0, description="How long a leader that does not renew the Lease keeps it.")
+    ] = 15
     lease_renew_within_seconds: Annotated[
-        float, Field(gt=0, description="How long a leader that can't renew goes on; shorter than `LEASE_SECONDS`.")
+        float, Field(gt=0, description="How long a leader that can't renew still leads; shorter than `LEASE_SECONDS`.")
     ] = 10
     lease_retry_seconds: Annotated[
-        float, Field(gt=0, description="How often the Lease is read or renewed; shorter again.")
+        float,
+        Field(gt=0, description="How often the Lease is read or renewed; shorter than `LEASE_RENEW_WITHIN_SECONDS`."),
     ] = 2
     publish_seconds: Annotated[
         float,
         Field(
             ge=1,
-            description="How often at most the leader writes limits, counts and the order of turns to a ConfigMap of "
-            "each namespace, `spoke-operator-state`.",
+            description="The shortest interval between two writes of `spoke-operator-state`, the ConfigMap in each "
+            "namespace with limits, counts and the order of turns.",
         ),
     ] = 10
     workers: Annotated[
@@ -83,28 +94,28 @@ class Settings(BaseSettings):
     ] = 16
     request_timeout_seconds: Annotated[float, Field(gt=0, description="The timeout of a call to the API server.")] = 10
     compare_seconds: Annotated[
-        float, Field(gt=0, description="How often unfinished SpokeJobs are listed, to make up for lost events.")
+        float, Field(gt=0, description="How often unfinished SpokeJobs are listed, in case an event was lost.")
     ] = 30
-    full_compare_seconds: Annotated[float, Field(gt=0, description="How often everything is listed.")] = 600
+    full_compare_seconds: Annotated[float, Field(gt=0, description="How often all objects are listed.")] = 600
     deaf_after_seconds: Annotated[
-        float, Field(gt=0, description="`/healthz` fails after so long without an event or a comparison.")
+        float, Field(gt=0, description="After this time without an event or a comparison, `/healthz` fails.")
     ] = 120
     health_host: Annotated[
         str, Field(description="The address that serves probes and metrics; empty for all, IPv4 and IPv6.")
     ] = ""
     health_port: Annotated[
-        int, Field(ge=0, le=65535, description="The port of probes and metrics; 0 for any free one.")
+        int, Field(ge=0, le=65535, description="The port of probes and metrics; 0 for any free port.")
     ] = 8080
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level logged.")
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level that is logged.")
     ] = "INFO"
-    log_format: Annotated[Literal["json", "plain"], Field(description="One JSON object a line, or plain text.")] = (
+    log_format: Annotated[Literal["json", "plain"], Field(description="One JSON object per line, or plain text.")] = (
         "json"
     )
 
     @property
     def limits(self) -> Limits:
-        """The limits on running attempts."""
+        """The limits that admission applies."""
         return Limits(
             running=self.max_running,
             in_namespace=self.max_running_in_namespace,
@@ -114,7 +125,7 @@ class Settings(BaseSettings):
 
     @property
     def lease_times(self) -> LeaseTimes:
-        """How long a lead lasts."""
+        """The durations of leader election."""
         return LeaseTimes(self.lease_seconds, self.lease_renew_within_seconds, self.lease_retry_seconds)
 
     @model_validator(mode="after")
@@ -127,8 +138,8 @@ class Settings(BaseSettings):
         if self.deaf_after_seconds < 2 * self.compare_seconds:
             raise ValueError(
                 f"SPOKE_OPERATOR_DEAF_AFTER_SECONDS ({self.deaf_after_seconds:g}) must be at least twice "
-                f"SPOKE_OPERATOR_COMPARE_SECONDS ({self.compare_seconds:g}): a quiet cluster is "
-                "heard of by comparisons alone, and each takes a while"
+                f"SPOKE_OPERATOR_COMPARE_SECONDS ({self.compare_seconds:g}): "
+                "without events only comparisons show that the API server answers, and each takes a while"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The cap on calls to the API server: a token bucket, and the pauses that the API server asks for."""
+"""Limit the rate of calls to the API server, and pause when the API server asks for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 
 class CallRate:
-    """A cap on calls. For one event loop.
+    """A token bucket for calls, with pauses. For one event loop.
 
-    :param per_second: calls a second, in the long run.
-    :param burst: so many at once, after a quiet time.
-    :param clock: seconds, monotonic; ``sleep`` waits for so many.
+    :param per_second: the average number of calls per second.
+    :param burst: the most calls at once after a quiet period.
+    :param clock: the monotonic clock, in seconds.
+    :param sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -35,9 +36,9 @@ class CallRate:
         """Wait until a call may be made; callers are served in order."""
         if (wait := self._bucket.take()) > 0:
             await self._sleep(wait)
-        while (left := self._paused_until - self._clock()) > 0:  # a pause may have begun meanwhile
+        while (left := self._paused_until - self._clock()) > 0:  # a pause may have started in the meantime
             await self._sleep(left)
 
     def pause(self, seconds: float) -> None:
-        """Delay all calls for so many seconds: the API server is overloaded."""
+        """Delay all calls for this many seconds, at most a minute: the API server is overloaded."""
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, LONGEST_PAUSE_SECONDS))

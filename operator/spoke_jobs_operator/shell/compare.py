@@ -1,7 +1,7 @@
-"""Periodic listings that make up for lost events.
+"""Compare the store with listings of the cluster, periodically, to find what lost events have missed.
 
-A watch can end, or fall silent, without notice. Each namespace is compared on its own: one that is gone or forbidden
-does not affect the others.
+A watch can end or stop sending without notice. Each namespace is compared separately, so that a deleted or forbidden
+namespace does not affect the others.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .store import Listed, ObjectIndex, Store, key_of
 UNFINISHED = "status.outcome!=Succeeded,status.outcome!=Failed"
 RETRY_SECONDS = 5.0
 ALL_NAMESPACES = "*"
-"""In logs and metrics."""
+"""Stands for all namespaces in logs and metrics."""
 T = TypeVar("T")
 See = Callable[[Mapping[str, Any]], set[Key]]
 logger = logging.getLogger(__name__)
 
 
 class Compare:
-    """The comparison of the store with the cluster.
+    """Compare the store with the cluster.
 
-    :param add: queue a SpokeJob.
-    :param read_live_next: have a SpokeJob read live before its next decision.
+    :param add: called for each SpokeJob to reconcile.
+    :param read_live_next: called for a SpokeJob that must be read live before its next decision.
     :param done: called after each completed comparison of a namespace.
     :param begins: called after a namespace's first comparison, before its SpokeJobs are queued.
     """
@@ -66,18 +66,18 @@ class Compare:
         self._one_at_a_time = asyncio.Lock()
 
     def want_all(self) -> None:
-        """Compare everything now."""
+        """Request a comparison of all objects now."""
         self._all_wanted.set()
 
     def has_compared(self, namespace: str) -> bool:
-        """Whether the namespace was read completely once, so that what isn't known doesn't exist."""
+        """Whether the namespace has been listed completely. An unknown object then does not exist."""
         return bool(self._compared & {namespace, None})
 
     async def first(self) -> None:
-        """Compare what decisions depend on, until one namespace succeeds; :meth:`run` goes on with the others.
+        """Compare until one namespace succeeds; :meth:`run` continues with the others.
 
         Finished SpokeJobs are left out: they hold no place and no lock, there may be ten thousand of them, and the
-        streams bring them anyway.
+        watches report them anyway.
         """
         while not self._compared:
             await self.try_once(everything=False)
@@ -85,13 +85,13 @@ class Compare:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def repeat(self) -> None:
-        """Compare again; a namespace counts as compared only once its unfinished SpokeJobs were listed from now on."""
-        async with self._one_at_a_time:  # a comparison that is running shows an older state
+        """Discard earlier comparisons and compare again. A namespace counts only after a new listing."""
+        async with self._one_at_a_time:  # a running comparison may show an older state
             self._compared.clear()
         await self.first()
 
     async def run(self, every_seconds: float, all_every_seconds: float) -> None:
-        """Compare until cancelled, first after one interval; sooner after a failure."""
+        """Compare periodically until cancelled; retry failed namespaces sooner."""
         loop = asyncio.get_running_loop()
         due, all_due = loop.time() + every_seconds, loop.time() + all_every_seconds
         while True:
@@ -109,7 +109,7 @@ class Compare:
                 await self.try_once(everything=False, among=tuple(self._problems))
 
     async def try_once(self, *, everything: bool, among: Sequence[str | None] | None = None) -> bool:
-        """Compare each namespace on its own; False if any failed."""
+        """Compare each namespace separately; return False if any failed."""
         async with self._one_at_a_time:
             if everything:
                 self._all_owed.update(self._namespaces)
@@ -117,7 +117,7 @@ class Compare:
         return all(succeeded)
 
     async def _try_namespace(self, namespace: str | None) -> bool:
-        """Compare one namespace; log only when it begins to fail, fails differently, or succeeds again."""
+        """Compare one namespace. Log a failure only if it is new or differs from the last one."""
         name = namespace or ALL_NAMESPACES
         try:
             await self._namespace(namespace, everything=namespace in self._all_owed)
@@ -132,7 +132,7 @@ class Compare:
             return False
         self._all_owed.discard(namespace)
         if self._problems.pop(namespace, None):
-            logger.info("comparing with the cluster succeeds again", extra={"namespace": name})
+            logger.info("comparing with the cluster works again", extra={"namespace": name})
         if namespace not in self._compared:
             self._compared.add(namespace)
             self._begin(namespace)
@@ -140,7 +140,7 @@ class Compare:
         return True
 
     def _begin(self, namespace: str | None) -> None:
-        """Queue the namespace's SpokeJobs: what the streams brought before was not worked on."""
+        """Queue the namespace's SpokeJobs: those that the watches reported before were not reconciled."""
         self._begins()
         for item in self._store.spokejobs:
             key = self._store.spokejobs.owner_of(item)
@@ -163,7 +163,7 @@ class Compare:
             store.spokejobs.take_out(absent, listed.version)
         for item in absent:
             key = store.spokejobs.owner_of(item)
-            self._read_live_next(key)  # final by now, or gone
+            self._read_live_next(key)  # final or deleted by now
             self._add(key)
         for spokejob in store.unfinished():
             if namespace in (None, spokejob.namespace):

@@ -1,6 +1,6 @@
-"""Carry out the core's decisions, for one SpokeJob at a time.
+"""Carry out the core's decisions for one SpokeJob at a time.
 
-A write that fails may have been done nevertheless, so the next decision on that SpokeJob is made on objects read live.
+A failed write may still have taken effect. So the next decision on that SpokeJob uses objects that are read live.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 def now() -> datetime:
-    """The time to the millisecond: more digits only make statuses longer."""
+    """Return the time in milliseconds: more digits only make statuses longer."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
@@ -58,13 +58,13 @@ class Effect(Enum):
 
     DONE = "done"
     UNCHANGED = "unchanged"
-    """The cluster was in that state before; writing again at once would loop."""
+    """The write changed nothing; repeating it at once would loop."""
     REFUSED = "refused"
-    """The writes that should follow no longer make sense."""
+    """The API server refused; the remaining writes of the decision no longer make sense."""
 
 
 class Controller:
-    """Handle the keys of the work queue."""
+    """Reconcile the SpokeJobs whose keys the work queue hands out."""
 
     def __init__(
         self,
@@ -85,21 +85,21 @@ class Controller:
         self._refusals: dict[Key, Refusal] = {}
         self._made: dict[
             Key, tuple[str, int]
-        ] = {}  # uid, and attempt whose Job was made or taken over, till it's recorded
+        ] = {}  # uid, and the attempt whose Job was created or adopted and is not recorded yet
         self._seen_to_run: dict[Key, str] = {}
         self._warned_of_unchanged = False
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
 
     def attach(self, queue: WorkQueue[Key], pacer: Pacer) -> None:
-        """Set the queue that calls it, and the pacer that queues what it admits."""
+        """Set the queue that calls :meth:`process`, and the pacer that queues the admitted SpokeJobs."""
         self._queue = queue
         self._pacer = pacer
 
     def prime(self, is_served: Callable[[str], bool] = lambda _namespace: True) -> None:
-        """Tell the pacer which SpokeJobs have an attempt and which want one, before the first admission.
+        """Pass the SpokeJobs that have or want an attempt to the pacer, before the first admission.
 
-        :param is_served: whether a namespace's SpokeJobs are worked on yet: others would hold places in vain.
+        :param is_served: whether a namespace's SpokeJobs are reconciled yet; others must not take places.
         """
         running, waiting, now = [], [], self._clock()
         for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
@@ -114,9 +114,9 @@ class Controller:
         self._stale.add(key)
 
     async def process(self, key: Key) -> None:
-        """Decide on a SpokeJob and carry the decision out.
+        """Reconcile a SpokeJob: decide, and carry the decision out.
 
-        :raises ApiError: if a call failed; call again later.
+        :raises ApiError: if a call failed; retry later.
         """
         live = key in self._stale
         if live:
@@ -241,7 +241,7 @@ class Controller:
         return Effect.DONE
 
     def _refuse(self, key: Key, refusal: Refusal) -> None:
-        """Record a refusal; each one in a row makes the backoff longer."""
+        """Record a refusal. Each consecutive one lengthens the backoff."""
         before = self._refusals.get(key)
         self._refusals[key] = replace(refusal, times=before.times + 1) if before else refusal
 
@@ -249,13 +249,13 @@ class Controller:
         key = key_of(spokejob)
         body = await self._client.read(Kind.JOB, Key(key.namespace, name))
         if body is None:
-            raise api_error(409, "AlreadyExists", f"Job {name!r} was there, and then was not")
+            raise api_error(409, "AlreadyExists", f"Job {name!r} existed and was deleted in the meantime")
         if read_job(body).owner != spokejob.uid:
             self._refuse(key, foreign_job(name, self._clock()))
             return Effect.REFUSED
         self._made[key] = (spokejob.uid, attempt)
         self._metrics.adopted.inc()
-        logger.info("took over a Job that was there already", extra=log_fields(spokejob) | {"job": name})
+        logger.info("adopted an existing Job", extra=log_fields(spokejob) | {"job": name})
         self._store.job_seen(body)
         return Effect.DONE
 
@@ -269,7 +269,7 @@ class Controller:
         self._metrics.writes.labels("job_delete").inc()
 
     async def _apply_status(self, key: Key, uid: str, resource_version: str, apply: ApplyStatus) -> bool:
-        """Write the status; False if nothing changed: the API server drops fields that the installed CRD lacks."""
+        """Write the status. Return False if nothing changed: an older CRD makes the API server drop unknown fields."""
         body = await self._client.apply_status(key, uid, resource_version, apply.status)
         self._store.spokejob_seen(body)
         self._metrics.writes.labels("status").inc()
@@ -283,7 +283,7 @@ class Controller:
         return False
 
     def _observe_start(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
-        """Observe when its first attempt is seen to run; the status may say so later, or never."""
+        """Measure when the first attempt is observed running; the status may show it later, or never."""
         new, key = apply.status, key_of(spokejob)
         runs = new.outcome is Outcome.RUNNING and spokejob.status.outcome is not Outcome.RUNNING and new.attempt == 1
         if runs and self._seen_to_run.get(key) != spokejob.uid:
@@ -358,7 +358,7 @@ class Controller:
 
 
 def log_fields(spokejob: SpokeJob) -> dict[str, object]:
-    """The fields of log lines about this SpokeJob."""
+    """Return the fields for log lines about this SpokeJob."""
     return {
         "spokejob": str(key_of(spokejob)),
         "request_id": spokejob.spec.request_id,

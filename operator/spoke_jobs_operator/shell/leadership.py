@@ -1,4 +1,4 @@
-"""Which of the operator's replicas may write."""
+"""Leader election: only one replica of the operator may write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Leadership(Protocol):
-    """Grants the lead. Everything that writes starts after it was gained, and ends when it is lost."""
+    """The leadership of this process. Whatever writes starts after :meth:`gained` and ends after :meth:`lost`."""
 
     def leads(self) -> bool:
         """Whether this process may write now."""
@@ -29,37 +29,37 @@ class Leadership(Protocol):
         """Return once this process leads."""
 
     async def lost(self) -> None:
-        """Return once it no longer does."""
+        """Return once this process no longer leads."""
 
     async def release(self) -> None:
-        """Release the lead, if this process has it."""
+        """Give another replica the chance to lead at once, if this process leads."""
 
 
 class Alone:
-    """The only replica (Deployment strategy Recreate): it always leads."""
+    """Leadership of the only replica (Deployment strategy Recreate): it always leads."""
 
     def leads(self) -> bool:
-        """Always."""
+        """True, always."""
         return True
 
     async def gained(self) -> None:
-        """At once."""
+        """Return at once."""
 
     async def lost(self) -> None:
-        """Never."""
+        """Never return."""
         await asyncio.get_running_loop().create_future()
 
     async def release(self) -> None:
-        """Nothing to leave."""
+        """Do nothing."""
 
 
 class ByLease:
-    """The lead by a Lease object. A holder that can't renew stops before others may take over.
+    """Leadership by a Lease. A leader that can't renew stops before another replica may take over.
 
     The client library's election continued to lead while the API server hung. This loop gives every call a deadline,
-    and uses a clock that goes on while the process is stopped.
+    and its clock also runs while the process is stopped.
 
-    :param clock: seconds, monotonic.
+    :param clock: the monotonic clock, in seconds.
     """
 
     def __init__(
@@ -73,27 +73,31 @@ class ByLease:
         self._clock = clock
         self._seen: Seen | None = None
         self._until = float("-inf")
-        self._told = ""
+        self._last_logged = ""
 
     def leads(self) -> bool:
         """Whether the last renewal is recent enough."""
         return self._clock() < self._until
 
     async def gained(self) -> None:
-        """Wait until the Lease is free or has lapsed, and take it."""
-        while not await self._try(self._times.renewed_within):  # noqa: ASYNC110 (it waits for another machine)
+        """Wait until the Lease is free or has lapsed, and acquire it."""
+        while not await self._try(self._times.renewed_within):  # noqa: ASYNC110 (no event to wait for)
             await asyncio.sleep(self._times.retry)
         logger.info("this replica leads", extra=self._fields())
 
     async def lost(self) -> None:
-        """Renew until another has the Lease, or until renewing has failed for too long."""
+        """Renew the Lease until another replica holds it, or until renewals have failed for too long."""
         while self.leads():
             await asyncio.sleep(min(self._times.retry, max(0.0, self._until - self._clock())))
-            if self.leads() and not await self._try(self._until - self._clock()) and self._is_another_s():
+            if self.leads() and not await self._try(self._until - self._clock()) and self._is_held_by_another():
                 break
         self._until = float("-inf")
-        why = "another has the Lease" if self._is_another_s() else "the Lease could not be renewed in time"
-        logger.error("this replica leads no more: %s", why, extra=self._fields())
+        why = (
+            "another replica holds the Lease"
+            if self._is_held_by_another()
+            else "the Lease could not be renewed in time"
+        )
+        logger.error("this replica no longer leads: %s", why, extra=self._fields())
 
     async def release(self) -> None:
         """Release the Lease, so that another replica need not wait until it lapses."""
@@ -113,13 +117,13 @@ class ByLease:
             async with asyncio.timeout(max(0.0, seconds)):
                 held = await self._take()
         except (ApiError, TimeoutError) as error:
-            self._say(f"the Lease can't be had: {str(error) or type(error).__name__}")
+            self._log_once(f"could not acquire the Lease; retrying: {str(error) or type(error).__name__}")
             return False
         if held:
-            # Counted from before the call, since others can't have seen the renewal earlier.
+            # Counted from before the call: no other replica can have seen the renewal earlier.
             self._until = begun + self._times.renewed_within
-            self._told = ""
-        return held and self.leads()  # too late if the process was stopped meanwhile
+            self._last_logged = ""
+        return held and self.leads()  # False if the process was stopped for too long in between
 
     async def _take(self) -> bool:
         body = await self._client.read_lease(self._lease)
@@ -129,24 +133,24 @@ class ByLease:
             return True
         self._seen = election.observe(self._seen, election.read(body), self._clock())
         if not election.may_take(self._seen, self._identity, self._clock()):
-            self._say(f"standing by: {self._seen.record.holder} leads")
+            self._log_once(f"standing by: {self._seen.record.holder} leads")
             return False
         before = self._seen.record
         await self._write(election.held_by(self._identity, self._times, before, now), before)
         return True
 
     async def _write(self, spec: dict[str, Any], before: Record | None) -> None:
-        """Write the Lease. :raises Conflict: if another replica was faster."""
+        """Write the Lease. :raises Conflict: if another replica wrote it first."""
         body = await self._client.write_lease(self._lease, spec, before.version if before else None)
         self._seen = Seen(election.read(body), self._clock())
 
-    def _is_another_s(self) -> bool:
+    def _is_held_by_another(self) -> bool:
         return self._seen is not None and self._seen.record.holder not in ("", self._identity)
 
-    def _say(self, words: str) -> None:
-        if words != self._told:
-            logger.info(words, extra=self._fields())
-        self._told = words
+    def _log_once(self, message: str) -> None:
+        if message != self._last_logged:
+            logger.info(message, extra=self._fields())
+        self._last_logged = message
 
     def _fields(self) -> dict[str, object]:
         return {"lease": str(self._lease), "identity": self._identity}

@@ -1,7 +1,7 @@
 """The operator's liveness and readiness.
 
-It is alive if it has heard of the cluster lately. A watch that has gone silent must not pass for a quiet cluster: the
-comparison lists every half minute, so a longer silence means that something is broken.
+It is alive if an event or a comparison came recently. Events alone are no measure: a quiet cluster sends none, and
+neither does a broken watch. Comparisons list the cluster every half minute, so a longer silence means a failure.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from .operator_metrics import OperatorMetrics
 
 
 class OperatorHealth:
-    """When the cluster was last heard of.
+    """The time of the last event or comparison.
 
-    :param deaf_after_seconds: the longest silence that still counts as alive.
+    :param deaf_after_seconds: the operator counts as alive for so long without an event or a comparison.
     """
 
     def __init__(self, deaf_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,10 +25,10 @@ class OperatorHealth:
         self._clock = clock
         self._beat_at = clock()
         self.ready = False
-        """Whether the first comparison is done, so that SpokeJobs are being worked on."""
+        """Whether the first comparison is complete. The operator can then lead."""
 
     def beat(self) -> None:
-        """Record that an event came, or that a comparison succeeded."""
+        """Record that an event arrived or a comparison succeeded."""
         self._beat_at = self._clock()
 
     @property
@@ -38,15 +38,15 @@ class OperatorHealth:
 
     @property
     def alive(self) -> bool:
-        """Whether that is short enough."""
+        """Whether the last event or comparison is recent enough."""
         return self.silent_seconds <= self._deaf_after
 
 
 def routes(health: OperatorHealth, metrics: OperatorMetrics) -> Routes:
-    """``/healthz``, ``/readyz`` and ``/metrics``, answered in the running event loop."""
+    """Return the routes ``/healthz``, ``/readyz`` and ``/metrics``, answered in the running event loop."""
     return {
         "/healthz": in_loop(
-            lambda: text_answer(health.alive, f"heard of the cluster {health.silent_seconds:.0f} s ago\n")
+            lambda: text_answer(health.alive, f"last event or comparison {health.silent_seconds:.0f} s ago\n")
         ),
         "/readyz": in_loop(
             lambda: text_answer(ready := health.ready and health.alive, "ready\n" if ready else "not ready\n")

@@ -1,4 +1,4 @@
-"""The operator's logging: the formats of every process, and kopf's repetitions left out."""
+"""Configure the operator's logging, and leave out kopf's repeated messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spoke_jobs.contract import log_setup
 from spoke_jobs.contract.log_setup import JsonFormatter, PlainFormatter
 
 _ATTEMPT = re.compile(r"Request attempt #[\d/]+ failed; ([^/]*//[^ ?]*)")
-"""Without its number, the error, and the query, which holds how far a watch has come."""
+"""The request alone: the number of the try, the error and the query (with a watch's position) differ each time."""
 _REMEMBERED_REQUESTS = 1000
 
 
 class Repeats(logging.Filter):
-    """Log each of kopf's failing requests once in a while: kopf retries them forever, and logs each try."""
+    """Log each failing request of kopf once per interval: kopf retries forever and logs each try."""
 
     def __init__(self, every_seconds: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Repeats(logging.Filter):
         self._logged_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False for a repetition."""
+        """Return False for a repeated message."""
         if not record.name.startswith("kopf") or not (match := _ATTEMPT.match(record.getMessage())):
             return True
         request, now = match[1], self._clock()
@@ -39,9 +39,9 @@ class Repeats(logging.Filter):
 
 
 def configure(level: str, form: str) -> None:
-    """Send all logging to standard error, as JSON or plain; kopf's and aiohttp's own only from warnings on."""
+    """Log to standard error, as JSON or plain text; from kopf, aiohttp and asyncio only warnings and errors."""
     formatter = JsonFormatter() if form == "json" else PlainFormatter(with_extra=True)
     log_setup.configure(level, formatter, [Repeats()], quiet=("kopf", "aiohttp", "asyncio"))
-    # It warns that it leaves signals alone in this thread, which is what is wanted.
+    # It warns that it handles no signals in this thread, which is intended.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)

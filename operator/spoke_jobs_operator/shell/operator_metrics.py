@@ -18,24 +18,24 @@ _CREATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
 class Where(StrEnum):
-    """Where an error happened that is retried."""
+    """Where a retried error happened."""
 
     RECONCILE = "reconcile"
     COMPARE = "compare"
 
 
 class OperatorMetrics:
-    """The metrics, on a registry of their own, so that a process may have several."""
+    """The metrics. Each instance has its own registry, so that tests can create several."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.reconciles = Counter("spoke_operator_reconciles", "SpokeJobs looked at.", registry=self.registry)
+        self.reconciles = Counter("spoke_operator_reconciles", "SpokeJobs reconciled.", registry=self.registry)
         self.reconcile_seconds = Histogram(
-            "spoke_operator_reconcile_seconds", "How long that took, writes included.", registry=self.registry
+            "spoke_operator_reconcile_seconds",
+            "How long one reconcile took, including its writes.",
+            registry=self.registry,
         )
-        self.errors = Counter(
-            "spoke_operator_errors", "What failed and is tried again.", ["where"], registry=self.registry
-        )
+        self.errors = Counter("spoke_operator_errors", "Failures that are retried.", ["where"], registry=self.registry)
         self.compare_failures = Counter(
             "spoke_operator_compare_failures",
             "Comparisons with the cluster that failed, by namespace.",
@@ -43,16 +43,16 @@ class OperatorMetrics:
             registry=self.registry,
         )
         self.writes = Counter(
-            "spoke_operator_writes", "Writes to the API server that it accepted.", ["what"], registry=self.registry
+            "spoke_operator_writes", "Writes that the API server accepted.", ["what"], registry=self.registry
         )
         self.status_unchanged = Counter(
             "spoke_operator_status_writes_unchanged",
             "Status writes that changed nothing: the installed CRD is older than the operator.",
             registry=self.registry,
         )
-        self.events = Counter("spoke_operator_events", "Events heard.", ["kind"], registry=self.registry)
+        self.events = Counter("spoke_operator_events", "Events received.", ["kind"], registry=self.registry)
         self.queue_depth = Gauge(
-            "spoke_operator_queue_depth", "SpokeJobs that wait to be looked at.", registry=self.registry
+            "spoke_operator_queue_depth", "SpokeJobs that wait to be reconciled.", registry=self.registry
         )
         self.finished = Counter(
             "spoke_operator_jobs_finished",
@@ -71,31 +71,31 @@ class OperatorMetrics:
         )
         self.queue_seconds = Histogram(
             "spoke_operator_queue_seconds",
-            "How long a SpokeJob waits until it is looked at.",
+            "How long a SpokeJob waits until it is reconciled.",
             buckets=_QUEUE_BUCKETS,
             registry=self.registry,
         )
         self.start_seconds = Histogram(
             "spoke_operator_job_start_seconds",
-            "From a SpokeJob's creation until its first attempt is seen to run.",
+            "From a SpokeJob's creation until its first attempt is observed running.",
             buckets=_CREATION_BUCKETS,
             registry=self.registry,
         )
         self.adopted = Counter(
-            "spoke_operator_jobs_adopted", "Jobs that another leader, or an earlier self, had made.",
+            "spoke_operator_jobs_adopted", "Jobs of an earlier leader or process that were adopted.",
             registry=self.registry,
         )  # fmt: skip
         self.running = Gauge(
-            "spoke_operator_attempts_running", "SpokeJobs that have an attempt under way.", registry=self.registry
+            "spoke_operator_attempts_running", "SpokeJobs with a running or starting attempt.", registry=self.registry
         )
         self.leads = Gauge("spoke_operator_leads", "1 while this replica leads.", registry=self.registry)
         self.throttled = Counter(
             "spoke_operator_throttled",
-            "Times that the API server said to come again later (429).",
+            "Answers 429 of the API server.",
             registry=self.registry,
         )
         self.stream_restarts = Counter(
-            "spoke_operator_stream_restarts", "Times that the streams had to be started anew.", registry=self.registry
+            "spoke_operator_stream_restarts", "Restarts of the event streams.", registry=self.registry
         )
         self._initialize()
 
@@ -108,7 +108,7 @@ class OperatorMetrics:
             self.errors.labels(where)
 
     def count_waiting(self, reasons: Callable[[], Iterator[str]]) -> None:
-        """Count the SpokeJobs that wait by reason, at each scrape."""
+        """Count the waiting SpokeJobs by reason at each scrape."""
         self.registry.register(_Waiting(reasons))
 
 
@@ -117,7 +117,7 @@ class _Waiting(Collector):
         self._reasons = reasons
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily("spoke_operator_waiting", "SpokeJobs that wait, by what for.", labels=["reason"])
+        family = GaugeMetricFamily("spoke_operator_waiting", "Waiting SpokeJobs, by reason.", labels=["reason"])
         for reason, count in sorted(Count(self._reasons()).items()):
             family.add_metric([reason], count)
         yield family

@@ -1,4 +1,4 @@
-"""The operator's parts, and how they are connected."""
+"""Create the parts of the operator, connect them, and run them."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from .streams import Streams
 from .workqueue import WorkQueue
 
 PACE_SECONDS = 0.02
-"""How long freed places are collected before they are given out: admission is costly when thousands wait."""
+"""How long released places are collected before the next admission, which is costly when thousands wait."""
 logger = logging.getLogger(__name__)
 
 
 class LostLeadership(Exception):
-    """Another process leads."""
+    """This process no longer leads, or can't be sure that it does."""
 
 
 async def run(settings: Settings) -> None:
     """Run until cancelled.
 
-    :raises LostLeadership: if another process leads, or may: this one must end, as it may write nothing any more.
+    :raises LostLeadership: if another process leads or may lead. This process may write nothing more and must end.
     """
     rate = CallRate(settings.calls_per_second, settings.calls_at_once)
     client = await Client.connect(settings.request_timeout_seconds, rate)
@@ -55,7 +55,7 @@ async def run(settings: Settings) -> None:
 
 
 class Operator:
-    """The parts, connected."""
+    """The connected parts."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
@@ -74,7 +74,7 @@ class Operator:
         self._queue = WorkQueue(
             self._handle, on_error=_reporter(self._metrics, self._store), on_taken=self._metrics.queue_seconds.observe
         )
-        self._pacer = Pacer(settings.limits, self._queue.add, defer=lambda look: loop.call_later(PACE_SECONDS, look))
+        self._pacer = Pacer(settings.limits, self._queue.add, defer=lambda admit: loop.call_later(PACE_SECONDS, admit))
         self._controller.attach(self._queue, self._pacer)
         self._compare = Compare(
             client,
@@ -107,8 +107,8 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(Streams(self._client, settings.namespaces, self._on_event, self._restarted).run())
-                # Read everything before deciding anything: what isn't read yet looks like what is lost. A namespace
-                # that can't be listed yet waits; the others don't.
+                # List a namespace before deciding on it: an object that is not listed yet looks like a deleted one. A
+                # namespace that can't be listed does not delay the others.
                 await self._compare.first()
                 group.create_task(self._compare.run(settings.compare_seconds, settings.full_compare_seconds))
                 self._health.ready = True
@@ -122,7 +122,7 @@ class Operator:
             await asyncio.to_thread(probe_server.close, server)
 
     async def _lead(self) -> None:
-        """Work as long as this replica leads. The lead is released before the streams end, which takes a while."""
+        """Work as long as this replica leads. Release the Lease before stopping the streams, which takes a while."""
         self._leads = True
         try:
             async with asyncio.TaskGroup() as group:
@@ -134,8 +134,8 @@ class Operator:
             await self._leadership.release()
 
     async def _work(self) -> None:
-        self._pacer.reset()  # what another leader admitted is known from the objects alone
-        if self._settings.lease:  # its last writes may not have arrived yet
+        self._pacer.reset()  # the previous leader may have admitted others
+        if self._settings.lease:  # the previous leader's last writes may not have arrived yet
             await self._compare.repeat()
         self._controller.prime(self._compare.has_compared)
         for item in self._store.spokejobs:
@@ -162,7 +162,7 @@ class Operator:
         self._metrics.events.labels(plural).inc()
         for key in self._store.see(plural, body, gone=gone):
             if self._leads:  # a standby only watches
-                # Of many that arrive together, all get their Jobs before the first ones' progress is written.
+                # When many arrive at once, all get their Jobs before statuses of the first ones are written.
                 self._queue.add(key, first=plural == names.PLURAL and not body.get("status"))
 
     def _restarted(self) -> None:
@@ -170,7 +170,7 @@ class Operator:
         self._compare.want_all()
 
     async def _handle(self, key: Key) -> None:
-        if not self._compare.has_compared(key.namespace):  # it is queued again by its first comparison
+        if not self._compare.has_compared(key.namespace):  # the first comparison of the namespace queues it again
             return
         self._metrics.reconciles.inc()
         with self._metrics.reconcile_seconds.time():
@@ -189,7 +189,7 @@ def _reporter(metrics: OperatorMetrics, store: Store) -> Any:
         item = store.spokejob(key)
         about = log_fields(item) if isinstance(item, SpokeJob) else {"spokejob": str(key)}
         if isinstance(error, NotLeading):
-            logger.warning("not written, since the lead is lost: %s", error, extra=about)
+            logger.warning("not written, since this replica no longer leads: %s", error, extra=about)
         elif isinstance(error, ApiError):
             level = logging.DEBUG if isinstance(error, Conflict) else logging.WARNING
             logger.log(level, "%s; retrying in %.1f s", error, delay, extra=about)

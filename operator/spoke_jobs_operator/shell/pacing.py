@@ -1,7 +1,7 @@
-"""Which SpokeJobs have a place under the limits, in memory; :mod:`spoke_jobs_operator.core.admit` decides.
+"""Count in memory which SpokeJobs have a place under the limits; :mod:`spoke_jobs_operator.core.admit` decides.
 
-No Lease can stop a request in flight, so the limits may be exceeded for a moment when the leader changes. What must
-never overlap is kept apart by the pods' claims in the ledger.
+A Lease can't stop a request that is on its way, so the limits may be exceeded briefly when the leader changes. The
+pods' claims in the ledger guarantee exclusion.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from spoke_jobs_operator.core.admit import Candidate, Limits, Party, Usage, admi
 from spoke_jobs_operator.core.api_objects import Key
 
 UNDECIDED = Wait("")
-"""Whose turn it is is decided in a moment: not worth a write."""
+"""The next admission follows within milliseconds: not worth a status write."""
 _REMEMBERED_PARTIES = 10_000
 
 
 class Pacer:
     """The places under the limits.
 
-    Going through all that wait is costly when thousands do. So a newcomer is checked alone, as long as no place was
-    freed since the last admission: it can't be anybody else's turn.
+    Checking all waiting SpokeJobs is costly when thousands wait. So a new SpokeJob is checked alone if no place was
+    released since the last admission: no other SpokeJob can then be admitted before it.
 
-    :param wake: called for each SpokeJob that is admitted.
-    :param defer: delays a call, so that places that are freed together are given out together.
+    :param wake: called for each admitted SpokeJob.
+    :param defer: delays an admission, so that it covers all places that are released at about the same time.
     """
 
     def __init__(
@@ -36,25 +36,25 @@ class Pacer:
         self._wake = wake
         self._defer = defer
         self._waiting: dict[Key, Candidate] = {}
-        self._taken: dict[Key, Candidate] = {}  # has an attempt, or is admitted and about to get one
+        self._taken: dict[Key, Candidate] = {}  # has an attempt, or is admitted and will get one
         self._served: dict[Party, int] = {}
         self._turn = 0
         self._admission_is_due = False
 
     def held(self, candidate: Candidate) -> Wait | None:
-        """What keeps a SpokeJob from having its Job; None if it has a place."""
+        """Return why a SpokeJob gets no Job now; None if it has a place."""
         if candidate.key in self._taken:
             return None
         return why_held(candidate, self.usage, self.limits) or UNDECIDED
 
     def reset(self) -> None:
-        """Forget all places and who waits, since another leader gave them out."""
+        """Forget all places and waiting SpokeJobs: another leader may have changed them."""
         self._waiting.clear()
         self._taken.clear()
         self.usage = Usage()
 
     def prime(self, running: Iterable[Candidate], waiting: Iterable[Candidate]) -> None:
-        """Add all at once, so that the order of turns does not depend on the order of calls."""
+        """Add all SpokeJobs at once, so that the order of turns does not depend on the order of calls."""
         for candidate in running:
             self._take(candidate)
         for candidate in waiting:
@@ -63,7 +63,7 @@ class Pacer:
         self._admit_waiting()
 
     def settle(self, candidate: Candidate, standing: Standing) -> None:
-        """Record a SpokeJob's standing, and admit those for which that makes room."""
+        """Record a SpokeJob's standing, and admit SpokeJobs if this releases a place."""
         key = candidate.key
         if standing is Standing.HOLDS:
             self._take(candidate)
@@ -75,21 +75,21 @@ class Pacer:
                 self._admit(candidate)
 
     def forget(self, key: Key) -> None:
-        """The SpokeJob is gone, or wants nothing."""
+        """Remove a SpokeJob that is deleted or wants no attempt."""
         self._waiting.pop(key, None)
         if key in self._taken:
             self._release(key)
 
     def order(self, most: int) -> tuple[Candidate, ...]:
-        """The first ``most`` that wait, in the order of their turns."""
+        """Return the first ``most`` waiting SpokeJobs, in the order of their turns."""
         return in_order(self._waiting.values(), self.usage, self._served, most)
 
     def has_place(self, key: Key) -> bool:
-        """Whether it has an attempt, or is admitted."""
+        """Whether the SpokeJob has an attempt or is admitted."""
         return key in self._taken
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return how many SpokeJobs wait."""
         return len(self._waiting)
 
     def _take(self, candidate: Candidate) -> None:

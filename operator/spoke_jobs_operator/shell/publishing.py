@@ -1,6 +1,6 @@
-"""Publish what the leader knows of each namespace to a ConfigMap in it.
+"""Publish the state of each namespace to a ConfigMap in it.
 
-`spoke-jobs why` reads whose turn it is there, and takes its time as a sign that an operator is running.
+`spoke-jobs why` reads the order of turns from it, and concludes from its time whether an operator runs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class Publisher:
-    """What was published, and when.
+    """Write the ConfigMaps, and remember the last state of each.
 
-    :param clock: the time.
+    :param clock: returns the current time.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Publisher:
             await asyncio.sleep(every_seconds)
 
     async def publish(self) -> None:
-        """Write what has changed; and what hasn't, once a minute, to show that the operator is running."""
+        """Write each state that has changed; once a minute also if unchanged, to show that the operator runs."""
         unfinished = list(self._store.unfinished())
         turns = self._pacer.order(10 * SHOWN_TURNS)
         busy = {item.namespace for item in unfinished}
@@ -58,16 +58,14 @@ class Publisher:
             if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
                 await self._write(namespace, state, now)
             if namespace not in busy and self._published.get(namespace, ({}, now))[0] == state:
-                self._published.pop(
-                    namespace, None
-                )  # the final state is written; forget it until a job waits there again
+                self._published.pop(namespace, None)  # the final state is written; a new job starts again
 
     async def _write(self, namespace: str, state: dict[str, object], now: datetime) -> None:
         try:
             await self._client.publish(Key(namespace, STATE_CONFIGMAP), as_data(state, self._identity, now))
         except (ApiError, NotLeading) as error:
             if namespace not in self._failing:
-                logger.warning("the ConfigMap %s can't be written: %s", STATE_CONFIGMAP, error,
+                logger.warning("could not write the ConfigMap %s: %s", STATE_CONFIGMAP, error,
                                extra={"namespace": namespace})  # fmt: skip
             self._failing.add(namespace)
             if isinstance(error, NotFound):  # the namespace is gone

@@ -1,7 +1,7 @@
-"""A throttle for statuses that only say that an attempt has started or runs. Ends and obstacles are never delayed.
+"""Throttle status writes that only say that an attempt has started or runs. Ends and obstacles are never delayed.
 
-When a thousand attempts start at once, writing each step of each would cost the API server as much as the attempts
-themselves. Most of the statuses that are delayed here are overtaken by the attempt's end, which is one write.
+If a thousand attempts start at once, writing each of their steps would cost the API server as much as the attempts
+themselves. Most delayed writes are not needed in the end: the attempt ends first, and one write records both.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from spoke_jobs_operator.core.api_objects import Key
 
 
 class StatusThrottle:
-    """A budget of such writes.
+    """A token bucket for such writes.
 
-    :param per_second: writes a second, in the long run.
-    :param at_once: writes at once after a quiet time.
-    :param within_seconds: the longest delay, whatever the budget says.
-    :param clock: seconds, monotonic.
+    :param per_second: the average number of writes per second.
+    :param at_once: the most writes at once after a quiet period.
+    :param within_seconds: the longest delay of a write, even if the bucket is empty.
+    :param clock: the monotonic clock, in seconds.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class StatusThrottle:
         self._due: dict[Key, float] = {}
 
     def wait(self, key: Key) -> float:
-        """Seconds until this SpokeJob's status may be written; 0 for now, which counts as written."""
+        """Return the seconds until this SpokeJob's status may be written. 0 means now, and the caller must write it."""
         now = self._clock()
         due = self._due.get(key)
         if due is None:
@@ -47,11 +47,11 @@ class StatusThrottle:
         return 0.0
 
     def forget(self, key: Key) -> None:
-        """Drop the SpokeJob's delay: its status was written with something else, or it is gone."""
+        """Drop the SpokeJob's delay, after another status write or its deletion."""
         self._due.pop(key, None)
 
     def _take(self) -> float:
         wait = self._bucket.take()
-        if wait > self._within_seconds:  # written before its turn, so it takes no token from those behind it
+        if wait > self._within_seconds:  # written early, without a token
             self._bucket.put_back()
         return min(wait, self._within_seconds)

@@ -1,7 +1,7 @@
-"""The operator's copy of the cluster, in memory, fed by streams, comparisons and the answers to its own writes.
+"""The operator's copy of the cluster in memory, updated by watches, comparisons and the answers to its own writes.
 
-The three sources report an object in any order. So an older version never replaces a newer one, and a deleted object
-does not come back. For one event loop.
+The three sources may report versions of an object in any order. So an older version never replaces a newer one, and a
+deleted object does not come back. For one event loop.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from spoke_jobs_operator.core.status import backs_off
 
 T = TypeVar("T")
 NEW = "New"
-"""The reason of a SpokeJob that waits and whose status names none: it is about to be handled, or to get its pod."""
+"""The reason of a waiting SpokeJob whose status names none: it will soon be reconciled, or get its pod."""
 _REMEMBERED_DELETIONS = 10_000
 _REMEMBERED_EVENTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Identifies an object and its version."""
+    """The identity of an object, and its version."""
 
     key: Key
     uid: str
@@ -50,18 +50,18 @@ class Listed:
     """The contents of a listing."""
 
     namespace: str | None
-    """None: all of them."""
+    """None for all namespaces."""
     uids: frozenset[str]
     version: int
-    """The version of the listing: newer objects can't be in it."""
+    """The version of the listing: no object in it is newer."""
 
 
 class ObjectIndex(Generic[T]):
     """The objects of one kind.
 
-    :param identify: the object's identity.
-    :param owner: the SpokeJob that an object belongs to.
-    :param alike: whether two versions of an object are the same to the operator.
+    :param identify: returns an object's identity.
+    :param owner: returns the SpokeJob that an object belongs to.
+    :param alike: whether two versions of an object differ only in fields that the operator ignores.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class ObjectIndex(Generic[T]):
         return iter(self._objects.values())
 
     def get(self, key: Key) -> T | None:
-        """One object."""
+        """Return an object, if it is stored."""
         return self._objects.get(key)
 
     def of(self, owner: Key) -> tuple[T, ...]:
-        """The objects that belong to a SpokeJob."""
+        """Return the objects that belong to a SpokeJob."""
         return tuple(self._objects[key] for key in self._by_owner.get(owner, ()))
 
     def put(self, item: T) -> bool:
-        """Store an object; False if it is known, or tells nothing new."""
+        """Store an object; return False if nothing has changed for the operator."""
         new = self._identify(item)
         if new.version <= self._deleted.get(new.uid, -1):
             return False
@@ -107,9 +107,10 @@ class ObjectIndex(Generic[T]):
         return old is None or not self._alike(old, item)
 
     def remove(self, key: Key, uid: str, version: float = math.inf) -> bool:
-        """Remove the object with this UID; False if it was not stored.
+        """Remove the object with this UID; return False if it was not stored.
 
-        :param version: the object's last one. A newer one is stored again: the object may only have lost its label.
+        :param version: the last version. `put` accepts a later one: a watch also reports an object that lost its label
+            as deleted.
         """
         old = self._objects.get(key)
         if old is not None and (known := self._identify(old)).uid == uid and known.version > version:
@@ -123,11 +124,11 @@ class ObjectIndex(Generic[T]):
         return True
 
     def owner_of(self, item: T) -> Key:
-        """The SpokeJob that the object belongs to."""
+        """Return the SpokeJob that the object belongs to."""
         return self._owner(item)
 
     def absent(self, listed: Listed, among: Iterable[T] | None = None) -> list[T]:
-        """Those (of ``among``, or of all) that are missing from the listing."""
+        """Return the stored objects (all, or those in ``among``) that are missing from the listing."""
         missing: list[T] = []
         for item in list(self if among is None else among):
             identity = self._identify(item)
@@ -137,7 +138,7 @@ class ObjectIndex(Generic[T]):
         return missing
 
     def take_out(self, items: Iterable[T], version: float = math.inf) -> None:
-        """Remove objects, as :meth:`remove` does."""
+        """Remove objects; see :meth:`remove`."""
         for item in items:
             identity = self._identify(item)
             self.remove(identity.key, identity.uid, version)
@@ -151,7 +152,7 @@ class ObjectIndex(Generic[T]):
 
 
 class Store:
-    """The objects of all kinds. Methods that store return the SpokeJobs to handle again."""
+    """The objects of all kinds. Each method that stores an object returns the SpokeJobs to handle again."""
 
     def __init__(self) -> None:
         self.spokejobs: ObjectIndex[SpokeJob | Packed | Unreadable] = ObjectIndex(_identify_spokejob, _key_of)
@@ -161,7 +162,7 @@ class Store:
         self._events: OrderedDict[str, FailedCreate | FailedMount] = OrderedDict()
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
-        """Store an object of the kind with this plural, or its deletion."""
+        """Store an object, or its deletion; ``plural`` names its kind."""
         match plural:
             case "spokejobs":
                 return self.spokejob_seen(body, gone=gone)
@@ -177,12 +178,12 @@ class Store:
                 return set()
 
     def events_of(self, items: Iterable[Job | Pod]) -> tuple[FailedCreate | FailedMount, ...]:
-        """The newest Event of each Job or pod that has one."""
+        """Return the newest Event of each Job and pod."""
         found = (self._events.get(item.meta.uid) for item in items)
         return tuple(event for event in found if event)
 
     def spokejob(self, key: Key) -> SpokeJob | Unreadable | None:
-        """One SpokeJob."""
+        """Return a SpokeJob, if it is stored."""
         item = self.spokejobs.get(key)
         return item.unpack() if isinstance(item, Packed) else item
 
@@ -208,8 +209,8 @@ class Store:
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a pod, or its deletion.
 
-        The kubelet reports how a deleted pod ended and removes it at once. So a pod that is deleted with its final
-        state is kept until the next comparison; otherwise a busy operator would only see that it is absent.
+        The kubelet reports how a deleted pod ended, and removes it right afterwards. So a pod that is deleted in its
+        final state is kept until the next comparison. Otherwise a busy operator would only see that it is missing.
         """
         pod = read_pod(body)
         changed = self._gone(self.pods, pod.meta) if gone and not _has_final_state(pod) else self.pods.put(pod)
@@ -250,13 +251,13 @@ class Store:
         return pod.attempt > spokejob.status.attempt if record is None else record.finished_at is None
 
     def unfinished(self) -> Iterator[SpokeJob]:
-        """The SpokeJobs that are not final."""
+        """Return the SpokeJobs that are not final."""
         for item in self.spokejobs:
             if isinstance(item, SpokeJob) and not (item.status.outcome and item.status.outcome.final):
                 yield item
 
     def waiting(self) -> Iterator[str]:
-        """The reason of each SpokeJob that waits."""
+        """Return the reason of each waiting SpokeJob."""
         for spokejob in self.unfinished():
             if spokejob.status.outcome in (None, Outcome.WAITING):
                 yield WaitReason.BACKING_OFF.value if backs_off(spokejob.status) else spokejob.status.cause or NEW
@@ -271,7 +272,7 @@ class Store:
 
 
 def key_of(spokejob: SpokeJob) -> Key:
-    """Its namespaced name."""
+    """Return the SpokeJob's namespaced name."""
     return Key(spokejob.namespace, spokejob.name)
 
 
@@ -292,5 +293,5 @@ def _identify(item: Job | Pod | PodTemplate) -> Identity:
 
 
 def _are_alike(old: Job | Pod, new: Job | Pod) -> bool:
-    """Whether they differ in their version alone: most updates of a Job concern fields that the operator ignores."""
+    """Whether they differ only in their version: most updates of a Job concern fields that the operator ignores."""
     return replace(new, meta=replace(new.meta, resource_version=old.meta.resource_version)) == old

@@ -1,8 +1,8 @@
-"""The watches, by kopf, restarted whenever they end.
+"""Run the watches with kopf, and restart them whenever they end.
 
-kopf ends on a watch error other than 410, and cancels every task of its event loop when it ends. So it runs in a
-thread with a loop of its own, and is restarted. None of kopf's features that write to objects are used: no annotations,
-finalizers, peering or posted events.
+kopf ends after a watch error other than 410, and then cancels every task of its event loop. So it runs in a thread
+with its own event loop. None of kopf's features that write to objects is used: no annotations, finalizers, peering or
+posted events.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from spoke_jobs.contract.api_errors import ApiError
 from .operator_client import Client
 
 OnEvent = Callable[[str, Mapping[str, Any], bool], None]
-"""Takes the kind's plural, the object, and whether it was deleted; called in the main loop."""
+"""Called in the main event loop, with the kind's plural, the object, and whether it was deleted."""
 
 SERVED_CHECK_SECONDS = 10.0
 RESTART_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 INACTIVITY_SECONDS = 90.0
-"""A watch that is silent for so long is dead: the API server sends a bookmark every minute."""
+"""A watch without data for this time is broken: the API server sends a bookmark every minute."""
 LONG_ENOUGH_SECONDS = 60.0
 STOP_SECONDS = 3.0
 
 _KINDS = ((names.GROUP, names.VERSION, names.PLURAL), ("batch", "v1", "jobs"), ("", "v1", "pods"),
           ("", "v1", "podtemplates"), ("", "v1", "events"))  # fmt: skip
 _EVENTS = "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=Failed,reason!=FailedScheduling"
-"""FailedCreate of Jobs and FailedMount of pods: a selector knows no "or", so the commonest others are left out."""
+"""For FailedCreate of Jobs and FailedMount of pods. Selectors have no "or", so frequent others are excluded."""
 logger = logging.getLogger(__name__)
 
 
 class Streams:
-    """The event streams and their supervisor.
+    """Run the event streams, and restart them when they end.
 
     :param on_event: called for each event.
-    :param on_restart: called before the streams restart, since they miss what happened meanwhile.
+    :param on_restart: called before a restart, since events in between are lost.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Streams:
                     return
                 problem = f"the API server doesn't know {names.PLURAL}.{names.GROUP}: install the CRD"
             except ApiError as error:
-                problem = f"the API server can't be asked for {names.PLURAL}.{names.GROUP}: {error}"
+                problem = f"could not read {names.PLURAL}.{names.GROUP} from the API server: {error}"
             logger.error("%s; retrying in %.0f s", problem, SERVED_CHECK_SECONDS)
             await asyncio.sleep(SERVED_CHECK_SECONDS)
 
@@ -105,7 +105,7 @@ class Streams:
                 reason = "stopped"
             except BaseException as error:
                 reason = f"{type(error).__name__}: {error}"
-            with contextlib.suppress(RuntimeError):  # the main loop may be closed by now
+            with contextlib.suppress(RuntimeError):  # the main event loop may be closed by now
                 loop.call_soon_threadsafe(_resolve, done, reason)
 
         threading.Thread(target=in_thread, name="streams", daemon=True).start()
@@ -146,25 +146,25 @@ class Streams:
 
 
 class Backoffs:
-    """The waits between kopf's tries of one request: growing, capped, endless. Each iteration starts again."""
+    """The waits between kopf's tries of one request: endless, increasing to 10 s. Each iteration starts again."""
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
 
 
 class NoEssence(kopf.DiffBaseStorage):
-    """Turns off the comparison with the last handled state: it would deep-copy every object, for no handler."""
+    """Turn off kopf's comparison with the last handled state: it deep-copies every object, and is not needed."""
 
     def build(self, *, body: Any, extra_fields: Any = None) -> kopf.BodyEssence:
-        """The same for every object."""
+        """Return the same value for every object."""
         return kopf.BodyEssence()
 
     def fetch(self, *, body: Any) -> kopf.BodyEssence | None:
-        """There is nothing stored."""
+        """Return None: nothing is stored."""
         return None
 
     def store(self, *, body: Any, patch: Any, essence: Any) -> None:
-        """Nothing is to be stored."""
+        """Store nothing."""
 
 
 def _settings() -> kopf.OperatorSettings:

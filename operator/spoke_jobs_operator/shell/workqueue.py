@@ -1,6 +1,6 @@
 """A keyed work queue: a key is queued at most once, and handled by one worker at a time.
 
-A key that is added while it is being handled is handled once more afterwards, so no change is lost. An error delays
+A key that is added while it is being handled is handled again afterwards, so that no change is lost. An error delays
 only its own key, with exponential backoff.
 """
 
@@ -19,12 +19,12 @@ BACKOFF = Backoff(base=0.2, maximum=60.0)
 
 
 class WorkQueue(Generic[K]):
-    """Keys to handle, now or later. For one running event loop, also its creation.
+    """Keys to handle, now or later. Create and use it in one running event loop.
 
     :param handle: handles a key; an exception means a retry.
     :param backoff: the waits between retries.
     :param on_error: called for each exception, with the seconds until the retry.
-    :param on_taken: called with the seconds that a key has waited for a worker.
+    :param on_taken: called when a worker takes a key, with the seconds that the key has waited.
     """
 
     def __init__(
@@ -40,22 +40,22 @@ class WorkQueue(Generic[K]):
         self._on_error = on_error
         self._on_taken = on_taken
         self._loop = asyncio.get_running_loop()
-        self._ready = asyncio.Semaphore(0)  # how many are in the two lines
+        self._ready = asyncio.Semaphore(0)  # the number of keys in the two lines
         self._urgent: deque[K] = deque()
         self._urgent_in_a_row = 0
         self._usual: deque[K] = deque()
-        self._waiting: dict[K, float] = {}  # what is in the lines, and since when
+        self._waiting: dict[K, float] = {}  # the keys in the lines, and since when
         self._busy: set[K] = set()
-        self._again: set[K] = set()  # was added while it was busy
+        self._again: set[K] = set()  # keys that were added while they were busy
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
 
     def __len__(self) -> int:
-        """How many keys wait for a worker now; those that are to wait longer are not counted."""
+        """Return how many keys wait for a worker now; keys that are due later are not counted."""
         return len(self._waiting)
 
     def add(self, key: K, *, first: bool = False) -> None:
-        """Handle the key as soon as a worker is free; with ``first`` mostly before keys added without it."""
+        """Handle the key as soon as a worker is free; with ``first`` usually before keys without it."""
         self._cancel_timer(key)
         if key in self._busy:
             self._again.add(key)
@@ -65,7 +65,7 @@ class WorkQueue(Generic[K]):
             self._ready.release()
 
     def add_after(self, key: K, delay: float) -> None:
-        """Handle the key after ``delay`` seconds, unless it is due sooner by an earlier call."""
+        """Handle the key after ``delay`` seconds, unless it is already due sooner."""
         due = self._loop.time() + delay
         planned = self._timers.get(key)
         if key in self._waiting or (planned and planned.when() <= due):
@@ -74,7 +74,7 @@ class WorkQueue(Generic[K]):
         self._timers[key] = self._loop.call_at(due, self.add, key)
 
     def forget(self, key: K) -> None:
-        """Drop the timer and the failures of a key that no longer exists."""
+        """Drop the timer and the failure count of a key that no longer exists."""
         self._cancel_timer(key)
         self._failures.pop(key, None)
 
@@ -103,7 +103,7 @@ class WorkQueue(Generic[K]):
                     self.add(key)
 
     def _take(self) -> K:
-        """Take the next key. At least every fourth is not an urgent one: its end may free a place."""
+        """Take the next key. At least every fourth key is not urgent, since handling it may release a place."""
         if self._urgent and (self._urgent_in_a_row < _URGENT_IN_A_ROW or not self._usual):
             self._urgent_in_a_row += 1
             return self._urgent.popleft()
@@ -112,7 +112,7 @@ class WorkQueue(Generic[K]):
 
     def _retry(self, key: K, error: Exception) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        self._again.discard(key)  # what was added meanwhile is handled by the retry
+        self._again.discard(key)  # the retry handles this change too
         delay = self._backoff.after(failures)
         self.add_after(key, delay)
         if self._on_error:

@@ -141,9 +141,12 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         assert one.wait() == 1
         answers = {line["write"]: line["answer"] for line in one.logged() if line["message"] == "in flight"}
         assert answers == {"job_create": 200, "status": 409, "job_delete": 409, "spokejob_delete": 409}
-        of_writes = ("not written, since the lead is lost", "the ConfigMap spoke-operator-state can't be written")
+        of_writes = (
+            "not written, since this replica no longer leads",
+            "could not write the ConfigMap spoke-operator-state",
+        )
         assert [line for line in complaints(one) if not line.startswith(of_writes)] == [
-            "this replica leads no more: the Lease could not be renewed in time"
+            "this replica no longer leads: the Lease could not be renewed in time"
         ]
         assert apart.until_final(to_create)["outcome"] == "Succeeded"
         assert two.metric("spoke_operator_jobs_adopted_total") == 2

@@ -126,7 +126,7 @@ def test_quiet_operator_has_nothing_to_complain_of_and_stops_at_once(
 
 
 def test_health(cluster: Cluster, operator: OperatorProcess) -> None:
-    assert operator.get("/healthz").startswith("heard of the cluster")
+    assert operator.get("/healthz").startswith("last event or comparison")
     assert operator.get("/readyz") == "ready\n"
 
 

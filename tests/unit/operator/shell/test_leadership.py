@@ -140,7 +140,7 @@ def test_an_api_server_that_hangs_ends_the_lead_in_time(caplog: pytest.LogCaptur
         assert 8 <= await lost_after(one) <= TIMES.renewed_within
 
     run(main())
-    assert caplog.messages[-1] == "this replica leads no more: the Lease could not be renewed in time"
+    assert caplog.messages[-1] == "this replica no longer leads: the Lease could not be renewed in time"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,9 @@ def test_errors_end_the_lead_only_when_they_last(error: ApiError, caplog: pytest
 
     with caplog.at_level(logging.INFO):
         run(main())
-    assert len([text for text in caplog.messages if text.startswith("the Lease can't be had")]) == 2, "not each time"
+    assert len([text for text in caplog.messages if text.startswith("could not acquire the Lease")]) == 2, (
+        "not each time"
+    )
 
 
 def test_one_that_another_has_taken_is_lost_at_the_next_look(caplog: pytest.LogCaptureFixture) -> None:
@@ -180,7 +182,7 @@ def test_one_that_another_has_taken_is_lost_at_the_next_look(caplog: pytest.LogC
         assert server.holder == "other", "what isn't ours isn't given away"
 
     run(main())
-    assert caplog.messages[-1] == "this replica leads no more: another has the Lease"
+    assert caplog.messages[-1] == "this replica no longer leads: another replica holds the Lease"
 
 
 def test_released_it_is_another_s_at_its_next_look() -> None:

@@ -86,6 +86,6 @@ async def test_a_missing_crd_is_said_and_streams_that_end_start_anew(
         task.cancel()
     assert listened == [3, 4, 5]
     assert restarts == [1, 2], "what happened meanwhile has to be found"
-    assert "can't be asked for spokejobs.jobs.spoke.dev: not there" in caplog.messages[0]
+    assert "could not read spokejobs.jobs.spoke.dev from the API server: not there" in caplog.messages[0]
     assert "install the CRD" in caplog.messages[1]
     assert "the event streams ended (WatchingError: oops)" in caplog.messages[2]
