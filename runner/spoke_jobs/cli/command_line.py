@@ -1,7 +1,7 @@
 """The list of commands. Each is a module of `commands`.
 
-Every call pays for what is imported here, so a command imports what it alone needs (rich, Alembic, the worker, a web
-server) inside its function.
+Every call loads the modules that are imported here. If only one command needs a large module (rich, Alembic, the
+worker, a web server), its function imports it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Change jobs": (dispatch, cancel, retry, prune),
     "Processes, until SIGTERM": (worker, tasks, sync, run),
 }
-"""The commands by the heading that `--help` lists them under."""
+"""The headings of `--help`, each with its commands."""
 
 app = typer.Typer(
     epilog=EPILOG,

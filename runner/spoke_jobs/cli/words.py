@@ -8,13 +8,13 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def line(text: str, limit: int | None = None) -> str:
-    """Put a text on one line: replace newlines, tabs and control characters by spaces."""
+    """Put a text on one line: replace newlines, tabs and control characters with spaces."""
     whole = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return whole if limit is None or len(whole) <= limit else f"{whole[: limit - 1]}…"
 
 
 def lines(text: str) -> list[str]:
-    """Split a text into lines, with control characters and tabs replaced by spaces."""
+    """Split a text into lines, with spaces in place of control characters and tabs."""
     return ["".join(char if char.isprintable() else " " for char in part.expandtabs(4)) for part in text.splitlines()]
 
 
@@ -32,7 +32,7 @@ def seconds(value: float) -> str:
 
 
 def ago(then: datetime, now: datetime) -> str:
-    """Format how long ago a time was. One in the future, by another machine's clock, is 0 s ago."""
+    """Format how long ago a time was. A time in the future (another machine's clock is ahead) is 0 s ago."""
     return f"{seconds(max((now - then).total_seconds(), 0))} ago"
 
 
@@ -48,12 +48,12 @@ def clock(then: datetime, now: datetime, zone: tzinfo | None = None) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """``1 job``, ``5 jobs``."""
+    """Format a number with its noun: ``1 job``, ``5 jobs``."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def ordinal(number: int) -> str:
-    """``1st``, ``2nd``, ``12th``."""
+    """Format an ordinal number: ``1st``, ``2nd``, ``12th``."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
 

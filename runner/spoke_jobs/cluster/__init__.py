@@ -1,4 +1,4 @@
-"""What the kubernetes runner, sync and the commands need of a cluster: rows as SpokeJobs, and calls to the API server.
+"""The cluster, for the kubernetes runner, sync and the commands: make SpokeJobs from rows, and call the API server.
 
-``cluster_client`` imports the Kubernetes client. Import it only where a call is about to be made, never in a job's pod.
+``cluster_client`` imports the Kubernetes client. Import it only just before a call, and never in a job's pod.
 """

@@ -1,4 +1,4 @@
-"""What `spoke-jobs check` found in a cluster. Frozen; importing it needs no client."""
+"""What `spoke-jobs check` found in a cluster. Frozen; this module does not import the Kubernetes client."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from spoke_jobs.cluster.rights import Right
 
 @dataclass(frozen=True, slots=True)
 class ApiRefusal:
-    """An error that a check met."""
+    """The API server's refusal of a call."""
 
     status: int
-    """HTTP's; 0 for no answer."""
+    """The HTTP status; 0 if there was no answer."""
     message: str
 
 
@@ -30,7 +30,7 @@ class OperatorLease:
 
 @dataclass(frozen=True, slots=True)
 class TemplateCheck:
-    """A PodTemplate that jobs name."""
+    """What matters of a PodTemplate that jobs name."""
 
     labelled: bool
     has_container: bool
@@ -39,14 +39,14 @@ class TemplateCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckResults:
-    """The results. Those missing were not asked for, since an earlier result made them pointless."""
+    """The results. A check that an earlier result made pointless has its default."""
 
     server: str
     namespace: str
     away: ApiRefusal | None = None
-    """Why nothing else was asked."""
+    """Why the cluster could not be asked; the other fields are then unset."""
     user: str = ""
-    """The API server's name of the account; empty if it doesn't say."""
+    """The account's name, as the API server gives it; empty if it is unknown."""
     served: tuple[str, ...] = ()
     """The served versions of the API group."""
     kinds: frozenset[str] = frozenset()

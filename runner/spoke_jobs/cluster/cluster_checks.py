@@ -50,7 +50,10 @@ class _Check:
     def run(
         self, rights: tuple[Right, ...], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
     ) -> CheckResults:
-        """Run all checks. :raises ApiError: for an error that any other call would meet, too."""
+        """Run all checks.
+
+        :raises ApiError: if every other call would fail in the same way.
+        """
         user = self._user()
         served = self._served()
         kinds = self._kinds() if names.VERSION in served else frozenset()
@@ -77,7 +80,7 @@ class _Check:
         except ApiError as error:
             if isinstance(error, ApiUnavailable | Unauthorized):
                 raise
-            return ""  # not every account may ask; the other checks say what matters
+            return ""  # not every account has this right, and no other check needs the name
         return str(answer["status"]["userInfo"].get("username", ""))
 
     def _served(self) -> tuple[str, ...]:
@@ -112,7 +115,7 @@ class _Check:
         return bool(answer["status"].get("allowed"))
 
     def _try(self, definition: Definition) -> ApiRefusal | None:
-        """Create its SpokeJob as a dry run, which checks authorization, schema and admission."""
+        """Create a SpokeJob of the job type as a dry run, which checks authorization, schema and admission."""
         try:
             body = spokejob(_sample(definition), self._api.namespace)
         except ValueError as error:
@@ -121,7 +124,7 @@ class _Check:
             self._api.ask(f"/apis/{names.API_VERSION}/namespaces/{self._api.namespace}/{names.PLURAL}", _DRY_RUN, body)
         except ApiError as error:
             refusal = _refused(error)
-            # The name is random, and means nothing to the reader.
+            # The sample's name is random: show the job type instead.
             return replace(refusal, message=refusal.message.replace(body["metadata"]["name"], definition.name))
         return None
 
@@ -156,7 +159,7 @@ class _Check:
 
 
 def _sample(definition: Definition) -> JobRequest:
-    """Make the job that a dispatch without options would make."""
+    """Make the row that a dispatch without options would insert."""
     now = datetime.now(UTC)
     values: dict[str, Any] = dict.fromkeys(
         ("organization_id", "campaign_id", "run_after", "submitted_at", "started_at", "finished_at", "result")
@@ -186,7 +189,10 @@ def _sample(definition: Definition) -> JobRequest:
 
 
 def _refused(error: ApiError) -> ApiRefusal:
-    """Turn an error into a result. :raises ApiError: for one that any other call would meet, too."""
+    """Turn an error into a result.
+
+    :raises ApiError: if every other call would fail in the same way.
+    """
     if isinstance(error, ApiUnavailable | Unauthorized):
         raise error
     return _refusal(error)

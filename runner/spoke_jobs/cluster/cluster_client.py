@@ -1,6 +1,6 @@
 """Calls to the API server on the SpokeJobs of one namespace: plain JSON in and out, each with a timeout.
 
-The official client provides configuration, authentication and transport. Its retries are off: the callers know better
+The official client provides configuration, authentication and transport. Its retries are off: each caller decides
 whether to retry.
 """
 
@@ -24,7 +24,7 @@ from spoke_jobs.errors import ConfigurationError
 
 PAGE = 500
 SYNC = "spoke-sync"
-"""The field manager of what sync writes."""
+"""The field manager of sync's writes."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
@@ -42,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds."""
+    """Timeouts of a call, in seconds."""
 
     connect: float = 3.0
     read: float = 10.0
@@ -59,7 +59,7 @@ class SpokeJobClient:
 
     @classmethod
     def connect(cls, namespace: str, timeouts: Timeouts) -> SpokeJobClient:
-        """Configure from the pod's service account, or from KUBECONFIG or ``~/.kube/config``; nothing is sent yet.
+        """Configure from the pod's service account, or from KUBECONFIG or ``~/.kube/config``. Send nothing yet.
 
         :raises ConfigurationError: if there is neither.
         """
@@ -68,7 +68,7 @@ class SpokeJobClient:
             if kube_environment.in_cluster():
                 kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
-                # Passed explicitly: the client's default is the KUBECONFIG of the time when it was imported.
+                # Pass the path: the client's default is the value that KUBECONFIG had when it was imported.
                 path = os.environ.get("KUBECONFIG") or None
                 kubernetes_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError) as error:
@@ -77,7 +77,7 @@ class SpokeJobClient:
                 "service account whose token is mounted"
             ) from None
         configuration.retries = False
-        configuration.keep_alive = True  # or the next call waits on a connection that a firewall dropped
+        configuration.keep_alive = True  # otherwise the next call may wait on a connection that a firewall dropped
         return cls(kubernetes.ApiClient(configuration), namespace, timeouts)
 
     @property
@@ -128,7 +128,7 @@ class SpokeJobClient:
         try:
             return self._call("GET", f"{self._path}/{name}")
         except NotFound as error:
-            # If the whole resource is missing, as its CRD is being replaced, nothing is known of the object.
+            # While the CRD is being replaced, the whole resource is missing. The object may still exist.
             if error.object_name == name:
                 return None
             raise
@@ -142,7 +142,7 @@ class SpokeJobClient:
         return dict(answer.get("data") or {})
 
     def pages(self) -> Iterator[Page]:
-        """List all SpokeJobs, in chunks of one snapshot that is no older than the call."""
+        """List all SpokeJobs in chunks. All are of one snapshot, which is no older than the call."""
         query = {"limit": str(PAGE)}
         while True:
             answer = self._call("GET", self._path, query)
@@ -153,7 +153,7 @@ class SpokeJobClient:
             query["continue"] = metadata["continue"]
 
     def apply_status(self, name: str, uid: str, resource_version: str, status: Body) -> Body:
-        """Write all of sync's fields of the status, and leave the operator's alone.
+        """Write all fields of the status that sync owns. The operator's fields stay as they are.
 
         :raises Conflict: if the SpokeJob was replaced, or has changed since it was read.
         """
@@ -190,7 +190,7 @@ class SpokeJobClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(seconds),
         }
-        # A watch that is silent for longer than it may last is dead, even if the connection looks alive.
+        # A watch that is silent for longer than its duration is dead, even if the connection looks alive.
         response = self._send("GET", self._path, query, read_seconds=seconds + 5.0)
         try:
             if response.status >= 400:

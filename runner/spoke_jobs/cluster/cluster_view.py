@@ -1,4 +1,4 @@
-"""What the commands read of the cluster. Frozen; importing it needs no client."""
+"""What the commands read in the cluster. Frozen; this module does not import the Kubernetes client."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from spoke_jobs.contract.spokejob import SpokeJob
 
 SILENCE = timedelta(seconds=150)
-"""The operator writes at least once a minute to a namespace where a job waits; after two missed writes it is down."""
+"""The operator writes at least once a minute to a namespace where a job waits. After two missed writes it is down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the operator published on the namespace."""
+    """What the operator published about the namespace."""
 
     at: datetime
     turns: tuple[str, ...] = ()
@@ -26,20 +26,20 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """What was read. Anything may be missing: the account may lack access, and objects come and go."""
+    """What was read. Anything may be missing: the account may lack access, or the object does not exist."""
 
     name: str
     """The SpokeJob's name, whether it exists or not."""
     namespace: str = ""
     spokejob: SpokeJob | None = None
     holder: SpokeJob | None = None
-    """The SpokeJob that holds the queue lock that it waits for."""
+    """The SpokeJob that holds the queue's lock, if the job waits for that."""
     published: Published | None = None
     pulls: int = 0
     """How often the kubelet tried to pull its image; 0 if unknown."""
     problem: str = ""
     """Why the cluster could not be read."""
-    odd: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     """The objects that exist and could not be read."""
 
 

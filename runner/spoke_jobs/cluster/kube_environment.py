@@ -1,4 +1,4 @@
-"""Whether this process is in a pod, and the namespace and credentials that it has. Needs no client."""
+"""Whether this process is in a pod, and which namespace and credentials it has. Does not import the client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def namespace(configured: str, folder: Path = _SERVICE_ACCOUNT) -> str:
-    """The namespace of the SpokeJobs: the configured one, else the pod's own; empty if neither is known."""
+    """Return the namespace of the SpokeJobs: the configured one, else the pod's own; empty if neither is known."""
     if configured:
         return configured
     try:

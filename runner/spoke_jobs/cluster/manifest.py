@@ -21,14 +21,14 @@ _ALWAYS = ("queue_name", "locks_queue", "pod_template", "retry")
 
 
 def name_of(job: JobRequest) -> str:
-    """The SpokeJob's name: the same at every try, so that a second try meets the first one's object."""
+    """Return the SpokeJob's name. It is always the same, so that a repeated creation finds the first one's object."""
     return names.spokejob_name(job.job_type, job.id, job.uid, job.run)
 
 
 def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
     """Make the SpokeJob of the job's run: identifiers and options, never the payload.
 
-    Options that nobody chose are left out, so that the CRD's defaults apply, also those of another release.
+    Options that nobody has chosen are left out. For these the defaults of the installed CRD apply, of any release.
 
     :raises ValueError: if the row holds values that a SpokeJob can't have (pydantic's ValidationError).
     """
@@ -52,7 +52,7 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
 
 
 def _chosen(job: JobRequest) -> dict[str, Any]:
-    """Return the options that somebody has chosen, by their fields of the spec; the rest is the CRD's to fill in."""
+    """Return the options that somebody has chosen, by their fields of the spec."""
     chosen: dict[str, Any] = {}
     for option in OPTIONS.values():
         if option.spec_field and option.name not in _ALWAYS:

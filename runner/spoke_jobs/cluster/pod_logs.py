@@ -15,13 +15,13 @@ from spoke_jobs.contract.spokejob import SpokeJob
 
 _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
 _SILENT_SECONDS = 30.0
-"""The silence after which the connection is opened again: it may have died without notice."""
+"""After this silence the connection is opened again, because it may be dead."""
 _USER = re.compile(r'User "([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line that was printed."""
+    """A printed line."""
 
     at: str
     """The time, to the nanosecond, as text that sorts by time."""
@@ -29,7 +29,7 @@ class LogLine:
 
 
 class PodLogs:
-    """Reads from one namespace."""
+    """The logs of pods in one namespace."""
 
     def __init__(self, namespace: str) -> None:
         """:raises ConfigurationError: if there are no credentials."""
@@ -65,7 +65,7 @@ class PodLogs:
     def lines(self, pod: str, after: str = "", *, follow: bool) -> Iterator[LogLine]:
         """Read what the pod has printed; with ``follow`` go on until it ends or the connection breaks.
 
-        :param after: skip what was printed until then.
+        :param after: skip the lines printed up to this time.
         :raises ApiError: :class:`NotFound` if the pod is gone, status 400 if it has not started.
         """
         query = {"container": CONTAINER, "timestamps": "true", "follow": "true" if follow else "false"}
@@ -81,6 +81,6 @@ class PodLogs:
 
 
 def user_in(message: str) -> str:
-    """The account that the API server's message says was refused."""
+    """Return the refused account, from the API server's message."""
     found = _USER.search(message)
     return found[1] if found else "this account"

@@ -1,4 +1,4 @@
-"""The rights that each account needs: one table, which `check` reviews and the charts' Roles must match."""
+"""The rights that each account needs. `check` examines them, and the charts' Roles must match them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Read a job's SpokeJob, and what the operator published on its namespace, for the commands that explain.
+"""Read a job's SpokeJob and the operator's published state, for the commands that explain.
 
-This needs `get` on SpokeJobs and on the operator's ConfigMap, and `list` on events for the number of image pulls. A
-failure to read is reported in the view and raises nothing: what the ledger says is still worth showing.
+This needs `get` on SpokeJobs and on the operator's ConfigMap, and `list` on events for the number of image pulls. If
+something can't be read, the view says so and nothing is raised: the command then shows what the ledger knows.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _TIMEOUTS = Timeouts(connect=3.0, read=5.0)
 
 
 def read_cluster_view(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView:
-    """Read the cluster, as far as this account may.
+    """Read what this account may read.
 
     :param namespace: the configured one; empty for the pod's own.
-    :param around: whether to read more than its SpokeJob: what it waits for, too.
+    :param around: also read the holder of its queue's lock, the operator's state, and the number of image pulls.
     """
     name, where = name_of(job), kube_environment.namespace(namespace)
     if not where:
@@ -45,19 +45,19 @@ def read_cluster_view(job: JobRequest, namespace: str, *, around: bool = True) -
 
 
 def _found(api: SpokeJobClient, name: str, *, around: bool) -> ClusterView:
-    odd: list[str] = []
+    unreadable: list[str] = []
 
     def read(wanted: str) -> SpokeJob | None:
         body = api.get(wanted)
         try:
             return SpokeJob.from_object(body) if body else None
         except ValidationError:
-            odd.append(f"SpokeJob {wanted}")
+            unreadable.append(f"SpokeJob {wanted}")
             return None
 
     spokejob = read(name)
     if not around:
-        return ClusterView(name, api.namespace, spokejob, odd=tuple(odd))
+        return ClusterView(name, api.namespace, spokejob, unreadable=tuple(unreadable))
     holder = _holder(spokejob) if spokejob else ""
     other = read(holder) if holder else None
     try:
@@ -65,14 +65,14 @@ def _found(api: SpokeJobClient, name: str, *, around: bool) -> ClusterView:
     except ApiError as error:
         if isinstance(error, ApiUnavailable):
             raise
-        odd.append(f"ConfigMap {STATE_CONFIGMAP} ({error.reason})")
+        unreadable.append(f"ConfigMap {STATE_CONFIGMAP} ({error.reason})")
         published = None
     pulls = _pulls(api, spokejob) if spokejob and spokejob.status.cause == Cause.IMAGE_UNAVAILABLE else 0
-    return ClusterView(name, api.namespace, spokejob, other, published, pulls, odd=tuple(odd))
+    return ClusterView(name, api.namespace, spokejob, other, published, pulls, unreadable=tuple(unreadable))
 
 
 def _pulls(api: SpokeJobClient, spokejob: SpokeJob) -> int:
-    """How often the newest pod's image was asked for: only the kubelet's events tell."""
+    """Return how often the newest pod's image was requested, from the kubelet's events."""
     if not spokejob.status.attempts:
         return 0
     query = {"fieldSelector": "involvedObject.kind=Pod,reason=Pulling", "limit": str(_EVENTS)}
@@ -82,11 +82,11 @@ def _pulls(api: SpokeJobClient, spokejob: SpokeJob) -> int:
         if isinstance(error, ApiUnavailable):
             raise
         return 0
-    pods = f"{spokejob.status.attempts[-1].job}-"  # which has one pod, whose name the SpokeJob doesn't tell yet
+    pods = f"{spokejob.status.attempts[-1].job}-"  # a Job has one pod, whose name the SpokeJob does not have yet
     mine = [item for item in items if str(item["involvedObject"].get("name")).startswith(pods)]
     return sum((item.get("series") or {}).get("count") or item.get("count") or 1 for item in mine)
 
 
 def _holder(spokejob: SpokeJob) -> str:
-    """The SpokeJob that has the lock of its queue; empty where it waits for nothing of the kind."""
+    """Return the name of the SpokeJob that holds its queue's lock; empty if it does not wait for the lock."""
     return spokejob.status.waiting.holder if spokejob.status.waiting else ""

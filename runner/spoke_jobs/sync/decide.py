@@ -1,9 +1,10 @@
 """Decide what to do about a row and its SpokeJob. Pure.
 
-Level-triggered: the decision depends on the two as they are, so a lost event, a repeated one and a restart lead to
-the same end, and a pair that is in step yields nothing. The two are never read at the same moment. Decisions are safe
-nevertheless, because the row is read first and because each write checks again: writes to the ledger are guarded by
-the row's state, a creation by its name, a status by the version that was read.
+Level-triggered: a decision depends only on the current states of the two. Lost events, repeated events and restarts do
+not change the result. If row and SpokeJob agree, there is no action.
+
+The two are not read at the same moment. Decisions are safe nevertheless, because the row is read first and each write
+checks again: a write to the ledger checks the row's state, a creation the name, a status update the version.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def decide(
 def _name_is_anothers(row: Row) -> tuple[Action, ...]:
     if row.job.state.final:
         return ()
-    # A row that had a SpokeJob has lost it, and this one was created by somebody else under its name.
+    # If the row had a SpokeJob, that one is gone, and somebody else created this one with the same name.
     return (ConfirmGone(row),) if row.begun else (FailJob(row, failure(Cause.NAME_TAKEN)),)
 
 
@@ -85,7 +86,7 @@ def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
 
 
 def _cancel(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
-    """Pass on a cancellation. The pod can't be relied on: it may hang, or not exist yet."""
+    """Pass a cancellation on to the operator: the pod itself may hang, or not exist yet."""
     return (Cancel(row, seen),) if row.job.cancel_requested_at is not None and not seen.cancel else ()
 
 
@@ -95,13 +96,13 @@ def _end_of(number: int, seen: SpokeJobView) -> Failure | None:
     if record is not None and record.ended:
         # An attempt without a cause succeeded. The outcome will say so, and is handled then.
         return failure(record.cause, record.error_type) if record.cause else None
-    if seen.attempt > number:  # the operator has gone on without it
+    if seen.attempt > number:  # the operator has started a later attempt
         return failure(Cause.WORKER_LOST)
     return None
 
 
 def _success_without_record(seen: SpokeJobView) -> Failure:
-    """Fail a job whose pod exited with 0 without recording a success: it would have done so before."""
+    """Fail a job whose pod exited with 0, although the job recorded no success before that."""
     if seen.ledger is LedgerState.SUCCEEDED:
         text = "the ledger once held this job's success and has lost it: was the database restored from a backup?"
     else:
@@ -111,7 +112,7 @@ def _success_without_record(seen: SpokeJobView) -> Failure:
 
 def _mirror(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     progress = _progress(row, seen)
-    ledger = _LEDGER.get(row.job.state, seen.ledger)  # never withdrawn
+    ledger = _LEDGER.get(row.job.state, seen.ledger)  # once shown, it stays
     if (progress, ledger) == (seen.progress, seen.ledger):
         return ()
     return (Mirror(seen, progress, ledger),)

@@ -42,7 +42,7 @@ _BACKOFF = Backoff(base=1.0, maximum=60.0)
 
 @dataclass(slots=True)
 class JobBackoffs:
-    """When the jobs whose actions failed are retried."""
+    """The backoffs of jobs whose actions failed."""
 
     clock: Callable[[], float]
     _failures: dict[int, int] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class JobBackoffs:
         return self.clock() < self._until.get(job_id, 0.0)
 
     def waiting(self) -> set[int]:
-        """The jobs that still wait for their retry."""
+        """Return the jobs that still wait for their retry."""
         now = self.clock()
         # Forget jobs that have neither failed nor succeeded for long after their wait: they have ended.
         self._until = {job_id: until for job_id, until in self._until.items() if now < until + _BACKOFF.maximum}
@@ -72,7 +72,7 @@ class JobBackoffs:
 
 
 class Effects:
-    """What the active sync does. ``spokejobs`` is its copy of the cluster, by name, which it keeps up to date."""
+    """The actions of the active sync. ``spokejobs`` is its copy of the cluster's SpokeJobs, by name."""
 
     def __init__(
         self,
@@ -90,14 +90,14 @@ class Effects:
         self.done: Counter[str] = Counter() if done is None else done
         """How many actions of each kind were carried out."""
         self.decide_again: set[str] = set()
-        """SpokeJobs that were changed, or whose rows were, by an action: to decide on again."""
+        """SpokeJobs to decide on again, because an action changed them or their rows."""
 
     def carry_out(self, action: Action) -> bool:
         """Carry out an action; a failure is logged and retried later.
 
-        :returns: whether anything was changed; not if the action was no longer due.
+        :returns: whether anything was changed. False also if the action was no longer necessary.
         :raises ApiUnavailable: if the API server can't be used.
-        :raises ConnectionLost: if the database is.
+        :raises ConnectionLost: if the database can't be used.
         """
         job_id = None if isinstance(action, Mirror) else action.row.job.id
         if job_id is not None and self.backoffs.is_waiting(job_id):
@@ -108,7 +108,7 @@ class Effects:
             raise
         except ApiError as error:
             logger.warning("%s: %s", _describe(action), error)
-        except DBAPIError as error:  # the connection holds, so this statement failed: a lock timeout, say
+        except DBAPIError as error:  # only this statement failed, by a lock timeout for example
             logger.warning("%s: %s", _describe(action), type(error.orig).__name__)
         else:
             if done:
@@ -132,7 +132,7 @@ class Effects:
         self._mirrored.pop(name, None)
 
     def replace(self, spokejobs: dict[str, SpokeJobView]) -> None:
-        """Replace the copy by a listing of all."""
+        """Replace the copy with a complete listing."""
         self.spokejobs = spokejobs
         self._mirrored = {name: at for name, at in self._mirrored.items() if name in spokejobs}
 
@@ -160,7 +160,8 @@ class Effects:
             text = f"the row can't be written as a SpokeJob: {type(error).__name__}"
             return self._fail(row, Failure(Cause.INVALID_SPEC, text))
         with self._writer.transaction() as connection:
-            # The decision may be old. A row that was launched since, and whose SpokeJob was deleted, must not be again.
+            # The decision may be outdated. If the row was launched since, do not launch it again, even if its SpokeJob
+            # was deleted.
             if not syncing.may_launch(connection, row.job):
                 return False
         try:
@@ -232,7 +233,7 @@ class Effects:
         except NotFound as error:
             if error.object_name != seen.name:
                 raise
-            self.forget(seen.name)  # the watch or the next comparison tells the row
+            self.forget(seen.name)  # the watch or the next comparison updates the row
             return False
         except Conflict:  # it has changed since it was read: decide again
             self._mirrored.pop(seen.name, None)

@@ -1,4 +1,4 @@
-"""The loop of the active sync: what to do when. It ends with an exception, or when told to stop."""
+"""The loop of the active sync: run each routine when it is due. It ends with an exception, or when told to stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from spoke_jobs.sync.writer import Writer
 logger = logging.getLogger(__name__)
 
 _PROGRESS_BUDGET_SECONDS = 1.0
-"""How long showing progress may delay the launches of a turn."""
+"""How long progress updates may delay the launches of a turn."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
 _PRUNE_AGAIN_SECONDS = 300.0
@@ -79,7 +79,7 @@ class LeaderLoop:
 
         :raises ApiUnavailable: if the API server can't be used.
         :raises ApiError: if it refuses to list the SpokeJobs.
-        :raises ConnectionLost: if the database is.
+        :raises ConnectionLost: if the database can't be used.
         """
         self._watcher.start()
         try:
@@ -91,7 +91,7 @@ class LeaderLoop:
             self._watcher.stop()
 
     def turn(self) -> None:
-        """Do what is due."""
+        """Run the routines that are due."""
         changes, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
@@ -103,7 +103,7 @@ class LeaderLoop:
         else:
             self._follow(changes)
         if self._is_due("launch", self._intervals.launch):
-            # A process that notifies leaves launching its rows to sync: there is nothing to wait for.
+            # A process that notifies leaves the launch to sync, so there is no need to wait for the process.
             self._launch(timedelta(0) if notified else self._patience)
         if self._is_due("progress", self._intervals.progress):
             self._show_progress()
@@ -119,7 +119,7 @@ class LeaderLoop:
         return True
 
     def _compare(self) -> None:
-        """Compare everything; read the ledger first, so that what the list lacks did not exist any more."""
+        """Compare all rows with all SpokeJobs. Read the rows first: a SpokeJob that the listing lacks is then gone."""
         started = self._clock()
         with self._reading() as (connection, now):
             rows = _rows(syncing.unfinished(connection))
@@ -141,7 +141,7 @@ class LeaderLoop:
         known = {row.name for row in rows}
         rest = [seen for seen in spokejobs.values() if seen.name not in known]
         for batch in _batches(rest):
-            # Final rows that their SpokeJobs don't show yet, and rows inserted while the list was read.
+            # Their rows are final, which they may not show yet, or were inserted during the listing.
             actions += self._decide(batch)
         self._carry_out(actions, self._health.repaired)
         self._watcher.listed(version)
@@ -159,7 +159,7 @@ class LeaderLoop:
             self._carry_out(self._decide(batch))
 
     def _launch(self, patience: timedelta) -> None:
-        """Launch rows that have no SpokeJob: after a crash or an outage, or because launching is left to sync."""
+        """Launch rows without a SpokeJob: after a crash or an outage, or because dispatch leaves this to sync."""
         with self._reading() as (connection, now):
             waiting = self._effects.backoffs.waiting()
             rows = _rows(syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH))
@@ -171,7 +171,7 @@ class LeaderLoop:
                 self._inbox.notify()
 
     def _show_progress(self) -> None:
-        """Show the progress of the jobs that run, and of those that ran at the last call."""
+        """Update the progress on SpokeJobs, for jobs that run now or ran at the last call."""
         with self._reading() as (connection, now):
             rows = _rows(syncing.claimed(connection))
             running = {row.job.uid: row.name for row in rows}
@@ -206,24 +206,24 @@ class LeaderLoop:
             logger.info("pruned %d finished jobs whose retention is over", pruned.deleted)
 
     def _decide_again(self) -> None:
-        """Decide again on what the last actions changed; once, as the next turn follows soon."""
+        """Decide again on SpokeJobs that the last actions changed. Once is enough: the next turn follows soon."""
         names, self._effects.decide_again = self._effects.decide_again, set()
         known = [self._effects.spokejobs[name] for name in names if name in self._effects.spokejobs]
         for batch in _batches(known):
             self._carry_out(self._decide(batch))
 
     def _decide(self, batch: list[SpokeJobView]) -> list[Action]:
-        """Decide on changed SpokeJobs, each with its row as it is now; those without a row are ignored."""
+        """Decide on changed SpokeJobs, each with its current row. Ignore those without a row."""
         with self._reading() as (connection, now):
             rows = _rows(syncing.of_uids(connection, {seen.job_uid for seen in batch if seen.job_uid is not None}))
         actions: list[Action] = []
         for row in rows:
-            # If the row has begun another run, its SpokeJob has another name, which may be unknown.
+            # If the row is in a later run, its SpokeJob has another name, which may be unknown.
             actions += decide(row, self._effects.spokejobs.get(row.name), now, self._patience)
         return actions
 
     def _carry_out(self, actions: Iterable[Action], count: Counter[str] | None = None) -> None:
-        """Carry out actions; progress comes last, under its budget, and isn't counted."""
+        """Carry out actions. Progress updates come last, within their time budget, and are not counted."""
         progress: list[Mirror] = []
         for action in actions:
             self._health.turned()  # a long list must not look like a loop that hangs
@@ -239,7 +239,7 @@ class LeaderLoop:
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Connection, datetime]]:
-        """The writing connection, and the database's time before anything is read."""
+        """Open a transaction. Yield its connection, and the database's time before the first read."""
         with self._writer.transaction() as connection:
             now = connection.scalar(select(clock_now()))
             assert now is not None

@@ -1,4 +1,4 @@
-"""The liveness of sync and its metrics. It is alive if its loop runs, also while database or API server are down."""
+"""The liveness and the metrics of sync. It is alive while its loop runs, even if database or API server are down."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STARTING = "starting"
 STANDBY = "standby"
 ACTIVE = "active"
 STALE_SECONDS = 120.0
-"""A loop that hasn't come round for so long hangs: longer than all timeouts of one turn together."""
+"""A loop without a turn for so long hangs. All timeouts of one turn together are shorter."""
 
 Backlog = Callable[[], tuple[int, float]]
 """Count the due rows that have no SpokeJob yet, and the seconds since the oldest became due; called for each scrape."""
@@ -36,9 +36,9 @@ class SyncHealth:
         self._compared: float | None = None
         self._role = STARTING
         self.done: Counter[str] = Counter()
-        """What was carried out, by kind of action."""
+        """How many actions were carried out, by kind."""
         self.repaired: Counter[str] = Counter()
-        """The part of it that a comparison of everything had found."""
+        """How many of them a full comparison had found, by kind."""
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
@@ -55,24 +55,24 @@ class SyncHealth:
 
     @property
     def behind_seconds(self) -> float | None:
-        """Seconds since the last comparison, or since it began to try, whichever is later; None for a standby."""
+        """Seconds since the last comparison or the first try to compare, whichever is later; None for a standby."""
         if self._role == STANDBY:
             return None
         since = self._tries_since if self._compared is None else max(self._compared, self._tries_since)
         return self._clock() - since
 
     def turned(self) -> None:
-        """Record that the loop has come round."""
+        """Record a turn of the loop."""
         self._turned = self._clock()
 
     def listed(self) -> None:
-        """Record that database and API server were read completely: an outage is over, even if much is left to do."""
+        """Record that database and API server were read completely. This ends an outage, even if much is left to do."""
         if self._role != ACTIVE:
             logger.info("ledger and cluster are available: this sync is the active one")
         self.role = ACTIVE
 
     def compared(self, seconds: float = 0.0) -> None:
-        """Record a comparison of everything, and the seconds that it took."""
+        """Record a full comparison, and how many seconds it took."""
         self._compared = self._clock()
         self.comparisons += 1
         self.last_compare_seconds = seconds
@@ -82,12 +82,12 @@ class SyncHealth:
         now = self._clock()
         since_turn = now - self._turned
         since_compare = None if self._compared is None else round(now - self._compared, 1)
-        figures = {
+        fields = {
             "role": self.role,
             "secondsSinceTurn": round(since_turn, 1),
             "secondsSinceCompare": since_compare,
         }
-        return since_turn < STALE_SECONDS, figures
+        return since_turn < STALE_SECONDS, fields
 
 
 def serve_probes(health: SyncHealth, port: int, host: str = "", backlog: Backlog | None = None) -> ThreadingHTTPServer:
@@ -106,18 +106,18 @@ def _of_health(health: SyncHealth) -> Iterator[Metric]:
     _, report = health.report()
     yield GaugeMetricFamily("spoke_sync_active", "1 while this sync is the active one.", health.role == ACTIVE)
     yield GaugeMetricFamily(
-        "spoke_sync_seconds_since_turn", "Since its loop last came round.", report["secondsSinceTurn"]
+        "spoke_sync_seconds_since_turn", "Seconds since the last turn of its loop.", report["secondsSinceTurn"]
     )
     behind = health.behind_seconds
     if behind is not None:
-        text = "Since ledger and cluster were last compared as a whole, or began to try; absent for a standby."
+        text = "Seconds since the last full comparison of ledger and cluster, or the first try; absent for a standby."
         yield GaugeMetricFamily("spoke_sync_seconds_since_compare", text, round(behind, 1))
     if health.comparisons:
-        text = "How long the last comparison of the whole took."
+        text = "Seconds that the last full comparison took."
         yield GaugeMetricFamily("spoke_sync_compare_seconds", text, health.last_compare_seconds)
-    yield CounterMetricFamily("spoke_sync_comparisons", "Comparisons of the whole.", health.comparisons)
-    yield _by_kind("spoke_sync_actions", "What was done to bring ledger and cluster in step, by kind.", health.done)
-    text = "What a comparison of the whole had to do, by kind: left by a crash or an outage, or missed by the watch."
+    yield CounterMetricFamily("spoke_sync_comparisons", "Full comparisons of ledger and cluster.", health.comparisons)
+    yield _by_kind("spoke_sync_actions", "Actions that brought ledger and cluster in step, by kind.", health.done)
+    text = "Actions that a full comparison found, by kind: due to a crash or an outage, or missed by the watch."
     yield _by_kind("spoke_sync_repairs", text, health.repaired)
 
 
@@ -126,15 +126,15 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
         return
     try:
         count, seconds = backlog()
-    except Exception:  # without the database the other metrics matter all the more
+    except Exception:  # the other metrics are needed most when the database is down
         return
     yield GaugeMetricFamily("spoke_sync_jobs_unlaunched", "Due jobs that have no SpokeJob yet.", count)
     yield GaugeMetricFamily(
-        "spoke_sync_oldest_unlaunched_seconds", "For how long the oldest of them has been due.", seconds
+        "spoke_sync_oldest_unlaunched_seconds", "Seconds for which the oldest of them has been due.", seconds
     )
 
 
 def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Metric:
-    """A counter by kind of action; all kinds are initialized to 0, so that `increase()` sees the first event."""
+    """Make a counter by kind of action. All kinds are initialized to 0, so that `increase()` sees the first event."""
     kinds = sorted(action.__name__ for action in get_args(Action))
     return probe_server.by_label(name, text, "kind", {kind: counts.get(kind, 0) for kind in kinds})

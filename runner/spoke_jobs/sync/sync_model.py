@@ -1,4 +1,4 @@
-"""The views that the decisions use, and the actions that they give. Frozen."""
+"""The views that the decisions use, and the actions that they return. Frozen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def begun(self) -> bool:
-        """Whether its run may have had a SpokeJob: then there must not be a second one."""
+        """Whether its run may have had a SpokeJob. If so, there must not be a second one."""
         return self.job.submitted_at is not None or self.job.attempt > 0
 
 
@@ -47,7 +47,7 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class SpokeJobView:
-    """The part of a SpokeJob that the decisions use. A malformed field reads as absent."""
+    """The part of a SpokeJob that the decisions use. A malformed field counts as absent."""
 
     name: str
     object_uid: str
@@ -66,18 +66,18 @@ class SpokeJobView:
     """Whether the operator has been asked to end it."""
 
     def is_of(self, row: Row) -> bool:
-        """Whether it belongs to this row, and not to another one under its name."""
+        """Whether it belongs to this row. A SpokeJob of another row may have the same name."""
         return self.job_uid == row.job.uid and self.run == row.job.run
 
     @property
     def settled(self) -> bool:
-        """Whether nothing can follow: it is final, and so is its row."""
+        """Whether nothing can change any more: the SpokeJob and its row are final."""
         return self.ledger is not None and self.outcome is not None and self.outcome.final
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Create the SpokeJob; none is known."""
+    """Create the SpokeJob, because none is known."""
 
     row: Row
 
@@ -134,7 +134,7 @@ Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel 
 
 
 def read_view(body: Body) -> SpokeJobView:
-    """Read a SpokeJob."""
+    """Make a view from a SpokeJob's JSON."""
     metadata, spec, status = mapping(body, "metadata"), mapping(body, "spec"), mapping(body, "status")
     return SpokeJobView(
         name=text(metadata, "name"),

@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 
 _STANDBY_SECONDS = 1.0
 _BACKOFF = Backoff(base=0.5, maximum=10.0)
-_LAST_WORDS_SECONDS = 1.5
+_SHUTDOWN_SECONDS = 1.5
 
 
 class Sync:
-    """Become the active sync when possible, and work until told to stop; retry whatever fails."""
+    """Become the active sync when possible, and work until told to stop. Retry after each failure."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Sync:
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
                     self._says("waiting for the database", f"the database is unavailable; retrying: {error}")
                 except Exception:
-                    logger.exception("unexpected error; starting again")
+                    logger.exception("unexpected error; restarting")
                     self.health.role = "restarting"
                     self._writer.close()
                 if time.monotonic() - began > _BACKOFF.maximum:
@@ -84,7 +84,7 @@ class Sync:
             self._writer.close()
 
     def backlog(self) -> tuple[int, float]:
-        """How many due rows have no SpokeJob yet, and for how many seconds the oldest has been due. From any thread."""
+        """Count the due rows without a SpokeJob, and the seconds since the oldest became due. Thread-safe."""
         with self._writer.engine.connect().execution_options(**{READ_ONLY: True}) as connection:
             connection.execute(text("SET statement_timeout = '5s'"))
             return syncing.backlog(connection)
@@ -96,7 +96,7 @@ class Sync:
         elif self.health.role in (STARTING, STANDBY):
             self._says(ACTIVE, "this sync is the active one")
         # After an outage the role changes with the first comparison, not with the first retry. Otherwise an alert would
-        # see it active now and then, for as long as the outage lasts.
+        # see an active sync now and then during the outage.
         return leads
 
     def _says(self, role: str, message: str) -> None:
@@ -141,8 +141,8 @@ def run(settings: Settings, health_port: int | None = None) -> None:
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):
         pass
-    loop.join(_LAST_WORDS_SECONDS)
+    loop.join(_SHUTDOWN_SECONDS)
     if loop.is_alive():
         logger.warning("a call still hangs; exiting without waiting for it")
         sys.stderr.flush()
-        os._exit(0)  # the lock goes with the connection
+        os._exit(0)  # the connection closes, which releases the lock

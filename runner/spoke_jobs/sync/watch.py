@@ -1,7 +1,7 @@
 """The threads that watch SpokeJobs and receive notifications, and the inbox where the loop finds both.
 
-The watch only makes sync prompt: whatever it misses, the next comparison finds. It starts from the version of a
-listing, continues from the last version it received, and asks for a new listing when that version is too old.
+The watch only makes sync faster: the next comparison finds every change that the watch missed. The watch starts from
+the version of a listing, continues from the last version it received, and asks for a new listing when that is too old.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
@@ -20,31 +19,24 @@ from spoke_jobs.sync.sync_model import SpokeJobView, read_view
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 60
-"""The longest duration of one watch; one that died silently is noticed by then."""
+"""The longest duration of one watch. By then, a dead watch is noticed."""
 _BACKOFF = Backoff(base=0.5, maximum=10.0)
 
 
 class Inbox:
     """The latest change of each SpokeJob since the inbox was last emptied. Thread-safe."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._changes: dict[str, tuple[SpokeJobView, bool]] = {}
         self._gap = False
         self._notified = False
-        self.last_word = clock()
-        """When the watch last brought an event, bookmarks included."""
 
     def put(self, seen: SpokeJobView, *, deleted: bool) -> None:
         """Store a SpokeJob that was created, changed or deleted."""
         with self._changed:
             self._changes[seen.name] = (seen, deleted)
             self._changed.notify_all()
-
-    def heard(self) -> None:
-        """Record that the watch brought an event."""
-        self.last_word = self._clock()
 
     def mark_gap(self) -> None:
         """Ask for a new listing, since events may have been missed."""
@@ -65,12 +57,12 @@ class Inbox:
             return notified
 
     def wait(self, seconds: float) -> None:
-        """Wait for a change, a gap or a notification, for so many seconds at most."""
+        """Wait for a change, a gap or a notification, at most so many seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self._changes or self._gap or self._notified, seconds)
 
     def take(self) -> tuple[list[tuple[SpokeJobView, bool]], bool]:
-        """Empty the inbox: the changes, each with whether it is a deletion, and whether a new listing is needed."""
+        """Empty the inbox. Return the changes, each with a flag for a deletion, and whether a new listing is needed."""
         with self._changed:
             changes, self._changes = list(self._changes.values()), {}
             gap, self._gap = self._gap, False
@@ -93,13 +85,13 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, at the next event at the latest; nothing is put into the inbox from now on."""
+        """Stop at the next event at the latest. Nothing more is put into the inbox."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def listed(self, version: str) -> None:
-        """Tell the version of a listing. A watch that has lost track continues from there; a running one ignores it."""
+        """Take the version of a listing. A watch without a version starts from it; a running watch ignores it."""
         with self._changed:
             if not self._version:
                 self._version = version
@@ -134,7 +126,6 @@ class Watcher:
         for kind, body in self._spokejobs.watch(self._version, WATCH_SECONDS):
             if self._stopped:
                 return
-            self._inbox.heard()
             seen = read_view(body)
             if kind != "BOOKMARK":
                 self._inbox.put(seen, deleted=kind == "DELETED")
@@ -144,7 +135,7 @@ class Watcher:
 class NotifyListener:
     """A thread that receives the notifications of dispatching processes, so that new rows are launched at once.
 
-    Polling finds whatever a lost notification should have announced.
+    If a notification is lost, polling finds the row.
 
     :param receiver: becomes readable when a process has notified (:func:`spoke_jobs.ledger.notify.listen`).
     """

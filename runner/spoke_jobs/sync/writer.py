@@ -1,5 +1,6 @@
-"""The one connection that sync writes on. Its session holds the lock that says which sync is active: if the connection
-breaks, the lock is gone, and so is every way to write.
+"""The only connection that sync writes on. Its session holds the lock of the active sync.
+
+If the connection breaks, sync loses the lock and can no longer write.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ logger = logging.getLogger(__name__)
 
 LOCK = 0x5350_4F4B_4553_594E
 """The advisory lock's number, one per database ("SPOKESYN")."""
-_PATIENCE = ("SET lock_timeout = '3s'", "SET statement_timeout = '20s'")
-"""A job's own transaction may hold a row for long. Give that row up for now, so that the others don't wait for it."""
-_MORTALITY = (
+_TIMEOUTS = ("SET lock_timeout = '3s'", "SET statement_timeout = '20s'")
+"""A job's own transaction may lock its row for long. Skip that row for now, so that the others don't wait for it."""
+_KEEPALIVES = (
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
     "SET tcp_user_timeout = 20000",
     "SET idle_in_transaction_session_timeout = '20s'",
 )
-"""Make the server notice that sync's node or network is lost: by default the session, and the lock with it, would
-outlive the process by hours. A frozen process loses its transaction, so that it holds no rows that pods wait for."""
+"""Make the server notice soon that sync's node or network is lost. By default the session, which holds the lock, would
+outlive the process by hours. The last setting ends the transaction of a frozen process, which may lock rows of pods."""
 
 
 class ConnectionLost(Exception):
-    """The connection is gone, and the lock with it."""
+    """The connection is closed, so the lock is released."""
 
 
 class Writer:
@@ -60,9 +61,9 @@ class Writer:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction on the connection.
+        """Open a transaction on the connection.
 
-        :raises ConnectionLost: if the connection is gone; what was written in this transaction may be recorded or not.
+        :raises ConnectionLost: if the connection breaks. The transaction may or may not be committed.
         """
         connection = self._connection or self._open()
         try:
@@ -71,7 +72,7 @@ class Writer:
         except DBAPIError as error:
             if connection.invalidated or connection.closed or error.connection_invalidated:
                 self.close()
-                raise ConnectionLost(f"the database's connection broke: {type(error.orig).__name__}") from error
+                raise ConnectionLost(f"the connection to the database broke: {type(error.orig).__name__}") from error
             raise
 
     def close(self) -> None:
@@ -85,7 +86,7 @@ class Writer:
         try:
             connection = self.engine.connect()
             with connection.begin():
-                for statement in (*_PATIENCE, *_MORTALITY):
+                for statement in (*_TIMEOUTS, *_KEEPALIVES):
                     connection.execute(text(statement))
         except DBAPIError as error:
             raise ConnectionLost(

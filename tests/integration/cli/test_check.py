@@ -111,8 +111,8 @@ def test_templates_that_are_missing_or_not_for_jobs(namespace: Namespace, check:
     code, document = check(KUBECONFIG=namespace.kubeconfig)
     assert code == 1
     unlabelled, missing = problems(document)
-    assert "default, by which import, report would run, lacks the label" in unlabelled
-    assert "large, by which export.* would run, isn't in namespace" in missing
+    assert "default, which import, report would use, lacks the label" in unlabelled
+    assert "large, which export.* would use, isn't in namespace" in missing
 
 
 def test_what_admission_would_refuse(namespace: Namespace, check: Check) -> None:
@@ -151,7 +151,7 @@ def test_whether_an_operator_leads(namespace: Namespace, check: Check) -> None:
     code, document = check("--lease", f"{namespace.name}/op", KUBECONFIG=namespace.kubeconfig)
     assert code == 1
     (text,) = problems(document)
-    assert text.startswith("no operator leads since")
+    assert text.startswith("no operator leads: the Lease was last renewed")
     assert check(KUBECONFIG=namespace.kubeconfig)[0] == 0, "nothing waits for it, as far as is known"
 
 

@@ -68,7 +68,7 @@ def test_each_missing_right_is_named() -> None:
     ("changes", "words"),
     [
         ({"served": (), "kinds": frozenset()}, "doesn't know jobs.spoke.dev"),
-        ({"served": ("v2",), "kinds": frozenset()}, "has jobs.spoke.dev in v2, and this release speaks v1"),
+        ({"served": ("v2",), "kinds": frozenset()}, "has jobs.spoke.dev in v2, this release needs v1"),
         ({"kinds": frozenset({"spokejobs"})}, "has no spokejobs/status"),
     ],
 )
@@ -111,7 +111,7 @@ def test_jobs_that_are_refused_alike_are_named_together() -> None:
 )
 def test_a_template_by_which_nothing_can_run(template: TemplateCheck | ApiRefusal, words: str) -> None:
     text = problem(found(templates={"default": FINE, "large": template})["templates"])
-    assert text.startswith("the PodTemplate large, by which export would run")
+    assert text.startswith("the PodTemplate large, which export would use")
     assert words in text
 
 
@@ -133,11 +133,11 @@ LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15
         ({"published": None, "busy": True}, "", "no operator has published its state in namespace shop"),
         ({"published": Published(before(minutes=5)), "busy": True}, "", "no operator has been seen for 5 min"),
         ({"published": Published(before(minutes=5)), "lease": LEASE}, "operator-0_abc leads", ""),
-        ({"published": None, "lease": LAPSED}, "", "no operator leads since 5 min"),
+        ({"published": None, "lease": LAPSED}, "", "the Lease was last renewed 5 min ago"),
         (
             {"published": None, "lease": OperatorLease("", None, timedelta(seconds=15))},
             "",
-            "no operator leads, by its Lease",
+            "no operator leads: the Lease is unused",
         ),
         ({"published": None, "lease": ApiRefusal(404, "404 NotFound: leases")}, "", "can't be read: 404"),
     ],

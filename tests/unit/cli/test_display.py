@@ -51,9 +51,9 @@ class TestTheTable:
             assert len(line.split("\t")) == len(job_table.HEADINGS)
 
     def test_when_it_is_due_and_that_it_was_asked_to_stop(self) -> None:
-        assert job_table.last_words(a_job(run_after=after(minutes=5)), NOW) == "due in 5 min"
+        assert job_table.result_text(a_job(run_after=after(minutes=5)), NOW) == "due in 5 min"
         stopping = a_job(state=JobState.RUNNING, cancel_requested_at=NOW, result_message="half-way")
-        assert job_table.last_words(stopping, NOW) == "asked to stop: half-way"
+        assert job_table.result_text(stopping, NOW) == "asked to stop: half-way"
 
 
 class TestDetails:

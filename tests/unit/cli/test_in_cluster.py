@@ -114,7 +114,7 @@ def test_a_pod_that_cannot_start() -> None:
     }
     reason = said(status, pulls=3)[Code.CLUSTER]
     assert "image pull: app:9: not found, 3 tries" in reason.text
-    assert "attempt 1, 2 min ago begun" in reason.text
+    assert "attempt 1 (started 2 min ago)" in reason.text
     assert reason.until == after(minutes=8)
 
 
@@ -158,7 +158,7 @@ def test_a_running_one_tells_its_node() -> None:
     [
         ({"outcome": "Waiting"}, Published(before(minutes=5)), "no operator has been seen for 5 min"),
         ({}, Published(before(minutes=5)), "no operator has been seen for 5 min"),
-        ({}, None, "no operator has looked at its SpokeJob since it was created 5 min ago"),
+        ({}, None, "no operator has handled its SpokeJob, which was created 5 min ago"),
         ({}, Published(before(seconds=20)), "created 5 min ago; the last sign of one was 20 s ago"),
     ],
 )
@@ -180,7 +180,7 @@ def test_ended_there_and_not_known_here() -> None:
 def test_a_spokejob_of_another_database() -> None:
     reason = said({"outcome": "Running"}, of={"uid": str(UUID(int=8))})[Code.CLUSTER]
     assert reason.cause == "NameTaken"
-    assert "another database's" in reason.text
+    assert "another database's job" in reason.text
 
 
 def test_a_spokejob_that_is_gone() -> None:

@@ -71,7 +71,7 @@ class TestWaiting:
 
     @pytest.mark.parametrize(
         ("traces", "words"),
-        [((), "none has left a trace"), ((a_trace(),), "the last sign of one was 9 min ago")],
+        [((), "the ledger has no trace of one"), ((a_trace(),), "the last sign of one was 9 min ago")],
     )
     def test_no_worker(self, traces: tuple[object, ...], words: str) -> None:
         reason = only(a_situation(traces=traces))
@@ -81,7 +81,7 @@ class TestWaiting:
 
     def test_no_worker_whose_jobs_have_lapsed(self) -> None:
         situation = a_situation(load=(a_load(running=2, lapsed=2),), traces=(a_trace(),))
-        assert "the lease lapsed" in only(situation).text
+        assert "lost the lease" in only(situation).text
 
     def test_no_worker_in_a_process_that_runs_its_own(self) -> None:
         assert "JOBS_SAME_PROCESS" in only(a_situation(a_job(assigned=True))).advice

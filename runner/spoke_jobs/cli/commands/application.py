@@ -1,4 +1,4 @@
-"""Load the application, from the working directory too."""
+"""Load the application, also from the working directory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from spoke_jobs.settings import Settings
 def add_working_directory() -> None:
     """Put the working directory first on the Python path, as uvicorn, Celery and Alembic do.
 
-    A command calls this just before it imports the application, so that a file of the working directory hides no module
-    that the command line imports first. ``python -m spoke_jobs`` has the directory on its path already.
+    A command calls this just before it imports the application. Earlier, a file in the working directory could hide a
+    module that this package imports. ``python -m spoke_jobs`` has the directory on its path already.
     """
     try:
         here = str(Path.cwd())
@@ -26,15 +26,15 @@ def add_working_directory() -> None:
 
 
 def load_application(settings: Settings) -> Registry:
-    """Import what SPOKE_APP names. An exception of the application's own modules is passed on."""
+    """Import the application that SPOKE_APP names. Exceptions of its own modules are not caught."""
     add_working_directory()
     return load_app(settings.app)
 
 
 def open_application(settings: Settings) -> Registry:
-    """Import what SPOKE_APP names.
+    """Import the application that SPOKE_APP names.
 
-    :raises ConfigurationError: for any failure; for an exception of the application's modules, with file and line.
+    :raises ConfigurationError: for any failure. If the application's code raised it, the message has file and line.
     """
     try:
         return load_application(settings)

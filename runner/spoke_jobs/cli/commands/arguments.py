@@ -35,7 +35,7 @@ States = Annotated[
     ),
 ]
 Type = Annotated[
-    str | None, typer.Option("--type", help="Only jobs of this type, or of a prefix: 'ingest.*'.", show_default=False)
+    str | None, typer.Option("--type", help="Only jobs of this type. 'ingest.*' selects by prefix.", show_default=False)
 ]
 Queue = Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.", show_default=False)]
 Organization = Annotated[
@@ -66,5 +66,5 @@ def each_once(ids: list[int]) -> list[int]:
 
 
 def on_a_terminal() -> bool:
-    """Whether a person reads the output. Otherwise lines are plain, with fields separated by tabs."""
+    """Whether standard output is a terminal. Otherwise lines are plain, with fields separated by tabs."""
     return sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""`check`: whether the set-up is complete."""
+"""`check`: find what is missing or wrong in the set-up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LEFT_TO_SYNC = (
     "not asked: `spoke-jobs sync` creates the SpokeJobs (SPOKE_SUBMIT=sync), so this process needs no credentials; "
-    "`check --as sync`, run where sync runs, checks its rights"
+    "to check the rights of sync, run `check --as sync` where sync runs"
 )
 _UNFINISHED = JobFilter((JobState.WAITING, JobState.RUNNING))
 _UNFINISHED_READ = 100
@@ -51,7 +51,7 @@ def check(
         str | None,
         typer.Option(
             metavar="NAMESPACE/NAME",
-            help="The operator's Lease: shows that an operator runs even while there are no jobs.",
+            help="Read this Lease to see whether an operator runs, also while there are no jobs.",
             show_default=False,
         ),
     ] = None,
@@ -59,8 +59,8 @@ def check(
 ) -> None:
     """Check the runner, the application, the database and the cluster, and name everything that is wrong.
 
-    The cluster is asked with this process's own credentials: which rights it has, and whether it would accept the
-    SpokeJobs of the application's jobs (a dry run: nothing is created).
+    The cluster is asked with this process's own credentials: which rights do they have, and would the API server accept
+    a SpokeJob of each of the application's jobs? That is a dry run, which creates nothing.
     """
     by_lease = tuple(lease.split("/")) if lease else None
     if by_lease is not None and len(by_lease) != 2:
@@ -105,7 +105,7 @@ def check(
 def _runner(settings: Settings, registry: Registry) -> str:
     from spoke_jobs.loader import load_runner
 
-    add_working_directory()  # JOB_RUNNER may name a class of the application's
+    add_working_directory()  # JOB_RUNNER may name a class of the application
     load_runner(settings, registry)
     return settings.job_runner
 
@@ -120,7 +120,7 @@ def _part(name: str, read: Callable[[], str]) -> Part:
 
 
 def _jobs_of(registry: Registry) -> tuple[str, ...]:
-    """The jobs that the application declares."""
+    """Return the jobs that the application declares."""
     return tuple(name for name in registry.jobs if name != CHECK)
 
 
@@ -133,7 +133,10 @@ def _cluster(
     *,
     busy: bool,
 ) -> tuple[Finding, ...]:
-    """Ask the cluster. Empty under another runner, and where the runner's own problem already names what is missing."""
+    """Ask the cluster.
+
+    Return nothing under another runner, or if the runner's problem is already reported.
+    """
     if account is None and settings.job_runner != CLUSTER:
         return ()
     from spoke_jobs.cli.explaining.cluster_findings import Finding, findings

@@ -1,4 +1,4 @@
-"""`dispatch`: dispatch a job, with every option of an application's dispatch."""
+"""`dispatch`: dispatch a job. Each option of a dispatch has a flag."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Value = TypeVar("_Value")
 
 
 def _by(parse: Callable[[str], _Value]) -> Callable[[Any], _Value]:
-    """Make a parser for typer: its ValueError becomes a usage error, exit code 2."""
+    """Make a parser for typer: a ValueError of `parse` becomes a usage error, exit code 2."""
 
     def parser(text: Any) -> _Value:
         try:
@@ -54,11 +54,11 @@ _KINDS: dict[Any, _Kind] = {
     RetryPolicy: _Kind(parsing.retry_policy, "JSON", '{"budget": {"error": 5}}'),
     Resources: _Kind(_resources, "JSON", '{"limits": {"memory": "1Gi"}}'),
 }
-"""By the type of the field of JobData. Other types are written as typer has it."""
+"""By the type of a field of JobData. typer parses the other types."""
 
 
 def _flag(option: Option, annotation: Any) -> inspect.Parameter:
-    """Return the flag that gives an option of a job."""
+    """Make the flag for an option of a job."""
     flag = option.flag or f"--{option.name.replace('_', '-')}"
     (plain,) = (kind for kind in get_args(annotation) if kind is not type(None))
     text = option.doc.replace("`", "")
@@ -75,7 +75,7 @@ def _flag(option: Option, annotation: Any) -> inspect.Parameter:
 
 
 def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command, which takes ``**options``, a flag for every option that a dispatch may give."""
+    """Add a flag for each option of a dispatch to a command that takes ``**options``."""
     hints = get_type_hints(JobData)
     *own, _ = inspect.signature(command, eval_str=True).parameters.values()
     flags = [_flag(OPTIONS[name], hints[name]) for name in DISPATCH_NAMES]
@@ -104,7 +104,7 @@ def dispatch(
     json: arguments.Json = False,
     **options: Any,
 ) -> None:
-    """Dispatch a job by the runner that JOB_RUNNER names. An option that is left out is as the job declares it."""
+    """Dispatch a job with the runner that JOB_RUNNER names. An option that you leave out has its declared value."""
     try:
         value = parsing.payload(payload, sys.stdin)
     except ValueError as error:
@@ -137,10 +137,10 @@ def _dispatch(data: JobData) -> Any:
     settings = load_settings()
     if settings.job_runner.strip() == "memory":
         raise ConfigurationError(
-            "JOB_RUNNER=memory keeps jobs in the memory of this process, which exits: set another runner"
+            "JOB_RUNNER=memory keeps jobs in the memory of this process, which exits now: set another runner"
         )
     runner = load_runner(settings, open_application(settings))
-    with use_runner(runner):  # for jobs dispatched by this one, if it runs here (JOBS_SAME_PROCESS)
+    with use_runner(runner):  # for jobs that this job dispatches, if it runs in this process
         job = runner.dispatch_job(data)
         runner.close()
     return job

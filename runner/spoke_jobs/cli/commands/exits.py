@@ -35,7 +35,7 @@ MEANINGS = {
     Exit.FAILED: "the command failed or was refused, or a watched job failed: the message says what to do",
     Exit.USAGE: "the command line is wrong",
     Exit.NOT_FOUND: "there is no such job",
-    Exit.RESTART: "`tasks` lost slots to tasks that hang and has to be restarted",
+    Exit.RESTART: "`tasks` has to be restarted, because tasks that hang occupy its slots",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 """The meaning of each code, for `--help` and docs/reference/cli.md."""
@@ -81,10 +81,10 @@ def fail_not_found(job_id: int) -> NoReturn:
 
 
 def no_such_job(job_id: int) -> str:
-    """Say that a job doesn't exist, and why that may be."""
+    """Return the message for a job that doesn't exist."""
     return f"there is no job {job_id}: it was pruned, or it is in another database"
 
 
 def usage_error(message: str) -> NoReturn:
-    """Refuse the command line as typer itself does."""
+    """Report a mistake in the command line as typer does."""
     raise typer.BadParameter(message)

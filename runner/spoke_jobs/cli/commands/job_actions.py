@@ -1,4 +1,4 @@
-"""What `cancel` and `retry` share: act on each job, print a line for each, and exit with the worst result."""
+"""Shared by `cancel` and `retry`: act on each job, print a line for each, and exit with the worst result."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def done(job: JobRequest, what: str) -> Result:
 
 
 def ending(job: JobRequest) -> str:
-    """How a finished job ended: `succeeded`, or `failed` with its cause."""
+    """Say how a finished job ended: `succeeded`, or `failed` with its cause."""
     return f"failed ({job.cause})" if job.state is JobState.FAILED else job.state.value

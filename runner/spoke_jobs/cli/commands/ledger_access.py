@@ -1,4 +1,4 @@
-"""Open what a command reads: the ledger, and the cluster's view of a job."""
+"""Open the ledger, and read a job's SpokeJob from the cluster."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def open_ledger(settings: Settings | None = None) -> SqlLedger:
 
 
 def open_queries() -> tuple[SqlLedger, Queries]:
-    """Open the ledger together with the queries of the commands that explain."""
+    """Open the ledger and the read-only queries (`why`, `show`, `logs`)."""
     ledger = open_ledger()
     return ledger, Queries(ledger.engine)
 
 
 def close_engines() -> None:
-    """Close the connections of this command, so that the server does not find them broken."""
+    """Close the connections of this command. Otherwise the server sees them break off."""
     while _engines:
         _engines.pop().dispose()
 
 
 def cluster_view(job: JobRequest, *, around: bool = True) -> ClusterView | None:
-    """Ask the cluster for a job's SpokeJob. None for another runner's job, or without the Kubernetes client.
+    """Read a job's SpokeJob. None for a job of another runner, or if the Kubernetes client is not installed.
 
-    :param around: also read what the job may wait for: limits, the holder of its queue's lock, its pod's events.
+    :param around: also read the holder of its queue's lock, the operator's state, and how often its image was pulled.
     """
     if job.runner != CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None

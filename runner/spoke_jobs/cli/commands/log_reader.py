@@ -37,7 +37,7 @@ _RIGHT = "the Role RELEASE-reader of the chart spoke-app gives that right"
 
 
 class Reader:
-    """Prints the output of one job.
+    """Print the output of one job.
 
     :param attempt: the number of the attempt to print; None for the newest.
     """
@@ -87,7 +87,7 @@ class Reader:
         return Exit.FAILED if job.state is JobState.FAILED or self._refused else Exit.DONE
 
     def _follow(self, job: JobRequest, item: Try) -> bool:
-        """Print what is available of an attempt. False if there is nothing yet."""
+        """Print the available output of an attempt. False if there is none yet."""
         read = None
         do = log_steps.begin(job, item, self._progress)
         if do is Step.READ:
@@ -101,7 +101,7 @@ class Reader:
         if do is Step.TAIL:
             self._print_tail(job, item, read)
         elif do is Step.DONE:
-            rows = self._queries.attempts(job.id)  # its end is recorded before its pod ends
+            rows = self._queries.attempts(job.id)  # the attempt's end is recorded before its pod ends
             self._print_traceback(next((other for other in tries(job, rows, None) if key(other) == key(item)), item))
         if do in (Step.TAIL, Step.DONE):
             self._progress.done.add(log_steps.key(item))
@@ -131,7 +131,7 @@ class Reader:
             if not follow:
                 self._refused = True
                 print_error(line(str(error)))
-            elif not isinstance(error, StreamSilent):  # a silent stream is reopened without a word
+            elif not isinstance(error, StreamSilent):  # a silent stream is reopened without a message
                 self._say_once(f"{line(str(error))}; retrying")
             return Read.AWAY
         if isinstance(error, NotFound):
@@ -220,7 +220,10 @@ class Reader:
             self._say_once(f"job {job.id}: {reason.text}{f' ({reason.advice})' if reason.advice else ''}", _id(reason))
 
     def _say_once(self, text: str, known_as: str = "") -> None:
-        """Print a line unless it is the same as the last one, or differs from it only in its times."""
+        """Print a line to standard error, unless the last one was the same.
+
+        :param known_as: identifies lines that differ only in their times.
+        """
         if (known_as or text) not in self._said:
             typer.echo(text, err=True)
         self._said = {known_as or text}

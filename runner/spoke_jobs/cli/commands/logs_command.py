@@ -21,11 +21,14 @@ def logs(
         int | None, typer.Option(min=1, help="Print only this attempt.", show_default="the newest")
     ] = None,
 ) -> None:
-    """Print the output of a job of the runner `kubernetes`: from its pod, or the tail in the ledger once that is gone.
+    """Print the output of a job of the runner `kubernetes`.
 
-    Under `legacy` a job prints to its worker's own output, so look there: this prints only the last lines of a failed
-    attempt's traceback. Which attempt it is and what the job waits for go to standard error. With --follow the exit
-    code is 1 if the job has failed.
+    The output comes from its pod. Once the pod is gone, this command prints the last lines that the ledger keeps. Under
+    `legacy` a job prints to its worker's output, so look there. This command then prints only the last lines of a
+    failed attempt's traceback.
+
+    The attempt's number and the reason to wait are printed to standard error. With --follow the exit code is 1 if the
+    job has failed.
     """
     from spoke_jobs.cli.commands.log_reader import Reader
 

@@ -24,7 +24,7 @@ def ls(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs to list, the newest first.")] = 20,
     json: arguments.Json = False,
 ) -> None:
-    """List the newest jobs. If the output is not a terminal: a line for each, its ten fields separated by tabs."""
+    """List the newest jobs. If the output is not a terminal, each line has ten fields, separated by tabs."""
     states = [*(state or ()), *([JobState.FAILED] if failed else ())]
     ledger, queries = open_queries()
     which = arguments.job_filter(states, job_type, queue, organization, campaign, cause)

@@ -1,4 +1,4 @@
-"""Parse values of the command line. Each function raises ValueError with what it expects."""
+"""Parse values of the command line. Each function raises a ValueError that says what it expects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def moment(text: str, now: datetime | None = None) -> datetime:
 
 
 def payload(given: str | None, standard_input: IO[str]) -> Any:
-    """Parse JSON from the argument, a file (``@file``) or standard input (``-``). Errors never show the text."""
+    """Parse JSON from the argument, a file (``@file``) or standard input (``-``). Errors do not contain the text."""
     if given is None:
         return None
     text, where = given, "it"
@@ -77,7 +77,7 @@ def retry_policy(text: str) -> RetryPolicy:
     if isinstance(value.get("budget"), dict):
         unknown = sorted(set(value["budget"]) - set(CauseClass))
         if unknown:
-            raise ValueError(f"budget has {unknown[0]!r}, which is none of {', '.join(CauseClass)}")
+            raise ValueError(f"budget has {unknown[0]!r}: give classes of causes ({', '.join(CauseClass)})")
         value["budget"] = {CauseClass(kind): allowed for kind, allowed in value["budget"].items()}
     policy = RetryPolicy(**value)
     try:

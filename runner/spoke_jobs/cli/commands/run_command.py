@@ -1,4 +1,4 @@
-"""`run`: one attempt of a job, the entrypoint of its pod. A pod starts without typer and the other commands."""
+"""`run`: run one attempt of a job in its pod. For a fast start it imports neither typer nor other commands."""
 
 from __future__ import annotations
 

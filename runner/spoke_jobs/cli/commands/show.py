@@ -1,4 +1,4 @@
-"""`show`: everything that is known of one job."""
+"""`show`: everything that is known about one job."""
 
 from __future__ import annotations
 

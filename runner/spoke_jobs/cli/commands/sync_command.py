@@ -17,7 +17,10 @@ def sync(
         int | None, typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Serve /healthz on this port.")
     ] = None,
 ) -> None:
-    """Create missing SpokeJobs and copy outcomes to the ledger, until SIGTERM. One is active, others are standbys."""
+    """Create missing SpokeJobs and copy outcomes to the ledger, until SIGTERM.
+
+    If several processes run, one is active and the others stand by.
+    """
     from spoke_jobs.sync.sync_process import run as run_sync
 
     configure_logging()

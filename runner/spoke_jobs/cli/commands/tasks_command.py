@@ -15,9 +15,9 @@ from spoke_jobs.settings import load_settings
 @reports_errors
 def tasks() -> None:
     """Run tasks that arrive over HTTP or in the outbox, until SIGTERM: the process of the task deployment."""
-    # PID 1 of a container ignores a signal that it has no handler for. Before the server installs its own handler,
-    # exiting at once loses nothing. The server raises a second signal again after it has stopped, through this handler:
-    # by then exiting at once would lose tasks.
+    # PID 1 of a container ignores a signal that it has no handler for. Until the server installs its own handler, this
+    # one exits at once, which loses nothing. When the server has stopped, it raises a second signal again. This handler
+    # then ignores the signal, because exiting at once would lose tasks.
     served = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: None if served.is_set() else os._exit(143))
     from spoke_jobs import dispatch

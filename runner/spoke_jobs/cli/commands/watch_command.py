@@ -1,4 +1,4 @@
-"""`watch`: the progress of jobs, until all of them have ended."""
+"""`watch`: show the progress of jobs until all have ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spoke_jobs.model import JobFilter, JobRequest, JobState
 _EVERY_SECONDS = 0.5
 _UNFINISHED = JobFilter(states=(JobState.WAITING, JobState.RUNNING))
 Read = Callable[[], tuple[datetime, list[JobRequest]]]
-"""The database's time, and the jobs as they are."""
+"""Read the database's time and the jobs."""
 
 
 @reports_errors
@@ -33,8 +33,8 @@ def watch(
 ) -> None:
     """Watch the given jobs, or all that are unfinished now, until all have ended. Exit code 1 if one has failed.
 
-    If the output is not a terminal: a line for each change, its fields separated by tabs. With --json: one document
-    at the end.
+    If the output is not a terminal, print a line for each change, with fields separated by tabs. With --json, print one
+    document at the end.
     """
     ledger, queries = open_queries()
     ids = arguments.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
@@ -50,7 +50,7 @@ def watch(
 
 
 def until_ended(queries: Queries, ids: list[int], json: bool) -> None:
-    """Report until all have ended.
+    """Report the jobs until all have ended.
 
     :raises typer.Exit: with code 1 if one has failed.
     """
@@ -73,20 +73,20 @@ def _reporter(json: bool) -> Callable[[Read], list[JobRequest]]:
 
 
 def _until_ended(read: Read, report: Callable[[datetime, list[JobRequest]], None]) -> list[JobRequest]:
-    """Read the jobs twice a second and report them, until none is unfinished. Return them as they ended."""
+    """Read the jobs twice a second and report them, until all have ended. Return their last states."""
     known: dict[int, JobRequest] = {}
-    away = False
+    unreachable = False
     while True:
         try:
             now, jobs = read()
-        except OperationalError:  # a failover must not end a watch of hours
-            if not away:
+        except OperationalError:  # a watch may last hours, and must survive a failover
+            if not unreachable:
                 print_error("the database does not answer; retrying")
-            away = True
+            unreachable = True
             time.sleep(_EVERY_SECONDS)
             continue
-        away = False
-        known |= {job.id: job for job in jobs}  # a job that was pruned meanwhile had ended
+        unreachable = False
+        known |= {job.id: job for job in jobs}  # a pruned job keeps its last state
         there = {job.id for job in jobs}
         report(now, list(known.values()))
         if all(job.state.final or job.id not in there for job in known.values()):

@@ -33,7 +33,7 @@ def worker(
         bool,
         typer.Option(
             "--drain",
-            help="Exit when no job is due and none runs. A job that waits for its next attempt is not waited for.",
+            help="Exit when no job is due and none runs, even if jobs wait for their next attempt.",
         ),
     ] = False,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs have to end after SIGTERM.")] = 30.0,

@@ -1,1 +1,1 @@
-"""Decide what to say of a job or a cluster. Pure: values in, values out."""
+"""Decide what to say about a job or a cluster. Pure: values in, values out."""

@@ -1,4 +1,4 @@
-"""Decide what `check` says of a cluster, from the API server's answers."""
+"""Decide what `check` says about a cluster, from the API server's answers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _LATE = 2
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was examined."""
+    """The result of one examination."""
 
     name: str
     said: str = ""
     """What was found; empty if nothing could be read."""
     problems: tuple[str, ...] = ()
     unknown: str = ""
-    """Why it could not be examined, if that is not a fault."""
+    """Why it could not be examined, if that is not a problem."""
 
 
 def findings(
     checked: CheckResults, account: Account, types: Mapping[str, str], now: datetime, *, busy: bool
 ) -> Iterator[Finding]:
-    """Decide what to say, in the order in which one would repair the set-up.
+    """Decide what to say, in the order in which the set-up is best repaired.
 
     :param types: the application's job types, and the PodTemplate of each.
     :param busy: whether the ledger has unfinished jobs that the operator should be handling.
@@ -64,12 +64,12 @@ def _away(checked: CheckResults) -> str:
 
 
 def _definition(checked: CheckResults) -> Finding:
-    fix = "install the chart spoke-operator, whose crds.enabled brings it, or `kubectl apply --server-side -f crds`"
+    fix = "install the chart spoke-operator with crds.enabled, or `kubectl apply --server-side -f crds`"
     if not checked.served:
         problem = f"the API server doesn't know {names.GROUP}, the SpokeJob's definition: {fix}"
     elif names.VERSION not in checked.served:
         there = ", ".join(checked.served)
-        problem = f"the API server has {names.GROUP} in {there}, and this release speaks {names.VERSION}: upgrade it"
+        problem = f"the API server has {names.GROUP} in {there}, this release needs {names.VERSION}: upgrade the former"
     elif missing := {names.PLURAL, f"{names.PLURAL}/status"} - checked.kinds:
         problem = f"{names.API_VERSION} has no {' and no '.join(sorted(missing))}: {fix}"
     else:
@@ -83,7 +83,7 @@ def _rights(checked: CheckResults, account: Account, who: str) -> Finding:
         _missing(right, checked.namespace, account, who) for right, answer in checked.rights.items() if answer is False
     )
     refusals = [answer for answer in checked.rights.values() if isinstance(answer, ApiRefusal)]
-    unknown = f"rights can't be asked for: {line(refusals[0].message, MESSAGE_LIMIT)}" if refusals else ""
+    unknown = f"the rights could not be checked: {line(refusals[0].message, MESSAGE_LIMIT)}" if refusals else ""
     said = f"{account}: {', '.join(allowed)}" if allowed else ""
     return Finding("rights", said, problems, unknown)
 
@@ -114,11 +114,11 @@ def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Fin
         if isinstance(found, TemplateCheck):
             wrong = _of_template(found)
             fine += [name] if not wrong else []
-            problems += [f"the PodTemplate {name}, by which {users} would run, {wrong}"] if wrong else []
+            problems += [f"the PodTemplate {name}, which {users} would use, {wrong}"] if wrong else []
         elif found.status == 404:
             problems.append(
-                f"the PodTemplate {name}, by which {users} would run, isn't in namespace {checked.namespace}: the "
-                f"chart spoke-app makes it (podTemplates.{name})"
+                f"the PodTemplate {name}, which {users} would use, isn't in namespace {checked.namespace}: the chart "
+                f"spoke-app creates it (podTemplates.{name})"
             )
         else:
             unknown.append(name)
@@ -129,7 +129,7 @@ def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Fin
 def _of_template(found: TemplateCheck) -> str:
     if not found.labelled:
         return f'lacks the label {names.LABEL_TEMPLATE}: "true": label it, if jobs may run as its service account'
-    return "" if found.has_container else f"has no container named {names.CONTAINER!r}: that is the one that is run"
+    return "" if found.has_container else f"has no container named {names.CONTAINER!r}, which runs the job"
 
 
 def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> Finding:
@@ -166,10 +166,12 @@ def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Findi
     late = now - (lease.renewed_at or now - timedelta(days=1))
     if lease.holder and late <= _LATE * lease.lasts:
         return Finding(
-            "operator", f"{line(lease.holder)} leads, by its Lease of {seconds(max(late.total_seconds(), 0))} ago"
+            "operator", f"{line(lease.holder)} leads; it renewed its Lease {seconds(max(late.total_seconds(), 0))} ago"
         )
-    since = f" since {seconds(late.total_seconds())}" if lease.renewed_at else ""
-    return Finding("operator", problems=(f"no operator leads{since}, by its Lease: see that the spoke-operator runs",))
+    what = (
+        f"the Lease was last renewed {seconds(late.total_seconds())} ago" if lease.renewed_at else "the Lease is unused"
+    )
+    return Finding("operator", problems=(f"no operator leads: {what}; see that the spoke-operator runs",))
 
 
 def _few(names_: list[str]) -> str:

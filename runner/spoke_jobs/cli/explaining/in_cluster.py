@@ -1,4 +1,4 @@
-"""What a job waits for in its cluster, and where it runs there. Pure, from what was found."""
+"""Explain what a job waits for in its cluster, and where it runs there. Pure: from a ClusterView."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.ledger.queries import Situation
 
 _UNSEEN = timedelta(seconds=15)
-"""A running operator looks at a new SpokeJob well within this time."""
+"""A running operator reconciles a new SpokeJob well within this time."""
 _FOR_A_PLACE = {
     WaitReason.QUEUE_LIMIT_REACHED,
     WaitReason.ORGANIZATION_LIMIT_REACHED,
@@ -28,7 +28,7 @@ _FOR_A_PLACE = {
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one explanation depends on."""
+    """The inputs of an explanation."""
 
     situation: Situation
     cluster: ClusterView
@@ -48,7 +48,7 @@ class _Seen:
 
 
 def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reason]:
-    """Explain what a waiting job waits for, by its SpokeJob: the first check of :data:`CHECKS` that applies."""
+    """Explain what a job waits for, from its SpokeJob. The first check of :data:`CHECKS` that applies decides."""
     assert cluster.spokejob is not None
     seen = _Seen(situation, cluster, cluster.spokejob)
     if not _is_anothers(seen) and seen.no_operator is not None:
@@ -66,7 +66,7 @@ def _is_anothers(seen: _Seen) -> bool:
 def _anothers(seen: _Seen) -> Iterator[Reason]:
     yield Reason(
         Code.CLUSTER,
-        f"the SpokeJob {seen.spokejob.name} is another database's: it is not this job's",
+        f"the SpokeJob {seen.spokejob.name} belongs to another database's job",
         _advice(Cause.NAME_TAKEN),
         cause=Cause.NAME_TAKEN,
     )
@@ -83,7 +83,7 @@ def _ended(seen: _Seen) -> Iterator[Reason]:
         Code.CLUSTER,
         f"its SpokeJob {seen.spokejob.name} has ended on the cluster ({status.cause or status.outcome.value}), and the "
         "ledger does not know it yet",
-        "`spoke-jobs sync` copies it there within seconds: see that it runs",
+        "`spoke-jobs sync` copies the end to the ledger within seconds: see that it runs",
         cause=status.cause,
     )
 
@@ -148,7 +148,7 @@ def _backing_off(seen: _Seen) -> Iterator[Reason]:
 
 
 def _pending(seen: _Seen) -> Iterator[Reason]:
-    """Its Job exists; its pod does not run yet."""
+    """Explain an attempt whose Job exists and whose pod does not run yet."""
     spokejob, now = seen.spokejob, seen.now
     attempt, status = open_attempt(spokejob), spokejob.status
     assert attempt is not None
@@ -162,7 +162,7 @@ def _pending(seen: _Seen) -> Iterator[Reason]:
     what = in_short(reason, said.message if said else "", seen.cluster.pulls) or f"{_meaning(reason)}{_said(said)}"
     yield Reason(
         Code.CLUSTER,
-        f"attempt {attempt.number}, {ago(begun, now)} begun: {what}{ends}",
+        f"attempt {attempt.number} (started {ago(begun, now)}): {what}{ends}",
         _advice(reason),
         until=None if not ends else deadline,
         cause=reason,
@@ -170,7 +170,7 @@ def _pending(seen: _Seen) -> Iterator[Reason]:
 
 
 def _held(seen: _Seen) -> Iterator[Reason]:
-    """It has no Job yet."""
+    """Explain why the next attempt has no Job yet."""
     spokejob, now, holder = seen.spokejob, seen.now, seen.cluster.holder
     wait = _wait(seen)
     if wait.code == WaitReason.QUEUE_LOCKED and holder is not None:
@@ -193,9 +193,9 @@ def _held(seen: _Seen) -> Iterator[Reason]:
 
 
 def _wait(seen: _Seen) -> Wait:
-    """Return what it waits for, as the operator's fields have it, with the text that it wrote and its published turn.
+    """Return what the job waits for: the operator's fields, its text, and the job's published turn.
 
-    An operator of an older release writes the text alone.
+    An operator of an older release writes only the text.
     """
     name, published, waiting = seen.spokejob.name, seen.cluster.published, seen.status.waiting
     admitted = _condition(seen.spokejob, "Admitted")
@@ -225,7 +225,7 @@ CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]
     (_has_an_attempt, _pending),
     (lambda seen: True, _held),
 )
-"""When it applies, and what it says; in this order."""
+"""Pairs of a condition and the explanation to give if it is true. The first that is true counts."""
 
 
 def running_in(cluster: ClusterView) -> Iterator[Reason]:
@@ -248,14 +248,14 @@ def open_attempt(spokejob: SpokeJob) -> AttemptStatus | None:
 
 
 def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Reason | None:
-    """Say that no operator works, if so. One that can't publish is known by what it does."""
+    """Return a reason if no operator runs. One that can't publish its state may still handle SpokeJobs."""
     published = cluster.published
     age = now - spokejob.created_at
-    unlooked = spokejob.status.outcome is None and age > _UNSEEN
-    if published is not None and now - published.at > SILENCE and (unlooked or age > SILENCE):
+    unhandled = spokejob.status.outcome is None and age > _UNSEEN
+    if published is not None and now - published.at > SILENCE and (unhandled or age > SILENCE):
         text = f"no operator has been seen for {seconds((now - published.at).total_seconds())}"
-    elif unlooked:
-        text = f"no operator has looked at its SpokeJob since it was created {ago(spokejob.created_at, now)}"
+    elif unhandled:
+        text = f"no operator has handled its SpokeJob, which was created {ago(spokejob.created_at, now)}"
         text += f"; the last sign of one was {ago(published.at, now)}" if published is not None else ""
     else:
         return None

@@ -1,4 +1,4 @@
-"""Kubernetes' long messages in a few words. Pure. A message that is not recognized is left as it is."""
+"""Shorten known messages of Kubernetes. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PULL_ENDS = (
 
 
 def in_short(cause: str, message: str, pulls: int = 0) -> str:
-    """Return a few words for a known message of that cause; empty for any other.
+    """Shorten a known message of that cause. Return an empty text for an unknown message.
 
     :param pulls: how often the image was requested; 0 if that is not known.
     """
@@ -34,7 +34,7 @@ def in_short(cause: str, message: str, pulls: int = 0) -> str:
 
 
 def _quota(message: str) -> str:
-    """``quota compute: cpu 4 of 4, and 1 more is asked for``."""
+    """``quota compute: cpu 4 of 4, and it asks for 1``."""
     found = _QUOTA.search(message)
     if found is None:
         return ""
@@ -48,12 +48,12 @@ def _quota(message: str) -> str:
 
 
 def _amounts(text: str) -> dict[str, str]:
-    """``requests.cpu=1,pods=2``."""
+    """Parse ``requests.cpu=1,pods=2``."""
     return dict(part.split("=", 1) for part in text.replace(" ", "").split(",") if "=" in part)
 
 
 def _image_pull(message: str, pulls: int) -> str:
-    """``image pull: app:9 not found, 3 tries``."""
+    """``image pull: app:9: not found, 3 tries``."""
     end = next((words for found, words in _PULL_ENDS if found in message), "")
     if not end:
         return ""

@@ -1,4 +1,4 @@
-"""Decide what `logs` prints next. It goes from attempt to attempt."""
+"""Decide what `logs` prints next, attempt by attempt."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Progress:
 
 
 def key(item: Try) -> Key:
-    """The key of an attempt."""
+    """Return the key of an attempt."""
     return item.run, item.number
 
 
@@ -69,7 +69,7 @@ def chosen(found: Sequence[Try], job: JobRequest, number: int | None) -> Try | N
 
 
 def next_try(found: Sequence[Try], progress: Progress) -> Try | None:
-    """The first attempt that is not done."""
+    """Return the first attempt that is not done."""
     for item in found:
         early = progress.first is not None and key(item) < progress.first
         late = progress.last is not None and key(item) > progress.last
@@ -99,12 +99,12 @@ def go_on(job: JobRequest, item: Try, progress: Progress, read: Read) -> Step:
     if read is Read.SOME:
         return Step.READ
     if read is Read.GONE and key(item) in progress.after:
-        return Step.DONE  # its output was printed as it came
+        return Step.DONE  # its output was printed while it ran
     return Step.TAIL if _has_ended(job, item) else Step.WAIT
 
 
 def tail(item: Try) -> list[str]:
-    """The lines that the ledger keeps of an attempt's output."""
+    """Return the lines of an attempt's output that the ledger keeps."""
     return lines(item.row.output_tail) if item.row else []
 
 
@@ -122,5 +122,5 @@ def why_a_tail(job: JobRequest, item: Try, read: Read | None, kept: Sequence[str
 
 
 def _has_ended(job: JobRequest, item: Try) -> bool:
-    """Whether the ledger gets nothing more of this attempt."""
+    """Whether the ledger will record nothing more of this attempt."""
     return job.state.final or (item.row.finished_at if item.row else item.ended_at) is not None

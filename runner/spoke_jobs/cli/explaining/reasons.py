@@ -43,9 +43,9 @@ class Code(StrEnum):
     SUBMITTED = "submitted"
     """Its SpokeJob exists; the rest is decided in the cluster."""
     CLUSTER = "cluster"
-    """What it waits for in the cluster: the operator's reason or cause."""
+    """The operator's reason or cause says what it waits for."""
     TURN = "turn"
-    """How many have their turn before it."""
+    """How many jobs have their turn before it."""
     NO_OPERATOR = "no_operator"
     """No operator has been seen for a while."""
     SPOKEJOB_GONE = "spokejob_gone"
@@ -74,25 +74,25 @@ class Reason:
     advice: str = ""
     """What the reader can do; empty if there is nothing to do."""
     until: datetime | None = None
-    """When it ends, if that is known."""
+    """When the reason ends, if that is known."""
     job_id: int | None = None
-    """The other job that it is about."""
+    """The other job that the reason names."""
     worker: str | None = None
     number: int | None = None
-    """How many jobs it is about."""
+    """How many jobs the reason counts."""
     cause: str = ""
     """The operator's reason or cause; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What explains a job's state, the most important first."""
+    """The reasons for a job's state, the most important first."""
 
     reasons: tuple[Reason, ...]
     output_tail: str = ""
-    """The output of the attempt that ended it."""
+    """The output of the attempt that ended the job."""
 
 
 def when(then: datetime, now: datetime) -> str:
-    """Return how far away a time is, in the past or in the future."""
+    """Format how far away a time is, in the past or in the future."""
     return until(then, now) if then > now else ago(then, now)

@@ -1,7 +1,7 @@
 """Join a job's attempts from the ledger and from its SpokeJob.
 
-The ledger records an attempt from its claim on, with the end that the job's own process saw. The SpokeJob records it
-from the creation of its Kubernetes Job on, with pod, node and exit code.
+The ledger records an attempt once it is claimed, with the end that the job's own process recorded. The SpokeJob
+records it once its Kubernetes Job is created, with pod, node and exit code.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Try:
 
 
 def tries(job: JobRequest, rows: Sequence[Attempt], spokejob: SpokeJob | None) -> tuple[Try, ...]:
-    """Join all attempts, the oldest first. The SpokeJob has the last ten attempts of the newest run."""
+    """Join all attempts, the oldest first. The SpokeJob has only the last ten attempts of the newest run."""
     by_row = {(row.run, row.number): row for row in rows}
-    theirs = spokejob is not None and (spokejob.spec.uid, spokejob.spec.run) == (job.uid, job.run)
-    seen = {(job.run, item.number): item for item in spokejob.status.attempts} if spokejob and theirs else {}
+    same_run = spokejob is not None and (spokejob.spec.uid, spokejob.spec.run) == (job.uid, job.run)
+    seen = {(job.run, item.number): item for item in spokejob.status.attempts} if spokejob and same_run else {}
     return tuple(Try(*key, by_row.get(key), seen.get(key)) for key in sorted(by_row.keys() | seen.keys()))

@@ -1,7 +1,7 @@
-"""What a waiting job waits for, by the ledger alone. Pure.
+"""Explain what a waiting job waits for, from the ledger. Pure.
 
-The only traces of workers in the ledger are the attempts that they claim. Whether there is a worker, and whether it
-knows a type, is concluded from those; a conclusion is worded as one.
+The ledger knows workers only by the attempts that they claim. Whether a worker runs, and whether it knows a type, can
+only be concluded from these attempts, and the texts say so.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
     if job.runner == CLUSTER:
         if cluster is not None and not cluster.problem and cluster.spokejob is not None:
             yield from in_the_cluster(situation, cluster)
-            return  # the operator decides all that follows: the queue's lock, the time, the place
+            return  # the operator decides the rest: the queue's lock, the time, the limits
         yield from _in_the_cluster(situation, cluster)
     if job.run_after is not None and job.run_after > now:
         yield _later(job, job.run_after, now)
-        return  # which jobs will come before it then is not known now
+        return  # nobody knows yet which jobs will come first at that time
     if (held := _held(situation)) is not None:
         yield held
     if job.runner != CLUSTER:
         yield from _for_a_worker(situation, held is not None)
-    # On the cluster the operator does this, and counts from each attempt's Job: the wait for a turn is no part of it.
+    # In a cluster the operator applies the start timeout, from the creation of each attempt's Job.
     if job.runner != CLUSTER and job.attempt == 0 and job.start_by is not None:
         limit = seconds(job.options.start_timeout_seconds or 0)
         yield Reason(
@@ -54,20 +54,20 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
         yield Reason(
             Code.CLUSTER_UNKNOWN,
             f"the cluster could not be asked: {line(cluster.problem, MESSAGE_LIMIT)}",
-            "set SPOKE_NAMESPACE and KUBECONFIG, or ask where the job's cluster is at hand",
+            "set SPOKE_NAMESPACE and KUBECONFIG, or run the command where the job's cluster can be reached",
         )
-    elif cluster is not None and not cluster.odd and job.submitted_at is not None:
+    elif cluster is not None and not cluster.unreadable and job.submitted_at is not None:
         yield Reason(
             Code.SPOKEJOB_GONE,
-            f"its SpokeJob {name}, created {ago(job.submitted_at, now)}, is not there any more",
+            f"its SpokeJob {name}, created {ago(job.submitted_at, now)}, no longer exists",
             "`spoke-jobs sync` ends the job as SpokeJobDeleted within 30 s: see that it runs",
         )
         return
     if job.submitted_at is not None:
         yield Reason(
             Code.SUBMITTED,
-            f"its SpokeJob {name} exists since {clock(job.submitted_at, now)} ({ago(job.submitted_at, now)}); what it "
-            "waits for there is not in the ledger",
+            f"its SpokeJob {name} was created at {clock(job.submitted_at, now)} ({ago(job.submitted_at, now)}); the "
+            "ledger does not record what it waits for in the cluster",
             f"kubectl describe spokejob {name}",
         )
         return
@@ -77,7 +77,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
     yield Reason(
         Code.NOT_SUBMITTED,
         f"its SpokeJob {name} is not known to exist yet",
-        "see that `spoke-jobs sync` runs, and what its log says: it creates what is due within seconds" if late else "",
+        "see that `spoke-jobs sync` runs, and read its log: a due job gets its SpokeJob within seconds" if late else "",
     )
 
 
@@ -109,7 +109,7 @@ def _held(situation: Situation) -> Reason | None:
     advice = f"spoke-jobs why {holder.job_id}"
     if holder.lease_expires_at < now:
         lapsed = ago(holder.lease_expires_at, now)
-        text += f"; its lease ended {lapsed}, so that its worker may be gone"
+        text += f"; its lease ended {lapsed}, so its worker may be gone"
         advice = f"a running worker ends such an attempt and frees the queue, within a lease's time; {advice}"
     return Reason(Code.QUEUE_LOCK, text, advice, job_id=holder.job_id, worker=holder.worker, number=behind)
 
@@ -126,8 +126,8 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         yield Reason(
             Code.PASSED_OVER,
             f"workers have started {count(len(later), 'later job')} since it was due, the last "
-            f"{ago(later[0].claimed_at, now)} on {line(later[0].worker)}, and left this one: none that runs knows "
-            f"{line(job.job_type)}, it seems",
+            f"{ago(later[0].claimed_at, now)} on {line(later[0].worker)}, but not this one: it seems that no running "
+            f"worker knows {line(job.job_type)}",
             "deploy workers whose SPOKE_APP declares the type, or correct the name and dispatch again",
             number=len(later),
             worker=later[0].worker,
@@ -149,24 +149,24 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         yield Reason(
             Code.WORKERS_BUSY,
             f"it is the next one, and no worker has been free for it for {seconds(waited.total_seconds())}: {busy}",
-            "" if seen else f"no attempt of late was of its type: see that a worker's SPOKE_APP declares {kind}",
+            "" if seen else f"no recent attempt was of its type: see that a worker's SPOKE_APP declares {kind}",
             number=running,
         )
     else:
-        yield Reason(Code.NEXT, "it is the next one: it starts as soon as a worker looks for work")
+        yield Reason(Code.NEXT, "it is the next one: it starts when a worker polls or is notified")
 
 
 def _no_worker(situation: Situation, waited: timedelta) -> Reason:
     job, now = situation.job, situation.now
     seen = _last_sign(situation)
-    last = "none has left a trace in the ledger" if seen is None else f"the last sign of one was {ago(seen, now)}"
+    last = "the ledger has no trace of one" if seen is None else f"the last sign of one was {ago(seen, now)}"
     unseen = not any(trace.job_type == job.job_type for trace in situation.traces)
     lapsed = sum(load.lapsed for load in situation.load)
-    gone = f", and of {count(lapsed, 'running job')} the lease lapsed" if lapsed else ""
+    gone = f", and {count(lapsed, 'running job')} lost the lease" if lapsed else ""
     legacy = job.runner == "legacy"
-    advice = "start one: `spoke-jobs worker`" if legacy else f"see that what runs {line(job.runner)} jobs is up"
+    advice = "start one: `spoke-jobs worker`" if legacy else f"see that the workers of {line(job.runner)} run"
     if job.assigned and legacy:
-        advice = "it was given to the process that dispatched it (JOBS_SAME_PROCESS): if that is gone, start a worker"
+        advice = "the process that dispatched it should run it (JOBS_SAME_PROCESS): if that is gone, start a worker"
     elif unseen:
         advice += f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}"
     return Reason(
@@ -182,7 +182,7 @@ def _due_since(job: JobRequest) -> datetime:
 
 
 def _queue_free_since(situation: Situation) -> datetime:
-    """Return since when its queue is free: before that, no worker could claim it."""
+    """Return when its queue became free. Before that, no worker could claim the job."""
     job = situation.job
     ends = [
         trace.finished_at

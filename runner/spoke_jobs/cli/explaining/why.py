@@ -1,4 +1,4 @@
-"""Why a job is in its state: what it waits for, how it runs, why it ended. Pure, from ledger and cluster together."""
+"""Explain a job's state, from ledger and cluster: what it waits for, how it runs, or why it ended. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spoke_jobs.model import Attempt, JobRequest, JobState
 def explain(situation: Situation, cluster: ClusterView | None = None) -> Explanation:
     """Explain the job's state.
 
-    :param cluster: what was found there, for a job of the runner ``kubernetes``.
+    :param cluster: what the cluster says about a job of the runner ``kubernetes``.
     """
     job = situation.job
     if job.state is JobState.WAITING:
@@ -31,10 +31,10 @@ def explain(situation: Situation, cluster: ClusterView | None = None) -> Explana
 
 
 def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
-    if cluster is not None and cluster.odd:
+    if cluster is not None and cluster.unreadable:
         yield Reason(
             Code.CLUSTER_UNKNOWN,
-            f"more may be known in the cluster: {', '.join(cluster.odd)} can't be read from here",
+            f"the cluster may know more: {', '.join(cluster.unreadable)} can't be read from here",
             "the Role RELEASE-reader of the chart spoke-app gives the rights; a newer spoke-jobs reads newer objects",
         )
 
@@ -42,20 +42,20 @@ def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
 def _running(situation: Situation) -> Iterator[Reason]:
     job, now = situation.job, situation.now
     live = next((attempt for attempt in reversed(situation.attempts) if attempt.finished_at is None), None)
-    if live is None:  # the attempt ended between two reads, on a database without one snapshot for both
+    if live is None:  # the attempt ended between two reads (on SQLite they have no common snapshot)
         yield Reason(Code.RUNNING, f"attempt {job.attempt} runs")
         return
     left = live.lease_expires_at - now
     if job.cancel_requested_at is not None:
         yield Reason(
             Code.CANCELLING,
-            f"it was asked to stop {ago(job.cancel_requested_at, now)}, and hasn't yet",
-            "it stops where its code looks at ctx.cancelled; a job that does not is ended by its worker",
+            f"it was asked to stop {ago(job.cancel_requested_at, now)}, and still runs",
+            "it stops when its code checks ctx.cancelled; otherwise its worker ends it",
         )
     said = f": {line(job.result_message, MESSAGE_LIMIT)}" if job.result_message else ""
     yield Reason(
         Code.RUNNING,
-        f"attempt {live.number} runs on {line(live.worker)} since {clock(live.claimed_at, now)} "
+        f"attempt {live.number} has run on {line(live.worker)} since {clock(live.claimed_at, now)} "
         f"({ago(live.claimed_at, now)}), {max(job.status, 0)} % done{said}",
         until=_timeout(job, live),
         worker=live.worker,
@@ -74,7 +74,7 @@ def _running(situation: Situation) -> Iterator[Reason]:
         yield Reason(
             Code.LEASE_LAPSED,
             f"{beat}, and its lease ended {ago(live.lease_expires_at, now)}: its worker is gone or cut off",
-            "the operator decides by the pod: kubectl get pods"
+            "the operator decides, from the state of its pod: kubectl get pods"
             if job.runner == CLUSTER
             else "a running worker ends such an attempt within a lease's time; see that one runs",
             until=live.lease_expires_at,

@@ -1,4 +1,4 @@
-"""Generate docs/reference/causes.md: why jobs end, and what they wait for."""
+"""Generate docs/reference/causes.md: why jobs fail, and what they wait for."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def page() -> str:
     """Generate the page."""
     sections = "\n\n".join(_section(kind) for kind in CauseClass)
     rows = [(f"`{reason}`", reason.meaning, reason.advice) for reason in WaitReason]
-    return f"""{banner("spoke_jobs.contract: causes, retry and waits")}
+    return f"""{banner("spoke_jobs.contract: causes, retry and wait_reasons")}
 # Causes and reasons
 
-A cause says why a job failed, a reason what it waits for. Each is one word, the same in the ledger, on the SpokeJob
-(`status.cause`) and in metrics. `spoke-jobs why ID` prints it with advice. In the cluster,
-[`kubectl describe spokejob NAME`](../how-to/kubectl.md) does.
+A cause says why a job failed. A reason says what a job waits for. Each is one word, which is the same in the ledger,
+on the SpokeJob (`status.cause`) and in metrics. `spoke-jobs why ID` prints it with advice, and so does
+[`kubectl describe spokejob NAME`](../how-to/kubectl.md).
 
 ## Why an attempt or a job ended
 
 Every cause belongs to a class. A job ends when it has as many failed attempts of one class as the budget of the class
-says. *Tried again by default* is what the default budget means for the cause; a [retry policy](../how-to/retries.md)
-can change it. `Discard`, and an exception that the policy lists in `never`, end the job whatever the budget.
+says. *Tried again by default* shows what happens with the default budget. A [retry policy](../how-to/retries.md) can
+change the budget. `Discard`, and an exception that the policy lists in `never`, end the job whatever the budget.
 
-*Knowable when* is the first sign of the cause under `kubernetes`. If the obstacle can be removed, the job waits for
-that: a missing Secret, or an image that can't be pulled. If it is removed before the start timeout, the job goes on.
-Otherwise the job ends. It does not get the start timeout a second time, whatever the budget.
+*Knowable when* is the first sign of the cause under `kubernetes`. Some obstacles can be removed: a missing Secret, or
+an image that can't be pulled. The job then waits until its start timeout. If the obstacle is removed in time, the job
+goes on. Otherwise it ends without another attempt, whatever the budget.
 
 {sections}
 
@@ -40,15 +40,15 @@ Otherwise the job ends. It does not get the start timeout a second time, whateve
 
 While the outcome is `Waiting`, `status.cause` says what the job waits for:
 
-- A cause of the tables above is an obstacle, with which the job will end unless it is removed. Or it is the cause of
-  the last attempt, while the job waits for its next one (`status.nextAttemptAt`).
+- A cause of the tables above names an obstacle. Unless the obstacle is removed, the job ends with that cause. But if
+  `status.nextAttemptAt` is set, the cause is that of the last attempt, and the job waits for its next one.
 - A reason of the table below means that nothing is wrong.
 
 `{WaitReason.BACKING_OFF}` is only a reason of the condition `Admitted`. `{WaitReason.POD_PENDING}` is only a reason of
 the condition `Running`; `status.cause` is empty then.
 
-`status.waiting` has the same as fields: `code` and, where they apply, `holder`, `object`, `running`, `limit`, `since`
-and `retryAt`. They are written when the code changes, and keep the values of that moment.
+`status.waiting` gives the reason as fields: `code` and, if they apply, `holder`, `object`, `running`, `limit`, `since`
+and `retryAt`. The operator writes them when the code changes, so they show the values of that moment.
 
 {table(("reason", "meaning", "what to do"), rows)}
 
@@ -70,21 +70,21 @@ def _of_class(kind: CauseClass) -> Iterator[Cause]:
 
 def _tried_again(cause: Cause) -> str:
     if cause.before_an_attempt:
-        return "no: there is no attempt yet, it is waited for until the start timeout"
+        return "no: there is no attempt yet; the job waits for a fix until its start timeout"
     if cause.waited_for:
-        return "no: it is waited for until the start timeout"
+        return "no: the attempt waits for a fix until its start timeout"
     if cause.cause_class is CauseClass.UNCHARGED:
         return _uncharged(cause)
     budget = DEFAULT_BUDGET[cause.cause_class]
-    return "no" if budget == 1 else f"yes; the {_COUNTS.get(budget, f'{budget}th')} is final"
+    return "no" if budget == 1 else f"yes; the {_COUNTS.get(budget, f'{budget}th')} failure is final"
 
 
 def _uncharged(cause: Cause) -> str:
     shortest, longest = f"{HELD_DELAY_SECONDS:g} s", f"{LONGEST_HELD_DELAY_SECONDS:g} s"
     match cause:
         case Cause.RETRY_LATER:
-            return "yes, at the time that it asked for; no bound"
+            return "yes, at the time that the job asked for; no limit"
         case Cause.QUEUE_HELD:
-            return f"yes, after {shortest}, then twice as long each time, up to {longest}; no bound"
+            return f"yes, after {shortest}, then twice as long each time, up to {longest}; no limit"
         case _:
-            return f"yes, after {shortest}; no bound"
+            return f"yes, after {shortest}; no limit"

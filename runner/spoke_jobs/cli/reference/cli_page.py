@@ -55,8 +55,8 @@ its codes:
 ## JSON
 
 Each call prints one document. Later releases may add fields; they do not rename or remove any. Times are ISO 8601 in
-UTC. Payloads are left out, except by `show --payload`. No document contains a secret of the settings. Of a failed job,
-`message` and `output_tail` may contain the application's values.
+UTC. Payloads are left out, except by `show --payload`. No document contains a secret of the settings. The
+`message` and `output_tail` of a failed job may contain the application's values.
 
 {_documents()}
 ### Codes of `why`

@@ -36,16 +36,16 @@ def page() -> str:
 # Options of a job
 
 `@job(name, ...)` declares the options of a job type. `JobData(name, payload, ...)` overrides them for one dispatch. An
-option that a dispatch leaves out, or passes as None, is as declared. Options are checked when they are declared or
-dispatched. A dispatch fixes them: they are stored in the job's row.
+option that a dispatch leaves out, or passes as None, has its declared value. Options are checked when they are declared
+or dispatched. A dispatch stores them in the job's row, and later declarations do not change them.
 
 {table(("option", "given to", "default", "meaning"), rows)}
 
 ## Runners
 
 A runner *honors*, *refuses* or *ignores* an option. A dispatch with a refused option raises `InvalidJobData`. Options
-that say where a pod runs are ignored outside a cluster. `legacy` has two further modes, with `JOBS_SAME_PROCESS` and
-with `JOBS_SYNC` as well.
+that say where a pod runs are ignored outside a cluster. `legacy` has two more modes: with `JOBS_SAME_PROCESS`, and
+with both `JOBS_SAME_PROCESS` and `JOBS_SYNC`.
 
 {table(("option", *runners), support)}
 
@@ -98,8 +98,8 @@ def _default(name: str) -> str:
 def _policy_rows() -> Iterator[tuple[str, ...]]:
     said, default = of_attributes(RetryPolicy), RetryPolicy()
     said |= {
-        "budget": "how many failed attempts of a class of cause end the job; a class left out has its default",
-        "backoff_max_seconds": "no wait is longer",
+        "budget": "how many failed attempts of a class of cause end the job; a class that is left out has its default",
+        "backoff_max_seconds": "the longest wait",
     }
     for field in dataclasses.fields(RetryPolicy):
         value = getattr(default, field.name)

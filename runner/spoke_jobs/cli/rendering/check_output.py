@@ -15,7 +15,7 @@ class Part:
     name: str
     problem: str = ""
     missing_settings: bool = False
-    """Whether the problem is that settings of a runner are missing; it names each of them."""
+    """Whether the problem is that settings of a runner are missing. It names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class SetUp:
     application: Part
     ledger: Part
     database_named: bool
-    """Whether the runner's problem names the unset SPOKE_DATABASE_URL, so that the ledger's would repeat it."""
+    """Whether the runner's problem names the unset SPOKE_DATABASE_URL. The ledger's problem would repeat it."""
     jobs: tuple[str, ...]
     tasks: tuple[str, ...]
     cluster: tuple[Finding, ...]
@@ -37,7 +37,7 @@ class SetUp:
         return not list(self.problems())
 
     def problems(self) -> Iterator[str]:
-        """What is wrong, each thing once."""
+        """List the problems, each once."""
         parts = (self.application, self.runner) if self.database_named else (self.application, self.runner, self.ledger)
         yield from (part.problem for part in parts if part.problem)
         for finding in self.cluster:
@@ -45,7 +45,7 @@ class SetUp:
 
 
 def print_lines(found: SetUp) -> None:
-    """Print what is there; the problems are left to the caller."""
+    """Print what was found. The caller prints the problems."""
     if not found.runner.problem:
         print(f"runner       {found.runner.name}: configured")
     if found.application.name and not found.application.problem:

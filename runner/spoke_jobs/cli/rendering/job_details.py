@@ -33,12 +33,12 @@ class Details:
 
     job: JobRequest
     facts: tuple[tuple[str, str], ...]
-    """Names and values; a fact that says nothing is left out."""
+    """Names and values. Facts without a value are left out."""
     options: tuple[tuple[str, str], ...]
     attempts: tuple[tuple[str, ...], ...]
     """Cells in the order of :data:`ATTEMPT_HEADINGS`."""
     tail_of: int
-    """The number of the attempt that left the output."""
+    """The number of the attempt whose output is shown."""
     tail: tuple[str, ...]
     payload: str
 
@@ -152,8 +152,12 @@ def _in_the_cluster(cluster: ClusterView) -> Iterator[tuple[str, str]]:
     if cluster.problem:
         yield "cluster", f"could not be read for pods and nodes: {line(cluster.problem, MESSAGE_LIMIT)}"
     elif cluster.spokejob is None:
-        odd = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob does not exist (any more)"
-        yield "cluster", odd
+        absent = (
+            f"can't be read: {', '.join(cluster.unreadable)}"
+            if cluster.unreadable
+            else "the SpokeJob does not exist (any more)"
+        )
+        yield "cluster", absent
     else:
         status = cluster.spokejob.status
         yield (

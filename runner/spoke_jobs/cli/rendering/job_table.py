@@ -1,4 +1,4 @@
-"""The table of `ls`: cells from rows, and the table by rich."""
+"""The table of `ls`: format each job's cells, and choose the columns that fit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def job_cells(job: JobRequest, now: datetime) -> dict[str, str]:
         "CAUSE": line(job.cause) or "-",
         "AGE": age(job.created_at, now),
         "TOOK": took(job, now),
-        "RESULT": last_words(job, now),
+        "RESULT": result_text(job, now),
     }
 
 
@@ -58,8 +58,8 @@ def fitting(rows: Sequence[Mapping[str, str]], headings: Sequence[str], width: i
     def surplus() -> int:
         return sum(needed.values()) + 2 * (len(needed) - 1) - width
 
-    for last_try in (False, True):
-        for heading in _LEFT_OUT if last_try else ():
+    for may_leave_out in (False, True):
+        for heading in _LEFT_OUT if may_leave_out else ():
             if surplus() > 0:
                 needed.pop(heading, None)
         for heading, least in _SHRINKS.items():
@@ -97,8 +97,8 @@ def took(job: JobRequest, now: datetime) -> str:
     return seconds(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
 
 
-def last_words(job: JobRequest, now: datetime) -> str:
-    """Format the job's result or last message on one line; for a job that is due later, the time first."""
+def result_text(job: JobRequest, now: datetime) -> str:
+    """Format the job's result or last message on one line. If the job is due later, put the time first."""
     text = line(job.result_message if job.result is None else json.dumps(job.result), _RESULT_LENGTH)
     if job.state is JobState.WAITING and job.run_after is not None and job.run_after > now:
         text = f"due {until(job.run_after, now)}{f': {text}' if text else ''}"

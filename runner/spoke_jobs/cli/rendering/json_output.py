@@ -38,7 +38,7 @@ class Job(Shape):
     message: str
     """Its last message on its progress, or why it failed."""
     cause: str
-    """Why its last attempt failed: a name of docs/reference/causes.md; empty otherwise."""
+    """The cause of its last attempt's failure (docs/reference/causes.md); empty if it did not fail."""
     result: Any
     """The return value."""
     queue_name: str
@@ -57,7 +57,7 @@ class Job(Shape):
     run_after: datetime | None
     """The earliest start."""
     start_by: datetime | None
-    """The latest first start."""
+    """The job fails if it has not started by this time."""
     cancel_requested_at: datetime | None
     submitted_at: datetime | None
     """Since when its SpokeJob is known to exist (`kubernetes`)."""
@@ -174,9 +174,11 @@ class ClusterState(Shape):
 
     @classmethod
     def of(cls, cluster: ClusterView) -> Self:
-        """Convert what the cluster answered."""
+        """Convert what was read in the cluster."""
         found = cluster.spokejob
-        absent = f"can't be read: {', '.join(cluster.odd)}" if cluster.odd else "the SpokeJob does not exist (any more)"
+        absent = "the SpokeJob does not exist (any more)"
+        if cluster.unreadable:
+            absent = f"can't be read: {', '.join(cluster.unreadable)}"
         return cls(
             namespace=cluster.namespace,
             spokejob=cluster.name,
@@ -232,7 +234,7 @@ class JobReason(Shape):
     number: int | None
     """How many jobs the reason counts: those that come first, or those that run."""
     cause: str
-    """The operator's word: a reason to wait, or a cause, of docs/reference/causes.md. Empty where it has none."""
+    """The operator's reason to wait, or a cause (docs/reference/causes.md); empty if there is none."""
 
 
 class Explained(Shape):
@@ -242,7 +244,7 @@ class Explained(Shape):
     reasons: tuple[JobReason, ...]
     """The most important reason first."""
     output_tail: str
-    """The last output of a failed job's last attempt."""
+    """The last lines of output of a failed job's last attempt."""
 
     @classmethod
     def of(cls, job: JobRequest, explanation: Explanation) -> Self:
@@ -271,7 +273,7 @@ class ClusterFinding(Shape):
     problems: tuple[str, ...]
     """What is wrong, and what to do. Each missing right is a problem of its own."""
     unknown: str
-    """Why it could not be examined, or not wholly, if that is not a fault."""
+    """Why it could not be examined completely, if that is not a problem."""
 
 
 class Checked(Shape):

@@ -1,4 +1,4 @@
-"""What `watch` shows: progress bars by rich on a terminal, a line for each change elsewhere."""
+"""What `watch` shows: progress bars on a terminal, otherwise a line for each change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from spoke_jobs.cli.rendering.job_table import STYLES, last_words, took
+from spoke_jobs.cli.rendering.job_table import STYLES, result_text, took
 from spoke_jobs.cli.words import line
 from spoke_jobs.model import JobRequest, JobState
 
@@ -38,7 +38,7 @@ def progress_view(jobs: Sequence[JobRequest], room: int) -> ProgressView:
 
 
 def changes(before: Sequence[JobRequest], after: Sequence[JobRequest]) -> list[JobRequest]:
-    """The jobs that changed between two reads."""
+    """Return the jobs that changed between two reads."""
     known = {job.id: _visible(job) for job in before}
     return [job for job in after if known.get(job.id) != _visible(job)]
 
@@ -53,7 +53,7 @@ def change_line(job: JobRequest, now: datetime) -> str:
         str(max(job.status, 0)),
         str(job.attempt),
         line(job.cause) or "-",
-        last_words(job, now),
+        result_text(job, now),
     )
     return "\t".join(cells)
 
@@ -66,7 +66,7 @@ def render(shown: ProgressView, now: datetime, width: int) -> Table:
 
     with_took = width >= _WIDE_ENOUGH_FOR_TOOK
     fixed = max((len(str(job.id)) for job in shown.shown), default=1) + 5 + 9 + 9 * with_took + 10
-    room = max(width - fixed, 30)  # for type, bar and words
+    room = max(width - fixed, 30)  # for the type, the bar and the text
     bar = min(_BAR_WIDTH, room // 3)
     table = Table(box=None, pad_edge=False, show_header=False, expand=True, padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True)
@@ -94,7 +94,7 @@ def render(shown: ProgressView, now: datetime, width: int) -> Table:
 
 
 def _words(job: JobRequest, now: datetime) -> str:
-    words = last_words(job, now)
+    words = result_text(job, now)
     return f"{job.cause}: {words}" if job.cause and job.state is not JobState.RUNNING else words
 
 

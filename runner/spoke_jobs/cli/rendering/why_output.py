@@ -17,7 +17,7 @@ def plain_lines(explanation: Explanation) -> list[str]:
 
 
 def print_explanation(job: JobRequest, explanation: Explanation) -> None:
-    """Print for a person: each reason, and below it what to do."""
+    """Print for a person: each reason, with the advice below it."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
