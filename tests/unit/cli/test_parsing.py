@@ -75,7 +75,7 @@ def test_retry_policies() -> None:
     [
         ("[]", "give a JSON object"),
         ('{"budgte": {}}', "give a JSON object with some of budget"),
-        ('{"budget": {"errors": 5}}', "'errors': give classes of causes (error, oom"),
+        ('{"budget": {"errors": 5}}', "'errors', which is none of error, oom"),
         ('{"budget": {"error": 0}}', "a whole number from 1"),
         ('{"budget": 3}', "a mapping"),
         ('{"backoff_seconds": -1}', "backoff_seconds is -1"),

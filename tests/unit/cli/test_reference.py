@@ -67,7 +67,7 @@ def test_every_cause_and_every_wait_says_what_to_do() -> None:
         ("JobError", "third"),
         ("Timeout", "no"),
         ("TemplateMissing", "start timeout"),
-        *((cause, "no: it is waited for") for cause in ("ImageUnavailable", "PodRejected", "ContainerConfigError")),
+        *((cause, "no: the attempt waits for a fix") for cause in ("ImageUnavailable", "PodRejected", "ContainerConfigError")),
         ("ContainerCannotRun", "third"),
         ("QueueHeld", "60 s"),
     ],

@@ -77,7 +77,7 @@ def retry_policy(text: str) -> RetryPolicy:
     if isinstance(value.get("budget"), dict):
         unknown = sorted(set(value["budget"]) - set(CauseClass))
         if unknown:
-            raise ValueError(f"budget has {unknown[0]!r}: give classes of causes ({', '.join(CauseClass)})")
+            raise ValueError(f"budget has {unknown[0]!r}, which is none of {', '.join(CauseClass)}")
         value["budget"] = {CauseClass(kind): allowed for kind, allowed in value["budget"].items()}
     policy = RetryPolicy(**value)
     try:
