@@ -34,7 +34,7 @@ def configure(
 
     :param runner: the runner to use, in tests for example; by default the one that ``JOB_RUNNER`` names.
 
-    :raises ConfigurationError: naming what is missing.
+    :raises ConfigurationError: naming each missing setting, or why the runner can't be loaded.
     """
     global _runner
     with _lock:
@@ -65,7 +65,7 @@ def use_runner(runner: Runner) -> Iterator[Runner]:
 
 
 def close() -> None:
-    """Close the process's runner, if there is one. First it delivers or runs what it keeps in memory.
+    """Close the process's runner, if there is one. First it delivers or runs the tasks that it keeps in memory.
 
     The counterpart of :func:`configure`, for a process that continues, or that ends without running exit handlers.
     """

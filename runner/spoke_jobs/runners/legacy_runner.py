@@ -57,7 +57,7 @@ class LegacyRunner(SqlRunner):
 
     @property
     def capabilities(self) -> Collection[Capability]:
-        """Return what is honored. The dispatching process can't end an attempt, nor with JOBS_SYNC defer one."""
+        """Return the options honored. The dispatching process can't end an attempt, nor with JOBS_SYNC defer one."""
         if not self.settings.jobs_same_process:
             return ALL_CAPABILITIES
         if self.settings.jobs_sync:

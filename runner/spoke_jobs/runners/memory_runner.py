@@ -75,7 +75,7 @@ class _Ledger(MemoryLedger):
 
 
 class MemoryRunner(Runner):
-    """The runner of the module's docstring. ``jobs`` and ``tasks`` are what was dispatched; ``drain()`` runs it."""
+    """The runner of the module's docstring. ``jobs`` and ``tasks`` list what was dispatched; ``drain()`` runs it."""
 
     name = NAME
 
@@ -159,7 +159,7 @@ class MemoryRunner(Runner):
             self._tasks.remove(task)
 
     def drain(self) -> Sequence[JobRequest]:
-        """Run every dispatched job and task to its end, and what they dispatch. Retries follow immediately.
+        """Run all jobs and tasks to their end, and those that they dispatch. Retries follow immediately.
 
         :returns: the jobs as they are then.
         :raises Exception: what a task raises. A job that fails is recorded as failed.

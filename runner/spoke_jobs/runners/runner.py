@@ -55,7 +55,7 @@ class Runner(ABC):
         """Start the runner's threads in this process. :func:`spoke_jobs.configure` calls it."""
 
     def close(self) -> None:  # noqa: B027  # or to close
-        """Deliver or run what is still in memory, and release connections and threads."""
+        """Deliver or run the tasks that are still in memory, and release connections and threads."""
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
         """Call :meth:`dispatch_job` without blocking the event loop."""
@@ -135,7 +135,7 @@ class _Adapted(Runner):
 def adapted(found: Any, where: str) -> Runner:
     """Return ``found`` if it is a runner, else adapt it: a module or an object with a runner's functions.
 
-    :param where: where it comes from, for the error.
+    :param where: the origin of ``found``, for the error.
     :raises ConfigurationError: naming the functions that it lacks.
     """
     if isinstance(found, Runner):

@@ -80,7 +80,7 @@ class Submitter:
     """Tries once to launch each job, on a few threads of its own. Safe from any thread, but not across a fork.
 
     :param launch: tries once, and returns whether the API server was asked. It raises if the API server can't be
-        reached. Sync completes what it leaves undone.
+        reached. Sync launches the job if this does not.
     :param left: called from any thread if there are jobs that sync must launch at once.
     :param patience_seconds: after this time sync launches a job anyway, so it is no longer tried here.
     """

@@ -29,7 +29,7 @@ class FakeContext(JobContext):
 
     @property
     def result(self) -> Any:
-        """Return what was given to ``ctx.complete``; None before."""
+        """Return the argument of ``ctx.complete``; None before that call."""
         row = self._ledger.get(self.job.id)
         return None if row is None else row.result
 

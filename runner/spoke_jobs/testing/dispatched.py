@@ -94,7 +94,7 @@ class SpokeJobs:
         return self._only(self.tasks(name), f"task {plain_name(name)!r}")
 
     def drain(self, *, may_fail: bool = False) -> list[DispatchedJob]:
-        """Run all jobs and tasks to their end, and what they dispatch. Retries follow immediately.
+        """Run all jobs and tasks to their end, and those that they dispatch. Retries follow immediately.
 
         An exception of a task is raised here.
 

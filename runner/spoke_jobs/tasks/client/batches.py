@@ -20,7 +20,7 @@ class Batches:
     Two kinds are sent alone. If a batch was refused as a whole, each of its tasks is, to find the invalid one. Suspects
     are, too: tasks that may kill replicas. One suspect is in flight at a time.
 
-    :param wake: wakes the loop, which then sends what it can.
+    :param wake: wakes the delivery loop, which then starts as many requests as it can.
     """
 
     def __init__(self, buffer: Buffer, options: DispatcherOptions, wake: Callable[[], None]) -> None:
