@@ -250,7 +250,7 @@ def test_an_image_that_cannot_be_had(stage: Stage, empty_registry: str) -> None:
         pod["containers"][0] |= {"image": f"{empty_registry}/shop:2026.11", "imagePullPolicy": "IfNotPresent"}
 
     name = stage.template("next-release", other_image)
-    compare(stage, "Its image can't be had", stage.dispatch(pod_template=name))
+    compare(stage, "Its image can't be pulled", stage.dispatch(pod_template=name))
 
 
 def test_a_secret_that_is_missing(stage: Stage) -> None:
@@ -336,7 +336,7 @@ def test_a_limit(stage: Stage, operator_settings: Callable[..., None]) -> None:
     for _ in range(2):
         stage.runs(stage.dispatch(queue_name="9:reports"))
     _, last = (stage.dispatch(queue_name="9:reports") for _ in range(2))
-    compare(stage, "As many run as may", last)
+    compare(stage, "A limit is reached", last)
 
 
 def test_no_operator(stage: Stage, no_operator: None) -> None:
@@ -344,7 +344,7 @@ def test_no_operator(stage: Stage, no_operator: None) -> None:
     stage.product.spokejob(job)
     data = json.dumps({"data": {"time": "2026-11-25T08:00:00+00:00", "state": "{}"}})
     stage.product.kubectl("patch", "configmap", STATE_CONFIGMAP, "--type=merge", f"--patch={data}")
-    compare(stage, "No operator is at work", job)
+    compare(stage, "No operator runs", job)
 
 
 def test_every_situation_of_the_page_is_made() -> None:
