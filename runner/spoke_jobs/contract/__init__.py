@@ -1,9 +1,9 @@
-"""What the runner and the operator share, and nothing else: change it with both in mind.
+"""The contract: everything that runner and operator share.
 
-Operator N must work with library N-1 and the reverse, so every value here that crosses between them (names of fields,
-environment variables, exit codes, the termination message) is only ever added to within one API version.
+Operator N must work with library N-1, and the reverse. Within one API version, values that cross between them (names of
+fields, environment variables, exit codes, the termination message) may therefore be added, but not changed or removed.
 
-The room imports neither SQL nor Kubernetes nor kopf.
+This package imports neither SQLAlchemy, nor a Kubernetes client, nor kopf.
 """
 
 CONTRACT_VERSION = 1

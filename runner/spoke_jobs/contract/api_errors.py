@@ -3,7 +3,7 @@
 ::
 
     ApiError
-    ├── ApiUnavailable          any other call would fail, too; retry later
+    ├── ApiUnavailable          any other call would fail too; retry later
     │   ├── NoAnswer            no connection, or a timeout (status 0)
     │   │   └── StreamSilent    an open stream brought nothing for too long
     │   ├── TooManyRequests     429
@@ -11,7 +11,7 @@
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
-    ├── Conflict                409: the object has changed, or is another one
+    ├── Conflict                409: the object has changed, or was replaced
     │   └── AlreadyExists       the name is taken
     ├── Gone                    410: the resource version is too old
     └── Invalid                 422
@@ -38,17 +38,17 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(f"{status} {reason}: {message}" if status else message)
         self.status = status
-        """HTTP's; 0 for no answer."""
+        """The HTTP status; 0 for no answer."""
         self.reason = reason
         self.message = message
         self.object_name = object_name
-        """The object that the answer is about; empty if it is about the path, such as a resource that isn't served."""
+        """The object that the answer concerns; empty if it concerns the path, such as a resource that isn't served."""
         self.retry_after_seconds = retry_after_seconds
         """When to retry, if the API server said so."""
 
 
 class ApiUnavailable(ApiError):
-    """Any other call would fail, too: no answer, or one that says "not now"."""
+    """Any other call would fail too: no answer, 429 or 5xx."""
 
 
 class NoAnswer(ApiUnavailable):
@@ -59,15 +59,15 @@ class NoAnswer(ApiUnavailable):
 
 
 class StreamSilent(NoAnswer):
-    """An open stream brought nothing for as long as its reader was ready to wait."""
+    """An open stream sent nothing until its reader's timeout."""
 
 
 class TooManyRequests(ApiUnavailable):
-    """The API server asks to be called less often."""
+    """The API server asks for fewer calls."""
 
 
 class ServerError(ApiUnavailable):
-    """The API server failed."""
+    """The API server had an internal error."""
 
 
 class Unauthorized(ApiError):
@@ -79,19 +79,19 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """The object isn't there, or its resource isn't served."""
+    """The object doesn't exist, or its resource isn't served."""
 
 
 class Conflict(ApiError):
-    """The object has changed since it was read, or is another one under its name."""
+    """The object has changed since it was read, or another object has its name."""
 
 
 class AlreadyExists(Conflict):
-    """The name of an object to create is taken."""
+    """An object with the name of the new one exists."""
 
 
 class Gone(ApiError):
-    """The resource version, or the snapshot of a listing, is too old to go on from."""
+    """The resource version, or a listing's snapshot, is too old to continue from."""
 
 
 class Invalid(ApiError):
@@ -112,7 +112,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 def api_error(
     status: int, reason: str, message: str, object_name: str = "", retry_after_seconds: float | None = None
 ) -> ApiError:
-    """Make the error of an answer, of the class that its status and reason call for."""
+    """Return the error for an answer, of the class for its status and reason."""
     if not status:
         return NoAnswer(message)
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else ApiError)
@@ -122,12 +122,12 @@ def api_error(
 
 
 def error_of_answer(status: int, reason: str, answer: Any, raw: bytes, retry_after: str | None = None) -> ApiError:
-    """Make the error of an HTTP answer.
+    """Return the error for an HTTP answer.
 
-    :param reason: HTTP's, used where the body has none.
-    :param answer: the parsed body, usually a ``Status`` object; anything else reads as an empty one.
-    :param raw: the body as it came, shown where it has no message.
-    :param retry_after: the header of that name; anything but a whole number of seconds is ignored.
+    :param reason: HTTP's reason phrase, used if the body has none.
+    :param answer: the parsed body, usually a ``Status`` object; anything but a mapping reads as empty.
+    :param raw: the unparsed body, used as the message if the body has none.
+    :param retry_after: the header ``Retry-After``; anything but a whole number of seconds is ignored.
     """
     body: Mapping[str, Any] = answer if isinstance(answer, Mapping) else {}
     seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None

@@ -1,6 +1,6 @@
-"""The environment that the operator gives to ``spoke-jobs run``: the inward half of the contract.
+"""The environment variables that the operator sets for ``spoke-jobs run``.
 
-Only identifiers travel this way. Payloads stay in the ledger; the database's address comes from the PodTemplate.
+They hold only identifiers. Payloads stay in the ledger; the database's address comes from the PodTemplate.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ NODE = "SPOKE_NODE"
 
 
 class BadEnvironment(Exception):
-    """A variable that the operator sets is missing or isn't what it should be."""
+    """A variable that the operator sets is missing or malformed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Which attempt of which job the pod is to run."""
+    """The attempt that the pod runs."""
 
     request_id: int
     uid: UUID
     attempt: int
-    """From 1, counted within the run."""
+    """The attempt's number within the run, from 1."""
     run: int = 1
-    """From 1; a retry by hand starts the next."""
+    """The run, from 1; a manual retry starts the next."""
     pod: str = ""
     node: str = ""
 
     def to_environment(self) -> dict[str, str]:
-        """The variables with fixed values; pod and node come from Kubernetes' downward API."""
+        """Return the variables with fixed values; pod and node come from Kubernetes' downward API."""
         return {
             VERSION: str(CONTRACT_VERSION),
             REQUEST_ID: str(self.request_id),
@@ -49,7 +49,7 @@ class Assignment:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Assignment:
-        """Read the variables back.
+        """Read the variables.
 
         :raises BadEnvironment: naming the variable.
         """

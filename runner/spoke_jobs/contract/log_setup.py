@@ -1,4 +1,4 @@
-"""Log formats of every process: plain lines, or one JSON object a line, on standard error."""
+"""Log formats of every process: plain lines, or one JSON object per line, on standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class JsonFormatter(logging.Formatter):
-    """Format a record as one line of JSON; its ``extra`` becomes fields of its own."""
+    """Format a record as one line of JSON; its ``extra`` values become fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {
@@ -48,9 +48,9 @@ class PlainFormatter(logging.Formatter):
 def configure(
     level: str, formatter: logging.Formatter, filters: Iterable[logging.Filter] = (), quiet: Iterable[str] = ()
 ) -> None:
-    """Send all logging to standard error, in place of what was configured before.
+    """Log to standard error, and replace any earlier configuration.
 
-    :param quiet: libraries' loggers, of which only warnings are wanted.
+    :param quiet: loggers of libraries, of which only warnings and errors are logged.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -64,7 +64,7 @@ def configure(
 def configure_logging(level: str | None = None) -> None:
     """Configure a process of the runner: plain lines.
 
-    :param level: ``SPOKE_LOG_LEVEL`` if none is given, INFO by default.
+    :param level: if None, ``SPOKE_LOG_LEVEL``, or INFO if that is not set.
     """
     chosen = (level or os.environ.get("SPOKE_LOG_LEVEL") or "INFO").upper()
     configure(chosen, PlainFormatter(), quiet=("alembic", "httpx", "httpcore", "urllib3"))

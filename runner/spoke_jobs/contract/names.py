@@ -1,4 +1,4 @@
-"""Names of the objects in the cluster: deterministic, so that doing a thing twice meets the first time's result."""
+"""Names of the objects in the cluster. They are deterministic, so that a repeated creation finds the first object."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ KIND = "SpokeJob"
 PLURAL = "spokejobs"
 
 LABEL_TEMPLATE = f"{GROUP}/template"
-"""On a PodTemplate, "true": jobs may run by it (and so as its service account)."""
+"""On a PodTemplate, "true": jobs may use it, and therefore its service account."""
 LABEL_SPOKEJOB = f"{GROUP}/spokejob"
-"""On a Job and its pod: the SpokeJob's name. The operator's watches select on it, on the server."""
+"""On a Job and its pod: the SpokeJob's name. The operator's watches select by it."""
 LABEL_UID = f"{GROUP}/uid"
 """On a Job and its pod: the job's uid."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -23,25 +23,25 @@ LABEL_REQUEST = f"{GROUP}/request-id"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 
 STATE_CONFIGMAP = "spoke-operator-state"
-"""In each namespace with SpokeJobs: what the operator says of limits, counts and turns, and when it said so."""
+"""The ConfigMap in each namespace with SpokeJobs: the operator's limits, counts and order of turns."""
 
 CONTAINER = "job"
 """The container of the pod that runs the job."""
 
 TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-"""What names of PodTemplates look like (DNS-1123 subdomains): another one could never be there."""
+"""The form of a PodTemplate's name (a DNS-1123 subdomain); no other name can exist."""
 
 TEMPLATE_LIMIT = 253
 QUEUE_LIMIT = 200
 PRIORITY_LIMIT = 1000
-"""Priorities are from its negative to itself."""
+"""The highest priority; the lowest is its negative."""
 
 _TYPE_LIMIT = 30
 _LABEL_LIMIT = 63
 
 
 def dns_label(text: str, limit: int = _TYPE_LIMIT) -> str:
-    """``text`` as (the beginning of) a DNS label: lower case, digits and dashes, starting with a letter."""
+    """Return ``text`` as a DNS label, or as its beginning: lower case, digits and dashes, starting with a letter."""
     label = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if not label or not label[0].isalpha():
         label = f"job-{label}".rstrip("-")
@@ -49,15 +49,15 @@ def dns_label(text: str, limit: int = _TYPE_LIMIT) -> str:
 
 
 def spokejob_name(job_type: str, request_id: int, uid: UUID, run: int = 1) -> str:
-    """The SpokeJob of one run of a job: at most 63 characters, the same at every try to create it."""
+    """Return the name of the SpokeJob of a job's run: at most 63 characters, the same at each try to create it."""
     name = f"{dns_label(job_type)}-{request_id}-{uid.hex[:8]}"
     return name if run == 1 else f"{name}-r{run}"
 
 
 def job_name(spokejob: str, attempt: int) -> str:
-    """The Kubernetes Job of one attempt. A Job's name is also a label's value on its pods: 63 characters.
+    """Return the name of an attempt's Kubernetes Job: at most 63 characters, since it is also a label's value.
 
-    A SpokeJob's name that leaves no room is shortened and told apart by a hash.
+    A SpokeJob's name that is too long is shortened, and a hash keeps it unique.
     """
     suffix = f"-{attempt}"
     if len(spokejob) + len(suffix) <= _LABEL_LIMIT:
@@ -67,7 +67,7 @@ def job_name(spokejob: str, attempt: int) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Return whether every database can store the text: it has no NUL and no lone surrogate."""
+    """Whether every database can store the text: it has no NUL and no lone surrogate."""
     try:
         return b"\x00" not in text.encode()
     except UnicodeEncodeError:

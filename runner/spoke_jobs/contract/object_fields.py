@@ -1,7 +1,7 @@
-"""Read fields of the Kubernetes API's objects leniently.
+"""Read fields of Kubernetes objects leniently.
 
-A field that is missing, or has another type than expected, reads as empty: one malformed object must not stop a
-process from serving the others.
+A field that is missing or has an unexpected type reads as empty, because one malformed object must not stop a process
+from serving the others.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ Body = Mapping[str, Any]
 
 
 def mapping(body: Body, name: str) -> Body:
-    """The mapping in a field; empty if it isn't one."""
+    """Return the mapping in a field; empty if the field holds none."""
     value = body.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
 def items(body: Body, name: str) -> list[Body]:
-    """The mappings in a list; empty if it isn't one."""
+    """Return the mappings in a field's list; empty if the field holds no list."""
     value = body.get(name)
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def text(body: Body, name: str) -> str:
-    """The text in a field; empty if it isn't one."""
+    """Return the string in a field; empty if the field holds none."""
     value = body.get(name)
     return value if isinstance(value, str) else ""
 
 
 def number(body: Body, name: str) -> int:
-    """The whole number in a field; 0 if it isn't one."""
+    """Return the whole number in a field; 0 if the field holds none."""
     value = body.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def digits(value: str) -> int:
-    """The number that a text of digits stands for, such as a resource version; 0 for any other text."""
+    """Convert digits, such as a resource version, to a number; 0 for any other text."""
     return int(value) if value.isascii() and value.isdigit() else 0
 
 
 def moment(body: Body, name: str) -> datetime | None:
-    """The time in a field; None if it isn't one, or has no time zone."""
+    """Return the time in a field; None if the field holds none, or one without a time zone."""
     try:
         value = datetime.fromisoformat(text(body, name))
     except ValueError:

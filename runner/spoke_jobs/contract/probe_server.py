@@ -1,6 +1,6 @@
-"""The HTTP server of probes and metrics, for every long-running process: the operator, sync, the worker.
+"""The HTTP server for probes and metrics of the operator, sync and the worker. It answers in its own threads.
 
-It answers in threads of its own. (The task server answers ``/metrics`` on its own port, by :func:`exposition`.)
+The task server has its own HTTP server and uses only :func:`exposition`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a path answers."""
+    """The answer to a request."""
 
     status: int
     content_type: str
@@ -36,26 +36,26 @@ class Answer:
 
 
 Routes = Mapping[str, Callable[[], Answer]]
-"""By path."""
+"""Functions that answer, by path."""
 
 
 def text_answer(ok: bool, text: str) -> Answer:
-    """A probe's answer as plain text: 200, or 503 if not ``ok``."""
+    """Return a probe's answer as plain text: 200, or 503 if not ``ok``."""
     return Answer(200 if ok else 503, "text/plain; charset=utf-8", text.encode())
 
 
 def json_answer(ok: bool, fields: Mapping[str, Any]) -> Answer:
-    """A probe's answer as JSON: 200, or 503 if not ``ok``."""
+    """Return a probe's answer as JSON: 200, or 503 if not ``ok``."""
     return Answer(200 if ok else 503, "application/json", json.dumps(fields).encode())
 
 
 def exposition(families: Iterable[Metric]) -> Answer:
-    """Metrics in Prometheus' text format."""
+    """Return metrics in Prometheus' text format."""
     return Answer(200, CONTENT_TYPE_LATEST, generate_latest(_Families(families)))
 
 
 def by_label(name: str, text: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
-    """A counter with one label; its name without ``_total``."""
+    """Return a counter with one label. ``name`` is without ``_total``."""
     family = CounterMetricFamily(name, text, labels=[label])
     for value, count in values.items():
         family.add_metric([value], count)
@@ -63,9 +63,9 @@ def by_label(name: str, text: str, label: str, values: Mapping[str, float]) -> C
 
 
 def in_loop(answer: Callable[[], Answer]) -> Callable[[], Answer]:
-    """Have an answer computed in the running event loop, since it reads what only that loop may touch.
+    """Wrap a function so that it runs in the current event loop, because it reads data of that loop.
 
-    A loop that hangs is answered for with 503.
+    If the loop hangs, the answer is 503.
     """
     loop = asyncio.get_running_loop()
 
@@ -84,10 +84,10 @@ def in_loop(answer: Callable[[], Answer]) -> Callable[[], Answer]:
 
 
 def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
-    """Answer GET requests until ``close`` is called, or the process ends.
+    """Answer GET and HEAD requests in threads until :func:`close` is called.
 
-    :param port: 0 takes a free one.
-    :param host: empty for all addresses, of IPv6 as well where there is any: a pod may have no other.
+    :param port: 0 for any free port.
+    :param host: empty for all addresses, including IPv6 if the machine has it: a pod may have only IPv6.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -111,7 +111,7 @@ def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
                 self.wfile.write(answer.body)
 
         def log_message(self, *_: Any) -> None:
-            """Probes are not logged."""
+            """Log nothing: probes come every few seconds."""
 
     server = _Server((host, port), Handler)
     server.daemon_threads = True
@@ -134,7 +134,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        """Bind both families if all addresses are wanted; don't look up the host's name, as DNS may not answer."""
+        """Bind IPv4 and IPv6 if all addresses are wanted. Don't look up the host's name: DNS may not answer."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         TCPServer.server_bind(self)

@@ -1,6 +1,6 @@
-"""Decide whether another attempt follows a failed one: pure, and the same under every runner.
+"""Decide whether another attempt follows a failed one. Pure, and the same under every runner.
 
-The worker calls it under ``legacy``, the operator under ``kubernetes``.
+Under ``legacy`` the worker uses it, under ``kubernetes`` the operator.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
         CauseClass.INVALID: 1,
     }
 )
-"""How many failed attempts of a class end the job. With 3, the third failure of that class is final."""
+"""The number of failed attempts of a class that ends the job. With 3, the third failure of that class is final."""
 
 DEFAULT_JITTER = 0.25
 DEFAULT_MEMORY_FACTOR = 1.5
 LARGEST_FACTOR = 4.0
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 _LONGEST_SECONDS = 1e9
-"""A date plus this is still a date."""
+"""Small enough that it can be added to any date."""
 
 
 def is_kind(value: Any) -> bool:
-    """Return whether it is a class of cause that a budget may name."""
+    """Whether the value is a class of cause that a budget may name."""
     return isinstance(value, str) and value in CauseClass.__members__.values()
 
 
 def is_count(value: Any) -> bool:
-    """Return whether it is a number of attempts that a budget may allow."""
+    """Whether the value is a number of attempts that a budget may allow."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def is_wait(value: Any) -> bool:
-    """Return whether it is a number of seconds from 0."""
+    """Whether the value is a number of seconds, from 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_SECONDS
 
 
 def is_duration(value: Any) -> bool:
-    """Return whether it is a positive number of seconds."""
+    """Whether the value is a positive number of seconds."""
     return is_wait(value) and value > 0
 
 
 def is_factor(value: Any) -> bool:
-    """Return whether memory may be multiplied by it."""
+    """Whether the value is a factor by which memory may be multiplied."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= LARGEST_FACTOR
 
 
 def is_quantity(value: Any) -> bool:
-    """Return whether it is a positive Kubernetes quantity in a common form (resource.Quantity has rarer ones)."""
+    """Whether the value is a Kubernetes quantity in a common form; rarer forms are not supported."""
     return isinstance(value, str) and re.fullmatch(QUANTITY, value) is not None
 
 
 def is_jitter(value: Any) -> bool:
-    """Return whether it is a number from 0 to 1."""
+    """Whether the value is a number from 0 to 1."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
@@ -75,31 +75,31 @@ def _is_exception(value: Any) -> bool:
 
 
 def qualified_name(kind: type) -> str:
-    """Return a class's name as attempts record it: with its module, unless it is built in."""
+    """Return a class's name as attempts record it: with its module, unless the class is built in."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def spread(key: str) -> float:
-    """Return where in its jitter a wait falls, from 0 to 1: the same for the same attempt in every process."""
+    """Return the share of the jitter to apply, from 0 to 1. The same key gives the same share in every process."""
     return zlib.crc32(key.encode()) / 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, and how soon, a job is tried again."""
+    """How often and how soon a failed job gets another attempt."""
 
     budget: Mapping[CauseClass, int] = field(default_factory=lambda: DEFAULT_BUDGET)
     backoff_seconds: float = 1.0
     """The wait before the second attempt; it doubles with each charged attempt."""
     backoff_max_seconds: float = 300.0
     jitter: float = DEFAULT_JITTER
-    """The largest share by which a wait is lengthened, so that jobs that failed together do not retry together."""
+    """The largest share by which a wait is lengthened, so that jobs that failed together don't retry together."""
     never: tuple[type[BaseException] | str, ...] = ()
     """Exceptions that are never retried, with their subclasses: classes, or qualified names."""
     memory_factor: float = DEFAULT_MEMORY_FACTOR
-    """What memory is multiplied by after an attempt that ran out of it (``kubernetes``); 1 for no more."""
+    """The factor for memory after an attempt that ran out of memory (``kubernetes`` only); 1 for no growth."""
     memory_max: str = ""
-    """The most memory that it is given, a quantity such as ``4Gi``; empty for four times the first attempt's."""
+    """The most memory that an attempt gets, such as ``4Gi``; empty for four times the first attempt's."""
 
     def check(self) -> None:
         """Check every field.
@@ -109,7 +109,7 @@ class RetryPolicy:
         budget: Any = self.budget
         if not isinstance(budget, Mapping):
             message = f"budget is {budget!r}, where a mapping of CauseClass to a number of attempts is expected"
-            raise ValueError(message)  # noqa: TRY004  one kind of error for all that a policy may have wrong
+            raise ValueError(message)  # noqa: TRY004  the same error type for every field
         for kind, count in budget.items():
             if not is_kind(kind):
                 raise ValueError(f"budget has {kind!r}, which is no CauseClass (one of {', '.join(CauseClass)})")
@@ -143,7 +143,7 @@ class RetryPolicy:
         return tuple(item if isinstance(item, str) else qualified_name(item) for item in self.never)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the policy as a row's options keep it."""
+        """Return the policy in the form that a row's options store."""
         return {
             "budget": {str(kind): count for kind, count in self.budget.items()},
             "backoffSeconds": self.backoff_seconds,
@@ -156,7 +156,7 @@ class RetryPolicy:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read a row's options. What can't be used, as it may be of another release, takes its default."""
+        """Read the policy from a row's options. Unusable values, for example of another release, get their defaults."""
         default = cls()
 
         def take(key: str, fits: Callable[[Any], bool], otherwise: Any) -> Any:
@@ -176,7 +176,7 @@ class RetryPolicy:
         )
 
     def allowance(self, cause_class: CauseClass) -> int:
-        """Return how many attempts of this class end the job."""
+        """Return the number of failed attempts of this class that ends the job."""
         return self.budget.get(cause_class, DEFAULT_BUDGET.get(cause_class, 1))
 
 
@@ -189,7 +189,7 @@ class TryAgain:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The job is final, with the failed attempt's cause."""
+    """No attempt follows: the job is final, with the failed attempt's cause."""
 
 
 HELD_DELAY_SECONDS = 2.0
@@ -201,7 +201,10 @@ _HELD_BACKOFF = Backoff(HELD_DELAY_SECONDS, LONGEST_HELD_DELAY_SECONDS)
 
 
 def held_delay(earlier: int) -> float:
-    """Seconds to wait after one more consecutive attempt that found its queue held. Each such attempt costs a pod."""
+    """Return the seconds to wait after an attempt that found its queue held. Each such attempt costs a pod.
+
+    :param earlier: the number of consecutive such attempts before it.
+    """
     return _HELD_BACKOFF.after(earlier + 1)
 
 
@@ -217,9 +220,9 @@ def after_failure(
     """Decide what follows an attempt that failed with ``cause``.
 
     :param charged: the job's earlier failed attempts by class, without this one.
-    :param for_good: whether the attempt itself said that a retry can't help.
-    :param retry_after_seconds: when the attempt itself asked to be run again.
-    :param key: names the attempt, and so decides where in the jitter its wait falls.
+    :param for_good: whether the attempt reported that a retry can't help.
+    :param retry_after_seconds: the delay that the attempt asked for before the next one.
+    :param key: identifies the attempt; see :func:`spread`.
     """
     kind = cause_class(cause)
     if for_good:

@@ -1,7 +1,7 @@
-"""What a job's container says of its end, read by the operator: the exit code and the termination message.
+"""How a job's container reports its end to the operator: by the exit code and the termination message.
 
-The message is a small JSON object in ``/dev/termination-log``. It names causes and types, never values: exceptions of
-pydantic and SQLAlchemy print the values that they refuse, so an exception's text stays in the ledger.
+The message is a small JSON object in ``/dev/termination-log``. It holds causes and exception types, never values.
+Exception texts of pydantic and SQLAlchemy contain the refused values, so they stay in the ledger.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from spoke_jobs.contract.retry import is_wait
 
 PATH = Path("/dev/termination-log")
 LIMIT_BYTES = 4096
-"""What Kubernetes keeps of a container's termination message."""
+"""Kubernetes keeps only this much of a container's termination message."""
 _NAME_LIMIT = 200
 
 
 class ExitCode(IntEnum):
-    """How an attempt's process ended. Any other code means that the process died without using them."""
+    """How an attempt's process ended. With any other code, the process exited without reporting."""
 
     DONE = 0
     """Success is recorded in the ledger. Nothing else may exit with this code."""
@@ -31,11 +31,11 @@ class ExitCode(IntEnum):
     FAILED_FOR_GOOD = 11
     """The attempt failed, and another attempt cannot succeed: for example an invalid payload."""
     HELD = 12
-    """The queue's lock is taken by another job: try again later, uncharged."""
+    """Another job holds the queue's lock. Another attempt follows later; this one is not charged."""
     SUPERSEDED = 13
     """Another process has the claim. This one has recorded nothing."""
     INTERRUPTED = 14
-    """The process got a SIGTERM before the job was done."""
+    """The process got a SIGTERM before the job had ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class TerminationMessage:
         ).encode()
 
     def write(self, path: Path = PATH) -> None:
-        """Write the message where Kubernetes reads it. Outside a pod there is no such file, and nothing is written."""
+        """Write the message to the file that Kubernetes reads. Do nothing outside a pod, where it does not exist."""
         if path.exists():
             path.write_bytes(self.encode())
 

@@ -1,4 +1,4 @@
-"""A token bucket: a rate in the long run, and a burst after a quiet time."""
+"""A token bucket: an average rate, and a burst after a quiet period."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """Hand out tokens in the order of the calls. For one thread.
+    """Give out tokens in the order of the calls. For one thread.
 
-    :param per_second: tokens a second, in the long run; infinite for no limit.
-    :param burst: how many are available at once after a quiet time; infinite for no limit.
-    :param clock: seconds, monotonic.
+    :param per_second: the average number of tokens per second; infinite for no limit.
+    :param burst: the most tokens at once after a quiet period; infinite for no limit.
+    :param clock: the monotonic clock, in seconds.
     """
 
     def __init__(
@@ -23,10 +23,10 @@ class TokenBucket:
         self._burst_seconds = 0.0 if self._unlimited else burst / per_second
         self._clock = clock
         self._full_at = -math.inf
-        """When the bucket would be full if nobody took anything: each token taken moves it away."""
+        """When the bucket will be full if no token is taken. Each taken token makes it later."""
 
     def take(self) -> float:
-        """Take a token; return the seconds until it may be used, 0 for now."""
+        """Take a token. Return the seconds until it may be used; 0 means now."""
         if self._unlimited:
             return 0.0
         now = self._clock()
