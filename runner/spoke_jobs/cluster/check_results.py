@@ -12,7 +12,7 @@ from spoke_jobs.cluster.rights import Right
 
 @dataclass(frozen=True, slots=True)
 class ApiRefusal:
-    """The API server's refusal of a call."""
+    """An error of a call to the API server."""
 
     status: int
     """The HTTP status; 0 if there was no answer."""
@@ -30,7 +30,7 @@ class OperatorLease:
 
 @dataclass(frozen=True, slots=True)
 class TemplateCheck:
-    """What matters of a PodTemplate that jobs name."""
+    """A PodTemplate that jobs name: whether jobs can use it."""
 
     labelled: bool
     has_container: bool
@@ -39,7 +39,7 @@ class TemplateCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckResults:
-    """The results. A check that an earlier result made pointless has its default."""
+    """The results. If an earlier result makes a check pointless, its field keeps the default."""
 
     server: str
     namespace: str

@@ -92,7 +92,7 @@ class SpokeJobClient:
     def ask(self, path: str, query: Mapping[str, str] | None = None, body: Body | None = None) -> Body:
         """GET a path, or POST a body to it.
 
-        :raises ApiError:
+        :raises ApiError: if the call fails.
         """
         return self._call("POST" if body is not None else "GET", path, query, body)
 
@@ -100,7 +100,8 @@ class SpokeJobClient:
         """Read a text stream line by line.
 
         :raises StreamSilent: if nothing comes for so many seconds.
-        :raises ApiError: also a :class:`NoAnswer`, if the connection breaks.
+        :raises NoAnswer: if the connection breaks.
+        :raises ApiError: if the API server refuses the call.
         """
         response = self._send("GET", path, query, read_seconds=silent_seconds)
         rest = b""

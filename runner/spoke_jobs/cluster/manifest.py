@@ -28,7 +28,7 @@ def name_of(job: JobRequest) -> str:
 def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
     """Make the SpokeJob of the job's run: identifiers and options, never the payload.
 
-    Options that nobody has chosen are left out. For these the defaults of the installed CRD apply, of any release.
+    Options that nobody has chosen are left out. For these, the installed CRD's defaults apply, whatever its release.
 
     :raises ValueError: if the row holds values that a SpokeJob can't have (pydantic's ValidationError).
     """

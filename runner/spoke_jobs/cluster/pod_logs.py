@@ -51,7 +51,7 @@ class PodLogs:
     def has_ended(self, pod: str) -> bool:
         """Whether the job's container has ended, or the pod is gone.
 
-        :raises ApiError:
+        :raises ApiError: if the call fails.
         """
         try:
             status = self._api.ask(self._path(pod)).get("status") or {}

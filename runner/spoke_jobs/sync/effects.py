@@ -65,7 +65,7 @@ class JobBackoffs:
     def waiting(self) -> set[int]:
         """Return the jobs that still wait for their retry."""
         now = self.clock()
-        # Forget jobs that have neither failed nor succeeded for long after their wait: they have ended.
+        # If nothing was done for a job long after its wait, the job has ended: forget it.
         self._until = {job_id: until for job_id, until in self._until.items() if now < until + _BACKOFF.maximum}
         self._failures = {job_id: count for job_id, count in self._failures.items() if job_id in self._until}
         return {job_id for job_id, until in self._until.items() if now < until}

@@ -78,7 +78,7 @@ class LeaderLoop:
         """Run until told to stop.
 
         :raises ApiUnavailable: if the API server can't be used.
-        :raises ApiError: if it refuses to list the SpokeJobs.
+        :raises ApiError: if the API server refuses to list the SpokeJobs.
         :raises ConnectionLost: if the database can't be used.
         """
         self._watcher.start()
@@ -141,7 +141,7 @@ class LeaderLoop:
         known = {row.name for row in rows}
         rest = [seen for seen in spokejobs.values() if seen.name not in known]
         for batch in _batches(rest):
-            # Their rows are final, which they may not show yet, or were inserted during the listing.
+            # Their rows were inserted during the listing, or are final, which the SpokeJobs may not show yet.
             actions += self._decide(batch)
         self._carry_out(actions, self._health.repaired)
         self._watcher.listed(version)

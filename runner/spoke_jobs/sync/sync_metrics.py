@@ -91,7 +91,7 @@ class SyncHealth:
 
 
 def serve_probes(health: SyncHealth, port: int, host: str = "", backlog: Backlog | None = None) -> ThreadingHTTPServer:
-    """Answer ``GET /healthz`` (200 while the loop turns, else 503) and ``GET /metrics``, in a thread of its own.
+    """Answer ``GET /healthz`` (200 while the loop runs, else 503) and ``GET /metrics``, in a thread of its own.
 
     :param port: 0 takes a free one.
     """

@@ -67,17 +67,17 @@ class Sync:
                     stop.wait(_STANDBY_SECONDS)
                     continue
                 except ApiUnavailable as error:
-                    self._says("waiting for the API server", f"the API server is unavailable; retrying: {error}")
-                except ApiError as error:  # only a listing raises others; 403: a missing right, 404: no CRD
-                    self._says("waiting to list SpokeJobs", f"could not list SpokeJobs ({error}); retrying")
+                    self._set_role("waiting for the API server", f"the API server is unavailable; retrying: {error}")
+                except ApiError as error:  # only a listing raises other API errors: 403 (a missing right), 404 (no CRD)
+                    self._set_role("waiting to list SpokeJobs", f"could not list SpokeJobs ({error}); retrying")
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
-                    self._says("waiting for the database", f"the database is unavailable; retrying: {error}")
+                    self._set_role("waiting for the database", f"the database is unavailable; retrying: {error}")
                 except Exception:
                     logger.exception("unexpected error; restarting")
                     self.health.role = "restarting"
                     self._writer.close()
                 if time.monotonic() - began > _BACKOFF.maximum:
-                    failures = 0  # it worked for a while
+                    failures = 0  # sync worked for a while: forget earlier failures
                 failures += 1
                 stop.wait(_BACKOFF.after(failures))
         finally:
@@ -92,14 +92,14 @@ class Sync:
     def _lead(self) -> bool:
         leads = self._writer.lead()
         if not leads:
-            self._says(STANDBY, "another sync is active: standing by")
+            self._set_role(STANDBY, "another sync is active: standing by")
         elif self.health.role in (STARTING, STANDBY):
-            self._says(ACTIVE, "this sync is the active one")
+            self._set_role(ACTIVE, "this sync is the active one")
         # After an outage the role changes with the first comparison, not with the first retry. Otherwise an alert would
         # see an active sync now and then during the outage.
         return leads
 
-    def _says(self, role: str, message: str) -> None:
+    def _set_role(self, role: str, message: str) -> None:
         if self.health.role != role:
             logger.log(logging.INFO if role in (ACTIVE, STANDBY) else logging.WARNING, "%s", message)
         self.health.role = role

@@ -14,8 +14,8 @@ from spoke_jobs.settings import Settings
 def add_working_directory() -> None:
     """Put the working directory first on the Python path, as uvicorn, Celery and Alembic do.
 
-    A command calls this just before it imports the application. Earlier, a file in the working directory could hide a
-    module that this package imports. ``python -m spoke_jobs`` has the directory on its path already.
+    A command calls this just before it imports the application. Before that, a file there could hide a module that
+    this package imports. ``python -m spoke_jobs`` has the directory on its path already.
     """
     try:
         here = str(Path.cwd())

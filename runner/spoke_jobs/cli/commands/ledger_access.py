@@ -38,7 +38,7 @@ def open_queries() -> tuple[SqlLedger, Queries]:
 
 
 def close_engines() -> None:
-    """Close the connections of this command. Otherwise the server sees them break off."""
+    """Close the connections of this command. Otherwise the server logs broken connections."""
     while _engines:
         _engines.pop().dispose()
 

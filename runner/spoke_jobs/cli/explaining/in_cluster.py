@@ -225,7 +225,7 @@ CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]
     (_has_an_attempt, _pending),
     (lambda seen: True, _held),
 )
-"""Pairs of a condition and the explanation to give if it is true. The first that is true counts."""
+"""Pairs of a check and its explanation. The first check that applies decides."""
 
 
 def running_in(cluster: ClusterView) -> Iterator[Reason]:

@@ -34,7 +34,7 @@ def in_short(cause: str, message: str, pulls: int = 0) -> str:
 
 
 def _quota(message: str) -> str:
-    """``quota compute: cpu 4 of 4, and it asks for 1``."""
+    """Format ``quota compute: cpu 4 of 4, and it asks for 1``."""
     found = _QUOTA.search(message)
     if found is None:
         return ""
@@ -53,7 +53,7 @@ def _amounts(text: str) -> dict[str, str]:
 
 
 def _image_pull(message: str, pulls: int) -> str:
-    """``image pull: app:9: not found, 3 tries``."""
+    """Format ``image pull: app:9: not found, 3 tries``."""
     end = next((words for found, words in _PULL_ENDS if found in message), "")
     if not end:
         return ""

@@ -112,7 +112,7 @@ def _ended(job: JobRequest, now: datetime) -> str:
 
 
 def _last_output(job: JobRequest, attempts: tuple[Attempt, ...]) -> str:
-    """Return the output of the attempt that ended the job; an older attempt's would explain another end."""
+    """Return the output of the attempt that ended the job, not that of an earlier failure."""
     last = attempts[-1] if attempts else None
     if last is None or last.run != job.run or job.cause not in (last.cause, Cause.CANCELLED):
         return ""
