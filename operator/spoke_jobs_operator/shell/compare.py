@@ -155,12 +155,12 @@ class Compare:
         jobs = client.listing(Kind.JOB, namespace, labels=LABEL_SPOKEJOB)
         await self._compare_kind(jobs, store.job_seen, store.jobs)
         pods = client.listing(Kind.POD, namespace, labels=LABEL_SPOKEJOB)
-        await self._compare_kind(pods, store.pod_seen, store.pods, store.take_out_pods)
+        await self._compare_kind(pods, store.pod_seen, store.pods, store.remove_pods)
         spokejobs = client.listing(Kind.SPOKEJOB, namespace, fields="" if everything else UNFINISHED)
-        listed = await self._take_in(spokejobs, store.spokejob_seen)
+        listed = await self._store_listing(spokejobs, store.spokejob_seen)
         absent = store.spokejobs.absent(listed, None if everything else store.unfinished())
         if everything:
-            store.spokejobs.take_out(absent, listed.version)
+            store.spokejobs.remove_all(absent, listed.version)
         for item in absent:
             key = store.spokejobs.owner_of(item)
             self._read_live_next(key)  # final or deleted by now
@@ -174,15 +174,15 @@ class Compare:
         listing: Listing,
         see: See,
         index: ObjectIndex[T],
-        take_out: Callable[[list[T], float], None] | None = None,
+        remove_all: Callable[[list[T], float], None] | None = None,
     ) -> None:
-        listed = await self._take_in(listing, see)
+        listed = await self._store_listing(listing, see)
         absent = index.absent(listed)
-        (take_out or index.take_out)(absent, listed.version)
+        (remove_all or index.remove_all)(absent, listed.version)
         for item in absent:
             self._add(index.owner_of(item))
 
-    async def _take_in(self, listing: Listing, see: See) -> Listed:
+    async def _store_listing(self, listing: Listing, see: See) -> Listed:
         uids: set[str] = set()
         version = 0
         async for page in listing.pages:

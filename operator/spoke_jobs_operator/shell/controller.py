@@ -314,7 +314,7 @@ class Controller:
         jobs = self._client.listing(Kind.JOB, key.namespace, labels=labels)
         await self._refresh(jobs, self._store.job_seen, self._store.jobs, key)
         pods = self._client.listing(Kind.POD, key.namespace, labels=labels)
-        await self._refresh(pods, self._store.pod_seen, self._store.pods, key, self._store.take_out_pods)
+        await self._refresh(pods, self._store.pod_seen, self._store.pods, key, self._store.remove_pods)
         name = str((body.get("spec") or {}).get("podTemplate"))
         if not is_template_name(name):
             return
@@ -323,7 +323,7 @@ class Controller:
         if template:
             self._store.template_seen(template)
         elif cached_template := self._store.templates.get(template_key):
-            self._store.templates.take_out([cached_template])
+            self._store.templates.remove_all([cached_template])
 
     async def _refresh(
         self,
@@ -331,7 +331,7 @@ class Controller:
         see: Callable[[Mapping[str, Any]], object],
         index: ObjectIndex[T],
         key: Key,
-        take_out: Callable[[list[T], float], None] | None = None,
+        remove_all: Callable[[list[T], float], None] | None = None,
     ) -> None:
         known = index.of(key)
         uids: set[str] = set()
@@ -342,7 +342,7 @@ class Controller:
                 uids.add(item["metadata"]["uid"])
                 see(item)
         absent = index.absent(Listed(listing.namespace, frozenset(uids), version), known)
-        (take_out or index.take_out)(absent, version)
+        (remove_all or index.remove_all)(absent, version)
 
     def _made_of(self, spokejob: SpokeJob) -> int:
         uid, attempt = self._made.get(key_of(spokejob), ("", 0))

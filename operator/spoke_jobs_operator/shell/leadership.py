@@ -108,10 +108,10 @@ class ByLease:
             async with asyncio.timeout(self._times.retry):
                 await self._write(election.released(self._seen.record, datetime.now(UTC)), self._seen.record)
         except (ApiError, TimeoutError) as error:
-            logger.warning("the lead could not be released: %s", error, extra=self._fields())
+            logger.warning("could not release the Lease: %s", error, extra=self._fields())
 
     async def _try(self, seconds: float) -> bool:
-        """Take or renew the lead; False if another has it, or the API server doesn't answer in time."""
+        """Acquire or renew the Lease. Return False if another replica holds it, or if there is no answer in time."""
         begun = self._clock()
         try:
             async with asyncio.timeout(max(0.0, seconds)):

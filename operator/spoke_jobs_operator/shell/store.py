@@ -137,7 +137,7 @@ class ObjectIndex(Generic[T]):
                 missing.append(item)
         return missing
 
-    def take_out(self, items: Iterable[T], version: float = math.inf) -> None:
+    def remove_all(self, items: Iterable[T], version: float = math.inf) -> None:
         """Remove objects; see :meth:`remove`."""
         for item in items:
             identity = self._identify(item)
@@ -239,9 +239,9 @@ class Store:
         about = self.pods.get(event.pod) if isinstance(event, FailedMount) else self.jobs.get(event.job)
         return {about.spokejob} if about else set()
 
-    def take_out_pods(self, absent: Iterable[Pod], version: float = math.inf) -> None:
+    def remove_pods(self, absent: Iterable[Pod], version: float = math.inf) -> None:
         """Remove pods, except those whose end is not in their SpokeJob's status yet."""
-        self.pods.take_out([pod for pod in absent if not self._end_is_unrecorded(pod)], version)
+        self.pods.remove_all([pod for pod in absent if not self._end_is_unrecorded(pod)], version)
 
     def _end_is_unrecorded(self, pod: Pod) -> bool:
         spokejob = self.spokejobs.get(pod.spokejob)

@@ -45,7 +45,7 @@ class TerminationMessage:
     cause: str = ""
     """Empty after a success; else a name of :data:`spoke_jobs.contract.causes.CAUSES`."""
     error_type: str = ""
-    """The exception's class, with its module; empty where none was raised."""
+    """The exception's class, with its module; empty if none was raised."""
     for_good: bool = False
     retry_after_seconds: float | None = None
     """When the job asked to be run again; None leaves the time to the retry policy."""

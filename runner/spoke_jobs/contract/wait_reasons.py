@@ -76,7 +76,7 @@ class WaitReason(StrEnum):
     )
     QUEUED_BY_KUEUE = (
         "QueuedByKueue",
-        "Kueue has not admitted its Job yet. The start timeout does not run meanwhile.",
+        "Kueue has not admitted its Job yet. The start timeout does not count this time.",
         "`kubectl describe workload` names the quota that is used up.",
     )
 

@@ -55,7 +55,7 @@ def test_a_job_that_the_cache_lacks_is_looked_for_before_it_counts_as_deleted() 
     s = start()
     s.cluster()
     job = s.world.jobs[0]["metadata"]
-    s.store.jobs.take_out(list(s.store.jobs))
+    s.store.jobs.remove_all(list(s.store.jobs))
     s.store.jobs._deleted.clear()
     s.queue.add(s.store.spokejobs.owner_of(next(iter(s.store.spokejobs))))
     s.settle()

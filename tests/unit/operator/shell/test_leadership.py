@@ -215,7 +215,7 @@ def test_a_release_that_hangs_delays_nobody_s_end(caplog: pytest.LogCaptureFixtu
         assert not one.leads()
 
     run(main())
-    assert caplog.messages[-1].startswith("the lead could not be released")
+    assert caplog.messages[-1].startswith("could not release the Lease")
 
 
 def test_of_two_that_reach_for_it_one_gets_it() -> None:

@@ -73,7 +73,7 @@ def test_what_left_the_selection_comes_back_with_its_label(job: dict[str, Any]) 
     assert store.job_seen(at(job, 61)) == {KEY}
     assert len(store.jobs.of(KEY)) == 1
     assert store.job_seen(at(job, 60), gone=True) == set(), "what is known is newer"
-    store.jobs.take_out(store.jobs.absent(Listed(None, frozenset(), 70)), 70)
+    store.jobs.remove_all(store.jobs.absent(Listed(None, frozenset(), 70)), 70)
     assert store.job_seen(at(job, 69)) == set()
     assert store.job_seen(at(job, 71)) == {KEY}
     store.jobs.remove(Key(NAMESPACE, f"{NAME}-1"), job["metadata"]["uid"])
@@ -163,7 +163,7 @@ def test_how_a_pod_ended_is_known_until_the_next_comparison_even_if_it_goes_at_o
     assert store.pod_seen(at(pod, 9) | {"status": {"phase": "Failed", "reason": "Evicted"}}, gone=True) == {KEY}
     assert [item.reason for item in store.pods.of(KEY)] == ["Evicted"]
     listed = Listed(NAMESPACE, frozenset(), 10)
-    store.pods.take_out(store.pods.absent(listed), listed.version)
+    store.pods.remove_all(store.pods.absent(listed), listed.version)
     assert store.pods.of(KEY) == ()
     store.pod_seen(at(pod, 11))
     assert store.pod_seen(at(pod, 12), gone=True) == {KEY}
