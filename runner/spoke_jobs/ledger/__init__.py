@@ -1,4 +1,4 @@
-"""The ledger: the tables that record what was dispatched and how it ended, and the only code that writes them.
+"""The ledger: the tables that record all dispatched jobs and how they ended, and the only code that writes them.
 
 ``tables`` defines the tables; ``port`` is the interface that the rest of the library uses, with two implementations,
 ``sql_ledger`` and ``memory_ledger``, which pass one contract suite; ``transitions`` and ``claims`` are the guarded

@@ -1,9 +1,9 @@
 """Effects of a dispatch in the caller's session: they run after the root transaction's commit and never raise into it.
 
 SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, and, for a session joined to a connection's
-outer transaction, before that transaction commits. The session's events therefore only say when to check. An effect
-runs once its row is visible on another connection, which proves the commit. An effect that is missed (the outer
-transaction commits much later, the process dies) is left to the worker or to sync, which find the row.
+outer transaction, before that transaction commits. The session's events therefore only start a check. An effect
+runs once its row is visible on another connection, which proves the commit. If an effect is missed (the outer
+transaction commits much later, or the process dies), the worker or sync finds the row.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Undo = Callable[[], object]
 Rows = Sequence[Any]
 """The rows that an effect is for."""
 Effect = Callable[[Rows], object]
-"""Called with the rows that are committed; or with all that the session wrote, if it checks them itself."""
+"""Called with the committed rows, or with all rows that the session wrote if the effect itself checks them."""
 Visible = Callable[[Rows], Rows]
 """Selects the rows that are visible outside the caller's transaction."""
 
@@ -51,7 +51,7 @@ class _Pending:
     undo: Undo | None
     checks_rows: bool
     outer: Transaction | None = None
-    """The connection's transaction, if the session's commit did not end it."""
+    """The connection's transaction, if it is still open after the session's commit."""
 
 
 @dataclass(slots=True)
@@ -77,14 +77,14 @@ def after_commit(
     undo: Undo | None = None,
     rows: Rows = (None,),
 ) -> None:
-    """Run ``effect`` once what the session has written is committed, and not at all if it is rolled back.
+    """Run ``effect`` once the session's writes are committed. Do not run it if they are rolled back.
 
-    It runs in the committing thread, after the session and its connection are free again; with ``background``, or if
-    the session is joined to an outer transaction, it runs in a thread of its own.
+    It runs in the committing thread, after the session and its connection are free again. With ``background``, or if
+    the session has joined an outer transaction, it runs in a thread of its own.
 
-    :param visible: whether what was written is visible outside the caller's transaction.
-    :param undo: reverts the effect. With it, the effect runs after the session's commit even if the session is joined
-        to an outer transaction; if that is rolled back, ``undo`` runs.
+    :param visible: whether the writes are visible outside the caller's transaction.
+    :param undo: reverts the effect. With it, the effect runs after the session's commit even if the session has joined
+        an outer transaction. If the outer transaction is rolled back, ``undo`` runs.
     :param rows: the rows that the effect is for, for :func:`pending_rows`.
     """
     _follow(
@@ -98,7 +98,7 @@ def after_commit(
 
 
 def pending_rows(session: Session) -> list[Any]:
-    """Return the rows whose effects wait for the commit of the session's present transaction."""
+    """Return the rows whose effects wait for the commit of the session's current transaction."""
     effects: _Effects | None = session.info.get(_KEY)
     return [] if effects is None else [row for item in effects.pending for row in item.rows]
 
@@ -112,7 +112,7 @@ def launch_after_commit(
     background: bool = False,
     checks_rows: bool = False,
 ) -> None:
-    """Do the same for rows to launch: all rows of one transaction with the same ``launch`` are passed in one call.
+    """Call ``launch`` after the commit, as :func:`after_commit` does. One call gets all rows of one transaction.
 
     :param checks_rows: whether ``launch`` never blocks and checks each row itself. It is then called as soon as the
         session has committed, in the committing thread even with ``background``.
@@ -209,8 +209,8 @@ def _merged(items: Iterable[_Pending]) -> list[_Pending]:
 
 
 _outer: WeakKeyDictionary[Connection, list[_Pending]] = WeakKeyDictionary()
-"""By connection: the effects that wait for its outer transaction, or are undone with it. Each connection gets its
-listeners once, because SQLAlchemy cannot remove a listener while calling it."""
+"""By connection: the effects that wait for its outer transaction, or that are undone if it is rolled back. Each
+connection gets its listeners once, because SQLAlchemy cannot remove a listener while calling it."""
 
 
 _threads: WeakSet[threading.Thread] = WeakSet()
@@ -218,7 +218,7 @@ _threads_lock = threading.Lock()
 
 
 def _reset_after_fork() -> None:
-    """Forget the threads, which a forked child does not have, and the lock, which one of them may have held."""
+    """Replace the threads, which do not exist in a forked child, and the lock, which one of them may have held."""
     global _threads, _threads_lock
     _threads, _threads_lock = WeakSet(), threading.Lock()
 
@@ -236,7 +236,7 @@ def wait_for_outer_commits() -> None:
 
 
 def _await_outer(item: _Pending) -> None:
-    """Wait for the connection's commit or rollback: the session's end did not end the transaction."""
+    """Wait for the connection's commit or rollback: the transaction is still open after the session's commit."""
     if item.undo is not None:
         run_safely(partial(item.effect, item.rows))
     connection = item.connection
@@ -251,7 +251,7 @@ def _await_outer(item: _Pending) -> None:
 
 
 def _on_outer_commit(connection: Connection, *_: Any) -> None:
-    # Called just before the database commits: check from another thread, which sees the row after the commit.
+    # This is called just before the commit. Check from another thread, which sees the rows once they are committed.
     waiting = _outer[connection]
     ready, waiting[:] = list(waiting), []
     for item in _merged(ready):
@@ -283,7 +283,7 @@ def _run_if_visible(item: _Pending, delays: tuple[float, ...]) -> None:
             time.sleep(seconds)
             if item.outer is not None and item.outer.is_active:
                 continue
-            # One row may be visible before the others: one that another transaction wrote, for a unique key in use.
+            # Some rows may be visible before the commit: for a unique key in use, the row is another transaction's.
             seen = item.visible(left)
             if seen:
                 item.effect(seen)

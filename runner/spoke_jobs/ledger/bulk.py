@@ -1,7 +1,7 @@
-"""Claims, heartbeats and successes of a busy worker, many at once.
+"""Claims, heartbeats and successes of a busy worker, in batches.
 
-On PostgreSQL each is one statement, and so one round trip and one commit. SQLite has no statement that writes several
-tables; there the steps run in one transaction, which excludes other writers. One contract suite covers both.
+On PostgreSQL a batch is one statement, one round trip and one commit. SQLite has no statement that writes several
+tables. There the steps run in one transaction, which excludes other writers. One contract suite covers both.
 
 Attempts are locked in the order of their ids, so that two statements of one worker cannot deadlock.
 """
@@ -152,10 +152,10 @@ def claim_batch(
     limit: int,
     place: Place | None = None,
 ) -> tuple[list[Claim], int]:
-    """Claim up to ``limit`` due jobs of the types, by priority, then by age; at most one of a queue with a lock.
+    """Claim up to ``limit`` due jobs of the types, by priority, then by age. A locked queue gets at most one claim.
 
-    :param place: skip the jobs before it in that order.
-    :returns: the claims, and how many jobs were candidates before the queues' locks were taken.
+    :param place: skip the jobs before this place in that order.
+    :returns: the claims, and the number of candidates before the queue locks were taken.
     """
     if connection.dialect.name != "postgresql":
         return _claim_in_steps(connection, runner, types, worker, lease_seconds, limit, place)
@@ -172,7 +172,7 @@ def claim_batch(
         values["rank"], values["after"] = place
     rows = connection.execute(statement, values).mappings().all()
     found = [dict(row) for row in rows]
-    candidates = found[0]["candidates"]  # there is a row even if nothing was granted
+    candidates = found[0]["candidates"]  # the query returns a row even if no claim was granted
     granted = []
     for row in found:
         if row["id"] is None:
@@ -187,14 +187,14 @@ def claim_batch(
 def heartbeats(
     connection: Connection, progress: Mapping[UUID, Progress | None], lease_seconds: float
 ) -> dict[UUID, Pulse]:
-    """Renew many leases, and record progress where there is any."""
+    """Renew many leases, and record the progress that is given."""
     if connection.dialect.name != "postgresql":
-        return {token: finish.heartbeat(connection, token, lease_seconds, said) for token, said in progress.items()}
-    said = list(progress.values())
+        return {token: finish.heartbeat(connection, token, lease_seconds, given) for token, given in progress.items()}
+    given = list(progress.values())
     values = {
         "tokens": list(progress),
-        "percents": [item.percent if item else None for item in said],
-        "messages": [transitions.storable(item.message) if item else None for item in said],
+        "percents": [item.percent if item else None for item in given],
+        "messages": [transitions.storable(item.message) if item else None for item in given],
         "lease": lease_seconds,
     }
     held = {
@@ -205,7 +205,7 @@ def heartbeats(
 
 
 def succeed_many(connection: Connection, results: Mapping[UUID, Any]) -> set[UUID]:
-    """Record many successes; return the tokens that held their claims."""
+    """Record many successes. Return the tokens whose claims were valid."""
     if connection.dialect.name != "postgresql":
         return {token for token, result in results.items() if finish.try_succeed(connection, token, result)}
     values = {
@@ -248,7 +248,7 @@ def _escaped(prefix: str) -> str:
 
 
 def _typed(statement: str) -> Any:
-    """Read the statement's rows with the types of the tables' columns."""
+    """Give the statement's result the types of the table's columns."""
     columns = {column.name: column.type for column in REQUEST_COLUMNS}
     # The limit is a constant in the text: the generic plan of the prepared statement then expects few rows and uses
     # an index instead of a sequential scan.

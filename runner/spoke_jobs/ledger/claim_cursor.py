@@ -1,12 +1,13 @@
-"""Where a worker's search for work starts: pure.
+"""Decide where a worker's search for work starts. Pure.
 
-Jobs are claimed by priority, then by age. The head of that order may hold nothing that can be claimed: jobs of held
-queues, or index entries of finished jobs that the database cannot remove while some transaction is open. A search from
-the head then gets slower with every claim. If the head is slow twice in a row, the worker searches from where it last
-found work, and from the head again after a quarter of a second, so that an urgent job waits no longer than that.
+Jobs are claimed by priority, then by age. The head of that order may contain only entries that cannot be claimed: jobs
+of held queues, or index entries of finished jobs that the database cannot remove while some transaction is open. A
+search from the head then gets slower with every claim. If it is slow twice in a row, the worker searches from the place
+where it last found work. After a quarter of a second it searches from the head again, so that an urgent job waits no
+longer than that.
 
-Whether the head is slow depends on the database's usual response time, so it is compared with searches from a place.
-Until there has been one, any search of the head over a millisecond counts as slow.
+A search from the head is slow if it takes longer than searches from a place usually do. Before the first search from a
+place, a search from the head is slow if it takes over a millisecond.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Place = tuple[int, int]
 _SLOWER = 1.5
 _SLOWER_SECONDS = 0.001
 _IN_A_ROW = 2
-"""A single slow search may have another reason, such as a new connection."""
+"""Consecutive slow searches that are needed. A single one may have another reason, such as a new connection."""
 _HEAD_EVERY_SECONDS = 0.25
 _GROWTH = 1.05
 """The factor by which ``quick`` may grow with each search, to adapt to a database that has become slower."""
@@ -33,18 +34,18 @@ class ClaimCursor:
     place: Place | None = None
     """Where work was last found; None for the head."""
     head_due: float = 0.0
-    """When to search the head again."""
+    """When to search from the head again."""
     quick: float | None = None
     """Seconds that an unobstructed search takes; None until known."""
     slow: int = 0
-    """The number of consecutive slow searches of the head."""
+    """The number of consecutive slow searches from the head."""
 
     def begin(self, now: float) -> Place | None:
         """Return where to search now; None for the head."""
         return None if now >= self.head_due else self.place
 
     def after_head(self, now: float, seconds: float, found: Place | None) -> Self:
-        """Take in a search of the head: its duration, and the first job found."""
+        """Return the cursor after a search from the head, given its duration and the first job found."""
         if seconds <= _SLOWER_SECONDS + (self.quick or 0.0) * _SLOWER:
             return replace(self, place=found, head_due=now, quick=self._quick_after(seconds), slow=0)
         slow = self.slow + 1
@@ -52,7 +53,7 @@ class ClaimCursor:
         return replace(self, place=found, head_due=now + wait, slow=slow)
 
     def after_place(self, seconds: float, found: Place | None) -> Self:
-        """Take in a search from the place."""
+        """Return the cursor after a search from the place."""
         if found is None:
             return replace(self, place=None, head_due=0.0)
         return replace(self, place=found, quick=self._quick_after(seconds))

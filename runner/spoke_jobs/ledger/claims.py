@@ -1,4 +1,4 @@
-"""Claims of one attempt: the right to run it, granted to one process at a time. ``bulk`` claims many jobs at once."""
+"""Claim one attempt: the right to run it, which one process has at a time. ``bulk`` claims many jobs at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spoke_jobs.model import AttemptState, Claim, Failure, JobRequest, JobState
 
 
 class Contended(Exception):
-    """Another process changed the job between two reads: start the transaction again."""
+    """Another process changed the job between two reads. Start the transaction again."""
 
 
 def claim(
@@ -83,7 +83,7 @@ def _take_over(connection: Connection, job: JobRequest, live: LiveAttempt, worke
 def start(
     connection: Connection, job: JobRequest, number: int, token: UUID, worker: str, lease_seconds: float
 ) -> Claim:
-    """Write a new attempt and its claim, for a job that waits."""
+    """Write a new attempt of a waiting job, and its claim."""
     attempt = transitions.new_attempt(DATABASE_CLOCK, job.id, job.run, number, worker, lease_seconds)
     connection.execute(insert(job_attempt).values(attempt | {"token": token}))
     row = connection.execute(

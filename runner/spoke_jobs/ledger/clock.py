@@ -1,4 +1,4 @@
-"""The database's clock, which leases use: one clock for all processes, whatever their own clocks say."""
+"""The database's clock. Leases use it, because the clocks of processes on several machines differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class UTCDateTime(types.TypeDecorator[datetime]):
         if value is None:
             return None
         if value.utcoffset() is None:
-            raise ValueError("a naive datetime was given to the ledger: give it a time zone, datetime.now(UTC) say")
+            raise ValueError(
+                "a naive datetime was given to the ledger: give it a time zone, datetime.now(UTC) for example"
+            )
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
@@ -56,7 +58,7 @@ class clock_after(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
 
 @compiles(clock_now)
 def _now(element: ColumnElement[Any], compiler: Any, **_: Any) -> str:
-    # On SQLite six decimals, as SQLAlchemy stores datetimes there, so that texts compare like times.
+    # SQLAlchemy stores datetimes on SQLite as text with six decimals. With the same format, texts compare like times.
     return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))" if compiler.dialect.name == "sqlite" else "clock_timestamp()"
 
 

@@ -25,10 +25,10 @@ READ_ONLY = "spoke_read_only"
 """Execution option: on SQLite, begin a transaction without the write lock."""
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 SCHEMA_VERSION = max(path.name[:4] for path in _VERSIONS.glob("[0-9]*.py"))
-"""The newest migration, by the names of the files: start-up does not need Alembic to check it.
+"""The newest migration, read from the file names so that start-up does not import Alembic.
 
-Its first two digits are its series. Within a series migrations only add, so that a release works with every later
-migration: it keeps running while the next release is rolled out, and a rollback is possible.
+Its first two digits are its series. Within a series, migrations only add. A release therefore works with every later
+migration of its series: it can run while the next release is rolled out, and after a rollback.
 """
 _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
@@ -42,11 +42,11 @@ _USED = "spoke_used"
 def create_engine(url: str | URL, **options: Any) -> Engine:
     """Create an engine for the ledger's database: SQLite in a file, or PostgreSQL with psycopg 3.
 
-    Its errors show no parameters, because those contain payloads and errors end in logs. (``hide_parameters=False``
-    shows them.)
+    Its errors show no parameters, because parameters contain payloads and errors end up in logs.
+    ``hide_parameters=False`` shows them.
 
-    An application may use it for its own sessions as well. On SQLite it should, or call :func:`configure_sqlite` on its
-    own engine, so that transactions lock correctly.
+    An application may use this engine for its own sessions as well. On SQLite, transactions lock correctly only on this
+    engine, or on another one that was passed to :func:`configure_sqlite`.
 
     :raises ConfigurationError: if the URL is not usable.
     """
@@ -69,7 +69,7 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
                     "name a file, sqlite:///jobs.sqlite3 for example"
                 )
             return configure_sqlite(sqlalchemy_create_engine(parsed.set(drivername="sqlite+pysqlite"), **options))
-    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: a port that is no number; its text shows it
+    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: the port is not a number
         raise ConfigurationError(
             "SPOKE_DATABASE_URL isn't a database URL: sqlite:///jobs.sqlite3, or "
             "postgresql+psycopg://user:password@host/name"
@@ -123,8 +123,8 @@ def _ping_idle(engine: Engine) -> Engine:
 def configure_sqlite(engine: Engine) -> Engine:
     """Configure an SQLite engine for a ledger: WAL, and BEGIN IMMEDIATE.
 
-    The driver's own transactions start late, so that a SAVEPOINT's rows survive the rollback of the outer transaction.
-    IMMEDIATE prevents the failure of a transaction that first reads and then writes.
+    The driver itself begins transactions too late: a SAVEPOINT's rows survive the rollback of the outer transaction.
+    Without IMMEDIATE, a transaction that first reads and then writes may fail.
     """
 
     @event.listens_for(engine, "connect")
@@ -164,7 +164,7 @@ def check_schema(engine: Engine) -> None:
     """Check that the ledger's tables exist and fit this release.
 
     :raises DatabaseUnreachable: if the database doesn't answer.
-    :raises DatabaseNotMigrated: naming the command that migrates it.
+    :raises DatabaseNotMigrated: if they don't. The message names the command that migrates the database.
     """
     where = shown(engine.url)
     if _names_no_file(engine.url):  # connecting would create it
@@ -189,7 +189,7 @@ def check_schema(engine: Engine) -> None:
 
 
 def serves(version: str | None) -> bool:
-    """Whether this release works with a database at that migration."""
+    """Whether this release works with a database at this migration."""
     return version is not None and version[:2] == SCHEMA_VERSION[:2] and version >= SCHEMA_VERSION
 
 

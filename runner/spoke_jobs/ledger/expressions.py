@@ -16,12 +16,12 @@ from spoke_jobs.type_names import SUFFIX
 
 
 def constant(value: str) -> Any:
-    """A constant in the statement's text instead of a parameter: a prepared plan can then use a partial index."""
+    """A constant in the statement's text instead of a parameter, so that a prepared plan can use a partial index."""
     return literal(str(value), Text, literal_execute=True)
 
 
 def clock_once() -> Any:
-    """The clock, read once for the statement, so that it can bound the scan of an index."""
+    """The clock, read once per statement, so that the condition can use an index."""
     return select(clock_now()).scalar_subquery()
 
 
@@ -31,12 +31,12 @@ def due() -> ColumnElement[bool]:
 
 
 def within_start_timeout() -> ColumnElement[bool]:
-    """Whether a job may still be started: it has been before, or its start timeout is not over."""
+    """Whether a job may still be started: it has been started before, or its start timeout has not expired."""
     return or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now())
 
 
 def queue_free() -> ColumnElement[bool]:
-    """Whether a job needs no queue lock, or no job holds it."""
+    """Whether a job needs no queue lock, or its queue's lock is free."""
     return or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name)))
 
 
@@ -56,7 +56,7 @@ def live(token: UUID) -> ColumnElement[bool]:
 
 
 def option_seconds(name: str) -> Any:
-    """An option of the row that is a number of seconds; NULL for none."""
+    """An option of the row that is a number of seconds; NULL if it is not set."""
     return job_request.c.options[name].as_float()
 
 
@@ -76,7 +76,7 @@ def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnEl
 
 
 def postgresql_text(value: Any) -> str:
-    """A value or an expression as text of PostgreSQL's SQL, without parameters."""
+    """Compile a value or an expression to PostgreSQL's SQL, without parameters."""
     if value is None:
         value = null()
     elif isinstance(value, str):
@@ -87,7 +87,7 @@ def postgresql_text(value: Any) -> str:
 
 
 def assignments(changes: Mapping[str, Any]) -> str:
-    """The SET clause of an UPDATE on PostgreSQL that writes the changes."""
+    """Compile the changes to the SET clause of an UPDATE on PostgreSQL."""
     return ", ".join(f"{name} = {postgresql_text(value)}" for name, value in changes.items())
 
 

@@ -1,4 +1,4 @@
-"""The statements of a running attempt: its heartbeats, and its end. Each runs in a transaction that the caller ends.
+"""The statements of a running attempt: its heartbeats, and its end. The caller commits.
 
 Rows are locked in one order everywhere, the attempt before its job, so that heartbeats, ends, claims and the reaper
 cannot deadlock.
@@ -35,7 +35,7 @@ from spoke_jobs.model import (
 def lock_claim(connection: Connection, token: UUID) -> None:
     """Lock the claim until the transaction's end.
 
-    :raises Superseded: if the token holds no claim any more.
+    :raises Superseded: if the token's claim is gone.
     """
     if connection.scalar(select(job_attempt.c.id).where(live(token)).with_for_update()) is None:
         raise transitions.superseded()
@@ -65,14 +65,14 @@ def heartbeat(connection: Connection, token: UUID, lease_seconds: float, progres
 def succeed(connection: Connection, token: UUID, result: Any) -> None:
     """Record that the attempt, and so the job, succeeded.
 
-    :raises Superseded: if the token holds no claim any more.
+    :raises Superseded: if the token's claim is gone.
     """
     if not try_succeed(connection, token, result):
         raise transitions.superseded()
 
 
 def try_succeed(connection: Connection, token: UUID, result: Any) -> bool:
-    """Like :func:`succeed`, but return False if the token holds no claim any more."""
+    """Like :func:`succeed`, but return False if the token's claim is gone."""
     job_id = connection.scalar(
         update(job_attempt)
         .where(live(token))
@@ -91,7 +91,7 @@ def try_succeed(connection: Connection, token: UUID, result: Any) -> bool:
 
 
 def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool) -> JobRequest | None:
-    """Record that the attempt failed, and what follows for the job; None if the token holds no claim any more."""
+    """Record that the attempt failed, and whether the job is retried. Return the job, or None if the claim is gone."""
     attempt = connection.execute(
         update(job_attempt)
         .where(live(token))
@@ -119,7 +119,7 @@ def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool)
 
 
 def release(connection: Connection, token: UUID) -> bool:
-    """Undo a claim before its attempt began: the job waits as it did before. Return False if the claim is gone."""
+    """Undo a claim whose attempt was not started: the job waits as before. Return False if the claim is gone."""
     attempt = connection.execute(
         delete(job_attempt).where(live(token)).returning(job_attempt.c.job_id, job_attempt.c.number)
     ).one_or_none()
@@ -140,7 +140,7 @@ def release(connection: Connection, token: UUID) -> bool:
 def give_up(connection: Connection, job_id: int, failure: Failure) -> JobRequest:
     """Fail an unfinished job for good, and dispatch the job of its ``on_failure``, if it has one.
 
-    The caller makes sure that no attempt holds a claim and that the row cannot change meanwhile.
+    The caller makes sure that no attempt holds a claim and that the row cannot change in the meantime.
     """
     row = connection.execute(
         update(job_request)

@@ -1,6 +1,6 @@
-"""The one INSERT of a job, as every dispatch uses it.
+"""The INSERT of a job, which every dispatch uses.
 
-The columns are those that a dispatch gives (:class:`~spoke_jobs.model.DispatchedJob`) and those of ``_GENERATED``.
+It writes the columns that a dispatch sets (:class:`~spoke_jobs.model.DispatchedJob`) and those of ``_GENERATED``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _INSERT_UNIQUE = {
 
 
 def insert_job(connection: Connection, new: NewJob) -> JobRequest:
-    """Write a waiting job; where an unfinished job has its unique key, return that one.
+    """Write a waiting job. If an unfinished job has its unique key, return that one instead.
 
     :raises UniquenessConflict: if another transaction takes the same keys in another order.
     """
@@ -104,7 +104,7 @@ def _parameters(new: NewJob, given: dict[str, Any]) -> dict[str, Any]:
 
 def _written(given: dict[str, Any], parameters: dict[str, Any], row: Any) -> JobRequest:
     return new_request(
-        # As any release reads them: without what JSON doesn't keep.
+        # Read the options back from JSON, so that the result is what every later reader gets.
         given | {"options": JobOptions.from_json(parameters["options"])},
         id=row.id,
         uid=parameters["uid"],
@@ -116,7 +116,7 @@ def _written(given: dict[str, Any], parameters: dict[str, Any], row: Any) -> Job
 
 @lru_cache
 def _compiled(dialect: Dialect, names: tuple[str, ...]) -> str:
-    """The driver's text of the INSERT."""
+    """Compile the INSERT to the driver's SQL."""
     return str(_INSERT.compile(dialect=dialect, column_keys=list(names)))
 
 
@@ -133,10 +133,10 @@ def _insert_unique(connection: Connection, new: NewJob) -> JobRequest:
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", "") in _SERIALIZATION_STATES:
             raise UniquenessConflict(
-                f"another transaction takes the unique_key {new.unique_key!r} as well, and this one can't go on beside "
-                "it: it took another of its keys before (in the opposite order), or sees the database as it was. Roll "
-                "back and dispatch again; one dispatch_jobs() call takes all its keys in one order"
+                f"another transaction takes the unique_key {new.unique_key!r} as well, and this one can't go on: "
+                "they take several keys in opposite orders, or this one reads an older snapshot of the database. Roll "
+                "back and dispatch again. A single dispatch_jobs() call takes all its keys in one order"
             ) from error
         raise
-    # Each time, the holder ended between the two statements.
+    # In each try, the job that had the key ended between the two statements.
     raise UniquenessConflict(f"the unique_key {new.unique_key!r} changes hands too quickly: dispatch again")

@@ -39,7 +39,7 @@ from spoke_jobs.type_names import is_known
 
 @dataclass(frozen=True, slots=True)
 class _AttemptRow:
-    """An attempt with the columns that :class:`Attempt` leaves out."""
+    """An attempt, with the columns that :class:`Attempt` does not have."""
 
     attempt: Attempt
     token: UUID
@@ -81,7 +81,7 @@ class MemoryLedger:
         self._queue_locks: dict[str, UUID] = {}
 
     def insert(self, new: NewJob) -> JobRequest:
-        """Write a job; where an unfinished job has its unique key, return that one."""
+        """Write a job. If an unfinished job has its unique key, return that one instead."""
         with self._lock:
             return self.publish(self.reserve(new))
 
@@ -96,7 +96,7 @@ class MemoryLedger:
             return [written[index] for index in range(len(new))]
 
     def publish(self, job: JobRequest) -> JobRequest:
-        """Make a reserved job visible, as a commit does; return the unfinished job that has its key by now, if any."""
+        """Make a reserved job visible, as a commit does. If another unfinished job has its key, return that one."""
         with self._lock:
             if job.id in self._jobs:
                 return self._jobs[job.id]
@@ -197,11 +197,11 @@ class MemoryLedger:
             return Pulse.HELD if self._jobs[job_id].cancel_requested_at is None else Pulse.CANCELLED
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        """Do the same for many claims at once."""
-        return {token: self.heartbeat(token, lease_seconds, said) for token, said in progress.items()}
+        """Renew many leases and record their progress."""
+        return {token: self.heartbeat(token, lease_seconds, given) for token, given in progress.items()}
 
     def fence(self, session: Session, token: UUID) -> None:
-        """Check that the claim holds. Without a shared transaction, memory cannot promise more."""
+        """Check that the claim is valid now. It may become invalid before the commit: memory has no transactions."""
         with self._lock:
             if self._find(token) is None:
                 raise transitions.superseded()
@@ -223,7 +223,7 @@ class MemoryLedger:
             self._change(job_id, transitions.job_succeeded(clock, result, retention))
 
     def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
-        """Record successes; return the tokens that held their claims."""
+        """Record successes. Return the tokens whose claims were valid."""
         with self._lock:
             held = {token for token in results if self._find(token) is not None}
             for token in held:
@@ -231,7 +231,7 @@ class MemoryLedger:
             return held
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        """Record the attempt's failure, and with ``decide`` what follows for the job."""
+        """Record the attempt's failure. With ``decide``, also decide whether the job is retried."""
         with self._lock:
             row = self._find(token)
             if row is None:
@@ -253,7 +253,7 @@ class MemoryLedger:
             return True
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim before its attempt began."""
+        """Undo a claim whose attempt was not started."""
         with self._lock:
             row = self._find(token)
             if row is None:
@@ -318,7 +318,7 @@ class MemoryLedger:
             return self._change(job_id, transitions.job_retried(self._clock(), job.run + 1, timeout))
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs whose retention is over, or that ended so long ago, oldest first; return how many."""
+        """Delete finished jobs, oldest first: see :meth:`spoke_jobs.ledger.port.Ledger.prune`."""
         with self._lock:
             now = self._now()
 

@@ -1,7 +1,7 @@
 """Notify workers of new work: PostgreSQL's NOTIFY, on separate connections and after the commit.
 
-In the caller's transaction NOTIFY would break two-phase commit, and all commits would wait for one lock. Notifications
-only save time: workers also poll, so errors here are ignored. On SQLite workers only poll.
+A NOTIFY in the caller's transaction would break two-phase commit, and all commits would wait for one lock. Errors here
+are ignored, because workers also poll. On SQLite, workers only poll.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHANNEL = "spoke_jobs"
 TASKS_CHANNEL = "spoke_tasks"
 """The outbox's channel, so that tasks do not wake the workers that wait for jobs."""
 _NO_WAIT = text("SET synchronous_commit = off")
-"""A notification does not survive the server, so its commit need not wait for the disk."""
+"""A notification is lost if the server crashes, so its commit need not wait for the disk."""
 _PAUSE_SECONDS = 1.0
 
 
@@ -38,7 +38,7 @@ class Notifier:
         self._thread: threading.Thread | None = None
 
     def notify(self) -> None:
-        """Make workers search for work. Returns immediately."""
+        """Make workers claim jobs. Return immediately."""
         if not self._available:
             return
         self._requested.set()
@@ -74,7 +74,7 @@ class Notifier:
 
 
 def listen(engine: Engine, channel: str = CHANNEL) -> socket.socket | None:
-    """Return a socket that becomes readable on each notification; None on a database without them."""
+    """Return a socket that becomes readable on each notification; None if the database has no notifications."""
     if engine.dialect.name != "postgresql":
         return None
     ours, theirs = socket.socketpair()
@@ -88,12 +88,12 @@ def _listen(engine: Engine, wake: socket.socket, channel: str) -> None:
         with contextlib.suppress(Exception):
             connection = engine.raw_connection()
             driver: Any = connection.driver_connection
-            connection.detach()  # in this state it must not return to the pool
+            connection.detach()  # a connection that listens must not return to the pool
             with contextlib.closing(driver):
                 driver.autocommit = True
                 driver.execute(f"LISTEN {channel}")
                 while True:
-                    # Also once after a reconnection: notifications were lost meanwhile.
+                    # Wake also after each reconnection: notifications may have been lost in the meantime.
                     with contextlib.suppress(BlockingIOError):
                         wake.send(b".")
                     next(driver.notifies())

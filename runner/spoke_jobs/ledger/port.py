@@ -1,5 +1,5 @@
-"""The interface of a ledger. :class:`~spoke_jobs.ledger.sql_ledger.SqlLedger` is the one for production, and
-:class:`~spoke_jobs.ledger.memory_ledger.MemoryLedger` serves tests without a database; both pass one contract suite.
+"""The interface of a ledger. :class:`~spoke_jobs.ledger.sql_ledger.SqlLedger` is for production,
+:class:`~spoke_jobs.ledger.memory_ledger.MemoryLedger` for tests without a database. Both pass one contract suite.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spoke_jobs.model import ANY_JOB, Attempt, Claim, Failure, JobFilter, JobReq
 
 @dataclass(frozen=True, slots=True)
 class NoRow:
-    """There is no such job, or the id is that of another database's job."""
+    """There is no such job, or the job with this id has another uid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Taken:
     """Another process holds a valid claim on the job: try again later."""
 
     seconds_left: float
-    """Until its lease lapses, unless it is renewed."""
+    """Seconds until its lease lapses, unless it is renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ Refusal = NoRow | AlreadyFinal | AttemptOver | Taken | QueueHeld | NotThisAttemp
 
 
 class Ledger(Protocol):
-    """The transitions of jobs. Each is one transaction, and happens only from a state that allows it."""
+    """The transitions of jobs. Each is one transaction, and checks the state that it starts from."""
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
@@ -90,32 +90,32 @@ class Ledger(Protocol):
         """Renew the lease and record progress."""
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        """Do the same for many claims at once."""
+        """Renew many leases and record their progress."""
 
     def fence(self, session: Session, token: UUID) -> None:
         """Lock the claim in the session's transaction, so that it holds until the commit.
 
-        :raises Superseded: if the token holds no claim any more.
+        :raises Superseded: if the token's claim is gone.
         """
 
     def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
-        """Record success in the session's transaction, which the caller commits (None for a transaction of its own).
+        """Record success in the session's transaction, which the caller commits. Without a session, commit at once.
 
-        :raises Superseded: if the token holds no claim any more.
+        :raises Superseded: if the token's claim is gone.
         """
 
     def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
-        """Record successes in one transaction; return the tokens that held their claims. The others are superseded."""
+        """Record successes in one transaction. Return the tokens whose claims were valid. The others are superseded."""
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        """Record the attempt's failure; return False if the token holds no claim any more.
+        """Record the attempt's failure. Return False if the token's claim is gone.
 
         With ``decide``, the retry policy decides whether the job waits for another attempt or has failed for good.
-        Without, it waits, and the operator decides.
+        Without it, the job waits, and the operator decides.
         """
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim before its attempt began: the job waits as before. Return False if the claim is gone."""
+        """Undo a claim whose attempt was not started: the job waits as before. Return False if the claim is gone."""
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed (``WorkerLost``); return their jobs."""
@@ -124,7 +124,7 @@ class Ledger(Protocol):
         """Fail the jobs that were not started within their start timeout; return them."""
 
     def cancel(self, job_id: int) -> JobRequest | None:
-        """Fail a waiting job, request the cancellation of a running one; return None if there is no such job."""
+        """Fail a waiting job; request the cancellation of a running one. Return None if there is no such job."""
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
         """Return the claims whose job's cancellation has been requested."""
@@ -138,7 +138,7 @@ class Ledger(Protocol):
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
         """Delete finished jobs (of one runner, or all), oldest first; return how many.
 
-        Deletes the jobs whose retention is over or, with ``older_than_seconds``, those that ended so long ago.
+        Delete the jobs whose retention is over or, with ``older_than_seconds``, those that ended longer ago than that.
         """
 
 

@@ -1,4 +1,4 @@
-"""Deletion of finished jobs whose retention is over."""
+"""Delete finished jobs whose retention is over."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ def prune(
     older_than_seconds: float | None = None,
     above: int = 0,
 ) -> Pruned:
-    """Delete finished rows: those whose retention is over, oldest first, or those that ended so long ago, by id.
+    """Delete finished rows whose retention is over, oldest first.
 
-    A row that a table of the application refers to stays, and is examined again a day later.
+    With ``older_than_seconds``, delete instead the rows that ended longer ago than that, by id. If a table of the
+    application refers to a row, the row stays, and is examined again a day later.
 
-    :param above: with ``older_than_seconds``, only rows of higher ids: beyond a batch of which all stayed.
+    :param above: with ``older_than_seconds``, examine only rows with a higher id, to skip a batch that stayed.
     """
     of_runner = [job_request.c.runner == runner] if runner is not None else []
     which = [job_request.c.state.in_([constant(JobState.SUCCEEDED), constant(JobState.FAILED)]), *of_runner]
     over = select(job_request.c.id).limit(limit).with_for_update(skip_locked=True)
     if older_than_seconds is None:
         over = over.where(job_request.c.expires_at < clock_once(), *which).order_by(job_request.c.expires_at)
-    else:  # by hand, and rarely: it has no index of its own
+    else:  # a rare command by hand, so it has no index of its own
         ended = job_request.c.finished_at < clock_after(-older_than_seconds)
         over = over.where(ended, job_request.c.id > above, *which).order_by(job_request.c.id)
     ids = list(connection.scalars(over))

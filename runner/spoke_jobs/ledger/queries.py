@@ -1,6 +1,6 @@
 """Queries for the command line. Each runs in one read-only transaction, so that its parts are consistent.
 
-No job depends on them. Each query is bounded, or uses an index of unfinished rows only.
+Running jobs do not use them. Each query reads a bounded number of rows, or uses an index of unfinished rows only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
 
 TRACES = 500
-"""How many of the newest attempts are read to find workers: the ledger has no other record of them."""
+"""How many of the newest attempts are read to find workers. The ledger does not record workers elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What an attempt tells about the worker that claimed it."""
+    """An attempt, as evidence of the worker that claimed it."""
 
     job_id: int
     job_type: str
@@ -62,7 +62,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """A job, and what decides when it runs. The last five fields concern its runner only."""
+    """A job, and the facts that decide when it runs. The last five fields cover only the jobs of its runner."""
 
     now: datetime
     """The time on the database's clock, like all other times here."""
@@ -70,7 +70,7 @@ class Situation:
     attempts: tuple[Attempt, ...] = ()
     """The job's attempts, oldest first."""
     holder: Holder | None = None
-    """The holder of the job's queue lock; None if it is free, or if the job needs none."""
+    """The job that holds the lock of this job's queue; None if the lock is free, or if the job does not need it."""
     ahead: int = 0
     """The number of due jobs with a free queue that come before it by priority, then by age."""
     ahead_in_queue: int = 0

@@ -1,4 +1,4 @@
-"""The statements that act on a job from outside its attempts: cancel, retry, and an expired start timeout."""
+"""Cancel and retry jobs, and fail jobs whose start timeout has expired."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def retry(connection: Connection, job_id: int) -> JobRequest | None:
 
 
 def why_not_retried(connection: Connection, job_id: int) -> UniquenessConflict:
-    """Make the error of a retry whose unique key is taken, naming the job that has it."""
+    """Make the error of a retry whose unique key is taken. It names the job that has the key."""
     job = read_job(connection, job_id)
     assert job is not None
     return transitions.key_taken(job, connection.scalar(unfinished_with(job.unique_key, job_request.c.id)))
@@ -57,7 +57,7 @@ def why_not_retried(connection: Connection, job_id: int) -> UniquenessConflict:
 def expire_starts(connection: Connection, runner: str, known: Collection[str], limit: int) -> list[JobRequest]:
     """Fail the jobs that have not been started for the first time within their start timeout.
 
-    :param known: the types that the caller could have run; a job of another type fails with that as the reason.
+    :param known: the types that the caller can run. A job of another type fails as ``UnknownJobType``.
     """
     overdue = (
         select(*REQUEST_COLUMNS)

@@ -1,4 +1,4 @@
-"""Rows of the ledger's tables as plain values, and plain values as rows."""
+"""Convert rows of the ledger's tables to the classes of ``model.py``, and back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def to_attempt(row: RowMapping) -> Attempt:
 
 
 def to_row(given: dict[str, Any]) -> dict[str, Any]:
-    """Column values from what a dispatch gives (:func:`spoke_jobs.ledger.transitions.dispatched`)."""
+    """Convert the fields that a dispatch sets (:func:`spoke_jobs.ledger.transitions.dispatched`) to column values."""
     values = given | {"options": given["options"].to_json(), "rank": -given["priority"]}
     del values["priority"]
     return values

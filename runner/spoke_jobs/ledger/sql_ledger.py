@@ -1,4 +1,4 @@
-"""The ledger in an SQL database: runs each statement in its transaction."""
+"""The ledger in an SQL database: open a transaction for each statement."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class SqlLedger:
         while (left := limit - len(granted)) > 0 and lost < _TRIES:
             more, candidates = self._search(runner, types, worker, lease_seconds, left)
             granted += more
-            # Candidates of the same queue that got no claim may have taken the places of later jobs: search again.
+            # The limit counted candidates that got no claim, because another one locked their queue: search again.
             if len(more) == candidates or candidates < left:
                 break
             lost += not more  # other workers took all queue locks first
@@ -146,7 +146,7 @@ class SqlLedger:
                 with self.engine.begin() as connection:
                     return claims.claim(connection, job_id, uid, run, number, worker, lease_seconds)
             except (claims.Contended, IntegrityError):
-                # Another process claimed between the two reads: try again, and find its claim.
+                # Another process claimed the job between the two reads. The next try finds its claim.
                 if last:
                     raise
         raise AssertionError("unreachable")
@@ -156,7 +156,7 @@ class SqlLedger:
         return self.heartbeats({token: progress}, lease_seconds)[token]
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        """Do the same for many claims at once."""
+        """Renew many leases and record their progress."""
         with self._single() as connection:
             return bulk.heartbeats(connection, progress, lease_seconds)
 
@@ -173,17 +173,17 @@ class SqlLedger:
             raise transitions.superseded()
 
     def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
-        """Record successes; return the tokens that held their claims."""
+        """Record successes. Return the tokens whose claims were valid."""
         with self._single() as connection:
             return bulk.succeed_many(connection, results)
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        """Record the attempt's failure, and with ``decide`` what follows for the job."""
+        """Record the attempt's failure. With ``decide``, also decide whether the job is retried."""
         with self.engine.begin() as connection:
             return finish.fail(connection, token, failure, decide=decide) is not None
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim before its attempt began."""
+        """Undo a claim whose attempt was not started."""
         with self.engine.begin() as connection:
             return finish.release(connection, token)
 
@@ -236,12 +236,12 @@ class SqlLedger:
                 raise retries.why_not_retried(connection, job_id) from None
 
     def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs whose retention is over, or that ended so long ago; return how many."""
+        """Delete finished jobs: see :meth:`spoke_jobs.ledger.port.Ledger.prune`."""
         above = 0
         while True:
             with self.engine.begin() as connection:
                 pruned = pruning.prune(connection, limit, runner, older_than_seconds, above)
-            # By retention, rows that cannot be deleted have been postponed; by age, the next batch has to skip them.
+            # Rows that cannot be deleted have got a later retention. A query by age finds them again, so skip them.
             if older_than_seconds is None or pruned.deleted or pruned.examined < limit:
                 return pruned.deleted
             above = pruned.last
@@ -265,7 +265,7 @@ class SqlLedger:
         return self.engine.begin()
 
     def _reading_single(self) -> Any:
-        """Open a connection for a single statement that only reads: on SQLite it takes no write lock."""
+        """Open a connection for a single query. On SQLite it takes no write lock."""
         return self._autocommit.connect() if self.engine.dialect.name == "postgresql" else self._reading()
 
     def _reading(self) -> Any:

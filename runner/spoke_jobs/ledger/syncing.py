@@ -1,7 +1,7 @@
-"""What the kubernetes runner and sync read and write: submissions, and ends that only the cluster knows.
+"""Queries and statements of the kubernetes runner and of sync: submissions, and ends that only the cluster knows.
 
-Each function works on a connection whose transaction the caller ends: all of sync's writes use the connection that
-holds its lock. Rows are read without payload and result, which the cluster does not need and which may be large.
+The caller commits: all of sync's writes use the connection that holds its lock. Rows are read without payload and
+result, which may be large and which the cluster does not need.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ _SUBMITTED = (
     .values(submitted_at=clock_now())
     .returning(job_request.c.id)
 )
-"""Both are built once: building them takes longer than running them."""
+"""This and ``_MAY_LAUNCH`` are built once: building them takes longer than running them."""
 
 PATIENCE_SECONDS = 1.5
-"""Seconds after a dispatch in which only the runner submits the job; afterwards sync does."""
+"""Sync submits a job only after this time. Before, the runner that dispatched it does."""
 
 SyncRow = tuple[JobRequest, int | None]
 """A job, and the number of the attempt that holds a claim on it."""
 
 
 def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
-    """Read the oldest due jobs without a recorded submission, older than so many seconds, except for some ids."""
+    """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old, without some ids."""
     statement = _rows().where(
         _waiting(),
         job_request.c.submitted_at.is_(None),
@@ -86,9 +86,9 @@ def backlog(connection: Connection) -> tuple[int, float]:
 
 
 def unfinished(connection: Connection) -> list[SyncRow]:
-    """Read every unfinished job of the runner in one snapshot: those that wait, and those that are claimed.
+    """Read the unfinished jobs of the runner, waiting or claimed, in one snapshot.
 
-    Jobs that are not due yet and have no SpokeJob are left out: there may be many, and there is nothing to do for them.
+    Leave out jobs that are not due yet and have no SpokeJob: they may be many, and sync does nothing for them.
     """
     begun = or_(
         job_request.c.submitted_at.is_not(None),
@@ -99,12 +99,12 @@ def unfinished(connection: Connection) -> list[SyncRow]:
 
 
 def claimed(connection: Connection) -> list[SyncRow]:
-    """Read the jobs that are claimed, by way of the running attempts, which are few and indexed."""
+    """Read the claimed jobs. The query starts from the running attempts, which are few and indexed."""
     return _read(connection, _rows().where(_is_claimed()))
 
 
 def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
-    """Read the jobs with these uids, as far as they exist."""
+    """Read the jobs with these uids. Skip uids without a job."""
     if not uids:
         return []
     return _read(connection, _rows().where(job_request.c.runner == RUNNER, job_request.c.uid.in_(list(uids))))
@@ -116,7 +116,7 @@ def may_launch(connection: Connection, job: JobRequest) -> bool:
 
 
 def record_submitted(connection: Connection, job: JobRequest) -> bool:
-    """Record that the SpokeJob of the job's run exists; return False if that is recorded already."""
+    """Record that the SpokeJob of the job's run exists. Return False if that was recorded before."""
     return connection.scalar(_SUBMITTED, _of(job)) is not None
 
 
@@ -125,9 +125,9 @@ def _of(job: JobRequest) -> dict[str, Any]:
 
 
 def end_attempt(connection: Connection, job: JobRequest, number: int, failure: Failure) -> bool:
-    """Record that an attempt has ended on the cluster and release its queue lock; the operator decides what follows.
+    """Record that an attempt has ended on the cluster, and release its queue lock. The operator decides on a retry.
 
-    Return False if the attempt holds no claim any more: its end is already recorded.
+    Return False if the attempt's claim is gone: its end is already recorded.
     """
     token = connection.scalar(_live_token(job, number).with_for_update())
     return token is not None and fail(connection, token, failure, decide=False) is not None

@@ -1,4 +1,4 @@
-"""The ledger's tables. ``job_request`` keeps the columns of the reference and their meanings, and adds its own.
+"""The ledger's tables. ``job_request`` has the columns of the reference, with their meanings, and further ones.
 
 The columns of ``job_request`` and ``job_attempt`` follow from the fields of :class:`~spoke_jobs.model.JobRequest` and
 :class:`~spoke_jobs.model.Attempt`. A new column is a field there and a migration.
@@ -61,7 +61,7 @@ def _columns_of(row: type, **given: Column[Any]) -> list[Column[Any]]:
     """Derive a table's columns from a dataclass: type and nullability from the annotation, server default from the
     default.
 
-    :param given: by field: a column that has more to it than its field says.
+    :param given: columns by field name, for columns that cannot be derived from the field alone.
     """
     columns = []
     hints = get_type_hints(row)
@@ -136,9 +136,8 @@ task_outbox = Table(  # tasks written in a caller's transaction; deleted once th
     Column("token", Uuid),  # of the current claim
     Column("worker", Text, nullable=False, server_default=""),
     Column("created_at", UTCDateTime, nullable=False),
-    Column(
-        "due_at", UTCDateTime, nullable=False
-    ),  # may be claimed from then on; for a claimed task, the end of its lease
+    # When the task may be claimed; for a claimed task, the end of its lease.
+    Column("due_at", UTCDateTime, nullable=False),
     Column("finished_at", UTCDateTime),
     Column("expires_at", UTCDateTime),
     Column("cause", Text, nullable=False, server_default=""),
@@ -147,7 +146,7 @@ task_outbox = Table(  # tasks written in a caller's transaction; deleted once th
     sqlite_autoincrement=True,
 )
 
-# Each index serves one query of a running system and holds only the rows that the query can find.
+# Each index serves one frequent query, and contains only the rows that the query can return.
 Index(  # the order in which jobs are claimed: by priority, then by age
     "ix_job_request_waiting",
     job_request.c.runner,
@@ -213,7 +212,7 @@ Index(
 
 
 def include_object(item: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
-    """Exclude the ledger's tables from an application's own migrations; a hook for Alembic.
+    """Exclude the ledger's tables from an application's own migrations. This is a hook for Alembic.
 
     ``context.configure(..., include_object=spoke_jobs.ledger.tables.include_object)``
     """

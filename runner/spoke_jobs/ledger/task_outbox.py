@@ -1,7 +1,7 @@
 """The outbox: tasks written in their callers' transactions, claimed after the commit.
 
-A claim sets ``due_at`` to the end of its lease and writes a new token: one condition then finds both the tasks that
-wait and those whose claim has lapsed. A task that has run is deleted, in the transaction of its own writes.
+A claim sets ``due_at`` to the end of its lease, and writes a new token. One condition therefore finds both the tasks
+that wait and those whose claim has lapsed. A task that has run is deleted, in the transaction of its own writes.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ class OutboxTask:
     payload: str
     """JSON text."""
     attempt: int
-    """From 1: one more than the attempts that failed."""
+    """The number of the attempt: 1 + the number of failed attempts."""
     losses: int
     """The number of its claims that have lapsed."""
     token: UUID
     """The claim's token, which every later write requires."""
     waited_seconds: float = 0.0
-    """From its dispatch to this claim, earlier attempts included."""
+    """From its dispatch to this claim, including earlier attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFailure:
-    """What is recorded of an attempt that failed."""
+    """The end of a failed attempt."""
 
     cause: str
     error_type: str = ""
@@ -89,7 +89,7 @@ class Outbox:
     ) -> Sequence[OutboxTask]:
         """Claim up to ``limit`` due tasks of these names (or prefixes, ``send.*``), the longest due first.
 
-        :param suspects: claim only the tasks that may be killing their replicas, instead of the others.
+        :param suspects: claim only the tasks that have lost so many claims that they may be killing replicas.
         """
         token = uuid.uuid4()
         lost = task_outbox.c.losses + case((task_outbox.c.token.is_not(None), 1), else_=0)
@@ -119,10 +119,10 @@ class Outbox:
         return sorted(tasks, key=lambda task: task.id)
 
     def renew(self, tasks: Collection[OutboxTask], lease_seconds: float) -> set[int]:
-        """Renew the leases of these claims; return the ids of those that still hold.
+        """Renew the leases of these claims. Return the ids of the tasks whose claims are valid.
 
-        A row that is locked because a transaction is finishing it counts as held. Waiting for the lock would delay the
-        renewal of the others.
+        A transaction that is finishing a task locks its row. Count that claim as valid: waiting for the lock would
+        delay the renewal of the others.
         """
         held = select(task_outbox.c.id).where(_held(tasks))
         free = held.with_for_update(skip_locked=True).cte("free")
@@ -153,7 +153,7 @@ class Outbox:
             raise superseded()
 
     def finish_many(self, tasks: Collection[OutboxTask]) -> set[int]:
-        """Record that the tasks have run; return the ids of those whose claim held."""
+        """Record that the tasks have run. Return the ids of those whose claims were valid."""
         return self._ids(_deletion(tasks))
 
     def fail(self, task: OutboxTask, failure: TaskFailure) -> bool:
@@ -181,7 +181,7 @@ class Outbox:
     def expire_unknown(self, names: Collection[str], limit: int = 100) -> int:
         """Fail the tasks that have been due for an hour and whose name is unknown; return how many.
 
-        This includes claimed tasks: a claim that lapsed so long ago is from a replica of another release, which died.
+        This includes tasks whose claim lapsed an hour ago: a replica of another release claimed them, and died.
         """
         unknown = (
             select(task_outbox.c.id)
@@ -222,7 +222,7 @@ class Outbox:
         )
 
     def backlog(self) -> Mapping[str, float]:
-        """Count the ``due`` and the kept ``failed`` tasks; ``oldest``: seconds for which the oldest has been due."""
+        """Count the ``due`` tasks and the kept ``failed`` ones. ``oldest``: how long the oldest has been due."""
         waits = and_(*self._pending(), task_outbox.c.due_at <= clock_once())
         failed = select(func.count()).where(task_outbox.c.runner == self._runner, task_outbox.c.expires_at.is_not(None))
         statement = select(func.count(), func.min(task_outbox.c.due_at), clock_now(), failed.scalar_subquery()).where(
@@ -254,7 +254,7 @@ def _claimed(row: Any, token: UUID) -> OutboxTask:
 
 
 def _held(tasks: Collection[OutboxTask]) -> Any:
-    """Match the rows of these claims that still hold."""
+    """Match the rows of these claims that are still valid."""
     by_token: dict[UUID, list[int]] = {}
     for task in tasks:
         by_token.setdefault(task.token, []).append(task.id)

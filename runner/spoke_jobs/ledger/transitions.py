@@ -1,7 +1,7 @@
-"""What each transition writes to a row, and the decisions that precede it: pure, shared by both ledgers.
+"""The values that each transition writes, and the decisions that precede it. Pure, and shared by both ledgers.
 
-The functions that return :data:`Changes` take a clock: the database's, whose times are SQL expressions, or that of the
-ledger in memory, whose times are datetimes.
+The functions that return :data:`Changes` take a clock. The database's clock returns SQL expressions; the clock of the
+ledger in memory returns datetimes.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _DISPATCHED = tuple(field.name for field in fields(DispatchedJob))
 
 
 class Clock(Protocol):
-    """Where the times of a transition come from."""
+    """The source of a transition's times."""
 
     def now(self) -> Any:
         """The time."""
 
     def after(self, seconds: Any) -> Any:
-        """So many seconds later; None (NULL) for None (NULL)."""
+        """The time in so many seconds; None (NULL) for None (NULL)."""
 
 
 def dispatched(new: NewJob) -> Changes:
-    """The columns that a dispatch gives to the row, by field."""
+    """The values that a dispatch sets in the row, by field."""
     return {name: getattr(new, name) for name in _DISPATCHED}
 
 
@@ -62,7 +62,7 @@ def new_request(given: Changes, **generated: Any) -> JobRequest:
 
 
 def start_deadline(new: NewJob) -> tuple[datetime | None, float | None]:
-    """The latest first start: a fixed time, or else a number of seconds from now; both None for no limit."""
+    """The latest time of the first start: a fixed time, or a number of seconds from now. Both None: no limit."""
     seconds = new.options.start_timeout_seconds
     if seconds is None or new.run_after is None:
         return None, seconds
@@ -70,7 +70,7 @@ def start_deadline(new: NewJob) -> tuple[datetime | None, float | None]:
 
 
 def job_claimed(clock: Clock, number: Any, started_at: Any) -> Changes:
-    """The job's row, now that an attempt has claimed it.
+    """The job's row after an attempt has claimed it.
 
     :param started_at: the start of the run's first attempt; None if this is the first.
     """
@@ -92,7 +92,7 @@ def lease_renewed(clock: Clock, lease_seconds: Any) -> Changes:
 
 
 def attempt_claimed(clock: Clock, worker: Any, lease_seconds: Any) -> Changes:
-    """The attempt's row, now that a worker has claimed it or taken it over."""
+    """The attempt's row after a worker has claimed it or taken it over."""
     return {"worker": worker, "claimed_at": clock.now()} | lease_renewed(clock, lease_seconds)
 
 
@@ -138,7 +138,7 @@ def attempt_failed(clock: Clock, failure: Failure) -> Changes:
 
 
 def job_waits_again(clock: Clock, failure: Failure, delay_seconds: float) -> Changes:
-    """The row of a job whose attempt failed and which has another one."""
+    """The row of a job that waits for another attempt after a failed one."""
     return {
         "state": JobState.WAITING,
         "assigned": False,
@@ -164,7 +164,7 @@ def job_failed(clock: Clock, failure: Failure, retention_seconds: Any) -> Change
 
 
 def job_released(clock: Clock, number: int) -> Changes:
-    """The row of a job whose claim was undone before its attempt began."""
+    """The row of a job after its claim was undone and its attempt was not started."""
     changes = {"state": JobState.WAITING, "assigned": False, "attempt": number - 1, "updated_at": clock.now()}
     return changes | ({"started_at": None} if number == 1 else {})
 
@@ -197,11 +197,11 @@ class LiveAttempt:
     token: UUID
     number: int
     seconds_left: float
-    """Until its lease lapses; negative afterwards."""
+    """Seconds until its lease lapses; negative afterwards."""
 
 
 def claim_refusal(job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None) -> Refusal | None:
-    """Why a job's attempt can't be claimed now, as far as its row and its running attempt tell; None if it can."""
+    """Why a job's attempt can't be claimed now, judging by its row and its running attempt; None if it can."""
     if job is None or job.uid != uid:
         return NoRow()
     if job.state.final:
@@ -218,7 +218,7 @@ def claim_refusal(job: JobRequest | None, uid: UUID, run: int, number: int, live
 def next_step(
     options: JobOptions, charged: Mapping[CauseClass, int], failure: Failure, uid: UUID, run: int, number: int
 ) -> TryAgain | GiveUp:
-    """What the retry policy decides after a failed attempt."""
+    """The decision of the retry policy after a failed attempt."""
     return after_failure(
         options.retry,
         charged,
@@ -230,7 +230,7 @@ def next_step(
 
 
 def without_decision(failure: Failure) -> TryAgain:
-    """What the row says until the operator decides: the job waits, for as long as it asked for."""
+    """The decision to record until the operator decides: the job waits, at least as long as the failure asked for."""
     return TryAgain(failure.retry_after_seconds or 0)
 
 
@@ -245,7 +245,10 @@ def charged(causes: Iterable[tuple[str, int]]) -> Mapping[CauseClass, int]:
 
 
 def not_started(job: JobRequest, known: Collection[str]) -> Failure:
-    """Why a job failed that was not started in time, from a process that knows these types."""
+    """The failure of a job that was not started in time.
+
+    :param known: the job types that the calling process knows.
+    """
     seconds = job.options.start_timeout_seconds  # None if another release wrote it in another form
     waited = "it waited for longer than " + (f"{seconds:g} s" if seconds is not None else "it may")
     if not is_known(job.job_type, known):
@@ -254,7 +257,7 @@ def not_started(job: JobRequest, known: Collection[str]) -> Failure:
 
 
 def key_taken(job: JobRequest, holder: int | None) -> UniquenessConflict:
-    """The error of a retry whose unique key another unfinished job has."""
+    """The error of a retry while another unfinished job has the unique key."""
     other = f"job {holder}" if holder is not None else "another job"
     return UniquenessConflict(
         f"job {job.id} can't be started again while {other} has its unique_key {job.unique_key!r}: "

@@ -1,4 +1,4 @@
-"""The ledger's migrations, run by ``spoke-jobs migrate`` and separate from the application's own Alembic."""
+"""The ledger's migrations. ``spoke-jobs migrate`` runs them, independently of the application's own migrations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spoke_jobs.ledger.tables import VERSION_TABLE
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Migrate the ledger to a revision, in one transaction.
 
-    A ledger at a later revision stays as it is, if this release works with it.
+    Leave a ledger at a later revision unchanged, if this release works with it.
 
     :raises DatabaseUnreachable: if the database doesn't answer.
     """
@@ -49,9 +49,9 @@ def _is_ahead(connection: Connection) -> bool:
 
 @contextmanager
 def _without_foreign_keys(connection: Connection) -> Iterator[None]:
-    """Switch off SQLite's foreign keys, which is possible only outside a transaction.
+    """Switch off SQLite's foreign keys. SQLite allows this only outside a transaction.
 
-    On SQLite, Alembic changes a table by copying and dropping it. With foreign keys, the drop would delete every row
+    On SQLite, Alembic changes a table by copying and dropping it. With foreign keys on, the drop would delete every row
     that refers to a job.
     """
     if connection.dialect.name != "sqlite":

@@ -1,4 +1,4 @@
-"""Alembic's environment: migrates on the given connection, and stores the version in a table of its own."""
+"""Alembic's environment. Migrate on the given connection, and store the version in the ledger's own version table."""
 
 from __future__ import annotations
 

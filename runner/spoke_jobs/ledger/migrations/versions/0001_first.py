@@ -1,4 +1,4 @@
-"""The ledger's tables: in an empty database, or beside the rows of the reference's own `job_request`."""
+"""The ledger's tables. An existing `job_request` of the reference is converted, and keeps its rows."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _REFERENCE: dict[str, Any] = {
     "updated_at": _time,
     "created_at": _time,
 }
-"""The reference's columns, as they are with us."""
+"""The reference's columns, with the types that the ledger gives them."""
 _DEFAULTS: dict[str, Any] = {"result_message": "", "locks_queue": _false, "assigned": _false, "status": sa.text("0")}
 
 
 def upgrade() -> None:
-    """Make the tables and their indexes."""
+    """Create the tables and their indexes."""
     inspector = sa.inspect(op.get_bind())
     for name in ("job_attempt", "queue_lock"):
         if inspector.has_table(name):
@@ -64,16 +64,16 @@ def _refusal(table: str, what: str) -> RuntimeError:
 
 
 def _adopt(inspector: Any) -> None:
-    """Bring the reference's table to this form in place; its columns keep their meanings.
+    """Convert the reference's table in place. Its columns keep their meanings.
 
-    Waiting jobs stay so. What a process had been given is interrupted: nobody knows how far it came, and nothing says
-    that it may be repeated. Ids stay, so that what refers to them does. What the application has hung on the table
-    (foreign keys, indexes of other columns) stays as well.
+    Waiting jobs stay waiting. A job that was assigned to a process fails as interrupted: it may have run in part,
+    and may not be safe to repeat. Ids stay the same, so that references to them remain valid. The application's foreign
+    keys and indexes of other columns stay as well.
     """
     found = {column["name"]: column["type"] for column in inspector.get_columns("job_request")}
-    _see_that_it_is_ours_to_take(inspector, found)
+    _check_that_it_is_the_references(inspector, found)
     sqlite = op.get_bind().dialect.name == "sqlite"
-    # Ours takes the place of whatever index the queue's name had.
+    # The ledger's own index replaces any index on the queue's name.
     for index in inspector.get_indexes("job_request"):
         partial = index.get("dialect_options", {}).get(f"{op.get_bind().dialect.name}_where")
         if index["column_names"] == ["queue_name"] and not index["unique"] and partial is None:
@@ -81,7 +81,7 @@ def _adopt(inspector: Any) -> None:
     with op.batch_alter_table("job_request") as table:
         for column in _our_columns():
             table.add_column(column)
-    if not sqlite:  # there the table is copied below, and types with it
+    if not sqlite:  # on SQLite the table is copied below, which also converts the types
         _convert_types(found)
     op.execute(sa.text(_FILL_SQLITE if sqlite else _FILL_POSTGRESQL))
     with op.batch_alter_table(
@@ -129,7 +129,7 @@ def _our_columns() -> list[sa.Column[Any]]:
     ]
 
 
-def _see_that_it_is_ours_to_take(inspector: Any, found: dict[str, Any]) -> None:
+def _check_that_it_is_the_references(inspector: Any, found: dict[str, Any]) -> None:
     if "job_request" not in inspector.get_table_names():
         raise _refusal("job_request", "that is a view")
     if lacking := sorted(set(_REFERENCE) - set(found)):
@@ -141,7 +141,7 @@ def _see_that_it_is_ours_to_take(inspector: Any, found: dict[str, Any]) -> None:
 
 
 def _convert_types(found: dict[str, Any]) -> None:
-    """On PostgreSQL."""
+    """Convert the columns' types on PostgreSQL."""
     op.alter_column("job_request", "id", existing_type=found["id"], type_=sa.BigInteger(), existing_nullable=False)
     connection = op.get_bind()
     if sequence := connection.scalar(sa.text("SELECT pg_get_serial_sequence('job_request', 'id')")):
@@ -181,7 +181,7 @@ _FILL_POSTGRESQL = _FILL.format(
 
 
 def _sqlite_time(column: str) -> str:
-    # The reference's own driver stores milliseconds there; others, seconds or text.
+    # On SQLite, the reference's own driver stores milliseconds. Other drivers store seconds or text.
     number = f"CASE WHEN {column} > 100000000000 THEN {column} / 1000.0 ELSE {column} END"
     return (
         f"CASE WHEN typeof({column}) IN ('integer', 'real') "

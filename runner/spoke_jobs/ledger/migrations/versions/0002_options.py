@@ -1,4 +1,4 @@
-"""Priority, uniqueness, start timeouts, cancellation and retention; the waiting jobs' index in the order of claims."""
+"""Priority, unique keys, start timeouts, cancellation, retention; an index of waiting jobs in the order of claims."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def upgrade() -> None:
         "unique_key IS NOT NULL AND state IN ('waiting', 'running')",
         unique=True,
     )
-    # Rows that ended before there was a retention keep theirs from today on.
+    # For jobs that ended before this migration, the retention of seven days starts now.
     sqlite = op.get_bind().dialect.name == "sqlite"
     week = "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now', '+7 days')" if sqlite else "now() + interval '7 days'"
     op.execute(sa.text(f"UPDATE job_request SET expires_at = {week} WHERE state IN ('succeeded', 'failed')"))  # noqa: S608

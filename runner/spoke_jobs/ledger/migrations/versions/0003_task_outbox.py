@@ -1,4 +1,4 @@
-"""The outbox: tasks that are dispatched in a caller's transaction."""
+"""The outbox: tasks that were dispatched in a caller's transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _time = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the table, and an index for each of its two queries."""
+    """Create the table, and an index for each of its two queries."""
     if sa.inspect(op.get_bind()).has_table("task_outbox"):
         raise RuntimeError(
             "the database has a table `task_outbox`, which is one of the ledger's names: rename it, then migrate again"
