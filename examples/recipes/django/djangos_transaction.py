@@ -1,6 +1,6 @@
-"""A SQLAlchemy session within Django's open transaction, on Django's connection. Django commits what it writes.
+"""A SQLAlchemy session within Django's open transaction, on Django's connection. Django commits its writes.
 
-The dialects below borrow that connection, and so never begin, commit, roll back or close anything on it.
+The dialects below only borrow that connection. They never begin, commit, roll back or close anything on it.
 """
 
 from __future__ import annotations

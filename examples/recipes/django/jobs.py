@@ -19,7 +19,7 @@ class ImportContacts(BaseModel):
 def import_contacts(ctx: JobContext, payload: ImportContacts) -> dict[str, int]:
     """Create a contact for each name of an upload."""
     # Django's writes are not in the transaction of the job's success, so they must be safe to repeat.
-    if not connection.in_atomic_block:  # false within a test's transaction
+    if not connection.in_atomic_block:  # in a test, this would close the test's own connection
         close_old_connections()
     upload = Upload.objects.get(id=payload.upload_id)
     names = upload.names.split(",")

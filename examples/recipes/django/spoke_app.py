@@ -1,4 +1,4 @@
-"""The module that SPOKE_APP names. It sets Django up, then imports the jobs, whose models need that."""
+"""The module that SPOKE_APP names. It sets Django up, which the models need, and then imports the jobs."""
 
 from __future__ import annotations
 

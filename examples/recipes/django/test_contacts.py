@@ -25,7 +25,7 @@ class TestUploads(TestCase):
         self.spoke_jobs = spoke_jobs
 
     def post(self, *names: str) -> int:
-        """Upload with the after-commit effects. Return the response's status."""
+        """Upload, and run the after-commit effects. Return the response's status."""
         with self.captureOnCommitCallbacks(execute=True):
             return self.client.post("/uploads", json.dumps(names), content_type="application/json").status_code
 
@@ -43,7 +43,7 @@ class TestUploads(TestCase):
         assert self.spoke_jobs.jobs() == self.spoke_jobs.tasks() == []
 
     def test_an_inner_block_that_is_rolled_back_takes_its_dispatches_along(self) -> None:
-        """A rollback to a SAVEPOINT of Django's."""
+        """Django rolls back to a SAVEPOINT."""
         with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
             for upload_id, fault in ((1, None), (2, LookupError())):
                 try:
@@ -57,7 +57,7 @@ class TestUploads(TestCase):
         assert self.spoke_jobs.job("import_contacts").payload.upload_id == 1
 
     def test_an_import_may_be_repeated(self) -> None:
-        """A repeated attempt, as after one that could not record its success."""
+        """Run a second attempt, as after a first one that could not record its success."""
         upload = Upload.objects.create(names="Ada,Grace")
         for _ in range(2):
             import_contacts(fake_context(), ImportContacts(upload_id=upload.id))

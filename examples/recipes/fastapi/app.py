@@ -1,4 +1,4 @@
-"""Requests that dispatch in their AsyncSession's transaction."""
+"""Endpoints that dispatch in the transaction of their AsyncSession."""
 
 from __future__ import annotations
 

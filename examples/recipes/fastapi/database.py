@@ -1,4 +1,4 @@
-"""The application's tables, and the AsyncSession by which requests reach them."""
+"""The application's tables, and the AsyncSession of a request."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Notice(Base):
 
 _url = make_url(os.environ["SPOKE_DATABASE_URL"])
 _sqlite = _url.get_backend_name() == "sqlite"
-# psycopg is a driver for asyncio as well; SQLite needs another one.
+# psycopg also supports asyncio. SQLite needs another driver.
 async_engine = create_async_engine(_url.set(drivername="sqlite+aiosqlite") if _sqlite else _url)
 if _sqlite:  # the ledger needs it: docs/architecture.md, "Limits to know"
     configure_sqlite(async_engine.sync_engine)
@@ -53,6 +53,6 @@ async_sessions = async_sessionmaker(async_engine, expire_on_commit=False)
 
 
 async def open_session() -> AsyncIterator[AsyncSession]:
-    """Yield a request's session. What is not committed by the end of the request is rolled back."""
+    """Yield a request's session. At the end of the request, uncommitted writes are rolled back."""
     async with async_sessions() as session:
         yield session

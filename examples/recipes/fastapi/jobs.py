@@ -1,4 +1,4 @@
-"""The application's jobs and tasks: what SPOKE_APP names."""
+"""The application's jobs and tasks. SPOKE_APP names this module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ImportContacts(BaseModel):
 @job("import_contacts", payload=ImportContacts)
 async def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
     """Create a contact for each name of an upload."""
-    # ctx.session is a plain Session in async jobs as well: its commits are refused once the claim is lost.
+    # ctx.session is a plain Session in async jobs as well. Its commits fail once the claim is lost.
     upload = ctx.session.get_one(Upload, payload.upload_id)
     names = upload.names.split(",")
     with ctx.complete({"loaded": len(names)}) as session:

@@ -23,7 +23,7 @@ async def connection() -> AsyncIterator[AsyncConnection]:
         await connection.run_sync(Base.metadata.create_all)
         yield connection
         await outer.rollback()
-    await async_engine.dispose()  # its connections are this test's event loop's
+    await async_engine.dispose()  # its connections belong to this test's event loop
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Requests that dispatch in the transaction of Flask-SQLAlchemy's session."""
+"""Views that dispatch in the transaction of Flask-SQLAlchemy's session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application's jobs and tasks: what SPOKE_APP names. They need no Flask application."""
+"""The application's jobs and tasks. SPOKE_APP names this module. They need no Flask application."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ImportContacts(BaseModel):
 @job("import_contacts", payload=ImportContacts)
 def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
     """Create a contact for each name of an upload."""
-    # Not db.session: only commits of ctx.session are refused once the claim is lost.
+    # Use ctx.session, not db.session: only the commits of ctx.session fail once the claim is lost.
     upload = ctx.session.get_one(Upload, payload.upload_id)
     names = upload.names.split(",")
     with ctx.complete({"loaded": len(names)}) as session:

@@ -17,7 +17,7 @@ from spoke_jobs import JobData, configure, dispatch_job, dispatch_task
 configure()  # before the fork: refuse to start with unusable settings, once for all workers
 Base.metadata.create_all(engine)
 # SQLAlchemy configures mappers at first use, under a lock. If a thread of this process does that during a fork, the
-# workers inherit incomplete mappers and a lock that is never released. So do it here.
+# workers inherit incomplete mappers and a lock that is never released. Configuring them here prevents that.
 configure_mappers()
 
 # A dispatch at start-up works. Each worker creates a runner of its own.

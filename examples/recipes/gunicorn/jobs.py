@@ -1,4 +1,4 @@
-"""The application's jobs and tasks: what SPOKE_APP names. Each stores a line with its process id."""
+"""The application's jobs and tasks. SPOKE_APP names this module. Each stores a line with its process id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application's jobs and tasks, which are independent of the runner."""
+"""The application's jobs and tasks. They do not depend on the runner."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from texting.jobs import (
     SendMessage,
     StartCampaign,
     Tasks,
-    count_anew,
+    count_again,
 )
 from texting.models import Campaign, Contact, OptOut, Upload
 from texting.sending import write_messages
@@ -33,7 +33,7 @@ from texting.sending import write_messages
 def upload_contacts(session: Session, campaign: Campaign, content: bytes) -> tuple[Upload, JobRequest]:
     """Store a contacts file, and dispatch its import.
 
-    :raises texting.contacts_csv.RefusedFile: if it is not a contacts file, so that the sender learns it immediately.
+    :raises texting.contacts_csv.RefusedFile: if it is not a contacts file. The sender gets this error immediately.
     """
     open_contacts(content)
     upload = Upload(campaign_id=campaign.id, content=content)
@@ -81,20 +81,20 @@ def start_sending(session: Session, campaign: Campaign, texter: str, limit: int)
 
 
 def opt_out(session: Session, organization_id: int, cell: str) -> None:
-    """Never text a number for this organization again.
+    """Record that a number must not be texted again for this organization.
 
-    :raises sqlalchemy.exc.IntegrityError: if it has opted out before.
+    :raises sqlalchemy.exc.IntegrityError: if that is recorded already.
     """
     session.add(OptOut(organization_id=organization_id, cell=cell))
     session.flush()
     having = select(Campaign.id).join(Contact, Contact.campaign_id == Campaign.id)
     having = having.where(Campaign.organization_id == organization_id, Contact.cell == cell)
-    # By id: locking the same campaigns in different orders could deadlock.
+    # Sort by id: two requests that lock the same campaigns in different orders could deadlock.
     for campaign_id in session.scalars(having.order_by(Campaign.id)).all():
-        count_anew(session, campaign_id)
+        count_again(session, campaign_id)
 
 
-def have_counted(campaign_id: int) -> None:
+def dispatch_count(campaign_id: int) -> None:
     """Dispatch the count for the texters' pages, after a page found no count."""
     dispatch_task(Tasks.CAMPAIGN_START_CACHE, CampaignStartCache(campaign_id=campaign_id))
 
@@ -103,7 +103,7 @@ def _contacts_job(job_type: Jobs, campaign: Campaign, payload: BaseModel) -> Job
     return JobData(
         job_type=job_type,
         payload=payload,
-        # One at a time for each campaign: an export or assignment during an import would be incomplete.
+        # One job at a time for each campaign: an export or assignment during an import would be incomplete.
         queue_name=f"{campaign.id}:contacts",
         locks_queue=True,
         organization_id=campaign.organization_id,

@@ -119,7 +119,7 @@ def not_a_texter(_: Request, error: NotATexterError) -> JSONResponse:
 
 
 def open_session() -> Iterator[Session]:
-    """Yield a session. What is not committed by the end of the request is rolled back."""
+    """Yield a session. At the end of the request, uncommitted writes are rolled back."""
     with sessions()() as session:
         yield session
 
@@ -150,7 +150,7 @@ def create_organization(new: NewOrganization, db: Db) -> dict[str, Any]:
 
 @app.post("/organizations/{organization_id}/opt-outs", status_code=204)
 def opt_out(organization_id: PositiveInt, new: NewOptOut, db: Db) -> None:
-    """Never text a number for this organization again. A repeated request changes nothing."""
+    """Record that a number must not be texted again for this organization. A repeated request changes nothing."""
     cell = to_e164(new.cell, new.country)
     if cell is None:
         raise HTTPException(422, f"{new.cell!r} isn't a valid telephone number")
@@ -184,7 +184,7 @@ def upload(campaign_id: PositiveInt, content: ContactsBody, db: Db) -> dict[str,
 def list_contacts(
     campaign_id: PositiveInt,
     db: Db,
-    after: Annotated[int, Query(ge=0, description="the last id of the page before")] = 0,
+    after: Annotated[int, Query(ge=0, description="the last id of the previous page")] = 0,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> list[dict[str, Any]]:
     """List a page of the campaign's contacts, by id."""
@@ -205,7 +205,7 @@ def assign(campaign_id: PositiveInt, new: Assignments, db: Db) -> dict[str, Any]
 
 @app.post("/campaigns/{campaign_id}/start", status_code=202)
 def start(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
-    """Dispatch the campaign's start. If it lacks something, the job fails and names all of it."""
+    """Dispatch the campaign's start. If something is missing, the job fails and names everything that is missing."""
     with db.begin():
         request = request_start(db, _found(db, Campaign, campaign_id))
     return {"job": request.id}
@@ -213,7 +213,7 @@ def start(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
 
 @app.get("/campaigns/{campaign_id}")
 def show_campaign(campaign_id: PositiveInt) -> dict[str, Any]:
-    """Show the campaign's and its texters' numbers, and what it lacks to be started."""
+    """Show the numbers of the campaign and its texters, and everything that is missing for its start."""
     with reading() as db:
         campaign = _found(db, Campaign, campaign_id)
         numbers = read_numbers(db, campaign)
@@ -265,7 +265,7 @@ def send(campaign_id: PositiveInt, new: NewSending, db: Db) -> dict[str, Any]:
 
 @app.post("/campaigns/{campaign_id}/exports", status_code=202)
 def export(campaign_id: PositiveInt, db: Db) -> dict[str, Any]:
-    """Dispatch an export to a CSV file. ``/exports/{job}`` has it once the job has succeeded."""
+    """Dispatch an export to a CSV file. Once the job has succeeded, download the file from ``/exports/{job}``."""
     with db.begin():
         request = request_export(db, _found(db, Campaign, campaign_id))
     return {"job": request.id}
@@ -318,9 +318,9 @@ def _found(db: Session, kind: type[_Row], key: int) -> _Row:
 
 
 def _count_if_uncounted(campaign: Campaign, numbers: CampaignNumbers) -> None:
-    # If the task was lost with its process, every page would count by itself from then on.
+    # The task may have been lost with its process. Without a new one, every page would count by itself.
     if campaign.started_at is not None and numbers.warmed_at is None:
-        actions.have_counted(campaign.id)
+        actions.dispatch_count(campaign.id)
 
 
 def _job(job_id: int) -> JobRequest:

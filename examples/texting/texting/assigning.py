@@ -1,6 +1,6 @@
 """Divide a campaign's contacts among its texters, in the database. `texting.dividing` decides who gets which.
 
-Everything that changes who holds a contact locks the campaign's row first: this module, and sending. So a contact
+All code that changes a contact's texter locks the campaign's row first: this module, and sending. A contact therefore
 never gets two texters.
 """
 
@@ -48,7 +48,7 @@ class Request(BaseModel):
     dynamic: bool = False
     """Texters take contacts when they send, up to their maximum, instead of being assigned contacts now."""
     texters: tuple[TexterShare, ...] = Field(max_length=1_000)
-    """If contacts are short, earlier texters come first. An unlisted texter keeps only contacts already written to."""
+    """With too few contacts, earlier texters come first. Unlisted texters keep only contacts already written to."""
 
     @field_validator("texters")
     @classmethod
@@ -69,7 +69,7 @@ class Request(BaseModel):
 
 
 def begin(session: Session, campaign_id: int, request: Request) -> None:
-    """Record the request, so that from now on only its texters take contacts. The caller commits.
+    """Record the request. From its commit on, only its texters take contacts. The caller commits.
 
     :raises LookupError: if there is no such campaign.
     """
@@ -123,7 +123,7 @@ def move(session: Session, campaign_id: int, moves: Iterable[Move]) -> None:
 
 
 def finish(session: Session, campaign_id: int, request: Request) -> None:
-    """Delete texters who are no longer listed and hold nothing. The caller commits."""
+    """Delete texters who are no longer listed and have no contacts. The caller commits."""
     holds = exists().where(Contact.assignment_id == Assignment.id)
     listed = [share.texter for share in request.texters]
     session.execute(

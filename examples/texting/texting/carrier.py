@@ -1,4 +1,6 @@
-"""A fake carrier: accepts messages over HTTP, one for each key, and counts. ``python -m texting.carrier [--port 8090]``
+"""A fake carrier: it accepts messages over HTTP, one for each key, and counts them.
+
+``python -m texting.carrier [--port 8090]``
 
 It keeps messages in memory only.
 """

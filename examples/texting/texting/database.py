@@ -32,7 +32,7 @@ def sessions() -> sessionmaker[Session]:
 
 @contextmanager
 def reading() -> Iterator[Session]:
-    """Return a read-only session. On SQLite it waits for no writer, as a default transaction would."""
+    """Yield a read-only session. On SQLite it does not wait for writers, unlike a default transaction."""
     with sessions()() as session:
         session.connection(execution_options={READ_ONLY: True})
         yield session
@@ -41,13 +41,13 @@ def reading() -> Iterator[Session]:
 def lock_campaign(session: Session, campaign_id: int) -> Campaign:
     """Lock and return the campaign until the session's transaction ends.
 
-    Sending, dividing and counting lock it. New rows that refer to the campaign, such as an import's contacts, do not
-    wait: on PostgreSQL the lock does not conflict with foreign keys.
+    Sending, dividing and counting lock the campaign. New rows that refer to it, such as an import's contacts, do not
+    wait: on PostgreSQL this lock does not conflict with foreign keys.
 
     :raises LookupError: if there is no such campaign.
     """
     query = select(Campaign).where(Campaign.id == campaign_id).with_for_update(key_share=True)
-    # What the session read before the lock may be outdated.
+    # The session may have read the campaign before the lock: read it again.
     campaign = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     if campaign is None:
         raise LookupError(f"there is no campaign {campaign_id}")

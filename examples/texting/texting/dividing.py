@@ -1,10 +1,10 @@
-"""Decide who gets which contacts. Pure, so that a test can show that a killed and repeated run ends like any other.
+"""Decide who gets which contacts. Pure, so that a test can show that a killed and repeated run gives the same result.
 
-Three rules make it so:
+Three rules ensure this:
 
-- A texter's number of contacts follows from the request and from the numbers of contacts and of written ones, not from
-  who holds the others now.
-- A texter keeps the contacts with the lowest ids, up to that number. The others are handed out by id, to one texter
+- A texter's number of contacts depends on the request, on the number of contacts, and on how many were written to. It
+  does not depend on who has the other contacts now.
+- A texter keeps the contacts with the lowest ids, up to that number. The others are assigned by id, to one texter
   after another.
 - After any number of the moves, dividing again yields exactly the remaining moves.
 """
@@ -37,9 +37,9 @@ class Unwritten(NamedTuple):
 
     contact: int
     texter: int | None
-    """Its holder, listed among the shares or not. None: nobody."""
+    """The texter who has it, whether listed among the shares or not. None: nobody."""
     opted_out: bool = False
-    """Nobody may write to it, and its holder loses it."""
+    """Nobody may write to it, and its texter loses it."""
 
 
 class Move(NamedTuple):
@@ -75,11 +75,11 @@ class Division:
 def divide(shares: Sequence[Share], contacts: Sequence[Unwritten], *, dynamic: bool) -> Division:
     """Divide a campaign's unwritten contacts among texters.
 
-    :param shares: of different texters. A texter without a share keeps nothing. If contacts are short, earlier shares
-        have precedence.
+    :param shares: of different texters. A texter without a share keeps nothing. If there are too few contacts, earlier
+        shares have precedence.
     :param contacts: all of the campaign's, by id.
-    :param dynamic: hand out nothing, because texters take contacts when they send. What exceeds a texter's maximum is
-        taken back.
+    :param dynamic: assign nothing, because texters take contacts when they send. Take back contacts beyond a texter's
+        maximum.
     """
     writable = [contact for contact in contacts if not contact.opted_out]
     goals = _within_maximum(shares, writable) if dynamic else _goals(shares, len(writable))
@@ -114,7 +114,7 @@ def _goals(shares: Sequence[Share], available: int) -> dict[int, int]:
 
 
 def _level(shares: Sequence[Share], available: int) -> dict[int, int]:
-    """Distribute the rest as equally as holdings and maximums allow."""
+    """Distribute the rest as equally as the maximums and the contacts already written to allow."""
 
     def needed(level: int) -> int:
         return sum(_room(share, level) for share in shares)
@@ -133,5 +133,5 @@ def _level(shares: Sequence[Share], available: int) -> dict[int, int]:
 
 
 def _room(share: Share, total: int) -> int:
-    """Compute the number of unwritten contacts that reach a total, or the maximum."""
+    """Compute how many unwritten contacts bring the texter to a total, or to the maximum if that is less."""
     return max(0, (total if share.maximum is None else min(total, share.maximum)) - share.written)

@@ -67,8 +67,8 @@ def read_batches(session: Session, campaign_id: int) -> Iterator[Sequence[Export
         .order_by(Contact.id)
         .limit(BATCH_ROWS)
     )
-    # A query of its own for the batch. With a subquery for each contact's latest message, PostgreSQL scans all
-    # messages backwards for each contact that has none, for as long as it has no statistics of a table just filled.
+    # The batch's messages are a separate query. With a subquery for each contact's latest message, PostgreSQL would
+    # scan all messages for each contact without one, until it has statistics of the new table.
     messages = (
         select(Message.contact_id, Message.state, Message.sent_at, Message.error)
         .join(Contact, Contact.id == Message.contact_id)

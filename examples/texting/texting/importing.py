@@ -1,4 +1,4 @@
-"""Load a contacts file into a campaign. An attempt may be killed anywhere, and the next one continues.
+"""Load a contacts file into a campaign. An attempt may be killed at any point, and the next one continues.
 
 A row is loaded at most once, because a number is unique within a campaign in the database. The summary is right after
 any number of attempts, because it is computed from the whole file and from the contacts with this job's uid.
@@ -66,7 +66,9 @@ def load_source(session: Session, upload_id: int) -> Source:
     """
     upload = session.get(Upload, upload_id, options=[undefer(Upload.content)])
     if upload is None:
-        raise UploadNotFoundError(f"there is no upload {upload_id}: it has been deleted since the import was asked for")
+        raise UploadNotFoundError(
+            f"there is no upload {upload_id}: it has been deleted since the import was dispatched"
+        )
     campaign = session.get_one(Campaign, upload.campaign_id)
     return Source(
         content=upload.content,
@@ -78,9 +80,9 @@ def load_source(session: Session, upload_id: int) -> Source:
 def load_rows(
     session: Session, campaign_id: int, import_uid: UUID, rows: Iterable[ContactRow | LeftOut]
 ) -> Counter[Reason | None]:
-    """Insert the rows that are not in the campaign. The caller commits.
+    """Insert the rows whose numbers are not in the campaign yet. The caller commits.
 
-    :returns: the number of rows left out by reason, and under None the number of the others.
+    :returns: the number of rows left out, by reason. The number of the other rows is under None.
     """
     rows = list(rows)
     contacts = [row for row in rows if isinstance(row, ContactRow)]
@@ -90,7 +92,7 @@ def load_rows(
 
 
 def summarize(session: Session, import_uid: UUID, counted: Counter[Reason | None]) -> ImportSummary:
-    """Summarize after the last row. A row that was not loaded with this uid was in the campaign before."""
+    """Summarize after the last row. A number that this job did not load was in the campaign before."""
     loaded = session.scalar(select(func.count()).where(Contact.import_uid == import_uid)) or 0
     return ImportSummary(
         loaded=loaded,
@@ -114,7 +116,7 @@ def _opted_out(session: Session, organization_id: int, until: datetime) -> froze
 
 
 def _insert_new(session: Session, campaign_id: int, import_uid: UUID, contacts: Sequence[ContactRow]) -> None:
-    # SQLAlchemy has ON CONFLICT in each of these dialects separately.
+    # SQLAlchemy has a separate ON CONFLICT for each dialect.
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = [
         {

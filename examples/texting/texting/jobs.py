@@ -83,7 +83,7 @@ class SendMessage(BaseModel):
     message_id: PositiveInt
 
 
-def count_anew(session: Session, campaign_id: int) -> None:
+def count_again(session: Session, campaign_id: int) -> None:
     """Delete the counts with the session's commit, and count again after it."""
     if start_cache.forget(session, campaign_id):
         dispatch_task(Tasks.CAMPAIGN_START_CACHE, CampaignStartCache(campaign_id=campaign_id), session=session)
@@ -112,14 +112,15 @@ def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
     session.rollback()
     with ctx.complete(summary) as last:
         last.get_one(Upload, payload.upload_id).summary = summary
-        count_anew(last, payload.campaign_id)
+        count_again(last, payload.campaign_id)
 
 
 @job(Jobs.ASSIGN_TEXTERS, payload=AssignTexters)
 def assign_texters(ctx: JobContext, payload: AssignTexters) -> None:
     """Move contacts in short transactions. The last moves and the job's success are one commit.
 
-    That transaction divides once more with the campaign locked, and so includes what texters wrote in the meantime.
+    The last transaction divides once more, with the campaign locked. Its result includes the messages that texters
+    have written in the meantime.
     """
     session = ctx.session
     assigning.begin(session, payload.campaign_id, payload)
@@ -142,15 +143,15 @@ def assign_texters(ctx: JobContext, payload: AssignTexters) -> None:
     with ctx.complete(division.summary()) as last:
         assigning.move(last, payload.campaign_id, division.moves)
         assigning.finish(last, payload.campaign_id, payload)
-        count_anew(last, payload.campaign_id)
+        count_again(last, payload.campaign_id)
 
 
-# A retry cannot supply what the campaign lacks. Somebody corrects it, and starts the campaign again.
+# A retry cannot supply what is missing. Somebody has to add it, and start the campaign again.
 @job(Jobs.START_CAMPAIGN, payload=StartCampaign, retry=RetryPolicy(never=(starting.NotStartableError,)))
 def start_campaign(ctx: JobContext, payload: StartCampaign) -> None:
     """Start the campaign unless it is started. The start and the dispatch of the count are one commit.
 
-    :raises texting.starting.NotStartableError: naming everything that it lacks.
+    :raises texting.starting.NotStartableError: if something is missing. It names everything that is missing.
     """
     session = ctx.session
     campaign = lock_campaign(session, payload.campaign_id)
@@ -161,7 +162,7 @@ def start_campaign(ctx: JobContext, payload: StartCampaign) -> None:
     with ctx.complete({"contacts": ready.contacts, "texters": ready.texters, "started": starts}) as last:
         if starts:
             campaign.started_at = utc_now()
-            count_anew(last, campaign.id)
+            count_again(last, campaign.id)
 
 
 @job(Jobs.EXPORT, payload=Export)

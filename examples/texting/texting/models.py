@@ -168,7 +168,7 @@ class Contact(Base):
     external_id: Mapped[str]
     custom_fields: Mapped[dict[str, str]]
     import_uid: Mapped[UUID] = mapped_column(Uuid, index=True)
-    """The uid of the job that loaded it, so that a later attempt counts what earlier ones loaded."""
+    """The uid of the job that loaded it, so that a later attempt also counts the rows of earlier ones."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -191,7 +191,7 @@ class Message(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     contact_id: Mapped[int] = mapped_column(ForeignKey("contact.id"), index=True)
     key: Mapped[UUID] = mapped_column(Uuid, default=uuid4, unique=True)
-    """The carrier's idempotency key. An id would not do: the next database uses it again."""
+    """The carrier's idempotency key. An id would not be unique: another database uses the same ids."""
     text: Mapped[str]
     state: Mapped[str] = mapped_column(default=MessageState.QUEUED)
     error: Mapped[str] = mapped_column(default="")

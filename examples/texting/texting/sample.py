@@ -2,7 +2,7 @@
 
     python -m texting.sample --rows 50000 --seed 7 > contacts.csv
 
-The correct result is written while the file is generated, and never read back from it, so that it can verify an import.
+The correct result is recorded while the file is generated. It is not read from the file, so it can verify an import.
 The same number of rows and seed yield the same bytes. Numbers use the exchange 555, which is reserved for fiction.
 """
 
@@ -190,7 +190,9 @@ def _row(contact: SampleContact, number: str, zip_code: str, chance: random.Rand
 
 def main() -> None:
     """Write the file to standard output, and the correct result to the file of ``--truth``."""
-    parser = argparse.ArgumentParser(prog="python -m texting.sample", description="Make a contacts file to try out.")
+    parser = argparse.ArgumentParser(
+        prog="python -m texting.sample", description="Generate a contacts file to try the import."
+    )
     parser.add_argument("--rows", type=int, default=50_000, help=f"rows after the headings, 100 to {MOST_ROWS}")
     parser.add_argument("--seed", type=int, default=7, help="another seed makes another file")
     parser.add_argument("--truth", type=Path, help="a file for the expected summary and the opted-out numbers (JSON)")

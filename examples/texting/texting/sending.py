@@ -1,4 +1,4 @@
-"""Write messages to contacts that have none, and send each once through the carrier."""
+"""Write messages to contacts that have none, and send each message once through the carrier."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def write_messages(session: Session, campaign_id: int, texter: str, limit: int) 
     :param limit: the maximum number of contacts.
     :raises NotATexterError: if the campaign's contacts are assigned, and none to this texter.
     """
-    # Concurrent requests wait for each other here, and so never write to the same contact.
+    # Concurrent requests wait for each other here, so that they never write to the same contact.
     campaign = lock_campaign(session, campaign_id)
     assignment = session.scalars(
         select(Assignment).where(Assignment.campaign_id == campaign_id, Assignment.texter == texter)
     ).one_or_none()
     if assignment is None and campaign.assigning != Assigning.OPEN:
-        raise NotATexterError(f"{texter!r} is no texter of campaign {campaign_id}: have its contacts assigned anew")
+        raise NotATexterError(f"{texter!r} is no texter of campaign {campaign_id}: assign its contacts again")
     writable = (
         select(Contact)
         .where(
@@ -84,11 +84,11 @@ def _may_take(session: Session, campaign: Campaign, assignment: Assignment | Non
 
 
 def deliver(message_id: int, sessions: sessionmaker[Session], carrier: Sends) -> None:
-    """Send a message unless it was sent, and record that.
+    """Send a message unless it was sent, and record the result.
 
-    If the process dies between the carrier's answer and the record, the message stays queued and is sent again with the
-    same key, of which the carrier accepts one message. No transaction is open during the request, because the carrier
-    may be slow, and on SQLite an open transaction blocks all other writers.
+    If the process dies after the carrier's answer and before the record, the message stays queued. It is sent again
+    with the same key, and the carrier drops the repeated message. No transaction is open during the request: the
+    carrier may be slow, and on SQLite an open transaction blocks all other writers.
 
     :raises LookupError: if there is no such message.
     :raises httpx.HTTPError: if the carrier cannot be reached. The message stays queued.

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class TextingSettings(BaseSettings):
-    """A field's variable is ``TEXTING_`` and its name in capitals. An empty variable counts as unset."""
+    """Each field is read from the variable ``TEXTING_`` + its name in capitals. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_prefix="TEXTING_", env_ignore_empty=True, extra="ignore", frozen=True)
 
@@ -18,7 +18,7 @@ class TextingSettings(BaseSettings):
     carrier_timeout_seconds: float = Field(10.0, gt=0, le=120)
     """How long to wait for the carrier's answer. After that the result is unknown, and the message is sent again."""
     max_upload_bytes: int = Field(64 * 1024 * 1024, gt=0)
-    """The largest contacts file that the web application accepts, in bytes as sent."""
+    """The largest contacts file that the web application accepts, in bytes as uploaded (compressed or not)."""
 
 
 @cache

@@ -9,9 +9,9 @@ _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 
 
 def as_text(value: str) -> str:
-    """Return the value so that a spreadsheet shows it and does not run it.
+    """Return the value in a form that a spreadsheet shows as text and does not run.
 
-    A contact's input may begin like a formula (``=HYPERLINK(...)``). An apostrophe before it makes it text. Plain
+    A contact's value may begin like a formula (``=HYPERLINK(...)``). An apostrophe before it makes it text. Plain
     numbers, including telephone numbers in E.164, need none.
     """
     return f"'{value}" if value.lstrip(" ").startswith(_RUNS) and not _NUMBER.fullmatch(value) else value

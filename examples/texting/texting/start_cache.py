@@ -1,10 +1,11 @@
 """The numbers of a texter's page, counted when the campaign starts.
 
 Counting a campaign of a hundred thousand contacts is slow, and at the start all its texters open their pages at once.
-So the task `campaign_start_cache` counts once, into one row for each campaign. The row is never wrong. Every change of
-a number locks the campaign, as the counting does, and in the same transaction either updates the row (sending, which is
-frequent and knows what it adds) or deletes it and dispatches the task again (all others). Without the row, a page
-counts by itself, with the same result. A task may be lost, so a page that had to count dispatches it again.
+The task `campaign_start_cache` therefore counts once, and stores the numbers in one row for each campaign. The row is
+never wrong: every change of a number locks the campaign, as the counting does, and also changes the row in the same
+transaction. Sending, which is frequent, updates the row. All other changes delete it and dispatch the task again.
+Without the row, a page counts by itself, with the same result. The task may be lost, so a page that had to count
+dispatches it again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class TexterNumbers:
 
     contacts: int = 0
     to_write: int = 0
-    """The number of them that are unwritten and have not opted out."""
+    """The number of contacts that nobody has written to and that have not opted out."""
     maximum: int | None = None
 
 
@@ -40,10 +41,10 @@ class CampaignNumbers:
     fields: tuple[str, ...]
     """The custom fields that contacts have."""
     contacts: int
-    """During an import, without its new ones."""
+    """Without the new contacts of an import that is still running."""
     texters: Mapping[str, TexterNumbers]
     warmed_at: datetime | None = None
-    """When they were counted beforehand. None: just now."""
+    """When the cached numbers were counted. None: they were counted just now."""
 
 
 def read_numbers(session: Session, campaign: Campaign) -> CampaignNumbers:
@@ -80,7 +81,7 @@ def count(session: Session, campaign: Campaign) -> CampaignNumbers:
 
 
 def warm(campaign_id: int, sessions: sessionmaker[Session]) -> None:
-    """Count a started campaign unless it is counted. A second call changes nothing.
+    """Count a started campaign, unless its row exists. A second call changes nothing.
 
     :raises LookupError: if there is no such campaign.
     """
@@ -111,7 +112,7 @@ def forget(session: Session, campaign_id: int) -> bool:
 
 
 def note_written(session: Session, campaign_id: int, texter: str, *, own: int, taken: int) -> None:
-    """Update the row for new messages of the texter. The campaign is locked.
+    """Update the row for new messages of the texter. The caller has locked the campaign.
 
     :param own: messages to contacts that were assigned to the texter before.
     :param taken: messages to contacts that were free.

@@ -1,4 +1,4 @@
-"""Decide whether a campaign can be started, and list everything that it lacks."""
+"""Decide whether a campaign can be started, and list everything that is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from texting.script import unknown_names
 
 
 class NotStartableError(Exception):
-    """The campaign lacks something. The message names all of it."""
+    """The campaign can't be started. The message names everything that is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Readiness:
     custom_fields: Sequence[str]
     contacts: int
     writable: bool
-    """Whether a contact has not opted out."""
+    """Whether there is a contact that has not opted out."""
     unfinished_uploads: Sequence[int]
     assigning: Assigning
     texters: int

@@ -77,7 +77,7 @@ def test_asked_for_twice_at_once_it_starts_once(
 def test_an_attempt_that_breaks_off_at_its_very_end_has_started_nothing(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, fails = jobs.count_anew, iter([True])
+    whole, fails = jobs.count_again, iter([True])
     seen: list[Any] = []
 
     def breaks_off(session: Session, campaign_id: int) -> None:
@@ -90,7 +90,7 @@ def test_an_attempt_that_breaks_off_at_its_very_end_has_started_nothing(
             if other.get_bind().dialect.name == "postgresql":  # on SQLite it would wait for this transaction
                 assert other.get_one(Campaign, campaign_id).started_at is None
 
-    monkeypatch.setattr(jobs, "count_anew", breaks_off)
+    monkeypatch.setattr(jobs, "count_again", breaks_off)
     job = start(sessions, runner, campaign)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
     assert seen == [0], "the task went without the commit"

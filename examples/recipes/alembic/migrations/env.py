@@ -1,4 +1,4 @@
-"""The application's Alembic environment. One line is for the ledger: ``include_object``."""
+"""The application's Alembic environment. Only the argument ``include_object`` concerns the ledger."""
 
 from __future__ import annotations
 

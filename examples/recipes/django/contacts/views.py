@@ -1,4 +1,4 @@
-"""Requests that dispatch in Django's transaction."""
+"""Views that dispatch in Django's transaction."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ sessions = lambda: Session(ledger().engine)  # noqa: E731 (a task's ctx.session)
 
 
 def fully_configured() -> bool:
-    """Whether all settings are there, also for the child processes."""
+    """Whether all settings are set, including those of the child processes."""
     return bool(os.environ.get("SPOKE_DATABASE_URL") and os.environ.get("SPOKE_APP"))
 
 
@@ -54,7 +54,7 @@ def get_job(job_id: int, *, session: Session | None = None) -> JobRequest | None
 
 
 def dispatch_task(name: str, payload: Any = None, *, session: Session | None = None) -> None:
-    """Run a task in a thread, with a session after its commit."""
+    """Run a task in a thread. With a session, run it after the session's commit."""
     definition, text = prepare_task(name, payload, registry.default)
     thread = threading.Thread(target=run_task, args=(definition, text, uuid.uuid4().hex, sessions))
     after_commit(plain_session(session), lambda: True, thread.start) if session is not None else thread.start()

@@ -17,7 +17,7 @@ LEASE_SECONDS = 30.0
 
 
 def main(job_id: int) -> None:
-    """Run the job. The ledger has its end."""
+    """Run the job. Its end is recorded in the ledger."""
     ledger = process_runner.ledger()
     job = ledger.get(job_id)
     if job is None:

@@ -39,7 +39,7 @@ _SAVE_AS_CSV = "Save it as CSV (UTF-8), and upload that"
 def text_of(data: bytes) -> tuple[str, str]:
     """Return a file's text and its encoding.
 
-    NUL characters and byte-order marks are gone; line ends are as they were.
+    NUL characters and byte-order marks are removed. Line ends stay as they are.
 
     :raises NotACsv: if the bytes are another kind of file, broken, too large, or no text.
     """
@@ -98,7 +98,7 @@ def _decoded(data: bytes) -> tuple[str, str]:
 
 
 def _unmarked_utf16(data: bytes) -> str | None:
-    """Detect UTF-16 without a byte-order mark: in letters, delimiters and line ends one of two bytes is zero."""
+    """Detect UTF-16 without a byte-order mark: one of the two bytes of letters, delimiters and line ends is zero."""
     sample = data[:4096]
     half = len(sample) // 2
     first, second = sample[::2].count(0), sample[1::2].count(0)
@@ -120,10 +120,10 @@ def _mostly_utf8(data: bytes) -> bool:
 def _guess(data: bytes) -> str:
     """Guess the one-byte (or East Asian) encoding from the lines that have non-ASCII bytes.
 
-    Several fit a few accents equally well. Where Windows-1252 is one of those, it is by far the commonest.
+    A few accents fit several encodings equally well. Then prefer Windows-1252, by far the most common one.
     """
-    telling = [line for line in data.splitlines() if not line.isascii()]
-    matches = from_bytes(b"\n".join(telling[:2000]))
+    lines = [line for line in data.splitlines() if not line.isascii()]
+    matches = from_bytes(b"\n".join(lines[:2000]))
     best = matches.best()
     if best is None:
         return "cp1252"

@@ -49,11 +49,11 @@ def folded(heading: str) -> str:
 def columns_of(headings: Sequence[str]) -> Columns:
     """Find the columns in a file's first line.
 
-    Of several columns for one thing, the likeliest spelling is taken (``cell`` before ``phone``), among equals the
-    leftmost; the others are custom fields. A repeated custom name gets a number: ``note``, ``note (2)``. A column
-    without a heading is left out, for nothing says what it holds.
+    If several columns match, the likeliest spelling is used (``cell`` before ``phone``), then the leftmost column. The
+    others are custom fields. A repeated custom name gets a number: ``note``, ``note (2)``. A column without a heading
+    is left out, because its meaning is unknown.
 
-    :raises MissingColumns: naming the required columns that are not there.
+    :raises MissingColumns: if required columns are missing. It names them.
     """
     places = {name: _place(headings, spellings) for name, spellings in SPELLINGS.items()}
     missing = tuple(name for name in REQUIRED if places[name] is None)

@@ -68,13 +68,12 @@ class ContactsFile:
         return tuple(name for name, _ in self.columns.custom)
 
     def read(self, *, country: str = "US", opted_out: Collection[str] = frozenset()) -> Iterator[ContactRow | LeftOut]:
-        """Yield every row in the file's order, to load or left out.
+        """Yield every row in the file's order, as a row to load or a row left out.
 
-        A row shorter than the headings is empty in the columns that it lacks; what stands beyond the headings is
-        left out.
+        If a row is shorter than the headings, the missing values are empty. Values beyond the headings are left out.
 
-        :param country: ISO 3166 code in capitals: where numbers belong that begin with no country's code.
-        :param opted_out: numbers in E.164 to leave out; a set, since each row is looked up in it.
+        :param country: ISO 3166 code in capitals, for numbers without a country code.
+        :param opted_out: numbers in E.164 to leave out. Pass a set: every row is looked up in it.
         """
         seen: set[str] = set()
         columns = self.columns
@@ -108,8 +107,8 @@ class ContactsFile:
 def open_contacts(data: bytes) -> ContactsFile:
     """Check that a file is a contacts list, and find its columns. The result's `read` reads the rows.
 
-    :param data: the file as it came, plain or compressed with gzip.
-    :raises RefusedFile: with a message for whoever uploaded it: `NotACsv`, or `MissingColumns`.
+    :param data: the file as uploaded, plain or compressed with gzip.
+    :raises RefusedFile: `NotACsv` or `MissingColumns`, with a message for the person who uploaded the file.
     """
     text, encoding = text_of(data)
     table = table_of(text)

@@ -1,4 +1,4 @@
-"""Why a file is refused. Each message says what is wrong and what to do."""
+"""Errors of refused files. Each message says what is wrong and what to do."""
 
 from __future__ import annotations
 

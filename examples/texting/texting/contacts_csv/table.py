@@ -14,7 +14,7 @@ from texting.contacts_csv.refusals import NotACsv
 
 DELIMITERS = ",;\t|"
 _NAMED_DELIMITER = re.compile(r'"?sep=(.)"?(?:\r\n|\r|\n)', re.IGNORECASE)
-_END = "\x00"  # can't stand in the text: decoding took every NUL away
+_END = "\x00"  # never occurs in the text: decoding has removed every NUL
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Table:
 def table_of(text: str) -> Table:
     """Read a text as a table.
 
-    The delimiter is what a first line ``sep=;`` says, as spreadsheets write it, or else the one by which the first
-    line names the most known columns, and the most columns at all.
+    A first line such as ``sep=;``, which some spreadsheets write, sets the delimiter. Otherwise use the one that
+    gives the first line the most known columns or, among equals, the most columns.
 
     :raises NotACsv: if there is no row after the headings, or a quote isn't closed.
     """
@@ -49,7 +49,7 @@ def table_of(text: str) -> Table:
         delimiter = max(DELIMITERS, key=lambda candidate: _promise(text, candidate))
     records = _records(text, delimiter)
     headings = next(records, [])
-    # The whole file is run through once before anything is loaded: what is wrong with its end refuses it, too.
+    # Read the whole file once before anything is loaded, so that a defect near its end also refuses it.
     rows = sum(1 for _ in records)
     if not rows:
         raise NotACsv("the file has headings and no rows. Upload one with a row for each contact")
@@ -67,7 +67,7 @@ def _promise(text: str, delimiter: str) -> tuple[int, int]:
 def _records(text: str, delimiter: str) -> Iterator[list[str]]:
     """Yield the rows that are not empty, beginning with the headings.
 
-    A line that the text doesn't hold follows its last one. It comes out as a row of its own, unless a quote is open.
+    An extra line is appended to the text. If the reader does not return it as a row of its own, a quote is open.
     """
     reader = csv.reader(chain(io.StringIO(text, newline=""), (_END,)), delimiter=delimiter)
     begins = 1
@@ -81,7 +81,7 @@ def _records(text: str, delimiter: str) -> Iterator[list[str]]:
                 yield row
             begins = reader.line_num + 1
     except csv.Error:
-        pass  # a field beyond csv's limit of 128 kB: a quote that runs on through the rows
+        pass  # a field beyond csv's limit of 128 kB: a quote that is never closed
     raise NotACsv(
         f"a quote that opens in the row beginning on line {begins} isn't closed, so the rows after it can't be told "
         "apart. Close it, or write quotes inside of a quoted value twice, and upload the file again"

@@ -12,18 +12,18 @@ _ZIP = re.compile(r"(\d{3,5})(?:\.0)?|(\d{3,5})[ -]?(\d{4})")
 
 
 def is_missing(number: str) -> bool:
-    """Whether a cell of the number's column means that there is none."""
+    """Whether a value of the number's column means that there is no number."""
     return number.strip().casefold() in _NO_NUMBER
 
 
 def to_e164(number: str, country: str) -> str | None:
     """Return a telephone number in E.164, or None if it is invalid.
 
-    :param country: ISO 3166 code in capitals: where a number belongs that begins with no country's code.
+    :param country: ISO 3166 code in capitals, for a number without a country code.
     """
     number = number.strip()
     if _SPREADSHEET_NUMBER.fullmatch(number):
-        number = number.removesuffix(".0")  # tables with an empty number in the column write the others as fractions
+        number = number.removesuffix(".0")  # some programs write a column of numbers with an empty value as fractions
     try:
         parsed = phonenumbers.parse(number, country)
     except phonenumbers.NumberParseException:
@@ -36,8 +36,8 @@ def to_e164(number: str, country: str) -> str | None:
 def to_zip(zip_code: str, country: str) -> str:
     """Return a postal code as it is stored: in the US its first five digits, elsewhere as written.
 
-    Spreadsheets take US codes for numbers and drop their leading zeros, which come back: ``2134`` is ``02134``.
-    What isn't a US code stays as it is.
+    Spreadsheets treat US codes as numbers and drop their leading zeros. They are restored: ``2134`` becomes ``02134``.
+    A value that isn't a US code stays unchanged.
     """
     zip_code = zip_code.strip()
     if country != "US":

@@ -1,6 +1,5 @@
-"""The demonstration, ``python -m texting.demo``: a file imported and divided among texters, messages sent, an export
-made, and all of it checked.
+"""The demonstration, ``python -m texting.demo``: import a file, divide it among texters, send messages, export, check.
 
-``__main__`` the command; ``drive`` what is done, the same on a laptop and in a cluster; ``services`` what a laptop has
-to start first; ``watching`` progress on the screen; ``checks`` the numbers against the file.
+``__main__`` is the command. ``drive`` has the steps, the same on a laptop and in a cluster. ``services`` starts the
+processes that a laptop needs. ``watching`` shows progress. ``checks`` compares the numbers with the file.
 """

@@ -29,20 +29,20 @@ _EXPECTED = (SpokeJobsError, DBAPIError, httpx.HTTPError, JobFailedError, Servic
 
 
 def main() -> None:
-    """Run it; exit code 0 if every number is right, 1 if not, 130 when interrupted."""
+    """Run the demonstration. Exit code 0 if every number is right, 1 if not, 130 when interrupted."""
     options = _options()
     console = Console()
     if not console.is_terminal:
-        console.width = 120  # a log has no width, and eighty columns would cut the tables
+        console.width = 120  # without a terminal the default is 80 columns, too narrow for the tables
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)  # a shell that starts it in the background has it ignored
+    signal.signal(signal.SIGINT, _interrupt)  # a shell ignores SIGINT in commands that it starts in the background
     begun = time.monotonic()
     try:
         outcome = _run(options, console)
     except KeyboardInterrupt:
         console.print("\ninterrupted; what was started has been stopped")
         sys.stdout.flush()
-        os._exit(130)  # the messages that wait in this process's own threads would all be tried first
+        os._exit(130)  # a normal exit would first try to send all messages that this process still holds
     except _EXPECTED as error:
         console.print(f"[bold red]error:[/] {type(error).__name__}: {error}", highlight=False, markup=True)
         sys.stdout.flush()
@@ -116,7 +116,7 @@ def _options() -> argparse.Namespace:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    logging.disable()  # what fails from here on fails because the carrier is being stopped
+    logging.disable()  # errors from here on only mean that the carrier is being stopped
     raise KeyboardInterrupt
 
 

@@ -33,8 +33,8 @@ class Check:
 
 def import_checks(sample: Sample, result: Mapping[str, int], contacts: int) -> list[Check]:
     """Check the import's summary and the number of contacts."""
-    told = [Check(f"rows {name.replace('_', ' ')}", count, result.get(name)) for name, count in sample.summary.items()]
-    return [*told, Check("contacts in the table", sample.summary["loaded"], contacts)]
+    rows = [Check(f"rows {name.replace('_', ' ')}", count, result.get(name)) for name, count in sample.summary.items()]
+    return [*rows, Check("contacts in the table", sample.summary["loaded"], contacts)]
 
 
 def assignment_checks(
@@ -43,7 +43,7 @@ def assignment_checks(
     """Check that every contact has a texter, that shares are equal, and that the texters' pages agree."""
     loaded = sample.summary["loaded"]
     parts = {
-        texter: (loaded + len(texters) - 1 - place) // len(texters)  # the first ones get what can't be divided
+        texter: (loaded + len(texters) - 1 - place) // len(texters)  # the first ones get the remainder
         for place, texter in enumerate(texters)
     }
     return [

@@ -1,7 +1,7 @@
 """The steps of the demonstration, with the library and the actions of the web application.
 
-On a laptop or in a cluster the code is the same; the environment says who runs the jobs and tasks (JOB_RUNNER), where
-the database is (SPOKE_DATABASE_URL) and where the carrier (TEXTING_CARRIER_URL).
+The code is the same on a laptop and in a cluster. The environment sets the runner of the jobs and tasks (JOB_RUNNER),
+the database (SPOKE_DATABASE_URL) and the carrier (TEXTING_CARRIER_URL).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy.orm import undefer
 
 from spoke_jobs import JobRequest, JobState
 from texting.actions import (
-    have_counted,
+    dispatch_count,
     request_assignment,
     request_export,
     request_start,
@@ -64,8 +64,8 @@ class Outcome:
 def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcome:
     """Import a file, divide it among texters, start, send messages, export, and compare.
 
-    :param services: what was started for it, watched meanwhile.
-    :raises JobFailedError, Stalled, ServiceFailedError: if it can't be brought to its end.
+    :param services: the processes that were started for it. They are checked during each wait.
+    :raises JobFailedError, Stalled, ServiceFailedError: if it can't be completed.
     """
     sample = make_sample(plan.rows, plan.seed)
     size = len(sample.data) / 2**20
@@ -119,22 +119,22 @@ def _watch_job(request: JobRequest, title: str, console: Console, services: Sequ
     """Wait until a job has ended, and show its progress."""
     row = request
 
-    def look() -> Waited:
+    def poll() -> Waited:
         nonlocal row
         row = ledger().get(request.id) or row
-        words = _in_words(row) or row.result_message or str(row.state)
+        words = _result_text(row) or row.result_message or str(row.state)
         if row.attempt > 1:
             words += f" (attempt {row.attempt})"
         return Waited(row.state.final, max(row.status, 0), words)
 
     with progress_of(console, title) as show:
-        wait_for(look, what=f"job {request.id} ({request.job_type})", alive=services, show=show)
+        wait_for(poll, what=f"job {request.id} ({request.job_type})", alive=services, show=show)
     if row.state is not JobState.SUCCEEDED:
         raise JobFailedError(f"job {row.id} ({row.job_type}) failed, {row.cause}: {row.result_message}")
     return row
 
 
-def _in_words(row: JobRequest) -> str:
+def _result_text(row: JobRequest) -> str:
     """Return a finished job's result."""
     result = row.result if isinstance(row.result, dict) else {}
     counts = ((name.replace("_", " "), count) for name, count in result.items() if type(count) is int)
@@ -142,20 +142,20 @@ def _in_words(row: JobRequest) -> str:
 
 
 def _counted(campaign_id: int, services: Sequence[Runs]) -> CampaignNumbers:
-    """Return the numbers of the texters' pages once they are counted."""
+    """Wait until the numbers of the texters' pages are counted, and return them."""
 
     def read() -> CampaignNumbers:
         with reading() as session:
             return read_numbers(session, session.get_one(Campaign, campaign_id))
 
     if read().warmed_at is None:
-        have_counted(campaign_id)  # as a page does; the task that went with the start may be on its way, or lost
+        dispatch_count(campaign_id)  # as a page does: the task that the start dispatched may be late, or lost
     wait_for(lambda: Waited(read().warmed_at is not None), what="the task campaign_start_cache", alive=services)
     return read()
 
 
 def _send(campaign: Campaign, messages: int, console: Console, services: Sequence[Runs]) -> Counter[str]:
-    """Send this number of messages in equal parts by the texters. Return the carrier's counts."""
+    """Send this number of messages, divided equally among the texters. Return the carrier's counts."""
     stats = f"{str(settings().carrier_url).rstrip('/')}/stats"
     with httpx.Client() as carrier:
 
@@ -168,7 +168,7 @@ def _send(campaign: Campaign, messages: int, console: Console, services: Sequenc
                 part = (messages + len(TEXTERS) - 1 - place) // len(TEXTERS)
                 start_sending(session, campaign, texter, part)
 
-        def look() -> Waited:
+        def poll() -> Waited:
             now = counted() - before
             done, repeats = now["delivered"], now["repeated"]
             over = done >= messages and MessageState.QUEUED not in _message_states(campaign.id)
@@ -176,7 +176,7 @@ def _send(campaign: Campaign, messages: int, console: Console, services: Sequenc
             return Waited(over, 100 * done // max(messages, 1), words)
 
         with progress_of(console, "messages") as show:
-            wait_for(look, what="the messages", alive=services, show=show)
+            wait_for(poll, what="the messages", alive=services, show=show)
         return counted() - before
 
 

@@ -28,13 +28,13 @@ class Service:
         self.name = name
         self.log = log
         with log.open("wb") as output:
-            # A session of its own: Ctrl-C reaches the demonstration alone, which then stops the others in order.
+            # In a session of its own: Ctrl-C reaches only the demonstration, which then stops the others in order.
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     def check(self) -> None:
-        """Check that it still runs.
+        """Check that the process still runs.
 
         :raises ServiceFailedError: with the last lines of its log.
         """
@@ -44,7 +44,7 @@ class Service:
             raise ServiceFailedError(f"the {self.name} ended with exit code {code}; the end of {self.log}:\n{last}")
 
     def stop(self) -> None:
-        """Stop it, by SIGKILL if necessary."""
+        """Stop the process, by SIGKILL if necessary."""
         self.process.terminate()
         try:
             self.process.wait(_STOP_SECONDS)
@@ -57,7 +57,7 @@ class Service:
 def local_services(folder: Path) -> Iterator[Sequence[Service]]:
     """Run a worker and a carrier with logs in the folder, and stop them at the end.
 
-    Sets TEXTING_CARRIER_URL for this process and the worker, unless it names a carrier that is there already.
+    Set TEXTING_CARRIER_URL for this process and the worker. If it is set already, start no carrier.
     """
     with ExitStack() as running:
         services = []
@@ -72,7 +72,7 @@ def local_services(folder: Path) -> Iterator[Sequence[Service]]:
             os.environ["TEXTING_CARRIER_URL"] = f"http://127.0.0.1:{port}"
             start("carrier", sys.executable, "-m", "texting.carrier", "--port", str(port))
             wait_for(lambda: Waited(_answers(port)), alive=services, what="the carrier to answer")
-        # The console script beside this Python, whatever the PATH says.
+        # The console script next to this Python interpreter, independent of PATH.
         start("worker", str(Path(sys.executable).with_name("spoke-jobs")), "worker")
         yield services
 

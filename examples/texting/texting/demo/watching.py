@@ -11,9 +11,9 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 STALL_SECONDS = 120.0
-"""How long a wait may see no change."""
+"""How long a wait may see no change before it fails."""
 _LINE_PERCENT = 20
 
 
@@ -38,20 +38,20 @@ class Waited:
 
 
 def wait_for(
-    look: Callable[[], Waited],
+    poll: Callable[[], Waited],
     *,
     what: str,
     alive: Sequence[Runs] = (),
     show: Callable[[Waited], None] = lambda _: None,
     stall_seconds: float = STALL_SECONDS,
 ) -> None:
-    """Poll until it is over.
+    """Call ``poll`` until the wait is over.
 
-    :param alive: what it depends on, checked at each look.
+    :param alive: the processes that it depends on, checked at each poll.
     :raises Stalled: if nothing has changed for ``stall_seconds``.
     """
     last, changed = None, time.monotonic()
-    while not (now := look()).over:
+    while not (now := poll()).over:
         for each in alive:
             each.check()
         if now != last:
@@ -59,13 +59,13 @@ def wait_for(
             show(now)
         elif time.monotonic() - changed > stall_seconds:
             raise Stalled(f"nothing has happened for {stall_seconds:.0f} s while waiting for {what} ({now.words})")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     show(now)
 
 
 @contextmanager
 def progress_of(console: Console, title: str) -> Iterator[Callable[[Waited], None]]:
-    """Show one progress, and how long it took."""
+    """Show the progress of one step, and its duration."""
     if not console.is_terminal:
         yield _Lines(console, title)
         return
@@ -82,17 +82,17 @@ def progress_of(console: Console, title: str) -> Iterator[Callable[[Waited], Non
 
 
 class _Lines:
-    """Print a line for each step of twenty percent, where a bar cannot be drawn."""
+    """Print a line for each twenty percent. Used where there is no terminal."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
-        self._told = -_LINE_PERCENT
+        self._printed = -_LINE_PERCENT
         self._begun = time.monotonic()
 
     def __call__(self, now: Waited) -> None:
         percent = 100 if now.over else now.percent
-        if now.over or percent >= self._told + _LINE_PERCENT:
-            self._told = percent
+        if now.over or percent >= self._printed + _LINE_PERCENT:
+            self._printed = percent
             took = time.monotonic() - self._begun
             self._console.print(f"  {self._title:<9} {percent:>3}%  {took:5.1f} s  {now.words}", highlight=False)

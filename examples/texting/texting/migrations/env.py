@@ -1,4 +1,4 @@
-"""Alembic's environment: it migrates on the connection that it is given, beside the library's migrations."""
+"""Alembic's environment. Migrate on the given connection, independently of the library's migrations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from texting.schema import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
 if connection.dialect.name == "postgresql":
-    # Two pods that start together migrate one after the other.
+    # Two pods that start at the same time migrate one after the other.
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": VERSION_TABLE})
 context.configure(
     connection=connection,

@@ -14,7 +14,7 @@ _time = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make them."""
+    """Create the tables."""
     op.create_table(
         "organization",
         _id(),

@@ -1,4 +1,4 @@
-"""Who writes to whom is divided, campaigns are started, and what texters read then is counted beforehand."""
+"""Assigned contacts, the start of a campaign, and the cache of the numbers on texters' pages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add what it takes; campaigns that have been written to have been started."""
+    """Add the columns and the cache. Campaigns with an assignment count as started."""
     op.add_column("campaign", sa.Column("assigning", sa.Text(), nullable=False, server_default="open"))
     op.add_column("campaign", sa.Column("started_at", sa.DateTime(timezone=True)))
     op.add_column("assignment", sa.Column("max_contacts", sa.Integer()))
     op.execute(
         "UPDATE campaign SET started_at = (SELECT min(created_at) FROM assignment WHERE campaign_id = campaign.id)"
     )
-    # Each request to send made an assignment; a texter's first one now stands for all of them.
+    # Until now each request to send created an assignment. Keep each texter's first one only.
     first = (
         "(SELECT min(other.id) FROM assignment AS other"
         " WHERE other.campaign_id = assignment.campaign_id AND other.texter = assignment.texter)"
