@@ -45,14 +45,16 @@ class Settings(BaseSettings):
     job_retention_seconds: Annotated[
         float, Field(ge=0, description="How long a Job is kept for inspection after its attempt has ended.")
     ] = 60
-    calls_per_second: Annotated[float, Field(gt=0, description="The average rate of calls to the API server.")] = 100
+    calls_per_second: Annotated[
+        float, Field(gt=0, description="The most calls to the API server per second, on average.")
+    ] = 100
     calls_at_once: Annotated[float, Field(ge=1, description="The most calls at once after a quiet period.")] = 200
     news_per_second: Annotated[
         float,
         Field(
             gt=0,
-            description="The average rate of status writes that only say that an attempt started or runs. Obstacles "
-            "and ends are written at once.",
+            description="The most status writes per second, on average, that only say that an attempt started or "
+            "runs. Obstacles and ends are written at once.",
         ),
     ] = 5
     news_at_once: Annotated[float, Field(ge=1, description="The most such writes at once after a quiet period.")] = 50

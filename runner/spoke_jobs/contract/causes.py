@@ -95,7 +95,7 @@ class Cause(StrEnum):
         CauseClass.INFRASTRUCTURE,
         "The job's process was killed by a signal.",
         "Nothing, if it succeeded on another attempt; else find out what sends the signal (memory pressure?).",
-        "The exit of the job's process, by a signal.",
+        "The signal that ended the job's process.",
     )
     OUT_OF_MEMORY = (
         "OutOfMemory",
@@ -242,8 +242,8 @@ class Cause(StrEnum):
     NO_ROW = (
         "NoRow",
         CauseClass.INVALID,
-        "The SpokeJob's JobRequest is not in this database, or its uid is another one.",
-        "Delete this SpokeJob; dispatching creates SpokeJobs.",
+        "The SpokeJob's JobRequest is not in this database, or has another uid.",
+        "Delete this SpokeJob. Create SpokeJobs only by dispatching jobs.",
         "The exit of the job's process.",
     )
     INVALID_SPEC = (
@@ -295,7 +295,7 @@ class Cause(StrEnum):
         "TemplateChanged",
         CauseClass.UNCHARGED,
         "The attempt could not start, and the PodTemplate that it was made from has changed since.",
-        "Nothing: it is tried again with the template as it is now.",
+        "Nothing: it is tried again with the new template.",
         "The change of the PodTemplate, while the attempt waits for an obstacle to be fixed.",
     )
     QUEUE_HELD = (
