@@ -1,6 +1,6 @@
 """A chart's README with the table of its values, from the comments in values.yaml. usage: chart_readme FOLDER
 
-What stands above the heading `## Values` is written by hand; the rest is made here.
+The part above the heading `## Values` is written by hand. This script generates the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Row:
 
 
 def rows(text: str) -> Iterator[Row]:
-    """All values in their order, and the groups that have something said of them."""
+    """Yield all values in their order, and the groups that have a comment."""
     document = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(document, yaml.MappingNode):
         raise TypeError("values.yaml holds no mapping")
@@ -47,7 +47,7 @@ def _rows_in(mapping: yaml.MappingNode, lines: list[str], prefix: str) -> Iterat
 
 
 def comment_above(lines: list[str], line: int, column: int) -> str:
-    """What stands right above a key, in its column."""
+    """Return the comment directly above a key, in the same column."""
     mark = " " * column + "#"
     first = line
     while first and lines[first - 1].startswith(mark):
@@ -56,7 +56,7 @@ def comment_above(lines: list[str], line: int, column: int) -> str:
 
 
 def table(text: str) -> str:
-    """The rows in Markdown."""
+    """Format the rows as a Markdown table."""
     head = ["| value | default | meaning |", "| --- | --- | --- |"]
     return "\n".join([*head, *(_line(row) for row in rows(text))]) + "\n"
 

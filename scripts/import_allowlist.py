@@ -1,6 +1,6 @@
-"""A contract for import-linter: a package may import what is listed of another package, and nothing else of it.
+"""A contract for import-linter: a package may import only the listed modules of another package.
 
-import-linter's own contracts name what is forbidden, so a new module of the other package would be allowed.
+import-linter's own contracts list the forbidden modules, so a new module of the other package would be allowed.
 """
 
 from __future__ import annotations

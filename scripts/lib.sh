@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the scripts here and in tests/cluster share. Sourced, not run.
-# Progress goes to standard error; standard output is kept for results (a URL, a path), so that callers can capture them.
+# Functions for the scripts here and in tests/cluster. Source this file, do not run it.
+# Progress goes to standard error, results (a URL, a path) to standard output, so that callers can capture them.
 set -euo pipefail
 
 # shellcheck disable=SC2034 # for those that source this
@@ -16,11 +16,11 @@ fail() {
 }
 
 need_root() { # need_root WHAT-FOR
-  ((EUID == 0)) || fail "must be root to $1; run it as root (or with sudo), or have somebody with root do it once"
+  ((EUID == 0)) || fail "must be root to $1; run it once as root (or with sudo), or ask somebody with root access to"
 }
 
-# step DESCRIPTION COMMAND...: one line with the time it took. The command's own output goes to a log, shown when it fails.
-# Not to be called in a condition (if, &&, ||): bash would then ignore errors inside the command.
+# step DESCRIPTION COMMAND...: run the command, and print one line with its duration. Its output goes to a log, shown if it fails.
+# Do not call this in a condition (if, &&, ||): bash would then ignore errors inside the command.
 step() {
   local description=$1 log status begin=${EPOCHREALTIME/./}
   shift
@@ -48,7 +48,7 @@ since() {
   printf '%d.%d s' $((passed / 1000000)) $((passed / 100000 % 10))
 }
 
-# with_lock NAME COMMAND...: one at a time on this machine. The lock is released when its holder dies, however it dies.
+# with_lock NAME COMMAND...: run one such command at a time on this machine. The lock is released when its holder exits or is killed.
 with_lock() {
   local file=$CACHE/$1.lock descriptor
   shift
@@ -61,7 +61,7 @@ with_lock() {
   exec {descriptor}>&-
 }
 
-# missing_packages PACKAGE...: those of Debian's packages that are not installed.
+# missing_packages PACKAGE...: print the Debian packages that are not installed.
 missing_packages() {
   local installed package
   installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null || true)
@@ -70,10 +70,10 @@ missing_packages() {
   done
 }
 
-# apt_install PACKAGE...: install what is missing, and nothing when nothing is.
+# apt_install PACKAGE...: install the missing packages.
 apt_install() {
   local missing
-  command -v dpkg-query >/dev/null || fail "these scripts install Debian packages, and this is no Debian; install by hand: $*"
+  command -v dpkg-query >/dev/null || fail "these scripts install Debian packages, but this system is not Debian; install by hand: $*"
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]})) || return 0
   need_root "install Debian packages (${missing[*]})"
@@ -84,14 +84,14 @@ apt_install() {
   step "installing Debian packages: ${missing[*]}" apt_install_now "${missing[@]}"
 }
 
-# RUNLEVEL=1 keeps a package's service from being started where there is no systemd: these scripts start their own.
+# Without systemd, RUNLEVEL=1 keeps packages from starting their services: these scripts start their own.
 apt_install_now() {
   export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-  dpkg --configure -a # finishes what a killed run left half done
+  dpkg --configure -a # complete an installation that was killed
   apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@"
 }
 
-# detached LOG COMMAND...: start a daemon that outlives the caller and holds none of its terminal, pipes or locks open.
+# detached LOG COMMAND...: start a daemon that outlives the caller and does not keep its terminal, pipes or locks open.
 detached() {
   local log=$1
   shift
@@ -103,7 +103,7 @@ detached() {
   disown
 }
 
-# close_descriptors: of this (sub)shell, all but standard input, output and error; among them the locks.
+# close_descriptors: close all descriptors of this (sub)shell, including locks, except standard input, output and error.
 close_descriptors() {
   local descriptor
   for descriptor in /proc/self/fd/*; do
@@ -112,21 +112,21 @@ close_descriptors() {
   done
 }
 
-# alive PID NAME: whether that is a running process of that name. A zombie still has its number and name, and is not running.
+# alive PID NAME: whether the process runs and has that name. A zombie keeps its number and name, but does not run.
 alive() {
   local status
   status=$(cat "/proc/$1/status" 2>/dev/null) || return 1
   [[ $status == *$'Name:\t'"$2"$'\n'* && $status != *$'State:\tZ'* && $status != *$'State:\tX'* ]]
 }
 
-# any_alive NAME: is there any process of that name?
+# any_alive NAME: whether any process of that name runs.
 any_alive() {
   local pid
   for pid in $(pgrep -x "$1"); do ! alive "$pid" "$1" || return 0; done
   return 1
 }
 
-# wait_until SECONDS COMMAND...: run it every 0.2 s until it succeeds; fail after that time.
+# wait_until SECONDS COMMAND...: run the command every 0.2 s until it succeeds. Fail after that many seconds.
 wait_until() {
   local end=$((SECONDS + $1))
   shift
@@ -138,7 +138,7 @@ wait_until() {
 
 not() { ! "$@"; }
 
-# Debian's client goes with Debian's engine, whatever other client is first on the PATH.
+# Prefer Debian's client, which fits Debian's engine, over any other client on the PATH.
 docker_client() { if [[ -x /usr/bin/docker ]]; then echo /usr/bin/docker; else echo docker; fi; }
 
 docker() { command "$(docker_client)" "$@"; }

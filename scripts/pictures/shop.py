@@ -1,4 +1,4 @@
-"""The application whose jobs the pictures show: what they do takes time, and that is all."""
+"""The application whose jobs the pictures show. The jobs only take time."""
 
 from __future__ import annotations
 

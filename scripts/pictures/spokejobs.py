@@ -1,4 +1,4 @@
-"""The scene of `kubectl get spokejobs`: four jobs on the tests' cluster, their pods' work a stand-in."""
+"""The scene of `kubectl get spokejobs`: four jobs on the test cluster, with a stand-in for the application."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.integration.operator.conftest import (
 from spoke_jobs.contract.names import spokejob_name
 
 _PATIENCE = 300.0
-"""Seconds for what takes a few on a machine that has nothing else to do."""
+"""How long to wait for something that takes a few seconds on an idle machine."""
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def play(shop: Cluster, env: Mapping[str, str]) -> None:
-    shop.until_final(submit(shop, 41, "export"), _PATIENCE)  # kubectl makes the columns as wide as the first rows
+    shop.until_final(submit(shop, 41, "export"), _PATIENCE)  # kubectl chooses the columns' widths by the first rows
     names = [submit(shop, 42, "import_contacts", podTemplate="long", queue="7:contacts", locksQueue=True)]
     names.append(submit(shop, 43, "assign_texters", queue="7:contacts", locksQueue=True))
     shop.until(names[1], lambda status: status.get("cause") == "QueueLocked", _PATIENCE)
@@ -49,7 +49,7 @@ def play(shop: Cluster, env: Mapping[str, str]) -> None:
         names.append(submit(shop, 44, "send_report", podTemplate="broken", retry={"budget": {"error": 2}}))
         for name in names:
             shop.until_final(name, _PATIENCE)
-        time.sleep(1)  # for it to be printed
+        time.sleep(1)  # until kubectl has printed the last line
         watching.terminate()
     show("^C\n\n")
     prompt("kubectl get spokejobs")
@@ -80,7 +80,7 @@ def operator_at_work(shop: Cluster, folder: Path) -> Iterator[None]:
 
 
 def kubeconfig_within(shop: Cluster, folder: Path) -> str:
-    """For a kubectl that need not be told the namespace."""
+    """Write a kubeconfig whose default namespace is the shop's."""
     config = json.loads(shop.kubectl("config", "view", "--minify", "--raw", "--output=json"))
     config["contexts"][0]["context"]["namespace"] = shop.namespace
     path = folder / "within"
@@ -89,7 +89,7 @@ def kubeconfig_within(shop: Cluster, folder: Path) -> str:
 
 
 def prompt(command: str) -> None:
-    """Type it."""
+    """Show a command as if somebody typed it."""
     show("\x1b[1;32m$\x1b[0m ")
     time.sleep(0.6)
     for character in command:

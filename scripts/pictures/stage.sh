@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What the scenes share: they are played inside the terminal that is recorded. Sourced, not run.
+# Functions for the scenes, which run inside the recorded terminal. Source this file, do not run it.
 set -euo pipefail
 
-background=() # processes that end with the scene
+background=() # processes to stop at the end of the scene
 folder=$(mktemp -d)
 trap end_scene EXIT
 
@@ -12,7 +12,7 @@ end_scene() {
   rm -rf "$folder"
 }
 
-# prompt COMMAND [EXIT-CODE]: type it, and run it.
+# prompt COMMAND [EXIT-CODE]: show the command as if somebody typed it, and run it.
 prompt() {
   local index code=0
   printf '\e[1;32m$\e[0m '
@@ -27,7 +27,7 @@ prompt() {
   ((code == ${2:-0})) || exit 1
 }
 
-# a_shop: a ledger of its own for shop.py, on a machine that is called "laptop".
+# a_shop: create a new ledger for shop.py, on a machine that is named "laptop".
 a_shop() {
   hostname laptop
   export SPOKE_APP=shop PYTHONPATH=$PWD/scripts/pictures SPOKE_DATABASE_URL=sqlite:///$folder/shop.sqlite3
@@ -42,5 +42,5 @@ work() {
   background+=($!)
 }
 
-# until_told CODE ID: a reason that `why` gives.
-until_told() { until [[ $(spoke-jobs why "$2") == "$1"* ]]; do sleep 0.2; done; }
+# until_reason CODE ID: wait until `why` gives this reason.
+until_reason() { until [[ $(spoke-jobs why "$2") == "$1"* ]]; do sleep 0.2; done; }

@@ -1,1 +1,1 @@
-"""A command in a terminal, recorded as an animated SVG: its output, the screens that it makes, the picture."""
+"""Record a command in a terminal as an animated SVG: capture its output, compute the screens, draw the picture."""

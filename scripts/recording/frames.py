@@ -1,4 +1,4 @@
-"""How long each screen is shown, and which rows stay from one to the next."""
+"""Compute how long each screen is shown, and which rows stay the same from one frame to the next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripts.recording.screen import Row, Screen
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast screens follow one another, all in seconds but ``frames``, the number of them at most."""
+    """The speed of the film, in seconds. ``frames`` is the largest number of frames."""
 
     every: float = 0.1
     longest: float = 2.0
@@ -35,11 +35,11 @@ class Layer:
     first: int
     end: int
     rows: tuple[tuple[int, Row], ...]
-    """Each with its number on the screen."""
+    """Each row with its number on the screen, from 0."""
 
 
 def frames(screens: Sequence[Screen], pace: Pace) -> tuple[Frame, ...]:
-    """The frames of a film: no screen too short, none too long, not too many; the last one stays for a while."""
+    """Compute the frames: limit their number and the time of each, and hold the last one."""
     every = pace.every
     kept = _thinned(screens, every)
     while len(kept) > pace.frames:
@@ -50,7 +50,7 @@ def frames(screens: Sequence[Screen], pace: Pace) -> tuple[Frame, ...]:
 
 
 def _thinned(screens: Sequence[Screen], every: float) -> list[Screen]:
-    """Where several follow one another too quickly, the last of them, from when the first was seen."""
+    """Of screens that follow each other too quickly, keep the last, with the time of the first."""
     kept: list[Screen] = []
     for screen in screens:
         if kept and screen.at - kept[-1].at < every:
@@ -61,7 +61,7 @@ def _thinned(screens: Sequence[Screen], every: float) -> list[Screen]:
 
 
 def layers(shown: Sequence[Frame]) -> tuple[Layer, ...]:
-    """The frames' rows, each once for as long as it stays where it is; those that come and go together, together."""
+    """Group the rows: each layer has the rows that appear and disappear in the same frames."""
     found: dict[tuple[int, int], list[tuple[int, Row]]] = defaultdict(list)
     height = max((len(frame.rows) for frame in shown), default=0)
     for y in range(height):

@@ -1,4 +1,4 @@
-"""What a terminal shows of what was written to it, whenever the writing paused."""
+"""Compute the screens that a terminal showed, one for each pause in its output."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import pyte
 
 _STILL_SECONDS = 0.03
-"""So long after the last byte a screen counts as drawn; before, half of it may be missing."""
+"""A screen is complete if no output follows for this long. Before that, a part of it may be missing."""
 _BUSY_SECONDS = 0.5
-"""So often the screen is looked at while the writing never pauses."""
-_COLOURS = {"brown": "yellow", "brightbrown": "brightyellow", "bfightmagenta": "brightmagenta"}
-"""pyte's names, where they are its own."""
+"""While the output never pauses, a screen is taken at this interval."""
+_COLOR_NAMES = {"brown": "yellow", "brightbrown": "brightyellow", "bfightmagenta": "brightmagenta"}
+"""Our names for the colors that pyte names differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A terminal's, in cells."""
+    """A terminal's size in cells."""
 
     columns: int
     rows: int
@@ -25,7 +25,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes, and how many seconds after the beginning they came."""
+    """Output, and its time in seconds since the start."""
 
     at: float
     data: bytes
@@ -33,7 +33,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a cell looks; colours by their ANSI name or as ``#rrggbb``, None for the terminal's own."""
+    """The style of a cell. Colors are ANSI names or ``#rrggbb``; None is the terminal's default."""
 
     foreground: str | None = None
     background: str | None = None
@@ -49,7 +49,7 @@ PLAIN = Style()
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Cells of one look: where they begin, how many they are, and their text."""
+    """Adjacent cells of one style: the first column, their number, and their text."""
 
     column: int
     cells: int
@@ -62,14 +62,14 @@ Row = tuple[Span, ...]
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """A whole screen, and since when it was seen."""
+    """A whole screen, and the time at which it appeared."""
 
     at: float
     rows: tuple[Row, ...]
 
 
 def screens(chunks: Sequence[Chunk], size: Size) -> tuple[Screen, ...]:
-    """The screens as they followed one another, each different from the one before, the first not empty."""
+    """Compute the screens in order. Each differs from the one before, and the first is not empty."""
     terminal = _Terminal(size.columns, size.rows)
     stream = pyte.ByteStream(terminal)
     seen: list[Screen] = []
@@ -84,8 +84,8 @@ def screens(chunks: Sequence[Chunk], size: Size) -> tuple[Screen, ...]:
 
 
 def _with_pauses(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, bool]]:
-    """Each chunk, and whether the screen may be looked at after it."""
-    since: float | None = None  # the first that has not been looked at
+    """Yield each chunk, and whether to take the screen after it."""
+    since: float | None = None  # the time of the first chunk since the last screen was taken
     for index, chunk in enumerate(chunks):
         since = chunk.at if since is None else since
         last = index + 1 == len(chunks)
@@ -95,14 +95,14 @@ def _with_pauses(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, bool]]:
 
 
 class _Terminal(pyte.Screen):
-    """pyte knows no dim. Blinking, which nothing here does, lends its place."""
+    """Show dim text as blinking: pyte does not support dim, and the recorded programs never blink."""
 
     def select_graphic_rendition(self, *attrs: int, **_: object) -> None:
         translated: list[int] = []
         rest = list(attrs)
         while rest:
             code = rest.pop(0)
-            if code in (38, 48):  # the numbers that follow are a colour
+            if code in (38, 48):  # the numbers that follow are a color
                 length = {5: 2, 2: 4}.get(rest[0], 0) if rest else 0
                 translated += [code, *rest[:length]]
                 del rest[:length]
@@ -112,7 +112,7 @@ class _Terminal(pyte.Screen):
 
 
 def row_of(cells: Sequence[pyte.screens.Char]) -> Row:
-    """A row's spans. Blanks between cells of one look belong to them; others that show nothing are left out."""
+    """Return a row's spans. Keep blanks between cells of one style, and leave out other invisible blanks."""
     spans: list[Span] = []
     for column, cell in enumerate(cells):
         style = _style(cell)
@@ -126,7 +126,7 @@ def row_of(cells: Sequence[pyte.screens.Char]) -> Row:
 
 
 def _shows_nothing(text: str, style: Style, before: Style) -> bool:
-    """A blank looks the same in both styles. (A wide character's second half is empty, and looks like its first.)"""
+    """Whether a blank looks the same in both styles. (The second cell of a wide character is empty, too.)"""
     return not text.strip(" ") and not any(
         look.background or look.reverse or look.underlined for look in (style, before)
     )
@@ -143,19 +143,19 @@ def _trimmed(span: Span) -> Span | None:
 
 
 def _style(cell: pyte.screens.Char) -> Style:
-    return Style(_colour(cell.fg), _colour(cell.bg), cell.bold, cell.blink, cell.italics, cell.underscore, cell.reverse)
+    return Style(_color(cell.fg), _color(cell.bg), cell.bold, cell.blink, cell.italics, cell.underscore, cell.reverse)
 
 
-def _colour(name: str) -> str | None:
+def _color(name: str) -> str | None:
     if name == "default":
         return None
     if len(name) == 6 and all(digit in "0123456789abcdef" for digit in name):
         return f"#{name}"
-    return _COLOURS.get(name, name)
+    return _COLOR_NAMES.get(name, name)
 
 
 def text_of(rows: Sequence[Row]) -> list[str]:
-    """The rows as plain text, the blank ones at the end left out."""
+    """Return the rows as plain text, without blank rows at the end."""
     texts = []
     for row in rows:
         text = ""

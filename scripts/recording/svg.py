@@ -1,4 +1,4 @@
-"""Frames as one SVG that plays by itself, as an image too: styles and keyframes, no script and no fonts of its own."""
+"""Draw frames as one animated SVG. It uses CSS keyframes, no scripts or fonts, so it also plays as an image."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _STYLES = (
     ".h{visibility:hidden}"
 )
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML has no place for."""
+"""Characters that XML does not allow."""
 
 
 def draw(frames: Sequence[Frame], columns: int, title: str) -> str:
-    """The picture, as XML. Where motion is unwanted, or not understood, it shows the last frame.
+    """Return the picture as XML. A viewer without animation, or with reduced motion, shows the last frame.
 
-    :param frames: at least one. Rows at the bottom that all of them leave blank are left out.
+    :param frames: at least one. Rows at the bottom that are blank in all frames are left out.
     :param columns: the terminal's width in cells.
     """
     parts = layers(frames)
@@ -69,7 +69,7 @@ def draw(frames: Sequence[Frame], columns: int, title: str) -> str:
 
 
 def _window(width: int, height: int, title: str) -> Iterator[str]:
-    """A frame that stands out on a white page and on a black one."""
+    """Draw a window frame that is visible on a white and on a black page."""
     yield (
         f'<rect x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="8" fill="{_BACKGROUND}" stroke="#6e7681"/>'
     )
@@ -79,8 +79,8 @@ def _window(width: int, height: int, title: str) -> Iterator[str]:
 
 
 def _styles(parts: Sequence[Layer], frames: Sequence[Frame], rows: Mapping[Row, int]) -> str:
-    colours = sorted({colour for row in rows for span in row if (colour := _colours(span.style)[0]) in _PALETTE})
-    named = "".join(f".{colour}{{fill:{_PALETTE[colour]}}}" for colour in colours)
+    colors = sorted({color for row in rows for span in row if (color := _visible_colors(span.style)[0]) in _PALETTE})
+    named = "".join(f".{color}{{fill:{_PALETTE[color]}}}" for color in colors)
     starts = [*accumulate((frame.seconds for frame in frames), initial=0.0)]
     moving = (
         f".m{{animation:{starts[-1]:.2f}s step-end infinite}}"
@@ -95,7 +95,7 @@ def _moves(part: Layer, frames: int) -> bool:
 
 
 def _keyframes(number: int, part: Layer, starts: Sequence[float]) -> str:
-    """When it is seen. Each step holds until the next, so that one frame goes in the very moment the next comes."""
+    """Return the layer's visibility over time. Each step holds until the next, so no two frames overlap."""
     steps = {0.0: "hidden", starts[part.first]: "visible"}
     if part.end < len(starts) - 1:
         steps[starts[part.end]] = "hidden"
@@ -115,38 +115,38 @@ def _layer(number: int, part: Layer, frames: int, names: Mapping[Row, str]) -> s
 
 def _row(row: Row, y: int, name: str = "") -> str:
     top = y * ROW_HEIGHT
-    inside = "".join(_background(span, top) for span in row) + "".join(_words(span, top) for span in row)
+    inside = "".join(_background(span, top) for span in row) + "".join(_span_text(span, top) for span in row)
     return f'<g id="{name}">{inside}</g>' if name else inside
 
 
 def _background(span: Span, top: int) -> str:
-    colour = _colours(span.style)[1]
-    if colour is None:
+    color = _visible_colors(span.style)[1]
+    if color is None:
         return ""
-    fill = _PALETTE.get(colour, colour)
+    fill = _PALETTE.get(color, color)
     return (
         f'<rect x="{span.column * CELL_WIDTH:g}" y="{top}" width="{span.cells * CELL_WIDTH:g}" '
         f'height="{ROW_HEIGHT}" fill="{fill}"/>'
     )
 
 
-def _words(span: Span, top: int) -> str:
-    """A span's text, brought to the width of its cells whatever the font."""
+def _span_text(span: Span, top: int) -> str:
+    """Draw a span's text, stretched to the width of its cells in any font."""
     if not span.text.strip(" "):
         return ""
-    colour, style = _colours(span.style)[0], span.style
+    color, style = _visible_colors(span.style)[0], span.style
     marks = {"b": style.bold, "d": style.dim, "i": style.italic, "u": style.underlined}
-    classes = [mark for mark, has in marks.items() if has] + ([colour] if colour in _PALETTE else [])
+    classes = [mark for mark, has in marks.items() if has] + ([color] if color in _PALETTE else [])
     look = f" class={quoteattr(' '.join(classes))}" if classes else ""
-    own = f' style="fill:{colour}"' if colour and colour not in _PALETTE else ""
+    own = f' style="fill:{color}"' if color and color not in _PALETTE else ""
     return (
         f'<text x="{span.column * CELL_WIDTH:g}" y="{top + _BASELINE:g}" textLength="{span.cells * CELL_WIDTH:g}" '
         f'lengthAdjust="spacingAndGlyphs"{look}{own}>{_text(span.text)}</text>'
     )
 
 
-def _colours(style: Style) -> tuple[str | None, str | None]:
-    """Of the text and behind it, as they are seen."""
+def _visible_colors(style: Style) -> tuple[str | None, str | None]:
+    """Return the visible colors of the text and of its background."""
     if style.reverse:
         return style.background or _BACKGROUND, style.foreground or _FOREGROUND
     return style.foreground, style.background

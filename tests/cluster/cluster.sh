@@ -1,21 +1,21 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# What is known of one cluster. Sourced after lib.sh and images.sh; calls itself by the cluster's name in $name.
+# Functions for one cluster, whose name is in $name. Source this file after lib.sh and images.sh.
 
 # use_cluster NAME
 use_cluster() {
   name=$1
-  [[ $name =~ ^[a-z0-9][a-z0-9.-]*$ ]] || fail "a cluster's name is made of lower-case letters, digits, dots and dashes, not: $name"
+  [[ $name =~ ^[a-z0-9][a-z0-9.-]*$ ]] || fail "a cluster's name consists of lower-case letters, digits, dots and dashes, not: $name"
   KUBECONFIG=$CLUSTER_CACHE/kubeconfigs/$name
-  COMPLETE=$CLUSTER_CACHE/kubeconfigs/.$name.complete # there once `up` has seen the cluster healthy
+  COMPLETE=$CLUSTER_CACHE/kubeconfigs/.$name.complete # exists once `up` has found the cluster healthy
   export KUBECONFIG
   mkdir -p "${KUBECONFIG%/*}"
 }
 
-# Its node containers, the control plane first, whatever state they are in.
+# nodes: print the cluster's node containers in any state, the control plane first.
 nodes() { docker ps --all --filter "label=io.x-k8s.kind.cluster=$name" --format '{{.Names}}' | sort; }
 
-# healthy: the API answers, every node is ready and its kubelet alive (a node's word outlives it for 40 s), every node of its own
-# reaches the cluster's DNS by its service, and the pod network's daemons run. Says on standard error what is wrong.
+# healthy: whether the API answers, every node is ready and its kubelet alive (a dead node stays ready for 40 s), every node reaches the
+# cluster's DNS service, and the pod network's daemons run. Prints the first defect to standard error.
 healthy() {
   local node ready nodes
   mapfile -t nodes < <(nodes)
@@ -36,8 +36,8 @@ healthy() {
     awk 'NF && $2 != $3 { print "daemon set " $1 ": " $3 " of " $2 " ready"; bad = 1 } END { exit bad }' >&2
 }
 
-# Asks DNS for kubernetes.default.svc.cluster.local with a hand-made datagram (a node has no resolver tool): an answer's fourth byte
-# ends in 0 for "no error".
+# Ask DNS for kubernetes.default.svc.cluster.local with a hand-made datagram, because a node has no resolver tool. The fourth byte of
+# the answer ends in 0 if there is no error.
 # shellcheck disable=SC2016
 NODE_PROBE='
 set -e

