@@ -14,8 +14,8 @@ from tests.waiting import wait_for
 
 from spoke_jobs.contract.causes import CAUSES
 
-PROMPT_SECONDS = 15.0
-"""Seconds within which a cause is named, once it can be known."""
+PROMPT_SECONDS = 28.0
+"""Seconds within which a cause is named, once it can be known: sooner than the next comparison, every 30 s, would."""
 REPAIR_AFTER_SECONDS = 30.0
 """Seconds after which what keeps a job from starting is mended."""
 
