@@ -257,7 +257,7 @@ def test_a_replica_of_the_tasks_leaves_the_name_before_it_stops(helm: Helm) -> N
     assert grace == Settings.model_fields["tasks_grace_seconds"].default
     beyond = pod["terminationGracePeriodSeconds"] - leaving - grace
     said = (ROOT / "docs/reference/settings.md").read_text()
-    assert f"the pod's own grace must be {beyond:.0f} s longer" in said, "for whoever writes a chart of their own"
+    assert f"The pod's grace must exceed it by {beyond:.0f} s" in said, "for whoever writes a chart of their own"
 
 
 def test_callers_of_the_tasks_show_tokens_where_the_cluster_may_review_them(helm: Helm) -> None:

@@ -49,7 +49,7 @@ def main() -> None:
         os._exit(1)
     _report(outcome, console, time.monotonic() - begun)
     if not options.cluster:
-        console.print(f"Look at its jobs: SPOKE_DATABASE_URL={_database()} spoke-jobs ls", highlight=False)
+        console.print(f"Look at its jobs: SPOKE_DATABASE_URL={_database()} .venv/bin/spoke-jobs ls", highlight=False)
     if options.next:
         console.print(f"Next: {options.next}", highlight=False)
     sys.exit(0 if all(check.holds for check in outcome.checks) else 1)

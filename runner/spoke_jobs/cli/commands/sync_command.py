@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.cli.commands.exits import reports_errors
+from spoke_jobs.cli.commands.exits import fail, reports_errors
 from spoke_jobs.contract.log_setup import configure_logging
 from spoke_jobs.settings import load_settings
 
@@ -21,7 +21,10 @@ def sync(
 
     If several processes run, one is active and the others stand by.
     """
-    from spoke_jobs.sync.sync_process import run as run_sync
+    try:
+        from spoke_jobs.sync.sync_process import run as run_sync
+    except ModuleNotFoundError as error:
+        fail(f"`spoke-jobs sync` needs the Python package {error.name!r}: pip install 'spoke-jobs[kubernetes]'")
 
     configure_logging()
     run_sync(load_settings(), health_port)
