@@ -50,7 +50,7 @@ bench-tasks: setup-python ## tasks beside other task queues: some 10 minutes (RO
 breaks: setup-python ## break each rule of the operator once and see which tests notice: some 20 minutes; writes docs/breaks.md
 	@$(VENV)/python -m tests.breaks
 
-pictures: setup-python ## record the README's pictures anew, docs/pictures: some 2 minutes (kubectl's only where the tests' cluster is up)
+pictures: setup-python ## record the README's pictures again, docs/pictures: some 2 minutes (kubectl's only where the tests' cluster is up)
 	@scripts/pictures/draw
 
 lint: setup-python ## formatting, style, types, layers, generated files
@@ -68,7 +68,7 @@ format: setup-python ## format the Python code
 generate: setup-python ## the files that are generated from code: the CRD, docs/reference
 	@scripts/generate
 
-lock: setup-python ## resolve the requirements anew, within pyproject.toml
+lock: setup-python ## resolve the requirements again, within pyproject.toml
 	@scripts/lock
 
 cluster: setup-python ## a kind cluster of two nodes to try things on, `spoke-dev`
