@@ -1,0 +1,107 @@
+"""A pytest plugin: record what passed and what failed in this run, in the file that the option ``--record`` names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .verdict import COLLECTION, ESSENTIAL_FIXTURES, Failure, Run
+
+_failed_fixture = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option."""
+    parser.addoption("--record", metavar="FILE", help="write what passed and what failed to this file, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record in the process that hears of all tests: pytest-xdist's controller."""
+    if (file := config.getoption("--record")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(Path(file)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Note the failure of a fixture that sets up the stage."""
+    try:
+        return (yield)
+    except BaseException:
+        if fixturedef.scope == "session" and fixturedef.argname in ESSENTIAL_FIXTURES:
+            request.config.stash[_failed_fixture] = fixturedef.argname
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Bring the note to the process that records."""
+    report = yield
+    report.essential = item.config.stash.get(_failed_fixture, "") if report.failed else ""
+    item.config.stash[_failed_fixture] = ""
+    return report
+
+
+class Recorder:
+    """Collects the reports of all tests, and writes them at the end."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._tests: set[str] = set()
+        self._passed: set[str] = set()
+        self._failures: dict[str, Failure] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record one phase of one test. When a process crashes, pytest-xdist reports the phase ``???`` of its test."""
+        self._tests.add(report.nodeid)
+        if report.failed:
+            phase = report.when if report.when in ("setup", "call", "teardown") else "crash"
+            self._failed(report, phase, getattr(report, "essential", ""))
+        elif report.when == "call" and report.passed:
+            self._passed.add(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Record a module that could not be collected."""
+        if report.failed:
+            self._failed(report, "collect", COLLECTION)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the record, and what ``--last-failed`` selects.
+
+        pytest's own list lacks a test that crashed its process if it passed when pytest-xdist ran it again at once.
+        """
+        if cache := session.config.cache:
+            cache.set("cache/lastfailed", dict.fromkeys(self._failures, True))
+        passed = self._passed - self._failures.keys()
+        run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()))
+        self._file.write_text(json.dumps(asdict(run) | {"passed": sorted(passed)}))
+
+    def _failed(self, report: pytest.TestReport | pytest.CollectReport, phase: str, essential: str) -> None:
+        node = getattr(report, "node", None)
+        failure = Failure(
+            test=report.nodeid,
+            phase=phase,
+            text=report.longreprtext,
+            seconds=getattr(report, "duration", 0.0),
+            load=os.getloadavg()[0],
+            process=node.gateway.id if node else "",
+            essential=essential,
+        )
+        self._failures.setdefault(report.nodeid, failure)
+
+
+def read(file: Path) -> Run | None:
+    """Read a record; None if pytest ended before it wrote one."""
+    if not file.exists():
+        return None
+    content = json.loads(file.read_text())
+    failures = tuple(Failure(**failure) for failure in content["failures"])
+    return Run(content["tests"], frozenset(content["passed"]), failures)

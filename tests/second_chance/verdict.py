@@ -1,0 +1,98 @@
+"""Decide what a run and the second run of its failed tests say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+ESSENTIAL_FIXTURES = frozenset({"cluster", "cluster_env", "kubeconfig", "postgres_url", "_migrated_template"})
+"""Session fixtures that set up the cluster and PostgreSQL. If one fails, a second run proves nothing."""
+COLLECTION = "the collection"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first failure of a test in one run."""
+
+    test: str
+    """The test's node id; the module's for a failed collection."""
+    phase: str
+    """``setup``, ``call``, ``teardown``, ``crash`` of the test process, or ``collect``."""
+    text: str
+    """What pytest prints of it, with the traceback."""
+    seconds: float
+    """How long the phase took."""
+    load: float
+    """The machine's load average of the last minute when the failure was reported."""
+    process: str = ""
+    """pytest-xdist's name of the test process; empty without it."""
+    essential: str = ""
+    """What of the stage failed: a name of ``ESSENTIAL_FIXTURES``, or ``COLLECTION``; otherwise empty."""
+
+    @property
+    def first_error(self) -> str:
+        """The error in one line."""
+        lines = [line.rstrip() for line in self.text.splitlines() if line.strip()]
+        errors = [line[2:].strip() for line in lines if line.startswith("E ")]
+        return errors[0] if errors else lines[-1].strip() if lines else "no text"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of pytest recorded."""
+
+    tests: int = 0
+    """How many tests ran, failed ones included."""
+    passed: frozenset[str] = frozenset()
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What both runs say."""
+
+    tests: int
+    flaky: tuple[Failure, ...] = ()
+    """First failures of the tests that passed in the second run."""
+    failed: tuple[Failure, ...] = ()
+    """First failures of the tests that did not."""
+    reasons: tuple[str, ...] = ()
+    """Why the run fails; empty if it passes."""
+
+
+def may_run_again(first: Run, budget: int) -> bool:
+    """Whether a second run could make this run pass."""
+    return bool(first.failures) and not _final(first, budget)
+
+
+def judge(first: Run, second: Run | None, budget: int) -> Verdict:
+    """Say which tests are flaky and whether the run passes.
+
+    :param second: the run of what failed; None if there was none.
+    :param budget: how many flaky tests a run may have.
+    """
+    if reasons := _final(first, budget):
+        return Verdict(first.tests, failed=first.failures, reasons=tuple(reasons))
+    again = second or Run()
+    failed_again = {failure.test for failure in again.failures}
+    passed = again.passed - failed_again
+    flaky = tuple(failure for failure in first.failures if failure.test in passed)
+    failed = tuple(failure for failure in first.failures if failure.test not in passed)
+    twice = [failure.test for failure in failed if failure.test in failed_again]
+    absent = [failure.test for failure in failed if failure.test not in failed_again]
+    reasons = [f"failed twice: {test}" for test in twice]
+    reasons += [f"failed, and did not pass in the second run: {test}" for test in absent]
+    reasons += [f"failed in the second run only: {test}" for test in sorted(failed_again - _tests(first.failures))]
+    return Verdict(first.tests, flaky, failed, tuple(reasons))
+
+
+def _final(first: Run, budget: int) -> list[str]:
+    """Reasons to fail that no second run changes."""
+    reasons = [f"{failure.essential} failed: {failure.first_error}" for failure in first.failures if failure.essential]
+    if len(first.failures) > budget:
+        reasons.append(f"{len(first.failures)} tests failed; a second run is for at most {budget}")
+    return reasons
+
+
+def _tests(failures: Iterable[Failure]) -> set[str]:
+    return {failure.test for failure in failures}
