@@ -5,7 +5,7 @@ VENV := .venv/bin
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long test-pythons lint format generate lock cluster cluster-down cluster-demo images release setup-python clean bench bench-imports bench-claims bench-dispatch bench-launch bench-tasks breaks pictures
+.PHONY: help demo test test-long test-pythons lint format generate lock cluster cluster-down cluster-demo images release base-image audit setup-python clean bench bench-imports bench-claims bench-control bench-dispatch bench-launch bench-tasks breaks situations pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -20,8 +20,9 @@ cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), thro
 test: setup-python ## all tests; UNIT=1: what needs only Python, FAST=1: all but the cluster, ROOM=sync: one folder, ARGS=: for pytest
 	@scripts/test
 
-test-long: setup-python ## the longer series
+test-long: setup-python ## the longer series, and the unit tests on the other Pythons
 	@LONG=1 scripts/test
+	@UNIT=1 scripts/test-pythons others
 
 test-pythons: setup-python ## unit and SQLite tests on every supported Python that is found (PYTHONS="3.12 3.13": on these)
 	@scripts/test-pythons $(PYTHONS)
@@ -36,6 +37,9 @@ bench-claims: setup-python ## what a claim costs beside history, under an open t
 	@scripts/postgres >/dev/null
 	@$(VENV)/python -m tests.bench.claims
 
+bench-control: setup-python ## limits, schedules, batches and `why`, beside other job queues: some 5 minutes (ROUNDS=1: a quick look)
+	@tests/bench/control/run
+
 bench-dispatch: setup-python ## what a dispatch adds to its caller's transaction, on PostgreSQL and the test cluster's API server
 	@scripts/postgres >/dev/null
 	@scripts/test-cluster
@@ -47,8 +51,11 @@ bench-launch: setup-python ## what the operator costs beside plain Jobs, on a ki
 bench-tasks: setup-python ## tasks beside other task queues: some 10 minutes (ROUNDS=1: a quick look)
 	@tests/bench/tasks/run
 
-breaks: setup-python ## break each rule of the operator once and see which tests notice: some 20 minutes; writes docs/breaks.md
+breaks: setup-python ## break each rule once and see which tests notice: some 20 minutes; writes docs/breaks.md
 	@$(VENV)/python -m tests.breaks
+
+situations: setup-python ## what goes wrong in clusters, recorded as a person on call sees it: some 30 minutes; writes build/situations (ONLY="3 7": these)
+	@$(VENV)/python -m tests.situations build/situations $(ONLY)
 
 pictures: setup-python ## record the README's pictures again, docs/pictures: some 2 minutes (kubectl's only where the tests' cluster is up)
 	@scripts/pictures/draw
@@ -65,11 +72,17 @@ format: setup-python ## format the Python code
 	@$(VENV)/ruff format .
 	@$(VENV)/ruff check --fix --select I .
 
+base-image: ## write the newest digest of the published base image to image/Dockerfile
+	@scripts/base-image refresh
+
+audit: setup-python ## linters from outside: bandit, REUSE, actionlint, checkov, kube-score; minutes (ARGS=bandit: one of them)
+	@scripts/audit $(ARGS)
+
 generate: setup-python ## the files that are generated from code: the CRD, docs/reference
 	@scripts/generate
 
-lock: setup-python ## resolve the requirements again, within pyproject.toml
-	@scripts/lock
+lock: setup-python ## resolve the requirements again, within pyproject.toml (UPGRADE=1: take the newest versions)
+	@scripts/lock $(if $(UPGRADE),--upgrade)
 
 cluster: setup-python ## a kind cluster of two nodes to try things on, `spoke-dev`
 	@tests/cluster/build
@@ -82,7 +95,7 @@ images: setup-python ## the container images
 	@tests/cluster/build
 	@scripts/images
 
-release: setup-python ## what is published of this version, into dist/: wheel, images, charts, checksums
+release: setup-python ## what is published of this version, into dist/, built twice and compared: wheel, images, charts, SBOMs, provenance; minutes
 	@scripts/release
 
 setup-python:

@@ -7,6 +7,7 @@ set -euo pipefail
 REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/spoke-jobs
 mkdir -p "$CACHE/logs"
+unset PYTHONDONTWRITEBYTECODE # without the bytecode of an earlier process, each one compiles all modules and tests anew
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -60,6 +61,19 @@ with_lock() {
   "$@"
   exec {descriptor}>&-
 }
+
+# find_python: set $python to an interpreter of 3.11 or newer that can create virtual environments. Install Debian's if there is none.
+find_python() {
+  local candidates=(python3.11 python3 /usr/bin/python3)
+  [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
+  for python in "${candidates[@]}"; do ! is_suitable "$python" || return 0; done
+  [[ -z ${PYTHON:-} ]] || fail "PYTHON=$PYTHON is no Python 3.11 or newer with the modules venv and ensurepip"
+  apt_install python3 python3-venv
+  python=/usr/bin/python3
+  is_suitable "$python" || fail "Python 3.11 or newer is needed, and this Debian's is $("$python" --version); name another with PYTHON=..."
+}
+
+is_suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # missing_packages PACKAGE...: print the Debian packages that are not installed.
 missing_packages() {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
@@ -16,13 +21,24 @@ from tests.timings import report_timings
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
+from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
 
+pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e", "integration", "unit", "waiting")))
+
+# The fuzzer has wheels only for Linux on x86-64.
+collect_ignore = [] if find_spec("atheris") else ["unit/contract/test_fuzzing.py"]
+
 _CLUSTER_FOLDERS = ("tests/e2e/", "tests/integration/charts/", "tests/integration/release/")
 _CLUSTER_FIXTURES = frozenset({"cluster_env", "kubeconfig"})
 _POSTGRES_FIXTURE = "postgres_url"
+
+
+# How long an example takes depends on the machine.
+hypothesis.settings.register_profile("spoke-jobs", deadline=None)
+hypothesis.settings.load_profile("spoke-jobs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +56,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("postgres")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Turn garbage collection off meanwhile, and leave modules and tests out of it then: they stay until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
@@ -71,16 +98,44 @@ def postgres_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def _migrated_template(postgres_url: str) -> Iterator[str]:
+def ledger_roles(postgres_url: str) -> Iterator[dict[Process, str]]:
+    """A role for each kind of process. Roles belong to the server, and their privileges to the template below."""
+    names = {process: f"test_{process}_{uuid.uuid4().hex[:12]}" for process in Process}
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for name in names.values():
+            # The tests' own role is a member, so that it can drop what the role owns.
+            connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD '{name}' ROLE CURRENT_USER"))
+    yield names
+    with admin.connect() as connection:
+        for name in names.values():
+            connection.execute(text(f"DROP ROLE {name}"))
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def _migrated_template(postgres_url: str, ledger_roles: dict[Process, str]) -> Iterator[str]:
     """A database with the ledger's tables; copying it is quicker than migrating for each test."""
     name = f"template_{uuid.uuid4().hex[:12]}"
     admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f'CREATE DATABASE "{name}"'))
     engine = create_ledger_engine(make_url(postgres_url).set(database=name))
-    migrate(engine)
+    migrate(engine, roles=ledger_roles)
     engine.dispose()
     yield name
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    admin.dispose()
+
+
+@contextmanager
+def _copied_database(server: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
     with admin.connect() as connection:
         connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
     admin.dispose()
@@ -89,24 +144,54 @@ def _migrated_template(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_ledger_url(postgres_url: str, _migrated_template: str) -> Iterator[str]:
     """The URL of a fresh PostgreSQL database with the ledger's tables."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{_migrated_template}"'))
-    yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
+    with _copied_database(postgres_url, _migrated_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_postgres_ledger_url(postgres_url: str, _migrated_template: str) -> Iterator[str]:
+    """The same, for all tests of a module that ask for it: each has to leave it empty."""
+    with _copied_database(postgres_url, _migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
-def sqlite_ledger_url(tmp_path: Path) -> str:
-    """The URL of a fresh SQLite file with the ledger's tables."""
-    url = f"sqlite:///{tmp_path}/jobs.sqlite3"
-    engine = create_ledger_engine(url)
+def role_urls(postgres_ledger_url: str, ledger_roles: dict[Process, str]) -> dict[Process, str]:
+    """The URL of that database for each kind of process, with a role that has the privileges it needs."""
+    return {process: as_role(postgres_ledger_url, name) for process, name in ledger_roles.items()}
+
+
+def as_role(url: str, name: str) -> str:
+    """The URL with another role, whose password is its name."""
+    return make_url(url).set(username=name, password=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the ledger's tables, to be copied likewise."""
+    file = tmp_path_factory.mktemp("template") / "jobs.sqlite3"
+    engine = create_ledger_engine(f"sqlite:///{file}")
     migrate(engine)
     engine.dispose()
-    return url
+    assert [path.name for path in file.parent.iterdir()] == [file.name], "all of it is in the one file"
+    return file
+
+
+@pytest.fixture
+def sqlite_ledger_url(tmp_path: Path, _migrated_file: Path) -> str:
+    """The URL of a fresh SQLite file with the ledger's tables."""
+    return _copied_file(_migrated_file, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_sqlite_ledger_url(tmp_path_factory: pytest.TempPathFactory, _migrated_file: Path) -> str:
+    """The same, for all tests of a module that ask for it: each has to leave it empty."""
+    return _copied_file(_migrated_file, tmp_path_factory.mktemp("shared"))
+
+
+def _copied_file(file: Path, folder: Path) -> str:
+    shutil.copyfile(file, folder / file.name)
+    return f"sqlite:///{folder}/{file.name}"
 
 
 def open_ledger(url: str) -> Iterator[SqlLedger]:

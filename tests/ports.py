@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import atexit
+import fcntl
+import functools
 import itertools
-import os
 import socket
+import tempfile
+from pathlib import Path
+from typing import IO
 
-_FIRST, _EACH = 20_000, 1_500
+_FIRST, _EACH, _RANGES = 20_000, 500, 24
 """Below the range from which the kernel assigns ports (from 32768)."""
 _numbers = itertools.count()
+_locks: list[IO[str]] = []
+"""Held until this process ends, however it ends."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, from a range that only this test process uses."""
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    """A port that nobody listens on, from a range that only this process uses, whatever other test runs there are."""
+    first = _leased()
     for number in itertools.islice(_numbers, _EACH):
-        port = _FIRST + process * _EACH + number % _EACH
+        port = first + number % _EACH
         try:
             with socket.create_server((host, port)):
                 return port
         except OSError:
             continue
     raise AssertionError(f"no port is free on {host}")
+
+
+@functools.cache
+def _leased() -> int:
+    """Lease a range; return its first port."""
+    for number in range(_RANGES):
+        try:
+            file = (Path(tempfile.gettempdir()) / f"spoke-jobs-tests-ports-{number}.lock").open("w")
+        except PermissionError:  # another user's
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _locks.append(file)
+        atexit.register(file.close)
+        return _FIRST + number * _EACH
+    raise AssertionError(f"{_RANGES} processes that run tests use all ranges of ports")
 
 
 def loopbacks() -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
-_OWN_NAMESPACES = ("test_applications", "test_crash", "test_outages", "test_upgrades")
+_OWN_NAMESPACES = ("test_applications", "test_crash", "test_maintenance", "test_outages", "test_upgrades")
 """Modules of tests/e2e that install what they need in namespaces of their own."""
 GROUPS = (
     *(f"tests/e2e/{module}.py" for module in _OWN_NAMESPACES),
@@ -24,14 +25,32 @@ _ORDER = (
 Unit tests come last: they are short, so all processes end together."""
 
 
+_WITH_PODS = ("tests/e2e/", "tests/integration/operator/")
+"""Tests whose jobs have pods on the cluster. One process at a time runs them while other tests are left: they mostly
+wait, and pods of more tests would starve each other on two cores."""
+
+
 class ByGroup(LoadScopeScheduling):
     """Give out a group as a whole, every other test by itself, in the order of collection (`--no-loadscope-reorder`).
 
     (xdist's own groups use a suffix of the tests' ids, which pytest 9 does not let it set.)
     """
 
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        others = [work for other, work in self.assigned_work.items() if other is not node]
+        wanted = not any(map(_has_pods, others))
+        fitting = (scope for scope in self.workqueue if scope.startswith(_WITH_PODS) is wanted)
+        if (scope := next(fitting, None)) is not None:
+            self.workqueue.move_to_end(scope, last=False)
+        super()._assign_work_unit(node)
+
     def _split_scope(self, nodeid: str) -> str:
         return next((group for group in GROUPS if nodeid.startswith(group)), nodeid)
+
+
+def _has_pods(work: dict[str, dict[str, bool]]) -> bool:
+    """Whether a process is yet to end a test with pods, of its work by group and test."""
+    return any(scope.startswith(_WITH_PODS) and not all(ended.values()) for scope, ended in work.items())
 
 
 def rank(nodeid: str) -> int:

@@ -7,12 +7,19 @@ import logging
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import uvloop
 from pydantic import ValidationError
 
+from spoke_jobs.contract import validation_text
+from spoke_jobs.contract.clean_text import visible
+
 from .operator_settings import Settings
 from .shell import operator_logs, operator_process
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 logger = logging.getLogger("spoke_jobs_operator")
 
@@ -23,7 +30,7 @@ def main() -> None:
         settings = Settings()
     except ValidationError as error:
         for item in error.errors():
-            sys.stderr.write(f"{_named(item['loc'])}{item['msg']}\n")
+            sys.stderr.write(f"{visible(_described(item))}\n")  # noqa: TID251 (no command line)
         raise SystemExit(2) from None
     operator_logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -33,9 +40,12 @@ def main() -> None:
     os._exit(code)
 
 
-def _named(location: tuple[int | str, ...]) -> str:
-    """Return the setting that an error concerns; empty if it concerns several: the message then names them."""
-    return f"SPOKE_OPERATOR_{'_'.join(map(str, location)).upper()}: " if location else ""
+def _described(item: ErrorDetails) -> str:
+    """Name the setting, its value and what is expected. The message of an error about several settings names them."""
+    if not item["loc"]:
+        return item["msg"].removeprefix("Value error, ")
+    name = str(item["loc"][0])
+    return f"SPOKE_OPERATOR_{name.upper()}{validation_text.setting(item, Settings.model_fields[name])}"
 
 
 async def _run_until_signal(settings: Settings) -> int:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .core.admit import Limits
+from .core.cleanup import Retention
 from .core.election import LeaseTimes
+from .core.limits import PREFIX, Limits, Pause
 
 
 class Settings(BaseSettings):
     """How the operator runs. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="SPOKE_OPERATOR_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     namespaces: Annotated[
         tuple[str, ...], NoDecode, Field(description="Namespaces to serve, separated by commas; empty for all.")
     ] = ()
     max_running: Annotated[
         int | None,
-        Field(ge=1, description="The most attempts that run at a time in all namespaces together."),
+        Field(ge=0, description="The most attempts that run at a time in all namespaces together; 0 starts none."),
     ] = None
     max_running_in_namespace: Annotated[
-        int | None, Field(ge=1, description="The most attempts that run at a time in each namespace.")
+        int | None, Field(ge=0, description="The most attempts that run at a time in each namespace.")
     ] = None
     max_running_in_queue: Annotated[
         int | None,
         Field(
-            ge=1,
+            ge=0,
             description="The most attempts that run at a time in each queue of a namespace. Jobs without a queue don't "
             "count.",
         ),
@@ -37,14 +39,53 @@ class Settings(BaseSettings):
     max_running_for_organization: Annotated[
         int | None,
         Field(
-            ge=1,
+            ge=0,
             description="The most attempts that run at a time for each organization of a namespace. Jobs without one "
             "don't count.",
         ),
     ] = None
+    max_unfinished_in_namespace: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="How many unfinished SpokeJobs of each namespace, the oldest ones, may have attempts. The "
+            "others wait.",
+        ),
+    ] = None
+    max_pending: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="The most pods of attempts that have no node yet. At least this many may start at a time; more "
+            "if there are more nodes, or the nodes start pods fast. The other jobs wait for their turn.",
+        ),
+    ] = 20
+    paused: Annotated[
+        str,
+        Field(
+            max_length=200,
+            description="Why no attempt starts in any namespace; empty for no pause. Running attempts continue.",
+        ),
+    ] = ""
     job_retention_seconds: Annotated[
         float, Field(ge=0, description="How long a Job is kept for inspection after its attempt has ended.")
     ] = 60
+    failed_job_retention_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="How long the Job of a failed attempt is kept, so that people can read the pod's output and "
+            "describe the pod. If `JOB_RETENTION_SECONDS` is longer, that time applies.",
+        ),
+    ] = 3600
+    failed_jobs_kept: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="The most Jobs of failed attempts that are kept in each namespace after "
+            "`JOB_RETENTION_SECONDS`; the oldest are deleted first.",
+        ),
+    ] = 50
     calls_per_second: Annotated[
         float, Field(gt=0, description="The most calls to the API server per second, on average.")
     ] = 100
@@ -57,8 +98,22 @@ class Settings(BaseSettings):
             "runs. Obstacles and ends are written at once.",
         ),
     ] = 5
-    news_at_once: Annotated[float, Field(ge=1, description="The most such writes at once after a quiet period.")] = 50
-    news_within_seconds: Annotated[float, Field(gt=0, description="The longest delay of such a write.")] = 60
+    news_at_once: Annotated[
+        float, Field(ge=1, description="The most of these status writes at once after a quiet period.")
+    ] = 50
+    news_within_seconds: Annotated[float, Field(gt=0, description="The longest delay of these status writes.")] = 60
+    events_per_second: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="The most Kubernetes Events about SpokeJobs per second, for each namespace and type (Normal, "
+            "Warning), on average. All namespaces together may send ten times as many. Further Events are dropped and "
+            "counted. Events do not count towards `CALLS_PER_SECOND`. 0 sends none.",
+        ),
+    ] = 5
+    events_at_once: Annotated[
+        float, Field(ge=1, description="The most such Events of each namespace and type at once after a quiet period.")
+    ] = 50
     lease: Annotated[
         str,
         Field(
@@ -108,6 +163,23 @@ class Settings(BaseSettings):
     health_port: Annotated[
         int, Field(ge=0, le=65535, description="The port of probes and metrics; 0 for any free port.")
     ] = 8080
+    metric_labels: Annotated[
+        tuple[Literal["type", "queue"], ...],
+        NoDecode,
+        Field(
+            description="The labels of the metrics of SpokeJobs besides `namespace`: `type`, `queue` or both, "
+            "separated by commas."
+        ),
+    ] = ()
+    metric_label_limit: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="The most combinations of these labels' values in each namespace. SpokeJobs beyond them are "
+            "counted under `other`.",
+        ),
+    ] = 50
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level that is logged.")
     ] = "INFO"
@@ -123,6 +195,17 @@ class Settings(BaseSettings):
             in_namespace=self.max_running_in_namespace,
             in_queue=self.max_running_in_queue,
             for_organization=self.max_running_for_organization,
+            unfinished=self.max_unfinished_in_namespace,
+            paused=Pause(f"{PREFIX}PAUSED", self.paused) if self.paused else None,
+        )
+
+    @property
+    def retention(self) -> Retention:
+        """How long ended objects are kept."""
+        return Retention(
+            job=timedelta(seconds=self.job_retention_seconds),
+            failed_job=timedelta(seconds=self.failed_job_retention_seconds),
+            failed_jobs=self.failed_jobs_kept,
         )
 
     @property
@@ -145,7 +228,7 @@ class Settings(BaseSettings):
             )
         return self
 
-    @field_validator("namespaces", mode="before")
+    @field_validator("namespaces", "metric_labels", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import the library at the first access to one of its names.
 
-    Wherever the library is installed, pytest imports its plugin at the start of every run. That import alone must load
-    neither SQLAlchemy nor the rest of the library.
+    Wherever this library is installed, pytest imports the library's plugin at the start of every run. Importing the
+    plugin must not load SQLAlchemy or the rest of the library.
     """
     if name == "__all__" or not name.startswith("__"):
         api = _api()

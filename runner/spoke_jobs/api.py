@@ -1,18 +1,30 @@
 """The public names. ``from spoke_jobs import job`` imports them from here."""
 
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.labels import label_value
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.dispatch import (
+    abatch,
     adispatch_job,
     adispatch_jobs,
     adispatch_task,
     aget_job,
+    batch,
     close,
     configure,
     dispatch_job,
     dispatch_jobs,
     dispatch_task,
     get_job,
+    pause,
+    pause_schedule,
+    put_schedule,
+    remove_schedule,
+    reset_limit,
+    resume,
+    resume_schedule,
+    retry_job,
+    set_limit,
     use_runner,
 )
 from spoke_jobs.errors import (
@@ -20,8 +32,11 @@ from spoke_jobs.errors import (
     ConfigurationError,
     DatabaseError,
     Discard,
+    InvalidCheckpoint,
     InvalidJobData,
+    InvalidLimit,
     InvalidPayload,
+    InvalidSchedule,
     RegistrationError,
     RetryLater,
     SpokeJobsError,
@@ -31,9 +46,11 @@ from spoke_jobs.errors import (
     UnknownName,
 )
 from spoke_jobs.execution.context import JobContext, TaskContext
+from spoke_jobs.limits.job_limit import Rate
 from spoke_jobs.model import Attempt, AttemptState, FailedJob, JobData, JobRequest, JobState
-from spoke_jobs.registry import Registry, job, task
+from spoke_jobs.registry import Registry, job, limit, schedule, task
 from spoke_jobs.runners.runner import Runner
+from spoke_jobs.schedules.timing import Cron, Every
 
 __all__ = [
     "Attempt",
@@ -41,15 +58,21 @@ __all__ = [
     "Cancelled",
     "CauseClass",
     "ConfigurationError",
+    "Cron",
     "DatabaseError",
     "Discard",
+    "Every",
     "FailedJob",
+    "InvalidCheckpoint",
     "InvalidJobData",
+    "InvalidLimit",
     "InvalidPayload",
+    "InvalidSchedule",
     "JobContext",
     "JobData",
     "JobRequest",
     "JobState",
+    "Rate",
     "RegistrationError",
     "Registry",
     "RetryLater",
@@ -61,10 +84,12 @@ __all__ = [
     "TaskContext",
     "UniquenessConflict",
     "UnknownName",
+    "abatch",
     "adispatch_job",
     "adispatch_jobs",
     "adispatch_task",
     "aget_job",
+    "batch",
     "close",
     "configure",
     "dispatch_job",
@@ -72,6 +97,18 @@ __all__ = [
     "dispatch_task",
     "get_job",
     "job",
+    "label_value",
+    "limit",
+    "pause",
+    "pause_schedule",
+    "put_schedule",
+    "remove_schedule",
+    "reset_limit",
+    "resume",
+    "resume_schedule",
+    "retry_job",
+    "schedule",
+    "set_limit",
     "task",
     "use_runner",
 ]

@@ -1,4 +1,4 @@
-"""The functions that an application calls to dispatch and read jobs.
+"""The functions that an application calls to dispatch and read jobs, and to limit, pause and schedule them.
 
 The process's runner is loaded once, by :func:`configure` or at the first call.
 """
@@ -6,14 +6,24 @@ The process's runner is loaded once, by :func:`configure` or at the first call.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from spoke_jobs.contract.validation_text import an
+from spoke_jobs.errors import InvalidJobData
+from spoke_jobs.job_options import AFTER_FAILED
+from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.process_actor import actor_name
+from spoke_jobs.limits.job_limit import KEEP, Keep, Rate, changed_bounds, parse_scope
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.runner import Runner, adapted
+from spoke_jobs.schedules.timing import Cron, Every
 from spoke_jobs.settings import Settings
 from spoke_jobs.type_names import TypeName
 
@@ -48,7 +58,7 @@ def configure(
 
 @contextmanager
 def use_runner(runner: Runner) -> Iterator[Runner]:
-    """Use ``runner`` within the block, and the earlier one (or none) after it. For tests.
+    """Use ``runner`` within the block, and the earlier runner (or none) after it. For tests.
 
     Within the block, :func:`configure` without a runner keeps this one, since an application that a test starts may
     call it.
@@ -65,7 +75,7 @@ def use_runner(runner: Runner) -> Iterator[Runner]:
 
 
 def close() -> None:
-    """Close the process's runner, if there is one. First it delivers or runs the tasks that it keeps in memory.
+    """Close the process's runner, if there is one. The runner first delivers or runs the tasks that it has in memory.
 
     The counterpart of :func:`configure`, for a process that continues, or that ends without running exit handlers.
     """
@@ -87,9 +97,9 @@ def current_runner() -> Runner:
 
 
 def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobRequest:
-    """Record a job, so that it runs once the record is committed.
+    """Record a job, which runs after the record is committed.
 
-    :param session: write the record in this session's transaction. If that is rolled back, there is no job.
+    :param session: write the record in this session's transaction. If the transaction is rolled back, there is no job.
     :returns: the row as it is now.
     :raises UnknownName, InvalidPayload, InvalidJobData: before anything is written.
     """
@@ -114,11 +124,83 @@ async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | Non
     return await current_runner().adispatch_jobs(jobs, session=session)
 
 
+class OpenBatch:
+    """A batch that takes jobs: what :func:`batch` gives to its block."""
+
+    def __init__(self, row: Batch, session: Session | None) -> None:
+        self.id = row.id
+        """For ``batch_id`` of a dispatch, and for `spoke-jobs batches show`."""
+        self._session = session
+
+    def dispatch_job(self, job_data: JobData) -> JobRequest:
+        """Dispatch a job in the batch, in the batch's session if there is one."""
+        return dispatch_job(replace(job_data, batch_id=self.id), session=self._session)
+
+    def dispatch_jobs(self, jobs: Sequence[JobData]) -> Sequence[JobRequest]:
+        """Dispatch many jobs in the batch."""
+        return dispatch_jobs([replace(job_data, batch_id=self.id) for job_data in jobs], session=self._session)
+
+
+class AsyncOpenBatch:
+    """:class:`OpenBatch` for callers on an event loop: what :func:`abatch` gives to its block."""
+
+    def __init__(self, row: Batch, session: AsyncSession | None) -> None:
+        self.id = row.id
+        """For ``batch_id`` of a dispatch, and for `spoke-jobs batches show`."""
+        self._session = session
+
+    async def adispatch_job(self, job_data: JobData) -> JobRequest:
+        """Dispatch a job in the batch, in the batch's session if there is one."""
+        return await adispatch_job(replace(job_data, batch_id=self.id), session=self._session)
+
+    async def adispatch_jobs(self, jobs: Sequence[JobData]) -> Sequence[JobRequest]:
+        """Dispatch many jobs in the batch."""
+        in_batch = [replace(job_data, batch_id=self.id) for job_data in jobs]
+        return await adispatch_jobs(in_batch, session=self._session)
+
+
+@contextmanager
+def batch(
+    name: str, then: JobData | None = None, on_failed: str = "fail", *, session: Session | None = None
+) -> Iterator[OpenBatch]:
+    """Dispatch jobs together. The batch is closed at the end of the block, unless it raises.
+
+    :param name: what the batch is for, for people.
+    :param then: a job that is dispatched with the batch, and starts once all jobs of the batch have ended.
+    :param on_failed: what follows if one of them fails: ``fail`` fails that job with ``DependencyFailed``, ``run`` runs
+        it.
+    :param session: write all in this session's transaction.
+    :raises InvalidJobData: if ``on_failed`` is neither.
+    """
+    _check_on_failed(name, on_failed)
+    runner = current_runner()
+    opened = OpenBatch(runner.open_batch(name, then, on_failed, session=session), session)
+    yield opened
+    runner.close_batch(opened.id, session=session)
+
+
+@asynccontextmanager
+async def abatch(
+    name: str, then: JobData | None = None, on_failed: str = "fail", *, session: AsyncSession | None = None
+) -> AsyncIterator[AsyncOpenBatch]:
+    """:func:`batch` for callers on an event loop: ``async with abatch(...) as march``."""
+    _check_on_failed(name, on_failed)
+    runner = current_runner()
+    opened = AsyncOpenBatch(await runner.aopen_batch(name, then, on_failed, session=session), session)
+    yield opened
+    await runner.aclose_batch(opened.id, session=session)
+
+
+def _check_on_failed(name: str, on_failed: str) -> None:
+    if on_failed not in AFTER_FAILED:
+        raise InvalidJobData(f"the batch {name!r}: on_failed is {on_failed!r}, where 'fail' or 'run' is expected")
+
+
 def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
     """Dispatch a task, so that it runs soon. The runner decides in which process.
 
-    :param session: run it only once this session's transaction is committed. Under ``kubernetes`` the task is then a
-        row, which survives any process. Under ``legacy`` it is in this process's memory until it has run.
+    :param session: run the task after this session's transaction is committed. Under ``kubernetes`` the task is
+        then a row, which survives any process. Under ``legacy`` it is in this process's memory until it has run.
     :raises UnknownName, InvalidPayload: before anything is written or sent.
     """
     current_runner().dispatch_task(name, payload, session=session)
@@ -129,15 +211,128 @@ async def adispatch_task(name: TypeName, payload: Any = None, *, session: AsyncS
     await current_runner().adispatch_task(name, payload, session=session)
 
 
-def get_job(job_id: int, *, session: Session | None = None) -> JobRequest | None:
+def get_job(job_id: int | UUID, *, session: Session | None = None) -> JobRequest | None:
     """Return the job with that id as it is now, or None if there is none (any more).
 
-    :param session: read in this session's transaction, which also sees jobs that it has dispatched itself.
+    :param job_id: the row's ``id``, or its ``uid``.
+    :param session: read in this session's transaction, which also sees the jobs that were dispatched in it.
+    :raises TypeError: if ``job_id`` is neither.
     :raises ConfigurationError: if a runner of your own can't read jobs.
     """
+    _check_job_id(job_id)
     return current_runner().get_job(job_id, session=session)
 
 
-async def aget_job(job_id: int, *, session: AsyncSession | None = None) -> JobRequest | None:
+async def aget_job(job_id: int | UUID, *, session: AsyncSession | None = None) -> JobRequest | None:
     """:func:`get_job` for callers on an event loop."""
+    _check_job_id(job_id)
     return await current_runner().aget_job(job_id, session=session)
+
+
+def retry_job(job_id: int | UUID, *, clear_checkpoints: bool = False) -> JobRequest | None:
+    """Start a failed job again, with full retry budgets, and return its row; None if there is none (any more).
+
+    A job in another state stays as it is.
+
+    :param clear_checkpoints: forget what its attempts have saved, so that it starts from the beginning.
+    :raises UniquenessConflict: if another unfinished job has its unique key.
+    :raises TypeError: if ``job_id`` is neither an ``id`` nor a ``uid``.
+    :raises ConfigurationError: if a runner of your own can't retry jobs.
+    """
+    _check_job_id(job_id)
+    return current_runner().retry_job(job_id, clear_checkpoints=clear_checkpoints)
+
+
+def pause(scope: str, reason: str, *, until: datetime | None = None, by: str = "") -> None:
+    """Let no attempt of the scope start. Running attempts continue.
+
+    :param scope: ``all``, ``type:export``, ``queue:slow``, ``organization:7``, ...: see docs/how-to/limits.md.
+    :param reason: shown on each job that it holds back.
+    :param until: when the pause ends by itself.
+    :param by: who pauses it, for ``spoke-jobs why`` and ``spoke-jobs events``; by default, the process's user or
+        service account.
+    :raises InvalidLimit: if the scope is unknown, or a value can't be used.
+    """
+    current_runner().limits.pause(parse_scope(scope), reason, actor_name(by), until)
+
+
+def resume(scope: str, *, by: str = "") -> bool:
+    """End the pause of a scope. Return False if it was not paused."""
+    return current_runner().limits.resume(parse_scope(scope), actor_name(by))
+
+
+def set_limit(
+    scope: str,
+    *,
+    max_running: int | Keep | None = KEEP,
+    rate: Rate | str | Keep | None = KEEP,
+    burst: int | Keep = KEEP,
+    by: str = "",
+) -> None:
+    """Change a limit at run time. Workers obey it at once, and a deploy does not undo it.
+
+    :param max_running: the most attempts of the scope at a time; None for any number.
+    :param rate: how many attempts may start: ``5/s``, ``100/min``, ``10/30s``; None for any number.
+    :param burst: how many may start at once after a quiet time.
+    :param by: who changes it, for ``spoke-jobs events``; by default, the process's user or service account.
+    :raises InvalidLimit: if the scope is unknown, or a value can't be honored.
+    """
+    current_runner().limits.set(
+        parse_scope(scope), lambda old: changed_bounds(old, max_running, rate, burst), actor_name(by)
+    )
+
+
+def reset_limit(scope: str, *, by: str = "") -> None:
+    """Return a limit to what the application's code declares. A pause stays."""
+    current_runner().limits.reset(parse_scope(scope), actor_name(by))
+
+
+def _check_job_id(job_id: object) -> None:
+    if isinstance(job_id, bool) or not isinstance(job_id, (int, UUID)):
+        raise TypeError(
+            f"a job is read by its id (a whole number, job.id) or its uid (a UUID, job.uid), not by {job_id!r}, "
+            f"{an(type(job_id).__name__)}"
+        )
+
+
+def put_schedule(
+    name: str,
+    job: TypeName,
+    timing: Cron | Every,
+    *,
+    payload: Any = None,
+    replace: bool = False,
+    by: str = "",
+    session: Session | None = None,
+    **options: Any,
+) -> None:
+    """Make a schedule at run time: dispatch ``job`` whenever an occurrence of ``timing`` is due.
+
+    :param payload: as a dispatch takes it. If it is left out, a payload model gets its defaults.
+    :param replace: change the schedule if there is one of that name.
+    :param by: who does this, for ``spoke-jobs events``; by default, the process's user or service account.
+    :param session: write it in this session's transaction.
+    :param options: options of a dispatch, except ``run_after``: docs/reference/options.md.
+    :raises RegistrationError: if the job, the payload or an option can't be used.
+    :raises InvalidSchedule: if there is one of that name and ``replace`` is false, or if code declares it.
+    """
+    by = actor_name(by)
+    current_runner().schedules.put(name, job, timing, payload, options, replace=replace, by=by, session=session)
+
+
+def remove_schedule(name: str, *, by: str = "", session: Session | None = None) -> bool:
+    """Remove a schedule. Its jobs stay. Return False if there is none.
+
+    :raises InvalidSchedule: if code that runs declares it.
+    """
+    return current_runner().schedules.remove(name, actor_name(by), session)
+
+
+def pause_schedule(name: str, *, by: str = "", session: Session | None = None) -> bool:
+    """Let no due time dispatch a job until :func:`resume_schedule`. Return False if there is no such schedule."""
+    return current_runner().schedules.pause(name, actor_name(by), session)
+
+
+def resume_schedule(name: str, *, by: str = "", session: Session | None = None) -> bool:
+    """Go on with the first due time after now. Return False if there is no such schedule."""
+    return current_runner().schedules.resume(name, actor_name(by), session)

@@ -7,14 +7,20 @@
      │   └─ MissingSettings
      ├─ DatabaseError
      │   ├─ DatabaseNotMigrated
+     │   ├─ MigrationRefused
      │   └─ DatabaseUnreachable
+     │       └─ DatabaseRefused
      ├─ RegistrationError        in a declaration
+     ├─ InvalidSchedule
      ├─ UnknownName              in a dispatch
      ├─ InvalidPayload
      ├─ InvalidJobData
+     ├─ InvalidLimit             in a limit or a pause
      ├─ UniquenessConflict
+     ├─ DependencyNotMet         at a retry by hand
      ├─ TaskBufferFull
-     ├─ InvalidResult            at the end of an attempt
+     ├─ InvalidCheckpoint        in a running attempt
+     ├─ InvalidResult            at its end
      ├─ Superseded
      ├─ Cancelled
      ├─ RetryLater               raised by a job itself
@@ -44,12 +50,24 @@ class DatabaseNotMigrated(DatabaseError):
     """The ledger's tables are missing, or belong to another release."""
 
 
+class MigrationRefused(DatabaseError):
+    """The tables can't be migrated as they are now. The message says what to do first."""
+
+
 class DatabaseUnreachable(DatabaseError):
     """The database did not answer."""
 
 
+class DatabaseRefused(DatabaseUnreachable):
+    """The database's server answered, and refused the user, the password or the database's name."""
+
+
 class RegistrationError(SpokeJobsError):
     """A job or task can't be declared: its name is taken or invalid, or its function or an option can't be used."""
+
+
+class InvalidSchedule(SpokeJobsError):
+    """A schedule can't be used: its cron line, time zone, interval, name or a rule is wrong, or it is never due."""
 
 
 class UnknownName(SpokeJobsError):
@@ -64,12 +82,24 @@ class InvalidJobData(SpokeJobsError):
     """An option of a dispatch can't be honored, for example a queue lock without a queue."""
 
 
+class InvalidLimit(SpokeJobsError):
+    """A limit or a pause has an unknown scope, or a value that can't be honored."""
+
+
 class UniquenessConflict(SpokeJobsError):
-    """Two transactions took uniqueness keys in opposite orders, so that neither could go on."""
+    """Two transactions took unique keys in opposite orders, so that neither could continue."""
+
+
+class DependencyNotMet(SpokeJobsError):
+    """A job can't be started again while a job that it depends on has failed."""
 
 
 class TaskBufferFull(SpokeJobsError):
     """Tasks are dispatched faster than they can be delivered, and the time to wait for room has passed."""
+
+
+class InvalidCheckpoint(SpokeJobsError):
+    """A checkpoint, or a step's result, isn't JSON or is too large for its row; or a step's name can't be used."""
 
 
 class InvalidResult(SpokeJobsError):
@@ -85,7 +115,7 @@ class Cancelled(SpokeJobsError):
 
 
 class RetryLater(SpokeJobsError):
-    """Raised by a job to run again after some seconds. Such an attempt is not charged."""
+    """Raised by a job to run again after some seconds. The attempt that raises it is not charged."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
         given: object = seconds

@@ -5,36 +5,51 @@ dispatch`` and docs/reference/options.md. A new option needs
 
 1. here: its entry in :data:`OPTIONS`, and its field in :class:`JobData` (and in :class:`JobOptions` to be stored),
 2. a keyword of :meth:`spoke_jobs.registry.Registry.job`, if it can be declared,
-3. a field of :class:`spoke_jobs.contract.spokejob.SpokeJobSpec`, if the cluster is to know it.
+3. a field of :class:`spoke_jobs.contract.spokejob.SpokeJobSpec`, if the SpokeJob's spec is to hold it.
 
 ``tests/unit/test_job_options.py`` names what is missing.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
+from uuid import UUID
 
-from spoke_jobs.contract.names import PRIORITY_LIMIT, QUEUE_LIMIT, TEMPLATE_LIMIT, TEMPLATE_NAME, is_storable
-from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_quantity, is_wait
+from spoke_jobs.contract.labels import LABELS_LIMIT, problem_of_labels
+from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, is_object_name
+from spoke_jobs.contract.option_checks import (
+    AFTER_LIMIT,
+    Check,
+    Dispatched,
+    check_after,
+    check_resources,
+    check_retry,
+    check_time,
+    expect,
+    is_text,
+    is_whole,
+)
+from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_wait
+from spoke_jobs.contract.trace_context import MEANING, check_trace, is_traceparent
 from spoke_jobs.type_names import TypeName
 
 RETENTION_SECONDS = 7 * 86_400.0
-KEY_LIMIT = 200
 TASK_TIMEOUT_LIMIT = 3600
 _INTEGER_LIMIT = 2**31 - 1
-_FIRST_YEAR, _LAST_YEAR = 1970, 9900
-"""The last year leaves room for a start timeout and a time zone: their sum is still a valid date."""
 
 Resources = Mapping[str, Mapping[str, str]]
 """A container's resources: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
-Check = Callable[[Any], str]
-"""Returns what is wrong with a value, as text to follow the option's name: " is 5, where ... is expected"; empty if the
-value is valid."""
+Labels = Mapping[str, str]
+"""Labels of a SpokeJob: ``{"team": "payments"}``."""
+
+
+After = Sequence[Dispatched | int | UUID]
+"""Jobs as `dispatch_job` returns them, or their ids or uids."""
+AFTER_FAILED = ("fail", "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +68,20 @@ class JobData:
     priority: int | None = None
     run_after: datetime | None = None
     unique_key: str | None = None
+    unique_for: float | None = None
+    on_conflict: str | None = None
+    after: After | None = None
+    after_failed: str | None = None
+    batch_id: int | None = None
+    limit_key: str | None = None
     timeout_seconds: float | None = None
     start_timeout_seconds: float | None = None
     retention_seconds: float | None = None
     retry: RetryPolicy | None = None
     pod_template: str | None = None
     resources: Resources | None = None
+    labels: Labels | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +94,8 @@ class JobOptions:
     retention_seconds: float = RETENTION_SECONDS
     pod_template: str = "default"
     resources: Resources | None = None
+    labels: Labels | None = None
+    traceparent: str | None = None
     payload_version: int = 1
     on_failure: str = ""
     on_failure_as: Mapping[str, Any] | None = None
@@ -81,7 +106,7 @@ class JobOptions:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read a row's options. Those that another release left out, or wrote in another form, take their defaults."""
+        """Read a row's options. Options that another release left out or wrote in another form get their defaults."""
         found = {
             option.name: option.read(stored)
             for option in _STORED
@@ -91,7 +116,7 @@ class JobOptions:
 
 
 class Capability(StrEnum):
-    """An option that some runners can't honor. These refuse it at dispatch, and don't ignore it."""
+    """An option that some runners can't honor. These runners refuse it at dispatch instead of ignoring it."""
 
     TIMEOUT = "timeout_seconds"
     START_TIMEOUT = "start_timeout_seconds"
@@ -108,84 +133,29 @@ class Option:
 
     name: str
     doc: str
-    """What it means, for docs/reference/options.md and ``spoke-jobs dispatch --help``."""
+    """What the option means, for docs/reference/options.md and ``spoke-jobs dispatch --help``."""
     check: Check = lambda _value: ""
     json_key: str = ""
-    """Its key in the row's ``options``; empty if it has a column of its own."""
+    """The option's key in the row's ``options``; empty if the option has a column of its own."""
     readable: Callable[[Any], bool] = lambda _value: True
-    """Whether a stored value can be used. The row may be of another release."""
+    """Whether a stored value can be used. Another release may have written the row."""
     read: Callable[[Any], Any] = lambda value: value
     """Converts a stored value."""
     spec_field: str = ""
-    """Its field in :class:`~spoke_jobs.contract.spokejob.SpokeJobSpec`; empty if the cluster doesn't know it."""
+    """The option's field in :class:`~spoke_jobs.contract.spokejob.SpokeJobSpec`; empty if the spec has none."""
+    in_metadata: bool = False
+    """Whether the option is a field of the SpokeJob's metadata, under the same name."""
     capability: Capability | None = None
     placement: bool = False
-    """Whether it is about pods only, so that it is ignored without a cluster."""
+    """Whether the option is about pods only, so that it is ignored without a cluster."""
     keyword: str = ""
-    """Its name in ``@job``, if that differs."""
+    """The option's name in ``@job``, if that differs."""
     flag: str = ""
-    """Its flag in ``spoke-jobs dispatch``, if that isn't the name with dashes."""
+    """The option's flag in ``spoke-jobs dispatch``, if that isn't the name with dashes."""
 
 
-def _expect(fits: Callable[[Any], bool], expected: str) -> Check:
-    def check(value: Any) -> str:
-        return "" if fits(value) else _wrong(value, expected)
-
-    return check
-
-
-def _wrong(value: object, expected: str) -> str:
-    shown = repr(value)
-    return f" is {shown if len(shown) <= 100 else shown[:100] + '...'}, where {expected} is expected"
-
-
-def _is_text(shortest: int, longest: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and shortest <= len(value) <= longest and is_storable(value)
-
-
-def _is_whole(lowest: int, highest: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
-
-
-def _is_template(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= TEMPLATE_LIMIT and re.fullmatch(TEMPLATE_NAME, value) is not None
-
-
-def _check_retry(policy: Any) -> str:
-    if not isinstance(policy, RetryPolicy):
-        return _wrong(policy, "a spoke_jobs.RetryPolicy")
-    try:
-        policy.check()
-    except ValueError as error:
-        return f": {error}"
-    return ""
-
-
-def _check_resources(resources: Any) -> str:
-    expected = '{"requests": {"memory": "512Mi"}, "limits": {...}}'
-    if not isinstance(resources, Mapping) or not set(resources) <= {"requests", "limits"}:
-        return _wrong(resources, expected)
-    for amounts in resources.values():
-        if not isinstance(amounts, Mapping) or len(amounts) > 10:
-            return _wrong(resources, expected)
-        for name, amount in amounts.items():
-            if not isinstance(name, str) or not is_quantity(amount):
-                return f": {name}{_wrong(amount, 'a quantity in a string, for example 500m or 512Mi,')}"
-    return ""
-
-
-def _check_time(when: Any) -> str:
-    if not isinstance(when, datetime):
-        return _wrong(when, "a datetime with a time zone")
-    if when.utcoffset() is None:
-        return f" is {when.isoformat()} without a time zone: use for example datetime.now(UTC) + timedelta(hours=1)"
-    if when.year > _LAST_YEAR:
-        return f" is {when.isoformat()}, later than the year {_LAST_YEAR}"
-    return f" is {when.isoformat()}, earlier than the year {_FIRST_YEAR}" if when.year < _FIRST_YEAR else ""
-
-
-_SECONDS = _expect(is_duration, "a positive number of seconds, or None")
-_NUMBER = _expect(_is_whole(0, _INTEGER_LIMIT), "a whole number from 0")
+_SECONDS = expect(is_duration, "a positive number of seconds, or None")
+_NUMBER = expect(is_whole(0, _INTEGER_LIMIT), "a whole number from 0")
 
 OPTIONS: Mapping[str, Option] = {
     option.name: option
@@ -193,22 +163,19 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "queue_name",
             "The job's queue, for example `12:edit_campaign`; empty for none.",
-            _expect(
-                _is_text(0, QUEUE_LIMIT), f"a string of at most {QUEUE_LIMIT} characters, of UTF-8 and without NUL,"
-            ),
+            expect(is_text(0, QUEUE_LIMIT), f"a string of at most {QUEUE_LIMIT} characters, of UTF-8 and without NUL,"),
             spec_field="queue",
             flag="--queue",
         ),
         Option(
             "locks_queue",
-            "Whether the job locks its queue. Of the jobs that lock one queue, one runs at a time.",
-            _expect(lambda value: isinstance(value, bool), "True or False"),
+            "Whether the job locks its queue. Jobs that lock the same queue run one at a time.",
+            expect(lambda value: isinstance(value, bool), "True or False"),
             spec_field="locks_queue",
         ),
         Option(
             "organization_id",
-            "The organization that the job works for: recorded, given to the job, and used for fair turns"
-            " in the cluster.",
+            "The organization that the job works for: recorded, given to the job, and used for fair turns.",
             _NUMBER,
             spec_field="organization",
             flag="--organization",
@@ -222,9 +189,9 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "priority",
             f"From -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}. Of the due jobs, those with a higher priority start first, "
-            "and with equal priority the oldest.",
-            _expect(
-                _is_whole(-PRIORITY_LIMIT, PRIORITY_LIMIT), f"a whole number from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}"
+            "and among equals the oldest.",
+            expect(
+                is_whole(-PRIORITY_LIMIT, PRIORITY_LIMIT), f"a whole number from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}"
             ),
             spec_field="priority",
             capability=Capability.PRIORITY,
@@ -232,13 +199,50 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "run_after",
             "The job does not start before this time, which must have a time zone.",
-            _check_time,
+            check_time,
             capability=Capability.RUN_AFTER,
         ),
         Option(
             "unique_key",
-            "Only one unfinished job may have this key. Another dispatch with it returns that job's row.",
-            _expect(_is_text(1, KEY_LIMIT), f"a string of 1 to {KEY_LIMIT} characters"),
+            "Only one unfinished job may have this key. Another dispatch with the same key returns that job's row.",
+            expect(is_text(1, KEY_LIMIT), f"a string of 1 to {KEY_LIMIT} characters"),
+        ),
+        Option(
+            "unique_for",
+            "For how many seconds after its dispatch a job that has succeeded still has its `unique_key`, at most its "
+            "`retention_seconds`. None: until it has ended.",
+            _SECONDS,
+        ),
+        Option(
+            "on_conflict",
+            "What another dispatch with the same `unique_key` does: `keep`, the default, changes nothing; `replace` "
+            "gives its payload and its `run_after` to that job, unless the job has begun or has another type.",
+            expect(lambda value: value in ("keep", "replace"), "'keep' or 'replace'"),
+        ),
+        Option(
+            "after",
+            f"The jobs that this one runs after, at most {AFTER_LIMIT:,}: as dispatches return them, or their ids. "
+            "Until they have ended, the job is `blocked`.",
+            check_after,
+        ),
+        Option(
+            "after_failed",
+            "What follows the failure of one of these: `fail`, the default, fails this job with `DependencyFailed`; "
+            "`run` runs it once all have ended.",
+            expect(lambda value: value in AFTER_FAILED, "'fail' or 'run'"),
+        ),
+        Option(
+            "batch_id",
+            "The batch that the job is in, for example `ctx.job.batch_id` for a job that adds to its own batch.",
+            _NUMBER,
+            flag="--batch",
+        ),
+        Option(
+            "limit_key",
+            "What the job uses, for example `carrier:twilio`. Limits, rates and pauses with the scope `key:NAME` "
+            "apply to all jobs with that key.",
+            expect(is_text(1, KEY_LIMIT), f"a string of 1 to {KEY_LIMIT} characters"),
+            spec_field="limit_key",
         ),
         Option(
             "timeout_seconds",
@@ -253,7 +257,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "start_timeout_seconds",
             "How long the job may wait for its first start, once it is due. Under `kubernetes`: how long the pod of "
-            "each attempt may take until it runs (ten minutes if it isn't given).",
+            "each attempt may take until it runs (ten minutes by default).",
             _SECONDS,
             json_key="startTimeoutSeconds",
             readable=is_duration,
@@ -264,7 +268,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "retention_seconds",
             "How long the row stays after the job's end.",
-            _expect(is_wait, "a number of seconds from 0"),
+            expect(is_wait, "a number of seconds from 0"),
             json_key="retentionSeconds",
             readable=is_wait,
             read=float,
@@ -273,13 +277,13 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "retry",
             "How many failed attempts end the job, by class of cause, and what is never retried.",
-            _check_retry,
+            check_retry,
             spec_field="retry",
         ),
         Option(
             "pod_template",
             "Under `kubernetes`, the PodTemplate of the job's pods.",
-            _expect(_is_template, "the name of a PodTemplate (a-z, 0-9, '-' and '.')"),
+            expect(is_object_name, "the name of a PodTemplate (a-z, 0-9, '-' and '.')"),
             json_key="podTemplate",
             read=str,
             spec_field="pod_template",
@@ -287,17 +291,30 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "resources",
-            "Under `kubernetes`, resources of the job's container. They override those of its template.",
-            _check_resources,
+            "Under `kubernetes`, resources of the job's container. They override the template's.",
+            check_resources,
             json_key="resources",
             readable=lambda value: isinstance(value, Mapping),
             spec_field="resources",
             placement=True,
         ),
         Option(
+            "labels",
+            f"Under `kubernetes`, labels of the SpokeJob, at most {LABELS_LIMIT}. Its Jobs and pods get those that the "
+            "PodTemplate's annotation `jobs.spoke.dev/copied-labels` names.",
+            problem_of_labels,
+            json_key="labels",
+            readable=lambda value: not problem_of_labels(value),
+            in_metadata=True,
+            placement=True,
+        ),
+        Option(
+            "traceparent", MEANING, check_trace, "traceparent", is_traceparent, spec_field="traceparent", placement=True
+        ),
+        Option(
             "payload_version",
-            "The version of the payload's model, from 1. Raise it with every change that older payloads don't fit.",
-            _expect(is_count, "a whole number from 1"),
+            "The version of the payload's model, from 1. Raise it when the model no longer accepts older payloads.",
+            expect(is_count, "a whole number from 1"),
             json_key="payloadVersion",
             readable=is_count,
             keyword="version",
@@ -333,7 +350,7 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 def default_of(option: Option) -> Any:
-    """Return the option's default; None also if it has none."""
+    """Return the option's default; None if it has no default."""
     return _DEFAULTS.get(option.name)
 
 
@@ -367,13 +384,13 @@ class TaskOptions:
 
         :raises ValueError: naming the option, its value and what is expected.
         """
-        wait = _expect(is_wait, "a number of seconds from 0")
+        wait = expect(is_wait, "a number of seconds from 0")
         checks: Mapping[str, Check] = {
-            "timeout_seconds": _expect(
+            "timeout_seconds": expect(
                 lambda value: is_duration(value) and value <= TASK_TIMEOUT_LIMIT,
                 f"a number of seconds up to {TASK_TIMEOUT_LIMIT:,} (longer work is a job)",
             ),
-            "attempts": _expect(is_count, "a whole number from 1"),
+            "attempts": expect(is_count, "a whole number from 1"),
             "backoff_seconds": wait,
             "backoff_max_seconds": wait,
         }

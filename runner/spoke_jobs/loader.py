@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
 import spoke_jobs.registry as registry_module
@@ -21,6 +21,36 @@ BUILT_IN = {
 ENTRY_POINTS = "spoke_jobs.runners"
 
 
+def check_runner(settings: Settings) -> None:
+    """Check that ``JOB_RUNNER`` names a runner, without the imports that a pod would pay for.
+
+    :raises ConfigurationError: if there is no such runner, or more than one.
+    """
+    if (name := settings.job_runner.strip()) not in BUILT_IN:
+        _check_name(name)
+
+
+def _check_name(name: str) -> EntryPoints:
+    """Return the entry points of that name.
+
+    :raises ConfigurationError: see :func:`check_runner`.
+    """
+    if "," in name or " " in name:
+        raise ConfigurationError(f"JOB_RUNNER={name!r}: name exactly one runner")
+    registered = entry_points(group=ENTRY_POINTS, name=name)
+    if len(registered) + (name in BUILT_IN) > 1:
+        raise ConfigurationError(
+            f"JOB_RUNNER={name!r} names more than one runner: uninstall or rename the packages' entry points "
+            f"({', '.join(point.value for point in registered)})"
+        )
+    if name not in BUILT_IN and not registered and not {".", ":"} & set(name):
+        known = ", ".join(sorted({*BUILT_IN, *entry_points(group=ENTRY_POINTS).names}))
+        raise ConfigurationError(
+            f"JOB_RUNNER={name!r}: there is no such runner; name one of {known}, or a dotted path to your own"
+        )
+    return registered
+
+
 def load_runner(settings: Settings | None = None, registry: Registry | None = None) -> Runner:
     """Load the runner that ``JOB_RUNNER`` names: a built-in one, an entry point, or a dotted path.
 
@@ -30,26 +60,14 @@ def load_runner(settings: Settings | None = None, registry: Registry | None = No
     settings = settings or load_settings()
     registry = registry or registry_module.default
     name = settings.job_runner.strip()
-    if "," in name or " " in name:
-        raise ConfigurationError(f"JOB_RUNNER={name!r}: name exactly one runner")
-    registered = entry_points(group=ENTRY_POINTS, name=name)
-    if len(registered) + (name in BUILT_IN) > 1:
-        raise ConfigurationError(
-            f"JOB_RUNNER={name!r} names more than one runner: uninstall or rename the packages' entry points "
-            f"({', '.join(point.value for point in registered)})"
-        )
+    registered = _check_name(name)
     if name in BUILT_IN:
         runner = _built_in(name, settings, registry)
     elif registered:
         (point,) = registered
         runner = _as_runner(point.load(), f"the entry point {name!r} ({point.value})")
-    elif "." in name or ":" in name:
-        runner = _as_runner(_imported(name), f"JOB_RUNNER={name}")
     else:
-        known = ", ".join(sorted({*BUILT_IN, *entry_points(group=ENTRY_POINTS).names}))
-        raise ConfigurationError(
-            f"JOB_RUNNER={name!r}: there is no such runner; name one of {known}, or a dotted path to your own"
-        )
+        runner = _as_runner(_imported(name), f"JOB_RUNNER={name}")
     _refuse_if_half_configured(runner, name)
     return runner
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -11,15 +10,17 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from spoke_jobs.contract.causes import Cause
 from spoke_jobs.job_options import RETENTION_SECONDS as RETENTION_SECONDS
 from spoke_jobs.job_options import JobData as JobData
 from spoke_jobs.job_options import JobOptions as JobOptions
+from spoke_jobs.type_names import matches
 
 
 class JobState(StrEnum):
     """The state of a job; the last two are final."""
 
+    BLOCKED = "blocked"
+    """It depends on jobs that have not ended. It cannot be claimed."""
     WAITING = "waiting"
     """Before the first attempt, or between two attempts."""
     RUNNING = "running"
@@ -29,8 +30,12 @@ class JobState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Return whether it is one of the last two."""
+        """Whether the job has ended."""
         return self in (JobState.SUCCEEDED, JobState.FAILED)
+
+
+UNFINISHED = (JobState.WAITING, JobState.RUNNING, JobState.BLOCKED)
+"""The states of jobs that have not ended."""
 
 
 class AttemptState(StrEnum):
@@ -41,11 +46,35 @@ class AttemptState(StrEnum):
     FAILED = "failed"
 
 
+REFERENCE = "reference"
+"""The runner in the row of a job that other code has marked as assigned. No process of this library claims such a job.
+The triggers of migration 0005 set it."""
+LONGEST_LEASE_SECONDS = 3600
+"""The longest lease that a process may be given. One that ends later was written by other code."""
 SUSPECT_LOSSES = 3
-"""A task is a suspect once this many replicas have died while they had it. Each replica and each dispatcher runs one
-suspect at a time, so that the next death shows whether the suspect is the reason."""
+"""A task is a suspect once this many replicas have died while they had it. Each dispatcher sends one suspect at a time,
+and each replica claims one at a time, so that the next death shows whether the suspect is the reason."""
 TASK_LOSSES = 10
 """A task has failed for good once this many replicas have died while they had it."""
+
+
+class UnreadPayload(str):
+    """Stands for a payload that was not read with its row. The text is empty."""
+
+    size: int = 0
+    """How many bytes the payload takes."""
+
+    @classmethod
+    def of(cls, size: int) -> Self:
+        """Return the text that stands for a payload of this size."""
+        made = cls()
+        made.size = size
+        return made
+
+
+def payload_size(payload: str) -> int:
+    """Return how many bytes a payload takes, also if it was not read."""
+    return payload.size if isinstance(payload, UnreadPayload) else len(payload.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +83,7 @@ class DispatchedJob:
 
     job_type: str
     payload: str
-    """JSON text."""
+    """JSON text; an :class:`UnreadPayload` if it was not read with the row, because it is not small."""
     queue_name: str
     locks_queue: bool = False
     organization_id: int | None
@@ -65,7 +94,20 @@ class DispatchedJob:
     options: JobOptions
     priority: int = 0
     unique_key: str | None = None
+    limit_key: str | None = None
     run_after: datetime | None = None
+    open_dependencies: int = 0
+    """How many jobs, and batches, a blocked job still waits for."""
+    schedule: str | None = None
+    """The schedule that dispatched the job."""
+    scheduled_for: datetime | None = None
+    """When the job was due by its schedule. A schedule has at most one job for each time."""
+    batch_id: int | None = None
+    """The batch that the job is in."""
+    batch_open: bool = False
+    """Whether its end still has to be counted in its batch."""
+    awaited: bool = False
+    """Whether other jobs or a batch depend on its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +117,33 @@ class NewJob(DispatchedJob):
     :raises ValueError: if ``run_after`` has no time zone.
     """
 
+    after: tuple[int | UUID, ...] = ()
+    """The jobs that it depends on, by id or uid. The ledger counts those that have not ended."""
+    after_failed: str = "fail"
+    """Whether it also runs after the failure of a job that it depends on: ``fail`` or ``run``."""
+    unique_for: float | None = None
+    """For how many seconds a job that has succeeded still has the unique key, after its dispatch."""
+    on_conflict: str = "keep"
+    """Whether a job that has the unique key and has not begun gets the payload and the due time of this one."""
+    uid: UUID | None = None
+    """The uid of the row; None for a random one."""
+
     def __post_init__(self) -> None:
         if self.run_after is not None and self.run_after.utcoffset() is None:
             raise ValueError(f"run_after is {self.run_after.isoformat()}, without a time zone")
+
+
+UNDECLARED = JobOptions()
+"""The options of a row that other code inserted without any, compared by identity; see
+:mod:`spoke_jobs.execution.declared_options`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest(DispatchedJob):
     """A row of ``job_request`` at the time it was read.
 
-    The table's columns follow from these fields (:mod:`spoke_jobs.ledger.tables`): the type and whether it may be NULL
-    from the annotation, the server's default from the default. Besides the field, a new column needs only a migration.
+    The table's columns follow from these fields (:mod:`spoke_jobs.ledger.tables`). The annotation gives the type and
+    whether the column may be NULL. The default gives the server's default. A new column needs a field and a migration.
     """
 
     id: int
@@ -99,13 +157,13 @@ class JobRequest(DispatchedJob):
     updated_at: datetime
     state: JobState
     run: int = 1
-    """From 1; a retry by hand starts the next."""
+    """The number of the run, from 1. A retry by hand starts the next run."""
     attempt: int = 0
     """The number of the newest attempt; 0 before the first."""
     start_by: datetime | None = None
-    """The latest time of its first start."""
+    """The latest time of the job's first start."""
     cancel_requested_at: datetime | None = None
-    """When somebody asked to cancel it while it ran."""
+    """When somebody asked to cancel the running job."""
     submitted_at: datetime | None = None
     """When the SpokeJob was first known to exist (``kubernetes``)."""
     started_at: datetime | None = None
@@ -113,7 +171,9 @@ class JobRequest(DispatchedJob):
     expires_at: datetime | None = None
     """When the row of a finished job may be pruned."""
     cause: str = ""
-    """Why it failed: a name of :data:`spoke_jobs.contract.causes.CAUSES`; empty otherwise."""
+    """Why the job or its last attempt failed: a name of :data:`spoke_jobs.contract.causes.CAUSES`; else empty."""
+    fingerprint: str = ""
+    """The type and the place of the exception that did it (:mod:`spoke_jobs.execution.fingerprint`); else empty."""
     result: Any = None
     """What the job returned, or gave to ``ctx.complete``."""
 
@@ -124,29 +184,42 @@ class JobRequest(DispatchedJob):
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list. None: any."""
+    """Which jobs to select. None: any."""
 
     states: tuple[JobState, ...] | None = None
     job_type: str | None = None
-    """A name, or a pattern such as ``ingest.*``."""
+    """A name, or a pattern in which ``*`` stands for any characters: ``ingest.*``, ``sync_*``."""
     queue_name: str | None = None
+    """A name or a pattern."""
     organization_id: int | None = None
     campaign_id: int | None = None
     cause: str | None = None
+    other_cause_than: str | None = None
+    fingerprint: str | None = None
+    since: datetime | None = None
+    """The earliest time of the dispatch."""
+    until: datetime | None = None
+    """The time before which the job was dispatched."""
+    runner: str | None = None
+
+    def evolve(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
 
     def fits(self, job: JobRequest) -> bool:
-        """Return whether the job is one of them."""
-        prefix = (self.job_type or "").removesuffix("*")
+        """Whether the job passes the filter."""
         return (
             (self.states is None or job.state in self.states)
-            and (
-                self.job_type is None
-                or (job.job_type.startswith(prefix) if self.job_type.endswith(".*") else job.job_type == self.job_type)
-            )
-            and (self.queue_name is None or job.queue_name == self.queue_name)
+            and (self.job_type is None or matches(job.job_type, self.job_type))
+            and (self.queue_name is None or matches(job.queue_name, self.queue_name))
             and (self.organization_id is None or job.organization_id == self.organization_id)
             and (self.campaign_id is None or job.campaign_id == self.campaign_id)
             and (self.cause is None or job.cause == self.cause)
+            and (self.other_cause_than is None or job.cause != self.other_cause_than)
+            and (self.fingerprint is None or job.fingerprint == self.fingerprint)
+            and (self.since is None or job.created_at >= self.since)
+            and (self.until is None or job.created_at < self.until)
+            and (self.runner is None or job.runner == self.runner)
         )
 
 
@@ -154,8 +227,39 @@ ANY_JOB = JobFilter()
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimFilter:
+    """Which jobs a worker takes. Patterns, in which ``*`` stands for any characters; none: any."""
+
+    types: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    not_types: tuple[str, ...] = ()
+    not_queues: tuple[str, ...] = ()
+    queue_locks: bool = True
+    """Whether the worker takes jobs that lock their queue."""
+
+    def takes_type(self, name: str) -> bool:
+        """Whether the worker may take jobs of the type."""
+        return _passes(name, self.types, self.not_types)
+
+    def fits(self, job: JobRequest) -> bool:
+        """Whether the job passes the filter."""
+        if job.locks_queue and not self.queue_locks:
+            return False
+        return self.takes_type(job.job_type) and _passes(job.queue_name, self.queues, self.not_queues)
+
+
+def _passes(name: str, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> bool:
+    if wanted and not any(matches(name, pattern) for pattern in wanted):
+        return False
+    return not any(matches(name, pattern) for pattern in unwanted)
+
+
+ANY_CLAIM = ClaimFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
-    """A row of ``job_attempt``; the table's columns follow from these fields, as those of :class:`JobRequest`."""
+    """A row of ``job_attempt``. The table's columns follow from these fields, as with :class:`JobRequest`."""
 
     job_id: int
     run: int
@@ -173,17 +277,58 @@ class Attempt:
     """The last lines of the traceback, if one was raised."""
 
 
+CHECKPOINT = ""
+"""The name of a job's checkpoint. The other names in ``job_checkpoint`` are those of its steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A row of ``job_checkpoint``: a job's checkpoint, or the result of one of its steps."""
+
+    name: str
+    """:data:`CHECKPOINT`, or the step's name."""
+    value: str
+    """JSON text."""
+    run: int
+    """The run of the attempt that saved it last."""
+    number: int
+    """The number of that attempt."""
+    saved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerOutput:
+    """The last lines that one container of a failed attempt's pod printed."""
+
+    container: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """What the cluster said about a failed attempt, also about one that never claimed its job (``kubernetes``)."""
+
+    run: int
+    number: int
+    cause: str
+    message: str = ""
+    """What Kubernetes said."""
+    pod: str = ""
+    outputs: tuple[ContainerOutput, ...] = ()
+    """They may hold values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run one attempt of a job, until the lease ends without a heartbeat."""
+    """The right to run one attempt of a job, until its lease lapses."""
 
     job: JobRequest
     number: int
     token: UUID
-    """Random. Every write of the attempt is guarded by it."""
+    """A random value, which every write of the attempt must show."""
     lease_seconds: float
     asked_at: float | None = None
-    """When it was requested, by this machine's monotonic clock; None if unknown, or requested on another machine."""
+    """When the claim was requested, on this machine's monotonic clock; None if unknown, or if on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +337,11 @@ class Failure:
 
     cause: str
     message: str = ""
-    """For the ledger only: it may hold values."""
+    """For the ledger only: it may hold payload values."""
     error_type: str = ""
     output_tail: str = ""
     for_good: bool = False
+    fingerprint: str = ""
     retry_after_seconds: float | None = None
     """After how many seconds the job asked to be run again; None: the retry policy decides."""
 
@@ -228,42 +374,9 @@ class FailedJob(BaseModel):
     job_type: str
     cause: str
     message: str
-    """For the application only: it may hold values."""
+    """For the application only: it may hold payload values."""
     organization_id: int | None = None
     campaign_id: int | None = None
-
-
-def after_final_failure(job: JobRequest) -> NewJob | None:
-    """Return the job to dispatch after this one's final failure, or None; a cancellation dispatches nothing."""
-    follows = job.options.on_failure
-    if not follows or job.state is not JobState.FAILED or job.cause == Cause.CANCELLED:
-        return None
-    payload = FailedJob(
-        id=job.id,
-        uid=job.uid,
-        job_type=job.job_type,
-        cause=job.cause,
-        message=job.result_message,
-        organization_id=job.organization_id,
-        campaign_id=job.campaign_id,
-    )
-    known = job.options.on_failure_as or {}
-    options = known.get("options")
-    queue, priority = known.get("queue"), known.get("priority")
-    return NewJob(
-        job_type=follows,
-        payload=payload.model_dump_json(),
-        queue_name=queue if isinstance(queue, str) else "",
-        locks_queue=known.get("locksQueue") is True,
-        organization_id=job.organization_id,
-        campaign_id=job.campaign_id,
-        runner=job.runner,
-        assigned=False,
-        options=JobOptions.from_json(options)
-        if isinstance(options, Mapping)
-        else JobOptions(pod_template=job.options.pod_template),
-        priority=priority if isinstance(priority, int) else 0,
-    )
 
 
 def declared(options: JobOptions, *, queue_name: str, locks_queue: bool, priority: int) -> dict[str, Any]:

@@ -9,34 +9,60 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel, ValidationError
 
-from spoke_jobs.errors import InvalidPayload, InvalidResult
+from spoke_jobs.contract import validation_text
+from spoke_jobs.contract.clean_text import is_storable
+from spoke_jobs.errors import InvalidCheckpoint, InvalidPayload, InvalidResult
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+JOB_LIMIT_BYTES = 32 * 2**20
+"""A job's payload is in its row. Larger data are for a table or a file."""
 TASK_LIMIT_BYTES = 100_000
 """A task's payload is sent with the task, so it is small. Larger payloads are for jobs."""
 RESULT_LIMIT_BYTES = 64_000
+CHECKPOINT_LIMIT_BYTES = 64_000
+"""Of a checkpoint, and of a step's result."""
+SCHEDULE_LIMIT_BYTES = 1_000_000
+"""Of a schedule's definition. Most of it is the payload of its jobs."""
+_LIMITED = {
+    JOB_LIMIT_BYTES: ("a job", "put the data in a table or a file, and send where it is"),
+    TASK_LIMIT_BYTES: ("a task", "dispatch a job, or put the data in a table and send its id"),
+}
 _INTEGER_BITS = 14_000
-"""Slightly less than 4,300 digits: Python converts no longer whole numbers to text or back."""
+"""Slightly less than 4,300 digits. Python refuses to convert a number with more digits to text or back."""
 _Refuse = Callable[[str], Exception]
+PayloadType = type[BaseModel] | type[str] | None
+"""What a declaration gives as ``payload``: a model; ``str`` for text that is stored as it is; None for plain JSON."""
+NO_PAYLOAD = "{}"
+"""The stored payload of a job without one, as the reference stores it: its code reads fields of it."""
 
 
-def encode_payload(name: str, model: type[BaseModel] | None, payload: Any, limit_bytes: int | None = None) -> str:
+def encode_payload(name: str, model: PayloadType, payload: Any, limit_bytes: int = JOB_LIMIT_BYTES) -> str:
     """Return ``payload`` as JSON text, validated by ``model`` if there is one. Reading the text gives the same payload.
 
     :raises InvalidPayload: naming the job or task and the field.
     """
-    valid = None if model is None else _validated(name, model, payload)
-    text = None if model is None or valid is None else _quick_json(model, valid)
-    if text is None:
-        text = _checked_json(name, model, payload, valid)
-    if limit_bytes is not None and len(text) > limit_bytes:
+    text = _payload_text(name, model, payload)
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > limit_bytes:
+        kind, advice = _LIMITED[limit_bytes]
         raise InvalidPayload(
-            f"the payload of {name!r} takes {len(text):,} bytes, and {limit_bytes:,} is the limit for a task: "
-            "dispatch a job, or put the data in a table and send its id"
+            f"the payload of {name!r} takes {size:,} bytes, and {limit_bytes:,} is the limit for {kind}: {advice}"
         )
     return text
+
+
+def _payload_text(name: str, model: PayloadType, payload: Any) -> str:
+    if model is str:
+        if not isinstance(payload, str) or not is_storable(payload):
+            found = "other text" if isinstance(payload, str) else validation_text.an(type(payload).__name__)
+            raise InvalidPayload(f"the payload of {name!r} is a str of UTF-8 without NUL, and {found} is given")
+        return payload
+    assert not (isinstance(model, type) and issubclass(model, str))
+    valid = None if model is None else _validated(name, model, payload)
+    text = None if model is None or valid is None else _quick_json(model, valid)
+    return _checked_json(name, model, payload, valid) if text is None else text
 
 
 def _checked_json(name: str, model: type[BaseModel] | None, payload: Any, valid: BaseModel | None) -> str:
@@ -50,11 +76,14 @@ def _checked_json(name: str, model: type[BaseModel] | None, payload: Any, valid:
     return text
 
 
-def decode_payload(name: str, model: type[BaseModel] | None, text: str) -> Any:
-    """Return the payload as the function takes it: an instance of ``model``, or plain JSON.
+def decode_payload(name: str, model: PayloadType, text: str) -> Any:
+    """Return the payload as the function takes it: an instance of ``model``, plain JSON, or text.
 
     :raises InvalidPayload: if it doesn't validate, for example because another release dispatched it.
     """
+    if model is str:
+        return text
+    assert not (isinstance(model, type) and issubclass(model, str))
     try:
         return json.loads(text) if model is None else _read(model, text)
     except ValidationError as error:
@@ -63,9 +92,17 @@ def decode_payload(name: str, model: type[BaseModel] | None, text: str) -> Any:
         raise InvalidPayload(f"the payload of {name!r} isn't JSON") from None
 
 
+def payload_as_json(text: str) -> Any:
+    """Return a stored payload for people: as plain JSON, or as the text that it is."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def decode_versioned(
     name: str,
-    model: type[BaseModel] | None,
+    model: PayloadType,
     text: str,
     dispatched: int,
     current: int,
@@ -82,7 +119,7 @@ def decode_versioned(
     try:
         if dispatched < current and upgrade is not None:
             try:
-                text = json.dumps(upgrade(json.loads(text), dispatched))
+                text = upgrade(text, dispatched) if model is str else json.dumps(upgrade(json.loads(text), dispatched))
             except Exception as error:  # the error's text may hold values
                 raise InvalidPayload(
                     f"the payload of {name!r} can't be upgraded: upgrade() raised {type(error).__name__}"
@@ -98,21 +135,33 @@ def encode_result(result: Any) -> Any:
     :raises InvalidResult: naming what is wrong.
     """
 
-    def refuse(what: str) -> InvalidResult:
-        return InvalidResult(f"the job's result {what}")
+    advice = "keep it in a table and return its id"
+    return json.loads(_small_json(result, "the job's result", RESULT_LIMIT_BYTES, advice, InvalidResult))
 
-    if isinstance(result, BaseModel):
-        plain = _plain(result, refuse, by_alias=True, round_trip=False)
-        if (lost := _lost_float(result, "")) is not None:
+
+def encode_checkpoint(value: Any, what: str) -> str:
+    """Return what a running job saves as its row keeps it: JSON text of a bounded size.
+
+    :param what: what it is, for the error.
+    :raises InvalidCheckpoint: naming what is wrong.
+    """
+    advice = "keep the data in a table, and save where it is"
+    return _small_json(value, what, CHECKPOINT_LIMIT_BYTES, advice, InvalidCheckpoint)
+
+
+def _small_json(value: Any, what: str, limit_bytes: int, advice: str, error: Callable[[str], Exception]) -> str:
+    def refuse(found: str) -> Exception:
+        return error(f"{what} {found}")
+
+    if isinstance(value, BaseModel):
+        plain = _plain(value, refuse, by_alias=True, round_trip=False)
+        if (lost := _lost_float(value, "")) is not None:
             raise refuse(lost)
-        result = plain
-    text = _strict_json(result, refuse)
-    if len(text) > RESULT_LIMIT_BYTES:
-        raise InvalidResult(
-            f"the job's result takes {len(text):,} bytes, and {RESULT_LIMIT_BYTES:,} is the limit: "
-            "keep it in a table and return its id"
-        )
-    return json.loads(text)
+        value = plain
+    text = _strict_json(value, refuse)
+    if len(text) > limit_bytes:
+        raise refuse(f"takes {len(text):,} bytes, and {limit_bytes:,} is the limit: {advice}")
+    return text
 
 
 def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
@@ -123,7 +172,16 @@ def _validated(name: str, model: type[BaseModel], payload: Any) -> BaseModel:
     try:
         return model.model_validate(payload, by_alias=True, by_name=True)
     except ValidationError as error:
-        raise InvalidPayload(_refusal(name, error)) from None
+        raise InvalidPayload(_missing(name, model) if payload is None else _refusal(name, error)) from None
+
+
+def _missing(name: str, model: type[BaseModel]) -> str:
+    fields = {} if issubclass(model, RootModel) else model.model_fields
+    named = ", ".join(key if field.is_required() else f"{key} (optional)" for key, field in fields.items())
+    return (
+        f"{name!r} needs a payload, and none is given: it takes {validation_text.an(model.__name__)}"
+        f"{f' with the fields {named}' if named else ''}"
+    )
 
 
 def _plain(value: BaseModel, refuse: _Refuse, *, by_alias: bool = False, round_trip: bool = True) -> Any:
@@ -143,8 +201,8 @@ def _plain(value: BaseModel, refuse: _Refuse, *, by_alias: bool = False, round_t
             try:
                 dump({field})
             except (ValueError, TypeError, RecursionError):
-                raise refuse(f"holds something at .{field} that has no form in JSON") from None
-    raise refuse("holds something that has no form in JSON")
+                raise refuse(f"holds something at .{field} that JSON cannot represent") from None
+    raise refuse("holds something that JSON cannot represent")
 
 
 def _read(model: type[BaseModel], text: str) -> BaseModel:
@@ -154,7 +212,7 @@ def _read(model: type[BaseModel], text: str) -> BaseModel:
 def _quick_json(model: type[BaseModel], valid: BaseModel) -> str | None:
     """Return pydantic's own JSON text if reading it gives an equal payload, else None.
 
-    It takes a fifth of the time of :func:`_checked_json`, which also reports what is wrong.
+    This takes a fifth of the time of :func:`_checked_json`, which also reports what is wrong.
     """
     try:
         text = valid.model_dump_json(by_alias=False, round_trip=True, warnings=False)
@@ -203,11 +261,11 @@ def _difference(given: Any, found: Any, path: str) -> str | None:
     if isinstance(given, float) and not math.isfinite(given):
         if isinstance(found, float) and math.isnan(given) and math.isnan(found):
             return None
-        return f"holds {given}{_at(path)}, which JSON has no form for"
+        return f"holds {given}{_at(path)}, which JSON cannot represent"
     if type(given) is type(found) and _has_no_equality(type(given)):
-        return None  # its class defines no equality: trust its own validator and serializer
+        return None  # the class defines no equality: trust its own validator and serializer
     return (
-        f"holds a {type(given).__name__}{_at(path)} that JSON doesn't give back unchanged: "
+        f"holds {validation_text.an(type(given).__name__)}{_at(path)} that JSON doesn't give back unchanged: "
         "give the field another type, or a serializer and a validator that match"
     )
 
@@ -242,7 +300,7 @@ def _has_no_equality(kind: Any) -> bool:
 def _lost_float(value: Any, path: str) -> str | None:
     """Describe a float that JSON can't represent, for which pydantic may write null; None if there is no such float."""
     if isinstance(value, float) and not math.isfinite(value):
-        return f"holds {value}{_at(path)}, which JSON has no form for"
+        return f"holds {value}{_at(path)}, which JSON cannot represent"
     items: Iterable[tuple[str, Any]] = ()
     if isinstance(value, BaseModel):
         items = ((f".{key}", item) for key, item in _items(value).items())
@@ -264,7 +322,7 @@ def _refusal(name: str, error: ValidationError) -> str:
     """Name the fields, but never their values, since this text may be logged."""
 
     def line(item: ErrorDetails) -> str:
-        return f"{'.'.join(str(part) for part in item['loc']) or 'the whole'}: {item['msg']}"
+        return f"{'.'.join(str(part) for part in item['loc']) or 'the whole'}{validation_text.hidden(item)}"
 
     fields = "; ".join(line(item) for item in error.errors(include_url=False, include_input=False)[:5])
     return f"the payload of {name!r} doesn't validate as {error.title}: {fields}"
@@ -279,12 +337,12 @@ def _strict_json(value: Any, refuse: _Refuse) -> str:
     except RecursionError:
         where = "is nested too deep or contains itself"
     except ValueError:  # the error's text may hold values
-        where = "holds something that has no form in JSON"
+        where = "holds something that JSON cannot represent"
     raise refuse(where)
 
 
 def _not_json(value: Any, path: str) -> str | None:
-    """Return why ``value`` can't be written as JSON, with the place; None if it can."""
+    """Return why ``value`` can't be written as JSON, with the path; None if it can."""
     place = _at(path)
     if value is None or isinstance(value, (str, bool)):
         return None
@@ -292,7 +350,7 @@ def _not_json(value: Any, path: str) -> str | None:
         too_long = value.bit_length() > _INTEGER_BITS
         return f"holds a whole number{place} of more digits than Python reads from JSON" if too_long else None
     if isinstance(value, float):
-        return None if math.isfinite(value) else f"holds {value}{place}, which JSON has no form for"
+        return None if math.isfinite(value) else f"holds {value}{place}, which JSON cannot represent"
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -305,4 +363,4 @@ def _not_json(value: Any, path: str) -> str | None:
             if (found := _not_json(item, f"{path}[{index}]"[:200])) is not None:
                 return found
         return None
-    return f"holds a {type(value).__name__}{place}, which isn't JSON"
+    return f"holds {validation_text.an(type(value).__name__)}{place}, which isn't JSON"

@@ -10,21 +10,29 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.errors import ConfigurationError, RegistrationError, UnknownName
+from spoke_jobs.errors import ConfigurationError, InvalidLimit, RegistrationError, UnknownName
 from spoke_jobs.job_options import (
     OPTION_NAMES,
     RETENTION_SECONDS,
     JobOptions,
+    Labels,
     Resources,
     TaskOptions,
     check_declaration,
 )
+from spoke_jobs.limits.job_limit import KEEP, NO_BOUNDS, Bounds, Rate, changed_bounds, check_bounds, parse_scope
+from spoke_jobs.model import declared
+from spoke_jobs.payloads import PayloadType
+from spoke_jobs.schedules.declared_schedules import ScheduleDeclarations
+from spoke_jobs.schedules.timing import Cron, Every
 from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
 _TASK = TaskOptions()
@@ -39,7 +47,7 @@ class Definition:
 
     name: str
     function: Callable[..., Any]
-    payload: type[BaseModel] | None
+    payload: PayloadType
     """None: plain JSON, or no payload at all."""
     is_async: bool
     options: JobOptions = field(default_factory=JobOptions)
@@ -54,7 +62,7 @@ class Definition:
 
 
 def own_name(name: TypeName, definition: Definition) -> str:
-    """Return the name that was dispatched. It is the definition's, unless that is a pattern."""
+    """Return the name that was dispatched: the definition's own name, unless that is a pattern."""
     return plain_name(name) if definition.name.endswith(SUFFIX) else definition.name
 
 
@@ -81,7 +89,10 @@ class _Kind:
         """
         if isinstance(name, str) and (exact := self._definitions.get(name)) is not None:
             return exact
-        text = plain_name(name)
+        try:
+            text = plain_name(name)
+        except RegistrationError as error:  # other code wrote it into a row
+            raise UnknownName(str(error)) from None
         try:
             return next(self._definitions[key] for key in (text, *patterns_of(text)) if key in self._definitions)
         except StopIteration:
@@ -101,18 +112,45 @@ class _Kind:
         return len(self._definitions)
 
 
-class Registry:
-    """The jobs and tasks of an application. Most use the default registry; tests make their own."""
+class Registry(ScheduleDeclarations):
+    """The jobs and tasks of an application. Most applications use the default registry; tests make their own."""
 
     def __init__(self) -> None:
         self.jobs = _Kind("job")
+        super().__init__(self.jobs.get)
         self.tasks = _Kind("task")
+        self.limits: dict[Scope, Bounds] = {}
+
+    def limit(
+        self, scope: str, *, max_running: int | None = None, rate: Rate | str | None = None, burst: int = 1
+    ) -> None:
+        """Declare a limit as a default. What people set at run time replaces it until they reset it.
+
+        Workers store the defaults when they start. docs/how-to/limits.md explains scopes and rates.
+
+        :param scope: the jobs that it limits: ``all``, ``type:export``, ``queue:slow``, ``each-organization``, ...
+        :param max_running: the most attempts of the scope at a time.
+        :param rate: how many attempts may start: ``5/s``, ``100/min``, ``10/30s``.
+        :param burst: how many may start at once after a quiet time.
+        :raises RegistrationError: if the scope is unknown or declared twice, or a value can't be honored.
+        """
+        try:
+            key = parse_scope(scope)
+            bounds = changed_bounds(NO_BOUNDS, max_running, rate, KEEP if rate is None and burst == 1 else burst)
+            check_bounds(key, bounds)
+        except InvalidLimit as error:
+            raise RegistrationError(f"limit({scope!r}): {error}") from None
+        if key in self.limits:
+            raise RegistrationError(f"limit({scope!r}): the scope has a limit already; declare both bounds in one call")
+        if bounds == NO_BOUNDS:
+            raise RegistrationError(f"limit({scope!r}) limits nothing: give max_running, rate or both")
+        self.limits[key] = bounds
 
     def job(
         self,
         name: TypeName,
         *,
-        payload: type[BaseModel] | None = None,
+        payload: PayloadType = None,
         queue_name: str = "",
         locks_queue: bool = False,
         priority: int = 0,
@@ -125,6 +163,8 @@ class Registry:
         upgrade: Upgrade | None = None,
         pod_template: str = "default",
         resources: Resources | None = None,
+        labels: Labels | None = None,
+        schedule: Cron | Every | None = None,
     ) -> Callable[[_Function], _Function]:
         """Declare a job: ``function(ctx: JobContext, payload) -> result``, ``def`` or ``async def``.
 
@@ -134,9 +174,13 @@ class Registry:
         are the job's defaults, and a dispatch may give others. :data:`spoke_jobs.job_options.OPTIONS` and
         docs/reference/options.md say what each of them means.
 
-        :param payload: the pydantic model of the payloads; without one they are plain JSON.
+        :param payload: the pydantic model of the payloads; without one they are plain JSON. With ``str``, the text is
+            stored as it is, and need not be JSON.
+        :param schedule: also dispatch the job at these times, with the payload model's defaults. The schedule has the
+            job's name. :meth:`schedule` gives it another name, a payload or options.
         :raises RegistrationError: if the name is taken, or an option or the function can't be used.
         """
+        _check_is_a_name(name, "job")
         policy = RetryPolicy() if retry is None else retry
         options = JobOptions(
             retry=policy,
@@ -145,6 +189,7 @@ class Registry:
             retention_seconds=retention_seconds,
             pod_template=pod_template,
             resources=resources,
+            labels=labels,
             payload_version=version,
             on_failure=plain_name(on_failure) if on_failure != "" else "",
         )
@@ -153,6 +198,8 @@ class Registry:
             check_declaration(columns | {option: getattr(options, option) for option in OPTION_NAMES})
         except ValueError as error:
             raise RegistrationError(f"job {plain_name(name)!r}: {error}") from None
+        if schedule is not None:
+            self.schedule(plain_name(name), name, schedule)
         return self._decorator(self.jobs, name, payload, {"options": options, "upgrade": upgrade, **columns})
 
     def task(
@@ -176,6 +223,7 @@ class Registry:
         :param attempts: how many failed runs end the task. A run that exceeds its timeout has failed.
         :param backoff_seconds: the wait before the second run; it doubles with each run, up to ``backoff_max_seconds``.
         """
+        _check_is_a_name(name, "task")
         options = TaskOptions(timeout_seconds, attempts, backoff_seconds, backoff_max_seconds)
         try:
             options.check()
@@ -185,10 +233,11 @@ class Registry:
 
     @staticmethod
     def _decorator(
-        kind: _Kind, name: TypeName, payload: type[BaseModel] | None, more: Mapping[str, Any]
+        kind: _Kind, name: TypeName, payload: PayloadType, more: Mapping[str, Any]
     ) -> Callable[[_Function], _Function]:
         candidate: Any = payload
-        if candidate is not None and not (isinstance(candidate, type) and issubclass(candidate, BaseModel)):
+        text_is_stored = candidate is str and "options" in more  # a task's payload travels as JSON
+        if candidate is not None and not text_is_stored and not _is_model(candidate):
             raise RegistrationError(f"payload={payload!r} of {plain_name(name)!r} isn't a pydantic model class")
 
         def declare(function: _Function) -> _Function:
@@ -214,9 +263,26 @@ class Registry:
         return declare
 
 
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _check_is_a_name(name: Any, word: str) -> None:
+    """Check the argument of ``@job`` or ``@task``.
+
+    :raises RegistrationError: if it is not a name, for example the function of a decorator without parentheses.
+    """
+    if callable(name) and not isinstance(name, Enum):
+        text = getattr(name, "__name__", "name")
+        raise RegistrationError(f'@{word} above {_where(name)} names no {word}: write @{word}("{text}")')
+    plain_name(name)
+
+
 default = Registry()
-"""The registry that ``@job`` and ``@task`` fill."""
+"""The registry that ``@job``, ``@task`` and ``limit`` fill."""
 job = default.job
+limit = default.limit
+schedule = default.schedule
 task = default.task
 
 
@@ -245,6 +311,7 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
         raise ConfigurationError(f"SPOKE_APP={path}: {attribute!r} in {module_name} isn't a spoke_jobs.Registry")
     if not len(found.jobs) and not len(found.tasks):
         raise ConfigurationError(f"SPOKE_APP={path}: no job or task is declared there")
+    found.schedules()  # once all jobs are declared; a wrong schedule ends the process at its start
     declare_check(found)
     return found
 
@@ -261,9 +328,26 @@ def declare_check(registry: Registry) -> None:
 
 
 def _check(ctx: _HasProgress, payload: Any) -> dict[str, Any]:
-    """Report that it runs, and return the payload."""
+    """Report progress, and return the payload."""
     ctx.progress(50, "it runs")
     return {"checked": payload}
+
+
+def with_follower(options: JobOptions, registry: Registry) -> JobOptions:
+    """Fill in how the job of ``on_failure`` is declared. The process that records a failure may not know its type.
+
+    :raises UnknownName: if it is not declared.
+    """
+    if not options.on_failure:
+        return options
+    follower = registry.jobs.get(options.on_failure)
+    declaration = declared(
+        follower.options,
+        queue_name=follower.queue_name,
+        locks_queue=follower.locks_queue and bool(follower.queue_name),
+        priority=follower.priority,
+    )
+    return replace(options, on_failure_as=declaration)
 
 
 class _HasProgress(Protocol):
@@ -304,7 +388,7 @@ def _without_payload(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
-    """Return whether ``kind`` is true of the function that is finally called: a partial's, or ``__call__``."""
+    """Return whether ``kind`` is true of the function inside partials, or of an object's ``__call__``."""
     while isinstance(function, functools.partial):
         function = function.func
     return kind(function) or kind(type(function).__call__)

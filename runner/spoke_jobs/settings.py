@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from spoke_jobs.contract import validation_text
+from spoke_jobs.contract.secret_file import Secret, SecretFile
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.model import LONGEST_LEASE_SECONDS
 
 _ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+OUTPUT_SECONDS = 2.0
+"""How often the output of a running attempt is stored in the ledger."""
+SCHEMA_NAME = "[a-z_][a-z0-9_]{0,47}"
+"""A pattern. Names of channels are made from it, which must have at most 63 characters."""
+
+
+def schema_of_environment() -> str | None:
+    """Return SPOKE_SCHEMA; None if it is unset, or invalid, which :func:`load_settings` refuses."""
+    name = os.environ.get("SPOKE_SCHEMA", "")
+    return name if re.fullmatch(SCHEMA_NAME, name) else None
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
@@ -34,19 +56,50 @@ class Settings(BaseModel):
     """The module that declares the jobs and tasks, for workers, pods and the task deployment."""
     database_url: Annotated[SecretStr, Field(validation_alias="SPOKE_DATABASE_URL")] = SecretStr("")
     """The SQLAlchemy URL of the database with the ledger, which is the application's own database."""
-    lease_seconds: Annotated[float, Field(validation_alias="SPOKE_LEASE_SECONDS", ge=0.5, le=3600)] = 30.0
+    database_url_file: Annotated[str, Field(validation_alias="SPOKE_DATABASE_URL_FILE")] = ""
+    """A file that contains this URL, in place of the variable. If it changes, connections are opened with the new
+    URL, and those in the pool are replaced at their next use."""
+    ledger_schema: Annotated[str, Field(validation_alias="SPOKE_SCHEMA", pattern=f"^({SCHEMA_NAME})?$")] = ""
+    """The PostgreSQL schema of the ledger's tables, for one of several applications in a database. All processes of an
+    application need the same. It must be set before the process imports the library. Empty: the role's default schema,
+    which usually is `public`."""
+    finished: Annotated[Literal["keep", "delete"], Field(validation_alias="SPOKE_FINISHED")] = "keep"
+    """What happens to a job's row after a success. "delete" removes it within a second or two, whatever its retention.
+    Use that if the application counts all rows as pending jobs, as the reference does. Rows of failed jobs stay."""
+    output: Annotated[Literal["slow", "all", "none"], Field(validation_alias="SPOKE_OUTPUT")] = "slow"
+    """``legacy``: of which attempts the ledger keeps the last lines that the job printed, at most 8,000 characters.
+    "slow": of those that fail, and of those that take more than 2 s. The lines may contain values."""
+    lease_seconds: Annotated[float, Field(validation_alias="SPOKE_LEASE_SECONDS", ge=0.5, le=LONGEST_LEASE_SECONDS)] = (
+        30.0
+    )
     """How long a claim holds without a heartbeat."""
     poll_seconds: Annotated[float, Field(validation_alias="SPOKE_POLL_SECONDS", ge=0.01, le=60)] = 0.5
     """How often a worker or task server polls for work. Sync does so at most once a second."""
+
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper), Field(validation_alias="SPOKE_LOG_LEVEL")
+    ] = "INFO"
+    """The lowest level that sync, pods, workers, the task server and migrations log."""
+    log_format: Annotated[Literal["plain", "json"], Field(validation_alias="SPOKE_LOG_FORMAT")] = "plain"
+    """The form of these logs, on standard error: plain lines, or one JSON object per line."""
 
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
     """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""
     namespace: Annotated[str, Field(validation_alias="SPOKE_NAMESPACE")] = ""
     """``kubernetes``: the namespace of the SpokeJobs. If unset in a pod, the pod's own."""
+    service_account: Annotated[str, Field(validation_alias="SPOKE_SERVICE_ACCOUNT")] = ""
+    """In a pod without its service account's token: the account's name, which ``spoke-jobs events`` shows as who
+    changed something. Nobody verifies it."""
     tasks_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_URL")] = ""
-    """``kubernetes``: where the task deployment listens, http://texting-tasks:8080 for example."""
+    """``kubernetes``: where the task deployment listens, https://texting-tasks:8080 for example. With http, tasks and
+    credentials are not encrypted on the network."""
+    tasks_ca_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_CA_FILE")] = ""
+    """``kubernetes``: the CA certificates that verify the task deployment. Empty: the system's."""
     tasks_key: Annotated[SecretStr, Field(validation_alias="SPOKE_TASKS_KEY")] = SecretStr("")
-    """The key that dispatchers and the task deployment share."""
+    """The key that dispatchers and the task deployment share: at least 32 characters, `openssl rand -hex 32` for
+    example."""
+    tasks_key_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_KEY_FILE")] = ""
+    """A file that contains this key, in place of the variable. If it changes, the new key is used without a restart."""
     tasks_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TOKEN_FILE")] = ""
     """``kubernetes``: a projected service account token with the audience spoke-tasks, sent instead of the key."""
     tasks_buffer: Annotated[int, Field(validation_alias="SPOKE_TASKS_BUFFER", ge=1, le=1_000_000)] = 10_000
@@ -69,14 +122,50 @@ class Settings(BaseModel):
     """``spoke-jobs tasks``: the address to listen on. Empty: all addresses, of IPv4 and IPv6."""
     tasks_port: Annotated[int, Field(validation_alias="SPOKE_TASKS_PORT", ge=1, le=65535)] = 8080
     """``spoke-jobs tasks``: the port to listen on."""
+    tasks_tls_cert_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TLS_CERT_FILE")] = ""
+    """``spoke-jobs tasks``: the certificate with its chain, to serve TLS. Read again when it is renewed. Empty: plain
+    HTTP."""
+    tasks_tls_key_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TLS_KEY_FILE")] = ""
+    """``spoke-jobs tasks``: the private key of that certificate."""
     tasks_concurrency: Annotated[int, Field(validation_alias="SPOKE_TASKS_CONCURRENCY", ge=1, le=1000)] = 16
-    """``spoke-jobs tasks``: how many ``def`` tasks run at once, and how many ``async def`` tasks."""
+    """``spoke-jobs tasks``: how many ``def`` tasks run at once. As many ``async def`` tasks may run, too."""
     tasks_queue: Annotated[int, Field(validation_alias="SPOKE_TASKS_QUEUE", ge=1, le=1_000_000)] = 1_000
     """``spoke-jobs tasks``: the most accepted tasks that have not ended. Beyond that the server answers 429."""
+    tasks_peer_connections: Annotated[int, Field(validation_alias="SPOKE_TASKS_PEER_CONNECTIONS", ge=1, le=2000)] = (
+        1_000
+    )
+    """``spoke-jobs tasks``: the most connections of one address, of 2,000 in all. Raise it if all senders share a
+    proxy."""
     tasks_grace_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_GRACE_SECONDS", ge=0, le=3600)] = 20.0
     """``spoke-jobs tasks``: how long accepted tasks may run after SIGTERM. The pod's grace must exceed it by 20 s."""
     tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
     """``spoke-jobs tasks``: how long a task may hold its slot after its timeout before the process restarts."""
+
+    @property
+    def keeps_successes(self) -> bool:
+        """Whether the row of a successful job stays for its retention."""
+        return self.finished == "keep"
+
+    @property
+    def output_kept_after(self) -> float:
+        """After how many seconds of a successful attempt its output is kept."""
+        return {"all": 0.0, "slow": OUTPUT_SECONDS, "none": math.inf}[self.output]
+
+    @property
+    def database(self) -> Secret:
+        """The database's URL, or the file that has it."""
+        value = self.database_url.get_secret_value()
+        return SecretFile(self.database_url_file, value) if self.database_url_file else value
+
+    @property
+    def shared_key(self) -> Secret:
+        """The tasks' key, or the file that has it."""
+        value = self.tasks_key.get_secret_value()
+        return SecretFile(self.tasks_key_file, value) if self.tasks_key_file else value
+
+
+_FILES = {"database_url": "database_url_file", "tasks_key": "tasks_key_file"}
+"""The settings that may be in a file, with the setting that names it."""
 
 
 def load_settings() -> Settings:
@@ -85,10 +174,30 @@ def load_settings() -> Settings:
     :raises ConfigurationError: naming every variable that can't be used.
     """
     try:
-        return Settings.model_validate({name: value for name, value in os.environ.items() if value})
+        settings = Settings.model_validate({name: value for name, value in os.environ.items() if value})
     except ValidationError as error:
+        fields = {field.validation_alias: field for field in Settings.model_fields.values()}
         lines = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
+            f"{item['loc'][0]}{validation_text.setting(item, fields[str(item['loc'][0])])}"
+            for item in error.errors(include_url=False)
         )
         raise ConfigurationError(f"settings that can't be used: {lines}") from None
+    return settings.model_copy(update=dict(_from_files(settings)))
+
+
+def _from_files(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
+    """Read the secrets that are in files, so that they count as set, whichever way they are given."""
+    names = {name: str(field.validation_alias) for name, field in Settings.model_fields.items()}
+    for name, file_name in _FILES.items():
+        path: str = getattr(settings, file_name)
+        if not path:
+            continue
+        if getattr(settings, name).get_secret_value():
+            raise ConfigurationError(f"both {names[name]} and {names[file_name]} are set: unset one of them")
+        try:
+            yield name, SecretStr(SecretFile(path).read())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(
+                f"{names[file_name]}={path} can't be used ({reason}): name a file that contains {names[name]}"
+            ) from None

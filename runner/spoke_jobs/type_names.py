@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection
 from enum import Enum
 
-from spoke_jobs.contract.names import is_storable
+from spoke_jobs.contract.clean_text import is_storable
+from spoke_jobs.contract.limit_scopes import SUFFIX as SUFFIX
+from spoke_jobs.contract.limit_scopes import patterns_of as patterns_of
 from spoke_jobs.errors import RegistrationError
 
 TypeName = str | Enum
 """A job's or a task's name: a string, or an enum member whose value is one."""
 NAME_LIMIT = 200
-SUFFIX = ".*"
 
 
 def plain_name(name: TypeName) -> str:
-    """Return a name that is a string or an enum member as a string.
+    """Return a name, given as a string or an enum member, as a string.
 
     :raises RegistrationError: if it isn't a name.
     """
@@ -28,13 +30,11 @@ def plain_name(name: TypeName) -> str:
     return str(text)
 
 
+def matches(text: str, pattern: str) -> bool:
+    """Whether the text matches a pattern of the command line, in which ``*`` stands for any characters or none."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
+
+
 def is_known(name: str, types: Collection[str]) -> bool:
     """Return whether the types contain the name or a pattern that it matches."""
     return name in types or any(candidate in types for candidate in patterns_of(name))
-
-
-def patterns_of(name: str) -> Iterator[str]:
-    """Yield the patterns that a name matches, the longest first: ``a.b.*`` and ``a.*`` for ``a.b.c``."""
-    while (end := name.rfind(".")) > 0:
-        name = name[:end]
-        yield name + SUFFIX

@@ -1,79 +1,76 @@
-"""`make breaks`: break each rule of the operator in a copy of this tree, and record which tests fail.
+"""`make breaks`: break each rule, and record which tests fail.
 
-The state machines run first, so that the page names them where they fail. Writes docs/breaks.md. With words as
-arguments, writes only the entries of rules that contain one of them. Exits with an error if no test notices a break.
+First all tests run without an edit: this shows how long each takes, and which ones come by which edit. With an edit,
+only these run: first the ones of the edited module, then the others, the quickest first. If none of them fails, all
+tests run. No file is edited: a forked process gives the function that contains the edit other code. Writes
+docs/breaks.md. With words as arguments, breaks only the rules that contain one of them, and writes only their entries.
+Exits with an error if no test notices an edit.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.breaks.plugin import NOTES, noticed
-from tests.breaks.rules import BREAKS, Break
+import pytest
+from tests.breaks.plugin import ENOUGH, Breaker
+from tests.breaks.rules import BREAKS, SECTIONS, Break
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/breaks.md"
-TESTS = "tests/unit/operator"
-ENOUGH = 4
-"""Failures after which a run ends."""
-PATIENCE_SECONDS = 90
-"""A test that runs longer counts as one that notices: with the rule broken, it may never end."""
+ROOMS = (
+    ("operator/", ("tests/unit/operator",)),
+    (
+        "runner/spoke_jobs/contract/",
+        ("tests/unit/contract", "tests/unit/operator", "tests/unit/runners/test_options.py"),
+    ),
+    ("runner/spoke_jobs/tasks/server/", ("tests/unit/tasks/server",)),
+    ("runner/spoke_jobs/sync/", ("tests/unit/sync",)),
+    ("runner/spoke_jobs/", ("tests/unit/ledger", "tests/unit/runners")),
+)
+"""The beginning of an edit's path, and the folders and files of tests that may notice it. The first match counts."""
+INTRODUCTION = f"""# Rules, and the tests that check them
+
+`make breaks` edits a copy of this repository, one edit at a time. Each edit breaks one rule of the operator, of sync,
+of the task server, or of what they share. It then runs the unit tests that come by the edit, first those of the edited
+module, the quickest first, until {ENOUGH} have failed. If none fails, it runs the other unit tests. It writes this
+page: each rule, with tests that failed. It exits with an error if no test notices an edit, or if a test fails without
+one. `python -m tests.breaks WORD` breaks only the rules that contain WORD. The edits are in
+[rules.py](../tests/breaks/rules.py)."""
+PROCESSES = os.cpu_count() or 1
 
 
 def main() -> None:
     """Break all rules, or those that contain one of the words given as arguments."""
     words = sys.argv[1:]
     wanted = [item for item in BREAKS if not words or any(word.lower() in item.rule.lower() for word in words)]
-    found: list[tuple[Break, list[str]]] = []
+    rows = rows_of(PAGE.read_text())
+    problems: list[str] = []
+
+    def report(item: Break, tests: list[str], seconds: float) -> None:
+        print(f"{seconds:4.0f} s  {len(tests) or 'NONE'}  {item.rule}", flush=True)
+        rows[item.rule] = row_of(item.rule, tests)
+        PAGE.write_text(page(rows))  # after each, so that an interrupted run is not lost
+        if not tests:
+            problems.append(f"noticed by no test: {item.rule}")
+
+    folders = sorted({folder for item in wanted for folder in rooms_of(item)})
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for name in ("operator", "runner", "tests", "examples", "crds", "pyproject.toml"):
-            source = ROOT / name
-            shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
-        for number, item in enumerate(wanted, 1):
-            began = time.monotonic()
-            found.append((item, tests_that_notice(item, copy)))
-            count = len(found[-1][1])
-            took = f"{time.monotonic() - began:4.0f} s"
-            print(f"{number:2}/{len(wanted)} {took}  {count or 'NONE'}  {item.rule}", flush=True)
-    rows = {item.rule: row_of(item.rule, tests) for item, tests in found}
-    known = rows_of(PAGE.read_text()) | rows
-    PAGE.write_text(page([known[item.rule] for item in BREAKS if item.rule in known]))
-    if unnoticed := [item.rule for item, tests in found if not tests]:
-        sys.exit("noticed by no test: " + "; ".join(unnoticed))
+        breaker = Breaker(wanted, ROOT, Path(folder), PROCESSES, rooms_of, report)
+        options = ["-q", "-p", "no:cacheprovider", "--capture=no", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        code = pytest.main([*options, *folders], plugins=[breaker])
+    problems += [f"fails without an edit: {test}" for test in breaker.whole.failed]
+    if problems or code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        sys.exit("\n".join(problems) or f"pytest ended with {code}")
 
 
-def tests_that_notice(item: Break, copy: Path) -> list[str]:
-    """Break the rule, run the tests, and restore the file."""
-    path = copy / item.file
-    whole = path.read_text()
-    if whole.count(item.before) != 1:
-        raise ValueError(f"{item.file} has not once, but {whole.count(item.before)} times: {item.before}")
-    path.write_text(whole.replace(item.before, item.after))
-    plugins = ("-p", "no:cacheprovider", "-p", "tests.breaks.plugin")
-    notes = copy / "notes"
-    notes.write_text("")
-    environment = {"PYTHONPATH": f"{copy}/operator:{copy}/runner", "PYTHONDONTWRITEBYTECODE": "1", NOTES: str(notes)}
-    command = [sys.executable, "-m", "pytest", *plugins, "--tb=no", f"--maxfail={ENOUGH}", TESTS]
-    try:
-        done = subprocess.run(
-            command, cwd=copy, env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
-            check=False,
-        )  # fmt: skip
-        if done.returncode not in (0, 1, 2):
-            raise RuntimeError(done.stdout + done.stderr)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        path.write_text(whole)
-    return noticed(notes.read_text())
+def rooms_of(item: Break) -> tuple[str, ...]:
+    """Return the folders and files of the tests that may notice an edit."""
+    return next(folders for beginning, folders in ROOMS if item.file.startswith(beginning))
 
 
 def row_of(rule: str, tests: list[str]) -> str:
@@ -87,22 +84,13 @@ def rows_of(text: str) -> dict[str, str]:
     return {rule: f"- {rule}\n{tests}".rstrip("\n") for rule, tests in entries}
 
 
-def page(rows: list[str]) -> str:
-    """Return the page with these entries."""
-    return "\n".join(
-        [
-            "# Rules of the operator, and the tests that check them",
-            "",
-            "`make breaks` edits a copy of this repository, one edit at a time. Each edit breaks one rule of the",
-            f"operator. It runs the operator's unit tests, state machines first, until {ENOUGH} have failed. It",
-            "writes this page: each rule, with the tests that failed. It exits with an error if no test notices an",
-            "edit. `python -m tests.breaks WORD` runs only the rules that contain WORD. The edits are in",
-            "[rules.py](../tests/breaks/rules.py).",
-            "",
-            *rows,
-            "",
-        ]
-    )
+def page(rows: Mapping[str, str]) -> str:
+    """Return the page with these entries, by rule."""
+    lines = [INTRODUCTION]
+    for heading, items in SECTIONS.items():
+        if entries := [rows[item.rule] for item in items if item.rule in rows]:
+            lines += ["", f"## {heading}", "", *entries]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""The operator's rules, and for each rule an edit that breaks it."""
+"""The rules, and for each rule an edit that breaks it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _CORE, _SHELL = "operator/spoke_jobs_operator/core", "operator/spoke_jobs_operator/shell"
+_CONTRACT, _SERVER = "runner/spoke_jobs/contract", "runner/spoke_jobs/tasks/server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +27,91 @@ def _shell(rule: str, file: str, before: str, after: str) -> Break:
     return Break(rule, f"{_SHELL}/{file}.py", before, after)
 
 
+def _contract(rule: str, file: str, before: str, after: str) -> Break:
+    return Break(rule, f"{_CONTRACT}/{file}.py", before, after)
+
+
+def _server(rule: str, file: str, before: str, after: str) -> Break:
+    return Break(rule, f"{_SERVER}/{file}.py", before, after)
+
+
+def _runner(rule: str, file: str, before: str, after: str) -> Break:
+    return Break(rule, f"runner/spoke_jobs/{file}.py", before, after)
+
+
 _ADMISSION = (
     _core("A locked queue admits no second job that locks it", "admit", "if item.locks_queue and (holders := usage", "if False and (holders := usage"),
     _core("The limit on all running jobs holds", "admit", "usage.total >= limits.running", "usage.total > limits.running"),
-    _core("The limit of a namespace holds", "admit", "running >= limits.in_namespace", "running > limits.in_namespace"),
-    _core("The limit of a queue holds", "admit", "running >= limits.in_queue", "running > limits.in_queue"),
-    _core("The limit of an organization holds", "admit", "limit is not None and running >= limit", "limit is not None and running > limit"),
+    _core("The limit of a namespace holds", "admit", "usage.in_namespace[item.key.namespace]) < bound.value", "usage.in_namespace[item.key.namespace]) <= bound.value"),
+    _core("The limit of a queue holds", "admit", "usage.in_queue[item.queue_key]) < bound.value", "usage.in_queue[item.queue_key]) <= bound.value"),
+    _core("The limit of a type or a prefix of types holds", "admit", "usage.of_type[TypeKey(item.key.namespace, name)]) >= bound.value", "usage.of_type[TypeKey(item.key.namespace, name)]) > bound.value"),
+    _core("The limit of a key holds", "admit", "LimitKey(item.key.namespace, item.limit_key)]) < bound.value", "LimitKey(item.key.namespace, item.limit_key)]) <= bound.value"),
+    _core("The limit of an organization holds", "admit", "usage.of_party[item.party]) < bound.value", "usage.of_party[item.party]) <= bound.value"),
     _core("Higher priority goes first", "admit", "sorted(groups, reverse=True)", "sorted(groups)"),
-    _core("Among the jobs of one organization, the oldest goes first", "admit", "sorted(group, key=_age, reverse=True)", "sorted(group, key=_age)"),
-    _core("Organizations take turns", "admit", "turns.get(party, 0), _age", "0, _age"),
-    _core("The organization with the fewest running jobs goes first", "admit", "heads = [(usage.of_party[party], turns", "heads = [(0, turns"),
+    _core("Among the jobs of one organization, the oldest goes first", "admit", "sorted(group, key=lambda item: item.age, reverse=True)", "sorted(group, key=lambda item: item.age)"),
+    _core("Organizations take turns", "admit", "turns.of_party(party), line[-1].age", "0, line[-1].age"),
+    _core("The organization with the fewest running jobs goes first", "admit", "return (usage.of_party[party], turns", "return (0, turns"),
     _core("A job that must wait does not block the jobs behind it", "admit", "if line:  # a held", "if line and item.key in usage.locked_by:  # a held"),
-    _shell("The operator remembers which organization had the last turn", "pacing", "self._served[party] = self._turn", "pass"),
-    _shell("A job that waits releases its place", "pacing", "self._release(key)\n\n    def order", "pass\n\n    def order"),
-    _shell("Releasing a place wakes the job that waits for it", "pacing", "self._take_turn(candidate.party)\n            self._wake(candidate.key)", "self._take_turn(candidate.party)"),
-    _shell("A new leader counts the running attempts before it admits a job", "controller", "self._pacer.prime(running, waiting)", "self._pacer.prime([], waiting)"),
+    _core("The operator remembers which organization had the last turn", "turns", "self._parties[party] = self._number", "pass"),
+    _core("The namespace with the fewest running jobs for its weight is next", "admit", "return (usage.in_namespace[name] / weights[name], *turns", "return (0, *turns"),
+    _core("A namespace's turns follow its weight", "turns", "(start + 1 / weight, self._number)", "(start + 1, self._number)"),
+    _core("A namespace saves no turns up", "turns", "max(self._virtual, due)", "due"),
+    _core("Of several limits the smallest one holds", "limits", "return min((bound for bound in bounds", "return max((bound for bound in bounds"),
+    _core("No window has more starts than its rate allows", "admit", "usage.rates.take(item.rates(rules))", "pass"),
+    _core("Of several rates each one holds", "limits", "for bound in self.rates.get(scope, ()):", "for bound in self.rates.get(scope, ())[:1]:"),
+    _core("Each queue has its own tokens under a rate of each queue", "start_rates", "return self.full_at.get(name, self.rest)", "return self.last"),
+    _core("A new leader causes no second burst", "start_rates", "return rate.used_up(item.status.full_at if _has_one_bucket(item) else None, self._since)", "return _LONG_AGO"),
+    _core("Changes of leaders keep no job from its token", "start_rates", "rate.used_up(item.status.full_at if", "rate.used_up(None if"),
+    _core("The buckets of rates are bounded in memory", "start_rates", "if name in self.full_at or len(self.full_at) < MOST_BUCKETS:", "if True:"),
+    _shell("When a token comes, the next job starts", "pacing", "self._later(seconds, partial(self._token_is_due, self._timers))", "pass"),
+    _shell("Nobody takes a token that somebody has waited for", "pacing", "if self._token_at is not None and any(candidate.rates(rules)):", "if False:"),
+    _contract("The time of the next token alone causes no write", "wait_status", " and wait.code != WaitReason.RATE_LIMIT_REACHED", ""),
+    _core("A job's priority counts up to the cap of its namespace", "limits", "else min(priority, self.max_priority.value)", "else priority"),
+    _core("A paused job starts no attempt", "admit", "if pause is None:", "if True:"),
+    _core("Only the oldest unfinished jobs of a namespace may start", "admit", "if ahead < bound.value:", "if True:"),
+    _core("A pause ends by itself", "limits", "return None if pause.is_over(now) else pause", "return pause"),
+    _shell("A changed limit holds at once", "limit_keeper", "self._pacer.set_limits(limits)", "pass"),
+    _shell("The operator starts nothing before it knows what is paused", "compare", "await self._limits(namespace)", "pass"),
+    _shell("A SpokeJob that is deleted or wants no attempt releases its place", "pacing", "self._release(key)\n\n    def order", "pass\n\n    def order"),
+    _shell("Releasing a place wakes the job that waits for it", "pacing", "# admit has counted it\n                self._wake(candidate.key)", "# admit has counted it"),
+    _shell("A new leader counts the running attempts before it admits a job", "controller", "self._pacer.prime(running, waiting, sorted(", "self._pacer.prime([], waiting, sorted("),
+)  # fmt: skip
+
+_HOLDS = (
+    _core("The time that a pod waits for room counts against no start timeout", "diagnose", "if patience:", "if False:"),
+    _core("A pod that waited for room and then fits no node has its whole start timeout", "reconcile", "if wait.code in UNCOUNTED:", "if wait.code == WaitReason.QUOTA_EXCEEDED:"),
+    _core("While pods wait for room, few others are created", "room", "if self._no_node[group] >= IN_A_FULL_GROUP or without_node:", "if False:"),
+    _core("A PodTemplate without room holds up no other PodTemplate", "room", "elif without_node and self._no_node[group]:", "elif without_node:"),
+    _core("Each namespace has a share of the pods that may start at a time", "room", "return namespaces >= bound or own >= bound // (namespaces if own else namespaces + 1)", "return True"),
+    _core("A Job that somebody else has made gives its SpokeJob no place", "reconcile", "if seen.held and decision.standing is Standing.HOLDS", "if False"),
+    _core("A Job that does not start one pod is no attempt", "observed", "spokejob.uid and job.starts_one_pod and", "spokejob.uid and"),
+    _core("A pod that its node does not start holds up others for a while only", "room", "if now - attempt.since >= _LATE[attempt.phase]:", "if False:"),
+    _core("A pod that fits no node does not wait for room", "shortage", "return nodes is not None and 0 < int(nodes[1]) <= hopeless", "return False"),
+    _core("While the database is away, one attempt probes", "probing", "return now >= self.next_probe", "return True"),
+    _core("An end that shows no answer of the database opens nothing", "dependency_hold", "(cause not in _SILENT_CAUSES and", "(cause and"),
+    _core("Single fast starts let no more pods start at a time", "room", "if took <= FAST and 2 * self.pending >= self.may_start:", "if took <= FAST:"),
+    _shell("A busy namespace silences no other's Events", "event_rates", "self._own[key] = self._make(1)", "self._all[kind]"),
+    _core("After the database's return, attempts follow gradually", "dependency_hold", "in self.unproven) < self.probing.allowance", "in self.unproven) < 1_000"),
+    _core("The time that a pod waits for a quota counts against no start timeout", "diagnose", "if found.reason == WaitReason.QUOTA_EXCEEDED:", "if False:"),
+    _core("A pod still waits for a quota after Kubernetes has deleted its Events", "diagnose", "found.reason == WaitReason.POD_PENDING and bounds.by_quota:", "False:"),
+    _core("A pod that waited for a quota and is then rejected has its whole start timeout", "reconcile", "if wait.code in UNCOUNTED:", "if wait.code == WaitReason.CLUSTER_FULL:"),
+    _core("While a quota refuses pods, few others are created", "refusal_hold", "if hold is None or self._places(group, hold) > 0 or", "if hold is None or True or"),
+    _core("An attempt that ends makes room in a quota for one more", "refusal_hold", "return hold.fits - kept + hold.probing.allowance - self._in_use(group)", "return hold.probing.allowance - self._in_use(group)"),
+    _core("Later attempts do not take each place before those that a quota refused", "refusal_hold", "kept = hold.fits if refused >= MOST_REFUSED else min(refused, (hold.fits + 1) // 2)", "kept = 0"),
+    _core("Refused pods that do not fit hold smaller ones up for a while only", "refusal_hold", "hold.passed = True", "pass"),
+    _core("Single attempts probe whether a quota was raised", "refusal_hold", "if not hold.probing.is_due(now) or self", "if True or self"),
+    _core("A PodTemplate whose pods are stuck leaves places to others", "start_hold", "if self.since is None or count < most:", "if True:"),
+    _core("Once a pod runs, the stuck ones of its PodTemplate hold nobody up", "start_hold", "pods.stuck.clear()\n", "return False\n"),
+    _core("Few of the Jobs that a policy rejects are tried", "rejection_hold", "or found.has_room(job_type):", "or True:"),
+    _core("A job type whose Jobs are rejected holds no other type of its PodTemplate", "rejection_hold", "self.by_type[job_type] < OF_A_TYPE + self.accepted[job_type]", "self.by_type.total() < OF_A_TYPE"),
+    _core("Once Jobs are accepted again, all follow", "rejection_hold", "self._groups[group].accepted[job_type] += 1\n        self._leave(key)", "pass"),
+    _core("The start timeout of a rejected Job goes on between two tries", "next_attempt", "or (retries and held.code == WaitReason.START_LIMIT_REACHED)", "or False"),
+    _core("One attempt a minute probes whether the pods of a PodTemplate start again", "start_hold", "return now >= self.probe_at and count", "return False and count"),
+    _shell("While a webhook is away, few Jobs are tried", "pacing", "wait.code not in REFUSALS:", "wait.code != REFUSALS[0]:"),
+    _core("A webhook that is away ends a job that it holds up after a day", "next_attempt", "if held.code == WaitReason.WEBHOOK_AWAY:", "if False:"),
+    _core("A pod that alone exceeds a quota does not wait for it", "quota_refusal", "and 0 < hard < requested", "and False"),
+    _core("While a quota is zero, nothing fails for it", "quota_refusal", "and 0 < hard < requested", "and hard < requested"),
+    _shell("A Job that a quota refuses waits for its turn again", "pacing", "holds.job_refused(candidate.group, wait)", "pass"),
 )  # fmt: skip
 
 _LIFECYCLE = (
@@ -48,25 +120,30 @@ _LIFECYCLE = (
     _core("The next attempt waits until its backoff is over", "next_attempt", "if current.next_attempt_at and now < current.next_attempt_at:", "if False:"),
     _core("The next attempt waits until no pod of the previous one runs", "next_attempt", "if wait := cleanup.until_nothing_runs(current, seen.jobs, seen.pods, now):", "if wait := None:"),
     _core("A Job counts as deleted only after a live read", "diagnose", "if job is None and not live:\n        return Unclear()\n    held_back", "held_back"),
-    _core("A Job that another SpokeJob owns is ignored", "reconcile", "job for job in seen.jobs if job.owner == spokejob.uid and job.attempt > 0", "job for job in seen.jobs if job.attempt > 0"),
-    _shell("A Job that has the attempt's name and another owner is not adopted", "controller", "if read_job(body).owner != spokejob.uid:", "if False:"),
-    _core("A template without the label is refused", "build_job", "if not template.allowed:", "if False:"),
-    _core("Memory grows up to its bound", "memory_growth", "in_mebibytes(min(wanted, most))", "in_mebibytes(wanted)"),
-    _core("A Job for Kueue is created suspended", "build_job", "if KUEUE_QUEUE in template.kueue:", "if False:"),
-    _core("A failed attempt is charged to its class of cause", "status", "closed = closed.model_copy(update={\"charged\": _charge(status.charged, end.cause)})", "pass"),
+    _core("A Job that another SpokeJob owns is ignored", "observed", "return job.owner == spokejob.uid and job.starts_one_pod and", "return job.starts_one_pod and"),
+    _shell("A Job that has the attempt's name and another owner is not adopted", "controller", "if not is_an_attempt_of(spokejob, read_job(body)):", "if False:"),
+    _core("A template without the label is refused", "template_checks", "return None if template.allowed else", "return None if True else"),
+    _core("A template is refused to types that it is not for", "template_checks", "if allows_type(", "if True or allows_type("),
+    _core("A job sets no amount beyond those of its template", "resource_caps", "asked > largest", "False"),
+    _core("After OutOfMemory, memory is never increased beyond the upper bound", "memory_growth", "in_mebibytes(min(wanted, most))", "in_mebibytes(wanted)"),
+    _core("A Job for Kueue is created suspended", "build_job", "if KUEUE_QUEUE in job_labels:", "if False:"),
+    _core("A failed attempt is charged to its class of cause", "status", "closed = closed.model_copy(update=_charge(status, end.cause))", "pass"),
     _core("The cause is written before the Job is deleted", "reconcile", "return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))", "return Decision(Standing.HOLDS, (*(() if job.meta.deletion_at else (_delete(job),)), *actions))"),
     _core("An attempt that is stopped is over when its pods have ended", "reconcile", "elif job and any(not has_ended(pod, now) for pod in pods):", "elif False:"),
-    _core("A success in time counts, even if the attempt was being stopped", "reconcile", "if isinstance(final_state, Ended) and not final_state.cause:", "if False:"),
-    _core("A final outcome never changes", "reconcile", "if current.outcome and current.outcome.final:", "if False:"),
-    _core("A final state in the ledger wins", "reconcile", "if current.ledger:\n        started", "if False:\n        started"),
+    _core("An attempt that succeeds before it can be stopped counts as succeeded", "reconcile", "if isinstance(final_state, Ended) and not final_state.cause:", "if False:"),
+    _core("A final outcome changes only if the ledger differs", "reconcile", "if current.outcome and current.outcome.final:", "if False:"),
+    _core("A final state in the ledger ends the SpokeJob, whatever the state of its pods", "reconcile", "if current.ledger:\n        started", "if False:\n        started"),
     _core("An unchanged status is not written", "observed", "if updated == current:\n            return ()", "if False:\n            return ()"),
     _core("A suspended SpokeJob starts no attempt", "next_attempt", "if not seen.spokejob.spec.suspend:", "if True:"),
     _core("The attempt of a cancelled SpokeJob is stopped", "reconcile", "if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):", "if False:"),
-    _core("A cancelled SpokeJob starts no attempt", "reconcile", "elif spokejob.spec.cancel and not _not_yet_recorded(seen, now):", "elif False:"),
+    _core("A cancelled SpokeJob starts no attempt", "reconcile", "elif spokejob.spec.cancel and (seen.held or not _not_yet_recorded(seen, now)):", "elif False:"),
     _core("An attempt runs no longer than its timeout", "diagnose", "if now >= deadline:\n        return Ended(cause=Cause.TIMEOUT, stop=True)", "if False:\n        return Ended(cause=Cause.TIMEOUT, stop=True)"),
-    _core("An attempt waits for its start no longer than its start timeout", "diagnose", "if now >= deadline:\n        cause =", "if False:\n        cause ="),
-    _core("A blocked SpokeJob ends at its start timeout", "next_attempt", "if now >= deadline:\n        final =", "if False:\n        final ="),
-    _core("Jobs of ended attempts are deleted", "cleanup", "if now >= due:", "if False:"),
+    _core("An attempt waits for its start no longer than its start timeout", "diagnose", "if now >= deadline:\n        if found.reason", "if False:\n        if found.reason"),
+    _core("A blocked SpokeJob ends at its start timeout", "next_attempt", "if now >= deadline:\n        job_id =", "if False:\n        job_id ="),
+    _core("Jobs of ended attempts are deleted", "cleanup", "if now >= due:\n            actions", "if False:\n            actions"),
+    _core("The SpokeJob of a run that was retried stays until sync has read its output", "cleanup", "if now >= read_at:\n            return", "if True:\n            return"),
+    _core("A kept Job beyond the bound stays until its output is read", "cleanup", "due = min(due, _ended_at(current, job, now) + retention.job)", "due = now"),
+    _core("A job waits for an absent webhook for a day", "next_attempt", "if now >= ends_at:", "if False:"),
     _core("A SpokeJob is deleted when its retention is over", "cleanup", "if now >= expires_at:", "if False:"),
     _core("A SpokeJob whose end the ledger never confirmed is kept for a week", "cleanup", "stays = ttl if current.ledger else max(ttl, UNCONFIRMED_TTL)", "stays = ttl"),
 )  # fmt: skip
@@ -90,4 +167,233 @@ _LEADING = (
     _shell("A status is written only onto the version that was read", "operator_client", "                \"resourceVersion\": resource_version,\n", ""),
 )  # fmt: skip
 
-BREAKS = (*_ADMISSION, *_LIFECYCLE, *_SEEING, *_LEADING)
+_LIMITS = (
+    _core("A SpokeLimit limits its own namespace only", "limits", "return self.namespaces.get(namespace, self.usual)", "return next(iter(self.namespaces.values()), self.usual)"),
+    _core("The limit of each queue holds for a queue that has a larger one of its own", "limits", "*_maxima([item]), of_each)", "*_maxima([item]))"),
+    _core("A job without a queue counts against no limit of a queue", "limits", "self.in_each_queue) if queue else None", "self.in_each_queue)"),
+    _core("The pause of a queue holds back no other queue", "limits", "self.paused_queues.get(queue) or self.paused_queues.get(\"\")", "next(iter(self.paused_queues.values()), None)"),
+    _core("The pause of each organization holds back every organization", "limits", " or self.paused_organizations.get(None)", ""),
+    _core("The operator's own pause holds back namespaces with SpokeLimits, too", "limits", "paused = usual.paused or pause or next(", "paused = pause or next("),
+    _core("The annotation of a Namespace pauses it", "limit_objects", "paused=isinstance(reason, str) and reason != NOT_PAUSED", "paused=False"),
+    _core("The annotation with the value `false` pauses nothing", "limit_objects", " and reason != NOT_PAUSED", ""),
+    _core("A paused job says who paused it", "admit", "by=pause.by,", "by=\"\","),
+    _core("A job without a timeout gets that of its namespace", "limits", "if seconds is None and self.default_timeout is not None:", "if False:"),
+    _core("No attempt runs longer than its namespace allows", "limits", "min(seconds, self.max_timeout.value)", "seconds"),
+    _core("A changed timeout of the namespace changes no running attempt", "reconcile", "record.timeout_seconds or spec.timeout_seconds", "seen.limits.timeout_of(spec.timeout_seconds)"),
+    _core("An attempt runs for as long as its namespace allowed at its start", "reconcile", "record.timeout_seconds or spec.timeout_seconds", "spec.timeout_seconds"),
+    _contract("A scope that this release does not know limits nothing", "limit_scopes", "if kind == word), None)", "if kind == word), ScopeKind.ALL)"),
+    _core("A SpokeLimit with an unknown scope says that it is not enforced", "limit_status", "if item.scope is None:", "if False:"),
+    _core("A SpokeLimit shows how many of its jobs run", "limit_status", "running=running.of(namespace, scope) if scope else None", "running=0"),
+    _shell("When a pause ends by itself, jobs start without another change", "limit_keeper", "self._later(wait, partial(self._timer_fires, self._timers))", "pass"),
+    _shell("After a change of limits, a waiting job shows its new reason", "limit_keeper", "self._wake(key)", "pass"),
+    _shell("While limits can't be computed, the earlier ones hold", "limit_keeper", "self.on_error(error)", "raise"),
+    _shell("Without the right to list SpokeLimits, the known ones hold", "limit_sources", "# the known objects still apply\n            self._lacks(Kind.SPOKELIMIT, namespace, error)\n            return", "\n            self._lacks(Kind.SPOKELIMIT, namespace, error)\n            self._store.remove_spokelimits(list(self._store.spokelimits))\n            return"),
+    _shell("Many changed SpokeLimits are written a few at a time", "limit_reporter", "left -= 1", "pass"),
+    _shell("A SpokeLimit of which only counts change is written every few seconds", "limit_reporter", "if recent and (", "if False and ("),
+    _core("A job that starts at once takes its turn", "admit", "    turns.take(item.party, rules.weight)\n", ""),
+    _core("The shown order follows weights and caps of priorities", "limits", "return Limits(namespaces=ordering)", "return Limits()"),
+    _core("To show the order takes no turns", "admit", "limits.only_order(), turns.copy()", "limits.only_order(), turns"),
+    _core("Turns of namespaces that are long gone are forgotten", "turns", "if len(self._namespaces) > REMEMBERED:", "if False:"),
+)  # fmt: skip
+
+_QUOTAS = (
+    _core("A quota that refuses the pods of one PodTemplate holds up no other PodTemplate", "refusal_hold", "hold = self._holds.get(group)\n        if hold is None or self._places", "hold = next(iter(self._holds.values()), None)\n        if hold is None or self._places"),
+    _core("A job that waits for a quota shows since when the quota is full", "refusal_hold", "return replace(hold.wait, since=hold.since)", "return hold.wait"),
+    _core("While refused attempts may take a place, no other attempt probes the quota", "refusal_hold", "return not refused or (hold.passed and refused < MOST_REFUSED)", "return True"),
+    _core("One attempt at a time probes a quota", "refusal_hold", " or self._counts[group, _Stage.CREATED]:", ":"),
+    _core("Probes of a quota come at growing intervals", "refusal_hold", "hold.probing = hold.probing.started(now)", "pass"),
+    _core("After a quota is raised, admission opens ever faster", "refusal_hold", "hold.probing = hold.probing.opened()", "pass"),
+    _core("Pods from before a quota's refusal show no more room", "refusal_hold", "if was_refused or attempt.since > hold.refused_at:", "if True:"),
+    _core("While ten pods are refused, these get all places that become free", "refusal_hold", "hold.fits if refused >= MOST_REFUSED else min(", "min("),
+    _core("A quota holds nothing up after ten minutes without a refusal", "refusal_hold", "opened = hold.probing.is_over or now - hold.refused_at >= FORGOTTEN", "opened = hold.probing.is_over"),
+    _core("A quota holds up others while it refuses a pod", "refusal_hold", "if opened and not refused:", "if opened:"),
+    _core("A message that does not name the quota replaces none that does", "refusal_hold", "elif wait.object or wait.code == WaitReason.WEBHOOK_AWAY:", "else:"),
+    _core("A new leader continues to hold for a quota", "holds", "self.refusals.resume(group, wait, self.now)", "pass"),
+    _core("A pod that a quota refuses only because of a race is not rejected", "obstacles", "if not message or is_race(message):", "if not message:"),
+)  # fmt: skip
+
+_DATABASE = (
+    _core("Single ends without the database hold up nobody", "dependency_hold", "if len(ends) < ENDS:", "if False:"),
+    _core("The ends of one SpokeJob without the database count once", "dependency_hold", "| {key: now}", "| {(key, len(known)): now}"),
+    _core("Ends without the database that are minutes apart hold up nobody", "dependency_hold", "for other, at in known.items() if now - at < WITHIN}", "for other, at in known.items()}"),
+    _core("A database that is away holds up its own namespace only", "dependency_hold", "away = self._away.get(namespace)\n        if away is None or away.may_start(now):", "away = next(iter(self._away.values()), None)\n        if away is None or away.may_start(now):"),
+    _core("Probes of the database come at growing intervals", "probing", "in_a_row = self.in_a_row + 1", "in_a_row = 1"),
+    _core("If the database goes away again, attempts are held again", "dependency_hold", "return replace(left, probing=self.probing.held_again(now)) if self.probing.allowance else left", "return left"),
+    _core("An attempt from before the outage that ends late holds up nobody", "dependency_hold", "if not self.has(key):\n            return self\n        left", "left"),
+    _core("An attempt that runs for longer than it waits for the database has reached it", "dependency_hold", "return [item.key for item in self.unproven if item.proven_at is not None and now >= item.proven_at]", "return []"),
+    _core("A pod that waits for its start delays no other attempt after the database's return", "dependency_hold", "or now - self.admitted_at < SLOW_START", "or True"),
+    _core("A hold for the database that nobody probes is forgotten", "dependency_hold", "if not away.unproven and now - away.probing.next_probe >= FORGOTTEN:", "if False:"),
+    _core("A job that lost another database than its own holds up nobody", "dependency_hold", "if answered or not is_dependency(cause):", "if not is_dependency(cause):"),
+    _core("A new leader continues to hold for the database", "holds", "self.dependencies.resume(group.namespace, Cause.DATABASE_UNREACHABLE, since, self.now)", "pass"),
+    _core("Attempts that a new leader finds running are no probes of the database", "holds", "if not adopted:", "if True:"),
+)  # fmt: skip
+
+_ROOM = (
+    _core("A job that waits for room says what is short", "room", "object=full.short,", "object=\"\","),
+    _core("While as many pods start as may, no other one is created", "room", "return self._not_full.is_reached(self.may_start, namespace)", "return False"),
+    _core("The more nodes run attempts, the more pods may start at a time", "room", "self.most_pending, STARTING_ON_A_NODE * len(self._nodes))", "self.most_pending)"),
+    _core("While nodes start pods slowly, fewer start at a time", "room", "elif took > SLOW:", "elif False:"),
+    _core("Pods that a new leader finds running are no fast starts", "room", " and not attempt.adopted:", ":"),
+    _core("A PodTemplate counts as full for a minute after its last pod without room", "room", "elif now >= full.until:", "else:"),
+    _core("A young job that waits only because others start causes no status write", "room", "if now - created_at < UNWRITTEN:", "if False:"),
+    _core("A pod waits for room on a cordoned node", "shortage", "if _CORDONED in lower:", "if False:"),
+    _core("A pod for which some nodes are full and others unsuitable waits for room", "scheduler_message", "if not mismatches or _ROOM.search(nodes) or _CORDONED.search(nodes):", "if not mismatches:"),
+    _core("A pod that no node suits names the rule that excludes them", "scheduler_message", "return NoNode(WaitReason.NO_NODE_MATCHES, \", \".join(mismatches))", "return NoNode(WaitReason.UNSCHEDULABLE)"),
+)  # fmt: skip
+
+_ENDS = (
+    _core("A Job records that its pod was disrupted", "build_job", "\"podFailurePolicy\": deepcopy(dict(DISRUPTIONS)),\n", ""),
+    _core("A drained pod that is gone counts as Drained, not as PodDeleted", "diagnose", "if job.failure_reason == DISRUPTED:", "if False:"),
+    _core("A pod that its node evicts under pressure counts as Evicted, not as Drained", "pod_end", "return Cause.EVICTED if pod.disruption", "return Cause.DRAINED if pod.disruption"),
+    _core("A pod that ends with its node's shutdown counts as Drained", "pod_end", "if pod.disruption in _DRAINS or pod.reason in _SHUTDOWNS:", "if pod.disruption in _DRAINS:"),
+    _core("A pod that its full node refuses is not charged", "pod_end", " or pod.reason.startswith(_OUT_OF)", ""),
+    _core("A pod that a restarting node refuses is not charged", "pod_end", "return pod.reason in _REFUSED_BY_NODE or ", "return "),
+    _core("A pod that a node under pressure refuses is not charged", "pod_end", "return not pod.disruption and not any(isinstance(item.state, Running | Terminated) for item in pod.containers)", "return False"),
+    _core("A container that its node lost in a restart is not charged", "pod_end", "{\"Unknown\", \"ContainerStatusUnknown\"}", "{\"Unknown\"}"),
+    _core("A pod that somebody deletes counts as PodDeleted, not as Killed", "pod_end", "(Cause.POD_DELETED if pod.meta.deletion_at else \"\")", "\"\""),
+    _core("A pod whose node does not answer counts as NodeLost, not as Drained", "pod_end", "(pod.disruption == _TAINTED and pod.node_silent)", "False"),
+    _core("A pod that is deleted by force counts as PodDeleted, not as NodeLost", "diagnose", "silent = pod.node and pod.meta.deletion_grace_seconds", "silent = pod.node"),
+    _core("A deleted pod's container may still report its end within the grace period", "diagnose", "if now >= lost:", "if True:"),
+    _core("The pod of a deleted Job counts as JobDeleted", "diagnose", "return replace(end, cause=Cause.JOB_DELETED) if job_deleted else end", "return end"),
+    _core("The pod of a Job that Kueue suspends counts as Preempted", "diagnose", "return replace(end, cause=Cause.PREEMPTED, stop=True)", "return end"),
+    _core("A container that ran out of memory counts as OutOfMemory, not as Killed", "pod_end", "if container.reason == \"OOMKilled\":", "if False:"),
+    _core("A container that its node did not start is not charged to the job", "pod_end", "return Cause.CONTAINER_RUNTIME_FAILED if is_runtime_trouble(message) else", "return Cause.CONTAINER_CANNOT_RUN if is_runtime_trouble(message) else"),
+    _core("A container whose command is missing is charged, whatever the command's name", "runtime_trouble", "found[-1] ==", "found[0] =="),
+    _core("A pod whose container the node can't create ends uncharged at its start timeout", "obstacles", "if reason == Cause.CONTAINER_CANNOT_RUN and is_runtime_trouble(message):", "if False:"),
+    _core("A pod that its node does not prepare in time ends uncharged at its start timeout", "diagnose", "if found.reason == WaitReason.SANDBOX_FAILED and is_runtime_trouble(found.message):", "if False:"),
+    _core("A memory limit that is too low to start a container counts as OutOfMemory", "pod_end", "if is_short_of_memory(container.message):", "if False:"),
+    _core("A container that somebody's signal ended counts as Killed, not as JobExited", "pod_end", "if code in _SIGNALS_OF_OTHERS:", "if False:"),
+    _core("The start timeout counts from when the pod has its node", "diagnose", "begun = max(begun, pod.scheduled_at)", "pass"),
+    _core("A new leader ends no attempt at its start timeout before kubelets can report", "diagnose", "if bounds.observed_since and begun < bounds.observed_since:", "if False:"),
+)  # fmt: skip
+
+_CONTAINERS = (
+    _core("An attempt whose init container failed names it, with its exit code", "pod_end", "return _from_init(failed, pod) if failed else Ended(", "return Ended("),
+    _core("An attempt ends with the job's container, whatever its sidecars do", "pod_end", "if isinstance(pod.container, Terminated):\n        return _from_container(pod.container, pod)", "if pod.terminal and isinstance(pod.container, Terminated):\n        return _from_container(pod.container, pod)"),
+    _core("A sidecar is not taken for an init container", "read_objects", "given.get(\"restartPolicy\") == \"Always\"", "False"),
+    _core("An init container or sidecar that can't start is named", "obstacles", "if item.is_jobs or _comes_first(item)", "if item.is_jobs"),
+    _core("A sidecar that ends again and again is named", "obstacles", "if item.kind is ContainerKind.SIDECAR and end and not", "if False and not"),
+    _core("The status says what the kubelet first says of a sidecar that does not start", "status", "known.message == wait_text.sentence(replace(wait, detail=\"\"))", "False"),
+    _core("Events about the probes of a sidecar that has started are not read", "read_objects", "not warning.message.startswith(_STARTUP_PROBE)", "False"),
+    _core("An init container that takes long is named", "obstacles", "return Obstacle(reason, _said_of_start(item, warning), item.name, since)", "return Obstacle(WaitReason.POD_PENDING)"),
+    _core("An init container that takes a moment causes no status write", "obstacles", "if now >= since + INIT_PATIENCE:", "if True:"),
+    _core("A container that the job does not need ends no attempt before its start timeout", "obstacles", "return Obstacle(stuck.reason, stuck.message, stuck.object) if stuck else None", "return stuck"),
+    _core("An attempt with an impossible image name ends at once", "obstacles", "hopeless=state.reason in _HOPELESS", "hopeless=False"),
+    _core("The time in which an image's registry is away counts against no start timeout", "obstacles", "if reason == Cause.IMAGE_UNAVAILABLE and _REGISTRY_AWAY.search(message):", "if False:"),
+    _core("A sidecar that runs on after a failed attempt is stopped soon", "cleanup", "return retention.job if current.outcome is Outcome.SUCCEEDED else SETTLE", "return retention.of_failed"),
+)  # fmt: skip
+
+_PODS = (
+    _core("Only the job's container gets the job's command", "build_job", "if is_the_jobs(container):\n            _take_over", "if True:\n            _take_over"),
+    _core("Jobs and pods carry the job's type, queue and organization as labels", "build_job", "        **labels.job_labels(spec.job_type, spec.queue, spec.organization),\n", ""),
+    _core("A label of a SpokeJob reaches its pod only if the PodTemplate allows it", "build_job", " for key, value in spokejob.labels.items() if key in allowed}", " for key, value in spokejob.labels.items()}"),
+    _core("A PodTemplate sets no label that is reserved for spoke-jobs", "build_job", " if not labels.is_reserved(key)}", "}"),
+    _core("A Job gets none of the labels by which tools track the objects that they install", "build_job", " if not key.startswith(BOOKKEEPING)}", "}"),
+    _contract("Different texts become different label values", "labels", "}-{digest}\".lstrip(\"-\")", "}\".lstrip(\"-\")"),
+    _contract("A dispatch sets no label that is reserved for spoke-jobs", "labels", "if is_reserved(key):", "if False:"),
+    _contract("A dispatch refuses a label that Kubernetes would refuse", "labels", "if not is_label_value(value):", "if False:"),
+    _core("A pod does not run as root unless its PodTemplate says so", "build_job", "context.setdefault(\"runAsNonRoot\", True)", "pass"),
+    _core("A container gains no privileges unless its PodTemplate says so", "build_job", "context.setdefault(\"allowPrivilegeEscalation\", False)", "pass"),
+    _core("A pod gets no service account token unless its PodTemplate says so", "build_job", "spec.setdefault(\"automountServiceAccountToken\", False)", "pass"),
+    _core("The end of a container's log is copied to no status", "build_job", "container[\"terminationMessagePolicy\"] = \"File\"", "container[\"terminationMessagePolicy\"] = \"FallbackToLogsOnError\""),
+    _core("The cluster autoscaler evicts no running job", "build_job", ", SAFE_TO_EVICT: \"false\"}", "}"),
+    _core("A pod leaves a lost node soon unless its PodTemplate says otherwise", "build_job", "if key not in keys", "if False"),
+)  # fmt: skip
+
+_UNDIAGNOSABLE = (
+    _shell("A SpokeJob about which every decision fails ends after some tries", "controller", "if not self._failed.failed(key, REFUSED_TRIES if refused else TRIES):", "if True:"),
+    _shell("Only failed decisions in a row count", "controller", "else:\n            self._failed.succeeded(key)", "else:\n            pass"),
+    _shell("An API server that is away ends no SpokeJob", "controller", "if isinstance(error, NotLeading) or (isinstance(error, ApiError) and error.status not in REFUSED_VALUES):", "if isinstance(error, NotLeading):"),
+    _shell("A refused write is tried more often than a decision that fails", "controller", "REFUSED_TRIES if refused else TRIES", "TRIES"),
+    _shell("A SpokeJob that is given up releases its place", "controller", "self._pacer.forget(key)\n        except", "pass\n        except"),
+    _core("The attempt of a SpokeJob that is given up is stopped", "undiagnosable", "(*stops, ApplyStatus(final, prompt=True))", "(ApplyStatus(final, prompt=True),)"),
+    _contract("The message of a job that is given up quotes no values", "failed_decisions", "{type(error).__name__}{place}.", "{error!r}{place}."),
+    _shell("An error in the admission of one job holds up no other", "pacing", "self._recount(keeps_holds=True)\n            self._admit_singly()", "self._recount(keeps_holds=True)"),
+    _shell("An object that can't be read hides no other", "store", "store.on_error(error)\n            return set()", "raise"),
+    _shell("A SpokeJob that can't be read ends, with the names of the fields", "controller", "await self._end_unreadable(item)\n            return", "return"),
+    _runner("A job about which sync can't decide ends after some tries", "sync/undecided", "follows = undiagnosable(row, error) if last else ()", "follows = ()"),
+)  # fmt: skip
+
+_EVENTS = (
+    _shell("Normal Events displace no warnings", "event_rates", "key = (namespace, kind)", "key = (namespace, EventType.NORMAL)"),
+    _shell("All namespaces together send a bounded number of Events", "event_rates", "if not _take(self._all[kind]):", "if False:"),
+    _shell("Events beyond the rate are dropped and counted", "event_recorder", "or not self._rates.take(about.key.namespace, event.type)", "or False"),
+    _shell("An overloaded API server gets no Events for as long as it asks", "event_recorder", "if self._clock() < self._paused_until or", "if False or"),
+    _shell("The same Event again is one object with a count", "event_recorder", "if known and self._clock() - known.at < _SERIES_SECONDS:", "if False:"),
+    _shell("Events that can't be sent take a bounded amount of memory", "event_recorder", "elif self._queue.full():", "elif False:"),
+    _shell("An Event that can't be sent costs itself alone", "event_recorder", "self._failed(about, error)", "raise"),
+    _core("The note of an Event is as long as the API server allows", "job_events", "if len(encoded) > NOTE_BYTES:", "if False:"),
+)  # fmt: skip
+
+_READERS = (
+    _contract("JSON with NaN or infinity is not read", "strict_json", "allow_inf_nan=False", "allow_inf_nan=True"),
+    _contract("Text longer than the limit is not read as JSON", "strict_json", "if limit is not None and len(data) > limit:", "if False:"),
+    _contract("Text with lone surrogates is no JSON and no error", "strict_json", "except (ValueError, TypeError):  # a TypeError for text with lone surrogates", "except ValueError:"),
+    _contract("Text is stored without NUL characters and lone surrogates", "clean_text", "return _REFUSED.sub(UNSTORABLE, text)", "return text"),
+    _contract("Text with NUL characters is not storable", "clean_text", "return b\"\\x00\" not in text.encode()", "return text.encode() is not None"),
+    _contract("A container names no cause that is none", "termination", " or not (cause == \"\" or is_cause_name(cause))", ""),
+    _contract("A container asks for no delay that is no number of seconds", "termination", "float(after) if is_wait(after) else None", "after"),
+    _core("What a job's container writes is copied to no status, unless spoke-jobs wrote it", "pod_end", "message = _FOREIGN if container.message else \"\"", "message = container.message"),
+    _contract("A status with a cause that is none reads as Undiagnosable, never as a success", "object_fields", "return found if not found or is_cause_name(found) else Cause.UNDIAGNOSABLE", "return found if is_cause_name(found) else \"\""),
+    _contract("A number of more than 64 bits reads as 0", "object_fields", " and -_LARGEST <= value <= _LARGEST else 0", " else 0"),
+    _contract("A time of another era reads as none", "object_fields", "value.tzinfo is not None and _FIRST_YEAR <= value.year <= _LAST_YEAR", "value.tzinfo is not None"),
+)  # fmt: skip
+
+_TASKS = (
+    _server("An address keeps no more connections than its limit", "connection_table", "if self._peers[peer] >= self._limits.peer:", "if False:"),
+    _server("All addresses together keep no more connections than the limit", "connection_table", "elif len(self._slots) >= self._limits.total:", "elif False:"),
+    _server("Room for a connection is made by the address that has the most without credentials", "connection_table", "peer = max(self._unproven, key=lambda peer: len(self._unproven[peer]), default=None)", "peer = next(iter(self._unproven), None)"),
+    _server("A connection with valid credentials is closed for no other one", "connection_table", "shown valid credentials.\"\"\"\n        self._forget_unproven(slot)", "shown valid credentials.\"\"\""),
+    _server("The kubelet's probes get in when all places are taken", "connection_table", "only_get = True", "return self._refused(\"full\")"),
+    _server("Bytes that trickle extend no phase of a connection", "connection_phases", "if key != self._key:", "if True:"),
+    _server("A connection waits for its tasks for as long as they take", "connection_phases", "return Phase.ANSWER", "return Phase.HEADERS"),
+    _server("The API server reviews an accepted token once a minute", "auth", "self._accepted.put(digest, _Cached(None, min(now + ACCEPTED_SECONDS, expires)))", "pass"),
+    _server("No accepted token works beyond its own end", "auth", "min(now + ACCEPTED_SECONDS, expires)", "now + ACCEPTED_SECONDS"),
+    _server("A refused token is reviewed again after some seconds", "auth", "now + REFUSED_SECONDS", "float(\"inf\")"),
+    _server("Forged tokens displace no accepted one", "auth", "self._refused = _Cache(REFUSED_LIMIT)", "self._refused = self._accepted"),
+    _server("Caches of tokens are bounded", "auth", "if len(self._answers) > self._limit:", "if False:"),
+    _server("An address with many unknown tokens causes few reviews", "auth", "if known is None and not self._limits.allow(peer):", "if False:"),
+    _server("All addresses together cause a bounded number of reviews", "review_limits", "return _take(bucket) and _take(self._total)", "return _take(bucket)"),
+    _server("Many requests with one new token cause one review", "auth", "review = self._reviews.get(digest)", "review = None"),
+    _server("A token that says that it is not for us causes no review", "auth", "refusal = refusal_by_claims(claims, self._allowed, self._clock())", "refusal = None"),
+    _server("A token for another audience is refused", "auth", "if AUDIENCE not in (status.get(\"audiences\") or ()):", "if False:"),
+    _server("A service account that is not listed is refused", "auth", "if user.startswith(_USER) and account in allowed:", "if user.startswith(_USER):"),
+    _server("Bodies that arrive take a bounded amount of memory together", "http_app", "elif intake.receiving_bytes + size > BODIES_LIMIT_BYTES:", "elif False:"),
+    _server("A body has a deadline", "http_app", "async with asyncio.timeout(BODY_SECONDS):", "async with asyncio.timeout(None):"),
+    _server("A body is no longer than the limit", "http_app", "if len(body) + len(part) > limit:", "if False:"),
+    _server("A full queue refuses a batch at once", "http_app", "if _is_full(self._executor, entries):", "if False:"),
+    _server("A stopping server refuses tasks", "http_app", "elif intake.draining:", "elif False:"),
+    _server("A request without valid credentials proves no connection", "http_app", "if refusal is not None:\n            _refusals", "if (prove := request.scope.get(\"state\", {}).get(CONNECTION)) is not None:\n            prove.prove()\n        if refusal is not None:\n            _refusals"),
+    _server("Unknown tokens make no replica unready", "http_app", "if refusal.reason == \"review\":", "if refusal.status == 503:"),
+    _server("Refused requests write a bounded number of log lines", "log_throttle", "if self._bucket.take() > 0:", "if False:"),
+    _server("A cached outcome is forgotten after its time", "outcome_cache", "if found is not None and self._clock() - found.at > self._seconds:", "if False:"),
+    _server("The cache of outcomes is bounded", "outcome_cache", "while len(self._ended) > self._limit or", "while False or"),
+)  # fmt: skip
+
+_FINISHED = (
+    _runner("With SPOKE_FINISHED=delete, the row of a successful job goes", "settings", "return self.finished == \"keep\"", "return True"),
+    _runner("With SPOKE_FINISHED=delete, the row's own retention does not count", "ledger/finish", "retention() if keep else 0.0))", "retention()))"),
+    _runner("With SPOKE_FINISHED=delete, no worker is needed to delete a row", "runners/legacy_runner", "None if self.settings.keeps_successes else ledger.prune(_PRUNED_AT_ONCE, which=_OWN)", "None"),
+)  # fmt: skip
+
+SECTIONS: Mapping[str, tuple[Break, ...]] = {
+    "Admission": _ADMISSION,
+    "Limits, pauses and turns": _LIMITS,
+    "Holds": _HOLDS,
+    "Quotas": _QUOTAS,
+    "A database that is away": _DATABASE,
+    "Room in the cluster": _ROOM,
+    "Lifecycle": _LIFECYCLE,
+    "How an attempt ended": _ENDS,
+    "Init containers and sidecars": _CONTAINERS,
+    "What is created": _PODS,
+    "Decisions that fail": _UNDIAGNOSABLE,
+    "Events": _EVENTS,
+    "Objects of the cluster": _SEEING,
+    "Leader election": _LEADING,
+    "Text of others": _READERS,
+    "The task server": _TASKS,
+    "Rows of successful jobs": _FINISHED,
+}
+"""By the headings of docs/breaks.md."""
+BREAKS = tuple(item for items in SECTIONS.values() for item in items)

@@ -17,7 +17,7 @@ DEBIAN_IMAGE=$(tagged spoke-jobs-debian:bookworm "$DEBIAN_RECIPE")
 PYTHON_BASE_IMAGE=$(tagged spoke-jobs-python-base:bookworm-3.11 "$DEBIAN_IMAGE" "$here"/images/python-base/*)
 POSTGRES_IMAGE=$(tagged spoke-jobs-postgres:15 "$DEBIAN_IMAGE" "$here"/images/postgres/*)
 KIND_BASE_IMAGE=$(tagged spoke-jobs-kind-base:"$(version_of kind)" "$DEBIAN_IMAGE")
-NODE_IMAGE=$(tagged spoke-jobs-node:"$KUBERNETES" "$KIND_BASE_IMAGE" "$POSTGRES_IMAGE" "$here"/images/{node,kube-proxy,kube-router}/* "$here/images/archive.py" \
+NODE_IMAGE=$(tagged spoke-jobs-node:"$KUBERNETES" "$KIND_BASE_IMAGE" "$POSTGRES_IMAGE" "$here"/images/{node,kube-proxy,kube-router}/* "$here/images/archive.py" "$here"/mains/*/* \
   "$(programs default | grep -Ev '^(kind|helm) ')")
 # a published image instead of one built here, on a machine that can pull it
 NODE_IMAGE=${SPOKE_CLUSTER_IMAGE:-$NODE_IMAGE}

@@ -5,14 +5,16 @@ It stands alone, so that the image of the cluster's tests can hold it too.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, insert
 
-from spoke_jobs import JobContext, Registry, RetryPolicy, TaskContext
+from spoke_jobs import Discard, JobContext, Registry, RetryPolicy, TaskContext
 from spoke_jobs.ledger.engine import create_engine
 
 registry = Registry()
@@ -37,7 +39,8 @@ def engine(url: str) -> Engine:
 
 def leave(text: str) -> None:
     """Commit a line."""
-    with engine(os.environ["SPOKE_DATABASE_URL"]).begin() as connection:
+    url = os.environ.get("SPOKE_DATABASE_URL") or Path(os.environ["SPOKE_DATABASE_URL_FILE"]).read_text()
+    with engine(url).begin() as connection:
         connection.execute(insert(effect).values(text=text))
 
 
@@ -94,6 +97,65 @@ def recover(ctx: JobContext, _payload: Any) -> str:
     if ctx.attempt == 1:
         raise RuntimeError("the first attempt fails")
     return "recovered"
+
+
+@registry.job("resume", retry=EAGER)
+def resume(ctx: JobContext, _payload: Any) -> list[int | None]:
+    """Leave four lines in two batches. The first attempt fails in the second batch."""
+    start = ctx.checkpoint
+    for number in range(start or 0, 4):
+        ctx.session.execute(insert(effect).values(text=f"line {number} by attempt {ctx.attempt}"))
+        ctx.save(number + 1)
+        if number % 2:
+            ctx.session.commit()
+        elif number and ctx.attempt == 1:
+            raise RuntimeError("in the middle of a batch")
+    return [start, ctx.checkpoint]
+
+
+@registry.job("resume_by_hand")
+def resume_by_hand(ctx: JobContext, _payload: Any) -> int:
+    """Fail for good at the beginning, and succeed from the checkpoint."""
+    if ctx.checkpoint is None:
+        ctx.save(ctx.job.run)
+        ctx.session.commit()
+        raise Discard("somebody has to look at it")
+    return int(ctx.checkpoint)
+
+
+@registry.job("step", retry=EAGER)
+def step(ctx: JobContext, _payload: Any) -> list[Any]:
+    """Do two steps. The first attempt fails in the second one."""
+
+    def order() -> int:
+        ctx.session.execute(insert(effect).values(text=f"ordered by attempt {ctx.attempt}"))
+        return ctx.attempt
+
+    def charge() -> dict[str, int]:
+        ctx.session.execute(insert(effect).values(text=f"charged by attempt {ctx.attempt}"))
+        if ctx.attempt == 1:
+            raise RuntimeError("in the middle of a step")
+        return {"attempt": ctx.attempt}
+
+    return [ctx.step("order", order), ctx.step("charge", charge)]
+
+
+@registry.job("astep", retry=EAGER)
+async def astep(ctx: JobContext, _payload: Any) -> list[Any]:
+    """The same, on an event loop; the first step uses no session."""
+
+    async def order() -> int:
+        await asyncio.sleep(0)
+        return ctx.attempt
+
+    async def charge() -> dict[str, int]:
+        await asyncio.sleep(0)
+        ctx.session.execute(insert(effect).values(text=f"charged by attempt {ctx.attempt}"))
+        if ctx.attempt == 1:
+            raise RuntimeError("in the middle of a step")
+        return {"attempt": ctx.attempt}
+
+    return [await ctx.step("order", order), await ctx.step("charge", charge)]
 
 
 @registry.task("note", payload=Line)

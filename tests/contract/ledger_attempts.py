@@ -88,6 +88,17 @@ class AttemptContract(LedgerSteps):
         assert ledger.heartbeat(claim.token, LEASE, Progress(1, message)) is Pulse.HELD
         assert self.row(ledger, claim).result_message
 
+    def test_a_success_records_the_last_progress_with_it(self, ledger: Ledger) -> None:
+        jobs = ledger.insert_many([new_job(), new_job()])
+        one, other = (claim_one(ledger, "legacy", ["report"], "w", LEASE) for _ in jobs)
+        assert one is not None
+        assert other is not None
+        ledger.heartbeat(other.token, LEASE, Progress(5, "row 5"))
+        recorded = ledger.succeed_many({one.token: 1, other.token: 2}, {one.token: Progress(99, "row 99\x00")})
+        assert recorded == {one.token, other.token}
+        rows = [ledger.get(claim.job.id) for claim in (one, other)]
+        assert [(row.status, row.result_message) for row in rows if row] == [(100, "row 99\ufffd"), (100, "row 5")]
+
     def test_a_failure_is_tried_again_until_its_budget_is_spent(self, ledger: Ledger) -> None:
         ledger.insert(new_job())
         for number in (1, 2, 3):
@@ -102,6 +113,23 @@ class AttemptContract(LedgerSteps):
         assert [(a.number, a.state, a.error_type, a.output_tail) for a in attempts] == [
             (number, AttemptState.FAILED, "ValueError", "tail") for number in (1, 2, 3)
         ]
+
+    def test_the_output_of_an_attempt_is_kept_until_it_fails(self, ledger: Ledger) -> None:
+        """A process that was superseded, or whose attempt has failed, changes nothing. Nor does an older tail."""
+        ledger.insert_many([new_job(), new_job()])
+        one, other = self.claim_next(ledger), self.claim_next(ledger)
+        ledger.keep_output(one.token, "x" * 9000 + "\n")
+        ledger.keep_output(other.token, "a \x00")
+        assert len(ledger.attempts(one.job.id)[0].output_tail) == 8000
+        assert ledger.attempts(other.job.id)[0].output_tail == "a \ufffd"
+        ledger.succeed(None, one.token, None)
+        ledger.keep_output(one.token, "the end", ended=True)
+        ledger.keep_output(one.token, "an older tail")
+        ledger.fail(other.token, Failure("JobError", output_tail="trace"), decide=True)
+        ledger.keep_output(other.token, "too late")
+        ledger.keep_output(other.token, "too late", ended=True)
+        assert ledger.attempts(one.job.id)[0].output_tail == "the end"
+        assert ledger.attempts(other.job.id)[0].output_tail == "trace"
 
     def test_budgets_count_classes_apart(self, ledger: Ledger) -> None:
         ledger.insert(new_job())

@@ -9,8 +9,10 @@ import pytest
 from tests.contract.ledger import LEASE, SHORT, LedgerSteps, eventually, new_job
 
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import (
     AttemptState,
+    ClaimFilter,
     Failure,
     JobFilter,
     JobState,
@@ -30,6 +32,28 @@ class BatchContract(LedgerSteps):
         assert self.batch(ledger, 8) == [job.id for job in order[2:]]
         assert self.batch(ledger, 8) == []
         assert self.batch(ledger, 0) == []
+
+    def test_a_filter_leaves_jobs_to_other_workers(self, ledger: Ledger) -> None:
+        kinds = [("report", "slow"), ("report", ""), ("r%port", "slow.a"), ("ingest.csv", "Slow"), ("ingest.a", "s_ow")]
+        ids = {ledger.insert(new_job(job_type=name, queue_name=queue)).id: (name, queue) for name, queue in kinds}
+
+        def taken(*patterns: tuple[str, ...]) -> list[tuple[str, str]]:
+            only = ClaimFilter(*patterns)
+            claims = ledger.claim_batch("legacy", ["report", "r%port", "ingest.*"], "w", LEASE, 9, only)
+            for claim in claims:
+                ledger.release(claim.token)
+            return [ids[claim.job.id] for claim in claims]
+
+        assert taken() == kinds
+        assert taken(("report", "ingest.*")) == [kinds[0], kinds[1], kinds[3], kinds[4]]
+        assert taken((), ("slow",)) == [kinds[0]]
+        assert taken((), ("slow*", "")) == kinds[:3]
+        assert taken((), (), ("r*",)) == kinds[3:]
+        assert taken((), (), (), ("slow*",)) == [kinds[1], kinds[3], kinds[4]]
+        assert taken(("report",), (), (), ("slow",)) == [kinds[1]]
+        assert taken(("r%*", "_*"), ()) == [kinds[2]]
+        ledger.limits.set(parse_scope("type:report"), lambda _old: Bounds(1))
+        assert taken((), (), ("ingest.*",), ("slow.*",)) == [kinds[0]]
 
     def test_claims_of_a_batch_equal_single_ones(self, ledger: Ledger) -> None:
         ledger.insert_many([new_job(priority=7, queue_name="q"), new_job(campaign_id=None)])
@@ -73,10 +97,18 @@ class BatchContract(LedgerSteps):
         assert taken("a%.*") == ["a%.x"]
         assert taken("a_.*", "back\\slash.*") == ["a_.x", "back\\slash.x"]
         assert taken("report", "ab.*") == ["ab.x", "report"]
-        assert [job.job_type for job in ledger.list_jobs(9, JobFilter(job_type="ingest.*"))] == [
-            "ingest.a.b",
-            "ingest.csv",
-        ]
+
+        def listed(pattern: str) -> list[str]:
+            return [job.job_type for job in ledger.list_jobs(99, JobFilter(job_type=pattern))]
+
+        assert listed("ingest.*") == ["ingest.a.b", "ingest.csv"]
+        assert listed("*.csv") == ["Ingest.csv", "ingestion.csv", "ingest.csv"]
+        assert listed("a%*") == ["a%.x"]
+        assert listed("a_*") == ["a_.x"]
+        assert listed("back\\*") == ["back\\slash.x"]
+        assert listed("in*t.*v") == ["ingest.csv"]
+        assert len(listed("*")) == len(names)
+        assert listed("[a]*") == listed("?_.x") == []
 
     def test_a_batch_takes_one_job_of_a_locked_queue_and_continues_after_the_others(self, ledger: Ledger) -> None:
         locked = [ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(12)]

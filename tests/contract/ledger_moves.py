@@ -177,8 +177,8 @@ def by_token(kind: str, claim: Claim, move: Move, ledger: Ledger, known: Known) 
         case "beats":
             chosen = {one.token: one for which in range(3) if (one := known.claim(move.which + which))}
             pulses = ledger.heartbeats({token: Progress(move.how, "all") for token in chosen}, LEASE)
-            for token, one in chosen.items():
-                known.heard(one, pulses[token] is not Pulse.GONE)
+            for token, pulse in pulses.items():  # without those that another move has locked at the moment
+                known.heard(chosen[token], pulse is not Pulse.GONE)
             return list(pulses.values())
         case "succeed":
             try:

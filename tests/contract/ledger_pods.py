@@ -31,6 +31,12 @@ class PodContract(LedgerSteps):
         assert isinstance(ledger.claim(job.id, uuid.uuid4(), 1, 1, "pod", LEASE), NoRow)
         assert isinstance(ledger.claim(job.id + 1, job.uid, 1, 1, "pod", LEASE), NoRow)
 
+    def test_a_pod_of_another_type_claims_nothing(self, ledger: Ledger) -> None:
+        """Whoever wrote its SpokeJob gave a type that its PodTemplate allows."""
+        job = ledger.insert(new_job(runner="kubernetes"))
+        assert isinstance(ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE, "other"), NoRow)
+        assert isinstance(ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE, job.job_type), Claim)
+
     def test_a_second_pod_waits_for_a_valid_claim(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job())
         self.pod_claim(ledger, job, 1)

@@ -7,9 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.contract.ledger import LEASE, SHORT, claim_one, eventually, new_job
 
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.errors import UniquenessConflict
+from spoke_jobs.ledger.audit_events import EventFilter
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Failure, JobRequest, JobState
+from spoke_jobs.ledger.statistics import Dimension
+from spoke_jobs.ledger.tables import job_event
+from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.model import ANY_JOB, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
 
 
 def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequest:
@@ -52,10 +58,32 @@ class QueriesContract:
         assert (situation.holder.job_id, situation.holder.worker) == (holder.id, "host:1")
         assert situation.holder.job_type == "report"
         assert timedelta(0) < situation.holder.lease_expires_at - situation.holder.since < timedelta(seconds=LEASE + 1)
+        assert situation.holder.percent == 0
         for job in (beside, other):
             situation = queries.situation(job.id)
             assert situation is not None
             assert situation.holder is None, "it locks no queue, or another one"
+
+    def test_when_the_holder_of_a_queue_has_reported_progress(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert(new_job(queue_name="q", locks_queue=True))
+        waiting = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.heartbeat(claim.token, LEASE, Progress(40, "row 400"))
+        first = queries.situation(waiting.id)
+        ledger.heartbeat(claim.token, LEASE)
+        second = queries.situation(waiting.id)
+        assert first is not None
+        assert first.holder is not None
+        assert first.holder.percent == 40
+        assert first.holder.progressed_at >= first.holder.since
+        assert second is not None
+        assert second.holder is not None
+        assert second.holder.progressed_at == first.holder.progressed_at, "a heartbeat alone is no progress"
+        ledger.insert(new_job(queue_name="q"))  # locks nothing
+        running = queries.situation(claim.job.id)
+        assert running is not None
+        assert (running.holder, running.behind_in_queue) == (second.holder, 1)
 
     def test_what_comes_before_a_job(self, ledger: SqlLedger, queries: Queries) -> None:
         held = ledger.insert(new_job(queue_name="q", locks_queue=True))
@@ -125,3 +153,152 @@ class QueriesContract:
         assert [attempt.cause for attempt in situation.attempts] == ["JobError", ""]
         assert situation.attempts[0].output_tail == "the tail"
         assert situation.traces == ()
+
+    def test_waiting_jobs_are_counted_by_kind(self, ledger: SqlLedger, queries: Queries) -> None:
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        holder = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        start(ledger, worker="host:1")
+        behind = [ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(3)]
+        ledger.insert(new_job(queue_name="q"))
+        ledger.insert(new_job(queue_name="other", locks_queue=True))
+        later = ledger.insert(new_job(run_after=soon))
+        ledger.insert(new_job(after=(holder.id,)))
+        in_cluster = ledger.insert(new_job(runner="kubernetes", job_type="export", priority=5))
+        crowd = queries.crowd(3600)
+        assert [each.count for each in crowd.waiting if each.kind.blocked] == [1]
+        counts = [each for each in crowd.waiting if not each.kind.blocked]
+        found = {(each.kind.holder, each.kind.later, each.kind.job_type): each for each in counts}
+        assert {key: each.count for key, each in found.items()} == {
+            (holder.id, False, "report"): 3,
+            (None, False, "report"): 2,
+            (None, True, "report"): 1,
+            (None, False, "export"): 1,
+        }
+        first = found[holder.id, False, "report"]
+        assert (first.first_id, first.oldest_at) == (behind[0].id, behind[0].created_at)
+        assert found[None, True, "report"].oldest_at == later.run_after
+        assert (found[None, False, "export"].kind.priority, found[None, False, "export"].first_id) == (5, in_cluster.id)
+        assert (crowd.holders[holder.id].worker, crowd.load["legacy"][0].running) == ("host:1", 1)
+        assert [trace.job_id for trace in crowd.traces["legacy"]] == [holder.id]
+        kinds = {job.id: job.kind for job in queries.waiting()}
+        assert kinds[behind[1].id] == first.kind
+        assert len(kinds) == 8
+
+    def test_waiting_jobs_that_a_limit_holds_back(self, ledger: SqlLedger, queries: Queries) -> None:
+        for organization in (1, 1, 2):
+            ledger.insert(new_job(organization_id=organization))
+        ledger.limits.pause(parse_scope("organization:1"), "they asked", by="ann")
+        crowd = queries.crowd(3600)
+        found = {each.kind.organization_id: (each.count, crowd.held.get(each.kind)) for each in crowd.waiting}
+        assert (found[1][0], found[2]) == (2, (1, None))
+        assert found[1][1] is not None
+        assert (found[1][1].code, found[1][1].by) == ("Paused", "ann")
+
+    def test_failures_are_counted_by_cause_and_fingerprint(self, ledger: SqlLedger, queries: Queries) -> None:
+        for place, for_good in (("a", True), ("a", True), ("b", True), ("b", False)):
+            ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=3600))))
+            failure = Failure("JobError", fingerprint=f"KeyError@{place}", for_good=for_good)
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            ledger.fail(claim.token, failure, decide=True)
+        crowd = queries.crowd(3600)
+        found = sorted(crowd.failed, key=lambda each: each.fingerprint)
+        assert [(each.cause, each.fingerprint, each.count, each.types) for each in found] == [
+            ("JobError", "KeyError@a", 2, 1),
+            ("JobError", "KeyError@b", 1, 1),
+        ]
+        assert found[0].newest_at >= found[0].oldest_at
+        (waiting,) = crowd.waiting
+        assert (waiting.kind.later, waiting.kind.cause, waiting.kind.fingerprint) == (True, "JobError", "KeyError@b")
+        assert queries.crowd(0).failed == ()
+
+    def test_statistics_of_each_type(self, ledger: SqlLedger, queries: Queries) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        first = ledger.insert(new_job())
+        for more in ({}, {"job_type": "export"}, {"job_type": "export", "run_after": later}):
+            ledger.insert(new_job(**more))
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.succeed(None, claim.token, None)
+        start(ledger)
+        failed = claim_one(ledger, "legacy", ["export"], "w", LEASE)
+        assert failed is not None
+        ledger.fail(failed.token, Failure("JobError", for_good=True), decide=True)
+        ledger.insert(new_job(job_type="export", queue_name="q"))
+
+        found = queries.statistics(Dimension.TYPE, 3600, ANY_JOB)
+        export, report = found.groups
+        assert (export.name, export.waiting, export.running, export.succeeded, export.failed) == ("export", 2, 0, 0, 1)
+        assert (report.name, report.waiting, report.running, report.succeeded, report.failed) == ("report", 0, 1, 1, 0)
+        assert report.oldest_due_at is None
+        assert export.oldest_due_at is not None
+        assert first.created_at <= export.oldest_due_at <= found.now, "a job that is due later is not the oldest"
+        assert report.wait is not None
+        assert 0 <= report.wait.p50 < 60
+        total = found.total
+        assert (total.waiting, total.running, total.succeeded, total.failed) == (2, 1, 1, 1)
+
+        only = queries.statistics(Dimension.QUEUE, 3600, JobFilter(queue_name="q"))
+        assert [(group.name, group.waiting) for group in only.groups] == [("q", 1)]
+        assert {group.name for group in queries.statistics(Dimension.CAUSE, 3600, ANY_JOB).groups} == {"", "JobError"}
+        assert [group.name for group in queries.statistics(Dimension.ORGANIZATION, 3600, ANY_JOB).groups] == ["3"]
+
+    def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.succeed(None, claim.token, None)
+        assert eventually(lambda: not queries.statistics(Dimension.TYPE, 0.001, ANY_JOB).groups)
+        assert queries.statistics(Dimension.TYPE, 3600, ANY_JOB).total.succeeded == 1
+
+    def test_who_did_what(self, ledger: SqlLedger, queries: Queries) -> None:
+        waiting = ledger.insert(new_job(job_type="export"))
+        assert ledger.cancel(waiting.id, "ada@laptop").result_message == "ada@laptop cancelled the job."  # type: ignore[union-attr]
+        ledger.cancel(waiting.id, "nobody"), ledger.cancel(999, "nobody")
+        ledger.retry(waiting.id, "grace@desk"), ledger.retry(waiting.id, "nobody")
+        ledger.insert(new_job())
+        running = start(ledger)
+        ledger.cancel(running.id), ledger.cancel(running.id, "nobody")
+        found = [(event.actor, event.action, event.job_id, event.detail) for event in queries.events()]
+        assert found == [
+            ("", "cancel", running.id, "running"),
+            ("grace@desk", "retry", waiting.id, "run 2"),
+            ("ada@laptop", "cancel", waiting.id, "waiting"),
+        ]
+        assert [event.action for event in queries.events(which=EventFilter(job_id=waiting.id))] == ["retry", "cancel"]
+        assert [event.job_type for event in queries.events(1, EventFilter(action="retry", actor="grace@*"))] == [
+            "export"
+        ]
+        assert queries.events(which=EventFilter(since=queries.now() + timedelta(minutes=1))) == []
+
+    def test_deleting_by_hand_is_an_event_and_regular_deleting_is_none(
+        self, ledger: SqlLedger, queries: Queries
+    ) -> None:
+        for by in ("", "ada@laptop"):
+            ledger.insert(new_job())
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            ledger.succeed(None, claim.token, None)
+            assert eventually(lambda by=by: ledger.prune(older_than_seconds=0.0, by=by) == 1)  # type: ignore[misc]
+        assert [(event.actor, event.action, event.detail) for event in queries.events()] == [
+            ("ada@laptop", "prune", "1 jobs")
+        ]
+
+    def test_an_event_is_there_exactly_if_its_change_is(self, ledger: SqlLedger, queries: Queries) -> None:
+        first = ledger.insert(new_job(unique_key="k"))
+        ledger.cancel(first.id, "ada@laptop")
+        ledger.insert(new_job(unique_key="k"))
+        with pytest.raises(UniquenessConflict):
+            ledger.retry(first.id, "ada@laptop")
+        assert [event.action for event in queries.events()] == ["cancel"]
+
+    def test_events_are_deleted_after_a_year(self, ledger: SqlLedger, queries: Queries) -> None:
+        job = ledger.insert(new_job())
+        ledger.cancel(job.id)
+        ledger.retry(job.id)
+        last = queries.events()[-1]
+        with ledger.engine.begin() as connection:
+            old = job_event.update().where(job_event.c.id == last.id).values(at=last.at - timedelta(days=366))
+            connection.execute(old)
+        ledger.prune()
+        assert [event.action for event in queries.events()] == ["retry"]

@@ -14,6 +14,7 @@ from spoke_jobs.ledger.port import AlreadyFinal, Ledger, Taken
 from spoke_jobs.model import (
     FailedJob,
     Failure,
+    JobFilter,
     JobOptions,
     JobRequest,
     JobState,
@@ -232,12 +233,12 @@ class RequestContract(LedgerSteps):
         pruned: list[int] = []
 
         def all_pruned() -> bool:
-            pruned.append(ledger.prune(2, "legacy"))
+            pruned.append(ledger.prune(2, which=JobFilter(runner="legacy")))
             return sum(pruned) == 3
 
         assert eventually(all_pruned)
         assert max(pruned) <= 2
-        assert ledger.prune(runner="legacy") == 0
+        assert ledger.prune(which=JobFilter(runner="legacy")) == 0
         assert all(ledger.get(job_id) is None and list(ledger.attempts(job_id)) == [] for job_id in ids)
         assert {job.id for job in ledger.list_jobs()} == {kept.job.id, waiting.id, running.job.id, foreign.id}
         assert eventually(lambda: ledger.prune() == 1)

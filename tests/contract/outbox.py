@@ -12,8 +12,12 @@ from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, eventually
 
 from spoke_jobs.errors import Superseded
+from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
+from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries, TaskFilter, TaskState
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure, insert_task
+from spoke_jobs.model import UnreadPayload
+from spoke_jobs.payloads import TASK_LIMIT_BYTES
 
 NAMES = ["send", "mail.*"]
 
@@ -160,3 +164,66 @@ class OutboxContract:
         found = outbox.backlog()
         assert (found["due"], found["failed"]) == (2, 1)
         assert 0 < found["oldest"] < 60
+
+    def test_times_that_cannot_be_are_no_waits_of_ages(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "early", "late")
+        ancient, far = datetime(100, 1, 1, tzinfo=UTC), datetime(9990, 1, 1, tzinfo=UTC)
+        with engine.begin() as connection:
+            for payload, created in (("early", ancient), ("late", far)):
+                change = update(task_outbox).where(task_outbox.c.payload == payload)
+                connection.execute(change.values(created_at=created, due_at=ancient))
+        assert outbox.backlog()["oldest"] == LONGEST_WAIT_SECONDS
+        waits = {task.payload: task.waited_seconds for task in self.claim(outbox)}
+        assert waits == {"early": LONGEST_WAIT_SECONDS, "late": 0.0}
+
+    def test_a_payload_that_is_too_large_is_not_read(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "x" * TASK_LIMIT_BYTES, "x" * (TASK_LIMIT_BYTES + 1), "3")
+        found = {task.id: task.payload for task in self.claim(outbox)}
+        assert found == {1: "x" * TASK_LIMIT_BYTES, 2: "", 3: "3"}
+        assert isinstance(found[2], UnreadPayload)
+        assert found[2].size == TASK_LIMIT_BYTES + 1
+        one = OutboxQueries(engine).task(2)
+        assert one is not None
+        assert isinstance(one.payload, UnreadPayload)
+
+    def test_what_people_read_of_it(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1", "2", "3", "4")
+        claimed, later, over = self.claim(outbox, 3)
+        assert outbox.fail(later, TaskFailure("TaskError", "ValueError", retry_seconds=60))
+        assert outbox.fail(over, TaskFailure("Timeout"))
+        put(engine, "5", name="mail.welcome")
+        queries = OutboxQueries(engine)
+        payloads = {row["id"]: row["payload"] for row in rows(engine)}
+
+        def read(which: TaskFilter = ANY_TASK) -> dict[str, TaskState]:
+            return {payloads[task.id]: task.state for task in queries.tasks(which)}
+
+        due, failed = TaskState.DUE, TaskState.FAILED
+        states = {"5": due, "4": due, "3": failed, "2": TaskState.LATER, "1": TaskState.CLAIMED}
+        assert list(read().items()) == list(states.items()), "the newest first"
+        assert read(TaskFilter((failed, TaskState.LATER))) == {"3": failed, "2": TaskState.LATER}
+        assert read(TaskFilter(name="mail*")) == {"5": due}
+        assert read(TaskFilter(cause="Timeout")) == {"3": failed}
+        assert [payloads[task.id] for task in queries.tasks(ANY_TASK, 2)] == ["5", "4"]
+        assert [payloads[task.id] for task in queries.selected(TaskFilter((failed, due)))] == ["3", "4", "5"]
+        assert queries.counts() == {due: 2, TaskState.LATER: 1, TaskState.CLAIMED: 1, failed: 1}
+        shown = queries.task(claimed.id)
+        assert shown is not None
+        assert (shown.uid, shown.worker, shown.attempt, shown.payload) == (claimed.uid, "w", 1, "1")
+        assert queries.task(999) is None
+
+    def test_a_claim_whose_lease_has_lapsed_is_due(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1")
+        self.claim(outbox, lease=0.0)
+        assert eventually(lambda: OutboxQueries(engine).counts()[TaskState.DUE] == 1)
+
+    def test_a_failed_task_runs_again_with_all_its_attempts_and_no_other(self, engine: Engine, outbox: Outbox) -> None:
+        put(engine, "1", "2")
+        over, running = self.claim(outbox)
+        assert outbox.fail(over, TaskFailure("TaskError", retry_seconds=0))
+        (over,) = self.claim(outbox)
+        assert (over.attempt, outbox.fail(over, TaskFailure("TaskError"))) == (2, True)
+        assert OutboxQueries(engine).retry([over.id, running.id, 999]) == {over.id}
+        (again,) = self.claim(outbox)
+        assert (again.id, again.attempt, again.losses) == (over.id, 1, 0)
+        assert outbox.finish_many([again, running]) == {again.id, running.id}

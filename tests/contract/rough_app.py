@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import MetaData
 
-from spoke_jobs import JobContext, Registry, RetryPolicy
+from spoke_jobs import CauseClass, JobContext, Registry, RetryPolicy
 from spoke_jobs.contract.termination import ExitCode
 
 registry = Registry()
@@ -31,8 +34,20 @@ def succeed(_ctx: JobContext, payload: Any) -> Any:
     return payload
 
 
+@registry.job("import_script", payload=str)
+def import_script(_ctx: JobContext, payload: str) -> None:
+    """Read the payload as docs/how-to/migrating.md does."""
+    script = json.loads(gzip.decompress(base64.b64decode(payload)))
+    Path(script["file"]).write_text(script["words"])
+
+
 @registry.job("raise", retry=EAGER)
 def raise_(_ctx: JobContext, _payload: Any) -> None:
+    raise ValueError("no")
+
+
+@registry.job("fails_once_for_all", retry=RetryPolicy(budget={CauseClass.ERROR: 1}))
+def fails_once_for_all(_ctx: JobContext, _payload: Any) -> None:
     raise ValueError("no")
 
 
@@ -73,6 +88,25 @@ def until_cancelled(ctx: JobContext, _payload: Any) -> str:
     while not ctx.cancelled:
         time.sleep(0.01)
     return "cleaned up"
+
+
+@registry.job("save_and_hang_once", retry=EAGER)
+def save_and_hang_once(ctx: JobContext, payload: str) -> list[Any]:
+    """Hang for good at the first attempt, after a commit and with a further checkpoint that is not committed.
+
+    Then its process is in a file: on SQLite, no other connection can write any more.
+    """
+    found = ctx.checkpoint
+    done = ctx.step("charge", lambda: f"charged by attempt {ctx.attempt}")
+    if ctx.attempt == 1:
+        ctx.save({"row": 1})
+        ctx.session.commit()
+        ctx.save({"row": 2})
+        ready = Path(payload)
+        ready.with_suffix(".new").write_text(str(os.getpid()))
+        ready.with_suffix(".new").rename(ready)
+        time.sleep(600)
+    return [found, done]
 
 
 @registry.job("kill_itself_namelessly", retry=EAGER)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import resource
 import signal
+import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from sqlalchemy import text
 from tests.contract import rough_app
 from tests.contract.rough_app import EAGER, say_pid
 
-from spoke_jobs import Discard, JobContext, RetryLater, TaskContext, configure, dispatch_task
+from spoke_jobs import Discard, JobContext, RetryLater, TaskContext, configure, dispatch_task, settings
+from spoke_jobs.worker import job_output
+from spoke_jobs.worker.child_messages import Report, encode
 
 registry = rough_app.registry
 metadata = rough_app.metadata
@@ -118,7 +123,27 @@ def hold_interpreter(ctx: JobContext, payload: str) -> None:
     say_pid(ctx)
     while not Path(payload).exists():
         time.sleep(0.01)
+    # The signal that asks for stacks would end the sleep, and the job with it. Another thread takes it instead.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     ctypes.PyDLL(None).sleep(3600)
+
+
+def _forge_report(ctx: JobContext) -> None:
+    """Write to this process's supervisor that the attempt has ended."""
+    with socket.socket(fileno=os.dup(int(sys.argv[2]))) as connection:
+        connection.sendall(encode(Report(0, token=ctx._claim.token)))
+
+
+@registry.job("forge_report", retry=EAGER)
+def forge_report(ctx: JobContext, payload: str) -> None:
+    _forge_report(ctx)
+    hold_interpreter(ctx, payload)
+
+
+@registry.job("async_forge_report", retry=EAGER)
+async def async_forge_report(ctx: JobContext, payload: Any) -> None:
+    _forge_report(ctx)
+    await async_deaf(ctx, payload)
 
 
 @registry.job("hold_interpreter_once", retry=EAGER)
@@ -211,6 +236,64 @@ async def async_bad_in_subtask(ctx: JobContext, payload: str) -> Any:
     return (await asyncio.gather(part(), asyncio.sleep(0.01)))[0]
 
 
+def _others() -> list[asyncio.Task[Any]]:
+    """The tasks of the event loop, but for the caller's."""
+    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def _cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+
+
+async def _stop_loop() -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(3600)
+
+
+async def _exit_in_callback() -> None:
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(3600)
+
+
+async def _wait_for_others() -> None:
+    await asyncio.gather(*_others())
+
+
+async def _cancel_parts() -> None:
+    for task in _others():
+        if task.get_name() == "part":
+            task.cancel()
+
+
+async def _leave_alarm() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    await asyncio.sleep(0.1)
+
+
+MEDDLING: dict[str, tuple[Callable[[], Awaitable[None]], str]] = {
+    "cancel_all": (_cancel_all, "JobError"),
+    "stop_loop": (_stop_loop, "JobError"),
+    "leave_alarm": (_leave_alarm, ""),
+    "cancel_parts": (_cancel_parts, ""),
+    "exit_in_callback": (_exit_in_callback, "JobExited"),
+    "wait_for_others": (_wait_for_others, "Timeout"),
+}
+"""What a job may do to the event loop that it shares, and the cause that is recorded of it; empty: it succeeds."""
+
+
+@registry.job("async_meddle", retry=EAGER)
+async def async_meddle(_ctx: JobContext, payload: str) -> None:
+    await MEDDLING[payload][0]()
+
+
+@registry.job("async_in_parts", retry=EAGER)
+async def async_in_parts(ctx: JobContext, payload: str) -> int:
+    """Run until a file appears, in a task of its own."""
+    await asyncio.create_task(async_until_file(ctx, payload), name="part")
+    return ctx.attempt
+
+
 @registry.job("told_of_failure")
 def told_of_failure(_ctx: JobContext, payload: Any) -> Any:
     return [payload["id"], payload["cause"]]
@@ -274,3 +357,53 @@ def nothing(_ctx: JobContext, _payload: Any) -> None: ...
 
 @registry.job("async_nothing")
 async def async_nothing(_ctx: JobContext, _payload: Any) -> None: ...
+
+
+def _speak(ctx: JobContext) -> None:
+    print("printed")
+    logging.getLogger("app").warning("logged")
+    ctx.logger.warning("by its logger")
+
+
+def _end(payload: dict[str, Any]) -> None:
+    if payload.get("end") == "raise":
+        raise ValueError("as it was told to")
+    if payload.get("end") == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("the end")
+
+
+if "ROUGH_OUTPUT_SECONDS" in os.environ:  # so that on a slow machine quick jobs count as quick
+    for module in (settings, job_output):
+        vars(module)["OUTPUT_SECONDS"] = float(os.environ["ROUGH_OUTPUT_SECONDS"])
+
+
+@registry.job("speak")
+def speak(ctx: JobContext, payload: dict[str, Any]) -> None:
+    """Print in several ways, then wait for a file or end in the given way."""
+    _speak(ctx)
+    subprocess.run(["/bin/sh", "-c", "echo by a process; echo to its stderr >&2"], check=True)
+    while "until" in payload and not Path(payload["until"]).exists():
+        time.sleep(0.01)
+    _end(payload)
+
+
+@registry.job("async_speak")
+async def async_speak(ctx: JobContext, payload: dict[str, Any]) -> None:
+    """The same, but for the processes."""
+    await asyncio.to_thread(_speak, ctx)
+    while "until" in payload and not Path(payload["until"]).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.01)
+    _end(payload)
+
+
+@registry.job("daemonize")
+def daemonize(_ctx: JobContext, payload: dict[str, Any]) -> None:
+    """Start a process in a session of its own, whose parent ends at once."""
+    command = 'echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 600'
+    subprocess.run(["setsid", "--fork", "/bin/sh", "-c", command, payload["pid_file"]], check=True)
+    while not Path(payload["pid_file"]).exists():
+        time.sleep(0.01)
+    if payload["way"] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)

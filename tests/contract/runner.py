@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, event, select, text
@@ -13,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, registry, scoped_session, sessionmaker
 from tests.contract.app import Line, effect
 
+from spoke_jobs.dispatch import abatch, batch, use_runner
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.runner import Runner
@@ -82,6 +84,16 @@ class RunnerContract:
         assert (job.state, job.status, job.result, job.attempt) == (JobState.SUCCEEDED, 100, {"said": "hello"}, 1)
         assert effects(stage) == ["hello"]
 
+    def test_labels_are_kept_in_the_row_and_the_job_runs(self, stage: Stage) -> None:
+        labels = {"team": "payments", "example.com/cost-center": "12"}
+        returned = stage.runner.dispatch_job(JobData("record", Line(text="hello"), labels=labels))
+        with pytest.raises(InvalidJobData, match="team is 'a b'"):
+            stage.runner.dispatch_job(JobData("record", Line(text="refused"), labels={"team": "a b"}))
+        stage.settle()
+        (job,) = stage.jobs()
+        assert returned.options.labels == job.options.labels == labels
+        assert (job.state, effects(stage)) == (JobState.SUCCEEDED, ["hello"])
+
     def test_an_async_job_runs_and_its_session_s_rest_is_committed(self, stage: Stage) -> None:
         stage.runner.dispatch_job(JobData("arecord", {"text": "from a dict"}))
         stage.settle()
@@ -118,6 +130,35 @@ class RunnerContract:
         assert outcome(stage) == [("recover", JobState.SUCCEEDED, "recovered", "")]
         assert stage.jobs()[0].attempt == 2
 
+    def test_a_job_goes_on_at_its_checkpoint(self, stage: Stage) -> None:
+        stage.runner.dispatch_job(JobData("resume"))
+        stage.settle()
+        assert outcome(stage) == [("resume", JobState.SUCCEEDED, [2, 4], "")]
+        expected = [f"line {number} by attempt {1 if number < 2 else 2}" for number in range(4)]
+        assert effects(stage) == expected, "what was committed with the checkpoint is not repeated, the rest is"
+
+    @pytest.mark.parametrize(("name", "ordered"), [("step", ["ordered by attempt 1"]), ("astep", [])])
+    def test_a_step_that_is_done_is_not_repeated(self, stage: Stage, name: str, ordered: list[str]) -> None:
+        stage.runner.dispatch_job(JobData(name))
+        stage.settle()
+        assert outcome(stage) == [(name, JobState.SUCCEEDED, [1, {"attempt": 2}], "")]
+        assert effects(stage) == [*ordered, "charged by attempt 2"]
+
+    def test_a_job_retried_by_hand_goes_on_at_its_checkpoint_unless_it_is_cleared(self, stage: Stage) -> None:
+        job = stage.runner.dispatch_job(JobData("resume_by_hand"))
+        stage.settle()
+        assert outcome(stage) == [("resume_by_hand", JobState.FAILED, None, "Discarded")]
+        assert stage.runner.retry_job(job.uid, clear_checkpoints=True)
+        stage.settle()
+        assert outcome(stage) == [("resume_by_hand", JobState.FAILED, None, "Discarded")]
+        assert stage.runner.retry_job(job.id)
+        stage.settle()
+        assert outcome(stage) == [("resume_by_hand", JobState.SUCCEEDED, 2, "")]
+        again = stage.runner.retry_job(job.id)
+        assert again is not None
+        assert (again.state, again.run) == (JobState.SUCCEEDED, 3), "only a failed job is retried"
+        assert stage.runner.retry_job(job.id + 1_000_000) is None
+
     # Transactions of the caller's
 
     def test_committed_with_the_caller_s_rows(self, stage: Stage) -> None:
@@ -128,6 +169,63 @@ class RunnerContract:
             session.commit()
         stage.settle()
         assert sorted(effects(stage)) == ["the caller's", "the job's", "the task's"]
+
+    def test_jobs_of_one_transaction_run_after_each_other(self, stage: Stage) -> None:
+        with Session(stage.engine) as session:
+            first = stage.runner.dispatch_job(JobData("record", Line(text="first")), session=session)
+            fails = stage.runner.dispatch_job(JobData("fail"), session=session)
+            last = stage.runner.dispatch_job(JobData("record", Line(text="last"), after=[first]), session=session)
+            never = stage.runner.dispatch_job(JobData("bare", after=[fails, last.id]), session=session)
+            always = JobData("arecord", {"text": "always"}, after=[never, last], after_failed="run")
+            stage.runner.dispatch_job(always, session=session)
+            assert (last.state, never.state) == (JobState.BLOCKED, JobState.BLOCKED)
+            session.commit()
+        stage.settle()
+        causes = [(job.state, job.cause) for job in stage.jobs()]
+        done = (JobState.SUCCEEDED, "")
+        failed = [(JobState.FAILED, "JobError"), (JobState.FAILED, "DependencyFailed")]
+        assert causes == [done, failed[0], done, failed[1], done]
+        lines = [line for line in effects(stage) if "attempt" not in line]
+        assert lines == ["first", "last", "always"]
+
+    def test_a_job_follows_a_batch(self, stage: Stage) -> None:
+        with use_runner(stage.runner), Session(stage.engine) as session:
+            with batch("march", then=JobData("record", Line(text="last")), session=session) as march:
+                march.dispatch_jobs([JobData("record", Line(text="first")), JobData("recover")])
+            with batch("april", then=JobData("bare"), session=session) as april:
+                april.dispatch_job(JobData("fail"))
+            session.commit()
+        stage.settle()
+        causes = sorted((job.job_type, job.state.value, job.cause) for job in stage.jobs())
+        assert causes == [
+            ("bare", "failed", "DependencyFailed"),
+            ("fail", "failed", "JobError"),
+            ("record", "succeeded", ""),
+            ("record", "succeeded", ""),
+            ("recover", "succeeded", ""),
+        ]
+        assert [line for line in effects(stage) if "attempt" not in line] == ["first", "last"]
+
+    async def test_a_job_follows_a_batch_of_an_event_loop(self, stage: Stage) -> None:
+        from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+        engine = create_async_engine(stage.async_url)
+        with use_runner(stage.runner):
+            async with AsyncSession(engine) as session:
+                async with abatch("march", then=JobData("record", Line(text="last")), session=session) as march:
+                    await march.adispatch_jobs([JobData("record", Line(text="first")), JobData("recover")])
+                    await march.adispatch_job(JobData("arecord", {"text": "first"}))
+                async with abatch("empty", then=JobData("record", Line(text="at once")), session=session):
+                    pass
+                await session.commit()
+            await engine.dispose()
+            async with abatch("april", then=JobData("bare")) as april:
+                await april.adispatch_job(JobData("fail"))
+        stage.settle()
+        lines = [line for line in effects(stage) if "attempt" not in line]
+        assert sorted(lines) == ["at once", "first", "first", "last"]
+        assert lines.index("last") > max(index for index, line in enumerate(lines) if line == "first")
+        assert [job.cause for job in stage.jobs() if job.job_type == "bare"] == ["DependencyFailed"]
 
     def test_rollback_makes_nothing(self, stage: Stage) -> None:
         with session_of(stage) as session:
@@ -260,13 +358,15 @@ class RunnerContract:
         found = stage.runner.get_job(job.id)
         assert found is not None
         assert (found.uid, found.state, found.result) == (job.uid, JobState.SUCCEEDED, {"said": "hello"})
-        assert stage.runner.get_job(job.id + 1_000_000) is None
+        assert stage.runner.get_job(job.uid) == found
+        assert [stage.runner.get_job(other) for other in (job.id + 1_000_000, 2**63, uuid4())] == [None, None, None]
 
     def test_the_caller_s_transaction_sees_what_it_dispatched_and_nobody_else_does(self, stage: Stage) -> None:
         with session_of(stage) as session:
             job = stage.runner.dispatch_job(JobData("record", Line(text="hello")), session=session)
             found = stage.runner.get_job(job.id, session=session)
             assert found is not None
+            assert stage.runner.get_job(job.uid, session=session) == found
             assert (found.uid, found.state) == (job.uid, JobState.WAITING)
             assert stage.runner.get_job(job.id) is None
             session.rollback()

@@ -6,14 +6,18 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from tests.contract.app import metadata, registry
+from tests.waiting import pause
 
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.tables import metadata as ledger_metadata
 from spoke_jobs.model import JobRequest
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.runners.memory_runner import MemoryRunner
@@ -52,13 +56,31 @@ class MemoryStage:
         return list(self.runner.jobs)
 
 
+@contextmanager
+def running_worker(url: str) -> Iterator[None]:
+    """A worker in its own process, for all stages of a module that use this database, one after the other."""
+    application_engine(url).dispose()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1"],
+        env=os.environ
+        | {"SPOKE_DATABASE_URL": url, "SPOKE_APP": "tests.contract.app:registry", "SPOKE_POLL_SECONDS": "0.05"},
+    )
+    try:
+        yield
+        assert process.poll() is None, "no job ends the worker"
+        process.terminate()
+        assert process.wait(_PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 class LegacyStage:
-    """The legacy runner in one of its modes: "sync", "same_process", or "worker" (a real one, in its own process)."""
+    """The legacy runner in one of its modes: "sync", "same_process", or "worker" (see `running_worker`)."""
 
     def __init__(self, url: str, mode: str) -> None:
         self.engine = application_engine(url)
         self.async_url = async_twin(url)
-        self._url = url
         self._mode = mode
         settings = Settings(
             database_url=SecretStr(url),
@@ -70,23 +92,21 @@ class LegacyStage:
         self.runner = LegacyRunner(settings, registry)
 
     def settle(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        began = time.monotonic()
         self.runner.finish_tasks()
         while any(not job.state.final for job in self.jobs()):
-            assert time.monotonic() < deadline, self.jobs()
-            if self._mode == "worker":
-                subprocess.run(
-                    [sys.executable, "-m", "spoke_jobs", "worker", "--drain", "--processes", "1"],
-                    env=os.environ | {"SPOKE_DATABASE_URL": self._url, "SPOKE_APP": "tests.contract.app:registry"},
-                    check=True,
-                    timeout=_PATIENCE_SECONDS,
-                )
-            else:
-                time.sleep(0.01)
+            assert time.monotonic() < began + _PATIENCE_SECONDS, self.jobs()
+            pause(began)
 
     def jobs(self) -> list[JobRequest]:
         return list(reversed(self.runner.ledger.list_jobs(1000)))
 
     def close(self) -> None:
+        """End what still runs; leave a worker's database empty to the next stage."""
+        if self._mode == "worker":
+            self.settle()
+            with self.engine.begin() as connection:
+                for table in (*reversed(ledger_metadata.sorted_tables), *metadata.sorted_tables):
+                    connection.execute(table.delete())
         self.runner.close()
         self.engine.dispose()

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.waiting import pause
+
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 
 
@@ -36,11 +38,11 @@ class Running:
 
     def wait_for(self, words: str, seconds: float = 60.0) -> None:
         """Until it has printed that."""
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
         while words not in self.text:
-            assert time.monotonic() < deadline, self.text
+            assert time.monotonic() < began + seconds, self.text
             assert self._reader.is_alive() or words in self.text, self.text
-            time.sleep(0.02)
+            pause(began, 0.02)
 
     def ended(self) -> int:
         """Wait for its end; its exit code."""

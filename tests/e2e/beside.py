@@ -9,9 +9,9 @@ import json
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +27,44 @@ from tests.waiting import stays, wait_for
 from spoke_jobs import registry
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import AttemptState, JobData, JobRequest, JobState
+from spoke_jobs.model import AttemptState, JobData, JobFilter, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 from . import e2e_jobs
-from .conftest import RESTRICTED, Cluster
+from .conftest import PATIENT, RESTRICTED, Cluster, Object
+
+PLACE = "spoke-jobs/e2e-place"
+"""The label of an application's pods; its value is their namespace."""
+STOPS = "spoke.test/stops"
+"""The taint of the node that tests stop."""
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at many jobs."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user of the database."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 class KeptUp:
     """The operator, started anew whenever it ends, as its Deployment does."""
 
-    def __init__(self, operator: OperatorProcess) -> None:
+    def __init__(self, operator: OperatorProcess, **env: str) -> None:
         self._operator = operator
+        self._env = env
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep)
-        operator.launch()
+        operator.launch(**env)
         self._thread.start()
 
     def _keep(self) -> None:
         while not self._stop.wait(1.0):
             if not self._operator.running:
-                self._operator.launch()
+                self._operator.launch(**self._env)
 
     def end(self) -> None:
         """Stop it."""
@@ -85,20 +101,26 @@ class Application:
 
     def nothing_is_given_up(self) -> bool:
         """No job has failed."""
-        return JobState.FAILED not in self.states(self.ledger.list_jobs(100))
+        return not self.ledger.list_jobs(1, JobFilter(states=(JobState.FAILED,)))
 
-    def until_all_run(self, jobs: Sequence[JobRequest]) -> None:
+    def until_all_run(self, jobs: Sequence[JobRequest], seconds: float = 240) -> None:
         """Wait until the pods of all have claimed."""
-        wait_for("all run", lambda: self.states(jobs)[JobState.RUNNING] == len(jobs), 240)
+        wait_for("all run", lambda: self.states(jobs)[JobState.RUNNING] == len(jobs), seconds, every=_LOOK_EVERY)
 
     def open(self, gate: str) -> None:
         """Have those end that wait for it."""
         with self.engine.begin() as connection:
             connection.execute(insert(e2e_jobs.gate).values(name=gate))
 
-    def all_succeed(self, jobs: Sequence[JobRequest]) -> list[list[str]]:
+    def all_succeed(self, jobs: Sequence[JobRequest], seconds: float = 240) -> list[list[str]]:
         """Wait for it, on both sides; gives the causes for which attempts failed before the ones that succeeded."""
-        wait_for("all succeed", lambda: self.states(jobs)[JobState.SUCCEEDED] == len(jobs), 240)
+
+        def all_have() -> bool:
+            states = self.states(jobs)
+            assert not states[JobState.FAILED], states
+            return states[JobState.SUCCEEDED] == len(jobs)
+
+        wait_for("all succeed", all_have, seconds, every=_LOOK_EVERY)
         uids = {str(job.uid) for job in jobs}
 
         def shown() -> bool:
@@ -107,7 +129,7 @@ class Application:
             said = {(item.get("status", {}).get("outcome"), item["status"].get("ledger")) for item in found}
             return said == {("Succeeded", "Succeeded")}
 
-        wait_for("all SpokeJobs say so", shown, 60)
+        wait_for("all SpokeJobs say so", shown, every=_LOOK_EVERY)
         causes = []
         for job in jobs:
             *earlier, last = self.ledger.attempts(job.id)
@@ -147,10 +169,10 @@ class Scene:
         made.core.patch_namespace(made.namespace, {"metadata": {"labels": RESTRICTED}})
         return made
 
-    def operator(self, *namespaces: Namespace) -> None:
-        """One for these namespaces."""
+    def operator(self, *namespaces: Namespace, **env: str) -> None:
+        """One for these namespaces, with these settings."""
         served = ",".join(item.namespace for item in namespaces)
-        operator = KeptUp(OperatorProcess(self.kubeconfig, served, self._operator_log))
+        operator = KeptUp(OperatorProcess(self.kubeconfig, served, self._operator_log), **env)
         self._stack.callback(lambda: print(self.operator_log()[-20_000:]))
         self._stack.callback(operator.end)
 
@@ -165,13 +187,31 @@ class Scene:
         self._stack.callback(proxy.close)
         return proxy
 
-    def application(self, namespace: Namespace, url: str, by: Proxy, template: str = "default") -> Application:
-        """An application with its database, its PodTemplate and its sync."""
-        engine = create_engine(url)
+    def application(
+        self,
+        namespace: Namespace,
+        url: str,
+        by: Proxy,
+        template: str = "default",
+        *,
+        login: Login | None = None,
+        everywhere: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> Application:
+        """An application with its database, its PodTemplate and its sync.
+
+        :param login: the database's user for sync and pods, where it is not the URL's.
+        :param everywhere: pods may also run on the node that tests stop.
+        :param env: more of the pods' environment.
+        """
+        engine = create_engine(url, connect_args=PATIENT)
         self._stack.callback(engine.dispose)
         e2e_jobs.metadata.create_all(engine)
-        by_proxy = make_url(url).set(host=by.host, port=by.port).render_as_string(hide_password=False)
-        pod_template(self._cluster, namespace.namespace, template, self._image, by_proxy)
+        reached = make_url(url).set(host=by.host, port=by.port, **(asdict(login) if login else {}))
+        by_proxy = reached.render_as_string(hide_password=False)
+        tolerations = [{"key": STOPS, "operator": "Exists"}] if everywhere else []
+        variables = {"SPOKE_APP": "e2e_jobs", "SPOKE_DATABASE_URL": by_proxy} | dict(env or {})
+        pod_template(self._cluster, namespace.namespace, template, self._image, variables, tolerations)
         settings = Settings(job_runner="kubernetes", database_url=SecretStr(by_proxy), namespace=namespace.namespace)
         runner = KubernetesRunner(settings, registry.default)
         self._stack.callback(runner.close)
@@ -182,13 +222,13 @@ class Scene:
 
 
 @contextmanager
-def away(proxy: Proxy, seconds: float, application: Application) -> Iterator[None]:
+def away(proxy: Proxy, seconds: float, application: Application, every: float = 0.05) -> Iterator[None]:
     """First nothing is answered, meanwhile the block is run; then connections are refused. Nothing is given up."""
     proxy.hang()
     yield
-    assert stays(application.nothing_is_given_up, seconds / 2)
+    assert stays(application.nothing_is_given_up, seconds / 2, every)
     proxy.cut()
-    assert stays(application.nothing_is_given_up, seconds / 2)
+    assert stays(application.nothing_is_given_up, seconds / 2, every)
     proxy.mend()
 
 
@@ -199,19 +239,32 @@ def address_for_pods(cluster: Cluster) -> str:
     return next(address for address in addresses if "." in address)
 
 
-def pod_template(cluster: Cluster, namespace: str, name: str, image: str, url: str) -> None:
+def pod_template(
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    image: str,
+    env: Mapping[str, str],
+    tolerations: Sequence[Object],
+) -> None:
     """What an application's pods are made by."""
-    names = {"SPOKE_APP": "e2e_jobs", "SPOKE_DATABASE_URL": url}
     container = {
         "name": "job",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": name, "value": value} for name, value in names.items()],
+        "env": [{"name": name, "value": value} for name, value in env.items()],
     }
     body = {
         "apiVersion": "v1",
         "kind": "PodTemplate",
         "metadata": {"name": name, "labels": {"jobs.spoke.dev/template": "true"}},
-        "template": {"spec": {"containers": [container], "terminationGracePeriodSeconds": 5}},
+        "template": {
+            "metadata": {"labels": {PLACE: namespace}},
+            "spec": {
+                "containers": [container],
+                "terminationGracePeriodSeconds": 5,
+                "tolerations": list(tolerations),
+            },
+        },
     }
     cluster.kubectl("--namespace", namespace, "create", "--filename=-", stdin=json.dumps(body))

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 from .conftest import Object, Product
 
@@ -52,11 +53,16 @@ def start(product: Product, *arguments: object, **environment: str) -> subproces
 
 def as_seen(product: Product, *arguments: object, **more: str) -> str:
     """What a command shows on a terminal, 100 columns wide and without colours."""
+    code, shown, errors = on_a_terminal([*COMMAND, *map(str, arguments)], settings(product, **more))
+    assert code == 0, errors
+    return shown
+
+
+def on_a_terminal(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """A command's exit code, what it shows on such a terminal, and what it writes to stderr."""
     leader, follower = pty.openpty()
-    environment = settings(product, COLUMNS="100", TERM="dumb", NO_COLOR="1", **more)
-    with subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], env=environment, stdout=follower, stderr=subprocess.PIPE
-    ) as process:
+    looks = dict(environment) | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    with subprocess.Popen(command, env=looks, stdout=follower, stderr=subprocess.PIPE) as process:
         os.close(follower)
         shown = b""
         try:
@@ -67,5 +73,4 @@ def as_seen(product: Product, *arguments: object, **more: str) -> str:
         assert process.stderr is not None
         errors = process.stderr.read().decode()
     os.close(leader)
-    assert process.returncode == 0, errors
-    return shown.decode().replace("\r\n", "\n")
+    return process.returncode, shown.decode().replace("\r\n", "\n"), errors

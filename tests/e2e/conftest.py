@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
 from tests.exclusive import exclusive
+from tests.integration.tasks.support.certificates import Authority
 from tests.waiting import wait_for
 
 from spoke_jobs.ledger.engine import create_engine
@@ -50,6 +51,8 @@ KEEP = bool(os.environ.get("SPOKE_TEST_KEEP"))
 GRACE_SECONDS = 5
 """Shorter than the default, since most of these jobs don't look whether they are asked to stop."""
 
+PATIENT = {"connect_timeout": 60}
+"""How the tests themselves connect to a database: the machine may be busy."""
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
 RESTRICTED = {
@@ -105,13 +108,13 @@ class Cluster:
         where = ("--namespace", namespace)
         listed = json.loads(self.run("helm", "list", "--all", "--filter", f"^{release}$", *where, "--output=json"))
         if any(item["status"] != "deployed" for item in listed):
-            self.run("helm", "uninstall", release, *where, "--wait", "--timeout=60s")
-        command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", "--timeout=180s"]
+            self.run("helm", "uninstall", release, *where, "--wait", "--timeout=300s")
+        command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", "--timeout=300s"]
         self.run(*command, "--take-ownership", "--values=-", stdin=json.dumps(values))
 
-    def namespace(self, name: str) -> None:
+    def namespace(self, name: str, labels: dict[str, str] = RESTRICTED) -> None:
         """Make a namespace that enforces ``restricted``."""
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         self.kubectl("apply", "--filename=-", stdin=json.dumps(body))
 
 
@@ -133,14 +136,15 @@ class Product:
     url: str = field(repr=False)
     tasks_url: str
     tasks_key: str = field(repr=False)
+    tasks_ca_file: str = ""
     engine: Engine = field(init=False)
     ledger: SqlLedger = field(init=False)
 
     def __post_init__(self) -> None:
-        self.engine = create_engine(self.url)
+        self.engine = create_engine(self.url, connect_args=PATIENT)
         self.ledger = SqlLedger(self.engine)
 
-    def runner(self, registry: Registry) -> KubernetesRunner:
+    def runner(self, registry: Registry, submit: Literal["runner", "sync"] = "runner") -> KubernetesRunner:
         """A runner as an application has it; the caller closes it."""
         settings = Settings(
             job_runner="kubernetes",
@@ -148,6 +152,8 @@ class Product:
             namespace=self.namespace,
             tasks_url=self.tasks_url,
             tasks_key=SecretStr(self.tasks_key),
+            tasks_ca_file=self.tasks_ca_file,
+            submit=submit,
         )
         return KubernetesRunner(settings, registry)
 
@@ -163,13 +169,27 @@ class Product:
         """An object of the namespace; None if it isn't there."""
         return self.cluster.get("--namespace", self.namespace, *arguments)
 
+    def apply_template(self, template: Object) -> None:
+        """Make a PodTemplate like the chart's own: its account may run it."""
+        name, account = template["metadata"]["name"], template["template"]["spec"]["serviceAccountName"]
+        rule = {"apiGroups": [""], "resources": ["podtemplates"], "resourceNames": [name], "verbs": ["run"]}
+        rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": f"run-{name}"}}
+        role = rbac | {"kind": "Role", "rules": [rule]}
+        binding = rbac | {
+            "kind": "RoleBinding",
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": f"run-{name}"},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.namespace}],
+        }
+        items = {"apiVersion": "v1", "kind": "List", "items": [template, role, binding]}
+        self.kubectl("apply", "--filename=-", stdin=json.dumps(items))
+
     def row(self, job: JobRequest) -> JobRequest:
         """The job's row as it is now."""
         row = self.ledger.get(job.id)
         assert row is not None
         return row
 
-    def ended(self, job: JobRequest, seconds: float = 90) -> JobRequest:
+    def ended(self, job: JobRequest, seconds: float = 240) -> JobRequest:
         """The job's row, once it is final."""
         return wait_for(
             f"job {job.id} ({job.job_type}) to end in {self.namespace}",
@@ -177,7 +197,7 @@ class Product:
             seconds,
         )
 
-    def spokejob(self, job: JobRequest, outcome: str = "", seconds: float = 60) -> Object:
+    def spokejob(self, job: JobRequest, outcome: str = "", seconds: float = 240) -> Object:
         """The job's SpokeJob, once its outcome is that, or as soon as it is there."""
         from spoke_jobs.cluster.manifest import name_of
 
@@ -195,47 +215,63 @@ class Product:
         items: list[Object] = (found or {"items": []})["items"]
         return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
 
-    def running_pod(self, job: JobRequest, seconds: float = 60) -> Object:
-        """A pod of the job's, once its container runs."""
+    def running_pod(self, job: JobRequest, seconds: float = 240) -> Object:
+        """A pod of the job's, once its container runs. The limit is for a busy machine, on which pods start slowly."""
 
         def look() -> Object | None:
             running = [pod for pod in self.pods(job) if pod["status"].get("phase") == "Running"]
             return running[-1] if running else None
 
-        return wait_for(f"a running pod of job {job.id}", look, seconds)
+        def state() -> tuple[object, ...]:
+            return self.row(job), self.get("spokejobs"), [pod["status"] for pod in self.pods(job)]
+
+        return wait_for(f"a running pod of job {job.id}", look, seconds, state)
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A healthy cluster; KUBECONFIG of this process names it as well."""
+def running_cluster() -> Cluster:
+    """The cluster, made or mended if need be."""
     with exclusive(NODE_THAT_STOPS):  # up would start it again
         up = subprocess.run([ROOT / "scripts/test-cluster"], stdout=subprocess.PIPE, text=True, check=False)
     assert up.returncode == 0, "scripts/test-cluster failed"
     script = f'eval "$(tests/cluster/env {CLUSTER})" && env -0'
     shell = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    env = dict(line.split("=", 1) for line in shell.stdout.split("\0") if "=" in line)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KUBECONFIG", env["KUBECONFIG"])
-        yield Cluster(env)
+    return Cluster(dict(line.split("=", 1) for line in shell.stdout.split("\0") if "=" in line))
 
 
 @pytest.fixture(scope="session")
-def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """The operator's image, and the texting example's with the tests' jobs; built if need be."""
+def cluster() -> Iterator[Cluster]:
+    """A healthy cluster; KUBECONFIG of this process names it as well."""
+    cluster = running_cluster()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", cluster.env["KUBECONFIG"])
+        # Tests install and remove the admission policies. Without a binding that stays, they would work only once.
+        cluster.kubectl("apply", f"--filename={HERE / 'podtemplates-watched.yaml'}")
+        yield cluster
+
+
+def built_images(cluster: Cluster, context: Path) -> Images:
+    """The operator's image, and the texting example's with the modules of that folder beside it; built if need be."""
     names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
     texting = names["TEXTING_IMAGE"]
-    context = tmp_path_factory.mktemp("image")
     shutil.copy(HERE / "image/Dockerfile", context / "Dockerfile")
-    for module in ("e2e_jobs.py", "connecting.py"):
-        shutil.copy(HERE / module, context)
-    (context / "tests/contract").mkdir(parents=True)
-    shutil.copy(ROOT / "tests/contract/app.py", context / "tests/contract")
     content = b"".join(path.read_bytes() for path in sorted(context.rglob("*")) if path.is_file())
     image = f"spoke-jobs-e2e:{hashlib.sha256(content + texting.encode()).hexdigest()[:12]}"
     build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=TEXTING_IMAGE={texting}", f"--tag={image}")
     cluster.run(*build, str(context), env={"DOCKER_BUILDKIT": "1"})
     cluster.load(names["OPERATOR_IMAGE"], image)
     return Images(operator=names["OPERATOR_IMAGE"], application=image)
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """The operator's image, and the texting example's with the tests' jobs."""
+    context = tmp_path_factory.mktemp("image")
+    for module in ("e2e_jobs.py", "connecting.py"):
+        shutil.copy(HERE / module, context)
+    (context / "tests/contract").mkdir(parents=True)
+    shutil.copy(ROOT / "tests/contract/app.py", context / "tests/contract")
+    shutil.copy(ROOT / "tests/integration/tasks/support/jobs_only_app.py", context)
+    return built_images(cluster, context)
 
 
 @pytest.fixture(scope="package")
@@ -264,14 +300,18 @@ def operator(cluster: Cluster, images: Images, namespaces: dict[str, str]) -> It
         cluster.run("helm", "uninstall", "spoke-operator", "--namespace", OPERATOR_NAMESPACE)
 
 
-@pytest.fixture(scope="session")
-def texting_chart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The example's chart with its dependency packed, in a copy: the working tree is let be."""
-    copy = tmp_path_factory.mktemp("charts")
+def packed_chart(cluster: Cluster, copy: Path) -> str:
+    """The example's chart with its dependency packed, in that folder: the working tree is let be."""
     cluster.run("cp", "-r", "--parents", "charts/spoke-app", "examples/texting/chart", str(copy))
     chart = str(copy / "examples/texting/chart")
     cluster.run("helm", "dependency", "update", "--skip-refresh", chart)
     return chart
+
+
+@pytest.fixture(scope="session")
+def texting_chart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """See ``packed_chart``."""
+    return packed_chart(cluster, tmp_path_factory.mktemp("charts"))
 
 
 @pytest.fixture(scope="package")
@@ -313,22 +353,49 @@ def beside(cluster: Cluster, images: Images, tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture(scope="package")
 def contract_product(
-    cluster: Cluster, images: Images, namespaces: dict[str, str], operator: str, texting_chart: str
+    cluster: Cluster,
+    images: Images,
+    namespaces: dict[str, str],
+    operator: str,
+    texting_chart: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Product]:
-    """The application of the runners' contract (tests/contract/app.py), in a namespace and a database of its own."""
+    """The application of the runners' contract (tests/contract/app.py), in a namespace and a database of its own.
+
+    Its tasks are served over TLS, and its Secrets are files in all pods.
+    """
     assert operator
-    app = "tests.contract.app:registry"
-    with installed(cluster, texting_chart, images.application, namespaces["contract"], app) as product:
+    app, folder = "tests.contract.app:registry", tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    signed = authority.sign("tasks", "texting-tasks", "127.0.0.1")
+    files = (f"--from-file=tls.crt={signed.cert}", f"--from-file=tls.key={signed.key}")
+    where = ("--namespace", namespaces["contract"])
+    cluster.kubectl(*where, "create", "secret", "generic", "tls", *files, f"--from-file=ca.crt={authority.cert}")
+    tls = {"tls": {"enabled": True, "secretName": "tls"}}
+    with installed(
+        cluster, texting_chart, images.application, namespaces["contract"], app, tls, common={"secretsAsFiles": True}
+    ) as product:
+        product.tasks_url = product.tasks_url.replace("http:", "https:")
+        product.tasks_ca_file = str(authority.cert)
         yield product
 
 
 @contextmanager
 def installed(
-    cluster: Cluster, chart: str, image: str, namespace: str, app: str, tasks: Object | None = None
+    cluster: Cluster,
+    chart: str,
+    image: str,
+    namespace: str,
+    app: str,
+    tasks: Object | None = None,
+    pods: Object | None = None,
+    common: Object | None = None,
 ) -> Iterator[Product]:
     """The chart's release ``texting`` in the namespace, with its database and tasks in reach of this process.
 
     :param tasks: values of the task deployment.
+    :param pods: values of the PodTemplates' defaults.
+    :param common: values of all its pods.
     """
     release = "texting"
     values = {
@@ -338,10 +405,12 @@ def installed(
             "podTemplateDefaults": {
                 "env": [{"name": "SPOKE_LEASE_SECONDS", "value": LEASE_SECONDS}],
                 "terminationGracePeriodSeconds": GRACE_SECONDS,
-            },
+            }
+            | (pods or {}),
             "tasks": {"replicas": 1} | (tasks or {}),
             "networkPolicy": {"ingress": {"metrics": [{"podSelector": {"matchLabels": WATCHER}}]}},
-        },
+        }
+        | (common or {}),
         "postgresql": {"serviceType": "NodePort"},
     }
     cluster.install(release, chart, namespace, values)

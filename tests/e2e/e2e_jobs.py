@@ -10,14 +10,16 @@ import sys
 import threading
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Column, DateTime, Engine, Integer, MetaData, NullPool, Table, Text, func, insert, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 import texting.jobs  # noqa: F401 (declares the example's)
-from spoke_jobs import JobContext, RetryPolicy, TaskContext, job, task
+from spoke_jobs import JobContext, JobData, RetryPolicy, TaskContext, dispatch_job, job, task
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.ledger.engine import create_engine
 
@@ -30,6 +32,14 @@ effect = Table(
     Column("pod", Text, nullable=False),
 )
 """A row for each result that was committed."""
+start = Table(
+    "e2e_start",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), server_default=func.clock_timestamp(), nullable=False),
+)
+"""A row for each call of a job's function, written first."""
 gate = Table("e2e_gate", metadata, Column("name", Text, primary_key=True))
 """What jobs wait for."""
 task_run = Table(
@@ -179,10 +189,10 @@ def invoice(_ctx: JobContext, _payload: Invoice) -> None:
 @job("e2e_slow", payload=Slow, retry=RetryPolicy(backoff_seconds=0.2))
 def slow(ctx: JobContext, payload: Slow) -> None:
     """Take a while, then leave a row in the transaction of the result."""
-    steps = max(int(payload.seconds * 10), 1)
+    steps = min(max(int(payload.seconds * 10), 1), 100)
     for step in range(steps):
         ctx.progress(99 * step // steps, f"step {step} of {steps}")
-        time.sleep(0.1)
+        time.sleep(payload.seconds / steps)
     leave_an_effect(ctx)
 
 
@@ -213,6 +223,62 @@ def wait(ctx: JobContext, payload: Waits) -> None:
     leave_an_effect(ctx)
 
 
+@job("e2e_starts", retry=RetryPolicy(backoff_seconds=0.2))
+def starts(ctx: JobContext, payload: str) -> None:
+    """Say that it has started, then wait until a gate is open."""
+    with engine().begin() as connection:
+        connection.execute(insert(start).values(job_id=ctx.job.id))
+    while payload:
+        with engine().connect() as connection:
+            if connection.scalar(select(gate.c.name).where(gate.c.name == payload)) is not None:
+                break
+        time.sleep(0.2)
+
+
+class Meets(BaseModel):
+    """Where to meet how many jobs."""
+
+    place: str
+    jobs: int
+
+
+@job("e2e_meets", payload=Meets)
+def meet(ctx: JobContext, payload: Meets) -> None:
+    """Commit the success at the same moment as the others: each waits until all are about to."""
+    with ctx.complete() as session:
+        with engine().begin() as connection:
+            arrived = postgresql.insert(gate).values(name=f"{payload.place}:{ctx.job.id}")
+            connection.execute(arrived.on_conflict_do_nothing())
+        here = select(func.count()).where(gate.c.name.startswith(f"{payload.place}:"))
+        while True:
+            with engine().connect() as connection:
+                if (connection.scalar(here) or 0) >= payload.jobs:
+                    break
+            time.sleep(0.005)
+        session.execute(insert(effect).values(job_id=ctx.job.id, pod=os.environ.get("SPOKE_POD", "")))
+
+
+class Resumes(BaseModel):
+    """How many rows to write, and at which of them each attempt stops until its pod is killed."""
+
+    rows: int
+    stops: list[int]
+
+
+@job("e2e_resumes", payload=Resumes, retry=RetryPolicy(backoff_seconds=0.2))
+def resume(ctx: JobContext, payload: Resumes) -> int:
+    """Write rows, each with a checkpoint. Where it stops, the next row is written and not committed."""
+    begun = done = ctx.checkpoint or 0
+    while done < payload.rows:
+        ctx.session.execute(insert(effect).values(job_id=ctx.job.id, pod=str(done)))
+        while ctx.attempt <= len(payload.stops) and done == payload.stops[ctx.attempt - 1]:
+            time.sleep(0.1)
+        done += 1
+        ctx.save(done)
+        ctx.session.commit()
+    return begun
+
+
 def leave_an_effect(ctx: JobContext) -> None:
     """Succeed, with a row in the same transaction."""
     pod = os.environ.get("SPOKE_POD", "")
@@ -230,6 +296,49 @@ def tell(ctx: JobContext, payload: Told) -> str:
     if payload.fails:
         raise ValueError(f"error {payload.secret}")
     return f"result {payload.secret}"
+
+
+@job("e2e_tries_statements")
+def tries_statements(ctx: JobContext, payload: list[str]) -> list[str]:
+    """Return the statements that the database did not refuse for a lack of privileges. Then do what a job may do."""
+    allowed = []
+    with engine().connect() as connection:
+        for statement in payload:
+            try:
+                connection.exec_driver_sql(statement)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == "42501":
+                    continue
+            finally:
+                connection.rollback()
+            allowed.append(statement)
+    ctx.progress(50, "half-way")
+    dispatch_job(JobData("e2e_echo", 7), session=ctx.session)
+    ctx.session.commit()
+    return allowed
+
+
+@job("e2e_forges")
+def forge(ctx: JobContext, payload: str) -> int:
+    """Dispatch a job with that PodTemplate, which its type may not use. Return its id."""
+    data = JobData("e2e_echo", "forged", pod_template=payload, start_timeout_seconds=5)
+    forged = dispatch_job(data, session=ctx.session)
+    ctx.session.commit()
+    return forged.id
+
+
+class Message(BaseModel):
+    """What a container leaves as its termination message, in Latin-1, and how it ends."""
+
+    text: str
+    exit_code: int
+
+
+@job("e2e_leaves_a_message", payload=Message, retry=RetryPolicy(budget=dict.fromkeys(CauseClass, 1)))
+def leave_a_message(_ctx: JobContext, payload: Message) -> None:
+    """Write the termination message in place of the library, and end the process at once."""
+    Path("/dev/termination-log").write_bytes(payload.text.encode("latin-1"))
+    os._exit(payload.exit_code)
 
 
 @cache

@@ -53,5 +53,5 @@ def test_two_applications_with_two_databases(
             row = two.ledger.get(astray.id)
             return row.cause if row and row.state is JobState.FAILED else None
 
-        assert wait_for("it is refused", failed, 60) == "NoRow"
+        assert wait_for("it is refused", failed) == "NoRow"
         assert one.ledger.get(astray.id) is None

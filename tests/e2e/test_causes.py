@@ -9,19 +9,19 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert
-from tests.waiting import wait_for
+from tests.contract.ledger import new_job
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CAUSES, CauseClass
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.ledger.tables import queue_lock
-from spoke_jobs.model import JobData, JobRequest, JobState
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import LONGEST_LEASE_SECONDS, JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
@@ -29,6 +29,7 @@ from .conftest import Object, Product
 
 PROMPT_SECONDS = 15.0
 ONCE = RetryPolicy(budget=dict.fromkeys((CauseClass.ERROR, CauseClass.INFRASTRUCTURE), 1))
+NEVER_AGAIN = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 CUT_OFF = "cut-off"
 """A PodTemplate whose pods reach no database."""
 NOWHERE = "postgresql+psycopg://spoke:planted-password@192.0.2.1:5432/spoke"
@@ -59,17 +60,18 @@ def cut_off(product: Product) -> str:
     container = template["template"]["spec"]["containers"][0]
     others = [item for item in container["env"] if item["name"] != "SPOKE_DATABASE_URL"]
     container["env"] = [*others, {"name": "SPOKE_DATABASE_URL", "value": NOWHERE}]
-    product.kubectl("apply", "--filename=-", stdin=json.dumps(template))
+    product.apply_template(template)
     return CUT_OFF
 
 
 @pytest.fixture(scope="module")
 def cut_off_job(runner: KubernetesRunner, cut_off: str) -> JobRequest:
-    """Dispatched before the others are waited for: its pod tries for a minute."""
-    return runner.dispatch_job(JobData("e2e_echo", 1, pod_template=cut_off, retry=ONCE))
+    """Dispatched before the others are waited for: its pod tries for its start timeout."""
+    data = JobData("e2e_echo", 1, pod_template=cut_off, retry=NEVER_AGAIN, start_timeout_seconds=60)
+    return runner.dispatch_job(data)
 
 
-def finished(product: Product, name: str, seconds: float = 60) -> Object:
+def finished(product: Product, name: str, seconds: float = PATIENCE_SECONDS) -> Object:
     """The SpokeJob at its end."""
 
     def look() -> Object | None:
@@ -93,7 +95,7 @@ def says(spokejob: Object, cause: str) -> None:
     assert (status["outcome"], status["cause"]) == ("Failed", cause)
     condition = next(item for item in status["conditions"] if item["type"] == "Finished")
     assert condition["reason"] == cause
-    assert CAUSES[cause].advice in condition["message"]
+    assert CAUSES[cause].advise(spokejob["spec"]["requestId"]) in condition["message"]
 
 
 def is_named(product: Product, spokejob: Object, cause: str) -> None:
@@ -104,6 +106,34 @@ def is_named(product: Product, spokejob: Object, cause: str) -> None:
     took = (datetime.fromisoformat(status["finishedAt"]) - ended).total_seconds()
     print(f"FIGURE {cause}: {took:.1f} s after the container's end")
     assert took <= PROMPT_SECONDS
+
+
+HOSTILE: dict[str, tuple[str, int]] = {
+    "deep nesting": ("[" * 4096, 1),
+    "a lone surrogate": ('{"v":1,"cause":"\\ud800"}', ExitCode.FAILED),
+    "a NUL": ('{"v":1,"cause":"a\\u0000b"}', ExitCode.FAILED),
+    "no UTF-8": ("\xff\xfe\x00", ExitCode.FAILED),
+    "a success": ("", 0),
+}
+"""Termination messages that a job writes in place of the library, and its exit code."""
+
+
+def test_a_job_that_writes_its_own_termination_message_ends_with_a_cause_and_gives_its_queue_back(
+    product: Product, runner: KubernetesRunner
+) -> None:
+    behind = {}
+    for name, (text, code) in HOSTILE.items():
+        message = e2e_jobs.Message(text=text, exit_code=code)
+        data = JobData("e2e_leaves_a_message", message, queue_name=f"hostile:{name}", locks_queue=True)
+        follower = JobData("e2e_echo", name, queue_name=f"hostile:{name}", locks_queue=True)
+        behind[name] = runner.dispatch_job(data), runner.dispatch_job(follower)
+    for name, (hostile, next_one) in behind.items():
+        ended = product.ended(hostile)
+        assert (ended.state, ended.attempt) == (JobState.FAILED, 1), (name, ended)
+        assert ended.cause in CAUSES, name
+        spokejob = finished(product, name_of(hostile))
+        assert spokejob["status"]["cause"] in CAUSES, name
+        assert product.ended(next_one).state is JobState.SUCCEEDED, name
 
 
 @pytest.mark.usefixtures("cut_off_job")
@@ -189,13 +219,10 @@ def test_a_job_that_is_cancelled(product: Product, runner: KubernetesRunner) -> 
 
 
 def test_a_queue_that_another_holds(product: Product, runner: KubernetesRunner) -> None:
-    """As a job of another cluster may: the operator knows nothing of it, and the pod finds out."""
-    other = runner.dispatch_job(JobData("e2e_echo", 1))
-    product.ended(other)
-    queue = f"held-{uuid.uuid4().hex[:8]}"
-    lock = {"queue_name": queue, "job_id": other.id, "token": uuid.uuid4(), "acquired_at": datetime.now(UTC)}
-    with product.engine.begin() as connection:
-        connection.execute(insert(queue_lock).values(lock))
+    """As a worker's job may: the operator knows nothing of it, and the pod finds out."""
+    ledger, queue = SqlLedger(product.engine), f"held-{uuid.uuid4().hex[:8]}"
+    ledger.insert(new_job(job_type="of_a_worker", queue_name=queue, locks_queue=True))
+    (holder,) = ledger.claim_batch("legacy", ["of_a_worker"], "w", LONGEST_LEASE_SECONDS)
     job = runner.dispatch_job(JobData("e2e_echo", 2, queue_name=queue, locks_queue=True))
 
     def first_attempt_ended() -> Object | None:
@@ -207,8 +234,7 @@ def test_a_queue_that_another_holds(product: Product, runner: KubernetesRunner) 
     assert (first["cause"], first["exitCode"]) == ("QueueHeld", ExitCode.HELD)
     assert status["outcome"] == "Waiting"
     assert product.row(job).state is JobState.WAITING
-    with product.engine.begin() as connection:
-        connection.execute(delete(queue_lock).where(queue_lock.c.queue_name == queue))
+    ledger.succeed(None, holder.token, None)
     status = product.spokejob(job, "Succeeded", 120)["status"]
     assert status.get("charged", {}) == {}
     assert [item["cause"] for item in status["attempts"]] == ["QueueHeld"] * (status["attempt"] - 1) + [""]

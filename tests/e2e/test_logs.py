@@ -16,6 +16,7 @@ from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
@@ -138,13 +139,14 @@ def test_once_its_pods_are_gone_the_ledger_s_tail_is_printed(product: Product, r
     assert "ValueError: as it was told to: so" in whole.stdout
     assert whole.stderr == "attempt 1: the last lines of its traceback, from the ledger\n"
     (pod,) = product.pods(job)
+    reports = Queries(product.engine)
+    wait_for("its output is in the ledger", lambda: any(report.outputs for report in reports.reports(job.id)))
     product.kubectl("delete", "job", f"{name_of(job)}-1", "--cascade=foreground")
     wait_for("its pod is gone", lambda: not product.pods(job))
     tail = cli.run(product, "logs", job.id, "--attempt", 1)
     assert tail.stdout.rstrip().endswith("ValueError: as it was told to: so")
-    assert (
-        f"attempt 1: its pod, {pod['metadata']['name']}, is gone; the last lines of its traceback follow" in tail.stderr
-    )
+    gone = f"attempt 1: its pod, {pod['metadata']['name']}, is gone; the last lines of each container's output follow"
+    assert gone in tail.stderr
     assert cli.run(product, "logs", job.id, "-f", code=1).stdout == tail.stdout
 
 
@@ -159,7 +161,7 @@ def test_a_right_that_is_missing_is_named_and_the_tail_is_there(
     blind = namespace.account("blind-reader", without_logs, tmp_path)
     done = cli.run(product, "logs", job.id, code=1, KUBECONFIG=blind)
     assert f"system:serviceaccount:{product.namespace}:blind-reader may not get pods/log" in done.stderr
-    assert "the Role RELEASE-reader of the chart spoke-app gives that right" in done.stderr
+    assert "the Role FULLNAME-reader of the chart spoke-app gives that right" in done.stderr
     assert done.stdout.rstrip().endswith("ValueError: as it was told to: so")
     enough = namespace.account("enough", tuple(right for right in reader if right.resource == "pods"), tmp_path)
     assert "ValueError" in cli.run(product, "logs", job.id, KUBECONFIG=enough).stdout

@@ -194,7 +194,7 @@ def said_by_pod(
     kubectl("create", "--filename=-", stdin=json.dumps(pod))
     try:
         ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}"
-        kubectl("--namespace", namespace, "wait", ended, f"pod/{name}", "--timeout=90s")
+        kubectl("--namespace", namespace, "wait", ended, f"pod/{name}", "--timeout=300s")
         return set(json.loads(kubectl("--namespace", namespace, "logs", name).splitlines()[0]))
     finally:
         kubectl("--namespace", namespace, "delete", "pod", name, "--wait=false")
@@ -219,4 +219,4 @@ def test_from_migrations(product: Product, targets: Targets) -> None:
         product.cluster.install("migrating", "charts/spoke-app", product.namespace, values)
         assert product.get("networkpolicy", "migrating-spoke-app-migrations") is None, "a hook's policy stays behind"
     finally:
-        product.cluster.run("helm", "uninstall", "migrating", *where, "--wait", "--timeout=60s")
+        product.cluster.run("helm", "uninstall", "migrating", *where, "--wait", "--timeout=300s")

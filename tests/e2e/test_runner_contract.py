@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 from tests.contract import app
 from tests.contract.runner import RefusalContract, RunnerContract
 from tests.contract.tasks import TaskContract
+from tests.waiting import pause
 
 from spoke_jobs.ledger import tables
 from spoke_jobs.model import JobRequest
@@ -32,10 +33,10 @@ class KubernetesStage:
         # Closing delivers the tasks that are still here.
         self.runner.close(PATIENCE_SECONDS)
         self.runner = self._product.runner(app.registry)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        began = time.monotonic()
         while any(not job.state.final for job in self.jobs()) or self._tasks_left():
-            assert time.monotonic() < deadline, self.jobs()
-            time.sleep(0.05)
+            assert time.monotonic() < began + PATIENCE_SECONDS, self.jobs()
+            pause(began, 0.05)
 
     def _tasks_left(self) -> bool:
         pending = select(tables.task_outbox.c.id).where(tables.task_outbox.c.state == "pending")
@@ -51,7 +52,7 @@ def stage(contract_product: Product) -> Iterator[KubernetesStage]:
     """Over empty tables: the tests look at all rows there are."""
     contract_product.create_tables(app.metadata)
     with contract_product.engine.begin() as connection:
-        for table in (tables.task_outbox, tables.queue_lock, tables.job_attempt, tables.job_request, app.effect):
+        for table in (*reversed(tables.metadata.sorted_tables), app.effect):
             connection.execute(delete(table))
     made = KubernetesStage(contract_product)
     yield made

@@ -218,7 +218,7 @@ def test_replicas_killed_and_rolled_lose_nothing_and_repeat_little(place: Produc
 
 
 def test_a_replica_cut_off_costs_only_what_it_had_accepted(place: Product) -> None:
-    place.kubectl("rollout", "status", "deployment/texting-tasks", "--timeout=120s")
+    place.kubectl("rollout", "status", "deployment/texting-tasks", "--timeout=300s")
     count = 10_000
     (sender,) = (place.get("pods", "--selector=app.kubernetes.io/component=web") or {})["items"]
     cut = replicas(place)[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from tests.waiting import wait_for
 
 from spoke_jobs import registry
@@ -55,7 +55,7 @@ class Place:
 
     def operator_goes_back(self) -> None:
         """One release back, as docs/upgrading.md has it: to what was installed first."""
-        where = ("--namespace", self.namespace, "--wait", "--timeout=180s")
+        where = ("--namespace", self.namespace, "--wait", "--timeout=300s")
         self.cluster.run("helm", "rollback", OPERATOR, "1", *where)
 
     def application(self, release: str, *, database: bool = True) -> None:
@@ -65,7 +65,7 @@ class Place:
 
     def uninstall(self, release: str) -> None:
         """Take a release away, by helm."""
-        self.cluster.run("helm", "uninstall", release, "--namespace", self.namespace, "--wait", "--timeout=90s")
+        self.cluster.run("helm", "uninstall", release, "--namespace", self.namespace, "--wait", "--timeout=300s")
 
     def _values(self, release: str) -> Object:
         return {
@@ -145,7 +145,7 @@ def of_next_release(cluster: Cluster, image: str) -> str:
 
 
 def chart_of_next_release(folder: Path) -> str:
-    """The operator's chart, whose definition of the SpokeJob has one field more."""
+    """The operator's chart. Its SpokeJob has one field more, and its operator sets one variable more."""
     chart = folder / "spoke-operator"
     shutil.copytree(ROOT / "charts/spoke-operator", chart)
     path = chart / "files/spokejobs.yaml"
@@ -153,6 +153,10 @@ def chart_of_next_release(folder: Path) -> str:
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     schema["spec"]["properties"]["ofNextRelease"] = {"type": "string", "maxLength": 10}
     path.write_text(yaml.safe_dump(crd))
+    # The admission policy lets the operator set these variables only.
+    path = chart / "templates/_admission.tpl"
+    path.write_text(path.read_text().replace("'TRACEPARENT']", "'TRACEPARENT', 'SPOKE_OF_NEXT_RELEASE']"))
+    assert "SPOKE_OF_NEXT_RELEASE" in path.read_text()
     return str(chart)
 
 
@@ -163,19 +167,17 @@ def dispatching(place: Place) -> Iterator[KubernetesRunner]:
     runner.close()
 
 
-def slow(seconds: float, queue: str = "", *, locks: bool = False) -> JobData:
-    return JobData("e2e_slow", e2e_jobs.Slow(seconds=seconds), queue_name=queue or None, locks_queue=locks)
-
-
 @contextmanager
-def running(place: Place, runner: KubernetesRunner, seconds: float = 25) -> Iterator[Running]:
-    """Jobs that run, and one that waits; at the end all went on as if nothing had happened."""
-    queue = uuid.uuid4().hex[:6]
-    jobs = [runner.dispatch_job(slow(seconds, queue, locks=True)), *(runner.dispatch_job(slow(seconds)) for _ in "ab")]
+def running(place: Place, runner: KubernetesRunner) -> Iterator[Running]:
+    """Jobs that run until the end, and one that waits; then all go on as if nothing had happened."""
+    name = uuid.uuid4().hex[:6]
+    in_queue = JobData("e2e_waits", e2e_jobs.Waits(gate=name), queue_name=name, locks_queue=True)
+    jobs = [runner.dispatch_job(data) for data in (in_queue, *[JobData("e2e_waits", in_queue.payload)] * 2)]
     pods = [str(place.product.running_pod(job)["metadata"]["uid"]) for job in jobs]
-    running = Running(place.product, jobs, runner.dispatch_job(slow(0.1, queue, locks=True)), pods)
+    running = Running(place.product, jobs, runner.dispatch_job(in_queue), pods)
     yield running
-    assert any(not place.product.row(job).state.final for job in jobs), "they ended before they could be disturbed"
+    with place.product.engine.begin() as connection:
+        connection.execute(insert(e2e_jobs.gate).values(name=name))
     running.end_undisturbed()
 
 
@@ -208,7 +210,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     place.operator_goes_back()
     with running(place, dispatching):
         place.application("next")
-    assert migration_of(place.product) == "0004"
+    assert migration_of(place.product) == "0017"
 
     known = kubernetes_runner.spokejob
     monkeypatch.setattr(kubernetes_runner, "spokejob", lambda job, namespace: _with_new_field(known(job, namespace)))
@@ -222,7 +224,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     monkeypatch.undo()
     with running(place, dispatching):
         place.application("this")
-    assert migration_of(place.product) == "0004", "tables don't go back"
+    assert migration_of(place.product) == "0017", "tables don't go back"
     works(place, dispatching)
 
 
@@ -254,7 +256,7 @@ def test_uninstalled_and_installed_again_the_operator_finds_its_jobs(
 def test_uninstalled_and_installed_again_the_application_loses_nothing(
     place: Place, dispatching: KubernetesRunner
 ) -> None:
-    with running(place, dispatching, 45) as jobs:
+    with running(place, dispatching) as jobs:
         place.uninstall(APPLICATION)
         without_template = dispatching.dispatch_job(JobData("e2e_echo", "meanwhile"))
         wait_for(

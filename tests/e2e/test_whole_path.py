@@ -64,7 +64,7 @@ def test_pods_pass_restricted_and_hold_no_token(product: Product, runner: Kubern
 def test_kubectl_wait_ends_either_way(product: Product, runner: KubernetesRunner, job_type: str, outcome: str) -> None:
     job = runner.dispatch_job(JobData(job_type, "x"))
     product.spokejob(job)
-    product.kubectl("wait", "--for=condition=Finished", f"spokejob/{name_of(job)}", "--timeout=90s")
+    product.kubectl("wait", "--for=condition=Finished", f"spokejob/{name_of(job)}", "--timeout=300s")
     assert product.spokejob(job)["status"]["outcome"] == outcome
 
 
@@ -139,7 +139,7 @@ def test_two_spokejobs_for_one_row_leave_one_result(product: Product, runner: Ku
     row = product.ended(job)
     assert row.state is JobState.SUCCEEDED
     names = (name_of(job), second)
-    product.kubectl("wait", "--for=condition=Finished", *(f"spokejob/{name}" for name in names), "--timeout=90s")
+    product.kubectl("wait", "--for=condition=Finished", *(f"spokejob/{name}" for name in names), "--timeout=300s")
     with product.engine.connect() as connection:
         results = connection.execute(select(e2e_jobs.effect).where(e2e_jobs.effect.c.job_id == job.id)).all()
     assert len(results) == len(product.ledger.attempts(job.id)) == 1

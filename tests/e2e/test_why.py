@@ -56,6 +56,6 @@ def test_what_is_to_be_mended_is_named_and_where_the_cluster_is_out_of_reach_tha
     assert reason["advice"] == CAUSES["TemplateMissing"].advice
     assert reason["until"]
     blind = why(product, job, KUBECONFIG="/nowhere")
-    assert "could not be asked" in blind["cluster_unknown"]["text"]
+    assert "could not be read" in blind["cluster_unknown"]["text"]
     product.ledger.cancel(job.id)
     assert product.ended(job).cause == "Cancelled"

@@ -30,7 +30,9 @@ from . import cli
 from .conftest import CLUSTER, OPERATOR_NAMESPACE, Object, Product
 
 PAGE = Path(__file__).parents[2] / "docs/why.md"
-SECTION = re.compile(r"^### (.+?)\n.*?^```console\n\$ spoke-jobs why (\d+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(
+    r"^### ([^\n]+)\n(?:(?!^### ).)*?^```console\n\$ spoke-jobs why (\d+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 TAIL = "the output's last lines"
 REPORTS = "reports"
@@ -73,7 +75,7 @@ class Stage:
         assert found
         found["metadata"] = {"name": name, "labels": found["metadata"]["labels"]}
         change(found["template"]["spec"])
-        self.product.kubectl("apply", "--filename=-", stdin=json.dumps(found))
+        self.product.apply_template(found)
         return name
 
 
@@ -105,7 +107,7 @@ def operator_settings(product: Product) -> Iterator[Callable[..., None]]:
 
     def change(*assignments: str) -> None:
         cluster.kubectl(*where, "set", "env", "deployment/spoke-operator", *assignments)
-        cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=120s")
+        cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=300s")
         changed.extend(f"{item.partition('=')[0]}-" for item in assignments)
 
     yield change
@@ -119,10 +121,10 @@ def no_operator(product: Product) -> Iterator[None]:
     found = cluster.get(*where, "deployment", "spoke-operator")
     assert found
     cluster.kubectl(*where, "scale", "deployment/spoke-operator", "--replicas=0")
-    cluster.kubectl(*where, "wait", "--for=delete", "pod", "--all", "--timeout=60s")
+    cluster.kubectl(*where, "wait", "--for=delete", "pod", "--all", "--timeout=300s")
     yield
     cluster.kubectl(*where, "scale", "deployment/spoke-operator", f"--replicas={found['spec']['replicas']}")
-    cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=120s")
+    cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=300s")
 
 
 @pytest.fixture
@@ -151,7 +153,7 @@ def empty_registry(product: Product) -> Iterator[str]:
         metadata = {"name": "empty-registry", "labels": labels}
         body = {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
         product.kubectl("apply", "--filename=-", stdin=json.dumps(body))
-    product.kubectl("wait", "--for=condition=Ready", "pod/empty-registry", "--timeout=60s")
+    product.kubectl("wait", "--for=condition=Ready", "pod/empty-registry", "--timeout=300s")
     yield f"localhost:{REGISTRY_PORT}"
     product.kubectl("delete", "pod,service", "empty-registry", "--wait=false")
 
@@ -186,12 +188,13 @@ def plain(text: str, ids: Mapping[int, int]) -> str:
     text = " ".join(text.split()).replace("- ", "-")  # a name may be broken at the end of a line
     text = text.replace(f"{CLUSTER}-", "spoke-test-")
     text = re.sub(r"\b([a-z]+)-\d+-[0-9a-f]{8}(-r\d+)?(-\d+(-[a-z0-9]{5})?)?", r"\1-…", text)
+    text = re.sub(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
     text = re.sub(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\b", "TIME", text)
     text = re.sub(r"\b\d+(\.\d+)? (s|min|h|d)\b( \d+ (s|min|h)\b)?", "SPAN", text)
     text = re.sub(r"\bline \d+", "line …", text)
     text = re.sub(r"\b\d+ tries\b", "TRIES", text)
     for real, name in ids.items():
-        text = re.sub(rf"\b(job|report|why|logs) {real}\b", rf"\1 {name}", text)
+        text = re.sub(rf"\b(job|report|why|logs|show|retry) {real}\b", rf"\1 {name}", text)
     return text
 
 
@@ -219,7 +222,7 @@ def test_no_node_has_room(stage: Stage) -> None:
     def huge(pod: Object) -> None:
         pod["containers"][0]["resources"] = {"requests": {"cpu": "400"}}
 
-    compare(stage, "No node has room for it", stage.dispatch(pod_template=stage.template("huge", huge)))
+    compare(stage, "No node fits its pod", stage.dispatch(pod_template=stage.template("huge", huge)))
 
 
 def test_the_quota_is_used_up(stage: Stage) -> None:
@@ -294,7 +297,7 @@ def test_a_timeout(stage: Stage) -> None:
 
 def test_cancelled(stage: Stage) -> None:
     job = stage.runs(stage.dispatch())
-    cli.run(stage.product, "cancel", job.id)
+    cli.run(stage.product, "cancel", job.id, "--as", "ada@laptop")
     stage.product.ended(job)
     compare(stage, "Somebody has cancelled it", job, tail=False)
 
@@ -335,8 +338,8 @@ def test_a_limit(stage: Stage, operator_settings: Callable[..., None]) -> None:
     operator_settings("SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE=2")
     for _ in range(2):
         stage.runs(stage.dispatch(queue_name="9:reports"))
-    _, last = (stage.dispatch(queue_name="9:reports") for _ in range(2))
-    compare(stage, "A limit is reached", last)
+    stage.product.spokejob(stage.dispatch(queue_name="9:reports"))  # turns follow the order in which SpokeJobs appear
+    compare(stage, "A limit is reached", stage.dispatch(queue_name="9:reports"))
 
 
 def test_no_operator(stage: Stage, no_operator: None) -> None:

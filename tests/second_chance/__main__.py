@@ -1,8 +1,8 @@
 """Run pytest with these arguments, and what failed once more: ``python -m tests.second_chance [PYTEST ARGUMENTS]``.
 
 Exit codes are pytest's. The run also fails with 1 if more tests failed than SPOKE_TEST_FLAKY_BUDGET. What was flaky or
-failed is written to build/flaky.json, below the current folder. With CI in the environment, the first failures are
-printed whole.
+failed is written to build/flaky.json, or the file that SPOKE_TEST_FLAKY_REPORT names. With CI in the environment, the
+first failures are printed whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .verdict import Failure, Run, Verdict, judge, may_run_again
 BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
 """How many flaky tests a run may have."""
 FOLDER = Path("build/second-chance")
-REPORT = Path("build/flaky.json")
+REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
 PASSED, TESTS_FAILED = 0, 1
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-ESSENTIAL_FIXTURES = frozenset({"cluster", "cluster_env", "kubeconfig", "postgres_url", "_migrated_template"})
+ESSENTIAL_FIXTURES = frozenset(
+    {"cluster", "cluster_env", "kubeconfig", "postgres_url", "ledger_roles", "_migrated_template"}
+)
 """Session fixtures that set up the cluster and PostgreSQL. If one fails, a second run proves nothing."""
 COLLECTION = "the collection"
 

@@ -6,9 +6,12 @@ import dataclasses
 import inspect
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
+from tests.unit.sync import making
 
+from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJobSpec
@@ -17,7 +20,19 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
 
 KEYWORDS = inspect.signature(Registry.job).parameters
-OF_A_DISPATCH = {"organization_id", "campaign_id", "run_after", "unique_key"}
+OF_A_DISPATCH = {
+    "organization_id",
+    "campaign_id",
+    "run_after",
+    "unique_key",
+    "unique_for",
+    "on_conflict",
+    "after",
+    "after_failed",
+    "batch_id",
+    "limit_key",
+    "traceparent",
+}
 """What only a dispatch can know."""
 FILLED_IN = {"on_failure_as"}
 """What nobody gives."""
@@ -29,12 +44,20 @@ SAMPLES: dict[str, Any] = {
     "priority": 7,
     "run_after": datetime(2030, 1, 1, tzinfo=UTC),
     "unique_key": "k",
+    "unique_for": 60.0,
+    "on_conflict": "replace",
+    "after": (3, UUID(int=7)),
+    "after_failed": "run",
+    "batch_id": 4,
+    "limit_key": "carrier",
     "timeout_seconds": 5.5,
     "start_timeout_seconds": 60.0,
     "retention_seconds": 90.0,
     "retry": RetryPolicy(backoff_seconds=3, never=("ValueError",)),
     "pod_template": "large",
     "resources": {"limits": {"memory": "1Gi"}},
+    "labels": {"team": "payments"},
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "payload_version": 2,
     "upgrade": lambda payload, _version: payload,
     "on_failure": "told",
@@ -97,7 +120,9 @@ class TestOneDeclaration:
             registry = Registry()
             value = SAMPLES[option.name]
             registry.job("queued", queue_name="q")(lambda _ctx, _payload: None)
-            new = prepare_job(JobData("queued", **{option.name: value}), registry, runner="legacy")
+            new = prepare_job(
+                JobData("queued", **({"unique_key": "k"} | {option.name: value})), registry, runner="legacy"
+            )
             kept = new.options if option.name in OPTION_NAMES else new
             assert getattr(kept, option.name) == value, "prepare_job doesn't pass it on"
 
@@ -110,13 +135,17 @@ class TestOneDeclaration:
     def test_the_cluster_knows_it(self, option: Option) -> None:
         if option.spec_field:
             assert option.spec_field in SpokeJobSpec.model_fields, "SpokeJobSpec lacks its field"
-        assert option.spec_field or not option.placement
+        assert option.spec_field or option.in_metadata or not option.placement
+        if option.in_metadata:
+            row = making.job(options=JobOptions(**{option.name: SAMPLES[option.name]}))
+            metadata = spokejob(row, "ns")["metadata"]
+            assert metadata[option.name].items() >= SAMPLES[option.name].items()
 
     def test_it_says_what_it_means(self, option: Option) -> None:
         assert option.doc.endswith(".")
 
 
 def test_no_option_is_undeclared() -> None:
-    names = {*DISPATCH_NAMES, *OPTION_NAMES, *KEYWORDS} - {"self", "name", "payload", "version"}
+    names = {*DISPATCH_NAMES, *OPTION_NAMES, *KEYWORDS} - {"self", "name", "payload", "version", "schedule"}
     assert {item.name for item in dataclasses.fields(JobData)} - {"job_type", "payload"} == set(DISPATCH_NAMES)
     assert names <= set(OPTIONS), "declare it in OPTIONS"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -9,15 +11,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from spoke_jobs import loader
+from spoke_jobs.contract.secret_file import value_of
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.loader import load_runner
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.runners.runner import Runner
-from spoke_jobs.settings import load_settings
+from spoke_jobs.settings import Settings, load_settings
 
 
 class OwnRunner(Runner):
@@ -86,6 +90,28 @@ def test_every_missing_setting_of_the_kubernetes_runner_is_named(chosen: Any) ->
         chosen("kubernetes")
     assert "SPOKE_DATABASE_URL" in str(caught.value)
     assert "SPOKE_NAMESPACE" in str(caught.value)
+
+
+LAZY = """
+from spoke_jobs import ConfigurationError, JobData, dispatch_job, job
+@job("report")
+def report(ctx, payload): ...
+try:
+    dispatch_job(JobData("report"))
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+def test_a_wrong_runner_is_told_at_the_first_dispatch_and_not_at_the_import() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LAZY],
+        env=os.environ | {"JOB_RUNNER": "legcay"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("JOB_RUNNER='legcay': there is no such runner")
 
 
 @pytest.mark.parametrize("name", ["legcay", "redis"])
@@ -183,3 +209,46 @@ def test_settings_that_cannot_be_used_are_all_named(monkeypatch: pytest.MonkeyPa
         load_settings()
     assert "JOBS_SYNC" in str(caught.value)
     assert "SPOKE_SUBMIT" in str(caught.value)
+
+
+class TestSecretsInFiles:
+    """`SPOKE_DATABASE_URL_FILE` and `SPOKE_TASKS_KEY_FILE`."""
+
+    def test_the_file_s_content_counts_as_the_setting(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in ("SPOKE_DATABASE_URL", "SPOKE_TASKS_KEY"):
+            (tmp_path / name).write_text(f"the {name}\n")
+            monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+        settings = load_settings()
+        assert settings.database_url.get_secret_value() == value_of(settings.database) == "the SPOKE_DATABASE_URL"
+        assert settings.tasks_key.get_secret_value() == value_of(settings.shared_key) == "the SPOKE_TASKS_KEY"
+        (tmp_path / "SPOKE_TASKS_KEY").write_text("another")
+        assert value_of(settings.shared_key) == "another"
+        assert "the SPOKE" not in repr(settings)
+
+    def test_every_secret_may_be_in_a_file(self) -> None:
+        secrets = [field for field in Settings.model_fields.values() if field.annotation is SecretStr]
+        files = {field.validation_alias for field in Settings.model_fields.values()}
+        assert [field.validation_alias for field in secrets if f"{field.validation_alias}_FILE" not in files] == []
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (None, r"SPOKE_DATABASE_URL_FILE=.*/url can't be used \(No such file or directory\): name a file"),
+            ("", r"can't be used \(it is empty\): name a file that contains SPOKE_DATABASE_URL"),
+        ],
+    )
+    def test_an_unusable_file_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, said: str
+    ) -> None:
+        if content is not None:
+            (tmp_path / "url").write_text(content)
+        monkeypatch.setenv("SPOKE_DATABASE_URL_FILE", str(tmp_path / "url"))
+        with pytest.raises(ConfigurationError, match=said):
+            load_settings()
+
+    def test_two_sources_are_refused(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "url").write_text("sqlite:///x")
+        monkeypatch.setenv("SPOKE_DATABASE_URL_FILE", str(tmp_path / "url"))
+        monkeypatch.setenv("SPOKE_DATABASE_URL", "sqlite:///y")
+        with pytest.raises(ConfigurationError, match="both SPOKE_DATABASE_URL and SPOKE_DATABASE_URL_FILE are set"):
+            load_settings()

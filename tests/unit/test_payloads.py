@@ -26,7 +26,14 @@ from pydantic import (
 )
 
 from spoke_jobs.errors import InvalidPayload, InvalidResult
-from spoke_jobs.payloads import RESULT_LIMIT_BYTES, TASK_LIMIT_BYTES, decode_payload, encode_payload, encode_result
+from spoke_jobs.payloads import (
+    JOB_LIMIT_BYTES,
+    RESULT_LIMIT_BYTES,
+    TASK_LIMIT_BYTES,
+    decode_payload,
+    encode_payload,
+    encode_result,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -171,15 +178,15 @@ def test_what_has_no_equal_in_json_comes_back_as_near_as_can_be() -> None:
     [
         (Secret, {"password": "hunter2"}, r"holds a SecretStr at \.password that JSON doesn't give back"),
         (Secret, Secret(password=SecretStr("hunter2")), r"a SecretStr at \.password"),
-        (Leaky, {"kept": 1, "required": 2}, "required: Field required"),
-        (Everything, {"whatever": math.nan}, r"holds nan at \.whatever, which JSON has no form for"),
+        (Leaky, {"kept": 1, "required": 2}, "required is missing"),
+        (Everything, {"whatever": math.nan}, r"holds nan at \.whatever, which JSON cannot represent"),
         (Everything, Everything(whatever=[{"a": math.inf}]), r"holds inf at \.whatever\[0\]\.a"),
         (Everything, {"either": -math.inf}, r"holds -inf at \.either"),
         (Everything, {"more": math.nan}, r"holds nan at \.more"),
         (Everything, {"whatever": Decimal("1.5")}, r"holds a Decimal at \.whatever"),
         (Everything, {"whatever": {1: 2}}, r"\.whatever"),
-        (Everything, {"whatever": Strange()}, r"holds something at \.whatever that has no form in JSON"),
-        (Everything, {"data": b"hunter2\xff"}, r"holds something at \.data that has no form in JSON"),
+        (Everything, {"whatever": Strange()}, r"holds something at \.whatever that JSON cannot represent"),
+        (Everything, {"data": b"hunter2\xff"}, r"holds something at \.data that JSON cannot represent"),
         (Everything, {"whatever": 10**5000}, r"holds a whole number at \.whatever of more digits"),
         (Holding, Holding(inner=LongContact(first_name="Ada", more="x")), r"a LongContact at \.inner"),
         (None, [10**5000], r"holds a whole number at \[0\] of more digits"),
@@ -221,11 +228,36 @@ def test_refusals_name_fields_and_no_values() -> None:
     assert "hidden" not in text
 
 
+class Order(BaseModel):
+    number: int
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Order, "'send' needs a payload, and none is given: it takes an Order with the fields number, note (optional)"),
+        (Numbers, "'send' needs a payload, and none is given: it takes a Numbers"),
+    ],
+)
+def test_a_payload_that_is_not_given_is_told_as_such(model: type[BaseModel], words: str) -> None:
+    with pytest.raises(InvalidPayload) as refusal:
+        encode_payload("send", model, None)
+    assert str(refusal.value) == words
+
+
 def test_a_task_s_limit_is_to_the_byte() -> None:
     fits = "x" * (TASK_LIMIT_BYTES - 2)
     assert len(encode_payload("t", None, fits, TASK_LIMIT_BYTES)) == TASK_LIMIT_BYTES
     with pytest.raises(InvalidPayload, match=r"100,001 bytes.*100,000"):
         encode_payload("t", None, fits + "x", TASK_LIMIT_BYTES)
+
+
+@pytest.mark.parametrize("fits", ["x" * JOB_LIMIT_BYTES, "é" * (JOB_LIMIT_BYTES // 2)])
+def test_a_job_s_limit_is_to_the_byte(fits: str) -> None:
+    assert encode_payload("j", str, fits) == fits
+    with pytest.raises(InvalidPayload, match=r"the payload of 'j' takes 33,554,433 bytes, and 33,554,432 is the limit"):
+        encode_payload("j", str, fits + "x")
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"firstName": 1}', "[]", "\x00", "NaN", "[" * 100_000])

@@ -95,6 +95,21 @@ def test_what_is_no_name_is_refused(name: Any) -> None:
         Registry().job(name)(works)
 
 
+@pytest.mark.parametrize("name", ["", " ", "ingest." + "x" * 200, "ingest.\x00", "ingest.\ud800"])
+def test_a_name_that_other_code_wrote_and_no_job_can_have_is_unknown(name: str) -> None:
+    registry = Registry()
+    registry.job("ingest.*")(lambda ctx: None)
+    with pytest.raises(UnknownName, match="can't name a job"):
+        registry.jobs.get(name)
+
+
+@pytest.mark.parametrize("word", ["job", "task"])
+def test_a_decorator_without_its_name_is_refused_where_it_is_written(word: str) -> None:
+    expected = re.escape(f'@{word} above {__name__}.works names no {word}: write @{word}("works")')
+    with pytest.raises(RegistrationError, match=expected):
+        getattr(Registry(), word)(works)
+
+
 def test_a_function_that_could_not_be_called_is_refused() -> None:
     with pytest.raises(RegistrationError, match=r"the positional arguments \(ctx, payload\), or \(ctx\) alone"):
         Registry().job("export")(lambda: None)

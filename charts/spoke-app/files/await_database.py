@@ -1,16 +1,16 @@
 """Wait until the database accepts connections, before the migrations run."""
 
-import os
 import sys
 import time
 
 from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.settings import load_settings
 
 wait_seconds = float(sys.argv[1])
 deadline = time.monotonic() + wait_seconds
-engine = create_engine(os.environ["SPOKE_DATABASE_URL"])
+engine = create_engine(load_settings().database)
 address = engine.url.render_as_string(hide_password=True)
 while True:
     try:

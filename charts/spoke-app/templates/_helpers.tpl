@@ -19,31 +19,76 @@
 
 {{/* (dict "chart" . "component" "sync") */}}
 {{- define "spoke-app.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "spoke-app.name" .chart }}
-app.kubernetes.io/instance: {{ .chart.Release.Name }}
+app.kubernetes.io/name: {{ include "spoke-app.name" .chart | quote }}
+app.kubernetes.io/instance: {{ .chart.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "spoke-app.labels" -}}
+{{- include "spoke-app.merged" (list (include "spoke-app.ownLabels" .) .chart.Values.commonLabels) -}}
+{{- end -}}
+
+{{- define "spoke-app.ownLabels" -}}
 {{ include "spoke-app.selectorLabels" . }}
 app.kubernetes.io/version: {{ .chart.Values.image.tag | default .chart.Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
-app.kubernetes.io/part-of: {{ .chart.Release.Name }}
+app.kubernetes.io/part-of: {{ .chart.Release.Name | quote }}
 app.kubernetes.io/managed-by: {{ .chart.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Merge labels or annotations from the values into the chart's own, which take precedence. (list OWN GIVEN); OWN is YAML text. */}}
+{{/*
+Merge labels or annotations from the values into the chart's own. The first that has a name takes precedence. (list OWN GIVEN ...); OWN is
+YAML text.
+*/}}
 {{- define "spoke-app.merged" -}}
-{{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
+{{- $merged := first . | fromYaml -}}
+{{- range rest . -}}{{- $merged = merge $merged (. | default dict) -}}{{- end -}}
+{{- toYaml $merged -}}
+{{- end -}}
+
+{{/* A mapping as YAML, without its null fields. */}}
+{{- define "spoke-app.withoutNulls" -}}
+{{- $kept := dict -}}
+{{- range $name, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $kept $name $value -}}{{- end -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
+{{/*
+Refuse API servers that cannot select SpokeJobs by their outcome. This is not Chart.yaml's kubeVersion, because without a cluster
+(`helm template`) Helm assumes a version of its own, often an old one. That version has patch 0, and comes with APIs that no current
+cluster has.
+*/}}
+{{- define "spoke-app.checkKubernetes" -}}
+{{- $version := .Capabilities.KubeVersion.Version -}}
+{{- $assumed := and (eq (int64 (semver $version).Patch) 0) (.Capabilities.APIVersions.Has "extensions/v1beta1") -}}
+{{- if not (or $assumed (semverCompare ">=1.31.0-0" $version)) -}}
+{{- fail (printf "the chart %s is incompatible with Kubernetes %s: it needs 1.31 or later" .Chart.Name $version) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "spoke-app.image" -}}
-{{- $repository := required "image.repository: name the application's image, built on spoke-jobs-runner" .Values.image.repository -}}
-{{- if .Values.image.digest -}}
-{{ $repository }}@{{ .Values.image.digest }}
-{{- else -}}
-{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- include "spoke-app.imageOf" (dict "chart" . "image" .Values.image) -}}
 {{- end -}}
+
+{{/* (dict "chart" . "image" (dict "repository" "shop" "tag" "1")) */}}
+{{- define "spoke-app.imageOf" -}}
+{{- $repository := required "image.repository: name the application's image, built on spoke-jobs-runner" .image.repository -}}
+{{- if .image.digest -}}
+{{ $repository }}@{{ .image.digest }}
+{{- else -}}
+{{ $repository }}:{{ .image.tag | default .chart.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{/* A service account of this chart's pods. (dict "chart" . "component" "jobs") */}}
+{{- define "spoke-app.accountName" -}}
+{{- $account := index .chart.Values.serviceAccounts .component -}}
+{{- if not (or $account.create $account.name) -}}
+{{- fail (printf "serviceAccounts.%s.name: name the existing account, because serviceAccounts.%s.create is false" .component .component) -}}
+{{- end -}}
+{{- $account.name | default (printf "%s-%s" (include "spoke-app.fullname" .chart) .component) -}}
 {{- end -}}
 
 {{/* The service account of pods that dispatch jobs. */}}
@@ -51,8 +96,68 @@ helm.sh/chart: {{ printf "%s-%s" .chart.Chart.Name .chart.Chart.Version | replac
 {{- .Values.runner.serviceAccount.name | default (printf "%s-runner" (include "spoke-app.fullname" .)) -}}
 {{- end -}}
 
-{{- define "spoke-app.databaseSecretName" -}}
-{{- tpl (required "database.secretName: name the Secret with the database's URL" .Values.database.secretName) . -}}
+{{/* The Secret with the database's URL, as name: and key:. (dict "chart" . "database" .Values.database.jobs) */}}
+{{- define "spoke-app.databaseSecret" -}}
+{{- $own := .database | default dict -}}
+{{- $general := .chart.Values.database -}}
+name: {{ tpl (required "database.secretName: name the Secret with the database's URL" ($own.secretName | default $general.secretName)) .chart | quote }}
+key: {{ $own.secretKey | default $general.secretKey | quote }}
+{{- end -}}
+
+{{/* The variable with the database's URL, or with the file that has it. (dict "chart" . "database" .Values.database.jobs) */}}
+{{- define "spoke-app.databaseVariable" -}}
+{{- if .chart.Values.secretsAsFiles -}}
+- name: SPOKE_DATABASE_URL_FILE
+  value: /var/run/secrets/spoke-database/url
+{{- else -}}
+- name: SPOKE_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      {{- include "spoke-app.databaseSecret" . | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/* The mount and the volume of that file, as lists that may be empty. */}}
+{{- define "spoke-app.databaseMount" -}}
+{{- if .Values.secretsAsFiles -}}
+- name: spoke-database
+  mountPath: /var/run/secrets/spoke-database
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-app.databaseVolume" -}}
+{{- if .chart.Values.secretsAsFiles -}}
+{{- $secret := include "spoke-app.databaseSecret" . | fromYaml -}}
+- name: spoke-database
+  secret:
+    secretName: {{ $secret.name | quote }}
+    items:
+      - {key: {{ $secret.key | quote }}, path: url}
+{{- end }}
+{{- end -}}
+
+{{/* The same for the tasks' key. */}}
+{{- define "spoke-app.tasksKeySecretName" -}}
+{{- tpl (required "tasks.key.secretName: name the Secret with the tasks' key, or set tasks.tokens.enabled=true, or tasks.enabled=false" .Values.tasks.key.secretName) . -}}
+{{- end -}}
+
+{{- define "spoke-app.tasksKeyMount" -}}
+{{- if and .Values.secretsAsFiles .Values.tasks.enabled (not .Values.tasks.tokens.enabled) -}}
+- name: spoke-tasks-key
+  mountPath: /var/run/secrets/spoke-tasks-key
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-app.tasksKeyVolume" -}}
+{{- if and .Values.secretsAsFiles .Values.tasks.enabled (not .Values.tasks.tokens.enabled) -}}
+- name: spoke-tasks-key
+  secret:
+    secretName: {{ include "spoke-app.tasksKeySecretName" . | quote }}
+    items:
+      - {key: {{ .Values.tasks.key.secretKey | quote }}, path: key}
+{{- end }}
 {{- end -}}
 
 {{/*
@@ -65,26 +170,58 @@ The variables of a process that dispatches jobs and tasks, as a list for env:. U
     {{- include "spoke-app.environment" (index .Subcharts "spoke-app") | nindent 4 }}
 */}}
 {{- define "spoke-app.environment" -}}
-{{ include "spoke-app.environmentOfMigrations" . }}
+{{ include "spoke-app.environmentOf" (dict "chart" . "database" dict) }}
+{{- end -}}
+
+{{/* The same with another Secret for the database's URL. (dict "chart" . "database" .Values.database.jobs) */}}
+{{- define "spoke-app.environmentOf" -}}
+{{ include "spoke-app.commonEnvironment" . }}
+{{- with .chart }}
 {{- if .Values.tasks.enabled }}
 - name: SPOKE_TASKS_URL
-  value: http://{{ include "spoke-app.fullname" . }}-tasks:8080
+  value: {{ printf "%s://%s-tasks:8080" (include "spoke-app.tasksScheme" .) (include "spoke-app.fullname" .) | quote }}
+{{- if and .Values.tasks.tls.enabled .Values.tasks.tls.ca.key }}
+- name: SPOKE_TASKS_CA_FILE
+  value: /var/run/secrets/spoke-tasks-ca/ca.crt
+{{- end }}
 {{- if .Values.tasks.tokens.enabled }}
 - name: SPOKE_TASKS_TOKEN_FILE
   value: /var/run/secrets/spoke-tasks/token
+{{- else if .Values.secretsAsFiles }}
+- name: SPOKE_TASKS_KEY_FILE
+  value: /var/run/secrets/spoke-tasks-key/key
 {{- else }}
 - name: SPOKE_TASKS_KEY
   valueFrom:
     secretKeyRef:
-      name: {{ tpl (required "tasks.key.secretName: name the Secret with the tasks' key, or set tasks.tokens.enabled=true, or tasks.enabled=false" .Values.tasks.key.secretName) . }}
-      key: {{ .Values.tasks.key.secretKey }}
+      name: {{ include "spoke-app.tasksKeySecretName" . | quote }}
+      key: {{ .Values.tasks.key.secretKey | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
+{{- define "spoke-app.tasksScheme" -}}
+{{- ternary "https" "http" .Values.tasks.tls.enabled -}}
+{{- end -}}
+
+{{/* The Secret with the task deployment's certificate and private key. */}}
+{{- define "spoke-app.tasksTlsSecretName" -}}
+{{- tpl .Values.tasks.tls.secretName . | default (printf "%s-tasks-tls" (include "spoke-app.fullname" .)) -}}
+{{- end -}}
+
+{{/* The names of a certificate for the task deployment. Dispatchers use the first. */}}
+{{- define "spoke-app.tasksDnsNames" -}}
+{{- $name := printf "%s-tasks" (include "spoke-app.fullname" .) -}}
+- {{ $name | quote }}
+- {{ printf "%s.%s" $name .Release.Namespace | quote }}
+- {{ printf "%s.%s.svc" $name .Release.Namespace | quote }}
+{{- end -}}
+
 {{/*
-The volume mounts and volumes of a pod with these variables, as lists: the token for the task deployment (if tasks.tokens.enabled), and
-the values volumes and volumeMounts. Both lists may be empty.
+The volume mounts and volumes of a pod with these variables, as lists: the Secrets (if secretsAsFiles), the token for the task deployment
+(if tasks.tokens.enabled), the CA certificates that verify it (if tasks.tls.enabled), and the values volumes and volumeMounts. Both lists
+may be empty.
 
   volumeMounts:
     {{- include "spoke-app.volumeMounts" (index .Subcharts "spoke-app") | nindent 4 }}
@@ -93,22 +230,57 @@ the values volumes and volumeMounts. Both lists may be empty.
     {{- include "spoke-app.volumes" (index .Subcharts "spoke-app") | nindent 4 }}
 */}}
 {{- define "spoke-app.volumeMounts" -}}
+{{ include "spoke-app.databaseMount" . }}
+{{ include "spoke-app.tasksKeyMount" . }}
 {{- if and .Values.tasks.enabled .Values.tasks.tokens.enabled -}}
 - name: spoke-tasks-token
   mountPath: /var/run/secrets/spoke-tasks
+  readOnly: true
+{{- end }}
+{{- if and .Values.tasks.enabled .Values.tasks.tls.enabled .Values.tasks.tls.ca.key }}
+- name: spoke-tasks-ca
+  mountPath: /var/run/secrets/spoke-tasks-ca
   readOnly: true
 {{- end }}
 {{ include "spoke-app.givenVolumeMounts" . }}
 {{- end -}}
 
 {{- define "spoke-app.volumes" -}}
-{{- if and .Values.tasks.enabled .Values.tasks.tokens.enabled -}}
+{{ include "spoke-app.volumesOf" (dict "chart" . "database" dict) }}
+{{- end -}}
+
+{{/* The same with another Secret for the database's URL. (dict "chart" . "database" .Values.database.jobs) */}}
+{{- define "spoke-app.volumesOf" -}}
+{{ include "spoke-app.databaseVolume" . }}
+{{- with .chart }}
+{{ include "spoke-app.tasksKeyVolume" . }}
+{{- if and .Values.tasks.enabled .Values.tasks.tokens.enabled }}
 - name: spoke-tasks-token
   projected:
     sources:
       - serviceAccountToken: {audience: spoke-tasks, path: token, expirationSeconds: 3600}
 {{- end }}
+{{- with .Values.tasks.tls }}
+{{- if and $.chart.Values.tasks.enabled .enabled .ca.key }}
+{{- if and .ca.secretName .ca.configMapName }}
+{{- fail "tasks.tls.ca: set secretName or configMapName, not both" }}
+{{- end }}
+- name: spoke-tasks-ca
+  # Only this key: the Secret may also have the private key.
+  {{- if .ca.configMapName }}
+  configMap:
+    name: {{ tpl .ca.configMapName $.chart | quote }}
+  {{- else }}
+  secret:
+    secretName: {{ tpl .ca.secretName $.chart | default (include "spoke-app.tasksTlsSecretName" $.chart) | quote }}
+  {{- end }}
+    items:
+      - key: {{ .ca.key | quote }}
+        path: ca.crt
+{{- end }}
+{{- end }}
 {{ include "spoke-app.givenVolumes" . }}
+{{- end }}
 {{- end -}}
 
 {{/* The volume mounts and volumes of a pod that sends no tasks. */}}
@@ -135,7 +307,7 @@ imagePullSecrets:
 {{- define "spoke-app.tasksCallers" -}}
 {{- $namespace := .Release.Namespace -}}
 {{- $own := list (include "spoke-app.runnerServiceAccountName" .) -}}
-{{- range tuple "jobs" "tasks" -}}{{- $own = append $own (printf "%s-%s" (include "spoke-app.fullname" $) .) -}}{{- end -}}
+{{- range tuple "jobs" "tasks" -}}{{- $own = append $own (include "spoke-app.accountName" (dict "chart" $ "component" .)) -}}{{- end -}}
 {{- $callers := list -}}
 {{- range $own -}}{{- $callers = append $callers (printf "%s/%s" $namespace .) -}}{{- end -}}
 {{- range $given := .Values.podTemplates -}}
@@ -146,75 +318,103 @@ imagePullSecrets:
 {{- concat $callers .Values.tasks.tokens.callers | uniq | join "," -}}
 {{- end -}}
 
-{{/* The environment of migrations. It uses no Secret but the database's, because the release's objects do not exist yet. */}}
-{{- define "spoke-app.environmentOfMigrations" -}}
+{{/* The environment of all containers. (dict "chart" . "database" .Values.database.jobs) */}}
+{{- define "spoke-app.commonEnvironment" -}}
+{{- $database := include "spoke-app.databaseVariable" . -}}
+{{- with .chart -}}
 - name: JOB_RUNNER
-  value: kubernetes
+  value: {{ $.runner | default "kubernetes" }}
 - name: SPOKE_APP
   value: {{ required "app: name the module that declares the application's jobs" .Values.app | quote }}
 - name: SPOKE_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- name: SPOKE_DATABASE_URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ include "spoke-app.databaseSecretName" . }}
-      key: {{ .Values.database.secretKey }}
+- name: SPOKE_SERVICE_ACCOUNT
+  valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}
+{{ $database }}
+{{- with .Values.database.schema }}
+- name: SPOKE_SCHEMA
+  value: {{ . | quote }}
+{{- end }}
 {{- with .Values.env }}
-{{ tpl (toYaml .) $ }}
+{{ tpl (toYaml .) $.chart }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
 {{/* spoke-app.environment for a pod without API credentials. Sync creates the SpokeJobs of the jobs that it dispatches. */}}
 {{- define "spoke-app.environmentWithoutCredentials" -}}
+{{ include "spoke-app.environmentWithoutCredentialsOf" (dict "chart" . "database" dict) }}
+{{- end -}}
+
+{{/* The same with another Secret for the database's URL. (dict "chart" . "database" .Values.database.jobs) */}}
+{{- define "spoke-app.environmentWithoutCredentialsOf" -}}
 - name: SPOKE_SUBMIT
   value: sync
-{{ include "spoke-app.environment" . }}
+{{ include "spoke-app.environmentOf" . }}
 {{- end -}}
 
 {{/*
-The security contexts of a pod and of a container that the Pod Security Standard `restricted` requires. The pod's also has the value
-podSecurityContext. The image must have a numeric user that is not root.
+The security contexts of a pod and of a container. By default they have what the Pod Security Standard `restricted` requires. The image
+must have a numeric user that is not root. The container's takes (dict "readOnlyRootFilesystem" true "chart" .); without a chart, it has
+the defaults.
 */}}
 {{- define "spoke-app.podSecurityContext" -}}
-{{- $restricted := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
-{{- toYaml (mergeOverwrite $restricted (deepCopy (.Values.podSecurityContext | default dict))) -}}
+{{- include "spoke-app.withoutNulls" (.Values.podSecurityContext | default dict) -}}
 {{- end -}}
 
 {{- define "spoke-app.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: {{ .readOnlyRootFilesystem }}
-capabilities:
-  drop: [ALL]
+{{- $context := dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) -}}
+{{- with .chart -}}{{- $context = deepCopy (.Values.securityContext | default dict) -}}{{- end -}}
+{{- if not (hasKey $context "readOnlyRootFilesystem") -}}
+{{- $_ := set $context "readOnlyRootFilesystem" .readOnlyRootFilesystem -}}
+{{- end -}}
+{{- include "spoke-app.withoutNulls" $context -}}
 {{- end -}}
 
-{{/* The part that the pods of sync, tasks, migrations and the test have in common. */}}
+{{/*
+The part that the pods of sync, tasks, workers, migrations and the test have in common. (dict "chart" . "component" "sync"); "own" are the
+component's values, if they are not the chart's value of that name.
+*/}}
 {{- define "spoke-app.podCommons" -}}
+{{- $general := .chart.Values -}}
+{{- $own := .own | default (index $general .component) -}}
 enableServiceLinks: false
 securityContext:
-  {{- include "spoke-app.podSecurityContext" . | nindent 2 }}
-{{- with include "spoke-app.imagePullSecrets" . }}
+  {{- include "spoke-app.podSecurityContext" .chart | nindent 2 }}
+{{- with include "spoke-app.imagePullSecrets" .chart }}
 {{ . }}
 {{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+{{- range $field := list "priorityClassName" "nodeSelector" "tolerations" "affinity" }}
+{{- with ternary (index $general $field) (index $own $field) (kindIs "invalid" (index $own $field)) }}
+{{ $field }}: {{ toJson . }}
 {{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Spread replicas over nodes. (dict "chart" . "component" "sync") */}}
+{{/* Additional environment of a component's container, after its own env:. (dict "chart" . "component" "sync") */}}
+{{- define "spoke-app.componentEnvironment" -}}
+{{- $own := .own | default (index .chart.Values .component) -}}
+{{- with $own.env -}}
+{{ tpl (toYaml .) $.chart }}
+{{- end }}
+{{- end -}}
+
+{{/* envFrom: of a component's container. (dict "chart" . "component" "sync") */}}
+{{- define "spoke-app.envFrom" -}}
+{{- $own := .own | default (index .chart.Values .component) -}}
+{{- with concat (.chart.Values.envFrom | default list) ($own.envFrom | default list) -}}
+envFrom:
+  {{- tpl (toYaml .) $.chart | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* How replicas are spread: as the values say, else over nodes. (dict "chart" . "component" "sync") */}}
 {{- define "spoke-app.spread" -}}
+{{- $own := .own | default (index .chart.Values .component) -}}
 topologySpreadConstraints:
+{{- if $own.topologySpreadConstraints }}
+{{- include "spoke-app.constraints" (dict "chart" .chart "component" .component "constraints" $own.topologySpreadConstraints) | nindent 2 }}
+{{- else }}
   - topologyKey: kubernetes.io/hostname
     maxSkew: 1
     whenUnsatisfiable: ScheduleAnyway
@@ -222,6 +422,20 @@ topologySpreadConstraints:
       matchLabels:
         {{- include "spoke-app.selectorLabels" . | nindent 8 }}
     matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end -}}
+
+{{/* Given constraints, each with a selector. (dict "chart" . "component" "sync" "constraints" LIST) */}}
+{{- define "spoke-app.constraints" -}}
+{{- $constraints := list -}}
+{{- range .constraints -}}
+{{- $constraint := deepCopy . -}}
+{{- if not (hasKey . "labelSelector") -}}
+{{- $_ := set $constraint "labelSelector" (dict "matchLabels" (include "spoke-app.selectorLabels" $ | fromYaml)) -}}
+{{- end -}}
+{{- $constraints = append $constraints $constraint -}}
+{{- end -}}
+{{- toYaml $constraints -}}
 {{- end -}}
 
 {{/* (dict "chart" . "component" "sync") */}}
@@ -229,8 +443,8 @@ topologySpreadConstraints:
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
-  name: {{ include "spoke-app.fullname" .chart }}-{{ .component }}
-  namespace: {{ .chart.Release.Namespace }}
+  name: {{ printf "%s-%s" (include "spoke-app.fullname" .chart) .component | quote }}
+  namespace: {{ .chart.Release.Namespace | quote }}
   labels:
     {{- include "spoke-app.labels" . | nindent 4 }}
 spec:
@@ -240,4 +454,24 @@ spec:
   selector:
     matchLabels:
       {{- include "spoke-app.selectorLabels" . | nindent 6 }}
+{{- end -}}
+
+{{/* The annotations by which a PodTemplate bounds the jobs that use it, from one of podTemplates merged with the defaults. */}}
+{{- define "spoke-app.templateRules" -}}
+{{- $rules := dict -}}
+{{- with .copiedLabels -}}{{- $_ := set $rules "copied-labels" (join "," .) -}}{{- end -}}
+{{- range $key, $given := dict "allowed-types" .allowedTypes "allowed-resources" .allowedResources -}}
+{{- if not (kindIs "invalid" $given) -}}{{- $_ := set $rules $key (join "," $given) -}}{{- end -}}
+{{- end -}}
+{{- range $key, $given := dict "min-resources" .minResources "max-resources" .maxResources -}}
+{{- $amounts := list -}}
+{{- range $name, $amount := $given -}}
+{{- /* Without toJson, a large number would be rendered as 1e+06. */ -}}
+{{- if not (kindIs "invalid" $amount) -}}{{- $amounts = append $amounts (printf "%s=%s" $name (kindIs "string" $amount | ternary $amount ($amount | toJson))) -}}{{- end -}}
+{{- end -}}
+{{- with $amounts -}}{{- $_ := set $rules $key (join "," .) -}}{{- end -}}
+{{- end -}}
+{{- range $key, $value := $rules }}
+jobs.spoke.dev/{{ $key }}: {{ $value | quote }}
+{{- end -}}
 {{- end -}}

@@ -26,18 +26,22 @@ app.kubernetes.io/component: test
 {{- end -}}
 
 {{- define "spoke-operator.releaseLabels" -}}
-app.kubernetes.io/name: {{ include "spoke-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "spoke-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "spoke-operator.labels" -}}
+{{- include "spoke-operator.merged" (list (include "spoke-operator.ownLabels" .) .Values.commonLabels) -}}
+{{- end -}}
+
+{{- define "spoke-operator.ownLabels" -}}
 {{ include "spoke-operator.selectorLabels" . }}
 {{ include "spoke-operator.furtherLabels" . }}
 {{- end -}}
 
 {{- define "spoke-operator.testLabels" -}}
-{{ include "spoke-operator.testSelectorLabels" . }}
-{{ include "spoke-operator.furtherLabels" . }}
+{{- $own := printf "%s\n%s" (include "spoke-operator.testSelectorLabels" .) (include "spoke-operator.furtherLabels" .) -}}
+{{- include "spoke-operator.merged" (list $own .Values.commonLabels) -}}
 {{- end -}}
 
 {{- define "spoke-operator.furtherLabels" -}}
@@ -47,12 +51,42 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Merge labels or annotations from the values into the chart's own, which take precedence. (list OWN GIVEN); OWN is YAML text. */}}
+{{/*
+Merge labels or annotations from the values into the chart's own. The first that has a name takes precedence. (list OWN GIVEN ...); OWN is
+YAML text.
+*/}}
 {{- define "spoke-operator.merged" -}}
-{{- toYaml (merge (index . 0 | fromYaml) (index . 1 | default dict)) -}}
+{{- $merged := first . | fromYaml -}}
+{{- range rest . -}}{{- $merged = merge $merged (. | default dict) -}}{{- end -}}
+{{- toYaml $merged -}}
+{{- end -}}
+
+{{/* A mapping as YAML, without its null fields. */}}
+{{- define "spoke-operator.withoutNulls" -}}
+{{- $kept := dict -}}
+{{- range $name, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $kept $name $value -}}{{- end -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
+{{/*
+Refuse API servers that cannot select SpokeJobs by their outcome. This is not Chart.yaml's kubeVersion, because without a cluster
+(`helm template`) Helm assumes a version of its own, often an old one. That version has patch 0, and comes with APIs that no current
+cluster has.
+*/}}
+{{- define "spoke-operator.checkKubernetes" -}}
+{{- $version := .Capabilities.KubeVersion.Version -}}
+{{- $assumed := and (eq (int64 (semver $version).Patch) 0) (.Capabilities.APIVersions.Has "extensions/v1beta1") -}}
+{{- if not (or $assumed (semverCompare ">=1.31.0-0" $version)) -}}
+{{- fail (printf "the chart %s is incompatible with Kubernetes %s: it needs 1.31 or later" .Chart.Name $version) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "spoke-operator.serviceAccountName" -}}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.name: name the existing account, because serviceAccount.create is false" -}}
+{{- end -}}
 {{- .Values.serviceAccount.name | default (include "spoke-operator.fullname" .) -}}
 {{- end -}}
 
@@ -74,15 +108,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "spoke-operator.podCommons" -}}
 enableServiceLinks: false
 securityContext:
-  runAsNonRoot: true
-  seccompProfile:
-    type: RuntimeDefault
+  {{- include "spoke-operator.withoutNulls" .Values.podSecurityContext | nindent 2 }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -99,8 +131,5 @@ affinity:
 {{- end -}}
 
 {{- define "spoke-operator.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- include "spoke-operator.withoutNulls" .Values.securityContext -}}
 {{- end -}}

@@ -21,7 +21,7 @@ def engine() -> Engine:
 
     :raises spoke_jobs.errors.ConfigurationError: if it is unset or unusable.
     """
-    return create_engine(load_settings().database_url.get_secret_value())
+    return create_engine(load_settings().database)
 
 
 @cache

@@ -1,17 +1,18 @@
 """Load a contacts file into a campaign. An attempt may be killed at any point, and the next one continues.
 
-A row is loaded at most once, because a number is unique within a campaign in the database. The summary is right after
-any number of attempts, because it is computed from the whole file and from the contacts with this job's uid.
+The job's checkpoint says how many rows of the file are loaded, and how they were counted. It is committed together with
+the rows. The next attempt reads the file again, and loads only the rows after that place. A row is loaded at most once
+in any case, because a number is unique within a campaign in the database.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -23,6 +24,7 @@ from texting.models import Campaign, Contact, OptOut, Upload
 
 BATCH_ROWS = 2_000
 """Rows per transaction. On SQLite a transaction blocks all other writers, including the job's heartbeat."""
+LOADED = "loaded"
 
 _Item = TypeVar("_Item")
 
@@ -52,6 +54,30 @@ class Source:
     opted_out: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far an import is: the job's checkpoint."""
+
+    rows: int = 0
+    """The number of rows that are loaded or left out."""
+    counted: Mapping[str, int] = field(default_factory=dict)
+    """These rows, by the reason why they are left out; the loaded ones are under ``LOADED``."""
+
+    @classmethod
+    def of(cls, checkpoint: Any) -> Place:
+        """Read a checkpoint. None: the import begins."""
+        return cls() if checkpoint is None else cls(checkpoint["rows"], checkpoint["counted"])
+
+    def after(self, batch: Sequence[ContactRow | LeftOut]) -> Place:
+        """Return the place after another batch."""
+        more = Counter(row.reason.value if isinstance(row, LeftOut) else LOADED for row in batch)
+        return Place(batch[-1].row, Counter(self.counted) + more)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the checkpoint."""
+        return {"rows": self.rows, "counted": dict(self.counted)}
+
+
 class UploadNotFoundError(LookupError):
     """There is no such upload in that campaign."""
 
@@ -77,29 +103,22 @@ def load_source(session: Session, upload_id: int) -> Source:
     )
 
 
-def load_rows(
-    session: Session, campaign_id: int, import_uid: UUID, rows: Iterable[ContactRow | LeftOut]
-) -> Counter[Reason | None]:
-    """Insert the rows whose numbers are not in the campaign yet. The caller commits.
-
-    :returns: the number of rows left out, by reason. The number of the other rows is under None.
-    """
-    rows = list(rows)
+def load_rows(session: Session, campaign_id: int, import_uid: UUID, rows: Iterable[ContactRow | LeftOut]) -> None:
+    """Insert the rows whose numbers are not in the campaign yet. The caller commits."""
     contacts = [row for row in rows if isinstance(row, ContactRow)]
     if contacts:
         _insert_new(session, campaign_id, import_uid, contacts)
-    return Counter(row.reason if isinstance(row, LeftOut) else None for row in rows)
 
 
-def summarize(session: Session, import_uid: UUID, counted: Counter[Reason | None]) -> ImportSummary:
+def summarize(session: Session, import_uid: UUID, counted: Mapping[str, int]) -> ImportSummary:
     """Summarize after the last row. A number that this job did not load was in the campaign before."""
     loaded = session.scalar(select(func.count()).where(Contact.import_uid == import_uid)) or 0
     return ImportSummary(
         loaded=loaded,
-        repeated=counted[Reason.REPEATED] + counted[None] - loaded,
-        invalid=counted[Reason.INVALID],
-        missing=counted[Reason.MISSING],
-        opted_out=counted[Reason.OPTED_OUT],
+        repeated=counted.get(Reason.REPEATED, 0) + counted.get(LOADED, 0) - loaded,
+        invalid=counted.get(Reason.INVALID, 0),
+        missing=counted.get(Reason.MISSING, 0),
+        opted_out=counted.get(Reason.OPTED_OUT, 0),
     )
 
 

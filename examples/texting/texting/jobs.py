@@ -5,18 +5,18 @@ Each function is a thin shell: it reads, calls the modules that do the work, and
 
 from __future__ import annotations
 
-from collections import Counter
 from enum import StrEnum
+from itertools import islice
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from sqlalchemy.orm import Session
 
 from spoke_jobs import JobContext, RetryPolicy, TaskContext, dispatch_task, job, task
 from texting import assigning, start_cache, starting
-from texting.contacts_csv import Reason, open_contacts
+from texting.contacts_csv import open_contacts
 from texting.database import lock_campaign, sessions
 from texting.exporting import CsvExport, count_contacts, custom_field_names, read_batches
-from texting.importing import batches, load_rows, load_source, summarize
+from texting.importing import Place, batches, load_rows, load_source, summarize
 from texting.models import ExportFile, Upload, utc_now
 
 
@@ -91,7 +91,7 @@ def count_again(session: Session, campaign_id: int) -> None:
 
 @job(Jobs.IMPORT_CONTACTS, payload=ImportContacts)
 def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
-    """Load the file in short transactions. The summary and the job's success are one commit."""
+    """Load the file in short transactions, each with a checkpoint. The summary and the job's success are one commit."""
     session = ctx.session
     source = load_source(session, payload.upload_id)
     session.rollback()  # end the transaction: reading the file takes a while
@@ -100,15 +100,18 @@ def import_contacts(ctx: JobContext, payload: ImportContacts) -> None:
 
     # The export reads the column names here, so they are stored before the first contact.
     session.get_one(Upload, payload.upload_id).custom_fields = list(file.custom_fields)
-    counted: Counter[Reason | None] = Counter()
-    for batch in batches(file.read(country=source.country, opted_out=source.opted_out)):
-        counted += load_rows(session, payload.campaign_id, ctx.job.uid, batch)
-        session.commit()
-        ctx.raise_if_cancelled()  # the next attempt continues from what is committed
-        done = batch[-1].row
-        ctx.progress(99 * done // file.rows, f"{done:,} of {file.rows:,} rows")
+    place = Place.of(ctx.checkpoint)
+    rows = file.read(country=source.country, opted_out=source.opted_out)
+    for batch in batches(islice(rows, place.rows, None)):
+        ctx.logger.info("loading %d rows after row %d", len(batch), place.rows)
+        load_rows(session, payload.campaign_id, ctx.job.uid, batch)
+        place = place.after(batch)
+        ctx.save(place.to_json())
+        session.commit()  # the rows and the checkpoint
+        ctx.raise_if_cancelled()  # the next attempt continues after these rows
+        ctx.progress(99 * place.rows // file.rows, f"{place.rows:,} of {file.rows:,} rows")
 
-    summary = summarize(session, ctx.job.uid, counted).to_json()
+    summary = summarize(session, ctx.job.uid, place.counted).to_json()
     session.rollback()
     with ctx.complete(summary) as last:
         last.get_one(Upload, payload.upload_id).summary = summary

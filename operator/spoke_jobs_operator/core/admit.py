@@ -1,31 +1,30 @@
-"""Choose the waiting SpokeJobs that get a Job now, by locks, limits, priority, and turns among organizations.
+"""Choose the waiting SpokeJobs that get a Job now, by pauses, locks, limits, and turns.
 
-Queues, their locks and organizations belong to an application, so they are counted per namespace. Admission limits
-how many attempts run, but does not guarantee exclusion: the pods' claims in the ledger do.
+Namespaces take turns by weight. Within a namespace priority counts first, then organizations take turns. Queues, their
+locks and organizations belong to an application, so they are counted per namespace. The limits are not a guarantee that
+two jobs never run at once. Mutual exclusion comes from the pods' claims in the ledger.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+from spoke_jobs.contract.limit_scopes import ScopeKind, names_of_type
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from .api_objects import Key
-
-K = TypeVar("K", bound=Hashable)
-
-
-class Party(NamedTuple):
-    """An organization of a namespace. Parties take turns; the jobs without an organization are one party."""
-
-    namespace: str
-    organization: int | None
+from .holds import Holds
+from .limits import PREFIX, Limits, NamespaceLimits, RateBound
+from .room import Group, bump
+from .start_rates import StartRates
+from .turns import Party, Turns
+from .unfinished import Age, Unfinished
 
 
 class QueueKey(NamedTuple):
@@ -33,6 +32,20 @@ class QueueKey(NamedTuple):
 
     namespace: str
     queue: str
+
+
+class TypeKey(NamedTuple):
+    """A type of a namespace, or a prefix of types like `ingest.*`."""
+
+    namespace: str
+    name: str
+
+
+class LimitKey(NamedTuple):
+    """The jobs of a namespace that have one limit key."""
+
+    namespace: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,28 @@ class Candidate:
     queue: str = ""
     locks_queue: bool = False
     organization: int | None = None
+    template: str = ""
+    request_id: int = 0
+    job_type: str = ""
+    limit_key: str = ""
+
+    @property
+    def type_keys(self) -> Iterator[TypeKey]:
+        """The SpokeJob's type, and the prefixes that its type has."""
+        return (TypeKey(self.key.namespace, name) for name in names_of_type(self.job_type))
+
+    def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, RateBound]]:
+        """Yield the rates that apply to the SpokeJob."""
+        return rules.rates_of(self.queue, self.organization, self.job_type, self.limit_key)
+
+    @property
+    def age(self) -> Age:
+        """The sort key for age; the name makes it unique.
+
+        Creation times are whole seconds. Within a second, the order is that of the rows, which is that of the
+        dispatches.
+        """
+        return (self.created_at, self.request_id, self.key)
 
     @property
     def party(self) -> Party:
@@ -52,33 +87,31 @@ class Candidate:
         return Party(self.key.namespace, self.organization)
 
     @property
+    def group(self) -> Group:
+        """The SpokeJobs whose pods compete for the same nodes."""
+        return Group(self.key.namespace, self.template)
+
+    @property
     def queue_key(self) -> QueueKey:
         """The SpokeJob's queue."""
         return QueueKey(self.key.namespace, self.queue)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The most attempts at a time; None for no limit."""
-
-    running: int | None = None
-    """In all served namespaces together."""
-    in_namespace: int | None = None
-    in_queue: int | None = None
-    """In each queue of each namespace; jobs without a queue are not counted."""
-    for_organization: int | None = None
-    """For each organization of each namespace; jobs without one are not counted."""
-
-
 @dataclass(slots=True)
 class Usage:
-    """How many SpokeJobs have a place, by each limit."""
+    """How many SpokeJobs are admitted or have an attempt: one count for each limit."""
 
     total: int = 0
     in_namespace: Counter[str] = field(default_factory=Counter)
     in_queue: Counter[QueueKey] = field(default_factory=Counter)
     of_party: Counter[Party] = field(default_factory=Counter)
+    of_type: Counter[TypeKey] = field(default_factory=Counter)
+    with_key: Counter[LimitKey] = field(default_factory=Counter)
     locked_by: dict[QueueKey, list[Key]] = field(default_factory=dict)
+    unfinished: Unfinished = field(default_factory=Unfinished)
+    holds: Holds | None = None
+    """The holds for room, quotas and dependencies; None for no such holds."""
+    rates: StartRates = field(default_factory=StartRates, compare=False)
 
     @classmethod
     def of(cls, running: Iterable[Candidate]) -> Usage:
@@ -88,15 +121,22 @@ class Usage:
             usage.add(item)
         return usage
 
-    def add(self, item: Candidate) -> None:
-        """Count a SpokeJob that gets a place."""
+    def add(self, item: Candidate, *, adopted: bool = False) -> None:
+        """Count a SpokeJob that gets a place.
+
+        :param adopted: whether it has its Job already: an earlier leader or process admitted it.
+        """
         self._count(item, 1)
         if item.locks_queue:
             self.locked_by.setdefault(item.queue_key, []).append(item.key)
+        if self.holds is not None:
+            self.holds.admit(item.key, item.group, item.job_type, adopted=adopted)
 
     def remove(self, item: Candidate) -> None:
         """Stop counting a SpokeJob that releases its place."""
         self._count(item, -1)
+        if self.holds is not None:
+            self.holds.release(item.key)
         if item.locks_queue and (holders := self.locked_by.get(item.queue_key)):
             holders.remove(item.key)
             if not holders:
@@ -104,119 +144,246 @@ class Usage:
 
     def _count(self, item: Candidate, by: int) -> None:
         self.total += by
-        _bump(self.in_namespace, item.key.namespace, by)
-        _bump(self.in_queue, item.queue_key, by)
-        _bump(self.of_party, item.party, by)
-
-
-def _bump(counter: Counter[K], name: K, by: int) -> None:
-    counter[name] += by
-    if not counter[name]:
-        del counter[name]
+        bump(self.in_namespace, item.key.namespace, by)
+        bump(self.in_queue, item.queue_key, by)
+        bump(self.of_party, item.party, by)
+        for type_key in item.type_keys:
+            bump(self.of_type, type_key, by)
+        if item.limit_key:
+            bump(self.with_key, LimitKey(item.key.namespace, item.limit_key), by)
 
 
 def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
-    """Return why a SpokeJob gets no place now, by the first of :data:`CHECKS` that objects; None if none does."""
+    """Return why a SpokeJob can't be admitted now; None if it can.
+
+    The reason is the result of the first check in :data:`CHECKS` that fails.
+    """
+    rules = limits.of(item.key.namespace)
     for check in CHECKS:
-        if (wait := check(item, usage, limits)) is not None:
-            return wait
+        if (wait := check(item, usage, limits, rules)) is not None:
+            counted = rules.priority_of(item.priority)
+            return wait if counted == item.priority else replace(wait, priority=counted)
     return None
 
 
-def _queue_lock(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
+def _paused(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    pause = rules.pause_of(item.queue, item.organization, item.job_type, item.limit_key)
+    if pause is None:
+        return None
+    return Wait(
+        WaitReason.PAUSED,
+        source=pause.source,
+        by=pause.by,
+        note=pause.note,
+        paused_since=pause.since,
+        retry_at=pause.until,
+    )
+
+
+def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
     if item.locks_queue and (holders := usage.locked_by.get(item.queue_key)):
         return Wait(WaitReason.QUEUE_LOCKED, holder=holders[0].name, object=item.queue)
     return None
 
 
-def _queue_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
-    running = usage.in_queue[item.queue_key]
-    if item.queue and limits.in_queue is not None and running >= limits.in_queue:
-        return Wait(WaitReason.QUEUE_LIMIT_REACHED, object=item.queue, running=running, limit=limits.in_queue)
+def _key_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    bound = rules.with_key.get(item.limit_key) if item.limit_key else None
+    if bound is None or (running := usage.with_key[LimitKey(item.key.namespace, item.limit_key)]) < bound.value:
+        return None
+    return Wait(
+        WaitReason.KEY_LIMIT_REACHED, object=item.limit_key, running=running, limit=bound.value, source=bound.source
+    )
+
+
+def _type_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    for name, bound in rules.type_bounds(item.job_type):
+        if (running := usage.of_type[TypeKey(item.key.namespace, name)]) >= bound.value:
+            return Wait(
+                WaitReason.TYPE_LIMIT_REACHED, object=name, running=running, limit=bound.value, source=bound.source
+            )
     return None
 
 
-def _organization_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
-    running, limit = usage.of_party[item.party], limits.for_organization
-    if item.organization is not None and limit is not None and running >= limit:
-        name = str(item.organization)
-        return Wait(WaitReason.ORGANIZATION_LIMIT_REACHED, object=name, running=running, limit=limit)
+def _queue_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    bound = rules.queue_bound(item.queue)
+    if bound is None or (running := usage.in_queue[item.queue_key]) < bound.value:
+        return None
+    return Wait(
+        WaitReason.QUEUE_LIMIT_REACHED, object=item.queue, running=running, limit=bound.value, source=bound.source
+    )
+
+
+def _organization_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    bound = rules.organization_bound(item.organization)
+    if bound is None or (running := usage.of_party[item.party]) < bound.value:
+        return None
+    return Wait(
+        WaitReason.ORGANIZATION_LIMIT_REACHED,
+        object=str(item.organization),
+        running=running,
+        limit=bound.value,
+        source=bound.source,
+    )
+
+
+def _namespace_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    bound = rules.running
+    if bound is None or (running := usage.in_namespace[item.key.namespace]) < bound.value:
+        return None
+    return Wait(WaitReason.NAMESPACE_LIMIT_REACHED, running=running, limit=bound.value, source=bound.source)
+
+
+def _unfinished_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    bound, namespace = rules.unfinished, item.key.namespace
+    if bound is None:
+        return None
+    # A SpokeJob that is created later may be an older one, if an older row is launched later.
+    ahead = max(usage.unfinished.older_than(item.key, item.age), usage.in_namespace[namespace])
+    if ahead < bound.value:
+        return None
+    count = usage.unfinished.count(namespace)
+    return Wait(WaitReason.UNFINISHED_LIMIT_REACHED, running=count, limit=bound.value, source=bound.source)
+
+
+def _total_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    if _is_reached(usage, limits):
+        return Wait(WaitReason.LIMIT_REACHED, running=usage.total, limit=limits.running, source=f"{PREFIX}MAX_RUNNING")
     return None
 
 
-def _namespace_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
-    running = usage.in_namespace[item.key.namespace]
-    if limits.in_namespace is not None and running >= limits.in_namespace:
-        return Wait(WaitReason.NAMESPACE_LIMIT_REACHED, running=running, limit=limits.in_namespace)
-    return None
+def _rate_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    return usage.rates.why(item.rates(rules)) if rules.rates else None
 
 
-def _total_limit(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
-    if is_full(usage, limits):
-        return Wait(WaitReason.LIMIT_REACHED, running=usage.total, limit=limits.running)
-    return None
+def _hold(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    if usage.holds is None:
+        return None
+    own = None if rules.running is None else rules.running.value
+    places = [most for most in (limits.running, own) if most is not None]
+    return usage.holds.why(item.key, item.group, item.job_type, item.created_at, min(places, default=None))
 
 
-CHECKS = (_queue_lock, _queue_limit, _organization_limit, _namespace_limit, _total_limit)
-"""In order: the narrowest reason comes first and is reported."""
+CHECKS = (
+    _paused,
+    _queue_lock,
+    _key_limit,
+    _type_limit,
+    _queue_limit,
+    _organization_limit,
+    _namespace_limit,
+    _unfinished_limit,
+    _total_limit,
+    _rate_limit,
+    _hold,
+)
+"""In order. The pause is first: all other waits may end when a running job ends, a pause does not. The limits follow,
+from the narrowest to the widest, then the rates, whose tokens come by themselves."""
 
 
-def is_full(usage: Usage, limits: Limits) -> bool:
-    """Whether the limit on all attempts is reached."""
+def is_full(usage: Usage, limits: Limits, namespaces: Iterable[str]) -> bool:
+    """Whether no SpokeJob of these namespaces can be admitted: all attempts, or enough starting pods, are there."""
+    return _is_reached(usage, limits) or all(_is_closed(usage, namespace) for namespace in namespaces)
+
+
+def _is_closed(usage: Usage, namespace: str) -> bool:
+    return usage.holds is not None and usage.holds.closed_in(namespace)
+
+
+def _is_reached(usage: Usage, limits: Limits) -> bool:
     return limits.running is not None and usage.total >= limits.running
 
 
-def admit(
-    waiting: Collection[Candidate], usage: Usage, limits: Limits, served: Mapping[Party, int]
-) -> Iterator[Candidate]:
-    """Yield the SpokeJobs that get a Job now, in order, and count each in ``usage``.
+def admit(waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Turns) -> Iterator[Candidate]:
+    """Yield the SpokeJobs that get a Job now, in order, and count each in ``usage`` and ``turns``.
 
-    The order is: the highest priority; the party with the fewest running attempts; the party whose last turn is longest
-    ago; the oldest job.
-
-    :param served: the number of each party's last turn.
+    The next namespace is the one with the fewest running attempts for its weight. Ties go to the namespace
+    whose next turn is due first, and then to the one with the oldest job. :func:`_of_namespace` chooses the job.
     """
-    turns = dict(served)
-    turn = max(turns.values(), default=0)
-    for group in _by_priority(waiting):
+    by_namespace: defaultdict[str, list[Candidate]] = defaultdict(list)
+    for item in waiting:
+        by_namespace[item.key.namespace].append(item)
+    for name in [name for name in by_namespace if _is_closed(usage, name)]:
+        del by_namespace[name]  # it stays closed while others are admitted
+    lines = {name: _of_namespace(name, items, usage, limits, turns) for name, items in by_namespace.items()}
+    oldest = (
+        {name: min(item.age for item in items) for name, items in by_namespace.items()} if len(by_namespace) > 1 else {}
+    )
+    weights = {name: limits.of(name).weight for name in by_namespace}
+
+    def place(name: str) -> tuple[Any, ...]:
+        return (usage.in_namespace[name] / weights[name], *turns.of_namespace(name), oldest.get(name), name)
+
+    heads = [place(name) for name in by_namespace]
+    heapq.heapify(heads)
+    while heads:
+        if _is_reached(usage, limits):
+            return
+        name = heads[0][-1]
+        chosen = next(lines[name], None)
+        if chosen is None:  # no other SpokeJob of the namespace may start
+            heapq.heappop(heads)
+            continue
+        start(chosen, usage, limits, turns)
+        heapq.heapreplace(heads, place(name))
+        yield chosen
+
+
+def start(item: Candidate, usage: Usage, limits: Limits, turns: Turns) -> None:
+    """Count a SpokeJob that gets a Job now: its place, its tokens and its turn."""
+    rules = limits.of(item.key.namespace)
+    usage.add(item)
+    usage.rates.take(item.rates(rules))
+    turns.take(item.party, rules.weight)
+
+
+def _of_namespace(
+    namespace: str, waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Turns
+) -> Iterator[Candidate]:
+    """Yield a namespace's SpokeJobs that may start. The caller counts each one before it takes the next.
+
+    The order is: the highest priority; the party with the fewest running attempts; the party with the earliest last
+    turn; the oldest job.
+    """
+    rules = limits.of(namespace)
+    if rules.paused:
+        return
+
+    def place(party: Party, line: list[Candidate]) -> tuple[Any, ...]:
+        return (usage.of_party[party], turns.of_party(party), line[-1].age, party)
+
+    for group in _by_priority(waiting, rules):
         lines = _lines(group)
-        heads = [(usage.of_party[party], turns.get(party, 0), _age(line[-1]), party)
-                 for party, line in lines.items()]  # fmt: skip
+        heads = [place(party, line) for party, line in lines.items()]
         heapq.heapify(heads)
         while heads:
-            if is_full(usage, limits):
+            if rules.running is not None and usage.in_namespace[namespace] >= rules.running.value:
                 return
-            running, last, _, party = heapq.heappop(heads)
+            if usage.rates.why(("", bound) for bound in rules.rates.get(ScopeKind.ALL, ())) is not None:
+                return
+            if _is_closed(usage, namespace):
+                return
+            party = heapq.heappop(heads)[-1]
             line = lines[party]
             item = line.pop()
             if why_held(item, usage, limits) is None:
-                usage.add(item)
-                turn += 1
-                turns[party] = last = turn
-                running += 1
                 yield item
             if line:  # a held job lets the jobs behind it pass
-                heapq.heappush(heads, (running, last, _age(line[-1]), party))
+                heapq.heappush(heads, place(party, line))
 
 
 def in_order(
-    waiting: Collection[Candidate], usage: Usage, served: Mapping[Party, int], most: int
+    waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Turns, most: int
 ) -> tuple[Candidate, ...]:
     """Return the first ``most`` waiting SpokeJobs in the current order of turns, ignoring limits and locks."""
-    counted = Usage(of_party=Counter(usage.of_party))
+    counted = Usage(of_party=Counter(usage.of_party), in_namespace=Counter(usage.in_namespace))
     unlocked = [replace(item, locks_queue=False) for item in waiting]
-    return tuple(islice(admit(unlocked, counted, Limits(), served), most))
+    return tuple(islice(admit(unlocked, counted, limits.only_order(), turns.copy()), most))
 
 
-def _age(head: Candidate) -> tuple[datetime, Key]:
-    """Return the sort key for age; the name makes it unique."""
-    return (head.created_at, head.key)
-
-
-def _by_priority(waiting: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+def _by_priority(waiting: Iterable[Candidate], rules: NamespaceLimits) -> Iterator[list[Candidate]]:
     groups: defaultdict[int, list[Candidate]] = defaultdict(list)
     for item in waiting:
-        groups[item.priority].append(item)
+        groups[rules.priority_of(item.priority)].append(item)
     for priority in sorted(groups, reverse=True):
         yield groups[priority]
 
@@ -224,6 +391,6 @@ def _by_priority(waiting: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 def _lines(group: Iterable[Candidate]) -> dict[Party, list[Candidate]]:
     """Return the jobs of each party, the oldest last, where removing it is cheap."""
     lines: defaultdict[Party, list[Candidate]] = defaultdict(list)
-    for item in sorted(group, key=_age, reverse=True):
+    for item in sorted(group, key=lambda item: item.age, reverse=True):
         lines[item.party].append(item)
     return lines

@@ -5,21 +5,27 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
-from spoke_jobs.contract.names import GROUP
+from spoke_jobs.contract.names import CONTAINER, GROUP
 from spoke_jobs.contract.object_fields import Body, digits
 from spoke_jobs.contract.spokejob import SpokeJob
 
+from .template_annotations import TemplateRules, read_rules
+
 LABEL_OWNER = f"{GROUP}/spokejob-uid"
-"""On a Job and its pod: the SpokeJob's Kubernetes uid. A SpokeJob that is created again may have the same name."""
+"""On a Job and its pod: the SpokeJob's Kubernetes uid, because a later SpokeJob may have the same name."""
 ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
 """On a Job: uid and generation of its PodTemplate."""
+ANNOTATION_TEMPLATE_NAME = f"{GROUP}/pod-template"
+"""On a Job: the name of its PodTemplate. The chart's admission policies compare the two."""
+ANNOTATION_TIMEOUT = f"{GROUP}/timeout-seconds"
+"""On a Job: how long its attempt may run, if a SpokeLimit set that instead of the SpokeJob."""
 
-KUEUE_PREFIX = "kueue.x-k8s.io/"
-KUEUE_QUEUE = f"{KUEUE_PREFIX}queue-name"
+KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 """On a Job: the LocalQueue that admits it (kueue.sigs.k8s.io/docs/tasks/run/jobs)."""
 
 
@@ -40,10 +46,10 @@ class Meta:
     key: Key
     uid: str
     resource_version: int
-    """Comparable between objects of one resource: a lower one is older."""
+    """A lower version is older. Only versions of objects of the same resource can be compared."""
     created_at: datetime | None
     deletion_at: datetime | None
-    """If deletion was requested: request time plus grace period; else None."""
+    """The time of the deletion request plus the grace period; None if no deletion was requested."""
     deletion_grace_seconds: float
 
 
@@ -63,12 +69,18 @@ class Job:
     failing: bool
     """Whether the Job will fail and Kubernetes is still ending its pods (condition FailureTarget)."""
     failure_reason: str
+    failure_message: str
     suspended: bool
-    """`spec.suspend`: it must have no pod. Kueue holds Jobs back in this way."""
+    """`spec.suspend`: whether the Job must have no pod. Kueue suspends the Jobs that it has not admitted."""
     released_at: datetime | None
-    """When its last suspension ended; None if it never was suspended, or is suspended now."""
+    """When the Job's last suspension ended; None if the Job is suspended now or never was."""
     resuming: bool
-    """Whether its suspension has ended, but the Job controller has not updated its status yet."""
+    """Whether the Job's suspension has ended, but the Job controller has not updated the Job's status yet."""
+
+    timeout_seconds: int | None = None
+    """How long the Job's attempt may run, if a SpokeLimit set that."""
+    starts_one_pod: bool = True
+    """Whether it starts exactly one pod, as every Job that the operator makes."""
 
     @property
     def finished(self) -> bool:
@@ -98,6 +110,43 @@ class Terminated:
     exit_code: int
     reason: str
     message: str
+    ran_seconds: float | None = None
+    """From its start to its end; None if the kubelet does not say."""
+
+
+class ContainerKind(StrEnum):
+    """What a container of a pod is for."""
+
+    INIT = "init container"
+    """A container that has to end before the job's container starts."""
+    SIDECAR = "sidecar"
+    """An init container that runs beside the job's container. The kubelet stops it after the job's container."""
+    MAIN = "container"
+    """The job's container, or one that starts together with it."""
+    EPHEMERAL = "ephemeral container"
+    """A container that a person has added, to debug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod."""
+
+    name: str
+    kind: ContainerKind
+    image: str
+    state: Waiting | Running | Terminated | None
+    started: bool = True
+    """Whether the container runs and its startup probe, if any, has succeeded."""
+    last_end: Terminated | None = None
+    """How the container ended before its last restart."""
+    restarts: int = 0
+    memory_limit: str = ""
+    """As the pod's spec has it; empty for none."""
+
+    @property
+    def is_jobs(self) -> bool:
+        """Whether this container runs the job."""
+        return self.kind is ContainerKind.MAIN and self.name == CONTAINER
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +162,36 @@ class Pod:
     reason: str
     """Why the whole pod failed, for example "Evicted"."""
     disruption: str
-    """The reason of its condition DisruptionTarget, if that is true."""
+    """The reason of the pod's condition DisruptionTarget, if that condition is true; else empty."""
     unschedulable: str
     """The scheduler's message while it finds no node for the pod; else empty."""
-    container: Waiting | Running | Terminated | None
-    """The container named ``job``."""
-    init_problem: Waiting | None
-    """An init container that can't start."""
+    containers: tuple[Container, ...] = ()
+    """The containers that the kubelet reports: init containers and sidecars in their order, then the others."""
     mounted: bool = False
-    """Whether its volumes and network are ready, so that containers may start."""
+    """Whether the pod's volumes and network are ready, so that its containers may start."""
+    message: str = ""
+    """Why the whole pod failed, or why it was disrupted, as text."""
+    gates: tuple[str, ...] = ()
+    """The names of the pod's scheduling gates, while it has any."""
+    scheduled_at: datetime | None = None
+    """When the pod got its node."""
+    node_silent: bool = False
+    """Whether the node does not answer: the control plane has set the pod's condition Ready to false, while the last
+    report of the kubelet says that its containers are ready."""
+
+    @property
+    def container(self) -> Waiting | Running | Terminated | None:
+        """The state of the container that runs the job."""
+        return next((item.state for item in self.containers if item.is_jobs), None)
+
+    @property
+    def memory_limit(self) -> str:
+        """The memory limit of the container that runs the job; empty for none."""
+        return next((item.memory_limit for item in self.containers if item.is_jobs), "")
 
     @property
     def terminal(self) -> bool:
-        """Whether all its containers have ended and none will restart."""
+        """Whether all containers of the pod have ended and none will restart."""
         return self.phase in ("Succeeded", "Failed")
 
 
@@ -136,11 +202,20 @@ class PodTemplate:
     meta: Meta
     generation: int
     allowed: bool
-    """Whether its label allows jobs to use it."""
-    kueue: Mapping[str, str]
-    """Kueue's labels, from the template's metadata or its pods'."""
+    """Whether the template has the label that allows jobs to use it."""
+    labels: Mapping[str, str]
+    """The labels of the PodTemplate itself; those of its pods are in `template`."""
+    annotations: Mapping[str, str]
     template: Body
     """Pod metadata and spec; never changed in place."""
+    problem: str = ""
+    """Why no Job can be made from the PodTemplate, whatever its annotations say."""
+    rules: TemplateRules = field(init=False, compare=False)
+    """What the annotations allow. Read once: each decision about a SpokeJob of the PodTemplate looks at it."""
+
+    def __post_init__(self) -> None:
+        rules = TemplateRules(self.problem) if self.problem else read_rules(self.annotations)
+        object.__setattr__(self, "rules", rules)
 
     @property
     def version(self) -> str:
@@ -148,7 +223,7 @@ class PodTemplate:
         return f"{self.meta.uid}/{self.generation}"
 
     def is_newer_than(self, version: str, at: datetime | None) -> bool:
-        """Whether it was changed or replaced after an attempt recorded ``version`` at time ``at``."""
+        """Whether the template was changed or replaced after an attempt recorded ``version`` at time ``at``."""
         uid, _, generation = version.partition("/")
         if uid == self.meta.uid:
             return self.generation > digits(generation)
@@ -157,7 +232,7 @@ class PodTemplate:
 
 @dataclass(frozen=True, slots=True)
 class FailedCreate:
-    """An Event of the Job controller: it can't create a pod."""
+    """An Event of the Job controller that says why it can't create a pod."""
 
     meta: Meta
     job: Key
@@ -171,16 +246,17 @@ class FailedCreate:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedMount:
-    """An Event of the kubelet: it can't mount a pod's volumes, for example because a Secret is missing.
-
-    The pod itself does not show this.
-    """
+class PodWarning:
+    """A warning Event about a pod, for example that a volume can't be mounted. The pod itself does not show this."""
 
     meta: Meta
     pod: Key
     pod_uid: str
+    reason: str
+    """For example ``FailedMount``."""
     message: str
+    container: str = ""
+    """The init container or sidecar that the Event is about; empty for any other, or for the whole pod."""
 
     @property
     def about(self) -> str:
@@ -190,7 +266,7 @@ class FailedMount:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A SpokeJob whose spec this release can't read, for example because it is older than the CRD."""
+    """A SpokeJob whose spec this release can't read, for example because it was created under an earlier CRD."""
 
     key: Key
     uid: str

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, Outcome, SpokeJob, SpokeJobStatus
 
 from . import status
-from .actions import Action, ApplyStatus, CheckAgain, Decision, DeleteJob, DeleteSpokeJob, Standing
+from .actions import Action, ApplyStatus, CheckAgain, Decision, DeleteJob, DeleteSpokeJob, KeptJob, Standing
 from .api_objects import Job, Pod
-from .diagnose import has_ended
+from .pod_end import has_ended
 
 SETTLE = timedelta(seconds=10)
-"""How long after its attempt's end a Job may stay unfinished, for example with a sidecar. Then it is deleted."""
+"""How long after its attempt's end an unfinished Job is deleted. A sidecar may keep such a Job running."""
 STOP_PATIENCE = timedelta(seconds=120)
-"""How long the operator waits for a Job that is being deleted and has no pods to disappear."""
+"""How long after its deletion timestamp a Job without pods counts as over, even if it still exists."""
+READ_BY_SYNC = timedelta(seconds=30)
+"""How long after its end the SpokeJob of an earlier run stays at least, so that sync can read its pods' output."""
 UNCONFIRMED_TTL = timedelta(days=7)
 """How long a SpokeJob stays if its end never reached the ledger, so that people can find out why."""
 
@@ -27,18 +29,59 @@ class Retention:
     """How long ended objects are kept for inspection."""
 
     job: timedelta = timedelta(seconds=60)
-    """A Job, counted from its attempt's end."""
+    """How long a Job is kept after the end of its attempt."""
+    failed_job: timedelta = timedelta(hours=1)
+    """How long the Job of a failed attempt is kept, so that people can read the pod's output and describe the pod."""
+    failed_jobs: int = 50
+    """The most Jobs of failed attempts that are kept in a namespace; the oldest are deleted first."""
+
+    def of_job(self, cause: str, *, complete: bool) -> timedelta:
+        """Return how long a Job is kept after its pod has ended.
+
+        :param cause: how its attempt ended; empty for a success.
+        """
+        return self.of_failed if is_failure(cause) and not complete else self.job
+
+    @property
+    def of_failed(self) -> timedelta:
+        """How long the Job of a failed attempt is kept."""
+        return max(self.job, self.failed_job)
+
+
+def is_failure(cause: str) -> bool:
+    """Whether the end of an attempt is worth looking at: not a success, and not a request to be run again."""
+    return bool(cause) and cause not in _NO_FAILURE
+
+
+_NO_FAILURE = {Cause.QUEUE_HELD, Cause.START_PAUSED, Cause.RETRY_LATER}
 
 
 def after_the_end(
-    spokejob: SpokeJob, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
+    spokejob: SpokeJob,
+    jobs: Sequence[Job],
+    pods: Sequence[Pod],
+    now: datetime,
+    retention: Retention,
+    surplus: Collection[str] = (),
+    *,
+    followed: bool = False,
 ) -> Decision:
-    """Correct a final SpokeJob's outcome if the ledger differs, then delete its Jobs, and later the SpokeJob."""
+    """Correct a final SpokeJob's outcome if the ledger differs, then delete its Jobs, and later the SpokeJob.
+
+    :param followed: whether the SpokeJob of the job's next run exists. Then this one is deleted once sync has had time
+        to read the output of its pods, so that listings show each job once. The ledger keeps its attempts.
+    """
     current = spokejob.status
-    corrected = _corrected(current, now)
+    later: tuple[Action, ...] = ()
+    if followed and all(is_over(job, pods, now) for job in jobs):
+        read_at = (current.finished_at or now) + READ_BY_SYNC
+        if now >= read_at:
+            return Decision(Standing.FINISHED, (DeleteSpokeJob(),))
+        later = (CheckAgain.at(read_at, now),)
+    corrected = _corrected(current, spokejob.spec.request_id, now)
     if corrected != current:
         return Decision(Standing.FINISHED, (ApplyStatus(corrected),))
-    actions: list[Action] = list(of_ended(current, jobs, pods, now, retention))
+    actions: list[Action] = [*later, *of_ended(current, jobs, pods, now, retention, surplus)]
     ttl = timedelta(seconds=spokejob.spec.ttl_seconds_after_finished)
     stays = ttl if current.ledger else max(ttl, UNCONFIRMED_TTL)
     expires_at = (current.finished_at or now) + stays
@@ -50,15 +93,28 @@ def after_the_end(
 
 
 def of_ended(
-    current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
+    current: SpokeJobStatus,
+    jobs: Sequence[Job],
+    pods: Sequence[Pod],
+    now: datetime,
+    retention: Retention,
+    surplus: Collection[str] = (),
 ) -> tuple[Action, ...]:
-    """Delete the Jobs of ended attempts after their retention."""
+    """Delete the Jobs of ended attempts after their retention.
+
+    If a container of a failed attempt's pod still runs, for example a sidecar, the Job is deleted soon: this stops the
+    container.
+
+    :param surplus: the uids of kept Jobs that have to go, because too many are kept in the namespace.
+    """
     actions: list[Action] = []
     for job in jobs:
         if job.meta.deletion_at:
             continue
         over = is_over(job, pods, now)
-        due = _ended_at(current, job, now) + (retention.job if over or _succeeded(current) else SETTLE)
+        due = _ended_at(current, job, now) + _stays(current, job, retention, over=over)
+        if job.meta.uid in surplus:  # sync reads the pods' output meanwhile
+            due = min(due, _ended_at(current, job, now) + retention.job)
         if now >= due:
             actions.append(
                 DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=not over)
@@ -68,13 +124,27 @@ def of_ended(
     return tuple(actions)
 
 
+def kept_jobs(
+    current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime, retention: Retention
+) -> tuple[KeptJob, ...]:
+    """Return the Jobs of failed attempts that are kept for people to look at."""
+    return tuple(
+        KeptJob(job.meta.uid, _ended_at(current, job, now))
+        for job in jobs
+        if not job.meta.deletion_at
+        and is_over(job, pods, now)
+        and _stays(current, job, retention, over=True) > retention.job
+    )
+
+
 def until_nothing_runs(
     current: SpokeJobStatus, jobs: Sequence[Job], pods: Sequence[Pod], now: datetime
 ) -> float | None:
     """Return the seconds until the next check, or None if nothing of earlier attempts runs."""
     if any(not is_over(job, pods, now) for job in jobs):
         return 1.0
-    # The garbage collector deletes the pod of a deleted Job a moment later. The pod then has its grace period.
+    # A pod can outlive its Job: the garbage collector deletes it later, and then it may run for its grace period. Wait
+    # for a pod that is being deleted. Wait for any other such pod until SETTLE after the last attempt's end.
     known = {job.attempt for job in jobs}
     for pod in pods:
         if pod.attempt in known or has_ended(pod, now):
@@ -98,22 +168,37 @@ def is_over(job: Job, pods: Sequence[Pod], now: datetime) -> bool:
     return bool(own) and all(pod.terminal for pod in own)
 
 
-def _corrected(current: SpokeJobStatus, now: datetime) -> SpokeJobStatus:
+def _corrected(current: SpokeJobStatus, job_id: int, now: datetime) -> SpokeJobStatus:
     if current.ledger is LedgerState.SUCCEEDED and current.outcome is not Outcome.SUCCEEDED:
         return status.finished(current, "", now)
     if current.ledger is LedgerState.FAILED and current.outcome is not Outcome.FAILED:
         done = bool(current.attempts) and current.attempts[-1].exit_code == 0
         cause = Cause.JOB_EXITED if done else Cause.SUPERSEDED  # JobExited: exit code 0 without a recorded success
-        return status.finished(current, cause, now, "the ledger has recorded a failure")
+        return status.finished(current, cause, now, "the ledger has recorded a failure", job_id=job_id)
     return current
 
 
 def _ended_at(current: SpokeJobStatus, job: Job, now: datetime) -> datetime:
-    record = next((item for item in current.attempts if item.number == job.attempt), None)
+    record = _record(current, job)
     if record and record.finished_at:
         return record.finished_at
     return current.finished_at or (job.meta.created_at or now)
 
 
-def _succeeded(current: SpokeJobStatus) -> bool:
-    return current.outcome is Outcome.SUCCEEDED
+def _stays(current: SpokeJobStatus, job: Job, retention: Retention, *, over: bool) -> timedelta:
+    """Return how long after its attempt's end a Job stays.
+
+    :param over: whether no pod of the Job runs.
+    """
+    if over:
+        return retention.of_job(_cause_of(current, job), complete=job.complete)
+    return retention.job if current.outcome is Outcome.SUCCEEDED else SETTLE
+
+
+def _cause_of(current: SpokeJobStatus, job: Job) -> str:
+    record = _record(current, job)
+    return record.cause if record else current.cause
+
+
+def _record(current: SpokeJobStatus, job: Job) -> AttemptStatus | None:
+    return next((item for item in current.attempts if item.number == job.attempt), None)

@@ -3,95 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.advice import with_reason
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.termination import ExitCode, decode
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 
-from .api_objects import FailedCreate, FailedMount, Job, Pod, Running, Terminated, Waiting
+from .api_objects import Job, Pod, Running
+from .attempt_state import Bounds, Ended, Event, Pends, Runs, Unclear
+from .obstacles import Obstacle, obstacle
+from .pod_end import DEADLINE, KUBELET_SLACK, cause_of_disruption, end_of, lost_at
+from .runtime_trouble import is_runtime_trouble
+from .scheduler_message import FITS_NOWHERE
 
-KUBELET_SLACK = timedelta(seconds=5)
-"""A pod that is being deleted counts as lost this long after its grace period, since its kubelet does not report."""
-TAINT_SLACK = timedelta(seconds=15)
-"""If the pod is deleted because its node is unreachable, it counts as lost this long after the deletion was requested.
-The node is known not to answer, so waiting for the grace period would be pointless."""
-
-_SIGNALS_OF_OTHERS = {129, 130, 137, 143}  # HUP, INT, KILL, TERM; any other signal means that the process crashed
-_CANNOT_RUN = {"StartError", "ContainerCannotRun", "RunContainerError"}
-_EVICTIONS = {"EvictionByEvictionAPI", "PreemptionByScheduler", "TerminationByKubelet"}
-_TAINTED = "DeletionByTaintManager"
-_LOST = {_TAINTED, "DeletionByPodGC"}
-_IMAGE_REASONS = {
-    "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
-    "SignatureValidationFailed", "InvalidImageName",
-}  # fmt: skip
-_WAITING_CAUSES = {
-    **dict.fromkeys(_IMAGE_REASONS, Cause.IMAGE_UNAVAILABLE),
-    "CreateContainerConfigError": Cause.CONTAINER_CONFIG_ERROR,
-    "CreateContainerError": Cause.CONTAINER_CANNOT_RUN,
-    **dict.fromkeys(_CANNOT_RUN, Cause.CONTAINER_CANNOT_RUN),
-}
+PROMPT = timedelta(seconds=10)
+"""If a pod is created later than this after its Job, its start timeout counts from the pod's creation."""
+LONGEST_OUTAGE = timedelta(hours=3)
+"""An attempt whose image's registry does not answer ends after this time, since the registry's address may be wrong."""
+NEW_LEADER = timedelta(seconds=60)
+"""For this time, a new leader ends none of the attempts that it found at their start timeout. The API server may have
+been away before, so the kubelets have to report first."""
+DISRUPTED = "PodFailurePolicy"
+"""The reason of a failed Job whose pod had the condition DisruptionTarget; see `build_job.DISRUPTIONS`."""
 _CAUSES_BY_JOB_DELETION = {Cause.INTERRUPTED, Cause.KILLED, Cause.POD_DELETED}
 """The causes that a pod may show when its Job is deleted."""
-_HOPELESS = {"InvalidImageName"}
-_DEADLINE = "DeadlineExceeded"
-"""The Job exceeded its own deadline, which is later than the operator's and works without an operator."""
-
-STOPPING = "Stopping"
-Event = FailedCreate | FailedMount
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The attempt has ended, or has to be ended (``stop``)."""
-
-    cause: str
-    """Empty after a success; else the name of a cause."""
-    error_type: str = ""
-    exit_code: int | None = None
-    for_good: bool = False
-    """Whether the attempt reported that a retry can't succeed."""
-    retry_after_seconds: float | None = None
-    """The delay that the attempt asked for before the next one."""
-    message: str = ""
-    stop: bool = False
-    """Whether a pod may still run or start, so that the Job has to be deleted first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """The container runs."""
-
-    stopping: bool
-    """Whether the pod is stopping; how it ends is not known yet."""
-    check_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pends:
-    """The container doesn't run yet."""
-
-    reason: str
-    """A Cause for an obstacle that may be fixed; else a WaitReason."""
-    message: str
-    check_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unclear:
-    """The cached objects are incomplete or contradict each other: read them live."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How long the attempt may take, in seconds."""
-
-    start: float
-    run: float | None
-    ran: bool = False
-    """Whether its container has been observed running."""
+LONGEST_WAIT = timedelta(hours=24)
+"""An attempt that waits longer for room, for an admission webhook that is away, or for a lost node that alone fits its
+pod, ends. Its start timeout does not count this time."""
+_PATIENCE: dict[str, timedelta] = {
+    WaitReason.REGISTRY_AWAY: LONGEST_OUTAGE,
+    WaitReason.CLUSTER_FULL: LONGEST_WAIT,
+    WaitReason.WEBHOOK_AWAY: LONGEST_WAIT,
+}
+"""The reasons whose time counts against no start timeout, and how long an attempt waits for their end."""
+UNCOUNTED = frozenset({*_PATIENCE, WaitReason.QUOTA_EXCEEDED})
+"""The reasons whose time counts against no start timeout. A wait for a quota has no end: somebody has set the quota."""
+OBSTRUCTED = frozenset({*FITS_NOWHERE, Cause.POD_REJECTED})
+"""Obstacles that may follow a wait that does not count. The start timeout then counts from when they appear."""
 
 
 def diagnose(
@@ -101,7 +52,7 @@ def diagnose(
 
     :param live: whether Job and pods were just read live, so that a missing object does not exist.
     """
-    if succeeded := next((end for end in map(_end_of, pods) if end and not end.cause), None):
+    if succeeded := next((end for end in map(end_of, pods) if end and not end.cause), None):
         return succeeded
     if job and job.complete:
         return Ended(cause="", exit_code=ExitCode.DONE)
@@ -109,10 +60,10 @@ def diagnose(
         return Unclear()
     held_back = job is not None and job.suspended and not job.finished and not job.meta.deletion_at
     pod = max(pods, key=lambda item: item.meta.resource_version, default=None)
-    if pod and (end := _end_of(pod)):
-        if held_back and end.cause in _CAUSES_BY_JOB_DELETION | {Cause.EVICTED}:
+    if pod and (end := end_of(pod)):
+        if held_back and end.cause in _CAUSES_BY_JOB_DELETION | {Cause.EVICTED, Cause.DRAINED}:
             return replace(end, cause=Cause.PREEMPTED, stop=True)
-        if job is not None and job.failure_reason == _DEADLINE and end.cause in _CAUSES_BY_JOB_DELETION:
+        if job is not None and job.failure_reason == DEADLINE and end.cause in _CAUSES_BY_JOB_DELETION:
             return replace(end, cause=Cause.TIMEOUT)
         job_deleted = (job is None or job.meta.deletion_at) and end.cause in _CAUSES_BY_JOB_DELETION
         return replace(end, cause=Cause.JOB_DELETED) if job_deleted else end
@@ -130,74 +81,10 @@ def diagnose(
 
 
 def _while_held_back(pods: Sequence[Pod], bounds: Bounds) -> Ended | Pends:
-    """Kueue holds a Job back by suspending it, and preempts it by suspending it again after it ran."""
+    """Determine the state of a suspended Job: it waits for Kueue's admission, or Kueue has preempted it."""
     if bounds.ran or any(isinstance(pod.container, Running) for pod in pods):
         return Ended(cause=Cause.PREEMPTED, stop=True)
     return Pends(WaitReason.QUEUED_BY_KUEUE, "", None)
-
-
-def has_ended(pod: Pod, now: datetime) -> bool:
-    """Whether no container of the pod runs: the pod has ended, or counts as lost with its node."""
-    if pod.terminal or isinstance(pod.container, Terminated):
-        return True
-    return pod.meta.deletion_at is not None and now >= lost_at(pod, pod.meta.deletion_at)
-
-
-def lost_at(pod: Pod, deletion_at: datetime) -> datetime:
-    """Return when a pod that is being deleted counts as lost if its node does not report."""
-    if pod.disruption == _TAINTED:
-        requested_at = deletion_at - timedelta(seconds=pod.meta.deletion_grace_seconds)
-        return min(requested_at + TAINT_SLACK, deletion_at + KUBELET_SLACK)
-    return deletion_at + KUBELET_SLACK
-
-
-def _end_of(pod: Pod) -> Ended | None:
-    """Return how the pod ended; None if it has not."""
-    if isinstance(pod.container, Terminated):
-        return _from_container(pod.container, pod)
-    if pod.phase == "Succeeded":
-        return Ended(cause="", exit_code=ExitCode.DONE)
-    if pod.phase != "Failed":
-        return None
-    if pod.reason == _DEADLINE:
-        return Ended(cause=Cause.TIMEOUT)
-    return Ended(cause=_cause_of_disruption(pod) or Cause.POD_FAILED, message=pod.reason)
-
-
-def _from_container(container: Terminated, pod: Pod) -> Ended:
-    code = container.exit_code
-    if code == ExitCode.DONE:
-        return Ended(cause="", exit_code=code)
-    if container.reason == "OOMKilled":
-        return Ended(cause=Cause.OUT_OF_MEMORY, exit_code=code)
-    if container.reason in _CANNOT_RUN:
-        return Ended(cause=Cause.CONTAINER_CANNOT_RUN, exit_code=code, message=container.message)
-    sent = decode(container.message)
-    cause, error_type = (sent.cause[:40], sent.error_type) if sent else ("", "")
-    if code in (ExitCode.FAILED, ExitCode.FAILED_FOR_GOOD):
-        for_good = code == ExitCode.FAILED_FOR_GOOD or bool(sent and sent.for_good)
-        after = sent.retry_after_seconds if sent else None
-        return Ended(cause or Cause.JOB_ERROR, error_type, code, for_good=for_good, retry_after_seconds=after)
-    if code == ExitCode.HELD:
-        return Ended(cause=Cause.QUEUE_HELD, exit_code=code)
-    if code == ExitCode.SUPERSEDED:
-        return Ended(cause=Cause.SUPERSEDED, exit_code=code)
-    from_outside = _cause_of_disruption(pod) or (Cause.POD_DELETED if pod.meta.deletion_at else "")
-    if code == ExitCode.INTERRUPTED:
-        return Ended(cause=from_outside or cause or Cause.INTERRUPTED, error_type=error_type, exit_code=code)
-    if container.reason == "ContainerStatusUnknown":
-        return Ended(cause=from_outside or Cause.POD_FAILED, exit_code=code)
-    if code in _SIGNALS_OF_OTHERS:
-        return Ended(cause=from_outside or Cause.KILLED, exit_code=code)
-    return Ended(cause=Cause.JOB_EXITED, exit_code=code)
-
-
-def _cause_of_disruption(pod: Pod) -> str:
-    if pod.disruption in _LOST or pod.reason == "NodeLost":
-        return Cause.NODE_LOST
-    if pod.disruption in _EVICTIONS or pod.reason in ("Evicted", "Preempting", "Terminated", "NodeShutdown"):
-        return Cause.EVICTED
-    return ""
 
 
 def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
@@ -206,17 +93,23 @@ def _while_deleted(pod: Pod, deletion_at: datetime, now: datetime, *, live: bool
     if now >= lost:
         if not live:  # after an outage the stream delivers old events first, and the pod may be gone
             return Unclear()
-        return Ended(cause=_cause_of_disruption(pod) or (Cause.NODE_LOST if pod.node else Cause.POD_DELETED), stop=True)
+        # The node has had its grace period and has not reported. A deletion by force does not wait for the node: its
+        # pod is only still here because the Job controller has not removed its finalizer yet.
+        silent = pod.node and pod.meta.deletion_grace_seconds
+        return Ended(cause=cause_of_disruption(pod) or (Cause.NODE_LOST if silent else Cause.POD_DELETED), stop=True)
     return Runs(stopping=True, check_at=lost)
 
 
 def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, live: bool) -> Ended | Runs | Unclear:
-    if job.failure_reason == _DEADLINE:
+    if job.failure_reason == DEADLINE:
         started = bounds.ran or (pod is not None and isinstance(pod.container, Running))
         return Ended(cause=Cause.TIMEOUT if started else Cause.START_TIMEOUT, stop=True)
     if not live:  # the cache may lack the pod's last state
         return Unclear()
     if pod is None:
+        # The pod's own state is lost. Of the disruptions, only those that delete the pod leave nothing but the Job.
+        if job.failure_reason == DISRUPTED:
+            return Ended(cause=Cause.DRAINED, message=job.failure_message, stop=not job.failed)
         return Ended(cause=Cause.POD_DELETED, stop=not job.failed)
     return Runs(stopping=True, check_at=now + KUBELET_SLACK)
 
@@ -224,36 +117,58 @@ def _of_failed_job(job: Job, pod: Pod | None, bounds: Bounds, now: datetime, *, 
 def _while_running(container: Running, bounds: Bounds, now: datetime) -> Ended | Runs:
     if bounds.run is None or container.since is None:
         return Runs(stopping=False, check_at=None)
-    deadline = container.since + timedelta(seconds=bounds.run)
+    # The pod's process itself ends the function `bounds.run` after the function's start. This later deadline is for a
+    # process that fails to. It includes the time to import the application and to wait for its database.
+    deadline = container.since + timedelta(seconds=bounds.start + bounds.run)
     if now >= deadline:
         return Ended(cause=Cause.TIMEOUT, stop=True)
     return Runs(stopping=False, check_at=deadline)
 
 
 def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: Bounds, now: datetime) -> Ended | Pends:
-    reason, message = _obstacle(pod, events)
-    if pod and isinstance(pod.container, Waiting) and pod.container.reason in _HOPELESS:
-        return Ended(cause=reason, message=message, stop=True)
-    if job.resuming:  # its start timeout counts from the end of the suspension, whose time is not in the status yet
-        return Pends(reason=reason, message=message, check_at=None)
-    deadline = (job.released_at or job.meta.created_at or now) + timedelta(seconds=bounds.start)
+    found = obstacle(pod, events, now)
+    text = wait_text.sentence(Wait(found.reason, object=found.object, since=found.since, detail=found.message))
+    ended = Ended(cause=found.reason, message=text, stop=True, container=_container_named(pod, found))
+    if found.hopeless:
+        return ended
+    if pod is None and found.reason == WaitReason.POD_PENDING and bounds.by_quota:
+        found = Obstacle(WaitReason.QUOTA_EXCEEDED)  # Events are kept for an hour only, and some are never sent
+    if found.reason == WaitReason.QUOTA_EXCEEDED:  # the start timeout counts from the pod's creation
+        return Pends(found.reason, found.message, None, found.object, found.since)
+    if job.resuming:  # the start timeout counts from the end of the suspension, and its time is not in the status yet
+        return Pends(found.reason, found.message, None, found.object, found.since)
+    deadline = _start_deadline(job, pod, found.reason, bounds, now)
     if now >= deadline:
-        cause = Cause.START_TIMEOUT if reason in (WaitReason.POD_PENDING, WaitReason.UNSCHEDULABLE) else reason
-        return Ended(cause=cause, message=message, stop=True)
-    return Pends(reason=reason, message=message, check_at=deadline)
+        if found.reason == WaitReason.REGISTRY_AWAY:
+            return replace(ended, cause=Cause.IMAGE_UNAVAILABLE)
+        if found.reason == WaitReason.SANDBOX_FAILED and is_runtime_trouble(found.message):
+            return replace(ended, cause=Cause.CONTAINER_RUNTIME_FAILED)
+        if found.reason in WAITS:
+            said = with_reason(found.reason, text) if text else ""
+            return replace(ended, cause=Cause.START_TIMEOUT, message=said, reason=found.reason)
+        return ended
+    check_at = min(deadline, found.check_at or deadline)
+    return Pends(found.reason, found.message, check_at, found.object, found.since, deadline)
 
 
-def _obstacle(pod: Pod | None, events: Sequence[Event]) -> tuple[str, str]:
-    newest = max(events, key=lambda item: item.meta.resource_version, default=None)
-    if pod is None:
-        return (
-            (Cause.POD_REJECTED, newest.message) if isinstance(newest, FailedCreate) else (WaitReason.POD_PENDING, "")
-        )
-    for state in (pod.init_problem, pod.container):
-        if isinstance(state, Waiting) and state.reason in _WAITING_CAUSES:
-            return _WAITING_CAUSES[state.reason], state.message
-    if pod.unschedulable:
-        return WaitReason.UNSCHEDULABLE, pod.unschedulable
-    if isinstance(newest, FailedMount) and newest.pod_uid == pod.meta.uid and not pod.mounted:
-        return Cause.CONTAINER_CONFIG_ERROR, newest.message
-    return WaitReason.POD_PENDING, ""
+def _start_deadline(job: Job, pod: Pod | None, reason: str, bounds: Bounds, now: datetime) -> datetime:
+    """Return when the attempt must have started. The time for which its pod waits for room does not count."""
+    begun = job.released_at or job.meta.created_at or now
+    if pod and pod.meta.created_at and pod.meta.created_at - begun > PROMPT:  # an admission webhook may have been away
+        begun = pod.meta.created_at
+    patience = LONGEST_WAIT if bounds.node_lost and reason in FITS_NOWHERE else _PATIENCE.get(reason)
+    if patience:
+        return begun + max(patience, timedelta(seconds=bounds.start))
+    if pod and pod.scheduled_at:
+        begun = max(begun, pod.scheduled_at)
+    if reason in OBSTRUCTED and bounds.obstructed_since:
+        begun = max(begun, bounds.obstructed_since)
+    deadline = begun + timedelta(seconds=bounds.start)
+    if bounds.observed_since and begun < bounds.observed_since:
+        return max(deadline, bounds.observed_since + NEW_LEADER)
+    return deadline
+
+
+def _container_named(pod: Pod | None, found: Obstacle) -> str:
+    names = {item.name for item in pod.containers} if pod else set()
+    return found.object if found.object in names else ""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from spoke_jobs.contract.object_fields import mapping, number, text
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
@@ -20,7 +22,7 @@ class LeaseTimes:
     lasts: float = 15.0
     """The Lease's duration: how long other replicas wait for a leader that does not renew."""
     renewed_within: float = 10.0
-    """How long a leader that can't renew still leads; shorter, so that it stops before another replica starts."""
+    """How long a leader that can't renew still leads. It stops before another replica may start."""
     retry: float = 2.0
     """The interval between two reads of the Lease."""
 
@@ -47,7 +49,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record, and when this process first saw it, by its monotonic clock."""
+    """A record, and when this process first saw its version, by the process's monotonic clock."""
 
     record: Record
     since: float
@@ -61,21 +63,20 @@ def observe(before: Seen | None, record: Record, at: float) -> Seen:
 
 
 def may_take(seen: Seen, identity: str, at: float) -> bool:
-    """Whether this process may lead: the Lease is free, its own, or has lapsed."""
+    """Whether this process may take the Lease: the Lease is free, held by this process, or has lapsed."""
     record = seen.record
     return record.holder in ("", identity) or at >= seen.since + record.lasts
 
 
 def read(body: Mapping[str, Any]) -> Record:
     """Read a Lease object."""
-    spec = body.get("spec") or {}
-    metadata = body.get("metadata") or {}
+    spec = mapping(body, "spec")
     return Record(
-        holder=str(spec.get("holderIdentity") or ""),
-        lasts=float(spec.get("leaseDurationSeconds") or 0),
-        transitions=int(spec.get("leaseTransitions") or 0),
-        acquired=str(spec.get("acquireTime") or ""),
-        version=str(metadata.get("resourceVersion") or ""),
+        holder=text(spec, "holderIdentity"),
+        lasts=float(number(spec, "leaseDurationSeconds")),
+        transitions=number(spec, "leaseTransitions"),
+        acquired=text(spec, "acquireTime"),
+        version=text(mapping(body, "metadata"), "resourceVersion"),
     )
 
 

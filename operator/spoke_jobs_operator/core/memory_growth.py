@@ -10,7 +10,7 @@ from spoke_jobs.contract.retry import is_quantity
 from spoke_jobs.contract.spokejob import Retry
 
 DEFAULT_BOUND = 4
-"""If the SpokeJob has no maximum: this many times the first attempt's memory."""
+"""The maximum of a SpokeJob that declares none, as a multiple of the first attempt's memory."""
 _MEBI = 2**20
 _LETTERS = "EGKMPTikm"
 _SUFFIXES = {
@@ -20,10 +20,12 @@ _SUFFIXES = {
 }  # fmt: skip
 
 
-def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, Any]:
+def grown(resources: Mapping[str, Any], retry: Retry, times: int, cap: Decimal | None = None) -> dict[str, Any]:
     """Return a container's resources with its memory request and limit multiplied by the factor, ``times`` times.
 
-    An amount stays unchanged if its form is not supported, or if it is above the maximum already.
+    An amount stays unchanged if its form is not supported, or if it already exceeds the maximum.
+
+    :param cap: the PodTemplate's maximum, in bytes, whatever the job's own maximum.
     """
     result = {name: dict(amounts) for name, amounts in resources.items() if isinstance(amounts, Mapping)}
     for amounts in result.values():
@@ -31,9 +33,10 @@ def grown(resources: Mapping[str, Any], retry: Retry, times: int) -> dict[str, A
         if first is None:
             continue
         most = in_bytes(retry.memory_max or "") or first * DEFAULT_BOUND
+        most = most if cap is None else min(most, cap)
         wanted = first * Decimal(str(retry.memory_factor)) ** times
         amount = in_mebibytes(min(wanted, most))
-        if (in_bytes(amount) or 0) > first:  # rounding may make it smaller
+        if (in_bytes(amount) or 0) > first:  # rounding down may make it smaller than the first amount
             amounts["memory"] = amount
     return {**resources, **result}
 

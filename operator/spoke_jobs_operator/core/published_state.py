@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from itertools import islice
 
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 
-from .admit import Candidate, Limits, Usage
+from .admit import Candidate, Usage
 from .api_objects import Key
+from .limits import Limits, NamespaceLimits, Pause
+from .start_rates import StartRates
 from .status import open_attempt
 
 SHOWN_TURNS = 200
@@ -32,7 +34,7 @@ def report(
 ) -> dict[str, object]:
     """Return the namespace's state as JSON values: names and numbers.
 
-    :param has_place: whether a SpokeJob has a place, even if its status does not show that yet.
+    :param has_place: whether a SpokeJob is admitted or has an attempt, even if its status does not show that yet.
     """
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
@@ -41,17 +43,64 @@ def report(
     parties = {party.organization: n for party, n in usage.of_party.items() if party.namespace == namespace}
     organizations = Counter({str(name): n for name, n in parties.items() if name is not None})
     return {
-        "limits": {name: value for name, value in asdict(limits).items() if value is not None},
+        "limits": limits.settings,
+        "namespaceLimits": _bounds(limits.of(namespace)),
+        "rates": _rates(limits.of(namespace), usage.rates),
+        "paused": [_pause(scope, pause) for scope, pause in limits.of(namespace).pauses()][:SHOWN_COUNTS],
         "running": {"all": usage.total, "namespace": usage.in_namespace.get(namespace, 0)},
         "queues": dict(queues.most_common(SHOWN_COUNTS)),
         "organizations": dict(organizations.most_common(SHOWN_COUNTS)),
         "waiting": len(waiting) - len(starting),
         "starting": len(starting),
+        "holds": usage.holds.published(namespace) if usage.holds is not None else [],
         "reasons": dict(sorted(Counter(item.status.cause or "New" for item in waiting).items())),
         "turns": [item.key.name for item in turns if item.key.namespace == namespace][:SHOWN_TURNS],
     }
 
 
+def _bounds(rules: NamespaceLimits) -> dict[str, object]:
+    """Return the limits of the namespace, each with the object or setting that sets it."""
+    bounds = {
+        "all": rules.running,
+        "each-queue": rules.in_each_queue,
+        "each-organization": rules.for_each_organization,
+        "each-type": rules.of_each_type,
+        **{f"queue:{name}": bound for name, bound in islice(sorted(rules.in_queue.items()), SHOWN_COUNTS)},
+        **{f"organization:{n}": bound for n, bound in islice(sorted(rules.for_organization.items()), SHOWN_COUNTS)},
+        **{f"type:{name}": bound for name, bound in islice(sorted(rules.of_type.items()), SHOWN_COUNTS)},
+        **{f"key:{name}": bound for name, bound in islice(sorted(rules.with_key.items()), SHOWN_COUNTS)},
+        "maxUnfinished": rules.unfinished,
+        "maxPriority": rules.max_priority,
+        "defaultTimeoutSeconds": rules.default_timeout,
+        "maxTimeoutSeconds": rules.max_timeout,
+    }
+    found: dict[str, object] = {
+        name: {"value": bound.value, "source": bound.source} for name, bound in bounds.items() if bound
+    }
+    return found if rules.weight == 1 else found | {"weight": rules.weight}
+
+
+def _rates(rules: NamespaceLimits, rates: StartRates) -> list[dict[str, object]]:
+    """Return the rates of the namespace, each with its scope and the SpokeLimit that sets it."""
+    found = ((scope, bound) for scope, bounds in sorted(rules.rates.items()) for bound in bounds)
+    return [
+        {"scope": scope, "rate": str(bound.rate), "source": bound.source, "tokens": rates.tokens(bound)}
+        for scope, bound in islice(found, SHOWN_COUNTS)
+    ]
+
+
+def _pause(scope: str, pause: Pause) -> dict[str, str]:
+    found = {
+        "scope": scope,
+        "source": pause.source,
+        "by": pause.by,
+        "note": pause.note,
+        "since": pause.since.isoformat() if pause.since else "",
+        "until": pause.until.isoformat() if pause.until else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def as_data(state: dict[str, object], identity: str, now: datetime) -> dict[str, str]:
-    """Return the ConfigMap's data."""
+    """Return the data of the ConfigMap `spoke-operator-state`, in which the leader publishes the state."""
     return {"operator": identity, "time": now.isoformat(), "state": json.dumps(state, sort_keys=True)}

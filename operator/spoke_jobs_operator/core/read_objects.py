@@ -1,33 +1,86 @@
 """Read the API server's objects into the views of :mod:`.api_objects`.
 
 Reading is lenient. A field that is missing or has an unexpected type reads as empty, because one malformed object must
-not stop the operator from serving the others.
+not stop the operator from serving the others. Texts and lists are cut, and what is too large is not kept: whoever may
+create such objects in one namespace must not use up the operator's memory.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
 from pydantic import ValidationError
 
-from spoke_jobs.contract.names import CONTAINER, LABEL_ATTEMPT, LABEL_SPOKEJOB, LABEL_TEMPLATE
-from spoke_jobs.contract.object_fields import Body, digits, items, mapping, moment, number, text
+from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_SPOKEJOB, LABEL_TEMPLATE
+from spoke_jobs.contract.object_fields import Body, digits, mapping, moment, number
+from spoke_jobs.contract.object_fields import items as all_items
+from spoke_jobs.contract.object_fields import text as whole_text
 from spoke_jobs.contract.spokejob import SpokeJob
 
 from .api_objects import (
     ANNOTATION_TEMPLATE,
-    KUEUE_PREFIX,
+    ANNOTATION_TIMEOUT,
     LABEL_OWNER,
+    Container,
+    ContainerKind,
     FailedCreate,
-    FailedMount,
     Job,
     Key,
     Meta,
     Pod,
     PodTemplate,
+    PodWarning,
     Running,
     Terminated,
     Unreadable,
     Waiting,
 )
+from .unreadable_fields import names_of_fields
+
+MOUNT_WARNINGS = frozenset({"FailedMount", "FailedMapVolume", "FailedAttachVolume"})
+SANDBOX_WARNINGS = frozenset({"FailedCreatePodSandBox", "NetworkNotReady", "FailedPrepareDynamicResources"})
+PULL_SECRET_WARNING = "FailedToRetrieveImagePullSecret"  # noqa: S105 (a reason)
+"""The Event about a pull Secret that the kubelet could not read. It then pulls without it, and may succeed."""
+_PROBE_WARNING = "Unhealthy"
+_STARTUP_PROBE = "Startup probe"
+"""The start of an Event's message about a startup probe. Those about other probes are about a container that has
+started; they may come every few seconds while the job runs."""
+SIDECAR_WARNINGS = frozenset({_PROBE_WARNING, "FailedPostStartHook"})
+"""The Events about a sidecar that does not start. Of other containers they are not read: the job waits for none."""
+POD_WARNINGS = MOUNT_WARNINGS | SANDBOX_WARNINGS | SIDECAR_WARNINGS | {PULL_SECRET_WARNING}
+"""The Events about problems that the pod does not show: its status only says that its containers are being created,
+that a sidecar runs, or that the registry refuses the image."""
+_INIT_CONTAINER = re.compile(r"spec\.initContainers\{(.+)\}")
+_NO_NODE = ("Unschedulable", "SchedulerError")
+_MESSAGE_LIMIT = 500
+MOST_CHARACTERS = 8_192
+"""The most characters that are read of a field. A termination message has at most 4,096 bytes."""
+MOST_OF_AN_EVENT = 1_024
+"""The most characters that are read of a field of an Event. Kubernetes' components cut their messages there. Others may
+create Events of a megabyte."""
+MOST_ITEMS = 200
+"""The most items that are read of a list, such as the containers of a pod."""
+MOST_OF_A_TEMPLATE = 100_000
+"""The most bytes that a PodTemplate may have, as JSON. Jobs can't be made from a larger one."""
+ONE_POD: Mapping[str, int] = {
+    "completions": 1,
+    "parallelism": 1,
+    "backoffLimit": 0,  # a second pod of the same Job would be an uncounted attempt
+}
+"""The fields of a Job's spec by which it starts exactly one pod."""
+
+
+def text(body: Body, name: str) -> str:
+    """Return the string in a field, cut; empty if the field holds none."""
+    return whole_text(body, name)[:MOST_CHARACTERS]
+
+
+def items(body: Body, name: str) -> list[Body]:
+    """Return the first mappings in a field's list; empty if the field holds no list."""
+    return all_items(body, name)[:MOST_ITEMS]
 
 
 def read_spokejob(body: Body) -> SpokeJob | Unreadable:
@@ -36,13 +89,12 @@ def read_spokejob(body: Body) -> SpokeJob | Unreadable:
         return SpokeJob.from_object(dict(body))
     except ValidationError as error:
         metadata = mapping(body, "metadata")
-        fields = sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)})
         return Unreadable(
             key=Key(text(metadata, "namespace"), text(metadata, "name")),
             uid=text(metadata, "uid"),
             resource_version=text(metadata, "resourceVersion"),
             generation=number(metadata, "generation"),
-            problem=", ".join(fields),
+            problem=names_of_fields(error),
             settled=text(mapping(body, "status"), "outcome") in ("Succeeded", "Failed"),
         )
 
@@ -52,7 +104,8 @@ def read_job(body: Body) -> Job:
     meta = read_meta(body)
     labels = mapping(mapping(body, "metadata"), "labels")
     conditions = _true_conditions(body)
-    suspended = mapping(body, "spec").get("suspend") is True
+    spec = mapping(body, "spec")
+    suspended = spec.get("suspend") is True
     resumed = next((item for item in items(mapping(body, "status"), "conditions")
                     if item.get("type") == "Suspended" and item.get("status") == "False"), {})  # fmt: skip
     failure = conditions.get("Failed") or conditions.get("FailureTarget") or {}
@@ -65,13 +118,16 @@ def read_job(body: Body) -> Job:
         ),
         attempt=digits(text(labels, LABEL_ATTEMPT)),
         template=text(mapping(mapping(body, "metadata"), "annotations"), ANNOTATION_TEMPLATE),
+        timeout_seconds=digits(text(mapping(mapping(body, "metadata"), "annotations"), ANNOTATION_TIMEOUT)) or None,
         complete="Complete" in conditions,
         failed="Failed" in conditions,
         failing="FailureTarget" in conditions,
         failure_reason=text(failure, "reason"),
+        failure_message=text(failure, "message"),
         suspended=suspended,
         released_at=moment(resumed, "lastTransitionTime"),
         resuming="Suspended" in conditions and not suspended,
+        starts_one_pod=all(spec.get(name, value) == value for name, value in ONE_POD.items()),
     )  # fmt: skip
 
 
@@ -82,52 +138,94 @@ def read_pod(body: Body) -> Pod:
     status = mapping(body, "status")
     conditions = _true_conditions(body)
     disrupted = conditions.get("DisruptionTarget") or {}
+    spec = mapping(body, "spec")
     unscheduled = next(
         (item for item in items(status, "conditions")
          if item.get("type") == "PodScheduled" and item.get("status") == "False"), {},
     )  # fmt: skip
-    ours = (item for item in items(status, "containerStatuses") if item.get("name") == CONTAINER)
-    inits = (_container_state(item) for item in items(status, "initContainerStatuses"))
     return Pod(
         meta=meta,
         spokejob=Key(meta.key.namespace, text(labels, LABEL_SPOKEJOB)),
         owner=text(labels, LABEL_OWNER),
         attempt=digits(text(labels, LABEL_ATTEMPT)),
-        node=text(mapping(body, "spec"), "nodeName"),
+        node=text(spec, "nodeName"),
         phase=text(status, "phase"),
         reason=text(status, "reason"),
         disruption=text(disrupted, "reason"),
-        unschedulable=text(unscheduled, "message") if unscheduled.get("reason") == "Unschedulable" else "",
-        container=next((_container_state(item) for item in ours), None),
-        init_problem=next((state for state in inits if isinstance(state, Waiting) and state.reason), None),
+        unschedulable=text(unscheduled, "message") if unscheduled.get("reason") in _NO_NODE else "",
+        containers=tuple(_containers(spec, status)),
         mounted="PodReadyToStartContainers" in conditions,
+        scheduled_at=moment(conditions.get("PodScheduled") or {}, "lastTransitionTime"),
+        node_silent="ContainersReady" in conditions
+        and "Ready" not in conditions
+        and not items(mapping(body, "spec"), "readinessGates"),
+        message=(text(status, "message") or text(disrupted, "message"))[:_MESSAGE_LIMIT],
+        gates=tuple(text(item, "name") for item in items(spec, "schedulingGates")),
     )
+
+
+def _containers(spec: Body, status: Body) -> Iterator[Container]:
+    for specified, reported, kind in (
+        ("initContainers", "initContainerStatuses", ContainerKind.INIT),
+        ("containers", "containerStatuses", ContainerKind.MAIN),
+        ("ephemeralContainers", "ephemeralContainerStatuses", ContainerKind.EPHEMERAL),
+    ):
+        known = {text(item, "name"): item for item in items(spec, specified)}
+        for item in items(status, reported):
+            name = text(item, "name")
+            given = known.get(name, {})
+            restarts_always = kind is ContainerKind.INIT and given.get("restartPolicy") == "Always"
+            last = _container_state(item, "lastState")
+            yield Container(
+                name=name,
+                kind=ContainerKind.SIDECAR if restarts_always else kind,
+                image=text(given, "image") or text(item, "image"),
+                state=_container_state(item, "state"),
+                started=item.get("started") is not False,
+                last_end=last if isinstance(last, Terminated) else None,
+                restarts=number(item, "restartCount"),
+                memory_limit=text(mapping(mapping(given, "resources"), "limits"), "memory"),
+            )
 
 
 def read_template(body: Body) -> PodTemplate:
     """Read a PodTemplate."""
     metadata = mapping(body, "metadata")
-    labels = {**mapping(mapping(mapping(body, "template"), "metadata"), "labels"), **mapping(metadata, "labels")}
+    labels, annotations = mapping(metadata, "labels"), mapping(metadata, "annotations")
+    template = mapping(body, "template")
+    allowed = text(labels, LABEL_TEMPLATE) == "true"
+    size = len(json.dumps([labels, annotations, template], default=dict)) if allowed else 0
+    kept = allowed and size <= MOST_OF_A_TEMPLATE
     return PodTemplate(
         meta=read_meta(body),
         generation=number(metadata, "generation"),
-        allowed=text(mapping(metadata, "labels"), LABEL_TEMPLATE) == "true",
-        kueue={name: str(value) for name, value in labels.items() if name.startswith(KUEUE_PREFIX)},
-        template=mapping(body, "template"),
+        allowed=allowed,
+        labels={name: str(value) for name, value in labels.items()} if kept else {},
+        annotations={name: str(value) for name, value in annotations.items()} if kept else {},
+        template=template if kept else {},
+        problem="" if kept or not allowed else f"it has {size} bytes; the most is {MOST_OF_A_TEMPLATE}",
     )
 
 
-def read_event(body: Body) -> FailedCreate | FailedMount | None:
-    """Read a Job's FailedCreate Event or a pod's FailedMount Event; None for any other."""
+def read_event(body: Body) -> FailedCreate | PodWarning | None:
+    """Read a Job's FailedCreate Event, or one of a pod's :data:`POD_WARNINGS`; None for any other Event."""
     involved = mapping(body, "involvedObject")
-    key = Key(text(involved, "namespace"), text(involved, "name"))
-    uid, message = text(involved, "uid"), text(body, "message")
+    namespace, name, uid = (text(involved, field)[:MOST_OF_AN_EVENT] for field in ("namespace", "name", "uid"))
+    key, message = Key(namespace, name), text(body, "message")[:MOST_OF_AN_EVENT]
     match body.get("reason"), involved.get("kind"):
         case "FailedCreate", "Job":
             return FailedCreate(meta=read_meta(body), job=key, job_uid=uid, message=message)
-        case "FailedMount", "Pod":
-            return FailedMount(meta=read_meta(body), pod=key, pod_uid=uid, message=message)
+        case str(reason), "Pod" if reason in POD_WARNINGS:
+            named = _INIT_CONTAINER.fullmatch(text(involved, "fieldPath")[:MOST_OF_AN_EVENT])
+            warning = PodWarning(read_meta(body), key, uid, reason, message, container=named[1] if named else "")
+            return warning if _is_about_a_start(warning) else None
     return None
+
+
+def _is_about_a_start(warning: PodWarning) -> bool:
+    if warning.reason == _PROBE_WARNING and not warning.message.startswith(_STARTUP_PROBE):
+        return False
+    return warning.reason not in SIDECAR_WARNINGS or warning.container != ""
 
 
 def read_meta(body: Body) -> Meta:
@@ -143,19 +241,28 @@ def read_meta(body: Body) -> Meta:
     )
 
 
-def _container_state(status: Body) -> Waiting | Running | Terminated | None:
-    state = mapping(status, "state")
+def _container_state(status: Body, name: str) -> Waiting | Running | Terminated | None:
+    state = mapping(status, name)
     if terminated := mapping(state, "terminated"):
         return Terminated(
             exit_code=number(terminated, "exitCode"),
             reason=text(terminated, "reason"),
             message=text(terminated, "message"),
+            ran_seconds=_seconds(moment(terminated, "startedAt"), moment(terminated, "finishedAt")),
         )
     if "running" in state:
         return Running(since=moment(mapping(state, "running"), "startedAt"))
     if waiting := mapping(state, "waiting"):
         return Waiting(reason=text(waiting, "reason"), message=text(waiting, "message"))
     return None
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    """Return the seconds from start to end; None if one is missing.
+
+    Also return None for a start in 1970, which is what Kubernetes reports of a container that never ran.
+    """
+    return None if start is None or end is None or start.year < 2000 else max(0.0, (end - start).total_seconds())
 
 
 def _true_conditions(body: Body) -> dict[str, Body]:

@@ -7,22 +7,41 @@ the operator therefore lead to the same result. A SpokeJob whose status is up to
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.advice import with_reason
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
 from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJobStatus
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait, WaitReason
 
 from . import cleanup, status
 from .actions import ApplyStatus, CheckAgain, Decision, DeleteJob, ReadLive, Standing
 from .api_objects import Job, Pod, PodTemplate, Unreadable
-from .build_job import check_template
+from .attempt_state import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear
 from .cleanup import Retention
-from .diagnose import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear, diagnose, has_ended
-from .next_attempt import next_attempt
+from .diagnose import OBSTRUCTED, UNCOUNTED, diagnose
+from .next_attempt import next_attempt, without_place
 from .observed import Observed, unrecorded
+from .pod_end import has_ended
+from .quota_refusal import quota_wait
+from .room import Phase, sighting
+from .shortage import shortage
+from .template_checks import check_template
+
+RECORDED_WITHIN = timedelta(seconds=30)
+"""An attempt of a job that was held is recorded when its pod runs, or after this time."""
+
+_NO_OBSTACLE = (
+    WaitReason.POD_PENDING,
+    WaitReason.QUEUED_BY_KUEUE,
+    WaitReason.INIT_RUNNING,
+    WaitReason.SIDECAR_STARTING,
+)
+"""The reasons of an attempt that is just starting, or that Kueue holds back."""
+_NODE_WENT_AWAY = (Cause.NODE_LOST, Cause.DRAINED)
 
 
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
@@ -32,23 +51,33 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
         return Decision(Standing.FINISHED)
     seen = replace(
         seen,
-        jobs=tuple(job for job in seen.jobs if job.owner == spokejob.uid and job.attempt > 0),
+        jobs=(
+            *(job for job in seen.jobs if job.owner == spokejob.uid and 0 < job.attempt <= spokejob.status.attempt),
+            *unrecorded(spokejob, seen.jobs),
+        ),
         pods=tuple(pod for pod in seen.pods if pod.owner == spokejob.uid),
     )
-    current = spokejob.status
+    decision = _decide(seen, now, retention)
+    return replace(decision, kept=cleanup.kept_jobs(spokejob.status, _ended(seen), seen.pods, now, retention))
+
+
+def _decide(seen: Observed, now: datetime, retention: Retention) -> Decision:
+    spokejob, current = seen.spokejob, seen.spokejob.status
     if current.outcome and current.outcome.final:
-        return cleanup.after_the_end(spokejob, seen.jobs, seen.pods, now, retention)
+        return cleanup.after_the_end(
+            spokejob, seen.jobs, seen.pods, now, retention, seen.surplus, followed=seen.followed
+        )
     if current.ledger:
         started = _not_yet_recorded(seen, now)
         return _follow_ledger(_as_if(seen, started) if started else seen, current.ledger, now)
     if record := status.open_attempt(current):
         decision = _stop_attempt(seen, record, now) if record.cause else _under_way(seen, record, now)
-    elif spokejob.spec.cancel and not _not_yet_recorded(seen, now):
-        decision = Decision(Standing.FINISHED, seen.write(status.finished(current, Cause.CANCELLED, now)))
+    elif spokejob.spec.cancel and (seen.held or not _not_yet_recorded(seen, now)):
+        decision = Decision(Standing.FINISHED, seen.write(_finished(seen, current, Cause.CANCELLED, now)))
     else:
         decision = _between_attempts(seen, now)
-    older = [job for job in seen.jobs if job.attempt <= current.attempt and not _is_open(current, job)]
-    return replace(decision, actions=decision.actions + cleanup.of_ended(current, older, seen.pods, now, retention))
+    deletions = cleanup.of_ended(current, _ended(seen), seen.pods, now, retention, seen.surplus)
+    return replace(decision, actions=decision.actions + deletions)
 
 
 def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, ...]:
@@ -81,22 +110,46 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
         end = Ended(cause=known)
     closed = status.attempt_closed(current, end, pod, now)
     stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
-    return Decision(Standing.FINISHED, (*stops, *seen.write(status.finished(closed, end.cause, now))))
+    return Decision(Standing.FINISHED, (*stops, *seen.write(_finished(seen, closed, end.cause, now))))
 
 
-def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision:
+def _under_way(
+    seen: Observed, record: AttemptStatus, now: datetime, obstructed_since: datetime | None = None
+) -> Decision:
+    """Decide on an attempt that has a Job.
+
+    :param obstructed_since: since when the pod is known to fit no node or to be rejected, if the status itself does not
+        say so.
+    """
     current = seen.spokejob.status
     spec = seen.spokejob.spec
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
-    bounds = Bounds(spec.start_timeout_seconds, spec.timeout_seconds, ran=bool(record.pod))
+    bounds = Bounds(
+        spec.start_timeout_seconds,
+        record.timeout_seconds or spec.timeout_seconds,
+        ran=bool(record.pod),
+        obstructed_since=obstructed_since or _obstructed_since(current, now),
+        node_lost=_lost_its_node(current, record),
+        by_quota=current.waiting is not None and current.waiting.code == WaitReason.QUOTA_EXCEEDED,
+        observed_since=seen.observed_since,
+    )
     state = diagnose(job, pods, _events_about(seen.events, job, pods), bounds, now, live=seen.live)
     pod = _newest(pods)
     if isinstance(state, Pends) and _template_is_fixed(seen, record, state):
-        text = f"{state.reason}, with the earlier template: {state.message}" if state.message else state.reason
+        said = wait_text.sentence(_wait_of(state))
+        text = f"{state.reason}, with the earlier template: {said}" if said else state.reason
         state = Ended(cause=Cause.TEMPLATE_CHANGED, message=text, stop=True)
     if seen.spokejob.spec.cancel and not isinstance(state, (Unclear, Ended)):
-        state = Ended(cause=Cause.CANCELLED, stop=True)
+        state = Ended(cause=Cause.CANCELLED, message=_said_while_pending(state), stop=True)
+    seen_of_pod = sighting(pod, state, spec.start_timeout_seconds, node_lost=bounds.node_lost)
+    return replace(_of_state(seen, state, job, pod, now), seen=seen_of_pod)
+
+
+def _of_state(
+    seen: Observed, state: Ended | Runs | Pends | Unclear, job: Job | None, pod: Pod | None, now: datetime
+) -> Decision:
+    current = seen.spokejob.status
     match state:
         case Unclear():
             return Decision(Standing.HOLDS, (ReadLive(),))
@@ -105,9 +158,11 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
             return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))
         case Ended():
             return _end(seen, state, pod, now)
-        case Pends(reason, message, check_at):
-            actions = seen.write(status.attempt_pends(current, Wait(reason, detail=message), now))
+        case Pends(check_at=check_at):
             later = (CheckAgain.at(check_at, now),) if check_at else ()
+            if soon := _starts_soon(current, state.reason, pod, now):
+                return Decision(Standing.HOLDS, (*later, soon))
+            actions = seen.write(status.attempt_pends(current, _wait_of(state), now))
             return Decision(Standing.HOLDS, (*actions, *later))
         case Runs(stopping, check_at):
             updated = current if stopping else status.attempt_runs(current, pod, now)
@@ -115,12 +170,58 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime) -> Decision
             return Decision(Standing.HOLDS, (*seen.write(updated), *later))
 
 
+def _starts_soon(current: SpokeJobStatus, reason: str, pod: Pod | None, now: datetime) -> CheckAgain | None:
+    """Return a later check if a pod that waited for room or a quota starts: the next write says that it runs."""
+    begun = (pod.scheduled_at or pod.meta.created_at) if pod else None
+    waited_for_room = current.cause == WaitReason.CLUSTER_FULL and pod is not None and pod.scheduled_at is not None
+    waited = waited_for_room or current.cause == WaitReason.QUOTA_EXCEEDED
+    if reason != WaitReason.POD_PENDING or not waited or begun is None:
+        return None
+    due = begun + RECORDED_WITHIN
+    return CheckAgain.at(due, now) if now < due else None
+
+
+def _obstructed_since(current: SpokeJobStatus, now: datetime) -> datetime | None:
+    """Return since when the pod is known to fit no node or to be rejected. An earlier wait for room does not count."""
+    wait = current.waiting
+    if wait is None:
+        return None
+    if wait.code in UNCOUNTED:
+        return now
+    return wait.since if wait.code in OBSTRUCTED else None
+
+
+def _lost_its_node(current: SpokeJobStatus, record: AttemptStatus) -> bool:
+    """Whether the attempt before had the same PodTemplate and a node that went away. The pod would fit that node.
+
+    A pod without a node may be drained, too: somebody may evict it while it waits.
+    """
+    earlier = next((item for item in reversed(current.attempts) if item.number < record.number), None)
+    if earlier is None or not earlier.node:
+        return False
+    return earlier.cause in _NODE_WENT_AWAY and earlier.template == record.template
+
+
+def _wait_of(pends: Pends) -> Wait:
+    if pends.reason == WaitReason.QUOTA_EXCEEDED:
+        return quota_wait(pends.message) or Wait(pends.reason)
+    about = shortage(pends.message) if pends.reason == WaitReason.CLUSTER_FULL else pends.object
+    return Wait(pends.reason, object=about, since=pends.since, ends_at=pends.ends_at, detail=pends.message)
+
+
+def _said_while_pending(state: Runs | Pends) -> str:
+    """Return what a job that is cancelled waited for; empty if there was no obstacle."""
+    if not isinstance(state, Pends) or state.reason in _NO_OBSTACLE:
+        return ""
+    return with_reason(state.reason, wait_text.sentence(_wait_of(state)))
+
+
 def _template_is_fixed(seen: Observed, record: AttemptStatus, pends: Pends) -> bool:
-    """Whether a stuck attempt's template has changed since. The change may have removed the obstacle.
+    """Whether the template has changed since a stuck attempt started. The change may have removed the obstacle.
 
     An attempt without an obstacle continues. Otherwise each change would end all attempts that are just starting.
     """
-    if pends.reason in (WaitReason.POD_PENDING, WaitReason.QUEUED_BY_KUEUE) or seen.template is None:
+    if pends.reason in _NO_OBSTACLE or seen.template is None:
         return False
     usable = isinstance(check_template(seen.spokejob, seen.template), PodTemplate)
     return usable and seen.template.is_newer_than(record.template, record.started_at)
@@ -131,9 +232,10 @@ def _stop_attempt(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
     job = _job_of(seen, record.number)
     pods = _of_attempt(seen.pods, record.number)
     end = Ended(cause=record.cause, error_type=record.error_type, exit_code=record.exit_code,
-                # No retry for class image: the attempt has waited its start timeout, or no fix is possible.
+                # No retry for class image: the start timeout is over, or nobody can remove the obstacle.
                 for_good=cause_class(record.cause) is CauseClass.IMAGE,
-                message=_message_of_stop(seen.spokejob.status))  # fmt: skip
+                message=record.message or _message_of_stop(seen.spokejob.status),
+                container=record.container, reason=record.reason)  # fmt: skip
     final_state = diagnose(job, pods, (), Bounds(0, None), now, live=True)
     if isinstance(final_state, Ended) and not final_state.cause:  # the attempt succeeded before it could be stopped
         end = final_state
@@ -152,34 +254,44 @@ def _end(seen: Observed, end: Ended, pod: Pod | None, now: datetime) -> Decision
     current = seen.spokejob.status
     if not end.cause:
         return Decision(Standing.FINISHED, seen.write(status.attempt_succeeded(current, end, pod, now)))
-    after = held_delay(status.held_in_a_row(current)) if end.cause == Cause.QUEUE_HELD else end.retry_after_seconds
+    after = held_delay(status.held_in_a_row(current)) if end.cause in status.HELD else end.retry_after_seconds
     verdict = after_failure(
         seen.spokejob.spec.retry.policy(),
-        status.charged_classes(current.charged),
+        status.failures_by_class(current),
         end.cause,
         for_good=end.for_good,
         retry_after_seconds=after,
         key=f"{seen.spokejob.spec.uid}-{seen.spokejob.spec.run}-{current.attempt}",
     )
     standing = Standing.FINISHED if isinstance(verdict, GiveUp) else Standing.IDLE
-    return Decision(standing, seen.write(status.attempt_failed(current, end, pod, verdict, now)))
+    job_id = seen.spokejob.spec.request_id
+    return Decision(standing, seen.write(status.attempt_failed(current, end, pod, verdict, now, job_id)))
+
+
+def _finished(seen: Observed, current: SpokeJobStatus, cause: str, now: datetime) -> SpokeJobStatus:
+    return status.finished(current, cause, now, job_id=seen.spokejob.spec.request_id)
 
 
 def _between_attempts(seen: Observed, now: datetime) -> Decision:
     if started := _not_yet_recorded(seen, now):
-        return _recorded(seen, started, now)
+        decision = _recorded(seen, started, now)
+        # This leader has not admitted the SpokeJob: somebody else made the Job. It takes a place like all others.
+        return without_place(seen, now) if seen.held and decision.standing is Standing.HOLDS else decision
     return next_attempt(seen, now)
 
 
 def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
-    """Return the status with the attempt whose Job is not recorded yet added; None if there is no such Job."""
+    """Return the status with one more attempt, the one whose Job the status does not record; None if there is none."""
     spokejob, current = seen.spokejob, seen.spokejob.status
     if status.open_attempt(current):
         return None
     if made := unrecorded(spokejob, seen.jobs):
         job = min(made, key=lambda item: item.attempt)
         started_at = job.meta.created_at or now
-        return status.attempt_started(current, job.attempt, job.meta.key.name, job.template, started_at, now)
+        ends_at = None if job.suspended else started_at + timedelta(seconds=spokejob.spec.start_timeout_seconds)
+        return status.attempt_started(
+            current, job.attempt, job.meta.key.name, job.template, started_at, now, job.timeout_seconds, ends_at
+        )
     if seen.made > current.attempt:  # the Job was deleted before it was recorded; it still counts as an attempt
         return status.attempt_started(current, seen.made, job_name(spokejob.name, seen.made), "", now, now)
     return None
@@ -194,13 +306,36 @@ def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decisio
     as_if = _as_if(seen, started)
     record = status.open_attempt(started)
     assert record is not None
-    onward = _under_way(as_if, record, now)
+    onward = _under_way(as_if, record, now, _obstructed_since(seen.spokejob.status, now))
+    if later := _recorded_later(seen, onward, started, now):
+        return later
     if any(isinstance(action, ApplyStatus | ReadLive) for action in onward.actions):
         prompt = bool(seen.spokejob.status.cause)
         actions = [replace(item, prompt=item.prompt or prompt) if isinstance(item, ApplyStatus) else item
                    for item in onward.actions]  # fmt: skip
         return replace(onward, actions=tuple(actions))
     return replace(onward, actions=(*seen.write(started), *onward.actions))
+
+
+def _recorded_later(seen: Observed, onward: Decision, started: SpokeJobStatus, now: datetime) -> Decision | None:
+    """Return a decision without the write of the attempt, if a write slightly later will say more; else None.
+
+    So the status of a job that was held keeps its reason until the pod runs. If many attempts start, the scheduler
+    decides before the write.
+    """
+    if onward.seen is None or onward.seen.phase is Phase.OTHER:
+        return None
+    undecided = seen.others_wait and onward.seen.phase is Phase.NO_NODE
+    if not undecided and seen.spokejob.status.cause not in HELD_BY_OTHERS:
+        return None
+    checks = tuple(action for action in onward.actions if isinstance(action, CheckAgain))
+    if onward.seen.phase is Phase.NO_ROOM:  # the status may show that already
+        return replace(onward, actions=checks) if seen.spokejob.status.cause == WaitReason.CLUSTER_FULL else None
+    record = status.open_attempt(started)
+    pod = _newest(_of_attempt(seen.pods, started.attempt))
+    begun = (record.started_at if record else None, pod.scheduled_at if pod else None)
+    due = max((at for at in begun if at), default=now) + RECORDED_WITHIN
+    return replace(onward, actions=(*checks, CheckAgain.at(due, now))) if now < due else None
 
 
 def _delete(job: Job) -> DeleteJob:
@@ -212,9 +347,11 @@ def _events_about(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, .
     return tuple(event for event in events if event.about in uids)
 
 
-def _is_open(current: SpokeJobStatus, job: Job) -> bool:
+def _ended(seen: Observed) -> list[Job]:
+    """Return the Jobs of recorded attempts that have ended."""
+    current = seen.spokejob.status
     record = status.open_attempt(current)
-    return record is not None and record.number == job.attempt
+    return [job for job in seen.jobs if job.attempt <= current.attempt and (not record or record.number != job.attempt)]
 
 
 def _job_of(seen: Observed, attempt: int) -> Job | None:

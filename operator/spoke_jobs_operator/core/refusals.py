@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+
+from .quota_refusal import quota_wait
 
 _BACKOFF = Backoff(base=10.0, maximum=60.0)
 """The waits before a refused Job is created again."""
-_INVALID = (400, 422)
+REFUSED_VALUES = (400, 422)
+"""HTTP statuses that refuse the written value. The same write would be refused again."""
 _FORBIDDEN = 403
 _TOO_LARGE = 413
 _FAILED, _WEBHOOK = 500, "failed calling webhook"
+_DENIED = re.compile("denied (the )?request")
+"""How the API server reports a refusal by an admission policy or a webhook. The policy's author chooses the HTTP
+status. The default is 422 for a ValidatingAdmissionPolicy and 400 for a webhook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +48,27 @@ def read_refusal(status: int, message: str, at: datetime) -> Refusal | None:
     """Return the refusal that an error means; None for a temporary error (timeout, 5xx, 429).
 
     Status 500 for an unreachable admission webhook is a refusal: it may concern this Job only. The SpokeJob then waits
-    with a reason, until its start timeout.
+    with a reason, for as long as the webhook is away.
 
     :param status: the HTTP status.
     :param message: the API server's message.
     """
-    if status in (*_INVALID, _TOO_LARGE):
-        return Refusal(Wait(Cause.TEMPLATE_INVALID, detail=message), at)
-    if status == _FORBIDDEN or (
-        status == _FAILED and _WEBHOOK in message
-    ):  # quota, an admission policy, a namespace that is being deleted
+    if status in REFUSED_VALUES and _DENIED.search(message):
         return Refusal(Wait(Cause.POD_REJECTED, detail=message), at)
+    if status in (*REFUSED_VALUES, _TOO_LARGE):
+        return Refusal(Wait(Cause.TEMPLATE_INVALID, detail=message), at)
+    if status == _FORBIDDEN and (wait := quota_wait(message)) is not None:
+        return Refusal(wait, at)
+    if status == _FORBIDDEN:  # an admission policy, a namespace that is being deleted
+        return Refusal(Wait(Cause.POD_REJECTED, detail=message), at)
+    if status == _FAILED and is_webhook_away(message):
+        return Refusal(Wait(WaitReason.WEBHOOK_AWAY, detail=message), at)
     return None
+
+
+def is_webhook_away(message: str) -> bool:
+    """Whether a message of the API server says that an admission webhook could not be called."""
+    return _WEBHOOK in message
 
 
 def foreign_job(name: str, at: datetime) -> Refusal:

@@ -6,28 +6,37 @@ kubelet changes the wording of the same obstacle every few seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.causes import CAUSES, Cause, CauseClass, cause_class
-from spoke_jobs.contract.retry import GiveUp, TryAgain
-from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJobStatus, WaitStatus
+from spoke_jobs.contract.advice import advice
+from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
+from spoke_jobs.contract.condition import MESSAGE_LIMIT, Condition
+from spoke_jobs.contract.retry import OWN_BACKOFF, GiveUp, TryAgain
+from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_status import WaitStatus
 
 from .api_objects import Pod
-from .diagnose import STOPPING, Ended
+from .attempt_state import STOPPING, Ended
+from .scheduler_message import FITS_NOWHERE
 
 ADMITTED = "Admitted"
 RUNNING = "Running"
 SUCCEEDED = "Succeeded"
 FINISHED = "Finished"
 BLOCKED = "Blocked"
-"""Present only while no Job can be created. The start timeout counts from its transition time."""
+"""Present only while no Job can be created. The start timeout counts from this condition's transition time."""
 
 KEPT_ATTEMPTS = 10
-_MESSAGE_LIMIT = 500
+HELD = (Cause.QUEUE_HELD, Cause.START_PAUSED)
+"""Why a pod ends without calling its job's function, and another one follows later."""
+
+_NAMES_VARY = (*FITS_NOWHERE, WaitReason.CLUSTER_FULL)
+"""The scheduler's words about these change often, while the pod waits for the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +50,28 @@ class Mark:
 
 
 def attempt_started(
-    status: SpokeJobStatus, number: int, job: str, template: str, started_at: datetime, now: datetime
+    status: SpokeJobStatus,
+    number: int,
+    job: str,
+    template: str,
+    started_at: datetime,
+    now: datetime,
+    timeout_seconds: int | None = None,
+    ends_at: datetime | None = None,
 ) -> SpokeJobStatus:
-    """Record that the attempt's Job exists."""
-    record = AttemptStatus(number=number, job=job, template=template, started_at=started_at)
+    """Record that the attempt's Job exists.
+
+    :param ends_at: when the attempt ends if its pod does not run.
+    """
+    record = AttemptStatus(
+        number=number, job=job, template=template, started_at=started_at, timeout_seconds=timeout_seconds
+    )
     return _marked(
         status.model_copy(
             update={
                 "outcome": Outcome.WAITING,
                 "cause": "",
-                "waiting": _waiting(status, Wait(WaitReason.POD_PENDING), now),
+                "waiting": _waiting(status, Wait(WaitReason.POD_PENDING, ends_at=ends_at), now),
                 "attempt": number,
                 "next_attempt_at": None,
                 "attempts": (*status.attempts, record)[-KEPT_ATTEMPTS:],
@@ -68,10 +89,20 @@ def attempt_started(
 def attempt_pends(status: SpokeJobStatus, wait: Wait, now: datetime) -> SpokeJobStatus:
     """Record why the attempt's pod waits."""
     cause = "" if wait.code == WaitReason.POD_PENDING else wait.code
-    updated = status.model_copy(
-        update={"outcome": Outcome.WAITING, "cause": cause, "waiting": _waiting(status, wait, now)}
-    )
-    return _marked(updated, now, Mark(RUNNING, "False", wait.code, wait_text.sentence(wait)))
+    # A quota refuses the same pod repeatedly, and some of its messages name no quota. Those are not worth a write.
+    by_object = bool(wait.object) if wait.code == WaitReason.QUOTA_EXCEEDED else wait.code not in _NAMES_VARY
+    waiting = _waiting(status, wait, now, by_object=by_object)
+    updated = status.model_copy(update={"outcome": Outcome.WAITING, "cause": cause, "waiting": waiting})
+    renewed = () if waiting is status.waiting and not _is_first_word(status, wait) else (RUNNING,)
+    return _marked(updated, now, Mark(RUNNING, "False", wait.code, wait_text.sentence(wait)), renewed=renewed)
+
+
+def _is_first_word(status: SpokeJobStatus, wait: Wait) -> bool:
+    """Whether the kubelet now says why a sidecar does not start, and the status has no word of it yet."""
+    if wait.code != WaitReason.SIDECAR_STARTING or not wait.detail:
+        return False
+    known = _condition(status, RUNNING)
+    return known is not None and known.message == wait_text.sentence(replace(wait, detail=""))
 
 
 def attempt_runs(status: SpokeJobStatus, pod: Pod | None, now: datetime) -> SpokeJobStatus:
@@ -93,7 +124,16 @@ def attempt_stopping(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: d
     This is written before the Job is deleted, so that an operator that restarts in between knows why the Job is gone.
     """
     *others, record = _with_pod(status.attempts, pod)
-    record = record.model_copy(update={"cause": end.cause, "error_type": end.error_type, "exit_code": end.exit_code})
+    record = record.model_copy(
+        update={
+            "cause": end.cause,
+            "error_type": end.error_type,
+            "exit_code": end.exit_code,
+            "container": end.container,
+            "message": end.message[:MESSAGE_LIMIT],
+            "reason": end.reason[:40],
+        }
+    )
     updated = status.model_copy(update={"cause": end.cause, "waiting": None, "attempts": (*others, record)})
     running = _condition(status, RUNNING)
     return _marked(updated, now, Mark(RUNNING, running.status if running else "False", STOPPING, end.message))
@@ -105,13 +145,13 @@ def attempt_succeeded(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: 
 
 
 def attempt_failed(
-    status: SpokeJobStatus, end: Ended, pod: Pod | None, verdict: TryAgain | GiveUp, now: datetime
+    status: SpokeJobStatus, end: Ended, pod: Pod | None, verdict: TryAgain | GiveUp, now: datetime, job_id: int
 ) -> SpokeJobStatus:
     """Record that the attempt has failed, and whether another one follows."""
     closed = _closed(status, end, pod, now)
-    closed = closed.model_copy(update={"charged": _charge(status.charged, end.cause)})
+    closed = closed.model_copy(update=_charge(status, end.cause))
     if isinstance(verdict, GiveUp):
-        return finished(closed, end.cause, now, end.message)
+        return finished(closed, end.cause, now, end.message, job_id=job_id, reason=end.reason)
     due = now + timedelta(seconds=verdict.delay_seconds)
     wait = Wait(WaitReason.BACKING_OFF, retry_at=due)
     updated = closed.model_copy(
@@ -146,22 +186,39 @@ def held(status: SpokeJobStatus, wait: Wait, now: datetime, *, blocked: bool) ->
         Mark(SUCCEEDED, "Unknown", "Unfinished"),
         Mark(FINISHED, "False", "Unfinished"),
     ]
-    return _marked(updated, now, *marks, *([Mark(BLOCKED, "True", wait.code, message)] if blocked else []))
+    renewed = () if updated.waiting is status.waiting else (ADMITTED,)  # the message may name another object
+    return _marked(
+        updated, now, *marks, *([Mark(BLOCKED, "True", wait.code, message)] if blocked else []), renewed=renewed
+    )
 
 
-def finished(status: SpokeJobStatus, cause: str, now: datetime, message: str = "") -> SpokeJobStatus:
-    """Record that the job is final: succeeded if ``cause`` is empty, else failed."""
+def finished(
+    status: SpokeJobStatus,
+    cause: str,
+    now: datetime,
+    message: str = "",
+    *,
+    job_id: int | None = None,
+    reason: str = "",
+) -> SpokeJobStatus:
+    """Record that the job is final: succeeded if ``cause`` is empty, else failed.
+
+    :param job_id: the job's id, for the advice; None if it can't be read.
+    :param reason: what the job waited for until it ended as `StartTimeout`.
+    """
     updated = status.model_copy(
         update={
             "outcome": Outcome.FAILED if cause else Outcome.SUCCEEDED,
             "cause": cause,
+            "message": message[:MESSAGE_LIMIT],
+            "reason": reason[:40],
             "waiting": None,
             "next_attempt_at": None,
             "finished_at": status.finished_at or now,
             "conditions": tuple(item for item in status.conditions if item.type != BLOCKED),
         }
     )
-    text = _sentences(message, CAUSES[cause].advice if cause in CAUSES else "")
+    text = _sentences(message, advice(cause, reason, job_id))
     return _marked(
         updated,
         now,
@@ -183,6 +240,11 @@ def open_attempt(status: SpokeJobStatus) -> AttemptStatus | None:
     return newest if newest and newest.finished_at is None else None
 
 
+def newly_ended(old: SpokeJobStatus, new: SpokeJobStatus) -> list[AttemptStatus]:
+    """Return the record of the attempt that has ended between two statuses, if one has."""
+    return [item for item in new.attempts[-1:] if item.finished_at and item not in old.attempts]
+
+
 def backs_off(status: SpokeJobStatus) -> bool:
     """Whether the SpokeJob waits for the time of its next attempt.
 
@@ -200,36 +262,60 @@ def blocked_since(status: SpokeJobStatus) -> datetime | None:
 
 
 def held_in_a_row(status: SpokeJobStatus) -> int:
-    """Return how many consecutive attempts, counted back from the last, found their queue held."""
+    """Return how many consecutive attempts, counted back from the last, found their queue held or the job paused."""
     ended = [item for item in reversed(status.attempts) if item.finished_at]
-    return next((n for n, item in enumerate(ended) if item.cause != Cause.QUEUE_HELD), len(ended))
+    return next((n for n, item in enumerate(ended) if item.cause not in HELD), len(ended))
 
 
-def charged_classes(charged: Mapping[str, int]) -> dict[CauseClass, int]:
-    """Return the counts by class, without classes that this release does not know."""
+def failures_by_class(status: SpokeJobStatus) -> dict[CauseClass, int]:
+    """Return how many attempts failed, charged or not, without the classes that this release does not know."""
     known = {item.value for item in CauseClass}
-    return {CauseClass(name): count for name, count in charged.items() if name in known}
+    return {CauseClass(name): count for name, count in _failures(status).items() if name in known}
 
 
-def _waiting(status: SpokeJobStatus, wait: Wait, now: datetime) -> WaitStatus:
-    """Return the wait for the status. New details of the same reason are not worth a write: keep the old value."""
-    known = status.waiting
-    return known if known and known.code == wait.code[:40] and wait.retry_at is None else WaitStatus.of(wait, now)
+def _waiting(status: SpokeJobStatus, wait: Wait, now: datetime, *, by_object: bool = False) -> WaitStatus:
+    """Return the new value of `status.waiting`.
+
+    Keep the old value if the reason is the same and there is no retry time: new details alone are not worth a write.
+    That the database is away again is worth one: the text says since when.
+
+    :param by_object: whether another object with the same reason, such as the next init container, is worth a write.
+    """
+    known, new = status.waiting, WaitStatus.of(wait, wait.since or now)
+    if known is None or not known.shows(wait) or (by_object and known.names != new.names):
+        return new
+    return new if wait.code == WaitReason.DATABASE_AWAY and _is_later(wait.since, known.since) else known
 
 
-def _sentences(message: str, advice: str) -> str:
-    if not message or not advice:
-        return message or advice
-    room = _MESSAGE_LIMIT - len(advice) - 2  # a long message of Kubernetes is cut, the advice is not
+def _is_later(moment: datetime | None, other: datetime | None) -> bool:
+    return moment is not None and other is not None and moment > other
+
+
+def _sentences(message: str, then: str) -> str:
+    if not message or not then:
+        return message or then
+    room = MESSAGE_LIMIT - len(then) - 2  # a long message of Kubernetes is cut, the advice is not
     message = message if len(message) <= room else f"{message[: room - 3]}..."
-    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}"
+    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {then}"
 
 
-def _charge(charged: Mapping[str, int], cause: str) -> dict[str, int]:
-    kind = cause_class(cause)
-    if kind is CauseClass.UNCHARGED:
-        return dict(charged)
-    return {**charged, kind.value: charged.get(kind.value, 0) + 1}
+def _failures(status: SpokeJobStatus) -> Counter[str]:
+    return Counter(status.charged) + Counter(status.not_charged)
+
+
+def _charge(status: SpokeJobStatus, cause: str) -> dict[str, dict[str, int]]:
+    """Return the fields that count failed attempts, after one more.
+
+    An older operator counted all classes in `charged`. The classes that are not charged move to their own field.
+    """
+    failures, kind = _failures(status), cause_class(cause)
+    if kind is not CauseClass.UNCHARGED:
+        failures[kind.value] += 1
+    apart = {name for name in failures if name in status.not_charged or name in OWN_BACKOFF}
+    return {
+        "charged": {name: count for name, count in failures.items() if name not in apart},
+        "not_charged": {name: count for name, count in failures.items() if name in apart},
+    }
 
 
 def _closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
@@ -240,6 +326,9 @@ def _closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) 
             "cause": end.cause,
             "error_type": end.error_type[:200],
             "exit_code": end.exit_code,
+            "container": end.container,
+            "message": end.message[:MESSAGE_LIMIT],
+            "reason": end.reason[:40],
         }
     )
     return status.model_copy(update={"attempts": (*others, record)})
@@ -256,17 +345,21 @@ def _condition(status: SpokeJobStatus, kind: str) -> Condition | None:
     return next((item for item in status.conditions if item.type == kind), None)
 
 
-def _marked(status: SpokeJobStatus, now: datetime, *marks: Mark) -> SpokeJobStatus:
+def _marked(status: SpokeJobStatus, now: datetime, *marks: Mark, renewed: Collection[str] = ()) -> SpokeJobStatus:
+    """Set the conditions.
+
+    :param renewed: those whose message is written even if status and reason stay the same.
+    """
     conditions = {item.type: item for item in status.conditions}
     for mark in marks:
         old = conditions.get(mark.kind)
-        if old and (old.status, old.reason) == (mark.status, mark.reason):
+        if old and (old.status, old.reason) == (mark.status, mark.reason) and mark.kind not in renewed:
             continue
         conditions[mark.kind] = Condition(
             type=mark.kind,
             status=mark.status,
             reason=mark.reason[:60],
-            message=mark.message[:_MESSAGE_LIMIT],
+            message=mark.message[:MESSAGE_LIMIT],
             last_transition_time=old.last_transition_time if old and old.status == mark.status else now,
         )
     return status.model_copy(update={"conditions": tuple(conditions.values())})

@@ -1,12 +1,16 @@
-"""Limit the rate of calls to the API server, and pause when the API server asks for it."""
+"""Limit the rate of calls to the API server, and pause when the API server asks for it.
+
+The calls of the namespaces take turns. So a namespace with many calls delays those of the others by one call each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from spoke_jobs.contract.token_bucket import TokenBucket
+from spoke_jobs_operator.core.fair_line import FairLine
 
 LONGEST_PAUSE_SECONDS = 60.0
 
@@ -17,7 +21,7 @@ class CallRate:
     :param per_second: the average number of calls per second.
     :param burst: the most calls at once after a quiet period.
     :param clock: the monotonic clock, in seconds.
-    :param sleep: waits for a number of seconds.
+    :param later: calls a function after a number of seconds; by default with the running event loop.
     """
 
     def __init__(
@@ -25,19 +29,36 @@ class CallRate:
         per_second: float = float("inf"),
         burst: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
         self._bucket = TokenBucket(per_second, burst, clock)
         self._clock = clock
-        self._sleep = sleep
+        self._later = later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._paused_until = float("-inf")
+        self._line: FairLine[asyncio.Future[None]] = FairLine()
 
-    async def turn(self) -> None:
-        """Wait until a call may be made; callers are served in order."""
-        if (wait := self._bucket.take()) > 0:
-            await self._sleep(wait)
-        while (left := self._paused_until - self._clock()) > 0:  # a pause may have started in the meantime
-            await self._sleep(left)
+    async def turn(self, namespace: str | None = None) -> None:
+        """Wait until a call may be made. The callers of one namespace are served in order.
+
+        :param namespace: the namespace that the call is about; None for a call about all.
+        """
+        wait = max(self._bucket.take(), self._paused_until - self._clock())
+        if wait <= 0:
+            return
+        caller: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.add(namespace, caller)
+        self._later(wait, self._serve)  # a token comes for each caller, and goes to the one whose turn it is then
+        await caller
+
+    def _serve(self) -> None:
+        if (left := self._paused_until - self._clock()) > 0:  # a pause may have started in the meantime
+            self._later(left, self._serve)
+            return
+        while (taken := self._line.take()) is not None:
+            _, caller = taken
+            if not caller.done():  # its task may have been cancelled
+                caller.set_result(None)
+                return
 
     def pause(self, seconds: float) -> None:
         """Delay all calls for this many seconds, at most a minute: the API server is overloaded."""

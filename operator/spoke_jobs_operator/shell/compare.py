@@ -1,4 +1,4 @@
-"""Compare the store with listings of the cluster, periodically, to find what lost events have missed.
+"""Compare the store with listings of the cluster, periodically, to find changes whose events were lost.
 
 A watch can end or stop sending without notice. Each namespace is compared separately, so that a deleted or forbidden
 namespace does not affect the others.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
+from spoke_jobs.contract.object_fields import uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Kind, Listing
@@ -29,13 +30,19 @@ See = Callable[[Mapping[str, Any]], set[Key]]
 logger = logging.getLogger(__name__)
 
 
+async def _no_limits(namespace: str | None) -> None:
+    """Compare nothing."""
+
+
 class Compare:
     """Compare the store with the cluster.
 
     :param add: called for each SpokeJob to reconcile.
     :param read_live_next: called for a SpokeJob that must be read live before its next decision.
     :param done: called after each completed comparison of a namespace.
-    :param begins: called after a namespace's first comparison, before its SpokeJobs are queued.
+    :param begins: called with a namespace after its first comparison, before its SpokeJobs are queued; None stands for
+        all namespaces.
+    :param limits: compares a namespace's SpokeLimits and its Namespace, before its SpokeJobs.
     """
 
     def __init__(
@@ -48,7 +55,8 @@ class Compare:
         add: Callable[[Key], None],
         read_live_next: Callable[[Key], None],
         done: Callable[[], None],
-        begins: Callable[[], None] = lambda: None,
+        begins: Callable[[str | None], None] = lambda _namespace: None,
+        limits: Callable[[str | None], Awaitable[None]] = _no_limits,
     ) -> None:
         self._client = client
         self._store = store
@@ -58,6 +66,7 @@ class Compare:
         self._read_live_next = read_live_next
         self._done = done
         self._begins = begins
+        self._limits = limits
         self._all_wanted = asyncio.Event()
         self._compared: set[str | None] = set()
         self._all_owed: set[str | None] = set()
@@ -85,7 +94,7 @@ class Compare:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def repeat(self) -> None:
-        """Discard earlier comparisons and compare again. A namespace counts only after a new listing."""
+        """Discard earlier comparisons and compare again. A namespace counts as compared only after a new listing."""
         async with self._one_at_a_time:  # a running comparison may show an older state
             self._compared.clear()
         await self.first()
@@ -121,11 +130,11 @@ class Compare:
         name = namespace or ALL_NAMESPACES
         try:
             await self._namespace(namespace, everything=namespace in self._all_owed)
-        except ApiError as error:
-            problem = (error.status, error.reason)
+        except Exception as error:
+            problem = (error.status, error.reason) if isinstance(error, ApiError) else (0, type(error).__name__)
             if self._problems.get(namespace) != problem:
-                logger.warning("comparing with the cluster failed; retrying: %s", error,
-                               extra={"namespace": name})  # fmt: skip
+                logger.warning("comparing with the cluster failed; retrying: %s", error, extra={"namespace": name},
+                               exc_info=None if isinstance(error, ApiError) else error)  # fmt: skip
             self._problems[namespace] = problem
             self._metrics.errors.labels(Where.COMPARE).inc()
             self._metrics.compare_failures.labels(name).inc()
@@ -141,7 +150,7 @@ class Compare:
 
     def _begin(self, namespace: str | None) -> None:
         """Queue the namespace's SpokeJobs: those that the watches reported before were not reconciled."""
-        self._begins()
+        self._begins(namespace)
         for item in self._store.spokejobs:
             key = self._store.spokejobs.owner_of(item)
             if namespace in (None, key.namespace):
@@ -149,6 +158,7 @@ class Compare:
 
     async def _namespace(self, namespace: str | None, *, everything: bool) -> None:
         store, client = self._store, self._client
+        await self._limits(namespace)
         if everything or namespace in self._templates_owed:
             await self._compare_kind(client.listing(Kind.TEMPLATE, namespace), store.template_seen, store.templates)
             self._templates_owed.discard(namespace)
@@ -188,7 +198,7 @@ class Compare:
         async for page in listing.pages:
             version = page.resource_version
             for item in page.items:
-                uids.add(item["metadata"]["uid"])
+                uids.add(uid_of(item))
                 for key in see(item):
                     self._add(key)
         return Listed(listing.namespace, frozenset(uids), version)

@@ -6,15 +6,15 @@ A failed write may still have taken effect. So the next decision on that SpokeJo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, TypeVar
 
 from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, api_error
-from spoke_jobs.contract.names import LABEL_SPOKEJOB
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
+from spoke_jobs.contract.failed_decisions import REFUSED_TRIES, TRIES, FailedDecisions
+from spoke_jobs.contract.object_fields import version_of
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.actions import (
     ApplyStatus,
@@ -24,31 +24,41 @@ from spoke_jobs_operator.core.actions import (
     DeleteJob,
     DeleteSpokeJob,
     ReadLive,
+    ReadTemplate,
     Standing,
     Write,
 )
 from spoke_jobs_operator.core.api_objects import Key, Unreadable
-from spoke_jobs_operator.core.build_job import is_template_name
 from spoke_jobs_operator.core.cleanup import Retention
-from spoke_jobs_operator.core.observed import Observed, candidate_of, unrecorded, wants_attempt
+from spoke_jobs_operator.core.observed import (
+    Observed,
+    candidate_of,
+    holds_shown,
+    is_an_attempt_of,
+    unrecorded,
+    wants_attempt,
+)
 from spoke_jobs_operator.core.read_objects import read_job
 from spoke_jobs_operator.core.reconcile import reconcile, reconcile_unreadable
-from spoke_jobs_operator.core.refusals import Refusal, foreign_job, read_refusal
-from spoke_jobs_operator.core.status import open_attempt
+from spoke_jobs_operator.core.refusals import REFUSED_VALUES, Refusal, foreign_job, read_refusal
+from spoke_jobs_operator.core.status import newly_ended, open_attempt
+from spoke_jobs_operator.core.undiagnosable import undiagnosable
 
-from .operator_client import Client, Kind, Listing
+from .kept_failures import KeptFailures
+from .live_reads import LiveReads
+from .operator_client import Client, Kind, NotLeading
 from .operator_metrics import OperatorMetrics
 from .pacing import Pacer
+from .status_reports import RecordEvents, StatusReports, log_fields
 from .status_throttle import StatusThrottle
-from .store import Listed, ObjectIndex, Store, key_of
+from .store import Store, key_of
 from .workqueue import WorkQueue
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-def now() -> datetime:
-    """Return the time in milliseconds: more digits only make statuses longer."""
+def utc_now() -> datetime:
+    """Return the time, rounded down to milliseconds: more digits only make statuses longer."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
@@ -64,7 +74,10 @@ class Effect(Enum):
 
 
 class Controller:
-    """Reconcile the SpokeJobs whose keys the work queue hands out."""
+    """Reconcile the SpokeJobs whose keys the work queue hands out.
+
+    :param record: called with the Events that an accepted status write stands for.
+    """
 
     def __init__(
         self,
@@ -73,21 +86,24 @@ class Controller:
         metrics: OperatorMetrics,
         retention: Retention,
         throttle: StatusThrottle,
-        clock: Callable[[], datetime] = now,
+        clock: Callable[[], datetime] = utc_now,
+        record: RecordEvents = lambda _about, _events: None,
     ) -> None:
         self._client = client
         self._store = store
+        self._live_reads = LiveReads(client, store, clock)
         self._metrics = metrics
         self._retention = retention
         self._throttle = throttle
         self._clock = clock
+        self._reports = StatusReports(store, metrics, clock, record)
+        self._failed: FailedDecisions[Key] = FailedDecisions()
         self._stale: set[Key] = set()
         self._refusals: dict[Key, Refusal] = {}
-        self._made: dict[
-            Key, tuple[str, int]
-        ] = {}  # uid, and the attempt whose Job was created or adopted and is not recorded yet
-        self._seen_to_run: dict[Key, str] = {}
+        self._made: dict[Key, tuple[str, int]] = {}  # uid, and the attempt whose Job exists and is not recorded yet
         self._warned_of_unchanged = False
+        self._leads_since: datetime | None = None
+        self._kept = KeptFailures(retention.failed_jobs, self._wake)
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
 
@@ -96,18 +112,28 @@ class Controller:
         self._queue = queue
         self._pacer = pacer
 
-    def prime(self, is_served: Callable[[str], bool] = lambda _namespace: True) -> None:
+    def prime(self, is_served: Callable[[str], bool] = lambda _namespace: True, *, begun: str | None = None) -> None:
         """Pass the SpokeJobs that have or want an attempt to the pacer, before the first admission.
 
-        :param is_served: whether a namespace's SpokeJobs are reconciled yet; others must not take places.
+        :param is_served: whether a namespace's SpokeJobs are reconciled yet. Those of other namespaces get no place.
+        :param begun: the namespace whose holds are continued; None for all. In others a hold may have ended since.
         """
-        running, waiting, now = [], [], self._clock()
+        running, waiting, held, now = [], [], [], self._clock()
+        self._leads_since = self._leads_since or now
         for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
-            if open_attempt(spokejob.status) or unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
-                running.append(candidate_of(spokejob))
-            elif wants_attempt(spokejob, now):
-                waiting.append(candidate_of(spokejob))
-        self._pacer.prime(running, waiting)
+            try:
+                if open_attempt(spokejob.status) or unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
+                    running.append(candidate_of(spokejob))
+                elif wants_attempt(spokejob, now):
+                    waiting.append(candidate_of(spokejob))
+                if begun in (None, spokejob.namespace):
+                    held.extend(holds_shown(spokejob))
+            except Exception:  # its own reconcile raises the error again, and counts it
+                logger.exception("no place could be given in advance", extra={"spokejob": str(key_of(spokejob))})
+        self._pacer.prime(running, waiting, sorted(held, key=lambda item: item[1].since or now))
+
+    def _wake(self, key: Key) -> None:
+        self._queue.add(key)
 
     def read_live_next(self, key: Key) -> None:
         """Read this SpokeJob live before the next decision on it."""
@@ -116,11 +142,41 @@ class Controller:
     async def process(self, key: Key) -> None:
         """Reconcile a SpokeJob: decide, and carry the decision out.
 
+        A SpokeJob about which no decision can be made ends after :data:`TRIES` tries.
+
         :raises ApiError: if a call failed; retry later.
         """
+        try:
+            await self._process(key)
+        except Exception as error:
+            refused = isinstance(error, ApiError)
+            if isinstance(error, NotLeading) or (isinstance(error, ApiError) and error.status not in REFUSED_VALUES):
+                raise
+            self._stale.add(key)
+            if not self._failed.failed(key, REFUSED_TRIES if refused else TRIES):
+                raise
+            await self._give_up(key, error)
+        else:
+            self._failed.succeeded(key)
+
+    async def _give_up(self, key: Key, error: Exception) -> None:
+        """End a SpokeJob whose decisions keep raising an error, and release its place first."""
+        try:
+            self._pacer.forget(key)
+        except Exception as broken:  # the end is written in any case
+            self._pacer.on_error(broken)
+        item = self._store.spokejob(key)
+        about = log_fields(item) if isinstance(item, SpokeJob) else {"spokejob": str(key)}
+        logger.error("no decision is possible; giving up", exc_info=error, extra=about)
+        if not isinstance(item, SpokeJob) or item.deleting or (item.status.outcome and item.status.outcome.final):
+            return  # there is nothing to end
+        await self._carry_out(item, undiagnosable(item, self._store.jobs.of(key), error, self._clock()))
+        self._metrics.undiagnosable.inc()
+
+    async def _process(self, key: Key) -> None:
         live = key in self._stale
         if live:
-            await self._read_live(key)
+            await self._live_reads.all_of(key)
             self._stale.discard(key)
         item = self._store.spokejob(key)
         if item is None:
@@ -130,44 +186,62 @@ class Controller:
             await self._end_unreadable(item)
             return
         decision = self._decide(item, live=live)
-        if any(isinstance(action, ReadLive) for action in decision.actions):
-            await self._read_live(key)
+        for wanted, read in ((ReadTemplate, self._live_reads.template_of), (ReadLive, self._live_reads.all_of)):
+            if not any(isinstance(action, wanted) for action in decision.actions):
+                continue
+            await read(key)
+            live = live or wanted is ReadLive
             item = self._store.spokejob(key)
             if not isinstance(item, SpokeJob):
                 self._queue.add(key)
                 return
-            decision = self._decide(item, live=True)
+            decision = self._decide(item, live=live, template_live=True)
+        self._kept.update(key, decision.kept)
         await self._carry_out(item, decision)
 
     async def _end_unreadable(self, item: Unreadable) -> None:
         for action in reconcile_unreadable(item, self._clock()):
             if await self._apply_status(item.key, item.uid, item.resource_version, action):
-                outcome, cause = Outcome.FAILED.value, action.status.cause
-                self._metrics.finished.labels(outcome, cause).inc()
-                logger.warning("finished: %s: not readable: %s", cause, item.problem, extra={"spokejob": str(item.key)})
+                self._reports.ended_unreadable(item, action.status)
 
-    def _decide(self, spokejob: SpokeJob, *, live: bool) -> Decision:
+    def _decide(self, spokejob: SpokeJob, *, live: bool, template_live: bool = False) -> Decision:
         candidate = candidate_of(spokejob)
-        decision = self._reconcile(spokejob, self._pacer.held(candidate), live=live)
-        self._pacer.settle(candidate, decision.standing)
+        decision = self._reconcile(spokejob, self._pacer.held(candidate), live=live, template_live=template_live)
+        self._pass_ends(spokejob, decision)
+        self._pacer.settle(candidate, decision.standing, decision.seen, decision.rejected)
         if decision.standing is Standing.WAITS and self._pacer.held(candidate) is None:
-            decision = self._reconcile(spokejob, None, live=live)
-            self._pacer.settle(candidate, decision.standing)
+            decision = self._reconcile(spokejob, None, live=live, template_live=template_live)
+            self._pacer.settle(candidate, decision.standing, decision.seen)
         return decision
 
-    def _reconcile(self, spokejob: SpokeJob, held: Wait | None, *, live: bool) -> Decision:
+    def _pass_ends(self, spokejob: SpokeJob, decision: Decision) -> None:
+        """Report the ends of attempts to the pacer, before it releases their places."""
+        recorded = decision.seen is not None and decision.seen.recorded
+        for action in decision.actions:
+            if isinstance(action, ApplyStatus):
+                for record in newly_ended(spokejob.status, action.status):
+                    self._pacer.ended(key_of(spokejob), record.cause, recorded=recorded)
+
+    def _reconcile(self, spokejob: SpokeJob, held: Wait | None, *, live: bool, template_live: bool) -> Decision:
         key, now = key_of(spokejob), self._clock()
+        template = Key(key.namespace, spokejob.spec.pod_template)
         jobs, pods = self._store.jobs.of(key), self._store.pods.of(key)
         seen = Observed(
             spokejob=spokejob,
             jobs=jobs,
             pods=pods,
             events=self._store.events_of((*jobs, *pods)),
-            template=self._store.templates.get(Key(key.namespace, spokejob.spec.pod_template)),
+            template=self._store.templates.get(template),
             held=held,
+            limits=self._pacer.limits.of(key.namespace),
+            others_wait=self._pacer.room is not None and len(self._pacer) > 0,
             live=live,
+            template_live=live or template_live or self._live_reads.has_read_template(template),
             refusal=self._refusals.get(key),
+            observed_since=self._leads_since,
+            followed=self._store.has_next_run(spokejob),
             made=self._made_of(spokejob),
+            surplus=self._kept.surplus(key),
         )
         return reconcile(seen, now, self._retention)
 
@@ -177,7 +251,7 @@ class Controller:
         waits = [action.after_seconds for action in decision.actions if isinstance(action, CheckAgain)]
         for write in decision.writes:
             if isinstance(write, ApplyStatus):
-                self._observe_start(spokejob, write)
+                self._reports.decided(spokejob, write.status)
                 if write.may_wait and (wait := self._throttle.wait(key)):
                     waits.append(wait + 0.01)  # slightly late rather than slightly early
                     continue
@@ -207,7 +281,7 @@ class Controller:
             case ApplyStatus():
                 if not await self._apply_status(key, spokejob.uid, spokejob.resource_version, write):
                     return Effect.UNCHANGED
-                self._report(spokejob, write)
+                self._reports.written(spokejob, write.status)
                 if write.status.attempt > spokejob.status.attempt:
                     if write.status.attempt > self._made_of(spokejob):
                         self._metrics.adopted.inc()
@@ -229,14 +303,15 @@ class Controller:
             if refusal is None:
                 raise
             logger.warning("the API server refuses the Job: %s", error, extra=log_fields(spokejob))
-            self._refuse(key, refusal)
+            if not self._pacer.job_refused(candidate_of(spokejob), refusal.wait):
+                self._refuse(key, refusal)
             return Effect.REFUSED
         self._refusals.pop(key, None)
         self._made[key] = (spokejob.uid, create.attempt)
         self._store.job_seen(body)
         self._metrics.writes.labels("job_create").inc()
         if create.attempt == 1:
-            self._metrics.creation_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
+            self._metrics.jobs.created(spokejob, (self._clock() - spokejob.created_at).total_seconds())
         logger.info("attempt %d starts", create.attempt, extra=log_fields(spokejob) | {"job": create.name})
         return Effect.DONE
 
@@ -250,7 +325,7 @@ class Controller:
         body = await self._client.read(Kind.JOB, Key(key.namespace, name))
         if body is None:
             raise api_error(409, "AlreadyExists", f"Job {name!r} existed and was deleted in the meantime")
-        if read_job(body).owner != spokejob.uid:
+        if not is_an_attempt_of(spokejob, read_job(body)):
             self._refuse(key, foreign_job(name, self._clock()))
             return Effect.REFUSED
         self._made[key] = (spokejob.uid, attempt)
@@ -273,7 +348,7 @@ class Controller:
         body = await self._client.apply_status(key, uid, resource_version, apply.status)
         self._store.spokejob_seen(body)
         self._metrics.writes.labels("status").inc()
-        if body["metadata"]["resourceVersion"] != resource_version:
+        if version_of(body) != resource_version:
             return True
         self._metrics.status_unchanged.inc()
         if not self._warned_of_unchanged:
@@ -281,68 +356,6 @@ class Controller:
             logger.warning("a status write changed nothing: is the installed CRD older than this operator?",
                            extra={"spokejob": str(key)})  # fmt: skip
         return False
-
-    def _observe_start(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
-        """Measure when the first attempt is observed running; the status may show it later, or never."""
-        new, key = apply.status, key_of(spokejob)
-        runs = new.outcome is Outcome.RUNNING and spokejob.status.outcome is not Outcome.RUNNING and new.attempt == 1
-        if runs and self._seen_to_run.get(key) != spokejob.uid:
-            self._seen_to_run[key] = spokejob.uid
-            self._metrics.start_seconds.observe((self._clock() - spokejob.created_at).total_seconds())
-
-    def _report(self, spokejob: SpokeJob, apply: ApplyStatus) -> None:
-        old, new = spokejob.status, apply.status
-        ended = [item for item in new.attempts[-1:] if item.finished_at and item not in old.attempts]
-        for record in ended:
-            if record.cause:
-                self._metrics.attempts_failed.labels(record.cause).inc()
-            logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=log_fields(spokejob))
-        if new.outcome and new.outcome.final and new.outcome != old.outcome:
-            self._seen_to_run.pop(key_of(spokejob), None)
-            self._metrics.finished.labels(new.outcome.value, new.cause).inc()
-            logger.info("finished: %s", new.cause or new.outcome.value, extra=log_fields(spokejob))
-
-    async def _read_live(self, key: Key) -> None:
-        body = await self._client.read(Kind.SPOKEJOB, key)
-        cached = self._store.spokejobs.get(key)
-        if cached and (body is None or body["metadata"]["uid"] != cached.uid):
-            self._store.spokejobs.remove(key, cached.uid)
-        if body is None:
-            return
-        self._store.spokejob_seen(body)
-        labels = f"{LABEL_SPOKEJOB}={key.name}"
-        jobs = self._client.listing(Kind.JOB, key.namespace, labels=labels)
-        await self._refresh(jobs, self._store.job_seen, self._store.jobs, key)
-        pods = self._client.listing(Kind.POD, key.namespace, labels=labels)
-        await self._refresh(pods, self._store.pod_seen, self._store.pods, key, self._store.remove_pods)
-        name = str((body.get("spec") or {}).get("podTemplate"))
-        if not is_template_name(name):
-            return
-        template_key = Key(key.namespace, name)
-        template = await self._client.read(Kind.TEMPLATE, template_key)
-        if template:
-            self._store.template_seen(template)
-        elif cached_template := self._store.templates.get(template_key):
-            self._store.templates.remove_all([cached_template])
-
-    async def _refresh(
-        self,
-        listing: Listing,
-        see: Callable[[Mapping[str, Any]], object],
-        index: ObjectIndex[T],
-        key: Key,
-        remove_all: Callable[[list[T], float], None] | None = None,
-    ) -> None:
-        known = index.of(key)
-        uids: set[str] = set()
-        version = 0
-        async for page in listing.pages:
-            version = page.resource_version
-            for item in page.items:
-                uids.add(item["metadata"]["uid"])
-                see(item)
-        absent = index.absent(Listed(listing.namespace, frozenset(uids), version), known)
-        (remove_all or index.remove_all)(absent, version)
 
     def _made_of(self, spokejob: SpokeJob) -> int:
         uid, attempt = self._made.get(key_of(spokejob), ("", 0))
@@ -352,15 +365,8 @@ class Controller:
         self._queue.forget(key)
         self._pacer.forget(key)
         self._throttle.forget(key)
+        self._kept.update(key, ())
+        self._failed.succeeded(key)
         self._refusals.pop(key, None)
         self._made.pop(key, None)
-        self._seen_to_run.pop(key, None)
-
-
-def log_fields(spokejob: SpokeJob) -> dict[str, object]:
-    """Return the fields for log lines about this SpokeJob."""
-    return {
-        "spokejob": str(key_of(spokejob)),
-        "request_id": spokejob.spec.request_id,
-        "job_type": spokejob.spec.job_type,
-    }
+        self._reports.forget(key)

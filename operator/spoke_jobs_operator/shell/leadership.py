@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class Leadership(Protocol):
-    """The leadership of this process. Whatever writes starts after :meth:`gained` and ends after :meth:`lost`."""
+    """The leadership of this process.
+
+    Code that writes to the cluster starts after :meth:`gained` returns, and is stopped after :meth:`lost` returns.
+    """
 
     def leads(self) -> bool:
         """Whether this process may write now."""
@@ -56,8 +59,9 @@ class Alone:
 class ByLease:
     """Leadership by a Lease. A leader that can't renew stops before another replica may take over.
 
-    The client library's election continued to lead while the API server hung. This loop gives every call a deadline,
-    and its clock also runs while the process is stopped.
+    The election of the Python Kubernetes client is not used: with it, a leader kept leading while the API server hung.
+    This loop gives every call a deadline. Its clock runs on while the process is paused (SIGSTOP), so a leader that was
+    paused for too long does not write.
 
     :param clock: the monotonic clock, in seconds.
     """
@@ -117,13 +121,14 @@ class ByLease:
             async with asyncio.timeout(max(0.0, seconds)):
                 held = await self._take()
         except (ApiError, TimeoutError) as error:
-            self._log_once(f"could not acquire the Lease; retrying: {str(error) or type(error).__name__}")
+            self._log_once(f"could not acquire or renew the Lease; retrying: {str(error) or type(error).__name__}")
             return False
         if held:
-            # Counted from before the call: no other replica can have seen the renewal earlier.
+            # Leadership counts from before the call. Another replica counts from when it sees the renewal, which is
+            # later.
             self._until = begun + self._times.renewed_within
             self._last_logged = ""
-        return held and self.leads()  # False if the process was stopped for too long in between
+        return held and self.leads()  # False if the process was paused for too long during the call
 
     async def _take(self) -> bool:
         body = await self._client.read_lease(self._lease)

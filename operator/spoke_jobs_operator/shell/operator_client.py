@@ -6,7 +6,6 @@ of them for one listing takes longer than everything else that the operator does
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -17,17 +16,19 @@ from urllib.parse import quote
 import aiohttp
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config as kubernetes_config
-from pydantic_core import from_json
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.api_errors import NoAnswer, NotFound, TooManyRequests, error_of_answer
+from spoke_jobs.contract.object_fields import digits, items, mapping, text, version_of
+from spoke_jobs.contract.page_limits import MOST_OBJECTS
 from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.contract.spokelimit import SpokeLimitStatus
+from spoke_jobs.contract.strict_json import NotJson, read_json_object
 from spoke_jobs_operator.core.api_objects import Key
 
+from .bounded_answers import session_options
 from .call_rate import CallRate
 
-FIELD_MANAGER = "spoke-operator"
-CHUNK = 500
 _SYNC_FIELDS = {"progress", "ledger"}
 _TRIES = 3
 
@@ -41,6 +42,9 @@ class Kind(Enum):
     TEMPLATE = ("/api/v1", "podtemplates")
     LEASE = ("/apis/coordination.k8s.io/v1", "leases")
     CONFIGMAP = ("/api/v1", "configmaps")
+    SPOKELIMIT = (f"/apis/{names.API_VERSION}", names.LIMIT_PLURAL)
+    NAMESPACE = ("/api/v1", "namespaces")
+    EVENT = ("/apis/events.k8s.io/v1", "events")
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
         """Return the path of one object, or of all objects in a namespace or in the cluster."""
@@ -94,7 +98,7 @@ class Client:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._rate = rate or CallRate()
         self.may_write: Callable[[], bool] = lambda: True
-        """Called right before each write to an object that another leader would also write; False forbids the write."""
+        """Called right before each write that only the leader may make. If it returns False, the write is not sent."""
         self.on_throttled: Callable[[], None] = lambda: None
         """Called when the API server answers 429."""
 
@@ -106,9 +110,7 @@ class Client:
             kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        # As in kopf. Otherwise aiohttp looks for a .netrc file at every call, in a thread, which takes a tenth of a
-        # busy operator's processor time.
-        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.client_session_kwargs = session_options()
         return cls(kubernetes.ApiClient(configuration), timeout_seconds, rate)
 
     async def close(self) -> None:
@@ -132,11 +134,11 @@ class Client:
     async def is_served(self) -> bool:
         """Whether the API server knows the SpokeJob resource."""
         answer = await self._get(Kind.SPOKEJOB.value[0])
-        return answer is not None and any(item.get("name") == names.PLURAL for item in answer.get("resources", ()))
+        return answer is not None and any(item.get("name") == names.PLURAL for item in items(answer, "resources"))
 
     async def read(self, kind: Kind, key: Key) -> dict[str, Any] | None:
         """Read an object; None if it doesn't exist."""
-        return await self._get(kind.path(key.namespace, key.name))
+        return await self._get(kind.path(key.namespace, key.name), key.namespace)
 
     def listing(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> Listing:
         """List the objects of one namespace or of all namespaces, in chunks.
@@ -146,22 +148,24 @@ class Client:
         return Listing(namespace, self._pages(kind, namespace, labels, fields))
 
     async def _pages(self, kind: Kind, namespace: str | None, labels: str, fields: str) -> AsyncIterator[Page]:
-        query = {"limit": str(CHUNK)}
+        query = {"limit": str(MOST_OBJECTS)}
         if labels:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
         while True:
-            answer = await self._call("GET", kind.path(namespace), query=query)
-            metadata = answer.get("metadata") or {}
-            yield Page(answer.get("items") or [], int(metadata.get("resourceVersion") or 0))
-            if not metadata.get("continue"):
+            answer = await self._call("GET", kind.path(namespace), namespace, query=query)
+            yield Page([dict(item) for item in items(answer, "items")], digits(version_of(answer)))
+            following = text(mapping(answer, "metadata"), "continue")
+            if not following:
                 return
-            query["continue"] = metadata["continue"]
+            query["continue"] = following
 
     async def create_job(self, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create a Job. :raises AlreadyExists: if the name is taken."""
-        return await self._change("POST", Kind.JOB.path(namespace), query={"fieldManager": FIELD_MANAGER}, body=body)
+        return await self._change(
+            "POST", Kind.JOB.path(namespace), namespace, query={"fieldManager": names.MANAGER_OPERATOR}, body=body
+        )
 
     async def delete_job(
         self, key: Key, uid: str, resource_version: str, *, wait_for_pods: bool
@@ -169,18 +173,18 @@ class Client:
         """Delete the Job if it is unchanged since it was read.
 
         :returns: the Job with its deletion timestamp, or a Status if it was deleted at once; None if it did not exist.
-        :raises Conflict: if it has changed or was replaced.
+        :raises Conflict: if the Job has changed or was replaced.
         """
         body = {
             "preconditions": {"uid": uid, "resourceVersion": resource_version},
             "propagationPolicy": "Foreground" if wait_for_pods else "Background",
         }
-        return await self._delete(Kind.JOB.path(key.namespace, key.name), body)
+        return await self._delete(Kind.JOB, key, body)
 
     async def delete_spokejob(self, key: Key, uid: str, resource_version: str) -> None:
         """Delete the SpokeJob. :raises Conflict: if it has changed since it was read."""
         body = {"preconditions": {"uid": uid, "resourceVersion": resource_version}, "propagationPolicy": "Background"}
-        await self._delete(Kind.SPOKEJOB.path(key.namespace, key.name), body)
+        await self._delete(Kind.SPOKEJOB, key, body)
 
     async def apply_status(self, key: Key, uid: str, resource_version: str, status: SpokeJobStatus) -> dict[str, Any]:
         """Write all status fields that the operator owns; sync owns the others.
@@ -198,13 +202,27 @@ class Client:
             },
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_SYNC_FIELDS),
         }
-        return await self._apply(Kind.SPOKEJOB.path(key.namespace, key.name) + "/status", body)
+        return await self._apply(Kind.SPOKEJOB, key, body, "/status")
+
+    async def apply_limit_status(self, key: Key, uid: str, status: SpokeLimitStatus) -> dict[str, Any]:
+        """Write a SpokeLimit's status. :raises Conflict: if the SpokeLimit was replaced."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.LIMIT_KIND,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        return await self._apply(Kind.SPOKELIMIT, key, body, "/status")
 
     async def publish(self, key: Key, data: Mapping[str, str]) -> None:
         """Create or replace a ConfigMap."""
-        metadata = {"name": key.name, "namespace": key.namespace, "labels": {names.LABEL_MANAGED_BY: FIELD_MANAGER}}
+        metadata = {
+            "name": key.name,
+            "namespace": key.namespace,
+            "labels": {names.LABEL_MANAGED_BY: names.MANAGER_OPERATOR},
+        }
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
-        await self._apply(Kind.CONFIGMAP.path(key.namespace, key.name), body)
+        await self._apply(Kind.CONFIGMAP, key, body)
 
     async def read_lease(self, key: Key) -> dict[str, Any] | None:
         """Read the Lease; None if it doesn't exist."""
@@ -216,44 +234,72 @@ class Client:
     async def write_lease(self, key: Key, spec: Mapping[str, Any], resource_version: str | None) -> dict[str, Any]:
         """Replace the Lease, or create it if ``resource_version`` is None.
 
-        :raises Conflict: if it has changed since it was read.
+        :raises Conflict: if the Lease has changed since it was read.
         """
         metadata = {"name": key.name, "namespace": key.namespace}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": dict(spec)}
+        query = {"fieldManager": names.MANAGER_OPERATOR}
         if resource_version is None:
-            return await self._send("POST", Kind.LEASE.path(key.namespace), body=body)
+            return await self._send("POST", Kind.LEASE.path(key.namespace), query=query, body=body)
         metadata["resourceVersion"] = resource_version
-        return await self._send("PUT", Kind.LEASE.path(key.namespace, key.name), body=body)
+        return await self._send("PUT", Kind.LEASE.path(key.namespace, key.name), query=query, body=body)
 
-    async def _get(self, path: str) -> dict[str, Any] | None:
+    async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Create an Event. The rate limit does not apply: :class:`EventRecorder` has a limit for Events alone.
+
+        :raises NotLeading: if this process doesn't lead; then no call was made.
+        """
+        await self._send_event("POST", Kind.EVENT.path(namespace), body)
+
+    async def count_event(self, key: Key, series: Mapping[str, Any]) -> None:
+        """Write that the Event was repeated. :raises NotFound: if it has expired."""
+        await self._send_event("PATCH", Kind.EVENT.path(key.namespace, key.name), {"series": dict(series)})
+
+    async def _send_event(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        if not self.may_write():
+            raise NotLeading(f"{method} {path}")
+        content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        await self._send(
+            method, path, query={"fieldManager": names.MANAGER_OPERATOR}, body=body, content_type=content_type
+        )
+
+    async def _get(self, path: str, namespace: str | None = None) -> dict[str, Any] | None:
         try:
-            return await self._call("GET", path)
+            return await self._call("GET", path, namespace)
         except NotFound:
             return None
 
-    async def _delete(self, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def _delete(self, kind: Kind, key: Key, body: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
-            return await self._change("DELETE", path, body=body)
+            return await self._change("DELETE", kind.path(key.namespace, key.name), key.namespace, body=body)
         except NotFound:
             return None
 
-    async def _apply(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._change("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+    async def _apply(self, kind: Kind, key: Key, body: Mapping[str, Any], part: str = "") -> dict[str, Any]:
+        path = kind.path(key.namespace, key.name) + part
+        query = {"fieldManager": names.MANAGER_OPERATOR, "force": "true"}
+        content_type = "application/apply-patch+yaml"
+        return await self._change("PATCH", path, key.namespace, query=query, body=body, content_type=content_type)
 
-    async def _change(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
+    async def _change(self, method: str, path: str, namespace: str, **rest: Any) -> dict[str, Any]:
         """Make a writing call.
 
         :raises NotLeading: if this process doesn't lead; then no call was made.
         """
-        return await self._call(method, path, may_send=self.may_write, **rest)
+        return await self._call(method, path, namespace, may_send=self.may_write, **rest)
 
     async def _call(
-        self, method: str, path: str, *, may_send: Callable[[], bool] = lambda: True, **rest: Any
+        self,
+        method: str,
+        path: str,
+        namespace: str | None,
+        *,
+        may_send: Callable[[], bool] = lambda: True,
+        **rest: Any,
     ) -> dict[str, Any]:
-        """Make a call when the rate limit allows it; retry after a 429."""
+        """Make a call when it is the namespace's turn under the rate limit; retry after a 429."""
         for last in (*[False] * (_TRIES - 1), True):
-            await self._rate.turn()
+            await self._rate.turn(namespace)
             if not may_send():
                 raise NotLeading(f"{method} {path}")
             try:
@@ -286,18 +332,12 @@ class Client:
                 method, url, headers, dict(body) if body is not None else None, _request_timeout=self._timeout
             )
             data = await response.read()  # type: ignore[no-untyped-call]
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+        except Exception as error:  # also of the credentials, which are read for each call
             raise NoAnswer(f"{method} {path}: {type(error).__name__}: {error}") from error
-        answer = _parse(data)
+        answer = read_json_object(data)
         if response.status >= 400:
             after = response.headers.get("Retry-After")
             raise error_of_answer(response.status, str(response.reason), answer, data, after)
+        if isinstance(answer, NotJson):  # an empty listing would say that everything was deleted
+            raise NoAnswer(f"{method} {path}: the answer can't be read: {answer.problem}")
         return answer
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        answer = from_json(data)  # twice as fast as the standard library's
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

@@ -1,7 +1,8 @@
 """The operator's liveness and readiness.
 
-It is alive if an event or a comparison came recently. Events alone are no measure: a quiet cluster sends none, and
-neither does a broken watch. Comparisons list the cluster every half minute, so a longer silence means a failure.
+The operator is alive if an event or a comparison came recently. Events alone do not show it: a quiet cluster sends
+none, and neither does a broken watch. Comparisons list the cluster every half minute, so a longer silence means a
+failure.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .operator_metrics import OperatorMetrics
 class OperatorHealth:
     """The time of the last event or comparison.
 
-    :param deaf_after_seconds: the operator counts as alive for so long without an event or a comparison.
+    :param deaf_after_seconds: how long the operator counts as alive without an event or a comparison.
     """
 
     def __init__(self, deaf_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,5 +52,5 @@ def routes(health: OperatorHealth, metrics: OperatorMetrics) -> Routes:
         "/readyz": in_loop(
             lambda: text_answer(ready := health.ready and health.alive, "ready\n" if ready else "not ready\n")
         ),
-        "/metrics": in_loop(lambda: exposition(metrics.registry.collect())),
+        "/metrics": in_loop(lambda: exposition("operator", metrics.registry.collect())),
     }

@@ -12,7 +12,7 @@ from spoke_jobs.contract import log_setup
 from spoke_jobs.contract.log_setup import JsonFormatter, PlainFormatter
 
 _ATTEMPT = re.compile(r"Request attempt #[\d/]+ failed; ([^/]*//[^ ?]*)")
-"""The request alone: the number of the try, the error and the query (with a watch's position) differ each time."""
+"""The group is the request without its query. The number of the try, the error and the query differ each time."""
 _REMEMBERED_REQUESTS = 1000
 
 
@@ -42,6 +42,6 @@ def configure(level: str, form: str) -> None:
     """Log to standard error, as JSON or plain text; from kopf, aiohttp and asyncio only warnings and errors."""
     formatter = JsonFormatter() if form == "json" else PlainFormatter(with_extra=True)
     log_setup.configure(level, formatter, [Repeats()], quiet=("kopf", "aiohttp", "asyncio"))
-    # It warns that it handles no signals in this thread, which is intended.
+    # kopf warns that it handles no signals in this thread. That is intended.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter as Count
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs_operator.core.job_counts import LabelValues
+
+from .job_metrics import JobMetrics
 
 _QUEUE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120)
-_CREATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
 class Where(StrEnum):
@@ -22,13 +19,33 @@ class Where(StrEnum):
 
     RECONCILE = "reconcile"
     COMPARE = "compare"
+    STORE = "store"
+    """An object of the cluster could not be stored."""
+    ADMIT = "admit"
+    LIMITS = "limits"
+    PUBLISH = "publish"
+
+
+class EventDrop(StrEnum):
+    """Why a Kubernetes Event was not sent."""
+
+    RATE = "rate"
+    QUEUE = "queue"
+    FAILURE = "failure"
 
 
 class OperatorMetrics:
-    """The metrics. Each instance has its own registry, so that tests can create several."""
+    """The metrics. Each instance has its own registry, so that tests can create several.
 
-    def __init__(self) -> None:
+    :param labels: the labels of SpokeJobs' metrics besides the namespace: "type", "queue".
+    :param label_limit: the most combinations of their values in each namespace.
+    """
+
+    def __init__(self, labels: Sequence[str] = (), label_limit: int = 50) -> None:
+        # A second series for each counter and histogram, which nothing reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self.jobs = JobMetrics(self.registry, LabelValues(labels, label_limit))
         self.reconciles = Counter("spoke_operator_reconciles", "SpokeJobs reconciled.", registry=self.registry)
         self.reconcile_seconds = Histogram(
             "spoke_operator_reconcile_seconds",
@@ -51,23 +68,17 @@ class OperatorMetrics:
             registry=self.registry,
         )
         self.events = Counter("spoke_operator_events", "Events received.", ["kind"], registry=self.registry)
+        self.events_sent = Counter(
+            "spoke_operator_kubernetes_events", "Kubernetes Events sent, by type.", ["type"], registry=self.registry
+        )
+        self.events_dropped = Counter(
+            "spoke_operator_kubernetes_events_dropped",
+            "Kubernetes Events that were not sent: beyond the rate, the queue was full, or the call failed.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.queue_depth = Gauge(
             "spoke_operator_queue_depth", "SpokeJobs that wait to be reconciled.", registry=self.registry
-        )
-        self.finished = Counter(
-            "spoke_operator_jobs_finished",
-            "SpokeJobs that became final, by outcome and cause.",
-            ["outcome", "cause"],
-            registry=self.registry,
-        )
-        self.attempts_failed = Counter(
-            "spoke_operator_attempts_failed", "Attempts that failed, by cause.", ["cause"], registry=self.registry
-        )
-        self.creation_seconds = Histogram(
-            "spoke_operator_job_creation_seconds",
-            "From a SpokeJob's creation to the creation of its first Job.",
-            buckets=_CREATION_BUCKETS,
-            registry=self.registry,
         )
         self.queue_seconds = Histogram(
             "spoke_operator_queue_seconds",
@@ -75,18 +86,24 @@ class OperatorMetrics:
             buckets=_QUEUE_BUCKETS,
             registry=self.registry,
         )
-        self.start_seconds = Histogram(
-            "spoke_operator_job_start_seconds",
-            "From a SpokeJob's creation until its first attempt is observed running.",
-            buckets=_CREATION_BUCKETS,
-            registry=self.registry,
-        )
         self.adopted = Counter(
             "spoke_operator_jobs_adopted", "Jobs of an earlier leader or process that were adopted.",
             registry=self.registry,
         )  # fmt: skip
-        self.running = Gauge(
-            "spoke_operator_attempts_running", "SpokeJobs with a running or starting attempt.", registry=self.registry
+        self.pending = Gauge(
+            "spoke_operator_pods_pending",
+            "Pods of attempts that have no node yet, or that their node is starting.",
+            registry=self.registry,
+        )
+        self.without_room = Gauge(
+            "spoke_operator_pods_without_room",
+            "Pods of attempts for which no node has room.",
+            registry=self.registry,
+        )
+        self.undiagnosable = Counter(
+            "spoke_operator_undiagnosable",
+            "SpokeJobs that ended as Undiagnosable, because each decision about them raised an error.",
+            registry=self.registry,
         )
         self.leads = Gauge("spoke_operator_leads", "1 while this replica leads.", registry=self.registry)
         self.throttled = Counter(
@@ -101,23 +118,7 @@ class OperatorMetrics:
 
     def _initialize(self) -> None:
         """Initialize counters to 0 so that `increase()` sees the first event."""
-        self.finished.labels(Outcome.SUCCEEDED.value, "")
-        for cause in CAUSES:
-            self.finished.labels(Outcome.FAILED.value, cause)
         for where in Where:
             self.errors.labels(where)
-
-    def count_waiting(self, reasons: Callable[[], Iterator[str]]) -> None:
-        """Count the waiting SpokeJobs by reason at each scrape."""
-        self.registry.register(_Waiting(reasons))
-
-
-class _Waiting(Collector):
-    def __init__(self, reasons: Callable[[], Iterator[str]]) -> None:
-        self._reasons = reasons
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily("spoke_operator_waiting", "Waiting SpokeJobs, by reason.", labels=["reason"])
-        for reason, count in sorted(Count(self._reasons()).items()):
-            family.add_metric([reason], count)
-        yield family
+        for drop in EventDrop:
+            self.events_dropped.labels(drop)

@@ -6,32 +6,37 @@ import asyncio
 import logging
 import socket
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import timedelta
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spoke_jobs.contract import names, probe_server
 from spoke_jobs.contract.api_errors import ApiError, Conflict
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.cleanup import Retention
+from spoke_jobs_operator.core.holds import Holds
 from spoke_jobs_operator.operator_settings import Settings
 
 from . import operator_health
 from .call_rate import CallRate
 from .compare import Compare
-from .controller import Controller, log_fields, now
+from .controller import Controller, utc_now
+from .event_recorder import EventRecorder
 from .leadership import Alone, ByLease, Leadership
+from .limit_keeper import LimitKeeper
+from .limit_reporter import LimitReporter
+from .limit_sources import LimitSources
 from .operator_client import Client, NotLeading
 from .operator_metrics import OperatorMetrics, Where
 from .pacing import Pacer
 from .publishing import Publisher
+from .status_reports import log_fields
 from .status_throttle import StatusThrottle
 from .store import Store
 from .streams import Streams
 from .workqueue import WorkQueue
 
+TICK_SECONDS = 1.0
+"""How often the holds on admission are updated with the current time."""
 PACE_SECONDS = 0.02
 """How long released places are collected before the next admission, which is costly when thousands wait."""
 logger = logging.getLogger(__name__)
@@ -63,19 +68,47 @@ class Operator:
         self._identity = settings.identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._leadership = self._leadership_of(settings)
         self._leads = False
-        self._metrics, self._store = OperatorMetrics(), Store()
+        self._metrics = OperatorMetrics(settings.metric_labels, settings.metric_label_limit)
+        self._store = Store()
         self._health = operator_health.OperatorHealth(settings.deaf_after_seconds)
-        retention = Retention(job=timedelta(seconds=settings.job_retention_seconds))
+        retention = settings.retention
         loop = asyncio.get_running_loop()
         throttle = StatusThrottle(
             settings.news_per_second, settings.news_at_once, settings.news_within_seconds, clock=loop.time
         )
-        self._controller = Controller(client, self._store, self._metrics, retention, throttle)
-        self._queue = WorkQueue(
-            self._handle, on_error=_reporter(self._metrics, self._store), on_taken=self._metrics.queue_seconds.observe
+        self._events = EventRecorder(
+            client,
+            self._metrics,
+            self._identity,
+            per_second=settings.events_per_second,
+            at_once=settings.events_at_once,
+            now=utc_now,
+            clock=loop.time,
         )
-        self._pacer = Pacer(settings.limits, self._queue.add, defer=lambda admit: loop.call_later(PACE_SECONDS, admit))
+        record = self._events.record
+        self._controller = Controller(client, self._store, self._metrics, retention, throttle, record=record)
+        self._queue = WorkQueue(
+            self._handle,
+            workers=settings.workers,
+            group=lambda key: key.namespace,
+            on_error=_reporter(self._metrics, self._store),
+            on_taken=self._metrics.queue_seconds.observe,
+        )
+        self._pacer = Pacer(
+            settings.limits,
+            self._queue.add,
+            defer=lambda admit: loop.call_later(PACE_SECONDS, admit),
+            holds=lambda: Holds(settings.max_pending, utc_now()),
+            clock=utc_now,
+            later=loop.call_later,
+        )
         self._controller.attach(self._queue, self._pacer)
+        self._sources = LimitSources(client, self._store, settings.namespaces)
+        self._keeper = LimitKeeper(
+            settings.limits, self._store, self._pacer, wake=self._add, clock=utc_now, later=loop.call_later
+        )
+        self._store.on_limits = self._keeper.changed
+        self._limit_reporter = LimitReporter(client, self._store, self._pacer, utc_now)
         self._compare = Compare(
             client,
             self._store,
@@ -85,12 +118,18 @@ class Operator:
             read_live_next=self._read_live_next,
             done=self._health.beat,
             begins=self._begin_namespace,
+            limits=self._sources.compare,
         )
-        self._publisher = Publisher(client, self._store, self._pacer, self._identity, now)
+        self._publisher = Publisher(client, self._store, self._pacer, self._identity, utc_now)
         self._metrics.queue_depth.set_function(lambda: len(self._queue))
-        self._metrics.running.set_function(lambda: self._pacer.usage.total)
+        self._metrics.pending.set_function(lambda: self._pacer.room.pending if self._pacer.room else 0)
+        self._metrics.without_room.set_function(lambda: self._pacer.room.wait_for_room if self._pacer.room else 0)
         self._metrics.leads.set_function(lambda: float(self._leads and self._leadership.leads()))
-        self._metrics.count_waiting(self._store.waiting)
+        self._metrics.jobs.watch(self._store, self._pacer, lambda: self._leads, utc_now)
+        self._pacer.on_error = _counter(self._metrics, Where.ADMIT)
+        self._keeper.on_error = self._limit_reporter.on_error = _counter(self._metrics, Where.LIMITS)
+        self._publisher.on_error = _counter(self._metrics, Where.PUBLISH)
+        self._store.on_error = _counter(self._metrics, Where.STORE)
         client.may_write = self._leadership.leads
         client.on_throttled = self._metrics.throttled.inc
 
@@ -102,15 +141,19 @@ class Operator:
         logger.info(
             "watching %s: spokejobs, jobs and pods by label, podtemplates, warnings",
             f"namespaces {', '.join(settings.namespaces)}" if settings.namespaces else "all namespaces",
-            extra={"health_port": server.server_port, "limits": asdict(settings.limits), "identity": self._identity},
+            extra={"health_port": server.server_port, "limits": settings.limits.settings, "identity": self._identity},
         )
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(Streams(self._client, settings.namespaces, self._on_event, self._restarted).run())
+                streams = Streams(
+                    self._client, settings.namespaces, self._on_event, self._restarted, self._sources.watchable
+                )
+                group.create_task(streams.run())
                 # List a namespace before deciding on it: an object that is not listed yet looks like a deleted one. A
                 # namespace that can't be listed does not delay the others.
                 await self._compare.first()
                 group.create_task(self._compare.run(settings.compare_seconds, settings.full_compare_seconds))
+                group.create_task(self._sources.poll())
                 self._health.ready = True
                 await self._leadership.gained()
                 await self._lead()
@@ -137,17 +180,30 @@ class Operator:
         self._pacer.reset()  # the previous leader may have admitted others
         if self._settings.lease:  # the previous leader's last writes may not have arrived yet
             await self._compare.repeat()
+        self._keeper.apply()  # before anything is admitted
         self._controller.prime(self._compare.has_compared)
         for item in self._store.spokejobs:
             self._queue.add(self._store.spokejobs.owner_of(item))
         logger.info("ready", extra={"spokejobs": len(self._store.spokejobs), "jobs": len(self._store.jobs)})
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._queue.run(self._settings.workers))
+            group.create_task(self._queue.run())
             group.create_task(self._publisher.run(self._settings.publish_seconds))
+            group.create_task(self._events.run())
+            group.create_task(self._tick())
+            group.create_task(self._limit_reporter.run())
 
-    def _begin_namespace(self) -> None:
+    async def _tick(self) -> None:
+        while True:
+            try:
+                self._pacer.tick(utc_now())
+            except Exception as error:
+                self._pacer.on_error(error)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _begin_namespace(self, namespace: str | None) -> None:
         if self._leads:
-            self._controller.prime(self._compare.has_compared)
+            self._keeper.apply()
+            self._controller.prime(self._compare.has_compared, begun=namespace)
 
     def _add(self, key: Key) -> None:
         if self._leads:  # a standby only watches
@@ -162,7 +218,7 @@ class Operator:
         self._metrics.events.labels(plural).inc()
         for key in self._store.see(plural, body, gone=gone):
             if self._leads:  # a standby only watches
-                # When many arrive at once, all get their Jobs before statuses of the first ones are written.
+                # When many SpokeJobs arrive at once, all get their Jobs before the first statuses are written.
                 self._queue.add(key, first=plural == names.PLURAL and not body.get("status"))
 
     def _restarted(self) -> None:
@@ -181,6 +237,16 @@ class Operator:
             return Alone()
         namespace, name = settings.lease.split("/")
         return ByLease(self._client, Key(namespace, name), self._identity, settings.lease_times)
+
+
+def _counter(metrics: OperatorMetrics, where: Where) -> Callable[[Exception], None]:
+    """Return a function that logs and counts an unexpected error of a loop that goes on."""
+
+    def count(error: Exception) -> None:
+        metrics.errors.labels(where).inc()
+        logger.error("unexpected error; going on", exc_info=error, extra={"where": where.value})
+
+    return count
 
 
 def _reporter(metrics: OperatorMetrics, store: Store) -> Any:

@@ -1,17 +1,19 @@
-"""Publish the state of each namespace to a ConfigMap in it.
+"""Publish the state of each namespace in a ConfigMap of that namespace.
 
-`spoke-jobs why` reads the order of turns from it, and concludes from its time whether an operator runs.
+`spoke-jobs why` reads the order of turns from the ConfigMap. The time in the ConfigMap shows whether an operator runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 
 from spoke_jobs.contract.api_errors import ApiError, NotFound
 from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.published_state import SHOWN_TURNS, as_data, report
 
@@ -39,26 +41,34 @@ class Publisher:
         self._clock = clock
         self._published: dict[str, tuple[dict[str, object], datetime]] = {}
         self._failing: set[str] = set()
+        self.on_error: Callable[[Exception], None] = lambda _error: None
+        """Called when publishing raised an unexpected error. It is tried again."""
 
     async def run(self, every_seconds: float) -> None:
         """Publish until cancelled."""
         while True:
-            await self.publish()
+            try:
+                await self.publish()
+            except Exception as error:
+                self.on_error(error)
             await asyncio.sleep(every_seconds)
 
     async def publish(self) -> None:
         """Write each state that has changed; once a minute also if unchanged, to show that the operator runs."""
-        unfinished = list(self._store.unfinished())
+        unfinished: defaultdict[str, list[SpokeJob]] = defaultdict(list)
+        for item in self._store.unfinished():
+            unfinished[item.namespace].append(item)
         turns = self._pacer.order(10 * SHOWN_TURNS)
-        busy = {item.namespace for item in unfinished}
+        busy = set(unfinished)
         for namespace in busy | set(self._published):
-            state = report(namespace, self._pacer.limits, self._pacer.usage, turns, unfinished, self._pacer.has_place)
+            own = unfinished[namespace]
+            state = report(namespace, self._pacer.limits, self._pacer.usage, turns, own, self._pacer.has_place)
             now = self._clock()
             old, at = self._published.get(namespace, ({}, now))
             if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
                 await self._write(namespace, state, now)
             if namespace not in busy and self._published.get(namespace, ({}, now))[0] == state:
-                self._published.pop(namespace, None)  # the final state is written; a new job starts again
+                self._published.pop(namespace, None)  # until the namespace has a job again
 
     async def _write(self, namespace: str, state: dict[str, object], now: datetime) -> None:
         try:

@@ -1,7 +1,7 @@
 """Throttle status writes that only say that an attempt has started or runs. Ends and obstacles are never delayed.
 
 If a thousand attempts start at once, writing each of their steps would cost the API server as much as the attempts
-themselves. Most delayed writes are not needed in the end: the attempt ends first, and one write records both.
+themselves. Most delayed writes never happen: the attempt ends first, and one write records its run and its end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from spoke_jobs_operator.core.api_objects import Key
 
 
 class StatusThrottle:
-    """A token bucket for such writes.
+    """A token bucket for these writes.
 
     :param per_second: the average number of writes per second.
     :param at_once: the most writes at once after a quiet period.
@@ -36,7 +36,7 @@ class StatusThrottle:
         self._due: dict[Key, float] = {}
 
     def wait(self, key: Key) -> float:
-        """Return the seconds until this SpokeJob's status may be written. 0 means now, and the caller must write it."""
+        """Return the seconds until this SpokeJob's status may be written. 0 means that the caller must write it now."""
         now = self._clock()
         due = self._due.get(key)
         if due is None:
@@ -47,11 +47,12 @@ class StatusThrottle:
         return 0.0
 
     def forget(self, key: Key) -> None:
-        """Drop the SpokeJob's delay, after another status write or its deletion."""
+        """Drop the SpokeJob's delay, after another write of its status, or after its deletion."""
         self._due.pop(key, None)
 
     def _take(self) -> float:
         wait = self._bucket.take()
-        if wait > self._within_seconds:  # written early, without a token
+        if wait > self._within_seconds:
+            # The write happens after the longest delay, so it does not wait for this token: give it back.
             self._bucket.put_back()
         return min(wait, self._within_seconds)

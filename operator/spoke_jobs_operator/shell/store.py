@@ -10,30 +10,33 @@ import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract import names
+from spoke_jobs.contract.object_fields import digits
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.api_objects import (
     FailedCreate,
-    FailedMount,
     Job,
     Key,
     Meta,
     Packed,
     Pod,
     PodTemplate,
+    PodWarning,
     Terminated,
     Unreadable,
 )
+from spoke_jobs_operator.core.build_job import inherited
+from spoke_jobs_operator.core.limit_objects import NamespaceView, SpokeLimitView, read_namespace, read_spokelimit
 from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
-from spoke_jobs_operator.core.status import backs_off
+
+from .warnings_seen import WarningsSeen
 
 T = TypeVar("T")
-NEW = "New"
-"""The reason of a waiting SpokeJob whose status names none: it will soon be reconciled, or get its pod."""
+S = ParamSpec("S")
 _REMEMBERED_DELETIONS = 10_000
-_REMEMBERED_EVENTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,8 @@ class ObjectIndex(Generic[T]):
     def remove(self, key: Key, uid: str, version: float = math.inf) -> bool:
         """Remove the object with this UID; return False if it was not stored.
 
-        :param version: the last version. `put` accepts a later one: a watch also reports an object that lost its label
-            as deleted.
+        :param version: the object's last version. `put` accepts a later one: a watch reports an object that loses its
+            label as deleted, and the object may get the label again.
         """
         old = self._objects.get(key)
         if old is not None and (known := self._identify(old)).uid == uid and known.version > version:
@@ -151,6 +154,20 @@ class ObjectIndex(Generic[T]):
             del self._by_owner[owner]
 
 
+def _contained(see: Callable[Concatenate[Store, S], set[Key]]) -> Callable[Concatenate[Store, S], set[Key]]:
+    """Wrap a method of the store: report an object that can't be stored, so that the others are stored."""
+
+    def seen(store: Store, /, *args: S.args, **options: S.kwargs) -> set[Key]:
+        try:
+            return see(store, *args, **options)
+        except Exception as error:
+            store.on_error(error)
+            return set()
+
+    update_wrapper(seen, see)
+    return seen
+
+
 class Store:
     """The objects of all kinds. Each method that stores an object returns the SpokeJobs to handle again."""
 
@@ -158,8 +175,20 @@ class Store:
         self.spokejobs: ObjectIndex[SpokeJob | Packed | Unreadable] = ObjectIndex(_identify_spokejob, _key_of)
         self.jobs: ObjectIndex[Job] = ObjectIndex(_identify, lambda job: job.spokejob, _are_alike)
         self.pods: ObjectIndex[Pod] = ObjectIndex(_identify, lambda pod: pod.spokejob, _are_alike)
-        self.templates: ObjectIndex[PodTemplate] = ObjectIndex(_identify, lambda template: template.meta.key)
-        self._events: OrderedDict[str, FailedCreate | FailedMount] = OrderedDict()
+        self.templates: ObjectIndex[PodTemplate] = ObjectIndex(
+            _identify, lambda template: template.meta.key, _template_alike
+        )
+        self.spokelimits: ObjectIndex[SpokeLimitView] = ObjectIndex(
+            lambda item: Identity(item.key, item.uid, item.resource_version), lambda item: item.key, _limit_alike
+        )
+        self.namespaces: ObjectIndex[NamespaceView] = ObjectIndex(
+            lambda item: Identity(item.key, item.uid, item.resource_version), lambda item: item.key, _namespace_alike
+        )
+        self.on_limits: Callable[[], None] = lambda: None
+        """Called when a SpokeLimit or a Namespace has changed limits or pauses."""
+        self.on_error: Callable[[Exception], None] = lambda _error: None
+        """Called when an object could not be stored."""
+        self._warnings = WarningsSeen()
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
         """Store an object, or its deletion; ``plural`` names its kind."""
@@ -172,40 +201,53 @@ class Store:
                 return self.pod_seen(body, gone=gone)
             case "podtemplates":
                 return self.template_seen(body, gone=gone)
+            case names.LIMIT_PLURAL:
+                return self.spokelimit_seen(body, gone=gone)
+            case "namespaces":
+                return self.namespace_seen(body, gone=gone)
             case "events":
                 return set() if gone else self.event_seen(body)
             case _:
                 return set()
 
-    def events_of(self, items: Iterable[Job | Pod]) -> tuple[FailedCreate | FailedMount, ...]:
-        """Return the newest Event of each Job and pod."""
-        found = (self._events.get(item.meta.uid) for item in items)
-        return tuple(event for event in found if event)
+    def events_of(self, items: Iterable[Job | Pod]) -> tuple[FailedCreate | PodWarning, ...]:
+        """Return the newest Events of each Job and pod."""
+        return tuple(event for item in items for event in self._warnings.about(item.meta))
 
     def spokejob(self, key: Key) -> SpokeJob | Unreadable | None:
         """Return a SpokeJob, if it is stored."""
         item = self.spokejobs.get(key)
         return item.unpack() if isinstance(item, Packed) else item
 
+    def has_next_run(self, spokejob: SpokeJob) -> bool:
+        """Whether the SpokeJob of the job's next run is stored."""
+        later = self.spokejob(run_key(spokejob, spokejob.spec.run + 1))
+        return isinstance(later, SpokeJob) and later.spec.uid == spokejob.spec.uid
+
+    @_contained
     def spokejob_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """Store a SpokeJob, or its deletion."""
+        """Store a SpokeJob, or its deletion. A new run concerns the SpokeJob of the run before it as well."""
         item: SpokeJob | Packed | Unreadable = read_spokejob(body)
+        earlier = run_key(item, item.spec.run - 1) if isinstance(item, SpokeJob) and item.spec.run > 1 else None
         if isinstance(item, SpokeJob) and item.status.outcome and item.status.outcome.final:
             item = Packed.of(item)
         identity = _identify_spokejob(item)
         changed = (
             self.spokejobs.remove(identity.key, identity.uid, identity.version) if gone else self.spokejobs.put(item)
         )
-        return {identity.key} if changed else set()
+        if not changed:
+            return set()
+        return {identity.key, earlier} if earlier and self.spokejobs.get(earlier) else {identity.key}
 
+    @_contained
     def job_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a Job, or its deletion."""
         job = read_job(body)
         changed = self._gone(self.jobs, job.meta) if gone else self.jobs.put(job)
-        if gone:
-            self._events.pop(job.meta.uid, None)
+        (self._warnings.forget if gone else self._warnings.appeared)(job.meta)
         return {job.spokejob} if changed else set()
 
+    @_contained
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a pod, or its deletion.
 
@@ -214,10 +256,10 @@ class Store:
         """
         pod = read_pod(body)
         changed = self._gone(self.pods, pod.meta) if gone and not _has_final_state(pod) else self.pods.put(pod)
-        if gone:
-            self._events.pop(pod.meta.uid, None)
+        (self._warnings.forget if gone else self._warnings.appeared)(pod.meta)
         return {pod.spokejob} if changed else set()
 
+    @_contained
     def template_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a PodTemplate, or its deletion."""
         template = read_template(body)
@@ -225,19 +267,45 @@ class Store:
         changed = self._gone(self.templates, meta) if gone else self.templates.put(template)
         return set(self._waiting_for(meta.key)) if changed else set()
 
+    @_contained
+    def spokelimit_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """Store a SpokeLimit, or its deletion."""
+        item = read_spokelimit(body)
+        removed = gone and self.spokelimits.remove(item.key, item.uid, item.resource_version)
+        if removed or (not gone and self.spokelimits.put(item)):
+            self.on_limits()
+        return set()
+
+    @_contained
+    def namespace_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """Store a Namespace, or its deletion."""
+        item = read_namespace(body)
+        removed = gone and self.namespaces.remove(item.key, item.uid, item.resource_version)
+        if removed or (not gone and self.namespaces.put(item)):
+            self.on_limits()
+        return set()
+
+    def remove_spokelimits(self, absent: Iterable[SpokeLimitView], version: float = math.inf) -> None:
+        """Remove SpokeLimits that a listing lacks."""
+        if absent := list(absent):
+            self.spokelimits.remove_all(absent, version)
+            self.on_limits()
+
+    def remove_namespaces(self, absent: Iterable[NamespaceView], version: float = math.inf) -> None:
+        """Remove Namespaces that a listing lacks."""
+        if absent := list(absent):
+            self.namespaces.remove_all(absent, version)
+            self.on_limits()
+
+    @_contained
     def event_seen(self, body: Mapping[str, Any]) -> set[Key]:
         """Store an Event."""
         event = read_event(body)
         if event is None:
             return set()
-        old = self._events.get(event.about)
-        if old and old.meta.resource_version >= event.meta.resource_version:
-            return set()
-        self._events[event.about] = event
-        while len(self._events) > _REMEMBERED_EVENTS:
-            self._events.popitem(last=False)
-        about = self.pods.get(event.pod) if isinstance(event, FailedMount) else self.jobs.get(event.job)
-        return {about.spokejob} if about else set()
+        about = self.pods.get(event.pod) if isinstance(event, PodWarning) else self.jobs.get(event.job)
+        known = about is not None and about.meta.uid == event.about
+        return {about.spokejob} if self._warnings.put(event, known=known) and about and known else set()
 
     def remove_pods(self, absent: Iterable[Pod], version: float = math.inf) -> None:
         """Remove pods, except those whose end is not in their SpokeJob's status yet."""
@@ -256,12 +324,6 @@ class Store:
             if isinstance(item, SpokeJob) and not (item.status.outcome and item.status.outcome.final):
                 yield item
 
-    def waiting(self) -> Iterator[str]:
-        """Return the reason of each waiting SpokeJob."""
-        for spokejob in self.unfinished():
-            if spokejob.status.outcome in (None, Outcome.WAITING):
-                yield WaitReason.BACKING_OFF.value if backs_off(spokejob.status) else spokejob.status.cause or NEW
-
     def _gone(self, index: ObjectIndex[Any], meta: Meta) -> bool:
         return index.remove(meta.key, meta.uid, meta.resource_version)
 
@@ -276,6 +338,12 @@ def key_of(spokejob: SpokeJob) -> Key:
     return Key(spokejob.namespace, spokejob.name)
 
 
+def run_key(spokejob: SpokeJob, run: int) -> Key:
+    """Return the namespaced name of the SpokeJob of another run of the same job."""
+    spec = spokejob.spec
+    return Key(spokejob.namespace, names.spokejob_name(spec.job_type, spec.request_id, spec.uid, run))
+
+
 def _has_final_state(pod: Pod) -> bool:
     return pod.terminal or isinstance(pod.container, Terminated)
 
@@ -285,7 +353,7 @@ def _key_of(item: SpokeJob | Packed | Unreadable) -> Key:
 
 
 def _identify_spokejob(item: SpokeJob | Packed | Unreadable) -> Identity:
-    return Identity(_key_of(item), item.uid, int(item.resource_version))
+    return Identity(_key_of(item), item.uid, digits(item.resource_version))
 
 
 def _identify(item: Job | Pod | PodTemplate) -> Identity:
@@ -293,5 +361,24 @@ def _identify(item: Job | Pod | PodTemplate) -> Identity:
 
 
 def _are_alike(old: Job | Pod, new: Job | Pod) -> bool:
-    """Whether they differ only in their version: most updates of a Job concern fields that the operator ignores."""
+    """Whether nothing but the version differs: most updates of a Job concern fields that the operator ignores."""
     return replace(new, meta=replace(new.meta, resource_version=old.meta.resource_version)) == old
+
+
+def _template_alike(old: PodTemplate, new: PodTemplate) -> bool:
+    """Whether both versions allow the same and make the same Jobs: tools rewrite their own labels and annotations."""
+    return _relevant(old) == _relevant(new)
+
+
+def _relevant(template: PodTemplate) -> tuple[object, ...]:
+    own = (template.allowed, template.rules, inherited(template.labels), inherited(template.annotations))
+    return (template.meta.uid, template.meta.deletion_at, template.generation, template.template, *own)
+
+
+def _limit_alike(old: SpokeLimitView, new: SpokeLimitView) -> bool:
+    """Whether both versions set the same limits: the operator's own writes change only the status."""
+    return (old.spec, old.pause_set) == (new.spec, new.pause_set)
+
+
+def _namespace_alike(old: NamespaceView, new: NamespaceView) -> bool:
+    return (old.paused, old.pause_reason) == (new.paused, new.pause_reason)

@@ -12,22 +12,32 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import aiohttp
 import kopf
 import uvloop
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.contract.page_limits import MOST_OBJECTS
 
+from .bounded_answers import session_options
 from .operator_client import Client
 
 OnEvent = Callable[[str, Mapping[str, Any], bool], None]
 """Called in the main event loop, with the kind's plural, the object, and whether it was deleted."""
 
+ResourceKind = tuple[str, str, str]
+"""Group, version and plural."""
+
 SERVED_CHECK_SECONDS = 10.0
-RESTART_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+OPTIONAL_CHECK_SECONDS = 30.0
+RESTARTS = Backoff(base=1.0, maximum=30.0)
+REQUESTS = Backoff(base=1.0, maximum=10.0)
+"""The waits between kopf's tries of one request."""
 INACTIVITY_SECONDS = 90.0
 """A watch without data for this time is broken: the API server sends a bookmark every minute."""
 LONG_ENOUGH_SECONDS = 60.0
@@ -35,9 +45,17 @@ STOP_SECONDS = 3.0
 
 _KINDS = ((names.GROUP, names.VERSION, names.PLURAL), ("batch", "v1", "jobs"), ("", "v1", "pods"),
           ("", "v1", "podtemplates"), ("", "v1", "events"))  # fmt: skip
-_EVENTS = "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=Failed,reason!=FailedScheduling"
-"""For FailedCreate of Jobs and FailedMount of pods. Selectors have no "or", so frequent others are excluded."""
+_EVENTS = f"type=Warning,reason!=BackOff,reason!=Failed,reason!=FailedScheduling,involvedObject.kind!={names.KIND}"
+"""Selects FailedCreate of Jobs, and the `POD_WARNINGS` of `core/read_objects.py`. Selectors have no "or", so this one
+excludes other Events: frequent ones, whose content is also in the pod's conditions and container states, and those
+about SpokeJobs, which are the operator's own. Unhealthy is frequent, too, but only its message tells a startup probe
+from the others. So all of them come, and `read_event` drops those about other probes."""
 logger = logging.getLogger(__name__)
+
+
+async def _nothing() -> tuple[ResourceKind, ...]:
+    """Return no further kinds."""
+    return ()
 
 
 class Streams:
@@ -45,15 +63,23 @@ class Streams:
 
     :param on_event: called for each event.
     :param on_restart: called before a restart, since events in between are lost.
+    :param optional: returns further kinds that can be watched now. When these change, the streams start again.
     """
 
     def __init__(
-        self, client: Client, namespaces: Sequence[str], on_event: OnEvent, on_restart: Callable[[], None]
+        self,
+        client: Client,
+        namespaces: Sequence[str],
+        on_event: OnEvent,
+        on_restart: Callable[[], None],
+        optional: Callable[[], Awaitable[tuple[ResourceKind, ...]]] = _nothing,
     ) -> None:
         self._client = client
         self._namespaces = tuple(namespaces)
         self._on_event = on_event
         self._on_restart = on_restart
+        self._optional = optional
+        self._further: tuple[ResourceKind, ...] = ()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -62,9 +88,19 @@ class Streams:
         while True:
             await self._until_served()
             started = loop.time()
-            ended = await self._listen_once(loop)
+            listening = asyncio.create_task(self._listen_once(loop))
+            others = asyncio.create_task(self._until_other_kinds())
+            try:
+                await asyncio.wait({listening, others}, return_when=asyncio.FIRST_COMPLETED)
+                if not listening.done():
+                    logger.info("other kinds can be watched now; restarting the event streams")
+                    self._on_restart()
+                    continue
+                ended = listening.result()
+            finally:
+                await _cancelled(listening, others)
             failures = 0 if loop.time() - started > LONG_ENOUGH_SECONDS else failures + 1
-            delay = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
+            delay = RESTARTS.after(failures)
             logger.error("the event streams ended (%s); restarting in %.0f s", ended, delay)
             await asyncio.sleep(delay)
             self._on_restart()
@@ -73,12 +109,20 @@ class Streams:
         while True:
             try:
                 if await self._client.is_served():
+                    self._further = await self._optional()
                     return
                 problem = f"the API server doesn't know {names.PLURAL}.{names.GROUP}: install the CRD"
             except ApiError as error:
                 problem = f"could not read {names.PLURAL}.{names.GROUP} from the API server: {error}"
             logger.error("%s; retrying in %.0f s", problem, SERVED_CHECK_SECONDS)
             await asyncio.sleep(SERVED_CHECK_SECONDS)
+
+    async def _until_other_kinds(self) -> None:
+        while True:
+            await asyncio.sleep(OPTIONAL_CHECK_SECONDS)
+            with contextlib.suppress(ApiError):
+                if await self._optional() != self._further:
+                    return
 
     async def _listen_once(self, loop: asyncio.AbstractEventLoop) -> str:
         """Run kopf until it ends; return the reason."""
@@ -123,9 +167,9 @@ class Streams:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
-        async def login(**_: Any) -> kopf.ConnectionInfo:
+        async def login(**_: Any) -> kopf.AiohttpSession:
             access = await self._client.access()
-            return kopf.ConnectionInfo(
+            info = kopf.ConnectionInfo(
                 server=access.server,
                 ca_path=access.ca_path,
                 insecure=access.insecure,
@@ -134,8 +178,14 @@ class Streams:
                 scheme=access.scheme,
                 token=access.token,
             )
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+                headers=info.as_http_headers(),
+                **session_options(),
+            )
+            return kopf.AiohttpSession(server=access.server, aiohttp_session=session)
 
-        for group, version, plural in _KINDS:
+        for group, version, plural in (*_KINDS, *self._further):
 
             async def handle(event: Mapping[str, Any], plural: str = plural, **_: Any) -> None:
                 gone = event.get("type") == "DELETED"
@@ -146,10 +196,10 @@ class Streams:
 
 
 class Backoffs:
-    """The waits between kopf's tries of one request: endless, increasing to 10 s. Each iteration starts again."""
+    """The waits between kopf's tries of one request: from 1 s up to 10 s, without end. Each request starts again."""
 
     def __iter__(self) -> Iterator[float]:
-        return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
+        return map(REQUESTS.after, itertools.count(1))
 
 
 class NoEssence(kopf.DiffBaseStorage):
@@ -172,16 +222,23 @@ def _settings() -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = NoEssence()
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    settings.process.ultimate_exiting_timeout = None  # it would kill the whole process
+    settings.process.ultimate_exiting_timeout = None  # this timeout would kill the whole process
     settings.networking.error_backoffs = Backoffs()
     settings.queueing.idle_timeout = 1.0
     watching = settings.watching
-    watching.chunk_size = 500
+    watching.chunk_size = MOST_OBJECTS
     watching.inactivity_timeout = INACTIVITY_SECONDS
     watching.label_selectors["batch", "v1", "jobs"] = names.LABEL_SPOKEJOB
     watching.label_selectors["", "v1", "pods"] = names.LABEL_SPOKEJOB
     watching.field_selectors["", "v1", "events"] = _EVENTS
     return settings
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks, and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _resolve(future: asyncio.Future[str], reason: str) -> None:

@@ -1,18 +1,26 @@
-"""The program ``spoke-jobs``: `commands` reads, `explaining` decides what to say, and `rendering` prints it."""
+"""The program ``spoke-jobs``.
+
+`commands` reads and changes jobs, `explaining` decides what to say, and `rendering` formats it. `printing` prints it.
+"""
 
 from __future__ import annotations
 
-import gc
 import sys
+
+from spoke_jobs.contract import garbage_collection
 
 
 def main() -> None:
     """Run the command line: the entry point of the console script and of ``python -m spoke_jobs``."""
+    garbage_collection.pause()
     if sys.argv[1:] == ["run"]:
-        gc.disable()  # imported modules are never freed: collecting among them takes a tenth of a pod's start
         from spoke_jobs.cli.commands.run_command import run
 
         run()
+    from spoke_jobs.cli.printing import print_traceback
+
+    sys.excepthook = print_traceback  # before typer is imported, which calls the hook that it finds
     from spoke_jobs.cli.command_line import app
 
+    garbage_collection.resume()
     app(prog_name="spoke-jobs")

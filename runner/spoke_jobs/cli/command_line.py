@@ -6,16 +6,22 @@ worker, a web server), its function imports it.
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
+from spoke_jobs.cli.commands import batches_command, limits_command, outbox, schedules
 from spoke_jobs.cli.commands.cancel import cancel
 from spoke_jobs.cli.commands.check import check
+from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.dispatch_command import dispatch
+from spoke_jobs.cli.commands.events import events
 from spoke_jobs.cli.commands.exits import EPILOG
+from spoke_jobs.cli.commands.limits_command import pause, resume
 from spoke_jobs.cli.commands.logs_command import logs
 from spoke_jobs.cli.commands.ls import ls
 from spoke_jobs.cli.commands.migrate import migrate
@@ -23,25 +29,38 @@ from spoke_jobs.cli.commands.prune import prune
 from spoke_jobs.cli.commands.retry_command import retry
 from spoke_jobs.cli.commands.run_command import run
 from spoke_jobs.cli.commands.show import show
+from spoke_jobs.cli.commands.stats import stats
 from spoke_jobs.cli.commands.sync_command import sync
 from spoke_jobs.cli.commands.tasks_command import tasks
 from spoke_jobs.cli.commands.watch_command import watch
 from spoke_jobs.cli.commands.why_command import why
 from spoke_jobs.cli.commands.worker_command import worker
+from spoke_jobs.cli.printing import print_text
+from spoke_jobs.contract.log_setup import VisibleFormatter
 
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set-up": (check, migrate),
-    "Read jobs": (ls, show, why, logs, watch),
-    "Change jobs": (dispatch, cancel, retry, prune),
-    "Processes, until SIGTERM": (worker, tasks, sync, run),
+    "Read jobs": (ls, stats, show, why, logs, watch, events),
+    "Change jobs": (dispatch, cancel, retry, prune, pause, resume),
+    "Run jobs and tasks (containers start these)": (worker, tasks, sync, run),
 }
 """The headings of `--help`, each with its commands."""
+_CONSEQUENTIAL = (cancel, prune, pause)
+_TABLES_FROM = 80
+"""Columns of a terminal."""
+
+
+def _shows_tables() -> bool:
+    """Return whether help and errors are shown in tables: on a terminal that is wide enough for their cells."""
+    return sys.stdout.isatty() and sys.stderr.isatty() and shutil.get_terminal_size().columns >= _TABLES_FROM
+
 
 app = typer.Typer(
+    cls=CommandGroup,
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich" if sys.stdout.isatty() and sys.stderr.isatty() else None,  # else help and errors are plain
+    rich_markup_mode="rich" if _shows_tables() else None,  # else help and errors are plain
 )
 
 
@@ -49,7 +68,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from spoke_jobs import __version__
 
-        print(f"spoke-jobs {__version__}")
+        print_text(f"spoke-jobs {__version__}")
         raise typer.Exit
 
 
@@ -60,8 +79,15 @@ def _spoke_jobs(
     ] = False,
 ) -> None:
     """Background jobs that an application can trust."""
+    # Commands that do not configure logging print warnings by this handler.
+    cast(logging.Handler, logging.lastResort).setFormatter(VisibleFormatter())
 
 
+app.add_typer(batches_command.app, name="batches", rich_help_panel="Change jobs")
+app.add_typer(outbox.app, name="outbox", rich_help_panel="Change jobs")
+app.add_typer(limits_command.app, name="limits", rich_help_panel="Change jobs")
+app.add_typer(schedules.app, name="schedules", rich_help_panel="Change jobs")
 for _panel, _commands in PANELS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+        _class = Consequential if _command in _CONSEQUENTIAL else PlainErrors
+        app.command(cls=_class, rich_help_panel=_panel)(_command)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
 
+from spoke_jobs.contract.clean_text import visible
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def line(text: str, limit: int | None = None) -> str:
-    """Put a text on one line: replace newlines, tabs and control characters with spaces."""
-    whole = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    """Put a text on one line: spaces for newlines and tabs, visible escapes for control characters."""
+    whole = visible(" ".join(text.split()))
     return whole if limit is None or len(whole) <= limit else f"{whole[: limit - 1]}…"
 
 
 def lines(text: str) -> list[str]:
-    """Split a text into lines, with spaces in place of control characters and tabs."""
-    return ["".join(char if char.isprintable() else " " for char in part.expandtabs(4)) for part in text.splitlines()]
+    """Split a text into lines, with spaces for tabs and visible escapes for control characters."""
+    return [visible(part.expandtabs(4)) for part in text.splitlines()]
 
 
 def seconds(value: float) -> str:

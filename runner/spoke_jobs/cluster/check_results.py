@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import Right
+from spoke_jobs.limits.operator_limits import PublishedView
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,18 @@ class OperatorLease:
 class TemplateCheck:
     """A PodTemplate that jobs name: whether jobs can use it."""
 
-    labelled: bool
+    labeled: bool
     has_container: bool
-    """Whether it has the container that runs the job."""
+    """Whether the template has the container that runs the job."""
+    not_for: tuple[str, ...] = ()
+    """The declared types that name the template and may not use it."""
+    too_long: str = ""
+    """Why the annotation that lists the types can't be read; empty if it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResults:
-    """The results. If an earlier result makes a check pointless, its field keeps the default."""
+    """The results. If an earlier result makes a check pointless, the field of that check keeps its default."""
 
     server: str
     namespace: str
@@ -53,10 +58,14 @@ class CheckResults:
     """The served resources of the group in this release's version."""
     rights: Mapping[Right, bool | ApiRefusal] = field(default_factory=dict)
     dry_runs: Mapping[str, ApiRefusal | None] = field(default_factory=dict)
-    """By job type; None if its SpokeJob would have been created."""
+    """By job type; None if the SpokeJob would have been created."""
     templates: Mapping[str, TemplateCheck | ApiRefusal] = field(default_factory=dict)
     """By name."""
     published: Published | ApiRefusal | None = None
     """None if the operator has published nothing in the namespace."""
+    ledger: str = ""
+    """The ledger's identity."""
+    limits: Mapping[str, PublishedView] | ApiRefusal | None = None
+    """The SpokeLimits that sync made for the ledger, by name; None if the account may not list them."""
     lease: OperatorLease | ApiRefusal | None = None
-    """None if it wasn't asked for."""
+    """None if the caller named no Lease."""

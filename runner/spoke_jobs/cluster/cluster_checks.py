@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,29 +12,39 @@ from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorL
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import Published, read_published
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.cluster.rights import CREATE, Right
+from spoke_jobs.cluster.rights import CREATE, LIST_LIMITS, Right
 from spoke_jobs.contract import names
+from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type, length_problem
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, NotFound, Unauthorized
+from spoke_jobs.contract.object_fields import Body, items, mapping, moment, number, text
+from spoke_jobs.limits.operator_limits import PublishedView, labels_of, read_published_limit
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Definition
 
 _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
+_LEASE_SECONDS = 15
+_LONGEST_LEASE_SECONDS = 86_400
 _DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 
 
 def check(
-    namespace: str, rights: Iterable[Right], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
+    namespace: str,
+    rights: Iterable[Right],
+    definitions: Mapping[str, Definition],
+    lease: tuple[str, ...] | None,
+    ledger: str = "",
 ) -> CheckResults:
     """Check the cluster that the environment names.
 
     :param rights: the rights that the account should have.
     :param definitions: the application's jobs; their SpokeJobs are created as dry runs, their PodTemplates are read.
     :param lease: namespace and name of the operator's Lease.
+    :param ledger: the identity of the ledger whose SpokeLimits are listed; without it, none are.
     :raises ConfigurationError: if there are no credentials.
     """
     api = SpokeJobClient.connect(namespace, _TIMEOUTS)
     try:
-        return _Check(api).run(tuple(rights), definitions, lease)
+        return _Check(api).run(tuple(rights), definitions, lease, ledger)
     except ApiError as error:
         return CheckResults(api.server, namespace, away=_refusal(error))
     finally:
@@ -48,7 +57,11 @@ class _Check:
         self._core = f"/api/v1/namespaces/{api.namespace}"
 
     def run(
-        self, rights: tuple[Right, ...], definitions: Mapping[str, Definition], lease: tuple[str, ...] | None
+        self,
+        rights: tuple[Right, ...],
+        definitions: Mapping[str, Definition],
+        lease: tuple[str, ...] | None,
+        ledger: str,
     ) -> CheckResults:
         """Run all checks.
 
@@ -58,8 +71,11 @@ class _Check:
         served = self._served()
         kinds = self._kinds() if names.VERSION in served else frozenset()
         found = {right: self._may(right) for right in rights}
+        may_list = found.get(LIST_LIMITS) is True
         tries = definitions if names.PLURAL in kinds and found.get(CREATE) is True else {}
-        templates = sorted({definition.options.pod_template for definition in definitions.values()})
+        users: dict[str, list[str]] = {}
+        for name, definition in sorted(definitions.items()):
+            users.setdefault(definition.options.pod_template, []).append(name)
         return CheckResults(
             self._api.server,
             self._api.namespace,
@@ -68,8 +84,10 @@ class _Check:
             kinds=kinds,
             rights=found,
             dry_runs={name: self._try(definition) for name, definition in tries.items()},
-            templates={name: self._template(name) for name in templates},
+            templates={template: self._template(template, types) for template, types in sorted(users.items())},
             published=self._published(),
+            ledger=ledger,
+            limits=self._limits(ledger) if ledger and may_list and names.LIMIT_PLURAL in kinds else None,
             lease=self._lease(*lease) if lease else None,
         )
 
@@ -81,18 +99,17 @@ class _Check:
             if isinstance(error, ApiUnavailable | Unauthorized):
                 raise
             return ""  # not every account has this right, and no other check needs the name
-        return str(answer["status"]["userInfo"].get("username", ""))
+        return read_user(answer)
 
     def _served(self) -> tuple[str, ...]:
         try:
             group = self._api.ask(f"/apis/{names.GROUP}")
         except NotFound:
             return ()
-        return tuple(item["version"] for item in group.get("versions") or ())
+        return read_names(group, "versions", "version")
 
     def _kinds(self) -> frozenset[str]:
-        listed = self._api.ask(f"/apis/{names.API_VERSION}").get("resources") or ()
-        return frozenset(item["name"] for item in listed)
+        return frozenset(read_names(self._api.ask(f"/apis/{names.API_VERSION}"), "resources", "name"))
 
     def _may(self, right: Right) -> bool | ApiRefusal:
         attributes = {
@@ -112,7 +129,7 @@ class _Check:
             answer = self._api.ask("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
         except ApiError as error:
             return _refused(error)
-        return bool(answer["status"].get("allowed"))
+        return read_decision(answer)
 
     def _try(self, definition: Definition) -> ApiRefusal | None:
         """Create a SpokeJob of the job type as a dry run, which checks authorization, schema and admission."""
@@ -128,16 +145,12 @@ class _Check:
             return replace(refusal, message=refusal.message.replace(body["metadata"]["name"], definition.name))
         return None
 
-    def _template(self, name: str) -> TemplateCheck | ApiRefusal:
+    def _template(self, name: str, types: Iterable[str]) -> TemplateCheck | ApiRefusal:
         try:
             found = self._api.ask(f"{self._core}/podtemplates/{name}")
         except ApiError as error:
             return _refused(error)
-        containers = ((found.get("template") or {}).get("spec") or {}).get("containers") or ()
-        return TemplateCheck(
-            labelled=(found["metadata"].get("labels") or {}).get(names.LABEL_TEMPLATE) == "true",
-            has_container=any(container.get("name") == names.CONTAINER for container in containers),
-        )
+        return read_template(found, types)
 
     def _published(self) -> Published | ApiRefusal | None:
         try:
@@ -145,17 +158,57 @@ class _Check:
         except ApiError as error:
             return _refused(error)
 
-    def _lease(self, namespace: str, name: str) -> OperatorLease | ApiRefusal:
+    def _limits(self, ledger: str) -> Mapping[str, PublishedView] | ApiRefusal:
         try:
-            spec = self._api.ask(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}").get("spec") or {}
+            found = [read_published_limit(body, ledger) for body in self._api.spokelimits(labels_of(ledger))]
         except ApiError as error:
             return _refused(error)
-        renewed: datetime | None = None
-        with suppress(ValueError, TypeError):
-            renewed = datetime.fromisoformat(spec["renewTime"]) if spec.get("renewTime") else None
-        return OperatorLease(
-            str(spec.get("holderIdentity") or ""), renewed, timedelta(seconds=spec.get("leaseDurationSeconds") or 15)
-        )
+        return {view.name: view for view in found if view is not None}
+
+    def _lease(self, namespace: str, name: str) -> OperatorLease | ApiRefusal:
+        try:
+            return read_lease(self._api.ask(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"))
+        except ApiError as error:
+            return _refused(error)
+
+
+def read_user(review: Body) -> str:
+    """Return the account's name, from the answer to a SelfSubjectReview; empty if there is none."""
+    return text(mapping(mapping(review, "status"), "userInfo"), "username")
+
+
+def read_names(listing: Body, field: str, name: str) -> tuple[str, ...]:
+    """Return the names in a list of the API server's discovery."""
+    return tuple(found for item in items(listing, field) if (found := text(item, name)))
+
+
+def read_decision(review: Body) -> bool | ApiRefusal:
+    """Return whether the account has the right, from the answer to a SelfSubjectAccessReview."""
+    allowed = mapping(review, "status").get("allowed")
+    return allowed if isinstance(allowed, bool) else ApiRefusal(200, "the API server's answer says neither yes nor no")
+
+
+def read_template(found: Body, types: Iterable[str]) -> TemplateCheck:
+    """Read a PodTemplate.
+
+    :param types: the declared types that name it.
+    """
+    labels, annotations = (mapping(mapping(found, "metadata"), name) for name in ("labels", "annotations"))
+    containers = items(mapping(mapping(found, "template"), "spec"), "containers")
+    return TemplateCheck(
+        labeled=text(labels, names.LABEL_TEMPLATE) == "true",
+        has_container=any(text(container, "name") == names.CONTAINER for container in containers),
+        not_for=tuple(kind for kind in types if not allows_type(annotations, kind)),
+        too_long=length_problem(annotations, ANNOTATION_TYPES),
+    )
+
+
+def read_lease(found: Body) -> OperatorLease:
+    """Read the operator's Lease."""
+    spec = mapping(found, "spec")
+    lasts = number(spec, "leaseDurationSeconds")
+    seconds = lasts if 0 < lasts <= _LONGEST_LEASE_SECONDS else _LEASE_SECONDS
+    return OperatorLease(text(spec, "holderIdentity"), moment(spec, "renewTime"), timedelta(seconds=seconds))
 
 
 def _sample(definition: Definition) -> JobRequest:

@@ -6,9 +6,8 @@ whether to retry.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +19,11 @@ from kubernetes.config.config_exception import ConfigException
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract import names
 from spoke_jobs.contract.api_errors import ApiError, NoAnswer, NotFound, StreamSilent, error_of_answer
+from spoke_jobs.contract.object_fields import items, mapping, number, text, version_of
+from spoke_jobs.contract.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
+from spoke_jobs.contract.strict_json import NotJson, read_json_object
 from spoke_jobs.errors import ConfigurationError
 
-PAGE = 500
-SYNC = "spoke-sync"
-"""The field manager of sync's writes."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
@@ -48,6 +47,17 @@ class Timeouts:
     read: float = 10.0
 
 
+class _TooLarge(NoAnswer):
+    """An answer has more bytes than may be read."""
+
+
+def _read(data: bytes) -> Body:
+    answer = read_json_object(data)
+    if isinstance(answer, NotJson):
+        raise NoAnswer(f"the API server's answer can't be read: {answer.problem}")
+    return answer
+
+
 class SpokeJobClient:
     """The SpokeJobs of a namespace. Safe to share between threads, not across a fork."""
 
@@ -56,12 +66,13 @@ class SpokeJobClient:
         self._api = api
         self._timeouts = timeouts
         self._path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}"
+        self._limits_path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.LIMIT_PLURAL}"
 
     @classmethod
     def connect(cls, namespace: str, timeouts: Timeouts) -> SpokeJobClient:
         """Configure from the pod's service account, or from KUBECONFIG or ``~/.kube/config``. Send nothing yet.
 
-        :raises ConfigurationError: if there is neither.
+        :raises ConfigurationError: if none of them exists.
         """
         configuration = kubernetes.Configuration()
         try:
@@ -99,20 +110,15 @@ class SpokeJobClient:
     def read_lines(self, path: str, query: Mapping[str, str], silent_seconds: float) -> Iterator[bytes]:
         """Read a text stream line by line.
 
-        :raises StreamSilent: if nothing comes for so many seconds.
+        :raises StreamSilent: if nothing comes for ``silent_seconds``.
         :raises NoAnswer: if the connection breaks.
         :raises ApiError: if the API server refuses the call.
         """
         response = self._send("GET", path, query, read_seconds=silent_seconds)
-        rest = b""
         try:
             if response.status >= 400:
                 raise _error(response.status, response.reason, response.read())
-            for chunk in response.stream(amt=None, decode_content=False):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from lines
-            if rest:
-                yield rest
+            yield from lines_of(response.stream(amt=None, decode_content=False))
         except urllib3.exceptions.ReadTimeoutError as error:
             raise StreamSilent("the stream went silent") from error
         except urllib3.exceptions.HTTPError as error:
@@ -122,7 +128,7 @@ class SpokeJobClient:
 
     def create(self, body: Body) -> Body:
         """Create a SpokeJob. :raises AlreadyExists: if the name is taken."""
-        return self._call("POST", self._path, body=body)
+        return self._call("POST", self._path, {"fieldManager": names.MANAGER_RUNNER}, body)
 
     def get(self, name: str) -> Body | None:
         """Read a SpokeJob; None if the API server says that it doesn't exist."""
@@ -140,18 +146,69 @@ class SpokeJobClient:
             answer = self._call("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{name}")
         except NotFound:
             return None
-        return dict(answer.get("data") or {})
+        data = mapping(answer, "data")
+        return {name: text(data, name) for name in data}
+
+    def pod_template(self, name: str) -> Body | None:
+        """Read a PodTemplate of the namespace; None if it doesn't exist."""
+        try:
+            return self._call("GET", f"/api/v1/namespaces/{self.namespace}/podtemplates/{name}")
+        except NotFound:
+            return None
 
     def pages(self) -> Iterator[Page]:
         """List all SpokeJobs in chunks. All are of one snapshot, which is no older than the call."""
-        query = {"limit": str(PAGE)}
+        return self._pages(self._path)
+
+    def _pages(self, path: str, selector: str = "") -> Iterator[Page]:
+        query = {"labelSelector": selector} if selector else {}
+        limit = FIRST_LIMIT
         while True:
-            answer = self._call("GET", self._path, query)
-            metadata = answer.get("metadata") or {}
-            yield Page(answer.get("items") or [], str(metadata.get("resourceVersion") or ""))
-            if not metadata.get("continue"):
+            try:
+                data = self._answer("GET", path, query | {"limit": str(limit)}, most_bytes=most_bytes(limit))
+            except _TooLarge:
+                if limit == 1:
+                    raise
+                limit = after_too_large(limit)
+                continue
+            answer = _read(data)
+            limit = after_page(limit, len(data))
+            yield Page([dict(item) for item in items(answer, "items")], version_of(answer))
+            following = text(mapping(answer, "metadata"), "continue")
+            if not following:
                 return
-            query["continue"] = metadata["continue"]
+            query["continue"] = following
+
+    def spokelimits(self, labels: Mapping[str, str]) -> Iterator[Body]:
+        """List the SpokeLimits with these labels."""
+        for page in self._pages(self._limits_path, ",".join(f"{key}={value}" for key, value in labels.items())):
+            yield from page.items
+
+    def create_spokelimit(self, name: str, labels: Mapping[str, str], spec: Body) -> Body:
+        """Create a SpokeLimit. :raises AlreadyExists: if the name is taken."""
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.LIMIT_KIND,
+            "metadata": {"name": name, "labels": dict(labels)},
+            "spec": spec,
+        }
+        return self._call("POST", self._limits_path, {"fieldManager": names.MANAGER_SYNC}, body)
+
+    def patch_spokelimit(self, name: str, uid: str, spec: Body) -> Body:
+        """Change fields of a SpokeLimit's spec; null removes a field.
+
+        :raises Conflict: if it was replaced.
+        """
+        body = {"metadata": {"uid": uid}, "spec": spec}
+        return self._call("PATCH", f"{self._limits_path}/{name}", {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
+
+    def delete_spokelimit(self, name: str, uid: str) -> None:
+        """Delete a SpokeLimit.
+
+        :raises Conflict: if it was replaced.
+        """
+        body = {"preconditions": {"uid": uid}}
+        self._call("DELETE", f"{self._limits_path}/{name}", None, body)
 
     def apply_status(self, name: str, uid: str, resource_version: str, status: Body) -> Body:
         """Write all fields of the status that sync owns. The operator's fields stay as they are.
@@ -169,19 +226,19 @@ class SpokeJobClient:
             },
             "status": status,
         }
-        query = {"fieldManager": SYNC, "force": "true"}
+        query = {"fieldManager": names.MANAGER_SYNC, "force": "true"}
         return self._call("PATCH", f"{self._path}/{name}/status", query, body, _APPLY)
 
     def cancel(self, name: str, uid: str) -> Body:
-        """Ask the operator to cancel the SpokeJob. It can't be undone.
+        """Ask the operator to cancel the SpokeJob. The request can't be withdrawn.
 
         :raises Conflict: if the SpokeJob was replaced.
         """
         body = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
-        return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": SYNC}, body, _MERGE)
+        return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
 
     def watch(self, resource_version: str, seconds: int) -> Iterator[tuple[str, Body]]:
-        """Watch from a version for so many seconds: type and object of each event, bookmarks included.
+        """Watch from a version for ``seconds``. Yield the type and object of each event, bookmarks included.
 
         :raises Gone: if the version is too old to continue from.
         """
@@ -197,11 +254,13 @@ class SpokeJobClient:
             if response.status >= 400:
                 raise _error(response.status, response.reason, response.read())
             for line in _lines(response):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    status = event["object"]
-                    raise error_of_answer(int(status.get("code") or 500), "", status, b"")
-                yield event["type"], event["object"]
+                event = read_json_object(line)
+                if isinstance(event, NotJson):
+                    raise NoAnswer(f"an event of the watch can't be read: {event.problem}")
+                body = mapping(event, "object")
+                if event.get("type") == "ERROR":
+                    raise error_of_answer(number(body, "code") or 500, "", body, b"")
+                yield text(event, "type"), dict(body)
         except urllib3.exceptions.HTTPError as error:
             raise NoAnswer(f"the watch ended: {type(error).__name__}") from error
         finally:
@@ -215,15 +274,29 @@ class SpokeJobClient:
         body: Body | None = None,
         content_type: str = "application/json",
     ) -> Body:
+        return _read(self._answer(method, path, query, body, content_type))
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        content_type: str = "application/json",
+        most_bytes: int = MOST_OF_AN_ANSWER,
+    ) -> bytes:
         try:
             response = self._send(method, path, query, body, content_type, self._timeouts.read)
-            data = response.read()
+            data: bytes = response.read(most_bytes + 1)
         except urllib3.exceptions.HTTPError as error:
             raise NoAnswer(f"no answer from the API server: {type(error).__name__}") from error
+        if len(data) > most_bytes:
+            response.close()  # the rest is not read
+            raise _TooLarge(f"the API server's answer has more than {most_bytes} bytes")
+        response.release_conn()
         if response.status >= 400:
             raise _error(response.status, response.reason, data)
-        answer: Body = json.loads(data)
-        return answer
+        return data
 
     def _send(
         self,
@@ -247,7 +320,7 @@ class SpokeJobClient:
         except urllib3.exceptions.HTTPError as error:
             raise NoAnswer(f"no answer from the API server: {type(error).__name__}") from error
         except (kubernetes.ApiException, OSError) as error:  # a TLS error; a token that can't be read
-            raise NoAnswer(f"the API server can't be asked: {type(error).__name__}") from error
+            raise NoAnswer(f"the API server can't be called: {type(error).__name__}") from error
 
 
 def _lines(response: Any) -> Iterator[bytes]:
@@ -257,9 +330,19 @@ def _lines(response: Any) -> Iterator[bytes]:
         yield from (line for line in lines if line.strip())
 
 
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Split a stream into lines, and copy each byte only once or twice, however long a line is."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        first, *more = chunk.split(b"\n")
+        begun.append(first)
+        if more:
+            yield b"".join(begun)
+            yield from more[:-1]
+            begun = [more[-1]]
+    if rest := b"".join(begun):
+        yield rest
+
+
 def _error(status: int, reason: str, data: bytes) -> ApiError:
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        answer = None
-    return error_of_answer(status, reason, answer, data)
+    return error_of_answer(status, reason, read_json_object(data), data)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
+from spoke_jobs.contract.object_fields import Body, mapping, moment, number, text
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.strict_json import NotJson, read_json_object
+from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.contract.wait_status import WaitStatus
 
 SILENCE = timedelta(seconds=150)
 """The operator writes at least once a minute to a namespace where a job waits. After two missed writes it is down."""
@@ -36,19 +41,68 @@ class ClusterView:
     """The SpokeJob that holds the queue's lock, if the job waits for that."""
     published: Published | None = None
     pulls: int = 0
-    """How often the kubelet tried to pull its image; 0 if unknown."""
+    """How often the kubelet tried to pull the job's image; 0 if unknown."""
+    excluded: bool = False
+    """Whether the job has no SpokeJob, and its PodTemplate is not for jobs of its type, so that sync launches none."""
     problem: str = ""
     """Why the cluster could not be read."""
     unreadable: tuple[str, ...] = ()
     """The objects that exist and could not be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingSpokeJob:
+    """A SpokeJob that waits, and why."""
+
+    job_id: int
+    uid: str
+    """The job's."""
+    wait: Wait
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpokeJobWaits:
+    """What was read."""
+
+    waiting: tuple[WaitingSpokeJob, ...] = ()
+    problem: str = ""
+    """Why the cluster could not be read."""
+    more: bool = False
+    """Whether there are more SpokeJobs than were read."""
+
+
+def times(event: Body) -> int:
+    """Return how often an event has happened."""
+    return number(mapping(event, "series"), "count") or number(event, "count") or 1
+
+
 def read_published(data: Mapping[str, Any] | None) -> Published | None:
     """Parse the data of the operator's ConfigMap; None if it doesn't exist or is malformed."""
+    at = moment(data or {}, "time")
+    state = read_json_object(text(data or {}, "state"))
+    if at is None or isinstance(state, NotJson):
+        return None
+    turns = state.get("turns")
+    names = tuple(str(name) for name in turns) if isinstance(turns, list) else ()
+    return Published(at, names, number(state, "waiting"))
+
+
+def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:
+    """Yield what SpokeJobs wait for. Those that don't wait, or can't be read, are left out."""
+    for body in bodies:
+        status, spec = mapping(body, "status"), mapping(body, "spec")
+        wait = _wait(mapping(status, "waiting"))
+        job_id = number(spec, "requestId")
+        if text(status, "outcome") == "Waiting" and wait is not None and job_id > 0:
+            created = moment(mapping(body, "metadata"), "creationTimestamp")
+            yield WaitingSpokeJob(job_id, text(spec, "uid"), wait, created)
+
+
+def _wait(fields: Body) -> Wait | None:
+    if not fields:
+        return None
     try:
-        assert data is not None
-        state = json.loads(data["state"])
-        turns = tuple(str(name) for name in state.get("turns", ()))
-        return Published(datetime.fromisoformat(data["time"]), turns, int(state.get("waiting", 0)))
-    except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
+        return WaitStatus.model_validate(fields).to_wait()
+    except ValidationError:
         return None

@@ -1,4 +1,7 @@
-"""Whether this process is in a pod, and which namespace and credentials it has. Does not import the client."""
+"""Whether this process is in a pod, and which namespace and credentials it has.
+
+This module does not import the Kubernetes client.
+"""
 
 from __future__ import annotations
 

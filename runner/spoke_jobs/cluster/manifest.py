@@ -7,7 +7,7 @@ from typing import Any
 
 from annotated_types import Le
 
-from spoke_jobs.contract import names
+from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import Budget, Retry, SpokeJobSpec
@@ -21,7 +21,7 @@ _ALWAYS = ("queue_name", "locks_queue", "pod_template", "retry")
 
 
 def name_of(job: JobRequest) -> str:
-    """Return the SpokeJob's name. It is always the same, so that a repeated creation finds the first one's object."""
+    """Return the SpokeJob's name. It is always the same, so that a repeated creation finds the first SpokeJob."""
     return names.spokejob_name(job.job_type, job.id, job.uid, job.run)
 
 
@@ -46,8 +46,17 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
-        "metadata": {"name": name_of(job), "namespace": namespace},
+        "metadata": {"name": name_of(job), "namespace": namespace, "labels": _labels(job)},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
+    }
+
+
+def _labels(job: JobRequest) -> dict[str, str]:
+    return {
+        **labels.DEFAULT_LABELS,
+        **(job.options.labels or {}),
+        **labels.job_labels(job.job_type, job.queue_name, job.organization_id),
+        names.LABEL_MANAGED_BY: labels.MANAGED_BY,
     }
 
 

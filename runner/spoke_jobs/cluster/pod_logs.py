@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.contract.api_errors import ApiError, NotFound
 from spoke_jobs.contract.names import CONTAINER
+from spoke_jobs.contract.object_fields import Body, items, mapping, text
 from spoke_jobs.contract.spokejob import SpokeJob
 
 _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
@@ -41,7 +42,7 @@ class PodLogs:
         self._api.close()
 
     def spokejob(self, name: str) -> SpokeJob | None:
-        """Read a SpokeJob; None if it doesn't exist or may not be read."""
+        """Read a SpokeJob; None if it doesn't exist or this account has no right to read it."""
         try:
             body = self._api.get(name)
             return SpokeJob.from_object(body) if body else None
@@ -54,13 +55,9 @@ class PodLogs:
         :raises ApiError: if the call fails.
         """
         try:
-            status = self._api.ask(self._path(pod)).get("status") or {}
+            return job_has_ended(self._api.ask(self._path(pod)))
         except NotFound:
             return True
-        states = [
-            item.get("state") or {} for item in status.get("containerStatuses") or () if item["name"] == CONTAINER
-        ]
-        return status.get("phase") in ("Succeeded", "Failed") or any("terminated" in state for state in states)
 
     def lines(self, pod: str, after: str = "", *, follow: bool) -> Iterator[LogLine]:
         """Read what the pod has printed; with ``follow`` go on until it ends or the connection breaks.
@@ -72,12 +69,19 @@ class PodLogs:
         if after:
             query["sinceTime"] = after
         for raw in self._api.read_lines(f"{self._path(pod)}/log", query, _SILENT_SECONDS):
-            at, _, text = raw.decode(errors="replace").partition(" ")
+            at, _, printed = raw.decode(errors="replace").partition(" ")
             if at > after:  # the kubelet's filter has a resolution of a second
-                yield LogLine(at, text)
+                yield LogLine(at, printed)
 
     def _path(self, pod: str) -> str:
         return f"/api/v1/namespaces/{self.namespace}/pods/{pod}"
+
+
+def job_has_ended(pod: Body) -> bool:
+    """Whether a pod's status says that the job's container has ended."""
+    status = mapping(pod, "status")
+    states = [mapping(item, "state") for item in items(status, "containerStatuses") if text(item, "name") == CONTAINER]
+    return text(status, "phase") in ("Succeeded", "Failed") or any("terminated" in state for state in states)
 
 
 def user_in(message: str) -> str:

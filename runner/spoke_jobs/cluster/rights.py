@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from spoke_jobs.contract.names import GROUP, PLURAL, STATE_CONFIGMAP
+from spoke_jobs.contract.names import GROUP, LIMIT_PLURAL, PLURAL, STATE_CONFIGMAP
 
 
 class Account(StrEnum):
@@ -30,7 +30,7 @@ class Right:
     group: str = ""
     subresource: str = ""
     name: str = ""
-    """The one object that it is limited to; empty for any."""
+    """The name of the only object that the right covers; empty for all objects."""
 
     def __str__(self) -> str:
         """Format as RBAC and `kubectl auth can-i` do: ``create spokejobs.jobs.spoke.dev``."""
@@ -43,16 +43,23 @@ def _spokejobs(*verbs: str, subresource: str = "") -> tuple[Right, ...]:
     return tuple(Right(verb, PLURAL, GROUP, subresource) for verb in verbs)
 
 
+LIST_LIMITS = Right("list", LIMIT_PLURAL, GROUP)
 RIGHTS: Mapping[Account, tuple[Right, ...]] = MappingProxyType(
     {
         Account.RUNNER: _spokejobs("create"),
         Account.SYNC: (
             *_spokejobs("get", "list", "watch", "create", "patch"),
             *_spokejobs("patch", subresource="status"),
+            LIST_LIMITS,
+            *(Right(verb, LIMIT_PLURAL, GROUP) for verb in ("create", "patch", "delete")),
+            Right("get", "podtemplates"),
+            Right("get", "pods"),
+            Right("get", "pods", subresource="log"),
         ),
         Account.READER: (
             *_spokejobs("get", "list", "watch"),
             Right("get", "configmaps", name=STATE_CONFIGMAP),
+            Right("get", "podtemplates"),
             Right("get", "pods"),
             Right("get", "pods", subresource="log"),
             Right("list", "events"),

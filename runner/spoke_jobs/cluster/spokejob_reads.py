@@ -1,20 +1,24 @@
 """Read a job's SpokeJob and the operator's published state, for the commands that explain.
 
-This needs `get` on SpokeJobs and on the operator's ConfigMap, and `list` on events for the number of image pulls. If
-something can't be read, the view says so and nothing is raised: the command then shows what the ledger knows.
+This needs `get` on SpokeJobs, on PodTemplates and on the operator's ConfigMap, and `list` on events about image pulls.
+If something can't be read, the view says so and nothing is raised: the command then shows what the ledger knows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
-from spoke_jobs.cluster.cluster_view import ClusterView, read_published
+from spoke_jobs.cluster.cluster_view import ClusterView, read_published, times
 from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.allowed_types import allows_type
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.contract.names import STATE_CONFIGMAP, is_object_name
+from spoke_jobs.contract.object_fields import Body, items, mapping, text
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
@@ -26,8 +30,8 @@ _TIMEOUTS = Timeouts(connect=3.0, read=5.0)
 def read_cluster_view(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView:
     """Read what this account may read.
 
-    :param namespace: the configured one; empty for the pod's own.
-    :param around: also read the holder of its queue's lock, the operator's state, and the number of image pulls.
+    :param namespace: the configured namespace; empty for the pod's own.
+    :param around: also read the holder of the queue's lock, the operator's state, and the events about image pulls.
     """
     name, where = name_of(job), kube_environment.namespace(namespace)
     if not where:
@@ -37,14 +41,14 @@ def read_cluster_view(job: JobRequest, namespace: str, *, around: bool = True) -
     except ConfigurationError as error:
         return ClusterView(name, where, problem=str(error))
     try:
-        return _found(api, name, around=around)
+        return _found(api, job, name, around=around)
     except ApiError as error:
         return ClusterView(name, where, problem=str(error))
     finally:
         api.close()
 
 
-def _found(api: SpokeJobClient, name: str, *, around: bool) -> ClusterView:
+def _found(api: SpokeJobClient, job: JobRequest, name: str, *, around: bool) -> ClusterView:
     unreadable: list[str] = []
 
     def read(wanted: str) -> SpokeJob | None:
@@ -67,26 +71,42 @@ def _found(api: SpokeJobClient, name: str, *, around: bool) -> ClusterView:
             raise
         unreadable.append(f"ConfigMap {STATE_CONFIGMAP} ({error.reason})")
         published = None
-    pulls = _pulls(api, spokejob) if spokejob and spokejob.status.cause == Cause.IMAGE_UNAVAILABLE else 0
-    return ClusterView(name, api.namespace, spokejob, other, published, pulls, unreadable=tuple(unreadable))
+    pulls = 0
+    if spokejob and spokejob.status.cause == Cause.IMAGE_UNAVAILABLE:
+        pulls = sum(times(item) for item in _events(api, spokejob, "Pulling"))
+    excluded = spokejob is None and job.submitted_at is None and _is_excluded(api, job)
+    return ClusterView(name, api.namespace, spokejob, other, published, pulls, excluded, unreadable=tuple(unreadable))
 
 
-def _pulls(api: SpokeJobClient, spokejob: SpokeJob) -> int:
-    """Return how often the newest pod's image was requested, from the kubelet's events."""
-    if not spokejob.status.attempts:
-        return 0
-    query = {"fieldSelector": "involvedObject.kind=Pod,reason=Pulling", "limit": str(_EVENTS)}
+def _is_excluded(api: SpokeJobClient, job: JobRequest) -> bool:
+    """Whether the job's PodTemplate is not for jobs of its type. If it can't be read, the answer is no."""
+    template = job.options.pod_template
+    if not is_object_name(template):
+        return False
     try:
-        items = api.ask(f"/api/v1/namespaces/{api.namespace}/events", query).get("items") or ()
+        found = api.pod_template(template)
     except ApiError as error:
         if isinstance(error, ApiUnavailable):
             raise
-        return 0
+        return False
+    return not allows_type(mapping(mapping(found or {}, "metadata"), "annotations"), job.job_type)
+
+
+def _events(api: SpokeJobClient, spokejob: SpokeJob, reason: str) -> Sequence[Body]:
+    """Return the kubelet's events of one reason about the newest pod; none if they can't be read."""
+    if not spokejob.status.attempts:
+        return ()
+    query = {"fieldSelector": f"involvedObject.kind=Pod,reason={reason}", "limit": str(_EVENTS)}
+    try:
+        found = items(api.ask(f"/api/v1/namespaces/{api.namespace}/events", query), "items")
+    except ApiError as error:
+        if isinstance(error, ApiUnavailable):
+            raise
+        return ()
     pods = f"{spokejob.status.attempts[-1].job}-"  # a Job has one pod, whose name the SpokeJob does not have yet
-    mine = [item for item in items if str(item["involvedObject"].get("name")).startswith(pods)]
-    return sum((item.get("series") or {}).get("count") or item.get("count") or 1 for item in mine)
+    return [item for item in found if text(mapping(item, "involvedObject"), "name").startswith(pods)]
 
 
 def _holder(spokejob: SpokeJob) -> str:
-    """Return the name of the SpokeJob that holds its queue's lock; empty if it does not wait for the lock."""
+    """Return the name of the SpokeJob that holds the lock that this one waits for; empty if it waits for no lock."""
     return spokejob.status.waiting.holder if spokejob.status.waiting else ""

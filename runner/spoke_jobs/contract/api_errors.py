@@ -44,7 +44,7 @@ class ApiError(Exception):
         self.object_name = object_name
         """The object that the answer concerns; empty if it concerns the path, such as a resource that isn't served."""
         self.retry_after_seconds = retry_after_seconds
-        """When to retry, if the API server said so."""
+        """The seconds to wait before a retry, if the API server gave them."""
 
 
 class ApiUnavailable(ApiError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _LARGEST_EXPONENT = 64
-"""Keeps the power finite. Each maximum in use is reached long before."""
+"""Keeps the power finite. Every maximum in use is reached with a far smaller exponent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Backoff:
     factor: float = 2.0
     """Each further failure multiplies the wait by this."""
     jitter: float = 0.0
-    """The largest share by which a wait is lengthened, up to the maximum; shortened if negative."""
+    """The largest share by which a wait is lengthened, up to the maximum. A negative share shortens the wait."""
 
     def after(self, failures: int, spread: float = 0.0) -> float:
         """Return the seconds to wait after consecutive failures.

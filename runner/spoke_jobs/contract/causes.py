@@ -1,346 +1,388 @@
-"""The causes: why an attempt or a job ended. Runner, operator and documentation use this one table.
+"""The causes: why an attempt or a job ended, for runner, operator and documentation. Retry budgets count classes.
 
-Each cause belongs to a class. Retry budgets count classes (see :mod:`spoke_jobs.contract.retry`).
-"""
+A cause's value is its name, stored in the SpokeJob and in the ledger: CamelCase, at most 40 characters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, Self
+
+from spoke_jobs.contract.cause_classes import CauseClass
+from spoke_jobs.contract.cause_row import CauseRow, reported_row, row
+
+__all__ = ("CAUSES", "Cause", "CauseClass", "cause_class")
 
 
-class CauseClass(StrEnum):
-    """The classes of causes, which retry budgets count."""
+class Cause(CauseRow):
+    """Why an attempt or a job ended. To add a cause, add a row: a `reported_row` if a pod's own process reports it."""
 
-    ERROR = "error"
-    """The job's own code failed."""
-    OOM = "oom"
-    """The job exceeded its memory limit."""
-    INFRASTRUCTURE = "infrastructure"
-    """A process, pod or node was lost through no fault of the job."""
-    IMAGE = "image"
-    """The container could not be started because of its image, a Secret, a ConfigMap or its entrypoint."""
-    TIMEOUT = "timeout"
-    """The job exceeded a timeout."""
-    INVALID = "invalid"
-    """Another attempt cannot succeed, for example with an unknown type or an invalid payload."""
-    UNCHARGED = "uncharged"
-    """Not counted: for example, the queue was held, or the job asked to be run later."""
-
-
-class Cause(StrEnum):
-    """Why an attempt or a job ended.
-
-    Each member is one row of the table. Its value is the name: CamelCase, at most 40 characters, stored in the
-    SpokeJob and in the ledger. To add a cause, add a row.
-    """
-
-    cause_class: CauseClass
-    meaning: str
-    """One sentence: what happened."""
-    advice: str
-    """One sentence: what the reader can do."""
-    knowable: str
-    """The first sign of it; if the runners differ, under ``kubernetes``."""
-    before_an_attempt: bool
-    """Whether it prevents the creation of the next attempt. The job waits until it is fixed, and ends at its start
-    timeout. No budget applies, since there is no attempt to count."""
-    waited_for: bool
-    """Whether it prevents an attempt from starting. The job waits until it is fixed, and ends at its start timeout,
-    whatever its budget. If it can't be fixed, the job ends at once."""
-
-    def __new__(
-        cls,
-        value: str,
-        cause_class: CauseClass,
-        meaning: str,
-        advice: str,
-        knowable: str,
-        waits: Literal["", "before an attempt", "for its start"] = "",
-    ) -> Self:
-        """Create the member of one row."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.cause_class = cause_class
-        member.meaning, member.advice, member.knowable = meaning, advice, knowable
-        member.before_an_attempt = waits == "before an attempt"
-        member.waited_for = waits == "for its start"
-        return member
-
-    JOB_ERROR = (
+    JOB_ERROR = reported_row(
         "JobError",
         CauseClass.ERROR,
         "The job's function raised an exception.",
         "Read the message: `spoke-jobs show ID`; fix the job or its input, then `spoke-jobs retry ID`.",
         "The exit of the job's process.",
+        meanwhile="Read the message: `spoke-jobs show ID`. The job is tried again.",
     )
-    JOB_EXITED = (
+    JOB_EXITED = reported_row(
         "JobExited",
         CauseClass.ERROR,
         "The job's process exited by itself, with an exit code that spoke-jobs does not use.",
-        "Look for sys.exit, os._exit or a crash in native code; the exit code is recorded with the attempt.",
+        "Look for sys.exit, os._exit or a crash in native code (see its exit code), then `spoke-jobs retry ID`.",
         "The exit of the job's process.",
     )
-    INVALID_RESULT = (
+    INVALID_RESULT = reported_row(
         "InvalidResult",
         CauseClass.INVALID,
         "The job returned something that isn't JSON, or is larger than 64 kB.",
         "Return None or a small JSON value; keep large results in a table or in object storage.",
         "The job's return.",
     )
-    KILLED = (
+    KILLED = row(
         "Killed",
         CauseClass.INFRASTRUCTURE,
         "The job's process was killed by a signal.",
-        "Nothing, if it succeeded on another attempt; else find out what sends the signal (memory pressure?).",
+        "Find out what sends the signal (memory pressure?), then `spoke-jobs retry ID`.",
         "The signal that ended the job's process.",
     )
-    OUT_OF_MEMORY = (
+    OUT_OF_MEMORY = row(
         "OutOfMemory",
         CauseClass.OOM,
         "The kernel ended the container because it used more memory than its limit.",
-        "Raise the memory limit of the job's template, or make the job process less at a time.",
+        "Raise the memory limit of its template, or make it process less at a time; then `spoke-jobs retry ID`.",
         "The container's end, OOMKilled.",
+        meanwhile="No action is needed. The job is tried again, with more memory unless its policy forbids that.",
     )
-    WORKER_LOST = (
+    WORKER_LOST = reported_row(
         "WorkerLost",
         CauseClass.INFRASTRUCTURE,
         "The lease lapsed without a heartbeat: the process or its machine is gone.",
-        "Nothing, if it succeeded on another attempt; else find out why workers die.",
+        "Find out why workers die, then `spoke-jobs retry ID`.",
         "The lease's end, seen by the reaper.",
     )
-    INTERRUPTED = (
+    INTERRUPTED = reported_row(
         "Interrupted",
-        CauseClass.INFRASTRUCTURE,
+        CauseClass.DISRUPTION,
         "The process was told to stop before the job had ended.",
-        "Nothing: it is tried again. Rollouts and node drains cause this.",
+        "Find out what stops its processes so often (rollouts, restarts), then `spoke-jobs retry ID`.",
         "The exit of the job's process after SIGTERM.",
     )
-    POD_DELETED = (
+    POD_DELETED = row(
         "PodDeleted",
         CauseClass.INFRASTRUCTURE,
         "The pod was deleted while the job ran.",
-        "Nothing: it is tried again. `kubectl delete pod`, a drain or a preemption causes this.",
+        "Find out who deletes pods in this namespace, then `spoke-jobs retry ID`.",
         "The pod's last state, or its absence.",
     )
-    EVICTED = (
+    EVICTED = row(
         "Evicted",
         CauseClass.INFRASTRUCTURE,
-        "The pod was evicted from its node.",
-        "Check the node's pressure and the pod's resource requests; it is tried again.",
+        "The kubelet evicted the pod, because its node ran short of memory, disk or process ids.",
+        "Check the node's pressure and the pod's resource requests, then `spoke-jobs retry ID`.",
+        "The pod's reason, Evicted.",
+        meanwhile="Check the node's pressure and the pod's resource requests. The job is tried again.",
+    )
+    DRAINED = row(
+        "Drained",
+        CauseClass.DISRUPTION,
+        "The pod had to leave its node: a drain, a taint, the node's shutdown, or a preemption by the scheduler.",
+        "Find out what drains its nodes so often, then `spoke-jobs retry ID`.",
         "The pod's condition DisruptionTarget, or its reason.",
     )
-    NODE_LOST = (
+    NODE_LOST = row(
         "NodeLost",
-        CauseClass.INFRASTRUCTURE,
-        "The pod's node went away.",
-        "Nothing: it is tried again on another node.",
+        CauseClass.DISRUPTION,
+        "The pod's node went away, or has lost the pod's containers in a restart.",
+        "Find out why the nodes go away (does the job overload them?), then `spoke-jobs retry ID`.",
         "The pod's deletion by the taint manager, 15 s after the request (about 80 s after the node stopped).",
+        meanwhile="No action is needed. The job is tried again, on a node that answers.",
     )
-    JOB_DELETED = (
+    NODE_REFUSED = row(
+        "NodeRefused",
+        CauseClass.DISRUPTION,
+        "The pod's node did not admit it: the node had filled up, or had just restarted.",
+        "The message says what the node lacks. Find out why it refuses its pods, then `spoke-jobs retry ID`.",
+        "The pod's reason, for example OutOfcpu or UnexpectedAdmissionError.",
+    )
+    CONTAINER_RUNTIME_FAILED = row(
+        "ContainerRuntimeFailed",
+        CauseClass.DISRUPTION,
+        "The node could not start a container: its container runtime did not answer, or it ran out of a resource.",
+        "Read the message; check the nodes' load, disk, open files and processes, and their container runtime.",
+        "The container's end with StartError, or a waiting reason, with which the attempt ends at the start timeout.",
+    )
+    JOB_DELETED = row(
         "JobDeleted",
         CauseClass.INFRASTRUCTURE,
         "The attempt's Kubernetes Job was deleted while it ran.",
-        "Find out who deletes Jobs in this namespace; it is tried again.",
+        "Find out who deletes Jobs in this namespace, then `spoke-jobs retry ID`.",
         "The Job's deletion.",
     )
-    POD_FAILED = (
+    POD_FAILED = row(
         "PodFailed",
         CauseClass.INFRASTRUCTURE,
         "The pod failed, and nothing says why.",
         "`kubectl describe` the pod named by the attempt, and its node's events.",
         "The pod's phase, Failed.",
     )
-    POD_REJECTED = (
+    POD_REJECTED = row(
         "PodRejected",
         CauseClass.IMAGE,
-        "Kubernetes refuses to create the pod (quota, service account, admission).",
-        "Read the Job's FailedCreate events; fix the PodTemplate or the namespace.",
+        "Kubernetes refuses to create the Job or its pod: an admission policy, LimitRange, quota or service account.",
+        "Correct what the message names, or the PodTemplate (labels: `template.metadata`; docs/how-to/policies.md).",
         "The Job's FailedCreate event, or the API server's refusal; the job ends at the start timeout.",
-        "for its start",
+        waits="for its start",
     )
-    IMAGE_UNAVAILABLE = (
+    IMAGE_UNAVAILABLE = row(
         "ImageUnavailable",
         CauseClass.IMAGE,
         "The container's image could not be pulled.",
-        "Check the image's name and tag in the PodTemplate, and the pull secrets.",
+        "Check the image's name and tag in the PodTemplate. If the message names a pull Secret, create that.",
         "The container's waiting reason; the job ends at the start timeout, with an invalid name at once.",
-        "for its start",
+        waits="for its start",
     )
-    CONTAINER_CONFIG_ERROR = (
+    CONTAINER_CONFIG_ERROR = row(
         "ContainerConfigError",
         CauseClass.IMAGE,
         "The container's configuration names an object that does not exist.",
         "Create the Secret or ConfigMap that the pod's message names, or fix the PodTemplate.",
-        (
-            "The container's waiting reason, CreateContainerConfigError, or the pod's FailedMount event; the job ends "
-            "at the start timeout."
-        ),
-        "for its start",
+        "The waiting reason CreateContainerConfigError, or the event FailedMount; the job ends at the start timeout.",
+        waits="for its start",
     )
-    CONTAINER_CANNOT_RUN = (
+    VOLUME_CLAIM_MISSING = row(
+        "VolumeClaimMissing",
+        CauseClass.IMAGE,
+        "The pod names a PersistentVolumeClaim that does not exist in its namespace.",
+        "Create the PersistentVolumeClaim that the message names, or correct the volume in the PodTemplate.",
+        "The scheduler's message in the pod's condition PodScheduled; the job ends at the start timeout.",
+        waits="for its start",
+    )
+    VOLUME_CLAIM_UNBOUND = row(
+        "VolumeClaimUnbound",
+        CauseClass.IMAGE,
+        "A PersistentVolumeClaim of the pod has no volume.",
+        "`kubectl describe pvc` says why: its storage class, its provisioner, or no free volume of its size and mode.",
+        "The scheduler's message in the pod's condition PodScheduled; the job ends at the start timeout.",
+        waits="for its start",
+    )
+    VOLUME_NOT_MOUNTED = row(
+        "VolumeNotMounted",
+        CauseClass.IMAGE,
+        "A volume of the pod can't be attached to its node or mounted.",
+        "Read the message; check the volume's driver, and whether another node still uses the volume.",
+        "The pod's event FailedMount or FailedAttachVolume; the job ends at the start timeout.",
+        waits="for its start",
+    )
+    INIT_FAILED = row(
+        "InitFailed",
+        CauseClass.ERROR,
+        "An init container or sidecar of the pod failed, so the job was not started.",
+        "Read its output: `spoke-jobs show ID`; fix the container in the PodTemplate, or what it waits for.",
+        "The pod's phase, Failed; for a sidecar that ends again and again, the start timeout.",
+        meanwhile="Read its output: `spoke-jobs show ID`. The job is tried again.",
+    )
+    CONTAINER_CANNOT_RUN = row(
         "ContainerCannotRun",
         CauseClass.IMAGE,
-        "The image has no `spoke-jobs` command, or the command could not be started.",
-        "Install spoke-jobs in the image, and check that it is on PATH.",
-        "The container's end with StartError, or its waiting reason; the latter ends the job at the start timeout.",
+        "The command of a container could not be started; the job's container needs `spoke-jobs` in its image.",
+        "Install spoke-jobs in the job's image, on PATH; if the message names another container, correct that one.",
+        "The container's end with StartError, or a waiting reason, with which the job ends at the start timeout.",
+        meanwhile="Check the image and the command that the message names. The job is tried again.",
     )
-    TEMPLATE_MISSING = (
+    TEMPLATE_MISSING = row(
         "TemplateMissing",
         CauseClass.IMAGE,
         "The PodTemplate that the job names doesn't exist in its namespace.",
         "Install the application's chart, or correct the template's name.",
         "The first reconcile of the SpokeJob; the job ends at the start timeout.",
-        "before an attempt",
+        waits="before an attempt",
     )
-    TEMPLATE_NOT_ALLOWED = (
+    TEMPLATE_NOT_ALLOWED = row(
         "TemplateNotAllowed",
         CauseClass.IMAGE,
         'The PodTemplate lacks the label jobs.spoke.dev/template: "true".',
         "Label it, if jobs may run as its service account.",
         "The first reconcile of the SpokeJob; the job ends at the start timeout.",
-        "before an attempt",
+        waits="before an attempt",
     )
-    TEMPLATE_INVALID = (
+    TEMPLATE_INVALID = row(
         "TemplateInvalid",
         CauseClass.INVALID,
         "The PodTemplate has no container named `job`, or the API server refuses the Job made of it.",
-        "Name the job's container `job`, and fix what the operator's log names.",
+        "Read the message: name the job's container `job`, or correct what the API server refuses.",
         "The first reconcile, or the API server's refusal of the Job; the job ends at the start timeout.",
-        "before an attempt",
+        waits="before an attempt",
     )
-    START_TIMEOUT = (
+    TYPE_NOT_ALLOWED = row(
+        "TypeNotAllowed",
+        CauseClass.INVALID,
+        "Jobs of this type may not use the PodTemplate (annotation jobs.spoke.dev/allowed-types).",
+        "Name another PodTemplate in the job's declaration, or add the type to the annotation.",
+        "The first reconcile of the SpokeJob, or sync, which does not launch the job; it ends at the start timeout.",
+        waits="before an attempt",
+    )
+    RESOURCES_NOT_ALLOWED = row(
+        "ResourcesNotAllowed",
+        CauseClass.INVALID,
+        "The job asks for resources that its PodTemplate does not allow.",
+        "The message names the amount. Ask for another one, use another PodTemplate, or change its annotations.",
+        "The first reconcile of the SpokeJob; the job ends at the start timeout.",
+        waits="before an attempt",
+    )
+    START_TIMEOUT = row(
         "StartTimeout",
         CauseClass.TIMEOUT,
         "The job did not start within its start timeout.",
-        "`kubectl describe` the pod named by the attempt: no room, no image, or no quota.",
+        "Read the message: it says what the job waited for. Then `spoke-jobs retry ID`.",
         "The start timeout, from the Job's creation (or its release by Kueue).",
     )
-    TIMEOUT = (
+    TIMEOUT = reported_row(
         "Timeout",
         CauseClass.TIMEOUT,
         "The job ran longer than its timeout.",
-        "Raise the job's timeout, or make it process less at a time.",
-        "The timeout, from the container's start.",
+        "Find out what took so long, then `spoke-jobs retry ID`; or dispatch it again with a longer timeout.",
+        "The timeout, from the function's start.",
     )
-    UNKNOWN_JOB_TYPE = (
+    UNKNOWN_JOB_TYPE = reported_row(
         "UnknownJobType",
         CauseClass.INVALID,
         "The process that should run the job doesn't know its type.",
-        "Deploy a release that registers the type, or correct the name at dispatch.",
+        "Deploy a release that declares the type, then `spoke-jobs retry ID`; or dispatch it again by its right name.",
         "The exit of the job's process; under `legacy`, the start timeout.",
     )
-    INVALID_PAYLOAD = (
+    INVALID_PAYLOAD = reported_row(
         "InvalidPayload",
         CauseClass.INVALID,
         "The payload doesn't validate against the job's payload model.",
-        "Compare the release that dispatched the job with the one that runs it; dispatch it again.",
+        "Compare the release that dispatched the job with the one that runs it; dispatch the job again.",
         "The exit of the job's process.",
     )
-    NO_ROW = (
+    NO_ROW = reported_row(
         "NoRow",
         CauseClass.INVALID,
         "The SpokeJob's JobRequest is not in this database, or has another uid.",
         "Delete this SpokeJob. Create SpokeJobs only by dispatching jobs.",
         "The exit of the job's process.",
     )
-    INVALID_SPEC = (
+    INVALID_SPEC = row(
         "InvalidSpec",
         CauseClass.INVALID,
         "The SpokeJob's spec can't be read.",
-        "Create SpokeJobs by dispatching jobs; the condition Finished, or `spoke-jobs show ID`, names the field.",
+        "Create SpokeJobs by dispatching jobs. The message names the field.",
         "The first reconcile of the SpokeJob.",
     )
-    NAME_TAKEN = (
+    NAME_TAKEN = row(
         "NameTaken",
         CauseClass.INVALID,
         "A SpokeJob of another job has this job's name.",
-        "Delete the old SpokeJob (another database's, say), then retry the job.",
-        (
-            "Sync's comparison, if another job's SpokeJob has the name; the API server's refusal, if another object's "
-            "Job has the attempt's name: the job ends at the start timeout."
-        ),
+        "Delete the old SpokeJob, for example of another database, then retry the job.",
+        "Sync's comparison; for another object's Job, the API server's refusal, and the job ends at the start timeout.",
     )
-    SPOKE_JOB_DELETED = (
+    SPOKE_JOB_DELETED = row(
         "SpokeJobDeleted",
         CauseClass.INVALID,
         "The SpokeJob was deleted while the job was unfinished.",
         "Dispatch the job again, if it is still wanted.",
         "Sync's watch; if the watch missed it, sync's comparison within 30 s.",
     )
-    DATABASE_UNREACHABLE = (
+    DATABASE_UNREACHABLE = reported_row(
         "DatabaseUnreachable",
-        CauseClass.INFRASTRUCTURE,
-        "The job's process could not reach its database.",
-        "Check SPOKE_DATABASE_URL in the template, NetworkPolicies, and the database itself.",
-        "The exit of the job's process, after several tries.",
+        CauseClass.DEPENDENCY,
+        "The job's process could not reach its database, or was refused its credentials.",
+        "Check the database, NetworkPolicies, and the Secret with SPOKE_DATABASE_URL; then `spoke-jobs retry ID`.",
+        "The exit of the job's process, after it has waited for the database for up to its start timeout.",
+        meanwhile="The job is tried again. If the database runs, check NetworkPolicies and the Secret with its URL.",
     )
-    BAD_SETUP = (
+    BAD_SETUP = reported_row(
         "BadSetup",
         CauseClass.IMAGE,
-        "The job's process is not configured: a setting is missing, or the database isn't migrated.",
-        "Read the pod's log: it names the setting or the migration.",
+        "The job's process is not configured: a setting is missing or invalid, or the database isn't migrated.",
+        "Read its output: `spoke-jobs show ID`. Correct the setting, or migrate; then `spoke-jobs retry ID`.",
         "The exit of the job's process.",
+        meanwhile="Read its output, which names the setting or the migration: `spoke-jobs show ID`. It is tried again.",
     )
-    PREEMPTED = (
+    PREEMPTED = row(
         "Preempted",
         CauseClass.UNCHARGED,
-        "Kueue gave the attempt's place to another workload.",
-        "Nothing: it queues again. The Workload's events name what took its place.",
+        "Kueue stopped the attempt to admit another workload.",
+        "The Workload's events name the other workload.",
         "The Job's suspension while its pod runs.",
+        meanwhile="No action is needed. The job queues again. The Workload's events name the other workload.",
     )
-    TEMPLATE_CHANGED = (
+    TEMPLATE_CHANGED = row(
         "TemplateChanged",
         CauseClass.UNCHARGED,
         "The attempt could not start, and the PodTemplate that it was made from has changed since.",
-        "Nothing: it is tried again with the new template.",
+        "Check the new template, then `spoke-jobs retry ID`.",
         "The change of the PodTemplate, while the attempt waits for an obstacle to be fixed.",
+        meanwhile="No action is needed. The job is tried again with the new template.",
     )
-    QUEUE_HELD = (
+    QUEUE_HELD = row(
         "QueueHeld",
         CauseClass.UNCHARGED,
         "Another job of the queue holds its lock.",
-        "Nothing: it runs when the other one has ended.",
+        "`spoke-jobs retry ID` starts it again, once the other one has ended.",
+        "The exit of the job's process.",
+        meanwhile="No action is needed. It runs when the other one has ended.",
+    )
+    START_PAUSED = reported_row(
+        "StartPaused",
+        CauseClass.UNCHARGED,
+        "The job was paused in the ledger after its pod was created, and before its function was called.",
+        "`spoke-jobs resume SCOPE`, then `spoke-jobs retry ID`.",
         "The exit of the job's process.",
     )
-    RETRY_LATER = (
+    RETRY_LATER = reported_row(
         "RetryLater",
         CauseClass.UNCHARGED,
         "The job asked to be run again later.",
-        "Nothing: it is run again at the time that it asked for.",
+        "`spoke-jobs retry ID` starts it again.",
         "The exit of the job's process.",
+        meanwhile="No action is needed. It is run again at the time that it asked for.",
     )
-    BYSTANDER = (
+    BYSTANDER = row(
         "Bystander",
         CauseClass.UNCHARGED,
         "The process was ended because of another job that it ran at the same time.",
-        "Nothing: it is run again. Look at the job that blocked the event loop: it ended with Timeout or Cancelled.",
+        "Look at the job that blocked the event loop or cancelled parts of this one, then `spoke-jobs retry ID`.",
         "The end of the process.",
+        meanwhile="No action is needed. It is run again. Look at the job that disturbed it.",
     )
-    DISCARDED = (
+    DISCARDED = reported_row(
         "Discarded",
         CauseClass.INVALID,
         "The job asked not to be run again.",
         "Read its reason: `spoke-jobs show ID`.",
         "The exit of the job's process.",
     )
-    CANCELLED = (
+    UNDIAGNOSABLE = row(
+        "Undiagnosable",
+        CauseClass.INVALID,
+        "The operator, sync or a worker could not decide about the job: each of several tries raised an error.",
+        "Correct code that writes to the ledger's rows, or report the error in the log. Then `spoke-jobs retry ID`.",
+        "The fifth decision about the job in a row that raises an error.",
+    )
+    DEPENDENCY_FAILED = row(
+        "DependencyFailed",
+        CauseClass.INVALID,
+        "A job that this one depends on has failed, so this one was not started.",
+        "`spoke-jobs show ID` names that job. Retry that one: this one then waits for it again.",
+        "The end of the job that it depends on.",
+    )
+    CANCELLED = reported_row(
         "Cancelled",
         CauseClass.INVALID,
         "Somebody cancelled the job.",
-        "Nothing; `spoke-jobs retry ID` starts it again.",
+        "`spoke-jobs retry ID` starts it again.",
         "The cancellation.",
     )
-    INTERRUPTED_BY_MIGRATION = (
+    INTERRUPTED_BY_MIGRATION = row(
         "interrupted_by_migration",
         CauseClass.INVALID,
         "The job was assigned to a process when the table of the earlier system was migrated.",
-        "See how far it came, then `spoke-jobs retry ID`.",
+        "Find out how far it got, then `spoke-jobs retry ID`.",
         "The migration.",
     )
-    SUPERSEDED = (
+    SUPERSEDED = row(
         "Superseded",
         CauseClass.INFRASTRUCTURE,
         "Another process took the attempt over; this one recorded nothing.",
@@ -349,45 +391,10 @@ class Cause(StrEnum):
     )
 
 
-class TaskCause(StrEnum):
-    """Why a task did not succeed. Causes that jobs can have too are named as in :class:`Cause`."""
-
-    TASK_ERROR = "TaskError"
-    """Its function raised."""
-    TASK_EXITED = "TaskExited"
-    """Its function called sys.exit."""
-    TIMEOUT = Cause.TIMEOUT.value
-    """It ran longer than its timeout."""
-    DISCARDED = Cause.DISCARDED.value
-    """Its function raised ``Discard``, so it is not run again."""
-    SUPERSEDED = Cause.SUPERSEDED.value
-    """Another replica took the task over."""
-    WORKER_LOST = Cause.WORKER_LOST.value
-    """The replicas that ran it died repeatedly."""
-    UNKNOWN_TASK = "UnknownTask"
-    """The server's release registers no task of that name."""
-    INVALID_PAYLOAD = Cause.INVALID_PAYLOAD.value
-    PAYLOAD_TOO_LARGE = "PayloadTooLarge"
-    MALFORMED_TASK = "MalformedTask"
-    """The entry of the batch isn't a task."""
-    ID_REUSED = "IdReused"
-    """Another task was sent under this id."""
-    FULL = "Full"
-    """The server's queue has no room."""
-    HELD_UP = "HeldUp"
-    """Another task blocked the event loop that it ran on."""
-    DRAINING = "Draining"
-    """The server is stopping."""
-
-
-CAUSES: Mapping[str, Cause] = MappingProxyType({cause.value: cause for cause in Cause})
+CAUSES = MappingProxyType({cause.value: cause for cause in Cause})
 """Every cause by its name."""
 
 
 def cause_class(name: str) -> CauseClass:
-    """Return the class of a cause; infrastructure if this release does not know the name.
-
-    An unknown name comes from a newer release on the other side. It must not raise an error here, nor forbid a retry.
-    """
-    cause = CAUSES.get(name)
-    return cause.cause_class if cause else CauseClass.INFRASTRUCTURE
+    """Return the class of a cause; infrastructure for a name of a newer release, which must not forbid a retry."""
+    return CAUSES[name].cause_class if name in CAUSES else CauseClass.INFRASTRUCTURE

@@ -1,17 +1,22 @@
-"""The CustomResourceDefinition, generated from :mod:`spoke_jobs.contract.spokejob`.
+"""The CustomResourceDefinitions, generated from :mod:`spoke_jobs.contract.spokejob` and ``spokelimit``.
 
-``python -m spoke_jobs.contract.crd`` prints it as YAML. ``crds/`` and the operator's chart contain the result. A
-structural schema is stricter than JSON Schema: it has no references, no ``anyOf`` with null, and no titles.
+``python -m spoke_jobs.contract.crd PLURAL`` prints one as YAML. ``crds/`` and the operator's chart contain the result.
+A structural schema is stricter than JSON Schema: it has no references, no ``anyOf`` with null, and no titles.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
-from spoke_jobs.contract.names import GROUP, KIND, PLURAL, VERSION
+from spoke_jobs.contract.limit_scopes import EXPECTED
+from spoke_jobs.contract.names import GROUP, KIND, LIMIT_KIND, LIMIT_PLURAL, PLURAL, VERSION
 from spoke_jobs.contract.spokejob import SpokeJobSpec, SpokeJobStatus
+from spoke_jobs.contract.spokelimit import PAUSED, SpokeLimitSpec, SpokeLimitStatus
+from spoke_jobs.contract.start_rate import FASTEST, LONGEST_PERIOD, MOST_STARTS, RATE_FORM
 
 _COLUMNS = (
     ("Type", "string", ".spec.jobType", 0),
@@ -27,17 +32,40 @@ _COLUMNS = (
     ("Node", "string", ".status.attempts[-1:].node", 1),
 )
 
+_LIMIT_COLUMNS = (
+    ("Scope", "string", ".spec.scope", 0),
+    ("Max", "integer", ".spec.maxRunning", 0),
+    ("Rate", "string", ".spec.rate", 0),
+    (PAUSED, "string", f'.status.conditions[?(@.type=="{PAUSED}")].status', 0),
+    ("Running", "integer", ".status.running", 0),
+    ("Waiting", "integer", ".status.waiting", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Reason", "string", ".spec.paused.reason", 1),
+    ("Enforced", "string", '.status.conditions[?(@.type=="Enforced")].status', 1),
+)
+_OF_THE_NAMESPACE = ("maxUnfinished", "maxPriority", "defaultTimeoutSeconds", "maxTimeoutSeconds", "weight")
+
+_STARTS = "int(self.rate.split('/')[0])"
+_PERIOD = (
+    "((self.rate.find('/[0-9]+') == '' ? 1 : int(self.rate.find('/[0-9]+').substring(1))) * "
+    "(self.rate.matches('m(in)?$') ? 60 : "
+    "self.rate.endsWith('h') ? 3600 : self.rate.endsWith('d') ? 86400 : 1))"
+)
+"""The fields of a rate, in the language of the API server's rules. Its pattern is checked as well."""
+
 _KEPT = (
     "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "maxItems", "maxProperties", "default", "format",
+    "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 )  # fmt: skip
 
 _UUID = {"maxLength": 36, "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}
-"""Replaces the format: with a format, the API server accepts a list for the string, and then can't write a status."""
+"""Replaces `format: uuid`. With a format, the API server accepts a list in place of the string, and then it can't write
+the object's status."""
 
 
 def crd() -> dict[str, Any]:
-    """Return the CRD as an object for the API server."""
-    spec = _structural(SpokeJobSpec)
+    """Return the CRD of SpokeJobs as an object for the API server."""
+    spec = structural(SpokeJobSpec)
     mutable = {"suspend", "cancel"}
     fixed = [name for name in spec["properties"] if name not in mutable]
     required = set(spec["required"]) | {name for name, field in spec["properties"].items() if "default" in field}
@@ -52,53 +80,120 @@ def crd() -> dict[str, Any]:
         },
         {"rule": "!self.locksQueue || self.queue != ''", "message": "locksQueue needs a queue"},
     ]
+    return _definition(
+        KIND,
+        PLURAL,
+        short_name="spj",
+        columns=_COLUMNS,
+        selectable=[{"jsonPath": ".status.outcome"}, {"jsonPath": ".spec.queue"}],
+        schema={
+            "description": "One run of a background job: created by the application's runner, "
+            "turned into Kubernetes Jobs by the operator, one for each attempt.",
+            "spec": spec,
+            "status": structural(SpokeJobStatus),
+            "rules": [
+                {
+                    "rule": "size(self.metadata.name) <= 63",
+                    "message": "a SpokeJob's name is also a label's value: at most 63 characters",
+                }
+            ],
+        },
+    )
+
+
+def spokelimit_crd() -> dict[str, Any]:
+    """Return the CRD of SpokeLimits as an object for the API server."""
+    spec = structural(SpokeLimitSpec)
+    spec["x-kubernetes-validations"] = [
+        {
+            "rule": "!(self.scope.startsWith('organization') || self.scope.startsWith('queue') || "
+            "self.scope.startsWith('type') || self.scope.startsWith('key') || "
+            "self.scope.startsWith('all') || self.scope.startsWith('each-')) || "
+            "self.scope.matches("
+            "'^(all|each-[a-z]+|(queue|key):.+|type:[^*]+([.][*])?|organization:[0-9]{1,18})$')",
+            "message": f"scope must be {EXPECTED}",
+        },
+        {
+            "rule": f"self.scope == 'all' || !({' || '.join(f'has(self.{name})' for name in _OF_THE_NAMESPACE)})",
+            "message": f"{', '.join(_OF_THE_NAMESPACE)} need the scope all",
+        },
+        {
+            "rule": "!has(self.defaultTimeoutSeconds) || !has(self.maxTimeoutSeconds) || "
+            "self.defaultTimeoutSeconds <= self.maxTimeoutSeconds",
+            "message": "defaultTimeoutSeconds must be at most maxTimeoutSeconds",
+        },
+        {
+            "rule": f"!has(self.rate) || ({_STARTS} <= {MOST_STARTS} && {_PERIOD} <= {LONGEST_PERIOD} && "
+            f"{_STARTS} <= {FASTEST} * {_PERIOD})",
+            "message": f"rate must be {RATE_FORM}: 1 to {MOST_STARTS:,} starts in at most "
+            f"{LONGEST_PERIOD // 86_400} days, and at most {FASTEST:,}/s",
+        },
+        {"rule": "!has(self.burst) || has(self.rate)", "message": "burst needs a rate"},
+    ]
+    return _definition(
+        LIMIT_KIND,
+        LIMIT_PLURAL,
+        short_name="spl",
+        columns=_LIMIT_COLUMNS,
+        schema={
+            "description": "A limit or a pause of jobs in this namespace, or settings of the namespace, which the "
+            "operator obeys at once.",
+            "spec": spec,
+            "status": structural(SpokeLimitStatus),
+        },
+    )
+
+
+def _definition(
+    kind: str,
+    plural: str,
+    *,
+    short_name: str,
+    columns: Sequence[tuple[str, str, str, int]],
+    schema: dict[str, Any],
+    selectable: Sequence[dict[str, str]] = (),
+) -> dict[str, Any]:
+    names: dict[str, Any] = {
+        "kind": kind,
+        "listKind": f"{kind}List",
+        "plural": plural,
+        "singular": kind.lower(),
+        "shortNames": [short_name],
+    }
+    whole: dict[str, Any] = {
+        "type": "object",
+        "description": schema["description"],
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": schema["spec"],
+            "status": schema["status"],
+        },
+    }
+    if rules := schema.get("rules"):
+        whole["x-kubernetes-validations"] = rules
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["spj"],
-                "categories": ["all"],
-            },
+            "names": names,
             "versions": [
                 {
                     "name": VERSION,
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "selectableFields": [{"jsonPath": ".status.outcome"}, {"jsonPath": ".spec.queue"}],
+                    **({"selectableFields": list(selectable)} if selectable else {}),
                     "additionalPrinterColumns": [
                         {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
-                        for name, kind, path, priority in _COLUMNS
+                        for name, kind, path, priority in columns
                     ],
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "description": "One run of a background job: created by the application's runner, "
-                            "turned into Kubernetes Jobs by the operator, one for each attempt.",
-                            "required": ["spec"],
-                            "properties": {
-                                "apiVersion": {"type": "string"},
-                                "kind": {"type": "string"},
-                                "metadata": {"type": "object"},
-                                "spec": spec,
-                                "status": _structural(SpokeJobStatus),
-                            },
-                            "x-kubernetes-validations": [
-                                {
-                                    "rule": "size(self.metadata.name) <= 63",
-                                    "message": "a SpokeJob's name is also a label's value: at most 63 characters",
-                                }
-                            ],
-                        }
-                    },
+                    "schema": {"openAPIV3Schema": whole},
                 }
             ],
         },
@@ -111,7 +206,8 @@ def _unchanged(name: str, *, always_set: bool) -> str:
     return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
 
 
-def _structural(model: type[BaseModel]) -> dict[str, Any]:
+def structural(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the model's structural schema."""
     schema = model.model_json_schema(by_alias=True)
     result = _convert(schema, schema.get("$defs", {}))
     assert isinstance(result, dict)
@@ -166,6 +262,9 @@ def to_yaml(value: dict[str, Any]) -> str:
     return yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
 
 
+DEFINITIONS = {PLURAL: crd, LIMIT_PLURAL: spokelimit_crd}
+"""The function that returns each CRD, by the resource's plural."""
+
 if __name__ == "__main__":
-    print("# Generated by `make generate` from spoke_jobs.contract.spokejob; edit that instead.")  # noqa: T201 (a tool)
-    print(to_yaml(crd()), end="")  # noqa: T201 (a tool)
+    print("# Generated by `make generate` from spoke_jobs.contract; edit that instead.")  # noqa: T201 (a tool)
+    print(to_yaml(DEFINITIONS[sys.argv[1]]()), end="")  # noqa: T201 (a tool)

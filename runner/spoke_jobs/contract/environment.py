@@ -1,6 +1,7 @@
 """The environment variables that the operator sets for ``spoke-jobs run``.
 
-They hold only identifiers. Payloads stay in the ledger; the database's address comes from the PodTemplate.
+They hold identifiers, time limits and the trace context. Payloads stay in the ledger. The database's address comes from
+the PodTemplate.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from spoke_jobs.contract import CONTRACT_VERSION
 VERSION = "SPOKE_CONTRACT"
 REQUEST_ID = "SPOKE_REQUEST_ID"
 UID = "SPOKE_REQUEST_UID"
+TYPE = "SPOKE_JOB_TYPE"
 RUN = "SPOKE_RUN"
 ATTEMPT = "SPOKE_ATTEMPT"
 POD = "SPOKE_POD"
 NODE = "SPOKE_NODE"
+START_TIMEOUT = "SPOKE_START_TIMEOUT"
+TIMEOUT = "SPOKE_TIMEOUT"
+TRACEPARENT = "TRACEPARENT"
+"""The W3C trace context of the dispatch. OpenTelemetry's tools read it; spoke-jobs does not."""
 
 
 class BadEnvironment(Exception):
@@ -33,18 +39,28 @@ class Assignment:
     attempt: int
     """The attempt's number within the run, from 1."""
     run: int = 1
-    """The run, from 1; a manual retry starts the next."""
+    """The run's number, from 1. A manual retry starts the next run."""
+    start_timeout_seconds: int = 60
+    """How long the pod may wait for its database. The default applies to a pod that an older operator created."""
+    timeout_seconds: int | None = None
+    """How long the function may run, if a SpokeLimit sets that; None if the job's own timeout applies."""
+    job_type: str = ""
+    """The type for which the operator has checked the PodTemplate. Empty: an older operator created the pod."""
     pod: str = ""
     node: str = ""
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables with fixed values; pod and node come from Kubernetes' downward API."""
-        return {
+        optional = {} if self.timeout_seconds is None else {TIMEOUT: str(self.timeout_seconds)}
+        if self.job_type:
+            optional[TYPE] = self.job_type
+        return optional | {
             VERSION: str(CONTRACT_VERSION),
             REQUEST_ID: str(self.request_id),
             UID: str(self.uid),
             RUN: str(self.run),
             ATTEMPT: str(self.attempt),
+            START_TIMEOUT: str(self.start_timeout_seconds),
         }
 
     @classmethod
@@ -73,6 +89,9 @@ class Assignment:
             uid=uid,
             attempt=number(ATTEMPT),
             run=number(RUN, "1"),
+            start_timeout_seconds=number(START_TIMEOUT, "60"),
+            timeout_seconds=number(TIMEOUT) if TIMEOUT in environment else None,
+            job_type=environment.get(TYPE, ""),
             pod=environment.get(POD, ""),
             node=environment.get(NODE, ""),
         )

@@ -11,6 +11,8 @@ VERSION = "v1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "SpokeJob"
 PLURAL = "spokejobs"
+LIMIT_KIND = "SpokeLimit"
+LIMIT_PLURAL = "spokelimits"
 
 LABEL_TEMPLATE = f"{GROUP}/template"
 """On a PodTemplate, "true": jobs may use it, and therefore its service account."""
@@ -19,8 +21,19 @@ LABEL_SPOKEJOB = f"{GROUP}/spokejob"
 LABEL_UID = f"{GROUP}/uid"
 """On a Job and its pod: the job's uid."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER_OPERATOR = "spoke-operator"
+"""The operator's field manager, and the value of LABEL_MANAGED_BY on what it creates."""
+MANAGER_SYNC = "spoke-sync"
+"""Sync's field manager: of `status.progress`, `status.ledger` and `spec.cancel`."""
+MANAGER_RUNNER = "spoke-runner"
+"""The field manager that creates SpokeJobs, in the application's pods or in sync."""
+LABEL_LEDGER = f"{GROUP}/ledger"
+"""On a SpokeLimit that sync made: the identity of the ledger whose limit it is."""
 LABEL_REQUEST = f"{GROUP}/request-id"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
+
+ANNOTATION_PAUSED = f"{GROUP}/paused"
+"""On a Namespace: no attempt starts in it; the value is the reason."""
 
 STATE_CONFIGMAP = "spoke-operator-state"
 """The ConfigMap in each namespace with SpokeJobs: the operator's limits, counts and order of turns."""
@@ -33,6 +46,8 @@ TEMPLATE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 TEMPLATE_LIMIT = 253
 QUEUE_LIMIT = 200
+KEY_LIMIT = 200
+"""The longest unique key or limit key."""
 PRIORITY_LIMIT = 1000
 """The highest priority; the lowest is its negative."""
 
@@ -41,7 +56,7 @@ _LABEL_LIMIT = 63
 
 
 def dns_label(text: str, limit: int = _TYPE_LIMIT) -> str:
-    """Return ``text`` as a DNS label, or as its beginning: lower case, digits and dashes, starting with a letter."""
+    """Return ``text`` as a DNS label or the beginning of one: lower case, digits and dashes, starting with a letter."""
     label = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if not label or not label[0].isalpha():
         label = f"job-{label}".rstrip("-")
@@ -66,9 +81,6 @@ def job_name(spokejob: str, attempt: int) -> str:
     return f"{spokejob[: _LABEL_LIMIT - len(suffix) - 9].rstrip('-.')}-{digest}{suffix}"
 
 
-def is_storable(text: str) -> bool:
-    """Whether every database can store the text: it has no NUL and no lone surrogate."""
-    try:
-        return b"\x00" not in text.encode()
-    except UnicodeEncodeError:
-        return False
+def is_object_name(value: object) -> bool:
+    """Whether a PodTemplate or a pod can have this name. If not, a request for it is pointless."""
+    return isinstance(value, str) and len(value) <= TEMPLATE_LIMIT and re.fullmatch(TEMPLATE_NAME, value) is not None

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
+
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.clean_text import is_cause_name
+from spoke_jobs.contract.names import is_object_name
+
+_LARGEST = 2**63 - 1
+_MOST_DIGITS = 19
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 Body = Mapping[str, Any]
 """An object, or a part of one, as the API server sends it."""
 
@@ -32,21 +41,62 @@ def text(body: Body, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def uid_of(body: Body) -> str:
+    """Return Kubernetes' UID of an object; empty if it has none."""
+    return text(mapping(body, "metadata"), "uid")
+
+
+def version_of(body: Body) -> str:
+    """Return the resource version of an object or a listing; empty if it has none."""
+    return text(mapping(body, "metadata"), "resourceVersion")
+
+
 def number(body: Body, name: str) -> int:
-    """Return the whole number in a field; 0 if the field holds none."""
+    """Return the whole number in a field; 0 if the field holds none, or one of more than 64 bits."""
     value = body.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST else 0
 
 
 def digits(value: str) -> int:
-    """Convert digits, such as a resource version, to a number; 0 for any other text."""
-    return int(value) if value.isascii() and value.isdigit() else 0
+    """Convert digits, such as a resource version, to a number; 0 for any other text, or for more than 64 bits."""
+    found = int(value) if len(value) <= _MOST_DIGITS and value.isascii() and value.isdigit() else 0
+    return found if found <= _LARGEST else 0
 
 
 def moment(body: Body, name: str) -> datetime | None:
-    """Return the time in a field; None if the field holds none, or one without a time zone."""
+    """Return the time in a field; None if the field holds none, or one without a time zone.
+
+    Also return None for a year to which a timeout cannot be added without an error.
+    """
     try:
         value = datetime.fromisoformat(text(body, name))
     except ValueError:
         return None
-    return value if value.tzinfo else None
+    return value if is_of_this_era(value) else None
+
+
+def is_of_this_era(value: datetime) -> bool:
+    """Whether the time has a zone, and a timeout can be added to it."""
+    return value.tzinfo is not None and _FIRST_YEAR <= value.year <= _LAST_YEAR
+
+
+def _checked(value: datetime) -> datetime:
+    if not is_of_this_era(value):
+        raise ValueError(f"a time with a zone, from {_FIRST_YEAR} to {_LAST_YEAR}, is expected")
+    return value
+
+
+Moment = Annotated[datetime, AfterValidator(_checked)]
+"""A time in a model of an API object."""
+
+
+def cause(body: Body, name: str = "cause") -> str:
+    """Return the cause in a field: empty if there is none, `Undiagnosable` if it does not have the form of a cause."""
+    found = text(body, name)
+    return found if not found or is_cause_name(found) else Cause.UNDIAGNOSABLE
+
+
+def object_name(body: Body, name: str) -> str:
+    """Return the name of a Kubernetes object in a field; empty if no object can have that name."""
+    found = text(body, name)
+    return found if is_object_name(found) else ""

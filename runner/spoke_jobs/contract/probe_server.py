@@ -1,5 +1,8 @@
 """The HTTP server for probes and metrics of the operator, sync and the worker. It answers in its own threads.
 
+Whoever reaches the port may send requests. So the number of connections is bounded, and so is the time that answers
+take from the process.
+
 The task server has its own HTTP server and uses only :func:`exposition`.
 """
 
@@ -9,21 +12,33 @@ import asyncio
 import concurrent.futures
 import json
 import logging
+import platform
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import PackageNotFoundError, version
 from socketserver import TCPServer
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CONTENT_TYPE_LATEST, Metric, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 logger = logging.getLogger(__name__)
 
 _LOOP_SECONDS = 10.0
+MOST_CONNECTIONS = 64
+"""Beyond that, the oldest connection is closed of the address that has the most."""
+_READ_SECONDS = 10.0
+_REST, _LONGEST_REST_SECONDS = 2.0, 1.0
+"""An answer is given again for twice the time that it took, at most a second: so answers take at most a third of the
+process's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +64,30 @@ def json_answer(ok: bool, fields: Mapping[str, Any]) -> Answer:
     return Answer(200 if ok else 503, "application/json", json.dumps(fields).encode())
 
 
-def exposition(families: Iterable[Metric]) -> Answer:
-    """Return metrics in Prometheus' text format."""
-    return Answer(200, CONTENT_TYPE_LATEST, generate_latest(_Families(families)))
+def exposition(component: str, families: Iterable[Metric]) -> Answer:
+    """Return metrics in Prometheus' text format, preceded by the metrics that every process has.
+
+    :param component: the process: operator, sync, worker or tasks.
+    """
+    return Answer(200, CONTENT_TYPE_LATEST, generate_latest(_Families([*_of_process(component), *families])))
+
+
+def _of_process(component: str) -> Iterator[Metric]:
+    build = {"component": component, "version": _version(), "python": platform.python_version()}
+    yield InfoMetricFamily("spoke_build", "The release of spoke-jobs and of Python.", build)
+    yield from _PROCESS.collect()
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("spoke-jobs")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+_PROCESS = ProcessCollector(registry=None)
+"""CPU, memory, open files and start of this process; without values where there is no /proc."""
 
 
 def by_label(name: str, text: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
@@ -90,9 +126,13 @@ def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
     :param host: empty for all addresses, including IPv6 if the machine has it: a pod may have only IPv6.
     """
 
+    shared = {path: _SharedAnswers(answer) for path, answer in routes.items()}
+
     class Handler(BaseHTTPRequestHandler):
+        timeout = _READ_SECONDS
+
         def do_GET(self) -> None:
-            route = routes.get(self.path.partition("?")[0])
+            route = shared.get(self.path.partition("?")[0])
             try:
                 answer = route() if route else _not_found(routes)
             except Exception:
@@ -125,13 +165,73 @@ def close(server: ThreadingHTTPServer) -> None:
     server.server_close()
 
 
+class _SharedAnswers:
+    """The answers of one route. Requests that arrive at about the same time get the same one."""
+
+    def __init__(self, answer: Callable[[], Answer]) -> None:
+        self._answer = answer
+        self._lock = threading.Lock()
+        self._last: concurrent.futures.Future[Answer] | None = None
+        self._until = 0.0
+
+    def __call__(self) -> Answer:
+        computes = False
+        with self._lock:
+            began, last = time.monotonic(), self._last
+            if last is None or (last.done() and began >= self._until):
+                last = self._last = concurrent.futures.Future()
+                computes = True
+        if computes:
+            self._compute(last, began)
+        return last.result()
+
+    def _compute(self, into: concurrent.futures.Future[Answer], began: float) -> None:
+        try:
+            answer = self._answer()
+        except BaseException as error:
+            into.set_exception(error)
+            return
+        now = time.monotonic()
+        self._until = now + min(_REST * (now - began), _LONGEST_REST_SECONDS)
+        into.set_result(answer)
+
+
 class _Server(ThreadingHTTPServer):
+    """A server that keeps at most :data:`MOST_CONNECTIONS` connections, each with a thread."""
+
+    request_queue_size = 256
+
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._lock = threading.Lock()
+        self._connections: dict[socket.socket, str] = {}
+        """The address of each, the oldest first."""
         if address[0]:
             self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
         elif socket.has_dualstack_ipv6():
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Make room for the connection, and start its thread."""
+        with self._lock:
+            self._connections[request] = str(client_address[0])
+            if len(self._connections) > MOST_CONNECTIONS:
+                ((most, _),) = Counter(self._connections.values()).most_common(1)
+                oldest = next(item for item, peer in self._connections.items() if peer == most)
+                del self._connections[oldest]
+                with suppress(OSError):  # its thread then closes it
+                    oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with self._lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Do not print a traceback: the peer has gone, or its time was up."""
+        logger.debug("a connection of %s ended early", client_address[0], exc_info=True)
 
     def server_bind(self) -> None:
         """Bind IPv4 and IPv6 if all addresses are wanted. Don't look up the host's name: DNS may not answer."""

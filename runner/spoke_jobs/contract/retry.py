@@ -1,6 +1,6 @@
 """Decide whether another attempt follows a failed one. Pure, and the same under every runner.
 
-Under ``legacy`` the worker uses it, under ``kubernetes`` the operator.
+The worker calls it under ``legacy``, the operator under ``kubernetes``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,26 @@ DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
         CauseClass.IMAGE: 3,
         CauseClass.TIMEOUT: 1,
         CauseClass.INVALID: 1,
+        CauseClass.DISRUPTION: 50,
+        CauseClass.DEPENDENCY: 50,
     }
 )
 """The number of failed attempts of a class that ends the job. With 3, the third failure of that class is final."""
+
+OWN_BACKOFF: Mapping[CauseClass, Backoff] = MappingProxyType(
+    {
+        CauseClass.DISRUPTION: Backoff(base=5.0, maximum=300.0, jitter=0.25),
+        CauseClass.DEPENDENCY: Backoff(base=2.0, maximum=300.0, jitter=0.25),
+    }
+)
+"""The waits after failures that are not the job's fault. A class's wait grows with the failures of that class only, and
+does not lengthen other classes' waits. With the default budgets, the waits of each class exceed three hours in all."""
+
+
+def is_charged(kind: CauseClass) -> bool:
+    """Whether an end of this class counts against the job's own budgets. Disruptions and dependencies do not."""
+    return kind is not CauseClass.UNCHARGED and kind not in OWN_BACKOFF
+
 
 DEFAULT_JITTER = 0.25
 DEFAULT_MEMORY_FACTOR = 1.5
@@ -90,7 +107,8 @@ class RetryPolicy:
 
     budget: Mapping[CauseClass, int] = field(default_factory=lambda: DEFAULT_BUDGET)
     backoff_seconds: float = 1.0
-    """The wait before the second attempt; it doubles with each charged attempt."""
+    """The wait before the second attempt; it doubles with each charged attempt. Disruptions and dependencies have waits
+    of their own."""
     backoff_max_seconds: float = 300.0
     jitter: float = DEFAULT_JITTER
     """The largest share by which a wait is lengthened, so that jobs that failed together don't retry together."""
@@ -201,9 +219,9 @@ _HELD_BACKOFF = Backoff(HELD_DELAY_SECONDS, LONGEST_HELD_DELAY_SECONDS)
 
 
 def held_delay(earlier: int) -> float:
-    """Return the seconds to wait after an attempt that found its queue held. Each such attempt costs a pod.
+    """Return the seconds to wait after an attempt that found its queue held. The wait grows: each attempt costs a pod.
 
-    :param earlier: the number of consecutive such attempts before it.
+    :param earlier: how many consecutive attempts before this one also found the queue held.
     """
     return _HELD_BACKOFF.after(earlier + 1)
 
@@ -229,6 +247,10 @@ def after_failure(
         return GiveUp()
     if kind is CauseClass.UNCHARGED:
         return TryAgain(HELD_DELAY_SECONDS if retry_after_seconds is None else retry_after_seconds)
-    if charged.get(kind, 0) + 1 >= policy.allowance(kind):
+    times = charged.get(kind, 0) + 1
+    if times >= policy.allowance(kind):
         return GiveUp()
-    return TryAgain(policy.backoff.after(sum(charged.values()) + 1, spread(key)))
+    if (own := OWN_BACKOFF.get(kind)) is not None:
+        return TryAgain(own.after(times, spread(key)))
+    failures = sum(count for other, count in charged.items() if other not in OWN_BACKOFF) + 1
+    return TryAgain(policy.backoff.after(failures, spread(key)))

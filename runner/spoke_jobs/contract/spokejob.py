@@ -1,13 +1,12 @@
-"""The model of the SpokeJob custom resource. The CRD is generated from it, and runner and operator write it.
+"""The model of the SpokeJob custom resource, which runner and operator write. The CRD is generated from the model.
 
 ``kubectl explain spokejob.spec`` prints the descriptions of the fields. Strings and lists are bounded, because the API
-server multiplies the cost of a rule by the largest size of a field.
+server multiplies the cost of a validation rule by the largest size of a field.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,7 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.names import PRIORITY_LIMIT, QUEUE_LIMIT, TEMPLATE_LIMIT, TEMPLATE_NAME
+from spoke_jobs.contract.condition import MESSAGE_LIMIT, Condition
+from spoke_jobs.contract.labels import given_labels
+from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, TEMPLATE_LIMIT, TEMPLATE_NAME
+from spoke_jobs.contract.object_fields import Moment, mapping
 from spoke_jobs.contract.retry import (
     DEFAULT_BUDGET,
     DEFAULT_JITTER,
@@ -25,7 +27,7 @@ from spoke_jobs.contract.retry import (
     QUANTITY,
     RetryPolicy,
 )
-from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.contract.wait_status import WaitStatus
 
 
 class Outcome(StrEnum):
@@ -62,14 +64,20 @@ class Budget(_Model):
     ]
     oom: Annotated[int, Field(ge=1, le=100, description="The job ran out of memory.")] = DEFAULT_BUDGET[CauseClass.OOM]
     infrastructure: Annotated[
-        int, Field(ge=1, le=100, description="A process, pod or node went away through no fault of the job.")
+        int, Field(ge=1, le=100, description="A process, pod or Job was lost, and nothing explains why.")
     ] = DEFAULT_BUDGET[CauseClass.INFRASTRUCTURE]
-    image: Annotated[int, Field(ge=1, le=100, description="The container could not be started as described.")] = (
+    image: Annotated[int, Field(ge=1, le=100, description="An image, Secret or entrypoint was unusable.")] = (
         DEFAULT_BUDGET[CauseClass.IMAGE]
     )
     timeout: Annotated[int, Field(ge=1, le=100, description="The job took too long.")] = DEFAULT_BUDGET[
         CauseClass.TIMEOUT
     ]
+    disruption: Annotated[
+        int, Field(ge=1, le=100, description="Maintenance ended the attempt: a drain, a rollout, a lost node.")
+    ] = DEFAULT_BUDGET[CauseClass.DISRUPTION]
+    dependency: Annotated[int, Field(ge=1, le=100, description="The attempt's database did not answer.")] = (
+        DEFAULT_BUDGET[CauseClass.DEPENDENCY]
+    )
 
 
 class Retry(_Model):
@@ -80,7 +88,7 @@ class Retry(_Model):
     )
     backoff_seconds: Annotated[
         float,
-        Field(ge=0, le=86400, description="The wait before the second attempt; it doubles with each charged one."),
+        Field(ge=0, le=86400, description="The wait before the second attempt; it doubles with each charged attempt."),
     ] = 1.0
     backoff_max_seconds: Annotated[float, Field(ge=0, le=86400, description="The longest wait between attempts.")] = (
         300.0
@@ -146,17 +154,25 @@ class SpokeJobSpec(_Model):
 
     uid: Annotated[UUID, Field(description="The JobRequest's uid, which distinguishes rows of different databases.")]
     request_id: Annotated[int, Field(ge=1, description="The JobRequest's id in the application's database.")]
-    run: Annotated[int, Field(ge=1, le=9999, description="The run, from 1; a manual retry starts the next.")] = 1
+    run: Annotated[int, Field(ge=1, le=9999, description="The run's number, from 1.")] = 1
     job_type: Annotated[str, Field(min_length=1, max_length=200, description="The registered job that the pod runs.")]
     queue: Annotated[str, Field(max_length=QUEUE_LIMIT, description="The job's queue; empty for none.")] = ""
-    locks_queue: Annotated[bool, Field(description="Whether jobs of this queue that lock it exclude one another.")] = (
-        False
-    )
+    locks_queue: Annotated[
+        bool, Field(description="Whether an attempt runs only while no other job that locks the queue has one.")
+    ] = False
     priority: Annotated[
         int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT, description="Jobs of a higher priority are admitted first.")
     ] = 0
     organization: Annotated[
         int | None, Field(ge=0, description="The organization that the job works for; organizations take turns.")
+    ] = None
+    limit_key: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=KEY_LIMIT,
+            description="What the job uses; SpokeLimits with the scope key:NAME apply to all jobs with that key.",
+        ),
     ] = None
     pod_template: Annotated[
         str,
@@ -186,7 +202,9 @@ class SpokeJobSpec(_Model):
     )
     cancel: Annotated[
         bool,
-        Field(description="Once true, a running attempt is ended, and the job fails as Cancelled. It can't be unset."),
+        Field(
+            description="If true, a running attempt is ended, and the job fails as Cancelled. The field can't be unset."
+        ),
     ] = False
     traceparent: Annotated[
         str, Field(max_length=128, description="W3C trace context of the dispatch; empty for none.")
@@ -208,14 +226,31 @@ class AttemptStatus(_Model):
 
     number: Annotated[int, Field(ge=1, description="From 1.")]
     job: Annotated[str, Field(max_length=63, description="The attempt's Kubernetes Job.")]
-    pod: Annotated[str, Field(max_length=253, description="Its pod; empty if none was created.")] = ""
+    pod: Annotated[str, Field(max_length=253, description="The attempt's pod; empty if none was created.")] = ""
     node: Annotated[str, Field(max_length=253, description="The pod's node.")] = ""
-    template: Annotated[str, Field(max_length=300, description="The uid and generation of its PodTemplate.")] = ""
-    started_at: Annotated[datetime | None, Field(description="When the Job was created.")] = None
-    finished_at: Annotated[datetime | None, Field(description="When the operator observed the attempt's end.")] = None
-    cause: Annotated[str, Field(max_length=40, description="Why it failed; empty after a success.")] = ""
+    template: Annotated[str, Field(max_length=300, description="Uid and generation of the PodTemplate.")] = ""
+    started_at: Annotated[Moment | None, Field(description="When the Job was created.")] = None
+    finished_at: Annotated[Moment | None, Field(description="When the operator observed the attempt's end.")] = None
+    timeout_seconds: Annotated[
+        int | None,
+        Field(ge=1, description="How long the attempt may run, if a SpokeLimit set that instead of the job."),
+    ] = None
+    cause: Annotated[str, Field(max_length=40, description="Why the attempt failed; empty after a success.")] = ""
     error_type: Annotated[str, Field(max_length=200, description="The exception's class, if one was raised.")] = ""
-    exit_code: Annotated[int | None, Field(description="The container's exit code, if it ended by itself.")] = None
+    exit_code: Annotated[int | None, Field(description="The container's exit code, if it exited.")] = None
+    container: Annotated[
+        str, Field(max_length=63, description="The container that failed or could not start, if it is not the job's.")
+    ] = ""
+    message: Annotated[
+        str,
+        Field(
+            max_length=MESSAGE_LIMIT, description="What Kubernetes last said about the attempt; empty after a success."
+        ),
+    ] = ""
+    reason: Annotated[
+        str,
+        Field(max_length=40, description="What the attempt waited for until it ended as StartTimeout; else empty."),
+    ] = ""
 
 
 class Progress(_Model):
@@ -223,48 +258,6 @@ class Progress(_Model):
 
     percent: Annotated[int, Field(ge=0, le=100, description="Percent done.")]
     message: Annotated[str, Field(max_length=200, description="The job's own message, if it gave one.")] = ""
-
-
-class Condition(_Model):
-    """A condition in Kubernetes' usual form."""
-
-    type: Annotated[str, Field(max_length=40)]
-    status: Annotated[str, Field(max_length=10)]
-    reason: Annotated[str, Field(max_length=60)]
-    message: Annotated[str, Field(max_length=500)] = ""
-    last_transition_time: datetime
-
-
-class WaitStatus(_Model):
-    """What the SpokeJob waits for, as fields. The condition's message says the same as text."""
-
-    code: Annotated[str, Field(max_length=40, description="Why it waits: a cause or a reason to wait.")]
-    holder: Annotated[str, Field(max_length=253, description="The SpokeJob that holds the queue's lock.")] = ""
-    object: Annotated[
-        str, Field(max_length=253, description="The queue, organization, PodTemplate or Job that the wait concerns.")
-    ] = ""
-    running: Annotated[int | None, Field(ge=0, description="How many jobs count towards the limit.")] = None
-    limit: Annotated[int | None, Field(ge=0, description="The limit that is reached.")] = None
-    since: Annotated[datetime | None, Field(description="When this wait began.")] = None
-    retry_at: Annotated[datetime | None, Field(description="When the next try is due, if that is known.")] = None
-
-    @classmethod
-    def of(cls, wait: Wait, since: datetime) -> WaitStatus:
-        """Return a wait's fields, cut to the lengths that the CRD allows."""
-        return cls(
-            code=wait.code[:40],
-            holder=wait.holder[:253],
-            object=wait.object[:253],
-            running=wait.running,
-            limit=wait.limit,
-            since=since,
-            retry_at=wait.retry_at,
-        )
-
-    def to_wait(self, *, detail: str = "", position: int | None = None) -> Wait:
-        """Return the wait, with the two fields that the status does not hold."""
-        fields = self.model_dump(exclude_none=True)
-        return Wait(**fields, detail=detail, position=position)
 
 
 class SpokeJobStatus(_Model):
@@ -276,22 +269,46 @@ class SpokeJobStatus(_Model):
     outcome: Annotated[
         Outcome | None, Field(description="Waiting, Running, Succeeded or Failed; the last two are final.")
     ] = None
-    cause: Annotated[str, Field(max_length=40, description="Why it failed, or what it waits for.")] = ""
+    cause: Annotated[str, Field(max_length=40, description="Why the job failed, or what it waits for.")] = ""
     waiting: Annotated[
-        WaitStatus | None, Field(description="What it waits for; absent unless the outcome is Waiting.")
+        WaitStatus | None, Field(description="What the job waits for; absent unless the outcome is Waiting.")
     ] = None
+    message: Annotated[
+        str, Field(max_length=MESSAGE_LIMIT, description="What Kubernetes said about the end; empty before it.")
+    ] = ""
+    reason: Annotated[
+        str, Field(max_length=40, description="What the job waited for until it ended as StartTimeout; else empty.")
+    ] = ""
     attempt: Annotated[int, Field(ge=0, description="The number of the newest attempt.")] = 0
     charged: Annotated[
-        dict[str, int], Field(max_length=10, description="Failed attempts by class of cause, as budgets count them.")
+        dict[str, int],
+        Field(max_length=10, description="Failed attempts that count against the job's budgets, by class of cause."),
     ] = {}
-    next_attempt_at: Annotated[datetime | None, Field(description="When the next attempt is due.")] = None
-    finished_at: Annotated[datetime | None, Field(description="When the SpokeJob became final.")] = None
+    not_charged: Annotated[
+        dict[str, int],
+        Field(
+            max_length=10,
+            description="Attempts that maintenance or an absent dependency ended, by class of cause. Each class has a "
+            "high bound of its own.",
+        ),
+    ] = {}
+    next_attempt_at: Annotated[Moment | None, Field(description="When the next attempt is due.")] = None
+    finished_at: Annotated[Moment | None, Field(description="When the SpokeJob became final.")] = None
     attempts: Annotated[tuple[AttemptStatus, ...], Field(max_length=10, description="The last ten attempts.")] = ()
     conditions: Annotated[
-        tuple[Condition, ...], Field(max_length=8, description="Admitted, Running, Succeeded, Finished.")
+        tuple[Condition, ...],
+        Field(
+            max_length=8,
+            description="Admitted: an attempt has its Job. Running: its container runs. Succeeded: the job has "
+            "succeeded; Unknown until it ends. Finished: the job has ended. Blocked, only while it is true: no Job can "
+            "be created.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
     ] = ()
     progress: Annotated[Progress | None, Field(description="The progress of the running job.")] = None
-    ledger: Annotated[LedgerState | None, Field(description="The row's final state. The outcome follows it.")] = None
+    ledger: Annotated[
+        LedgerState | None, Field(description="The final state of the job's row; decides the outcome.")
+    ] = None
 
 
 class SpokeJob(_Model):
@@ -302,8 +319,10 @@ class SpokeJob(_Model):
     uid: str
     resource_version: str
     generation: int = 0
-    created_at: datetime
+    created_at: Moment
     deleting: bool = False
+    labels: dict[str, str] = {}
+    """The labels that the job's dispatch gave."""
     spec: SpokeJobSpec
     status: SpokeJobStatus = SpokeJobStatus()
 
@@ -313,17 +332,17 @@ class SpokeJob(_Model):
 
         :raises pydantic.ValidationError: if a field violates the schema, for example in an object older than the CRD.
         """
-        metadata = body["metadata"]
-        assert isinstance(metadata, dict)
+        metadata = mapping(body, "metadata")
         return cls.model_validate(
             {
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
-                "resourceVersion": metadata["resourceVersion"],
+                "name": metadata.get("name"),
+                "namespace": metadata.get("namespace"),
+                "uid": metadata.get("uid"),
+                "resourceVersion": metadata.get("resourceVersion"),
                 "generation": metadata.get("generation", 0),
-                "createdAt": metadata["creationTimestamp"],
+                "createdAt": metadata.get("creationTimestamp"),
                 "deleting": metadata.get("deletionTimestamp") is not None,
+                "labels": given_labels(mapping(metadata, "labels")),
                 "spec": body.get("spec", {}),
                 "status": body.get("status", {}),
             }

@@ -7,6 +7,16 @@ import time
 from collections.abc import Callable
 
 
+def shortage(backlog: float, interval: float, burst: float) -> float:
+    """Return how long the next token has to wait; 0 if it may be used now. Integers give an exact result.
+
+    :param backlog: the time until the bucket is full if no token is taken.
+    :param interval: the time in which one token comes.
+    :param burst: how many tokens a full bucket has.
+    """
+    return max(0, backlog + interval - burst * interval)
+
+
 class TokenBucket:
     """Give out tokens in the order of the calls. For one thread.
 
@@ -20,7 +30,7 @@ class TokenBucket:
     ) -> None:
         self._unlimited = math.inf in (per_second, burst)
         self._interval = 1 / per_second
-        self._burst_seconds = 0.0 if self._unlimited else burst / per_second
+        self._burst = burst
         self._clock = clock
         self._full_at = -math.inf
         """When the bucket will be full if no token is taken. Each taken token makes it later."""
@@ -30,8 +40,9 @@ class TokenBucket:
         if self._unlimited:
             return 0.0
         now = self._clock()
-        self._full_at = max(self._full_at, now) + self._interval
-        return max(0.0, self._full_at - self._burst_seconds - now)
+        backlog = max(self._full_at - now, 0.0)
+        self._full_at = now + backlog + self._interval
+        return shortage(backlog, self._interval, self._burst)
 
     def put_back(self) -> None:
         """Return the token that was taken last."""

@@ -5,27 +5,34 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import os
 import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.log_setup import LogFields
+from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.contract.retry import RetryPolicy, qualified_name
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
 from spoke_jobs.execution.context import JobContext
+from spoke_jobs.execution.declared_options import with_declared_options
+from spoke_jobs.execution.fingerprint import fingerprint
 from spoke_jobs.execution.lease import LeaseKeeper, StopReason
+from spoke_jobs.execution.output_lines import with_output
+from spoke_jobs.execution.thread_stacks import thread_stacks
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import Ledger, SessionFactory
-from spoke_jobs.model import Claim, Failure, JobState
-from spoke_jobs.payloads import decode_versioned
+from spoke_jobs.model import Claim, Failure, JobState, UnreadPayload
+from spoke_jobs.payloads import JOB_LIMIT_BYTES, decode_versioned
 from spoke_jobs.registry import Definition, Registry
 
 logger = logging.getLogger(__name__)
@@ -38,6 +45,8 @@ class AttemptEnd:
     exit_code: ExitCode
     failure: Failure | None = None
     """None after a success, and when another process owns the attempt."""
+    recorded: bool = False
+    """Whether the failure is recorded in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,15 @@ class AttemptServices:
     decide: bool
     """Whether recording a failure also decides on a retry (``legacy``). Under ``kubernetes`` the operator decides."""
     on_stop: Callable[[StopReason], None]
-    """Called when the attempt must stop. A process that runs nothing else then exits."""
+    """Called when the attempt must stop. In a process that runs only this attempt, the call exits the process."""
+    output: Callable[[], str] = lambda: ""
+    """Returns the last lines that the attempt printed, which the ledger keeps."""
+    copy_output: Callable[[], object] = lambda: None
+    """Copies the rest of what the attempt printed to the log. The end is recorded before, since it may take long."""
+    output_kept_after: float = math.inf
+    """After how many seconds of a successful attempt its output is kept."""
+    after_attempt: Callable[[], object] = lambda: None
+    """Called once the attempt's end is recorded, by a process that runs the jobs that it dispatches."""
 
 
 def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
@@ -59,22 +76,58 @@ def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event
     :param cancel: set when the job is asked to stop.
     :raises DBAPIError: if the end could not be recorded. Exceptions of the job's own code are recorded, not raised.
     """
+    with LogFields(**attempt_fields(claim)):
+        log_start(claim)
+        started = time.monotonic()
+        claim = _with_payload(claim, services.ledger)
+        (claim,) = with_declared_options([claim], services.registry, services.ledger)
+        ending = _run(claim, services, cancel)
+        seconds = time.monotonic() - started
+        if ending.failure is None:
+            _keep_output(claim, services, seconds)
+        services.copy_output()
+        log_end(claim, ending.exit_code, ending.failure, seconds)
+        return ending
+
+
+def _with_payload(claim: Claim, ledger: Ledger) -> Claim:
+    """Read a payload that the claim has left out because it is not small, unless it is too large for any process."""
+    if not isinstance(claim.job.payload, UnreadPayload) or claim.job.payload.size > JOB_LIMIT_BYTES:
+        return claim
+    row = ledger.get(claim.job.id)
+    return claim if row is None else replace(claim, job=claim.job.evolve(payload=row.payload))
+
+
+def attempt_fields(claim: Claim) -> dict[str, object]:
+    """Return the fields of each JSON line about this attempt."""
+    job = claim.job
+    return {"request_id": job.id, "job_type": job.job_type, "run": job.run, "attempt": claim.number}
+
+
+def log_start(claim: Claim) -> None:
+    """Log that the attempt starts."""
     logger.info("job %d (%s), attempt %d: started", claim.job.id, claim.job.job_type, claim.number)
-    started = time.monotonic()
-    ending = _run(claim, services, cancel)
-    level = logging.INFO if ending.failure is None else logging.WARNING
-    why = f" ({ending.failure.cause} {ending.failure.error_type})" if ending.failure else ""
+
+
+def log_end(claim: Claim, code: ExitCode, failure: Failure | None, seconds: float) -> None:
+    """Log how the attempt ended: the causes of failures, but no message, which may contain data."""
+    why = f" ({f'{failure.cause} {failure.error_type}'.rstrip()})" if failure else ""
     logger.log(
-        level,
+        logging.INFO if failure is None else logging.WARNING,
         "job %d (%s), attempt %d: %s%s after %.2f s",
         claim.job.id,
         claim.job.job_type,
         claim.number,
-        ending.exit_code.name.lower().replace("_", " "),
-        why.replace(" )", ")"),
-        time.monotonic() - started,
+        code.name.lower().replace("_", " "),
+        why,
+        seconds,
+        extra={
+            "end": code.name.lower(),
+            "cause": failure.cause if failure else "",
+            "error_type": failure.error_type if failure else "",
+            "seconds": round(seconds, 3),
+        },
     )
-    return ending
 
 
 def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
@@ -85,6 +138,7 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
     limit = claim.job.options.timeout_seconds
     run_until = None if limit is None else time.monotonic() + limit
     asked_to_end = threading.Event()
+    job_thread = threading.get_ident()
 
     def on_cancel() -> None:
         logger.warning("job %d, attempt %d: cancellation requested; asking the job to stop", claim.job.id, claim.number)
@@ -95,6 +149,8 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
         cancel.set()
         logger.error("job %d, attempt %d: stopped, %s", claim.job.id, claim.number, reason)
         if (failure := failure_of(reason)) is not None:
+            if reason is StopReason.TIMEOUT:
+                failure = replace(failure, output_tail=thread_stacks(job_thread))
             _record_at_once(claim, services, failure)
         services.on_stop(reason)
 
@@ -142,6 +198,9 @@ def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> At
 def load_job(claim: Claim, registry: Registry) -> tuple[Definition, Any] | Failure:
     """The job's definition and its decoded payload, or the failure to record if this release cannot run it."""
     job = claim.job
+    if isinstance(job.payload, UnreadPayload):
+        text = f"the payload takes {job.payload.size:,} bytes, and {JOB_LIMIT_BYTES:,} is the limit for a job"
+        return Failure(Cause.INVALID_PAYLOAD, text, for_good=True)
     try:
         definition = registry.jobs.get(job.job_type)
         payload = decode_versioned(
@@ -160,20 +219,19 @@ def load_job(claim: Claim, registry: Registry) -> tuple[Definition, Any] | Failu
 
 
 def _finish(context: JobContext, result: Any, claim: Claim) -> None:
-    """Record success. While the database is unreachable, retry until the lease expires.
+    """Record success. While the database is unreachable, retry until the lease lapses.
 
-    Do not retry if the job used its session: its uncommitted writes were lost with the connection.
+    Do not retry if the job used its session: the session's uncommitted writes were lost with the connection.
     """
     give_up = time.monotonic() + claim.lease_seconds
+    outage = OutageLog(logger, "the database", began=f"job {claim.job.id}: could not record the success")
     while True:
         try:
             return context.finish(result)
         except DBAPIError as error:
             if context.has_session or not is_away(error) or time.monotonic() > give_up:
                 raise
-            logger.warning(
-                "job %d: could not record the success (%s); retrying", claim.job.id, type(error.orig).__name__
-            )
+            outage.failed(type(error.orig).__name__)
             time.sleep(min(0.5, claim.lease_seconds / 10))
 
 
@@ -219,6 +277,10 @@ def failure_of(reason: StopReason) -> Failure | None:
 
 def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Failure:
     """Turn an exception that a job raised into a failure. Store its text only in the ledger: it may contain values."""
+    return replace(_described(error, retry, cancelled=cancelled), fingerprint=fingerprint(error))
+
+
+def _described(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Failure:
     error_type = qualified_name(type(error))
     tail = "".join(traceback.format_exception(error))
     message = f"{error_type}: {_text_of(error)}"
@@ -251,8 +313,8 @@ def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> Attemp
     """Record the failure. If the claim is lost, choose the exit code by the job's state in the ledger."""
     if failure.cause != Cause.SUPERSEDED and _record_failure(claim, services, failure):
         if failure.cause == Cause.INTERRUPTED:
-            return AttemptEnd(ExitCode.INTERRUPTED, failure)
-        return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+            return AttemptEnd(ExitCode.INTERRUPTED, failure, recorded=True)
+        return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure, recorded=True)
     row = services.ledger.get(claim.job.id)
     if row is not None and row.state is JobState.SUCCEEDED:
         # The commit succeeded although its reply was lost, or another process finished the job first.
@@ -261,26 +323,37 @@ def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> Attemp
 
 
 def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -> bool:
-    """Record the failure, retrying until the lease expires. Return whether it was recorded."""
+    """Record the failure, retrying until the lease lapses. Return whether it was recorded."""
+    failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
     give_up = time.monotonic() + claim.lease_seconds
+    outage = OutageLog(logger, "the database", began=f"job {claim.job.id}: could not record the failure")
     while True:
         try:
             return services.ledger.fail(claim.token, failure, decide=services.decide)
         except DBAPIError as error:
             if time.monotonic() > give_up:
                 raise
-            logger.warning(
-                "job %d: could not record the failure (%s); retrying", claim.job.id, type(error.orig).__name__
-            )
+            outage.failed(type(error.orig).__name__)
             time.sleep(min(0.5, claim.lease_seconds / 10))
 
 
 def _record_at_once(claim: Claim, services: AttemptServices, failure: Failure) -> None:
-    """Record the failure without a retry, since the process is about to exit. If that fails, the lease expires."""
+    """Record the failure without a retry, since the process is about to exit. If that fails, the lease lapses."""
     try:
+        failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
         services.ledger.fail(claim.token, failure, decide=services.decide)
     except Exception as error:
         logger.warning("job %d: could not record the failure (%s)", claim.job.id, type(error).__name__)
+
+
+def _keep_output(claim: Claim, services: AttemptServices, seconds: float) -> None:
+    """Keep the last lines that a successful attempt printed, if the settings ask for that."""
+    if seconds < services.output_kept_after or not (tail := services.output()):
+        return
+    try:
+        services.ledger.keep_output(claim.token, tail, ended=True)
+    except DBAPIError as error:  # the success is recorded
+        logger.warning("job %d: could not store its output (%s)", claim.job.id, type(error.orig).__name__)
 
 
 def _close(context: JobContext) -> None:

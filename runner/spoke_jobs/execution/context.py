@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar, overload
 
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
+from spoke_jobs.execution.attempt_checkpoints import Checkpoints
 from spoke_jobs.execution.fenced_session import Fence, FencedSession
 from spoke_jobs.ledger.port import Ledger, SessionFactory
-from spoke_jobs.model import Claim, JobRequest, Progress
-from spoke_jobs.payloads import encode_result
+from spoke_jobs.model import CHECKPOINT, Claim, JobRequest, Progress
+from spoke_jobs.payloads import encode_checkpoint, encode_result
 
 PROGRESS_MESSAGE_LIMIT = 200
+_Returned = TypeVar("_Returned")
 
 
 class _JobLogger(logging.LoggerAdapter[logging.Logger]):
@@ -39,7 +44,7 @@ class JobContext:
         *,
         cancel: threading.Event,
         report: Callable[[Progress], None],
-        ending: Callable[[], AbstractContextManager[object]] = nullcontext,
+        ending: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
         run_until: float | None = None,
     ) -> None:
         self._claim = claim
@@ -48,7 +53,8 @@ class JobContext:
         self._report = report
         self._ending = ending
         self._run_until = run_until
-        self._fenced = FencedSession(sessions, lambda session: ledger.fence(session, claim.token))
+        self._checkpoints = Checkpoints(ledger, claim.job.id, claim.token)
+        self._fenced = FencedSession(sessions, self._fence)
         self.logger = _JobLogger(
             logging.getLogger(f"spoke_jobs.job.{claim.job.job_type}"),
             {"request_id": claim.job.id, "job_type": claim.job.job_type, "attempt": claim.number},
@@ -81,6 +87,14 @@ class JobContext:
         Send it with external calls that must not be repeated. ``ctx.job.uid`` stays the same across attempts.
         """
         return f"{self.job.uid}-{self.job.run}-{self.attempt}"
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """When the job was due by its schedule; None if no schedule dispatched it.
+
+        It is the exact due time, however late the job starts: use it to decide which day or hour to work on.
+        """
+        return self.job.scheduled_for
 
     @property
     def cancelled(self) -> bool:
@@ -118,7 +132,7 @@ class JobContext:
         If another process has taken over, ``commit()`` raises :class:`~spoke_jobs.errors.Superseded` and rolls back.
         Uncommitted writes are committed together with the job's success. Use this session for dispatches as well:
         ``dispatch_job(..., session=ctx.session)``.
-        On SQLite every transaction holds the database's write lock, even one that only reads. End it soon.
+        On SQLite every transaction holds the database's write lock, even one that only reads. End each one soon.
         """
         return self._fenced.get()
 
@@ -126,6 +140,87 @@ class JobContext:
     def has_session(self) -> bool:
         """Whether the job has used :attr:`session`."""
         return self._fenced.used is not None
+
+    @property
+    def checkpoint(self) -> Any:
+        """What :meth:`save` last saved for this job, in this or an earlier attempt; None if nothing was saved.
+
+        Plain JSON, and a new object at each access.
+        """
+        text = self._checkpoints.get(CHECKPOINT)
+        return None if text is None else json.loads(text)
+
+    def save(self, value: Any) -> None:
+        """Save a checkpoint in :attr:`session`'s transaction: its next commit stores the rows and the checkpoint.
+
+        If that transaction is rolled back, or another process has taken over, neither is stored.
+
+        :param value: small JSON, which replaces the previous checkpoint.
+        :raises InvalidCheckpoint: if it isn't JSON, or is too large.
+        """
+        self._checkpoints.put(self.session, CHECKPOINT, encode_checkpoint(value, "the job's checkpoint"))
+
+    @overload
+    def step(self, name: str, function: Callable[[], Awaitable[_Returned]]) -> Awaitable[_Returned]: ...
+    @overload
+    def step(self, name: str, function: Callable[[], _Returned]) -> _Returned: ...
+    def step(self, name: str, function: Callable[[], Any]) -> Any:
+        """Call ``function``, and store what it returns. In later attempts of the job, return what was stored.
+
+        The commit that stores the result is one of :attr:`session`: it also commits what the function wrote. If the
+        function raises, the session is rolled back, and the step is not done. Commit or complete nothing inside.
+
+        :param name: the step's name, unique within the job.
+        :param function: returns small JSON. If it is an ``async def``, write ``await ctx.step(...)``.
+        :returns: the result as plain JSON, in the first attempt as well.
+        :raises InvalidCheckpoint: if the result isn't JSON or is too large, or the name was used in this attempt.
+        :raises Superseded: if another process has taken over.
+        """
+        self._checkpoints.begin_step(name)
+        if is_async(function):
+            return self._async_step(name, function)
+        with self._failing_step(name):
+            if (stored := self._checkpoints.get(name)) is None:
+                result = function()
+                if inspect.isawaitable(result):
+                    if inspect.iscoroutine(result):
+                        result.close()
+                    raise TypeError(
+                        f"the function of the step {name!r} returned an awaitable: give the `async def` function itself"
+                    )
+                stored = self._store_step(name, result)
+        return json.loads(stored)
+
+    async def _async_step(self, name: str, function: Callable[[], Awaitable[Any]]) -> Any:
+        with self._failing_step(name):
+            if (stored := self._checkpoints.get(name)) is None:
+                stored = self._store_step(name, await function())
+        return json.loads(stored)
+
+    def _store_step(self, name: str, result: Any) -> str:
+        text = encode_checkpoint(result, f"the result of the step {name!r}")
+        if self.has_session:
+            self._checkpoints.put(self.session, name, text)
+            self.session.commit()
+        else:
+            self._checkpoints.put_at_once(name, text)
+        return text
+
+    @contextmanager
+    def _failing_step(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._checkpoints.step_failed(name)
+            if self._fenced.used is not None:
+                self._fenced.used.rollback()
+            raise
+
+    def _fence(self, session: Session) -> None:
+        if self._checkpoints.pending:
+            self._checkpoints.write(session)
+        else:
+            self._ledger.fence(session, self._claim.token)
 
     @contextmanager
     def complete(self, result: Any = None) -> Iterator[Session]:
@@ -159,10 +254,12 @@ class JobContext:
         self._fenced.close()
 
     def _finish(self, session: Session | None, encoded: Any) -> None:
-        with self._ending():
+        with self._ending() as progress:
             if session is not None:
                 session.flush()
-            self._ledger.succeed(session, self._claim.token, encoded)
+                if self._checkpoints.pending:
+                    self._checkpoints.write(session)
+            self._ledger.succeed(session, self._claim.token, encoded, progress)
             self._fenced.over = True
             if session is not None:
                 try:
@@ -170,6 +267,11 @@ class JobContext:
                 except BaseException:
                     self._fenced.over = False
                     raise
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling the function gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 class TaskContext:
@@ -188,7 +290,7 @@ class TaskContext:
         run_until: float | None = None,
     ) -> None:
         self.id = id
-        """The same in every delivery of the task. Send it as the idempotency key of calls that must not be repeated."""
+        """The same in every delivery of the task. Use it as idempotency key for calls that must not be repeated."""
         self.attempt = attempt
         """The number of this attempt, from 1. It grows by 1 after each failure."""
         self.logger = logger
@@ -206,8 +308,9 @@ class TaskContext:
     def session(self) -> Session:
         """A session on the application's database. It is committed when the function returns, rolled back if it raises.
 
-        If the task was dispatched with ``session=``, the same commit records that the task has run. Its writes take
-        effect once, even if it is started several times. Other tasks may run again if their server dies.
+        If the task was dispatched with ``session=``, the same commit records that the task has run. So the session's
+        writes take effect once, even if the task is started several times. Other tasks may run again if their server
+        dies.
         """
         if self._fenced is None:
             self._fenced = FencedSession(self._sessions or _no_sessions, self._fence)

@@ -23,7 +23,7 @@ class FencedSession:
         self.used: Session | None = None
         """The session, if it was used."""
         self.over = False
-        """Whether the session's transaction records the owner's end, and has thereby checked the claim."""
+        """Whether the session's transaction records the owner's end. Recording the end has checked the claim."""
 
     def get(self) -> Session:
         """The session; opened at the first call."""

@@ -9,16 +9,24 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
+from sqlalchemy.exc import DBAPIError
+
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.attempt import AttemptServices, run_attempt
 from spoke_jobs.execution.reaper import Reaper
+from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
+from spoke_jobs.ledger.after_commit import run_safely
+from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt, QueueHeld, Taken
-from spoke_jobs.model import Claim, JobRequest, JobState
+from spoke_jobs.model import Claim, Failure, JobRequest, JobState
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.05
-"""How long to wait before the next attempt to claim a job that cannot be claimed now."""
+"""How long to wait before trying again to claim a job that cannot be claimed now."""
+_DATABASE_AWAY = Failure(Cause.DATABASE_UNREACHABLE, Cause.DATABASE_UNREACHABLE.meaning)
 
 
 def worker_name() -> str:
@@ -37,31 +45,67 @@ class _Stack(threading.local):
 _stack = _Stack()
 
 
-def run_to_completion(job: JobRequest, services: AttemptServices, *, lease_seconds: float) -> None:
+def run_to_completion(
+    job: JobRequest, services: AttemptServices, *, lease_seconds: float, stop: threading.Event | None = None
+) -> None:
     """Run a job in this process, attempt by attempt, until it is final.
 
     If a running job of this thread holds the lock of the job's queue, first wait until the thread runs no job.
+
+    :param stop: if given and the database is away, return: a thread runs the job to its end once the database answers,
+        unless ``stop`` is set before.
+    :raises DBAPIError: without ``stop``, if the database is away.
     """
     if job.locks_queue and job.queue_name in _stack.queues:
         _stack.postponed.append(job)
         return
     _stack.queues.append(job.queue_name if job.locks_queue else "")
+    ends = UnrecordedEnds(services.ledger)
     try:
-        _attempts(job, services, lease_seconds)
+        _attempts(job, services, lease_seconds, ends)
+    except DBAPIError as error:
+        if not is_away(error) or stop is None:
+            raise
+        logger.warning("job %d: the database is away (%s); going on once it answers", job.id, type(error.orig).__name__)
+        arguments = (job, services, lease_seconds, ends, stop)
+        threading.Thread(target=_go_on_later, args=arguments, name="spoke-after-outage", daemon=True).start()
     finally:
         _stack.queues.pop()
     if not _stack.queues:
         waiting, _stack.postponed = _stack.postponed, []
         for later in waiting:
-            run_to_completion(later, services, lease_seconds=lease_seconds)
+            run_to_completion(later, services, lease_seconds=lease_seconds, stop=stop)
 
 
-def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float) -> None:
+def _go_on_later(
+    job: JobRequest, services: AttemptServices, lease_seconds: float, ends: UnrecordedEnds, stop: threading.Event
+) -> None:
+    """Write the end of the job's attempt once the database answers, before a reaper finds the lapsed lease."""
+    while not stop.wait(min(1.0, lease_seconds / 10)):
+        try:
+            ends.write()
+            services.ledger.get(job.id)
+        except DBAPIError as error:
+            if is_away(error):
+                continue
+            logger.exception("job %d: could not go on after an outage of the database", job.id)
+        else:
+            run_safely(partial(run_to_completion, job, services, lease_seconds=lease_seconds, stop=stop))
+        return
+    ends.give_up()
+
+
+def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float, ends: UnrecordedEnds) -> None:
+    """Run the job's attempts.
+
+    :param ends: gets the end of an attempt that can't be recorded.
+    :raises DBAPIError: if the database fails.
+    """
     reaper = Reaper(services.ledger, job.runner, lease_seconds, types=list(services.registry.jobs))
     while True:
         reaper.reap_if_due()  # there may be no other process that ends the attempts of dead processes
         row = services.ledger.get(job.id)
-        if row is None or row.state.final:
+        if row is None or row.state.final or row.state is JobState.BLOCKED:  # jobs that run elsewhere block it
             return
         if row.run_after is not None and row.state is JobState.WAITING:
             # Both times are by the database's clock: this process's clock may differ.
@@ -69,7 +113,13 @@ def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float) 
         answer = services.ledger.claim(job.id, job.uid, row.run, row.attempt + 1, worker_name(), lease_seconds)
         match answer:
             case Claim():
-                ending = run_attempt(answer, services, threading.Event())
+                try:
+                    ending = run_attempt(answer, services, threading.Event())
+                except DBAPIError as error:
+                    if is_away(error):
+                        ends.record(job.id, answer.token, _DATABASE_AWAY)
+                    raise
+                services.after_attempt()
                 if ending.failure is not None and ending.failure.error_type == "KeyboardInterrupt":
                     raise KeyboardInterrupt  # it was sent to the whole process
             case Taken(left):
@@ -89,9 +139,9 @@ class InProcessWorker:
         self._lease = lease_seconds
         self._poll = poll_seconds
         self._reaper = Reaper(services.ledger, runner, lease_seconds, types=list(services.registry.jobs))
+        self._unrecorded = UnrecordedEnds(services.ledger)
         self._wake = threading.Event()
         self._finishing = threading.Event()
-        self._cancel = threading.Event()
         self._thread = threading.Thread(target=self._work, name="spoke-in-process", daemon=True)
 
     def start(self) -> None:
@@ -117,6 +167,7 @@ class InProcessWorker:
         while True:
             self._wake.clear()
             try:
+                self._unrecorded.write()  # before the reaper finds the lapsed lease
                 self._reaper.reap_if_due()
                 claim = next(
                     iter(
@@ -131,14 +182,24 @@ class InProcessWorker:
                 self._reaper.database_failed()
                 claim = None
             if claim is not None:
-                try:
-                    run_attempt(claim, self._services, self._cancel)
-                except Exception:
-                    logger.exception("job %d: could not record its end; its lease will expire", claim.job.id)
+                self._run(claim)
             elif self._finishing.is_set():
+                self._unrecorded.give_up()
                 return
             else:
                 self._wake.wait(self._poll)
+
+    def _run(self, claim: Claim) -> None:
+        try:
+            run_attempt(claim, self._services, threading.Event())
+            self._services.after_attempt()
+        except DBAPIError as error:
+            if not is_away(error):
+                logger.exception("job %d: could not record its end; its lease will lapse", claim.job.id)
+                return
+            self._unrecorded.record(claim.job.id, claim.token, _DATABASE_AWAY)
+        except Exception:
+            logger.exception("job %d: could not record its end; its lease will lapse", claim.job.id)
 
 
 def run_before_exit(finish: Callable[[], None]) -> None:

@@ -1,8 +1,8 @@
 """Keep an attempt's lease: heartbeats, throttled progress, and a watchdog that stops the owner in time.
 
-Heartbeats and watchdog run in background threads. The owner must stop *before* its lease expires by the database's
-clock, since another process may run the job from then on. It therefore counts the lease from the time before it sent
-each renewal.
+Heartbeats and watchdog run in background threads. The owner must stop *before* its lease lapses by the database's
+clock, since another process may run the job from then on. So for the owner, a lease begins when it sends the renewal,
+not when the answer arrives.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.errors import Superseded
 from spoke_jobs.model import Progress, Pulse
 
@@ -27,6 +29,7 @@ Beat = Callable[[Progress | None], Pulse]
 
 _LAST_BEAT_SECONDS = 2.0
 """How long to wait at the end for a heartbeat that is in progress."""
+_UNTIL_LAPSE = "retrying until the lease lapses"
 FRESH = 6
 """A claim that is younger than its lease divided by this number is not renewed at the start."""
 CANCEL_GRACE_SECONDS = 10.0
@@ -41,8 +44,9 @@ def lease_margin(lease_seconds: float) -> float:
 class StopReason(StrEnum):
     """Why an attempt has to stop."""
 
-    CLAIM_LOST = "another process holds the attempt, or it has ended"
+    CLAIM_LOST = "another process holds the attempt, or the attempt has ended"
     LEASE_EXPIRED = "the lease could not be renewed in time"
+    DATABASE_AWAY = "the database did not answer, so the lease could not be renewed in time"
     TIMEOUT = "it has run for longer than its timeout"
     CANCELLED = "it was cancelled, and did not stop by itself"
 
@@ -52,11 +56,11 @@ PROGRESS_SECONDS = 0.25
 
 
 class LeaseKeeper:
-    """A context manager that keeps the lease while a job runs. Entering it renews the lease unless it is fresh.
+    """A context manager that keeps the lease while a job runs. On entry it renews the lease, unless the claim is fresh.
 
     :param on_stop: called once, from a background thread, when the attempt has to stop.
     :param asked_at: when the claim was requested, on the monotonic clock; None if unknown.
-    :param run_until: when the job's timeout expires, on that clock; None if it has none.
+    :param run_until: when the job's timeout expires, on the monotonic clock; None if the job has none.
     :param on_cancel: called once, when the job's cancellation was requested.
     """
 
@@ -79,28 +83,39 @@ class LeaseKeeper:
         self._stop_by = math.inf
         self._changed = threading.Condition()
         self._progress: Progress | None = None
+        self._unrecorded: Progress | None = None
+        """The last report, until it is certainly in the database."""
         self._deadline = 0.0
         self._next_beat = 0.0
         self._ending = 0
         self._over = False
+        self._unanswered = False
+        """Whether the database has not answered the last heartbeat."""
+        self._outage = OutageLog(logger, "the database", began="heartbeat failed", consequence=_UNTIL_LAPSE)
+        # With this thread's context, so that lines of these threads name the job as well.
         self._threads = [
-            threading.Thread(target=self._keep, name="spoke-heartbeat", daemon=True),
-            threading.Thread(target=self._watch, name="spoke-watchdog", daemon=True),
+            threading.Thread(target=copy_context().run, args=(work,), name=f"spoke-{name}", daemon=True)
+            for name, work in (("heartbeat", self._keep), ("watchdog", self._watch))
         ]
 
     def report(self, progress: Progress) -> None:
         """Write this progress soon; a later call replaces it."""
         with self._changed:
-            self._progress = progress
+            self._progress = self._unrecorded = progress
             self._changed.notify_all()
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
-        """Mark that the attempt's end is being recorded: a heartbeat that finds no claim is expected now."""
+    def ending(self) -> Iterator[Progress | None]:
+        """Mark that the attempt's end is being recorded: a heartbeat that finds no claim is expected now.
+
+        Yield the last progress unless it is already recorded, so that it is recorded with the end.
+        """
         with self._changed:
             self._ending += 1
+            progress = self._unrecorded
         try:
-            yield
+            yield progress
+            self._unrecorded = None
         except BaseException:
             with self._changed:
                 self._ending -= 1
@@ -129,6 +144,11 @@ class LeaseKeeper:
         for thread in self._threads:
             if thread.is_alive():  # wait for a heartbeat in progress, but not for one that hangs
                 thread.join(_LAST_BEAT_SECONDS)
+        if (progress := self._unrecorded) is not None:  # the attempt failed
+            try:
+                self._beat(progress)
+            except Exception as error:
+                logger.warning("could not record the last progress (%s)", type(error).__name__)
 
     def _keep(self) -> None:
         wrote_progress = 0.0
@@ -154,16 +174,22 @@ class LeaseKeeper:
 
     def _renew(self, progress: Progress | None) -> None:
         before = time.monotonic()
+        self._unanswered = True
         try:
             pulse = self._beat(progress)
-        except Exception as error:  # the database may be back before the lease expires
-            logger.warning("heartbeat failed (%s); retrying until the lease expires", type(error).__name__)
+        except Exception as error:  # the database may be back before the lease lapses
+            self._outage.failed(type(error).__name__)
             with self._changed:
-                # Drop the progress: it may have caused the failure, and the next report replaces it.
+                # The progress is written with the end, or the next report replaces it.
                 self._next_beat = time.monotonic() + min(1.0, self._lease / 10)
                 self._deadline = self._deadline or before + self._lease - lease_margin(self._lease)
             return
+        self._outage.recovered()
         with self._changed:
+            # Together with the deadline: on a busy machine this thread may not go on before the watchdog does.
+            self._unanswered = False
+            if self._unrecorded is progress or pulse is Pulse.GONE:
+                self._unrecorded = None
             if pulse is not Pulse.GONE:
                 self._deadline = before + self._lease - lease_margin(self._lease)
                 self._next_beat = before + self._lease / 3
@@ -202,4 +228,5 @@ class LeaseKeeper:
                 return
             self._over = True
             self._changed.notify_all()
-        self._on_stop(reason)
+        away = reason is StopReason.LEASE_EXPIRED and self._unanswered
+        self._on_stop(StopReason.DATABASE_AWAY if away else reason)

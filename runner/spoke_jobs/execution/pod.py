@@ -1,12 +1,11 @@
 """``spoke-jobs run``, the entrypoint of a job's pod.
 
-Claim the attempt that the environment names, run it, and report its end by exit code and termination message. Imports
-neither a Kubernetes client nor a web framework, since every job pays for the import.
+Claim the attempt that the environment names, run it, and report its end by exit code and termination message. This
+module imports neither a Kubernetes client nor a web framework, since every job would pay for the import.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -15,39 +14,52 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
-from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract import garbage_collection
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.environment import Assignment, BadEnvironment
+from spoke_jobs.contract.log_setup import set_process_fields
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
-from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
+from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of, run_attempt
+from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
-from spoke_jobs.ledger.engine import check_schema, create_engine
+from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import load_app
-from spoke_jobs.settings import load_settings
+from spoke_jobs.settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
 
-_DATABASE_SECONDS = 60.0
-"""How long to wait for the database at the start. Then the attempt fails."""
+REFUSED_SECONDS = 60.0
+"""How long to wait for a database that refuses the connection. Unless the URL is in a file, this process can't learn
+another password. The next attempt's pod can."""
+_READ_ONLY = "25006"
+"""PostgreSQL's SQLSTATE of a write on a standby: a failover is under way."""
+_NOT_ALLOWED = "42501"
+"""PostgreSQL's SQLSTATE of a statement for which the role lacks a privilege."""
+_BETWEEN_TRIES = Backoff(base=1.0, maximum=15.0)
 
 
-def run() -> ExitCode:
-    """Run the pod's attempt and write the termination message; returns the exit code."""
+def run(check: Callable[[Settings], None] = lambda _settings: None) -> ExitCode:
+    """Run the pod's attempt and write the termination message. Return the exit code.
+
+    :param check: raises ConfigurationError if the job could not dispatch.
+    """
     cancel = SignalEvent()
     signal.signal(signal.SIGTERM, lambda _number, _frame: _on_sigterm(cancel, _frame))
     try:
-        ending = _attempt(cancel)
+        ending = _attempt(cancel, check)
     except (ConfigurationError, BadEnvironment, DatabaseNotMigrated) as error:
         ending = _refused(Cause.BAD_SETUP, error)
     except (DatabaseUnreachable, DBAPIError) as error:
@@ -56,18 +68,27 @@ def run() -> ExitCode:
     return ending.exit_code
 
 
-def _attempt(cancel: threading.Event) -> AttemptEnd:
+def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> AttemptEnd:
     assignment = Assignment.from_environment(os.environ)
+    set_process_fields(request_id=assignment.request_id, run=assignment.run, attempt=assignment.attempt)
     settings = load_settings()
-    engine = create_engine(settings.database_url.get_secret_value())
+    check(settings)
+    engine = create_engine(settings.database)
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("SPOKE_DATABASE_URL names an SQLite file, which pods can't share: use PostgreSQL")
-    _await_database(engine, cancel)
-    ledger = SqlLedger(engine)
-    worker = assignment.pod or f"{socket.gethostname()}:{os.getpid()}"
-    claim = _claim(ledger, assignment, worker, settings.lease_seconds, cancel)
+    ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
+    claim = claim_attempt(ledger, assignment, settings.lease_seconds, cancel)
     if not isinstance(claim, Claim):
         return _without_claim(claim)
+    try:
+        return _run(claim, ledger, settings, assignment, cancel)
+    finally:
+        ledger.close_notifier()
+
+
+def _run(
+    claim: Claim, ledger: SqlLedger, settings: Settings, assignment: Assignment, cancel: threading.Event
+) -> AttemptEnd:
     try:
         # Import the application under the claim, so that a failed import is recorded in the ledger.
         registry = load_app(settings.app)
@@ -76,26 +97,87 @@ def _attempt(cancel: threading.Event) -> AttemptEnd:
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
         ledger.fail(claim.token, failure, decide=False)
         return AttemptEnd(ExitCode.FAILED, failure)
-    if not gc.isenabled():  # the command line disables it during imports
-        gc.freeze()
-        gc.enable()
-    services = AttemptServices(ledger, registry, lambda: Session(engine), decide=False, on_stop=_leave_at_once)
+    garbage_collection.resume()
+    (claim,) = with_declared_options([claim], registry, ledger)
+    if _paused(claim, ledger):
+        failure = Failure(Cause.START_PAUSED, Cause.START_PAUSED.meaning)
+        return AttemptEnd(ExitCode.HELD, failure, recorded=ledger.fail(claim.token, failure, decide=False))
+    if assignment.timeout_seconds is not None:
+        claim = with_timeout(claim, assignment.timeout_seconds)
+    services = AttemptServices(ledger, registry, lambda: Session(ledger.engine), decide=False, on_stop=_leave_at_once)
     return run_attempt(claim, services, cancel)
 
 
-def _claim(
-    ledger: SqlLedger, assignment: Assignment, worker: str, lease_seconds: float, cancel: threading.Event
+def _paused(claim: Claim, ledger: SqlLedger) -> bool:
+    """Return whether the job is paused in the ledger. The operator may not have known this when it made the pod."""
+    try:
+        return ledger.limits.holds(claim.job)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+            raise
+        return False  # the role's privileges are those of an earlier release: the operator alone knows pauses
+
+
+def with_timeout(claim: Claim, seconds: float) -> Claim:
+    """Return the claim with a timeout of the namespace. A shorter timeout of the job itself stays."""
+    own = claim.job.options.timeout_seconds
+    options = replace(claim.job.options, timeout_seconds=seconds if own is None else min(own, seconds))
+    return replace(claim, job=replace(claim.job, options=options))
+
+
+def claim_attempt(
+    ledger: SqlLedger, assignment: Assignment, lease_seconds: float, cancel: threading.Event
 ) -> Claim | Refusal | None:
-    """Claim the attempt, waiting while another process holds the job; None if told to stop meanwhile."""
+    """Claim the attempt. Wait while the database is away, and while another process holds the job.
+
+    :returns: None if told to stop meanwhile.
+    :raises DatabaseUnreachable, DBAPIError: if the database stays away for longer than :func:`patience` allows.
+    :raises DatabaseNotMigrated: if the ledger does not fit this release.
+    """
+    worker = assignment.pod or f"{socket.gethostname()}:{os.getpid()}"
+    begun, failures, fits = time.monotonic(), 0, False
     while not cancel.is_set():
-        answer = ledger.claim(
-            assignment.request_id, assignment.uid, assignment.run, assignment.attempt, worker, lease_seconds
-        )
+        try:
+            if not fits:
+                check_schema(ledger.engine)
+                fits = True
+            answer = ledger.claim(
+                assignment.request_id,
+                assignment.uid,
+                assignment.run,
+                assignment.attempt,
+                worker,
+                lease_seconds,
+                assignment.job_type,
+            )
+        except (DatabaseUnreachable, DBAPIError) as error:
+            left = patience(error, assignment.start_timeout_seconds) - (time.monotonic() - begun)
+            if left <= 0:
+                raise
+            failures += 1
+            logger.warning("job %d: the database is away (%s); retrying", assignment.request_id, _first_line(error))
+            cancel.wait(min(_BETWEEN_TRIES.after(failures), left))
+            continue
         if not isinstance(answer, Taken):
             return answer
         logger.info("job %d: another process holds it; waiting", assignment.request_id)
         cancel.wait(min(max(answer.seconds_left, 0.2), 2.0))
     return None
+
+
+def patience(error: Exception, start_timeout_seconds: float) -> float:
+    """Return for how many seconds, from the process's start, the pod waits for a database that fails in this way."""
+    if isinstance(error, DatabaseRefused) or (isinstance(error, DBAPIError) and refuses(error)):
+        return min(REFUSED_SECONDS, start_timeout_seconds)
+    if isinstance(error, DBAPIError):
+        passes = is_away(error) or getattr(error.orig, "sqlstate", None) == _READ_ONLY
+        return start_timeout_seconds if passes else 0.0
+    return start_timeout_seconds
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    return text.strip().partition("\n")[0]
 
 
 def _without_claim(answer: Refusal | None) -> AttemptEnd:
@@ -117,18 +199,6 @@ def _without_claim(answer: Refusal | None) -> AttemptEnd:
             return AttemptEnd(ExitCode.INTERRUPTED, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
 
-def _await_database(engine: Engine, cancel: threading.Event) -> None:
-    deadline = time.monotonic() + _DATABASE_SECONDS
-    while True:
-        try:
-            return check_schema(engine)
-        except DatabaseUnreachable as error:
-            if time.monotonic() > deadline or cancel.is_set():
-                raise
-            logger.warning("%s; retrying", error)
-            cancel.wait(1.0)
-
-
 def _refused(cause: str, error: Exception) -> AttemptEnd:
     logger.error("%s", error)
     return AttemptEnd(ExitCode.FAILED, Failure(cause, str(error), type(error).__name__))
@@ -138,7 +208,13 @@ def _write_message(ending: AttemptEnd) -> None:
     failure = ending.failure
     message = TerminationMessage()
     if failure is not None:
-        message = TerminationMessage(failure.cause, failure.error_type, failure.for_good, failure.retry_after_seconds)
+        message = TerminationMessage(
+            failure.cause,
+            failure.error_type,
+            failure.for_good,
+            failure.retry_after_seconds,
+            recorded=ending.recorded,
+        )
     message.write()
 
 
@@ -166,6 +242,8 @@ def _leave_at_once(reason: StopReason) -> None:
     """Exit at once: the job's thread must not continue."""
     if (failure := failure_of(reason)) is not None:
         ending = AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+    elif reason is StopReason.DATABASE_AWAY:
+        ending = AttemptEnd(ExitCode.FAILED, Failure(Cause.DATABASE_UNREACHABLE, Cause.DATABASE_UNREACHABLE.meaning))
     elif reason is StopReason.LEASE_EXPIRED:
         ending = AttemptEnd(ExitCode.FAILED, Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning))
     else:

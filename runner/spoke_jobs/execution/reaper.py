@@ -1,20 +1,23 @@
-"""End attempts whose lease has expired, and jobs that were not started in time."""
+"""End attempts whose lease has lapsed, and jobs that were not started in time."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from spoke_jobs.ledger.port import Ledger
 
 logger = logging.getLogger(__name__)
+R = TypeVar("R")
 
 
 class Reaper:
     """Reap at intervals, but only once the database has answered for one full lease.
 
-    After an outage of the database, live owners need up to one lease to renew. Reaping at once would end them all.
+    After an outage of the database, live owners need up to one lease to renew. Reaping at once would end them all. An
+    answer that takes a quarter of a lease counts as an outage, too.
     """
 
     def __init__(
@@ -41,12 +44,28 @@ class Reaper:
         """Reset the recovery timer: the database did not answer."""
         self._answering_since = None
 
+    def database_answered_after(self, seconds: float) -> None:
+        """Reset the recovery timer if queries took so long that owners may not have been able to renew."""
+        if seconds > self._lease / 4:
+            self._answering_since = None
+
+    def timed(self, work: Callable[[], R]) -> R:
+        """Do one piece of this process's work in the database, and take a long one for an outage.
+
+        The pieces are short if the database answers. Several of them together may take long: their sum says nothing.
+        """
+        began = self._clock()
+        try:
+            return work()
+        finally:
+            self.database_answered_after(self._clock() - began)
+
     def due_in(self) -> float:
         """Seconds until :meth:`reap_if_due` queries the database again."""
         return max(0.0, self._next - self._clock())
 
     def reap_if_due(self) -> int:
-        """Reap if it is due; returns the number of attempts ended.
+        """Reap if it is due. Return how many attempts were ended.
 
         :raises DBAPIError: if the database fails.
         """
@@ -59,17 +78,24 @@ class Reaper:
         self._next = now + self._every
         self.queried = True
         # These jobs have no owner that could still renew a lease: do not wait for the recovery timer.
-        for job in self._ledger.expire_starts(self._runner, self._types):
-            logger.warning("job %d (%s): %s, %s", job.id, job.job_type, job.cause, job.result_message)
-        if now - self._answering_since < self._lease:
+        for job in self.timed(lambda: self._ledger.expire_starts(self._runner, self._types)):
+            fields = {"request_id": job.id, "job_type": job.job_type, "cause": job.cause}
+            logger.warning("job %d (%s): %s, %s", job.id, job.job_type, job.cause, job.result_message, extra=fields)
+        self.timed(self._ledger.settle)
+        self.timed(self._ledger.end_strays)
+        if not self._has_answered_for_a_lease(now):
             return 0
         jobs = self._ledger.reap(self._runner)
         for job in jobs:
             logger.warning(
-                "job %d (%s), attempt %d: its lease expired; the job is %s",
+                "job %d (%s), attempt %d: its lease lapsed; the job is %s",
                 job.id,
                 job.job_type,
                 job.attempt,
                 job.state,
+                extra={"request_id": job.id, "job_type": job.job_type, "attempt": job.attempt, "cause": job.cause},
             )
         return len(jobs)
+
+    def _has_answered_for_a_lease(self, now: float) -> bool:
+        return self._answering_since is not None and now - self._answering_since >= self._lease

@@ -1,4 +1,4 @@
-"""Effects of a dispatch in the caller's session: they run after the root transaction's commit and never raise into it.
+"""Effects of a dispatch in the caller's session. They run after the root transaction's commit; errors are only logged.
 
 SQLAlchemy's ``after_commit`` also fires when a SAVEPOINT is released, and, for a session joined to a connection's
 outer transaction, before that transaction commits. The session's events therefore only start a check. An effect

@@ -2,12 +2,12 @@
 
 Jobs are claimed by priority, then by age. The head of that order may contain only entries that cannot be claimed: jobs
 of held queues, or index entries of finished jobs that the database cannot remove while some transaction is open. A
-search from the head then gets slower with every claim. If it is slow twice in a row, the worker searches from the place
-where it last found work. After a quarter of a second it searches from the head again, so that an urgent job waits no
-longer than that.
+search from the head then gets slower with every claim. If it is slow twice in a row, the worker searches from the
+position where it last found work. After a quarter of a second it searches from the head again, so that an urgent job
+waits no longer than that.
 
-A search from the head is slow if it takes longer than searches from a place usually do. Before the first search from a
-place, a search from the head is slow if it takes over a millisecond.
+A search from the head is slow if it takes longer than searches from a stored position usually do. Before the first of
+those, it is slow if it takes over a millisecond.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ClaimCursor:
         return replace(self, place=found, head_due=now + wait, slow=slow)
 
     def after_place(self, seconds: float, found: Place | None) -> Self:
-        """Return the cursor after a search from the place."""
+        """Return the cursor after a search from the stored position."""
         if found is None:
             return replace(self, place=None, head_due=0.0)
         return replace(self, place=found, quick=self._quick_after(seconds))

@@ -10,12 +10,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.ledger import transitions
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
+from spoke_jobs.ledger.expressions import live as is_live
 from spoke_jobs.ledger.finish import fail
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NotThisAttempt, QueueHeld, Refusal
-from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
+from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.ledger.transitions import LiveAttempt
-from spoke_jobs.model import AttemptState, Claim, Failure, JobRequest, JobState
+from spoke_jobs.model import AttemptState, Claim, Failure, JobOptions, JobRequest, JobState
 
 
 class Contended(Exception):
@@ -23,17 +24,26 @@ class Contended(Exception):
 
 
 def claim(
-    connection: Connection, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
+    connection: Connection,
+    job_id: int,
+    uid: UUID,
+    run: int,
+    number: int,
+    worker: str,
+    lease_seconds: float,
+    job_type: str = "",
 ) -> Claim | Refusal:
     """Claim one attempt of one job, taking over a claim whose lease has lapsed.
 
     :raises Contended: start the transaction again.
     """
     live = _live_attempt(connection, job_id)
-    row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id).with_for_update()).mappings()
+    row = connection.execute(
+        select(*MANY_COLUMNS).where(job_request.c.id == job_id).with_for_update(key_share=True)
+    ).mappings()
     found = row.one_or_none()
     job = to_request(found) if found is not None else None
-    if (refusal := transitions.claim_refusal(job, uid, run, number, live)) is not None:
+    if (refusal := transitions.claim_refusal(job, uid, run, number, live, job_type)) is not None:
         return refusal
     assert job is not None
     if live is not None and live.number == number:
@@ -90,9 +100,15 @@ def start(
         update(job_request)
         .where(job_request.c.id == job.id)
         .values(transitions.job_claimed(DATABASE_CLOCK, number, job.started_at))
-        .returning(*REQUEST_COLUMNS)
+        .returning(*MANY_COLUMNS)
     ).mappings()
     return Claim(to_request(row.one()), number, token, lease_seconds)
+
+
+def set_options(connection: Connection, token: UUID, options: JobOptions) -> None:
+    """Write the options of a claimed job."""
+    job_id = select(job_attempt.c.job_id).where(is_live(token)).scalar_subquery()
+    connection.execute(update(job_request).where(job_request.c.id == job_id).values(options=options.to_json()))
 
 
 def _ended(connection: Connection, job: JobRequest, number: int) -> AttemptOver | None:

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, types
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.sql.functions import GenericFunction
 
+from spoke_jobs.ledger.lenient import in_utc, read_sqlite_time
+
+LONGEST_WAIT_SECONDS = 366 * 86_400.0
+"""The longest wait that metrics count. Other code may have written any time into a row."""
+
+
+def waited_seconds(since: datetime, now: datetime) -> float:
+    """Return for how long something has waited, as metrics count it."""
+    return min(max((now - since).total_seconds(), 0.0), LONGEST_WAIT_SECONDS)
+
+
+class _SQLiteTime(sqlite.DATETIME):
+    """Text, as SQLAlchemy writes it; other code may have written another form."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """Return the function that reads a value."""
+        return read_sqlite_time
+
 
 class UTCDateTime(types.TypeDecorator[datetime]):
-    """An aware datetime in UTC: ``timestamptz`` on PostgreSQL, text without a zone on SQLite. Refuses naive ones."""
+    """An aware datetime in UTC: ``timestamptz`` on PostgreSQL, text without a zone on SQLite. Not for naive ones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Choose the type of a database."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(_SQLiteTime())  # type: ignore[no-untyped-call]
+        return dialect.type_descriptor(DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Convert for the database."""
@@ -30,18 +56,13 @@ class UTCDateTime(types.TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Convert from the database."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def in_utc(value: datetime) -> datetime:
-    """Convert a datetime from the driver, which is in the session's time zone, to UTC."""
-    return value.astimezone(UTC)
+        if value is None or dialect.name == "sqlite":
+            return value
+        return in_utc(value)
 
 
 class clock_now(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
-    """The time at which the database evaluates it; unlike ``now()``, not the start of the transaction."""
+    """The time at which the database evaluates the expression; ``now()`` would be the start of the transaction."""
 
     type = UTCDateTime()
     inherit_cache = True
@@ -54,6 +75,19 @@ class clock_after(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
     type = UTCDateTime()
     inherit_cache = True
     name = "clock_after"
+
+
+class beginning(GenericFunction[datetime]):  # noqa: N801 (an SQL constant)
+    """A time that is before all others."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+    name = "beginning"
+
+
+@compiles(beginning)
+def _beginning(element: ColumnElement[Any], compiler: Any, **_: Any) -> str:
+    return "''" if compiler.dialect.name == "sqlite" else "'-infinity'::timestamp with time zone"
 
 
 @compiles(clock_now)
@@ -83,3 +117,18 @@ class DatabaseClock:
 
 
 DATABASE_CLOCK = DatabaseClock()
+
+
+@dataclass(frozen=True, slots=True)
+class FixedClock:
+    """One time for a whole transition, for the ledger in memory."""
+
+    time: datetime
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.time
+
+    def after(self, seconds: float | None) -> datetime | None:
+        """Return the time ``seconds`` later."""
+        return None if seconds is None else self.time + timedelta(seconds=seconds)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,11 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 
-from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
-from spoke_jobs.ledger.tables import VERSION_TABLE, job_request
+from spoke_jobs.contract.secret_file import Secret, SecretFile, value_of
+from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
+from spoke_jobs.ledger.lenient import read_json, use_lenient_times
+from spoke_jobs.ledger.tables import SCHEMA, VERSION_TABLE, job_request, sql_name
+from spoke_jobs.settings import schema_of_environment
 
 READ_ONLY = "spoke_read_only"
 """Execution option: on SQLite, begin a transaction without the write lock."""
@@ -34,12 +40,27 @@ _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
 _AWAY_STATES = ("08", "57P")
 """PostgreSQL's classes of connection errors, and of errors of a server that stops or starts."""
+_REFUSALS = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|is not permitted to log in"
+    r"|(role|database) \S+ does not exist|no such (user|database)|server login failed"
+)
+"""What PostgreSQL and PgBouncer say when they refuse a connection. libpq reports no SQLSTATE for it."""
+_LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's code for a statement that `lock_timeout` has ended."""
 _SQLITE_LOCKED = (5, 6)
 """SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html), the primary result codes."""
+_NO_URL = (
+    "SPOKE_DATABASE_URL isn't a valid database URL: write it as sqlite:///jobs.sqlite3 or "
+    "postgresql+psycopg://user:password@host/name"
+)
 _USED = "spoke_used"
+_URL = "spoke_url"
+_POOL = "spoke_pool"
+
+logger = logging.getLogger(__name__)
 
 
-def create_engine(url: str | URL, **options: Any) -> Engine:
+def create_engine(url: URL | Secret, **options: Any) -> Engine:
     """Create an engine for the ledger's database: SQLite in a file, or PostgreSQL with psycopg 3.
 
     Its errors show no parameters, because parameters contain payloads and errors end up in logs.
@@ -48,43 +69,101 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
     An application may use this engine for its own sessions as well. On SQLite, transactions lock correctly only on this
     engine, or on another one that was passed to :func:`configure_sqlite`.
 
+    :param url: the URL, or the file that contains it. The file is read again for each new connection.
     :raises ConfigurationError: if the URL is not usable.
     """
-    if not str(url):
-        raise ConfigurationError(
-            "SPOKE_DATABASE_URL is not set: sqlite:///jobs.sqlite3, or postgresql+psycopg://user:password@host/name"
-        )
-    options = {"hide_parameters": True} | options
+    parsed = _parsed(value_of(url) if isinstance(url, str | SecretFile) else url)
+    options = {"hide_parameters": True, "json_deserializer": read_json} | options
     try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-        if backend == "postgresql":
-            if parsed.get_driver_name() != "psycopg":
-                parsed = parsed.set(drivername="postgresql+psycopg")
-            return _ping_idle(sqlalchemy_create_engine(parsed, **_postgresql_options(options)))
-        if backend == "sqlite":
-            if parsed.database in (None, "", ":memory:"):
+        if parsed.get_backend_name() == "sqlite":
+            if SCHEMA:
                 raise ConfigurationError(
-                    "SPOKE_DATABASE_URL names an SQLite database in memory, which other connections can't see: "
-                    "name a file, sqlite:///jobs.sqlite3 for example"
+                    f"SPOKE_SCHEMA={SCHEMA} needs PostgreSQL: with SQLite, give each application a file of its own"
                 )
-            return configure_sqlite(sqlalchemy_create_engine(parsed.set(drivername="sqlite+pysqlite"), **options))
-    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: the port is not a number
-        raise ConfigurationError(
-            "SPOKE_DATABASE_URL isn't a database URL: sqlite:///jobs.sqlite3, or "
-            "postgresql+psycopg://user:password@host/name"
-        ) from None
+            return configure_sqlite(_read_any_text(_close_when_disposed(sqlalchemy_create_engine(parsed, **options))))
+        options = _postgresql_options(options)
+        engine = _configure_postgresql(_close_when_disposed(sqlalchemy_create_engine(parsed, **options)))
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the database needs the Python package {error.name!r}: pip install 'spoke-jobs[postgres]'"
         ) from None
-    raise ConfigurationError(f"SPOKE_DATABASE_URL names a {backend} database: the ledger takes sqlite or postgresql")
+    except ValueError:  # a parameter of the URL
+        raise ConfigurationError(_NO_URL) from None
+    return _follow(engine, url, parsed, options["connect_args"]) if isinstance(url, SecretFile) else engine
+
+
+def _parsed(url: str | URL) -> URL:
+    """Return the URL with the driver that the ledger uses.
+
+    :raises ConfigurationError: if it is not usable.
+    """
+    if not str(url):
+        raise ConfigurationError(
+            "SPOKE_DATABASE_URL is not set: set it to a URL such as sqlite:///jobs.sqlite3 or "
+            "postgresql+psycopg://user:password@host/name"
+        )
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        if backend == "postgresql":
+            return parsed if parsed.get_driver_name() == "psycopg" else parsed.set(drivername="postgresql+psycopg")
+    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: the port is not a number
+        raise ConfigurationError(_NO_URL) from None
+    if backend != "sqlite":
+        raise ConfigurationError(
+            f"SPOKE_DATABASE_URL names a {backend} database: the ledger takes sqlite or postgresql"
+        )
+    if parsed.database in (None, "", ":memory:"):
+        raise ConfigurationError(
+            "SPOKE_DATABASE_URL names an SQLite database in memory, which other connections can't see: "
+            "name a file, sqlite:///jobs.sqlite3 for example"
+        )
+    return parsed.set(drivername="sqlite+pysqlite")
+
+
+def _follow(engine: Engine, file: SecretFile, url: URL, connect_args: Mapping[str, Any]) -> Engine:
+    """Open connections with the URL that the file has at that time, and close pooled ones that have an earlier URL."""
+    seen = (file.read(), url)
+
+    def current() -> URL:
+        nonlocal seen
+        content, last = seen
+        if (now := file.read()) != content:
+            try:
+                found = _parsed(now)
+                reason = "" if found.get_backend_name() == "postgresql" else "it names no PostgreSQL database"
+            except ConfigurationError as error:
+                reason = str(error)
+            if reason:
+                logger.error("%s has no usable URL; the last one stays in use: %s", file.path, reason)
+                found = last
+            seen = (now, found)
+        return seen[1]
+
+    @event.listens_for(engine, "do_connect")
+    def on_do_connect(dialect: Any, record: Any, arguments: list[Any], parameters: dict[str, Any]) -> None:
+        record.info[_URL] = current()
+        arguments[:], named = dialect.create_connect_args(record.info[_URL])
+        parameters.clear()
+        parameters.update(named | connect_args)
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info[_URL] != current():
+            raise DisconnectionError("the database's URL has changed")  # the pool then opens another connection
+
+    return engine
 
 
 def shown(url: URL) -> str:
     """Format a URL for messages, without the password and the values of the query, which may be secrets."""
     query = "&".join(f"{name}=***" for name in url.query)
     return url.set(query={}).render_as_string(hide_password=True) + (f"?{query}" if query else "")
+
+
+def place(url: URL) -> str:
+    """Format where a ledger is, for messages: the URL, and the schema if one is set."""
+    return f"{shown(url)} (schema {SCHEMA})" if SCHEMA else shown(url)
 
 
 def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -99,8 +178,37 @@ def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
     return {"connect_args": connect} | options
 
 
-def _ping_idle(engine: Engine) -> Engine:
-    """Ping a pooled connection before it is used, unless it was used within the last second."""
+def _close_when_disposed(engine: Engine) -> Engine:
+    """Close a connection that another thread returns after ``engine.dispose()``: nobody closes its pool any more."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(_connection: Any, record: Any) -> None:
+        record.info[_POOL] = engine.pool
+
+    @event.listens_for(engine, "checkin")
+    def on_checkin(connection: Any, record: Any) -> None:
+        if connection is not None and record.info[_POOL] is not engine.pool:
+            record.close()
+
+    return engine
+
+
+def _read_any_text(engine: Engine) -> Engine:
+    """Read text that is not UTF-8, too. SQLite does not check what other code writes."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.text_factory = lambda data: str(data, "utf-8", "replace")
+
+    return engine
+
+
+def _configure_postgresql(engine: Engine) -> Engine:
+    """Read all times, and ping a pooled connection before its use, unless it was used within the last second."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        use_lenient_times(connection)
 
     @event.listens_for(engine, "checkin")
     def on_checkin(_connection: Any, record: Any) -> None:
@@ -160,32 +268,51 @@ def is_away(error: DBAPIError) -> bool:
     return state is None or state.startswith(_AWAY_STATES)
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether the statement waited too long for a lock of another transaction (PostgreSQL, with `lock_timeout`)."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+
+
+def refuses(error: DBAPIError) -> bool:
+    """Whether the server refused the user, the password or the database's name. :func:`is_away` holds for it, too."""
+    return isinstance(error, OperationalError) and _REFUSALS.search(str(error.orig)) is not None
+
+
 def check_schema(engine: Engine) -> None:
     """Check that the ledger's tables exist and fit this release.
 
-    :raises DatabaseUnreachable: if the database doesn't answer.
-    :raises DatabaseNotMigrated: if they don't. The message names the command that migrates the database.
+    :raises DatabaseUnreachable: if the database doesn't answer, or refuses the connection.
+    :raises DatabaseNotMigrated: if the tables are missing, can't be read, or belong to a migration that this release
+        does not work with.
     """
-    where = shown(engine.url)
+    named = schema_of_environment()
+    if named is not None and named != SCHEMA:
+        raise ConfigurationError(
+            f"SPOKE_SCHEMA={named} was set after the process had imported spoke_jobs, which uses "
+            f"{f'the schema {SCHEMA}' if SCHEMA else 'the default schema'}: set it before the process starts"
+        )
+    where = place(engine.url)
     if _names_no_file(engine.url):  # connecting would create it
         raise DatabaseNotMigrated(
             f"{where} has no ledger yet: run `spoke-jobs migrate`, which makes the file, or correct the URL"
         )
     try:
         with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
-            if not inspect(connection).has_table(VERSION_TABLE):
+            if not inspect(connection).has_table(VERSION_TABLE, schema=SCHEMA):
                 raise DatabaseNotMigrated(f"{where} has no ledger yet: run `spoke-jobs migrate`")
-            version = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 (a constant)
+            version = connection.scalar(text(f"SELECT version_num FROM {sql_name(VERSION_TABLE)}"))  # noqa: S608 (a constant)
             if not serves(version):
                 raise DatabaseNotMigrated(
                     f"the ledger in {where} is at migration {version}, this release needs {SCHEMA_VERSION}: "
-                    "run `spoke-jobs migrate`, or install the release that the database is at"
+                    "run `spoke-jobs migrate`, or install a release that works with this migration"
                 )
             connection.execute(select(job_request.c.id).limit(1))
-    except OperationalError as error:
-        raise DatabaseUnreachable(f"the database {where} can't be reached: {_first_line(error)}") from None
     except DBAPIError as error:
-        raise DatabaseNotMigrated(f"the ledger in {where} can't be read: {_first_line(error)}") from None
+        if refuses(error):
+            raise DatabaseRefused(f"the database {where} refuses the connection: {reason_of(error)}") from None
+        if is_away(error) or isinstance(error, OperationalError):
+            raise DatabaseUnreachable(f"the database {where} can't be reached: {reason_of(error)}") from None
+        raise DatabaseNotMigrated(f"the ledger in {where} can't be read: {reason_of(error)}") from None
 
 
 def serves(version: str | None) -> bool:
@@ -199,5 +326,9 @@ def _names_no_file(url: URL) -> bool:
     return not Path(url.database).exists()
 
 
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().partition("\n")[0]
+def reason_of(error: DBAPIError) -> str:
+    """Return why the database is away: the first line of the driver's message, or the error's class if it is empty.
+
+    Only for errors for which :func:`is_away` holds. The messages of others may contain a job's data.
+    """
+    return str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ClauseElement, ColumnElement, Select, Text, and_, func, literal, null, or_, select
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Float,
+    ScalarSelect,
+    Select,
+    Text,
+    and_,
+    case,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
 
-from spoke_jobs.ledger.clock import clock_now
-from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.model import RETENTION_SECONDS, AttemptState, JobState
+from spoke_jobs.ledger.clock import clock_after, clock_now
+from spoke_jobs.ledger.column_types import JSON_LIMIT_BYTES
+from spoke_jobs.ledger.tables import DUE_FROM, job_attempt, job_request, queue_lock
+from spoke_jobs.model import RETENTION_SECONDS, UNFINISHED, AttemptState, JobState
 from spoke_jobs.type_names import SUFFIX
 
 
@@ -20,14 +38,14 @@ def constant(value: str) -> Any:
     return literal(str(value), Text, literal_execute=True)
 
 
-def clock_once() -> Any:
-    """The clock, read once per statement, so that the condition can use an index."""
-    return select(clock_now()).scalar_subquery()
+def clock_once(after_seconds: float = 0.0) -> ScalarSelect[datetime]:
+    """The clock, read once per statement, so that the condition can use an index; so many seconds later."""
+    return select(clock_after(after_seconds) if after_seconds else clock_now()).scalar_subquery()
 
 
 def due() -> ColumnElement[bool]:
     """Whether a job's ``run_after`` has passed."""
-    return or_(job_request.c.run_after.is_(None), job_request.c.run_after <= clock_now())
+    return clock_once() >= DUE_FROM
 
 
 def within_start_timeout() -> ColumnElement[bool]:
@@ -41,8 +59,21 @@ def queue_free() -> ColumnElement[bool]:
 
 
 def unfinished() -> ColumnElement[bool]:
-    """Whether a job waits or runs."""
-    return job_request.c.state.in_([constant(JobState.WAITING), constant(JobState.RUNNING)])
+    """Whether a job has not ended."""
+    return job_request.c.state.in_([constant(state) for state in UNFINISHED])
+
+
+def unsettled() -> ColumnElement[bool]:
+    """Whether a job has ended, and the jobs that depend on it have not all been unblocked or failed."""
+    return and_(
+        job_request.c.awaited,
+        job_request.c.state.in_([constant(JobState.SUCCEEDED), constant(JobState.FAILED)]),
+    )
+
+
+def later_of(column: ColumnElement[Any], other: Any) -> ColumnElement[Any]:
+    """The later one of two times; ``other`` if the column is NULL."""
+    return case((column > other, column), else_=other)
 
 
 def unfinished_with(unique_key: str | None, *columns: Any) -> Select[Any]:
@@ -55,9 +86,43 @@ def live(token: UUID) -> ColumnElement[bool]:
     return and_(job_attempt.c.token == token, job_attempt.c.state == AttemptState.RUNNING)
 
 
+class option_number(GenericFunction[float]):  # noqa: N801 (an SQL function)
+    """``option_number(options, name)``: an option that is a number from 0; NULL for anything else.
+
+    Other code may have written the row, and an error would stop the statement for all rows. Options that are too large
+    to be read have no number.
+    """
+
+    type = Float()
+    inherit_cache = True
+    name = "option_number"
+
+
+@compiles(option_number)
+def _option_number(element: Any, compiler: Any, **keywords: Any) -> str:
+    options, name = (compiler.process(clause, **keywords) for clause in element.clauses)
+    if compiler.dialect.name == "sqlite":
+        path = f"'$.' || {name}"
+        is_number = f"json_valid({options}) AND json_type({options}, {path}) IN ('integer', 'real')"
+        return f"(CASE WHEN {is_number} THEN json_extract({options}, {path}) END)"
+    # A regular expression, because ``->>`` fails if any string in the options has an escape such as \\u0000.
+    number = """'"\\s*:\\s*([0-9]{1,11}([.][0-9]{1,20})?(e-[0-9]{1,2})?)\\s*[,}]'"""
+    found = f"cast(substring(cast({options} AS text) from '\"' || {name} || {number}) AS double precision)"
+    return f"(CASE WHEN pg_column_size({options}) <= {JSON_LIMIT_BYTES} THEN {found} END)"
+
+
+LARGEST_COUNT = 2**31 - 2
+"""Counts in rows end here, because the column's type has an end. Other code may have written one."""
+
+
+def increased(count: ColumnElement[int], by: Any = 1) -> ColumnElement[int]:
+    """The count and one more, or some other small number; the count itself at the end of the column's type."""
+    return case((count <= LARGEST_COUNT - by, count + by), else_=count)
+
+
 def option_seconds(name: str) -> Any:
     """An option of the row that is a number of seconds; NULL if it is not set."""
-    return job_request.c.options[name].as_float()
+    return option_number(job_request.c.options, literal(name, Text, literal_execute=True))
 
 
 def retention() -> ColumnElement[Any]:

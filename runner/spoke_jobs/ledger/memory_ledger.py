@@ -2,83 +2,49 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence, Set
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.clean_text import storable
 from spoke_jobs.contract.retry import GiveUp, TryAgain
+from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.ledger import transitions
-from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NotThisAttempt, QueueHeld, Refusal
-from spoke_jobs.ledger.transitions import LiveAttempt
+from spoke_jobs.ledger.batch_rows import held, not_met
+from spoke_jobs.ledger.claim_request import ClaimRequest
+from spoke_jobs.ledger.claim_turns import in_turns
+from spoke_jobs.ledger.dependency_rules import failure_of
+from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.memory_rows import MemoryRows
+from spoke_jobs.ledger.port import NO_PROGRESS, AlreadyFinal, NotThisAttempt, QueueHeld, Refusal
+from spoke_jobs.limits.admission import Subject
 from spoke_jobs.model import (
+    ANY_CLAIM,
     ANY_JOB,
     Attempt,
     AttemptState,
     Claim,
+    ClaimFilter,
     Failure,
     JobFilter,
+    JobOptions,
     JobRequest,
     JobState,
     NewJob,
     Progress,
     Pulse,
-    after_final_failure,
 )
-from spoke_jobs.type_names import is_known
 
 
-@dataclass(frozen=True, slots=True)
-class _AttemptRow:
-    """An attempt, with the columns that :class:`Attempt` does not have."""
-
-    attempt: Attempt
-    token: UUID
-    for_good: bool = False
-
-    @property
-    def running(self) -> bool:
-        return self.attempt.state is AttemptState.RUNNING
-
-    def live(self, now: datetime) -> LiveAttempt:
-        return LiveAttempt(self.token, self.attempt.number, (self.attempt.lease_expires_at - now).total_seconds())
-
-
-@dataclass(frozen=True, slots=True)
-class _FixedClock:
-    """One time for a whole transition."""
-
-    time: datetime
-
-    def now(self) -> datetime:
-        return self.time
-
-    def after(self, seconds: float | None) -> datetime | None:
-        return None if seconds is None else self.time + timedelta(seconds=seconds)
-
-
-_utc_now = partial(datetime.now, UTC)
-
-
-class MemoryLedger:
+class MemoryLedger(MemoryRows):
     """See :class:`spoke_jobs.ledger.port.Ledger`. Safe to share between threads."""
-
-    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
-        self._now = now
-        self._lock = threading.RLock()
-        self._last_id = 0
-        self._jobs: dict[int, JobRequest] = {}
-        self._attempts: dict[int, list[_AttemptRow]] = {}
-        self._queue_locks: dict[str, UUID] = {}
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job. If an unfinished job has its unique key, return that one instead."""
@@ -88,6 +54,9 @@ class MemoryLedger:
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
         """Write many jobs."""
         with self._lock:
+            for job in new:
+                self._dependencies.check(job)
+                self._batches.check(job)
             # In the order of the SQL ledger: unique keys first, sorted.
             order = sorted(
                 range(len(new)), key=lambda index: (new[index].unique_key is None, new[index].unique_key or "", index)
@@ -99,33 +68,74 @@ class MemoryLedger:
         """Make a reserved job visible, as a commit does. If another unfinished job has its key, return that one."""
         with self._lock:
             if job.id in self._jobs:
-                return self._jobs[job.id]
+                return self._replace(job)
             if (holder := self._holder(job.unique_key)) is not None:
                 return holder
-            self._jobs[job.id] = job
+            stands = self._dependencies.of(job.id)
+            waits = stands.waits + self._dependencies.held.get(job.id, 0)
+            if job.batch_id is not None:
+                self._batches.add(job.batch_id)
+            self._jobs[job.id] = job.evolve(open_dependencies=waits, state=transitions.dispatched_state(waits))
             self._attempts[job.id] = []
-            return job
+            self._await(job.id, stands.open)
+            return self._jobs[job.id] if stands.failed is None else self._give_up(job.id, failure_of(stands.failed))
 
     def reserve(self, new: NewJob) -> JobRequest:
         """Make a job with an id that is not visible yet, as in an open transaction."""
         with self._lock:
             self._last_id += 1  # used up even if no job is written, like a database's sequence
-            if (holder := self._holder(new.unique_key)) is not None:
-                return holder
+            if (earlier := self._earlier(new)) is not None:
+                return earlier
             clock = self._clock()
             fixed, seconds = transitions.start_deadline(new)
-            return transitions.new_request(
-                transitions.dispatched(new),
+            self._batches.check(new)
+            stands = self._dependencies.add(self._last_id, new)
+            in_batch = new.batch_id is not None
+            job = transitions.new_request(
+                transitions.dispatched(new)
+                | {
+                    "open_dependencies": new.open_dependencies + stands.waits,
+                    "batch_open": in_batch,
+                    "awaited": in_batch,
+                },
                 id=self._last_id,
                 uid=uuid.uuid4(),
                 created_at=clock.now(),
                 updated_at=clock.now(),
                 start_by=fixed or clock.after(seconds),
             )
+            self._dependencies.reserved[job.id] = job
+            return job
 
-    def get(self, job_id: int) -> JobRequest | None:
-        """Get the job with that id."""
+    def open_batch(self, name: str, then: NewJob | None = None, on_failed: str = "fail") -> Batch:
+        """Open a batch."""
         with self._lock:
+            batch = self._batches.create(name, on_failed, self._now())
+            return batch if then is None else self._batches.change(batch.id, then_id=self.insert(held(then)).id)
+
+    def close_batch(self, batch_id: int) -> Batch | None:
+        """Close a batch."""
+        with self._lock:
+            batch = self._batches.rows.get(batch_id)
+            if batch is not None and batch.closed_at is None:
+                self._finish_if_over(self._batches.change(batch_id, closed_at=self._now()))
+            return self._batches.rows.get(batch_id)
+
+    def batch(self, batch_id: int) -> Batch | None:
+        """Get a batch."""
+        with self._lock:
+            return self._batches.rows.get(batch_id)
+
+    def batches(self, limit: int = 100) -> Sequence[Batch]:
+        """List the newest batches, newest first."""
+        with self._lock:
+            return sorted(self._batches.rows.values(), key=lambda batch: -batch.id)[:limit]
+
+    def get(self, job_id: int | UUID) -> JobRequest | None:
+        """Get the job with that id or uid."""
+        with self._lock:
+            if isinstance(job_id, UUID):
+                return next((job for job in self._jobs.values() if job.uid == job_id), None)
             return self._jobs.get(job_id)
 
     def attempts(self, job_id: int) -> Sequence[Attempt]:
@@ -139,35 +149,39 @@ class MemoryLedger:
             return [job for job in sorted(self._jobs.values(), key=lambda job: -job.id) if which.fits(job)][:limit]
 
     def claim_batch(
-        self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
+        self,
+        runner: str,
+        types: Collection[str],
+        worker: str,
+        lease_seconds: float,
+        limit: int = 1,
+        only: ClaimFilter = ANY_CLAIM,
     ) -> Sequence[Claim]:
-        """Claim up to ``limit`` due jobs of the types, by priority, then by age."""
+        """Claim up to ``limit`` due jobs of the types, by priority, then in turns among organizations, then by age."""
         granted: list[Claim] = []
         with self._lock:
-            now = self._now()
-            for job in sorted(self._jobs.values(), key=lambda job: (-job.priority, job.id)):
+            admission, running = self.limits.admission(self._jobs.values()), self._running()
+            waiting = self._claimable(ClaimRequest(runner, types, worker, lease_seconds, limit, only))
+            for job_id, _, organization in in_turns(waiting, running, self._turns):
                 if len(granted) == limit:
                     break
-                if (
-                    job.state is JobState.WAITING
-                    and job.runner == runner
-                    and is_known(job.job_type, types)
-                    and (job.run_after is None or job.run_after <= now)
-                    and (job.start_by is None or job.attempt > 0 or job.start_by > now)
-                    and not (job.locks_queue and job.queue_name in self._queue_locks)
-                ):
+                job = self._jobs[job_id]
+                if not self._is_locked(job) and admission.admit(Subject.of(job)):
                     granted.append(self._start(job, job.attempt + 1, worker, lease_seconds))
+                    running[organization] += 1
+                    self._turns.take([organization])
+            self.limits.spend(admission)
         return granted
 
     def claim(
-        self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
+        self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float, job_type: str = ""
     ) -> Claim | Refusal:
         """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
         with self._lock:
             job, now = self._jobs.get(job_id), self._now()
             row = next((row for row in self._attempts.get(job_id, []) if row.running), None)
             live = row.live(now) if row is not None else None
-            if (refusal := transitions.claim_refusal(job, uid, run, number, live)) is not None:
+            if (refusal := transitions.claim_refusal(job, uid, run, number, live, job_type)) is not None:
                 return refusal
             assert job is not None
             if row is not None and row.attempt.number == number:
@@ -179,9 +193,16 @@ class MemoryLedger:
                     return AlreadyFinal(job)
             elif number <= job.attempt:
                 return self._ended(job, number) or NotThisAttempt()
-            if job.locks_queue and job.queue_name in self._queue_locks:
+            if self._is_locked(job):
                 return QueueHeld()
             return self._start(job, number, worker, lease_seconds)
+
+    def set_options(self, options: Mapping[UUID, JobOptions]) -> None:
+        """Write the options of claimed jobs."""
+        with self._lock:
+            for token, given in options.items():
+                if (row := self._find(token)) is not None:
+                    self._change(row.attempt.job_id, {"options": given})
 
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         """Renew the lease and record progress."""
@@ -192,7 +213,7 @@ class MemoryLedger:
             clock, job_id = self._clock(), row.attempt.job_id
             self._change_attempt(row, transitions.lease_renewed(clock, lease_seconds))
             if progress is not None:
-                message = transitions.storable(progress.message)
+                message = storable(progress.message)
                 self._change(job_id, transitions.job_progressed(clock, progress.percent, message))
             return Pulse.HELD if self._jobs[job_id].cancel_requested_at is None else Pulse.CANCELLED
 
@@ -200,17 +221,24 @@ class MemoryLedger:
         """Renew many leases and record their progress."""
         return {token: self.heartbeat(token, lease_seconds, given) for token, given in progress.items()}
 
+    def keep_output(self, token: UUID, tail: str, *, ended: bool = False) -> None:
+        """Keep the last lines that an attempt has printed."""
+        with self._lock:
+            if (row := self._find(token, AttemptState.SUCCEEDED if ended else AttemptState.RUNNING)) is not None:
+                self._change_attempt(row, transitions.output_kept(tail))
+
     def fence(self, session: Session, token: UUID) -> None:
         """Check that the claim is valid now. It may become invalid before the commit: memory has no transactions."""
         with self._lock:
-            if self._find(token) is None:
-                raise transitions.superseded()
+            self._claimed(token)
 
-    def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
-        """Record success, once the session has committed."""
+    def succeed(self, session: Session | None, token: UUID, result: Any, progress: Progress | None = None) -> None:
+        """Record success as soon as the session has committed."""
         if session is not None:
             self.fence(session, token)
-            event.listen(session, "after_commit", lambda _session: self.succeed(None, token, result), once=True)
+            event.listen(
+                session, "after_commit", lambda _session: self.succeed(None, token, result, progress), once=True
+            )
             return
         with self._lock:
             row = self._find(token)
@@ -219,15 +247,17 @@ class MemoryLedger:
             clock, job_id = self._clock(), row.attempt.job_id
             self._change_attempt(row, transitions.attempt_succeeded(clock))
             self._release_queue(token)
-            retention = self._jobs[job_id].options.retention_seconds
-            self._change(job_id, transitions.job_succeeded(clock, result, retention))
+            job = self._jobs[job_id]
+            message = job.result_message if progress is None else storable(progress.message)
+            self._change(job_id, transitions.job_succeeded(clock, result, message, job.options.retention_seconds))
+            self._settle(job_id)
 
-    def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
+    def succeed_many(self, results: Mapping[UUID, Any], progress: Mapping[UUID, Progress] = NO_PROGRESS) -> Set[UUID]:
         """Record successes. Return the tokens whose claims were valid."""
         with self._lock:
             held = {token for token in results if self._find(token) is not None}
             for token in held:
-                self.succeed(None, token, results[token])
+                self.succeed(None, token, results[token], progress.get(token))
             return held
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
@@ -282,6 +312,14 @@ class MemoryLedger:
                 self.fail(row.token, transitions.WORKER_LOST, decide=True)
             return [self._jobs[row.attempt.job_id] for row in expired]
 
+    def settle(self, limit: int = 100) -> int:
+        """Do nothing: each end handles all dependents."""
+        return 0
+
+    def end_strays(self) -> int:
+        """Do nothing: no other code writes here."""
+        return 0
+
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
         """Fail the jobs that have not been started for the first time within their start timeout."""
         with self._lock:
@@ -290,12 +328,12 @@ class MemoryLedger:
             overdue = [job for job in waiting if job.attempt == 0 and job.start_by is not None and job.start_by < now]
             return [self._give_up(job.id, transitions.not_started(job, types)) for job in overdue[:limit]]
 
-    def cancel(self, job_id: int) -> JobRequest | None:
-        """Fail a waiting job, request the cancellation of a running one."""
+    def cancel(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Fail a waiting or blocked job, request the cancellation of a running one."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if job is not None and job.state is JobState.WAITING:
-                return self._give_up(job_id, transitions.CANCELLED)
+            if job is not None and job.state in (JobState.WAITING, JobState.BLOCKED):
+                return self._give_up(job_id, transitions.cancelled(by))
             if job is not None and job.state is JobState.RUNNING and job.cancel_requested_at is None:
                 return self._change(job_id, {"cancel_requested_at": self._now()})
             return job
@@ -306,7 +344,7 @@ class MemoryLedger:
             rows = [row for token in tokens if (row := self._find(token)) is not None]
             return {row.token for row in rows if self._jobs[row.attempt.job_id].cancel_requested_at is not None}
 
-    def retry(self, job_id: int) -> JobRequest | None:
+    def retry(self, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> JobRequest | None:
         """Start a failed job's next run."""
         with self._lock:
             job = self._jobs.get(job_id)
@@ -314,82 +352,49 @@ class MemoryLedger:
                 return job
             if (holder := self._holder(job.unique_key)) is not None:
                 raise transitions.key_taken(job, holder.id)
-            timeout = job.options.start_timeout_seconds
-            return self._change(job_id, transitions.job_retried(self._clock(), job.run + 1, timeout))
+            if clear_checkpoints:
+                self._saved.pop(job_id, None)
+            again = {
+                one
+                for one in self._dependencies.failed_because_of(job_id)
+                if self._holder(self._jobs[one].unique_key) is None
+            }
+            follows = self._dependencies.after_retry(job_id, again)
+            before = self._batches.before(job_id)
+            if before is not None and before.finished_at and before.failed and before.on_failed != "run":
+                raise not_met(job_id, before)
+            waits_for_batch = {job_id} if before is not None and before.finished_at is None else set()
+            for one, waits in ((job_id, follows.open), *follows.blocked.items()):
+                row = self._jobs[one]
+                timeout = row.options.start_timeout_seconds
+                number = len(waits) + (one in waits_for_batch)
+                self._change(one, transitions.job_retried(self._clock(), row.run + 1, timeout, number))
+                self._await(one, waits)
+            for one in (job_id, *follows.blocked):
+                self._reopen_batch(self._jobs[one])
+            return self._jobs[job_id]
 
-    def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
+    def _reopen_batch(self, job: JobRequest) -> None:
+        if job.batch_id is None:
+            return
+        self._change(job.id, {"awaited": True, "batch_open": True})
+        then = self._jobs.get(self._batches.reopen(job.batch_id).then_id or 0)
+        if then is not None and (then.state, then.cause) == (JobState.FAILED, Cause.DEPENDENCY_FAILED):
+            with suppress(DependencyNotMet):  # another job that it depends on has failed
+                self.retry(then.id)
+
+    def prune(self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB) -> int:
         """Delete finished jobs, oldest first: see :meth:`spoke_jobs.ledger.port.Ledger.prune`."""
         with self._lock:
             now = self._now()
-
-            def due(job: JobRequest) -> bool:
-                if older_than_seconds is None:
-                    return job.expires_at is not None and job.expires_at < now
-                return job.finished_at is not None and job.finished_at < now - timedelta(seconds=older_than_seconds)
-
-            over = [job for job in self._jobs.values() if job.state.final and due(job) and runner in (None, job.runner)]
-            chosen = sorted(over, key=lambda job: job.expires_at or now)[:limit]
+            over = [job for job in self._jobs.values() if job.state.final and which.fits(job)]
+            if older_than_seconds is None:
+                over = [job for job in over if job.expires_at is not None and job.expires_at < now]
+            else:
+                before = now - timedelta(seconds=older_than_seconds)
+                over = [job for job in over if job.finished_at is not None and job.finished_at < before]
+            free = [job for job in over if not self._dependencies.needed_by_unfinished(job.id)]
+            chosen = sorted(free, key=lambda job: job.expires_at or now)[:limit]
             for job in chosen:
-                del self._jobs[job.id], self._attempts[job.id]
+                self._forget(job.id)
             return len(chosen)
-
-    def _give_up(self, job_id: int, failure: Failure) -> JobRequest:
-        retention = self._jobs[job_id].options.retention_seconds
-        job = self._change(job_id, transitions.job_failed(self._clock(), failure, retention))
-        if (following := after_final_failure(job)) is not None:
-            self.insert(following)
-        return job
-
-    def _holder(self, unique_key: str | None) -> JobRequest | None:
-        if unique_key is None:
-            return None
-        unfinished = (job for job in self._jobs.values() if not job.state.final)
-        return next((job for job in unfinished if job.unique_key == unique_key), None)
-
-    def _start(self, job: JobRequest, number: int, worker: str, lease_seconds: float) -> Claim:
-        clock, token = self._clock(), uuid.uuid4()
-        attempt = Attempt(**transitions.new_attempt(clock, job.id, job.run, number, worker, lease_seconds))
-        self._attempts[job.id].append(_AttemptRow(attempt, token))
-        if job.locks_queue:
-            self._queue_locks[job.queue_name] = token
-        started = self._change(job.id, transitions.job_claimed(clock, number, job.started_at))
-        return Claim(started, number, token, lease_seconds)
-
-    def _take_over(self, job: JobRequest, live: _AttemptRow, worker: str, lease_seconds: float) -> Claim:
-        token = uuid.uuid4()
-        self._change_attempt(live, transitions.attempt_claimed(self._clock(), worker, lease_seconds), token)
-        if job.locks_queue:
-            self._queue_locks[job.queue_name] = token
-        return Claim(job, live.attempt.number, token, lease_seconds)
-
-    def _ended(self, job: JobRequest, number: int) -> AttemptOver | None:
-        for row in self._attempts[job.id]:
-            attempt = row.attempt
-            if attempt.run == job.run and attempt.number == number:
-                return AttemptOver(Failure(attempt.cause, error_type=attempt.error_type, for_good=row.for_good))
-        return None
-
-    def _charged(self, before: Attempt) -> Mapping[CauseClass, int]:
-        attempts = [row.attempt for row in self._attempts[before.job_id]]
-        earlier = [attempt for attempt in attempts if attempt.run == before.run and attempt.number < before.number]
-        failed = Counter(attempt.cause for attempt in earlier if attempt.state is AttemptState.FAILED)
-        return transitions.charged(failed.items())
-
-    def _find(self, token: UUID) -> _AttemptRow | None:
-        rows = (row for rows in self._attempts.values() for row in rows)
-        return next((row for row in rows if row.token == token and row.running), None)
-
-    def _release_queue(self, token: UUID) -> None:
-        self._queue_locks = {name: holder for name, holder in self._queue_locks.items() if holder != token}
-
-    def _clock(self) -> _FixedClock:
-        return _FixedClock(self._now())
-
-    def _change(self, job_id: int, changes: transitions.Changes) -> JobRequest:
-        job = self._jobs[job_id] = self._jobs[job_id].evolve(**changes)
-        return job
-
-    def _change_attempt(self, row: _AttemptRow, changes: transitions.Changes, token: UUID | None = None) -> None:
-        for_good = changes.pop("for_good", row.for_good)
-        rows = self._attempts[row.attempt.job_id]
-        rows[rows.index(row)] = _AttemptRow(replace(row.attempt, **changes), token or row.token, for_good)

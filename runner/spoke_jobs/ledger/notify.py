@@ -1,7 +1,10 @@
-"""Notify workers of new work: PostgreSQL's NOTIFY, on separate connections and after the commit.
+"""Notify workers and sync of new work: PostgreSQL's NOTIFY, on separate connections and after the commit.
 
 A NOTIFY in the caller's transaction would break two-phase commit, and all commits would wait for one lock. Errors here
 are ignored, because workers also poll. On SQLite, workers only poll.
+
+A change of a limit is notified in its own transaction (:mod:`.limit_rows`): such changes are rare, and workers must
+learn of a pause at its commit.
 """
 
 from __future__ import annotations
@@ -11,25 +14,68 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, TextClause, event, text
+
+from spoke_jobs.ledger.tables import SCHEMA
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = "spoke_jobs"
-TASKS_CHANNEL = "spoke_tasks"
+_SUFFIX = f"_{SCHEMA}" if SCHEMA else ""
+"""Channels belong to the whole database. An application's notifications wake no other application's processes."""
+CHANNEL = f"spoke_jobs{_SUFFIX}"
+TASKS_CHANNEL = f"spoke_tasks{_SUFFIX}"
 """The outbox's channel, so that tasks do not wake the workers that wait for jobs."""
+LIMITS = "limits"
+"""The payload of the notification that a limit or a pause has changed."""
+LIMITS_MARK = b"L"
+"""What a socket of :func:`listen` then receives. It receives other bytes for other notifications."""
 _NO_WAIT = text("SET synchronous_commit = off")
 """A notification is lost if the server crashes, so its commit need not wait for the disk."""
 _PAUSE_SECONDS = 1.0
+
+
+_REQUESTED = "spoke_notify"
+
+
+def request_notification(connection: Connection) -> None:
+    """Ask for a notification once the connection's transaction has ended. After a rollback it is one too many."""
+    connection.info[_REQUESTED] = True
+
+
+def on_request(engine: Engine, notify: Callable[[], None]) -> None:
+    """Call ``notify`` after each transaction of the engine that has asked for it.
+
+    A connection returns to its pool after the commit, whoever has committed: a ledger, or the session of a job.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def on_checkin(_connection: Any, record: Any) -> None:
+        if record.info.pop(_REQUESTED, False):
+            notify()
+
+
+def send_requested(connection: Connection) -> None:
+    """Notify now if a transaction of the connection has asked for it: for a connection that does not return to a pool.
+
+    For PostgreSQL. Call it after the commit; the notification has a transaction of its own.
+    """
+    if connection.info.pop(_REQUESTED, False):
+        with connection.begin():
+            connection.execute(_notification(CHANNEL))
+
+
+def _notification(channel: str) -> TextClause:
+    return text(f"SELECT pg_notify('{channel}', '')")  # (a constant)
 
 
 class Notifier:
     """Coalesces notifications: dispatches during one notification share the next one."""
 
     def __init__(self, engine: Engine, channel: str = CHANNEL) -> None:
-        self._send = text(f"SELECT pg_notify('{channel}', '')")  # (a constant)
+        self._send = _notification(channel)
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._available = engine.dialect.name == "postgresql"
         self._requested = threading.Event()
@@ -61,6 +107,7 @@ class Notifier:
     def _work(self) -> None:
         while True:
             with contextlib.suppress(Exception), self._engine.connect() as connection:
+                connection.detach()  # whoever gets it from the pool would not wait for the disk either
                 connection.execute(_NO_WAIT)
                 while True:
                     self._requested.wait()
@@ -92,10 +139,11 @@ def _listen(engine: Engine, wake: socket.socket, channel: str) -> None:
             with contextlib.closing(driver):
                 driver.autocommit = True
                 driver.execute(f"LISTEN {channel}")
+                mark = LIMITS_MARK
                 while True:
                     # Wake also after each reconnection: notifications may have been lost in the meantime.
                     with contextlib.suppress(BlockingIOError):
-                        wake.send(b".")
-                    next(driver.notifies())
+                        wake.send(mark)
+                    mark = LIMITS_MARK if next(driver.notifies()).payload == LIMITS else b"."
         logger.debug("lost the connection for notifications; polling until it is restored")
         time.sleep(_PAUSE_SECONDS)

@@ -1,26 +1,42 @@
 """Queries for the command line. Each runs in one read-only transaction, so that its parts are consistent.
 
-Running jobs do not use them. Each query reads a bounded number of rows, or uses an index of unfinished rows only.
+Running jobs do not use these queries. Each reads a bounded number of rows, or uses an index of unfinished rows only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, desc, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, select, tuple_
 
+from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.ledger import audit_events, crowd, dependency_queries, filters, limited_claims, pruning
+from spoke_jobs.ledger.audit_events import ANY_EVENT, Event, EventFilter
+from spoke_jobs.ledger.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingJob, WaitingKind
+from spoke_jobs.ledger.dependency_queries import NOTHING, Blocking, Link
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.expressions import constant, due, queue_free
-from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, to_attempt, to_request
+from spoke_jobs.ledger.limit_rows import read_limits
+from spoke_jobs.ledger.reports import reports_of
+from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
+from spoke_jobs.ledger.statistics import Dimension, Statistics, statistics
+from spoke_jobs.ledger.syncing import RUNNER as CLUSTER
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
+from spoke_jobs.limits.admission import Admission, LimitSet, Subject
+from spoke_jobs.limits.job_limit import JobLimit
+from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState
 
 TRACES = 500
 """How many of the newest attempts are read to find workers. The ledger does not record workers elsewhere."""
+
+BLOCKING = 5
+"""How many of the jobs that a blocked job waits for are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +47,12 @@ class Holder:
     job_type: str
     worker: str
     since: datetime
-    lease_expires_at: datetime
+    lease_expires_at: datetime | None
+    """None if no attempt of it runs: other code has written the lock."""
+    percent: int
+    """The progress that it has reported."""
+    progressed_at: datetime
+    """When it reported progress last, or started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +83,67 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """A job, and the facts that decide when it runs. The last five fields cover only the jobs of its runner."""
+    """A job, and the facts that decide when it runs. Holder, load and traces cover only jobs of the same runner."""
 
     now: datetime
     """The time on the database's clock, like all other times here."""
     job: JobRequest
     attempts: tuple[Attempt, ...] = ()
     """The job's attempts, oldest first."""
+    reports: tuple[AttemptReport, ...] = ()
+    """What the cluster said about its failed attempts, oldest first."""
     holder: Holder | None = None
-    """The job that holds the lock of this job's queue; None if the lock is free, or if the job does not need it."""
+    """The job that holds the lock of this job's queue, or this job; None if it needs no lock, or the lock is free."""
+    limit: Wait | None = None
+    """The pause, the limit or the rate that holds it back, whatever its runner."""
     ahead: int = 0
     """The number of due jobs with a free queue that come before it by priority, then by age."""
     ahead_in_queue: int = 0
     """The number of due jobs that lock the same queue and come before it."""
+    behind_in_queue: int = 0
+    """The number of due jobs that wait for the lock that this running job holds."""
     load: tuple[Load, ...] = ()
     """Running attempts, by worker."""
     traces: tuple[Trace, ...] = ()
     """The newest attempts, newest first, at most :data:`TRACES`."""
+    blocking: Blocking = NOTHING
+    """What a blocked job waits for."""
+    cancelled_by: str = ""
+    """Who cancelled it, or asked it to stop; empty if nobody has, or nobody knows."""
+
+
+class LimitState(NamedTuple):
+    """A limit, and how many jobs of its scope run."""
+
+    limit: JobLimit
+    running: int
+
+
+class Selected(NamedTuple):
+    """A job that a filter selects."""
+
+    id: int
+    job_type: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The waiting and the recently failed jobs, counted, and the facts that decide when the waiting ones run."""
+
+    now: datetime
+    period_seconds: float
+    """How long ago a job may have failed."""
+    waiting: tuple[WaitingCount, ...] = ()
+    failed: tuple[FailedCount, ...] = ()
+    holders: Mapping[int, Holder] = field(default_factory=dict)
+    """The jobs that hold the queues for which others wait, by their ids."""
+    load: Mapping[str, tuple[Load, ...]] = field(default_factory=dict)
+    """Running attempts, by worker, by runner."""
+    traces: Mapping[str, tuple[Trace, ...]] = field(default_factory=dict)
+    """The newest attempts, newest first, by runner."""
+    held: Mapping[WaitingKind, Wait] = field(default_factory=dict)
+    """The pause, limit or rate that holds back jobs, by their kind."""
 
 
 class Queries:
@@ -93,31 +158,128 @@ class Queries:
             return _now(connection)
 
     def jobs(self, ids: Sequence[int]) -> tuple[datetime, list[JobRequest]]:
-        """Get the database's time, and the jobs that exist, in the order of their ids."""
-        statement = select(*REQUEST_COLUMNS).where(job_request.c.id.in_(ids)).order_by(job_request.c.id)
+        """Get the database's time, and the jobs that exist, with small payloads, in the order of their ids."""
+        statement = select(*MANY_COLUMNS).where(job_request.c.id.in_(ids)).order_by(job_request.c.id)
         with self._reading() as connection:
-            return _now(connection), [to_request(row) for row in connection.execute(statement).mappings()]
+            found = [to_request(row) for row in connection.execute(statement).mappings()]
+            return _now(connection), with_cancellers(connection, found)
+
+    def with_cancellers(self, jobs: Sequence[JobRequest]) -> list[JobRequest]:
+        """Return the jobs, with messages that name who cancelled them."""
+        with self._reading() as connection:
+            return with_cancellers(connection, jobs)
+
+    def selected(self, which: JobFilter, limit: int | None = None) -> list[Selected]:
+        """List the jobs that a filter selects, or the newest of them, oldest first."""
+        statement = (
+            select(job_request.c.id, job_request.c.job_type, job_request.c.state)
+            .where(*filters.conditions(which))
+            .order_by(desc(job_request.c.id))
+            .limit(limit)
+        )
+        with self._reading() as connection:
+            return [Selected(*row) for row in reversed(connection.execute(statement).all())]
+
+    def statistics(self, by: Dimension, period_seconds: float, which: JobFilter) -> Statistics:
+        """Count jobs, and measure how long they wait and take."""
+        with self._reading() as connection:
+            return statistics(connection, by, period_seconds, which)
+
+    def prunable(self, older_than_seconds: float | None, which: JobFilter) -> dict[JobState, int]:
+        """Count the jobs that `prune` would delete, by state."""
+        statement = (
+            select(job_request.c.state, func.count())
+            .where(*pruning.prunable(older_than_seconds, which))
+            .group_by(job_request.c.state)
+        )
+        with self._reading() as connection:
+            return {JobState(state): count for state, count in connection.execute(statement)}
 
     def attempts(self, job_id: int) -> tuple[Attempt, ...]:
         """Get a job's attempts, oldest first."""
         with self._reading() as connection:
             return _attempts(connection, job_id)
 
+    def reports(self, job_id: int) -> tuple[AttemptReport, ...]:
+        """Get what the cluster said about a job's failed attempts, oldest first."""
+        with self._reading() as connection:
+            return reports_of(connection, job_id)
+
+    def links(self, job_id: int) -> tuple[Link, ...]:
+        """Get what a job depends on, directly or not."""
+        with self._reading() as connection:
+            return dependency_queries.links(connection, job_id)
+
+    def events(self, limit: int | None = None, which: EventFilter = ANY_EVENT) -> list[Event]:
+        """List the newest events that pass the filter, newest first."""
+        with self._reading() as connection:
+            return audit_events.events(connection, limit, which)
+
+    def limits(self) -> list[LimitState]:
+        """List the limits, rates and pauses, by scope."""
+        with self._reading() as connection:
+            limits = LimitSet(read_limits(connection))
+            admission = Admission(limits, limited_claims.running_jobs(connection), _now(connection))
+            return [LimitState(limit, admission.running(limit)) for limit in limits.limits]
+
+    def held(self, jobs: Sequence[JobRequest]) -> dict[int, Wait]:
+        """Return the pause, limit or rate that holds back each of the waiting jobs, by the job's id."""
+        waiting = [job for job in jobs if job.state is JobState.WAITING and job.runner != CLUSTER]
+        if not waiting:
+            return {}
+        with self._reading() as connection:
+            admission = limited_claims.current_admission(connection)
+            found = {job.id: admission.why_held(Subject.of(job)) for job in waiting}
+        return {job_id: wait for job_id, wait in found.items() if wait is not None}
+
+    def crowd(self, period_seconds: float, which: JobFilter = ANY_JOB) -> Crowd:
+        """Count the waiting jobs, and those that have failed for good within the period, that pass the filter."""
+        with self._reading() as connection:
+            limits = LimitSet(read_limits(connection))
+            counts = crowd.waiting_counts(connection, limits, which)
+            held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
+            waits = {each.kind: held(crowd.subject_of(each.kind)) for each in counts if each.kind.runner != CLUSTER}
+            runners = sorted({each.kind.runner for each in counts if not each.kind.later})
+            return Crowd(
+                _now(connection),
+                period_seconds,
+                counts,
+                crowd.failed_counts(connection, period_seconds, which),
+                _holders(connection, {each.kind.holder for each in counts if each.kind.holder is not None}),
+                {runner: _load(connection, runner) for runner in runners},
+                {runner: _traces(connection, runner) for runner in runners},
+                {kind: wait for kind, wait in waits.items() if wait is not None},
+            )
+
+    def waiting(self) -> list[WaitingJob]:
+        """List all waiting jobs with what their rows say about the reason, oldest first."""
+        with self._reading() as connection:
+            return list(crowd.waiting_jobs(connection, LimitSet(read_limits(connection))))
+
     def situation(self, job_id: int) -> Situation | None:
         """Get a job's situation; None if there is no such job."""
         with self._reading() as connection:
-            row = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
+            row = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
             if row is None:
                 return None
-            job, now = to_request(row), _now(connection)
+            (job,), now = with_cancellers(connection, [to_request(row)]), _now(connection)
             attempts = _attempts(connection, job_id)
+            if job.state is JobState.BLOCKED:
+                found = dependency_queries.blocking(connection, job_id, BLOCKING)
+                return Situation(now, job, attempts, reports_of(connection, job_id), blocking=found)
+            holder = _holder(connection, job.queue_name) if job.locks_queue else None
             if job.state is not JobState.WAITING:
-                return Situation(now, job, attempts)
+                held = job.state is JobState.RUNNING and holder is not None
+                behind = _behind_in_queue(connection, job) if held else 0
+                reports = reports_of(connection, job_id)
+                by = canceller(connection, job)
+                return Situation(now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by)
             return Situation(
                 now,
                 job,
                 attempts,
-                holder=_holder(connection, job.queue_name) if job.locks_queue else None,
+                holder=holder,
+                limit=limited_claims.current_admission(connection).why_held(Subject.of(job)),
                 ahead=_ahead(connection, job),
                 ahead_in_queue=_ahead_in_queue(connection, job) if job.locks_queue else 0,
                 load=_load(connection, job.runner),
@@ -133,6 +295,24 @@ class Queries:
             yield connection
 
 
+_HOLDERS = (
+    select(
+        queue_lock.c.job_id,
+        job_request.c.job_type,
+        func.coalesce(job_attempt.c.worker, ""),
+        queue_lock.c.acquired_at,
+        job_attempt.c.lease_expires_at,
+        job_request.c.status,
+        job_request.c.updated_at,
+    )
+    .join(job_request, job_request.c.id == queue_lock.c.job_id)
+    .outerjoin(
+        job_attempt,
+        and_(job_attempt.c.token == queue_lock.c.token, job_attempt.c.state == constant(AttemptState.RUNNING)),
+    )
+)
+
+
 def _now(connection: Connection) -> datetime:
     return connection.execute(select(clock_now())).scalar_one()
 
@@ -145,20 +325,13 @@ def _attempts(connection: Connection, job_id: int) -> tuple[Attempt, ...]:
 
 
 def _holder(connection: Connection, queue_name: str) -> Holder | None:
-    statement = (
-        select(
-            queue_lock.c.job_id,
-            job_request.c.job_type,
-            job_attempt.c.worker,
-            queue_lock.c.acquired_at,
-            job_attempt.c.lease_expires_at,
-        )
-        .join(job_request, job_request.c.id == queue_lock.c.job_id)
-        .join(job_attempt, job_attempt.c.token == queue_lock.c.token)
-        .where(queue_lock.c.queue_name == queue_name)
-    )
-    row = connection.execute(statement).one_or_none()
+    row = connection.execute(_HOLDERS.where(queue_lock.c.queue_name == queue_name)).one_or_none()
     return Holder(*row) if row is not None else None
+
+
+def _holders(connection: Connection, ids: Collection[int]) -> dict[int, Holder]:
+    rows = connection.execute(_HOLDERS.where(queue_lock.c.job_id.in_(ids))) if ids else ()
+    return {row.job_id: Holder(*row) for row in rows}
 
 
 def _ahead(connection: Connection, job: JobRequest) -> int:
@@ -169,6 +342,12 @@ def _ahead(connection: Connection, job: JobRequest) -> int:
 def _ahead_in_queue(connection: Connection, job: JobRequest) -> int:
     same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
     return connection.scalar(select(func.count()).select_from(job_request).where(*_due_before(job), *same)) or 0
+
+
+def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
+    waits = (job_request.c.state == constant(JobState.WAITING), due())
+    same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
+    return connection.scalar(select(func.count()).select_from(job_request).where(*waits, *same)) or 0
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
@@ -200,7 +379,7 @@ def _traces(connection: Connection, runner: str) -> tuple[Trace, ...]:
             job_request.c.job_type,
             job_request.c.queue_name,
             job_request.c.locks_queue,
-            -job_request.c.rank,
+            job_request.c.rank,
             newest.c.worker,
             newest.c.claimed_at,
             newest.c.heartbeat_at,
@@ -210,4 +389,7 @@ def _traces(connection: Connection, runner: str) -> tuple[Trace, ...]:
         .where(job_request.c.runner == runner)
         .order_by(desc(newest.c.id))
     )
-    return tuple(Trace(*row) for row in connection.execute(statement))
+    return tuple(
+        Trace(*row[:4], -row.rank if isinstance(row.rank, int) else 0, *row[5:])  # in SQL, the smallest has no negative
+        for row in connection.execute(statement)
+    )

@@ -2,54 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, select, update
 
-from spoke_jobs.errors import UniquenessConflict
-from spoke_jobs.ledger import transitions
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
+from spoke_jobs.ledger import audit_events, batch_rows, checkpoints, dependencies, transitions
+from spoke_jobs.ledger.audit_events import Action
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
-from spoke_jobs.ledger.expressions import clock_once, constant, option_seconds, unfinished_with
-from spoke_jobs.ledger.finish import give_up
-from spoke_jobs.ledger.rows import REQUEST_COLUMNS, read_job, to_request
+from spoke_jobs.ledger.dependency_rules import Retried, after_retry
+from spoke_jobs.ledger.each_alone import change_each
+from spoke_jobs.ledger.expressions import clock_once, constant, increased, option_seconds, unfinished_with
+from spoke_jobs.ledger.finish import finish_if_over, give_up
+from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.notify import request_notification
+from spoke_jobs.ledger.rows import MANY_COLUMNS, read_job, read_listed, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState, JobRequest, JobState
 
 
-def cancel(connection: Connection, job_id: int) -> JobRequest | None:
-    """Fail a waiting job; request the cancellation of a running one. Return None if there is no such job."""
+def cancel(connection: Connection, job_id: int, by: str = "") -> JobRequest | None:
+    """Fail a waiting or blocked job; request the cancellation of a running one. Return None if there is no such job.
+
+    :param by: who does so, for the job's message and its event.
+    """
     live = select(job_attempt.c.id).where(job_attempt.c.job_id == job_id, job_attempt.c.state == AttemptState.RUNNING)
     connection.execute(live.with_for_update())  # the attempt before its job: the order of all locks
-    found = connection.execute(select(*REQUEST_COLUMNS).where(job_request.c.id == job_id).with_for_update()).mappings()
+    found = connection.execute(
+        select(*MANY_COLUMNS).where(job_request.c.id == job_id).with_for_update(key_share=True)
+    ).mappings()
     if (row := found.one_or_none()) is None:
         return None
     job = to_request(row)
-    if job.state is JobState.WAITING:
-        return give_up(connection, job_id, transitions.CANCELLED)
     if job.state.final or job.cancel_requested_at is not None:
         return job
+    audit_events.record(connection, Action.CANCEL, by, job_id=job.id, job_type=job.job_type, detail=job.state.value)
+    if job.state in (JobState.WAITING, JobState.BLOCKED):
+        return give_up(connection, job_id, transitions.cancelled(by))
     requested = update(job_request).where(job_request.c.id == job_id).values(cancel_requested_at=clock_now())
-    return to_request(connection.execute(requested.returning(*REQUEST_COLUMNS)).mappings().one())
+    return to_request(connection.execute(requested.returning(*MANY_COLUMNS)).mappings().one())
 
 
-def retry(connection: Connection, job_id: int) -> JobRequest | None:
+def retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> JobRequest | None:
     """Start a failed job's next run, with full budgets. Return None if there is no such job.
 
-    A job in another state stays as it is.
+    The jobs that failed because of it are blocked again. A job in another state stays as it is.
+
+    :param by: who does so, for the event.
+    :param clear_checkpoints: delete what the job's attempts have saved.
+    :raises DependencyNotMet: if a job that it depends on has failed.
     """
-    again = (
-        update(job_request)
-        .where(job_request.c.id == job_id, job_request.c.state == JobState.FAILED)
-        .values(transitions.job_retried(DATABASE_CLOCK, job_request.c.run + 1, option_seconds("startTimeoutSeconds")))
-        .returning(*REQUEST_COLUMNS)
-    )
-    row = connection.execute(again).mappings().one_or_none()
-    return to_request(row) if row is not None else read_job(connection, job_id)
+    job = read_job(connection, job_id)
+    if job is None or job.state is not JobState.FAILED:
+        return job  # without a mark on the jobs that it depends on
+    follows = _follows(connection, job_id)
+    if follows is None:
+        return read_job(connection, job_id)
+    awaited = {needs for waits in follows.blocked.values() for needs in waits}
+    held = _held_by_batch(connection, job_id)
+    _start_again(connection, [job_id], len(follows.open) + held, {job_id: follows.open}, awaited)
+    for count in sorted({len(waits) for waits in follows.blocked.values()}):
+        alike = {job: waits for job, waits in follows.blocked.items() if len(waits) == count}
+        _start_again(connection, alike, count, alike, awaited)
+    reopened = _reopen_batches(connection, [job_id, *follows.blocked])
+    job = read_job(connection, job_id)
+    assert job is not None
+    detail = f"run {job.run}"
+    if clear_checkpoints:
+        checkpoints.clear(connection, job_id)
+        detail += ", checkpoints cleared"
+    if follows.blocked:
+        detail += f", {len(follows.blocked)} jobs blocked again"
+    if reopened:
+        detail += f", unfinished again in batch {', '.join(map(str, reopened))}"
+    audit_events.record(connection, Action.RETRY, by, job_id=job.id, job_type=job.job_type, detail=detail)
+    return job
+
+
+def cancel_batch(connection: Connection, batch_id: int, by: str) -> Batch | None:
+    """Close a batch, and cancel the job that follows it, unless that runs after failures. Return None if there is none.
+
+    The caller then cancels the batch's jobs, each in a transaction of its own: there may be many.
+    """
+    batch = batch_rows.close(connection, batch_id) or batch_rows.find(connection, batch_id)
+    if batch is None or batch.finished_at is not None:
+        return batch
+    audit_events.record(connection, Action.CANCEL_BATCH, by, detail=str(batch))
+    if batch.then_id is not None and batch.on_failed != "run":
+        cancel(connection, batch.then_id, by)
+    return finish_if_over(connection, batch)
+
+
+def _follows(connection: Connection, job_id: int) -> Retried | None:
+    """Lock a failed job and the jobs that its retry concerns, and decide what follows; None if it has not failed."""
+    found: set[int] = set()
+    while True:
+        again = dependencies.with_free_keys(connection, found, job_id)
+        edges = dependencies.edges_of(connection, again | {job_id})
+        needs = {edge.needs_id for edge in edges}
+        needed = dependencies.lock_needed(connection, {job_id, *again, *needs}, needs, changes=True)
+        # A job may have been dispatched after one of these before the lock, and have failed at once.
+        before, found = found, dependencies.failed_because_of(connection, job_id)
+        if found <= before:
+            break
+    if job_id not in needed or needed[job_id].state is not JobState.FAILED:
+        return None
+    still = {job for job in again if needed[job].cause == Cause.DEPENDENCY_FAILED and needed[job].state.final}
+    return after_retry(job_id, still, edges, needed)
+
+
+def _held_by_batch(connection: Connection, job_id: int) -> int:
+    """Whether the job follows a batch that has not finished, as a number.
+
+    :raises DependencyNotMet: if the batch has finished, and jobs of it have failed.
+    """
+    batch = batch_rows.before(connection, job_id)
+    if batch is not None and batch.finished_at is not None and batch.failed and batch.on_failed != "run":
+        raise batch_rows.not_met(job_id, batch)
+    return int(batch is not None and batch.finished_at is None)
+
+
+def _reopen_batches(connection: Connection, ids: Collection[int]) -> list[int]:
+    """Count jobs that start again as unfinished in their batches, and return these batches' ids.
+
+    What failed because of a batch is blocked again.
+    """
+    members = batch_rows.members(connection, sorted(ids))
+    dependencies.set_values(connection, [job for job, _ in members], {"awaited": True, "batch_open": True})
+    batches = batch_rows.reopen(connection, [batch_id for _, batch_id in members])
+    for batch in batches:
+        then = read_listed(connection, batch.then_id) if batch.then_id is not None else None
+        if then is not None and (then.state, then.cause) == (JobState.FAILED, Cause.DEPENDENCY_FAILED):
+            with suppress(DependencyNotMet):  # another job that it depends on has failed
+                retry(connection, then.id)
+    return [batch.id for batch in batches]
+
+
+def _start_again(
+    connection: Connection,
+    ids: Collection[int],
+    count: int,
+    waits: Mapping[int, Collection[int]],
+    awaited: Collection[int],
+) -> None:
+    timeout = option_seconds("startTimeoutSeconds")
+    changes = transitions.job_retried(DATABASE_CLOCK, increased(job_request.c.run), timeout, count)
+    dependencies.set_values(connection, ids, changes)
+    if not count:
+        request_notification(connection)
+    dependencies.set_values(connection, [job for job in ids if job in awaited], {"awaited": True})
+    dependencies.reopen(connection, ids, {needs for one in waits.values() for needs in one})
 
 
 def why_not_retried(connection: Connection, job_id: int) -> UniquenessConflict:
     """Make the error of a retry whose unique key is taken. It names the job that has the key."""
-    job = read_job(connection, job_id)
+    job = read_listed(connection, job_id)
     assert job is not None
     return transitions.key_taken(job, connection.scalar(unfinished_with(job.unique_key, job_request.c.id)))
 
@@ -60,7 +170,7 @@ def expire_starts(connection: Connection, runner: str, known: Collection[str], l
     :param known: the types that the caller can run. A job of another type fails as ``UnknownJobType``.
     """
     overdue = (
-        select(*REQUEST_COLUMNS)
+        select(job_request.c.id)
         .where(
             job_request.c.state == constant(JobState.WAITING),
             job_request.c.start_by < clock_once(),
@@ -68,8 +178,11 @@ def expire_starts(connection: Connection, runner: str, known: Collection[str], l
             job_request.c.attempt == 0,
         )
         .order_by(job_request.c.start_by)
-        .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    jobs = [to_request(row) for row in connection.execute(overdue).mappings()]
-    return [give_up(connection, job.id, transitions.not_started(job, known)) for job in jobs]
+
+    def expire(row: Row[Any]) -> JobRequest | None:
+        job = read_listed(connection, row.id)
+        return job and give_up(connection, job.id, transitions.not_started(job, known))
+
+    return change_each(connection, overdue, job_request.c.id, limit, expire)

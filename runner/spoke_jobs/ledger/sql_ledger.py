@@ -2,59 +2,113 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, bindparam, desc, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Engine, Row, bindparam, desc, func, or_, select
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.ledger import bulk, claims, finish, inserts, pruning, retries, transitions
-from spoke_jobs.ledger.claim_cursor import ClaimCursor
-from spoke_jobs.ledger.clock import clock_now
-from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import clock_once, constant, due, known_in_sql
-from spoke_jobs.ledger.port import Refusal
-from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, REQUEST_COLUMNS, read_job, to_attempt, to_request
+from spoke_jobs.ledger import (
+    audit_events,
+    bulk,
+    checkpoints,
+    claims,
+    dispatching,
+    filters,
+    finish,
+    pruning,
+    retries,
+    settling,
+    strays,
+    syncing,
+    transitions,
+)
+from spoke_jobs.ledger.audit_events import Action
+from spoke_jobs.ledger.claim_request import ClaimRequest
+from spoke_jobs.ledger.claim_search import ClaimSearch
+from spoke_jobs.ledger.clock import clock_now, waited_seconds
+from spoke_jobs.ledger.each_alone import change_each
+from spoke_jobs.ledger.engine import READ_ONLY, is_locked
+from spoke_jobs.ledger.expressions import clock_once, constant, due, unsettled
+from spoke_jobs.ledger.limit_rows import SqlLimits
+from spoke_jobs.ledger.lock_patience import LockPatience, has_timed_out, limit_waits
+from spoke_jobs.ledger.notify import Notifier, on_request
+from spoke_jobs.ledger.port import NO_PROGRESS, Refusal
+from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, read_job, to_attempt, to_request
+from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
+from spoke_jobs.ledger.sql_batches import SqlBatches
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import (
+    ANY_CLAIM,
     ANY_JOB,
+    LONGEST_LEASE_SECONDS,
+    REFERENCE,
     Attempt,
     AttemptState,
     Claim,
+    ClaimFilter,
     Failure,
     JobFilter,
+    JobOptions,
     JobRequest,
     JobState,
     NewJob,
     Progress,
     Pulse,
+    Saved,
 )
 
+R = TypeVar("R")
+
 _TRIES = 5
+_DEADLOCK = "40P01"
 _UIDS_AT_ONCE = 1000
 _UIDS = select(job_request.c.uid).where(job_request.c.id.in_(bindparam("ids", expanding=True)))
 """Built once: building it takes longer than running it."""
 
 
-class SqlLedger:
+class SqlLedger(SqlBatches):
     """See :class:`spoke_jobs.ledger.port.Ledger`. Safe to share between threads; not across a fork."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, keeps_successes: bool = True, patience: LockPatience | None = None) -> None:
+        """Open a ledger.
+
+        :param keeps_successes: whether the row of a successful job stays for its retention. Otherwise its retention is
+            over at once.
+        :param patience: how long what ends, cancels, retries or deletes jobs waits for rows that another transaction
+            has locked (PostgreSQL). It then raises an error for which :func:`~spoke_jobs.ledger.engine.is_locked`
+            holds, or leaves them for later. None: until that transaction ends.
+        """
         self.engine = engine
+        self._patience = patience if engine.dialect.name == "postgresql" else None
+        self._keeps = keeps_successes
+        self._settled_to = 0
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._cursors: dict[tuple[str, tuple[str, ...]], ClaimCursor] = {}
+        self.limits = SqlLimits(engine)
+        self._claims = ClaimSearch(engine, self._single, self._reading_single, self.limits)
+        self.notifier = Notifier(engine)
+        """Notifies workers and sync, also of jobs that the end of another one has unblocked."""
+        on_request(engine, self._notify)
+
+    def _notify(self) -> None:
+        self.notifier.notify()
+
+    def close_notifier(self) -> None:
+        """Send a pending notification now: the process is about to end, or to close its connections."""
+        notifier, self.notifier = self.notifier, Notifier(self.engine)
+        notifier.close()
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
-        with self._single() if new.unique_key is None else self.engine.begin() as connection:
-            return inserts.insert_job(connection, new)
+        one_statement = new.unique_key is None and not new.after and new.batch_id is None
+        with self._single() if one_statement else self.engine.begin() as connection:
+            return dispatching.dispatch_jobs(connection, [new])[0]
 
-    def get(self, job_id: int) -> JobRequest | None:
-        """Get the job with that id."""
+    def get(self, job_id: int | UUID) -> JobRequest | None:
+        """Get the job with that id or uid."""
         with self._reading_single() as connection:
             return read_job(connection, job_id)
 
@@ -80,141 +134,175 @@ class SqlLedger:
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
         """Write many jobs, in one transaction of their own."""
         with self.engine.begin() as connection:
-            return inserts.insert_jobs(connection, new)
+            return dispatching.dispatch_jobs(connection, new)
 
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
-        """List the newest jobs, newest first."""
-        statement = select(*REQUEST_COLUMNS).order_by(desc(job_request.c.id)).limit(limit)
-        if which.states is not None:
-            statement = statement.where(job_request.c.state.in_(which.states))
-        if which.job_type is not None:
-            statement = statement.where(known_in_sql(job_request.c.job_type, [which.job_type]))
-        for column, value in (
-            (job_request.c.queue_name, which.queue_name),
-            (job_request.c.organization_id, which.organization_id),
-            (job_request.c.campaign_id, which.campaign_id),
-            (job_request.c.cause, which.cause),
-        ):
-            if value is not None:
-                statement = statement.where(column == value)
+        """List the newest jobs, newest first, with small payloads."""
+        statement = (
+            select(*MANY_COLUMNS).where(*filters.conditions(which)).order_by(desc(job_request.c.id)).limit(limit)
+        )
         with self._reading() as connection:
             return [to_request(row) for row in connection.execute(statement).mappings()]
 
     def claim_batch(
-        self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int = 1
+        self,
+        runner: str,
+        types: Collection[str],
+        worker: str,
+        lease_seconds: float,
+        limit: int = 1,
+        only: ClaimFilter = ANY_CLAIM,
     ) -> Sequence[Claim]:
         """Claim up to ``limit`` due jobs of the types, by priority, then by age."""
-        granted: list[Claim] = []
-        lost = 0
-        while (left := limit - len(granted)) > 0 and lost < _TRIES:
-            more, candidates = self._search(runner, types, worker, lease_seconds, left)
-            granted += more
-            # The limit counted candidates that got no claim, because another one locked their queue: search again.
-            if len(more) == candidates or candidates < left:
-                break
-            lost += not more  # other workers took all queue locks first
-        return granted
-
-    def _search(
-        self, runner: str, types: Collection[str], worker: str, lease_seconds: float, limit: int
-    ) -> tuple[list[Claim], int]:
-        key = (runner, tuple(types))
-        cursor = self._cursors.get(key, ClaimCursor())
-        began = time.monotonic()
-        place = cursor.begin(began)
-        with self._single() as connection:
-            searching = time.monotonic()  # does not include the time to connect
-            found_now, candidates = bulk.claim_batch(connection, runner, types, worker, lease_seconds, limit, place)
-        granted = [replace(claim, asked_at=began) for claim in found_now]
-        now = time.monotonic()
-        first = granted[0].job if granted else None
-        found = (-first.priority, first.id) if first is not None else None
-        if place is None:
-            self._cursors[key] = cursor.after_head(now, now - searching, found)
-        else:
-            self._cursors[key] = cursor.after_place(now - searching, found)
-            if found is None:
-                return self._search(runner, types, worker, lease_seconds, limit)
-        return granted, candidates
+        return self._claims.claim_batch(ClaimRequest(runner, types, worker, lease_seconds, limit, only))
 
     def claim(
-        self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float
+        self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float, job_type: str = ""
     ) -> Claim | Refusal:
         """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
         for last in [False] * (_TRIES - 1) + [True]:
             try:
                 with self.engine.begin() as connection:
-                    return claims.claim(connection, job_id, uid, run, number, worker, lease_seconds)
+                    return claims.claim(connection, job_id, uid, run, number, worker, lease_seconds, job_type)
             except (claims.Contended, IntegrityError):
                 # Another process claimed the job between the two reads. The next try finds its claim.
                 if last:
                     raise
         raise AssertionError("unreachable")
 
+    def set_options(self, options: Mapping[UUID, JobOptions]) -> None:
+        """Write the options of jobs whose rows name none."""
+        with self.changing() as connection:
+            for token, given in options.items():
+                claims.set_options(connection, token, given)
+
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         """Renew the lease and record progress."""
-        return self.heartbeats({token: progress}, lease_seconds)[token]
+        with self._single() as connection:
+            return bulk.heartbeats(connection, {token: progress}, lease_seconds, wait=True)[token]
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
         """Renew many leases and record their progress."""
         with self._single() as connection:
             return bulk.heartbeats(connection, progress, lease_seconds)
 
+    def keep_output(self, token: UUID, tail: str, *, ended: bool = False) -> None:
+        """Keep the last lines that an attempt has printed."""
+        with self.engine.begin() as connection:
+            finish.keep_output(connection, token, tail, ended=ended)
+
     def fence(self, session: Session, token: UUID) -> None:
         """Lock the claim in the session's transaction, so that it holds until the commit."""
         finish.lock_claim(session.connection(), token)
 
-    def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
+    def save(self, session: Session | None, token: UUID, values: Mapping[str, str]) -> None:
+        """Save a checkpoint and the results of steps, in the session's transaction or in one of its own."""
+        if session is not None:
+            checkpoints.save(session.connection(), token, values)
+            return
+        with self.engine.begin() as connection:
+            checkpoints.save(connection, token, values)
+
+    def saved(self, job_id: int) -> Sequence[Saved]:
+        """Get what the job's attempts have saved."""
+        with self._reading_single() as connection:
+            return checkpoints.saved(connection, job_id)
+
+    def succeed(self, session: Session | None, token: UUID, result: Any, progress: Progress | None = None) -> None:
         """Record success in the session's transaction, or in one of its own."""
         if session is not None:
-            finish.succeed(session.connection(), token, result)
+            finish.succeed(session.connection(), token, result, progress, keep=self._keeps)
             return
-        if token not in self.succeed_many({token: result}):
+        if token not in self.succeed_many({token: result}, {} if progress is None else {token: progress}):
             raise transitions.superseded()
 
-    def succeed_many(self, results: Mapping[UUID, Any]) -> Set[UUID]:
+    def succeed_many(self, results: Mapping[UUID, Any], progress: Mapping[UUID, Progress] = NO_PROGRESS) -> Set[UUID]:
         """Record successes. Return the tokens whose claims were valid."""
         with self._single() as connection:
-            return bulk.succeed_many(connection, results)
+            recorded = bulk.succeed_many(connection, results, progress, keep=self._keeps)
+        # The rest have lost their claims, or something depends on their end, which takes several statements.
+        left = {token: result for token, result in results.items() if token not in recorded}
+        if left and self.engine.dialect.name == "postgresql":
+            recorded |= self._repeated(
+                lambda connection: bulk.succeed_awaited(connection, left, progress, keep=self._keeps)
+            )
+        return recorded
+
+    def _repeated(self, run: Callable[[Connection], R]) -> R:
+        """Run a transaction. If the database ends it because of a deadlock, run it again."""
+        for last in [False] * (_TRIES - 1) + [True]:
+            try:
+                with self.changing() as connection:
+                    return run(connection)
+            except OperationalError as error:
+                if last or getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                    raise
+        raise AssertionError("unreachable")
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         """Record the attempt's failure. With ``decide``, also decide whether the job is retried."""
-        with self.engine.begin() as connection:
+        with self.changing() as connection:
             return finish.fail(connection, token, failure, decide=decide) is not None
 
     def release(self, token: UUID) -> bool:
         """Undo a claim whose attempt was not started."""
-        with self.engine.begin() as connection:
+        with self.changing() as connection:
             return finish.release(connection, token)
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
-        """Fail the attempts whose lease has lapsed."""
+        """Fail the attempts whose lease has lapsed.
+
+        Of other runners, only those whose lease has been over for longer than any lasts. Their processes are gone, or
+        other code wrote them: they would count under limits for ever.
+        """
+        ends = job_attempt.c.lease_expires_at
+        of_runner = job_request.c.runner == runner
         lapsed = (
-            select(job_attempt.c.token)
+            select(job_attempt.c.id, job_attempt.c.token, job_request.c.runner)
             .join(job_request, job_request.c.id == job_attempt.c.job_id)
             .where(
                 job_attempt.c.state == constant(AttemptState.RUNNING),
-                job_attempt.c.lease_expires_at < clock_once(),
-                job_request.c.runner == runner,
+                ends < clock_once(),
+                or_(of_runner, ends < clock_once(-LONGEST_LEASE_SECONDS)),
+                job_request.c.runner != REFERENCE,
             )
             .order_by(job_attempt.c.lease_expires_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True, of=job_attempt)
+            .with_for_update(skip_locked=True, key_share=True, of=(job_attempt, job_request))
         )
-        with self.engine.begin() as connection:
-            tokens = connection.scalars(lapsed).all()
-            reaped = [finish.fail(connection, token, transitions.WORKER_LOST, decide=True) for token in tokens]
-        return [job for job in reaped if job is not None]
+        with self.changing() as connection:
+
+            def fail(row: Row[Any]) -> JobRequest | None:
+                decide = row.runner != syncing.RUNNER  # there the operator decides
+                return finish.fail(connection, row.token, transitions.WORKER_LOST, decide=decide)
+
+            return change_each(connection, lapsed, job_attempt.c.id, limit, fail)
+
+    def settle(self, limit: int = 100) -> int:
+        """Go on with the dependents of jobs that have ended."""
+        if not self._has_unsettled():
+            return 0
+        with self.changing() as connection:
+            settled = settling.settle_ended(connection, limit, self._settled_to)
+        self._settled_to = settled.last
+        return settled.jobs
+
+    def end_strays(self) -> int:
+        """End attempts and delete queues' locks that no process owns."""
+        with self.changing() as connection:
+            return strays.end_strays(connection)
+
+    def _has_unsettled(self) -> bool:
+        with self._reading_single() as connection:
+            return connection.scalar(select(job_request.c.id).where(unsettled()).limit(1)) is not None
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
         """Fail the jobs that were not started within their start timeout."""
-        with self.engine.begin() as connection:
+        with self.changing() as connection:
             return retries.expire_starts(connection, runner, types, limit)
 
-    def cancel(self, job_id: int) -> JobRequest | None:
-        """Fail a waiting job, request the cancellation of a running one."""
-        with self.engine.begin() as connection:
-            return retries.cancel(connection, job_id)
+    def cancel(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Fail a waiting or blocked job, request the cancellation of a running one."""
+        return self._repeated(lambda connection: retries.cancel(connection, job_id, by))
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
         """Return the claims whose job's cancellation has been requested."""
@@ -226,22 +314,30 @@ class SqlLedger:
         with self._reading() as connection:
             return set(connection.scalars(statement))
 
-    def retry(self, job_id: int) -> JobRequest | None:
+    def retry(self, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> JobRequest | None:
         """Start a failed job's next run."""
         try:
-            with self.engine.begin() as connection:
-                return retries.retry(connection, job_id)
+            return self._repeated(
+                lambda connection: retries.retry(connection, job_id, by, clear_checkpoints=clear_checkpoints)
+            )
         except IntegrityError:
             with self._reading() as connection:
                 raise retries.why_not_retried(connection, job_id) from None
 
-    def prune(self, limit: int = 1000, runner: str | None = None, older_than_seconds: float | None = None) -> int:
-        """Delete finished jobs: see :meth:`spoke_jobs.ledger.port.Ledger.prune`."""
+    def prune(
+        self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB, *, by: str = ""
+    ) -> int:
+        """Delete finished jobs: see :meth:`spoke_jobs.ledger.port.Ledger.prune`.
+
+        :param by: who does so; empty for a process that does it regularly, which writes no event.
+        """
         above = 0
         while True:
-            with self.engine.begin() as connection:
-                pruned = pruning.prune(connection, limit, runner, older_than_seconds, above)
-            # Rows that cannot be deleted have got a later retention. A query by age finds them again, so skip them.
+            with self.changing() as connection:
+                pruned = pruning.prune(connection, limit, older_than_seconds, above, which)
+                if by and pruned.deleted:
+                    audit_events.record(connection, Action.PRUNE, by, detail=f"{pruned.deleted} jobs")
+            # Rows that cannot be deleted stay, and a query by age would find them again. Continue after them.
             if older_than_seconds is None or pruned.deleted or pruned.examined < limit:
                 return pruned.deleted
             above = pruned.last
@@ -256,7 +352,30 @@ class SqlLedger:
         )
         with self._reading() as connection:
             count, oldest, now = connection.execute(statement).one()
-        return {"due": count, "oldest": (now - oldest).total_seconds() if oldest is not None else 0.0}
+        return {"due": count, "oldest": waited_seconds(oldest, now) if oldest is not None else 0.0}
+
+    def count_schedules(self, runner: str) -> ScheduleCounts:
+        """Count the runner's schedules."""
+        with self._reading() as connection:
+            return count_schedules(connection, runner)
+
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """Begin a transaction that changes jobs, with the ledger's patience."""
+        if self._patience is None:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        try:
+            with self.engine.begin() as connection:
+                limit_waits(connection, self._patience.seconds)
+                yield connection
+                if has_timed_out(connection):
+                    self._patience.timed_out()
+        except DBAPIError as error:
+            if is_locked(error):
+                self._patience.timed_out()
+            raise
 
     def _single(self) -> Any:
         """Open a connection for a single statement: without BEGIN and COMMIT, except on SQLite."""

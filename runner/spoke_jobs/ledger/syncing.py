@@ -18,18 +18,18 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
-    literal,
     null,
     or_,
     select,
+    type_coerce,
     union_all,
     update,
 )
 
-from spoke_jobs.ledger.clock import clock_after, clock_now
+from spoke_jobs.ledger.clock import UTCDateTime, clock_after, clock_now, waited_seconds
 from spoke_jobs.ledger.expressions import constant, due
 from spoke_jobs.ledger.finish import fail, give_up
-from spoke_jobs.ledger.rows import REQUEST_COLUMNS, to_request
+from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.ledger.transitions import MESSAGE_LIMIT
 from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
@@ -40,8 +40,10 @@ _THIS_RUN = and_(
     job_request.c.id == bindparam("job_id"),
     job_request.c.uid == bindparam("job_uid"),
     job_request.c.run == bindparam("job_run"),
+    job_request.c.runner == constant(RUNNER),
 )
-"""Matches the job whose parameters ``_of`` returns."""
+"""Matches the job whose parameters ``_of`` returns. Other code may have assigned it since it was read: the trigger
+``spoke_jobs_other_update`` then gives it another runner."""
 _UNFINISHED_RUN = and_(_THIS_RUN, job_request.c.state.in_(_UNFINISHED))
 _MAY_LAUNCH = select(job_request.c.id).where(
     _UNFINISHED_RUN,
@@ -57,14 +59,14 @@ _SUBMITTED = (
 """This and ``_MAY_LAUNCH`` are built once: building them takes longer than running them."""
 
 PATIENCE_SECONDS = 1.5
-"""Sync submits a job only after this time. Before, the runner that dispatched it does."""
+"""Sync submits a job only at this age. Until then the runner that dispatched the job tries."""
 
 SyncRow = tuple[JobRequest, int | None]
 """A job, and the number of the attempt that holds a claim on it."""
 
 
 def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
-    """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old, without some ids."""
+    """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old; leave out some ids."""
     statement = _rows().where(
         _waiting(),
         job_request.c.submitted_at.is_(None),
@@ -78,11 +80,13 @@ def unlaunched(connection: Connection, min_age_seconds: float, without: Collecti
 def backlog(connection: Connection) -> tuple[int, float]:
     """Count the due jobs without a recorded submission, and the seconds for which the oldest has been due."""
     due = func.greatest(job_request.c.created_at, func.coalesce(job_request.c.run_after, job_request.c.created_at))
-    waits = func.extract("epoch", clock_now() - func.min(due))
-    count, seconds = connection.execute(
-        select(func.count(), waits).where(_waiting(), job_request.c.submitted_at.is_(None), due <= clock_now())
+    count, oldest, now = connection.execute(
+        select(func.count(), type_coerce(func.min(due), UTCDateTime), clock_now()).where(
+            _waiting(), job_request.c.submitted_at.is_(None), due <= clock_now()
+        )
     ).one()
-    return count, max(float(seconds or 0.0), 0.0)
+    # PostgreSQL before 17 cannot subtract `-infinity`, which other code may have written.
+    return count, waited_seconds(oldest, now) if count else 0.0
 
 
 def unfinished(connection: Connection) -> list[SyncRow]:
@@ -137,28 +141,26 @@ def fail_job(connection: Connection, job: JobRequest, failure: Failure) -> bool:
     """Fail the job for good, with the attempt that holds a claim on it.
 
     Return False if the run has already ended or another one has begun: a recorded success takes precedence. If the last
-    attempt failed with the same cause, its message stays.
+    attempt failed with the same cause, its message and its fingerprint stay.
     """
     token = connection.scalar(_live_token(job).with_for_update())  # the attempt before its job: the order of all locks
-    held = select(job_request.c.cause, job_request.c.result_message).where(_UNFINISHED_RUN).with_for_update()
-    row = connection.execute(held, _of(job)).one_or_none()
+    held = select(job_request.c.cause, job_request.c.fingerprint, job_request.c.result_message)
+    row = connection.execute(held.where(_UNFINISHED_RUN).with_for_update(key_share=True), _of(job)).one_or_none()
     if row is None:
         return False
-    message = failure.message[:MESSAGE_LIMIT]
-    if token is None and row.cause == failure.cause and row.result_message:
-        message = row.result_message
+    failure = replace(failure, message=failure.message[:MESSAGE_LIMIT])
+    if token is None and row.cause == failure.cause:
+        failure = replace(failure, message=row.result_message or failure.message, fingerprint=row.fingerprint)
     if token is not None:
         ended = fail(connection, token, failure, decide=False)
         if ended is not None and ended.state.final:  # its cancellation had been requested
             return True
-    give_up(connection, job.id, replace(failure, message=message))
+    give_up(connection, job.id, failure)
     return True
 
 
 def _rows() -> Select[Any]:
-    left_out = {"payload": literal(""), "result": null()}
-    columns = [left_out[column.name].label(column.name) if column.name in left_out else column
-               for column in REQUEST_COLUMNS]  # fmt: skip
+    columns = [null().label(column.name) if column.name in ("payload", "result") else column for column in MANY_COLUMNS]
     live = and_(job_attempt.c.job_id == job_request.c.id, job_attempt.c.state == constant(AttemptState.RUNNING))
     return select(*columns, job_attempt.c.number.label("live")).select_from(job_request.outerjoin(job_attempt, live))
 

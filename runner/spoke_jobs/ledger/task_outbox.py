@@ -16,19 +16,23 @@ from uuid import UUID
 from sqlalchemy import Connection, Dialect, Engine, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import TaskCause
-from spoke_jobs.ledger.clock import clock_after, clock_now
+from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.ledger.clock import clock_after, clock_now, waited_seconds
+from spoke_jobs.ledger.column_types import byte_length
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import clock_once, constant, known_in_sql
+from spoke_jobs.ledger.expressions import clock_once, constant, increased, known_in_sql
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.ledger.transitions import superseded
-from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES
+from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES, UnreadPayload
 
 UNKNOWN_SECONDS = 3600.0
 """How long a task whose name is unknown waits for a replica that knows it."""
 _PENDING = constant("pending")
 _GIVEN = ("uid", "runner", "name", "payload")
-_INSERT = insert(task_outbox).values(created_at=clock_now(), due_at=clock_now())
+_GENERATED = {"created_at": clock_now(), "due_at": clock_now()}
+COLUMNS = frozenset({*_GIVEN, *_GENERATED})
+"""The columns that a dispatch writes."""
+_INSERT = insert(task_outbox).values(_GENERATED).inline()  # without RETURNING, which would need the right to SELECT
 _COLUMNS = [task_outbox.c[name] for name in ("id", "uid", "name", "payload", "attempt", "losses")]
 
 
@@ -40,15 +44,15 @@ class OutboxTask:
     uid: UUID
     name: str
     payload: str
-    """JSON text."""
+    """JSON text; an :class:`UnreadPayload` if it is larger than a task's may be."""
     attempt: int
     """The number of the attempt: 1 + the number of failed attempts."""
     losses: int
-    """The number of its claims that have lapsed."""
+    """The number of the task's claims that have lapsed."""
     token: UUID
     """The claim's token, which every later write requires."""
     waited_seconds: float = 0.0
-    """From its dispatch to this claim, including earlier attempts."""
+    """From the task's dispatch to this claim, including earlier attempts, as metrics count it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class TaskFailure:
     cause: str
     error_type: str = ""
     retry_seconds: float | None = None
-    """Seconds until the next attempt; None if it has failed for good."""
+    """Seconds until the next attempt; None if the task has failed for good."""
 
 
 def insert_task(connection: Connection, runner: str, name: str, payload: str) -> None:
@@ -92,7 +96,7 @@ class Outbox:
         :param suspects: claim only the tasks that have lost so many claims that they may be killing replicas.
         """
         token = uuid.uuid4()
-        lost = task_outbox.c.losses + case((task_outbox.c.token.is_not(None), 1), else_=0)
+        lost = increased(task_outbox.c.losses, case((task_outbox.c.token.is_not(None), 1), else_=0))
         due = (
             select(task_outbox.c.id)
             .where(*self._pending(), task_outbox.c.due_at <= clock_once(), known_in_sql(task_outbox.c.name, names))
@@ -111,7 +115,7 @@ class Outbox:
                 losses=lost,
                 due_at=clock_after(lease_seconds),
             )
-            .returning(*_COLUMNS, task_outbox.c.created_at, clock_now())
+            .returning(*_COLUMNS, byte_length(task_outbox.c.payload), task_outbox.c.created_at, clock_now())
         )
         with self._single() as connection:
             rows = connection.execute(statement).all()
@@ -158,7 +162,7 @@ class Outbox:
 
     def fail(self, task: OutboxTask, failure: TaskFailure) -> bool:
         """Record a failed attempt; return False if the claim is gone."""
-        again = {"attempt": task_outbox.c.attempt + 1, "due_at": clock_after(failure.retry_seconds or 0.0)}
+        again = {"attempt": increased(task_outbox.c.attempt), "due_at": clock_after(failure.retry_seconds or 0.0)}
         over = {"state": "failed", "finished_at": clock_now(), "expires_at": clock_after(RETENTION_SECONDS)}
         statement = (
             update(task_outbox)
@@ -232,7 +236,7 @@ class Outbox:
             due, oldest, now, kept = connection.execute(statement).one()
         return {
             "due": due,
-            "oldest": (now - oldest).total_seconds() if oldest is not None else 0.0,
+            "oldest": waited_seconds(oldest, now) if oldest is not None else 0.0,
             "failed": kept,
         }
 
@@ -249,8 +253,9 @@ class Outbox:
 
 
 def _claimed(row: Any, token: UUID) -> OutboxTask:
-    task_id, uid, name, payload, attempt, losses, created, now = row
-    return OutboxTask(task_id, uid, name, payload, attempt, losses, token, (now - created).total_seconds())
+    task_id, uid, name, payload, attempt, losses, size, created, now = row
+    payload = UnreadPayload.of(size) if payload is None else payload
+    return OutboxTask(task_id, uid, name, payload, attempt, losses, token, waited_seconds(created, now))
 
 
 def _held(tasks: Collection[OutboxTask]) -> Any:

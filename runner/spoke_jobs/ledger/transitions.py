@@ -7,16 +7,19 @@ ledger in memory returns datetimes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
+from spoke_jobs.contract.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
+from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow, NotThisAttempt, Refusal, Taken
 from spoke_jobs.model import (
+    REFERENCE,
     AttemptState,
     DispatchedJob,
     Failure,
@@ -44,7 +47,7 @@ class Clock(Protocol):
         """The time."""
 
     def after(self, seconds: Any) -> Any:
-        """The time in so many seconds; None (NULL) for None (NULL)."""
+        """The time ``seconds`` from now; None (NULL) for None (NULL)."""
 
 
 def dispatched(new: NewJob) -> Changes:
@@ -58,7 +61,36 @@ def new_request(given: Changes, **generated: Any) -> JobRequest:
     :param given: see :func:`dispatched`.
     :param generated: what the ledger adds: ``id``, ``uid``, ``created_at``, ``updated_at`` and ``start_by``.
     """
-    return JobRequest(**given, state=JobState.WAITING, **generated)
+    return JobRequest(**given, state=dispatched_state(given["open_dependencies"]), **generated)
+
+
+def dispatched_state(open_dependencies: int) -> JobState:
+    """The state of a job at the start of a run.
+
+    :param open_dependencies: how many jobs it waits for.
+    """
+    return JobState.BLOCKED if open_dependencies else JobState.WAITING
+
+
+def may_be_replaced(job: JobRequest, new: NewJob) -> bool:
+    """Whether a job, which has the unique key of a new one, gets its payload and its due time."""
+    begun = job.attempt > 0 or job.state not in (JobState.WAITING, JobState.BLOCKED) or job.runner == REFERENCE
+    return new.on_conflict == "replace" and not begun and job.job_type == new.job_type
+
+
+def job_replaced(clock: Clock, job: JobRequest, new: NewJob, start_by: Any) -> Changes:
+    """The row of a job that has not begun, with the payload and the due time of a new one.
+
+    The due time of a job that has a SpokeJob no longer changes.
+
+    :param start_by: the latest time of the new one's start.
+    """
+    changes: Changes = {"payload": new.payload, "updated_at": clock.now()}
+    if job.submitted_at is None:
+        changes |= {"run_after": new.run_after, "start_by": start_by}
+    if job.options.payload_version != new.options.payload_version:
+        changes["options"] = replace(job.options, payload_version=new.options.payload_version)
+    return changes
 
 
 def start_deadline(new: NewJob) -> tuple[datetime | None, float | None]:
@@ -112,13 +144,23 @@ def attempt_succeeded(clock: Clock) -> Changes:
     return {"state": AttemptState.SUCCEEDED, "finished_at": clock.now(), "heartbeat_at": clock.now()}
 
 
-def job_succeeded(clock: Clock, result: Any, retention_seconds: Any) -> Changes:
-    """The row of a job that succeeded."""
+def output_kept(tail: str) -> Changes:
+    """The row of an attempt of which the ledger keeps the last printed lines."""
+    return {"output_tail": storable(tail[-TAIL_LIMIT:])}
+
+
+def job_succeeded(clock: Clock, result: Any, message: Any, retention_seconds: Any) -> Changes:
+    """The row of a job that succeeded.
+
+    :param message: the message of its last progress.
+    """
     return {
         "state": JobState.SUCCEEDED,
         "status": 100,
         "result": result,
+        "result_message": message,
         "cause": "",
+        "fingerprint": "",
         "finished_at": clock.now(),
         "updated_at": clock.now(),
         "expires_at": clock.after(retention_seconds),
@@ -130,10 +172,10 @@ def attempt_failed(clock: Clock, failure: Failure) -> Changes:
     return {
         "state": AttemptState.FAILED,
         "finished_at": clock.now(),
-        "cause": failure.cause,
-        "error_type": failure.error_type[:MESSAGE_LIMIT],
+        "cause": storable(failure.cause, CAUSE_LIMIT),
+        "error_type": storable(failure.error_type, MESSAGE_LIMIT),
         "for_good": failure.for_good,
-        "output_tail": storable(failure.output_tail)[-TAIL_LIMIT:],
+        "output_tail": storable(failure.output_tail[-TAIL_LIMIT:]),
     }
 
 
@@ -142,8 +184,9 @@ def job_waits_again(clock: Clock, failure: Failure, delay_seconds: float) -> Cha
     return {
         "state": JobState.WAITING,
         "assigned": False,
-        "cause": failure.cause,
-        "result_message": storable(failure.message)[:MESSAGE_LIMIT],
+        "cause": storable(failure.cause, CAUSE_LIMIT),
+        "fingerprint": failure.fingerprint,
+        "result_message": storable(failure.message, MESSAGE_LIMIT),
         "run_after": clock.after(delay_seconds),
         "updated_at": clock.now(),
     }
@@ -154,13 +197,36 @@ def job_failed(clock: Clock, failure: Failure, retention_seconds: Any) -> Change
     return {
         "state": JobState.FAILED,
         "status": -1,
-        "cause": failure.cause,
-        "result_message": storable(failure.message)[:MESSAGE_LIMIT],
+        "cause": storable(failure.cause, CAUSE_LIMIT),
+        "fingerprint": failure.fingerprint,
+        "result_message": storable(failure.message, MESSAGE_LIMIT),
         "run_after": None,
         "finished_at": clock.now(),
         "updated_at": clock.now(),
         "expires_at": clock.after(retention_seconds),
     }
+
+
+def job_unblocked(clock: Clock, run_after: Any, start_by: Any) -> Changes:
+    """The row of a job once the jobs that it depends on have ended. Its start timeout begins now, or when it is due.
+
+    :param run_after: the later one of its ``run_after`` and now, so that its wait is measured from then.
+    :param start_by: the later one of its ``start_by`` and the start timeout from now.
+    """
+    return {
+        "state": JobState.WAITING,
+        "open_dependencies": 0,
+        "run_after": run_after,
+        "start_by": start_by,
+        "updated_at": clock.now(),
+    }
+
+
+def unblocked_times(clock: FixedClock, job: JobRequest) -> tuple[datetime, datetime | None]:
+    """The ``run_after`` and the ``start_by`` of a job that is unblocked, for :func:`job_unblocked`."""
+    start_by = clock.after(job.options.start_timeout_seconds)
+    later = start_by if start_by is None or job.start_by is None else max(start_by, job.start_by)
+    return max(job.run_after or clock.now(), clock.now()), later
 
 
 def job_released(clock: Clock, number: int) -> Changes:
@@ -169,16 +235,21 @@ def job_released(clock: Clock, number: int) -> Changes:
     return changes | ({"started_at": None} if number == 1 else {})
 
 
-def job_retried(clock: Clock, run: Any, start_timeout_seconds: Any) -> Changes:
-    """The row of a failed job at the start of its next run."""
+def job_retried(clock: Clock, run: Any, start_timeout_seconds: Any, open_dependencies: int = 0) -> Changes:
+    """The row of a failed job at the start of its next run.
+
+    :param open_dependencies: how many jobs it waits for.
+    """
     return {
-        "state": JobState.WAITING,
+        "state": dispatched_state(open_dependencies),
+        "open_dependencies": open_dependencies,
         "run": run,
         "attempt": 0,
         "status": 0,
         "assigned": False,
         "result_message": "",
         "cause": "",
+        "fingerprint": "",
         "run_after": None,
         "start_by": clock.after(start_timeout_seconds),
         "cancel_requested_at": None,
@@ -200,13 +271,25 @@ class LiveAttempt:
     """Seconds until its lease lapses; negative afterwards."""
 
 
-def claim_refusal(job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None) -> Refusal | None:
+def claimable(job: JobRequest, runner: str, now: datetime) -> bool:
+    """Whether a job of the runner is due and may be started."""
+    return (
+        job.state is JobState.WAITING
+        and job.runner == runner
+        and (job.run_after is None or job.run_after <= now)
+        and (job.start_by is None or job.attempt > 0 or job.start_by > now)
+    )
+
+
+def claim_refusal(
+    job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None, job_type: str = ""
+) -> Refusal | None:
     """Why a job's attempt can't be claimed now, judging by its row and its running attempt; None if it can."""
-    if job is None or job.uid != uid:
+    if job is None or job.uid != uid or job.runner == REFERENCE or job_type not in ("", job.job_type):
         return NoRow()
     if job.state.final:
         return AlreadyFinal(job)
-    if job.run != run:
+    if job.run != run or job.state is JobState.BLOCKED:
         return NotThisAttempt()
     if live is None:
         return None
@@ -244,13 +327,18 @@ def charged(causes: Iterable[tuple[str, int]]) -> Mapping[CauseClass, int]:
     return counts
 
 
+def cancelled(by: str) -> Failure:
+    """The failure of a waiting job that somebody cancelled."""
+    return replace(CANCELLED, message=f"{by} cancelled the job.") if by else CANCELLED
+
+
 def not_started(job: JobRequest, known: Collection[str]) -> Failure:
     """The failure of a job that was not started in time.
 
     :param known: the job types that the calling process knows.
     """
     seconds = job.options.start_timeout_seconds  # None if another release wrote it in another form
-    waited = "it waited for longer than " + (f"{seconds:g} s" if seconds is not None else "it may")
+    waited = "the job waited for longer than " + (f"{seconds:g} s" if seconds is not None else "it may")
     if not is_known(job.job_type, known):
         return Failure(Cause.UNKNOWN_JOB_TYPE, f"no worker that runs knows {job.job_type!r}: {waited}", for_good=True)
     return Failure(Cause.START_TIMEOUT, f"no worker had room for the job: {waited}", for_good=True)
@@ -267,9 +355,6 @@ def key_taken(job: JobRequest, holder: int | None) -> UniquenessConflict:
 
 def superseded() -> Superseded:
     """The error of a process that has lost its claim."""
-    return Superseded("another process holds this attempt's job now, or it has ended: nothing of this one is recorded")
-
-
-def storable(text: str) -> str:
-    """Replace what PostgreSQL rejects: NUL characters and lone surrogates."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    return Superseded(
+        "another process holds this attempt's job now, or the job has ended: this attempt is not recorded"
+    )

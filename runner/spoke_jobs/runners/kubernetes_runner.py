@@ -1,11 +1,11 @@
 """The ``kubernetes`` runner: each job becomes a SpokeJob, which the operator runs; tasks go to the task deployment.
 
-With ``SPOKE_SUBMIT=runner``, background threads try once to create the SpokeJob of each committed row. They need one
-right, to create SpokeJobs in their namespace. With ``SPOKE_SUBMIT=sync`` there are no such threads, and the application
-needs no cluster credentials. ``spoke-jobs sync`` creates all other SpokeJobs.
+With ``SPOKE_SUBMIT=runner``, background threads try once to create the SpokeJob of each committed row. For this the
+application needs one right: to create SpokeJobs in its namespace. With ``SPOKE_SUBMIT=sync`` there are no such threads,
+and the application needs no cluster credentials. ``spoke-jobs sync`` creates all other SpokeJobs.
 
 The Kubernetes client is imported and created in the background, at the first dispatch. So a process that dispatches
-nothing does not load it, and a web server does not load it before it forks its workers.
+nothing does not load the client, and a web server does not load it before forking its workers.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from spoke_jobs.ledger.after_commit import (
     plain_session,
     wait_for_outer_commits,
 )
+from spoke_jobs.ledger.limit_rows import OperatorLimits
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.task_outbox import insert_task
 from spoke_jobs.model import JobRequest, JobState
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from spoke_jobs.cluster.cluster_client import SpokeJobClient
+    from spoke_jobs.ledger.limit_store import LimitStore
     from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
 NAME = syncing.RUNNER
@@ -58,10 +60,10 @@ os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.releas
 
 
 class KubernetesRunner(SqlRunner):
-    """The runner of the module's docstring.
+    """See the module's docstring.
 
-    :raises ConfigurationError: if the client isn't installed, or if the database is SQLite. The latter error also names
-        missing settings.
+    :raises ConfigurationError: if the client isn't installed, or if the database is SQLite. The error about SQLite also
+        names missing settings.
     """
 
     name = NAME
@@ -105,9 +107,24 @@ class KubernetesRunner(SqlRunner):
                     "KUBECONFIG (or a service account with its token mounted, in a pod; or SPOKE_SUBMIT=sync, to leave "
                     "creating SpokeJobs to `spoke-jobs sync`)"
                 )
-        if len(self.registry.tasks):
-            missing += self._missing_for_tasks()
         return missing
+
+    def missing_task_settings(self) -> list[str]:
+        """Return the names of the environment variables that dispatching a task without a session lacks."""
+        missing = []
+        if not self.settings.tasks_url:
+            missing.append("SPOKE_TASKS_URL (where the task deployment listens, http://texting-tasks:8080 for example)")
+        if not self.settings.tasks_key.get_secret_value() and not self.settings.tasks_token_file:
+            missing.append(
+                "SPOKE_TASKS_TOKEN_FILE (a projected token of audience spoke-tasks; or SPOKE_TASKS_KEY, the key that "
+                "the task deployment has, too)"
+            )
+        return missing
+
+    @property
+    def limits(self) -> LimitStore:
+        """The ledger's limits and pauses, which sync publishes for the operator."""
+        return OperatorLimits(self.ledger.engine)
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """Send a task. Return at once; the task is kept until it has run.
@@ -143,15 +160,14 @@ class KubernetesRunner(SqlRunner):
     def close(self, seconds: float | None = None) -> None:
         """Deliver the tasks that are in memory, and close the connections.
 
-        :param seconds: the longest wait for the tasks; by default that of a process's exit. The wait for SpokeJobs that
-            are being created is one second.
+        :param seconds: the longest wait for the tasks; by default the same as at a process's exit. The wait for
+            SpokeJobs that are being created is one second.
         """
         self._reset_if_forked()  # the parent's connections are not this process's to close
         wait_for_outer_commits()
         self._submitter.close()
-        if self._notifier is not None:
-            self._notifier.close()
-            self._notifier = None
+        if self._ledger is not None:
+            self._ledger.close_notifier()
         if self._tasks is not None:
             self._tasks.close(seconds)
         notifier = self._task_notifiers.pop(os.getpid(), None)
@@ -182,7 +198,14 @@ class KubernetesRunner(SqlRunner):
         return job  # it is launched in the background, so nothing has changed yet
 
     def _submit(self, job: JobRequest) -> bool:
-        """Try once, and return whether the API server was asked. Raise only for failures that affect every job."""
+        """Try once, and return whether the API server was called. Raise only for failures that affect every job."""
+        try:
+            return self._try(job)
+        finally:
+            if self._submitter.closed:  # meanwhile: nobody else closes the connection that this thread used
+                self.ledger.engine.dispose()
+
+    def _try(self, job: JobRequest) -> bool:
         self._client()  # first, since it may take long to create
         try:
             with self._reading() as connection:
@@ -243,27 +266,18 @@ class KubernetesRunner(SqlRunner):
     def _dispatcher(self) -> TaskDispatcher:
         self._reset_if_forked()
         if self._tasks is None:
-            if missing := self._missing_for_tasks():
+            if missing := self.missing_task_settings():
                 raise ConfigurationError(f"tasks can't be dispatched; set {'; '.join(missing)}")
             from spoke_jobs.tasks.client.dispatcher import DispatcherOptions, TaskDispatcher, credentials_of
 
             with self._opening:
                 if self._tasks is None:
                     given = self.settings
-                    shown = credentials_of(given.tasks_key.get_secret_value(), given.tasks_token_file)
+                    shown = credentials_of(given.shared_key, given.tasks_token_file)
                     options = DispatcherOptions(
-                        buffer_tasks=given.tasks_buffer, full_wait_seconds=given.tasks_full_wait_seconds
+                        buffer_tasks=given.tasks_buffer,
+                        full_wait_seconds=given.tasks_full_wait_seconds,
+                        ca_file=given.tasks_ca_file,
                     )
                     self._tasks = TaskDispatcher(given.tasks_url, shown, options=options)
         return self._tasks
-
-    def _missing_for_tasks(self) -> list[str]:
-        missing = []
-        if not self.settings.tasks_url:
-            missing.append("SPOKE_TASKS_URL (where the task deployment listens, http://texting-tasks:8080 for example)")
-        if not self.settings.tasks_key.get_secret_value() and not self.settings.tasks_token_file:
-            missing.append(
-                "SPOKE_TASKS_TOKEN_FILE (a projected token of audience spoke-tasks; or SPOKE_TASKS_KEY, the key that "
-                "the task deployment has, too)"
-            )
-        return missing

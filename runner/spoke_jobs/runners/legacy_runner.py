@@ -32,7 +32,7 @@ from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, ru
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.ledger.port import SessionFactory
-from spoke_jobs.model import JobRequest
+from spoke_jobs.model import JobFilter, JobRequest
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition, Registry
 from spoke_jobs.runners.prepare import prepare_task
@@ -42,12 +42,14 @@ from spoke_jobs.type_names import TypeName
 
 NAME = "legacy"
 _TASK_THREADS = 8
+_PRUNED_AT_ONCE = 100
+_OWN = JobFilter(runner=NAME)
 
 logger = logging.getLogger(__name__)
 
 
 class LegacyRunner(SqlRunner):
-    """The runner of the module's docstring."""
+    """See the module's docstring."""
 
     name = NAME
 
@@ -57,7 +59,10 @@ class LegacyRunner(SqlRunner):
 
     @property
     def capabilities(self) -> Collection[Capability]:
-        """Return the options honored. The dispatching process can't end an attempt, nor with JOBS_SYNC defer one."""
+        """Return the options that are honored.
+
+        With JOBS_SAME_PROCESS an attempt can't be ended. With JOBS_SYNC it can't be deferred either.
+        """
         if not self.settings.jobs_same_process:
             return ALL_CAPABILITIES
         if self.settings.jobs_sync:
@@ -69,9 +74,10 @@ class LegacyRunner(SqlRunner):
         self._starting = threading.Lock()
         self._worker: InProcessWorker | None = None
         self._tasks: ThreadPoolExecutor | None = None
+        self._closing = threading.Event()
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """Run a task. If it fails, that is logged, and it is not retried."""
+        """Run a task. A failure is logged, and the task is not retried."""
         definition, text = prepare_task(name, payload, self.registry)
         task_id = uuid.uuid4().hex
 
@@ -98,13 +104,13 @@ class LegacyRunner(SqlRunner):
         """Run this process's due jobs and tasks, then release threads and connections."""
         self._reset_if_forked()  # the parent's connections are not this process's to close
         self.finish_tasks()
+        self._closing.set()
+        self._closing = threading.Event()
         if self._worker is not None:
             self._worker.finish()
             self._worker = None
-        if self._notifier is not None:
-            self._notifier.close()
-            self._notifier = None
         if self._ledger is not None:
+            self._ledger.close_notifier()
             self._ledger.engine.dispose()
             self._ledger = None
 
@@ -113,8 +119,16 @@ class LegacyRunner(SqlRunner):
         if not self.settings.jobs_sync:
             self._in_process_worker(services).wake()
             return
+        run = partial(
+            run_to_completion, services=services, lease_seconds=self.settings.lease_seconds, stop=self._closing
+        )
         for job in jobs:
-            run_safely(partial(run_to_completion, job, services, lease_seconds=self.settings.lease_seconds))
+            # A blocked job may have been unblocked by the end of one before it. A row of an earlier dispatch, which has
+            # the unique key or is retried, may be of another runner.
+            if job.runner == NAME:
+                run_safely(partial(run, job))
+        for batch_id in dict.fromkeys(job.batch_id for job in jobs if job.batch_id is not None):
+            self._wake(batch_id)  # nobody else runs the job that follows
 
     @property
     def _launches(self) -> bool:
@@ -144,6 +158,8 @@ class LegacyRunner(SqlRunner):
             decide=True,
             # A thread can't be killed. The job is asked to stop, and its commits are refused.
             on_stop=lambda _reason: None,
+            # There may be no worker that deletes rows.
+            after_attempt=lambda: None if self.settings.keeps_successes else ledger.prune(_PRUNED_AT_ONCE, which=_OWN),
         )
 
     def _task_threads(self) -> ThreadPoolExecutor:

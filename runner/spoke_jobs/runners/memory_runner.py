@@ -1,9 +1,9 @@
 """The ``memory`` runner, for an application's own tests: it records dispatches, and ``drain()`` runs them.
 
-The ledger is in memory, and nothing is written to a database. ``ctx.session`` of a job is made by the test's session
-factory. A dispatch with ``session=`` counts once that session's root transaction is committed. Many tests keep an outer
-transaction open and roll it back at their end. If the session is joined to such a transaction, its own commit counts,
-until the outer transaction is rolled back.
+The ledger is in memory, and nothing is written to a database. The test's session factory makes the ``ctx.session`` of
+jobs. A dispatch with ``session=`` takes effect when that session's root transaction is committed. Many tests keep an
+outer transaction open and roll it back at their end. If a session is joined to such a transaction, its dispatches take
+effect at its own commit. The rollback of the outer transaction undoes them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import AttemptServices, call, run_attempt
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.ledger.after_commit import after_commit, pending_rows, plain_session, wait_for_outer_commits
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobData, JobRequest, JobState
@@ -35,10 +37,12 @@ from spoke_jobs.type_names import TypeName
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from spoke_jobs.ledger.limit_store import LimitStore
+
 NAME = "memory"
 _LEASE_SECONDS = 60.0
 _ATTEMPTS_LIMIT = 100
-"""The most attempts per job in one drain. If there are more, a job dispatches itself endlessly."""
+"""The most attempts per job in one drain. If more are needed, a job probably dispatches itself endlessly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,11 @@ class _Ledger(MemoryLedger):
         """Remove a job that was published, unless it has started."""
         with self._lock:
             if self._jobs.get(job.id) == job:
-                del self._jobs[job.id], self._attempts[job.id]
+                self._forget(job.id)
 
 
 class MemoryRunner(Runner):
-    """The runner of the module's docstring. ``jobs`` and ``tasks`` list what was dispatched; ``drain()`` runs it."""
+    """See the module's docstring. ``jobs`` and ``tasks`` list what was dispatched; ``drain()`` runs it."""
 
     name = NAME
 
@@ -88,8 +92,13 @@ class MemoryRunner(Runner):
         self._done_tasks = 0
 
     def fully_configured(self) -> bool:
-        """Return True: it needs no settings."""
+        """Return True: this runner needs no settings."""
         return True
+
+    @property
+    def limits(self) -> LimitStore:
+        """The ledger's limits, rates and pauses. Those that an application declares apply once a test declares them."""
+        return self.ledger.limits
 
     @property
     def jobs(self) -> Sequence[JobRequest]:
@@ -110,7 +119,7 @@ class MemoryRunner(Runner):
         if session is None:
             return self.ledger.insert(new)
         job = self.ledger.reserve(new)
-        if self.ledger.get(job.id) is None:
+        if self.ledger.get(job.id) != job:  # it is new, or changed by this dispatch
             after_commit(
                 plain_session(session),
                 lambda: True,
@@ -120,10 +129,14 @@ class MemoryRunner(Runner):
             )
         return job
 
-    def get_job(self, job_id: int, *, session: Session | None = None) -> JobRequest | None:
+    def get_job(self, job_id: int | UUID, *, session: Session | None = None) -> JobRequest | None:
         pending = [] if session is None else pending_rows(plain_session(session))
-        mine = (row for row in pending if isinstance(row, JobRequest) and row.id == job_id)
+        mine = (row for row in pending if isinstance(row, JobRequest) and job_id in (row.id, row.uid))
         return next(mine, None) or self.ledger.get(job_id)
+
+    def retry_job(self, job_id: int | UUID, *, clear_checkpoints: bool = False) -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.retry(job.id, clear_checkpoints=clear_checkpoints)
 
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
         for job_data in jobs:  # check all before one is written
@@ -134,6 +147,19 @@ class MemoryRunner(Runner):
         if session is None:
             return self.dispatch_job(job_data)
         return await session.run_sync(lambda inner: self.dispatch_job(job_data, session=inner))
+
+    def open_batch(
+        self, name: str, then: JobData | None = None, on_failed: str = "fail", *, session: Session | None = None
+    ) -> Batch:
+        """Open a batch, at once: a rollback of the session leaves it empty and open."""
+        new = prepare_job(then, self.registry, runner=NAME) if then is not None else None
+        return self.ledger.open_batch(name, new, on_failed)
+
+    def close_batch(self, batch_id: int, *, session: Session | None = None) -> None:
+        if session is None:
+            self.ledger.close_batch(batch_id)
+        else:
+            after_commit(plain_session(session), lambda: True, lambda: self.ledger.close_batch(batch_id))
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         definition, text = prepare_task(name, payload, self.registry)
@@ -162,15 +188,21 @@ class MemoryRunner(Runner):
         """Run all jobs and tasks to their end, and those that they dispatch. Retries follow immediately.
 
         :returns: the jobs as they are then.
-        :raises Exception: what a task raises. A job that fails is recorded as failed.
+        :raises Exception: what a task raised, once everything has run; an ``ExceptionGroup`` if several did. A job that
+            fails is recorded as failed.
         """
         wait_for_outer_commits()
+        errors: list[Exception] = []
         for _ in range(_ATTEMPTS_LIMIT * (len(self.jobs) + 1)):
-            if not self._run_one():
-                return self.jobs
-        raise RuntimeError("drain() ran for very long: does a job dispatch itself?")
+            if not self._run_one(errors):
+                break
+        else:
+            raise RuntimeError("drain() ran for very long: does a job dispatch itself?")
+        if errors:
+            raise errors[0] if len(errors) == 1 else ExceptionGroup(f"{len(errors)} tasks failed", errors)
+        return self.jobs
 
-    def _run_one(self) -> bool:
+    def _run_one(self, errors: list[Exception]) -> bool:
         if self._done_tasks < len(self._tasks):
             task = self._tasks[self._done_tasks]
             self._done_tasks += 1
@@ -180,11 +212,16 @@ class MemoryRunner(Runner):
             try:
                 call(definition, context, decode_payload(task.name, definition.payload, task.payload))
                 context.finish()
+            except Exception as error:
+                errors.append(error)
             finally:
                 context.close()
             return True
         claims = self.ledger.claim_batch(NAME, list(self.registry.jobs), "memory", _LEASE_SECONDS)
         if not claims:
+            if (wait := self.ledger.limits.next_token_seconds) is not None:
+                self._clock.forward_to(self._clock() + timedelta(seconds=wait))
+                return True
             due = [job.run_after for job in self.jobs if job.state is JobState.WAITING and job.run_after]
             if not due:
                 return False
@@ -199,5 +236,5 @@ class MemoryRunner(Runner):
 
 def _no_sessions() -> Session:
     raise ConfigurationError(
-        "ctx.session under the memory runner needs sessions of yours: MemoryRunner(settings, registry, sessions=...)"
+        "ctx.session under the memory runner needs a session factory: MemoryRunner(settings, registry, sessions=...)"
     )

@@ -6,7 +6,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
+from uuid import UUID
 
+from spoke_jobs.contract.trace_context import current_traceparent
+from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.job_options import (
     ALL_CAPABILITIES,
@@ -18,9 +21,9 @@ from spoke_jobs.job_options import (
     JobData,
     default_of,
 )
-from spoke_jobs.model import NewJob, declared
-from spoke_jobs.payloads import TASK_LIMIT_BYTES, encode_payload
-from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.model import NewJob
+from spoke_jobs.payloads import JOB_LIMIT_BYTES, NO_PAYLOAD, TASK_LIMIT_BYTES, encode_payload
+from spoke_jobs.registry import Definition, Registry, with_follower
 from spoke_jobs.type_names import TypeName, plain_name
 
 
@@ -35,7 +38,7 @@ def prepare_job(
     """Return the row to write for a dispatch.
 
     :raises UnknownName: if no such job is registered.
-    :raises InvalidPayload: if the payload isn't what the job takes.
+    :raises InvalidPayload: if the payload isn't what the job takes, or is over 32 MiB.
     :raises InvalidJobData: if an option can't be honored, at all or by this runner.
     """
     definition = registry.jobs.get(data.job_type)
@@ -47,13 +50,20 @@ def prepare_job(
     options = definition.options
     if stored := {option: value for option, value in given.items() if option in OPTION_NAMES}:
         options = replace(options, **stored)
+    if options.traceparent is None and (traceparent := current_traceparent()) is not None:
+        options = replace(options, traceparent=traceparent)
     queue_name = given.get("queue_name", definition.queue_name)
     locks_queue = given.get("locks_queue", definition.locks_queue)
     priority = given.get("priority", definition.priority)
     if locks_queue and not queue_name:
-        raise InvalidJobData(f"{name!r} is to lock its queue and names none: give queue_name, or leave locks_queue out")
+        raise InvalidJobData(f"{name!r} has locks_queue=True and no queue: give queue_name, or leave locks_queue out")
+    if problem := _unique_problem(data, options.retention_seconds):
+        raise InvalidJobData(f"the dispatch of {name!r}: {problem}")
     if options.on_failure:
-        options = replace(options, on_failure_as=_follower(name, options.on_failure, registry))
+        try:
+            options = with_follower(options, registry)
+        except UnknownName as error:
+            raise InvalidJobData(f"on_failure of {name!r}: {error}") from None
     if len(capabilities) < len(ALL_CAPABILITIES):
         effective = {"priority": priority, "run_after": data.run_after}
         for option_ in CAPABILITY_OPTIONS:
@@ -65,7 +75,7 @@ def prepare_job(
                 )
     return NewJob(
         job_type=name,
-        payload=_payload_json(name, definition, data.payload),
+        payload=_payload_json(name, definition, data.payload) if _has_payload(data, definition) else NO_PAYLOAD,
         queue_name=queue_name,
         locks_queue=locks_queue,
         organization_id=data.organization_id,
@@ -76,6 +86,12 @@ def prepare_job(
         priority=priority,
         run_after=data.run_after.astimezone(UTC) if data.run_after is not None else None,
         unique_key=data.unique_key,
+        unique_for=data.unique_for,
+        on_conflict=data.on_conflict or "keep",
+        after=tuple(job if isinstance(job, int | UUID) else job.uid for job in data.after or ()),
+        after_failed=data.after_failed or "fail",
+        batch_id=data.batch_id,
+        limit_key=data.limit_key,
     )
 
 
@@ -89,10 +105,26 @@ def prepare_task(name: TypeName, payload: Any, registry: Registry) -> tuple[Defi
     return definition, _payload_json(definition.name, definition, payload, TASK_LIMIT_BYTES)
 
 
-def _payload_json(name: str, definition: Definition, payload: Any, limit_bytes: int | None = None) -> str:
+def _unique_problem(data: JobData, retention_seconds: float) -> str:
+    """Return what is wrong with the options of unique jobs; empty if nothing is."""
+    if data.unique_key is None and (data.unique_for is not None or data.on_conflict is not None):
+        return f"{'unique_for' if data.unique_for is not None else 'on_conflict'} is given, and no unique_key"
+    if data.unique_for is not None and data.unique_for > retention_seconds:
+        return (
+            f"unique_for is {data.unique_for:g} s, but the row is deleted {retention_seconds:g} s after the job's end: "
+            "raise retention_seconds"
+        )
+    return ""
+
+
+def _has_payload(data: JobData, definition: Definition) -> bool:
+    return definition.takes_payload or data.payload is not None
+
+
+def _payload_json(name: str, definition: Definition, payload: Any, limit_bytes: int = JOB_LIMIT_BYTES) -> str:
     if payload is not None and not definition.takes_payload:
         raise InvalidPayload(
-            f"{name!r} takes no payload, and a {type(payload).__name__} is given: leave it out, "
+            f"{name!r} takes no payload, and {an(type(payload).__name__)} is given: leave it out, "
             "or give the function a second parameter"
         )
     return encode_payload(name, definition.payload, payload, limit_bytes)
@@ -105,17 +137,3 @@ def _name_of(name: TypeName) -> str:
             f"{text!r} stands for many names: dispatch one of them, for example {text[:-1] + 'something'!r}"
         )
     return text
-
-
-def _follower(name: str, on_failure: str, registry: Registry) -> dict[str, Any]:
-    """Return how the job to dispatch after a final failure is declared."""
-    try:
-        follower = registry.jobs.get(on_failure)
-    except UnknownName as error:
-        raise InvalidJobData(f"on_failure of {name!r}: {error}") from None
-    return declared(
-        follower.options,
-        queue_name=follower.queue_name,
-        locks_queue=follower.locks_queue and bool(follower.queue_name),
-        priority=follower.priority,
-    )

@@ -10,15 +10,20 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
+
+    from spoke_jobs.ledger.limit_store import LimitStore
+    from spoke_jobs.runners.runtime_schedules import RuntimeSchedules
 
 
 class Runner(ABC):
@@ -30,14 +35,14 @@ class Runner(ABC):
 
     @abstractmethod
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
-        """Record a job, so that it runs once the record is committed.
+        """Record a job, which runs after the record is committed.
 
-        With ``session`` the record is written in the caller's transaction. If that is rolled back, there is no job.
+        With ``session`` the record is written in the caller's transaction. If this is rolled back, there is no job.
         """
 
     @abstractmethod
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
-        """Dispatch a task; with ``session``, once the caller's transaction is committed.
+        """Dispatch a task; with ``session``, after the caller's transaction is committed.
 
         Each runner documents whether the task is lost if this process then ends.
         """
@@ -46,15 +51,19 @@ class Runner(ABC):
         """Return the names of the missing environment variables, each with an explanation."""
         return []
 
+    def missing_task_settings(self) -> list[str]:
+        """Return the names of the missing variables that only dispatching tasks needs, each with an explanation."""
+        return []
+
     @property
     def capabilities(self) -> Collection[Capability]:
-        """The capabilities that the runner has. It refuses options that need another."""
+        """The capabilities that the runner has. It refuses an option that needs a capability that it lacks."""
         return ALL_CAPABILITIES
 
     def start(self) -> None:  # noqa: B027  # most runners have nothing to start
         """Start the runner's threads in this process. :func:`spoke_jobs.configure` calls it."""
 
-    def close(self) -> None:  # noqa: B027  # or to close
+    def close(self) -> None:  # noqa: B027  # most runners have nothing to close
         """Deliver or run the tasks that are still in memory, and release connections and threads."""
 
     async def adispatch_job(self, job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
@@ -80,16 +89,58 @@ class Runner(ABC):
         else:
             await asyncio.to_thread(self.dispatch_task, name, payload)
 
-    def get_job(self, job_id: int, *, session: Session | None = None) -> JobRequest | None:
+    def open_batch(
+        self, name: str, then: JobData | None = None, on_failed: str = "fail", *, session: Session | None = None
+    ) -> Batch:
+        """Open a batch; with ``session``, in the caller's transaction."""
+        raise ConfigurationError(f"the runner {self._own_name()} has no batches: give it open_batch and close_batch")
+
+    def close_batch(self, batch_id: int, *, session: Session | None = None) -> None:
+        """Close a batch; with ``session``, in the caller's transaction."""
+        raise ConfigurationError(f"the runner {self._own_name()} has no batches: give it open_batch and close_batch")
+
+    async def aopen_batch(
+        self, name: str, then: JobData | None = None, on_failed: str = "fail", *, session: AsyncSession | None = None
+    ) -> Batch:
+        """Call :meth:`open_batch` without blocking the event loop."""
+        if session is not None:
+            return await session.run_sync(lambda inner: self.open_batch(name, then, on_failed, session=inner))
+        return await asyncio.to_thread(self.open_batch, name, then, on_failed)
+
+    async def aclose_batch(self, batch_id: int, *, session: AsyncSession | None = None) -> None:
+        """Call :meth:`close_batch` without blocking the event loop."""
+        if session is not None:
+            await session.run_sync(lambda inner: self.close_batch(batch_id, session=inner))
+        else:
+            await asyncio.to_thread(self.close_batch, batch_id)
+
+    def get_job(self, job_id: int | UUID, *, session: Session | None = None) -> JobRequest | None:
         """Return a job's row, or None; with ``session``, as the caller's transaction sees it."""
         raise ConfigurationError(
             f"the runner {self._own_name()} can't read jobs: give it a function get_job(job_id, *, session=None)"
         )
 
+    def retry_job(self, job_id: int | UUID, *, clear_checkpoints: bool = False) -> JobRequest | None:
+        """Start a failed job again, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't retry jobs: give it a function "
+            "retry_job(job_id, *, clear_checkpoints=False)"
+        )
+
+    @property
+    def limits(self) -> LimitStore:
+        """The limits, rates and pauses that its workers obey."""
+        raise ConfigurationError(f"the runner {self._own_name()} has no limits that can be changed here")
+
+    @property
+    def schedules(self) -> RuntimeSchedules:
+        """The schedules, to change them at run time."""
+        raise ConfigurationError(f"the runner {self._own_name()} has no schedules")
+
     def _own_name(self) -> str:
         return type(self).__name__
 
-    async def aget_job(self, job_id: int, *, session: AsyncSession | None = None) -> JobRequest | None:
+    async def aget_job(self, job_id: int | UUID, *, session: AsyncSession | None = None) -> JobRequest | None:
         """Call :meth:`get_job` without blocking the event loop."""
         if session is not None:
             return await session.run_sync(lambda inner: self.get_job(job_id, session=inner))
@@ -106,8 +157,13 @@ _OPTIONAL = (
     "dispatch_jobs",
     "adispatch_jobs",
     "adispatch_task",
+    "open_batch",
+    "close_batch",
+    "aopen_batch",
+    "aclose_batch",
     "get_job",
     "aget_job",
+    "retry_job",
 )
 
 

@@ -1,4 +1,4 @@
-"""The common part of the runners ``legacy`` and ``kubernetes``: record a job in the caller's transaction or its own."""
+"""The common part of ``legacy`` and ``kubernetes``: record a job in the caller's transaction or in one of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.after_commit import (
     after_commit,
@@ -20,20 +22,25 @@ from spoke_jobs.ledger.after_commit import (
     plain_session,
     run_safely,
 )
+from spoke_jobs.ledger.dispatching import dispatch_jobs, open_batch
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.inserts import insert_jobs
-from spoke_jobs.ledger.notify import Notifier
+from spoke_jobs.ledger.finish import close_batch
+from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.process_actor import process_actor
 from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import JobData, JobRequest, NewJob
+from spoke_jobs.model import JobData, JobRequest, JobState, NewJob
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
 from spoke_jobs.runners.runner import Runner
+from spoke_jobs.runners.runtime_schedules import RuntimeSchedules
 from spoke_jobs.settings import Settings
 from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+    from spoke_jobs.ledger.limit_store import LimitStore
 
 
 class SqlRunner(Runner):
@@ -56,7 +63,6 @@ class SqlRunner(Runner):
         With SQLite, fork before the first dispatch: a child can't release locks that its parent holds.
         """
         self._ledger: SqlLedger | None = None
-        self._notifier: Notifier | None = None
         self._opening = threading.Lock()
 
     def _reset_if_forked(self) -> None:
@@ -86,10 +92,20 @@ class SqlRunner(Runner):
         if self._ledger is None:
             with self._opening:
                 if self._ledger is None:
-                    engine = create_engine(self.settings.database_url.get_secret_value())
+                    engine = create_engine(self.settings.database)
                     check_schema(engine)
-                    self._ledger = SqlLedger(engine)
+                    self._ledger = SqlLedger(engine, keeps_successes=self.settings.keeps_successes)
         return self._ledger
+
+    @property
+    def limits(self) -> LimitStore:
+        """The ledger's limits, rates and pauses."""
+        return self.ledger.limits
+
+    @property
+    def schedules(self) -> RuntimeSchedules:
+        """The ledger's schedules."""
+        return RuntimeSchedules(lambda: self.ledger.engine, self.registry, self.name)
 
     def dispatch_job(self, job_data: JobData, *, session: Session | None = None) -> JobRequest:
         new = self._prepare(job_data)
@@ -103,9 +119,8 @@ class SqlRunner(Runner):
         """Record a job. The effects of the commit do not block the event loop."""
         if session is None:
             return await asyncio.to_thread(self.dispatch_job, job_data)
-        _refuse_sync_session(session)
         new = self._prepare(job_data)
-        await asyncio.to_thread(lambda: self.ledger)
+        await self._prepare_for(session)
         return await session.run_sync(lambda inner: self._record_many(inner, [new], background=True)[0])
 
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
@@ -121,9 +136,8 @@ class SqlRunner(Runner):
     ) -> Sequence[JobRequest]:
         if session is None:
             return await asyncio.to_thread(self.dispatch_jobs, jobs)
-        _refuse_sync_session(session)
         new = [self._prepare(job_data) for job_data in jobs]
-        await asyncio.to_thread(lambda: self.ledger)
+        await self._prepare_for(session)
         return await session.run_sync(lambda inner: self._record_many(inner, new, background=True))
 
     def _prepare(self, job_data: JobData) -> NewJob:
@@ -135,7 +149,7 @@ class SqlRunner(Runner):
         self, session: Session, new: Sequence[NewJob], *, background: bool = False
     ) -> Sequence[JobRequest]:
         ledger = self.ledger
-        jobs = insert_jobs(connection_of(session), new)
+        jobs = dispatch_jobs(connection_of(session), new)
         if not jobs:
             return jobs
         if self._launches:
@@ -160,14 +174,7 @@ class SqlRunner(Runner):
             self._notify()
 
     def _notify(self) -> None:
-        self._notifier_of(self.ledger).notify()
-
-    def _notifier_of(self, ledger: SqlLedger) -> Notifier:
-        if self._notifier is None:
-            with self._opening:
-                if self._notifier is None:
-                    self._notifier = Notifier(ledger.engine)
-        return self._notifier
+        self.ledger.notifier.notify()
 
     def _read_again(self, job: JobRequest) -> JobRequest:
         try:
@@ -196,12 +203,67 @@ class SqlRunner(Runner):
             _refuse_sync_session(session)
         await super().adispatch_task(name, payload, session=session)
 
-    def get_job(self, job_id: int, *, session: Session | None = None) -> JobRequest | None:
+    def open_batch(
+        self, name: str, then: JobData | None = None, on_failed: str = "fail", *, session: Session | None = None
+    ) -> Batch:
+        new = self._prepare(then) if then is not None else None
+        if session is None:
+            return self.ledger.open_batch(name, new, on_failed)
+        return open_batch(connection_of(plain_session(session)), name, new, on_failed)
+
+    def close_batch(self, batch_id: int, *, session: Session | None = None) -> None:
+        if session is None:
+            self.ledger.close_batch(batch_id)
+            self._wake(batch_id)
+        else:
+            self._close_batch(plain_session(session), batch_id)
+
+    async def aopen_batch(
+        self, name: str, then: JobData | None = None, on_failed: str = "fail", *, session: AsyncSession | None = None
+    ) -> Batch:
+        await self._prepare_for(session)
+        return await super().aopen_batch(name, then, on_failed, session=session)
+
+    async def aclose_batch(self, batch_id: int, *, session: AsyncSession | None = None) -> None:
+        """Close a batch. What follows the commit does not block the event loop."""
+        if session is None:
+            await super().aclose_batch(batch_id)
+            return
+        await self._prepare_for(session)
+        await session.run_sync(lambda inner: self._close_batch(inner, batch_id, background=True))
+
+    async def _prepare_for(self, session: AsyncSession | None) -> None:
+        """Check an event loop's session, and open the ledger in a thread."""
+        if session is not None:
+            _refuse_sync_session(session)
+            await asyncio.to_thread(lambda: self.ledger)
+
+    def _close_batch(self, session: Session, batch_id: int, *, background: bool = False) -> None:
+        close_batch(connection_of(session), batch_id)
+        after_commit(session, lambda: True, lambda: self._wake(batch_id), background=background)
+
+    def _wake(self, batch_id: int) -> None:
+        """Launch the job that follows a batch, if nothing of the batch is left."""
+        batch = self.ledger.batch(batch_id)
+        then = self.ledger.get(batch.then_id) if batch is not None and batch.then_id is not None else None
+        if then is not None and then.state is JobState.WAITING:
+            run_safely(lambda: self._launch_many([then]))
+
+    def get_job(self, job_id: int | UUID, *, session: Session | None = None) -> JobRequest | None:
         if session is None:
             return self.ledger.get(job_id)
         return read_job(connection_of(plain_session(session)), job_id)
 
-    async def aget_job(self, job_id: int, *, session: AsyncSession | None = None) -> JobRequest | None:
+    def retry_job(self, job_id: int | UUID, *, clear_checkpoints: bool = False) -> JobRequest | None:
+        before = self.ledger.get(job_id)
+        if before is None:
+            return None
+        job = self.ledger.retry(before.id, process_actor(), clear_checkpoints=clear_checkpoints)
+        if job is not None and job.run != before.run:
+            run_safely(lambda: self._launch_many([job]))
+        return job
+
+    async def aget_job(self, job_id: int | UUID, *, session: AsyncSession | None = None) -> JobRequest | None:
         if session is not None:
             _refuse_sync_session(session)
         return await super().aget_job(job_id, session=session)
@@ -210,6 +272,6 @@ class SqlRunner(Runner):
 def _refuse_sync_session(session: object) -> None:
     if not hasattr(session, "run_sync"):
         raise ConfigurationError(
-            f"the functions for an event loop take an AsyncSession, not a {type(session).__name__}: "
+            f"the functions for an event loop take an AsyncSession, not {an(type(session).__name__)}: "
             "use dispatch_job, dispatch_task or get_job"
         )

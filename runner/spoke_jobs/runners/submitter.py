@@ -79,8 +79,10 @@ class Breaker:
 class Submitter:
     """Tries once to launch each job, on a few threads of its own. Safe from any thread, but not across a fork.
 
-    :param launch: tries once, and returns whether the API server was asked. It raises if the API server can't be
-        reached. Sync launches the job if this does not.
+    Jobs that lock the same queue are launched one after another, so that they start in the order of their dispatch.
+
+    :param launch: launches a job. It tries once, and returns whether the API server was called. It raises if the API
+        server can't be reached. Sync launches each job that was not launched here.
     :param left: called from any thread if there are jobs that sync must launch at once.
     :param patience_seconds: after this time sync launches a job anyway, so it is no longer tried here.
     """
@@ -105,7 +107,9 @@ class Submitter:
         self._changed = threading.Condition()
         """Guards the attributes below."""
         self._waiting: deque[tuple[JobRequest, float]] = deque()
-        """Each with the time until which it is tried. Without payloads, which no SpokeJob has."""
+        """Jobs without their payloads, each with the time until which it is tried."""
+        self._launching: set[str] = set()
+        """The queues of the jobs that are being launched and that lock their queue."""
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._closing = 0
@@ -123,6 +127,11 @@ class Submitter:
     def is_paused(self) -> bool:
         """Return whether the API server was unreachable a moment ago, so that all jobs are left to sync for now."""
         return self._breaker.is_paused()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, and has not been used since."""
+        return self._closed
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
         """Wait up to ``seconds`` for the queued jobs to be tried. Sync launches the rest."""
@@ -143,8 +152,9 @@ class Submitter:
         now = self._clock()
         if not self._threads:
             self._waiting.clear()  # these were left by threads that have died
-        if self._waiting and self._waiting[0][1] < now:
-            return False  # the first has waited too long, so this one would, too
+        first = self._first_free()
+        if first is not None and self._waiting[first][1] < now:
+            return False  # it has waited too long, so this one would, too
         if len(self._waiting) >= self._room:
             return True  # sync launches it in time: if woken now, it would start with the jobs that are tried here
         if not self._breaker.ask():
@@ -173,10 +183,13 @@ class Submitter:
         try:
             while (following := self._next()) is not None:
                 job, until = following
-                if self._clock() > until:
-                    self._notify_sync()
-                else:
-                    self._try(job)
+                try:
+                    if self._clock() > until:
+                        self._notify_sync()
+                    else:
+                        self._try(job)
+                finally:
+                    self._release_queue(job)
         finally:
             with self._changed:
                 self._threads.discard(threading.current_thread())
@@ -185,12 +198,29 @@ class Submitter:
     def _next(self) -> tuple[JobRequest, float] | None:
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._waiting or self._closing, _IDLE_SECONDS)
+            self._changed.wait_for(lambda: self._first_free() is not None or self._closing, _IDLE_SECONDS)
             self._idle -= 1
-            if self._waiting:
-                return self._waiting.popleft()
+            if (first := self._first_free()) is not None:
+                following = self._waiting[first]
+                del self._waiting[first]
+                if following[0].locks_queue:
+                    self._launching.add(following[0].queue_name)
+                return following
             self._threads.discard(threading.current_thread())  # now, or the next job would wait for this thread
             return None
+
+    def _first_free(self) -> int | None:
+        """Return the position of the first waiting job that may be launched now; the caller holds the lock."""
+        for position, (job, _until) in enumerate(self._waiting):
+            if not (job.locks_queue and job.queue_name in self._launching):
+                return position
+        return None
+
+    def _release_queue(self, job: JobRequest) -> None:
+        if job.locks_queue:
+            with self._changed:
+                self._launching.discard(job.queue_name)
+                self._changed.notify()
 
     def _try(self, job: JobRequest) -> None:
         failures = self._breaker.failures
@@ -202,7 +232,7 @@ class Submitter:
                 self._waiting.clear()
             if was_closed:
                 why = f"{type(error).__name__}: {error}"
-                logger.warning("can't create SpokeJobs (%s); left to sync", why)
+                logger.warning("could not create SpokeJobs (%s); left to sync", why)
             self._notify_sync()
         else:
             if asked:

@@ -1,1 +1,1 @@
-"""``spoke-jobs sync``: the process that keeps ledger and cluster in step. See docs/architecture/sync.md."""
+"""``spoke-jobs sync``: the process that keeps ledger and cluster consistent. See docs/architecture/sync.md."""

@@ -9,14 +9,16 @@ checks again: a write to the ledger checks the row's state, a creation the name,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.spokejob import LedgerState, Outcome
+from spoke_jobs.contract.failed_decisions import message_of
+from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.model import Failure, JobState, Progress
 from spoke_jobs.sync.sync_model import (
     Action,
+    AttemptView,
     Cancel,
     ConfirmGone,
     EndAttempt,
@@ -30,6 +32,10 @@ from spoke_jobs.sync.sync_model import (
 
 _MESSAGE_LIMIT = 200
 """The longest progress message that a SpokeJob shows."""
+START_TIMEOUT_SECONDS: int = SpokeJobSpec.model_fields["start_timeout_seconds"].default
+"""Of a row that sets none."""
+LONGEST_START_TIMEOUT_SECONDS = 604_800
+"""The longest that a SpokeJob may have."""
 _LEDGER = {JobState.SUCCEEDED: LedgerState.SUCCEEDED, JobState.FAILED: LedgerState.FAILED}
 
 
@@ -38,7 +44,7 @@ def compare(
 ) -> list[Action]:
     """Decide on all rows.
 
-    :param spokejobs: all SpokeJobs by name, read after the rows: one that is missing did not exist at that time.
+    :param spokejobs: all SpokeJobs by name, read after the rows. A SpokeJob that is missing here no longer exists.
     :param now: the time by the database's clock, like the rows' times.
     :param patience: the age from which a row is launched by sync; until then it is left to the dispatching process.
     """
@@ -67,7 +73,7 @@ def _name_is_anothers(row: Row) -> tuple[Action, ...]:
 
 
 def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Action, ...]:
-    if row.job.state.final:
+    if row.job.state.final or row.job.state is JobState.BLOCKED:
         return ()
     if row.begun:
         return (ConfirmGone(row),)
@@ -78,7 +84,7 @@ def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Act
 def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     """Record an end that the cluster reports and the row lacks."""
     if seen.outcome is Outcome.FAILED:
-        return (FailJob(row, failure(seen.cause or Cause.POD_FAILED)),)
+        return (FailJob(row, failure(seen.cause or Cause.POD_FAILED, said=_said(seen))),)
     if seen.outcome is Outcome.SUCCEEDED:
         return (FailJob(row, _success_without_record(seen)),)
     end = _end_of(row.live, seen) if row.live is not None else None
@@ -95,7 +101,7 @@ def _end_of(number: int, seen: SpokeJobView) -> Failure | None:
     record = next((item for item in seen.attempts if item.number == number), None)
     if record is not None and record.ended:
         # An attempt without a cause succeeded. The outcome will say so, and is handled then.
-        return failure(record.cause, record.error_type) if record.cause else None
+        return failure(record.cause, record.error_type, record.message) if record.cause else None
     if seen.attempt > number:  # the operator has started a later attempt
         return failure(Cause.WORKER_LOST)
     return None
@@ -129,7 +135,41 @@ def _progress(row: Row, seen: SpokeJobView) -> Progress | None:
     return None if seen.progress is None and progress == Progress(0, "") else progress
 
 
-def failure(cause: str, error_type: str = "") -> Failure:
-    """Make a failure from a cause that the cluster reports, with its text from the table of causes."""
+def failed_attempts(seen: SpokeJobView) -> Iterator[AttemptView]:
+    """Return the attempts that have failed or are being stopped, and whose output is worth keeping."""
+    return (item for item in seen.attempts if item.cause and item.cause not in _NO_FAILURES)
+
+
+_NO_FAILURES = {Cause.QUEUE_HELD, Cause.START_PAUSED, Cause.RETRY_LATER}
+
+
+def _said(seen: SpokeJobView) -> str:
+    """Return what Kubernetes said about the SpokeJob's end: about its last attempt, or else about the SpokeJob."""
+    last = seen.attempts[-1] if seen.attempts else None
+    return (last.message if last and last.cause == seen.cause else "") or seen.message
+
+
+def undiagnosable(row: Row, error: Exception) -> tuple[Action, ...]:
+    """End a job about which nothing can be decided. Its attempt ends with it, which releases the queue's lock."""
+    return () if row.job.state.final else (FailJob(row, Failure(Cause.UNDIAGNOSABLE, message_of(error))),)
+
+
+def type_not_allowed(row: Row, now: datetime) -> tuple[FailJob, ...]:
+    """End a row whose type may not use its PodTemplate, once its start timeout is over; before that, do nothing."""
+    job = row.job
+    due = [moment for moment in (job.created_at, job.updated_at, job.run_after) if moment and moment <= now]
+    timeout = min(job.options.start_timeout_seconds or START_TIMEOUT_SECONDS, LONGEST_START_TIMEOUT_SECONDS)
+    if due and now < max(due) + timedelta(seconds=timeout):
+        return ()
+    template, job_type = job.options.pod_template, job.job_type
+    text = f"PodTemplate {template!r} is not for jobs of the type {job_type!r}"
+    return (FailJob(row, failure(Cause.TYPE_NOT_ALLOWED, said=text)),)
+
+
+def failure(cause: str, error_type: str = "", said: str = "") -> Failure:
+    """Make a failure from a cause that the cluster reports.
+
+    :param said: what Kubernetes said about the failure; if empty, the text is the cause's meaning.
+    """
     known = CAUSES.get(cause)
-    return Failure(cause, known.meaning if known else "", error_type)
+    return Failure(cause, said or (known.meaning if known else ""), error_type)

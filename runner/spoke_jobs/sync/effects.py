@@ -6,18 +6,21 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import select
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, Invalid, NotFound
 from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.errors import DatabaseError
 from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.model import Failure
-from spoke_jobs.sync.decide import failure
+from spoke_jobs.sync.decide import failure, type_not_allowed
 from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
@@ -31,13 +34,21 @@ from spoke_jobs.sync.sync_model import (
     SpokeJobView,
     read_view,
 )
-from spoke_jobs.sync.writer import Writer
+from spoke_jobs.sync.template_rules import TemplateRules
+from spoke_jobs.sync.undecided import FAILED, Undecided
+from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
 """The shortest interval between two updates of a job's progress."""
 _BACKOFF = Backoff(base=1.0, maximum=60.0)
+_REFUSED_VALUES = (DataError, IntegrityError)
+"""The same statement would be refused again."""
+
+
+class NotAllowedYet(Exception):
+    """A row's type may not use its PodTemplate. Somebody may still correct the PodTemplate."""
 
 
 @dataclass(slots=True)
@@ -80,15 +91,18 @@ class Effects:
         api: SpokeJobClient,
         clock: Callable[[], float] = time.monotonic,
         done: Counter[str] | None = None,
+        failures: Counter[str] | None = None,
     ) -> None:
         self._writer = writer
         self._api = api
         self._clock = clock
+        self._templates = TemplateRules(api, clock)
         self._mirrored: dict[str, float] = {}
         self.spokejobs: dict[str, SpokeJobView] = {}
         self.backoffs = JobBackoffs(clock)
         self.done: Counter[str] = Counter() if done is None else done
         """How many actions of each kind were carried out."""
+        self.undecided = Undecided(Counter() if failures is None else failures)
         self.decide_again: set[str] = set()
         """SpokeJobs to decide on again, because an action changed them or their rows."""
 
@@ -104,21 +118,38 @@ class Effects:
             return False
         try:
             done = self._do(action)
-        except ApiUnavailable:
-            raise
-        except ApiError as error:
-            logger.warning("%s: %s", _describe(action), error)
-        except DBAPIError as error:  # only this statement failed, by a lock timeout for example
-            logger.warning("%s: %s", _describe(action), type(error.orig).__name__)
-        else:
-            if done:
-                self.done[type(action).__name__] += 1
-            if job_id is not None:
-                self.backoffs.done(job_id)
-            return done
-        if job_id is not None:
-            self.backoffs.failed(job_id)
-        return False
+        except Exception as error:
+            if _affects_all(error):
+                raise
+            return self._failed(action, error)
+        if done:
+            self.done[type(action).__name__] += 1
+        if not isinstance(action, Mirror):
+            self.backoffs.done(action.row.job.id)
+            self.undecided.succeeded(action.row, type(action).__name__)
+        return done
+
+    def _failed(self, action: Action, error: Exception) -> bool:
+        """Handle an error of an action. A job whose actions raise unexpected errors again and again is given up."""
+        if not isinstance(action, Mirror):
+            self.backoffs.failed(action.row.job.id)
+        if _is_transient(error):
+            said = type(error.orig).__name__ if isinstance(error, DBAPIError) else error
+            logger.warning("%s: %s", _describe(action), said, extra=_fields(action))
+            return False
+        if isinstance(action, Mirror):
+            self.undecided.counts[FAILED] += 1
+            logger.error("%s", _describe(action), exc_info=error, extra=_fields(action))
+            return False
+        ended = False
+        for end in self.undecided.failed(action.row, error, type(action).__name__):
+            try:
+                ended = self._do(end)
+            except Exception as refusal:
+                if _affects_all(refusal):
+                    raise
+                logger.exception("%s", _describe(end), extra=_fields(end))
+        return ended
 
     def remember(self, body: Body) -> SpokeJobView:
         """Store a SpokeJob that the API server has just sent."""
@@ -154,6 +185,8 @@ class Effects:
                 return self._mirror(action)
 
     def _launch(self, row: Row) -> bool:
+        if not self._templates.allow(row.job.options.pod_template, row.job.job_type):
+            return self._refuse_template(row)
         try:
             body = spokejob(row.job, self._api.namespace)
         except ValueError as error:
@@ -166,7 +199,7 @@ class Effects:
                 return False
         try:
             self.remember(self._api.create(body))
-            logger.info("job %d (%s): launched as %s", row.job.id, row.job.job_type, row.name)
+            logger.info("job %d (%s): launched as %s", row.job.id, row.job.job_type, row.name, extra=_of_row(row))
         except Invalid as error:
             return self._fail(row, Failure(Cause.INVALID_SPEC, f"the API server refuses the SpokeJob: {error}"))
         except AlreadyExists:
@@ -179,6 +212,15 @@ class Effects:
         self._record_submitted(row)
         return True
 
+    def _refuse_template(self, row: Row) -> bool:
+        with self._writer.transaction() as connection:
+            now = connection.scalar(select(clock_now()))
+            assert now is not None
+        for end in type_not_allowed(row, now):
+            return self._do(end)
+        template, job_type = row.job.options.pod_template, row.job.job_type
+        raise NotAllowedYet(f"PodTemplate {template!r} is not for jobs of the type {job_type!r}")
+
     def _record_submitted(self, row: Row) -> bool:
         with self._writer.transaction() as connection:
             return syncing.record_submitted(connection, row.job)
@@ -187,7 +229,10 @@ class Effects:
         with self._writer.transaction() as connection:
             done = syncing.end_attempt(connection, row.job, number, ended)
         if done:
-            logger.warning("job %d, attempt %d: ended on the cluster (%s)", row.job.id, number, ended.cause)
+            fields = _of_row(row) | {"attempt": number, "cause": ended.cause}
+            logger.warning(
+                "job %d, attempt %d: ended on the cluster (%s)", row.job.id, number, ended.cause, extra=fields
+            )
             self.decide_again.add(row.name)
         return done
 
@@ -196,7 +241,10 @@ class Effects:
             done = syncing.fail_job(connection, row.job, final)
         if done:
             log = logger.error if final.cause in _MISTAKES else logger.warning
-            log("job %d (%s) failed: %s, %s", row.job.id, row.job.job_type, final.cause, final.message)
+            fields = _of_row(row) | {"cause": final.cause}
+            log("job %d (%s) failed: %s, %s", row.job.id, row.job.job_type, final.cause, final.message, extra=fields)
+            if final.cause == Cause.UNDIAGNOSABLE:
+                self.undecided.ended(row)
         self.decide_again.add(row.name)
         return done
 
@@ -215,7 +263,8 @@ class Effects:
         except (NotFound, Conflict):  # deleted, or replaced: the next decision finds out
             self.decide_again.add(seen.name)
             return False
-        logger.info("job %d (%s): cancellation passed on to the SpokeJob", row.job.id, row.job.job_type)
+        fields = _of_row(row)
+        logger.info("job %d (%s): cancellation passed on to the SpokeJob", row.job.id, row.job.job_type, extra=fields)
         return True
 
     def _mirror(self, action: Mirror) -> bool:
@@ -230,6 +279,10 @@ class Effects:
         self._mirrored[seen.name] = now
         try:
             self.remember(self._api.apply_status(seen.name, seen.object_uid, seen.resource_version, status))
+        except Invalid:
+            if action.ledger is None or action.progress is None:
+                raise
+            return self._mirror(replace(action, progress=None))  # the final state matters more
         except NotFound as error:
             if error.object_name != seen.name:
                 raise
@@ -245,7 +298,27 @@ class Effects:
         return True
 
 
-_MISTAKES = {Cause.NAME_TAKEN, Cause.SPOKE_JOB_DELETED, Cause.INVALID_SPEC, Cause.JOB_EXITED}
+def _affects_all(error: Exception) -> bool:
+    """Whether any other action would fail, too: the API server or the connection to the database can't be used."""
+    if isinstance(error, SQLAlchemyError):
+        return not isinstance(error, StatementError)
+    return isinstance(error, (ApiUnavailable, ConnectionLost, DatabaseError))
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether the same action may succeed later, after a lock timeout for example."""
+    if isinstance(error, DBAPIError):
+        return not isinstance(error, _REFUSED_VALUES)
+    return isinstance(error, ApiError | NotAllowedYet)
+
+
+_MISTAKES = {
+    Cause.NAME_TAKEN,
+    Cause.SPOKE_JOB_DELETED,
+    Cause.INVALID_SPEC,
+    Cause.JOB_EXITED,
+    Cause.TYPE_NOT_ALLOWED,
+}
 """Causes that point to a mistake rather than to the job's own failure."""
 
 
@@ -253,3 +326,11 @@ def _describe(action: Action) -> str:
     if isinstance(action, Mirror):
         return f"SpokeJob {action.seen.name}: showing its progress failed; retrying"
     return f"job {action.row.job.id}: {type(action).__name__} failed; retrying"
+
+
+def _fields(action: Action) -> dict[str, object]:
+    return {"spokejob": action.seen.name} if isinstance(action, Mirror) else _of_row(action.row)
+
+
+def _of_row(row: Row) -> dict[str, object]:
+    return {"request_id": row.job.id, "job_type": row.job.job_type, "run": row.job.run, "spokejob": row.name}

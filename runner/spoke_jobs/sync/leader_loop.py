@@ -10,22 +10,33 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
+from spoke_jobs.cluster.pod_output import read_outputs
 from spoke_jobs.contract.api_errors import ApiError
-from spoke_jobs.ledger import pruning, syncing
+from spoke_jobs.execution.contained_routines import ContainedRoutines
+from spoke_jobs.ledger import pruning, settling, strays, syncing
 from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.limit_rows import ledger_identity, read_limits
 from spoke_jobs.ledger.syncing import SyncRow
-from spoke_jobs.sync.decide import compare, decide
+from spoke_jobs.limits.job_limit import JobLimit
+from spoke_jobs.model import JobFilter
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.ticker import Ticker
+from spoke_jobs.sync.decide import decide
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Effects
+from spoke_jobs.sync.limit_publisher import LimitPublisher
+from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
+from spoke_jobs.sync.undecided import FAILED
 from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
-from spoke_jobs.sync.writer import Writer
+from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +44,14 @@ _PROGRESS_BUDGET_SECONDS = 1.0
 """How long progress updates may delay the launches of a turn."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
+_OWN = JobFilter(runner=syncing.RUNNER)
 _PRUNE_AGAIN_SECONDS = 300.0
+_TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
+_COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
+_SETTLES, _LAUNCHES, _PRUNES = "unblocks dependents", "launches jobs", "prunes"
+_ENDS_STRAYS = "ends attempts and deletes locks without an owner"
+_SHOWS, _DECIDES_AGAIN, _STORES = "shows progress", "decides again", "stores the output of pods"
+"""The names of the routines whose errors do not affect the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +59,10 @@ class Intervals:
     """Seconds between two runs of each routine, and how long a row is left to the dispatching process."""
 
     launch: float = 1.0
+    limits: float = 1.0
     progress: float = PROGRESS_SECONDS
     compare: float = 30.0
+    strays: float = 5.0
     prune: float = 60.0
     patience: float = syncing.PATIENCE_SECONDS
 
@@ -58,6 +78,7 @@ class LeaderLoop:
         intervals: Intervals,
         clock: Callable[[], float] = time.monotonic,
         listener: NotifyListener | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self._writer = writer
         self._api = api
@@ -66,11 +87,19 @@ class LeaderLoop:
         self._intervals = intervals
         self._clock = clock
         self._patience = timedelta(seconds=intervals.patience)
-        self._effects = Effects(writer, api, clock, health.done)
+        self._effects = Effects(writer, api, clock, health.done, health.failures)
         self._watcher = Watcher(api, self._inbox)
+        self._outputs = OutputKeeper(writer, lambda pod: read_outputs(api, pod), clock)
+        self._limits = LimitPublisher(self._read_limits, self._identity, api, clock)
+        self._routines = ContainedRoutines(
+            logger, (ConnectionLost, ApiError), lambda: health.failures.update([FAILED]), clock
+        )
         self._running: dict[UUID, str] = {}
+        self._settled_to = 0
         self._pruned_at_once = _PRUNED_AT_ONCE
-        self._due = {"launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
+        self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
+        self._due["strays"] = 0.0
+        self._ticker = Ticker(registry, syncing.RUNNER, writer.transaction, writer.transaction) if registry else None
         if listener is not None:
             listener.on_notify = self._inbox.notify
 
@@ -86,8 +115,12 @@ class LeaderLoop:
             while not stop.is_set():
                 self.turn()
                 self._health.turned()
-                self._inbox.wait(max(0.0, min(self._due.values()) - self._clock()))
+                pause = min(self._due.values()) - self._clock()
+                if self._ticker is not None:
+                    pause = min(pause, max(self._ticker.due_in(), self._routines.due_in(_TICKS)))
+                self._inbox.wait(max(0.0, pause))
         finally:
+            self._outputs.close()
             self._watcher.stop()
 
     def turn(self) -> None:
@@ -95,21 +128,49 @@ class LeaderLoop:
         changes, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
+        contained = self._routines.call
+        contained(_TICKS, self._tick, None)
         notified = self._inbox.take_notified()
         if notified:
-            self._due["launch"] = 0.0
+            self._due["launch"] = self._due["limits"] = 0.0
+        if self._is_due("limits", self._intervals.limits):  # before the launches, so that a pause holds them
+            contained(_PUBLISHES, self._limits.publish, 0)
         if self._is_due("compare", self._intervals.compare):
-            self._compare()
-        else:
-            self._follow(changes)
+            self._try_to_read(_COMPARES, self._compare)
+        elif changes:
+            self._try_to_read(_FOLLOWS, lambda: self._follow(changes))
+        if self._is_due("settle", self._intervals.launch):
+            contained(_SETTLES, self._settle, None)
+        if self._is_due("strays", self._intervals.strays):
+            contained(_ENDS_STRAYS, self._end_strays, None)
         if self._is_due("launch", self._intervals.launch):
             # A process that notifies leaves the launch to sync, so there is no need to wait for the process.
-            self._launch(timedelta(0) if notified else self._patience)
+            patience = timedelta(0) if notified else self._patience
+            contained(_LAUNCHES, lambda: self._launch(patience), None)
         if self._is_due("progress", self._intervals.progress):
-            self._show_progress()
+            contained(_SHOWS, self._show_progress, None)
         if self._is_due("prune", self._intervals.prune):
-            self._prune()
-        self._decide_again()
+            contained(_PRUNES, self._prune, None)
+        contained(_DECIDES_AGAIN, self._decide_again, None)
+        contained(_STORES, self._outputs.store, 0)
+
+    def _try_to_read(self, name: str, routine: Callable[[], None]) -> None:
+        """Call a routine that reads SpokeJobs. If it raises an error, compare soon: changes may be missing."""
+
+        def done() -> bool:
+            routine()
+            return True
+
+        if not self._routines.call(name, done, False):
+            self._due["compare"] = min(self._due["compare"], self._clock() + self._routines.due_in(name))
+
+    def _read_limits(self) -> list[JobLimit]:
+        with self._writer.transaction() as connection:
+            return read_limits(connection)
+
+    def _identity(self) -> str:
+        with self._writer.transaction() as connection:
+            return ledger_identity(connection)
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock()
@@ -119,7 +180,7 @@ class LeaderLoop:
         return True
 
     def _compare(self) -> None:
-        """Compare all rows with all SpokeJobs. Read the rows first: a SpokeJob that the listing lacks is then gone."""
+        """Compare all rows with all SpokeJobs. Rows are read first, so a SpokeJob missing from the listing is gone."""
         started = self._clock()
         with self._reading() as (connection, now):
             rows = _rows(syncing.unfinished(connection))
@@ -129,7 +190,11 @@ class LeaderLoop:
             for page in self._api.pages():
                 version = page.resource_version
                 for body in page.items:
-                    seen = read_view(body)
+                    try:
+                        seen = read_view(body)
+                    except Exception:
+                        logger.exception("a SpokeJob could not be read")
+                        continue
                     if not seen.settled:
                         spokejobs[seen.name] = seen
         except ApiError:
@@ -137,11 +202,11 @@ class LeaderLoop:
             raise
         self._health.listed()
         self._effects.replace(spokejobs)
-        actions = compare(rows, spokejobs, now, self._patience)
+        actions = [action for row in rows for action in self._decide_on(row, now, self._patience)]
         known = {row.name for row in rows}
         rest = [seen for seen in spokejobs.values() if seen.name not in known]
         for batch in _batches(rest):
-            # Their rows were inserted during the listing, or are final, which the SpokeJobs may not show yet.
+            # Their rows were inserted during the listing, or are final. The SpokeJob may not show the final state yet.
             actions += self._decide(batch)
         self._carry_out(actions, self._health.repaired)
         self._watcher.listed(version)
@@ -164,11 +229,22 @@ class LeaderLoop:
             waiting = self._effects.backoffs.waiting()
             rows = _rows(syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH))
         for row in rows:
-            self._carry_out(decide(row, self._effects.spokejobs.get(row.name), now, patience))
+            self._carry_out(self._decide_on(row, now, patience))
         if len(rows) == _BATCH:  # there are more; the other routines run in between
             self._due["launch"] = 0.0
             if not patience:
                 self._inbox.notify()
+
+    def _tick(self) -> None:
+        """Dispatch the jobs of schedules. A failure does not affect the other routines."""
+        if self._ticker is None:
+            return
+        try:
+            if self._ticker.tick_if_due():
+                self._inbox.notify()
+        except DBAPIError as error:
+            reason = str(error.orig).strip().partition("\n")[0]
+            logger.warning("could not dispatch the jobs of schedules (%s); retrying", reason)
 
     def _show_progress(self) -> None:
         """Update the progress on SpokeJobs, for jobs that run now or ran at the last call."""
@@ -180,14 +256,32 @@ class LeaderLoop:
         self._running = running
         known = self._effects.spokejobs
         self._carry_out(
-            action for row in rows if row.name in known for action in decide(row, known[row.name], now, self._patience)
+            action for row in rows if row.name in known for action in self._decide_on(row, now, self._patience)
         )
+
+    def _settle(self) -> None:
+        """Go on with the dependents of jobs that have ended, before the unblocked ones are launched."""
+        try:
+            with self._writer.transaction() as connection:
+                settled = settling.settle_ended(connection, above=self._settled_to)
+            self._settled_to = settled.last
+        except DBAPIError as error:  # a deadlock, for example; it does not affect the other routines
+            logger.warning("could not unblock dependents; trying again: %s", str(error.orig).strip().partition("\n")[0])
+
+    def _end_strays(self) -> None:
+        """End attempts and delete queues' locks that no pod owns. A failure does not affect the other routines."""
+        try:
+            with self._writer.transaction() as connection:
+                strays.end_strays(connection)
+        except DBAPIError as error:
+            reason = str(error.orig).strip().partition("\n")[0]
+            logger.warning("could not end attempts without an owner; trying again: %s", reason)
 
     def _prune(self) -> None:
         """Delete rows whose retention is over. A failure does not affect the other routines."""
         try:
             with self._writer.transaction() as connection:
-                pruned = pruning.prune(connection, self._pruned_at_once, syncing.RUNNER)
+                pruned = pruning.prune(connection, self._pruned_at_once, which=_OWN)
         except DBAPIError as error:
             # A foreign key from the application's tables may lack an index: each row then costs a full scan.
             self._due["prune"] = self._clock() + _PRUNE_AGAIN_SECONDS
@@ -216,10 +310,25 @@ class LeaderLoop:
         """Decide on changed SpokeJobs, each with its current row. Ignore those without a row."""
         with self._reading() as (connection, now):
             rows = _rows(syncing.of_uids(connection, {seen.job_uid for seen in batch if seen.job_uid is not None}))
-        actions: list[Action] = []
-        for row in rows:
+        by_uid = {row.job.uid: row for row in rows}
+        for seen in batch:
+            row = by_uid.get(seen.job_uid) if seen.job_uid is not None else None
+            if row is not None and seen.run < row.job.run:  # the decision concerns the SpokeJob of the later run
+                self._effects.undecided.read_earlier_run(row, seen.run, partial(self._outputs.see, row, seen))
+        return [action for row in rows for action in self._decide_on(row, now, self._patience)]
+
+    def _decide_on(self, row: Row, now: datetime, patience: timedelta) -> tuple[Action, ...]:
+        """Decide on one row with its SpokeJob, if there is one. An error delays only this row."""
+        try:
             # If the row is in a later run, its SpokeJob has another name, which may be unknown.
-            actions += decide(row, self._effects.spokejobs.get(row.name), now, self._patience)
+            seen = self._effects.spokejobs.get(row.name)
+            if seen is not None:
+                self._outputs.see(row, seen)
+            actions = decide(row, seen, now, patience)
+        except Exception as error:
+            self._effects.decide_again.add(row.name)
+            return self._effects.undecided.failed(row, error)
+        self._effects.undecided.succeeded(row)
         return actions
 
     def _carry_out(self, actions: Iterable[Action], count: Counter[str] | None = None) -> None:

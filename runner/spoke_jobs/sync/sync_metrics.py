@@ -13,7 +13,10 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from spoke_jobs.contract import probe_server
+from spoke_jobs.contract.probe_server import Answer
+from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
 from spoke_jobs.sync.sync_model import Action
+from spoke_jobs.sync.undecided import FAILED, GIVEN_UP
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ STARTING = "starting"
 STANDBY = "standby"
 ACTIVE = "active"
 STALE_SECONDS = 120.0
-"""A loop without a turn for so long hangs. All timeouts of one turn together are shorter."""
+"""A loop that has made no turn for this long hangs: all timeouts of one turn together are shorter."""
 
 Backlog = Callable[[], tuple[int, float]]
 """Count the due rows that have no SpokeJob yet, and the seconds since the oldest became due; called for each scrape."""
@@ -38,7 +41,9 @@ class SyncHealth:
         self.done: Counter[str] = Counter()
         """How many actions were carried out, by kind."""
         self.repaired: Counter[str] = Counter()
-        """How many of them a full comparison had found, by kind."""
+        """How many of these actions a full comparison had found, by kind."""
+        self.failures: Counter[str] = Counter()
+        """How many decisions and routines raised an error, and how many jobs were given up because of that."""
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
@@ -90,23 +95,35 @@ class SyncHealth:
         return since_turn < STALE_SECONDS, fields
 
 
-def serve_probes(health: SyncHealth, port: int, host: str = "", backlog: Backlog | None = None) -> ThreadingHTTPServer:
+def serve_probes(
+    health: SyncHealth,
+    port: int,
+    host: str = "",
+    backlog: Backlog | None = None,
+    schedules: CountSchedules | None = None,
+) -> ThreadingHTTPServer:
     """Answer ``GET /healthz`` (200 while the loop runs, else 503) and ``GET /metrics``, in a thread of its own.
 
     :param port: 0 takes a free one.
     """
     routes = {
         "/healthz": lambda: probe_server.json_answer(*health.report()),
-        "/metrics": lambda: probe_server.exposition([*_of_health(health), *_of_backlog(backlog)]),
+        "/metrics": lambda: exposition(health, backlog, schedules),
     }
     return probe_server.serve(routes, port, host)
+
+
+def exposition(health: SyncHealth, backlog: Backlog | None, schedules: CountSchedules | None) -> Answer:
+    """Return all metrics."""
+    of_schedules = schedule_families("sync", schedules) if schedules is not None else ()
+    return probe_server.exposition("sync", [*_of_health(health), *_of_backlog(backlog), *of_schedules])
 
 
 def _of_health(health: SyncHealth) -> Iterator[Metric]:
     _, report = health.report()
     yield GaugeMetricFamily("spoke_sync_active", "1 while this sync is the active one.", health.role == ACTIVE)
     yield GaugeMetricFamily(
-        "spoke_sync_seconds_since_turn", "Seconds since the last turn of its loop.", report["secondsSinceTurn"]
+        "spoke_sync_seconds_since_turn", "Seconds since the last turn of sync's loop.", report["secondsSinceTurn"]
     )
     behind = health.behind_seconds
     if behind is not None:
@@ -116,7 +133,11 @@ def _of_health(health: SyncHealth) -> Iterator[Metric]:
         text = "Seconds that the last full comparison took."
         yield GaugeMetricFamily("spoke_sync_compare_seconds", text, health.last_compare_seconds)
     yield CounterMetricFamily("spoke_sync_comparisons", "Full comparisons of ledger and cluster.", health.comparisons)
-    yield _by_kind("spoke_sync_actions", "Actions that brought ledger and cluster in step, by kind.", health.done)
+    yield _by_kind("spoke_sync_actions", "Actions that made ledger and cluster agree, by kind.", health.done)
+    text = "Decisions, actions and routines that raised an unexpected error, and are repeated."
+    yield CounterMetricFamily("spoke_sync_failed_decisions", text, health.failures[FAILED])
+    text = "Jobs that ended as Undiagnosable, because each decision about them raised an error."
+    yield CounterMetricFamily("spoke_sync_undiagnosable", text, health.failures[GIVEN_UP])
     text = "Actions that a full comparison found, by kind: due to a crash or an outage, or missed by the watch."
     yield _by_kind("spoke_sync_repairs", text, health.repaired)
 
@@ -130,7 +151,9 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
         return
     yield GaugeMetricFamily("spoke_sync_jobs_unlaunched", "Due jobs that have no SpokeJob yet.", count)
     yield GaugeMetricFamily(
-        "spoke_sync_oldest_unlaunched_seconds", "Seconds for which the oldest of them has been due.", seconds
+        "spoke_sync_oldest_unlaunched_seconds",
+        "Seconds for which the oldest job without a SpokeJob has been due.",
+        seconds,
     )
 
 

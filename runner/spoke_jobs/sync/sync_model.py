@@ -8,7 +8,8 @@ from typing import TypeVar
 from uuid import UUID
 
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.contract.object_fields import Body, items, mapping, number, text
+from spoke_jobs.contract.clean_text import error_type
+from spoke_jobs.contract.object_fields import Body, cause, items, mapping, number, object_name, text
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobRequest, Progress
 
@@ -26,12 +27,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Its SpokeJob's name."""
+        """The name of the job's SpokeJob."""
         return name_of(self.job)
 
     @property
     def begun(self) -> bool:
-        """Whether its run may have had a SpokeJob. If so, there must not be a second one."""
+        """Whether the job's run may have had a SpokeJob. If so, there must not be a second one."""
         return self.job.submitted_at is not None or self.job.attempt > 0
 
 
@@ -43,6 +44,9 @@ class AttemptView:
     ended: bool
     cause: str
     error_type: str
+    message: str = ""
+    """What Kubernetes said about the attempt's failure."""
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +58,21 @@ class SpokeJobView:
     """Kubernetes' UID, which differs for another SpokeJob of the same name."""
     resource_version: str
     job_uid: UUID | None
-    """The UUID of its row; None if it has none."""
+    """The UUID of the SpokeJob's row; None if the spec has no valid one."""
     run: int
     outcome: Outcome | None = None
     cause: str = ""
+    message: str = ""
+    """What Kubernetes said about the SpokeJob's end."""
     attempt: int = 0
     attempts: tuple[AttemptView, ...] = ()
     progress: Progress | None = None
     ledger: LedgerState | None = None
     cancel: bool = False
-    """Whether the operator has been asked to end it."""
+    """Whether the operator has been asked to end the job."""
 
     def is_of(self, row: Row) -> bool:
-        """Whether it belongs to this row. A SpokeJob of another row may have the same name."""
+        """Whether the SpokeJob belongs to this row. A SpokeJob of another row may have the same name."""
         return self.job_uid == row.job.uid and self.run == row.job.run
 
     @property
@@ -143,14 +149,17 @@ def read_view(body: Body) -> SpokeJobView:
         job_uid=_uuid(text(spec, "uid")),
         run=number(spec, "run") or 1,
         outcome=_member(Outcome, text(status, "outcome")),
-        cause=text(status, "cause"),
+        cause=cause(status),
+        message=text(status, "message"),
         attempt=number(status, "attempt"),
         attempts=tuple(
             AttemptView(
                 number=number(item, "number"),
                 ended=bool(text(item, "finishedAt")),
-                cause=text(item, "cause"),
-                error_type=text(item, "errorType"),
+                cause=cause(item),
+                error_type=error_type(text(item, "errorType")),
+                message=text(item, "message"),
+                pod=object_name(item, "pod"),
             )
             for item in items(status, "attempts")
         ),

@@ -1,4 +1,4 @@
-"""The sync process: a loop that survives outages of database and API server, and ends within 2 s of SIGTERM."""
+"""The sync process: a loop that survives outages of database and API server, and ends soon after SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,29 +8,41 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.kube_environment import namespace
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
+from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
+from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
+from spoke_jobs.sync.limit_publisher import declare
 from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes
 from spoke_jobs.sync.watch import NotifyListener
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 logger = logging.getLogger(__name__)
 
+_LOCK = "the lock"
+"""Of the active sync: somebody who is no sync holds it."""
+Found = TypeVar("Found")
+
 _STANDBY_SECONDS = 1.0
 _BACKOFF = Backoff(base=0.5, maximum=10.0)
-_SHUTDOWN_SECONDS = 1.5
+SHUTDOWN_SECONDS = 1.5
+"""How long to wait for work after SIGTERM."""
 
 
 class Sync:
@@ -43,12 +55,25 @@ class Sync:
         intervals: Intervals,
         health: SyncHealth | None = None,
         listener: NotifyListener | None = None,
+        registry: Registry | None = None,
+        on_lead: Callable[[], None] = lambda: None,
     ) -> None:
+        """Make a sync.
+
+        :param registry: the application's jobs and schedules; None: this process dispatches no schedules.
+        :param on_lead: called when this sync becomes the active one.
+        """
+        self._on_lead = on_lead
+        self._registry = registry
         self._writer = writer
         self._listener = listener
         self._api = api
         self._intervals = intervals
         self.health = health or SyncHealth()
+        self._database = OutageLog(logger, "the database")
+        self._api_server = OutageLog(logger, "the API server")
+        self._lock = OutageLog(logger, "the lock of the active sync", began="can't become the active sync")
+        self._listing = OutageLog(logger, "the list of SpokeJobs", began="could not list SpokeJobs")
 
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set; release the lock at the end."""
@@ -60,18 +85,23 @@ class Sync:
                 try:
                     if self._lead():
                         LeaderLoop(
-                            self._writer, self._api, self.health, self._intervals, listener=self._listener
+                            self._writer,
+                            self._api,
+                            self.health,
+                            self._intervals,
+                            listener=self._listener,
+                            registry=self._registry,
                         ).serve(stop)
                         return
                     failures = 0
                     stop.wait(_STANDBY_SECONDS)
                     continue
                 except ApiUnavailable as error:
-                    self._set_role("waiting for the API server", f"the API server is unavailable; retrying: {error}")
+                    self._wait_for("the API server", self._api_server, error)
                 except ApiError as error:  # only a listing raises other API errors: 403 (a missing right), 404 (no CRD)
-                    self._set_role("waiting to list SpokeJobs", f"could not list SpokeJobs ({error}); retrying")
+                    self._wait_for("", self._listing, error)
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
-                    self._set_role("waiting for the database", f"the database is unavailable; retrying: {error}")
+                    self._wait_for("the database", self._database, error)
                 except Exception:
                     logger.exception("unexpected error; restarting")
                     self.health.role = "restarting"
@@ -85,27 +115,50 @@ class Sync:
 
     def backlog(self) -> tuple[int, float]:
         """Count the due rows without a SpokeJob, and the seconds since the oldest became due. Thread-safe."""
+        return self._read(syncing.backlog)
+
+    def count_schedules(self) -> ScheduleCounts:
+        """Count the runner's schedules. Thread-safe."""
+        return self._read(lambda connection: count_schedules(connection, syncing.RUNNER))
+
+    def _read(self, query: Callable[[Connection], Found]) -> Found:
         with self._writer.engine.connect().execution_options(**{READ_ONLY: True}) as connection:
             connection.execute(text("SET statement_timeout = '5s'"))
-            return syncing.backlog(connection)
+            return query(connection)
 
     def _lead(self) -> bool:
         leads = self._writer.lead()
-        if not leads:
+        if not leads and (reason := self._writer.foreign_holder()):
+            self._wait_for(_LOCK, self._lock, reason)
+        elif not leads:
             self._set_role(STANDBY, "another sync is active: standing by")
-        elif self.health.role in (STARTING, STANDBY):
+        elif self.health.role in (STARTING, STANDBY, _waiting_for(_LOCK)):
             self._set_role(ACTIVE, "this sync is the active one")
+            self._on_lead()
         # After an outage the role changes with the first comparison, not with the first retry. Otherwise an alert would
         # see an active sync now and then during the outage.
         return leads
 
     def _set_role(self, role: str, message: str) -> None:
         if self.health.role != role:
-            logger.log(logging.INFO if role in (ACTIVE, STANDBY) else logging.WARNING, "%s", message)
+            logger.info(message)
         self.health.role = role
 
+    def _wait_for(self, what: str, outage: OutageLog, error: object) -> None:
+        """Log each new reason once per outage, and reminders. An outage ends when this sync is active or a standby."""
+        if self.health.role in (ACTIVE, STANDBY):
+            for log in (self._database, self._api_server, self._listing, self._lock):
+                log.reset()
+        outage.failed(str(error))
+        self.health.role = _waiting_for(what) if what else "waiting to list SpokeJobs"
 
-def connect(settings: Settings) -> Sync:
+
+def _waiting_for(what: str) -> str:
+    """Return the role of a sync that waits for something."""
+    return f"waiting for {what}"
+
+
+def connect(settings: Settings, registry: Registry | None = None) -> Sync:
     """Make a sync from the settings. It listens for notifications at once, and connects to nothing else yet.
 
     :raises ConfigurationError: naming every setting that is missing.
@@ -123,25 +176,35 @@ def connect(settings: Settings) -> Sync:
         raise ConfigurationError("sync serves the runner 'kubernetes', whose ledger is in PostgreSQL, not in SQLite")
     every = max(settings.poll_seconds, Intervals().launch)
     intervals = Intervals(launch=every) if settings.submit == "runner" else Intervals(launch=every, patience=0.0)
-    writer = Writer(url)
+    if not settings.keeps_successes:
+        intervals = replace(intervals, prune=1.0)
+    writer = Writer(settings.database)
     notifications = listen(writer.engine)
     listener = NotifyListener(notifications) if notifications is not None else None
-    return Sync(writer, SpokeJobClient.connect(where, Timeouts()), intervals, listener=listener)
+    return Sync(
+        writer,
+        SpokeJobClient.connect(where, Timeouts()),
+        intervals,
+        listener=listener,
+        registry=registry,
+        # Without the application's code, what it declares is unknown: keep what is stored.
+        on_lead=lambda: declare(writer.engine, registry, settings.app) if registry is not None else None,
+    )
 
 
-def run(settings: Settings, health_port: int | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then exit with code 0 within two seconds, whatever hangs."""
+def run(settings: Settings, health_port: int | None = None, registry: Registry | None = None) -> None:
+    """Run until SIGTERM or SIGINT, then exit with code 0. Wait for a call that hangs for at most `SHUTDOWN_SECONDS`."""
     stop = SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    sync = connect(settings)
+    sync = connect(settings, registry)
     if health_port is not None:
-        serve_probes(sync.health, health_port, backlog=sync.backlog)
+        serve_probes(sync.health, health_port, backlog=sync.backlog, schedules=sync.count_schedules)
     loop = threading.Thread(target=sync.run, args=(stop,), name="spoke-sync", daemon=True)
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):
         pass
-    loop.join(_SHUTDOWN_SECONDS)
+    loop.join(SHUTDOWN_SECONDS)
     if loop.is_alive():
         logger.warning("a call still hangs; exiting without waiting for it")
         sys.stderr.flush()

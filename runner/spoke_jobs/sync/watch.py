@@ -57,7 +57,7 @@ class Inbox:
             return notified
 
     def wait(self, seconds: float) -> None:
-        """Wait for a change, a gap or a notification, at most so many seconds."""
+        """Wait for a change, a gap or a notification, at most ``seconds``."""
         with self._changed:
             self._changed.wait_for(lambda: self._changes or self._gap or self._notified, seconds)
 
@@ -126,7 +126,11 @@ class Watcher:
         for kind, body in self._spokejobs.watch(self._version, WATCH_SECONDS):
             if self._stopped:
                 return
-            seen = read_view(body)
+            try:
+                seen = read_view(body)
+            except Exception:  # the next comparison skips it, too
+                logger.exception("a SpokeJob could not be read")
+                continue
             if kind != "BOOKMARK":
                 self._inbox.put(seen, deleted=kind == "DELETED")
             self._version = seen.resource_version or self._version

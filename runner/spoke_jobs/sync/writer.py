@@ -5,6 +5,7 @@ If the connection breaks, sync loses the lock and can no longer write.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,14 +13,21 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.ledger.engine import check_schema, create_engine
+from spoke_jobs.contract.secret_file import Secret
+from spoke_jobs.ledger.engine import check_schema, create_engine, is_locked, reason_of
+from spoke_jobs.ledger.lock_patience import LOCK_TIMEOUT_SECONDS, LockPatience, has_timed_out, limit_waits
+from spoke_jobs.ledger.notify import send_requested
+from spoke_jobs.ledger.tables import SCHEMA, sql_name
 
 logger = logging.getLogger(__name__)
 
-LOCK = 0x5350_4F4B_4553_594E
-"""The advisory lock's number, one per database ("SPOKESYN")."""
-_TIMEOUTS = ("SET lock_timeout = '3s'", "SET statement_timeout = '20s'")
-"""A job's own transaction may lock its row for long. Skip that row for now, so that the others don't wait for it."""
+LOCK = (
+    int.from_bytes(hashlib.blake2b(SCHEMA.encode(), digest_size=8).digest(), signed=True)
+    if SCHEMA
+    else 0x5350_4F4B_4553_594E
+)
+"""The advisory lock's number: one per database ("SPOKESYN"), and one for each further schema."""
+_TIMEOUTS = (f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'", "SET statement_timeout = '20s'")
 _KEEPALIVES = (
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
@@ -31,6 +39,18 @@ _KEEPALIVES = (
 outlive the process by hours. The last setting ends the transaction of a frozen process, which may lock rows of pods."""
 
 
+_OWN_TABLE = sql_name("attempt_report")
+"""A table that only sync's role may write, if the roles are separate."""
+_FOREIGN_HOLDER = text("""
+SELECT holder.pid, holder.usename, holder.application_name
+FROM pg_locks JOIN pg_stat_activity holder USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND classid::bigint = :high AND objid::bigint = :low
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND NOT has_table_privilege(holder.usesysid, :table, 'INSERT')
+""")
+
+
 class ConnectionLost(Exception):
     """The connection is closed, so the lock is released."""
 
@@ -38,10 +58,11 @@ class ConnectionLost(Exception):
 class Writer:
     """A connection, opened when it is needed. For one thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Secret) -> None:
         # No pool: a connection that is closed must be gone, and its lock with it.
         self.engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "spoke-jobs sync"})
         """For reads on other connections."""
+        self._patience = LockPatience()
         self._connection: Connection | None = None
         self._leads = False
 
@@ -59,6 +80,24 @@ class Writer:
             self._leads = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}))
         return self._leads
 
+    def foreign_holder(self) -> str:
+        """Name who holds the lock of the active sync without being one; empty if nobody does.
+
+        Any role that may connect to the database can take an advisory lock. A role that may not write what sync writes
+        is not sync's.
+
+        :raises ConnectionLost: if the connection is gone.
+        """
+        high, low = divmod(LOCK % 2**64, 2**32)
+        with self.transaction() as connection:
+            row = connection.execute(_FOREIGN_HOLDER, {"high": high, "low": low, "table": _OWN_TABLE}).first()
+        if row is None:
+            return ""
+        return (
+            f"the database role {row.usename!r} (server process {row.pid}, application {row.application_name!r}) holds "
+            f"sync's advisory lock, but is no sync; end it with: SELECT pg_terminate_backend({row.pid})"
+        )
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction on the connection.
@@ -68,11 +107,20 @@ class Writer:
         connection = self._connection or self._open()
         try:
             with connection.begin():
+                if self._patience.impatient:
+                    limit_waits(connection, self._patience.seconds)
                 yield connection
-        except DBAPIError as error:
-            if connection.invalidated or connection.closed or error.connection_invalidated:
+                if has_timed_out(connection):
+                    self._patience.timed_out()
+            send_requested(connection)
+        except Exception as error:  # also after an error of another kind, the next use would connect without the lock
+            if is_locked(error):
+                self._patience.timed_out()
+            broke = isinstance(error, DBAPIError) and error.connection_invalidated
+            if connection.invalidated or connection.closed or broke:
                 self.close()
-                raise ConnectionLost(f"the connection to the database broke: {type(error.orig).__name__}") from error
+                reason = reason_of(error) if isinstance(error, DBAPIError) else type(error).__name__
+                raise ConnectionLost(f"the connection to the database broke: {reason}") from error
             raise
 
     def close(self) -> None:
@@ -89,8 +137,6 @@ class Writer:
                 for statement in (*_TIMEOUTS, *_KEEPALIVES):
                     connection.execute(text(statement))
         except DBAPIError as error:
-            raise ConnectionLost(
-                f"the database can't be reached: {str(error.orig).strip().partition(chr(10))[0]}"
-            ) from error
+            raise ConnectionLost(f"the database can't be reached: {reason_of(error)}") from error
         self._connection = connection
         return connection

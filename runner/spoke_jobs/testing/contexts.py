@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -12,13 +13,15 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.context import JobContext, TaskContext
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
-from spoke_jobs.model import JobData, Progress
+from spoke_jobs.model import CHECKPOINT, JobData, Progress
+from spoke_jobs.payloads import encode_checkpoint
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
 from spoke_jobs.testing.sessions import Sessions, plain_sessions
 from spoke_jobs.type_names import TypeName, plain_name
 
 _LEASE_SECONDS = 3600.0
+_NO_STEPS: Mapping[str, Any] = MappingProxyType({})
 
 
 class FakeContext(JobContext):
@@ -39,13 +42,20 @@ class FakeContext(JobContext):
 
 
 def fake_context(
-    job_type: TypeName = "job", *, session: Session | None = None, sessions: Sessions | None = None
+    job_type: TypeName = "job",
+    *,
+    session: Session | None = None,
+    sessions: Sessions | None = None,
+    checkpoint: Any = None,
+    steps: Mapping[str, Any] = _NO_STEPS,
 ) -> FakeContext:
     """Return a context to call a job's function with, as in ``export(fake_context(session=session), Export(...))``.
 
     :param job_type: the value of ``ctx.job.job_type``.
     :param session: the value of ``ctx.session``, for example the test's own; it isn't closed.
-    :param sessions: instead of ``session``, a factory of it.
+    :param sessions: a factory of sessions, instead of ``session``.
+    :param checkpoint: what an earlier attempt has saved: the value of ``ctx.checkpoint``.
+    :param steps: the results of the steps that earlier attempts have done, by name.
     """
     registry = Registry()
     name = plain_name(job_type)
@@ -62,6 +72,11 @@ def fake_context(
         report=reports.append,
     )
     context.reports = reports
+    earlier = {CHECKPOINT: checkpoint, **steps} if checkpoint is not None else steps
+    if earlier:
+        ledger.save(
+            None, context._claim.token, {name: encode_checkpoint(value, name) for name, value in earlier.items()}
+        )
     return context
 
 
@@ -71,7 +86,7 @@ def fake_task_context(
     """Return a context to call a task's function with.
 
     :param session: the value of ``ctx.session``, for example the test's own; it isn't closed.
-    :param sessions: instead of ``session``, a factory of it.
+    :param sessions: a factory of sessions, instead of ``session``.
     """
     made = _one(session) if session is not None else plain_sessions(sessions or _none)
     return TaskContext(task_id, 1, logging.getLogger("spoke_jobs.task"), sessions=made)

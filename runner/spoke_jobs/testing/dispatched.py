@@ -25,9 +25,9 @@ class DispatchedJob:
     """As the job's function takes it: an instance of its model, or plain JSON."""
     state: JobState
     result: Any
-    """What it returned, or gave to ``ctx.complete``."""
+    """What the job returned, or gave to ``ctx.complete``."""
     cause: str
-    """Why it failed: ``JobError`` and so on; empty otherwise."""
+    """Why the job failed: ``JobError`` and so on; empty otherwise."""
     row: JobRequest
     """Everything else: queue, organization, options, progress."""
 
@@ -96,7 +96,7 @@ class SpokeJobs:
     def drain(self, *, may_fail: bool = False) -> list[DispatchedJob]:
         """Run all jobs and tasks to their end, and those that they dispatch. Retries follow immediately.
 
-        An exception of a task is raised here.
+        The exception of a task is raised once everything has run; those of several as an ``ExceptionGroup``.
 
         :param may_fail: do not raise for a job that fails for good; the test checks its ``state`` and ``cause``.
         :returns: all jobs, in their new states.

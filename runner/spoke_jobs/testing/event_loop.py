@@ -2,7 +2,7 @@
 
 A job's ``ctx.session`` is a plain session. On an ``AsyncConnection`` it works only inside a greenlet that can wait for
 the loop. So the drain runs in a greenlet that passes every wait to the loop. The greenlet is in a thread of its own,
-since a job expects no running loop in its thread. ``async def`` jobs run on the loop, in such a greenlet, too.
+since a job expects no running loop in its thread. ``async def`` jobs run on the loop, also in a greenlet that can wait.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pytest plugin: ``def test_upload(client, spoke_jobs)``. Found by its entry point; it needs no import.
+"""The pytest plugin: ``def test_upload(client, spoke_jobs)``. pytest finds it by its entry point, without an import.
 
 pytest loads this module at the start of every run. So it imports the rest of the library only when a test uses a
 fixture.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def spoke_jobs_sessions() -> Sessions | None:
-    """Override it if jobs use ``ctx.session``: return a factory of sessions, for example ``sessionmaker(engine)``.
+    """Override this fixture if jobs use ``ctx.session``: return a factory of sessions, as ``sessionmaker(engine)``.
 
     For a test whose connection has an outer transaction that is rolled back at the end::
 
@@ -34,14 +34,14 @@ def spoke_jobs_sessions() -> Sessions | None:
         def spoke_jobs_sessions(connection):
             return sessionmaker(bind=connection, join_transaction_mode="create_savepoint")
 
-    It may also be an ``async_sessionmaker`` on an ``AsyncConnection``. Then run the jobs with ``await adrain()``.
+    The factory may be an ``async_sessionmaker`` on an ``AsyncConnection``. Then run the jobs with ``await adrain()``.
     """
     return None
 
 
 @pytest.fixture
 def spoke_jobs_registry() -> Registry:
-    """Override it if the application has a registry of its own. By default it is the process's."""
+    """Override this fixture if the application has a registry of its own. It returns the process's default registry."""
     from spoke_jobs import registry
 
     return registry.default

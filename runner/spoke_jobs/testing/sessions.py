@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import ConfigurationError
 
 Sessions = Callable[[], Any]
@@ -27,7 +28,7 @@ def plain_sessions(sessions: Sessions | None) -> Callable[[], Session]:
         made = sessions()
         session = getattr(made, "sync_session", made)
         if not isinstance(session, Session):
-            raise ConfigurationError(f"spoke_jobs_sessions made a {type(made).__name__}, where a Session is expected")
+            raise ConfigurationError(f"spoke_jobs_sessions made {an(type(made).__name__)}, where a Session is expected")
         if session in given or session.in_transaction():
             # A job closes its session and guards its commits. Neither may happen to the test's own session.
             raise ConfigurationError(

@@ -1,6 +1,6 @@
 """A worker's child process for ``def`` jobs: runs one order at a time in its main thread.
 
-The supervisor starts it with the file descriptors of a socket and of shared memory. The child exits when the supervisor
+The supervisor passes the file descriptors of a socket and of shared memory. The child exits when the supervisor
 closes the socket. If a job is running then, it first runs to its end, since its claim is still valid. SIGTERM asks the
 running job to stop. The child then takes no further order, since the signal was meant for that job only.
 """
@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,18 +23,20 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.log_setup import configure_logging
+from spoke_jobs.contract import garbage_collection
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.attempt import AttemptServices, failure_of, run_attempt
 from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.execution.signals import SignalEvent
-from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.engine import create_engine, is_away
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
+from spoke_jobs.worker.job_output import JobOutput
 from spoke_jobs.worker.shared_state import SharedState
+from spoke_jobs.worker.signal_state import SignalState
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ Release = Callable[[Order], None]
 
 
 class _LeaseNotingLedger(SqlLedger):
-    """A ledger that also writes the time at which the running attempt's lease expires to shared memory.
+    """A ledger that also notes in shared memory when the running attempt's lease lapses, and whether a heartbeat waits.
 
     The child's own watchdog cannot run while a job's native code holds the interpreter lock; the supervisor then
     enforces the lease.
@@ -57,51 +58,65 @@ class _LeaseNotingLedger(SqlLedger):
 
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         before = time.monotonic()
+        self.shared.heartbeat_unanswered(True)
         pulse = super().heartbeat(token, lease_seconds, progress)
+        self.shared.heartbeat_unanswered(False)
         if pulse is not Pulse.GONE and token == self.running:
             self.shared.lease_ends(before + lease_seconds)
         return pulse
 
-    def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
+    def succeed(self, session: Session | None, token: UUID, result: Any, progress: Progress | None = None) -> None:
         self.shared.lease_ends(math.inf)  # the job's code has ended
-        super().succeed(session, token, result)
+        super().succeed(session, token, result, progress)
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         self.shared.lease_ends(math.inf)
         return super().fail(token, failure, decide=decide)
 
 
-def serve(connection: socket.socket, shared: SharedState) -> None:
+def serve(connection: socket.socket, shared: SharedState, output_file: int) -> None:
     """Run orders until the supervisor closes the connection."""
     settings = load_settings()
-    engine = create_engine(settings.database_url.get_secret_value())
-    ledger = _LeaseNotingLedger(engine)
+    engine = create_engine(settings.database)
+    ledger = _LeaseNotingLedger(engine, keeps_successes=settings.keeps_successes)
     ledger.shared = shared
+    registry = load_app(settings.app)
+    garbage_collection.resume()
+    output = JobOutput(output_file, shared, ledger.keep_output if settings.output != "none" else None)
     services = AttemptServices(
         ledger,
-        load_app(settings.app),
+        registry,
         lambda: Session(engine),
         decide=True,
         on_stop=_leave,
+        output=output.tail,
+        copy_output=output.copy,
+        output_kept_after=settings.output_kept_after,
     )
 
     def run(order: Order, cancel: threading.Event) -> ExitCode:
+        output.begin(order.job_id, order.token)
         shared.enter(order.token)
         try:
             job = order.job or ledger.get(order.job_id)
             if job is None:
                 return ExitCode.SUPERSEDED
+            if shared.outdated(order.asked_at) and ledger.limits.holds(job):
+                release(order)
+                return ExitCode.SUPERSEDED
             ledger.running = order.token
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
+            shared.heartbeat_unanswered(False)  # of the previous attempt
             if not _is_stale(order) and order.asked_at is not None:  # otherwise the attempt begins with a renewal
                 shared.lease_ends(order.asked_at + order.lease_seconds)
             return run_attempt(claim, services, cancel).exit_code
         except DBAPIError as error:  # the database is unreachable; the job is not at fault
             kind = type(error.orig).__name__
-            logger.error("job %d: could not record its end (%s); its lease will expire", order.job_id, kind)  # noqa: TRY400
-            return ExitCode.SUPERSEDED
+            logger.error("job %d: could not record its end (%s)", order.job_id, kind)  # noqa: TRY400
+            return ExitCode.DATABASE_AWAY if is_away(error) else ExitCode.SUPERSEDED
         finally:
             ledger.running = None
+            output.end()
             shared.lease_ends(math.inf)
             shared.leave()
 
@@ -114,10 +129,13 @@ def serve(connection: socket.socket, shared: SharedState) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches children too, but the supervisor decides
     with contextlib.suppress(OSError):  # the supervisor has exited; the last attempt's end is in the ledger
         OrderLoop(connection, run, release).run()
+    ledger.close_notifier()
 
 
 def _leave(lost: StopReason) -> None:
     """Exit the process: the only way to stop the job's thread. Nothing else runs in this process."""
+    if lost is StopReason.DATABASE_AWAY:
+        os._exit(ExitCode.DATABASE_AWAY)
     os._exit(ExitCode.SUPERSEDED if failure_of(lost) is None else ExitCode.FAILED)
 
 
@@ -143,6 +161,7 @@ class OrderLoop:
         """Bytes received after the current order."""
         self._pid = os.getpid()
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._signals = SignalState()
 
     def run(self) -> None:
         """Run orders until the supervisor closes the connection, or after SIGTERM."""
@@ -199,6 +218,7 @@ class OrderLoop:
         finally:
             if os.getpid() != self._pid:
                 os._exit(1)  # a child that the job forked must not use the parent's connection
+            self._signals.restore()
 
     def _on_sigterm(self, number: int, _frame: object) -> None:
         if os.getpid() != self._pid:  # a child that the job forked: let the signal kill it
@@ -209,11 +229,3 @@ class OrderLoop:
         self._cancel.set()
         if self._idle and first:
             raise _StopRequested
-
-
-if __name__ == "__main__":
-    descriptor, written = int(sys.argv[1]), SharedState.open(int(sys.argv[2]))
-    os.set_inheritable(descriptor, False)  # otherwise a process that a job started would keep the connection open
-    configure_logging()
-    with socket.socket(fileno=descriptor) as connected:
-        serve(connected, written)

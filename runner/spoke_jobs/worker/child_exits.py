@@ -5,59 +5,80 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.ledger.engine import is_away
+from spoke_jobs.execution.output_lines import with_output
+from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
 from spoke_jobs.worker.child_messages import Order
-from spoke_jobs.worker.child_pool import Assignment, Child, Kind, signal_name
+from spoke_jobs.worker.child_pool import Child, HeldOrder, Kind, signal_name
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
+
+_DATABASE_AWAY = Failure(Cause.DATABASE_UNREACHABLE, Cause.DATABASE_UNREACHABLE.meaning)
 
 
 class ChildExits:
     """Records the ends of attempts. While the database is unreachable, keeps them in memory.
 
     :param may_be_due: called whenever a job may be due again.
+    :param keep_output: whether the ledger keeps what the attempts printed.
     """
 
-    def __init__(self, ledger: Ledger, metrics: WorkerMetrics, may_be_due: Callable[[], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, metrics: WorkerMetrics, may_be_due: Callable[[], None], *, keep_output: bool
+    ) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._may_be_due = may_be_due
-        self._unrecorded: list[tuple[Order, Failure]] = []
-        """Failures to write once the database answers again."""
+        self._keep_output = keep_output
+        self._unrecorded = UnrecordedEnds(ledger)
 
     def died(self, child: Child) -> None:
         """Handle a child that exited by itself or was killed by a limit."""
+        self._copy_output(child)
         for item in child.orders.values():
             if _was_not_started(child, item):
                 self.release(item.order)
                 continue
-            failure = failure_of(child, item)
-            logger.warning("job %d, attempt %d: %s", item.order.job_id, item.order.number, failure.message)
+            failure = self._with_output(child, failure_of(child, item))
+            fields = {"request_id": item.order.job_id, "attempt": item.order.number, "cause": failure.cause}
+            logger.warning(
+                "job %d, attempt %d: %s", item.order.job_id, item.order.number, failure.message, extra=fields
+            )
             self._metrics.died()
             self._record(item.order, failure)
+        child.output.close()
 
     def interrupted(self, child: Child) -> None:
         """Handle a child that was stopped because the worker stops."""
+        self._copy_output(child)
         for item in child.orders.values():
             if _was_not_started(child, item):
                 self.release(item.order)
             else:
-                self._record(item.order, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
+                failure = Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning)
+                self._record(item.order, self._with_output(child, failure))
+        child.output.close()
+
+    def lost_database(self, order: Order) -> None:
+        """Handle an attempt that could not record its end or renew its lease, because the database was away."""
+        self._record(order, _DATABASE_AWAY)
 
     def release(self, order: Order) -> None:
         """Release the claim of an attempt that was not started; it is not charged."""
         self._may_be_due()
         try:
             self._ledger.release(order.token)
-        except DBAPIError:
+        except Exception as error:
+            if not isinstance(error, DBAPIError):
+                logger.exception("job %d: unexpected error while its claim was released", order.job_id)
             self._record(order, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
     def write(self) -> None:
@@ -65,41 +86,39 @@ class ChildExits:
 
         :raises DBAPIError: if the database is unreachable.
         """
-        while self._unrecorded:
-            order, failure = self._unrecorded[0]
-            try:
-                self._ledger.fail(order.token, failure, decide=True)
-            except DBAPIError as error:
-                if is_away(error):
-                    raise
-                kind = type(error).__name__
-                logger.error("job %d: could not record its end (%s); the reaper will", order.job_id, kind)  # noqa: TRY400
-            del self._unrecorded[0]
+        self._unrecorded.write()
 
     def give_up(self) -> None:
         """Log the failures still kept in memory. Called when the worker stops."""
-        for order, _ in self._unrecorded:
-            logger.error("job %d: could not record its end; the reaper will", order.job_id)
+        self._unrecorded.give_up()
+
+    def _copy_output(self, child: Child) -> None:
+        """Copy to the log what a child printed and did not copy itself."""
+        running = child.orders.get(child.shared.at[0]) if child.shared.at[0] else None
+        child.output.copy_left(child.shared, running.order.job_id if running else None)
+
+    def _with_output(self, child: Child, failure: Failure) -> Failure:
+        if not self._keep_output:
+            return failure
+        return replace(failure, output_tail=with_output(failure.output_tail, child.output.tail()))
 
     def _record(self, order: Order, failure: Failure) -> None:
         self._may_be_due()
-        self._unrecorded.append((order, failure))
-        try:
-            self.write()
-        except DBAPIError as error:
-            logger.warning("job %d: could not record its end (%s); retrying", order.job_id, type(error.orig).__name__)
+        self._unrecorded.record(order.job_id, order.token, failure)
 
 
-def failure_of(child: Child, item: Assignment) -> Failure:
+def failure_of(child: Child, item: HeldOrder) -> Failure:
     """The failure of an attempt whose child has exited."""
     code = child.process.returncode
     if not _caused_exit(child, item.order):
         return Failure(Cause.BYSTANDER, Cause.BYSTANDER.meaning, retry_after_seconds=0.0)
     if (reason := child.kill_reason) is not None:
         meaning = reason.message or CAUSES[reason.cause].meaning
-        return Failure(reason.cause, meaning, for_good=reason.cause == Cause.CANCELLED)
+        return Failure(reason.cause, meaning, output_tail=child.stacks, for_good=reason.cause == Cause.CANCELLED)
     if code == ExitCode.FAILED and (cause := _cause_of_own_stop(item)):
         return Failure(cause, CAUSES[cause].meaning, for_good=cause == Cause.CANCELLED)
+    if code == ExitCode.DATABASE_AWAY:
+        return _DATABASE_AWAY
     if code == ExitCode.SUPERSEDED:
         # The ledger ignores this if another process has taken over: the token no longer matches.
         return Failure(
@@ -110,9 +129,11 @@ def failure_of(child: Child, item: Assignment) -> Failure:
     return Failure(Cause.JOB_EXITED, f"the job ended its process with exit code {code}")
 
 
-def _was_not_started(child: Child, item: Assignment) -> bool:
+def _was_not_started(child: Child, item: HeldOrder) -> bool:
     """Whether the child exited before it started the order."""
-    return child.kind is Kind.THREAD and child.shared.at[0] != item.order.token
+    if child.kind is Kind.LOOP:
+        return not child.shared.lists(item.order.token)
+    return child.shared.at[0] != item.order.token
 
 
 def _caused_exit(child: Child, order: Order) -> bool:
@@ -125,7 +146,7 @@ def _caused_exit(child: Child, order: Order) -> bool:
     return holder not in child.orders or holder == order.token
 
 
-def _cause_of_own_stop(item: Assignment) -> str:
+def _cause_of_own_stop(item: HeldOrder) -> str:
     """Why the child itself stopped its attempt; empty if it did not. The child may have failed to record this cause."""
     if item.cancelled_at is not None:
         return Cause.CANCELLED

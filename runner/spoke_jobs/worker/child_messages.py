@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
-from spoke_jobs.model import Claim, JobOptions, JobRequest, JobState
+from spoke_jobs.contract.strict_json import NotJson, read_json_object
+from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.model import Claim, JobOptions, JobRequest, JobState, UnreadPayload
 
-INLINE_LIMIT = 2_000
-"""An order carries the job's row if its payload has at most this many characters; else the child reads the ledger."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +28,13 @@ class Order:
     asked_at: float | None = None
     """See :class:`spoke_jobs.model.Claim`. Supervisor and children share one machine and its monotonic clock."""
     job: JobRequest | None = None
-    """The job's row, if it is small."""
+    """The job's row, if the claim has read its payload. Otherwise the child reads the ledger."""
 
     @classmethod
     def of(cls, claim: Claim) -> Order:
         """Make the order for a claim."""
-        small = claim.job if len(claim.job.payload) <= INLINE_LIMIT else None
-        return cls(claim.job.id, claim.number, claim.token, claim.lease_seconds, claim.asked_at, small)
+        job = None if isinstance(claim.job.payload, UnreadPayload) else claim.job
+        return cls(claim.job.id, claim.number, claim.token, claim.lease_seconds, claim.asked_at, job)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,13 @@ class Stop:
 
     token: UUID | None = None
     overtime: bool = False
-    """Whether its timeout has expired; otherwise it was cancelled."""
+    """Whether the attempt's timeout has expired; otherwise it was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """From the child: ready for an order. ``exit_code`` is that of the previous attempt; None in the first report."""
+    """From the child: ready for an order. ``exit_code`` is that of the previous attempt, an
+    :class:`~spoke_jobs.contract.termination.ExitCode`; None in the first report."""
 
     exit_code: int | None = None
     last: bool = False
@@ -75,6 +79,40 @@ def decode(line: bytes) -> Order | Stop | Report:
     if value["job"] is not None:
         value["job"] = _row(value["job"])
     return Order(**value)
+
+
+async def read_message(reader: asyncio.StreamReader) -> Order | Stop | Report | None:
+    """Read a message of the supervisor; None once it has closed the connection, or can no longer be understood."""
+    try:
+        line = await reader.readline()
+        return decode(line) if line else None
+    except ConnectionError:
+        return None
+    except Exception:  # a job's code has read a part of the message from the socket
+        logger.exception("could not read the supervisor's message; taking no more jobs")
+        return None
+
+
+def decode_report(line: bytes) -> Report | None:
+    """Read a line that a child has sent; None if it is no report. The job's own code may have written it."""
+    value = read_json_object(line)
+    if isinstance(value, NotJson) or value.get("kind") != Report.__name__:
+        return None
+    code, last, token = value.get("exit_code"), value.get("last"), value.get("token")
+    try:
+        uid = UUID(token) if isinstance(token, str) else None
+    except ValueError:
+        return None
+    if (
+        not (code is None or (type(code) is int and code in _EXIT_CODES))
+        or type(last) is not bool
+        or not (uid or token is None)
+    ):
+        return None
+    return Report(code, last, uid)
+
+
+_EXIT_CODES = frozenset(ExitCode)
 
 
 def _plain(job: JobRequest) -> dict[str, Any]:

@@ -13,10 +13,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, encode
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.worker.child_messages import Order, Report, Stop, decode_report, encode
+from spoke_jobs.worker.job_output import OutputFile
+from spoke_jobs.worker.leftovers import MARK, kill_marked
 from spoke_jobs.worker.shared_state import SharedState
+from spoke_jobs.worker.stack_file import StackFile
 
 PATIENCE_SECONDS = 1.0
 """How long an order may wait for a slot in an async child before its claim is released."""
@@ -27,13 +31,18 @@ _LONG_SECONDS = 0.25
 _STUCK_SECONDS = 1.0
 """An async child whose event loop a job has blocked for this long gets no orders."""
 
+_LAST_READS = 32
+"""How often the socket of an exited child is read. It holds a few hundred kilobytes."""
+_LINE_LIMIT = 10_000
+"""The most bytes that a child may send without the end of a report."""
+
 
 class Kind(Enum):
-    """The kind of jobs that a child runs; the value is the child's module."""
+    """The kind of jobs that a child runs; the value is the child's argument."""
 
-    THREAD = "spoke_jobs.worker.child"
+    THREAD = "thread"
     """``def`` jobs, one at a time."""
-    LOOP = "spoke_jobs.worker.async_child"
+    LOOP = "loop"
     """``async def`` jobs, many at a time on one event loop."""
 
 
@@ -43,50 +52,74 @@ class Child:
 
     kind: Kind
     slots: int
-    """How many attempts it runs at once."""
+    """How many attempts the child runs at once."""
     ahead: int
-    """How many orders it may hold beyond ``slots``. With short attempts it need not wait for the next claim then."""
+    """How many orders it may hold beyond ``slots``, so that after a short attempt it need not wait for a claim."""
     process: subprocess.Popen[bytes]
     connection: socket.socket
     pidfd: int | None
     """Readable once the process has exited, even if another process keeps its connection open."""
     shared: SharedState
+    stack_file: StackFile
+    output: OutputFile
+    mark: str = ""
+    """See :mod:`spoke_jobs.worker.leftovers`."""
     disconnected_at: float | None = None
     received: bytes = b""
     unsent: bytes = b""
-    """Bytes that its socket has not accepted yet, for example because its interpreter is blocked."""
+    """Bytes that the child's socket has not accepted yet, for example because its interpreter is blocked."""
+    has_forged: bool = False
+    """Whether one of its jobs has written a report itself."""
     closing: bool = False
     """Whether to close our side of the connection once everything is sent."""
     ready: bool = False
     started_once: bool = False
-    orders: dict[UUID, Assignment] = field(default_factory=dict)
+    orders: dict[UUID, HeldOrder] = field(default_factory=dict)
     kill_reason: KillReason | None = None
-    """Why the supervisor killed it; None if it did not."""
+    """Why the supervisor killed the child; None if it did not."""
+    stacks: str = ""
+    """The stacks of its threads when it was killed because of a timeout."""
 
     def room(self, *, ahead: bool) -> int:
-        """The number of further orders that it accepts now."""
+        """The number of further orders that the child accepts now."""
         if not self.ready or self.disconnected_at is not None:
             return 0
         if self.kind is Kind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
             return 0
         return max(0, self.slots + (self.takes_ahead if ahead else 0) - len(self.orders))
 
+    def may_have_sent(self, report: Report) -> bool:
+        """Whether the child's own code may have sent a report. A job can write to its child's socket, too.
+
+        A child notes in the shared memory that an attempt no longer runs before it reports its end.
+        """
+        held = report.token in self.orders
+        if self.kind is Kind.LOOP:
+            return not report.last and not (held and report.token is not None and self.shared.lists(report.token))
+        running = self.shared.at[0]
+        if report.last:  # it starts no other order
+            return running is None
+        # It runs its orders in their sequence, and may already run the next one.
+        return not held or (report.token != running and report.token == next(iter(self.orders)))
+
     @property
     def takes_ahead(self) -> int:
-        """The number of orders that it may hold ahead now."""
+        """The number of orders that the child may hold ahead now."""
         return 0 if self.kind is Kind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
 
 
 @dataclass
-class Assignment:
+class HeldOrder:
     """An order that a child holds, and when it was sent and cancelled."""
 
     order: Order
     limit: float | None
-    """Its timeout in seconds; None if it has none."""
+    """The attempt's timeout in seconds; None if it has none."""
     locks_queue: bool
     sent_at: float = field(default_factory=time.monotonic)
     cancelled_at: float | None = None
+    unread_since: float | None = None
+    """Since when the child, which runs nothing else, has not begun it; None if that is not so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +127,10 @@ class KillReason:
     """Why the supervisor killed a child."""
 
     token: UUID | None
-    """The order that it was killed for; None if that is unknown."""
+    """The order for which the child was killed; None if that is unknown."""
     cause: str
     message: str = ""
-    """Unless empty, recorded in place of the cause's meaning."""
+    """The text to record; empty for the cause's meaning."""
 
 
 class ChildPool:
@@ -110,16 +143,19 @@ class ChildPool:
     def start(self, kind: Kind, slots: int, ahead: int) -> Child:
         """Start a child."""
         ours, theirs = socket.socketpair()
-        shared, descriptor = SharedState.make()
+        shared, descriptor = SharedState.make(slots + ahead if kind is Kind.LOOP else 0)
+        stack_file, output = StackFile(), OutputFile()
+        descriptors = (theirs.fileno(), descriptor, stack_file.fileno(), output.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-m", kind.value, str(theirs.fileno()), str(descriptor), str(slots)],
-            pass_fds=(theirs.fileno(), descriptor),
+            [sys.executable, "-m", "spoke_jobs.worker", kind.value, *map(str, (*descriptors, slots))],
+            pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
+            env=os.environ | {MARK: (mark := uuid4().hex)},
             process_group=0,  # a terminal's Ctrl-C goes to the supervisor only, which then stops its children
         )
         theirs.close()
         os.close(descriptor)
-        child = Child(kind, slots, ahead, process, ours, _open_pidfd(process.pid), shared)
+        child = Child(kind, slots, ahead, process, ours, _open_pidfd(process.pid), shared, stack_file, output, mark)
         self.children.append(child)
         self._selector.register(ours, selectors.EVENT_READ, child)
         if child.pidfd is not None:
@@ -130,15 +166,20 @@ class ChildPool:
         """The children of a kind."""
         return [child for child in self.children if child.kind is kind]
 
-    def assignments(self) -> Iterable[tuple[Child, Assignment]]:
+    def assignments(self) -> Iterable[tuple[Child, HeldOrder]]:
         """Every child with each of its assignments."""
         for child in self.children:
             for assignment in list(child.orders.values()):
                 yield child, assignment
 
+    def limits_change(self) -> None:
+        """Let the children ask, before they start an order that was claimed before now, whether it is paused."""
+        for child in self.children:
+            child.shared.limits_change()
+
     def order(self, child: Child, order: Order, limit: float | None, locks_queue: bool) -> None:
         """Send a child the order to run an attempt."""
-        child.orders[order.token] = Assignment(order, limit, locks_queue)
+        child.orders[order.token] = HeldOrder(order, limit, locks_queue)
         self.send(child, order)
 
     def send(self, child: Child, message: Order | Stop) -> None:
@@ -177,7 +218,22 @@ class ChildPool:
             self.mark_disconnected(child)
             return None
         *lines, child.received = (child.received + data).split(b"\n")
-        return [report for report in map(decode, lines) if isinstance(report, Report)]
+        reports = [report for report in map(decode_report, lines) if report is not None]
+        if len(reports) < len(lines) or len(child.received) > _LINE_LIMIT:
+            self.mark_disconnected(child)  # its job writes to the socket: the child is killed
+        return reports
+
+    def receive_last(self, child: Child) -> list[Report]:
+        """The reports that a child sent before it exited.
+
+        A process that its job has left behind may have its socket, and send reports without end.
+        """
+        reports: list[Report] = []
+        for _ in range(_LAST_READS):
+            if not (found := self.receive(child)):
+                break
+            reports += found
+        return reports
 
     def mark_disconnected(self, child: Child) -> None:
         """Note that a child's connection is closed. The child has exited or will soon, or its job closed the socket."""
@@ -197,6 +253,8 @@ class ChildPool:
         if child.kill_reason is None:
             child.kill_reason = reason
             child.ready = False
+            if reason.cause == Cause.TIMEOUT:
+                child.stacks = child.stack_file.ask(child.process.pid)
         kill_group(child)
 
     def forget(self, child: Child) -> None:
@@ -205,6 +263,7 @@ class ChildPool:
         if child.disconnected_at is None:
             self._selector.unregister(child.connection)
         child.connection.close()
+        child.stack_file.close()
         if child.pidfd is not None:
             self._selector.unregister(child.pidfd)
             os.close(child.pidfd)
@@ -223,6 +282,8 @@ class ChildPool:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+            if child.orders:
+                kill_processes_of(child)
         return children
 
 
@@ -230,6 +291,13 @@ def kill_group(child: Child) -> None:
     """Kill a child's process group: the child, and the processes of its jobs that have not left the group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.process.pid, signal.SIGKILL)
+
+
+def kill_processes_of(child: Child) -> None:
+    """Kill the processes that the jobs of a child, which has exited, have left behind."""
+    kill_group(child)
+    if child.mark:
+        kill_marked(child.mark)
 
 
 def _open_pidfd(pid: int) -> int | None:

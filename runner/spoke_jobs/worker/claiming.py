@@ -1,20 +1,23 @@
 """Claim jobs and assign them to children.
 
-While attempts are short, a child also holds a few orders ahead. If its current attempt takes long after all, the claims
-of these orders are released.
+While attempts are short, a child also holds a few orders ahead. If its current attempt then takes long, the claims of
+these orders are released.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
+from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.execution.lease import FRESH
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.registry import Registry
 from spoke_jobs.type_names import patterns_of
 from spoke_jobs.worker.child_messages import Order
-from spoke_jobs.worker.child_pool import Assignment, Child, ChildPool, Kind
+from spoke_jobs.worker.child_pool import Child, ChildPool, HeldOrder, Kind
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
@@ -29,8 +32,11 @@ class Claiming:
     Every method that queries the ledger raises DBAPIError if the database fails.
     """
 
-    def __init__(self, ledger: Ledger, options: WorkerOptions, pool: ChildPool, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, ledger: Ledger, options: WorkerOptions, pool: ChildPool, metrics: WorkerMetrics, registry: Registry
+    ) -> None:
         self._ledger = ledger
+        self._registry = registry
         self._options = options
         self._pool = pool
         self._metrics = metrics
@@ -40,10 +46,21 @@ class Claiming:
         """Per kind, the moving average of an attempt's duration."""
         self.queried = False
         """Whether the last :meth:`claim` queried the database."""
+        self._token_due = math.inf
+        self._limits_version = ledger.limits.version
 
     def expect_work(self) -> None:
         """Assume that there may be due jobs of every kind, after a notification or a poll interval."""
         self._may_have_work = dict.fromkeys(Kind, True)
+
+    def expect_room(self) -> None:
+        """Assume that an ended attempt has made room under a limit, if there are limits."""
+        if self._ledger.limits.limited:
+            self.expect_work()
+
+    def token_due_in(self) -> float:
+        """Seconds until a rate lets another attempt start."""
+        return max(0.0, self._token_due - time.monotonic())
 
     def record_duration(self, kind: Kind, seconds: float) -> None:
         """Record the duration of an ended attempt."""
@@ -53,36 +70,62 @@ class Claiming:
         """Claim and assign jobs; True if there were fewer due jobs than free slots."""
         idle = True
         self.queried = False
+        if time.monotonic() >= self._token_due:
+            self.expect_work()
+            self._token_due = math.inf
         for kind in Kind:
             while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
                 limit = min(self._options.batch, room)
                 self._may_have_work[kind] = self._claim_for(kind, limit) == limit
             idle = idle and (not self._types_of(kind) or not self._may_have_work[kind])
-        return idle
+        return idle and self._token_due == math.inf
 
     def release_stale(self, receive: Callable[[Child], object]) -> None:
-        """Release the claims of orders that wait in a child behind a long job.
+        """Release the claims of orders that wait in a child behind a long job, or that an event loop has not read.
 
         A claim is released only if it is stale. The child never starts an order with a stale claim before it has
-        renewed the claim, so no job runs twice.
+        renewed the claim, and an event loop never starts one whose claim is half over, so no job runs twice.
 
         :param receive: processes the reports that a child has sent so far.
         """
         for child in self._pool.of(Kind.THREAD):
             if not any(map(self._is_stale, list(child.orders.values())[1:])):
                 continue
-            # These reports name the orders that have ended. The child starts none of the others as they are.
+            # These reports name the orders that have ended. The child starts none of the others with a stale claim.
             receive(child)
             for item in list(child.orders.values())[1:]:
                 if self._is_stale(item):
                     self._ledger.release(item.order.token)
                     del child.orders[item.order.token]
+        for child in self._pool.of(Kind.LOOP):
+            if any(self._is_unread(child, item) for item in child.orders.values()):
+                receive(child)
+                for item in [item for item in child.orders.values() if self._is_unread(child, item)]:
+                    self._ledger.release(item.order.token)
+                    del child.orders[item.order.token]
+
+    @staticmethod
+    def _is_unread(child: Child, item: HeldOrder) -> bool:
+        """Whether an event loop has not read the order while its claim was fresh enough to start it."""
+        late = item.order.asked_at is not None and time.monotonic() > item.sent_at + item.order.lease_seconds / 2 + 0.5
+        return late and not child.shared.lists(item.order.token)
 
     def _claim_for(self, kind: Kind, limit: int) -> int:
         claims = self._ledger.claim_batch(
-            self._options.runner, self._types_of(kind), worker_name(), self._options.lease_seconds, limit
+            self._options.runner,
+            self._types_of(kind),
+            worker_name(),
+            self._options.lease_seconds,
+            limit,
+            self._options.only,
         )
         self.queried = True
+        if self._ledger.limits.version != self._limits_version:  # a notification was lost, or there are none
+            self._limits_version = self._ledger.limits.version
+            self._pool.limits_change()
+        if (wait := self._ledger.limits.next_token_seconds) is not None:
+            self._token_due = min(self._token_due, time.monotonic() + wait)
+        claims = with_declared_options(claims, self._registry, self._ledger)
         self._metrics.claimed(claims)
         assigned = 0
         for claim in claims:
@@ -104,15 +147,15 @@ class Claiming:
     def _room_of(self, kind: Kind) -> int:
         """The number of jobs to claim for a kind.
 
-        While no slot is free, orders ahead are claimed only once all earlier ones have been started: in batches.
+        While no slot is free, claim orders ahead only after all earlier ones were started: in batches.
         """
         children = self._pool.of(kind)
         now = sum(child.room(ahead=False) for child in children)
-        if self._seconds[kind] >= _SHORT_SECONDS:
-            return now
+        if self._seconds[kind] >= _SHORT_SECONDS or self._ledger.limits.rated:
+            return now  # under a rate, an order that waits in a child would start later than its token
         ahead = sum(child.room(ahead=True) for child in children)
         return ahead if now or ahead >= sum(child.takes_ahead for child in children) else 0
 
     @staticmethod
-    def _is_stale(item: Assignment) -> bool:
+    def _is_stale(item: HeldOrder) -> bool:
         return time.monotonic() > item.sent_at + item.order.lease_seconds / FRESH + 0.5

@@ -6,22 +6,25 @@ import logging
 import signal
 import threading
 import time
+from uuid import UUID
 
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, lease_margin
+from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, StopReason, lease_margin
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.worker.child_messages import Stop
-from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Assignment, Child, ChildPool, KillReason, Kind
+from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Child, ChildPool, HeldOrder, KillReason, Kind
 
 logger = logging.getLogger(__name__)
 
 _OVERTIME_SECONDS = 2.0
 """How long a child has to end an attempt after its timeout, before the child is killed."""
+_UNREAD_SECONDS = 5.0
+"""How long at least an idle child has to begin an order, before the child is killed."""
 _CANCEL_POLL_SECONDS = 1.0
 """The interval between two queries for requested cancellations."""
 
 
-class Limits:
+class LimitEnforcer:
     """Enforces the limits of the attempts in a pool of children."""
 
     def __init__(self, ledger: Ledger, lease_seconds: float, pool: ChildPool) -> None:
@@ -84,7 +87,7 @@ class Limits:
                 if child.kill_reason is None:
                     self._kill(child, reason)
 
-    def _cancel(self, child: Child, item: Assignment, now: float) -> None:
+    def _cancel(self, child: Child, item: HeldOrder, now: float) -> None:
         item.cancelled_at = now
         if child.kind is Kind.LOOP:
             self._pool.send(child, Stop(item.order.token))
@@ -94,7 +97,7 @@ class Limits:
     def _watch(self) -> None:
         """Kill the children that exceed a limit or a lease, even while the supervisor waits for the database.
 
-        It reads the children's shared state, because the supervisor may not have processed their reports yet.
+        This thread reads the children's shared state, because the supervisor may not have processed their reports yet.
         """
         while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
             for child in list(self._pool.children):
@@ -103,6 +106,8 @@ class Limits:
 
     def _exceeded(self, child: Child) -> KillReason | None:
         holder, held_for = child.shared.at
+        if (unread := self._unread(child, holder)) is not None:
+            return unread
         item = None if holder is None else child.orders.get(holder)
         if child.kind is Kind.THREAD and item is not None:
             if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
@@ -113,8 +118,41 @@ class Limits:
             return None
         if item is not None and item.limit is not None and held_for > item.limit:
             return KillReason(holder, Cause.TIMEOUT)
-        return KillReason(holder, Cause.WORKER_LOST, "the lease expired; native code may have blocked the interpreter")
+        if child.shared.unanswered:  # on a busy machine the child may not run in time to stop itself for this
+            return KillReason(holder, Cause.DATABASE_UNREACHABLE, StopReason.DATABASE_AWAY)
+        return KillReason(holder, Cause.WORKER_LOST, "the lease lapsed; native code may have blocked the interpreter")
+
+    def _unread(self, child: Child, running: UUID | None) -> KillReason | None:
+        """The reason to kill a child that runs nothing and does not begin its first order; None if there is none.
+
+        A process that a job left behind may have read the order from the socket, or a job may have stopped the child.
+        """
+        first = next(iter(list(child.orders.values())), None)
+        if child.kind is not Kind.THREAD or first is None:
+            return None
+        if running is not None:
+            first.unread_since = None
+            return None
+        now = time.monotonic()
+        first.unread_since = first.unread_since or now
+        if now < first.unread_since + max(_UNREAD_SECONDS, self._lease_seconds / 2):
+            return None
+        return KillReason(first.order.token, Cause.WORKER_LOST, "the child process has not begun its order")
 
     def _kill(self, child: Child, reason: KillReason) -> None:
-        logger.error("killing a child process: %s", reason.message or CAUSES[reason.cause].meaning)
+        """Kill the child; log the job that caused it. A requested cancellation is not logged as an error."""
+        item = None if reason.token is None else child.orders.get(reason.token)
+        job = f"job {item.order.job_id}, attempt {item.order.number}" if item else "no job"
+        logger.log(
+            logging.WARNING if reason.cause == Cause.CANCELLED else logging.ERROR,
+            "killing a child process because of %s: %s",
+            job,
+            reason.message or CAUSES[reason.cause].meaning,
+            extra={
+                "request_id": item.order.job_id if item else None,
+                "attempt": item.order.number if item else None,
+                "cause": reason.cause,
+                "child_pid": child.process.pid,
+            },
+        )
         self._pool.kill(child, reason)

@@ -1,7 +1,7 @@
 """Keep the leases of all attempts on one event loop. One thread renews all leases that are due, in one statement.
 
 A second thread is the watchdog, because the first may hang in a database call. The watchdog asks the event loop to stop
-an attempt whose lease is about to expire. If the attempt does not stop, the watchdog exits the process.
+an attempt whose lease is about to lapse. If the attempt does not stop, the watchdog exits the process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.execution.lease import PROGRESS_SECONDS, StopReason, lease_margin
 from spoke_jobs.model import Progress, Pulse
 
@@ -32,8 +33,12 @@ class _Entry:
     next_beat: float
     ending: bool = False
     progress: Progress | None = None
+    unrecorded: Progress | None = None
+    """The last report, until it is certainly in the database."""
     wrote_progress: float = 0.0
     notified: set[StopReason] = field(default_factory=set)
+    expired: bool = False
+    """Whether its owner has been told that the lease is about to lapse."""
 
     def due(self) -> float:
         if self.progress is None:
@@ -45,17 +50,25 @@ class LeaseGroup:
     """Thread-safe. Calls ``on_stop`` from a background thread, at most once for each reason."""
 
     def __init__(
-        self, beats: Beats, give_up: Callable[[UUID], None], note: Callable[[float], None] = lambda _: None
+        self,
+        beats: Beats,
+        give_up: Callable[[UUID, StopReason], None],
+        note: Callable[[float], None] = lambda _: None,
     ) -> None:
         """
-        :param give_up: exits the process, because this attempt did not stop.
-        :param note: called whenever the time changes at which the first lease expires, with that time.
+        :param give_up: exits the process, because the given attempt was told to stop for the given reason and did not.
+        :param note: called with the time at which the first lease lapses, whenever that changes.
         """
         self._beats = beats
         self._give_up = give_up
         self._note = note
         self._entries: dict[UUID, _Entry] = {}
+        self._expired = StopReason.LEASE_EXPIRED
+        """Why a lease that lapses now could not be renewed."""
         self._changed = threading.Condition()
+        self._outage = OutageLog(
+            logger, "the database", began="heartbeats failed", consequence="retrying until the leases lapse"
+        )
         for work, name in ((self._keep, "spoke-heartbeats"), (self._watch, "spoke-watchdog")):
             threading.Thread(target=work, name=name, daemon=True).start()
 
@@ -75,15 +88,20 @@ class LeaseGroup:
         """Write this progress soon; a later call replaces it."""
         with self._changed:
             if (entry := self._entries.get(token)) is not None:
-                entry.progress = progress
+                entry.progress = entry.unrecorded = progress
                 self._changed.notify_all()
 
-    def ending(self, token: UUID) -> None:
-        """Mark that the attempt's end is being recorded: a heartbeat that finds no claim is expected now."""
+    def ending(self, token: UUID) -> Progress | None:
+        """Mark that the attempt's end is being recorded: a heartbeat that finds no claim is expected now.
+
+        Return the last progress unless it is already recorded, so that it is recorded with the end.
+        """
         with self._changed:
-            if (entry := self._entries.get(token)) is not None:
-                entry.ending = True
-                self._note_first_end()
+            if (entry := self._entries.get(token)) is None:
+                return None
+            entry.ending = True
+            self._note_first_end()
+            return entry.unrecorded
 
     def going_on(self, token: UUID) -> None:
         """Mark that recording the end failed, so that the attempt continues. Check its claim at once."""
@@ -123,17 +141,24 @@ class LeaseGroup:
     def _beat(self, entries: list[_Entry], progress: Mapping[UUID, Progress | None]) -> None:
         before = time.monotonic()
         pulses: Mapping[UUID, Pulse] = {}
+        self._expired = StopReason.DATABASE_AWAY
         try:
             pulses = self._beats(progress, entries[0].lease)
-        except Exception as error:  # the database may be back before the leases expire
-            logger.warning("heartbeats failed (%s); retrying until the leases expire", type(error).__name__)
+        except Exception as error:  # the database may be back before the leases lapse
+            self._outage.failed(type(error).__name__)
+        else:
+            self._outage.recovered()
         with self._changed:
+            if pulses:  # with the deadlines: on a busy machine this thread may not go on before the watchdog does
+                self._expired = StopReason.LEASE_EXPIRED
             for entry in entries:
                 pulse = pulses.get(entry.token)
                 if pulse is None:
                     entry.next_beat = time.monotonic() + min(1.0, entry.lease / 10)
                     continue
                 entry.next_beat = before + entry.lease / 3
+                if entry.unrecorded is progress[entry.token]:
+                    entry.unrecorded = None
                 if pulse is not Pulse.GONE:
                     entry.deadline = before + entry.lease - lease_margin(entry.lease)
                 if pulse is not Pulse.HELD and not entry.ending:
@@ -152,21 +177,18 @@ class LeaseGroup:
                 now = time.monotonic()
                 lapsed = [entry for entry in self._entries.values() if entry.deadline <= now and not entry.ending]
                 for entry in lapsed:
-                    self._notify(entry, StopReason.LEASE_EXPIRED)
+                    if not entry.expired:
+                        entry.expired = True
+                        self._notify(entry, self._expired)
                 # The attempt has half of the margin to stop; then the process exits.
                 ends = {
-                    entry.token: entry.deadline
-                    + (lease_margin(entry.lease) / 2 if StopReason.LEASE_EXPIRED in entry.notified else 0)
+                    entry.token: entry.deadline + (lease_margin(entry.lease) / 2 if entry.expired else 0)
                     for entry in self._entries.values()
                     if not entry.ending
                 }
-                unstopped = [
-                    token
-                    for token, end in ends.items()
-                    if end <= now and StopReason.LEASE_EXPIRED in self._entries[token].notified
-                ]
+                unstopped = [token for token, end in ends.items() if end <= now and self._entries[token].expired]
                 if unstopped:
                     break
                 first = min(ends.values(), default=None)
                 self._changed.wait(None if first is None else max(0.01, first - now))
-        self._give_up(unstopped[0])
+        self._give_up(unstopped[0], self._expired)

@@ -1,7 +1,11 @@
 """Memory that a child shares with its supervisor, which reads it when the child can no longer report.
 
 A child sends nothing once it has died, or while its interpreter or event loop is blocked. The shared state still names
-the attempt whose code was running, and the time at which the first of the child's leases expires.
+the attempt whose code was running, the time at which the first of the child's leases lapses, whether the child waits
+for the database to renew them, and how much of its jobs' output it has copied to the log. An async child also lists
+the attempts that it has begun and not yet reported.
+
+The supervisor writes one field: when it last learned that a limit or a pause has changed.
 """
 
 from __future__ import annotations
@@ -14,23 +18,26 @@ import tempfile
 import time
 from uuid import UUID
 
-_SIZE = 32
+_SIZE = 56
 _NOBODY = bytes(16)
-_DOUBLE = struct.Struct("=d")
-_SINCE, _DEADLINE = 16, 24
+_DOUBLE, _INTEGER = struct.Struct("=d"), struct.Struct("=q")
+_SINCE, _DEADLINE, _UNANSWERED, _COPIED, _LIMITS_CHANGED = 16, 24, 32, 40, 48
 
 
 class SharedState:
-    """Memory that the child writes and the supervisor reads. Reads may be inexact: see :attr:`at`."""
+    """Memory that the child writes, but for one field, and the supervisor reads. Reads may be inexact: see `at`."""
 
     def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, _SIZE)
+        self._memory = mmap.mmap(descriptor, 0)
 
     @classmethod
-    def make(cls) -> tuple[SharedState, int]:
-        """Create shared memory. Returns it and a file descriptor, which a child opens."""
+    def make(cls, attempts: int = 0) -> tuple[SharedState, int]:
+        """Create shared memory. Returns it and a file descriptor, which a child opens.
+
+        :param attempts: how many attempts it can list.
+        """
         with tempfile.TemporaryFile() as file:
-            file.truncate(_SIZE)
+            file.truncate(_SIZE + attempts * len(_NOBODY))
             shared = cls(file.fileno())
             shared.lease_ends(math.inf)
             return shared, os.dup(file.fileno())
@@ -51,9 +58,29 @@ class SharedState:
         """Note that no attempt's code runs."""
         self._memory[:16] = _NOBODY
 
+    def add(self, token: UUID) -> None:
+        """List an attempt."""
+        for place in range(_SIZE, len(self._memory), len(_NOBODY)):
+            if self._memory[place : place + len(_NOBODY)] == _NOBODY:
+                self._memory[place : place + len(_NOBODY)] = token.bytes
+                return
+
+    def remove(self, token: UUID) -> None:
+        """List an attempt no longer."""
+        if (place := self._memory.find(token.bytes, _SIZE)) >= 0:
+            self._memory[place : place + len(_NOBODY)] = _NOBODY
+
+    def lists(self, token: UUID) -> bool:
+        """Whether the attempt is listed."""
+        return self._memory.find(token.bytes, _SIZE) >= 0
+
     def lease_ends(self, moment: float) -> None:
-        """Note when the first lease of the running attempts expires, on the monotonic clock."""
+        """Note when the first lease of the running attempts lapses, on the monotonic clock."""
         _DOUBLE.pack_into(self._memory, _DEADLINE, moment)
+
+    def heartbeat_unanswered(self, unanswered: bool) -> None:
+        """Note whether the database has not answered the last heartbeat, or not yet."""
+        self._memory[_UNANSWERED] = unanswered
 
     @property
     def at(self) -> tuple[UUID | None, float]:
@@ -70,3 +97,28 @@ class SharedState:
     def deadline(self) -> float:
         """See :meth:`lease_ends`."""
         return float(_DOUBLE.unpack_from(self._memory, _DEADLINE)[0])
+
+    def limits_change(self) -> None:
+        """Note that a limit or a pause has changed. The supervisor calls this."""
+        _DOUBLE.pack_into(self._memory, _LIMITS_CHANGED, time.monotonic())
+
+    def outdated(self, claimed: float | None) -> bool:
+        """Whether a limit has changed since a claim. The child then asks whether the job is paused before it starts.
+
+        :param claimed: the time of the claim, on the monotonic clock.
+        """
+        return claimed is None or claimed <= float(_DOUBLE.unpack_from(self._memory, _LIMITS_CHANGED)[0])
+
+    @property
+    def unanswered(self) -> bool:
+        """See :meth:`heartbeat_unanswered`."""
+        return bool(self._memory[_UNANSWERED])
+
+    @property
+    def output_copied(self) -> int:
+        """How many bytes of the file with its jobs' output the child has copied to the worker's log."""
+        return int(_INTEGER.unpack_from(self._memory, _COPIED)[0])
+
+    @output_copied.setter
+    def output_copied(self, size: int) -> None:
+        _INTEGER.pack_into(self._memory, _COPIED, size)

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
+from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.model import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,7 @@ _BATCH = 100
 class _Success:
     token: UUID
     result: Any
+    progress: Progress | None
     give_up_at: float
     done: Callable[[bool | Exception], None]
 
@@ -36,12 +39,23 @@ class Recorder:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._outage = OutageLog(logger, "the database", began="could not record successes")
         self._waiting: queue.SimpleQueue[_Success] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="spoke-recorder", daemon=True).start()
 
-    def record(self, token: UUID, result: Any, patience: float, done: Callable[[bool | Exception], None]) -> None:
-        """Record a success; retry for ``patience`` seconds while the database is unreachable."""
-        self._waiting.put(_Success(token, result, time.monotonic() + patience, done))
+    def record(
+        self,
+        token: UUID,
+        result: Any,
+        progress: Progress | None,
+        patience: float,
+        done: Callable[[bool | Exception], None],
+    ) -> None:
+        """Record a success; retry for ``patience`` seconds while the database is unreachable.
+
+        :param progress: the last progress, unless it is already recorded.
+        """
+        self._waiting.put(_Success(token, result, progress, time.monotonic() + patience, done))
 
     def _work(self) -> None:
         while True:
@@ -49,15 +63,19 @@ class Recorder:
             while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get())
             try:
-                recorded = self._ledger.succeed_many({item.token: item.result for item in batch})
+                recorded = self._ledger.succeed_many(
+                    {item.token: item.result for item in batch},
+                    {item.token: item.progress for item in batch if item.progress is not None},
+                )
             except Exception as error:
                 self._retry_later(batch, error)
                 continue
+            self._outage.recovered()
             for item in batch:
                 item.done(item.token in recorded)
 
     def _retry_later(self, batch: list[_Success], error: Exception) -> None:
-        logger.warning("could not record %d successes (%s); retrying", len(batch), type(error).__name__)
+        self._outage.failed(type(error).__name__)
         now = time.monotonic()
         for item in batch:
             if isinstance(error, DBAPIError) and now < item.give_up_at:

@@ -12,16 +12,22 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
+from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.execution.reaper import Reaper
-from spoke_jobs.ledger.engine import is_away
+from spoke_jobs.ledger.engine import is_away, reason_of
+from spoke_jobs.ledger.notify import LIMITS_MARK
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.model import JobFilter
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.ticker import Ticker
 from spoke_jobs.worker.child_exits import ChildExits
 from spoke_jobs.worker.child_messages import Report, Stop
-from spoke_jobs.worker.child_pool import DISCONNECTED_SECONDS, Child, ChildPool, Kind, kill_group, signal_name
+from spoke_jobs.worker.child_pool import DISCONNECTED_SECONDS, Child, ChildPool, Kind, kill_processes_of, signal_name
 from spoke_jobs.worker.claiming import Claiming
-from spoke_jobs.worker.enforcing import Limits
+from spoke_jobs.worker.enforcing import LimitEnforcer
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
@@ -30,8 +36,10 @@ logger = logging.getLogger(__name__)
 _CRASHES_AT_START = 3
 _TURN_SECONDS = 1.0
 """The longest pause between two checks of limits, leases, cancellations and children, whatever the poll interval."""
-_PRUNE_SECONDS = 60.0
 _PRUNED_AT_ONCE = 1000
+_CANCELS, _RELEASES, _REAPS = "asks for cancellations", "releases claims", "reaps"
+_PRUNES, _TICKS, _CLAIMS = "prunes", "dispatches the jobs of schedules", "claims jobs"
+"""The names of the routines of a turn."""
 
 
 @dataclass
@@ -41,23 +49,33 @@ class Supervisor:
     ledger: Ledger
     options: WorkerOptions
     wake: socket.socket | None = None
-    """Readable after a notification of new work. Polling makes up for lost notifications."""
+    """Readable after a notification of new work or of changed limits. Polling makes up for lost notifications."""
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     should_reload: Callable[[], bool] = lambda: False
+    registry: Registry = field(default_factory=Registry)
+    """The application's jobs, for the options of jobs that other code dispatched."""
+    ticker: Ticker | None = None
+    """Dispatches the jobs of schedules; None: this process does not."""
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _stopping: bool = False
     _reloading: bool = False
     _failed_starts: int = 0
-    _database_away: bool = False
     _claiming_fails: str = ""
     _next_poll: float = 0.0
     _next_prune: float = 0.0
 
     def __post_init__(self) -> None:
         self._pool = ChildPool(self._selector)
-        self._claiming = Claiming(self.ledger, self.options, self._pool, self.metrics)
-        self._limits = Limits(self.ledger, self.options.lease_seconds, self._pool)
-        self._exits = ChildExits(self.ledger, self.metrics, may_be_due=self._claiming.expect_work)
+        self._claiming = Claiming(self.ledger, self.options, self._pool, self.metrics, self.registry)
+        self._limits = LimitEnforcer(self.ledger, self.options.lease_seconds, self._pool)
+        self._routines = ContainedRoutines(logger, (DBAPIError, ConfigurationError), self.metrics.failed)
+        self._outage = OutageLog(logger, "the database", began="lost the database connection")
+        self._exits = ChildExits(
+            self.ledger,
+            self.metrics,
+            may_be_due=self._claiming.expect_work,
+            keep_output=self.options.keep_output,
+        )
 
     def run(self) -> bool:
         """Run until SIGTERM or SIGINT; a second signal exits at once. With ``drain``, run until there is nothing to do.
@@ -111,47 +129,60 @@ class Supervisor:
             self._pool.start(Kind.LOOP, self.options.concurrency, ahead)
 
     def _query(self, reaper: Reaper) -> bool:
-        """Make the queries of one turn; True if there were fewer due jobs than free slots."""
+        """Make the queries of one turn; True if there were fewer due jobs than free slots.
+
+        A database error ends the turn. Any other error ends one routine of it: it may concern one row only.
+        """
+        contained, timed = self._routines.call, reaper.timed
         try:
-            self._exits.write()
-            self._limits.ask_for_cancellations()
-            self._claiming.release_stale(self._receive)
-            self.metrics.reaped(reaper.reap_if_due())
-            self._prune_if_due()
-            idle = self._claiming.claim()
+            timed(self._exits.write)
+            timed(lambda: contained(_CANCELS, self._limits.ask_for_cancellations, None))
+            timed(lambda: contained(_RELEASES, lambda: self._claiming.release_stale(self._receive), None))
+            self.metrics.reaped(contained(_REAPS, reaper.reap_if_due, 0))
+            timed(lambda: contained(_PRUNES, self._prune_if_due, None))
+            if timed(lambda: contained(_TICKS, self._tick, False)):
+                self._claiming.expect_work()
+            idle = timed(lambda: contained(_CLAIMS, self._claiming.claim, False))
         except DBAPIError as error:
             self._database_fails(error, reaper)
             return False
         finally:
             self.metrics.running = sum(1 for _ in self._pool.assignments())
-        if not (self._limits.queried or reaper.queried or self._claiming.queried):  # no query was made
-            return idle
+        if self._routines.failing or not (self._limits.queried or reaper.queried or self._claiming.queried):
+            return idle  # no query was made, or an error was contained
         self.metrics.polled()
         self._claiming_fails = ""
-        if self._database_away:
-            logger.info("the database answers again")
-            self._database_away = False
+        self._outage.recovered()
         return idle
 
     def _pause(self, reaper: Reaper) -> float:
         """Seconds until the next scheduled action."""
         now = time.monotonic()
-        return max(0.0, min(self._next_poll - now, _TURN_SECONDS, reaper.due_in()))
+        tick = self.ticker.due_in() if self.ticker is not None else _TURN_SECONDS
+        due = (
+            self._next_poll - now,
+            max(reaper.due_in(), self._routines.due_in(_REAPS)),
+            max(self._claiming.token_due_in(), self._routines.due_in(_CLAIMS)),
+            max(tick, self._routines.due_in(_TICKS)),
+        )
+        return max(0.0, min(_TURN_SECONDS, *due))
+
+    def _tick(self) -> bool:
+        """Dispatch the jobs of schedules that are due. Return whether there were any."""
+        return self.ticker is not None and bool(self.ticker.tick_if_due())
 
     def _prune_if_due(self) -> None:
         if time.monotonic() >= self._next_prune:
-            self._next_prune = time.monotonic() + _PRUNE_SECONDS
-            if pruned := self.ledger.prune(_PRUNED_AT_ONCE, self.options.runner):
-                if pruned >= _PRUNED_AT_ONCE // 2:  # there may be more than one call deletes
+            self._next_prune = time.monotonic() + self.options.prune_seconds
+            if pruned := self.ledger.prune(_PRUNED_AT_ONCE, which=JobFilter(runner=self.options.runner)):
+                if pruned >= _PRUNED_AT_ONCE // 2:  # one call may not have deleted all
                     self._next_prune = time.monotonic() + 1.0
-                logger.info("deleted %d finished jobs whose retention has expired", pruned)
+                logger.info("deleted %d finished jobs whose retention is over", pruned)
 
     def _database_fails(self, error: DBAPIError, reaper: Reaper) -> None:
         if is_away(error):
             reaper.database_failed()
-            if not self._database_away:
-                logger.error("lost the database connection (%s); retrying", type(error.orig).__name__)
-            self._database_away = True
+            self._outage.failed(reason_of(error), logging.ERROR)
             return
         kind = type(error).__name__
         if self._claiming_fails != kind:  # log once, not at every poll
@@ -166,29 +197,34 @@ class Supervisor:
                     self._pool.flush(key.data)
                 self._receive(key.data)
             elif key.fileobj is self.wake:
-                self.wake.recv(4096)
+                if LIMITS_MARK in self.wake.recv(4096):
+                    self._pool.limits_change()
                 self._claiming.expect_work()
         for child in list(self._pool.children):
             if child.process.poll() is not None:
-                while self._receive(child):  # reports sent before it exited
-                    pass
+                for report in self._pool.receive_last(child):
+                    self._process(child, report)
                 self._handle_exit(child)
             elif child.disconnected_at is not None and time.monotonic() > child.disconnected_at + DISCONNECTED_SECONDS:
                 child.process.kill()
 
-    def _receive(self, child: Child) -> bool:
-        reports = self._pool.receive(child)
-        for report in reports or ():
+    def _receive(self, child: Child) -> None:
+        for report in self._pool.receive(child) or ():
             self._process(child, report)
-        return bool(reports)
 
     def _process(self, child: Child, report: Report) -> None:
+        if not child.may_have_sent(report):
+            self._ignore(child)
+            return
         child.started_once = True
         self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
             self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
             if item.locks_queue:  # other jobs may wait for its queue
                 self._claiming.expect_work()
+            self._claiming.expect_room()
+            if report.exit_code == ExitCode.DATABASE_AWAY:
+                self._exits.lost_database(item.order)
         if report.last:  # the child was told to stop, and starts none of its other orders
             for item in list(child.orders.values()):
                 del child.orders[item.order.token]
@@ -201,11 +237,22 @@ class Supervisor:
         if report.last:
             self._pool.close(child)
 
+    def _ignore(self, child: Child) -> None:
+        """Log, once for each child, that a job writes reports to its child's socket. Its limits stay in force."""
+        if not child.has_forged:
+            child.has_forged = True
+            jobs = ", ".join(str(item.order.job_id) for item in child.orders.values())
+            logger.warning(
+                "ignored a report that a job wrote to its child process's socket; the child runs the jobs %s",
+                jobs,
+                extra={"child_pid": child.process.pid},
+            )
+
     def _handle_exit(self, child: Child) -> None:
         """Record the ends of an exited child's attempts."""
         self._pool.forget(child)
         if child.orders:
-            kill_group(child)  # processes that its job started must not run at the same time as the next attempt
+            kill_processes_of(child)  # processes that its job started must not run at the same time as the next attempt
         self._exits.died(child)
         if not child.orders and not child.started_once:
             self._failed_starts += 1

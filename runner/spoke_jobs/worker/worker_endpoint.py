@@ -9,25 +9,35 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from spoke_jobs.contract import probe_server
+from spoke_jobs.contract.probe_server import Answer
+from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 Backlog = Callable[[], dict[str, float]]
 """Counts the waiting jobs in the ledger. Called only when somebody scrapes."""
 
 
-def serve(metrics: WorkerMetrics, backlog: Backlog, port: int, host: str = "") -> ThreadingHTTPServer:
+def serve(
+    metrics: WorkerMetrics, backlog: Backlog, schedules: CountSchedules, port: int, host: str = ""
+) -> ThreadingHTTPServer:
     """Serve until the process ends. Port 0 selects a free port."""
     routes = {
         "/healthz": lambda: probe_server.json_answer(*metrics.report()),
-        "/metrics": lambda: probe_server.exposition([*_of_metrics(metrics), *_of_backlog(backlog)]),
+        "/metrics": lambda: exposition(metrics, backlog, schedules),
     }
     return probe_server.serve(routes, port, host)
+
+
+def exposition(metrics: WorkerMetrics, backlog: Backlog, schedules: CountSchedules) -> Answer:
+    """Return all metrics."""
+    of_schedules = schedule_families("worker", schedules)
+    return probe_server.exposition("worker", [*_of_metrics(metrics), *_of_backlog(backlog), *of_schedules])
 
 
 _HELP = {
     "claimed": "Jobs claimed.",
     "died": "Child processes that exited while running an attempt.",
-    "reaped": "Attempts ended because their lease had expired.",
+    "reaped": "Attempts ended because their lease had lapsed.",
 }
 
 

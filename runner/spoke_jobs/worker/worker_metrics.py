@@ -26,7 +26,7 @@ class WorkerMetrics:
         self.stopping = False
         self.running = 0
         self.counts: Counter[str] = Counter()
-        """Jobs claimed, attempts by exit code, children that exited while running an attempt, attempts reaped."""
+        """Claimed jobs, attempts by exit code, children that exited with an attempt, reaped attempts, and errors."""
 
     def polled(self) -> None:
         """Record that the ledger has answered."""
@@ -34,7 +34,7 @@ class WorkerMetrics:
             self._polled = self._clock()
 
     def reaped(self, count: int) -> None:
-        """Count attempts whose lease had expired."""
+        """Count attempts whose lease had lapsed."""
         with self._lock:
             self.counts["reaped"] += count
 
@@ -47,6 +47,11 @@ class WorkerMetrics:
         """Count an attempt's end that a child reported."""
         with self._lock:
             self.counts[f"ended_{code.name.lower()}"] += 1
+
+    def failed(self) -> None:
+        """Count an unexpected error that the worker contained."""
+        with self._lock:
+            self.counts["unexpected_errors"] += 1
 
     def died(self) -> None:
         """Count a child that exited while running an attempt."""

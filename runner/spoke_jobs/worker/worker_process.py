@@ -12,7 +12,9 @@ from pathlib import Path
 
 from spoke_jobs.ledger.notify import listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.job_limit import undeclared_types
 from spoke_jobs.registry import Registry
+from spoke_jobs.runners.ticker import ticker_of
 from spoke_jobs.worker.supervisor import Supervisor
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
@@ -34,20 +36,44 @@ def types_of(registry: Registry) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(name for name in names if name not in loops), loops
 
 
-def run(ledger: SqlLedger, options: WorkerOptions, *, health_port: int | None = None, reload: bool = False) -> None:
+def declare_limits(ledger: SqlLedger, registry: Registry, app: str) -> None:
+    """Store the limits that the application declares, and warn of those whose type it does not declare."""
+    for warning in undeclared_types(registry.limits, registry.jobs):
+        logger.warning("%s", warning)
+    ledger.limits.declare(registry.limits, app)
+
+
+def run(
+    ledger: SqlLedger,
+    options: WorkerOptions,
+    registry: Registry,
+    *,
+    health_port: int | None = None,
+    reload: bool = False,
+    schedules: bool = True,
+) -> None:
     """Run until told to stop.
 
     :param health_port: serve ``/healthz`` and ``/metrics`` on this port.
     :param reload: restart when a file of the application's code has changed, as after SIGHUP.
+    :param schedules: dispatch the jobs of schedules.
     """
     metrics = WorkerMetrics(poll_seconds=options.poll_seconds)
     if health_port is not None:
         from spoke_jobs.worker.worker_endpoint import serve  # its library is slow to import
 
-        serve(metrics, lambda: ledger.backlog(options.runner), health_port)
+        serve(
+            metrics,
+            lambda: ledger.backlog(options.runner),
+            lambda: ledger.count_schedules(options.runner),
+            health_port,
+        )
     changed = _changes() if reload else (lambda: False)
-    supervisor = Supervisor(ledger, options, listen(ledger.engine), metrics, changed)
-    if supervisor.run():
+    ticker = ticker_of(ledger, registry, options.runner) if schedules else None
+    supervisor = Supervisor(ledger, options, listen(ledger.engine), metrics, changed, registry, ticker)
+    reloading = supervisor.run()
+    ledger.close_notifier()
+    if reloading:
         logger.info("restarting")
         os.execv(sys.executable, [sys.executable, "-m", "spoke_jobs", *sys.argv[1:]])  # noqa: S606  (our own command)
 

@@ -44,7 +44,7 @@ def table(figures: Figures, line: Mapping[str, float]) -> str:
         f"| its processor time, idle | {line['idle_cpu_percent']:.1f} % of a core | at most 1 % |",
         f"| its start, to its first reconcile | {line['restart_s']:.1f} s | at most 10 s |",
         f"| its writes meanwhile | {idle['writes']:.0f} | 0 |",
-        f"| its writes for an attempt (Job created and deleted, status) | {line['writes_per_attempt']:.1f} | 5 |",
+        f"| its writes for an attempt (not stopped, pod not refused) | {line['writes_per_attempt']:.1f} | 5 |",
     ]
     return "\n".join([*rows, "", *_profile(figures)])
 

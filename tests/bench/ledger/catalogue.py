@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.bench.ledger.settings import Settings
 from tests.bench.lib import peers
 from tests.bench.lib.system import Store, System
@@ -26,6 +28,7 @@ def catalogue(settings: Settings, database: str) -> list[System]:
         *_spoke(settings, database),
         peers.procrastinate(settings),
         _pgqueuer(settings, database),
+        *([_oban(settings.oban, settings, database)] if settings.oban else []),
         *(peers.celery(settings, store) for store in redis),
         *(peers.rq(settings, store) for store in redis),
     ]
@@ -67,4 +70,20 @@ def _pgqueuer(settings: Settings, database: str) -> System:
         worker=(python, "-m", f"{_SYSTEMS}.pgqueuer", str(settings.concurrency)),
         package="pgqueuer",
         install=(str(settings.peers / "pgq"), "--pg-dsn", database, "install"),
+    )
+
+
+def _oban(programs: Path, settings: Settings, database: str) -> System:
+    python = str(programs / "python")
+    return System(
+        name="oban-py",
+        store=Store.POSTGRES,
+        client=f"{_SYSTEMS}.oban:ObanClient",
+        python=python,
+        worker=(
+            *(python, "-m", "oban", "start", f"--dsn={database}", f"--queues=default:{settings.concurrency}"),
+            *(f"--cron-modules={_SYSTEMS}.oban", f"--pool-max-size={settings.concurrency + 2}", "--log-level=warning"),
+        ),
+        package="oban",
+        install=(python, "-m", f"{_SYSTEMS}.oban"),
     )

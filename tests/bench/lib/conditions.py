@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tomllib
 from collections.abc import Iterable
-from importlib import metadata
 
 from tests.bench.lib.machine import machine, moment
 from tests.bench.lib.place import Place
@@ -24,7 +24,7 @@ def facts(place: Place, systems: Iterable[System], redis: str, run: str) -> dict
     place.postgres.create(place.database)
     commits = place.postgres.commits_per_second(place.database)
     version = values.pop("server_version").partition(" ")[0]
-    versions = {system.name.partition(" ")[0]: _version(system.package) for system in systems}
+    versions = {system.name.partition(" ")[0]: _version(system) for system in systems}
     return {
         "machine": f"{machine()}; dispatchers, workers and servers share it",
         f"PostgreSQL {version}": ", ".join(f"{name}={value}" for name, value in values.items())
@@ -35,8 +35,9 @@ def facts(place: Place, systems: Iterable[System], redis: str, run: str) -> dict
     }
 
 
-def _version(package: str) -> str:
-    """Ours is in another environment than this process."""
-    if package == "spoke-jobs":
+def _version(system: System) -> str:
+    """A system may be in another environment than this process."""
+    if system.package == "spoke-jobs":
         return str(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"])
-    return metadata.version(package)
+    program = f"import importlib.metadata as m; print(m.version({system.package!r}))"
+    return subprocess.run([system.python, "-c", program], check=True, capture_output=True, text=True).stdout.strip()

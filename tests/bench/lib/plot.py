@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import matplotlib.pyplot as plt  # noqa: E402  after the choice of what draws
 from tests.bench.lib.report import kind_name, number  # noqa: E402
 
 OURS = "spoke-jobs"
+_CAPTION_CHARACTERS = 150
+"""The length of the caption's lines, which fit the picture's width."""
 _OURS, _OTHERS = ("#0b6e4f", "#7fc8a9"), ("#4a5568", "#a9b4c2")
 
 
@@ -67,7 +70,7 @@ def draw(rows: Sequence[Bars], panels: Sequence[Panel], path: Path, caption: str
         axis.set_yticks(range(len(labels)), labels)
         axis.spines[["top", "right"]].set_visible(False)
     axes.flat[0].invert_yaxis()  # shared: the first system at the top
-    figure.supxlabel(caption, fontsize=8.5, color="#555555")
+    figure.supxlabel(textwrap.fill(caption, _CAPTION_CHARACTERS), fontsize=8.5, color="#555555")
     save(figure, path)
 
 

@@ -11,7 +11,7 @@ from tests.bench.tasks.settings import Settings
 
 _SYSTEMS = "tests.bench.tasks.systems"
 PORT = 28_080
-KEY = "bench-key"
+KEY = "bench-key-0123456789-0123456789-01"
 
 
 class Durability(Enum):

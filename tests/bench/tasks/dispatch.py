@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
-from tests.integration.tasks.servers import KEY, REPOSITORY, task_server
+from tests.integration.tasks.support.servers import KEY, REPOSITORY, task_server
 
 from spoke_jobs import Registry, TaskContext
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner

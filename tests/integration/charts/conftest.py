@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ Object = dict[str, Any]
 WITH_PODS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "PodTemplate", "Pod")
 
 
-class Strict(yaml.SafeLoader):
+class Strict(yaml.CSafeLoader):
     """Refuses what YAML doesn't allow and most readers let pass, the last one winning: a key that comes twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -48,7 +49,7 @@ class Helm:
         :raises Refused: if Helm refuses.
         """
         arguments = tuple(f"--{name.replace('_', '-')}={value}" for name, value in options.items())
-        return deepcopy(self._rendered(chart, yaml.safe_dump(values or {}), release, arguments))
+        return deepcopy(self._rendered(chart, json.dumps(values or {}), release, arguments))
 
     @cache  # noqa: B019 (one for the session; many tests look at the same rendering)
     def _rendered(self, chart: str, values: str, release: str, arguments: tuple[str, ...]) -> list[Object]:
@@ -58,7 +59,7 @@ class Helm:
     def lint(self, chart: str, values: Object) -> None:
         """:raises Refused: if there is anything to complain of."""
         self.run("lint", "--strict", "--kube-version", KUBE_VERSION, str(self._charts[chart]), "--values", "-",
-                 stdin=yaml.safe_dump(values))  # fmt: skip
+                 stdin=json.dumps(values))  # fmt: skip
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         """What a command of Helm's prints."""
@@ -150,3 +151,15 @@ def merged(base: Object, change: Object) -> Object:
     for name, value in change.items():
         result[name] = merged(result.get(name, {}), value) if isinstance(value, dict) else value
     return result
+
+
+COMPONENTS = {"sync": "Deployment", "tasks": "Deployment", "migrations": "Job"}
+
+
+def component_of(objects: list[Object], component: str) -> Object:
+    (found,) = [
+        item
+        for item in of_kind(objects, COMPONENTS[component])
+        if item["metadata"]["labels"]["app.kubernetes.io/component"] == component
+    ]
+    return found

@@ -13,19 +13,24 @@ from typing import NamedTuple
 import httpx
 import pytest
 import yaml
+from tests.task_key import KEY
 
-from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
+from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS
+from spoke_jobs.ledger.schedule_states import ScheduleCounts, ScheduleState
 from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.server.auth import Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake, TaskApp
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
-from spoke_jobs_operator.shell.store import NEW
+from spoke_jobs.worker import worker_endpoint
+from spoke_jobs.worker.worker_metrics import WorkerMetrics
+from spoke_jobs_operator.core.job_counts import NEW
 
 from .conftest import APP_VALUES, ROOT, Helm, Object, of_kind
 
 ON: Object = {"monitoring": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}}}
-VALUES: dict[str, Object] = {"spoke-operator": ON, "spoke-app": APP_VALUES | ON}
+VALUES: dict[str, Object] = {"spoke-operator": ON, "spoke-app": APP_VALUES | ON | {"workers": {"main": {}, "slow": {}}}}
+SCHEDULES = ScheduleCounts(dict.fromkeys(ScheduleState, 0), 0.0)
 every_chart = pytest.mark.parametrize("chart", list(VALUES))
 
 
@@ -61,7 +66,10 @@ def test_prometheus_takes_them(helm: Helm, promtool: str, chart: str, tmp_path: 
 def test_each_says_what_to_do_and_where_to_read_on(helm: Helm, chart: str) -> None:
     for rule in rules_of(helm, chart):
         notes = rule["annotations"]
-        assert re.fullmatch(r"docs/operating\.md#[a-z-]+", notes["runbook_url"]), rule["alert"]
+        assert "runbook_url" not in notes, (
+            "a link must be absolute, and the chart does not know where its reader's docs are"
+        )
+        assert re.fullmatch(r"docs/operating\.md#[a-z-]+", notes["runbook"]), rule["alert"]
         assert notes["summary"].endswith("."), rule["alert"]
         assert notes["description"], rule["alert"]
         assert "@" not in json.dumps(rule), "a word was not filled in"
@@ -72,14 +80,19 @@ def test_each_says_what_to_do_and_where_to_read_on(helm: Helm, chart: str) -> No
 def test_they_ask_for_the_metrics_that_there_are(helm: Helm, chart: str) -> None:
     asked = set(re.findall(r"\bspoke_\w+", " ".join(rule["expr"] for rule in rules_of(helm, chart))))
     assert asked
-    assert asked <= operators_metrics() | syncs_metrics() | tasks_metrics()
+    assert asked <= operators_metrics() | syncs_metrics() | workers_metrics() | tasks_metrics()
 
 
 def operators_metrics() -> set[str]:
+    from datetime import UTC, datetime
+
+    from spoke_jobs_operator.core.limits import Limits
     from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
+    from spoke_jobs_operator.shell.pacing import Pacer
+    from spoke_jobs_operator.shell.store import Store
 
     metrics = OperatorMetrics()
-    metrics.count_waiting(lambda: iter(["TemplateMissing"]))
+    metrics.jobs.watch(Store(), Pacer(Limits(), lambda _: None), lambda: True, lambda: datetime.now(UTC))
     endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
     return {family.name + ending for family in metrics.registry.collect() for ending in endings[family.type]}
 
@@ -89,7 +102,7 @@ def syncs_metrics() -> set[str]:
 
     health = SyncHealth()
     health.compared()
-    server = serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0))
+    server = serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0), lambda: SCHEDULES)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
             return set(re.findall(r"^spoke_\w+", answer.read().decode(), re.MULTILINE))
@@ -98,9 +111,14 @@ def syncs_metrics() -> set[str]:
         server.server_close()
 
 
+def workers_metrics() -> set[str]:
+    text = worker_endpoint.exposition(WorkerMetrics(), lambda: {"due": 0, "oldest": 0}, lambda: SCHEDULES).body.decode()
+    return set(re.findall(r"^spoke_\w+", text, re.MULTILINE))
+
+
 def tasks_metrics() -> set[str]:
     executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    app = TaskApp(executor, Callers("key"), intake, TaskMetrics(executor, intake, 1))
+    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
 
     async def read() -> str:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:
@@ -113,7 +131,7 @@ def test_what_keeps_jobs_waiting_in_the_normal_course_of_things_is_no_alarm(helm
     (rule,) = [item for item in rules_of(helm, "spoke-operator") if item["alert"] == "SpokeJobsCannotStart"]
     match = re.search(r'reason!~"([^"]*)"', rule["expr"])
     assert match
-    assert set(match[1].split("|")) == {NEW, *WAITS} - {WaitReason.UNSCHEDULABLE}
+    assert set(match[1].split("|")) == {NEW, *WAITS} - NEED_ATTENTION
 
 
 @every_chart
@@ -127,6 +145,36 @@ def test_what_is_not_wanted_is_left_out_and_the_rest_is_found_by_its_labels(helm
     assert [rule["alert"] for rule in rest] == names[1:]
     assert all(rule["labels"]["team"] == "a" for rule in rest)
     assert all(rule["annotations"]["runbook_url"].startswith("https://book#") for rule in rest)
+
+
+@pytest.mark.parametrize(
+    ("values", "there"),
+    [
+        ({"sync": {"enabled": False}, "workers": {}}, False),
+        ({"sync": {"enabled": False}}, True),
+        ({"workers": {}}, True),
+    ],
+    ids=["neither", "workers", "sync"],
+)
+def test_alerts_on_schedules_need_a_process_that_dispatches_their_jobs(helm: Helm, values: Object, there: bool) -> None:
+    names = [rule["alert"] for rule in rules_of(helm, "spoke-app", values)]
+    assert ("SpokeSchedulesLate" in names) is there
+
+
+def test_one_monitor_finds_the_pods_of_all_workers(helm: Helm) -> None:
+    objects = helm.render("spoke-app", VALUES["spoke-app"], namespace="ns")
+    (monitor,) = of_kind(objects, "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    selector = monitor["spec"]["selector"]
+    (choice,) = selector["matchExpressions"]
+    found = []
+    for item in of_kind(objects, "Deployment"):
+        labels = item["spec"]["template"]["metadata"]["labels"]
+        if selector["matchLabels"].items() <= labels.items() and labels[choice["key"]] in choice["values"]:
+            found.append(item["metadata"]["name"])
+            (container,) = item["spec"]["template"]["spec"]["containers"]
+            assert endpoint["port"] in [port["name"] for port in container["ports"]]
+    assert found == ["rel-spoke-app-worker-main", "rel-spoke-app-worker-slow"]
 
 
 def test_without_tasks_there_is_no_alarm_about_them(helm: Helm) -> None:
@@ -147,7 +195,8 @@ def test_monitors_find_the_services_whose_names_the_rules_know(helm: Helm, chart
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] in [port["name"] for port in services[name]["spec"]["ports"]]
     asked = set(re.findall(r'job="([^"]+)"', " ".join(rule["expr"] for rule in rules_of(helm, chart))))
-    assert asked == monitors.keys()
+    pods = {f"ns/{item['metadata']['name']}" for item in of_kind(objects, "PodMonitor")}
+    assert asked == monitors.keys() | pods
 
 
 class Case(NamedTuple):
@@ -162,8 +211,18 @@ def operator(metric: str, **labels: str) -> str:
     return series_of(metric, job="rel-spoke-operator", pod="a", **labels)
 
 
+def tenant(metric: str, name: str, **labels: str) -> str:
+    """A series of a namespace's jobs, as Prometheus stores it by the chart's ServiceMonitor."""
+    return series_of(metric, **{"job": "rel-spoke-operator", "pod": "a", "namespace": name, **labels})
+
+
 def app(metric: str, component: str = "sync", **labels: str) -> str:
     return series_of(metric, **{"job": f"rel-spoke-app-{component}", "pod": "a", **labels})
+
+
+def worker(metric: str, **labels: str) -> str:
+    """A series of a worker, as Prometheus stores it by the chart's PodMonitor."""
+    return series_of(metric, **{"job": "ns/rel-spoke-app-workers", "pod": "a", **labels})
 
 
 def series_of(metric: str, **labels: str) -> str:
@@ -175,6 +234,7 @@ FAILED = operator("spoke_operator_jobs_finished_total", outcome="Failed", cause=
 CANCELLED = operator("spoke_operator_jobs_finished_total", outcome="Failed", cause="Cancelled")
 SUCCEEDED = operator("spoke_operator_jobs_finished_total", outcome="Succeeded", cause="")
 START = "spoke_operator_job_start_seconds_bucket"
+OLDEST = "spoke_operator_oldest_waiting_seconds"
 COMPARED, ACTIVE = app("spoke_sync_seconds_since_compare"), app("spoke_sync_active")
 OTHER_COMPARED, OTHER_ACTIVE = (app(f"spoke_sync_{name}", pod="b") for name in ("seconds_since_compare", "active"))
 CASES = [
@@ -183,10 +243,12 @@ CASES = [
     Case("SpokeOperatorNoLeader", {operator("spoke_operator_leads"): "1x60"}, False),
     Case("SpokeOperatorNoLeader", {series_of("spoke_operator_leads", job="another-operator"): "1x60"}, True),
     Case("SpokeOperatorDeaf", {operator("spoke_operator_stream_restarts_total"): "0+1x60"}, True),
-    Case("SpokeOperatorDeaf", {operator("spoke_operator_compare_failures_total", namespace_="x"): "0+1x60"}, True),
+    Case("SpokeOperatorDeaf", {tenant("spoke_operator_compare_failures_total", "shop"): "0+1x60"}, True),
     Case("SpokeOperatorDeaf", {operator("spoke_operator_stream_restarts_total"): "3x60"}, False),
     Case("SpokeOperatorErrors", {operator("spoke_operator_errors_total", where="reconcile"): "0+5x60"}, True),
     Case("SpokeOperatorErrors", {operator("spoke_operator_errors_total", where="reconcile"): "0+0.1x60"}, False),
+    Case("SpokeOperatorUndiagnosable", {operator("spoke_operator_undiagnosable_total"): "0x10 1x50"}, True),
+    Case("SpokeOperatorUndiagnosable", {operator("spoke_operator_undiagnosable_total"): "3x60"}, False),
     Case("SpokeOperatorThrottled", {operator("spoke_operator_throttled_total"): "0+5x60"}, True),
     Case("SpokeOperatorThrottled", {operator("spoke_operator_throttled_total"): "0+0.1x60"}, False),
     Case("SpokeOperatorOldDefinition", {operator("spoke_operator_status_writes_unchanged_total"): "0+1x60"}, True),
@@ -201,9 +263,31 @@ CASES = [
         {operator(START, le="300"): "0x60", operator(START, le="1800"): "0+1x60", operator(START, le="+Inf"): "0+1x60"},
         True,
     ),
+    Case("SpokeJobsWaitLong", {operator(OLDEST, reason="LimitReached"): "0+60x200"}, False),
+    Case("SpokeJobsWaitLong", {operator(OLDEST, reason="LimitReached"): "7200+60x60"}, True),
+    Case("SpokeJobsWaitLong", {operator(OLDEST, reason="Suspended"): "7200+60x60"}, False),
     Case("SpokeJobsFail", {FAILED: "0+1x60", SUCCEEDED: "0+1x60"}, True),
     Case("SpokeJobsFail", {FAILED: "0+1x60", SUCCEEDED: "0+100x60"}, False),
     Case("SpokeJobsFail", {CANCELLED: "0+1x60", SUCCEEDED: "0+1x60"}, False),
+    Case("SpokeSchedulesLate", {app("spoke_sync_oldest_due_schedule_seconds"): "0+60x60"}, True),
+    Case("SpokeSchedulesLate", {worker("spoke_worker_oldest_due_schedule_seconds"): "0+60x60"}, True),
+    Case(
+        "SpokeSchedulesLate",
+        {
+            app("spoke_sync_oldest_due_schedule_seconds"): "1x60",
+            worker("spoke_worker_oldest_due_schedule_seconds"): "0+60x60",
+            worker("spoke_worker_oldest_due_schedule_seconds", pod="b"): "0+60x60",
+        },
+        True,
+    ),
+    Case("SpokeSchedulesLate", {worker("spoke_worker_oldest_due_schedule_seconds"): "0 30 60 90x57"}, False),
+    Case("SpokeSchedulesFail", {app("spoke_sync_schedules", state="failing"): "1x60"}, True),
+    Case("SpokeSchedulesFail", {worker("spoke_worker_schedules", state="failing"): "2x60"}, True),
+    Case("SpokeSchedulesFail", {worker("spoke_worker_schedules", state="active"): "2x60"}, False),
+    Case("SpokeSchedulesFail", {worker("spoke_worker_schedules", state="failing"): "2x50 0x10"}, False),
+    Case("SpokeSchedulesOrphaned", {app("spoke_sync_schedules", state="orphaned"): "1x60"}, True),
+    Case("SpokeSchedulesOrphaned", {worker("spoke_worker_schedules", state="orphaned"): "1x60"}, True),
+    Case("SpokeSchedulesOrphaned", {worker("spoke_worker_schedules", state="paused"): "1x60"}, False),
     Case("SpokeSyncNotActive", {}, True),
     Case("SpokeSyncNotActive", {ACTIVE: "0x60"}, True),
     Case("SpokeSyncNotActive", {ACTIVE: "0x60", OTHER_ACTIVE: "0x60"}, True),
@@ -215,6 +299,8 @@ CASES = [
     Case("SpokeSyncBehind", {COMPARED: "0+60x60", OTHER_COMPARED: "20x60"}, False),
     Case("SpokeSyncBehind", {COMPARED: "20x60", ACTIVE: "1x60"}, False),
     Case("SpokeSyncBehind", {ACTIVE: "0x60", OTHER_ACTIVE: "0x60"}, False),
+    Case("SpokeSyncUndiagnosable", {app("spoke_sync_undiagnosable_total"): "0x10 1x50"}, True),
+    Case("SpokeSyncUndiagnosable", {app("spoke_sync_undiagnosable_total"): "3x60"}, False),
     Case("SpokeJobsNotLaunched", {app("spoke_sync_oldest_unlaunched_seconds"): "0+60x60"}, True),
     Case("SpokeJobsNotLaunched", {app("spoke_sync_oldest_unlaunched_seconds"): "5x60"}, False),
     Case("SpokeTasksAway", {}, True),
@@ -224,6 +310,8 @@ CASES = [
     Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="401"): "0+1x60"}, True),
     Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="403"): "0+1x60"}, True),
     Case("SpokeTasksStrangers", {app("spoke_tasks_requests_refused_total", "tasks", status="401"): "0x60"}, False),
+    Case("SpokeTasksCrowded", {app("spoke_tasks_connections_closed_total", "tasks", reason="peer"): "0+30x60"}, True),
+    Case("SpokeTasksCrowded", {app("spoke_tasks_connections_closed_total", "tasks", reason="idle"): "0+30x60"}, False),
     Case("SpokeTasksFail", {app("spoke_tasks_ended_total", "tasks", outcome="failed_for_good"): "0+1x60"}, True),
     Case("SpokeTasksFail", {app("spoke_tasks_refused_total", "tasks", cause="UnknownTask"): "0+1x60"}, True),
     Case(
@@ -254,16 +342,76 @@ def all_rules(helm: Helm) -> list[Object]:
 def test_it_goes_off_when_it_must(all_rules: list[Object], promtool: str, tmp_path: Path, case: Case) -> None:
     written(tmp_path, all_rules)
     firing = f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
-    expected = [{"labels": "{}", "value": 1}] if case.fires else []
+    expected: list[Object] = [{"labels": "{}", "value": 1}] if case.fires else []
+    assert prometheus_says(promtool, tmp_path, case.series, firing, expected) == ""
+
+
+def prometheus_says(
+    promtool: str, folder: Path, series: dict[str, str], expression: str, expected: list[Object]
+) -> str:
+    """What promtool finds wrong with the samples after an hour of these series; empty if they are as expected."""
     test = {
         "interval": "1m",
-        "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
-        "promql_expr_test": [{"expr": firing, "eval_time": "1h", "exp_samples": expected}],
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": "1h", "exp_samples": expected}],
     }
-    file = tmp_path / "test.yaml"
+    file = folder / "test.yaml"
     file.write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}))
     done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+FINISHED = "spoke_operator_jobs_finished_total"
+TENANTS: dict[str, dict[str, str]] = {
+    "SpokeJobsCannotStart": {
+        tenant("spoke_operator_waiting", "busy", reason="TemplateMissing"): "400x60",
+        tenant("spoke_operator_waiting", "starving", reason="Unschedulable"): "1x60",
+        tenant("spoke_operator_waiting", "well", reason="LimitReached"): "900x60",
+    },
+    "SpokeJobsStartLate": {
+        # Of 1,000 jobs a minute one in a hundred starts late: over all tenants, nobody would notice the two others.
+        tenant(START, "well", le="600"): "0+990x60",
+        tenant(START, "well", le="+Inf"): "0+1000x60",
+        **{tenant(START, name, le=le): rate for name in ("busy", "starving")
+           for le, rate in (("600", "0x60"), ("1800", "0+1x60"), ("+Inf", "0+1x60"))},
+    },
+    "SpokeJobsWaitLong": {
+        tenant(OLDEST, "busy", reason="LimitReached"): "9000x60",
+        tenant(OLDEST, "starving", reason="NamespaceLimitReached"): "90000x60",
+        tenant(OLDEST, "well", reason="LimitReached"): "60x60",
+    },
+    "SpokeJobsFail": {
+        tenant(FINISHED, "well", outcome="Succeeded", cause=""): "0+1000x60",
+        tenant(FINISHED, "well", outcome="Failed", cause="JobError"): "0+50x60",
+        tenant(FINISHED, "busy", outcome="Succeeded", cause=""): "0+100x60",
+        tenant(FINISHED, "busy", outcome="Failed", cause="JobError"): "0+100x60",
+        tenant(FINISHED, "starving", outcome="Succeeded", cause=""): "0x60",
+        tenant(FINISHED, "starving", outcome="Failed", cause="StartTimeout"): "0+1x60",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("honored", [True, False], ids=["honored", "exported"])
+@pytest.mark.parametrize("label", ["namespace", "tenant"])
+@pytest.mark.parametrize("alert", list(TENANTS))
+def test_no_tenant_hides_anothers_alert(
+    helm: Helm, promtool: str, tmp_path: Path, alert: str, label: str, honored: bool
+) -> None:
+    """Whether or not Prometheus moves the metrics' label `namespace` aside to `exported_namespace`."""
+    given = {"monitoring": {"rules": {"enabled": True, "namespaceLabel": label, "alertLabels": {"team": "jobs"}}}}
+    written(tmp_path, rules_of(helm, "spoke-operator", given))
+    series = TENANTS[alert]
+    if not honored:
+        series = {name.replace("{namespace=", '{namespace="ns",exported_namespace='): value
+                  for name, value in series.items()}  # fmt: skip
+    firing = f'count by ({label}, team) (ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    expected = [{"labels": f'{{{label}="{name}",team="jobs"}}', "value": 1} for name in ("busy", "starving")]
+    assert prometheus_says(promtool, tmp_path, series, firing, expected) == ""
+
+
+def test_every_alert_on_jobs_is_tried_with_several_tenants(helm: Helm) -> None:
+    alerts = {rule["alert"] for rule in rules_of(helm, "spoke-operator")}
+    assert {name for name in alerts if name.startswith("SpokeJobs")} == TENANTS.keys()
 
 
 def test_every_alert_is_tried_both_ways(all_rules: list[Object]) -> None:

@@ -151,13 +151,65 @@ def test_lints(helm: Helm, chart: str, values: Object) -> None:
     helm.lint(chart, values)
 
 
-@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app", "texting"])
+every_chart = pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app", "texting"])
+
+
+@every_chart
 def test_kubernetes_must_know_selectable_fields(helm: Helm, chart: str) -> None:
     """By which field selectors find SpokeJobs by their outcome: in 1.30 they were off."""
     values = APP_VALUES if chart == "spoke-app" else {}
-    assert helm.render(chart, values, kube_version="1.31.0")
-    with pytest.raises(Refused, match="incompatible with Kubernetes"):
-        helm.render(chart, values, kube_version="1.30.9")
+    for version in ("1.31.0", "1.31.4-gke.100", "1.40.1"):
+        assert helm.render(chart, values, kube_version=version)
+    for version in ("1.30.9", "1.30.14-eks-1"):
+        with pytest.raises(Refused, match="incompatible with Kubernetes v1.30"):
+            helm.render(chart, values, kube_version=version)
+
+
+@every_chart
+@pytest.mark.parametrize("version", ["1.20.0", "1.28.0", "1.30.0"])
+def test_without_a_cluster_whatever_version_helm_assumes_is_taken(helm: Helm, chart: str, version: str) -> None:
+    """It depends on who built Helm: v1.20.0 of a build from source."""
+    assert helm.render(chart, APP_VALUES if chart == "spoke-app" else {}, kube_version=version)
+
+
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+def test_a_security_context_that_openshift_takes(helm: Helm, chart: str) -> None:
+    """It assigns users itself: no pod names one, and a field that is null is left out."""
+    values = {
+        "podSecurityContext": {"runAsUser": None, "seccompProfile": None, "fsGroup": 5},
+        "securityContext": {"runAsUser": None, "privileged": False},
+    }
+    for name, pod in pods_of(helm.render(chart, values | (APP_VALUES if chart == "spoke-app" else {}))):
+        assert pod["securityContext"] == {"runAsNonRoot": True, "fsGroup": 5}, name
+        for container in pod["containers"] + pod.get("initContainers", []):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "privileged": False,
+                "readOnlyRootFilesystem": True,
+            }, name
+
+
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+def test_common_labels_are_on_every_object_and_pod_and_in_no_selector(helm: Helm, chart: str) -> None:
+    given = {"team": "payments", "app.kubernetes.io/name": "wrong"}
+    monitoring = {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}}
+    values = {"commonLabels": given, "monitoring": monitoring} | (APP_VALUES if chart == "spoke-app" else {})
+    for item in helm.render(chart, values):
+        name = item["metadata"]["name"]
+        assert item["metadata"]["labels"]["team"] == "payments", name
+        assert item["metadata"]["labels"]["app.kubernetes.io/name"] == chart, name
+        if item["kind"] in WITH_PODS:
+            assert pod_labels(item)["team"] == "payments", name
+        if item["kind"] in ("Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"):
+            assert "team" not in json.dumps(item["spec"].get("selector", item["spec"].get("podSelector"))), name
+
+
+def test_a_component_s_label_is_nearer_than_a_common_one(helm: Helm) -> None:
+    values = merged(APP_VALUES, {"commonLabels": {"team": "all"}, "sync": {"podLabels": {"team": "sync"}}})
+    objects = of_kind(helm.render("spoke-app", values), "Deployment")
+    found = {item["metadata"]["name"]: pod_labels(item)["team"] for item in objects}
+    assert found == {"rel-spoke-app-sync": "sync", "rel-spoke-app-tasks": "all"}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +275,7 @@ def test_recommended_labels_and_namespace(helm: Helm, chart: str, values: Object
     wanted = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component", "version", "part-of")}
     for item in helm.render(chart, values, namespace="somewhere"):
         assert wanted <= item["metadata"]["labels"].keys(), item["metadata"]["name"]
-        if not item["kind"].startswith(("Cluster", "CustomResource")):
+        if not item["kind"].startswith(("Cluster", "CustomResource", "ValidatingAdmission")):
             assert item["metadata"]["namespace"], item["metadata"]["name"]
             assert item["metadata"]["namespace"] in {"somewhere", "a", "b"}
 

@@ -13,10 +13,13 @@ from .conftest import ROOT, Helm, Object, environment_of, named, of_kind, pod_of
 RULES = {
     ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch", "delete"},
     ("jobs.spoke.dev", "spokejobs/status"): {"patch"},
+    ("jobs.spoke.dev", "spokelimits"): {"get", "list", "watch"},
+    ("jobs.spoke.dev", "spokelimits/status"): {"patch"},
     ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
     ("", "pods"): {"list", "watch"},
     ("", "podtemplates"): {"get", "list", "watch"},
     ("", "events"): {"list", "watch"},
+    ("events.k8s.io", "events"): {"create", "patch"},
     ("", "configmaps", "spoke-operator-state"): {"create", "patch"},
 }
 """All that the operator may do where it serves; a third word bounds it to the objects of that name."""
@@ -38,14 +41,15 @@ def rights(rules: list[dict[str, list[str]]]) -> dict[tuple[str, ...], set[str]]
 
 
 def test_definition_is_the_generated_one_and_is_kept(helm: Helm) -> None:
-    (crd,) = of_kind(helm.render("spoke-operator"), "CustomResourceDefinition")
-    assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
-    crd["metadata"].pop("labels")
-    assert crd == yaml.safe_load((ROOT / "crds/spokejobs.yaml").read_text())
+    for crd in of_kind(helm.render("spoke-operator"), "CustomResourceDefinition"):
+        assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+        crd["metadata"].pop("labels")
+        assert crd == yaml.safe_load((ROOT / f"crds/{crd['spec']['names']['plural']}.yaml").read_text())
 
 
-def test_copy_of_the_definition_is_up_to_date() -> None:
-    source, copy = ROOT / "crds/spokejobs.yaml", ROOT / "charts/spoke-operator/files/spokejobs.yaml"
+@pytest.mark.parametrize("plural", ["spokejobs", "spokelimits"])
+def test_copy_of_the_definition_is_up_to_date(plural: str) -> None:
+    source, copy = ROOT / f"crds/{plural}.yaml", ROOT / f"charts/spoke-operator/files/{plural}.yaml"
     assert copy.read_text() == source.read_text(), f"run `make generate` (or: cp {source} {copy})"
 
 
@@ -57,7 +61,7 @@ def test_serves_the_whole_cluster_by_one_cluster_role(helm: Helm) -> None:
     objects = helm.render("spoke-operator", namespace="system")
     (binding,) = of_kind(objects, "ClusterRoleBinding")
     role = named(objects, "ClusterRole", "rel-spoke-operator")
-    assert rights(role["rules"]) == RULES
+    assert rights(role["rules"]) == RULES | {("", "namespaces"): {"list", "watch"}}
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "rel-spoke-operator", "namespace": "system"}]
     assert [item["metadata"]["namespace"] for item in of_kind(objects, "Role", "RoleBinding")] == ["system", "system"]
@@ -65,14 +69,32 @@ def test_serves_the_whole_cluster_by_one_cluster_role(helm: Helm) -> None:
     assert "SPOKE_OPERATOR_NAMESPACES" not in environment_of(container)
 
 
-def test_who_may_view_a_namespace_may_view_its_spokejobs(helm: Helm) -> None:
-    """By Kubernetes' own role, to which this one is added; edit and admin hold it. It is bound to nobody itself."""
-    objects = helm.render("spoke-operator")
-    (added,) = [item for item in of_kind(objects, "ClusterRole") if item["metadata"]["name"] != "rel-spoke-operator"]
-    assert added["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
-    assert rights(added["rules"]) == {("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch"}}
+ADDED = {
+    "view": {
+        ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch"},
+        ("jobs.spoke.dev", "spokelimits"): {"get", "list", "watch"},
+    },
+    "edit": {("jobs.spoke.dev", "spokejobs"): {"create", "patch", "delete"}},
+    "admin": {("jobs.spoke.dev", "spokelimits"): {"create", "update", "patch", "delete"}},
+}
+"""What is added to Kubernetes' own roles, of which each holds the one before."""
+
+
+@pytest.mark.parametrize("admins", [True, False])
+def test_kubernetes_own_roles_of_a_namespace_are_extended(helm: Helm, admins: bool) -> None:
+    """The added roles are bound to nobody themselves."""
+    objects = helm.render("spoke-operator", {"roles": {"adminsWriteLimits": admins}})
+    added = {
+        item["metadata"]["name"].removeprefix("rel-spoke-operator-"): item
+        for item in of_kind(objects, "ClusterRole")
+        if item["metadata"]["name"] != "rel-spoke-operator"
+    }
+    assert added.keys() == ADDED.keys() - (set() if admins else {"admin"})
+    for name, role in added.items():
+        assert role["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{name}"] == "true"
+        assert rights(role["rules"]) == ADDED[name]
     bound = {item["roleRef"]["name"] for item in of_kind(objects, "RoleBinding", "ClusterRoleBinding")}
-    assert added["metadata"]["name"] not in bound
+    assert not bound & {role["metadata"]["name"] for role in added.values()}
 
 
 def test_serves_given_namespaces_without_a_cluster_role(helm: Helm) -> None:
@@ -82,7 +104,9 @@ def test_serves_given_namespaces_without_a_cluster_role(helm: Helm) -> None:
     *bindings, _ = of_kind(objects, "RoleBinding")
     assert [item["metadata"]["namespace"] for item in roles] == ["a", "b"]
     assert [item["metadata"]["namespace"] for item in bindings] == ["a", "b"]
-    assert all(rights(role["rules"]) == RULES for role in roles)
+    for role in roles:
+        own = ("", "namespaces", role["metadata"]["namespace"])
+        assert rights(role["rules"]) == RULES | {own: {"get"}}
     assert all(binding["subjects"][0]["namespace"] == "system" for binding in bindings)
     container = pod_of(named(objects, "Deployment", "rel-spoke-operator"))["containers"][0]
     assert environment_of(container)["SPOKE_OPERATOR_NAMESPACES"] == "a,b"
@@ -149,6 +173,53 @@ def test_a_second_replica_stands_by_on_another_node(helm: Helm) -> None:
     assert (spread["topologyKey"], spread["labelSelector"]) == ("kubernetes.io/hostname", selector)
     assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
     assert (budget["spec"]["maxUnavailable"], budget["spec"]["selector"]) == (1, selector)
+
+
+def test_an_operator_may_have_no_replica(helm: Helm) -> None:
+    """As in maintenance. `helm test` then has nothing to find."""
+    objects = helm.render("spoke-operator", {"replicas": 0})
+    assert named(objects, "Deployment", "rel-spoke-operator")["spec"]["replicas"] == 0
+    assert not of_kind(objects, "PodDisruptionBudget", "Pod")
+
+
+def test_what_a_platform_gives_the_operator_s_pods(helm: Helm) -> None:
+    constraint = {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+    own = {"labelSelector": {"matchLabels": {"a": "b"}}}
+    values = {
+        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "envFrom": [{"configMapRef": {"name": "proxy"}}],
+        "volumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+        "volumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
+        "topologySpreadConstraints": [constraint, constraint | own],
+        "podDisruptionBudget": {"minAvailable": "50%"},
+    }
+    objects = helm.render("spoke-operator", values)
+    deployment = named(objects, "Deployment", "rel-spoke-operator")
+    pod = pod_of(deployment)
+    (container,) = pod["containers"]
+    assert environment_of(container)["HTTPS_PROXY"] == "http://proxy:3128"
+    assert container["envFrom"] == values["envFrom"]
+    assert [item["name"] for item in container["volumeMounts"]] == ["tmp", "ca"]
+    assert [item["name"] for item in pod["volumes"]] == ["tmp", "ca"]
+    assert pod["topologySpreadConstraints"] == [
+        constraint | {"labelSelector": deployment["spec"]["selector"]},
+        constraint | own,
+    ]
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    assert budget["spec"]["minAvailable"] == "50%"
+    assert "maxUnavailable" not in budget["spec"]
+    assert not of_kind(
+        helm.render("spoke-operator", {"podDisruptionBudget": {"enabled": False}}), "PodDisruptionBudget"
+    )
+
+
+def test_an_existing_account_is_bound_and_used(helm: Helm) -> None:
+    objects = helm.render("spoke-operator", {"serviceAccount": {"create": False, "name": "given"}})
+    assert not of_kind(objects, "ServiceAccount")
+    for item in of_kind(objects, "Deployment", "Pod"):
+        assert pod_of(item)["serviceAccountName"] == "given"
+    for binding in of_kind(objects, "ClusterRoleBinding", "RoleBinding"):
+        assert [subject["name"] for subject in binding["subjects"]] == ["given"]
 
 
 def test_one_alone_stops_no_drain(helm: Helm) -> None:

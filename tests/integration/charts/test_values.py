@@ -43,13 +43,19 @@ def test_schema_names_every_value(chart: str) -> None:
         ("spoke-operator", {"watchNamespace": ["a"]}, "watchNamespace"),
         ("spoke-operator", {"watchNamespaces": "a"}, "watchNamespaces"),
         ("spoke-operator", {"watchNamespaces": ["A B"]}, "watchNamespaces"),
-        ("spoke-operator", {"operator": {"maxRunning": 0}}, "maxRunning"),
+        ("spoke-operator", {"operator": {"maxRunning": -1}}, "maxRunning"),
         ("spoke-operator", {"operator": {"maxRuning": 5}}, "maxRuning"),
         ("spoke-operator", {"operator": {"logLevel": "info"}}, "logLevel"),
         ("spoke-operator", {"image": {"digest": "latest"}}, "digest"),
         ("spoke-operator", {"crds": {"enabled": "no"}}, "enabled"),
         ("spoke-operator", {"resources": {"requests": {"memory": "much"}}}, "memory"),
-        ("spoke-operator", {"replicas": 0}, "replicas"),
+        ("spoke-operator", {"replicas": -1}, "replicas"),
+        ("spoke-operator", {"env": {"A": "b"}}, "env"),
+        ("spoke-operator", {"commonLabels": {"team": 5}}, "commonLabels"),
+        ("spoke-operator", {"podDisruptionBudget": {"maxUnavailable": "some"}}, "maxUnavailable"),
+        ("spoke-operator", {"serviceAccount": {"create": "no"}}, "create"),
+        ("spoke-operator", {"topologySpreadConstraints": {}}, "topologySpreadConstraints"),
+        ("spoke-operator", {"monitoring": {"rules": {"runbook": "docs/operating.md"}}}, "runbook"),
         ("spoke-operator", {"operator": {"maxRunningInQueue": "5"}}, "maxRunningInQueue"),
         ("spoke-operator", {"operator": {"publishSeconds": 0.1}}, "publishSeconds"),
         ("spoke-operator", {"networkPolicy": {"enabled": "yes"}}, "enabled"),
@@ -66,6 +72,8 @@ def test_schema_names_every_value(chart: str) -> None:
         ("spoke-operator", {"monitoring": {"podMonitor": {}}}, "podMonitor"),
         ("spoke-operator", {"extraObjects": [{"kind": "ConfigMap"}]}, "extraObjects"),
         ("spoke-operator", {"extraObjects": ["kind: ConfigMap"]}, "extraObjects"),
+        ("spoke-operator", {"admissionPolicies": {"without": ["everything"]}}, "without"),
+        ("spoke-operator", {"admissionPolicies": {"validationActions": []}}, "validationActions"),
         ("spoke-operator", {"test": {"image": "busybox"}}, "image"),
         ("spoke-operator", {"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
         ("spoke-operator", {"tolerations": [{"operator": "Is"}]}, "operator"),
@@ -78,7 +86,16 @@ def test_schema_names_every_value(chart: str) -> None:
         ("spoke-app", {"networkPolicy": {"ingress": {"tasks": [{"ipBlock": {}}]}}}, "cidr"),
         ("spoke-app", {"networkPolicy": {"database": {"ports": [70000]}}}, "ports"),
         ("spoke-app", {"monitoring": {"rules": {"without": ["SpokeOperatorDeaf"]}}}, "without"),
-        ("spoke-app", {"monitoring": {"rules": {"runbook": ""}}}, "runbook"),
+        ("spoke-app", {"monitoring": {"rules": {"runbook": "docs/operating.md"}}}, "runbook"),
+        ("spoke-app", {"sync": {"nodeSelector": ["ssd"]}}, "nodeSelector"),
+        ("spoke-app", {"tasks": {"env": {"A": "b"}}}, "env"),
+        ("spoke-app", {"migrations": {"serviceAccountName": "iam"}}, "serviceAccountName"),
+        ("spoke-app", {"serviceAccounts": {"jobs": {"create": "no"}}}, "create"),
+        ("spoke-app", {"podTemplates": {"large": {"image": {"name": "x"}}}}, "name"),
+        ("spoke-app", {"podTemplates": {"large": {"copiedLabels": ["a,b"]}}}, "copiedLabels"),
+        ("spoke-app", {"podTemplates": {"large": {"allowedTypes": ["a,b"]}}}, "allowedTypes"),
+        ("spoke-app", {"podTemplates": {"large": {"maxResources": {"cpu": "1e3"}}}}, "cpu"),
+        ("spoke-app", {"podTemplateDefaults": {"minResources": {"cpu": -1}}}, "cpu"),
         ("spoke-app", {"test": {"podTemplate": "A"}}, "podTemplate"),
         ("spoke-app", {"test": {"timeoutSeconds": 0}}, "timeoutSeconds"),
         ("spoke-app", {"serviceAccounts": {"worker": {}}}, "worker"),
@@ -143,6 +160,18 @@ def test_schema_takes_intervals_as_prometheus_writes_them(helm: Helm, interval: 
 def test_what_cannot_be_meant_is_refused_in_words(helm: Helm, values: Object, said: str) -> None:
     with pytest.raises(Refused, match=said):
         helm.render("spoke-app", merged(APP_VALUES, values))
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "said"),
+    [
+        ("spoke-operator", {"serviceAccount": {"create": False}}, "serviceAccount.name: name the existing account"),
+        ("spoke-app", {"serviceAccounts": {"sync": {"create": False}}}, "serviceAccounts.sync.name: name the existing"),
+    ],
+)
+def test_an_account_that_is_not_created_must_be_named(helm: Helm, chart: str, values: Object, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        helm.render(chart, merged(APP_VALUES if chart == "spoke-app" else {}, values))
 
 
 def test_a_silence_that_would_be_taken_for_deafness_is_refused_in_words(helm: Helm) -> None:

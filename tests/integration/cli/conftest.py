@@ -81,7 +81,8 @@ def namespace(cluster_env: dict[str, str]) -> Iterator[Namespace]:
         ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds")], cluster_env
     )
     run_or_fail(
-        ["kubectl", "wait", "--for=condition=Established", "crd/spokejobs.jobs.spoke.dev", "--timeout=30s"], cluster_env
+        ["kubectl", "wait", "--for=condition=Established", "crd/spokejobs.jobs.spoke.dev", "--timeout=300s"],
+        cluster_env,
     )
     made = Namespace(f"cli-{uuid.uuid4().hex[:8]}", cluster_env)
     run_or_fail(["kubectl", "create", "namespace", made.name], cluster_env)

@@ -99,11 +99,12 @@ def test_each_right_that_is_missing_is_named_and_no_other(
         code, document = check("--as", account, KUBECONFIG=kubeconfig)
         assert code == 1
         who = f"system:serviceaccount:{namespace.name}:{name}"
-        role = f"the Role RELEASE-{account} of the chart spoke-app gives that right"
+        role = f"the Role FULLNAME-{account} of the chart spoke-app gives that right"
         assert problems(document) == [f"{who} may not {missing} in namespace {namespace.name}: {role}"]
     code, document = check("--as", account, KUBECONFIG=namespace.account("has-all", needed, tmp_path))
     assert (code, problems(document)) == (0, [])
-    assert "may not get podtemplates" in by_name(document)["templates"]["unknown"]
+    unread = Right("get", "podtemplates") not in needed
+    assert ("may not get podtemplates" in by_name(document)["templates"]["unknown"]) is unread
 
 
 def test_templates_that_are_missing_or_not_for_jobs(namespace: Namespace, check: Check) -> None:
@@ -113,6 +114,11 @@ def test_templates_that_are_missing_or_not_for_jobs(namespace: Namespace, check:
     unlabelled, missing = problems(document)
     assert "default, which import, report would use, lacks the label" in unlabelled
     assert "large, which export.* would use, isn't in namespace" in missing
+    make_templates(namespace, large=True)
+    namespace.kubectl("annotate", "podtemplate", "large", "jobs.spoke.dev/allowed-types=import, report")
+    code, document = check(KUBECONFIG=namespace.kubeconfig)
+    assert code == 1
+    assert "large, which export.* would use, is not for export.*" in problems(document)[1]
 
 
 def test_what_admission_would_refuse(namespace: Namespace, check: Check) -> None:
@@ -131,7 +137,7 @@ def test_credentials_that_are_not_known(namespace: Namespace, tmp_path: Path, ch
     code, document = check(KUBECONFIG=kubeconfig)
     assert code == 1
     (text,) = problems(document)
-    assert "doesn't know the credentials" in text
+    assert "rejects the credentials" in text
 
 
 def test_an_api_server_that_does_not_answer(namespace: Namespace, check: Check, tmp_path: Path) -> None:

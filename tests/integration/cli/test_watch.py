@@ -54,6 +54,21 @@ class TestOnPostgresql(WatchingContract):
             assert watch.text.count("does not answer") == 1
         admin.dispose()
 
+    def test_so_do_statistics(self, url: str, ledger: SqlLedger, postgres_url: str) -> None:
+        ledger.insert(new_job())
+        name = ledger.engine.url.database
+        admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection, spoke_jobs(url, "stats", "--watch", columns=100) as stats:
+            stats.wait_for("1 job waiting")
+            connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
+            ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+            connection.execute(ended, {"name": name})
+            stats.wait_for("the database does not answer; retrying")
+            connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
+            ledger.insert(new_job())
+            stats.wait_for("2 jobs waiting")
+        admin.dispose()
+
     def test_whoever_reads_may_have_enough(self, url: str, ledger: SqlLedger) -> None:
         ledger.insert_many([new_job() for _ in range(5000)])
         command = f"set -o pipefail; {sys.executable} -m spoke_jobs ls --limit 5000 | head -1"

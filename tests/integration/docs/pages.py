@@ -1,18 +1,24 @@
 """Run a page of the documentation as its reader does: in a plain shell that has only what the page itself sets.
 
 A page may have these blocks: `sh install` makes a virtual environment and installs the project, `python file=NAME` is
-saved, `sh run` is typed. All of them are one session, so what a block exports holds in those after it.
+saved, `sh run` is typed, `text output` is what the block before it prints to a terminal. All of them are one session,
+so what a block exports holds in those after it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +27,10 @@ ROOT = Path(__file__).parents[3]
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spoke-jobs/docs"
 _BLOCK = re.compile(r"^```(?P<language>\w+) ?(?P<kind>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _PUBLISHED = re.compile(r"pip install '?spoke-jobs(\[[\w,]+\])?'?")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
+_MARK = "=== block "
+_COLUMNS = 100
+_PATIENCE_SECONDS = 240
 _PINNED = re.compile(r"^([\w.-]+)(?:\[[^\]]*\])?\s*==\s*([^\s\\;]+)", re.MULTILINE)
 
 
@@ -39,30 +49,61 @@ def blocks(page: Path) -> Iterator[Block]:
             yield Block(found["kind"], found["body"])
 
 
-def run_page(page: Path, folder: Path) -> str:
-    """Do what a page says, in an empty folder; what its commands print to standard output."""
-    script = []
+@dataclass(frozen=True)
+class Output:
+    """What a page shows that a block prints, and what it prints."""
+
+    shown: str
+    printed: str
+
+
+def run_page(page: Path, folder: Path) -> list[Output]:
+    """Do what a page says, on a terminal and in an empty folder; the outputs that it shows, and what is printed."""
+    script: list[str] = []
+    shown: dict[int, str] = {}
     for number, block in enumerate(blocks(page)):
-        if block.kind == "install":
+        if block.kind == "output":
+            shown[number - 1] = block.body
+        elif block.kind == "install":
             (folder / ".venv").symlink_to(installed(block.body))
             script += [line for line in block.body.splitlines() if line.startswith(". ")]
         elif block.kind == "run":
-            script.append(block.body)
+            script.append(f"echo {_MARK}{number}\n{block.body}")
         else:
             saved = folder.parent / f"block-{number}"
             saved.write_text(block.body)
             script.append(f"cp {saved} {block.kind.removeprefix('file=')}")
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
+    text = _on_a_terminal("\n".join(script), folder)
+    printed = {int(part.split("\n", 1)[0]): part.partition("\n")[2] for part in text.split(_MARK)[1:]}
+    return [Output(lines, printed[number]) for number, lines in shown.items()]
+
+
+def _on_a_terminal(script: str, folder: Path) -> str:
+    """Run a script to its end; what it prints, without colors and cursor movements."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, _COLUMNS, 0, 0))
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env=plain_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        env=plain_environment() | {"TERM": "xterm-256color"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    os.close(theirs)
+    stuck = threading.Timer(_PATIENCE_SECONDS, process.kill)
+    stuck.start()
+    data = b""
+    try:
+        with contextlib.suppress(OSError):  # the terminal's other end is closed
+            while more := os.read(ours, 65536):
+                data += more
+    finally:
+        stuck.cancel()
+        os.close(ours)
+    text = _ESCAPES.sub("", data.decode())
+    assert process.wait() == 0, text
+    return text
 
 
 def plain_environment() -> dict[str, str]:

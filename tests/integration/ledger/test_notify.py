@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.notify import Notifier
+from spoke_jobs.ledger.notify import CHANNEL, Notifier
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import Claim, Failure
 
 
 def test_a_notification_without_a_thread_does_not_prevent_later_ones(
@@ -29,4 +34,60 @@ def test_a_notification_without_a_thread_does_not_prevent_later_ones(
         notifier.notify()
         assert list(connection.notifies(timeout=10, stop_after=1))
     notifier.close()
+    engine.dispose()
+
+
+def test_whoever_ends_a_job_that_others_wait_for_notifies_once_it_is_committed(postgres_ledger_url: str) -> None:
+    engine = create_engine(postgres_ledger_url)
+    ledger = SqlLedger(engine)
+    url = make_url(postgres_ledger_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"LISTEN {CHANNEL}")
+
+        def notified(seconds: float = 60.0) -> bool:
+            return bool(list(connection.notifies(timeout=seconds, stop_after=1)))
+
+        def claim_with_dependent(**fields: Any) -> Claim:
+            job = ledger.insert(new_job())
+            ledger.insert(new_job(job_type="later", after=(job.id,), **fields))
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            return claim
+
+        claim = claim_with_dependent()
+        with Session(engine) as session:
+            ledger.succeed(session, claim.token, None)
+            assert not notified(0.3), "nobody sees the end yet"
+            session.commit()
+        assert notified()
+        ledger.succeed_many({claim_with_dependent().token: None})
+        assert notified()
+        ledger.fail(claim_with_dependent(after_failed="run").token, Failure("JobError", for_good=True), decide=True)
+        assert notified()
+        batch = ledger.open_batch("empty", new_job(job_type="later"))
+        ledger.close_batch(batch.id)
+        assert notified()
+        failed = claim_with_dependent()
+        ledger.fail(failed.token, Failure("JobError", for_good=True), decide=True)
+        assert not notified(0.3), "its dependent has failed: there is nothing to do"
+        ledger.retry(failed.job.id)
+        assert notified()
+        (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)
+        ledger.succeed_many({claim.token: None})
+        assert notified()
+        while claims := ledger.claim_batch("legacy", ["report", "later"], "w", LEASE, 9):
+            ledger.succeed_many({claim.token: None for claim in claims})
+        assert not notified(0.3), "nothing depended on these"
+    ledger.close_notifier()
+    engine.dispose()
+
+
+def test_the_notifier_s_connection_serves_nobody_else(postgres_url: str) -> None:
+    """It does not wait for the disk, and a commit of the application on it could be lost."""
+    engine = create_engine(postgres_url, pool_size=1, max_overflow=0)
+    notifier = Notifier(engine, "spoke_test")
+    notifier.notify()
+    notifier.close()
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
     engine.dispose()

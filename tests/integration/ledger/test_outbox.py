@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, text
@@ -12,6 +13,8 @@ from sqlalchemy.orm import Session
 from tests.contract.outbox import NAMES, OutboxContract, put, rows
 
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.privileges import Process
+from spoke_jobs.ledger.tables import sql_name
 from spoke_jobs.ledger.task_outbox import Outbox
 
 
@@ -23,7 +26,11 @@ def engine(postgres_ledger_url: str) -> Iterator[Engine]:
 
 
 class TestOutbox(OutboxContract):
-    pass
+    @pytest.fixture
+    def engine(self, role_urls: dict[Process, str]) -> Iterator[Engine]:
+        made = create_engine(role_urls[Process.APPLICATION], pool_size=8)
+        yield made
+        made.dispose()
 
 
 def test_of_many_replicas_each_task_is_claimed_by_one(engine: Engine) -> None:
@@ -40,6 +47,27 @@ def test_of_many_replicas_each_task_is_claimed_by_one(engine: Engine) -> None:
         done = Counter(payload for part in pool.map(work, range(4)) for payload in part)
     assert sum(done.values()) == len(done) == 2_000
     assert rows(engine) == []
+
+
+def test_a_job_cannot_put_its_tasks_before_those_of_others(engine: Engine, role_urls: dict[Process, str]) -> None:
+    put(engine, "1", "2")
+    jobs = create_engine(role_urls[Process.JOBS])
+    with jobs.begin() as connection:
+        times = {"created": datetime(2020, 1, 1, tzinfo=UTC), "due": datetime(100, 1, 1, tzinfo=UTC)}
+        connection.execute(
+            text(
+                f"INSERT INTO {sql_name('task_outbox')} (uid, runner, name, payload, created_at, due_at) "
+                "VALUES (gen_random_uuid(), 'kubernetes', 'send', 'mine', :created, :due)"
+            ),
+            times,
+        )
+    jobs.dispose()
+    outbox = Outbox(engine, "kubernetes")
+    assert outbox.backlog()["oldest"] < 60
+    assert [task.payload for task in outbox.claim(NAMES, "w", 30.0, 2)] == ["1", "2"]
+    (last,) = outbox.claim(NAMES, "w", 30.0, 2)
+    assert last.payload == "mine"
+    assert last.waited_seconds < 60
 
 
 def test_renewing_waits_for_no_commit_that_is_slow(engine: Engine) -> None:

@@ -16,9 +16,11 @@ from sqlalchemy import Connection, event, text
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE
 
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger import crowd, syncing
 from spoke_jobs.ledger.claim_cursor import ClaimCursor
+from spoke_jobs.ledger.claim_request import SearchedJobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import ANY_CLAIM
 
 TYPES = ["report", "ingest.*"]
 HISTORY = """
@@ -34,7 +36,7 @@ FROM unnest(ARRAY['legacy', 'kubernetes']) AS runner, generate_series(1, 22000) 
 """Of each runner. Of those that wait for the cluster, 50 are not launched yet."""
 ATTEMPTS = """
 INSERT INTO job_attempt (job_id, run, number, token, state, worker, claimed_at, heartbeat_at, lease_expires_at)
-SELECT id, 1, 1, gen_random_uuid(), state, 'w', now(), now(), now() + id * interval '1 minute'
+SELECT id, 1, 1, gen_random_uuid(), state, 'w', now(), now(), now() + (1 + id % 50) * interval '1 minute'
 FROM job_request WHERE state <> 'waiting'
 """
 
@@ -89,6 +91,11 @@ def scans(plan: Any) -> set[tuple[str, str]]:
     return found
 
 
+def indexes(plan: Any) -> set[str]:
+    """The indexes that a plan uses, also for a bitmap."""
+    return {name for _, name in scans(plan) if name}
+
+
 def bounded(plan: Any, index: str) -> bool:
     """Whether the scan of the index is bounded, not of the whole index."""
     return re.search(rf'"Index Name": "{index}"[^{{}}]*"Index Cond"', json.dumps(plan)) is not None
@@ -99,13 +106,14 @@ def claim(ledger: SqlLedger) -> None:
 
 
 def claim_from_a_place(ledger: SqlLedger) -> None:
-    ledger._cursors["legacy", tuple(TYPES)] = ClaimCursor(place=(0, 20_100), head_due=float("inf"))
+    jobs = SearchedJobs("legacy", tuple(TYPES), ANY_CLAIM)
+    ledger._claims.cursors[jobs] = ClaimCursor(place=(0, 20_100), head_due=float("inf"))
     ledger.claim_batch("legacy", TYPES, "w", LEASE, 8)
 
 
 QUERIES = {
-    "a claim": (claim, "ix_job_request_waiting"),
-    "a claim from a place": (claim_from_a_place, "ix_job_request_waiting"),
+    "a claim": (claim, "ix_job_request_due"),
+    "a claim from a place": (claim_from_a_place, "ix_job_request_due"),
     "the reaper": (lambda ledger: ledger.reap("legacy"), "ix_job_attempt_running"),
     "start timeouts": (lambda ledger: ledger.expire_starts("legacy", TYPES), "ix_job_request_start_by"),
     "retention": (lambda ledger: ledger.prune(), "ix_job_request_expires_at"),
@@ -115,11 +123,31 @@ QUERIES = {
 @pytest.mark.parametrize("query", QUERIES)
 def test_history_isn_t_read(ledger: SqlLedger, query: str) -> None:
     call, index = QUERIES[query]
-    (plan,) = plans(ledger, lambda: call(ledger))
+    found = plans(ledger, lambda: call(ledger))
+    # Events and batches are deleted, too. The first claim looks for organizations.
+    assert len(found) == {"retention": 3, "a claim": 2, "a claim from a place": 2}.get(query, 1)
+    plan = found[-1 if "claim" in query else 0]
     read = scans(plan)
     assert index in {name for _, name in read}
     assert not {("job_request", ""), ("job_attempt", "")} & read
     assert bounded(plan, index)
+
+
+def test_a_claim_passes_over_the_jobs_that_are_not_due_in_the_index(ledger: SqlLedger) -> None:
+    """Hundreds of thousands may wait for their time, and reading each row takes ten times as long."""
+    plan = plans(ledger, lambda: claim(ledger))[-1]
+    assert re.search(
+        r'"Index Name": "ix_job_request_due"[^{}]*"Index Cond": "[^"]*COALESCE\(run_after', json.dumps(plan)
+    )
+
+
+def test_why_of_all_jobs_reads_no_history(ledger: SqlLedger) -> None:
+    def count() -> None:
+        with ledger.engine.connect() as connection:
+            crowd.failed_counts(connection, 3600)
+
+    (plan,) = plans(ledger, count)
+    assert scans(plan) == {("job_request", "ix_job_request_failed")}
 
 
 OF_SYNC: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
@@ -141,7 +169,7 @@ def test_sync_reads_neither_history_nor_what_is_launched(ledger: SqlLedger, quer
     read = scans(plan)
     assert indexes & {name for _, name in read}
     assert not {("job_request", ""), ("job_attempt", "")} & read
-    assert "ix_job_request_waiting" not in {name for _, name in read}
+    assert "ix_job_request_due" not in {name for _, name in read}
 
 
 @pytest.mark.parametrize("query", ["heartbeats", "successes"])
@@ -154,3 +182,18 @@ def test_tokens_are_looked_up(ledger: SqlLedger, query: str) -> None:
 
     (plan,) = plans(ledger, call)
     assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
+
+
+def test_claims_in_turns_read_only_the_first_jobs_of_each_organization(ledger: SqlLedger) -> None:
+    """Two organizations, and jobs without one; 1,950 jobs wait."""
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("UPDATE job_request SET organization_id = id % 3 WHERE id % 3 > 0"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    organizations, without, first, running, by_turns = plans(ledger, lambda: claim(ledger))
+    assert indexes(organizations) == {"ix_job_request_turns"}
+    assert bounded(organizations, "ix_job_request_turns")
+    assert "ix_job_request_due" in indexes(without)
+    assert indexes(first) == {"ix_job_request_turns"}
+    assert indexes(by_turns) & {"pk_job_request", "ix_job_request_due"} == {"pk_job_request"}
+    for plan in (organizations, without, first, running, by_turns):
+        assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)

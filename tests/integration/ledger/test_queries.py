@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.conftest import open_ledger
+from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.contract.ledger_queries import QueriesContract
 
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
+COSTS = Path(__file__).parents[3] / "docs/how-to/costs.md"
 
-class TestPostgresqlLooking(QueriesContract):
+
+class TestPostgresqlQueries(QueriesContract):
     @pytest.fixture
     def ledger(self, postgres_ledger_url: str) -> Iterator[SqlLedger]:
         yield from open_ledger(postgres_ledger_url)
@@ -22,3 +27,15 @@ class TestPostgresqlLooking(QueriesContract):
     def test_it_can_write_nothing(self, queries: Queries) -> None:
         with queries._reading() as connection, pytest.raises(DBAPIError, match="read-only transaction"):
             connection.execute(text("DELETE FROM job_request"))
+
+    def test_the_costs_of_attempts_are_summed_as_the_page_says(self, ledger: SqlLedger) -> None:
+        (query,) = re.findall(r"```sql\n(.*?)```", COSTS.read_text(), re.S)
+        for organization in (1, 1, 2):
+            ledger.insert(new_job(organization_id=organization))
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            ledger.succeed(None, claim.token, None)
+        with ledger.engine.begin() as connection:
+            connection.execute(text("UPDATE job_attempt SET claimed_at = finished_at - interval '30 minutes'"))
+            found = [(*row[:3], round(row[3], 6)) for row in connection.execute(text(query))]
+        assert found == [("report", 1, 2, 1), ("report", 2, 1, 0.5)]

@@ -9,21 +9,25 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, eventually, new_job
 from tests.contract.ledger_contract import LedgerContract
 
+from spoke_jobs.errors import Superseded
+from spoke_jobs.execution.context import JobContext
 from spoke_jobs.ledger import claims
 from spoke_jobs.ledger.port import Taken
+from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import Claim, Progress
 
 
 class TestPostgresqlLedger(LedgerContract):
     @pytest.fixture
-    def ledger(self, postgres_ledger_url: str) -> Iterator[SqlLedger]:
-        yield from open_ledger(postgres_ledger_url)
+    def ledger(self, role_urls: dict[Process, str]) -> Iterator[SqlLedger]:
+        yield from open_ledger(role_urls[Process.APPLICATION])
 
     def test_of_pods_that_claim_at_once_one_wins(self, ledger: SqlLedger) -> None:
         for _ in range(20):
@@ -111,6 +115,72 @@ class TestPostgresqlLedger(LedgerContract):
                 other.commit()
                 (claim,) = answer.result()
         assert claim.job.id == behind.id
+
+    def test_the_last_output_waits_for_a_transaction_that_holds_its_row_and_earlier_output_does_not(
+        self, ledger: SqlLedger
+    ) -> None:
+        running, done = (
+            claim_one(ledger, "legacy", ["report"], "w", LEASE) for _ in ledger.insert_many([new_job()] * 2)
+        )
+        assert running is not None
+        assert done is not None
+        ledger.succeed(None, done.token, None)
+        with ledger.engine.connect() as other, ThreadPoolExecutor(1) as pool:
+            other.execute(select(job_attempt.c.id).with_for_update())
+            ledger.keep_output(running.token, "no matter")
+            last = pool.submit(ledger.keep_output, done.token, "the last", ended=True)
+            assert eventually(lambda: last.done() or blocked(ledger))
+            other.rollback()
+            last.result()
+        assert [ledger.attempts(claim.job.id)[0].output_tail for claim in (running, done)] == ["", "the last"]
+
+    def test_a_process_that_hangs_in_its_transaction_holds_up_no_save_of_the_one_that_took_over(
+        self, ledger: SqlLedger
+    ) -> None:
+        job = ledger.insert(new_job())
+        first = ledger.claim(job.id, job.uid, 1, 1, "first", -1)
+        assert isinstance(first, Claim)
+        hanging, going = (
+            JobContext(claim, ledger, lambda: Session(ledger.engine), cancel=threading.Event(), report=print)
+            for claim in (first, ledger.claim(job.id, job.uid, 1, 1, "second", LEASE))
+            if isinstance(claim, Claim)
+        )
+        hanging.session.execute(text("SELECT 1"))
+        hanging.save("theirs")
+        going.session.execute(text("SET LOCAL lock_timeout = '2s'"))
+        going.save("mine")
+        going.session.commit()
+        with pytest.raises(Superseded):
+            hanging.session.commit()
+        hanging.session.rollback()
+        assert hanging.checkpoint == "mine"
+        hanging.close()
+        going.close()
+
+    def test_commits_with_checkpoints_and_claims_of_the_same_jobs_never_deadlock(self, ledger: SqlLedger) -> None:
+        """A commit that saves locks the attempt before its job, as a takeover and a cancellation do."""
+        claims_of = [self.started(ledger) for _ in range(4)]
+        together = threading.Barrier(2)
+
+        def save(claim: Claim) -> None:
+            context = JobContext(claim, ledger, lambda: Session(ledger.engine), cancel=threading.Event(), report=print)
+            together.wait()
+            for row in range(30):
+                context.save(row)
+                context.session.commit()
+            context.close()
+
+        def disturb(claim: Claim) -> None:
+            together.wait()
+            for _ in range(30):
+                ledger.claim(claim.job.id, claim.job.uid, 1, 1, "another", LEASE)
+                ledger.heartbeat(claim.token, LEASE, Progress(1, ""))
+
+        with ThreadPoolExecutor(2) as pool:
+            for claim in claims_of:
+                for future in (pool.submit(save, claim), pool.submit(disturb, claim)):
+                    future.result()
+                assert [row.value for row in ledger.saved(claim.job.id)] == ["29"]
 
 
 def blocked(ledger: SqlLedger) -> bool:

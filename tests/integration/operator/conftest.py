@@ -12,13 +12,14 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import kubernetes
 import pytest
 from tests.exclusive import exclusive
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
@@ -97,7 +98,14 @@ class Cluster:
         container: Mapping[str, Any] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Make a PodTemplate whose attempts do as ``standin`` says; ``pod`` and ``container`` add to their specs."""
+        """Make a PodTemplate whose attempts do as ``standin`` says; ``pod`` and ``container`` add to their specs.
+
+        The pod's field `beside` holds containers beside the job's. Containers without an image get the stand-in's.
+        """
+        spec = deepcopy(dict(pod or {}))
+        beside = spec.pop("beside", [])
+        for other in (*beside, *spec.get("initContainers", ())):
+            other.setdefault("image", self.image)
         body = {
             "name": "job",
             "image": image or self.image,
@@ -109,11 +117,11 @@ class Cluster:
             self.namespace,
             {
                 "metadata": {"name": name, "labels": allowed if labels is None else dict(labels)},
-                "template": {"spec": {"containers": [body], "terminationGracePeriodSeconds": 5} | dict(pod or {})},
+                "template": {"spec": {"containers": [body, *beside], "terminationGracePeriodSeconds": 5} | spec},
             },
         )
 
-    def submit(self, template: str, **spec: Any) -> str:
+    def submit(self, template: str, labels: Mapping[str, str] | None = None, **spec: Any) -> str:
         """Create a SpokeJob; gives its name."""
         uid = uuid.uuid4()
         name = f"standin-1-{uid.hex[:8]}"
@@ -122,7 +130,7 @@ class Cluster:
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "SpokeJob",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": dict(labels or {})},
             "spec": full,
         }
         self.custom.create_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, body)
@@ -140,7 +148,7 @@ class Cluster:
         status: Object = body.get("status", {})
         return status
 
-    def until(self, name: str, wanted: Callable[[Object], Any], seconds: float = 60) -> Object:
+    def until(self, name: str, wanted: Callable[[Object], Any], seconds: float = PATIENCE_SECONDS) -> Object:
         """The SpokeJob's status once it is as wanted."""
         last: list[Object] = [{}]
 
@@ -153,7 +161,7 @@ class Cluster:
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {json.dumps(last[0], indent=1)}") from None
 
-    def until_final(self, name: str, seconds: float = 60) -> Object:
+    def until_final(self, name: str, seconds: float = PATIENCE_SECONDS) -> Object:
         """The SpokeJob's status once it is final."""
         return self.until(name, lambda status: status.get("outcome") in ("Succeeded", "Failed"), seconds)
 
@@ -172,10 +180,10 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
     """A namespace with the CRD at hand."""
-    apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds/spokejobs.yaml"]
+    apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds"]
     run_or_fail(apply, cluster_env)
-    established = ["kubectl", "wait", "--for=condition=Established", "crd/spokejobs.jobs.spoke.dev", "--timeout=30s"]
-    run_or_fail(established, cluster_env)
+    definitions = ["crd/spokejobs.jobs.spoke.dev", "crd/spokelimits.jobs.spoke.dev"]
+    run_or_fail(["kubectl", "wait", "--for=condition=Established", *definitions, "--timeout=300s"], cluster_env)
     with new_namespace(cluster_env, image) as cluster:
         yield cluster
 
@@ -230,6 +238,7 @@ class OperatorProcess:
             "SPOKE_OPERATOR_HEALTH_HOST": "127.0.0.1",
             "SPOKE_OPERATOR_HEALTH_PORT": "0",
             "SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "5",
+            "SPOKE_OPERATOR_FAILED_JOB_RETENTION_SECONDS": "5",
         }
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -238,7 +247,7 @@ class OperatorProcess:
     def start(self, **env: str) -> None:
         """Start, and wait until it is ready."""
         self.launch(**env)
-        wait_for("the operator is ready", lambda: self.said("ready") or self._dead(), 30)
+        wait_for("the operator is ready", lambda: self.said("ready") or self._dead())
 
     def launch(self, **env: str) -> None:
         """Start, and wait for nothing."""
@@ -317,6 +326,16 @@ def operator(operator_kubeconfig: str, cluster: Cluster, tmp_path: Path) -> Iter
     """The operator, started; its log is shown if the test fails."""
     process = OperatorProcess(operator_kubeconfig, cluster.namespace, tmp_path / "operator.log")
     process.start()
+    yield process
+    if process.running:
+        assert process.stop() == 0
+    print((tmp_path / "operator.log").read_text())
+
+
+@pytest.fixture
+def own(apart: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """An operator for a namespace of the test's own, to be started."""
+    process = OperatorProcess(limited_kubeconfig(apart, tmp_path), apart.namespace, tmp_path / "operator.log")
     yield process
     if process.running:
         assert process.stop() == 0

@@ -65,7 +65,11 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self.calls: list[Call] = []
         self.choose: Callable[[str, str], Fault | None] = lambda _method, _path: None
-        """Asked for each call but the watches, by method and path."""
+        """Asked for each call but the watches and writes of Events, by method and path."""
+        self.event_fault: Fault | None = None
+        """What goes wrong with each write of an Event."""
+        self.event_calls: list[Call] = []
+        """The writes of Events, which come at any time between the other calls."""
         self.silent = False
         """Watches stay open and say nothing."""
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -131,7 +135,7 @@ class Proxy:
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request, url, headers)
         body = await request.read()
-        fault = self.choose(request.method, request.path)
+        fault = self.event_fault if _writes_event(request) else self.choose(request.method, request.path)
         if fault in (Fault.REFUSED, Fault.THROTTLED):
             self._note(request, 0)
             code, more = (500, {}) if fault is Fault.REFUSED else (429, {"Retry-After": "1"})
@@ -165,4 +169,9 @@ class Proxy:
         return response
 
     def _note(self, request: web.Request, status: int) -> None:
-        self.calls.append(Call(request.method, request.path, status, self._loop.time()))
+        calls = self.event_calls if _writes_event(request) else self.calls
+        calls.append(Call(request.method, request.path, status, self._loop.time()))
+
+
+def _writes_event(request: web.Request) -> bool:
+    return request.method != "GET" and request.path.startswith("/apis/events.k8s.io/")

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from tests.integration.operator.conftest import GROUP, PLURAL, ROOT, VERSION, Cluster, Object
+from tests.waiting import PATIENCE_SECONDS
 
 T = TypeVar("T")
 SPOKEJOBS, JOBS, PODS, EVENTS = "spokejobs", "jobs", "pods", "events"
@@ -90,7 +91,9 @@ class Sightings:
         with self._news:
             return list(self._of[spokejob])
 
-    def until(self, spokejob: str, what: str, wanted: Callable[[Sighting], object], seconds: float = 60) -> Sighting:
+    def until(
+        self, spokejob: str, what: str, wanted: Callable[[Sighting], object], seconds: float = PATIENCE_SECONDS
+    ) -> Sighting:
         """The first that is as wanted, whether it came already or is yet to come."""
         deadline = time.monotonic() + seconds
         looked_at = 0

@@ -24,13 +24,19 @@ from tests.integration.operator.conftest import (
 from tests.waiting import wait_for
 
 from spoke_jobs.contract.crd import crd
+from spoke_jobs.contract.names import LABEL_TEMPLATE
 from spoke_jobs_operator.core.api_objects import Unreadable
 from spoke_jobs_operator.core.build_job import build_job
 from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
 from spoke_jobs_operator.core.reconcile import reconcile_unreadable
 
 SPEC: Object = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-TEMPLATE = read_template({"template": {"spec": {"containers": [{"name": "job", "image": "app:1"}]}}})
+TEMPLATE = read_template(
+    {
+        "metadata": {"labels": {LABEL_TEMPLATE: "true"}},
+        "template": {"spec": {"containers": [{"name": "job", "image": "app:1"}]}},
+    }
+)
 
 
 def wrong(node: Object) -> st.SearchStrategy[Any]:
@@ -165,7 +171,7 @@ def writes_nothing_for_two_comparisons(cluster: Cluster, operator: OperatorProce
     assert unfinished, "or nothing would be looked at"
     writes, looks = "spoke_operator_writes_total", "spoke_operator_reconciles_total"
     written, looked_at = operator.metric(writes), operator.metric(looks)
-    wait_for("two comparisons", lambda: operator.metric(looks) >= looked_at + 2 * unfinished, 30)
+    wait_for("two comparisons", lambda: operator.metric(looks) >= looked_at + 2 * unfinished)
     return operator.metric(writes) == written
 
 

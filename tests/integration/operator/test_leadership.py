@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from tests.integration.operator.conftest import (
     GROUP,
     PLURAL,
@@ -49,12 +50,12 @@ class Replicas:
 
     def leader(self, name: str, *script: str, **env: str) -> OperatorProcess:
         process = self.launch(name, *script, **env)
-        wait_for(f"{name} leads", lambda: process.said("ready"), 30)
+        wait_for(f"{name} leads", lambda: process.said("ready"))
         return process
 
     def standby(self, name: str, leader: str, **env: str) -> OperatorProcess:
         process = self.launch(name, **env)
-        wait_for(f"{name} stands by", lambda: process.said(f"standing by: {leader} leads"), 30)
+        wait_for(f"{name} stands by", lambda: process.said(f"standing by: {leader} leads"))
         return process
 
 
@@ -84,7 +85,7 @@ def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(ap
     apart.template("waits", "wait,0")
     with replicas_of(apart, tmp_path) as replicas:
         one = replicas.leader("one")
-        two = replicas.standby("two", "one")
+        two = replicas.standby("two", "one", SPOKE_OPERATOR_JOB_RETENTION_SECONDS="0")
         name = apart.submit("waits")
         apart.until(name, lambda status: status.get("outcome") == "Running")
         wait_for("two has heard of it, too", lambda: two.metric("spoke_operator_events_total") >= 3)
@@ -111,11 +112,44 @@ def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(ap
         assert complaints(one) == []
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_leaders_killed_again_and_again_under_100_jobs(apart: Cluster, tmp_path: Path) -> None:
+    """Each job has one attempt, and each attempt one Job and one pod."""
+    jobs, kills = 100, 5
+    apart.template("sleeps", "sleep-2")
+    kept = {"SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "3600"}
+    with replicas_of(apart, tmp_path) as replicas:
+
+        def ended() -> int:
+            """How many jobs have ended. Keep two replicas: a Deployment starts one anew that is gone."""
+            alive = sum(process.running for process in replicas.all.values())
+            for _ in range(alive, 2):
+                replicas.launch(str(len(replicas.all)), **kept)
+            return sum(item.get("status", {}).get("outcome") in ("Succeeded", "Failed") for item in apart.spokejobs())
+
+        def leader() -> str:
+            return apart.kubectl("get", "lease", "spoke-operator", "--output=jsonpath={.spec.holderIdentity}")
+
+        for _ in range(jobs):
+            apart.submit("sleeps")
+        for number in range(1, kills + 1):
+            target = number * jobs // (kills + 1)
+            wait_for(f"{target} have ended", lambda target=target: ended() >= target, 300, every=1)
+            replicas.all[leader()].kill()
+        wait_for("all have ended", lambda: ended() == jobs, 600, every=1)
+        statuses = [item["status"] for item in apart.spokejobs()]
+        assert {(status["outcome"], status["attempt"]) for status in statuses} == {("Succeeded", 1)}
+        assert not any(status.get("charged") for status in statuses)
+        assert len(apart.batch.list_namespaced_job(apart.namespace).items) == jobs
+        assert len(apart.core.list_namespaced_pod(apart.namespace).items) == jobs
+
+
 def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: Cluster, tmp_path: Path) -> None:
     """It is frozen right before a write of each kind; another takes over and goes on; then those writes arrive."""
     apart.template("succeeds", "0")
     with replicas_of(apart, tmp_path) as replicas:
-        earlier = replicas.leader("earlier", **SHORT | {"SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "3600"})
+        earlier = replicas.leader("earlier", SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
         has_job, has_ended = (apart.submit("succeeds", ttlSecondsAfterFinished=0) for _ in range(2))
         for name in (has_job, has_ended):
             apart.until_final(name)
@@ -126,7 +160,7 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         one = replicas.launch("one", *FAILPOINT, FAILPOINT=f"freeze {wanted}", **SHORT)
         wait_for("one is frozen", lambda: one.frozen)
 
-        two = replicas.standby("two", "one", **SHORT)
+        two = replicas.standby("two", "one", SPOKE_OPERATOR_JOB_RETENTION_SECONDS="0")
         apart.kubectl("patch", "spokejob", to_create, "--type=merge", "--patch", '{"spec": {"suspend": true}}')
         apart.until(to_create, lambda status: status.get("cause") == "Suspended")
         apart.until_final(to_start)

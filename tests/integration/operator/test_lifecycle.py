@@ -100,6 +100,22 @@ def test_writes_are_counted(cluster: Cluster, operator: OperatorProcess) -> None
     print("SpokeJob created", body["metadata"]["creationTimestamp"], "Job created", created)
 
 
+def test_kubectl_describe_shows_what_happened(cluster: Cluster, operator: OperatorProcess) -> None:
+    cluster.template("mends-visibly", "10,0")
+    name = cluster.submit("mends-visibly")
+    cluster.until_final(name)
+    shown = wait_for(
+        "its Events",
+        lambda: (
+            (text := cluster.kubectl("describe", "spokejob", name).partition("\nEvents:")[2]).count("\n") >= 5 and text
+        ),
+    )
+    told = [" ".join(line.split()[:2]) for line in shown.splitlines() if line.startswith("  ")][2:]
+    assert sorted(told) == ["Normal AttemptStarted"] * 2 + ["Normal Succeeded", "Warning AttemptFailed"]
+    assert "Attempt 1 has failed: JobError (standin.Broken, exit code 10)" in shown
+    assert operator.metric("spoke_operator_kubernetes_events_dropped_total") == 0
+
+
 def test_conflict_with_sync_is_harmless(cluster: Cluster, operator: OperatorProcess) -> None:
     cluster.template("progress", "wait,0")
     name = cluster.submit("progress")

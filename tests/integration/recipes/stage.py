@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
+from tests.waiting import pause
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -62,8 +64,8 @@ class Recipe:
         self.python("-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", *without, ".")
 
     @contextmanager
-    def served(self, *arguments: str, **environment: str) -> Iterator[str]:
-        """Run a server in the folder; gives its address once it prints it."""
+    def served(self, *arguments: str, **environment: str) -> Iterator[httpx.Client]:
+        """Run a server in the folder; gives a client of it, which waits for an answer as long as the stage does."""
         with self._log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -73,7 +75,8 @@ class Recipe:
                 stderr=subprocess.STDOUT,
             )
         try:
-            yield self._address(process)
+            with httpx.Client(base_url=self._address(process), timeout=PATIENCE_SECONDS) as client:
+                yield client
         finally:
             process.terminate()
             try:
@@ -101,10 +104,10 @@ class Recipe:
 
 def eventually(look: Callable[[], _Found | None]) -> _Found:
     """The first true answer. :raises AssertionError: after `PATIENCE_SECONDS`."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    began = time.monotonic()
     while not (found := look()):
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
+        assert time.monotonic() < began + PATIENCE_SECONDS, "it never came"
+        pause(began, 0.02)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
 from tests.integration.recipes.stage import MakeRecipe, eventually
 
 from spoke_jobs.model import JobState
@@ -13,7 +12,7 @@ SERVER = ("-m", "gunicorn", "wsgi", "--bind", "127.0.0.1:0", "--no-control-socke
 def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeRecipe, ledger_url: str) -> None:
     stage = recipe("django", ledger_url, app="spoke_app")
     stage.python("manage.py", "migrate", "--run-syncdb")
-    with stage.served(*SERVER) as address, httpx.Client(base_url=address) as client:
+    with stage.served(*SERVER) as client:
         for _ in range(2):
             assert client.post("/uploads", content='["Ada", "Grace"]').status_code == 202
             assert client.post("/uploads", content='["Edsger", ""]').status_code == 400
@@ -29,3 +28,9 @@ def test_its_own_tests(recipe: MakeRecipe, ledger_url: str) -> None:
     stage = recipe("django", ledger_url, app="spoke_app")
     stage.python("manage.py", "migrate", "--run-syncdb")
     stage.own_tests()
+
+
+def test_a_server_that_could_not_dispatch_refuses_to_start(recipe: MakeRecipe, ledger_url: str) -> None:
+    done = recipe("django", ledger_url, app="spoke_app").python("-c", "import wsgi", check=False, JOB_RUNNER="legcay")
+    assert done.returncode == 1
+    assert "there is no such runner" in done.stderr

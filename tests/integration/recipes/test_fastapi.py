@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
 from tests.integration.recipes.stage import MakeRecipe, eventually
 
 from spoke_jobs.model import JobState
@@ -12,7 +11,7 @@ SERVER = ("-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", "0")
 
 def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeRecipe, ledger_url: str) -> None:
     stage = recipe("fastapi", ledger_url)
-    with stage.served(*SERVER) as address, httpx.Client(base_url=address) as client:
+    with stage.served(*SERVER) as client:
         assert client.post("/uploads", json=["Ada", "Grace"]).status_code == 202
         assert client.post("/uploads", json=["Edsger", ""]).status_code == 422
         assert client.get("/contacts").json() == []

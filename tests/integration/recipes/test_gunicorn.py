@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 from tests.integration.recipes.stage import MakeRecipe, eventually
 
 from spoke_jobs.model import JobState
 
 SERVER = ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket")
+A_CONNECTION_EACH = {"Connection": "close"}
 
 
 @pytest.mark.parametrize("same_process", [False, True], ids=["worker", "same process"])
@@ -16,11 +16,11 @@ def test_dispatched_before_and_after_the_fork_all_is_run(
     recipe: MakeRecipe, postgres_ledger_url: str, same_process: bool
 ) -> None:
     stage = recipe("gunicorn", postgres_ledger_url)
-    with stage.served(*SERVER, JOBS_SAME_PROCESS="1" if same_process else "") as address:
+    with stage.served(*SERVER, JOBS_SAME_PROCESS="1" if same_process else "") as client:
         asked: list[int] = []
 
         def both_workers_have_answered() -> bool:
-            asked.append(httpx.post(address).json())  # a connection each: whichever worker is free takes it
+            asked.append(client.post("/", headers=A_CONNECTION_EACH).json())  # whichever worker is free takes it
             return len(set(asked)) == 2
 
         eventually(both_workers_have_answered)
@@ -30,7 +30,7 @@ def test_dispatched_before_and_after_the_fork_all_is_run(
             stage.work()
 
         def lines() -> list[tuple[str, int]] | None:
-            found = [(text, process) for text, process in httpx.get(address).json()]
+            found = [(text, process) for text, process in client.get("/").json()]
             return found if len(found) >= 2 * len(expected) else None
 
         found = eventually(lines)
@@ -44,3 +44,9 @@ def test_dispatched_before_and_after_the_fork_all_is_run(
     jobs = stage.jobs()
     assert {(job.state, job.attempt) for job in jobs} == {(JobState.SUCCEEDED, 1)}
     assert len(jobs) == len(expected)
+
+
+def test_it_refuses_to_start_where_it_could_not_dispatch(recipe: MakeRecipe, sqlite_ledger_url: str) -> None:
+    ended = recipe("gunicorn", sqlite_ledger_url).python(*SERVER, check=False, JOB_RUNNER="nonsense")
+    assert ended.returncode != 0
+    assert "JOB_RUNNER='nonsense': there is no such runner" in ended.stderr

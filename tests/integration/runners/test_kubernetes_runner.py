@@ -318,7 +318,7 @@ def test_without_an_api_server_no_caller_waits_and_sync_launches(
         patch.setenv("KUBECONFIG", nowhere)
         plain = min(timed(lambda: beside.dispatch_job(WORK)) for _ in range(5))
         took = [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
-        wait_for("the circuit breaker opens", runner._submitter.is_paused, 30)
+        wait_for("the circuit breaker opens", runner._submitter.is_paused)
         took += [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
     assert max(took) < 0.5, "nobody waits for the API server"
     assert min(took) - plain < 0.05
@@ -360,8 +360,10 @@ def test_after_a_fork_parent_and_child_both_create(stage: Stage) -> None:
     program = """
 import os, sys, time
 from spoke_jobs import JobData, Registry
+from spoke_jobs.ledger import syncing
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import load_settings
+syncing.PATIENCE_SECONDS = 60.0  # on a busy machine; there is no sync that launches what comes late
 registry = Registry()
 registry.job("work")(lambda _ctx, _payload: None)
 runner = KubernetesRunner(load_settings(), registry)
@@ -374,7 +376,7 @@ for _ in range(3):
     pid = os.fork()
     if pid == 0:
         job = runner.dispatch_job(JobData("work"))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 240
         while not runner.ledger.get(job.id).submitted_at:
             if time.monotonic() > deadline:
                 os._exit(1)

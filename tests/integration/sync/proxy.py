@@ -20,6 +20,7 @@ class Proxy:
         self._target = target
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
+        self._passing_on, self._underway = threading.Condition(), 0
         self._mode = "carry"
         self._server = socket.create_server((host, 0))
         self.host = host
@@ -32,8 +33,28 @@ class Proxy:
         self._break()
 
     def hang(self) -> None:
-        """Answer nothing any more, on old connections or new ones, and break none."""
-        self._mode = "hang"
+        """Answer nothing any more, on old connections or new ones, and break none. What came before is passed on."""
+        with self._passing_on:
+            self._mode = "hang"
+            self._passing_on.wait_for(lambda: self._underway == 0, timeout=10)
+
+    def unread(self) -> bool:
+        """Whether the target has not read yet all that was sent to it. The kernel of this machine knows.
+
+        The fields of /proc/net/tcp: https://docs.kernel.org/networking/proc_net_tcp.html
+        """
+        ends = set()
+        with self._lock:
+            for item in self._open:
+                with contextlib.suppress(OSError):  # it is closed
+                    if item.getpeername()[1] == self._target[1]:
+                        ends.add(item.getsockname()[1])
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, _, queues, *_ = line.split()
+            theirs = int(local.partition(":")[2], 16) == self._target[1]
+            if theirs and int(remote.partition(":")[2], 16) in ends and int(queues.partition(":")[2], 16):
+                return True
+        return False
 
     def mend(self) -> None:
         """Carry again; what hung is broken."""
@@ -72,9 +93,16 @@ class Proxy:
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if self._mode == "hang":
-                    continue
-                sink.sendall(data)
+                with self._passing_on:
+                    if self._mode == "hang":
+                        continue
+                    self._underway += 1
+                try:
+                    sink.sendall(data)
+                finally:
+                    with self._passing_on:
+                        self._underway -= 1
+                        self._passing_on.notify_all()
         for item in (source, sink):
             with contextlib.suppress(OSError):
                 item.shutdown(socket.SHUT_RDWR)

@@ -23,7 +23,7 @@ import kubernetes
 import yaml
 from pydantic import SecretStr
 from tests.ports import free_port
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -178,7 +178,9 @@ class Stage:
         assert found is not None
         return found
 
-    def until(self, job: JobRequest, wanted: Callable[[JobRequest], Any], seconds: float = 60) -> JobRequest:
+    def until(
+        self, job: JobRequest, wanted: Callable[[JobRequest], Any], seconds: float = PATIENCE_SECONDS
+    ) -> JobRequest:
         """The job's row once it is as wanted."""
         return wait_for(f"row {job.id} as wanted", lambda: row if wanted(row := self.row(job)) else None, seconds)
 

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy.engine import make_url
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage
-from tests.waiting import stays, wait_for
+from tests.waiting import PATIENCE_SECONDS, stays, wait_for
 
 from spoke_jobs import JobData
 from spoke_jobs.model import JobRequest
+from spoke_jobs.sync.sync_process import SHUTDOWN_SECONDS
 
 
 def dispatched(stage: Stage) -> JobRequest:
@@ -20,7 +21,7 @@ def dispatched(stage: Stage) -> JobRequest:
     return stage.runner(submit="sync").dispatch_job(JobData("work"))
 
 
-def launched(stage: Stage, job: JobRequest, seconds: float = 30) -> None:
+def launched(stage: Stage, job: JobRequest, seconds: float = PATIENCE_SECONDS) -> None:
     stage.until(job, lambda row: row.submitted_at, seconds)
 
 
@@ -149,7 +150,8 @@ def test_sigterm_ends_it_at_once(stage: Stage, api: tuple[Proxy, str], database:
             database[0].hang()
         # Long enough to be caught in a call that hangs, if there is one.
         assert stays(lambda: sync.process.poll() is None, 2)
-        assert sync.end() < 6, sync.log  # a call that hangs would hold it up for 8 s or more
+        # A call that hangs would hold it up for 8 s or more. The rest is for the end of the process on a busy machine.
+        assert sync.end() < SHUTDOWN_SECONDS + 4.5, sync.log
 
 
 def test_a_probe_hears_of_role_and_compare(stage: Stage) -> None:

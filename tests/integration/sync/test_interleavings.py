@@ -119,8 +119,8 @@ def test_a_spokejob_deleted_before_sync_has_recorded_it_is_not_made_again(stage:
 def test_a_spokejob_deleted_before_its_application_has_recorded_it_is_made_anew_if_nothing_ran(stage: Stage) -> None:
     """Nobody can know of the first one: it is gone, and left no trace in the ledger. The second alone is alive."""
     job = created(stage, recorded=False)
+    stage.cluster.delete(job)  # before sync starts, which would record it
     with stopped(stage, "before api Launch") as sync:
-        stage.cluster.delete(job)
         sync.until_stopped()
         sync.go_on()
         stage.until(job, lambda row: row.submitted_at)

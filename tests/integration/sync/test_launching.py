@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import update
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
-from tests.integration.sync.stage import Stage
+from tests.integration.sync.stage import Stage, ended
 from tests.waiting import stays, wait_for
 
 from spoke_jobs import JobData
@@ -134,6 +134,17 @@ def test_with_submit_sync_the_dispatch_s_own_bell_has_it_launched(stage: Stage) 
             stage.until(runner.dispatch_job(WORK), lambda row: row.submitted_at, 5)
 
 
+def test_what_is_unblocked_by_an_end_that_sync_records_is_launched_at_once(stage: Stage) -> None:
+    runner = stage.runner(submit="sync")
+    with stage.sync(SPOKE_SUBMIT="sync", SPOKE_POLL_SECONDS="60") as sync:
+        sync.until("active")
+        first = runner.dispatch_job(WORK)
+        second = runner.dispatch_job(JobData("work", after=[first], after_failed="run"))
+        stage.until(first, lambda row: row.submitted_at)
+        stage.cluster.report(first, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
+        stage.until(second, lambda row: row.submitted_at, 20)
+
+
 def test_rows_whose_retention_is_over_are_deleted(stage: Stage) -> None:
     job = unlaunched(stage)
     with stage.ledger.engine.begin() as connection:
@@ -150,10 +161,10 @@ def test_metrics_tell_what_waits_what_was_done_and_what_of_it_was_a_repair(stage
         wait_for("it has compared", lambda: sync.metrics().get("spoke_sync_comparisons_total") == 1)
         launched = unlaunched(stage)
         stage.until(launched, lambda row: row.submitted_at, 5)
+        wait_for("both are counted", lambda: sync.metrics()['spoke_sync_actions_total{kind="Launch"}'] == 2)
         found = sync.metrics()
         assert found["spoke_sync_active"] == 1
         assert found["spoke_sync_jobs_unlaunched"] == 0
-        assert found['spoke_sync_actions_total{kind="Launch"}'] == 2
         assert found['spoke_sync_repairs_total{kind="Launch"}'] == 1, "the one that was left behind"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.tasks.servers import KEY, Server, task_server
+from tests.integration.tasks.support.servers import KEY, Server, task_server
 
 from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions

@@ -8,7 +8,7 @@ import pytest
 from tests.contract.app import engine as app_engine
 from tests.contract.tasks import TaskContract
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.stage import CONTRACT_APP, TasksStage
+from tests.integration.tasks.support.stage import CONTRACT_APP, TasksStage
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests import plain_http
 
 from texting.carrier import create_app
 
@@ -19,11 +20,11 @@ def url(serve: Callable[[Any], str]) -> str:
 
 
 def post(url: str, key: str | None, body: Any) -> httpx.Response:
-    return httpx.post(f"{url}/messages", json=body, headers={"Idempotency-Key": key} if key else {})
+    return plain_http.post(f"{url}/messages", json=body, headers={"Idempotency-Key": key} if key else {})
 
 
 def stats(url: str) -> dict[str, int]:
-    answer: dict[str, int] = httpx.get(f"{url}/stats").json()
+    answer: dict[str, int] = plain_http.get(f"{url}/stats").json()
     return answer
 
 

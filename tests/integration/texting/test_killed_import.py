@@ -1,5 +1,7 @@
 """An import whose process is killed at a random moment, and then tried again, loads exactly the file's rows.
 
+It begins at most one batch again for each kill: the log counts the rows that each attempt begins to load.
+
 A few runs here; ``make test-long`` has fifty on each database.
 """
 
@@ -7,11 +9,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -21,27 +25,31 @@ from tests.integration.texting.making import make_campaign
 
 from spoke_jobs import JobRequest, JobState
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import Attempt
 from texting import database
 from texting.actions import upload_contacts
+from texting.importing import BATCH_ROWS
 from texting.models import Contact
 from texting.sample import Sample, make_sample
 
 ROWS = 6_000
+MANY_ROWS = 50_000
 
 
 @pytest.mark.parametrize("runs", [pytest.param(3, id="3"), pytest.param(50, id="50", marks=pytest.mark.long)])
 @pytest.mark.timeout(1200)
 def test_killed_and_retried_it_imports_nobody_twice(
-    worker: subprocess.Popen[bytes], sessions: sessionmaker[Session], runs: int
+    worker: subprocess.Popen[bytes], sessions: sessionmaker[Session], tmp_path: Path, runs: int
 ) -> None:
     ledger = database.ledger()
     undisturbed = seconds_of(import_once(ledger, sessions, make_sample(ROWS, seed=0), lambda _job: None))
+    jobs: list[int] = []
     kills: Counter[int] = Counter()
     chance = random.Random(20260101)
     seed = 0
     while sum(kills.values()) < runs:
         seed += 1
-        moment = chance.uniform(0, undisturbed)
+        moment = chance.uniform(0, 3 * undisturbed)
         killed: list[int] = []
 
         def kill(job: JobRequest, moment: float = moment, killed: list[int] = killed) -> None:
@@ -58,12 +66,67 @@ def test_killed_and_retried_it_imports_nobody_twice(
         if killed and len(attempts) > 1:
             assert [attempt.cause for attempt in attempts] == ["Killed", ""]
             kills[job.id] += 1
+        jobs.append(job.id)
         assert job.result == sample.summary
         with sessions() as session:
             loaded = list(session.scalars(select(Contact.cell).where(Contact.campaign_id == job.campaign_id)))
         assert len(loaded) == len(set(loaded))
         assert set(loaded) == {contact.cell for contact in sample.contacts}
         assert seed < 4 * runs + 10, "hardly any kill came while the import ran"
+
+    # The rest of a job's output is in the log once the child begins its next job.
+    import_once(ledger, sessions, make_sample(ROWS, seed + 1), lambda _job: None)
+    log = (tmp_path / "worker.log").read_text()
+    for job_id in jobs:
+        begun = rows_begun(log, job_id)
+        assert ROWS <= sum(begun) <= ROWS + BATCH_ROWS * kills[job_id], begun
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_fifty_thousand_rows_are_exact_after_twenty_kills(
+    worker: subprocess.Popen[bytes], sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    ledger, chance, kills = database.ledger(), random.Random(20261127), 20
+    undisturbed = seconds_of(import_once(ledger, sessions, make_sample(ROWS, seed=0), lambda _job: None))
+    sample = make_sample(MANY_ROWS, seed=1)
+
+    def runs_again(job: JobRequest) -> bool:
+        if state_of(ledger, job) is JobState.FAILED:  # its budget is spent
+            ledger.retry(job.id)
+        assert state_of(ledger, job) is not JobState.SUCCEEDED, "it ended before all kills"
+        return state_of(ledger, job) is JobState.RUNNING
+
+    def kill(job: JobRequest) -> None:
+        for number in range(1, kills + 1):
+            wait_for(lambda: runs_again(job))
+            time.sleep(chance.uniform(0, 3 * undisturbed))  # the random moment itself
+            (child,) = children_of(worker.pid)
+            os.kill(child, signal.SIGKILL)
+            wait_for(lambda number=number: len(killed(ledger, job)) == number)  # type: ignore[misc]
+        if state_of(ledger, job) is JobState.FAILED:
+            ledger.retry(job.id)
+
+    job = import_once(ledger, sessions, sample, kill)
+    assert job.result == sample.summary
+    with sessions() as session:
+        loaded = list(session.scalars(select(Contact.cell).where(Contact.campaign_id == job.campaign_id)))
+    assert len(loaded) == len(set(loaded))
+    assert set(loaded) == {contact.cell for contact in sample.contacts}
+    import_once(ledger, sessions, make_sample(ROWS, seed=2), lambda _job: None)  # then the job's output is in the log
+    begun = rows_begun((tmp_path / "worker.log").read_text(), job.id)
+    print(f"FIGURE {sum(begun) - MANY_ROWS} of {MANY_ROWS} rows were begun again after {kills} kills")
+    assert MANY_ROWS <= sum(begun) <= MANY_ROWS + BATCH_ROWS * kills, begun
+
+
+def killed(ledger: SqlLedger, job: JobRequest) -> list[Attempt]:
+    """The attempts of the job that were killed."""
+    return [attempt for attempt in ledger.attempts(job.id) if attempt.cause == "Killed"]
+
+
+def rows_begun(log: str, job_id: int) -> list[int]:
+    """The number of rows in each batch that the job's attempts have begun to load."""
+    return [int(rows) for rows in re.findall(rf"\[job {job_id} attempt \d+\] loading (\d+) rows", log)]
 
 
 def import_once(

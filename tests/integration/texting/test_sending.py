@@ -12,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
+from tests import plain_http
 from tests.integration.texting.making import make_campaign, start
 
 from spoke_jobs.runners.memory_runner import MemoryRunner
@@ -47,7 +48,7 @@ def write_one(sessions: sessionmaker[Session], campaign: Campaign) -> int:
 
 
 def delivered(url: str) -> dict[str, int]:
-    answer: dict[str, int] = httpx.get(f"{url}/stats").json()
+    answer: dict[str, int] = plain_http.get(f"{url}/stats").json()
     return answer
 
 

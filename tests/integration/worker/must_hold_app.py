@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, insert
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.ledger import bulk
+from spoke_jobs.ledger import bulk, due_jobs
 
 registry = Registry()
 metadata = MetaData()
@@ -67,6 +67,48 @@ async def async_effect(ctx: JobContext, payload: float) -> int:
     return ctx.attempt
 
 
+STEP_SECONDS = 0.02
+KILLED_OFTEN = RetryPolicy(backoff_seconds=0, budget=dict.fromkeys(CauseClass, 1_000))
+
+
+def _step(ctx: JobContext, number: int) -> dict[str, int]:
+    """Write a row, which only the commit that stores the step's result keeps."""
+    time.sleep(STEP_SECONDS / 2)
+    ctx.session.execute(insert(effects).values(job_id=number, attempt=ctx.attempt))
+    time.sleep(STEP_SECONDS / 2)
+    return {"step": number, "attempt": ctx.attempt}
+
+
+@registry.job("in_steps", retry=KILLED_OFTEN)
+def in_steps(ctx: JobContext, payload: str) -> list[int]:
+    """Go from step to step until a file is there; which attempt did each."""
+    note(payload, "in", ctx.job.id, ctx.attempt)
+    done: list[int] = []
+    while not (Path(payload) / "enough").exists():
+        number = len(done)
+        result = ctx.step(f"step-{number}", lambda number=number: _step(ctx, number))  # type: ignore[misc]
+        assert result["step"] == number
+        done.append(result["attempt"])
+    return done
+
+
+@registry.job("async_in_steps", retry=KILLED_OFTEN)
+async def async_in_steps(ctx: JobContext, payload: str) -> list[int]:
+    note(payload, "in", ctx.job.id, ctx.attempt)
+    done: list[int] = []
+    while not (Path(payload) / "enough").exists():
+        number = len(done)
+
+        async def step(number: int = number) -> dict[str, int]:
+            await asyncio.sleep(0)
+            return _step(ctx, number)
+
+        result = await ctx.step(f"step-{number}", step)
+        assert result["step"] == number
+        done.append(result["attempt"])
+    return done
+
+
 @registry.job("write_and_wait", retry=PATIENT)
 def write_and_wait(ctx: JobContext, payload: str) -> int:
     """The first attempt has written, and commits once the file is there."""
@@ -107,18 +149,18 @@ async def async_beat(ctx: JobContext, payload: dict[str, Any]) -> int:
 
 def _take_the_lock_out() -> None:
     """Claims that hold no queue, to show that what looks for overlaps would find them."""
-    statement = bulk._CLAIM
-    for old, new in (
-        ("AND NOT (locks_queue AND queue_name IN (SELECT queue_name FROM queue_lock))", ""),
-        ("FROM candidates WHERE NOT locks_queue", "FROM candidates WHERE true"),
-        ("FROM candidates WHERE locks_queue", "FROM candidates WHERE false"),
-        ("FROM chosen WHERE locks_queue ORDER BY", "FROM chosen WHERE false ORDER BY"),
-        ("FROM chosen WHERE NOT locks_queue OR id IN (SELECT job_id FROM locks)", "FROM chosen"),
-    ):
-        assert statement.count(old) == 1, old
-        statement = statement.replace(old, new)
-    bulk._CLAIM_FROM_HEAD = bulk._typed(statement.format(place=""))
-    bulk._CLAIM_FROM_PLACE = bulk._typed(statement.format(place=bulk._PLACE))
+    for variant in due_jobs.VARIANTS:
+        statement = bulk.CLAIM.format(candidates=bulk._UNLIMITED.format(search=due_jobs.search(variant)))
+        for old, new in (
+            (f"AND NOT (locks_queue AND queue_name IN (SELECT queue_name FROM {bulk.QUEUE_LOCK}))", ""),
+            ("FROM candidates WHERE NOT locks_queue", "FROM candidates WHERE true"),
+            ("WHERE locks_queue AND (SELECT set_config", "WHERE false AND (SELECT set_config"),
+            ("FROM chosen WHERE locks_queue ORDER BY", "FROM chosen WHERE false ORDER BY"),
+            ("FROM chosen WHERE NOT locks_queue OR id IN (SELECT job_id FROM locks)", "FROM chosen"),
+        ):
+            assert statement.count(old) == 1, old
+            statement = statement.replace(old, new)
+        bulk._CLAIM_FOUND[variant] = bulk.typed(due_jobs.search_text(statement))
 
 
 if os.environ.get("WITHOUT_THE_LOCK"):

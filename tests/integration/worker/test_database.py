@@ -12,18 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 from tests.contract import rough_app
-from tests.contract.worker import PATIENCE_SECONDS, Site
+from tests.contract.worker import PATIENCE_SECONDS, Site, runs
 from tests.integration.sync.proxy import Proxy
 from tests.ports import free_port
 
-from spoke_jobs.model import JobState
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import JobData, JobState
 
 IMPATIENT = (
     "import spoke_jobs.worker.worker_metrics as f; f.STALE_SECONDS = 2.0; from spoke_jobs.cli import main; main()"
 )
 """A worker that calls a database away after two seconds, where half a minute is usual."""
+WORKER = "spoke-worker"
+"""The name of the workers' connections at the server."""
 SAMPLE = re.compile(
     r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_]\w*="[^"\\]*"(,[a-zA-Z_]\w*="[^"\\]*")*\})? -?[0-9.]+(e[+-]?\d+)?'
 )
@@ -41,8 +45,8 @@ def proxy(site: Site, postgres_ledger_url: str) -> Iterator[Proxy]:
     """In front of the database, for the workers; the test itself has another way."""
     url = make_url(postgres_ledger_url)
     made = Proxy((url.host or "", url.port or 5432))
-    through = url.set(host="127.0.0.1", port=made.port).render_as_string(hide_password=False)
-    site._environment["SPOKE_DATABASE_URL"] = through
+    through = url.set(host="127.0.0.1", port=made.port).update_query_dict({"application_name": WORKER})
+    site._environment["SPOKE_DATABASE_URL"] = through.render_as_string(hide_password=False)
     yield made
     made.close()
 
@@ -57,6 +61,22 @@ def get(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
     except OSError:
         return 0, ""
+
+
+def statements_are_over(site: Site, proxy: Proxy, how: str) -> bool:
+    """Whether the server has executed whatever the worker sent before its connections were cut or hung.
+
+    A claim among it takes the jobs that are there when it is executed. Nobody gets its reply, so it would hold a job
+    that the test dispatches too early until its lease lapses.
+    """
+    if how == "hang" and proxy.unread():
+        return False
+    states = {"cut": "", "hang": "AND state = 'active'"}[how]
+    query = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{WORKER}' AND datname = current_database()"
+    )
+    with site.engine.connect() as connection:
+        return bool(connection.scalar(text(f"{query} {states}")) == 0)
 
 
 def started_within(site: Site, job_id: int) -> float:
@@ -81,6 +101,37 @@ def test_jobs_behind_each_other_in_a_queue_are_started_without_waiting_for_a_pol
         assert max(started_within(site, job_id) for job_id in jobs) < 10
 
 
+def test_jobs_that_are_unblocked_are_started_without_waiting_for_a_poll(site: Site) -> None:
+    """Whether a child process or an event loop records the end, and whether a job or a batch is waited for."""
+    site._environment["SPOKE_POLL_SECONDS"] = "60"
+    with site.worker("--processes", "1"):
+        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)  # it is up
+        chain = [site.dispatch("nothing")]
+        for job_type in ("async_nothing", "nothing", "async_nothing", "nothing"):
+            chain.append(site.dispatch(job_type, after=[chain[-1]]))
+        batch = site.runner.open_batch("one", JobData("nothing"))
+        chain.append(site.dispatch("async_nothing", batch_id=batch.id, after=[chain[-1]]))
+        site.runner.close_batch(batch.id)
+        assert batch.then_id is not None
+        for job_id in (*chain, batch.then_id):
+            site.wait_for(job_id, JobState.SUCCEEDED)
+        first, last = site.row(chain[0]).started_at, site.row(batch.then_id).started_at
+        assert first is not None
+        assert last is not None
+        assert (last - first).total_seconds() < 200, "six ends would be five polls, a minute apart"
+
+
+def test_a_failed_jobs_follower_is_started_without_waiting_for_a_poll(site: Site) -> None:
+    site._environment["SPOKE_POLL_SECONDS"] = "60"
+    with site.worker("--processes", "1"):
+        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)
+        failing = site.dispatch("fails_once_for_all")
+        after = site.dispatch("nothing", after=[failing], after_failed="run")
+        site.wait_for(after, JobState.SUCCEEDED)
+        site.runner.ledger.retry(failing)
+        site.wait(lambda: site.row(failing).run == 2 and site.row(failing).state is JobState.FAILED)
+
+
 @pytest.mark.parametrize("how", ["cut", "hang"])
 def test_after_an_outage_work_goes_on_without_waiting_for_a_poll(site: Site, proxy: Proxy, how: str) -> None:
     """Also what was dispatched meanwhile, when nobody could ring."""
@@ -88,6 +139,7 @@ def test_after_an_outage_work_goes_on_without_waiting_for_a_poll(site: Site, pro
     with site.worker("--processes", "1") as worker:
         site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)
         getattr(proxy, how)()
+        site.wait(lambda: statements_are_over(site, proxy, how))
         during = [site.dispatch("nothing"), site.dispatch("async_nothing")]
         if how == "cut":
             site.wait(lambda: "lost the database connection" in site.log)
@@ -115,6 +167,43 @@ def test_jobs_that_end_while_the_database_is_away_are_recorded_once_it_is_back(s
         for job_id in jobs:
             site.wait_for(job_id, JobState.SUCCEEDED)
     assert [site.causes(job_id) for job_id in jobs] == [[""], [""]]
+
+
+@pytest.mark.parametrize("how", ["cut", "hang"])
+def test_jobs_that_lose_the_database_for_longer_than_their_leases_are_not_charged(
+    site: Site, proxy: Proxy, how: str
+) -> None:
+    """Their workers know why the leases lapsed, and record it once the database is back."""
+    site._environment["SPOKE_LEASE_SECONDS"] = "4"
+    go_on = site.folder / "go on"
+    jobs = [site.dispatch(job_type, str(go_on)) for job_type in ("until_file", "async_until_file")]
+    with site.worker("--processes", "1"):
+        for job_id in jobs:
+            site.pid_of(job_id)
+        getattr(proxy, how)()
+        # A child says so itself, or its supervisor does, if the machine is too busy for the child to stop in time.
+        ended = r"job {}, attempt 1: .*the database did not answer, so the lease could not be renewed"
+        site.wait(lambda: all(re.search(ended.format(job_id), site.log) for job_id in jobs))
+        go_on.touch()
+        proxy.mend()
+        for job_id in jobs:
+            site.wait_for(job_id, JobState.SUCCEEDED)
+    assert [site.causes(job_id) for job_id in jobs] == [["DatabaseUnreachable", ""]] * 2
+
+
+def test_a_job_that_locks_its_own_row_holds_up_no_other(site: Site) -> None:
+    """It times out, and its child is killed, while another connection of it still has the lock."""
+    site._environment["SPOKE_LEASE_SECONDS"] = "60"  # so that the reaper does not end it
+    with site.worker("--processes", "1"), site.engine.connect() as its_own:
+        job_id = site.dispatch("hang_once", timeout_seconds=1)
+        pid = site.pid_of(job_id)
+        its_own.execute(select(job_request.c.id).where(job_request.c.id == job_id).with_for_update())
+        site.wait(lambda: not runs(pid))
+        for _ in range(3):
+            assert started_within(site, site.dispatch("nothing")) < 20
+        assert site.row(job_id).state is JobState.RUNNING
+        its_own.rollback()
+        assert site.wait_for(job_id, JobState.FAILED).cause == "Timeout"
 
 
 def test_probes_are_told_when_the_database_is_away_and_figures_can_be_read(site: Site, proxy: Proxy) -> None:

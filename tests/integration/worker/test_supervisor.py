@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.contract.worker import Site, WorkerContract
 from tests.contract.worker_ends import EndsContract, LimitsContract, TogetherContract
+from tests.contract.worker_output import OutputContract
 
 
 @pytest.fixture
@@ -30,4 +31,8 @@ class TestLimits(LimitsContract):
 
 
 class TestTogether(TogetherContract):
+    pass
+
+
+class TestOutput(OutputContract):
     pass

@@ -100,6 +100,8 @@ def a_holder(**changes: Any) -> Holder:
         "worker": "host:1",
         "since": before(minutes=3),
         "lease_expires_at": after(seconds=20),
+        "percent": 40,
+        "progressed_at": before(seconds=10),
     }
     return Holder(**(values | changes))
 

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.contract.ledger import claim_one, new_job
+from typer.testing import CliRunner
 
 import spoke_jobs as spoke_jobs_package
+from spoke_jobs.cli.command_line import app
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
 
 
-def spoke_jobs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """`worker` and `tasks` set up logging."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def spoke_jobs(*arguments: str, **environment: str) -> Done:
+    """Run a command in this process. It ends by itself, and not with an unexpected exception."""
+    result = CliRunner().invoke(app, arguments, env=environment)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "spoke_jobs", *arguments],
         env={key: value for key, value in os.environ.items() if not key.startswith("SPOKE_")} | environment,
@@ -37,6 +69,15 @@ class TestBadSetUp:
         assert "SPOKE_DATABASE_URL" in done.stderr
         assert "Traceback" not in done.stderr
 
+    def test_without_the_database_why_says_where_the_cluster_s_view_is(self) -> None:
+        away = {"SPOKE_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nothing"}
+        done = spoke_jobs("why", "42", SPOKE_NAMESPACE="shop", **away)
+        assert done.returncode == 1
+        assert "can't be reached" in done.stderr
+        assert "`kubectl get spokejobs`" in done.stderr
+        assert "TYPE-42-UID" in done.stderr
+        assert "kubectl" not in spoke_jobs("why", "42", SPOKE_NAMESPACE="", **away).stderr
+
     @pytest.mark.parametrize("command", ["check", "worker", "ls"])
     def test_a_database_that_is_not_migrated(self, command: str, tmp_path: os.PathLike[str]) -> None:
         done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=f"sqlite:///{tmp_path}/new.sqlite3")
@@ -56,7 +97,7 @@ class TestBadSetUp:
     @pytest.mark.parametrize(
         ("url", "words"),
         [
-            ("nonsense", "isn't a database URL"),
+            ("nonsense", "isn't a valid database URL"),
             ("mysql://a/b", "takes sqlite or postgresql"),
             ("sqlite://", "name a file"),
             ("sqlite:////no/such/folder/x.sqlite3", "can't be"),
@@ -111,9 +152,15 @@ class TestBadSetUp:
         assert "at migration 9999, this release needs" in done.stderr
 
     def test_a_pod_s_command_outside_a_pod(self) -> None:
-        done = spoke_jobs("run")
+        done = process("run")
         assert done.returncode == 10
         assert "SPOKE_REQUEST_UID is not set" in done.stderr
+
+    def test_a_process_ends_as_its_command_does(self) -> None:
+        done = process("worker", SPOKE_APP=APP)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: the runner 'legacy' is not fully configured; set SPOKE_DATABASE_URL")
+        assert "Traceback" not in done.stderr
 
     def test_a_wrong_command_line(self) -> None:
         assert spoke_jobs("wokrer").returncode == 2
@@ -163,17 +210,17 @@ def test_ls_keeps_a_job_on_its_line(sqlite_ledger_url: str) -> None:
     engine.dispose()
     (line,) = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url).stdout.splitlines()
     cells = line.split("\t")
-    assert (len(cells), cells[2], cells[-1]) == (10, "two lines and a tab", "ValueError: a b [2J [/red]")
+    assert (len(cells), cells[2], cells[-1]) == (10, "two lines and a tab", "ValueError: a b\\x1b[2J [/red]")
 
 
 def test_its_version() -> None:
-    assert spoke_jobs("--version").stdout == f"spoke-jobs {spoke_jobs_package.__version__}\n"
+    assert process("--version").stdout == f"spoke-jobs {spoke_jobs_package.__version__}\n"
 
 
 def test_a_shell_completes_commands_and_options() -> None:
     def completed(line: str) -> list[str]:
         words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
-        return spoke_jobs(_SPOKE_JOBS_COMPLETE="complete_bash", **words).stdout.split()
+        return process(_SPOKE_JOBS_COMPLETE="complete_bash", **words).stdout.split()
 
     assert completed("spoke-jobs mi") == ["migrate"]
     assert completed("spoke-jobs worker --dr") == ["--drain"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,15 +14,24 @@ from spoke_jobs.cli.explaining.cluster_findings import Finding, findings
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
+from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
+from spoke_jobs.limits.operator_limits import PublishedView, ledger_digest, not_obeyed, to_publish
 
 TYPES = {"report": "default", "export": "large"}
+LEDGER = ledger_digest("shop")
 USER = "system:serviceaccount:shop:texting-runner"
 FORBIDDEN = ApiRefusal(403, "403 Forbidden: not for you")
-FINE = TemplateCheck(labelled=True, has_container=True)
+FINE = TemplateCheck(labeled=True, has_container=True)
 
 
 def found(
-    *, account: Account = Account.RUNNER, types: Mapping[str, str] = TYPES, busy: bool = False, **changes: Any
+    *,
+    account: Account = Account.RUNNER,
+    types: Mapping[str, str] = TYPES,
+    busy: bool = False,
+    ledger_limits: Sequence[JobLimit] = (),
+    **changes: Any,
 ) -> dict[str, Finding]:
     values: dict[str, Any] = {
         "server": "https://10.0.0.1:6443",
@@ -33,10 +43,11 @@ def found(
         "dry_runs": dict.fromkeys(TYPES),
         "templates": {"default": FINE, "large": FINE},
         "published": Published(before(seconds=20)),
+        "ledger": LEDGER,
     }
-    return {
-        finding.name: finding for finding in findings(CheckResults(**values | changes), account, types, NOW, busy=busy)
-    }
+    checked = CheckResults(**values | changes)
+    seen = findings(checked, account, types, NOW, busy=busy, limits=ledger_limits)
+    return {finding.name: finding for finding in seen}
 
 
 def problem(finding: Finding) -> str:
@@ -58,7 +69,7 @@ def test_each_missing_right_is_named() -> None:
     }
     seen = found(account=Account.SYNC, rights=rights)["rights"]
     assert problem(seen) == (
-        f"{USER} may not patch spokejobs.jobs.spoke.dev/status in namespace shop: the Role RELEASE-sync of the chart "
+        f"{USER} may not patch spokejobs.jobs.spoke.dev/status in namespace shop: the Role FULLNAME-sync of the chart "
         "spoke-app gives that right"
     )
     assert "watch spokejobs.jobs.spoke.dev" in seen.said
@@ -68,7 +79,7 @@ def test_each_missing_right_is_named() -> None:
     ("changes", "words"),
     [
         ({"served": (), "kinds": frozenset()}, "doesn't know jobs.spoke.dev"),
-        ({"served": ("v2",), "kinds": frozenset()}, "has jobs.spoke.dev in v2, this release needs v1"),
+        ({"served": ("v2",), "kinds": frozenset()}, "has jobs.spoke.dev in v2, and this release needs v1"),
         ({"kinds": frozenset({"spokejobs"})}, "has no spokejobs/status"),
     ],
 )
@@ -105,14 +116,41 @@ def test_jobs_that_are_refused_alike_are_named_together() -> None:
     ("template", "words"),
     [
         (ApiRefusal(404, ""), "isn't in namespace shop"),
-        (TemplateCheck(labelled=False, has_container=True), 'lacks the label jobs.spoke.dev/template: "true"'),
-        (TemplateCheck(labelled=True, has_container=False), "has no container named 'job'"),
+        (TemplateCheck(labeled=False, has_container=True), 'lacks the label jobs.spoke.dev/template: "true"'),
+        (
+            TemplateCheck(labeled=True, has_container=True, not_for=("report",), too_long="its annotation x is long"),
+            "can't be used: its annotation x is long",
+        ),
+        (TemplateCheck(labeled=True, has_container=False), "has no container named 'job'"),
+        (TemplateCheck(labeled=True, has_container=True, not_for=("export",)), "is not for export: add them to its"),
     ],
 )
 def test_a_template_by_which_nothing_can_run(template: TemplateCheck | ApiRefusal, words: str) -> None:
     text = problem(found(templates={"default": FINE, "large": template})["templates"])
     assert text.startswith("the PodTemplate large, which export would use")
     assert words in text
+
+
+QUEUE = JobLimit(parse_scope("queue:slow"), Bounds(2))
+
+
+def published(*limits: JobLimit) -> dict[str, PublishedView]:
+    return {name: PublishedView(name, "uid", spec) for name, spec in to_publish(limits, LEDGER).items()}
+
+
+def test_a_limit_that_is_not_published_or_not_obeyed_is_named() -> None:
+    split = JobLimit(Scope(ScopeKind.QUEUE, "a\nb"), Bounds(rate=Rate(5)))
+    (name,) = to_publish([QUEUE], LEDGER)
+    seen = found(ledger_limits=[QUEUE, split], limits={})["limits"]
+    assert seen.problems == (
+        f"the limit of queue:a b is not obeyed: {not_obeyed(split.scope)}",
+        f"the limit of queue:slow is not published as the SpokeLimit {name}: see the log of `spoke-jobs sync`",
+    )
+    old = published(replace(QUEUE, bounds=Bounds(3)))
+    assert "is not published" in problem(found(ledger_limits=[QUEUE], limits=old)["limits"])
+    assert found(ledger_limits=[QUEUE], limits=published(QUEUE))["limits"].said == "1 limit of the ledger published"
+    unread = found(ledger_limits=[QUEUE], limits=None)["limits"]
+    assert (unread.problems, f"{USER} may not list spokelimits" in unread.unknown) == ((), True)
 
 
 def test_what_may_not_be_looked_at_is_no_fault() -> None:

@@ -2,61 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import re
+import socket
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, claim_one, new_job
-from typer.testing import CliRunner, Result
+from tests.contract.ledger import new_job
+from tests.unit.cli.conftest import Run, claimed, document, fail
+from typer.testing import CliRunner
 
 from spoke_jobs.cli.command_line import app
-from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.cli.commands import arguments
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Claim, Failure, JobOptions, JobState
+from spoke_jobs.model import CHECKPOINT, Failure, JobOptions, JobState
 
-Run = Callable[..., Result]
 APP = "tests.contract.app:registry"
 
 
-@pytest.fixture
-def ledger(sqlite_ledger_url: str) -> Iterator[SqlLedger]:
-    yield from open_ledger(sqlite_ledger_url)
-
-
-@pytest.fixture
-def run(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
+@pytest.fixture(autouse=True)
+def _application(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPOKE_APP", APP)
-
-    def invoke(*arguments: object, code: int = 0, **options: Any) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
-        assert result.exit_code == code, (result.output, result.exception)
-        assert "Traceback" not in result.stderr
-        return result
-
-    return invoke
-
-
-def claimed(ledger: SqlLedger, job_type: str = "report") -> Claim:
-    claim = claim_one(ledger, "legacy", [job_type], "host:1", LEASE)
-    assert claim is not None
-    return claim
-
-
-def fail(ledger: SqlLedger, job_type: str = "report", cause: str = "JobError", tail: str = "") -> int:
-    """A job that has failed for good; its id."""
-    ledger.insert(new_job(job_type=job_type))
-    claim = claimed(ledger, job_type)
-    ledger.fail(claim.token, Failure(cause, "no", "ValueError", tail, for_good=True), decide=True)
-    return claim.job.id
-
-
-def document(result: Result) -> Any:
-    return json.loads(result.stdout)
 
 
 class TestLs:
@@ -109,6 +74,24 @@ class TestShow:
         assert lines[:3] == ["job\tid\t1", "job\ttype\treport", "job\tstate\tfailed: JobError"]
         assert "output\tValueError: no" in lines
         assert not any(line.startswith("payload\t") for line in lines)
+
+    def test_what_the_job_has_saved(self, ledger: SqlLedger, run: Run) -> None:
+        ledger.insert(new_job())
+        claim = claimed(ledger)
+        ledger.save(None, claim.token, {CHECKPOINT: '{"row":4000}', "charge": '"c1"', "receipt": "null"})
+        lines = run("show", claim.job.id).stdout.splitlines()
+        assert [line for line in lines if "c1" in line or "4000" in line] == [], "no values"
+        saved, steps = (
+            next(line for line in lines if line.startswith(f"job\t{name}")) for name in ("checkpoint", "steps")
+        )
+        assert re.fullmatch(r"job\tcheckpoint\tsaved .* by attempt 1 \(12 bytes\)", saved)
+        assert steps.startswith("job\tsteps done\tcharge, receipt (the last one ")
+        shown = document(run("show", claim.job.id, "--json"))["checkpoints"]
+        assert [(row["name"], row["bytes"], row["attempt"]) for row in shown] == [
+            ("", 12, 1),
+            ("charge", 4, 1),
+            ("receipt", 4, 1),
+        ]
 
     @pytest.mark.parametrize(
         "arguments", [("show", 9), ("why", 9, "--json"), ("watch", 9), ("cancel", 9), ("retry", 9)]
@@ -164,6 +147,27 @@ class TestCancel:
         run("cancel", ended, code=1)
         run("cancel", code=2)
 
+    def test_those_that_filters_select(self, ledger: SqlLedger, run: Run) -> None:
+        for job_type, queue in (("sync_people", "a"), ("sync_lists", "b"), ("report", "a"), ("sync_people", "b")):
+            ledger.insert(new_job(job_type=job_type, queue_name=queue))
+        claimed(ledger, "sync_lists")
+        assert run("cancel", "--type", "sync_*", "--dry-run").stdout.splitlines() == [
+            "2 waiting jobs of the type sync_people",
+            "1 running job of the type sync_lists",
+            "would cancel 3 jobs",
+        ]
+        asked = CliRunner(env={"SPOKE_DATABASE_URL": str(ledger.engine.url)})
+        assert asked.invoke(app, ["cancel", "--type", "sync_*"], input="").exit_code == 2
+        assert run("cancel", "--type", "sync_*", "--queue", "b", "--yes").stdout.splitlines() == [
+            "2\tsync_lists\tasked to stop",
+            "4\tsync_people\tcancelled",
+        ]
+        assert [job.id for job in ledger.list_jobs() if job.state is JobState.WAITING] == [3, 1]
+        assert "can't be combined with ids" in run("cancel", 1, "--dry-run", code=2).stderr
+        assert [job.id for job in ledger.list_jobs() if job.state is JobState.WAITING] == [3, 1]
+        assert "either job ids or at least one filter" in run("cancel", 1, "--type", "report", code=2).stderr
+        assert "only unfinished" in run("cancel", "--state", "failed", code=2).stderr
+
 
 class TestRetry:
     def test_those_named(self, ledger: SqlLedger, run: Run) -> None:
@@ -173,18 +177,44 @@ class TestRetry:
         assert result.stdout == f"{failed}\treport\twaiting, run 2\n"
         assert "job 2 is waiting: only a failed job can be retried" in result.stderr
 
+    def test_checkpoints_are_kept_unless_they_are_to_be_cleared(self, ledger: SqlLedger, run: Run) -> None:
+        for options, left in (([], 1), (["--clear-checkpoints"], 0)):
+            ledger.insert(new_job())
+            claim = claimed(ledger)
+            ledger.save(None, claim.token, {CHECKPOINT: "7"})
+            ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
+            run("retry", claim.job.id, *options)
+            assert len(ledger.saved(claim.job.id)) == left
+            ledger.cancel(claim.job.id)
+
     def test_all_failed_ones_that_the_filters_leave_the_oldest_first(self, ledger: SqlLedger, run: Run) -> None:
         timed_out = [fail(ledger, cause="Timeout") for _ in range(2)]
         other = fail(ledger)
-        result = run("retry", "--failed", "--cause", "Timeout")
+        result = run("retry", "--failed", "--cause", "Timeout", "--yes")
         assert [int(line.split("\t")[0]) for line in result.stdout.splitlines()] == timed_out
         assert [job.id for job in ledger.list_jobs() if job.state is JobState.FAILED] == [other]
-        assert run("retry", "--failed", "--cause", "Timeout").stdout == ""
+        assert run("retry", "--failed", "--cause", "Timeout").stdout == "no jobs match the filters\n"
 
     def test_a_limit_is_said(self, ledger: SqlLedger, run: Run) -> None:
         for _ in range(3):
             fail(ledger)
-        assert "the newest 2" in run("retry", "--failed", "--limit", 2).stderr
+        assert "the newest 2" in run("retry", "--failed", "--limit", 2, "--yes").stderr
+
+    def test_what_somebody_cancelled_stays_so_unless_it_is_asked_for(self, ledger: SqlLedger, run: Run) -> None:
+        cancelled = ledger.insert(new_job()).id
+        ledger.cancel(cancelled)
+        failed = fail(ledger)
+        assert run("retry", "--failed", "--yes").stdout == f"{failed}\treport\twaiting, run 2\n"
+        assert run("retry", "--failed", "--cause", "Cancelled", "--yes").stdout.startswith(f"{cancelled}\t")
+
+    def test_it_asks_and_a_dry_run_changes_nothing(self, ledger: SqlLedger, run: Run) -> None:
+        fail(ledger)
+        fail(ledger, "export")
+        dry = run("retry", "--failed", "--dry-run").stdout.splitlines()
+        assert dry == ["1 failed job of the type report", "1 failed job of the type export", "would retry 2 jobs"]
+        refused = run("retry", "--failed", code=2)
+        assert "to retry 2 jobs without a question, add --yes" in " ".join(refused.stderr.split())
+        assert {job.state for job in ledger.list_jobs()} == {JobState.FAILED}
 
     def test_one_whose_key_is_taken_keeps_no_other_from_starting(self, ledger: SqlLedger, run: Run) -> None:
         ledger.insert(new_job(unique_key="k"))
@@ -195,9 +225,11 @@ class TestRetry:
         assert "job 1 can't be started again" in result.stderr
         assert result.stdout.startswith(f"{other}\t")
 
-    @pytest.mark.parametrize("arguments", [(), ("1", "--failed"), ("1", "--type", "report")])
-    def test_what_says_nothing_or_two_things(self, run: Run, arguments: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize("arguments", [(), ("1", "--failed"), ("1", "--type", "report"), ("1", "--dry-run")])
+    def test_what_says_nothing_or_two_things(self, ledger: SqlLedger, run: Run, arguments: tuple[str, ...]) -> None:
+        fail(ledger)
         run("retry", *arguments, code=2)
+        assert [job.state for job in ledger.list_jobs()] == [JobState.FAILED]
 
 
 def test_prune_deletes_what_is_over_and_only_that(ledger: SqlLedger, run: Run) -> None:
@@ -209,158 +241,163 @@ def test_prune_deletes_what_is_over_and_only_that(ledger: SqlLedger, run: Run) -
     assert run("prune").stdout == "1\n"
     assert [job.id for job in ledger.list_jobs()] == [3, 2]
     assert run("prune").stdout == "0\n"
+    assert "no job is in the queue 'nigthly'" in run("prune", "--queue", "nigthly", code=2).stderr
 
 
-class TestDispatch:
-    def test_every_option_is_in_the_row(self, ledger: SqlLedger, run: Run) -> None:
-        result = run(
-            *("dispatch", "plain", "--payload", '{"a": [1]}', "--queue", "q", "--locks-queue", "--priority", "7"),
-            *("--run-after", "2999-01-01T00:00+01:00", "--unique-key", "k", "--timeout", "5m", "--start-timeout", "1h"),
-            *("--retention", "30d", "--retry", '{"budget": {"error": 9}}', "--organization", "3", "--campaign", "4"),
-            *("--pod-template", "large", "--resources", '{"requests": {"memory": "1Gi"}}', "--json"),
-        )
-        job = ledger.get(document(result)["job"]["id"])
-        assert job is not None
-        assert (job.job_type, job.payload, job.queue_name, job.locks_queue) == ("plain", '{"a":[1]}', "q", True)
-        assert (job.priority, job.unique_key, job.organization_id, job.campaign_id) == (7, "k", 3, 4)
-        assert job.run_after == datetime(2998, 12, 31, 23, tzinfo=UTC)
-        options = job.options
-        assert (options.timeout_seconds, options.start_timeout_seconds) == (300, 3600)
-        assert options.retention_seconds == timedelta(days=30).total_seconds()
-        assert options.retry.allowance(CauseClass.ERROR) == 9
-        assert (options.pod_template, options.resources) == ("large", {"requests": {"memory": "1Gi"}})
-
-    def test_what_is_left_out_is_as_declared(self, ledger: SqlLedger, run: Run) -> None:
-        assert run("dispatch", "fail").stdout == "1\tfail\twaiting\n"
-        job = ledger.get(1)
-        assert job is not None
-        assert job.options.retry.backoff_seconds == 0
-        assert (job.payload, job.locks_queue) == ("null", False)
-
-    def test_the_payload_from_a_file_and_from_standard_input(self, ledger: SqlLedger, run: Run, tmp_path: Path) -> None:
-        file = tmp_path / "payload.json"
-        file.write_text('{"text": "from a file"}')
-        run("dispatch", "record", "--payload", f"@{file}")
-        run("dispatch", "record", "--payload", "-", input='{"text": "piped"}')
-        texts = [json.loads(job.payload)["text"] for job in ledger.list_jobs()]
-        assert texts == ["piped", "from a file"]
-
-    def test_the_row_of_the_job_that_has_its_key(self, run: Run) -> None:
-        first = run("dispatch", "plain", "--unique-key", "k").stdout
-        assert run("dispatch", "plain", "--unique-key", "k").stdout == first
-
-    @pytest.mark.parametrize(
-        ("arguments", "code", "words"),
-        [
-            (["nope"], 1, "no job is registered as 'nope'"),
-            (["record", "--payload", '{"tex": "s3cr3t"}'], 1, "text: Field required"),
-            (["plain", "--priority", "2000"], 1, "priority is 2000"),
-            (["plain", "--locks-queue"], 1, "is to lock its queue and names none"),
-            (["plain", "--payload", "{"], 2, "isn't JSON"),
-            (["plain", "--run-after", "2026-01-01"], 2, "has no time zone"),
-            (["plain", "--timeout", "soon"], 2, "is not a duration"),
-            (["plain", "--retry", '{"budget": {"err": 1}}'], 2, "none of error"),
-            (["plain", "--resources", "["], 2, "isn't JSON"),
-            ([], 2, "TYPE"),
-        ],
-    )
-    def test_what_can_not_be_dispatched(
-        self, ledger: SqlLedger, run: Run, arguments: list[str], code: int, words: str
+class TestPruneByHand:
+    def test_what_is_younger_than_its_retention_is_deleted_only_if_that_is_confirmed(
+        self, ledger: SqlLedger, run: Run
     ) -> None:
-        result = run("dispatch", *arguments, code=code)
-        assert words in result.stderr.replace("\n", " ")
-        assert "s3cr3t" not in result.output
-        assert ledger.list_jobs() == []
+        for job_type in ("report", "export"):
+            ledger.insert(new_job(job_type=job_type))
+            ledger.succeed(None, claimed(ledger, job_type).token, None)
+        older = ("prune", "--older-than", "0s")
+        assert run(*older, "--dry-run").stdout.splitlines() == ["2 succeeded jobs", "would delete 2 jobs"]
+        assert "without a question, add --yes" in " ".join(run(*older, code=2).stderr.split())
+        assert len(ledger.list_jobs()) == 2
+        assert run(*older, "--type", "rep*", "--yes").stdout == "1\n"
+        assert [job.job_type for job in ledger.list_jobs()] == ["export"]
 
-    def test_a_runner_that_ends_with_the_process(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("JOB_RUNNER", "memory")
-        assert "set another runner" in run("dispatch", "plain", code=1).stderr
+    def test_unfinished_jobs_are_not_deleted(self, run: Run) -> None:
+        assert "only succeeded and failed jobs can be deleted" in run("prune", "--state", "running", code=2).stderr
 
-    def test_a_job_that_a_thread_runs_here_is_waited_for(
+
+class TestWhyOfAll:
+    def test_waiting_and_failed_jobs_in_groups(self, ledger: SqlLedger, run: Run) -> None:
+        for _ in range(2):
+            ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1)))
+        failed = [fail(ledger), fail(ledger)]
+        lines = [line.split("\t") for line in run("why").stdout.splitlines()]
+        assert [(line[0], line[1], line[3]) for line in lines] == [
+            ("waiting", "due_later", "2"),
+            ("failed", "JobError", "2"),
+        ]
+        assert f"spoke-jobs show {failed[1]}" in lines[1][6]
+        found = document(run("why", "--json"))
+        assert found["period_seconds"] == 86_400
+        assert [(group["state"], group["count"]) for group in found["groups"]] == [("waiting", 2), ("failed", 2)]
+        assert run("why", "--failed-within", "0s").stdout.count("\n") == 1
+        assert "leave out the id" in run("why", 1, "--failed-within", "1h", code=2).stderr
+
+    def test_without_jobs_there_is_nothing_to_print(self, run: Run) -> None:
+        assert run("why").stdout == ""
+
+    def test_all_with_one_fingerprint_are_retried(self, ledger: SqlLedger, run: Run) -> None:
+        ids = []
+        for place in ("KeyError@shop.f", "KeyError@shop.f", "KeyError@shop.g"):
+            ledger.insert(new_job())
+            failure = Failure("JobError", "no", "KeyError", for_good=True, fingerprint=place)
+            claim = claimed(ledger)
+            ledger.fail(claim.token, failure, decide=True)
+            ids.append(claim.job.id)
+        assert [job["id"] for job in document(run("ls", "--fingerprint", "KeyError@shop.g", "--json"))["jobs"]] == ids[
+            2:
+        ]
+        run("retry", "--failed", "--fingerprint", "KeyError@shop.f", "--yes")
+        states = {job.id: (job.state, job.fingerprint) for job in ledger.list_jobs()}
+        assert states[ids[0]] == states[ids[1]] == (JobState.WAITING, "")
+        assert states[ids[2]] == (JobState.FAILED, "KeyError@shop.g")
+
+    def test_all_that_wait_for_one_reason_are_cancelled(self, ledger: SqlLedger, run: Run) -> None:
+        later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1))).id
+        other = ledger.insert(new_job(job_type="export", run_after=datetime.now(UTC) + timedelta(hours=1))).id
+        due = ledger.insert(new_job(queue_name="q", locks_queue=True)).id
+        behind = ledger.insert(new_job(queue_name="q", locks_queue=True)).id
+        claimed(ledger)
+        assert (
+            run("cancel", "--reason", "due_later", "--type", "report", "--yes").stdout
+            == f"{later}\treport\tcancelled\n"
+        )
+        assert run("cancel", "--reason", "queue_lock", "--yes").stdout == f"{behind}\treport\tcancelled\n"
+        assert "is no reason to wait" in " ".join(
+            run("cancel", "--reason", "due_lately", "--yes", code=2).stderr.split()
+        )
+        states = {job.id: job.state for job in ledger.list_jobs()}
+        assert (states[other], states[due]) == (JobState.WAITING, JobState.RUNNING)
+
+
+class TestStats:
+    def test_lines_and_json(self, ledger: SqlLedger, run: Run) -> None:
+        ledger.insert(new_job(job_type="export"))
+        ledger.insert(new_job(job_type="export"))
+        fail(ledger)
+        first, second = (line.split("\t") for line in run("stats").stdout.splitlines())
+        assert (first[0], first[1], first[3:6]) == ("export", "2", ["0", "0", "0"])
+        assert (second[:6], len(second)) == (["report", "0", "-", "0", "0", "1"], 12)
+        found = document(run("stats", "--json", "--by", "cause"))
+        assert {group["name"]: group["failed"] for group in found["groups"]} == {"": 0, "JobError": 1}
+        assert found["total"]["waiting"] == 2
+        assert run("stats", "--type", "exp*").stdout.count("\n") == 1
+
+    def test_blocked_jobs_are_counted_with_the_oldest(
         self, ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
-        run("dispatch", "plain", "--payload", '"back"')
-        job = ledger.get(1)
-        assert job is not None
-        assert (job.state, job.result) == (JobState.SUCCEEDED, "back")
+        first = ledger.insert(new_job(job_type="export"))
+        blocked = [ledger.insert(new_job(after=(first.id,))) for _ in range(2)]
+        lines = {line.split("\t")[0]: line.split("\t")[1:] for line in run("stats").stdout.splitlines()}
+        assert (lines["report"][:2], lines["report"][9]) == (["0", "-"], "2")
+        assert 0 <= float(lines["report"][10]) < 3600
+        assert (lines["export"][0], lines["export"][9:]) == ("1", ["0", "-"])
+        total = document(run("stats", "--json"))["total"]
+        assert (total["waiting"], total["blocked"]) == (1, 2)
+        assert datetime.fromisoformat(total["oldest_blocked_at"]) == blocked[0].created_at
+        monkeypatch.setattr(arguments, "on_a_terminal", lambda: True)
+        monkeypatch.setenv("COLUMNS", "200")
+        shown = run("stats").stdout
+        assert ", 2 blocked, 0 running" in shown
+        assert "LONGEST" in shown
+        ledger.cancel(first.id)
+        assert "BLOCKED" not in run("stats").stdout
 
-    def test_a_job_that_runs_here_has_ended(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
-        monkeypatch.setenv("JOBS_SYNC", "1")
-        job = document(run("dispatch", "plain", "--payload", '"back"', "--json"))["job"]
-        assert (job["state"], job["result"]) == ("succeeded", "back")
-
-    def test_whoever_waits_sees_the_end(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
-        (job,) = document(run("dispatch", "spoke_jobs.check", "--payload", "7", "--wait", "--json"))["jobs"]
-        assert (job["state"], job["result"]) == ("succeeded", {"checked": 7})
-        once = ("--retry", '{"budget": {"error": 1}}')
-        assert "failed" in run("dispatch", "fail", "--wait", *once, code=1).stdout
-
-
-class TestCheck:
-    def test_all_that_is_wrong_is_named_at_once(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SPOKE_APP", "no.such.module")
-        monkeypatch.setenv("JOB_RUNNER", "cron")
-        monkeypatch.setenv("SPOKE_DATABASE_URL", "sqlite:////no/such/folder/x.sqlite3")
-        stderr = run("check", code=1).stderr
-        assert stderr.count("error:") == 3
-        assert all(word in stderr for word in ("no module 'no'", "'cron': there is no such runner", "no ledger yet"))
-        checked = document(run("check", "--json", code=1))
-        assert [checked["ok"], *(checked[part]["ok"] for part in ("runner", "application", "ledger"))] == [False] * 4
-
-    def test_a_database_that_is_missing_is_named_once(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("SPOKE_DATABASE_URL")
-        assert run("check", code=1).stderr.count("SPOKE_DATABASE_URL") == 1
-
-    def test_what_is_there(self, run: Run) -> None:
-        checked = document(run("check", "--json"))
-        assert checked["ok"]
-        assert "record" in checked["jobs"]
-        assert "note" in checked["tasks"]
-
-    def test_an_application_that_can_not_be_imported(
-        self, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        (tmp_path / "broken_app.py").write_text("import json\nvalue = json.loads('{')\n")
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setenv("SPOKE_APP", "broken_app")
-        stderr = run("check", code=1).stderr
-        assert "SPOKE_APP=broken_app can't be imported: JSONDecodeError" in stderr
-
-    def test_no_secret_is_told(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SPOKE_DATABASE_URL", "postgresql://spoke:hunter2@127.0.0.1:1/none?password=hunter2")
-        assert "hunter2" not in run("check", "--json", code=1).output
+    def test_what_it_refuses(self, run: Run) -> None:
+        assert "longer than 0 s" in run("stats", "--period", "0s", code=2).stderr
+        assert "needs a terminal" in run("stats", "--watch", code=2).stderr
+        assert "no job has the type" in run("stats", "--type", "nothing", code=2).stderr
 
 
-class TestLogs:
-    """Without a cluster: what the ledger keeps."""
-
-    def test_the_tail_of_the_newest_attempt(self, ledger: SqlLedger, run: Run) -> None:
-        result = run("logs", fail(ledger, tail="Traceback\nValueError: no"))
-        assert result.stdout == "Traceback\nValueError: no\n"
-        assert "attempt 1: its worker, host:1, writes what jobs print to its own output" in result.stderr
-
-    def test_following_one_that_has_failed_ends_with_one(self, ledger: SqlLedger, run: Run) -> None:
-        result = run("logs", fail(ledger, tail="ValueError: no"), "--follow", code=1)
-        assert result.stdout == "ValueError: no\n"
-        assert "job 1 has failed with JobError: spoke-jobs why 1" in result.stderr
-
-    def test_following_one_that_has_succeeded_ends_with_nought(self, ledger: SqlLedger, run: Run) -> None:
+class TestEvents:
+    def test_who_did_what_and_when(self, ledger: SqlLedger, run: Run) -> None:
         ledger.insert(new_job())
-        ledger.succeed(None, claimed(ledger).token, None)
-        assert run("logs", 1, "-f").stdout == ""
+        run("cancel", 1, "--as", "ada\x1b[31m")
+        run("retry", 1)
+        newest, oldest = document(run("events", "--json"))["events"]
+        assert (oldest["actor"], oldest["action"], oldest["job_id"]) == ("ada\\x1b[31m", "cancel", 1)
+        assert newest["actor"].endswith(f"@{socket.gethostname()}"), "the system's user"
+        line = run("events", "--job", 1, "--action", "cancel").stdout.rstrip("\n").split("\t")
+        assert line[1:] == ["ada\\x1b[31m", "cancel", "1", "report", "waiting"]
+        assert "no event is by the user 'nobody'" in run("events", "--by", "nobody", code=2).stderr
+        shown = run("show", 1).stdout
+        assert "cancel\tby ada\\x1b[31m, " in shown
+        assert "[31m cancelled the job" not in shown, "it was retried since"
 
-    def test_one_that_waits_says_for_what(self, ledger: SqlLedger, run: Run) -> None:
-        ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1)))
-        result = run("logs", 1)
-        assert result.stdout == ""
-        assert "job 1: it is not to be started before" in result.stderr
 
-    def test_an_attempt_that_is_not_there(self, ledger: SqlLedger, run: Run) -> None:
-        job_id = fail(ledger)
-        assert "has no attempt 2 (attempts: 1)" in run("logs", job_id, "--attempt", 2, code=1).stderr
+class TestFilters:
+    def test_by_the_time_of_the_dispatch(self, ledger: SqlLedger, run: Run) -> None:
+        ledger.insert(new_job())
+        assert len(document(run("ls", "--since", "1h", "--json"))["jobs"]) == 1
+        assert document(run("ls", "--until", "1h", "--json"))["jobs"] == []
+        assert document(run("ls", "--since", "2999-01-01T00:00Z", "--json"))["jobs"] == []
+        assert "give 2026-03-01T09:00+01:00" in " ".join(run("ls", "--since", "noon", code=2).stderr.split())
 
-    def test_a_job_that_is_not_there(self, run: Run) -> None:
-        assert "there is no job 9" in run("logs", 9, code=3).stderr
+
+@pytest.mark.parametrize("command", ["worker", "tasks"])
+def test_a_process_that_could_not_dispatch_refuses_to_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("JOB_RUNNER", "legcay")
+    assert "there is no such runner; name one of kubernetes, legacy" in run(command, code=1).stderr
+
+
+def test_text_that_is_no_json_is_shown(ledger: SqlLedger, run: Run) -> None:
+    job = ledger.insert(new_job(payload="H4sIAAAA"))
+    assert document(run("show", job.id, "--payload", "--json"))["payload"] == "H4sIAAAA"
+    assert "H4sIAAAA" in run("show", job.id, "--payload").stdout
+
+
+def test_the_ledger_is_removed_and_made_again(ledger: SqlLedger, run: Run) -> None:
+    assert "CREATE TABLE" not in run("migrate", "--dry-run").stdout
+    assert "DROP TABLE queue_lock;" in run("migrate", "--downgrade", "--dry-run").stdout
+    assert "is removed" in run("migrate", "--downgrade").stdout
+    assert "CREATE TABLE queue_lock" in run("migrate", "--dry-run").stdout
+    assert "there is no ledger" in run("migrate", "--downgrade", code=1).stderr
+    assert "is up to date" in run("migrate").stdout

@@ -14,6 +14,7 @@ from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.ledger.dependency_queries import Link
 from spoke_jobs.model import AttemptState, JobOptions, JobState
 
 
@@ -32,7 +33,7 @@ JOBS = [
 ]
 
 
-class TestTheTable:
+class TestJobTable:
     @pytest.mark.parametrize("width", [60, 80, 100, 140])
     def test_ids_states_and_causes_are_whole_at_any_width(self, width: int) -> None:
         lines = drawn(job_table.job_table(JOBS, NOW, ages=True, width=width), width)
@@ -92,7 +93,19 @@ class TestDetails:
         assert facts["run after"] == "2026-03-01 14:00:00 UTC (in 2 h)"
         assert facts["run"] == "3 (retried by hand 2 times)"
         assert facts["spokejob"] == "report-12-00000000-r3"
-        assert "one runs at a time" in facts["queue"]
+        assert "run one at a time" in facts["queue"]
+
+    def test_what_it_runs_after_is_a_tree(self) -> None:
+        links = [
+            Link(12, 9, "merge", JobState.RUNNING, 40),
+            Link(12, 10, "merge", JobState.FAILED, 0, "JobError"),
+            Link(9, 7, "import", JobState.SUCCEEDED, 100),
+            Link(10, 7, "import", JobState.SUCCEEDED, 100),
+            Link(7, 3, "fetch", JobState.SUCCEEDED, 100),
+        ]
+        shown = job_details.details(a_job(state=JobState.BLOCKED), [], NOW, links=links)
+        found = [(depth, link and link.needs_id) for depth, link in shown.needs]
+        assert found == [(0, 9), (1, 7), (2, 3), (0, 10), (1, 7)], "what two jobs depend on is opened once"
 
     def test_options(self) -> None:
         policy = RetryPolicy(budget={CauseClass.ERROR: 5}, never=(KeyError,))
@@ -112,10 +125,20 @@ class TestDetails:
             *("1", "1", "failed", "host:1", "2026-03-01 11:59:30"),
             *("20 s", "JobError", "KeyError", "-", "-"),
         )
-        assert (shown.tail_of, shown.tail) == (1, ("Traceback", " [2JKeyError: 'a'"))
+        assert (shown.tail_of, shown.tail) == (1, ("Traceback", "\\x1b[2JKeyError: 'a'"))
+
+    def test_attempts_that_count_against_no_budget_are_named_apart(self) -> None:
+        causes = {1: "JobError", 2: "Drained", 3: "Drained", 4: "QueueHeld"}
+        attempts = [
+            an_attempt(number=number, state=AttemptState.FAILED, finished_at=before(seconds=10), cause=cause)
+            for number, cause in causes.items()
+        ]
+        attempts.append(an_attempt(run=2, state=AttemptState.FAILED, finished_at=before(seconds=1), cause="JobError"))
+        assert dict(job_details.details(a_job(), attempts, NOW).facts)["not charged"] == "Drained 2, QueueHeld 1"
+        assert "not charged" not in dict(job_details.details(a_job(run=2), attempts, NOW).facts)
 
 
-class TestTheBoard:
+class TestProgressView:
     def test_a_small_screen_shows_what_runs_or_failed(self) -> None:
         jobs = [a_job(id=number, state=JobState.SUCCEEDED) for number in range(1, 6)]
         jobs += [a_job(id=6, state=JobState.FAILED), a_job(id=7, state=JobState.RUNNING), a_job(id=8)]

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.cli.situations import a_job, an_attempt, before
 
 from spoke_jobs.cli.explaining.log_steps import (
-    Progress,
+    Printed,
     Read,
     Step,
     begin,
@@ -72,35 +72,35 @@ def test_the_newest_attempt_of_the_run_is_meant_or_the_one_that_is_named() -> No
 
 
 def test_from_attempt_to_attempt_until_the_job_ends() -> None:
-    progress = Progress(first=(1, 2))
+    printed = Printed(first=(1, 2))
     found = [claimed(1, ended=True), claimed(2, ended=True)]
-    assert next_try(found, progress) is found[1]
-    progress.done.add((1, 2))
-    assert next_try(found, progress) is None
-    assert not over(in_cluster(JobState.WAITING), found, progress)
+    assert next_try(found, printed) is found[1]
+    printed.done.add((1, 2))
+    assert next_try(found, printed) is None
+    assert not over(in_cluster(JobState.WAITING), found, printed)
     third = [*found, claimed(3, ended=True)]
-    assert next_try(third, progress) is third[2]
-    assert not over(in_cluster(JobState.FAILED), third, progress), "what was not read yet is read first"
-    progress.done.add((1, 3))
-    assert over(in_cluster(JobState.FAILED), third, progress)
+    assert next_try(third, printed) is third[2]
+    assert not over(in_cluster(JobState.FAILED), third, printed), "what was not read yet is read first"
+    printed.done.add((1, 3))
+    assert over(in_cluster(JobState.FAILED), third, printed)
 
 
 def test_of_one_attempt_no_other_is_followed() -> None:
-    progress = Progress(first=(1, 1), last=(1, 1))
+    printed = Printed(first=(1, 1), last=(1, 1))
     found = [claimed(1), claimed(2)]
-    assert next_try(found, progress) is found[0]
-    progress.done.add((1, 1))
-    assert over(in_cluster(), found, progress)
+    assert next_try(found, printed) is found[0]
+    printed.done.add((1, 1))
+    assert over(in_cluster(), found, printed)
 
 
 def test_what_to_do_first() -> None:
-    assert begin(in_cluster(), claimed(), Progress()) is Step.READ
-    assert begin(in_cluster(JobState.WAITING), starting(), Progress()) is Step.READ
-    assert begin(in_cluster(JobState.WAITING), starting(pod=""), Progress()) is Step.WAIT
-    assert begin(in_cluster(), claimed(), Progress(blind=True)) is Step.WAIT
-    assert begin(in_cluster(), claimed(ended=True), Progress(blind=True)) is Step.TAIL
-    assert begin(a_job(state=JobState.RUNNING), claimed(), Progress()) is Step.WAIT
-    assert begin(a_job(state=JobState.FAILED), claimed(ended=True), Progress()) is Step.TAIL
+    assert begin(in_cluster(), claimed(), Printed()) is Step.READ
+    assert begin(in_cluster(JobState.WAITING), starting(), Printed()) is Step.READ
+    assert begin(in_cluster(JobState.WAITING), starting(pod=""), Printed()) is Step.WAIT
+    assert begin(in_cluster(), claimed(), Printed(blind=True)) is Step.WAIT
+    assert begin(in_cluster(), claimed(ended=True), Printed(blind=True)) is Step.TAIL
+    assert begin(a_job(state=JobState.RUNNING), claimed(), Printed()) is Step.WAIT
+    assert begin(a_job(state=JobState.FAILED), claimed(ended=True), Printed()) is Step.TAIL
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_what_to_do_first() -> None:
     ],
 )
 def test_what_to_do_then(read: Read, ended: bool, then: Step) -> None:
-    assert go_on(in_cluster(), claimed(ended=ended), Progress(), read) is then
+    assert go_on(in_cluster(), claimed(ended=ended), Printed(), read) is then
 
 
 def test_what_was_printed_until_its_pod_was_deleted_is_not_followed_by_the_tail() -> None:
-    progress = Progress(after={(1, 1): "2026-03-01T12:00:00.000000001Z"})
-    assert go_on(in_cluster(), claimed(ended=True), progress, Read.GONE) is Step.DONE
+    printed = Printed(after={(1, 1): "2026-03-01T12:00:00.000000001Z"})
+    assert go_on(in_cluster(), claimed(ended=True), printed, Read.GONE) is Step.DONE
 
 
 @pytest.mark.parametrize(
     ("item", "read", "words"),
     [
         (claimed(ended=True, output="ValueError: no"), Read.GONE, f"its pod, {POD}, is gone; the last lines"),
-        (claimed(ended=True), Read.GONE, "is gone; the ledger keeps none of it"),
+        (claimed(ended=True), Read.GONE, "is gone; the ledger has none of its output"),
         (claimed(ended=True), Read.REFUSED, "can't be read from here"),
         (starting(pod=""), None, "it had no pod"),
     ],
@@ -139,4 +139,4 @@ def test_why_it_is_the_tail(item: Try, read: Read, words: str) -> None:
 
 
 def test_a_tail_breaks_no_terminal() -> None:
-    assert tail(claimed(output="a\x1b[2J\nb")) == ["a [2J", "b"]
+    assert tail(claimed(output="a\x1b[2J\nb")) == ["a\\x1b[2J", "b"]

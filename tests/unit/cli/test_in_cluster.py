@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.cli.situations import NOW, a_job, a_situation, after, an_attempt, before
+from tests.unit.cli.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
 
 from spoke_jobs.cli.explaining.reasons import Code, Reason
 from spoke_jobs.cli.explaining.why import explain
@@ -53,10 +54,12 @@ def said(status: dict[str, Any] | None, *, state: JobState = JobState.WAITING, *
     job = a_job(
         runner="kubernetes", submitted_at=before(minutes=5), state=state, attempt=int(state is JobState.RUNNING)
     )
+    claimed = view.pop("claimed", None)
     attempts = view.pop("attempts", (an_attempt(),) if state is JobState.RUNNING else ())
     spokejob = None if status is None else a_spokejob(status, **view.pop("of", {}))
     values = {"namespace": "jobs", "published": Published(before(seconds=20))} | view
-    explanation = explain(a_situation(job, attempts=attempts), ClusterView(NAME, spokejob=spokejob, **values))
+    situation = a_situation(job, attempts=attempts, holder=claimed)
+    explanation = explain(situation, ClusterView(NAME, spokejob=spokejob, **values))
     return {reason.code: reason for reason in explanation.reasons}
 
 
@@ -74,6 +77,11 @@ def test_behind_the_one_that_has_its_queue() -> None:
     reason = said(status, of={"queue": "a", "locksQueue": True}, holder=holder)[Code.QUEUE_LOCK]
     assert reason.text == "behind export 41 in queue a, running 12 min on node w1"
     assert (reason.advice, reason.job_id) == ("spoke-jobs why 41", 41)
+    claimed = a_holder(job_id=41, since=before(minutes=12), progressed_at=before(minutes=7))
+    stuck = said(status, of={"queue": "a", "locksQueue": True}, holder=holder, claimed=claimed)[Code.QUEUE_LOCK]
+    assert stuck.text == f"{reason.text}, 40 % done, with no progress since 11:53:00 (7 min ago)"
+    another = said(status, of={"queue": "a"}, holder=holder, claimed=replace(claimed, job_id=9))[Code.QUEUE_LOCK]
+    assert another.text == reason.text
 
 
 def test_a_limit_and_its_turn() -> None:
@@ -86,7 +94,7 @@ def test_a_limit_and_its_turn() -> None:
     found = said(status, published=Published(before(seconds=20), turns, 31))
     assert found[Code.CLUSTER].text == "limit: 10 of 10 run (SPOKE_OPERATOR_MAX_RUNNING)"
     assert found[Code.CLUSTER].cause == WaitReason.LIMIT_REACHED
-    assert "the 7th in turn of 31 jobs" in found[Code.TURN].text
+    assert found[Code.TURN].text == "31 jobs of the namespace wait; it is the 7th in the order of turns"
     assert found[Code.TURN].number == 6
 
 
@@ -99,7 +107,7 @@ def test_what_is_to_be_mended_until_when_and_how() -> None:
         "conditions": [condition("Admitted", "PodRejected", message), blocked],
     }
     reason = said(status)[Code.CLUSTER]
-    assert "quota compute: cpu 4 of 4, and it asks for 1" in reason.text
+    assert "quota compute: cpu 4 of 4 used, and the pod requests 1" in reason.text
     assert (reason.until, reason.cause) == (after(minutes=6), "PodRejected")
     assert reason.advice == CAUSES["PodRejected"].advice
 
@@ -118,6 +126,65 @@ def test_a_pod_that_cannot_start() -> None:
     assert reason.until == after(minutes=8)
 
 
+def test_the_command_that_reads_an_init_container_names_the_job() -> None:
+    """The pod's name is in no status while the pod starts."""
+    status = {
+        "outcome": "Waiting",
+        "cause": WaitReason.INIT_RUNNING,
+        "attempt": 1,
+        "attempts": [an_open_attempt()],
+        "conditions": [condition("Running", WaitReason.INIT_RUNNING, "container 'migrate' has run since 11:58:30 UTC")],
+    }
+    advice = said(status)[Code.CLUSTER].advice
+    assert "`kubectl logs -l jobs.spoke.dev/request-id=12 -c CONTAINER`" in advice, "an older operator names none"
+    for reason in (WaitReason.INIT_RUNNING, WaitReason.SIDECAR_STARTING):
+        named = status | {"cause": reason, "waiting": {"code": reason, "object": "log-shipper"}}
+        advice = said(named)[Code.CLUSTER].advice
+        assert "`kubectl logs -l jobs.spoke.dev/request-id=12 -c log-shipper`" in advice
+
+
+def test_the_advice_after_a_start_timeout_names_the_container_too() -> None:
+    ended = an_open_attempt(
+        cause="StartTimeout",
+        reason=WaitReason.SIDECAR_STARTING,
+        container="proxy",
+        finishedAt=before(seconds=2).isoformat(),
+    )
+    status = {
+        "outcome": "Waiting",
+        "cause": "StartTimeout",
+        "attempt": 1,
+        "nextAttemptAt": after(seconds=30).isoformat(),
+        "attempts": [ended],
+    }
+    assert "-c proxy`" in said(status)[Code.BACKOFF].advice
+
+
+def test_a_pull_secret_that_is_missing() -> None:
+    """The operator adds the kubelet's Event, which alone names it."""
+    message = 'failed to pull and unpack image "reg/app:9": failed with status code [manifests 9]: 401 Unauthorized'
+    message = f"Unable to retrieve some image pull secrets (reg-login); {message}"
+    status = {
+        "outcome": "Waiting",
+        "cause": "ImageUnavailable",
+        "attempt": 1,
+        "attempts": [an_open_attempt()],
+        "conditions": [condition("Running", "ImageUnavailable", message)],
+    }
+    text = said(status)[Code.CLUSTER].text
+    assert "image pull: reg/app:9: its registry wants credentials; no pull Secret reg-login;" in text
+
+
+def test_its_attempt_ends_when_the_operator_says_so() -> None:
+    """It has waited for room for an hour, which does not count, and now its pod is pulled."""
+    attempt = an_open_attempt(startedAt=before(minutes=60).isoformat())
+    waiting = {"code": "PodPending", "since": before(minutes=1).isoformat(), "endsAt": after(minutes=9).isoformat()}
+    status = {"outcome": "Waiting", "cause": "", "attempt": 1, "attempts": [attempt], "waiting": waiting}
+    assert said(status)[Code.CLUSTER].until == after(minutes=9)
+    waiting["code"] = "ImageUnavailable"  # of another time
+    assert said(status)[Code.CLUSTER].until == before(minutes=50)
+
+
 def test_between_two_attempts() -> None:
     status = {
         "outcome": "Waiting",
@@ -132,10 +199,24 @@ def test_between_two_attempts() -> None:
     assert reason.until == after(seconds=40)
 
 
+def test_between_two_attempts_that_did_not_start_the_advice_is_about_what_the_first_waited_for() -> None:
+    status = {
+        "outcome": "Waiting",
+        "cause": "StartTimeout",
+        "attempt": 1,
+        "nextAttemptAt": after(seconds=40).isoformat(),
+        "attempts": [
+            an_open_attempt(finishedAt=before(seconds=9).isoformat(), cause="StartTimeout", reason="NoNodeMatches")
+        ],
+    }
+    reason = said(status)[Code.BACKOFF]
+    assert reason.advice == f"{WaitReason.NO_NODE_MATCHES.advice} The job is tried again."
+
+
 def test_its_pod_runs_and_has_not_claimed_it() -> None:
     status = {"outcome": "Running", "attempt": 1, "attempts": [an_open_attempt()]}
     reason = said(status)[Code.CLUSTER]
-    assert "hasn't claimed it yet" in reason.text
+    assert "hasn't claimed the job yet" in reason.text
     assert reason.worker == f"{NAME}-1-abcde"
 
 
@@ -180,7 +261,7 @@ def test_ended_there_and_not_known_here() -> None:
 def test_a_spokejob_of_another_database() -> None:
     reason = said({"outcome": "Running"}, of={"uid": str(UUID(int=8))})[Code.CLUSTER]
     assert reason.cause == "NameTaken"
-    assert "another database's job" in reason.text
+    assert "a job of another database" in reason.text
 
 
 def test_a_spokejob_that_is_gone() -> None:
@@ -217,7 +298,21 @@ def test_a_limit_is_told_by_the_operators_fields() -> None:
         "waiting": {"code": WaitReason.QUEUE_LIMIT_REACHED, "object": "a b", "running": 2, "limit": 2},
     }
     text = said(status)[Code.CLUSTER].text
-    assert text == "limit: 2 of 2 of the queue 'a b' run (SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE)"
+    assert text == "limit: running jobs of the queue 'a b': 2 of at most 2 (SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE)"
+
+
+def test_a_limit_names_its_object_and_a_pause_says_who_why_and_until_when() -> None:
+    wait = {"code": WaitReason.QUEUE_LIMIT_REACHED, "object": "a", "running": 2, "limit": 2, "source": "SpokeLimit few"}
+    limited = {"outcome": "Waiting", "cause": WaitReason.QUEUE_LIMIT_REACHED, "waiting": wait}
+    assert said(limited)[Code.CLUSTER].text == "limit: running jobs of the queue 'a': 2 of at most 2 (SpokeLimit few)"
+    wait = {"code": WaitReason.RATE_LIMIT_REACHED, "object": "5/s, burst 10", "source": "SpokeLimit carrier"}
+    rated = {"outcome": "Waiting", "cause": WaitReason.RATE_LIMIT_REACHED, "waiting": wait}
+    assert said(rated)[Code.CLUSTER].text == "limit: starts at most 5/s, burst 10 (SpokeLimit carrier)"
+    pause = {"code": WaitReason.PAUSED, "source": "Namespace shop", "by": "kubectl-annotate", "note": "upgrade"}
+    paused = {"outcome": "Waiting", "cause": WaitReason.PAUSED, "waiting": pause | {"retryAt": "2026-01-01T15:00:00Z"}}
+    reason = said(paused)[Code.CLUSTER]
+    assert reason.text == "paused by Namespace shop (by kubectl-annotate) until 2026-01-01 15:00 UTC: upgrade"
+    assert reason.advice == WaitReason.PAUSED.advice
 
 
 def test_an_operator_of_an_older_release_names_the_holder_in_its_text_alone() -> None:
@@ -237,3 +332,85 @@ def test_fields_of_what_it_waited_for_before_are_not_taken_for_the_present_ones(
         "waiting": {"code": WaitReason.QUEUE_LOCKED, "holder": "export-41-0a1b2c3d", "object": "a"},
     }
     assert "export-41" not in said(status)[Code.CLUSTER].text
+
+
+def test_a_full_cluster_is_told_with_what_is_short_the_turn_and_no_deadline() -> None:
+    message = "no node has room: memory is short"
+    held = {
+        "outcome": "Waiting",
+        "cause": WaitReason.CLUSTER_FULL,
+        "waiting": {"code": WaitReason.CLUSTER_FULL, "object": "memory"},
+        "conditions": [condition("Admitted", WaitReason.CLUSTER_FULL, message)],
+    }
+    found = said(held, published=Published(before(seconds=20), ("other", NAME), 31))
+    assert message in found[Code.CLUSTER].text
+    assert found[Code.CLUSTER].until is None
+    assert found[Code.TURN].number == 1
+    scheduler = "0/2 nodes are available: 2 Insufficient memory."
+    pends = held | {
+        "attempts": [an_open_attempt(pod="")],
+        "conditions": [condition("Running", WaitReason.CLUSTER_FULL, scheduler)],
+    }
+    reason = said(pends)[Code.CLUSTER]
+    assert "2 Insufficient memory" in reason.text
+    assert (reason.until, reason.advice) == (None, WaitReason.CLUSTER_FULL.advice)
+
+
+def test_a_used_up_quota_is_told_with_what_is_short_the_turn_and_no_deadline() -> None:
+    words = "quota compute: cpu 4 of 4 used, and the pod requests 1"
+    uses = [{"resource": "cpu", "requested": "1", "used": "4", "hard": "4"}]
+    held = {
+        "outcome": "Waiting",
+        "cause": WaitReason.QUOTA_EXCEEDED,
+        "waiting": {"code": WaitReason.QUOTA_EXCEEDED, "object": "compute", "quota": uses},
+        "conditions": [condition("Admitted", WaitReason.QUOTA_EXCEEDED, words)],
+    }
+    found = said(held, published=Published(before(seconds=20), ("other", NAME), 31))
+    assert found[Code.CLUSTER].text == words
+    assert (found[Code.CLUSTER].until, found[Code.TURN].number) == (None, 1)
+    pends = held | {
+        "attempts": [an_open_attempt(pod="")],
+        "conditions": [condition("Running", WaitReason.QUOTA_EXCEEDED, words)],
+    }
+    reason = said(pends)[Code.CLUSTER]
+    assert reason.text.endswith(f": {words}")
+    assert (reason.until, reason.advice) == (None, WaitReason.QUOTA_EXCEEDED.advice)
+
+
+def test_the_end_of_other_pods_does_not_help_with_a_quota_of_zero() -> None:
+    uses = [{"resource": "pods", "requested": "1", "used": "0", "hard": "0"}]
+    status = {
+        "outcome": "Waiting",
+        "cause": WaitReason.QUOTA_EXCEEDED,
+        "waiting": {"code": WaitReason.QUOTA_EXCEEDED, "object": "batch", "quota": uses},
+        "conditions": [condition("Admitted", WaitReason.QUOTA_EXCEEDED, "whatever")],
+    }
+    reason = said(status)[Code.CLUSTER]
+    assert "quota batch: the quota of pods is 0" in reason.text
+    assert reason.advice.startswith("Raise the quota")
+
+
+def test_a_quota_of_which_the_message_says_little_is_told_with_the_message() -> None:
+    message = 'pods "x" is forbidden: exceeded quota'
+    pends = {
+        "outcome": "Waiting",
+        "cause": WaitReason.QUOTA_EXCEEDED,
+        "waiting": {"code": WaitReason.QUOTA_EXCEEDED},
+        "attempts": [an_open_attempt(pod="")],
+        "conditions": [condition("Running", WaitReason.QUOTA_EXCEEDED, message)],
+    }
+    text = said(pends)[Code.CLUSTER].text
+    assert "A ResourceQuota of its namespace is used up" in text
+    assert message in text
+
+
+def test_a_database_that_is_away_is_told_since_when() -> None:
+    message = "the database is away or refuses the namespace's attempts since 12:00:03 UTC"
+    held = {
+        "outcome": "Waiting",
+        "cause": WaitReason.DATABASE_AWAY,
+        "conditions": [condition("Admitted", WaitReason.DATABASE_AWAY, message)],
+    }
+    reason = said(held)[Code.CLUSTER]
+    assert message in reason.text
+    assert reason.advice == WaitReason.DATABASE_AWAY.advice

@@ -20,11 +20,14 @@ TWO = (
     [
         (
             f"{FORBIDDEN}exceeded quota: compute, requested: cpu=1, used: cpu=4, limited: cpu=4",
-            "quota compute: cpu 4 of 4, and it asks for 1",
+            "quota compute: cpu 4 of 4 used, and the pod requests 1",
         ),
         (
             TWO,
-            "quota compute: limits.memory 3Gi of 3Gi, and it asks for 1Gi; requests.cpu 2 of 2, and it asks for 500m",
+            (
+                "quota compute: limits.memory 3Gi of 3Gi used, and the pod requests 1Gi; "
+                "requests.cpu 2 of 2 used, and the pod requests 500m"
+            ),
         ),
         (f"{FORBIDDEN}failed quota: compute: must specify cpu for: job", ""),
         ("exceeded quota: a, requested: b, used: c, limited: d", ""),

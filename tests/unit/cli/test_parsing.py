@@ -26,6 +26,13 @@ def test_what_is_no_duration(text: str) -> None:
         parsing.duration(text)
 
 
+@pytest.mark.parametrize("text", ["36501d", "9999999d", "99999999999d", "9" * 400 + "d"])
+def test_durations_that_no_time_can_be_counted_from(text: str) -> None:
+    for parse in (parsing.duration, parsing.past, lambda given: parsing.moment(f"+{given}")):
+        with pytest.raises(ValueError, match="is too long: give at most 36500d"):
+            parse(text)
+
+
 def test_moments() -> None:
     assert parsing.moment("2026-03-01T09:00+01:00") == datetime(2026, 3, 1, 8, tzinfo=UTC)
     assert parsing.moment("2026-03-01T09:00Z") == datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -34,7 +41,12 @@ def test_moments() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("tomorrow", "is not a time"), ("2026-03-01T09:00", "has no time zone"), ("+soon", "not a duration")],
+    [
+        ("tomorrow", "is not a time"),
+        ("0001-01-01T00:00+10:00", "is not a time"),
+        ("2026-03-01T09:00", "has no time zone"),
+        ("+soon", "not a duration"),
+    ],
 )
 def test_what_is_no_moment(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -18,10 +18,15 @@ from tests.unit.cli.situations import (
     an_attempt,
     before,
 )
+from tests.unit.cli.test_in_cluster import NAME, a_spokejob
 
 from spoke_jobs.cli.explaining.reasons import Code, Reason
-from spoke_jobs.cli.explaining.why import explain
-from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.cli.explaining.why import explain, is_explained_by_cluster
+from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.ledger.dependency_queries import Blocking
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.queries import Situation
 from spoke_jobs.model import AttemptState, JobOptions, JobState
 
@@ -63,11 +68,30 @@ class TestWaiting:
         assert all(word in reason.text for word in ("1:contacts", "3 min", "host:1", "2 more jobs"))
         assert reason.advice == "spoke-jobs why 9"
 
+    def test_for_the_lock_of_one_that_makes_no_progress(self) -> None:
+        job = a_job(queue_name="q", locks_queue=True)
+        stuck = a_holder(since=before(minutes=30), progressed_at=before(minutes=8))
+        assert "40 % done, with no progress since 11:52:00 (8 min ago)" in only(a_situation(job, holder=stuck)).text
+        silent = a_holder(since=before(minutes=30), progressed_at=before(minutes=30), percent=0)
+        assert "without having reported progress" in only(a_situation(job, holder=silent)).text
+        begun = a_holder(since=before(minutes=1), progressed_at=before(minutes=30), percent=0)
+        assert "progress" not in only(a_situation(job, holder=begun)).text
+
     def test_for_the_lock_of_one_whose_worker_is_gone(self) -> None:
         job = a_job(queue_name="q", locks_queue=True)
         reason = only(a_situation(job, holder=a_holder(lease_expires_at=before(seconds=50))))
         assert "its lease ended 50 s ago" in reason.text
         assert "frees the queue" in reason.advice
+
+    @pytest.mark.parametrize("holder_id", [9, 7])
+    def test_for_a_lock_that_no_attempt_holds(self, holder_id: int) -> None:
+        """Other code may also name the waiting job itself."""
+        job = a_job(id=7, queue_name="q", locks_queue=True)
+        stray = a_holder(job_id=holder_id, worker="", lease_expires_at=None)
+        reason = only(a_situation(job, holder=stray, load=(a_load(),)))
+        assert (reason.code, reason.job_id) == (Code.QUEUE_LOCK, holder_id)
+        assert "no attempt of it runs" in reason.text
+        assert "deletes the lock" in reason.advice
 
     @pytest.mark.parametrize(
         ("traces", "words"),
@@ -85,6 +109,11 @@ class TestWaiting:
 
     def test_no_worker_in_a_process_that_runs_its_own(self) -> None:
         assert "JOBS_SAME_PROCESS" in only(a_situation(a_job(assigned=True))).advice
+
+    def test_other_code_has_assigned_it(self) -> None:
+        reason = only(a_situation(a_job(runner="reference", assigned=True)))
+        assert reason.code is Code.TAKEN
+        assert "spoke-jobs cancel" in reason.advice
 
     def test_no_worker_of_a_runner_of_one_s_own(self) -> None:
         reason = only(a_situation(a_job(runner="ours")))
@@ -142,6 +171,17 @@ class TestWaiting:
         assert Code.START_BY not in said(a_situation(replace(job, runner="kubernetes"))), "the operator's, by attempt"
 
 
+def test_a_job_that_follows_a_batch_says_how_far_the_batch_is() -> None:
+    batch = Batch(id=3, name="march", total=100, succeeded=38, failed=2, created_at=NOW)
+    job = a_job(state=JobState.BLOCKED, open_dependencies=1)
+    (reason,) = explain(a_situation(job, blocking=Blocking(batch=batch))).reasons
+    assert reason.text.startswith("it follows batch 3 (march): 40 of 100 jobs ended, 2 of them failed; it is open")
+    assert "batches close 3" in reason.advice
+    closed = replace(batch, closed_at=NOW)
+    (reason,) = explain(a_situation(job, blocking=Blocking(batch=closed))).reasons
+    assert (reason.text[-6:], reason.advice, reason.number) == ("failed", "", 60)
+
+
 class TestInTheCluster:
     @pytest.mark.parametrize(("due", "advised"), [(before(seconds=2), False), (before(minutes=1), True)])
     def test_a_row_without_its_spokejob(self, due: datetime, advised: bool) -> None:
@@ -149,6 +189,16 @@ class TestInTheCluster:
         assert reason.code is Code.NOT_SUBMITTED
         assert "report-12-00000000" in reason.text
         assert ("spoke-jobs sync" in reason.advice) is advised
+
+    def test_a_row_that_sync_holds_back_for_its_type(self) -> None:
+        job = a_job(runner="kubernetes", created_at=before(minutes=1), updated_at=before(minutes=1))
+        (reason,) = explain(a_situation(job), ClusterView(NAME, excluded=True)).reasons
+        assert (reason.code, reason.cause) == (Code.NOT_SUBMITTED, "TypeNotAllowed")
+        assert "the PodTemplate default is not for jobs of the type report" in reason.text
+        assert "add the type to the annotation" in reason.advice
+        later = replace(job, run_after=after(hours=1))
+        reasons = explain(a_situation(later), ClusterView(NAME, excluded=True)).reasons
+        assert {item.code for item in reasons} == {Code.DUE_LATER}
 
     def test_what_is_due_later_has_none_until_then(self) -> None:
         assert only(a_situation(a_job(runner="kubernetes", run_after=after(hours=1)))).code is Code.DUE_LATER
@@ -170,6 +220,15 @@ class TestRunning:
         for word in ("attempt 1", "host:1", "30 s ago", "42 %", "half-way", "heartbeat was 4 s ago", "26 s more"):
             assert word in text
 
+    def test_how_the_attempt_before_it_ended(self) -> None:
+        job = a_job(state=JobState.RUNNING, attempt=2)
+        first = an_attempt(state=AttemptState.FAILED, finished_at=before(minutes=2), cause="Drained")
+        texts = [reason.text for reason in explain(a_situation(job, attempts=(first, an_attempt(number=2)))).reasons]
+        assert "attempt 1 ended with Drained 2 min ago" in texts
+        of_another_run = an_attempt(run=0, state=AttemptState.FAILED, finished_at=before(minutes=2), cause="Drained")
+        explained = explain(a_situation(job, attempts=(of_another_run, an_attempt(number=2))))
+        assert "Drained" not in " ".join(reason.text for reason in explained.reasons)
+
     def test_when_its_timeout_ends_it(self) -> None:
         job = a_job(state=JobState.RUNNING, attempt=1, options=JobOptions(timeout_seconds=90))
         reasons = explain(a_situation(job, attempts=(an_attempt(),))).reasons
@@ -182,6 +241,22 @@ class TestRunning:
         assert "80 s ago" in reason.text
         assert "ended 50 s ago" in reason.text
 
+    def test_that_others_wait_for_its_queue_and_it_makes_no_progress(self) -> None:
+        job = a_job(state=JobState.RUNNING, attempt=1, queue_name="q", locks_queue=True)
+        stalled = a_holder(job_id=job.id, since=before(minutes=30), progressed_at=before(minutes=8))
+        situation = a_situation(job, attempts=(an_attempt(),), holder=stalled, behind_in_queue=3)
+        reason = said(situation)[Code.HOLDS_UP]
+        assert "3 jobs that lock its queue q wait for it, 40 % done, with no progress since 11:52:00" in reason.text
+        assert "it has no timeout" in reason.text
+        assert f"`spoke-jobs logs {job.id}`" in reason.advice
+        assert f"`spoke-jobs cancel {job.id}`" in reason.advice
+        for other in (
+            replace(situation, behind_in_queue=0),
+            replace(situation, holder=replace(stalled, progressed_at=before(minutes=1))),
+            replace(situation, holder=replace(stalled, job_id=99)),
+        ):
+            assert Code.HOLDS_UP not in said(other)
+
     def test_that_it_was_asked_to_stop(self) -> None:
         job = a_job(state=JobState.RUNNING, attempt=1, cancel_requested_at=before(seconds=6))
         assert explain(a_situation(job, attempts=(an_attempt(),))).reasons[0].code is Code.CANCELLING
@@ -192,7 +267,7 @@ class TestEnded:
         job = a_job(state=JobState.SUCCEEDED, attempt=2, started_at=before(seconds=50), finished_at=before(seconds=10))
         reason = only(a_situation(job))
         assert reason.code is Code.SUCCEEDED
-        assert all(word in reason.text for word in ("10 s ago", "attempt 2", "40 s after its start"))
+        assert all(word in reason.text for word in ("10 s ago", "attempt 2", "40 s after its first start"))
 
     def test_badly_with_cause_meaning_advice_and_output(self) -> None:
         job = a_job(state=JobState.FAILED, attempt=1, cause="JobError", result_message="ValueError: no")
@@ -202,7 +277,8 @@ class TestEnded:
         explanation = explain(a_situation(job, attempts=(failed,)))
         (reason,) = explanation.reasons
         cause = CAUSES["JobError"]
-        assert (reason.code, reason.advice) == (Code.FAILED, cause.advice)
+        assert (reason.code, reason.advice) == (Code.FAILED, cause.advise(job.id))
+        assert f"`spoke-jobs retry {job.id}`" in reason.advice
         assert all(word in reason.text for word in ("JobError", cause.meaning, "ValueError: no"))
         assert explanation.output_tail == "Traceback\nValueError: no"
 
@@ -223,6 +299,22 @@ class TestEnded:
         text = only(a_situation(a_job(state=JobState.FAILED, cause="Cancelled", result_message=meaning))).text
         assert text.count(meaning) == 1
         assert "before it was ever started" in text
+
+    def test_for_what_it_waited_until_its_start_timeout(self) -> None:
+        message = "NoNodeMatches: 0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
+        job = a_job(state=JobState.FAILED, cause="StartTimeout", result_message=message, runner="kubernetes")
+        assert is_explained_by_cluster(job)
+        cluster = ClusterView(NAME, spokejob=a_spokejob({"cause": "StartTimeout", "reason": "NoNodeMatches"}))
+        (reason,) = explain(a_situation(job), cluster).reasons
+        assert reason.advice == WaitReason.NO_NODE_MATCHES.remedy.replace("ID", str(job.id))
+
+    def test_a_spokejob_of_another_run_or_none_says_nothing_about_it(self) -> None:
+        message = "NoNodeMatches: 0/3 nodes are available"
+        job = a_job(state=JobState.FAILED, cause="StartTimeout", result_message=message, runner="kubernetes", run=2)
+        first = ClusterView(NAME, spokejob=a_spokejob({"cause": "StartTimeout", "reason": "NoNodeMatches"}))
+        for cluster in (first, ClusterView(NAME), None):
+            (reason,) = explain(a_situation(job), cluster).reasons
+            assert reason.advice == Cause.START_TIMEOUT.advise(job.id)
 
     def test_by_a_cause_of_another_release(self) -> None:
         assert "NewCause" in only(a_situation(a_job(state=JobState.FAILED, cause="NewCause"))).text

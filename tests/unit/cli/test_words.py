@@ -49,9 +49,9 @@ def test_a_time_of_another_day_has_its_date() -> None:
 
 
 def test_what_would_break_a_line_or_the_terminal() -> None:
-    assert words.line("a\r\n\tb\x1b[2J") == "a b [2J"
+    assert words.line("a\r\n\tb\x1b[2J") == "a b\\x1b[2J"
     assert words.line("abcdef", 4) == "abc…"
-    assert words.lines("a\tb\n\x1b[31mred\x07") == ["a   b", " [31mred "]
+    assert words.lines("a\tb\n\x1b[31mred\x07") == ["a   b", "\\x1b[31mred\\x07"]
 
 
 @pytest.mark.parametrize(("number", "text"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (1_022, "1,022nd")])

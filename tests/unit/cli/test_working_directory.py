@@ -21,7 +21,7 @@ POD = """
 import importlib.util, sys
 import spoke_jobs.execution.pod as pod
 from spoke_jobs.cli import main
-pod.run = lambda: print(importlib.util.find_spec("shop").origin) or 0
+pod.run = lambda *_: print(importlib.util.find_spec("shop").origin) or 0
 sys.argv = ["spoke-jobs", "run"]
 main()
 """

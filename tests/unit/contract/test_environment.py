@@ -8,13 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs.contract.environment import ATTEMPT, REQUEST_ID, RUN, UID, Assignment, BadEnvironment
+from spoke_jobs.contract.environment import ATTEMPT, REQUEST_ID, RUN, START_TIMEOUT, UID, Assignment, BadEnvironment
+
+seconds = st.integers(1, 604800)
 
 
-@given(st.integers(1, 2**63 - 1), st.uuids(), st.integers(1, 10_000), st.integers(1, 9999))
-def test_comes_back(request_id: int, uid: UUID, attempt: int, run: int) -> None:
-    assignment = Assignment(request_id, uid, attempt, run)
+@given(
+    st.integers(1, 2**63 - 1),
+    st.uuids(),
+    st.integers(1, 10_000),
+    st.integers(1, 9999),
+    seconds,
+    st.none() | seconds,
+    st.text(),
+)
+def test_comes_back(
+    request_id: int, uid: UUID, attempt: int, run: int, start_timeout: int, timeout: int | None, job_type: str
+) -> None:
+    assignment = Assignment(request_id, uid, attempt, run, start_timeout, timeout, job_type)
     assert Assignment.from_environment(assignment.to_environment()) == assignment
+
+
+def test_a_pod_of_an_older_operator_waits_a_minute_for_its_database() -> None:
+    environment = Assignment(5, uuid4(), 1).to_environment()
+    del environment[START_TIMEOUT]
+    assert Assignment.from_environment(environment).start_timeout_seconds == 60
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,17 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from spoke_jobs.contract.causes import Cause, TaskCause
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.contract.wait_reasons import WaitReason
 
 ROOT = Path(__file__).parents[3]
-TABLES = {"runner/spoke_jobs/contract/causes.py", "runner/spoke_jobs/contract/wait_reasons.py"}
+TABLES = {f"runner/spoke_jobs/contract/{name}.py" for name in ("causes", "task_causes", "wait_reasons")}
 NAMES = {member.value for table in (Cause, TaskCause, WaitReason) for member in table}
 KUBERNETES_OWN = {
-    ("operator/spoke_jobs_operator/core/diagnose.py", "ContainerCannotRun"),
-    ("operator/spoke_jobs_operator/core/diagnose.py", "Evicted"),
-    ("operator/spoke_jobs_operator/core/diagnose.py", "NodeLost"),
+    ("operator/spoke_jobs_operator/core/pod_end.py", "ContainerCannotRun"),
+    ("operator/spoke_jobs_operator/core/pod_end.py", "Evicted"),
+    ("operator/spoke_jobs_operator/core/pod_end.py", "NodeLost"),
     ("operator/spoke_jobs_operator/core/read_objects.py", "Suspended"),
     ("operator/spoke_jobs_operator/core/read_objects.py", "Unschedulable"),
 }

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spoke_jobs.contract.object_fields import digits, items, mapping, moment, number, text
+from spoke_jobs.contract.object_fields import cause, digits, items, mapping, moment, number, text
 
 BODY = {"map": {"a": 1}, "list": [{"b": 2}, 3], "text": "t", "number": 4, "true": True, "time": "2026-01-02T03:04:05Z"}
 
@@ -30,6 +30,23 @@ def test_what_has_another_type_reads_as_empty(name: str) -> None:
 @pytest.mark.parametrize("word", ["", "x", "1.5", "-1", "²", "١"])
 def test_other_texts_are_no_number(word: str) -> None:
     assert digits(word) == 0
+
+
+def test_a_number_that_no_database_can_hold_is_none() -> None:
+    for large in (2**63, -(2**63), 10**30):
+        assert number({"n": large}, "n") == 0
+    assert number({"n": 2**63 - 1}, "n") == digits(str(2**63 - 1)) == 2**63 - 1
+    assert digits(str(2**63)) == digits("9" * 400) == 0
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+def test_a_time_of_another_era_is_none(time: str) -> None:
+    assert moment({"t": time}, "t") is None
+
+
+@pytest.mark.parametrize(("found", "read"), [("", ""), ("JobError", "JobError"), ("no cause", "Undiagnosable")])
+def test_a_cause_is_never_read_as_a_success(found: str, read: str) -> None:
+    assert cause({"cause": found}) == read
 
 
 def test_a_time_without_a_zone_is_none() -> None:

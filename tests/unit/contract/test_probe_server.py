@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from tests.ports import loopbacks
+from tests.waiting import wait_for
 
 from spoke_jobs.contract import probe_server
-from spoke_jobs.contract.probe_server import by_label, exposition, json_answer
+from spoke_jobs.contract.probe_server import (
+    MOST_CONNECTIONS,
+    Answer,
+    Routes,
+    by_label,
+    exposition,
+    json_answer,
+    text_answer,
+)
 
 ROUTES = {
     "/broken": lambda: json_answer(ok=1 // 0 == 1, fields={}),
     "/healthz": lambda: json_answer(ok=False, fields={"why": "it hangs"}),
-    "/metrics": lambda: exposition([by_label("things", "Things.", "kind", {'a"b': 2})]),
+    "/metrics": lambda: exposition("sync", [by_label("things", "Things.", "kind", {'a"b': 2})]),
 }
 
 
@@ -39,7 +52,7 @@ def test_a_probe_that_fails_says_why() -> None:
 def test_metrics_are_in_prometheus_text_format() -> None:
     status, kind, body = get("GET", "/metrics")
     assert (status, kind.partition(";")[0]) == (200, "text/plain")
-    assert body.decode().splitlines() == [
+    assert body.decode().splitlines()[-3:] == [
         "# HELP things_total Things.",
         "# TYPE things_total counter",
         'things_total{kind="a\\"b"} 2.0',
@@ -81,3 +94,72 @@ def test_a_probe_that_raises_is_answered_and_logged(caplog: pytest.LogCaptureFix
     assert get("GET", "/broken")[0] == 500
     assert "unexpected error; /broken answers 500" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+@contextmanager
+def served(routes: Routes) -> Iterator[int]:
+    server = probe_server.serve(routes, 0, "127.0.0.1")
+    try:
+        yield server.server_port
+    finally:
+        probe_server.close(server)
+
+
+def status_of(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_idle_connections_take_neither_threads_nor_the_place_of_a_probe() -> None:
+    may_end, began = threading.Event(), threading.Event()
+
+    def slow() -> Answer:
+        began.set()
+        return text_answer(may_end.wait(30), "")
+
+    before = threading.active_count()
+    with served({"/healthz": slow}) as port, ThreadPoolExecutor(1) as pool, ExitStack() as open_ones:
+        probe = pool.submit(status_of, port, "/healthz")
+        assert began.wait(30)
+        idle = [
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0)))
+            for _ in range(3 * MOST_CONNECTIONS)
+        ]
+        for connection in idle[: 2 * MOST_CONNECTIONS]:  # the oldest ones
+            connection.settimeout(30)
+            assert connection.recv(1) == b""
+        assert threading.active_count() - before <= MOST_CONNECTIONS + 5
+        may_end.set()
+        assert probe.result(30) == 200
+
+
+def test_many_requests_cost_no_more_than_some() -> None:
+    """The metrics of sync and of a worker query the database."""
+    queries, may_end = [], threading.Event()
+
+    def metrics() -> Answer:
+        queries.append(may_end.wait(30))
+        return text_answer(ok=True, text="")
+
+    with served({"/metrics": metrics}) as port, ThreadPoolExecutor(20) as pool:
+        scrapes = [pool.submit(status_of, port, "/metrics") for _ in range(20)]
+        wait_for("a query", lambda: queries or threading.active_count() > 20)
+        may_end.set()
+        assert {scrape.result(30) for scrape in scrapes} == {200}
+        assert len(queries) <= 3
+        wait_for("a new answer", lambda: (status_of(port, "/metrics") and len(queries) > 3) or None)
+
+
+def test_a_peer_that_resets_its_connection_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with served({"/metrics": lambda: text_answer(ok=True, text="x" * 10_000_000)}) as port:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port)) as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                peer.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                peer.recv(100)
+        assert status_of(port, "/metrics") == 200
+    assert capfd.readouterr() == ("", "")

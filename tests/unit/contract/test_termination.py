@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.clean_text import error_type, is_cause_name, is_storable
 from spoke_jobs.contract.termination import LIMIT_BYTES, TerminationMessage, decode
 
 texts = st.text(max_size=300)
 
 
-@given(texts, texts, st.booleans())
-def test_comes_back_within_the_limit(cause: str, error_type: str, for_good: bool) -> None:
-    message = TerminationMessage(cause, error_type, for_good)
+causes = st.sampled_from(sorted(CAUSES))
+error_types = st.sampled_from(["ValueError", "app.load.<locals>.Refused", "app.Model[int]"])
+
+
+@given(causes | texts, error_types | texts, st.booleans())
+def test_comes_back_within_the_limit(cause: str, raised: str, for_good: bool) -> None:
+    message = TerminationMessage(cause, raised, for_good)
     encoded = message.encode()
     assert len(encoded) <= LIMIT_BYTES
-    assert decode(encoded) == TerminationMessage(cause[:200], error_type[:200], for_good)
+    expected = TerminationMessage(cause if is_cause_name(cause) else "", error_type(raised[:200]), for_good)
+    assert decode(encoded) == expected
 
 
-@given(st.text() | st.binary() | st.none())
-def test_nothing_crashes_the_reader(text: str | bytes | None) -> None:
-    assert decode(text) is None or isinstance(decode(text), TerminationMessage)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+likely = st.fixed_dictionaries(
+    {"v": st.integers() | json_values},
+    optional={
+        "cause": st.text(st.characters(codec=None)),
+        "errorType": st.text(st.characters(codec=None)),
+        "forGood": json_values,
+        "retryAfterSeconds": st.floats() | st.integers() | json_values,
+    },
+)
+
+
+@given(
+    st.text(st.characters(codec=None))
+    | st.binary()
+    | st.none()
+    | likely.map(json.dumps)
+    | st.sampled_from(["[", '{"a":', "9"]).map(lambda part: part * 5000)
+)
+def test_any_text_is_read_as_a_message_that_every_store_can_hold_or_as_none(text: str | bytes | None) -> None:
+    found = decode(text)
+    assert found is None or (is_storable(found.cause) and is_storable(found.error_type))
+    assert found is None or found.cause == "" or is_cause_name(found.cause)
+    assert found is None or found.retry_after_seconds is None or 0 <= found.retry_after_seconds <= 1e9
 
 
 def test_other_messages_are_not_ours() -> None:
@@ -32,6 +65,15 @@ def test_other_messages_are_not_ours() -> None:
 
 def test_a_newer_release_s_message_is_read_as_far_as_it_is_known() -> None:
     assert decode('{"v":2,"cause":"New","extra":[1]}') == TerminationMessage("New", version=2)
+
+
+@pytest.mark.parametrize("text", ["[" * 4096, r'{"v":1,"cause":"\ud800"}', r'{"v":1,"cause":"Job\u0000Error"}'])
+def test_a_hostile_message_is_none(text: str) -> None:
+    assert decode(text) is None
+
+
+def test_every_cause_has_the_form_of_one() -> None:
+    assert [name for name in CAUSES if not is_cause_name(name)] == []
 
 
 def test_outside_a_pod_nothing_is_written(tmp_path: Path) -> None:

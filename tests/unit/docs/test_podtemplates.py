@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs_operator.core.build_job import build_job
+from spoke_jobs_operator.core.build_job import BOOKKEEPING, build_job
 from spoke_jobs_operator.core.memory_growth import grown
 from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
 
@@ -85,7 +85,8 @@ def test_every_override_is_on_the_page() -> None:
 
 
 def test_every_label_annotation_and_field_of_the_job_is_on_the_page() -> None:
-    body = build_job(spokejob(timeoutSeconds=60), read_template(TEMPLATE), attempt=1)
+    more = {"queue": "q", "organization": 1}
+    body = build_job(spokejob(timeoutSeconds=60, **more), read_template(TEMPLATE), attempt=1)
     pod = body["spec"]["template"]["metadata"]
     for name in {
         **body["metadata"]["labels"],
@@ -93,13 +94,16 @@ def test_every_label_annotation_and_field_of_the_job_is_on_the_page() -> None:
         **pod["annotations"],
         **pod["labels"],
     }:
-        assert name in PAGE or name == "pod", name
-    assert "own" not in body["metadata"]["labels"]
+        assert name in PAGE or name in ("pod", "own"), name
+    assert "own" in body["metadata"]["labels"]
+    assert "own" not in pod["labels"]
+    for prefix in BOOKKEEPING:
+        assert f"`{prefix}`" in PAGE
     for name in body["spec"].keys() - {"template", "suspend"}:
         assert f"`{name}`" in PAGE
     assert body["spec"]["suspend"] is True
     assert "created suspended" in PAGE
-    assert body["spec"]["activeDeadlineSeconds"] == 600 + 60 + 300
+    assert body["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 2 * 600 + 60 + 300
 
 
 def test_memory_grows_as_the_page_says() -> None:

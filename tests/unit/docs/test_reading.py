@@ -30,7 +30,8 @@ def test_a_report_is_followed_to_its_end() -> None:
         return {"url": f"/reports/{month}"}
 
     runner = MemoryRunner(Settings(), registry)
-    with use_runner(runner), Session(create_engine("sqlite://")) as session:
+    engine = create_engine("sqlite://")
+    with use_runner(runner), Session(engine) as session:
         good, bad = page["order_report"]("2026-03", 1), page["order_report"]("never", 1)
         assert page["report_state"](good, 1) == "0 % done"
         runner.drain()
@@ -38,3 +39,4 @@ def test_a_report_is_followed_to_its_end() -> None:
         assert page["report_state"](bad, 1) == "failed (JobError)"
         assert page["report_state"](good, 2) == page["report_state"](99, 1) == "there is no such report"
         assert page["order_and_read"](session, "2026-04") == "waiting"
+    engine.dispose()

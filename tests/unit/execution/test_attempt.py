@@ -12,18 +12,20 @@ from uuid import UUID
 import psycopg
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
+from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
 from tests.contract.ledger import claim_one, new_job
+from tests.waiting import wait_for
 
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, run_attempt
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Claim, JobState, Pulse
+from spoke_jobs.model import AttemptState, Claim, JobState, Pulse, UnreadPayload
+from spoke_jobs.payloads import JOB_LIMIT_BYTES
 from spoke_jobs.registry import Registry
 
 metadata = MetaData()
@@ -53,9 +55,14 @@ class Attempt:
         assert claim is not None
         return claim
 
-    def run(self, claim: Claim | None = None, *, decide: bool = True) -> AttemptEnd:
+    def run(self, claim: Claim | None = None, *, decide: bool = True, **others: Any) -> AttemptEnd:
         services = AttemptServices(
-            self.ledger, self.registry, lambda: Session(self.ledger.engine), decide=decide, on_stop=self.lost.append
+            self.ledger,
+            self.registry,
+            lambda: Session(self.ledger.engine),
+            decide=decide,
+            on_stop=self.lost.append,
+            **others,
         )
         return run_attempt(claim or self.claim(), services, self.cancel)
 
@@ -81,6 +88,65 @@ def test_what_a_job_returns_is_its_result(ledger: SqlLedger) -> None:
     attempt = Attempt(ledger, lambda _ctx, payload: {"got": payload})
     assert attempt.run() == AttemptEnd(ExitCode.DONE)
     assert (attempt.row.state, attempt.row.result) == (JobState.SUCCEEDED, {"got": {"n": 1}})
+
+
+def test_a_payload_that_was_not_read_with_the_claim_is_read_before_the_job_runs(ledger: SqlLedger) -> None:
+    payload = '"' + "x" * 5_000 + '"'
+    seen: list[tuple[str, Any]] = []
+    attempt = Attempt(ledger, lambda ctx, given: seen.append((ctx.job.payload, given)), payload=payload)
+    claim = attempt.claim()
+    assert isinstance(claim.job.payload, UnreadPayload)
+    assert attempt.run(claim).exit_code is ExitCode.DONE
+    assert seen == [(payload, "x" * 5_000)]
+
+
+def test_a_payload_that_is_too_large_for_any_process_is_refused_by_name(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda _ctx, _payload: None)
+    with ledger.engine.begin() as connection:
+        connection.execute(text(f"UPDATE job_request SET payload = hex(zeroblob({JOB_LIMIT_BYTES // 2 + 1}))"))
+    assert attempt.run().exit_code is ExitCode.FAILED_FOR_GOOD
+    assert attempt.last.cause == "InvalidPayload"
+    assert attempt.row.result_message == "the payload takes 33,554,434 bytes, and 33,554,432 is the limit for a job"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_end_does_not_wait_until_the_output_is_copied_to_the_log(ledger: SqlLedger, fails: bool) -> None:
+    def job(_ctx: JobContext, _payload: Any) -> None:
+        if fails:
+            raise ValueError("no")
+
+    attempt = Attempt(ledger, job)
+    found: list[object] = []
+
+    def copy() -> None:
+        found.append((attempt.last.state, attempt.last.output_tail[:8]))
+
+    attempt.run(copy_output=copy, output=lambda: "printed\n", output_kept_after=0.0)
+    assert found == [(AttemptState.FAILED if fails else AttemptState.SUCCEEDED, "printed\n")]
+
+
+@pytest.mark.parametrize("with_session", [False, True])
+def test_the_last_progress_before_the_end_is_recorded(ledger: SqlLedger, with_session: bool) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        if with_session:
+            write(ctx.session)
+        for page in range(40):
+            ctx.progress(page, f"page {page + 1} of 40")
+
+    attempt = Attempt(ledger, job)
+    assert attempt.run() == AttemptEnd(ExitCode.DONE)
+    assert (attempt.row.status, attempt.row.result_message) == (100, "page 40 of 40")
+
+
+def test_a_failed_attempt_leaves_its_last_progress(ledger: SqlLedger) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        for page in range(40):
+            ctx.progress(page, f"page {page + 1} of 40")
+        raise ValueError("page 41 is missing")
+
+    attempt = Attempt(ledger, job)
+    attempt.run()
+    assert (attempt.row.state, attempt.row.status) == (JobState.WAITING, 39)
 
 
 def test_a_session_s_uncommitted_rest_is_committed_with_the_success(ledger: SqlLedger) -> None:
@@ -229,7 +295,7 @@ def test_a_payload_of_another_release_is_final_by_name(ledger: SqlLedger) -> Non
     attempt = Attempt(ledger, lambda _ctx, _payload: None, model=Payload)
     assert attempt.run().exit_code is ExitCode.FAILED_FOR_GOOD
     assert (attempt.row.state, attempt.row.cause) == (JobState.FAILED, "InvalidPayload")
-    assert "name: Field required" in attempt.row.result_message
+    assert "name is missing" in attempt.row.result_message
 
 
 def test_a_type_that_this_process_does_not_know(ledger: SqlLedger) -> None:
@@ -252,7 +318,8 @@ def test_a_job_may_end_itself_when_it_is_cancelled(ledger: SqlLedger) -> None:
     attempt.cancel.set()
     assert attempt.run().exit_code is ExitCode.INTERRUPTED
     attempt.cancel.clear()
-    assert attempt.run().exit_code is ExitCode.DONE
+    claim = wait_for("its next attempt is due", lambda: claim_one(ledger, "legacy", ["report"], "w", 30))
+    assert attempt.run(claim).exit_code is ExitCode.DONE
 
 
 class TestSuperseded:
@@ -356,11 +423,11 @@ class TestAnOutageAtTheEnd:
 
         failures = 3
 
-        def succeed(self, session: Session | None, token: UUID, result: Any) -> None:
+        def succeed(self, session: Session | None, token: UUID, result: Any, progress: Any = None) -> None:
             if self.failures:
                 self.failures -= 1
                 raise OperationalError("", {}, psycopg.OperationalError("connection refused"))
-            super().succeed(session, token, result)
+            super().succeed(session, token, result, progress)
 
     def test_the_success_is_recorded_once_it_answers_and_the_job_ran_once(self, ledger: SqlLedger) -> None:
         calls: list[int] = []
@@ -373,7 +440,7 @@ class TestAnOutageAtTheEnd:
             raise OperationalError("", {}, psycopg.OperationalError("connection refused"))
 
         attempt = Attempt(ledger, fail)
-        attempt.run()
+        assert attempt.run().recorded, "its own database answers"
         assert attempt.last.cause == "DatabaseUnreachable"
 
     def test_a_statement_that_is_refused_is_the_job_s(self, ledger: SqlLedger) -> None:

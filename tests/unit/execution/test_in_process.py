@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
 from tests.contract.ledger import claim_one, eventually
 
 from spoke_jobs import JobContext, JobData, JobState, Registry
+from spoke_jobs.contract import retry
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import Settings
@@ -74,6 +76,39 @@ def test_a_queue_that_a_dead_process_held_is_freed(sync_site: Site, sqlite_ledge
     row = ledger.get(dead.id)
     assert row is not None
     assert row.cause == "WorkerLost"
+
+
+def test_a_database_that_is_away_as_a_job_ends_is_not_charged_and_the_job_goes_on_once_it_is_back(
+    sync_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "OWN_BACKOFF", {})
+    away, runs = threading.Event(), []
+
+    def patch(name: str) -> None:
+        real = getattr(SqlLedger, name)
+
+        def answers(ledger: SqlLedger, *arguments: Any, **options: Any) -> Any:
+            if away.is_set():
+                raise OperationalError("", {}, ConnectionError("away"), connection_invalidated=True)
+            return real(ledger, *arguments, **options)
+
+        monkeypatch.setattr(SqlLedger, name, answers)
+
+    for name in ("succeed", "fail", "get", "heartbeat", "claim"):
+        patch(name)
+
+    def long(_ctx: JobContext, _payload: Any) -> None:
+        runs.append(threading.current_thread().name)
+        if len(runs) == 1:
+            away.set()
+
+    sync_site.registry.job("long")(long)
+    job = sync_site.runner.dispatch_job(JobData("long"))
+    away.clear()
+    assert eventually(lambda: sync_site.states() == [JobState.SUCCEEDED], 30)
+    causes = [item.cause for item in sync_site.runner.ledger.attempts(job.id)]
+    assert causes == ["DatabaseUnreachable", ""]
+    assert runs == ["MainThread", "spoke-after-outage"]
 
 
 def test_ctrl_c_ends_the_job_and_reaches_the_caller(sync_site: Site) -> None:

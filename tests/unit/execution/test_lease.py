@@ -64,6 +64,23 @@ def test_a_thousand_reports_are_few_writes_and_the_last_is_not_lost() -> None:
     assert len(ledger.beats) <= 4
 
 
+def test_a_report_that_is_being_written_belongs_to_the_end_as_well() -> None:
+    being_written, goes_on = threading.Event(), threading.Event()
+
+    def beat(progress: Progress | None) -> Pulse:
+        if progress is not None:
+            being_written.set()
+            assert goes_on.wait(60)
+        return Pulse.HELD
+
+    with LeaseKeeper(beat, 300, lambda _reason: None) as keeper:
+        keeper.report(Progress(99, "row 99"))
+        assert being_written.wait(60)
+        with keeper.ending() as progress:
+            assert progress == Progress(99, "row 99")
+        goes_on.set()
+
+
 def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
     ledger = Ledger()
     keeper, lost, reasons = keeper_of(ledger, 0.3)
@@ -71,7 +88,7 @@ def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
         ledger.answer = lambda: Pulse.GONE
         assert lost.wait(10)
         beats = len(ledger.beats)
-    assert reasons == ["another process holds the attempt, or it has ended"]
+    assert reasons == ["another process holds the attempt, or the attempt has ended"]
     assert len(ledger.beats) == beats
 
 
@@ -96,7 +113,7 @@ def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None
         assert lost.wait(10)
         stopped = time.monotonic()
     assert stopped - renewed < 1.0 + 0.5  # the last renewal may have been a beat later
-    assert reasons == ["the lease could not be renewed in time"]
+    assert reasons == ["the database did not answer, so the lease could not be renewed in time"]
 
 
 def test_a_database_that_comes_back_in_time_is_forgiven() -> None:
@@ -128,6 +145,21 @@ def test_a_hung_database_stops_the_owner_all_the_same() -> None:
         ledger.answer = hang
         assert lost.wait(10)
     release.set()
+
+
+def test_an_answer_that_is_not_noted_before_the_lease_ends_is_the_databases_delay() -> None:
+    """As on a machine so busy that the heartbeat's thread has the answer and does not go on."""
+    ledger = Ledger()
+    keeper, lost, reasons = keeper_of(ledger, 0.5)
+
+    class Busy:
+        def recovered(self) -> None:
+            lost.wait(10)
+
+    with keeper:
+        keeper._outage = Busy()  # type: ignore[assignment]
+        assert lost.wait(10)
+    assert reasons == [StopReason.DATABASE_AWAY]
 
 
 def test_who_wakes_after_the_lease_s_end_renews_it_no_more() -> None:

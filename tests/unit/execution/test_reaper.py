@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
-from spoke_jobs.model import JobOptions, JobState
+from spoke_jobs.model import JobOptions, JobRequest, JobState
 
 
 class Time:
@@ -67,3 +68,51 @@ def test_a_job_that_was_not_started_in_time_ends_without_waiting_for_a_lease() -
     ended = ledger.get(late.id)
     assert ended is not None
     assert (ended.state, ended.cause) == (JobState.FAILED, "UnknownJobType")
+
+
+def test_a_database_that_hung_counts_as_an_outage_too() -> None:
+    time, _, reaper = make()
+    reaper.reap_if_due()
+    time.seconds += 100
+    reaper.database_answered_after(100)  # to another query of the same process
+    taken = reaped_after(time, reaper, up_to=60)
+    assert taken is not None
+    assert taken >= 30
+
+
+def test_a_hang_of_the_reaper_s_own_query_counts_as_an_outage_too() -> None:
+    time, ledger, reaper = make()
+    while time.seconds < 1000 + 29:
+        reaper.reap_if_due()
+        time.seconds += 0.5
+    answer = ledger.expire_starts
+    time.seconds += 5
+
+    def hang(runner: str, types: Collection[str] = ()) -> list[JobRequest]:
+        time.seconds += 30
+        return answer(runner, types)
+
+    ledger.expire_starts = hang  # type: ignore[method-assign]
+    assert reaper.reap_if_due() == 0
+    ledger.expire_starts = answer  # type: ignore[method-assign]
+    taken = reaped_after(time, reaper, up_to=60)
+    assert taken is not None
+    assert taken >= 29
+
+
+def test_several_pieces_of_work_that_take_long_together_are_no_outage() -> None:
+    time, ledger, reaper = make()
+    expire, settle = ledger.expire_starts, ledger.settle
+
+    def expiring(runner: str, types: Collection[str] = ()) -> list[JobRequest]:
+        time.seconds += 5
+        return expire(runner, types)
+
+    def settling() -> int:
+        time.seconds += 5
+        return settle()
+
+    ledger.expire_starts, ledger.settle = expiring, settling  # type: ignore[method-assign, assignment]
+    taken = reaped_after(time, reaper, up_to=90)
+    assert taken is not None
+    assert taken <= 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_secrets(use: objec
 
 @pytest.mark.parametrize("url", ["postgresql://h:abc/db", "sqlite:///x.sqlite3?timeout=soon", "nonsense"])
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="isn't a database URL"):
+    with pytest.raises(ConfigurationError, match="isn't a valid database URL"):
         create_engine(url)
 
 
@@ -84,4 +85,20 @@ def test_a_later_release_s_ledger_serves_within_the_series(sqlite_ledger_url: st
     else:
         with pytest.raises(DatabaseNotMigrated, match=f"at migration {version}, this release needs {SCHEMA_VERSION}"):
             check_schema(engine)
+    engine.dispose()
+
+
+def test_a_connection_that_is_returned_after_the_engine_is_disposed_is_closed(sqlite_ledger_url: str) -> None:
+    """As by a heartbeat in progress. Nobody would close it later."""
+    engine = create_engine(sqlite_ledger_url)
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        engine.dispose()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+    assert driver is not None
+    assert driver.execute("SELECT 1").fetchone() == (1,), "the engine may be used again"
     engine.dispose()

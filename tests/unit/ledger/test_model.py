@@ -73,7 +73,7 @@ class Twins(RuleBasedStateMachine):
     def both_move(self, move: Move) -> None:
         if move.kind == "prune":
             self.let_the_clock_tick()
-        self.sql._cursors.clear()  # the model has no response times
+        self.sql._claims.cursors.clear()  # the model has no response times
         assert perform(move, self.sql, self.of_sql) == perform(move, self.memory, self.of_memory)
 
     @invariant()

@@ -11,7 +11,7 @@ from tests.contract.ledger_queries import QueriesContract
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
-class TestSqliteLooking(QueriesContract):
+class TestSqliteQueries(QueriesContract):
     @pytest.fixture
     def ledger(self, sqlite_ledger_url: str) -> Iterator[SqlLedger]:
         yield from open_ledger(sqlite_ledger_url)

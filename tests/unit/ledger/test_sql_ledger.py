@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import event
 from tests.conftest import open_ledger
+from tests.contract.ledger import LEASE, new_job
 from tests.contract.ledger_contract import LedgerContract
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -15,3 +18,19 @@ class TestSqliteLedger(LedgerContract):
     @pytest.fixture
     def ledger(self, sqlite_ledger_url: str) -> Iterator[SqlLedger]:
         yield from open_ledger(sqlite_ledger_url)
+
+    def test_a_slow_look_for_organizations_is_not_repeated_when_its_plan_is_used_up(self, ledger: SqlLedger) -> None:
+        """As where many of their jobs are not due yet."""
+        looks: list[str] = []
+
+        def slow_down(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            if "WITH RECURSIVE party" in statement:
+                looks.append(statement)
+                time.sleep(1)
+
+        event.listen(ledger.engine, "before_cursor_execute", slow_down)
+        for _ in range(4):
+            jobs = ledger.insert_many([new_job(organization_id=number) for number in (1, 2)])
+            claims = [claim for _ in jobs for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)]
+            assert [claim.job.id for claim in claims] == [job.id for job in jobs]
+        assert len(looks) == 1

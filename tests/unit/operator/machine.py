@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from tests.unit.operator.fake_client import Fault
 from tests.unit.operator.simulation import Simulation
-from tests.unit.operator.world import Fault, World
+from tests.unit.operator.world import World
 
 NEWS = st.sampled_from([(), (0.2, 1, 10)])
 """No bound on what is told of attempts that go on, or a tight one."""
@@ -27,7 +28,9 @@ class OperatorMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.news)
     @rule(index=st.integers(0, 20))
     def an_event_is_lost(self, index: int) -> None:
-        self.world.news.pop(index % len(self.world.news))
+        index %= len(self.world.news)
+        if self.world.news[index][0] != "events":  # comparisons don't bring these back; a stream of them has no gaps
+            self.world.news.pop(index)
 
     @rule(count=st.integers(1, 6))
     def workers_work(self, count: int) -> None:

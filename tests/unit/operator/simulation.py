@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from tests.unit.operator.world import Crash, FakeClient, World
+from tests.unit.operator.fake_client import Crash, FakeClient
+from tests.unit.operator.world import World
 
 from spoke_jobs.contract.api_errors import ApiError
-from spoke_jobs_operator.core.admit import Limits
+from spoke_jobs.contract.start_rate import StartRate
+from spoke_jobs_operator.core.admit import Candidate
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.cleanup import Retention
+from spoke_jobs_operator.core.holds import Holds
+from spoke_jobs_operator.core.job_events import JobEvent
+from spoke_jobs_operator.core.limits import Limits, RateBound
 from spoke_jobs_operator.shell.compare import Compare
 from spoke_jobs_operator.shell.controller import Controller
+from spoke_jobs_operator.shell.limit_keeper import LimitKeeper
+from spoke_jobs_operator.shell.limit_sources import LimitSources
 from spoke_jobs_operator.shell.operator_client import Client
 from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.pacing import Pacer
@@ -21,7 +28,7 @@ from spoke_jobs_operator.shell.status_throttle import StatusThrottle
 from spoke_jobs_operator.shell.store import Store
 from spoke_jobs_operator.shell.workqueue import WorkQueue
 
-RETENTION = Retention(job=timedelta(seconds=60))
+RETENTION = Retention(job=timedelta(seconds=60), failed_job=timedelta(seconds=90), failed_jobs=2)
 ERROR_DELAY = 1.0
 SHORTEST_DELAY = 0.1
 """All that happens in the model, happens at whole and half seconds: who asks for less, asks for a moment gone by."""
@@ -55,14 +62,82 @@ class StepQueue:
                 self.add(key)
 
 
+class Starts:
+    """The attempts that each rate has let start, of all processes. A rate that is changed begins a new count."""
+
+    def __init__(self) -> None:
+        self.of: dict[tuple[Key, str], list[datetime]] = {}
+        self.bounds: dict[Key, RateBound] = {}
+
+    def limits_are(self, limits: Limits) -> None:
+        for rules in limits.namespaces.values():
+            for bound in (bound for bounds in rules.rates.values() for bound in bounds):
+                if self.bounds.get(bound.limit) != bound:
+                    self.bounds[bound.limit] = bound
+                    self.of = {key: times for key, times in self.of.items() if key[0] != bound.limit}
+
+    def started(self, candidate: Candidate, limits: Limits, now: datetime) -> None:
+        for name, bound in candidate.rates(limits.of(candidate.key.namespace)):
+            self.of.setdefault((bound.limit, name), []).append(now)
+
+    def too_many(self) -> list[tuple[Key, str]]:
+        """Those that exceed their rate in some window."""
+        return [key for key, times in self.of.items() if exceeds(self.bounds[key[0]].rate, times)]
+
+
+def exceeds(rate: StartRate, times: list[datetime]) -> bool:
+    """Whether more start in some window than the burst and the tokens that come in it."""
+    return any(
+        later - first + 1 > rate.burst + (times[later] - times[first]) / timedelta(microseconds=rate.interval)
+        for first in range(len(times))
+        for later in range(first, len(times))
+    )
+
+
+class RecordingPacer(Pacer):
+    """Remembers who had a place when the limits were replaced last, and may keep it; and who starts when."""
+
+    def __init__(self, limits: Limits, wake: Callable[[Key], None], starts: Starts, **options: Any) -> None:
+        super().__init__(limits, self._starts, **options)
+        self.starts = starts
+        self.kept: set[Key] = set()
+        self._then = wake
+
+    def _starts(self, key: Key) -> None:
+        if key in self._taken:
+            self.starts.started(self._taken[key], self.limits, self._clock())
+        self._then(key)
+
+    def set_limits(self, limits: Limits) -> None:
+        self.kept = set(self._taken)
+        self.starts.limits_are(limits)
+        super().set_limits(limits)
+
+    def prime(self, running: Iterable[Candidate], *rest: Any) -> None:
+        running = list(running)
+        self.kept |= {item.key for item in running}
+        super().prime(running, *rest)
+
+
 class Simulation:
     """One operator in one world."""
 
-    def __init__(self, world: World, *, limits: Limits | None = None, news: tuple[float, ...] = ()) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        limits: Limits | None = None,
+        news: tuple[float, ...] = (),
+        max_pending: int | None = None,
+    ) -> None:
         self.world = world
+        self._max_pending = max_pending
         self._news = news
         self.client = FakeClient(world)
         self._limits = limits or Limits()
+        self.starts = Starts()
+        self.events: list[tuple[str, JobEvent]] = []
+        """The Events of all processes so far, each with its SpokeJob."""
         self.restart()
 
     def restart(self) -> None:
@@ -73,10 +148,36 @@ class Simulation:
         metrics = self.metrics = OperatorMetrics()
         client = cast(Client, self.client)
         news = StatusThrottle(*self._news, clock=lambda: self.world.now.timestamp())
-        self.controller = Controller(client, self.store, metrics, RETENTION, news, clock=lambda: self.world.now)
+        self.controller = Controller(
+            client,
+            self.store,
+            metrics,
+            RETENTION,
+            news,
+            clock=lambda: self.world.now,
+            record=lambda about, events: self.events.extend((about.key.name, event) for event in events),
+        )
         queue = cast("WorkQueue[Key]", self.queue)
-        self.pacer = Pacer(self._limits, self.queue.add)
+        most = self._max_pending
+        self._timers: list[tuple[datetime, Callable[[], None]]] = []
+        self.pacer = RecordingPacer(
+            self._limits,
+            self.queue.add,
+            self.starts,
+            holds=None if most is None else lambda: Holds(most, self.world.now),
+            clock=lambda: self.world.now,
+            later=self._later,
+        )
         self.controller.attach(queue, self.pacer)
+        self.keeper = LimitKeeper(
+            self._limits,
+            self.store,
+            self.pacer,
+            wake=self.queue.add,
+            clock=lambda: self.world.now,
+            later=self._later,
+        )
+        self.store.on_limits = self.keeper.changed
         self._compare = Compare(
             client,
             self.store,
@@ -85,10 +186,25 @@ class Simulation:
             add=self.queue.add,
             read_live_next=self.controller.read_live_next,
             done=lambda: None,
+            limits=LimitSources(client, self.store, []).compare,
         )
         self.world.news[:] = self.world.listed()  # which are newer than all events before
         run(self._compare.first())
+        self.keeper.apply()
         self.controller.prime()
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        if seconds < SHORTEST_DELAY:
+            call()
+        else:
+            self._timers.append((self.world.now + timedelta(seconds=seconds), call))
+
+    def _ripen(self) -> None:
+        self.queue.ripen()
+        due = [call for at, call in self._timers if at <= self.world.now]
+        self._timers = [(at, call) for at, call in self._timers if at > self.world.now]
+        for call in due:
+            call()
 
     def compare(self, *, everything: bool = False) -> None:
         run(self._compare.try_once(everything=everything))
@@ -107,7 +223,7 @@ class Simulation:
 
     def work(self) -> None:
         """Let a worker handle one key."""
-        self.queue.ripen()
+        self._ripen()
         if not self.queue.ready:
             return
         key = self.queue.ready.pop(0)
@@ -120,10 +236,14 @@ class Simulation:
 
     def settle(self, rounds: int = 1000) -> None:
         """Deliver and work until nothing is left to do at this moment."""
+        if self.pacer.usage.holds is not None:
+            self.pacer.usage.holds.now = self.world.now  # the process does so every second
         for _ in range(rounds):
             while self.world.news:
                 self.deliver()
-            self.queue.ripen()
+            self._ripen()
+            if not self.queue.ready:
+                self.pacer.tick(self.world.now)
             if not self.queue.ready:
                 return
             self.work()
@@ -136,6 +256,8 @@ class Simulation:
     def cluster(self, exit_code: int | None = None, *, message: str = "") -> None:
         """Let everything in the cluster take one step, and the operator see it."""
         self.world.job_controller()
+        self.settle()
+        self.world.scheduler()
         self.settle()
         self.world.kubelet(exit_code, message=message)
         self.settle()

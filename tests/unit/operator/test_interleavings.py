@@ -65,7 +65,23 @@ class Operator(OperatorMachine):
     def pods_have_sidecars_or_not(self, sidecars: bool) -> None:
         self.world.sidecars = sidecars
 
+    @rule()
+    def the_scheduler_steps(self) -> None:
+        self.world.scheduler()
+
+    @rule(missing=st.booleans())
+    def a_volume_claim_is_missing_or_there(self, missing: bool) -> None:
+        self.world.claim_is_missing = missing
+
+    @rule(init=st.sampled_from([None, "runs", 0, 3]))
+    def pods_have_an_init_container_that_runs_or_ends(self, init: str | int | None) -> None:
+        self.world.init = init
+
     # People
+
+    @rule(gated=st.booleans())
+    def somebody_gates_pods_or_removes_the_gates(self, gated: bool) -> None:
+        self.world.gated = gated
 
     @precondition(lambda self: self.world.pods)
     @rule(graceful=st.booleans())
@@ -151,7 +167,8 @@ class Operator(OperatorMachine):
             return
         uncharged = ("", "QueueHeld", "TemplateChanged")
         failed = [a for a in status.get("attempts", ()) if a.get("finishedAt") and a.get("cause") not in uncharged]
-        assert sum(status.get("charged", {}).values()) == len(failed)
+        counted = (*status.get("charged", {}).values(), *status.get("notCharged", {}).values())
+        assert sum(counted) == len(failed)
 
     @invariant()
     def a_pod_that_succeeded_is_not_forgotten(self) -> None:
@@ -171,6 +188,7 @@ class Operator(OperatorMachine):
         if NAME not in world.objects[Kind.SPOKEJOB]:
             return
         world.refuse_jobs, world.silent_nodes, world.sidecars = None, False, False
+        world.gated, world.claim_is_missing, world.init = False, False, None
         world.put_template()
         world.change(Kind.SPOKEJOB, NAME, {"suspend": False}, under="spec")
         sim.compare(everything=True)

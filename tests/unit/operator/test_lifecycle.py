@@ -19,7 +19,7 @@ def job_error() -> str:
 
 def counted(s: Simulation, outcome: str, cause: str) -> float | None:
     """How many the metrics say have ended so."""
-    labels = {"outcome": outcome, "cause": cause}
+    labels = {"namespace": NAMESPACE, "outcome": outcome, "cause": cause}
     return s.metrics.registry.get_sample_value("spoke_operator_jobs_finished_total", labels)
 
 
@@ -98,7 +98,7 @@ def test_failed_for_good_is_final() -> None:
 
 
 def test_run_timeout_deletes_the_job_before_the_outcome_is_final() -> None:
-    s = start(timeoutSeconds=10)
+    s = start(timeoutSeconds=5, startTimeoutSeconds=5)
     s.cluster()
     s.pass_time(10.5)
     assert s.world.status["outcome"] == "Running"
@@ -114,8 +114,30 @@ def test_run_timeout_deletes_the_job_before_the_outcome_is_final() -> None:
     assert s.world.writes.count("status") <= 4, "started, runs, is to be stopped, ended"
 
 
+def test_a_changed_timeout_of_the_namespace_changes_no_running_attempt() -> None:
+    s = start(startTimeoutSeconds=10)
+    s.cluster()
+    s.world.put_limit("short", scope="all", maxTimeoutSeconds=5)
+    s.pass_time(3600)
+    assert s.world.status["outcome"] == "Running"
+    assert not s.world.status["attempts"][0].get("cause")
+
+
+def test_an_attempt_runs_for_as_long_as_its_namespace_allowed_at_its_start() -> None:
+    own = world.World(startTimeoutSeconds=10)
+    own.put_limit("short", scope="all", maxTimeoutSeconds=50)
+    s = Simulation(own)
+    s.settle()
+    s.cluster()
+    s.world.put_limit("short", scope="all", maxTimeoutSeconds=5000)
+    s.pass_time(59)
+    assert not s.world.status["attempts"][0].get("cause")
+    s.pass_time(2)
+    assert s.world.status["attempts"][0]["cause"] == "Timeout"
+
+
 def test_a_job_that_succeeds_while_it_is_stopped_has_succeeded() -> None:
-    s = start(timeoutSeconds=10)
+    s = start(timeoutSeconds=5, startTimeoutSeconds=5)
     s.cluster()
     s.world.now = s.world.now.replace(second=30)
     s.queue.ripen()
@@ -124,6 +146,22 @@ def test_a_job_that_succeeds_while_it_is_stopped_has_succeeded() -> None:
     s.world._end_pod(s.world.pods[0], 0, "", "")
     s.settle()
     assert s.world.status["outcome"] == "Succeeded"
+
+
+def test_a_pod_that_its_node_could_not_start_is_not_charged_and_a_bound_of_its_own_ends_the_job() -> None:
+    s = start()
+    said = "failed to create containerd task: failed to create shim task: context deadline exceeded: unknown"
+    for number in range(1, 51):
+        s.world.job_controller()
+        s.settle()
+        s.world._end_pod(s.world.pods[-1], 128, "StartError", said)
+        s.settle()
+        assert (s.world.status["attempt"], s.world.status["charged"]) == (number, {})
+        assert s.world.status["notCharged"] == {"disruption": number}
+        assert s.world.status["outcome"] == ("Waiting" if number < 50 else "Failed")
+        s.pass_time(400)
+    assert s.world.status["cause"] == "ContainerRuntimeFailed"
+    assert said in s.world.status["message"]
 
 
 def test_pod_deleted_by_force_gets_another_attempt() -> None:
@@ -175,8 +213,9 @@ def test_pod_on_a_dead_node_counts_as_lost_and_the_next_attempt_starts() -> None
     assert "cause" not in s.world.status["attempts"][0] or not s.world.status["attempts"][0]["cause"]
     s.pass_time(3)
     s.world.garbage_collector()
-    s.pass_time(5)
+    s.pass_time(10)
     assert s.world.status["attempts"][0]["cause"] == "NodeLost"
+    assert (s.world.status["charged"], s.world.status["notCharged"]) == ({}, {"disruption": 1})
     assert s.world.status["attempt"] == 2
 
 
@@ -241,7 +280,7 @@ def test_one_that_is_cancelled_in_the_ledger_while_it_waits_says_so_and_not_for_
 
 def test_grace_longer_than_the_operators_patience_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "GRACE", 600)
-    s = start(timeoutSeconds=60, retry={"budget": {"timeout": 3}, "backoffSeconds": 1})
+    s = start(timeoutSeconds=50, startTimeoutSeconds=10, retry={"budget": {"timeout": 3}, "backoffSeconds": 1})
     s.cluster()
     s.pass_time(61)
     s.world.silent_nodes = True
@@ -255,7 +294,7 @@ def test_grace_longer_than_the_operators_patience_is_waited_out(monkeypatch: pyt
 
 
 def test_the_next_attempt_waits_for_a_pod_that_nobody_has_ended_yet() -> None:
-    s = start(timeoutSeconds=60, retry={"budget": {"timeout": 3}, "backoffSeconds": 1})
+    s = start(timeoutSeconds=50, startTimeoutSeconds=10, retry={"budget": {"timeout": 3}, "backoffSeconds": 1})
     s.cluster()
     s.pass_time(61)
     assert "deletionTimestamp" in s.world.jobs[0]["metadata"]
@@ -350,3 +389,17 @@ def test_a_success_that_came_before_the_cancellation_stays() -> None:
     s.world.kubelet(0)
     s.settle()
     assert s.world.status["outcome"] == "Succeeded"
+
+
+def test_events_tell_the_story_once_even_if_the_operator_restarts() -> None:
+    s = start(retry={"backoffSeconds": 4, "jitter": 0})
+    s.cluster()
+    s.cluster(10, message=job_error())
+    s.restart()
+    s.pass_time(10)
+    s.cluster()
+    s.cluster(0)
+    s.restart()
+    s.settle()
+    assert [event.reason for _, event in s.events] == ["AttemptStarted", "AttemptFailed", "AttemptStarted", "Succeeded"]
+    assert {name for name, _ in s.events} == {NAME}

@@ -28,8 +28,8 @@ def test_a_bad_setting_is_named_and_ends_the_start(
     monkeypatch.setenv("SPOKE_OPERATOR_WORKERS", "many")
     monkeypatch.setenv("SPOKE_OPERATOR_LOG_FORMAT", "xml")
     told = what_is_said_as_it_does_not_start(capsys)
-    assert "SPOKE_OPERATOR_WORKERS: " in told
-    assert "SPOKE_OPERATOR_LOG_FORMAT: " in told
+    assert "SPOKE_OPERATOR_WORKERS is 'many', where a whole number from 1 to 256 is expected\n" in told
+    assert "SPOKE_OPERATOR_LOG_FORMAT is 'xml', where 'json' or 'plain' is expected\n" in told
 
 
 def test_a_quiet_operator_is_not_taken_for_a_deaf_one(

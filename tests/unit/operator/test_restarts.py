@@ -6,18 +6,22 @@ import json
 from datetime import timedelta
 
 import pytest
+from tests.unit.operator.fake_client import Crash, Fault
 from tests.unit.operator.simulation import Simulation, run, start
-from tests.unit.operator.world import NAME, NAMESPACE, Crash, Fault, World
+from tests.unit.operator.world import NAME, NAMESPACE, World
 
-from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.limits import Limits
 from spoke_jobs_operator.shell.operator_client import Kind
+
+OURS = {"namespace": NAMESPACE}
+"""The labels of the metrics of the model's SpokeJobs."""
 
 
 @pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])
 @pytest.mark.parametrize("call", range(6))
 def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Fault, call: int) -> None:
-    s = start(timeoutSeconds=10)
+    s = start(timeoutSeconds=5, startTimeoutSeconds=5)
     s.cluster()
     s.client.faults = [None] * call + [fault]
     s.pass_time(10.5)
@@ -32,7 +36,7 @@ def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Faul
 
 @pytest.mark.parametrize("writes", [1, 2])
 def test_why_an_attempt_was_stopped_is_known_though_its_pod_ended_while_no_operator_was_there(writes: int) -> None:
-    s = start(timeoutSeconds=10)
+    s = start(timeoutSeconds=5, startTimeoutSeconds=5)
     s.cluster()
     s.world.now += timedelta(seconds=10.5)
     s.queue.ripen()
@@ -80,7 +84,7 @@ def test_a_status_field_that_the_crd_prunes_makes_no_endless_writes(caplog: pyte
 
 
 def test_timeouts_hold_where_the_crd_prunes() -> None:
-    world = World(timeoutSeconds=20)
+    world = World(timeoutSeconds=10, startTimeoutSeconds=10)
     world.pruned = {"observedGeneration"}
     s = Simulation(world)
     s.settle()
@@ -201,10 +205,10 @@ def test_what_goes_on_is_told_when_its_turn_has_come_and_the_end_at_once() -> No
     assert s.world.status["attempt"] == 1, "the first turn"
     s.cluster()
     assert s.world.status["outcome"] == "Waiting", "that it runs has to wait"
-    assert s.metrics.registry.get_sample_value("spoke_operator_job_start_seconds_sum") == 0, "the metric doesn't"
+    assert s.metrics.registry.get_sample_value("spoke_operator_job_start_seconds_sum", OURS) == 0, "the metric doesn't"
     s.pass_time(11)
     assert s.world.status["outcome"] == "Running"
-    assert s.metrics.registry.get_sample_value("spoke_operator_job_start_seconds_count") == 1
+    assert s.metrics.registry.get_sample_value("spoke_operator_job_start_seconds_count", OURS) == 1
     s.cluster(10)
     assert s.world.status["charged"] == {"error": 1}, "an end doesn't wait"
     s.pass_time(2)
@@ -272,16 +276,77 @@ def test_a_pods_last_word_outlives_a_look_that_no_longer_finds_it(fault: Fault |
     assert (first["cause"], first["exitCode"], s.world.status["charged"]) == ("JobError", 10, {"error": 1})
 
 
-def test_a_webhook_that_is_down_holds_no_place_and_comes_to_an_end() -> None:
+def test_a_webhook_that_is_down_holds_no_place_and_ends_no_job() -> None:
+    """It is nobody's fault in the job, so no timeout counts. Two hours in compressed time."""
     world = World(startTimeoutSeconds=60)
     world.refuse_jobs = (500, 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused')
     s = Simulation(world, limits=Limits(running=1))
     s.settle()
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "PodRejected")
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "WebhookAway")
     assert s.pacer.usage.total == 0
-    for _ in range(3):
-        s.pass_time(30)
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "PodRejected")
+    s.world.writes.clear()
+    for _ in range(120):
+        s.pass_time(60)
+    assert s.world.writes == [], "it is said once"
+    s.world.refuse_jobs = None
+    s.pass_time(60)
+    s.cluster()
+    s.cluster(0)
+    assert (s.world.status["outcome"], s.world.status.get("charged", {})) == ("Succeeded", {})
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_webhook_that_never_comes_back_ends_the_job_after_a_day_with_its_name(restarts: bool) -> None:
+    world = World(startTimeoutSeconds=60)
+    world.refuse_jobs = (500, 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused')
+    s = Simulation(world)
+    s.settle()
+    for hour in range(24):
+        assert s.world.status["outcome"] == "Waiting", hour
+        if restarts:
+            s.restart()
+        s.pass_time(3601)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "StartTimeout")
+    finished = next(item for item in s.world.status["conditions"] if item["type"] == "Finished")
+    assert 'failed calling webhook "mjob.kb.io"' in finished["message"]
+    assert finished["message"].endswith("then `spoke-jobs retry 7`.")
+
+
+def test_a_retry_leaves_no_second_spokejob_of_the_same_job() -> None:
+    """Whichever of the two the operator hears of first, also after a restart. The ledger keeps the history."""
+    s = start(retry={"budget": {"error": 1}})
+    s.cluster()
+    s.cluster(10)
+    assert s.world.status["outcome"] == "Failed"
+    s.world.put_spokejob(f"{NAME}-other", requestId=8)
+    s.settle()
+    assert NAME in s.world.objects[Kind.SPOKEJOB], "that is another job's"
+    s.world.put_spokejob(f"{NAME}-r2", run=2)
+    s.settle()
+    s.pass_time(29)
+    assert NAME in s.world.objects[Kind.SPOKEJOB], "sync may not have read yet what its pod printed"
+    assert [pod["metadata"]["name"] for pod in s.world.pods if pod["metadata"]["name"].startswith(f"{NAME}-1-")]
+    s.pass_time(2)
+    assert sorted(s.world.objects[Kind.SPOKEJOB]) == [f"{NAME}-other", f"{NAME}-r2"]
+
+
+def test_a_second_run_that_came_while_no_operator_was_there_removes_the_first_one() -> None:
+    s = start(retry={"budget": {"error": 1}})
+    s.cluster()
+    s.cluster(10)
+    s.world.put_spokejob(f"{NAME}-r2", run=2)
+    s.world.now += timedelta(minutes=2)
+    s.restart()
+    s.settle()
+    assert sorted(s.world.objects[Kind.SPOKEJOB]) == [f"{NAME}-r2"]
+
+
+def test_a_run_that_has_not_ended_stays_beside_the_next_one() -> None:
+    s = start()
+    s.cluster()
+    s.world.put_spokejob(f"{NAME}-r2", run=2)
+    s.settle()
+    assert NAME in s.world.objects[Kind.SPOKEJOB], "its pod still runs"
 
 
 def test_what_is_of_a_namespace_that_is_not_looked_at_takes_no_place() -> None:
@@ -291,6 +356,25 @@ def test_what_is_of_a_namespace_that_is_not_looked_at_takes_no_place() -> None:
     assert (s.pacer.usage.total, len(s.pacer)) == (0, 0)
     s.controller.prime()
     assert s.pacer.usage.total == 1
+
+
+@pytest.mark.parametrize("reason", ["DatabaseAway", "QuotaExceeded"])
+def test_a_namespace_that_is_listed_late_continues_its_own_hold_and_no_other_s(reason: str) -> None:
+    world = World()
+    world.put_spokejob("theirs", "late")
+    s = Simulation(world, max_pending=5)
+    for name in (NAME, "theirs"):
+        waiting = {"outcome": "Waiting", "cause": reason, "waiting": {"code": reason, "object": "few"}}
+        world.change(Kind.SPOKEJOB, name, waiting, under="status")
+    while world.news:
+        s.deliver()
+    s.pacer.reset()  # the hold of the first namespace has ended, and its SpokeJob still shows it
+    s.controller.prime(begun="late")
+    holds = s.pacer.usage.holds
+    assert holds is not None
+    assert [name for name in (NAMESPACE, "late") if holds.published(name)] == ["late"]
+    s.controller.prime()
+    assert [name for name in (NAMESPACE, "late") if holds.published(name)] == [NAMESPACE, "late"]
 
 
 def test_a_job_that_was_made_but_not_recorded_keeps_its_place_over_a_restart() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from tests.unit.operator.simulation import Simulation, conditions, start
-from tests.unit.operator.world import NAME, NAMESPACE, World
+from tests.unit.operator.test_room import causes, crowd
+from tests.unit.operator.world import NAME, NAMESPACE, START, World
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.limits import Limits
 from spoke_jobs_operator.shell.operator_client import Kind
 
 
@@ -80,6 +83,51 @@ def test_missing_template_waits_and_heals() -> None:
     s.settle()
     assert "Blocked" not in conditions(s)
     assert s.world.writes == ["status", "status", f"create {NAME}-1", "status"]
+
+
+def test_a_missing_template_is_read_once_for_all_that_name_it() -> None:
+    world = crowd(50, room=100)
+    s = Simulation(world)
+    world.delete(Kind.TEMPLATE, "default")
+    s.settle()
+    assert set(causes(world).values()) == {"TemplateMissing"}
+    assert s.client.read_names == ["default"]
+    s.pass_time(60)
+    world.put_spokejob("later")
+    s.settle()
+    assert causes(world)["later"] == "TemplateMissing"
+    assert s.client.read_names == ["default", "default"], "what was read a minute ago may have changed"
+
+
+def test_a_template_whose_event_was_lost_is_found_by_the_read() -> None:
+    s = Simulation(World())
+    s.store.templates._drop(Key(NAMESPACE, "default"))
+    s.work()
+    assert s.client.read_names == ["default"]
+    s.settle()
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1"]
+
+
+def test_a_template_that_is_not_for_its_type_is_waited_for_and_ends_it() -> None:
+    s = Simulation(World(startTimeoutSeconds=30))
+    s.world.put_template(annotations={"jobs.spoke.dev/allowed-types": "report, import_*"})
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "TypeNotAllowed")
+    s.pass_time(31)
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TypeNotAllowed")
+    assert not s.world.jobs
+
+
+def test_resources_that_are_allowed_later_start_it() -> None:
+    s = Simulation(World(resources={"limits": {"memory": "8Gi"}}))
+    s.world.put_template(annotations={"jobs.spoke.dev/max-resources": "memory=4Gi"})
+    s.settle()
+    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "ResourcesNotAllowed")
+    said = next(item["message"] for item in s.world.status["conditions"] if item["type"] == "Blocked")
+    assert "limits.memory 8Gi is more than the maximum" in said
+    s.world.put_template(annotations={"jobs.spoke.dev/max-resources": "memory=8Gi"})
+    s.settle()
+    assert memory(s) == "8Gi"
 
 
 def test_missing_template_ends_by_the_start_timeout() -> None:
@@ -169,13 +217,13 @@ def test_what_to_do_is_said_in_full_after_whatever_kubernetes_says() -> None:
     s.pass_time(31)
     (message,) = [item["message"] for item in s.world.status["conditions"] if item["type"] == "Finished"]
     assert message.startswith("long long")
-    assert message.endswith(CAUSES["PodRejected"].advice)
+    assert message.endswith(f"{CAUSES['PodRejected'].advice} Then `spoke-jobs retry 7`.")
     assert len(message) <= 500
 
 
 def test_refused_job_waits_and_heals() -> None:
     world = World()
-    world.refuse_jobs = (403, "exceeded quota")
+    world.refuse_jobs = (403, "namespaces are being deleted")
     s = Simulation(world)
     s.settle()
     assert s.world.status["cause"] == "PodRejected"
@@ -197,10 +245,44 @@ def test_suspend_stops_admission_only() -> None:
     assert s.world.status["outcome"] == "Running"
 
 
+def test_a_new_process_knows_what_is_paused_before_it_starts_anything() -> None:
+    world = World()
+    world.put_limit("stop", scope="all", paused={"reason": "upgrade"})
+    s = Simulation(world)
+    while s.queue.ready:  # before its watches have reported anything
+        s.work()
+    assert world.jobs == []
+    assert world.status["cause"] == "Paused"
+
+
 def test_limit_on_running_jobs_is_kept_and_said() -> None:
     s = Simulation(World(), limits=Limits(running=1))
     s.settle()
     assert s.world.status["attempt"] == 1
+
+
+def test_jobs_start_at_their_rate_and_each_says_once_what_it_waits_for() -> None:
+    world = World()
+    world.put_limit("slow", scope="all", rate="2/min", burst=1)
+    for number in range(3):
+        world.put_spokejob(f"more-{number}")
+    s = Simulation(world)
+    s.settle()
+    statuses = [item["status"] for item in world.objects[Kind.SPOKEJOB].values()]
+    assert {status["cause"] for status in statuses} == {"RateLimitReached"}
+    assert {status["waiting"]["source"] for status in statuses} == {"SpokeLimit slow"}
+    due = {datetime.fromisoformat(status["waiting"]["retryAt"]) for status in statuses}
+    assert due == {START + timedelta(seconds=30)}, "a new process begins without tokens"
+    writes = len(world.writes)
+    for jobs in range(1, 5):
+        s.pass_time(29)
+        s.compare(everything=True)
+        s.settle()
+        assert len(world.jobs) == jobs - 1
+        assert len(world.writes) == writes, "another time of the next token is not worth a write"
+        s.pass_time(1)
+        assert len(world.jobs) == jobs
+        writes = len(world.writes)
 
 
 @pytest.mark.parametrize("running", [False, True])

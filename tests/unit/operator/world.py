@@ -1,44 +1,39 @@
-"""A small model of an API server with its Job controller, kubelet and garbage collector, and a client of it.
+"""A small model of an API server with its Job controller, kubelet and garbage collector.
 
-It moves only when told to, so that a test can put anything between any two steps. Its client can be told to fail, or
-to end the operator, before or after each call's effect.
+It moves only when told to, so that a test can put anything between any two steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Any
 
-from spoke_jobs.contract.api_errors import api_error
-from spoke_jobs.contract.names import CONTAINER, LABEL_SPOKEJOB
-from spoke_jobs.contract.spokejob import SpokeJobStatus
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.operator_client import Kind, Listing, Page
+from spoke_jobs.contract.names import CONTAINER
+from spoke_jobs_operator.shell.operator_client import Kind
 
 NAMESPACE = "jobs"
 NAME = "import-contacts-7-0a1b2c3d"
 TEMPLATE = "default"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GRACE = 30
-PLURALS = {Kind.SPOKEJOB: "spokejobs", Kind.JOB: "jobs", Kind.POD: "pods", Kind.TEMPLATE: "podtemplates"}
+PLURALS = {
+    Kind.SPOKEJOB: "spokejobs",
+    Kind.JOB: "jobs",
+    Kind.POD: "pods",
+    Kind.TEMPLATE: "podtemplates",
+    Kind.SPOKELIMIT: "spokelimits",
+    Kind.NAMESPACE: "namespaces",
+}
+NO_ROOM = (
+    "0/2 nodes are available: 1 Insufficient memory, 1 Too many pods. no new claims to deallocate, preemption: "
+    "0/2 nodes are available: 2 No preemption victims found for incoming pod."
+)
+NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "data" not found.'
+INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
 
 Object = dict[str, Any]
-
-
-class Fault(Enum):
-    """What goes wrong with one call."""
-
-    ERROR_BEFORE = "error before"
-    ERROR_AFTER = "error after"
-    CRASH_BEFORE = "crash before"
-    CRASH_AFTER = "crash after"
-
-
-class Crash(BaseException):
-    """The operator's process is gone."""
 
 
 class World:
@@ -53,26 +48,52 @@ class World:
         self.created: list[tuple[str, str]] = []
         """Name and uid of each Job ever made."""
         self.writes: list[str] = []
+        self.events: list[Object] = []
+        """The Events (events.k8s.io) that were created."""
         self.refuse_jobs: tuple[int, str] | None = None
+        self.refused_type: str | None = None
+        """The job type whose Jobs are refused; None for all."""
+        self.jobs_refused = 0
+        """How many Jobs were refused because of that."""
         self.pruned: set[str] = set()
         """Fields of the status that the installed CRD doesn't know."""
         self.silent_nodes = False
         """Nodes don't answer: pods neither end nor go, but for their names in the API."""
         self.sidecars = False
         """Pods hold a second container, which runs on when the job's has ended."""
+        self.room: int | None = None
+        """How many pods the nodes have room for; None for any number, each scheduled as soon as it is made."""
+        self.gated = False
+        """Whether pods are made with a scheduling gate that nobody has removed."""
+        self.claim_is_missing = False
+        """Whether pods are not scheduled, because a PersistentVolumeClaim is missing."""
+        self.init: str | int | None = None
+        """What the kubelet's next pods' init container does: it "runs", or exits with this code; None without one."""
+        self.starts_in_kubelet: int | None = None
+        """How many pods the kubelet starts in one step; None for all."""
+        self.quota: int | None = None
+        """How many pods that have not ended a ResourceQuota allows in each namespace; None for any number."""
+        self.job_quota: int | None = None
+        """How many Jobs a ResourceQuota allows in each namespace; None for any number."""
+        self.keeps_events = True
+        """Whether the API server still has the Job controller's Events when somebody lists them."""
+        self._refusals: dict[str, tuple[int, datetime]] = {}
+        """By the Job's uid: how often its pod was refused, and when the Job controller tries again."""
+        self._failed_creates: dict[str, Object] = {}
         self.put_template()
         self.put_spokejob(**spec)
 
     def listed(self) -> list[tuple[str, Object, bool]]:
         """What streams begin with: each object there is."""
+        events = list(self._failed_creates.values()) if self.keeps_events else []
         return [
             (plural, deepcopy(body), False) for kind, plural in PLURALS.items() for body in self.objects[kind].values()
-        ]
+        ] + [("events", deepcopy(body), False) for body in events]
 
-    def put_spokejob(self, name: str = NAME, **spec: Any) -> None:
+    def put_spokejob(self, name: str = NAME, namespace: str = NAMESPACE, **spec: Any) -> None:
         self._store(
             Kind.SPOKEJOB,
-            self._new(name, generation=1)
+            self._new(name, generation=1, namespace=namespace)
             | {
                 "spec": {
                     "uid": "0a1b2c3d-0000-4000-8000-000000000000",
@@ -84,14 +105,38 @@ class World:
             },
         )
 
+    def put_limit(self, name: str, namespace: str = NAMESPACE, **spec: Any) -> None:
+        """A SpokeLimit, or another version of it."""
+        body = self._new(name, generation=1, namespace=namespace) | {"spec": spec}
+        if old := self.objects[Kind.SPOKELIMIT].get(name):
+            body["metadata"]["uid"] = old["metadata"]["uid"]
+        self._store(Kind.SPOKELIMIT, body)
+
+    def put_namespace(self, name: str, paused: str | None) -> None:
+        """A Namespace, or another version of it."""
+        body = self._new(name)
+        body["metadata"]["annotations"] = {} if paused is None else {"jobs.spoke.dev/paused": paused}
+        if old := self.objects[Kind.NAMESPACE].get(name):
+            body["metadata"]["uid"] = old["metadata"]["uid"]
+        self._store(Kind.NAMESPACE, body)
+
     def put_template(
-        self, *, allowed: bool = True, container: str = CONTAINER, kueue: str = "", image: str = "app:1"
+        self,
+        *,
+        allowed: bool = True,
+        container: str = CONTAINER,
+        kueue: str = "",
+        image: str = "app:1",
+        name: str = TEMPLATE,
+        namespace: str = NAMESPACE,
+        annotations: Object | None = None,
     ) -> None:
         labels = {"jobs.spoke.dev/template": "true"} if allowed else {}
         labels |= {"kueue.x-k8s.io/queue-name": kueue} if kueue else {}
         template = {"spec": {"containers": [{"name": container, "image": image}]}}
-        body = self._new(TEMPLATE, labels=labels, generation=1) | {"template": template}
-        if old := self.objects[Kind.TEMPLATE].get(TEMPLATE):
+        body = self._new(name, labels=labels, generation=1, namespace=namespace) | {"template": template}
+        body["metadata"] |= {"annotations": annotations} if annotations else {}
+        if old := self.objects[Kind.TEMPLATE].get(name):
             body["metadata"]["uid"] = old["metadata"]["uid"]
             body["metadata"]["generation"] = old["metadata"]["generation"] + (old["template"] != template)
         self._store(Kind.TEMPLATE, body)
@@ -168,6 +213,8 @@ class World:
                     self.delete(Kind.POD, pod["metadata"]["name"], graceful=True)
                 continue
             if "deletionTimestamp" not in job["metadata"] and not own and not job.get("status", {}).get("started"):
+                if self._quota_refuses(job):
+                    continue
                 self._make_pod(job)
                 self.change(Kind.JOB, name, {"started": True}, under="status")
             elif job.get("status", {}).get("started"):
@@ -175,7 +222,33 @@ class World:
                 if "Succeeded" in phases:
                     self._condition(name, "Complete")
                 elif not own or "Failed" in phases:
-                    self._condition(name, "Failed")
+                    disrupted = "podFailurePolicy" in job["spec"] and any(map(is_disrupted, own))
+                    self._condition(name, "Failed", "PodFailurePolicy" if disrupted else "BackoffLimitExceeded")
+
+    def _quota_refuses(self, job: Object) -> bool:
+        """Whether a quota refuses the Job's pod, or the Job controller does not try again yet."""
+        uid, namespace = job["metadata"]["uid"], job["metadata"]["namespace"]
+        tries, again_at = self._refusals.get(uid, (0, self.now))
+        if self.now < again_at:
+            return True
+        used = sum(1 for pod in self.live_pods() if pod["metadata"]["namespace"] == namespace)
+        if self.quota is None or used < self.quota:
+            return False
+        self._refusals[uid] = tries + 1, self.now + timedelta(seconds=min(60, 2**tries))
+        amounts = f"requested: pods=1, used: pods={used}, limited: pods={self.quota}"
+        self.fails_to_create(job, f'Error creating: pods "x" is forbidden: exceeded quota: few, {amounts}')
+        return True
+
+    def fails_to_create(self, job: Object, message: str) -> None:
+        """The Job controller reports why it can't create the Job's pod."""
+        metadata = job["metadata"]
+        about = {"kind": "Job", **{name: metadata[name] for name in ("namespace", "name", "uid")}}
+        named = self._new(f"event-{metadata['name']}", namespace=metadata["namespace"])
+        event = named | {"reason": "FailedCreate", "message": message}
+        self._version += 1
+        event["metadata"]["resourceVersion"] = str(self._version)
+        self._failed_creates[metadata["uid"]] = event | {"involvedObject": about}
+        self.news.append(("events", deepcopy(self._failed_creates[metadata["uid"]]), False))
 
     def garbage_collector(self) -> None:
         """Delete pods whose Job goes or is gone, and Jobs that waited for their pods."""
@@ -192,10 +265,57 @@ class World:
             if "deletionTimestamp" in job["metadata"] and not left:
                 self.delete(Kind.JOB, job["metadata"]["name"])
 
-    def kubelet(self, exit_code: int | None = None, *, reason: str = "", message: str = "") -> None:
-        """Start pods that wait; end those that run, with the given exit code; end those that are being deleted."""
+    def scheduler(self) -> None:
+        """Give pods a node while there is room, the oldest first; mark the others unschedulable."""
+        if self.room is None:
+            for pod in self.live_pods():
+                self._schedule(pod)
+            return
+        free = self.room - sum(1 for pod in self.live_pods() if pod["spec"].get("nodeName"))
+        for pod in self.live_pods():
+            name = pod["metadata"]["name"]
+            if pod["spec"].get("nodeName") or "deletionTimestamp" in pod["metadata"]:
+                continue
+            if free > 0:
+                free -= 1
+                self.change(Kind.POD, name, {"nodeName": "node-1"}, under="spec")
+                scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(self.now)}
+                self.change(Kind.POD, name, {"conditions": [scheduled]}, under="status")
+            elif not pod["status"].get("conditions"):
+                self.change(Kind.POD, name, {"conditions": [unscheduled("Unschedulable", NO_ROOM)]}, under="status")
+
+    def _schedule(self, pod: Object) -> None:
+        """Give a pod a node, unless a gate or a missing claim prevents it."""
+        name = pod["metadata"]["name"]
+        if pod["spec"].get("nodeName") or "deletionTimestamp" in pod["metadata"]:
+            return
+        if self.gated and pod["spec"].get("schedulingGates"):
+            return
+        if pod["spec"].get("schedulingGates"):
+            self.change(Kind.POD, name, {"schedulingGates": []}, under="spec")
+        scheduled = unscheduled("Unschedulable", NO_CLAIM)
+        if not self.claim_is_missing:
+            scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(self.now)}
+            self.change(Kind.POD, name, {"nodeName": "node-1"}, under="spec")
+        if self.objects[Kind.POD][name]["status"].get("conditions") != [scheduled]:
+            self.change(Kind.POD, name, {"conditions": [scheduled]}, under="status")
+
+    def without_node(self) -> int:
+        """How many Jobs or pods wait for a node. A Job whose pod a quota refuses has none that could."""
+        pods = [pod for pod in self.live_pods() if not pod["spec"].get("nodeName")]
+        jobs = [job for job in self.live_jobs() if not job.get("status", {}).get("started")]
+        return len(pods) + sum(1 for job in jobs if job["metadata"]["uid"] not in self._refusals)
+
+    def kubelet(
+        self, exit_code: int | None = None, *, reason: str = "", message: str = "", ran: timedelta = timedelta()
+    ) -> None:
+        """Start pods that wait; end those that run, with the given exit code; end those that are being deleted.
+
+        :param ran: only pods whose container has run for so long end.
+        """
         if self.silent_nodes:
             return
+        started = 0
         for pod in self.pods:
             if ended(pod):
                 if "deletionTimestamp" in pod["metadata"]:
@@ -206,18 +326,36 @@ class World:
             if deleted:
                 code = 14 if "running" in state else 137
                 self._pod_state(pod, "Failed", state if "terminated" in state else exited(code))
-            elif "terminated" in state:
+            elif "terminated" in state or not pod["spec"].get("nodeName"):
                 continue
             elif "running" not in state:
+                started += 1
+                if self.starts_in_kubelet is not None and started > self.starts_in_kubelet:
+                    continue
+                if self._init_prevents(pod):
+                    continue
                 self._pod_state(pod, "Running", {"running": {"startedAt": stamp(self.now)}})
-            elif exit_code is not None:
+            elif exit_code is not None and datetime.fromisoformat(state["running"]["startedAt"]) + ran <= self.now:
                 self._end_pod(pod, exit_code, reason, message)
 
-    def container_waits(self, reason: str) -> None:
+    def _init_prevents(self, pod: Object) -> bool:
+        """Whether the pod's init container still runs or has failed, so that the job's container is not started."""
+        if self.init is None:
+            return False
+        state = {"running": {"startedAt": stamp(self.now)}} if self.init == "runs" else exited(int(self.init))
+        known = pod["status"].get("initContainerStatuses", [{}])[0].get("state", {})
+        if self.init != "runs" or "running" not in known:
+            statuses = [{"name": "setup", "state": state}]
+            self.change(Kind.POD, pod["metadata"]["name"], {"initContainerStatuses": statuses}, under="status")
+        if self.init not in ("runs", 0):
+            self._pod_state(self.objects[Kind.POD][pod["metadata"]["name"]], "Failed", INITIALIZING)
+        return self.init != 0
+
+    def container_waits(self, reason: str, message: str = "") -> None:
         """Pods that don't run yet can't, for this reason."""
         for pod in self.pods:
             if pod["status"]["phase"] == "Pending":
-                self._pod_state(pod, "Pending", {"waiting": {"reason": reason, "message": f"{reason}!"}})
+                self._pod_state(pod, "Pending", {"waiting": {"reason": reason, "message": message or f"{reason}!"}})
 
     def _end_pod(self, pod: Object, code: int, reason: str, message: str) -> None:
         phase = "Running" if self.sidecars else "Failed" if code else "Succeeded"
@@ -230,19 +368,34 @@ class World:
     def _make_pod(self, job: Object) -> None:
         template = job["spec"]["template"]["metadata"]
         name = f"{job['metadata']['name']}-{self._uids}"
-        body = self._new(name, labels=template["labels"])
+        body = self._new(name, labels=template["labels"], namespace=job["metadata"]["namespace"])
         body["metadata"]["ownerReferences"] = [{"uid": job["metadata"]["uid"], "controller": True}]
-        self._store(Kind.POD, body | {"spec": {"nodeName": "node-1"}, "status": {"phase": "Pending"}})
+        spec: Object = {"initContainers": [{"name": "setup", "image": "setup:1"}]}
+        status: Object = {"phase": "Pending"}
+        if self.gated:
+            spec |= {"schedulingGates": [{"name": "example.org/quota"}]}
+            status |= {"conditions": [unscheduled("SchedulingGated", "Scheduling is blocked due to non-empty gates")]}
+        elif self.room is None and not self.claim_is_missing:
+            spec |= {"nodeName": "node-1"}
+        self._store(Kind.POD, body | {"spec": spec, "status": status})
 
-    def _condition(self, name: str, kind: str) -> None:
-        self.change(Kind.JOB, name, {"conditions": [{"type": kind, "status": "True", "reason": "X"}]}, under="status")
+    def _condition(self, name: str, kind: str, reason: str = "X") -> None:
+        condition = {"type": kind, "status": "True", "reason": reason}
+        self.change(Kind.JOB, name, {"conditions": [condition]}, under="status")
 
-    def _new(self, name: str, *, labels: Mapping[str, str] | None = None, generation: int = 0) -> Object:
+    def _new(
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        generation: int = 0,
+        namespace: str = NAMESPACE,
+    ) -> Object:
         self._uids += 1
         return {
             "metadata": {
                 "name": name,
-                "namespace": NAMESPACE,
+                "namespace": namespace,
                 "uid": f"uid-{self._uids}",
                 "generation": generation,
                 "creationTimestamp": stamp(self.now),
@@ -262,98 +415,8 @@ class World:
         return self._version
 
 
-class FakeClient:
-    """The calls that the controller and the comparison make of :class:`Client`, on the model."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.faults: list[Fault | None] = []
-        """What goes wrong with the next calls, in order."""
-        self.read_names: list[str] = []
-
-    def _begin(self) -> Fault | None:
-        fault = self.faults.pop(0) if self.faults else None
-        if fault is Fault.ERROR_BEFORE:
-            raise api_error(500, "InternalError", "before")
-        if fault is Fault.CRASH_BEFORE:
-            raise Crash
-        return fault
-
-    @staticmethod
-    def _end(fault: Fault | None) -> None:
-        if fault is Fault.ERROR_AFTER:
-            raise api_error(0, "NoAnswer", "after")
-        if fault is Fault.CRASH_AFTER:
-            raise Crash
-
-    async def read(self, kind: Kind, key: Key) -> Object | None:
-        self._end(self._begin())
-        self.read_names.append(key.name)
-        return deepcopy(self.world.objects[kind].get(key.name))
-
-    def listing(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> Listing:
-        async def pages() -> AsyncIterator[Page]:
-            self._end(self._begin())
-            items = [deepcopy(item) for item in self.world.objects[kind].values()]
-            if labels.startswith(f"{LABEL_SPOKEJOB}="):
-                wanted = labels.partition("=")[2]
-                items = [item for item in items if item["metadata"]["labels"].get(LABEL_SPOKEJOB) == wanted]
-            if fields:
-                items = [i for i in items if i.get("status", {}).get("outcome") not in ("Succeeded", "Failed")]
-            yield Page(items, self.world.version)
-
-        return Listing(namespace, pages())
-
-    async def create_job(self, namespace: str, body: Mapping[str, Any]) -> Object:
-        world, fault = self.world, self._begin()
-        name = body["metadata"]["name"]
-        if world.refuse_jobs:
-            status, message = world.refuse_jobs
-            raise api_error(status, "Refused", message)
-        if name in world.objects[Kind.JOB]:
-            raise api_error(409, "AlreadyExists", name)
-        job = world._new(name, labels=body["metadata"]["labels"])
-        job["metadata"] |= {key: body["metadata"][key] for key in ("ownerReferences", "annotations")}
-        job = world._store(Kind.JOB, job | {"spec": deepcopy(dict(body["spec"]))})
-        world.created.append((name, job["metadata"]["uid"]))
-        world.writes.append(f"create {name}")
-        self._end(fault)
-        return deepcopy(job)
-
-    async def delete_job(self, key: Key, uid: str, resource_version: str, *, wait_for_pods: bool) -> Object | None:
-        world, fault = self.world, self._begin()
-        job = world.objects[Kind.JOB].get(key.name)
-        if job is None:
-            return None
-        if (job["metadata"]["uid"], job["metadata"]["resourceVersion"]) != (uid, resource_version):
-            raise api_error(409, "Conflict", "stale")
-        world.delete(Kind.JOB, key.name, foreground=wait_for_pods)
-        world.writes.append(f"delete {key.name}")
-        self._end(fault)
-        job = world.objects[Kind.JOB].get(key.name)
-        return {"kind": "Job"} | deepcopy(job) if job else {"kind": "Status"}
-
-    async def delete_spokejob(self, key: Key, uid: str, resource_version: str) -> None:
-        fault = self._begin()
-        self.world.delete(Kind.SPOKEJOB, key.name)
-        self.world.writes.append("delete spokejob")
-        self._end(fault)
-
-    async def apply_status(self, key: Key, uid: str, resource_version: str, status: SpokeJobStatus) -> Object:
-        world, fault = self.world, self._begin()
-        body = deepcopy(world.objects[Kind.SPOKEJOB].get(key.name))
-        if body is None:
-            raise api_error(404, "NotFound", key.name)
-        if (body["metadata"]["uid"], body["metadata"]["resourceVersion"]) != (uid, resource_version):
-            raise api_error(409, "Conflict", "stale")
-        ours = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"progress", "ledger"})
-        kept = {name: value for name, value in body.get("status", {}).items() if name in ("progress", "ledger")}
-        ours = {name: value for name, value in ours.items() if name not in world.pruned}
-        world.writes.append("status")
-        if ours | kept != body.get("status"):
-            body = world._store(Kind.SPOKEJOB, {**body, "status": ours | kept})
-        self._end(fault)
-        return deepcopy(body)
+def unscheduled(reason: str, message: str) -> Object:
+    return {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
 
 
 def exited(code: int, reason: str = "Error", message: str = "") -> Object:
@@ -362,6 +425,11 @@ def exited(code: int, reason: str = "Error", message: str = "") -> Object:
 
 def finished(job: Object) -> bool:
     return any(item["type"] in ("Complete", "Failed") for item in job.get("status", {}).get("conditions", ()))
+
+
+def is_disrupted(pod: Object) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(item["type"] == "DisruptionTarget" and item["status"] == "True" for item in conditions)
 
 
 def ended(pod: Object) -> bool:

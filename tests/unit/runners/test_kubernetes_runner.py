@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from tests.task_key import KEY
 from tests.unit.sync.making import job
 
 from spoke_jobs import ConfigurationError, Registry, TaskBufferFull
@@ -46,14 +47,14 @@ def with_tasks() -> Registry:
 
 def unheard(**changes: Any) -> KubernetesRunner:
     """A runner whose tasks nobody takes."""
-    tasks: dict[str, Any] = {"tasks_url": "http://127.0.0.1:9", "tasks_key": SecretStr("key"), **changes}
+    tasks: dict[str, Any] = {"tasks_url": "http://127.0.0.1:9", "tasks_key": SecretStr(KEY), **changes}
     return KubernetesRunner(settings(submit="sync", database_url=URL, **tasks), with_tasks())
 
 
 def without_room(**options: Any) -> KubernetesRunner:
     """A runner whose buffer of one task is full."""
     runner = unheard()
-    runner._tasks = TaskDispatcher("http://127.0.0.1:9", "key", options=DispatcherOptions(buffer_tasks=1, **options))
+    runner._tasks = TaskDispatcher("http://127.0.0.1:9", KEY, options=DispatcherOptions(buffer_tasks=1, **options))
     runner.dispatch_task("note", 1)
     return runner
 
@@ -132,8 +133,17 @@ def test_closing_waits_for_what_is_undelivered_as_long_as_a_process_s_end_does(
 def test_every_missing_setting_is_named() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_runner(settings(), with_tasks())
-    for name in ("SPOKE_DATABASE_URL", "SPOKE_NAMESPACE", "KUBECONFIG", "SPOKE_TASKS_URL", "SPOKE_TASKS_KEY"):
+    for name in ("SPOKE_DATABASE_URL", "SPOKE_NAMESPACE", "KUBECONFIG"):
         assert name in str(caught.value)
+    assert "SPOKE_TASKS" not in str(caught.value)
+
+
+def test_declaring_a_task_needs_none_of_the_settings_that_dispatching_it_needs() -> None:
+    runner = load_runner(settings(submit="sync", database_url=URL), with_tasks())
+    assert runner.fully_configured()
+    missing = " ".join(runner.missing_task_settings())
+    assert "SPOKE_TASKS_URL" in missing
+    assert "SPOKE_TASKS_KEY" in missing
 
 
 def test_an_application_without_credentials_needs_only_the_database() -> None:

@@ -10,7 +10,10 @@ from tests.contract.runner import RefusalContract, RunnerContract
 from tests.contract.stages import MemoryStage
 from tests.contract.tasks import TaskContract
 
+from spoke_jobs import InvalidJobData, Registry, abatch, use_runner
 from spoke_jobs.model import JobData, JobState
+from spoke_jobs.runners.memory_runner import MemoryRunner
+from spoke_jobs.settings import Settings
 
 
 @pytest.fixture
@@ -30,3 +33,42 @@ class TestMemoryRunner(RunnerContract, RefusalContract, TaskContract):
         assert [(task.name, task.payload) for task in stage.runner.tasks] == [
             ("note", '{"text":"later too","ratio":0.0}')
         ]
+
+
+async def test_a_batch_whose_block_raises_stays_open_also_on_an_event_loop() -> None:
+    registry = Registry()
+    registry.job("report")(lambda _ctx: None)
+    runner = MemoryRunner(Settings(), registry)
+    with use_runner(runner):
+        with pytest.raises(ZeroDivisionError):
+            async with abatch("march", then=JobData("report")) as march:
+                await march.adispatch_job(JobData("report"))
+                raise ZeroDivisionError
+        with pytest.raises(InvalidJobData, match="on_failed is 'stop'"):
+            async with abatch("april", on_failed="stop"):
+                pass
+    (batch,) = runner.ledger.batches()
+    assert (batch.id, batch.total, batch.closed_at) == (march.id, 1, None)
+
+
+def test_a_task_that_raises_keeps_nothing_else_from_running() -> None:
+    registry = Registry()
+    runner, ran = MemoryRunner(Settings(), registry), list[str]()
+
+    @registry.task("raises")
+    def raises(_ctx: object, payload: str) -> None:
+        raise ValueError(payload)
+
+    @registry.task("runs")
+    def runs(_ctx: object, payload: str) -> None:
+        ran.append(payload)
+
+    for name, payload in (("raises", "one"), ("runs", "first"), ("raises", "two"), ("runs", "second")):
+        runner.dispatch_task(name, payload)
+    with pytest.raises(ExceptionGroup) as caught:
+        runner.drain()
+    assert [str(error) for error in caught.value.exceptions] == ["one", "two"]
+    assert ran == ["first", "second"]
+    runner.dispatch_task("raises", "alone")
+    with pytest.raises(ValueError, match="alone"):
+        runner.drain()

@@ -8,8 +8,19 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
-from spoke_jobs import InvalidJobData, JobContext, JobData, JobState, Registry, RetryPolicy
+from spoke_jobs import (
+    InvalidJobData,
+    JobContext,
+    JobData,
+    JobState,
+    RegistrationError,
+    Registry,
+    RetryPolicy,
+    label_value,
+)
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.runners.legacy_runner import LegacyRunner
@@ -29,7 +40,9 @@ OPTIONS: dict[str, Any] = {
     "retry": RetryPolicy(backoff_seconds=3, never=("ValueError",)),
     "pod_template": "large",
     "resources": {"limits": {"memory": "1Gi"}},
+    "labels": {"team": "payments", "example.com/cost-center": "12"},
     "organization_id": 4,
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 }
 REFUSED = {
     "same process": {"timeout_seconds"},
@@ -83,9 +96,59 @@ def test_what_the_cluster_is_to_honor_stands_on_the_spokejob(sqlite_ledger_url: 
     assert spec["resources"] == {"limits": {"memory": "1Gi"}}
     shown = (spec["priority"], spec["podTemplate"], spec["timeoutSeconds"], spec["startTimeoutSeconds"])
     assert shown == (7, "large", 6, 60)
+    assert spec["traceparent"] == OPTIONS["traceparent"]
     assert (spec["retry"]["backoffSeconds"], spec["retry"]["jitter"], spec["organization"]) == (3, 0.25, 4)
     assert "resources" not in spokejob(runner.dispatch_job(JobData("noop")), "ns")["spec"]
     runner.close()
+
+
+def test_labels_of_a_spokejob(sqlite_ledger_url: str, registry: Registry) -> None:
+    registry.job("ingest.Van API", labels={"team": "declared", "app.kubernetes.io/part-of": "shop"})(lambda _ctx: None)
+    runner = LegacyRunner(Settings(database_url=SecretStr(sqlite_ledger_url)), registry)
+    data = JobData("ingest.Van API", queue_name="12:edit", organization_id=3)
+    labels = spokejob(runner.dispatch_job(data), "ns")["metadata"]["labels"]
+    kind, queue = labels.pop("jobs.spoke.dev/type"), labels.pop("jobs.spoke.dev/queue")
+    assert kind == label_value("ingest.Van API")
+    assert kind.startswith("ingest.Van-API-")
+    assert queue == label_value("12:edit")
+    assert labels == {
+        "app.kubernetes.io/name": "spoke-job",
+        "app.kubernetes.io/component": "job",
+        "app.kubernetes.io/part-of": "shop",
+        "app.kubernetes.io/managed-by": "spoke-jobs",
+        "jobs.spoke.dev/organization": "3",
+        "team": "declared",
+    }
+    given = spokejob(runner.dispatch_job(JobData("ingest.Van API", labels={"tier": "1"})), "ns")["metadata"]["labels"]
+    assert "team" not in given, "a dispatch's labels replace those of the declaration, as with every option"
+    assert given["tier"] == "1"
+    assert not given.keys() & {"jobs.spoke.dev/queue", "jobs.spoke.dev/organization"}
+    runner.close()
+
+
+@pytest.mark.parametrize("name", ["worker", "same process", "sync", "kubernetes"])
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ("team=payments", "a mapping is expected"),
+        ({"team": "a b"}, "team is 'a b'.*label_value"),
+        ({"team": "x" * 64}, "at most 63"),
+        ({"team": 5}, "team is 5"),
+        ({"-team": "a"}, "the key '-team'"),
+        ({"Example.com/team": "a"}, "the key 'Example.com/team'"),
+        ({"jobs.spoke.dev/type": "a"}, "sets itself"),
+        ({"app.kubernetes.io/managed-by": "me"}, "sets itself"),
+        ({f"k{n}": "v" for n in range(17)}, "has 17 entries, where at most 16"),
+    ],
+)
+def test_labels_that_kubernetes_would_refuse_are_refused_at_dispatch(
+    name: str, labels: Any, problem: str, sqlite_ledger_url: str, registry: Registry
+) -> None:
+    runner = runner_of(name, sqlite_ledger_url, registry)
+    with pytest.raises(InvalidJobData, match=problem):
+        runner._prepare(JobData("noop", labels=labels))
+    with pytest.raises(RegistrationError, match=problem):
+        registry.job("other", labels=labels)
 
 
 class TestMemory:
@@ -123,6 +186,21 @@ class TestMemory:
         runner.drain()
         assert order == ["once"]
         assert runner.dispatch_job(JobData("note", "again", unique_key="k")).id != first.id
+
+    @pytest.mark.parametrize("commits", [True, False])
+    def test_a_job_is_replaced_when_the_dispatch_commits(
+        self, runner: MemoryRunner, order: list[str], commits: bool
+    ) -> None:
+        runner.dispatch_job(JobData("note", "once", unique_key="k"))
+        engine = create_engine("sqlite://")
+        with Session(engine) as session:
+            data = JobData("note", "twice", unique_key="k", on_conflict="replace")
+            assert runner.dispatch_job(data, session=session).payload == '"twice"'
+            assert runner.jobs[0].payload == '"once"'
+            session.commit() if commits else session.rollback()
+        engine.dispose()
+        runner.drain()
+        assert order == ["twice" if commits else "once"]
 
     def test_a_timeout_is_the_job_s_end(self, runner: MemoryRunner) -> None:
         runner.dispatch_job(JobData("slow"))

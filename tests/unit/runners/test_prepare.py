@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.errors import InvalidJobData
+from spoke_jobs.errors import InvalidJobData, InvalidPayload, RegistrationError
 from spoke_jobs.model import JobData
+from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
 
@@ -18,6 +19,27 @@ def registry() -> Registry:
     made = Registry()
     made.job("export")(lambda _ctx, _payload: None)
     return made
+
+
+def test_text_is_stored_as_it_is(registry: Registry) -> None:
+    registry.job("import_script", payload=str)(lambda _ctx, _payload: None)
+    new = prepare_job(JobData("import_script", "H4sIAAAA=="), registry, runner="legacy")
+    assert new.payload == "H4sIAAAA=="
+    assert decode_payload("import_script", str, new.payload) == "H4sIAAAA=="
+    for given in (None, {"a": 1}, b"bytes", "half \ud800", "a\x00b"):
+        with pytest.raises(InvalidPayload, match="'import_script' is a str of UTF-8 without NUL"):
+            prepare_job(JobData("import_script", given), registry, runner="legacy")
+
+
+def test_a_task_s_payload_is_json(registry: Registry) -> None:
+    with pytest.raises(RegistrationError, match="isn't a pydantic model class"):
+        registry.task("import_script", payload=str)  # type: ignore[arg-type]
+
+
+def test_a_job_without_a_payload_is_stored_as_the_reference_stores_it(registry: Registry) -> None:
+    registry.job("bare")(lambda _ctx: None)
+    assert prepare_job(JobData("bare"), registry, runner="legacy").payload == "{}"
+    assert prepare_job(JobData("export"), registry, runner="legacy").payload == "null", "its function gets None"
 
 
 @pytest.mark.parametrize("queue", ["half \ud800", "a\x00b", "x" * 201, 5])
@@ -82,3 +104,20 @@ def test_a_key_that_no_database_takes_is_refused(registry: Registry, key: Any) -
 def test_an_option_that_says_nothing_is_refused_by_name(registry: Registry, option: str, value: Any) -> None:
     with pytest.raises(InvalidJobData, match=rf"the dispatch of 'export': {option} is "):
         prepare_job(JobData("export", **{option: value}), registry, runner="legacy")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"unique_for": 5.0}, "unique_for is given, and no unique_key"),
+        ({"on_conflict": "replace"}, "on_conflict is given, and no unique_key"),
+        ({"unique_key": "k", "unique_for": 0}, "unique_for is 0"),
+        ({"unique_key": "k", "on_conflict": "drop"}, "'keep' or 'replace'"),
+        ({"unique_key": "k", "unique_for": 90.0, "retention_seconds": 60.0}, "raise retention_seconds"),
+    ],
+)
+def test_options_of_unique_jobs_that_can_not_be_honored(
+    registry: Registry, given: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidJobData, match=f"the dispatch of 'export': .*{problem}"):
+        prepare_job(JobData("export", **given), registry, runner="legacy")

@@ -143,6 +143,18 @@ def test_what_many_threads_submit_is_tried_once_each() -> None:
     assert sorted(api.tried) == list(range(200))
 
 
+def test_jobs_that_lock_one_queue_are_created_in_their_order_and_hold_up_no_others(gate: threading.Event) -> None:
+    api = Api(lambda job: gate.wait() if job.id == 1 else None)
+    submitter = submitter_of(api)
+    submitter.submit(job(id=id_, queue_name="one", locks_queue=True) for id_ in (1, 2, 3))
+    submitter.submit([job(id=4, queue_name="other", locks_queue=True), job(id=5, queue_name="one")])
+    wait_until(lambda: api.ended == [4, 5])
+    assert api.tried == [1, 4, 5]
+    gate.set()
+    submitter.close(10)
+    assert api.ended == [4, 5, 1, 2, 3]
+
+
 def test_one_thread_is_enough_for_one_at_a_time_and_is_there_at_once() -> None:
     api = Api()
     submitter = submitter_of(api)

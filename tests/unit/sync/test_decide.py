@@ -9,8 +9,8 @@ import pytest
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
-from spoke_jobs.model import JobState, Progress
-from spoke_jobs.sync.decide import compare, decide
+from spoke_jobs.model import JobOptions, JobState, Progress
+from spoke_jobs.sync.decide import LONGEST_START_TIMEOUT_SECONDS, compare, decide, type_not_allowed
 from spoke_jobs.sync.sync_model import (
     Action,
     AttemptView,
@@ -45,10 +45,36 @@ def test_a_young_row_is_left_to_the_runner_s_own_try() -> None:
     assert decide(young, None, NOW + timedelta(seconds=0.5), PATIENCE) == (Launch(young),)
 
 
+def test_a_blocked_row_is_not_launched() -> None:
+    assert decide(row(state=JobState.BLOCKED, open_dependencies=1), None, NOW) == ()
+
+
 def test_a_row_that_is_not_due_is_not_launched() -> None:
     later = row(run_after=NOW + timedelta(seconds=5))
     assert decide(later, None, NOW) == ()
     assert decide(later, None, NOW + timedelta(seconds=5)) == (Launch(later),)
+
+
+@pytest.mark.parametrize("begun", ["created_at", "updated_at", "run_after"])
+def test_a_row_with_a_template_that_is_not_for_its_type_ends_at_its_start_timeout(begun: str) -> None:
+    """Until then somebody may correct the PodTemplate."""
+    times = dict.fromkeys(("created_at", "updated_at"), LONG_AGO) | {begun: NOW - timedelta(seconds=30)}
+    options = JobOptions(start_timeout_seconds=30.0, pod_template="privileged")
+    forged = row(**times, options=options)
+    assert type_not_allowed(forged, NOW - timedelta(seconds=1)) == ()
+    (end,) = type_not_allowed(forged, NOW)
+    assert (end.failure.cause, end.row) == ("TypeNotAllowed", forged)
+    assert "'privileged'" in end.failure.message
+    assert "'import_contacts'" in end.failure.message
+
+
+def test_a_row_that_is_forged_cannot_put_that_off() -> None:
+    """By times in the future, or by a timeout that no SpokeJob may have."""
+    far = NOW.replace(year=9000)
+    forged = row(created_at=far, updated_at=far, options=JobOptions(start_timeout_seconds=1e300))
+    assert type_not_allowed(forged, NOW)
+    old = row(options=JobOptions(start_timeout_seconds=1e300))
+    assert type_not_allowed(old, LONG_AGO + timedelta(seconds=LONGEST_START_TIMEOUT_SECONDS))
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any, cast
 
-from tests.unit.sync.making import LONG_AGO, NOW, row, running, under_way
+import pytest
+from sqlalchemy import update
+from tests.contract.ledger import new_job
+from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
+from tests.waiting import wait_for
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
+from spoke_jobs.contract.api_errors import api_error
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobState
+from spoke_jobs.registry import Registry
 from spoke_jobs.sync.decide import compare
 from spoke_jobs.sync.leader_loop import _PROGRESS_BUDGET_SECONDS, Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.sync_model import Row
-from spoke_jobs.sync.writer import Writer
+from spoke_jobs.sync.sync_model import AttemptView, Row
+from spoke_jobs.sync.undecided import FAILED
+from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 WRITE_SECONDS = 0.3
 MOST_IN_A_TURN = 4
@@ -39,6 +52,116 @@ class SlowCluster:
         attempts = [{"number": 1, "finishedAt": ""}]
         shown: dict[str, Any] = {"outcome": "Running", "attempt": 1, "attempts": attempts}
         return {"metadata": metadata, "spec": {"uid": str(job.uid), "run": job.run}, "status": shown | status}
+
+
+class NoPods:
+    """An API server whose pods are all gone."""
+
+    namespace = "jobs"
+
+    def ask(self, path: str, *_: Any) -> Any:
+        raise api_error(404, "NotFound", path)
+
+
+def test_the_output_of_a_run_is_read_although_the_row_is_in_the_next_one(sqlite_ledger_url: str) -> None:
+    engine = create_engine(sqlite_ledger_url)
+    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, NoPods())
+    loop = LeaderLoop(writer, api, SyncHealth(lambda: 0.0), Intervals(), lambda: 0.0)
+    job = SqlLedger(engine).insert(new_job(runner="kubernetes"))
+    with engine.begin() as connection:
+        connection.execute(update(job_request).values(run=2))
+    first = seen(Row(job, None), attempts=(AttemptView(1, True, "JobError", "", "", "pod-1"),))
+    loop._follow([(first, False)])
+    wait_for("its report is stored", lambda: loop._outputs.store() > 0, 20)
+    assert [(item.run, item.number, item.pod) for item in Queries(engine).reports(job.id)] == [(1, 1, "pod-1")]
+    loop._outputs.close()
+    engine.dispose()
+
+
+class EmptyCluster:
+    """An API server without any SpokeJob."""
+
+    namespace = "jobs"
+
+    def pages(self) -> Iterator[Any]:
+        return iter(())
+
+    def spokelimits(self, _labels: object) -> list[Body]:
+        return []
+
+
+def test_a_routine_that_raises_leaves_the_other_routines_alone(
+    sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OverflowError("date value out of range")
+
+    engine, now = create_engine(sqlite_ledger_url), [0.0]
+    writer, health = cast(Writer, EngineWriter(engine)), SyncHealth(lambda: now[0])
+    api = cast(SpokeJobClient, EmptyCluster())
+    loop = LeaderLoop(writer, api, health, Intervals(compare=0.0), lambda: now[0], registry=Registry())
+    for place in ("ledger.settling.settle_ended", "ledger.pruning.prune", "runners.ticker.Ticker.tick_if_due"):
+        monkeypatch.setattr(f"spoke_jobs.{place}", fails)
+    loop._limits._read = fails
+    monkeypatch.setattr(loop._outputs, "store", fails)
+    for name in ("_launch", "_show_progress", "_decide_again"):
+        monkeypatch.setattr(loop, name, fails)
+    for _ in range(3):
+        loop.turn()
+        now[0] += 60.0
+    assert health.comparisons == 3
+    assert health.failures[FAILED] == 8 * 3
+    logged = [record for record in caplog.records if record.exc_info]
+    assert len(logged) == 8, "each once, with its traceback"
+
+    launched: list[object] = []
+    monkeypatch.setattr(loop, "_launch", launched.append)
+    monkeypatch.setattr(loop, "_compare", fails)
+    for _ in range(3):
+        loop.turn()
+        now[0] += 60.0
+    assert len(launched) == 3, "also while ledger and cluster can't be compared"
+
+    monkeypatch.setattr("spoke_jobs.ledger.settling.settle_ended", loses_the_connection)
+    with pytest.raises(ConnectionLost):
+        loop.turn()
+    loop._outputs.close()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("broken", ["_compare", "_follow"])
+def test_changes_that_an_error_kept_from_being_read_are_found_by_a_comparison(
+    broken: str, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, now = create_engine(sqlite_ledger_url), [0.0]
+    writer, health = cast(Writer, EngineWriter(engine)), SyncHealth(lambda: now[0])
+    loop = LeaderLoop(writer, cast(SpokeJobClient, EmptyCluster()), health, Intervals(compare=1e6), lambda: now[0])
+    failed = 0
+
+    def fails(*_: Any) -> None:
+        nonlocal failed
+        failed += 1
+        raise OverflowError
+
+    if broken == "_follow":
+        loop.turn()
+    compared = health.comparisons
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, broken, fails)
+        for _ in range(100):
+            loop._inbox.put(seen(row()), deleted=False)
+            loop.turn()
+    assert failed == 1, "it is repeated after a wait"
+    assert health.comparisons == compared
+    now[0] += 1.0
+    loop.turn()
+    assert health.comparisons == compared + 1
+    loop._outputs.close()
+    engine.dispose()
+
+
+def loses_the_connection(*_: object, **__: object) -> None:
+    raise ConnectionLost("the connection to the database broke")
 
 
 def of_number(number: int, **changes: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from spoke_jobs.contract import probe_server
 from spoke_jobs.sync.sync_metrics import STALE_SECONDS, SyncHealth, serve_probes
 
 
@@ -38,7 +39,8 @@ def waiting() -> tuple[int, float]:
 
 
 @pytest.fixture
-def address(health: SyncHealth) -> Iterator[str]:
+def address(health: SyncHealth, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(probe_server, "_LONGEST_REST_SECONDS", 0.0)  # each request sees what the test did before it
     server = serve_probes(health, 0, "127.0.0.1", waiting)
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()

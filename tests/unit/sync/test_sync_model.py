@@ -14,10 +14,25 @@ from tests.unit.sync.making import job
 
 from spoke_jobs.cluster.manifest import name_of, spokejob
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.clean_text import is_storable
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.model import JobOptions, Progress
 from spoke_jobs.sync.sync_model import AttemptView, Row, read_view
+
+
+@pytest.mark.parametrize("cause", ["Job\x00Error", "\ud800", "\x1b[2J", "x" * 41, "two words"])
+def test_a_cause_that_is_none_reads_as_undiagnosable_never_as_a_success(cause: str) -> None:
+    attempt = {"number": 1, "finishedAt": "2026-03-01T12:00:00Z", "cause": cause, "errorType": cause, "pod": "../x"}
+    view = read_view({"status": {"cause": cause, "attempts": [attempt]}})
+    assert view.cause == "Undiagnosable"
+    (found,) = view.attempts
+    assert (found.cause, found.error_type, found.pod) == (
+        "Undiagnosable",
+        "two words" if " " in cause else found.error_type,
+        "",
+    )
+    assert is_storable(found.error_type)
 
 
 def test_what_is_created_is_what_the_row_says() -> None:
@@ -26,6 +41,7 @@ def test_what_is_created_is_what_the_row_says() -> None:
     )
     row = job(queue_name="12:edit", locks_queue=True, organization_id=3, options=options, payload='{"secret": 1}')
     body = spokejob(row, "texting")
+    assert body["metadata"].pop("labels").items() >= {"jobs.spoke.dev/organization": "3"}.items()
     assert body["metadata"] == {"name": "import-contacts-7-5e1f0a52", "namespace": "texting"}
     spec = SpokeJobSpec.model_validate(body["spec"])
     assert (spec.uid, spec.request_id, spec.run, spec.job_type) == (row.uid, 7, 1, "import_contacts")

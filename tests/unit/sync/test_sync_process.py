@@ -19,14 +19,18 @@ from spoke_jobs.sync.writer import ConnectionLost
 class Writer:
     """The database: who leads, by the try; the last word is kept."""
 
-    def __init__(self, *leads: bool | Exception) -> None:
+    def __init__(self, *leads: bool | Exception, foreign_holder: str = "") -> None:
         self._leads = list(leads)
+        self._foreign_holder = foreign_holder
 
     def lead(self) -> bool:
         answer = self._leads.pop(0) if len(self._leads) > 1 else self._leads[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def foreign_holder(self) -> str:
+        return self._foreign_holder
 
     def close(self) -> None:
         """Nothing is open."""
@@ -100,6 +104,15 @@ def test_who_tries_an_api_server_that_is_away_is_not_active_until_it_has_compare
     assert ended == [waits] * 4
 
 
+def test_who_is_kept_from_the_lock_by_somebody_else_is_no_standby(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Writer(False, False, True, foreign_holder="the database role 'shop_jobs' holds the lock")
+    begun, ended = roles(monkeypatch, writer, done)
+    assert (begun, ended) == (["active"], ["waiting for the lock"] * 2)
+    assert caplog.text.count("the database role 'shop_jobs' holds the lock") == 1
+
+
 def may_not_list(_: SyncHealth) -> None:
     raise api_error(403, "Forbidden", "spokejobs is forbidden: cannot list")
 
@@ -111,9 +124,31 @@ def test_a_refused_listing_is_not_taken_for_an_outage(
     assert ended == ["waiting for the API server", *["waiting to list SpokeJobs"] * 2]
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert lines == [
-        "the API server is unavailable; retrying: no answer",
+        "the API server is unavailable (no answer); retrying",
         "could not list SpokeJobs (403 Forbidden: spokejobs is forbidden: cannot list); retrying",
     ]
+
+
+def test_each_new_reason_why_the_database_refuses_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, wrong = ConnectionLost("connection refused"), ConnectionLost("password authentication failed")
+    roles(monkeypatch, Writer(refused, refused, wrong, wrong, refused, True), compares_then_away, done)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == [
+        "the database is unavailable (connection refused); retrying",
+        "the database is unavailable (password authentication failed); retrying",
+        "the API server is unavailable (no answer); retrying",
+    ]
+
+
+def test_the_next_outage_for_the_same_reason_is_logged_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = ConnectionLost("connection refused")
+    roles(monkeypatch, Writer(refused, True, refused, True), compares_then_away, done)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines.count("the database is unavailable (connection refused); retrying") == 2
 
 
 def test_a_sync_that_stumbles_at_every_start_is_not_active(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,7 @@ def test_the_test_s_own_session_is_refused(engine: Engine) -> None:
 def test_what_makes_no_session_is_refused(engine: Engine) -> None:
     test = SpokeJobs(registry, lambda: engine)
     test.runner.dispatch_job(JobData("write", Words(text="x")))
-    with pytest.raises(JobsFailed, match="made a Engine, where a Session is expected"):
+    with pytest.raises(JobsFailed, match="made an Engine, where a Session is expected"):
         test.drain()
 
 

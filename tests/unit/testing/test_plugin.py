@@ -103,7 +103,7 @@ def test_a_suite_of_an_application_s(pytester: pytest.Pytester) -> None:
 
 def test_the_fixtures_are_listed_with_what_they_are_for(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--fixtures", "-q")
-    result.stdout.fnmatch_lines(["*spoke_jobs_sessions*pytest_plugin.py*", "*Override it if jobs use*"])
+    result.stdout.fnmatch_lines(["*spoke_jobs_sessions*pytest_plugin.py*", "*Override this fixture if jobs use*"])
 
 
 def test_loading_the_plugin_loads_nothing_of_the_library(pytester: pytest.Pytester) -> None:

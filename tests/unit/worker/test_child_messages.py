@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.contract.ledger import claim_one, new_job
@@ -10,8 +12,8 @@ from tests.contract.ledger import claim_one, new_job
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
-from spoke_jobs.model import JobOptions
-from spoke_jobs.worker.child_messages import INLINE_LIMIT, Order, Report, Stop, decode, encode
+from spoke_jobs.model import JobOptions, UnreadPayload
+from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, decode_report, encode, read_message
 
 
 @given(st.integers(1, 2**62), st.integers(1, 99), st.uuids(), st.floats(0.5, 3600), st.none() | st.floats(0, 1e9))
@@ -25,6 +27,17 @@ def test_orders_read_back(job_id: int, number: int, token: uuid.UUID, lease: flo
 @given(st.sampled_from([None, *ExitCode]), st.booleans(), st.none() | st.uuids())
 def test_reports_read_back(code: ExitCode | None, last: bool, token: uuid.UUID | None) -> None:
     assert decode(encode(Report(code, last, token))) == Report(code, last, token)
+    assert decode_report(encode(Report(code, last, token))) == Report(code, last, token)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"x", b"[" * 5000, b"{}", b'{"kind":"Stop","token":null}', b'{"kind":"Report","last":1}',
+     b'{"kind":"Report","last":true,"exit_code":1.5}', b'{"kind":"Report","last":true,"token":"7"}', b"\xff",
+     b'{"kind":"Report","last":false,"exit_code":9,"token":null}'],
+)  # fmt: skip
+def test_what_a_job_writes_to_its_child_s_socket_is_no_report(line: bytes) -> None:
+    assert decode_report(line) is None
 
 
 @given(st.none() | st.uuids(), st.booleans())
@@ -32,8 +45,8 @@ def test_stops_read_back(token: uuid.UUID | None, overtime: bool) -> None:
     assert decode(encode(Stop(token, overtime))) == Stop(token, overtime)
 
 
-@given(st.text(), st.none() | st.timedeltas(timedelta(), timedelta(days=9)))
-def test_a_small_row_travels_with_its_order_and_a_large_one_does_not(payload: str, ahead: timedelta | None) -> None:
+@given(st.text() | st.just(UnreadPayload.of(9)), st.none() | st.timedeltas(timedelta(), timedelta(days=9)))
+def test_a_row_travels_with_its_order_unless_its_payload_was_not_read(payload: str, ahead: timedelta | None) -> None:
     ledger = MemoryLedger()
     options = JobOptions(retry=RetryPolicy(never=("ValueError",), jitter=0.5), timeout_seconds=4.5)
     run_after = None if ahead is None else datetime.now(UTC) - ahead
@@ -42,4 +55,21 @@ def test_a_small_row_travels_with_its_order_and_a_large_one_does_not(payload: st
     assert claim is not None
     order = decode(encode(Order.of(claim)))
     assert isinstance(order, Order)
-    assert order.job == (claim.job if len(payload) <= INLINE_LIMIT else None)
+    assert order.job == (None if isinstance(payload, UnreadPayload) else claim.job)
+
+
+@pytest.mark.parametrize("sent", [b"", b"a part of an order\n", b"no end"], ids=["the end", "a part", "no newline"])
+async def test_what_is_no_message_is_the_end_of_the_messages(sent: bytes) -> None:
+    """A job's code has read the rest. The attempts that run go on."""
+    reader = asyncio.StreamReader()
+    order = Order(1, 1, uuid.uuid4(), 60.0)
+    reader.feed_data(encode(order) + sent)
+    reader.feed_eof()
+    assert await read_message(reader) == order
+    assert await read_message(reader) is None
+
+
+async def test_a_broken_connection_is_the_end_of_the_messages() -> None:
+    reader = asyncio.StreamReader()
+    reader.set_exception(ConnectionResetError())
+    assert await read_message(reader) is None

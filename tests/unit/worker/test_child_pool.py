@@ -10,9 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from spoke_jobs.worker.child_messages import Order, decode
+from spoke_jobs.worker.child_messages import Order, Report, decode, encode
 from spoke_jobs.worker.child_pool import Child, ChildPool, Kind
+from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.shared_state import SharedState
+from spoke_jobs.worker.stack_file import StackFile
 
 
 class NoProcess(subprocess.Popen[bytes]):
@@ -38,7 +40,7 @@ def test_nobody_waits_for_a_child_that_reads_nothing(ends: tuple[socket.socket, 
     with selectors.DefaultSelector() as selector:
         pool = ChildPool(selector)
         shared, descriptor = SharedState.make()
-        child = Child(Kind.LOOP, 50, 0, NoProcess(), ours, None, shared)
+        child = Child(Kind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
         selector.register(ours, selectors.EVENT_READ, child)
         orders = [Order(n, 1, uuid4(), 60.0) for n in range(3_000)]
         for order in orders:
@@ -53,6 +55,51 @@ def test_nobody_waits_for_a_child_that_reads_nothing(ends: tuple[socket.socket, 
                     pool.flush(child)
         assert [decode(line) for line in received.splitlines()] == orders
     SharedState.open(descriptor)
+    child.stack_file.close()
+    child.output.close()
+
+
+@pytest.mark.parametrize(
+    "written", [b"[" * 5000 + b"\n", b'{"kind":"Report"}\n', b"x" * 20_000], ids=["deep", "odd", "long"]
+)
+def test_a_job_that_writes_to_its_child_s_socket_ends_the_connection_and_not_the_supervisor(
+    ends: tuple[socket.socket, socket.socket], written: bytes
+) -> None:
+    ours, theirs = ends
+    with selectors.DefaultSelector() as selector:
+        pool = ChildPool(selector)
+        shared, descriptor = SharedState.make()
+        child = Child(Kind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
+        selector.register(ours, selectors.EVENT_READ, child)
+        report = Report(0, False, uuid4())
+        theirs.sendall(encode(report) + written)
+        assert pool.receive(child) == [report], "what came before counts"
+        assert child.disconnected_at is not None, "the supervisor kills such a child"
+        assert pool.receive(child) is None
+    SharedState.open(descriptor)
+    child.stack_file.close()
+    child.output.close()
+
+
+def test_what_a_job_has_left_behind_cannot_report_without_end(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    with selectors.DefaultSelector() as selector:
+        pool = ChildPool(selector)
+        shared, descriptor = SharedState.make()
+        child = Child(Kind.THREAD, 1, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
+        selector.register(ours, selectors.EVENT_READ, child)
+        first = Report(0, False, uuid4())
+        theirs.sendall(encode(first))
+
+        def refill(child: Child) -> list[Report] | None:
+            theirs.sendall(encode(Report()) * 100)
+            return ChildPool.receive(pool, child)
+
+        pool.receive = refill  # type: ignore[method-assign]
+        assert pool.receive_last(child)[0] == first
+    SharedState.open(descriptor)
+    child.stack_file.close()
+    child.output.close()
 
 
 def test_shared_state_is_read_as_it_was_written() -> None:

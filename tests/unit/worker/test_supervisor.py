@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.contract.worker import Site, WorkerContract
 from tests.contract.worker_ends import EndsContract, LimitsContract, TogetherContract
+from tests.contract.worker_output import OutputContract
 
 
 @pytest.fixture
@@ -36,4 +37,9 @@ class TestLimits(LimitsContract):
 
 @pytest.mark.long
 class TestTogether(TogetherContract):
+    pass
+
+
+@pytest.mark.long
+class TestOutput(OutputContract):
     pass

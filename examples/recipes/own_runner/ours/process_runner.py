@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs import JobData, JobRequest, registry
 from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.inserts import insert_job
+from spoke_jobs.ledger.inserts import insert_jobs
 from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.runners.legacy_runner import run_task
@@ -38,7 +38,7 @@ def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobReq
         launch(job)
     else:  # in the caller's transaction, which is committed once another connection sees the row
         session = plain_session(session)
-        job = insert_job(connection_of(session), new)
+        (job,) = insert_jobs(connection_of(session), [new])
         after_commit(session, lambda: ledger().get(job.id) is not None, lambda: launch(job))
     return job
 

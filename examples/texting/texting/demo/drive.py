@@ -100,7 +100,7 @@ def drive(plan: Plan, console: Console, services: Sequence[Runs] = ()) -> Outcom
 def _begin(sample: Sample) -> tuple[Campaign, JobRequest]:
     """Create the first rows, and dispatch the import, in one transaction."""
     with sessions().begin() as session:
-        organization = Organization(name="Neighbours for the Library")
+        organization = Organization(name="Neighbors for the Library")
         session.add(organization)
         session.flush()
         before = utc_now() - timedelta(minutes=1)

@@ -3,61 +3,95 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from spoke_jobs.model import JobFilter, JobState
+from spoke_jobs.ledger.privileges import Process
 
-_LARGEST_ID = 2**63 - 1
+LARGEST_ID = 2**63 - 1
 
 
-def _id(text: str) -> int:
+def parse_id(text: str) -> int:
     """Parse a job's id. With `min` and `max`, typer would print the limits in every help text."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _LARGEST_ID):
-        raise typer.BadParameter(f"{text!r} is not a job's id: give a whole number from 1")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= LARGEST_ID):
+        raise typer.BadParameter(f"{text!r} is not an id: give a whole number from 1")
     return int(text)
 
 
-Id = Annotated[int, typer.Argument(parser=_id, metavar="ID", help="The job's id.", show_default=False)]
-Ids = Annotated[list[int], typer.Argument(parser=_id, metavar="ID", help="The jobs' ids.", show_default=False)]
+def check_bounds(value: int | None) -> int | None:
+    """Refuse a whole number that no database holds."""
+    if value is not None and abs(value) > LARGEST_ID:
+        raise typer.BadParameter(f"{value} is not a whole number of at most {LARGEST_ID}")
+    return value
+
+
+Id = Annotated[int, typer.Argument(parser=parse_id, metavar="ID", help="The job's id.", show_default=False)]
+Ids = Annotated[list[int], typer.Argument(parser=parse_id, metavar="ID", help="The jobs' ids.", show_default=False)]
 SomeIds = Annotated[
-    list[int] | None, typer.Argument(parser=_id, metavar="ID", help="The jobs' ids.", show_default=False)
+    list[int] | None, typer.Argument(parser=parse_id, metavar="ID", help="The jobs' ids.", show_default=False)
+]
+TaskId = Annotated[int, typer.Argument(parser=parse_id, metavar="ID", help="The task's id.", show_default=False)]
+TaskIds = Annotated[
+    list[int] | None, typer.Argument(parser=parse_id, metavar="ID", help="The tasks' ids.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; docs/reference/cli.md describes it.")]
 
-States = Annotated[
-    list[JobState] | None,
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what it would do.")]
+DryRunOfFilters = Annotated[
+    bool, typer.Option("--dry-run", help="Only print what it would do. It can't be combined with ids.")
+]
+Actor = Annotated[
+    str | None,
     typer.Option(
-        "--state",
-        help="Only jobs in this state (waiting, running, succeeded, failed); may be repeated.",
-        metavar="STATE",
+        "--as",
+        metavar="NAME",
+        help="Who does this, for `spoke-jobs events`; by default the user and the host or, in a pod, its service "
+        "account. Nobody verifies it.",
+        show_default=False,
     ),
 ]
-Type = Annotated[
-    str | None, typer.Option("--type", help="Only jobs of this type. 'ingest.*' selects by prefix.", show_default=False)
-]
-Queue = Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.", show_default=False)]
-Organization = Annotated[
-    int | None, typer.Option("--organization", help="Only jobs of this organization.", show_default=False)
-]
-Campaign = Annotated[int | None, typer.Option("--campaign", help="Only jobs of this campaign.", show_default=False)]
-CauseName = Annotated[
-    str | None,
-    typer.Option("--cause", help="Only jobs with this cause: JobError, Timeout, ...", show_default=False),
-]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def job_filter(
-    states: list[JobState] | None,
-    job_type: str | None,
-    queue: str | None,
-    organization: int | None,
-    campaign: int | None,
-    cause: str | None,
-) -> JobFilter:
-    """Combine the filter options."""
-    return JobFilter(tuple(states) if states else None, job_type, queue, organization, campaign, cause)
+@dataclass(frozen=True, slots=True)
+class RoleOf:
+    """A database role, and the kind of process that it is for."""
+
+    process: Process
+    role: str
+    """Empty for the connection's own."""
+
+
+def _role_of(text: str) -> RoleOf:
+    process, _, role = text.partition("=")
+    if process not in list(Process):
+        raise typer.BadParameter(f"{text!r} names none of {', '.join(Process)}")
+    return RoleOf(Process(process), role)
+
+
+Grants = Annotated[
+    list[RoleOf] | None,
+    typer.Option(
+        parser=_role_of,
+        metavar="PROCESS=ROLE",
+        help="PostgreSQL: give a role exactly the privileges that a kind of process needs: migrations, application, "
+        "jobs or reader. May be repeated. With `--dry-run`, print the statements.",
+        show_default=False,
+    ),
+]
+Roles = Annotated[
+    list[RoleOf] | None,
+    typer.Option(
+        "--role",
+        parser=_role_of,
+        metavar="PROCESS[=ROLE]",
+        help="PostgreSQL: require that a database role has exactly the privileges of a kind of process: migrations, "
+        "application, jobs or reader. Without =ROLE, it is the role of SPOKE_DATABASE_URL. May be repeated.",
+        show_default=False,
+    ),
+]
 
 
 def each_once(ids: list[int]) -> list[int]:

@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from spoke_jobs.cli.commands import arguments
-from spoke_jobs.cli.commands.exits import Exit, reports_errors
-from spoke_jobs.cli.commands.job_actions import Result, done, ending, for_each, missing
-from spoke_jobs.cli.commands.ledger_access import open_ledger
+from spoke_jobs.cli.commands.actor import name_of_actor
+from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
+from spoke_jobs.cli.commands.filter_options import selects_jobs
+from spoke_jobs.cli.commands.job_actions import Result, confirm_each, done, ending, for_each, missing
+from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries, refuse_unknown_names
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import JobState
+from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobState
 
 
 @reports_errors
-def cancel(job_ids: arguments.Ids) -> None:
-    """Cancel jobs. A waiting job ends at once; a running job is asked to stop."""
-    ledger = open_ledger()
-    for_each(arguments.each_once(job_ids), lambda job_id: _cancel(ledger, job_id))
+@selects_jobs()
+def cancel(
+    job_ids: arguments.SomeIds = None,
+    which: JobFilter = ANY_JOB,
+    reason: Annotated[
+        str | None,
+        typer.Option(
+            "--reason", help="Only jobs that wait for this reason, as `spoke-jobs why` prints it.", show_default=False
+        ),
+    ] = None,
+    dry_run: arguments.DryRunOfFilters = False,
+    yes: arguments.Yes = False,
+    actor: arguments.Actor = None,
+) -> None:
+    """Cancel jobs. A waiting job ends at once; a running job is asked to stop.
+
+    Give the jobs' ids, or filters for all unfinished jobs that match them. With --reason, only waiting jobs.
+    """
+    if bool(job_ids) == (which != ANY_JOB or reason is not None):
+        usage_error("give either job ids or at least one filter (--type '*' selects all unfinished jobs)")
+    if job_ids and dry_run:
+        usage_error("--dry-run can't be combined with ids: it shows what filters select")
+    by = name_of_actor(actor)
+    if job_ids:
+        ledger = open_ledger()
+        for_each(arguments.each_once(job_ids), lambda job_id: cancel_one(ledger, job_id, by))
+        return
+    if any(one.final for one in which.states or ()):
+        usage_error("only unfinished jobs can be cancelled")
+    ledger, queries = open_queries()
+    if reason is None:
+        selected = queries.selected(which.evolve(states=which.states or UNFINISHED))
+    else:
+        from spoke_jobs.cli.commands.job_groups import waiting_for
+
+        wait_for_it = waiting_for(queries, reason)
+        waiting = queries.selected(which.evolve(states=(JobState.WAITING, JobState.BLOCKED)))
+        selected = [job for job in waiting if job.id in wait_for_it]
+    if not selected:
+        refuse_unknown_names(ledger, which)
+    if confirm_each("cancel", selected, dry_run=dry_run, yes=yes):
+        for_each([job.id for job in selected], lambda job_id: cancel_one(ledger, job_id, by))
 
 
-def _cancel(ledger: SqlLedger, job_id: int) -> Result:
+def cancel_one(ledger: SqlLedger, job_id: int, by: str) -> Result:
+    """Cancel a job, and say what that did."""
     before = ledger.get(job_id)
-    job = ledger.cancel(job_id)
+    job = ledger.cancel(job_id, by)
     if before is None or job is None:
         return missing(job_id)
     if before.state.final:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -14,10 +14,11 @@ import typer
 from spoke_jobs.cli.commands import arguments, parsing
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import reports_errors
+from spoke_jobs.cli.printing import print_row, print_text
 from spoke_jobs.cli.words import line
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.job_options import DISPATCH_NAMES, OPTIONS, JobData, Option, Resources
+from spoke_jobs.job_options import DISPATCH_NAMES, OPTIONS, After, JobData, Labels, Option, Resources
 from spoke_jobs.settings import load_settings
 
 _Value = TypeVar("_Value")
@@ -35,7 +36,7 @@ def _by(parse: Callable[[str], _Value]) -> Callable[[Any], _Value]:
     return parser
 
 
-def _resources(text: str) -> Any:
+def _json(text: str) -> Any:
     return parsing.json_of(text, "it")
 
 
@@ -52,7 +53,9 @@ _KINDS: dict[Any, _Kind] = {
     float: _Kind(parsing.duration, "DURATION", "90s, 5m, 2h, 7d"),
     datetime: _Kind(parsing.moment, "TIME", "2026-03-01T09:00+01:00, or +10m"),
     RetryPolicy: _Kind(parsing.retry_policy, "JSON", '{"budget": {"error": 5}}'),
-    Resources: _Kind(_resources, "JSON", '{"limits": {"memory": "1Gi"}}'),
+    Resources: _Kind(_json, "JSON", '{"limits": {"memory": "1Gi"}}'),
+    After: _Kind(parsing.job_ids, "IDS", "12,13"),
+    Labels: _Kind(_json, "JSON", '{"team": "payments"}'),
 }
 """By the type of a field of JobData. typer parses the other types."""
 
@@ -70,22 +73,26 @@ def _flag(option: Option, annotation: Any) -> inspect.Parameter:
         metavar=kind.metavar if kind else None,
         show_default=False,
     )
-    annotation = Annotated[Any if plain is Resources else annotation, shown]
+    annotation = Annotated[Any if plain in (Resources, Labels, After) else annotation, shown]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Add a flag for each option of a dispatch to a command that takes ``**options``."""
-    hints = get_type_hints(JobData)
-    *own, _ = inspect.signature(command, eval_str=True).parameters.values()
-    flags = [_flag(OPTIONS[name], hints[name]) for name in DISPATCH_NAMES]
-    first = [parameter for parameter in own if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
-    command.__signature__ = inspect.Signature([*first, *flags, *own[len(first) :]])  # type: ignore[attr-defined]
-    return command
+def with_flags(names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a flag for each of these options of a dispatch to a command that takes ``**options``."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(JobData)
+        *own, _ = inspect.signature(command, eval_str=True).parameters.values()
+        flags = [_flag(OPTIONS[name], hints[name]) for name in names]
+        first = [parameter for parameter in own if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
+        command.__signature__ = inspect.Signature([*first, *flags, *own[len(first) :]])  # type: ignore[attr-defined]
+        return command
+
+    return add
 
 
 @reports_errors
-@_with_flags
+@with_flags(DISPATCH_NAMES)
 def dispatch(
     job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job's type, as SPOKE_APP declares it.")],
     payload: Annotated[
@@ -113,13 +120,14 @@ def dispatch(
     if wait:
         _watch(job.id, json)
     elif json:
-        from spoke_jobs.cli.rendering.json_output import Dispatched, Job, print_document
+        from spoke_jobs.cli.rendering.json_output import Dispatched, Job
+        from spoke_jobs.cli.rendering.shape import print_document
 
         print_document(Dispatched(job=Job.of(job)))
     elif arguments.on_a_terminal():
-        print(f"job {job.id} ({line(job.job_type)}): {job.state}")
+        print_text(f"job {job.id} ({line(job.job_type)}): {job.state}")
     else:
-        print(job.id, line(job.job_type), job.state, sep="\t")
+        print_row(job.id, line(job.job_type), job.state)
 
 
 def _watch(job_id: int, json: bool) -> None:

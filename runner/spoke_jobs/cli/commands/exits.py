@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from enum import IntEnum
 from functools import wraps
 from typing import NoReturn, ParamSpec, TypeVar
@@ -13,10 +15,17 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cli.commands.ledger_access import close_engines
+from spoke_jobs.cli.printing import print_error
+from spoke_jobs.contract.log_setup import configure_logging, logs_json
 from spoke_jobs.errors import SpokeJobsError
+from spoke_jobs.ledger.engine import is_locked
+
+logger = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_in_log: ContextVar[bool] = ContextVar("spoke_errors_in_log", default=False)
+"""Whether an error that ends the command is logged, and not printed."""
 
 
 class Exit(IntEnum):
@@ -34,11 +43,16 @@ MEANINGS = {
     Exit.DONE: "done",
     Exit.FAILED: "the command failed or was refused, or a watched job failed: the message says what to do",
     Exit.USAGE: "the command line is wrong",
-    Exit.NOT_FOUND: "there is no such job",
+    Exit.NOT_FOUND: "there is no such job or task",
     Exit.RESTART: "`tasks` has to be restarted, because tasks that hang occupy its slots",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 """The meaning of each code, for `--help` and docs/reference/cli.md."""
+LOCKED = (
+    "another transaction has locked the row, perhaps one of the job itself: try again when it has ended, "
+    "or end it (pg_blocking_pids() names it)"
+)
+"""The message for a row that stays locked."""
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
 
@@ -50,8 +64,10 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             return command(*args, **kwargs)
         except SpokeJobsError as error:
-            fail(str(error))
+            fail(str(error), cause=error.__cause__)
         except DBAPIError as error:
+            if is_locked(error):
+                fail(LOCKED)
             fail(f"the database returned an error: {str(error.orig).strip().partition(chr(10))[0]}")
         except BrokenPipeError:
             # The reader closed the pipe (`ls | head`). Python must not flush the rest of the buffer at exit.
@@ -63,15 +79,42 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
     return wrapped
 
 
-def print_error(message: str) -> None:
-    """Print an error to standard error."""
-    word = typer.style("error:", fg="red", bold=True) if sys.stderr.isatty() else "error:"
-    typer.echo(f"{word} {message}", err=True)
+def logs_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Wrap the command of a process, such as `worker`: as :func:`reports_errors`, but errors are lines of its log.
+
+    Where the process logs in JSON, a collector of logs can thus read why it did not start.
+    """
+
+    @wraps(command)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        configure_logging()
+        token = _in_log.set(logs_json())
+        try:
+            return reports_errors(command)(*args, **kwargs)
+        except typer.BadParameter as error:
+            if not _in_log.get():
+                raise
+            fail(str(error), Exit.USAGE)
+        except Exception as error:
+            if isinstance(error, typer.Exit) or not _in_log.get():
+                raise
+            logger.exception("unexpected error")
+            raise typer.Exit(Exit.FAILED) from error
+        finally:
+            _in_log.reset(token)
+
+    return wrapped
 
 
-def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
-    """Print an error and exit."""
-    print_error(message)
+def fail(message: str, code: Exit = Exit.FAILED, cause: BaseException | None = None) -> NoReturn:
+    """Print an error and exit.
+
+    :param cause: the error behind it, whose traceback a log in JSON gets.
+    """
+    if _in_log.get():
+        logger.error("%s", message, exc_info=cause)
+    else:
+        print_error(message)
     raise typer.Exit(code)
 
 

@@ -1,15 +1,24 @@
-"""Shared by `cancel` and `retry`: act on each job, print a line for each, and exit with the worst result."""
+"""Shared by `cancel`, `retry` and `prune`: ask, act on each job, print a line for each, exit with the worst result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cli.commands import arguments
-from spoke_jobs.cli.commands.exits import Exit, no_such_job, print_error
-from spoke_jobs.cli.words import line
+from spoke_jobs.cli.commands.exits import LOCKED, Exit, no_such_job, usage_error
+from spoke_jobs.cli.printing import print_error, print_note, print_text
+from spoke_jobs.cli.words import count, line
+from spoke_jobs.ledger.engine import is_locked
+from spoke_jobs.ledger.queries import Selected
 from spoke_jobs.model import JobRequest, JobState
+
+_SHOWN = 10
+"""The most types of jobs, or names of tasks, that a question shows."""
 
 Result = tuple[Exit, str]
 """The exit code for one job, and the line to print."""
@@ -22,14 +31,66 @@ def for_each(job_ids: list[int], act: Callable[[int], Result]) -> None:
     """
     worst = Exit.DONE
     for job_id in job_ids:
-        code, text = act(job_id)
+        try:
+            code, text = act(job_id)
+        except DBAPIError as error:
+            if not is_locked(error):
+                raise
+            code, text = Exit.FAILED, f"job {job_id}: {LOCKED}"
         worst = max(worst, code)
         if code is Exit.DONE:
-            print(text, flush=True)
+            print_text(text)
         else:
             print_error(text)
     if worst is not Exit.DONE:
         raise typer.Exit(worst)
+
+
+def confirm_each(verb: str, selected: Sequence[Selected], *, dry_run: bool, yes: bool) -> bool:
+    """Say how many jobs of each type and state the command would act on, and ask whether to do it.
+
+    :param verb: what the command does, as in ``cancel``.
+    :return: whether to go on.
+    """
+    if not selected:
+        print_text("no jobs match the filters")
+        return False
+    return confirm(f"{verb} {count(len(selected), 'job')}", kinds_of(selected), dry_run=dry_run, yes=yes)
+
+
+def kinds_of(selected: Sequence[Selected]) -> list[str]:
+    """Say how many jobs of each type and state there are."""
+    kinds = Counter((job.job_type, job.state) for job in selected)
+    lines = [
+        f"{count(number, f'{state} job')} of the type {line(name)}" for (name, state), number in kinds.most_common()
+    ]
+    return first_few(lines, "types")
+
+
+def first_few(lines: Sequence[str], what: str) -> list[str]:
+    """Return the lines that a question shows: the first ones, and how many more there are.
+
+    :param what: what the lines are about, as in ``types``.
+    """
+    more = [f"and {len(lines) - _SHOWN} more {what}"] if len(lines) > _SHOWN else []
+    return [*lines[:_SHOWN], *more]
+
+
+def confirm(action: str, details: Iterable[str], *, dry_run: bool, yes: bool) -> bool:
+    """Print what the command would do, and ask whether to do it. Return False for a dry run or the answer "no".
+
+    :param action: what it does, as in ``cancel 3 jobs``.
+    :raises typer.BadParameter: if there is nobody to ask.
+    """
+    if yes and not dry_run:
+        return True
+    (print_text if dry_run else print_note)("\n".join(details))
+    if dry_run:
+        print_text(f"would {action}")
+        return False
+    if not sys.stdin.isatty():
+        usage_error(f"to {action} without a question, add --yes (--dry-run shows which)")
+    return typer.confirm(f"{action[0].upper()}{action[1:]}?", err=True)
 
 
 def missing(job_id: int) -> Result:

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from spoke_jobs.cli.commands.application import open_application
+from spoke_jobs.cli.commands.filter_options import check_filters
 from spoke_jobs.cli.explaining.reasons import CLUSTER
+from spoke_jobs.errors import SpokeJobsError
 from spoke_jobs.ledger.engine import check_schema, create_engine
+from spoke_jobs.ledger.lock_patience import LockPatience
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.cluster.cluster_view import ClusterView
-    from spoke_jobs.model import JobRequest
+    from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+    from spoke_jobs.model import JobFilter, JobRequest
+    from spoke_jobs.registry import Registry
 
 _engines: list[Engine] = []
+_ledgers: list[SqlLedger] = []
+NEWEST = 1000
+"""How many of the newest jobs are read to find names that resemble a mistyped one."""
+
+
+def open_engine(settings: Settings | None = None) -> Engine:
+    """Make an engine of the database that the settings name. It is closed at the command's end."""
+    engine = create_engine((settings or load_settings()).database)
+    _engines.append(engine)
+    return engine
 
 
 def open_ledger(settings: Settings | None = None) -> SqlLedger:
@@ -25,10 +42,11 @@ def open_ledger(settings: Settings | None = None) -> SqlLedger:
 
     :raises SpokeJobsError: if it can't be used; the message names what is missing.
     """
-    engine = create_engine((settings or load_settings()).database_url.get_secret_value())
-    _engines.append(engine)
+    engine = open_engine(settings)
     check_schema(engine)
-    return SqlLedger(engine)
+    ledger = SqlLedger(engine, patience=LockPatience())
+    _ledgers.append(ledger)
+    return ledger
 
 
 def open_queries() -> tuple[SqlLedger, Queries]:
@@ -37,16 +55,58 @@ def open_queries() -> tuple[SqlLedger, Queries]:
     return ledger, Queries(ledger.engine)
 
 
+def refuse_unknown_names(ledger: SqlLedger, which: JobFilter) -> None:
+    """Refuse a type, a queue, a cause or a fingerprint that neither the ledger nor the application has.
+
+    The application is imported only if SPOKE_APP names one, and only for a type that no row has.
+
+    :raises typer.BadParameter: with the closest names.
+    """
+    check_filters(which, lambda which: bool(ledger.list_jobs(1, which)), lambda: known_types(ledger))
+
+
+def known_types(ledger: SqlLedger) -> set[str]:
+    """Return the types of the newest jobs, and those that the application declares, if SPOKE_APP names one."""
+    return newest_types(ledger) | declared_names(lambda app: app.jobs)
+
+
+def declared_names(of: Callable[[Registry], Iterable[str]]) -> set[str]:
+    """Return names that the application declares; none without SPOKE_APP, or if it can't be imported."""
+    settings = load_settings()
+    if settings.app:
+        with suppress(SpokeJobsError):
+            return set(of(open_application(settings)))
+    return set()
+
+
+def newest_types(ledger: SqlLedger) -> set[str]:
+    """Return the types of the newest jobs."""
+    return {job.job_type for job in ledger.list_jobs(NEWEST)}
+
+
 def close_engines() -> None:
     """Close the connections of this command. Otherwise the server logs broken connections."""
+    while _ledgers:
+        _ledgers.pop().close_notifier()
     while _engines:
         _engines.pop().dispose()
+
+
+def spokejob_waits() -> SpokeJobWaits:
+    """Read what the SpokeJobs of the namespace wait for."""
+    from spoke_jobs.cluster.cluster_view import SpokeJobWaits
+
+    if importlib.util.find_spec("kubernetes") is None:
+        return SpokeJobWaits(problem="the Kubernetes client is not installed")
+    from spoke_jobs.cluster.spokejob_waits import read_spokejob_waits
+
+    return read_spokejob_waits(load_settings().namespace)
 
 
 def cluster_view(job: JobRequest, *, around: bool = True) -> ClusterView | None:
     """Read a job's SpokeJob. None for a job of another runner, or if the Kubernetes client is not installed.
 
-    :param around: also read the holder of its queue's lock, the operator's state, and how often its image was pulled.
+    :param around: also read the holder of the queue's lock, the operator's state, and how often the image was pulled.
     """
     if job.runner != CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None

@@ -8,17 +8,17 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import typer
 from sqlalchemy.exc import OperationalError
 
-from spoke_jobs.cli.commands.exits import Exit, fail, fail_not_found, print_error
+from spoke_jobs.cli.commands.exits import Exit, fail, fail_not_found
 from spoke_jobs.cli.commands.ledger_access import cluster_view
 from spoke_jobs.cli.explaining import log_steps
-from spoke_jobs.cli.explaining.log_steps import Progress, Read, Step, key
+from spoke_jobs.cli.explaining.log_steps import Printed, Read, Step, key
 from spoke_jobs.cli.explaining.reasons import CLUSTER, Reason
 from spoke_jobs.cli.explaining.tries import Try, tries
 from spoke_jobs.cli.explaining.why import explain
-from spoke_jobs.cli.words import line
+from spoke_jobs.cli.printing import print_error, print_note, print_text, print_unchanged
+from spoke_jobs.cli.words import line, lines
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized
 from spoke_jobs.contract.names import spokejob_name
@@ -31,23 +31,27 @@ if TYPE_CHECKING:
     from spoke_jobs.cluster.pod_logs import PodLogs
 
 _EVERY_SECONDS = 0.5
+_LAST_TRIES = 6
+"""How often a success whose job printed is read again for further lines."""
 _REMEMBERED = 100
 """How many printed lines are searched for the traceback, which the job may have printed itself."""
-_RIGHT = "the Role RELEASE-reader of the chart spoke-app gives that right"
+_RIGHT = "the Role FULLNAME-reader of the chart spoke-app gives that right"
 
 
 class Reader:
     """Print the output of one job.
 
     :param attempt: the number of the attempt to print; None for the newest.
+    :param raw: print the output of pods unchanged, with its control characters.
     """
 
-    def __init__(self, queries: Queries, job_id: int, attempt: int | None) -> None:
+    def __init__(self, queries: Queries, job_id: int, attempt: int | None, *, raw: bool = False) -> None:
         self._queries = queries
         self._job_id = job_id
         self._attempt = attempt
+        self._print = print_unchanged if raw else print_text
         self._output: PodLogs | None = None
-        self._progress = Progress()
+        self._printed = Printed()
         self._refused = False
         self._said: set[str] = set()
         self._newest: deque[str] = deque(maxlen=_REMEMBERED)
@@ -74,10 +78,10 @@ class Reader:
         """Print the output so far and what follows, until the job has ended."""
         job, found = self._begin()
         first = log_steps.chosen(found, job, self._attempt)
-        self._progress.first = log_steps.key(first) if first else (job.run, 1)
-        self._progress.last = self._progress.first if self._attempt is not None else None
-        while not log_steps.over(job, found, self._progress):
-            item = log_steps.next_try(found, self._progress)
+        self._printed.first = log_steps.key(first) if first else (job.run, 1)
+        self._printed.last = self._printed.first if self._attempt is not None else None
+        while not log_steps.over(job, found, self._printed):
+            item = log_steps.next_try(found, self._printed)
             if item is None or not self._follow(job, item):
                 self._say_what_it_waits_for(job)
                 time.sleep(_EVERY_SECONDS)
@@ -87,38 +91,40 @@ class Reader:
         return Exit.FAILED if job.state is JobState.FAILED or self._refused else Exit.DONE
 
     def _follow(self, job: JobRequest, item: Try) -> bool:
-        """Print the available output of an attempt. False if there is none yet."""
+        """Print the available output of an attempt. Return False if there is none yet."""
         read = None
-        do = log_steps.begin(job, item, self._progress)
+        do = log_steps.begin(job, item, self._printed)
         if do is Step.READ:
             self._say_once(f"attempt {item.number}: {line(item.worker)}{f' on {item.node}' if item.node else ''}")
             read = self._read(item, follow=True)
-            do = log_steps.go_on(job, item, self._progress, read)
+            do = log_steps.go_on(job, item, self._printed, read)
             if do is Step.READ:  # the container has ended and the API server does not know yet, or the connection broke
                 time.sleep(_EVERY_SECONDS)
         elif do is Step.WAIT and job.runner != CLUSTER:
-            self._say_once(f"attempt {item.number}: {line(item.worker)} writes what jobs print to its own output")
+            self._say_once(f"attempt {item.number}: its last lines follow every 2 s; all are in the log of its worker, "
+                           f"{line(item.worker)}")  # fmt: skip
+            self._print_new(item)
         if do is Step.TAIL:
             self._print_tail(job, item, read)
         elif do is Step.DONE:
             rows = self._queries.attempts(job.id)  # the attempt's end is recorded before its pod ends
             self._print_traceback(next((other for other in tries(job, rows, None) if key(other) == key(item)), item))
         if do in (Step.TAIL, Step.DONE):
-            self._progress.done.add(log_steps.key(item))
+            self._printed.done.add(log_steps.key(item))
         return do is not Step.WAIT
 
     def _readable(self, job: JobRequest, item: Try) -> bool:
-        return log_steps.begin(job, item, self._progress) is Step.READ
+        return log_steps.begin(job, item, self._printed) is Step.READ
 
     def _read(self, item: Try, *, follow: bool) -> Read:
         """Print the output of the attempt's pod."""
         assert self._output is not None
         known = log_steps.key(item)
         try:
-            for printed in self._output.lines(item.worker, self._progress.after.get(known, ""), follow=follow):
-                print(printed.text, flush=True)
-                self._newest.append(printed.text)
-                self._progress.after[known] = printed.at
+            for printed in self._output.lines(item.worker, self._printed.after.get(known, ""), follow=follow):
+                self._print(printed.text)
+                self._newest.extend(lines(printed.text))
+                self._printed.after[known] = printed.at
             return Read.ALL if not follow or self._output.has_ended(item.worker) else Read.SOME
         except ApiError as error:
             return self._not_read(error, follow=follow)
@@ -142,7 +148,7 @@ class Reader:
         from spoke_jobs.cluster.pod_logs import user_in
 
         assert self._output is not None
-        self._refused = self._progress.blind = True
+        self._refused = self._printed.blind = True
         if isinstance(error, Unauthorized):
             print_error("the API server rejects the credentials: check KUBECONFIG, or the pod's service account")
             return
@@ -150,23 +156,42 @@ class Reader:
         print_error(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
 
     def _print_tail(self, job: JobRequest, item: Try, read: Read | None) -> None:
+        if job.runner != CLUSTER and key(item) in self._printed.lines:
+            for _ in range(_LAST_TRIES):  # the output of a success is stored after its end
+                time.sleep(_EVERY_SECONDS)
+                item = next((other for other in self._tries(job) if key(other) == key(item)), item)
+                if log_steps.traceback(item) != self._printed.lines[key(item)]:
+                    break
+            self._print_new(item)
+            return
         kept = log_steps.tail(item)
-        typer.echo(log_steps.why_a_tail(job, item, read, kept), err=True)
-        for text in kept:
-            print(text, flush=True)
+        print_note(log_steps.why_a_tail(job, item, read, kept))
+        if kept:
+            print_text("\n".join(kept))
+
+    def _print_new(self, item: Try) -> None:
+        """Print the lines of a worker's job that the ledger keeps and that were not printed yet."""
+        kept = log_steps.traceback(item)
+        new, missing = log_steps.after(self._printed.lines.get(key(item), []), kept)
+        if missing:
+            print_note(f"attempt {item.number}: the ledger does not keep some lines here")
+        if new:
+            print_text("\n".join(new))
+        if kept:
+            self._printed.lines[key(item)] = kept
 
     def _print_traceback(self, item: Try) -> None:
         """Print the traceback, which is in the ledger, unless the job printed it itself."""
-        kept = log_steps.tail(item)
+        kept = log_steps.traceback(item)
         if kept and kept[-1] not in self._newest:
-            typer.echo(f"attempt {item.number}: the last lines of its traceback, from the ledger", err=True)
-            print(*kept, sep="\n", flush=True)
+            print_note(f"attempt {item.number}: the last lines of its traceback, from the ledger")
+            print_text("\n".join(kept))
 
     def _begin(self) -> tuple[JobRequest, Sequence[Try]]:
         job = self._job()
         if job.runner == CLUSTER:
             self._output = self._open_output()
-            self._progress.blind = self._output is None
+            self._printed.blind = self._output is None
         found = self._tries(job)
         if self._attempt is not None and log_steps.chosen(found, job, self._attempt) is None:
             there = ", ".join(str(item.number) for item in found if item.run == job.run) or "none yet"
@@ -186,7 +211,7 @@ class Reader:
             except ConfigurationError as error:
                 problem = str(error)
         self._refused = True
-        print_error(f"the cluster could not be asked: {problem}")
+        print_error(f"the cluster could not be read: {problem}")
         return None
 
     def _job(self) -> JobRequest:
@@ -198,7 +223,7 @@ class Reader:
     def _tries(self, job: JobRequest) -> Sequence[Try]:
         name = spokejob_name(job.job_type, job.id, job.uid, job.run)
         spokejob = self._output.spokejob(name) if self._output is not None else None
-        return tries(job, self._queries.attempts(job.id), spokejob)
+        return tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
 
     def _read_again(self) -> tuple[JobRequest, Sequence[Try]]:
         while True:
@@ -225,7 +250,7 @@ class Reader:
         :param known_as: identifies lines that differ only in their times.
         """
         if (known_as or text) not in self._said:
-            typer.echo(text, err=True)
+            print_note(text)
         self._said = {known_as or text}
 
 

@@ -1,4 +1,4 @@
-"""`logs`: what a job of the runner `kubernetes` prints."""
+"""`logs`: what a job prints."""
 
 from __future__ import annotations
 
@@ -20,12 +20,21 @@ def logs(
     attempt: Annotated[
         int | None, typer.Option(min=1, help="Print only this attempt.", show_default="the newest")
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the pod's output unchanged, with its colors and control characters.")
+    ] = False,
 ) -> None:
-    """Print the output of a job of the runner `kubernetes`.
+    """Print the output of a job.
 
-    The output comes from its pod. Once the pod is gone, this command prints the last lines that the ledger keeps. Under
-    `legacy` a job prints to its worker's output, so look there. This command then prints only the last lines of a
-    failed attempt's traceback.
+    Under `kubernetes` the output comes from the job's pod. Once the pod is gone, this command prints the last lines
+    that the ledger keeps.
+
+    Under `legacy` the output is in the worker's log, each line with the job's id. This command prints the last lines,
+    at most 8,000 characters, which the ledger keeps: of a failed attempt, with its traceback, and of an attempt that
+    has taken more than 2 s, also while it runs. With SPOKE_OUTPUT=all the ledger keeps them of all attempts.
+
+    Control characters are printed as escapes such as \\x1b, unless you use --raw: with them, a job could write anything
+    to your terminal.
 
     The attempt's number and the reason to wait are printed to standard error. With --follow the exit code is 1 if the
     job has failed.
@@ -33,7 +42,7 @@ def logs(
     from spoke_jobs.cli.commands.log_reader import Reader
 
     _, queries = open_queries()
-    reader = Reader(queries, job_id, attempt)
+    reader = Reader(queries, job_id, attempt, raw=raw)
     try:
         code = reader.follow() if follow else reader.once()
     except KeyboardInterrupt:

@@ -8,44 +8,45 @@ import typer
 
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import reports_errors
-from spoke_jobs.cli.commands.ledger_access import open_queries
-from spoke_jobs.model import ANY_JOB, JobState
+from spoke_jobs.cli.commands.filter_options import selects_jobs
+from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
+from spoke_jobs.cli.printing import new_console, print_text, print_texts
+from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
 
 @reports_errors
+@selects_jobs()
 def ls(
-    state: arguments.States = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Only failed jobs, as --state failed.")] = False,
-    job_type: arguments.Type = None,
-    queue: arguments.Queue = None,
-    organization: arguments.Organization = None,
-    campaign: arguments.Campaign = None,
-    cause: arguments.CauseName = None,
+    which: JobFilter = ANY_JOB,
+    failed: Annotated[bool, typer.Option("--failed", help="Only failed jobs; short for --state failed.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs to list, the newest first.")] = 20,
     json: arguments.Json = False,
 ) -> None:
-    """List the newest jobs. If the output is not a terminal, each line has ten fields, separated by tabs."""
-    states = [*(state or ()), *([JobState.FAILED] if failed else ())]
+    """List the newest jobs, and the pause or the limit that holds back a waiting one (CAUSE).
+
+    If the output is not a terminal, each line has ten fields, separated by tabs."""
+    if failed:
+        which = which.evolve(states=(*(which.states or ()), JobState.FAILED))
     ledger, queries = open_queries()
-    which = arguments.job_filter(states, job_type, queue, organization, campaign, cause)
-    jobs = ledger.list_jobs(limit, which)
+    jobs = queries.with_cancellers(ledger.list_jobs(limit, which))
+    if not jobs:
+        refuse_unknown_names(ledger, which)
     if json:
-        from spoke_jobs.cli.rendering.json_output import Jobs, print_document
+        from spoke_jobs.cli.rendering.json_output import Jobs
+        from spoke_jobs.cli.rendering.shape import print_document
 
         print_document(Jobs.of(jobs))
         return
     from spoke_jobs.cli.rendering import job_table
 
-    now = queries.now()
+    now, held = queries.now(), queries.held(jobs)
     if not arguments.on_a_terminal():
-        print(*job_table.job_lines(jobs, now), sep="\n", end="\n" if jobs else "")
+        print_texts(job_table.job_lines(jobs, now, held))
         return
-    from rich.console import Console
-
     if not jobs:
-        print("no such jobs" if which != ANY_JOB else "no jobs")
+        print_text("no jobs match the filters" if which != ANY_JOB else "no jobs")
         return
-    console = Console(highlight=False)
-    console.print(job_table.job_table(jobs, now, ages=True, width=console.width))
+    console = new_console()
+    console.print(job_table.job_table(jobs, now, held, ages=True, width=console.width))
     if len(jobs) == limit:
-        typer.secho(f"the newest {limit}: --limit shows more", dim=True)
+        print_text(f"the newest {limit}: --limit shows more", dim=True)

@@ -13,6 +13,8 @@ from spoke_jobs.contract.retry import RetryPolicy
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
+_LONGEST_SECONDS = 36_500 * 86_400.0
+"""Longer durations lead to times that Python or a database cannot represent."""
 _RETRY_FIELDS = ("budget", "backoff_seconds", "backoff_max_seconds", "jitter", "never", "memory_factor", "memory_max")
 
 
@@ -21,7 +23,10 @@ def duration(text: str) -> float:
     found = _DURATION.fullmatch(text)
     if found is None or found[2] not in _UNITS:
         raise ValueError(f"{text!r} is not a duration: give 90 (seconds), 90s, 5m, 2h or 7d")
-    return float(found[1]) * _UNITS[found[2]]
+    seconds = float(found[1]) * _UNITS[found[2]]
+    if seconds > _LONGEST_SECONDS:
+        raise ValueError(f"{text!r} is too long: give at most 36500d")
+    return seconds
 
 
 def moment(text: str, now: datetime | None = None) -> datetime:
@@ -30,13 +35,32 @@ def moment(text: str, now: datetime | None = None) -> datetime:
         return (now or datetime.now(UTC)) + timedelta(seconds=duration(text[1:]))
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        when.astimezone(UTC)  # in UTC, it may be before the year 1 or after 9999
+    except (ValueError, OverflowError):
         raise ValueError(
             f"{text!r} is not a time: give 2026-03-01T09:00+01:00, 2026-03-01T08:00Z, or +10m (from now)"
         ) from None
     if when.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone: write {text}Z for UTC, or {text}+01:00")
     return when
+
+
+def job_ids(text: str) -> list[int]:
+    """Parse ids of jobs (``12,13``)."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text!r} are no ids of jobs: give 12, or 12,13") from None
+
+
+def past(text: str, now: datetime | None = None) -> datetime:
+    """Parse a time with a zone, or a duration before now (``2h``)."""
+    if _DURATION.fullmatch(text):
+        return (now or datetime.now(UTC)) - timedelta(seconds=duration(text))
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("+10m (from now)", "10m (ago)")) from None
 
 
 def payload(given: str | None, standard_input: IO[str]) -> Any:

@@ -12,7 +12,10 @@ def run() -> NoReturn:
     from spoke_jobs.contract.log_setup import configure_logging
     from spoke_jobs.execution.pod import leave
     from spoke_jobs.execution.pod import run as run_attempt
+    from spoke_jobs.loader import check_runner
 
     configure_logging()
     add_working_directory()
-    leave(run_attempt(), dispatch.close)
+    # Only the runner's name is checked: loading the runner would cost each pod its imports. A job that dispatches under
+    # a runner that is not fully configured fails at its first dispatch.
+    leave(run_attempt(check_runner), dispatch.close)

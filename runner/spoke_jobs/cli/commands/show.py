@@ -9,6 +9,10 @@ import typer
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import fail_not_found, reports_errors
 from spoke_jobs.cli.commands.ledger_access import cluster_view, open_queries
+from spoke_jobs.ledger.audit_events import EventFilter
+
+_EVENTS = 10
+"""How many of the newest events of the job are shown."""
 
 
 @reports_errors
@@ -17,22 +21,29 @@ def show(
     payload: Annotated[bool, typer.Option("--payload", help="Show the payload as well.")] = False,
     json: arguments.Json = False,
 ) -> None:
-    """Show a job: its row, its options, its attempts with pods and nodes, and the last lines of its output.
+    """Show a job: its row, its options, what it depends on, what it saved, its attempts with pods and nodes, and its
+    last output.
 
-    For a job of the runner `kubernetes` the cluster is asked too. If it can't be reached, the output says why.
+    For a job of the runner `kubernetes`, its SpokeJob is read too. If that fails, the output says why.
     """
     ledger, queries = open_queries()
-    job = ledger.get(job_id)
+    job = ledger.get(job_id) if payload else next(iter(queries.jobs([job_id])[1]), None)
     if job is None:
         fail_not_found(job_id)
+    (job,) = queries.with_cancellers([job])
     attempts = ledger.attempts(job_id)
+    reports = queries.reports(job_id)
+    events = queries.events(_EVENTS, EventFilter(job_id=job_id))
+    saved = ledger.saved(job_id)
+    links = queries.links(job_id)
     cluster = cluster_view(job, around=False)
     if json:
-        from spoke_jobs.cli.rendering.json_output import Shown, print_document
+        from spoke_jobs.cli.rendering.json_output import Shown
+        from spoke_jobs.cli.rendering.shape import print_document
 
-        print_document(Shown.of(job, attempts, cluster, with_payload=payload))
+        print_document(Shown.of(job, attempts, cluster, reports, saved, links, with_payload=payload))
         return
     from spoke_jobs.cli.rendering.job_details import details, print_details, print_plain
 
-    shown = details(job, attempts, queries.now(), cluster, with_payload=payload)
+    shown = details(job, attempts, queries.now(), cluster, reports, events, saved, links, with_payload=payload)
     (print_details if arguments.on_a_terminal() else print_plain)(shown)

@@ -6,13 +6,13 @@ import os
 import signal
 import threading
 
-from spoke_jobs.cli.commands.application import load_application
-from spoke_jobs.cli.commands.exits import Exit, fail, reports_errors
-from spoke_jobs.contract.log_setup import configure_logging
+from spoke_jobs.cli.commands.application import open_application
+from spoke_jobs.cli.commands.exits import Exit, fail, logs_errors
+from spoke_jobs.loader import check_runner, load_runner
 from spoke_jobs.settings import load_settings
 
 
-@reports_errors
+@logs_errors
 def tasks() -> None:
     """Run tasks that arrive over HTTP or in the outbox, until SIGTERM: the process of the task deployment."""
     # PID 1 of a container ignores a signal that it has no handler for. Until the server installs its own handler, this
@@ -25,13 +25,17 @@ def tasks() -> None:
 
     try:
         from spoke_jobs.tasks.server.auth import callers_of
+        from spoke_jobs.tasks.server.certificate import certificate_of
         from spoke_jobs.tasks.server.serve import ServerOptions, serve
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
-    configure_logging()
     settings = load_settings()
+    check_runner(settings)
+    registry = open_application(settings, with_traceback=True)
+    if "job_runner" in settings.model_fields_set:  # without it, tasks that dispatch nothing need no database
+        load_runner(settings, registry)
     in_order = serve(
-        load_application(settings),
+        registry,
         callers_of(settings),
         ServerOptions(
             host=settings.tasks_host,
@@ -39,8 +43,10 @@ def tasks() -> None:
             concurrency=settings.tasks_concurrency,
             queue_length=settings.tasks_queue,
             grace_seconds=settings.tasks_grace_seconds,
+            certificate=certificate_of(settings.tasks_tls_cert_file, settings.tasks_tls_key_file),
+            peer_connections=settings.tasks_peer_connections,
             hung_seconds=settings.tasks_hung_seconds,
-            database_url=settings.database_url.get_secret_value(),
+            database=settings.database,
             lease_seconds=settings.lease_seconds,
             poll_seconds=settings.poll_seconds,
         ),

@@ -11,40 +11,52 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.cli.commands import arguments
-from spoke_jobs.cli.commands.exits import Exit, fail_not_found, print_error, reports_errors
-from spoke_jobs.cli.commands.ledger_access import open_queries
+from spoke_jobs.cli.commands.exits import Exit, fail_not_found, reports_errors, usage_error
+from spoke_jobs.cli.commands.filter_options import selects_jobs
+from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
+from spoke_jobs.cli.printing import new_console, print_error, print_text
 from spoke_jobs.cli.rendering.progress_view import change_line, changes, progress_view, render
 from spoke_jobs.ledger.queries import Queries
-from spoke_jobs.model import JobFilter, JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobRequest, JobState
 
 _EVERY_SECONDS = 0.5
-_UNFINISHED = JobFilter(states=(JobState.WAITING, JobState.RUNNING))
 Read = Callable[[], tuple[datetime, list[JobRequest]]]
 """Read the database's time and the jobs."""
 
 
 @reports_errors
+@selects_jobs("state")
 def watch(
     job_ids: arguments.SomeIds = None,
+    which: JobFilter = ANY_JOB,
     limit: Annotated[
         int, typer.Option(min=1, max=1000, help="Without ids: watch at most this many jobs, the newest.")
     ] = 50,
     json: arguments.Json = False,
 ) -> None:
-    """Watch the given jobs, or all that are unfinished now, until all have ended. Exit code 1 if one has failed.
+    """Watch the given jobs, or all unfinished ones that match the filters, until all have ended.
+
+    Exit code 1 if one has failed. Jobs that are dispatched later are not watched.
 
     If the output is not a terminal, print a line for each change, with fields separated by tabs. With --json, print one
     document at the end.
     """
+    if job_ids and which != ANY_JOB:
+        usage_error("filters select jobs without their ids; they can't be combined with ids")
     ledger, queries = open_queries()
-    ids = arguments.each_once(job_ids or [job.id for job in ledger.list_jobs(limit, _UNFINISHED)])
+    if job_ids:
+        ids = arguments.each_once(job_ids)
+    else:
+        ids = [job.id for job in ledger.list_jobs(limit, which.evolve(states=UNFINISHED))]
+        if not ids:
+            refuse_unknown_names(ledger, which)
     there = {job.id for job in queries.jobs(ids)[1]}
     for job_id in ids:
         if job_id not in there:
             fail_not_found(job_id)
     if not ids and not json:
         if arguments.on_a_terminal():
-            print("no unfinished jobs")
+            print_text("no unfinished jobs match the filters" if which != ANY_JOB else "no unfinished jobs")
         return
     until_ended(queries, ids, json)
 
@@ -59,7 +71,8 @@ def until_ended(queries: Queries, ids: list[int], json: bool) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     if json:
-        from spoke_jobs.cli.rendering.json_output import Jobs, print_document
+        from spoke_jobs.cli.rendering.json_output import Jobs
+        from spoke_jobs.cli.rendering.shape import print_document
 
         print_document(Jobs.of(jobs))
     if any(job.state is JobState.FAILED for job in jobs):
@@ -100,17 +113,16 @@ def _line_by_line(read: Read) -> list[JobRequest]:
     def report(now: datetime, jobs: list[JobRequest]) -> None:
         nonlocal before
         for job in changes(before, jobs):
-            print(change_line(job, now), flush=True)
+            print_text(change_line(job, now))
         before = jobs
 
     return _until_ended(read, report)
 
 
 def _with_bars(read: Read) -> list[JobRequest]:
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(highlight=False)
+    console = new_console()
     with Live(console=console, auto_refresh=False, transient=False) as live:
 
         def report(now: datetime, jobs: list[JobRequest]) -> None:

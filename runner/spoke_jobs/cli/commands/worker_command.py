@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.cli.commands.application import load_application
-from spoke_jobs.cli.commands.exits import reports_errors
+from spoke_jobs.cli.commands.application import open_application
+from spoke_jobs.cli.commands.exits import logs_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
-from spoke_jobs.contract.log_setup import configure_logging
+from spoke_jobs.loader import load_runner
+from spoke_jobs.model import ClaimFilter
 from spoke_jobs.settings import load_settings
+from spoke_jobs.type_names import SUFFIX
 
 
-@reports_errors
+@logs_errors
 def worker(
     processes: Annotated[
         int,
@@ -29,6 +31,37 @@ def worker(
         int, typer.Option(min=1, max=1000, help="How many `async def` jobs run at once, on one event loop.")
     ] = 50,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="The largest number of jobs in one claim.")] = 16,
+    job_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="PATTERN",
+            help="Take only jobs of types that match ('sync_*'); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Take only jobs of queues that match; may be repeated.", show_default=False
+        ),
+    ] = None,
+    exclude_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave jobs of types that match to other workers; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude_queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave jobs of queues that match to other workers; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     drain: Annotated[
         bool,
         typer.Option(
@@ -45,14 +78,28 @@ def worker(
         typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Serve /healthz and /metrics on this port."),
     ] = None,
 ) -> None:
-    """Run the jobs of the runner `legacy` until SIGTERM. SIGHUP restarts it with the current code."""
+    """Run the jobs of the runner `legacy` until SIGTERM. SIGHUP restarts the worker with the current code."""
     from spoke_jobs.runners.legacy_runner import NAME
     from spoke_jobs.worker.worker_options import WorkerOptions
-    from spoke_jobs.worker.worker_process import run, types_of
+    from spoke_jobs.worker.worker_process import declare_limits, run, types_of
 
-    configure_logging()
     settings = load_settings()
-    types, loop_types = types_of(load_application(settings))
+    registry = open_application(settings, with_traceback=True)
+    load_runner(settings, registry)  # jobs may dispatch: refuse to start if they could not
+    only = ClaimFilter(
+        types=tuple(job_type or ()),
+        queues=tuple(queue or ()),
+        not_types=tuple(exclude_type or ()),
+        not_queues=tuple(exclude_queue or ()),
+    )
+    types, loop_types = types_of(registry)
+    declared = types + loop_types
+    # A prefix stays: the claim's own condition leaves out its other types.
+    types, loop_types = (
+        tuple(name for name in names if name.endswith(SUFFIX) or only.takes_type(name)) for names in (types, loop_types)
+    )
+    if not types and not loop_types:
+        usage_error(f"no declared type passes --type and --exclude-type (declared: {', '.join(declared)})")
     options = WorkerOptions(
         runner=NAME,
         types=types,
@@ -63,6 +110,14 @@ def worker(
         lease_seconds=settings.lease_seconds,
         poll_seconds=settings.poll_seconds,
         grace_seconds=grace,
+        prune_seconds=60.0 if settings.keeps_successes else 1.0,
+        keep_output=settings.output != "none",
         drain=drain,
+        only=only,
+        declared_types=declared,
     )
-    run(open_ledger(settings), options, health_port=health_port, reload=reload)
+    ledger = open_ledger(settings)
+    declare_limits(ledger, registry, settings.app)
+    # After a change to another runner, a worker may still run the jobs that were dispatched before.
+    schedules = settings.job_runner == NAME
+    run(ledger, options, registry, health_port=health_port, reload=reload, schedules=schedules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,10 +12,13 @@ from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorL
 from spoke_jobs.cluster.cluster_view import SILENCE, Published
 from spoke_jobs.cluster.rights import Account, Right
 from spoke_jobs.contract import names
+from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES
+from spoke_jobs.limits.job_limit import JobLimit
+from spoke_jobs.limits.operator_limits import not_obeyed, to_publish
 
 _SHOWN = 3
 _LATE = 2
-"""A Lease that is this many durations late has no leader."""
+"""If the Lease was last renewed more than this many lease durations ago, no operator leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,19 @@ class Finding:
 
 
 def findings(
-    checked: CheckResults, account: Account, types: Mapping[str, str], now: datetime, *, busy: bool
+    checked: CheckResults,
+    account: Account,
+    types: Mapping[str, str],
+    now: datetime,
+    *,
+    busy: bool,
+    limits: Sequence[JobLimit] = (),
 ) -> Iterator[Finding]:
-    """Decide what to say, in the order in which the set-up is best repaired.
+    """Decide what to say, in the order in which problems are best fixed.
 
     :param types: the application's job types, and the PodTemplate of each.
     :param busy: whether the ledger has unfinished jobs that the operator should be handling.
+    :param limits: the ledger's limits.
     """
     if checked.away is not None:
         yield Finding("server", problems=(_away(checked),))
@@ -49,6 +59,8 @@ def findings(
         yield _dry_runs(checked)
     if types:
         yield _templates(checked, types, who)
+    if limits:
+        yield _limits(checked, limits, who)
     yield _operator(checked, who, now, busy=busy)
 
 
@@ -56,7 +68,7 @@ def _away(checked: CheckResults) -> str:
     assert checked.away is not None
     if checked.away.status == 401:
         return (
-            f"the API server {checked.server} doesn't know the credentials: the token has expired, or is for "
+            f"the API server {checked.server} rejects the credentials: the token has expired, or is for "
             "another cluster; check KUBECONFIG, or the pod's service account"
         )
     said = line(checked.away.message, MESSAGE_LIMIT)
@@ -69,7 +81,7 @@ def _definition(checked: CheckResults) -> Finding:
         problem = f"the API server doesn't know {names.GROUP}, the SpokeJob's definition: {fix}"
     elif names.VERSION not in checked.served:
         there = ", ".join(checked.served)
-        problem = f"the API server has {names.GROUP} in {there}, this release needs {names.VERSION}: upgrade the former"
+        problem = f"the API server has {names.GROUP} in {there}, and this release needs {names.VERSION}: {fix}"
     elif missing := {names.PLURAL, f"{names.PLURAL}/status"} - checked.kinds:
         problem = f"{names.API_VERSION} has no {' and no '.join(sorted(missing))}: {fix}"
     else:
@@ -89,7 +101,7 @@ def _rights(checked: CheckResults, account: Account, who: str) -> Finding:
 
 
 def _missing(right: Right, namespace: str, account: Account, who: str) -> str:
-    role = f"the Role RELEASE-{account} of the chart spoke-app gives that right"
+    role = f"the Role FULLNAME-{account} of the chart spoke-app gives that right"
     return f"{who} may not {right} in namespace {namespace}: {role}"
 
 
@@ -122,14 +134,42 @@ def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Fin
             )
         else:
             unknown.append(name)
-    words = f"{', '.join(unknown)} not checked: {who} may not get podtemplates, a right that only this check needs"
+    words = f"{', '.join(unknown)} not checked: {who} may not get podtemplates"
     return Finding("templates", ", ".join(fine), tuple(problems), words if unknown else "")
 
 
 def _of_template(found: TemplateCheck) -> str:
-    if not found.labelled:
+    if not found.labeled:
         return f'lacks the label {names.LABEL_TEMPLATE}: "true": label it, if jobs may run as its service account'
-    return "" if found.has_container else f"has no container named {names.CONTAINER!r}, which runs the job"
+    if not found.has_container:
+        return f"has no container named {names.CONTAINER!r}, which runs the job"
+    if found.too_long:
+        return f"can't be used: {found.too_long}"
+    if found.not_for:
+        types = _few(list(found.not_for))
+        return f"is not for {types}: add them to its annotation {ANNOTATION_TYPES}, or name another one"
+    return ""
+
+
+def _limits(checked: CheckResults, limits: Sequence[JobLimit], who: str) -> Finding:
+    problems = [
+        f"the limit of {line(str(item.scope))} is not obeyed: {problem}"
+        for item in limits
+        if (problem := not_obeyed(item.scope))
+    ]
+    wanted, found = to_publish(limits, checked.ledger), checked.limits
+    if not isinstance(found, Mapping):
+        why = line(found.message, MESSAGE_LIMIT) if found is not None else f"{who} may not list {names.LIMIT_PLURAL}"
+        unknown = f"whether sync has published the ledger's limits was not checked: {why}" if wanted else ""
+        return Finding("limits", problems=tuple(problems), unknown=unknown)
+    lacking = [name for name, spec in wanted.items() if name not in found or found[name].spec != spec]
+    problems += [
+        f"the limit of {line(wanted[name].scope)} is not published as the SpokeLimit {name}: see the log of "
+        "`spoke-jobs sync`"
+        for name in lacking
+    ]
+    said = f"{count(len(wanted) - len(lacking), 'limit')} of the ledger published" if wanted else ""
+    return Finding("limits", said, tuple(problems))
 
 
 def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> Finding:
@@ -140,29 +180,31 @@ def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> 
         return _leader(lease, who, now)
     if isinstance(published, ApiRefusal):
         return Finding(
-            "operator", unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where it publishes its state"
+            "operator",
+            unknown=f"{who} may not get configmaps {names.STATE_CONFIGMAP}, where the operator publishes its state",
         )
     advice = SEE_TO_THE_OPERATOR
-    ask = "it publishes its state where jobs are unfinished; --lease reads its Lease"
+    ask = "it does so only in namespaces with unfinished jobs; --lease reads its Lease instead"
     if published is None:
         if busy:
             silent = f"no operator has published its state in namespace {checked.namespace}"
             problem = f"jobs are unfinished, and {silent}: {advice}"
             return Finding("operator", problems=(problem,))
-        return Finding("operator", unknown=f"none has published its state in namespace {checked.namespace} yet: {ask}")
+        return Finding("operator", unknown=f"it has published no state in namespace {checked.namespace} yet: {ask}")
     silent = seconds((now - published.at).total_seconds())
     if busy:
         return Finding(
             "operator", problems=(f"jobs are unfinished, and no operator has been seen for {silent}: {advice}",)
         )
-    return Finding("operator", unknown=f"last seen {silent} ago: {ask}")
+    return Finding("operator", unknown=f"it last published its state {silent} ago: {ask}")
 
 
 def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Finding:
     if isinstance(lease, ApiRefusal):
         if lease.status == 403:
-            return Finding("operator", unknown=f"{who} may not get its Lease")
-        return Finding("operator", problems=(f"its Lease can't be read: {line(lease.message, MESSAGE_LIMIT)}",))
+            return Finding("operator", unknown=f"{who} may not get the operator's Lease")
+        said = line(lease.message, MESSAGE_LIMIT)
+        return Finding("operator", problems=(f"the operator's Lease can't be read: {said}",))
     late = now - (lease.renewed_at or now - timedelta(days=1))
     if lease.holder and late <= _LATE * lease.lasts:
         return Finding(
@@ -171,7 +213,7 @@ def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Findi
     what = (
         f"the Lease was last renewed {seconds(late.total_seconds())} ago" if lease.renewed_at else "the Lease is unused"
     )
-    return Finding("operator", problems=(f"no operator leads: {what}; see that the spoke-operator runs",))
+    return Finding("operator", problems=(f"no operator leads: {what}; check that the spoke-operator runs",))
 
 
 def _few(names_: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from spoke_jobs.cli.explaining.in_short import in_short
@@ -11,19 +11,43 @@ from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
 from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.advice import QUOTA_OF_ZERO
+from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.spokejob import AttemptStatus, Condition, Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.condition import Condition
+from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
-from spoke_jobs.ledger.queries import Situation
+from spoke_jobs.ledger.queries import Holder, Situation
 
+_UNCHANGED = timedelta(minutes=5)
+"""After this time, a job's unchanged progress is worth a note."""
 _UNSEEN = timedelta(seconds=15)
 """A running operator reconciles a new SpokeJob well within this time."""
 _FOR_A_PLACE = {
+    WaitReason.KEY_LIMIT_REACHED,
+    WaitReason.TYPE_LIMIT_REACHED,
+    WaitReason.RATE_LIMIT_REACHED,
     WaitReason.QUEUE_LIMIT_REACHED,
     WaitReason.ORGANIZATION_LIMIT_REACHED,
     WaitReason.NAMESPACE_LIMIT_REACHED,
+    WaitReason.UNFINISHED_LIMIT_REACHED,
     WaitReason.LIMIT_REACHED,
+    WaitReason.CLUSTER_FULL,
+    WaitReason.QUOTA_EXCEEDED,
+    WaitReason.START_LIMIT_REACHED,
+    WaitReason.DATABASE_AWAY,
+    WaitReason.PODS_NOT_STARTING,
 }
+
+
+_UNTIMED = {
+    WaitReason.QUEUED_BY_KUEUE,
+    WaitReason.CLUSTER_FULL,
+    WaitReason.QUOTA_EXCEEDED,
+    WaitReason.WEBHOOK_AWAY,
+    WaitReason.REGISTRY_AWAY,
+}
+"""While a pod waits for one of these, the start timeout does not end its attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +90,8 @@ def _is_anothers(seen: _Seen) -> bool:
 def _anothers(seen: _Seen) -> Iterator[Reason]:
     yield Reason(
         Code.CLUSTER,
-        f"the SpokeJob {seen.spokejob.name} belongs to another database's job",
-        _advice(Cause.NAME_TAKEN),
+        f"the SpokeJob {seen.spokejob.name} belongs to a job of another database",
+        _advice(seen, Cause.NAME_TAKEN),
         cause=Cause.NAME_TAKEN,
     )
 
@@ -83,7 +107,7 @@ def _ended(seen: _Seen) -> Iterator[Reason]:
         Code.CLUSTER,
         f"its SpokeJob {seen.spokejob.name} has ended on the cluster ({status.cause or status.outcome.value}), and the "
         "ledger does not know it yet",
-        "`spoke-jobs sync` copies the end to the ledger within seconds: see that it runs",
+        "`spoke-jobs sync` copies the end to the ledger within seconds: check that it runs",
         cause=status.cause,
     )
 
@@ -119,7 +143,7 @@ def _starting(seen: _Seen) -> Iterator[Reason]:
     if known is not None and known.finished_at is not None:
         yield Reason(
             Code.CLUSTER,
-            f"its attempt {attempt.number} has ended with {line(known.cause)}, and the operator has not noted it yet",
+            f"its attempt {attempt.number} has ended with {line(known.cause)}, which the operator has not recorded yet",
             worker=attempt.pod,
         )
         return
@@ -127,8 +151,8 @@ def _starting(seen: _Seen) -> Iterator[Reason]:
     node = f" on node {attempt.node}" if attempt.node else ""
     yield Reason(
         Code.CLUSTER,
-        f"the pod {attempt.pod} of its attempt {attempt.number} runs{node}{since} and hasn't claimed it yet: it loads "
-        "the application, or waits for the database",
+        f"the pod {attempt.pod} of its attempt {attempt.number} runs{node}{since} and hasn't claimed the job yet: the "
+        "pod loads the application, or waits for the database",
         f"its output: spoke-jobs logs {spokejob.spec.request_id} -f",
         worker=attempt.pod,
     )
@@ -141,10 +165,20 @@ def _backing_off(seen: _Seen) -> Iterator[Reason]:
         Code.BACKOFF,
         f"attempt {status.attempt} ended with {line(status.cause)}{_said(_condition(seen.spokejob, 'Running'))}; "
         f"attempt {status.attempt + 1} follows at {clock(due, now)} ({until(due, now)})",
-        _advice(status.cause),
+        _advice_meanwhile(seen),
         until=due,
         cause=status.cause,
     )
+
+
+def _advice_meanwhile(seen: _Seen) -> str:
+    """Return the advice for the time until the next attempt. An attempt that did not start waited for something."""
+    cause, attempts = seen.status.cause, seen.status.attempts
+    reason = WAITS.get(attempts[-1].reason) if attempts and cause == Cause.START_TIMEOUT else None
+    if reason is not None and reason.remedy:
+        text = with_id(reason.advice, seen.situation.job.id, attempts[-1].container)
+        return line(f"{text} The job is tried again.")
+    return _advice(seen, cause, tried_again=True)
 
 
 def _pending(seen: _Seen) -> Iterator[Reason]:
@@ -154,16 +188,27 @@ def _pending(seen: _Seen) -> Iterator[Reason]:
     assert attempt is not None
     reason = status.cause or WaitReason.POD_PENDING
     begun = attempt.started_at or spokejob.created_at
-    deadline = begun + timedelta(seconds=spokejob.spec.start_timeout_seconds)
+    # An operator of an older release does not say when it ends the attempt.
+    known = status.waiting.ends_at if status.waiting and status.waiting.code == reason else None
+    deadline = known or begun + timedelta(seconds=spokejob.spec.start_timeout_seconds)
     ends = f"; unless it runs by {clock(deadline, now)} ({when(deadline, now)}) the attempt ends"
-    if reason == WaitReason.QUEUED_BY_KUEUE:
+    if reason in _UNTIMED:
         ends = ""
     said = _condition(spokejob, "Running")
-    what = in_short(reason, said.message if said else "", seen.cluster.pulls) or f"{_meaning(reason)}{_said(said)}"
+    what = (
+        _quota(status.waiting.to_wait() if status.waiting else None)
+        or in_short(
+            reason,
+            said.message if said else "",
+            seen.cluster.pulls,
+            status.waiting.object if status.waiting else "",
+        )
+        or f"{_meaning(reason)}{_said(said)}"
+    )
     yield Reason(
         Code.CLUSTER,
         f"attempt {attempt.number} (started {ago(begun, now)}): {what}{ends}",
-        _advice(reason),
+        _advice(seen, reason),
         until=None if not ends else deadline,
         cause=reason,
     )
@@ -174,26 +219,28 @@ def _held(seen: _Seen) -> Iterator[Reason]:
     spokejob, now, holder = seen.spokejob, seen.now, seen.cluster.holder
     wait = _wait(seen)
     if wait.code == WaitReason.QUEUE_LOCKED and holder is not None:
-        yield _behind(holder, spokejob.spec.queue, now)
+        yield _behind(holder, spokejob.spec.queue, now, seen.situation.holder)
     else:
         blocked = _condition(spokejob, "Blocked")
         deadline = None
         if blocked is not None:
             deadline = blocked.last_transition_time + timedelta(seconds=spokejob.spec.start_timeout_seconds)
         ends = f"; unless that is fixed by {clock(deadline, now)} ({when(deadline, now)}) it fails" if deadline else ""
-        yield Reason(Code.CLUSTER, f"{_why_held(wait)}{ends}", _advice(wait.code), until=deadline, cause=wait.code)
+        yield Reason(
+            Code.CLUSTER, f"{_why_held(wait)}{ends}", _advice(seen, wait.code), until=deadline, cause=wait.code
+        )
     published = seen.cluster.published
     if published is not None and wait.position is not None and wait.code in _FOR_A_PLACE:
         yield Reason(
             Code.TURN,
-            f"it is the {ordinal(wait.position + 1)} in turn of {count(published.waiting, 'job')} that wait in the "
-            "namespace",
+            f"{count(published.waiting, 'job')} of the namespace {'waits' if published.waiting == 1 else 'wait'}; "
+            f"it is the {ordinal(wait.position + 1)} in the order of turns",
             number=wait.position,
         )
 
 
 def _wait(seen: _Seen) -> Wait:
-    """Return what the job waits for: the operator's fields, its text, and the job's published turn.
+    """Return what the job waits for, from the operator's fields and text, with the job's published position.
 
     An operator of an older release writes only the text.
     """
@@ -206,14 +253,24 @@ def _wait(seen: _Seen) -> Wait:
     return waiting.to_wait(detail=detail, position=position)
 
 
+def _quota(wait: Wait | None) -> str:
+    """Say which ResourceQuota is used up; empty if that is not known or not the reason."""
+    if wait is None or wait.code != WaitReason.QUOTA_EXCEEDED or not wait.quota:
+        return ""
+    return line(wait_text.sentence(replace(wait, detail="")), MESSAGE_LIMIT)
+
+
 def _why_held(wait: Wait) -> str:
     message = wait_text.sentence(wait)
-    if wait.code in _FOR_A_PLACE and message:
-        return f"limit: {line(message, MESSAGE_LIMIT)} ({WAITS[wait.code].setting})"
+    if wait.code == WaitReason.PAUSED and message:
+        return line(message, MESSAGE_LIMIT)
+    if wait.code in _FOR_A_PLACE and message and (setting := wait.source or WAITS[wait.code].setting):
+        # an operator of an older release does not name the limit's object
+        return f"limit: {line(message, MESSAGE_LIMIT)}{'' if wait.source else f' ({setting})'}"
     if wait.code == WaitReason.SUSPENDED:
         return f"it is suspended: {_meaning(wait.code)}"
     said = f" ({line(message, MESSAGE_LIMIT)})" if message else ""
-    return in_short(wait.code, message) or f"{_meaning(wait.code) or 'its turn is being decided'}{said}"
+    return _quota(wait) or in_short(wait.code, message) or f"{_meaning(wait.code) or 'its turn is being decided'}{said}"
 
 
 CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]], ...] = (
@@ -248,7 +305,7 @@ def open_attempt(spokejob: SpokeJob) -> AttemptStatus | None:
 
 
 def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Reason | None:
-    """Return a reason if no operator runs. One that can't publish its state may still handle SpokeJobs."""
+    """Return a reason if no operator runs. An operator that can't publish its state may still handle SpokeJobs."""
     published = cluster.published
     age = now - spokejob.created_at
     unhandled = spokejob.status.outcome is None and age > _UNSEEN
@@ -262,7 +319,17 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
     return Reason(Code.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
 
 
-def _behind(holder: SpokeJob, queue: str, now: datetime) -> Reason:
+def no_progress(holder: Holder, now: datetime) -> str:
+    """Say that the job with a queue's lock has not reported progress for a time; empty if it has, or has just begun."""
+    since = max(holder.since, holder.progressed_at)
+    if now - since < _UNCHANGED:
+        return ""
+    if holder.percent <= 0:
+        return ", without having reported progress"
+    return f", {holder.percent} % done, with no progress since {clock(since, now)} ({ago(since, now)})"
+
+
+def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None = None) -> Reason:
     attempt = open_attempt(holder)
     state = ""
     if attempt is not None and holder.status.outcome is Outcome.RUNNING and attempt.started_at is not None:
@@ -271,6 +338,8 @@ def _behind(holder: SpokeJob, queue: str, now: datetime) -> Reason:
     elif attempt is not None:
         state = f", whose pod is starting ({holder.status.cause or WaitReason.POD_PENDING})"
     spec = holder.spec
+    if claimed is not None and claimed.job_id == spec.request_id:
+        state += no_progress(claimed, now)
     return Reason(
         Code.QUEUE_LOCK,
         f"behind {line(spec.job_type)} {spec.request_id} in queue {line(queue)}{state}",
@@ -294,6 +363,13 @@ def _meaning(name: str) -> str:
     return line(known.meaning.rstrip(".")) if known else line(name)
 
 
-def _advice(name: str) -> str:
-    known = WAITS.get(name) or CAUSES.get(name)
-    return line(known.advice) if known else ""
+def _advice(seen: _Seen, name: str, *, tried_again: bool = False) -> str:
+    if (reason := WAITS.get(name)) is not None:
+        waiting = seen.status.waiting
+        wait = waiting.to_wait() if waiting is not None and waiting.code == name else Wait(name)
+        if name == WaitReason.QUOTA_EXCEEDED and any(use.allows_nothing for use in wait.quota):
+            return QUOTA_OF_ZERO
+        container = wait.object
+        return line(with_id(reason.advice, seen.situation.job.id, container))
+    cause = CAUSES.get(name)
+    return line(cause.advise(seen.situation.job.id, tried_again=tried_again)) if cause else ""

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.cli.explaining.tries import Try
+from spoke_jobs.cli.explaining.why import titled
 from spoke_jobs.cli.words import line, lines
 from spoke_jobs.model import JobRequest
 
@@ -43,7 +44,7 @@ class Step(Enum):
 
 
 @dataclass
-class Progress:
+class Printed:
     """What was printed so far."""
 
     first: Key | None = None
@@ -55,6 +56,8 @@ class Progress:
     """The time of the last printed line, by attempt."""
     blind: bool = False
     """Whether the output of pods can't be read."""
+    lines: dict[Key, list[str]] = field(default_factory=dict)
+    """The last lines of a worker's job that were printed, by attempt."""
 
 
 def key(item: Try) -> Key:
@@ -68,56 +71,82 @@ def chosen(found: Sequence[Try], job: JobRequest, number: int | None) -> Try | N
     return next((item for item in reversed(mine) if number in (None, item.number)), None)
 
 
-def next_try(found: Sequence[Try], progress: Progress) -> Try | None:
+def next_try(found: Sequence[Try], printed: Printed) -> Try | None:
     """Return the first attempt that is not done."""
     for item in found:
-        early = progress.first is not None and key(item) < progress.first
-        late = progress.last is not None and key(item) > progress.last
-        if key(item) not in progress.done and not early and not late:
+        early = printed.first is not None and key(item) < printed.first
+        late = printed.last is not None and key(item) > printed.last
+        if key(item) not in printed.done and not early and not late:
             return item
     return None
 
 
-def over(job: JobRequest, found: Sequence[Try], progress: Progress) -> bool:
+def over(job: JobRequest, found: Sequence[Try], printed: Printed) -> bool:
     """Whether there is nothing more to print."""
-    if progress.last is not None and progress.last in progress.done:
+    if printed.last is not None and printed.last in printed.done:
         return True
-    return job.state.final and next_try(found, progress) is None
+    return job.state.final and next_try(found, printed) is None
 
 
-def begin(job: JobRequest, item: Try, progress: Progress) -> Step:
+def begin(job: JobRequest, item: Try, printed: Printed) -> Step:
     """Decide the first step of an attempt."""
-    if job.runner == CLUSTER and item.worker and not progress.blind:
+    if job.runner == CLUSTER and item.worker and not printed.blind:
         return Step.READ
     return Step.TAIL if _has_ended(job, item) else Step.WAIT
 
 
-def go_on(job: JobRequest, item: Try, progress: Progress, read: Read) -> Step:
-    """Decide the next step after its pod was read."""
+def go_on(job: JobRequest, item: Try, printed: Printed, read: Read) -> Step:
+    """Decide the next step after the attempt's pod was read."""
     if read is Read.ALL:
         return Step.DONE
     if read is Read.SOME:
         return Step.READ
-    if read is Read.GONE and key(item) in progress.after:
+    if read is Read.GONE and key(item) in printed.after:
         return Step.DONE  # its output was printed while it ran
     return Step.TAIL if _has_ended(job, item) else Step.WAIT
 
 
-def tail(item: Try) -> list[str]:
-    """Return the lines of an attempt's output that the ledger keeps."""
+def tail(item: Try, most: int | None = None) -> list[str]:
+    """Return the lines of an attempt's output that the ledger keeps: what each container printed, and the traceback.
+
+    :param most: the most lines of each container, and of the traceback.
+    """
+    kept = [text for output in item.outputs for text in titled(output, item.outputs, most)]
+    trace = traceback(item)[-most if most else 0 :]
+    if kept and trace and trace[-1] not in kept:
+        kept.append("[traceback]")
+    return kept if trace and trace[-1] in kept else kept + trace
+
+
+def traceback(item: Try) -> list[str]:
+    """Return the last lines of an attempt's traceback. If a worker ran it, what the job printed precedes it."""
     return lines(item.row.output_tail) if item.row else []
+
+
+def after(printed: Sequence[str], now: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the lines of an attempt's tail that follow those printed before, and whether lines between are missing.
+
+    The ledger keeps only the last lines, so a tail may begin anywhere in the output.
+    """
+    for count in range(min(len(printed), len(now)), 0, -1):
+        if list(printed[-count:]) == list(now[:count]):
+            return list(now[count:]), False
+    return list(now), bool(printed) and bool(now)
 
 
 def why_a_tail(job: JobRequest, item: Try, read: Read | None, kept: Sequence[str]) -> str:
     """Explain why only the ledger's tail is printed."""
     worker = line(item.worker)
     if job.runner != CLUSTER:
-        where = f"its worker, {worker}, writes what jobs print to its own output"
+        where = f"all that it printed is in the log of its worker, {worker}"
     elif read in (Read.REFUSED, Read.AWAY, None) and worker:
         where = f"the output of its pod, {worker}, can't be read from here"
     else:
         where = f"its pod, {worker}, is gone" if worker else "it had no pod"
-    what = "the last lines of its traceback follow, from the ledger" if kept else "the ledger keeps none of it"
+    of = "each container's output" if item.outputs else "its traceback"
+    if job.runner != CLUSTER:
+        of = "its output"
+    what = f"the last lines of {of} follow, from the ledger" if kept else "the ledger has none of its output"
     return f"attempt {item.number}: {where}; {what}"
 
 

@@ -10,7 +10,10 @@ from spoke_jobs.cli.words import ago, until
 
 CLUSTER = "kubernetes"
 MESSAGE_LIMIT = 300
-SEE_TO_THE_OPERATOR = "see that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES)"
+SEE_TO_THE_OPERATOR = (
+    "check that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES); if it lacks a right "
+    "here, its log names it"
+)
 
 
 class Code(StrEnum):
@@ -22,10 +25,18 @@ class Code(StrEnum):
     """An attempt failed; the next one follows after the retry policy's wait."""
     ASKED_LATER = "asked_later"
     """The job itself asked to be run again later (RetryLater)."""
+    PAUSED = "paused"
+    """Its scope is paused: by whom, since when, and why."""
+    LIMIT = "limit"
+    """A limit or a rate is reached."""
+    BLOCKED = "blocked"
+    """Jobs that it depends on have not ended."""
     QUEUE_LOCK = "queue_lock"
-    """Another job holds its queue's lock."""
+    """Another job holds the lock of its queue."""
     QUEUE_TURN = "queue_turn"
     """Other jobs that lock its queue come first."""
+    TAKEN = "taken"
+    """Other code has marked it as assigned, and runs it."""
     NO_WORKER = "no_worker"
     """There is no sign of a worker for its runner."""
     PASSED_OVER = "passed_over"
@@ -39,13 +50,13 @@ class Code(StrEnum):
     START_BY = "start_by"
     """It fails at a known time, unless it has started by then."""
     NOT_SUBMITTED = "not_submitted"
-    """Its SpokeJob is not known to exist yet."""
+    """It has no SpokeJob yet, as far as the ledger knows."""
     SUBMITTED = "submitted"
     """Its SpokeJob exists; the rest is decided in the cluster."""
     CLUSTER = "cluster"
     """The operator's reason or cause says what it waits for."""
     TURN = "turn"
-    """How many jobs have their turn before it."""
+    """How many jobs are ahead of it in the order of turns."""
     NO_OPERATOR = "no_operator"
     """No operator has been seen for a while."""
     SPOKEJOB_GONE = "spokejob_gone"
@@ -56,6 +67,8 @@ class Code(StrEnum):
     """An attempt runs: where, since when, how far, and how long its lease holds."""
     LEASE_LAPSED = "lease_lapsed"
     """Its worker has not renewed the lease, and may be gone."""
+    HOLDS_UP = "holds_up"
+    """It reports no progress, and other jobs wait for the lock of its queue."""
     CANCELLING = "cancelling"
     """It was asked to stop, and still runs."""
     SUCCEEDED = "succeeded"

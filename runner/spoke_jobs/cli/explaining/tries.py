@@ -1,7 +1,8 @@
 """Join a job's attempts from the ledger and from its SpokeJob.
 
 The ledger records an attempt once it is claimed, with the end that the job's own process recorded. The SpokeJob
-records it once its Kubernetes Job is created, with pod, node and exit code.
+records an attempt once its Kubernetes Job is created, with pod, node and exit code. Sync stores a report of a failed
+attempt: what Kubernetes said, and the last lines of each container.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
-from spoke_jobs.model import Attempt, AttemptState, JobRequest
+from spoke_jobs.model import Attempt, AttemptReport, AttemptState, ContainerOutput, JobRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,13 @@ class Try:
     number: int
     row: Attempt | None = None
     seen: AttemptStatus | None = None
+    report: AttemptReport | None = None
 
     @property
     def worker(self) -> str:
         """The worker's host and process, or the pod; empty while there is none."""
-        return self.row.worker if self.row else self.seen.pod if self.seen else ""
+        known = self.seen.pod if self.seen else self.report.pod if self.report else ""
+        return self.row.worker if self.row else known
 
     @property
     def node(self) -> str:
@@ -35,18 +38,19 @@ class Try:
 
     @property
     def begun_at(self) -> datetime | None:
-        """When it was claimed, or else when its Kubernetes Job was created."""
+        """When the attempt was claimed. If it was not, when its Kubernetes Job was created."""
         return self.row.claimed_at if self.row else self.seen.started_at if self.seen else None
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it ended, as the ledger records it, or else the SpokeJob."""
+        """When the attempt ended, from the ledger, or else from the SpokeJob."""
         return (self.row.finished_at if self.row else None) or (self.seen.finished_at if self.seen else None)
 
     @property
     def cause(self) -> str:
-        """Why it failed, as the ledger records it, or else the SpokeJob."""
-        return (self.row.cause if self.row else "") or (self.seen.cause if self.seen else "")
+        """Why the attempt failed, from the ledger, or else from the SpokeJob."""
+        known = (self.seen.cause if self.seen else "") or (self.report.cause if self.report else "")
+        return (self.row.cause if self.row else "") or known
 
     @property
     def error_type(self) -> str:
@@ -55,15 +59,30 @@ class Try:
 
     @property
     def state(self) -> str:
-        """The ledger's state; before the claim ``starting`` or ``failed``."""
+        """The state in the ledger. An attempt that is not in the ledger is ``starting`` or ``failed``."""
         if self.row is not None:
             return self.row.state.value
-        return "starting" if self.ended_at is None else AttemptState.FAILED.value
+        return "starting" if self.ended_at is None and self.report is None else AttemptState.FAILED.value
+
+    @property
+    def message(self) -> str:
+        """What Kubernetes said about the failure; empty if it said nothing."""
+        known = self.report.message if self.report else ""
+        return (self.seen.message if self.seen else "") or known
+
+    @property
+    def outputs(self) -> tuple[ContainerOutput, ...]:
+        """The last lines of each container, as the ledger keeps them."""
+        return self.report.outputs if self.report else ()
 
 
-def tries(job: JobRequest, rows: Sequence[Attempt], spokejob: SpokeJob | None) -> tuple[Try, ...]:
+def tries(
+    job: JobRequest, rows: Sequence[Attempt], spokejob: SpokeJob | None, reports: Sequence[AttemptReport] = ()
+) -> tuple[Try, ...]:
     """Join all attempts, the oldest first. The SpokeJob has only the last ten attempts of the newest run."""
     by_row = {(row.run, row.number): row for row in rows}
+    by_report = {(report.run, report.number): report for report in reports}
     same_run = spokejob is not None and (spokejob.spec.uid, spokejob.spec.run) == (job.uid, job.run)
     seen = {(job.run, item.number): item for item in spokejob.status.attempts} if spokejob and same_run else {}
-    return tuple(Try(*key, by_row.get(key), seen.get(key)) for key in sorted(by_row.keys() | seen.keys()))
+    keys = sorted(by_row.keys() | seen.keys() | by_report.keys())
+    return tuple(Try(*key, by_row.get(key), seen.get(key), by_report.get(key)) for key in keys)

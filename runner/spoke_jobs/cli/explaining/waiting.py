@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.in_cluster import in_the_cluster
+from spoke_jobs.cli.explaining.in_cluster import in_the_cluster, no_progress
 from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.wait_text import sentence
+from spoke_jobs.ledger.dependency_queries import Link
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.queries import Situation, Trace
-from spoke_jobs.model import JobRequest
+from spoke_jobs.model import REFERENCE, JobRequest, JobState
 
 _SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""
@@ -24,6 +28,14 @@ _SOON = timedelta(seconds=5)
 
 def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterator[Reason]:
     job, now = situation.job, situation.now
+    if job.runner == REFERENCE:
+        yield Reason(
+            Code.TAKEN,
+            "other code has marked it as assigned, and runs it (docs/how-to/migrating.md)",
+            f"if that code is gone and the job may be repeated: `spoke-jobs cancel {job.id}`, then "
+            f"`spoke-jobs retry {job.id}`",
+        )
+        return
     if job.runner == CLUSTER:
         if cluster is not None and not cluster.problem and cluster.spokejob is not None:
             yield from in_the_cluster(situation, cluster)
@@ -32,10 +44,12 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
     if job.run_after is not None and job.run_after > now:
         yield _later(job, job.run_after, now)
         return  # nobody knows yet which jobs will come first at that time
+    if (limited := _limited(situation)) is not None:
+        yield limited
     if (held := _held(situation)) is not None:
         yield held
     if job.runner != CLUSTER:
-        yield from _for_a_worker(situation, held is not None)
+        yield from _for_a_worker(situation, limited is not None or held is not None)
     # In a cluster the operator applies the start timeout, from the creation of each attempt's Job.
     if job.runner != CLUSTER and job.attempt == 0 and job.start_by is not None:
         limit = seconds(job.options.start_timeout_seconds or 0)
@@ -47,20 +61,63 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
         )
 
 
+def blocked(situation: Situation) -> Iterator[Reason]:
+    """Name the jobs that a blocked job waits for, with their progress."""
+    job, found = situation.job, situation.blocking
+    total = sum(number for _, number in found.counts)
+    states = ", ".join(f"{number:,} {state}" for state, number in found.counts)
+    if found.batch is not None:
+        yield _behind_batch(found.batch)
+    if total:
+        yield Reason(
+            Code.BLOCKED,
+            f"it runs after {count(total, 'job')} that {'has' if total == 1 else 'have'} not ended ({states})",
+            number=total,
+        )
+    for link in found.first:
+        yield Reason(
+            Code.BLOCKED,
+            f"job {link.needs_id} ({line(link.job_type)}) is {_progress(link)}",
+            f"spoke-jobs why {link.needs_id}",
+            job_id=link.needs_id,
+        )
+    if job.run_after is not None and job.run_after > situation.now:
+        yield _later(job, job.run_after, situation.now)
+
+
+def _behind_batch(batch: Batch) -> Reason:
+    left = batch.total - batch.succeeded - batch.failed
+    failed = f", {batch.failed:,} of them failed" if batch.failed else ""
+    text = (
+        f"it follows batch {batch.id} ({line(batch.name)}): {batch.succeeded + batch.failed:,} of "
+        f"{count(batch.total, 'job')} ended{failed}"
+    )
+    if batch.closed_at is None:
+        advice = f"if its dispatching process is gone: `spoke-jobs batches close {batch.id}`"
+        return Reason(Code.BLOCKED, f"{text}; it is open, so more jobs may be added", advice, number=left)
+    return Reason(Code.BLOCKED, text, number=left)
+
+
+def _progress(link: Link) -> str:
+    if link.state is JobState.RUNNING:
+        return f"running, {link.percent} % done"
+    return f"{link.state}, after {line(link.cause)}" if link.cause else link.state.value
+
+
 def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterator[Reason]:
     job, now = situation.job, situation.now
     name = spokejob_name(job.job_type, job.id, job.uid, job.run)
     if cluster is not None and cluster.problem:
         yield Reason(
             Code.CLUSTER_UNKNOWN,
-            f"the cluster could not be asked: {line(cluster.problem, MESSAGE_LIMIT)}",
+            f"the cluster could not be read: {line(cluster.problem, MESSAGE_LIMIT)}",
             "set SPOKE_NAMESPACE and KUBECONFIG, or run the command where the job's cluster can be reached",
         )
     elif cluster is not None and not cluster.unreadable and job.submitted_at is not None:
         yield Reason(
             Code.SPOKEJOB_GONE,
             f"its SpokeJob {name}, created {ago(job.submitted_at, now)}, no longer exists",
-            "`spoke-jobs sync` ends the job as SpokeJobDeleted within 30 s: see that it runs",
+            "`spoke-jobs sync` ends the job as SpokeJobDeleted within 30 s: check that it runs",
         )
         return
     if job.submitted_at is not None:
@@ -73,18 +130,27 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
         return
     if job.run_after is not None and job.run_after > now:
         return  # sync creates it when it is due
+    if cluster is not None and cluster.excluded:
+        yield Reason(
+            Code.NOT_SUBMITTED,
+            f"sync does not launch it: the PodTemplate {line(job.options.pod_template)} is not for jobs of the type "
+            f"{line(job.job_type)}; unless that is corrected within its start timeout, it fails with TypeNotAllowed",
+            line(Cause.TYPE_NOT_ALLOWED.advise(job.id)),
+            cause=Cause.TYPE_NOT_ALLOWED,
+        )
+        return
     late = now - _due_since(job) > 2 * _SOON
     yield Reason(
         Code.NOT_SUBMITTED,
-        f"its SpokeJob {name} is not known to exist yet",
-        "see that `spoke-jobs sync` runs, and read its log: a due job gets its SpokeJob within seconds" if late else "",
+        f"it has no SpokeJob yet; its name will be {name}",
+        "check that `spoke-jobs sync` runs, and read its log: due jobs get their SpokeJobs in seconds" if late else "",
     )
 
 
 def _later(job: JobRequest, when: datetime, now: datetime) -> Reason:
     at = f"{clock(when, now)} ({until(when, now)})"
     if not job.cause:
-        return Reason(Code.DUE_LATER, f"it is not to be started before {at}", until=when)
+        return Reason(Code.DUE_LATER, f"it does not start before {at}", until=when)
     said = _said(job.result_message)
     if job.cause == Cause.RETRY_LATER:
         return Reason(Code.ASKED_LATER, f"it asked to be run again later{said}: not before {at}", until=when)
@@ -97,21 +163,44 @@ def _later(job: JobRequest, when: datetime, now: datetime) -> Reason:
 
 def _held(situation: Situation) -> Reason | None:
     job, holder, now = situation.job, situation.holder, situation.now
-    if holder is None or holder.job_id == job.id:
+    if holder is None or (holder.job_id == job.id and holder.lease_expires_at is not None):
         return None
     behind = situation.ahead_in_queue
     also = f", and {count(behind, 'more job')} that locks it comes first" if behind == 1 else ""
     also = f", and {behind:,} more jobs that lock it come first" if behind > 1 else also
+    on = f", on {line(holder.worker)}{no_progress(holder, now)}" if holder.lease_expires_at is not None else ""
     text = (
-        f"job {holder.job_id} ({line(holder.job_type)}) holds the lock of queue {line(job.queue_name)} since "
-        f"{clock(holder.since, now)} ({ago(holder.since, now)}), on {line(holder.worker)}{also}"
+        f"job {holder.job_id} ({line(holder.job_type)}) has held the lock of queue {line(job.queue_name)} since "
+        f"{clock(holder.since, now)} ({ago(holder.since, now)}){on}{also}"
     )
     advice = f"spoke-jobs why {holder.job_id}"
-    if holder.lease_expires_at < now:
+    if holder.lease_expires_at is None:
+        text += "; no attempt of it runs: other code has written the lock"
+        advice = "within some seconds, a running worker or sync deletes the lock"
+    elif holder.lease_expires_at < now:
         lapsed = ago(holder.lease_expires_at, now)
         text += f"; its lease ended {lapsed}, so its worker may be gone"
-        advice = f"a running worker ends such an attempt and frees the queue, within a lease's time; {advice}"
+        advice = f"within the time of one lease, a running worker ends that attempt and frees the queue; {advice}"
     return Reason(Code.QUEUE_LOCK, text, advice, job_id=holder.job_id, worker=holder.worker, number=behind)
+
+
+def _limited(situation: Situation) -> Reason | None:
+    """The pause or the limit that workers obey. In a cluster the operator has its own."""
+    wait = situation.limit
+    if wait is None or situation.job.runner == CLUSTER:
+        return None
+    paused = wait.code == WaitReason.PAUSED
+    scope = wait.source.removeprefix("limit ")
+    return Reason(
+        Code.PAUSED if paused else Code.LIMIT,
+        line(sentence(wait), MESSAGE_LIMIT),
+        f"to end the pause: `spoke-jobs resume {wait.object}`"
+        if paused
+        else f"no action is needed; to start it sooner: `spoke-jobs limits set {scope}`",
+        until=wait.retry_at,
+        number=wait.running,
+        cause=wait.code,
+    )
 
 
 def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
@@ -127,7 +216,7 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
             Code.PASSED_OVER,
             f"workers have started {count(len(later), 'later job')} since it was due, the last "
             f"{ago(later[0].claimed_at, now)} on {line(later[0].worker)}, but not this one: it seems that no running "
-            f"worker knows {line(job.job_type)}",
+            f"worker knows {line(job.job_type)}, or takes its queue",
             "deploy workers whose SPOKE_APP declares the type, or correct the name and dispatch again",
             number=len(later),
             worker=later[0].worker,
@@ -139,7 +228,7 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         whose = "of its queue " if code is Code.QUEUE_TURN else ""
         yield Reason(
             code,
-            f"it is the {ordinal(situation.ahead + 1)} that is due, by priority, then by age: "
+            f"it is the {ordinal(situation.ahead + 1)} due job, by priority, then by age: "
             f"{count(situation.ahead, 'job')} {whose}{'comes' if situation.ahead == 1 else 'come'} first; {busy}",
             number=situation.ahead,
         )
@@ -149,7 +238,7 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         yield Reason(
             Code.WORKERS_BUSY,
             f"it is the next one, and no worker has been free for it for {seconds(waited.total_seconds())}: {busy}",
-            "" if seen else f"no recent attempt was of its type: see that a worker's SPOKE_APP declares {kind}",
+            "" if seen else f"no recent attempt was of its type: check that a worker's SPOKE_APP declares {kind}",
             number=running,
         )
     else:
@@ -164,15 +253,15 @@ def _no_worker(situation: Situation, waited: timedelta) -> Reason:
     lapsed = sum(load.lapsed for load in situation.load)
     gone = f", and {count(lapsed, 'running job')} lost the lease" if lapsed else ""
     legacy = job.runner == "legacy"
-    advice = "start one: `spoke-jobs worker`" if legacy else f"see that the workers of {line(job.runner)} run"
+    advice = "start one: `spoke-jobs worker`" if legacy else f"check that the workers of {line(job.runner)} run"
     if job.assigned and legacy:
-        advice = "the process that dispatched it should run it (JOBS_SAME_PROCESS): if that is gone, start a worker"
+        advice = "the process that dispatched it should run it (JOBS_SAME_PROCESS); if it is gone, start a worker"
     elif unseen:
         advice += f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}"
     return Reason(
         Code.NO_WORKER,
-        f"due for {seconds(waited.total_seconds())}, and no worker for the runner {line(job.runner)} takes it: "
-        f"nothing runs, {last}{gone}",
+        f"it has been due for {seconds(waited.total_seconds())}, and no worker for the runner {line(job.runner)} takes "
+        f"it: nothing runs, {last}{gone}",
         advice,
     )
 
@@ -182,7 +271,7 @@ def _due_since(job: JobRequest) -> datetime:
 
 
 def _queue_free_since(situation: Situation) -> datetime:
-    """Return when its queue became free. Before that, no worker could claim the job."""
+    """Return when the job's queue became free. Before that, no worker could claim the job."""
     job = situation.job
     ends = [
         trace.finished_at

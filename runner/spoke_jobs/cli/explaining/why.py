@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.in_cluster import running_in
+from spoke_jobs.cli.explaining.in_cluster import no_progress, running_in
 from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
-from spoke_jobs.cli.explaining.waiting import waiting
-from spoke_jobs.cli.words import ago, clock, line, seconds
+from spoke_jobs.cli.explaining.waiting import blocked, waiting
+from spoke_jobs.cli.words import ago, clock, count, line, lines, seconds
 from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.ledger.queries import Situation
-from spoke_jobs.model import Attempt, JobRequest, JobState
+from spoke_jobs.model import Attempt, ContainerOutput, JobRequest, JobState
 
 
 def explain(situation: Situation, cluster: ClusterView | None = None) -> Explanation:
@@ -21,13 +23,20 @@ def explain(situation: Situation, cluster: ClusterView | None = None) -> Explana
     :param cluster: what the cluster says about a job of the runner ``kubernetes``.
     """
     job = situation.job
+    if job.state is JobState.BLOCKED:
+        return Explanation(tuple(blocked(situation)))
     if job.state is JobState.WAITING:
         return Explanation((*waiting(situation, cluster), *_unread(cluster)))
     if job.state is JobState.RUNNING:
         return Explanation((*_running(situation), *(running_in(cluster) if cluster else ()), *_unread(cluster)))
     if job.state is JobState.SUCCEEDED:
         return Explanation((_succeeded(situation),))
-    return Explanation((_failed(situation),), _last_output(job, situation.attempts))
+    return Explanation((_failed(situation, cluster),), _last_output(situation))
+
+
+def is_explained_by_cluster(job: JobRequest) -> bool:
+    """Whether the job's SpokeJob says more about its end than the ledger does."""
+    return job.runner == CLUSTER and job.cause == Cause.START_TIMEOUT
 
 
 def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
@@ -35,7 +44,7 @@ def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
         yield Reason(
             Code.CLUSTER_UNKNOWN,
             f"the cluster may know more: {', '.join(cluster.unreadable)} can't be read from here",
-            "the Role RELEASE-reader of the chart spoke-app gives the rights; a newer spoke-jobs reads newer objects",
+            "the Role FULLNAME-reader of the chart spoke-app gives the rights; a newer spoke-jobs reads newer objects",
         )
 
 
@@ -49,7 +58,7 @@ def _running(situation: Situation) -> Iterator[Reason]:
     if job.cancel_requested_at is not None:
         yield Reason(
             Code.CANCELLING,
-            f"it was asked to stop {ago(job.cancel_requested_at, now)}, and still runs",
+            f"{_who(situation)} asked it to stop {ago(job.cancel_requested_at, now)}, and it still runs",
             "it stops when its code checks ctx.cancelled; otherwise its worker ends it",
         )
     said = f": {line(job.result_message, MESSAGE_LIMIT)}" if job.result_message else ""
@@ -60,8 +69,15 @@ def _running(situation: Situation) -> Iterator[Reason]:
         until=_timeout(job, live),
         worker=live.worker,
     )
+    ended = (item for item in reversed(situation.attempts) if item.run == job.run and item.finished_at is not None)
+    if (before := next(ended, None)) is not None and before.finished_at is not None:
+        yield Reason(
+            Code.RUNNING,
+            f"attempt {before.number} ended with {line(before.cause)} {ago(before.finished_at, now)}",
+        )
     if (limit := _timeout(job, live)) is not None:
         yield Reason(Code.RUNNING, f"its timeout ends it at {clock(limit, now)} ({when(limit, now)})", until=limit)
+    yield from _holding_up(situation)
     beat = f"its last heartbeat was {ago(live.heartbeat_at, now)}"
     if left > timedelta(0):
         yield Reason(
@@ -74,11 +90,28 @@ def _running(situation: Situation) -> Iterator[Reason]:
         yield Reason(
             Code.LEASE_LAPSED,
             f"{beat}, and its lease ended {ago(live.lease_expires_at, now)}: its worker is gone or cut off",
-            "the operator decides, from the state of its pod: kubectl get pods"
+            "if its node is gone, the attempt ends as NodeLost about 80 s after the node stopped, and the next one "
+            "starts on another node; else the operator decides from the state of its pod: kubectl get nodes,pods"
             if job.runner == CLUSTER
-            else "a running worker ends such an attempt within a lease's time; see that one runs",
+            else "within the time of one lease, a running worker ends that attempt: check that a worker runs",
             until=live.lease_expires_at,
             worker=live.worker,
+        )
+
+
+def _holding_up(situation: Situation) -> Iterator[Reason]:
+    """Say that jobs wait for the lock of its queue, if it reports no progress."""
+    job, holder, behind = situation.job, situation.holder, situation.behind_in_queue
+    if holder is None or holder.job_id != job.id or not behind:
+        return
+    if stalled := no_progress(holder, situation.now):
+        ends = "" if job.options.timeout_seconds is not None else "; it has no timeout that would end it"
+        yield Reason(
+            Code.HOLDS_UP,
+            f"{count(behind, 'job')} that {'locks' if behind == 1 else 'lock'} its queue {line(job.queue_name)} "
+            f"{'waits' if behind == 1 else 'wait'} for it{stalled}{ends}",
+            f"read its output: `spoke-jobs logs {job.id}`; if it hangs: `spoke-jobs cancel {job.id}`",
+            number=behind,
         )
 
 
@@ -87,17 +120,31 @@ def _succeeded(situation: Situation) -> Reason:
     return Reason(Code.SUCCEEDED, f"it succeeded{_ended(job, now)}")
 
 
-def _failed(situation: Situation) -> Reason:
+def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
     job, now = situation.job, situation.now
     cause = CAUSES.get(job.cause)
     meaning = cause.meaning if cause else "This release doesn't know the cause; a newer one recorded it."
+    if job.cause == Cause.CANCELLED and situation.cancelled_by:
+        meaning = f"{_who(situation)} cancelled the job."
     message = line(job.result_message, MESSAGE_LIMIT)
-    said = "" if not message or message == line(meaning) else f" Its message: {message}"
+    known = {"", line(meaning), *([cause.meaning] if cause else [])}
+    said = "" if message in known else f" Its message: {message}"
     return Reason(
         Code.FAILED,
         f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
-        cause.advice if cause else "",
+        advice(job.cause, _waited_for(job, cluster), job.id),
     )
+
+
+def _who(situation: Situation) -> str:
+    return line(situation.cancelled_by) or "somebody"
+
+
+def _waited_for(job: JobRequest, cluster: ClusterView | None) -> str:
+    """Return what a job waited for until its start timeout; empty if that is not known."""
+    spokejob = cluster.spokejob if cluster else None
+    same = spokejob is not None and (spokejob.spec.uid, spokejob.spec.run) == (job.uid, job.run)
+    return spokejob.status.reason if spokejob is not None and same else ""
 
 
 def _ended(job: JobRequest, now: datetime) -> str:
@@ -107,16 +154,31 @@ def _ended(job: JobRequest, now: datetime) -> str:
         return tries
     took = ""
     if job.started_at is not None:
-        took = f", {seconds((job.finished_at - job.started_at).total_seconds())} after its start"
+        start = "first start" if job.attempt > 1 else "start"
+        took = f", {seconds((job.finished_at - job.started_at).total_seconds())} after its {start}"
     return f" at {clock(job.finished_at, now)} ({ago(job.finished_at, now)}){tries}{took}"
 
 
-def _last_output(job: JobRequest, attempts: tuple[Attempt, ...]) -> str:
+def titled(output: ContainerOutput, among: Sequence[ContainerOutput], most: int | None = None) -> Iterator[str]:
+    """Yield the lines of a container's output, after a line with its name if there are several containers.
+
+    :param most: the most lines to yield of its output.
+    """
+    if len(among) > 1 or output.container != CONTAINER:
+        yield f"[container {output.container}]"
+    yield from lines(output.text)[-most if most else 0 :]
+
+
+def _last_output(situation: Situation) -> str:
     """Return the output of the attempt that ended the job, not that of an earlier failure."""
-    last = attempts[-1] if attempts else None
-    if last is None or last.run != job.run or job.cause not in (last.cause, Cause.CANCELLED):
+    job, last = situation.job, situation.attempts[-1] if situation.attempts else None
+    ended_it = last is not None and last.run == job.run and job.cause in (last.cause, Cause.CANCELLED)
+    if last is not None and ended_it and last.output_tail:
+        return last.output_tail
+    report = situation.reports[-1] if situation.reports else None
+    if report is None or (report.run, report.cause) != (job.run, job.cause):
         return ""
-    return last.output_tail
+    return "\n".join(text for item in report.outputs for text in titled(item, report.outputs))
 
 
 def _timeout(job: JobRequest, live: Attempt) -> datetime | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
+from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page, spokelimit_page
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli": cli_page.page,
     "settings": settings_page.page,
     "options": options_page.page,
     "causes": causes_page.page,
+    "spokelimit": spokelimit_page.page,
 }
 
 

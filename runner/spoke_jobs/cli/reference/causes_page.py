@@ -6,23 +6,29 @@ from collections.abc import Iterator
 
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
-from spoke_jobs.contract.retry import DEFAULT_BUDGET, HELD_DELAY_SECONDS, LONGEST_HELD_DELAY_SECONDS
+from spoke_jobs.contract.retry import (
+    DEFAULT_BUDGET,
+    HELD_DELAY_SECONDS,
+    LONGEST_HELD_DELAY_SECONDS,
+    OWN_BACKOFF,
+)
 from spoke_jobs.contract.wait_reasons import WaitReason
 
-_HEADINGS = ("cause", "meaning", "knowable when", "what to do", "tried again by default")
+_HEADINGS = ("cause", "meaning", "knowable when", "what to do", "while it is tried again", "tried again by default")
 _COUNTS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 
 
 def page() -> str:
     """Generate the page."""
     sections = "\n\n".join(_section(kind) for kind in CauseClass)
-    rows = [(f"`{reason}`", reason.meaning, reason.advice) for reason in WaitReason]
+    rows = [(f"`{reason}`", reason.meaning, reason.advice, reason.remedy) for reason in WaitReason]
     return f"""{banner("spoke_jobs.contract: causes, retry and wait_reasons")}
 # Causes and reasons
 
 A cause says why a job failed. A reason says what a job waits for. Each is one word, which is the same in the ledger,
 on the SpokeJob (`status.cause`) and in metrics. `spoke-jobs why ID` prints it with advice, and so does
-[`kubectl describe spokejob NAME`](../how-to/kubectl.md).
+[`kubectl describe spokejob NAME`](../how-to/kubectl.md). In the advice on this page, `ID` stands for the job's id,
+and `CONTAINER` for the container that it waits for.
 
 ## Why an attempt or a job ended
 
@@ -30,9 +36,14 @@ Every cause belongs to a class. A job ends when it has as many failed attempts o
 says. *Tried again by default* shows what happens with the default budget. A [retry policy](../how-to/retries.md) can
 change the budget. `Discard`, and an exception that the policy lists in `never`, end the job whatever the budget.
 
+Ends of the classes `disruption` and `dependency` are not charged to the job. They leave the budgets of the other
+classes and the policy's backoff as they are. Each of the two has waits of its own. Each also has a high bound, so that
+no job is tried again forever.
+
 *Knowable when* is the first sign of the cause under `kubernetes`. Some obstacles can be removed: a missing Secret, or
 an image that can't be pulled. The job then waits until its start timeout. If the obstacle is removed in time, the job
-goes on. Otherwise it ends without another attempt, whatever the budget.
+continues. Otherwise it ends without another attempt, whatever the budget; then remove the obstacle, and start the job
+again with `spoke-jobs retry ID`.
 
 {sections}
 
@@ -47,10 +58,10 @@ While the outcome is `Waiting`, `status.cause` says what the job waits for:
 `{WaitReason.BACKING_OFF}` is only a reason of the condition `Admitted`. `{WaitReason.POD_PENDING}` is only a reason of
 the condition `Running`; `status.cause` is empty then.
 
-`status.waiting` gives the reason as fields: `code` and, if they apply, `holder`, `object`, `running`, `limit`, `since`
-and `retryAt`. The operator writes them when the code changes, so they show the values of that moment.
+`status.waiting` gives the reason as fields: `code` and, if they apply, `holder`, `object`, `running`, `limit`, `since`,
+`endsAt` and `retryAt`. The operator writes them when the code changes, so they show the values of that moment.
 
-{table(("reason", "meaning", "what to do"), rows)}
+{table(("reason", "meaning", "what to do", "if the job has ended as `StartTimeout`"), rows)}
 
 Limits, turns and locks: [limits](../how-to/limits.md).
 """
@@ -59,9 +70,16 @@ Limits, turns and locks: [limits](../how-to/limits.md).
 def _section(kind: CauseClass) -> str:
     said = of_attributes(CauseClass)
     rows = [
-        (f"`{cause}`", cause.meaning, cause.knowable, cause.advice, _tried_again(cause)) for cause in _of_class(kind)
+        (f"`{cause}`", cause.meaning, cause.knowable, cause.advice, _meanwhile(cause), _tried_again(cause))
+        for cause in _of_class(kind)
     ]
     return f"### {kind.value}\n\n{sentence(said[kind.name])}\n\n{table(_HEADINGS, rows)}"
+
+
+def _meanwhile(cause: Cause) -> str:
+    """Return the advice for the time until the next attempt; empty if no attempt follows this cause by default."""
+    waits = cause.before_an_attempt or cause.waited_for
+    return "" if waits or DEFAULT_BUDGET.get(cause.cause_class) == 1 else cause.meanwhile
 
 
 def _of_class(kind: CauseClass) -> Iterator[Cause]:
@@ -76,6 +94,9 @@ def _tried_again(cause: Cause) -> str:
     if cause.cause_class is CauseClass.UNCHARGED:
         return _uncharged(cause)
     budget = DEFAULT_BUDGET[cause.cause_class]
+    if (own := OWN_BACKOFF.get(cause.cause_class)) is not None:
+        waits = f"after {own.base:g} s, then twice as long each time, up to {own.maximum / 60:g} min"
+        return f"yes, {waits}; the {budget}th such end is final"
     return "no" if budget == 1 else f"yes; the {_COUNTS.get(budget, f'{budget}th')} failure is final"
 
 
@@ -84,7 +105,7 @@ def _uncharged(cause: Cause) -> str:
     match cause:
         case Cause.RETRY_LATER:
             return "yes, at the time that the job asked for; no limit"
-        case Cause.QUEUE_HELD:
+        case Cause.QUEUE_HELD | Cause.START_PAUSED:
             return f"yes, after {shortest}, then twice as long each time, up to {longest}; no limit"
         case _:
             return f"yes, after {shortest}; no limit"

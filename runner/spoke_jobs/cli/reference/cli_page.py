@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import typer
 
 from spoke_jobs.cli.command_line import app
+from spoke_jobs.cli.commands.command_classes import value_kind
 from spoke_jobs.cli.commands.exits import MEANINGS
 from spoke_jobs.cli.explaining.reasons import Code
-from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
-from spoke_jobs.cli.rendering.json_output import DOCUMENTS, Shape
+from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table, wrapped
+from spoke_jobs.cli.rendering.counts_json import (
+    Batches,
+    BatchState,
+    Events,
+    Limits,
+    OutboxReplicas,
+    OutboxTask,
+    OutboxTasks,
+    Stats,
+)
+from spoke_jobs.cli.rendering.groups_output import ReasonGroups
+from spoke_jobs.cli.rendering.json_output import Checked, Dispatched, Explained, Jobs, Shown
+from spoke_jobs.cli.rendering.schedule_output import Schedules
+from spoke_jobs.cli.rendering.shape import Shape
 from spoke_jobs.contract.termination import ExitCode
+
+DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
+    ("ls, watch", Jobs),
+    ("stats", Stats),
+    ("show", Shown),
+    ("why", Explained),
+    ("why", ReasonGroups),
+    ("check", Checked),
+    ("dispatch", Dispatched),
+    ("events", Events),
+    ("batches ls", Batches),
+    ("batches show", BatchState),
+    ("limits ls", Limits),
+    ("outbox ls", OutboxTasks),
+    ("outbox replicas", OutboxReplicas),
+    ("outbox show", OutboxTask),
+    ("schedules ls", Schedules),
+)
+"""The documents, with the commands that print them, in the order of the documentation."""
 
 
 def page() -> str:
@@ -22,8 +56,11 @@ def page() -> str:
     panels: dict[str, list[str]] = {}
     for name, command in group.commands.items():
         panels.setdefault(command.rich_help_panel, []).append(name)
-    order = [f"- {panel}: {', '.join(f'[{name}](#{name})' for name in names)}" for panel, names in panels.items()]
-    sections = "\n".join(_command(name, command) for name, command in group.commands.items())
+    order = [
+        wrapped(f"- {panel}: {', '.join(f'[{name}](#{name})' for name in names)}", "  ")
+        for panel, names in panels.items()
+    ]
+    sections = "\n".join(_command(name, command) for name, command in _commands(group))
     return f"""{banner("spoke_jobs.cli")}
 # The command line
 
@@ -32,8 +69,9 @@ def page() -> str:
 {chr(10).join(order)}
 
 On a terminal the output has tables, colors and progress bars. Otherwise it has plain lines, with fields separated by
-tabs; line breaks and control characters in a job's texts are printed as spaces. Programs should read `--json`. Errors
-are printed to standard error.
+tabs. Line breaks in a job's texts are printed as spaces. Control characters, and those that are invisible or change the
+direction of text, are printed as escapes such as `\\x1b`, also in files. Programs should read `--json`. Errors are
+printed to standard error.
 
 `spoke-jobs --version` prints the version. `spoke-jobs --install-completion` installs completion of commands and
 options for the current shell (bash, zsh, fish or PowerShell). It adds a line to the shell's start-up file, so open a
@@ -61,12 +99,25 @@ UTC. Payloads are left out, except by `show --payload`. No document contains a s
 {_documents()}
 ### Codes of `why`
 
+In the meanings, *it* is the job.
+
 {table(("code", "meaning"), _codes())}
 """
 
 
+def _commands(group: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the commands with their names; those of a group follow it: ``outbox``, ``outbox ls``."""
+    for name, command in group.commands.items():
+        yield name, command
+        for inner, of_group in getattr(command, "commands", {}).items():
+            yield f"{name} {inner}", of_group
+
+
 def _command(name: str, command: Any) -> str:
     said = inspect.cleandoc(command.help or "")
+    if hasattr(command, "commands"):
+        links = ", ".join(f"[{name} {inner}](#{name}-{inner})" for inner in command.commands)
+        return f"## {name}\n\n{said}\n\n{wrapped(f'Its commands: {links}.')}\n"
     usage = " ".join(["spoke-jobs", name, *(_argument(param) for param in _arguments(command))])
     rows = list(_rows(command))
     options = f"\n{table(('option', 'value', 'default', 'meaning'), rows)}\n" if rows else ""
@@ -96,14 +147,7 @@ def _value(param: Any) -> str:
         return ""
     if param.metavar:
         return f"`{param.metavar}`"
-    kind = {"int": "whole number", "float": "number", "str": "text"}[param.bare_type()]
-    if param.min is None and param.max is None:
-        return kind
-    limits = [
-        f"from {param.min:,}" if param.min is not None else "",
-        f"to {param.max:,}" if param.max is not None else "",
-    ]
-    return f"{kind} {' '.join(limits)}".rstrip()
+    return value_kind(param)
 
 
 def _default(param: Any) -> str:
@@ -117,18 +161,28 @@ def _default(param: Any) -> str:
 def _documents() -> str:
     """Document each shape once: a document before the shapes within it."""
     parts, done = [], set()
-    waiting: list[tuple[type[Shape], str]] = [(shape, f" ({commands})") for commands, shape in DOCUMENTS]
+    waiting: list[type[Shape]] = [shape for _, shape in DOCUMENTS]
     while waiting:
-        shape, commands = waiting.pop(0)
+        shape = waiting.pop(0)
         if shape in done:
             continue
         done.add(shape)
         rows = [
             (f"`{name}`", _kind(field), sentence(field.description or "")) for name, field in shape.model_fields.items()
         ]
-        parts.append(f"### {shape.__name__}{commands}\n\n{table(('field', 'type', 'meaning'), rows)}\n")
-        waiting += [(inner, "") for field in shape.model_fields.values() for inner in _shapes_in(field.annotation)]
+        parts.append(f"### {_heading(shape)}\n\n{table(('field', 'type', 'meaning'), rows)}\n")
+        waiting += [inner for field in shape.model_fields.values() for inner in _shapes_in(field.annotation)]
     return "\n".join(parts)
+
+
+def _heading(shape: type[Shape]) -> str:
+    """Return the shape's name, with the commands that print it as a document."""
+    commands = next((f" ({commands})" for commands, document in DOCUMENTS if document is shape), "")
+    return f"{shape.__name__}{commands}"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def _shapes_in(annotation: Any) -> list[type[Shape]]:
@@ -148,13 +202,13 @@ def _word(annotation: Any) -> str:
     origin = getattr(annotation, "__origin__", None)
     if origin is tuple:
         return f"list of {_word(arguments[0])}"
-    if origin is not None and origin is not annotation and "Mapping" in str(origin):
+    if origin is dict or (origin is not None and origin is not annotation and "Mapping" in str(origin)):
         return "object"
     if arguments and origin is None:
         return " or ".join(_word(inner) for inner in arguments)
     name = getattr(annotation, "__name__", str(annotation))
     if inspect.isclass(annotation) and issubclass(annotation, Shape):
-        return f"[{name}](#{name.lower()})"
+        return f"[{name}](#{_anchor(_heading(annotation))})"
     if inspect.isclass(annotation) and issubclass(annotation, str) and hasattr(annotation, "__members__"):
         values: Any = annotation
         return "a code, see below" if annotation is Code else ", ".join(f"`{value.value}`" for value in values)

@@ -56,17 +56,21 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _entry(row: dict[str, str]) -> str:
-    """Format a row as a list item: name, other cells in parentheses (below, if one is a sentence), meaning."""
+    """Format a row as a list item: its name, its other cells in parentheses, its meaning.
+
+    If one of the other cells is a sentence, they follow as a list below the meaning instead.
+    """
     name, *others = row.items()
     cells = {heading: cell for heading, cell in others if heading != "meaning" and cell}
     if any(cell.endswith(".") for cell in cells.values()):
-        below = [_wrapped(f"  - {heading}: {cell}", "    ") for heading, cell in cells.items()]
-        return "\n".join([_wrapped(f"- {name[1]}: {row['meaning']}", "  "), *below])
+        below = [wrapped(f"  - {heading}: {cell}", "    ") for heading, cell in cells.items()]
+        return "\n".join([wrapped(f"- {name[1]}: {row['meaning']}", "  "), *below])
     facts = "; ".join(cell if heading in ("type", "value") else f"{heading} {cell}" for heading, cell in cells.items())
-    return _wrapped(f"- {name[1]}{f' ({facts})' if facts else ''}: {row['meaning']}", "  ")
+    return wrapped(f"- {name[1]}{f' ({facts})' if facts else ''}: {row['meaning']}", "  ")
 
 
-def _wrapped(text: str, indent: str) -> str:
+def wrapped(text: str, indent: str = "") -> str:
+    """Break a text into lines."""
     return textwrap.fill(text, LINE_LENGTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 

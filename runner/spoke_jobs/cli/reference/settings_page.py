@@ -27,6 +27,8 @@ def page() -> str:
 A process reads its settings from the environment when it starts. An empty variable counts as unset. If a value is
 invalid, the process names it and refuses to start. `spoke-jobs check` shows what is configured, and what is missing.
 
+A description that begins with a runner (`legacy:`) or a command (`spoke-jobs tasks:`) applies only to that one.
+
 {table(("variable", "type", "default", "meaning"), rows)}
 
 Secrets (type *secret*) are never printed, neither by `check` nor in errors. In a database URL, the password and the

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from spoke_jobs.cli.explaining import log_steps
 from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT
 from spoke_jobs.cli.explaining.tries import Try, tries
+from spoke_jobs.cli.printing import new_console, print_row
 from spoke_jobs.cli.rendering.job_table import STYLES, took
-from spoke_jobs.cli.words import ago, count, line, lines, seconds, until
+from spoke_jobs.cli.words import ago, count, line, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.causes import cause_class
 from spoke_jobs.contract.names import spokejob_name
-from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState
+from spoke_jobs.contract.retry import is_charged
+from spoke_jobs.ledger.audit_events import Event
+from spoke_jobs.ledger.dependency_queries import LINKS, Link
+from spoke_jobs.model import (
+    CHECKPOINT,
+    Attempt,
+    AttemptReport,
+    AttemptState,
+    JobRequest,
+    JobState,
+    Saved,
+    UnreadPayload,
+    payload_size,
+)
+from spoke_jobs.payloads import JOB_LIMIT_BYTES, payload_as_json
+
+if TYPE_CHECKING:  # importing rich takes longer than most commands
+    from rich.text import Text
 
 ATTEMPT_HEADINGS = ("RUN", "TRY", "STATE", "WORKER", "STARTED", "TOOK", "CAUSE", "ERROR", "NODE", "EXIT")
 _OF_THE_CLUSTER = ("NODE", "EXIT")
 _TAIL_LINES = 40
+_SHOWN_STEPS = 20
 _STATE_STYLES = {
     "starting": "yellow",
     AttemptState.RUNNING.value: "cyan",
@@ -40,7 +62,11 @@ class Details:
     tail_of: int
     """The number of the attempt whose output is shown."""
     tail: tuple[str, ...]
+    said: tuple[tuple[int, str], ...]
+    """What Kubernetes said about failed attempts: an attempt's number, and the text."""
     payload: str
+    needs: tuple[tuple[int, Link | None], ...] = ()
+    """The jobs that it depends on, as a tree: depth from 0, and the job; None for more than are shown."""
 
 
 def details(
@@ -48,33 +74,94 @@ def details(
     attempts: Sequence[Attempt],
     now: datetime,
     cluster: ClusterView | None = None,
+    reports: Sequence[AttemptReport] = (),
+    events: Sequence[Event] = (),
+    saved: Sequence[Saved] = (),
+    links: Sequence[Link] = (),
     *,
     with_payload: bool = False,
     zone: tzinfo | None = None,
 ) -> Details:
     """Describe a job, with times in the reader's time zone."""
-    with_output = next((attempt for attempt in reversed(attempts) if attempt.output_tail), None)
+    found = tries(job, attempts, cluster.spokejob if cluster else None, reports)
+    shows = with_payload and not isinstance(job.payload, UnreadPayload)
+    with_output = next((item for item in reversed(found) if log_steps.tail(item)), None)
     return Details(
         job,
-        (*_facts(job, now, zone), *(_in_the_cluster(cluster) if cluster else ())),
+        (
+            *_facts(job, now, zone),
+            *_saved(saved, now),
+            *_not_charged(job, found),
+            *_events(events, now),
+            *(_in_the_cluster(cluster) if cluster else ()),
+        ),
         tuple(_options(job)),
-        tuple(_attempt(item, now, zone) for item in tries(job, attempts, cluster.spokejob if cluster else None)),
+        tuple(_attempt(item, now, zone) for item in found),
         with_output.number if with_output else 0,
-        tuple(lines(with_output.output_tail)[-_TAIL_LINES:]) if with_output else (),
-        json.dumps(json.loads(job.payload), indent=2, ensure_ascii=False) if with_payload else "",
+        tuple(log_steps.tail(with_output, _TAIL_LINES)) if with_output else (),
+        tuple((item.number, line(item.message, MESSAGE_LIMIT)) for item in found if item.message),
+        json.dumps(payload_as_json(job.payload), indent=2, ensure_ascii=False) if shows else "",
+        (*tree(job.id, links), *([(0, None)] if len(links) >= LINKS else ())),
     )
+
+
+def tree(job_id: int, links: Sequence[Link]) -> Iterator[tuple[int, Link]]:
+    """Walk through what a job depends on, each with its depth. What several jobs depend on is opened once."""
+    below: dict[int, list[Link]] = {}
+    for link in links:
+        below.setdefault(link.job_id, []).append(link)
+    opened = {job_id}
+    waiting = [(0, link) for link in reversed(below.get(job_id, []))]
+    while waiting:
+        depth, link = waiting.pop()
+        yield depth, link
+        if link.needs_id not in opened:
+            opened.add(link.needs_id)
+            waiting += [(depth + 1, one) for one in reversed(below.get(link.needs_id, []))]
+
+
+def _state(link: Link) -> str:
+    if link.state is JobState.RUNNING:
+        return f"running, {link.percent} %"
+    return f"{link.state}: {line(link.cause)}" if link.state is JobState.FAILED else link.state.value
 
 
 def _facts(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     yield "state", f"{job.state}: {job.cause}" if job.state is JobState.FAILED else job.state.value
-    yield from _place(job)
+    yield from _place(job, zone)
     yield from _times(job, now, zone)
     yield from _words(job)
 
 
-def _place(job: JobRequest) -> Iterator[tuple[str, str]]:
+def _saved(saved: Sequence[Saved], now: datetime) -> Iterator[tuple[str, str]]:
+    for row in saved:
+        if row.name == CHECKPOINT:
+            by = f"run {row.run}, " if row.run > 1 else ""
+            size = count(len(row.value), "byte")
+            yield "checkpoint", f"saved {ago(row.saved_at, now)} by {by}attempt {row.number} ({size})"
+    steps = [row for row in saved if row.name != CHECKPOINT]
+    if steps:
+        names = ", ".join(line(row.name) for row in steps[-_SHOWN_STEPS:])
+        earlier = f"{len(steps) - _SHOWN_STEPS} earlier ones, " if len(steps) > _SHOWN_STEPS else ""
+        yield "steps done", f"{earlier}{names} (the last one {ago(steps[-1].saved_at, now)})"
+
+
+def _not_charged(job: JobRequest, found: Sequence[Try]) -> Iterator[tuple[str, str]]:
+    """Name the causes of this run's attempts that count against none of the job's own budgets."""
+    ended = (item.cause for item in found if item.run == job.run and item.ended_at is not None and item.cause)
+    causes = Counter(cause for cause in ended if not is_charged(cause_class(cause)))
+    if causes:
+        yield "not charged", ", ".join(f"{line(cause)} {times}" for cause, times in causes.items())
+
+
+def _events(events: Sequence[Event], now: datetime) -> Iterator[tuple[str, str]]:
+    for event in reversed(events):
+        yield line(event.action), f"by {line(event.actor) or 'somebody'}, {ago(event.at, now)}"
+
+
+def _place(job: JobRequest, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     if job.queue_name:
-        lock = " (locked: of the jobs that lock it, one runs at a time)" if job.locks_queue else ""
+        lock = " (locked: jobs that lock it run one at a time)" if job.locks_queue else ""
         yield "queue", line(job.queue_name) + lock
     yield "runner", line(job.runner)
     if job.runner == "kubernetes":
@@ -87,8 +174,15 @@ def _place(job: JobRequest) -> Iterator[tuple[str, str]]:
             yield name, str(number)
     if job.priority:
         yield "priority", str(job.priority)
+    if job.schedule is not None:
+        due = f", due {job.scheduled_for.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if job.scheduled_for else ""
+        yield "schedule", line(job.schedule) + due
     if job.unique_key is not None:
         yield "unique key", line(job.unique_key)
+    if job.batch_id is not None:
+        yield "batch", str(job.batch_id)
+    if job.limit_key is not None:
+        yield "limit key", line(job.limit_key)
 
 
 def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
@@ -141,11 +235,14 @@ def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
         yield "template", line(options.pod_template)
         if options.resources:
             yield "resources", line(json.dumps(dict(options.resources)))
+        if options.labels:
+            yield "labels", line(json.dumps(dict(options.labels)))
     if options.on_failure:
         yield "on failure", line(options.on_failure)
-    size = count(len(job.payload.encode()), "byte")
+    size = count(payload_size(job.payload), "byte")
     version = f", version {options.payload_version}" if options.payload_version > 1 else ""
-    yield "payload", f"{size}{version} (--payload shows it)"
+    readable = payload_size(job.payload) <= JOB_LIMIT_BYTES
+    yield "payload", f"{size}{version} ({'--payload shows it' if readable else 'too large to be read'})"
 
 
 def _in_the_cluster(cluster: ClusterView) -> Iterator[tuple[str, str]]:
@@ -186,26 +283,41 @@ def _attempt(item: Try, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
 def print_plain(shown: Details) -> None:
     """Print lines for programs: the kind of line, then its fields, separated by tabs."""
     for name, value in (("id", str(shown.job.id)), ("type", line(shown.job.job_type)), *shown.facts):
-        print("job", name, value, sep="\t")
+        print_row("job", name, value)
     for name, value in shown.options:
-        print("option", name, value, sep="\t")
+        print_row("option", name, value)
     for cells in shown.attempts:
-        print("attempt", *cells, sep="\t")
+        print_row("attempt", *cells)
+    for depth, link in shown.needs:
+        if link is not None:
+            print_row("needs", str(depth), str(link.needs_id), line(link.job_type), _state(link))
+    for number, text in shown.said:
+        print_row("said", str(number), text)
     for text in shown.payload.splitlines():
-        print("payload", text, sep="\t")
+        print_row("payload", text)
     for text in shown.tail:
-        print("output", text, sep="\t")
+        print_row("output", text)
+
+
+def _branch(depth: int, link: Link | None) -> Text:
+    from rich.text import Text
+
+    if link is None:
+        return Text(f"... and more than {LINKS} in all", "dim")
+    indent = "   " * (depth - 1) + "└─ " if depth else ""
+    return Text.assemble(
+        (indent, "dim"), f"job {link.needs_id}  {line(link.job_type)}  ", (_state(link), STYLES[link.state])
+    )
 
 
 def print_details(shown: Details) -> None:
     """Print for a person, in colors."""
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     job = shown.job
-    console = Console(highlight=False)
 
     def pairs(rows: Sequence[tuple[str, str]]) -> Padding:
         grid = Table.grid(padding=(0, 2))
@@ -219,6 +331,9 @@ def print_details(shown: Details) -> None:
         Text.assemble((f"job {job.id}", "bold"), "  ", (line(job.job_type), "bold")),
         pairs(shown.facts),
     ]
+    if shown.needs:
+        lines = Text("\n").join(_branch(depth, link) for depth, link in shown.needs)
+        parts += [Text("\nruns after", "bold"), Padding(lines, (0, 0, 0, 2))]
     parts += [Text("\noptions", "bold"), pairs(shown.options)]
     if shown.attempts:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -235,7 +350,10 @@ def print_details(shown: Details) -> None:
             styles = {"STATE": _STATE_STYLES[row["STATE"]], "CAUSE": "red"}
             table.add_row(*(Text(row[heading], styles.get(heading, "")) for heading in headings))
         parts += [Text("\nattempts", "bold"), Padding(table, (0, 0, 0, 2))]
+    if shown.said:
+        said = [(f"attempt {number}", text) for number, text in shown.said]
+        parts += [Text("\nKubernetes said", "bold"), pairs(said)]
     for heading, texts in (("payload", shown.payload.splitlines()), (f"output of attempt {shown.tail_of}", shown.tail)):
         if texts:
             parts += [Text(f"\n{heading}", "bold"), Padding(Text("\n".join(texts)), (0, 0, 0, 2))]
-    console.print(Group(*parts))
+    new_console().print(Group(*parts))

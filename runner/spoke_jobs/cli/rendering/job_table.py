@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from spoke_jobs.cli.words import age, line, seconds, until
+from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.model import JobRequest, JobState
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
     from rich.table import Table
 
 STYLES = {
+    JobState.BLOCKED: "magenta",
     JobState.WAITING: "yellow",
     JobState.RUNNING: "cyan",
     JobState.SUCCEEDED: "green",
@@ -26,11 +30,15 @@ _SHRINKS = {"QUEUE": 12, "TYPE": 18}
 """Columns that may be shortened, each with its smallest width."""
 _LEFT_OUT = ("TRY", "TOOK", "QUEUE", "AGE", "%")
 """Columns to leave out on a narrow terminal, in this order."""
+NOTHING_HELD: Mapping[int, Wait] = MappingProxyType({})
 _NUMBERS = {"%", "TRY", "AGE", "TOOK"}
 
 
-def job_cells(job: JobRequest, now: datetime) -> dict[str, str]:
-    """Format a job's cells, by heading."""
+def job_cells(job: JobRequest, now: datetime, held: Wait | None = None) -> dict[str, str]:
+    """Format a job's cells, by heading.
+
+    :param held: the pause or the limit that holds it back.
+    """
     return {
         "ID": str(job.id),
         "TYPE": line(job.job_type),
@@ -38,16 +46,19 @@ def job_cells(job: JobRequest, now: datetime) -> dict[str, str]:
         "STATE": job.state.value,
         "%": str(max(job.status, 0)),
         "TRY": str(job.attempt),
-        "CAUSE": line(job.cause) or "-",
+        "CAUSE": held.code if held is not None else line(job.cause) or "-",
         "AGE": age(job.created_at, now),
         "TOOK": took(job, now),
-        "RESULT": result_text(job, now),
+        "RESULT": line(sentence(held), 2 * _RESULT_LENGTH) if held is not None else result_text(job, now),
     }
 
 
-def job_lines(jobs: Sequence[JobRequest], now: datetime) -> list[str]:
-    """Format a line for each job, with cells separated by tabs, for programs."""
-    return ["\t".join(job_cells(job, now).values()) for job in jobs]
+def job_lines(jobs: Sequence[JobRequest], now: datetime, held: Mapping[int, Wait] = NOTHING_HELD) -> list[str]:
+    """Format a line for each job, with cells separated by tabs, for programs.
+
+    :param held: the pauses and the limits that hold jobs back, by the jobs' ids.
+    """
+    return ["\t".join(job_cells(job, now, held.get(job.id)).values()) for job in jobs]
 
 
 def fitting(rows: Sequence[Mapping[str, str]], headings: Sequence[str], width: int) -> dict[str, int]:
@@ -69,13 +80,18 @@ def fitting(rows: Sequence[Mapping[str, str]], headings: Sequence[str], width: i
 
 
 def job_table(
-    jobs: Sequence[JobRequest], now: datetime | None = None, *, ages: bool = False, width: int = 200
+    jobs: Sequence[JobRequest],
+    now: datetime | None = None,
+    held: Mapping[int, Wait] = NOTHING_HELD,
+    *,
+    ages: bool = False,
+    width: int = 200,
 ) -> Table:
-    """Make a table of jobs, in the order given, with the columns that fit."""
+    """Make a table of jobs, in the order given, with the columns that fit. For ``held`` see :func:`job_lines`."""
     from rich.table import Table
     from rich.text import Text
 
-    rows = [job_cells(job, now or datetime.now(UTC)) for job in jobs]
+    rows = [job_cells(job, now or datetime.now(UTC), held.get(job.id)) for job in jobs]
     columns = fitting(rows, [heading for heading in HEADINGS if heading != "AGE" or ages], width)
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True, padding=(0, 2, 0, 0))
     for heading, room in columns.items():

@@ -6,23 +6,27 @@ are left out unless asked for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-
 from spoke_jobs.cli.explaining.reasons import Code, Explanation
+from spoke_jobs.cli.rendering.shape import Shape
 from spoke_jobs.cluster.cluster_view import ClusterView
-from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
-
-
-class Shape(BaseModel):
-    """A JSON object whose fields are documented by their docstrings."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, from_attributes=True)
+from spoke_jobs.ledger.dependency_queries import Link
+from spoke_jobs.model import (
+    Attempt,
+    AttemptReport,
+    AttemptState,
+    JobOptions,
+    JobRequest,
+    JobState,
+    Saved,
+    UnreadPayload,
+    payload_size,
+)
+from spoke_jobs.payloads import payload_as_json
 
 
 class Job(Shape):
@@ -34,11 +38,11 @@ class Job(Shape):
     job_type: str
     state: JobState
     percent: int
-    """Its progress, 0 to 100."""
+    """The job's progress, 0 to 100."""
     message: str
-    """Its last message on its progress, or why it failed."""
+    """The job's last progress message, or why it failed."""
     cause: str
-    """The cause of its last attempt's failure (docs/reference/causes.md); empty if it did not fail."""
+    """Why the last attempt failed (docs/reference/causes.md); empty if it did not fail."""
     result: Any
     """The return value."""
     queue_name: str
@@ -47,6 +51,11 @@ class Job(Shape):
     campaign_id: int | None
     priority: int
     unique_key: str | None
+    schedule: str | None
+    """The schedule that dispatched it."""
+    scheduled_for: datetime | None
+    """When it was due by its schedule."""
+    limit_key: str | None
     runner: str
     run: int
     """Counted from 1. A retry by hand starts the next run."""
@@ -64,7 +73,7 @@ class Job(Shape):
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None
-    """When its row may be pruned."""
+    """When the job's row may be pruned."""
 
     @classmethod
     def of(cls, job: JobRequest) -> Self:
@@ -95,6 +104,7 @@ class Options(Shape):
     `memory_factor`, `memory_max`."""
     pod_template: str
     resources: Mapping[str, Mapping[str, str]] | None
+    labels: Mapping[str, str] | None
     payload_version: int
     on_failure: str
 
@@ -142,19 +152,23 @@ class ClusterAttempt(Shape):
 
     number: int
     job: str
-    """Its Kubernetes Job."""
+    """The attempt's Kubernetes Job."""
     pod: str
-    """Empty if there was none."""
+    """The attempt's pod; empty if there was none."""
     node: str
     template: str
-    """Uid and generation of its PodTemplate."""
+    """Uid and generation of the attempt's PodTemplate."""
     started_at: datetime | None
-    """When its Job was created."""
+    """When the attempt's Job was created."""
     finished_at: datetime | None
     cause: str
     error_type: str
     exit_code: int | None
     """The container's exit code, if it exited by itself."""
+    container: str
+    """The container that failed or could not start, if it is not the job's."""
+    message: str
+    """What Kubernetes last said about the attempt."""
 
 
 class ClusterState(Shape):
@@ -162,15 +176,15 @@ class ClusterState(Shape):
 
     namespace: str
     spokejob: str
-    """Its name, whether it exists or not."""
+    """The SpokeJob's name, even if it does not exist."""
     problem: str
-    """Why nothing is known of it: no access, or it does not exist (any more)."""
+    """Why nothing is known of the SpokeJob: no access, or it does not exist (any more)."""
     outcome: str
     """Waiting, Running, Succeeded or Failed."""
     cause: str
     """Why the job failed, or what it waits for."""
     attempts: tuple[ClusterAttempt, ...]
-    """The last ten attempts of its run."""
+    """The last ten attempts of the job's run."""
 
     @classmethod
     def of(cls, cluster: ClusterView) -> Self:
@@ -189,6 +203,53 @@ class ClusterState(Shape):
         )
 
 
+class Output(Shape):
+    """The last lines that one container printed."""
+
+    container: str
+    text: str
+    """The lines; they may contain values."""
+
+
+class Report(Shape):
+    """What sync stored about a failed attempt, also about one that was never claimed."""
+
+    run: int
+    number: int
+    cause: str
+    message: str
+    """What Kubernetes said about the failure."""
+    pod: str
+    outputs: tuple[Output, ...]
+
+
+class Checkpoint(Shape):
+    """What a job saved: its checkpoint, or the result of a step. The value is left out."""
+
+    name: str
+    """The step's name; empty for the checkpoint."""
+    bytes: int
+    """The size of the value, as JSON."""
+    run: int
+    """The run and the number of the attempt that saved it."""
+    attempt: int
+    saved_at: datetime
+
+
+class Dependency(Shape):
+    """A job that another one depends on."""
+
+    job_id: int
+    """The one that depends on it: the job shown, or another one that this depends on."""
+    needs_id: int
+    job_type: str
+    state: JobState
+    percent: int
+    cause: str
+    runs_after_failure: bool
+    """Whether the other one also runs after its failure."""
+
+
 class Shown(Shape):
     """The output of `show`."""
 
@@ -196,23 +257,44 @@ class Shown(Shape):
     options: Options
     payload_bytes: int
     payload: Any = None
-    """With `--payload`; null otherwise."""
+    """With `--payload`; null otherwise, and if it is over 32 MiB."""
     attempts: tuple[JobAttempt, ...]
     """The ledger's attempts. An attempt is recorded when it is claimed."""
+    reports: tuple[Report, ...]
+    """What the cluster said about failed attempts, and the last lines of each container."""
+    checkpoints: tuple[Checkpoint, ...]
+    """What the job has saved for later attempts."""
+    dependencies: tuple[Dependency, ...]
+    """What the job depends on, directly or not; at most 200."""
     cluster: ClusterState | None
     """Only for a job of the runner `kubernetes`."""
 
     @classmethod
     def of(
-        cls, job: JobRequest, attempts: Sequence[Attempt], cluster: ClusterView | None, *, with_payload: bool
+        cls,
+        job: JobRequest,
+        attempts: Sequence[Attempt],
+        cluster: ClusterView | None,
+        reports: Sequence[AttemptReport] = (),
+        saved: Sequence[Saved] = (),
+        links: Sequence[Link] = (),
+        *,
+        with_payload: bool,
     ) -> Self:
         """Convert rows of the ledger."""
+        shows = with_payload and not isinstance(job.payload, UnreadPayload)
         return cls(
             job=Job.of(job),
             options=Options.of(job.options),
-            payload_bytes=len(job.payload.encode()),
-            payload=json.loads(job.payload) if with_payload else None,
+            payload_bytes=payload_size(job.payload),
+            payload=payload_as_json(job.payload) if shows else None,
             attempts=tuple(JobAttempt.of(attempt) for attempt in attempts),
+            reports=tuple(Report.model_validate(report) for report in reports),
+            checkpoints=tuple(
+                Checkpoint(name=row.name, bytes=len(row.value), run=row.run, attempt=row.number, saved_at=row.saved_at)
+                for row in saved
+            ),
+            dependencies=tuple(Dependency.model_validate(link) for link in links),
             cluster=ClusterState.of(cluster) if cluster else None,
         )
 
@@ -276,6 +358,17 @@ class ClusterFinding(Shape):
     """Why it could not be examined completely, if that is not a problem."""
 
 
+class DatabaseRole(Shape):
+    """A role of the database, compared with what a kind of process needs."""
+
+    role: str
+    process: str
+    excess: tuple[str, ...]
+    lacking: tuple[str, ...]
+    required: bool
+    """Whether `--role` asked for it. Otherwise the excess is no problem."""
+
+
 class Checked(Shape):
     """The output of `check`."""
 
@@ -285,6 +378,8 @@ class Checked(Shape):
     jobs: tuple[str, ...]
     tasks: tuple[str, ...]
     ledger: Part
+    roles: tuple[DatabaseRole, ...]
+    """Only on PostgreSQL."""
     cluster: tuple[ClusterFinding, ...]
     """Only under `kubernetes`, or with `--as`."""
 
@@ -293,18 +388,3 @@ class Dispatched(Shape):
     """The output of `dispatch`."""
 
     job: Job
-
-
-DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
-    ("ls, watch", Jobs),
-    ("show", Shown),
-    ("why", Explained),
-    ("check", Checked),
-    ("dispatch", Dispatched),
-)
-"""The documents, with the commands that print them, in the order of the documentation."""
-
-
-def print_document(document: Shape) -> None:
-    """Print one JSON document."""
-    print(document.model_dump_json(indent=2))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 24
 _WIDE_ENOUGH_FOR_TOOK = 80
-_FIRST = {JobState.RUNNING: 0, JobState.FAILED: 1, JobState.WAITING: 2, JobState.SUCCEEDED: 3}
+_FIRST = {JobState.RUNNING: 0, JobState.FAILED: 1, JobState.WAITING: 2, JobState.BLOCKED: 3, JobState.SUCCEEDED: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def render(shown: ProgressView, now: datetime, width: int) -> Table:
             Text(str(job.id), "bold"),
             Text(line(job.job_type)),
             ProgressBar(100, percent, width=bar, complete_style=style, finished_style="green"),
-            Text(f"{percent} %", "dim" if job.state is JobState.WAITING else ""),
+            Text(f"{percent} %", "dim" if job.state in (JobState.WAITING, JobState.BLOCKED) else ""),
             Text(job.state.value, style),
             *([Text(took(job, now), "dim")] if with_took else []),
             Text(_words(job, now)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spoke_jobs.cli.explaining.reasons import Explanation
+from spoke_jobs.cli.printing import new_console
 from spoke_jobs.cli.rendering.job_table import STYLES
 from spoke_jobs.cli.words import line, lines
 from spoke_jobs.model import JobRequest
@@ -18,12 +19,11 @@ def plain_lines(explanation: Explanation) -> list[str]:
 
 def print_explanation(job: JobRequest, explanation: Explanation) -> None:
     """Print for a person: each reason, with the advice below it."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = new_console()
     console.print(
         Text.assemble((f"job {job.id}", "bold"), f"  {line(job.job_type)}  ", (job.state.value, STYLES[job.state]))
     )

@@ -8,13 +8,21 @@ from sqlalchemy import text
 from spoke_jobs.ledger.tables import VERSION_TABLE, metadata
 
 connection = context.config.attributes["connection"]
-if connection.dialect.name == "postgresql":
-    # Processes that start at the same time migrate one after another.
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": VERSION_TABLE})
-context.configure(
-    connection=connection,
-    target_metadata=metadata,
-    version_table=VERSION_TABLE,
-    render_as_batch=connection.dialect.name == "sqlite",
-)
+if context.is_offline_mode():  # the SQL is only printed
+    context.configure(
+        dialect_name=connection.dialect.name,
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+        literal_binds=True,
+    )
+else:
+    if connection.dialect.name == "postgresql":
+        lock_timeout = context.config.attributes["lock_timeout"]
+        connection.execute(text("SELECT set_config('lock_timeout', :most, true)"), {"most": lock_timeout})
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+        render_as_batch=connection.dialect.name == "sqlite",
+    )
 context.run_migrations()

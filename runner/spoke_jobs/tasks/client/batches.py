@@ -17,8 +17,8 @@ _LEAST_BATCH = 8
 class Batches:
     """Tasks in the order in which they are sent.
 
-    Two kinds are sent alone. If a batch was refused as a whole, each of its tasks is, to find the invalid one. Suspects
-    are, too: tasks that may kill replicas. One suspect is in flight at a time.
+    Two kinds of tasks are sent in requests of their own: the tasks of a batch that was refused as a whole, to find the
+    invalid one, and suspects, which may kill replicas. One suspect is in flight at a time.
 
     :param wake: wakes the delivery loop, which then starts as many requests as it can.
     """
@@ -33,7 +33,7 @@ class Batches:
         self._on_trial: BufferedTask | None = None
 
     def next(self, limit: int, replicas: int, *, polls: bool) -> list[BufferedTask]:
-        """Take the next batch, all of different ids; empty if nothing waits.
+        """Take the next batch, in which no id occurs twice; empty if nothing waits.
 
         :param limit: how many tasks the chosen replica can take.
         :param replicas: how many replicas can take tasks now. Each gets a share of the waiting tasks.

@@ -18,12 +18,12 @@ class BufferedTask:
 
     task: Task
     size: int
-    """Approximate bytes of its payload."""
+    """Approximate bytes of the task's payload."""
     since: float
     """When it was dispatched, by the monotonic clock."""
     deliveries: int = 0
     losses: int = 0
-    """How many replicas died after they had accepted it."""
+    """How many replicas died after they had accepted the task."""
 
     def next_attempt(self) -> None:
         """Count a failed run."""
@@ -42,8 +42,8 @@ class Tally:
 class Buffer:
     """A buffer bounded by number and by bytes. A task counts until it is removed. Safe from any thread.
 
-    :param on_waiting: called when a task arrives after :meth:`take` found none, unless the taker polls. It must be
-        quick.
+    :param on_waiting: called when a task arrives after :meth:`take` found none, unless the taker polls. The call must
+        be quick.
     """
 
     def __init__(self, limit: int, limit_bytes: int, on_waiting: Callable[[], None]) -> None:

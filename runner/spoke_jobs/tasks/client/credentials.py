@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from spoke_jobs.contract.secret_file import Secret, stat_regular
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.tasks.protocol.messages import usable_key
+from spoke_jobs.tasks.protocol.shared_key import CurrentKey
 
 READ_EVERY_SECONDS = 10.0
-"""How often a token's file is read. The kubelet renews it."""
+"""How often a token's file is read. The kubelet renews the token."""
 
 
 class Credentials(Protocol):
@@ -29,12 +30,12 @@ class SharedKey:
     :raises ConfigurationError: if it cannot be sent in a header.
     """
 
-    def __init__(self, key: str) -> None:
-        self._header = f"Bearer {usable_key(key)}"
+    def __init__(self, key: Secret) -> None:
+        self._key = CurrentKey(key)
 
     def show(self) -> str:
         """See :class:`Credentials`."""
-        return self._header
+        return f"Bearer {self._key.get()}"
 
     def refused(self) -> str:
         """See :class:`Credentials`."""
@@ -53,9 +54,10 @@ class TokenFile:
         self._read_at = float("-inf")
         try:
             self._read()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
             raise ConfigurationError(
-                f"SPOKE_TASKS_TOKEN_FILE={path} can't be read ({error.strerror}): mount a projected token of audience "
+                f"SPOKE_TASKS_TOKEN_FILE={path} can't be read ({why}): mount a projected token of audience "
                 "spoke-tasks there, or set SPOKE_TASKS_KEY"
             ) from None
 
@@ -64,7 +66,7 @@ class TokenFile:
         if time.monotonic() - self._read_at > READ_EVERY_SECONDS:
             try:
                 self._read()
-            except OSError:
+            except (OSError, UnicodeDecodeError):
                 self._read_at = time.monotonic()
         return self._header
 
@@ -77,13 +79,14 @@ class TokenFile:
         )
 
     def _read(self) -> None:
-        token = self._path.read_text().strip()
+        stat_regular(self._path)
+        token = self._path.read_text("utf-8").strip()
         self._read_at = time.monotonic()
         if token.isascii() and token.isprintable():
             self._header = f"Bearer {token}"
 
 
-def credentials_of(key: str, token_file: str) -> Credentials:
+def credentials_of(key: Secret, token_file: str) -> Credentials:
     """Return the credentials: the token of ``token_file`` if that is set, else the key.
 
     :raises ConfigurationError: if they cannot be used.

@@ -24,9 +24,10 @@ from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 from spoke_jobs.tasks.client.replicas import Replica, Replicas
 from spoke_jobs.tasks.client.sender import Sender
 from spoke_jobs.tasks.client.transport import make_client
+from spoke_jobs.tasks.client.trust import Trust
 
 _POLL_SECONDS = 0.02
-"""The loop polls for so long after its last task. Waking it would cost a caller more than the rest of the call."""
+"""How long the loop polls after its last task. Waking it would cost a caller more than the rest of the call."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,10 @@ class Delivery:
         jitter = random.Random().random  # noqa: S311  the module's own generator belongs to the application
         self._replicas = Replicas(options.replica_window, options.backoff_max_seconds, jitter)
         self._batches = Batches(buffer, options, self._something_to_do.set)
-        self._client = make_client(url, options)
+        trust = Trust(options.ca_file) if url.scheme == "https" else None
+        self._client = make_client(options, trust)
         self._sender = Sender(
-            url, credentials, self._client, self._replicas, self._batches, buffer, tally, options, jitter
+            url, credentials, trust, self._client, self._replicas, self._batches, buffer, tally, options, jitter
         )
 
     def wake(self) -> None:

@@ -2,7 +2,7 @@
 
 Two background threads start with the first task, and again in a forked child. One delivers
 (:mod:`spoke_jobs.tasks.client.delivery`), the other resolves the server's name. No thread is started later, because an
-exiting process cannot start one. If a task server dies, no task is lost. If this process dies, the kept tasks are.
+exiting process cannot start one. If a task server dies, no task is lost. If this process dies, its kept tasks are lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spoke_jobs.errors import ConfigurationError, InvalidPayload, TaskBufferFull
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks.client.buffer import Buffer, Tally
 from spoke_jobs.tasks.client.credentials import Credentials, SharedKey, credentials_of
-from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions, port_of, usable_url
+from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions, check_ca_file, port_of, usable_url
 from spoke_jobs.tasks.client.resolver import Resolve, Resolver, resolve_host
 from spoke_jobs.tasks.protocol.messages import NAME_LIMIT, Task, is_task_id
 
@@ -39,7 +39,7 @@ _RESTART_SECONDS = 1.0
 _IMPORT_SECONDS = 5.0
 """How long a fork waits for the delivery thread to import what it needs."""
 _PAUSE_SECONDS = 1.0
-"""How long a fork waits for each thread to reach a place where it holds no lock."""
+"""How long a fork waits for each thread to reach a point where it holds no lock."""
 _NAMED_WHEN_LOST = 20
 _ROOM_POLL = Backoff(base=0.005, maximum=0.1)
 
@@ -69,7 +69,7 @@ class TaskDispatcher:
     :param url: where the deployment listens; tasks are balanced over all addresses of its host.
     :param credentials: the credentials for the deployment; a string is the shared key.
     :param resolve: returns the addresses of a host and port; by default the system's resolver.
-    :raises ConfigurationError: if the URL or the credentials cannot be used, or httpx is not installed.
+    :raises ConfigurationError: if the URL, its CA file or the credentials cannot be used, or httpx is not installed.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class TaskDispatcher:
         self._url = usable_url(url)
         self._credentials = SharedKey(credentials) if isinstance(credentials, str) else credentials
         self._options = options or DispatcherOptions()
+        check_ca_file(self._url, self._options.ca_file)
         self._resolve = resolve or resolve_host
         if importlib.util.find_spec("httpx") is None:
             raise ConfigurationError(
@@ -204,7 +205,7 @@ class TaskDispatcher:
                     raise
 
     def _wake(self) -> None:
-        if self._delivery is not None:  # else it finds the task when it starts
+        if self._delivery is not None:  # else the delivery finds the task when it starts
             self._delivery.wake()
 
     def _resolved(self, addresses: list[str]) -> None:
@@ -254,8 +255,8 @@ class TaskDispatcher:
         self._resolver.resume()
 
     def _after_fork_in_child(self) -> None:
-        # The parent delivers the tasks that it keeps. Its loop and connections exist here, too, and share sockets with
-        # the parent's. Keep references to them: if they were closed here, the parent's would be disturbed.
+        # The parent delivers the tasks that it keeps. The parent's loop and connections exist here, too, with the same
+        # sockets. Keep references to them: closing them here would disturb the parent.
         _inherited.append((self._delivery, self._buffer, self._thread))
         self._reset()
 

@@ -16,7 +16,7 @@ class DispatcherOptions:
     buffer_tasks: int = 10_000
     """Tasks kept until they are acknowledged."""
     buffer_bytes: int = 67_108_864
-    """Bytes of their payloads."""
+    """Bytes of the payloads of kept tasks."""
     full_wait_seconds: float = 5.0
     """How long ``submit`` waits for room in a full buffer before it raises."""
     exit_seconds: float = 10.0
@@ -24,7 +24,7 @@ class DispatcherOptions:
     batch_size: int = 100
     """Tasks in one request."""
     batch_bytes: int = 500_000
-    """Bytes of their payloads, in one request."""
+    """Bytes of payloads in one request."""
     linger_seconds: float = 0.002
     """How long tasks wait to share a request with others, if requests are in flight. A request costs as much as many
     tasks."""
@@ -34,7 +34,7 @@ class DispatcherOptions:
     """The most unacknowledged tasks of one replica; fewer after it has answered that it is full."""
     connect_seconds: float = 3.0
     silence_seconds: float = 20.0
-    """A server that sends nothing for so long counts as dead. It sends an empty line four times as often."""
+    """A server that sends nothing for this long counts as dead. An idle server sends four empty lines in this time."""
     backoff_max_seconds: float = 5.0
     """The longest backoff after failures of a replica."""
     resolve_seconds: float = 5.0
@@ -44,6 +44,8 @@ class DispatcherOptions:
     retry_max_seconds: float = 30.0
     losses: int = TASK_LOSSES
     """A task fails for good once this many replicas have died while they had it."""
+    ca_file: str = ""
+    """The CA certificates that verify the servers of an https URL; empty for the system's."""
 
 
 def usable_url(url: str) -> SplitResult:
@@ -68,3 +70,20 @@ def usable_url(url: str) -> SplitResult:
 def port_of(url: SplitResult) -> int:
     """Return the port that a URL names, or its scheme's default."""
     return url.port or (443 if url.scheme == "https" else 80)
+
+
+def check_ca_file(url: SplitResult, ca_file: str) -> None:
+    """Check SPOKE_TASKS_CA_FILE. The module ssl is imported only if it is needed.
+
+    :raises ConfigurationError: if the file cannot be used, or would have no effect.
+    """
+    if not ca_file:
+        return
+    if url.scheme != "https":
+        raise ConfigurationError(
+            "SPOKE_TASKS_CA_FILE is set, but SPOKE_TASKS_URL begins with http:, so that nothing would be verified: "
+            "write the URL with https:, or unset the file"
+        )
+    from spoke_jobs.tasks.client.trust import Trust
+
+    Trust(ca_file)

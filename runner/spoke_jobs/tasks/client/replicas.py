@@ -12,7 +12,7 @@ SHORTENING = -0.5
 """The jitter of all the client's backoffs: a wait is shortened by up to a half."""
 _LEAST_WINDOW = 10.0
 _REGROWTH_PER_SECOND = 10.0
-"""How fast a window grows with time alone. Acknowledgements enlarge it, too, but long tasks have few of them."""
+"""How fast a window grows with time alone. Acknowledgements enlarge it, too, but with long tasks they are rare."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +28,7 @@ class Replica:
     logged_at: float = float("-inf")
     """When a failure was last logged."""
     throttled_since: float | None = None
-    """Since when it has answered 429 or 503 to everything."""
+    """Since when the replica has answered 429 or 503 to everything."""
     window: float = 0.0
     """How many tasks may be in flight to it. An answer that it is full halves the window; acknowledgements and time
     enlarge it."""

@@ -1,6 +1,6 @@
 """A thread that keeps resolving the task deployment's name. A headless Service has one address for each replica.
 
-The delivery loop's own executor would not do: it accepts no work while the process exits.
+The delivery loop's own executor cannot be used, because it accepts no work while the process exits.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult
 import httpx
 
 from spoke_jobs.contract.backoff import Backoff
-from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.tasks.client.batches import Batches
 from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask, Tally
@@ -23,6 +23,7 @@ from spoke_jobs.tasks.client.credentials import Credentials
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 from spoke_jobs.tasks.client.replicas import SHORTENING, Replica, Replicas
 from spoke_jobs.tasks.client.transport import address_url, retry_after
+from spoke_jobs.tasks.client.trust import Trust
 from spoke_jobs.tasks.protocol.encoding import BadAnswer, LineSplitter, parse_acknowledgement, task_line
 from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskOutcome
 
@@ -33,9 +34,10 @@ _FULL_WAIT_SECONDS = 0.1
 """The pause of a replica that accepted only a part of a batch."""
 _STOPPING_WAIT_SECONDS = 1.0
 """The pause of a replica that returned tasks because it is stopping."""
+_WRONG_URL = "SPOKE_TASKS_URL must name a task deployment"
 _LOG_EVERY_SECONDS = 10.0
 _THROTTLED_SECONDS = 10.0
-"""A replica that asks for later retries for longer than this is logged."""
+"""A replica is logged if it has answered only 429 or 503 for this long."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Sender:
         self,
         url: SplitResult,
         credentials: Credentials,
+        trust: Trust | None,
         client: httpx.AsyncClient,
         replicas: Replicas,
         batches: Batches,
@@ -57,6 +60,7 @@ class Sender:
     ) -> None:
         self._url = url
         self._credentials = credentials
+        self._trust = trust
         self._client = client
         self._replicas = replicas
         self._batches = batches
@@ -75,6 +79,8 @@ class Sender:
             self._tally.redelivered += item.deliveries > 0
             item.deliveries += 1
         try:
+            if self._trust is not None:
+                self._trust.refresh()
             now = time.monotonic()
             body = b"".join([task_line(item.task, now - item.since) for item in batch])
             async with self._client.stream(
@@ -84,13 +90,16 @@ class Sender:
                 headers=self._headers | {"Authorization": self._credentials.show()},
                 extensions={"sni_hostname": self._url.hostname},
             ) as response:
-                accepted = response.status_code == httpx.codes.OK
+                accepted = response.status_code == httpx.codes.OK and _content_type(response) == NDJSON
                 if accepted:
                     replica.throttled_since = None
                     await self._read(response, replica, unanswered)
                 else:
                     self._refused(response, replica, unanswered)
-        except (httpx.HTTPError, httpx.StreamError, BadAnswer, OSError) as error:
+        except BadAnswer as error:  # nothing has died: something else answers at the address
+            accepted = False
+            self._failed(replica, f"{error}; {_WRONG_URL}")
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             self._failed(replica, f"{type(error).__name__} {error}".strip())
         except asyncio.CancelledError:  # the delivery stops: no replica died
             accepted = False
@@ -114,12 +123,14 @@ class Sender:
             self._batches.requeue_later(seconds, item)
             return True
         self._fail(
-            item, f"{TaskCause.WORKER_LOST}, {item.losses} replicas died while they had it, {replica.address} the last"
+            item,
+            f"{TaskCause.WORKER_LOST}, {item.losses} replicas died while they had it, the last at {replica.address}",
         )
         return True
 
     async def _read(self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
         splitter = LineSplitter()
+        expected, strange = len(unanswered), 0
         async for chunk in response.aiter_raw():
             acks = [ack for line in splitter.feed(chunk) if (ack := parse_acknowledgement(line)) is not None]
             self._replicas.answered(replica, len(acks))
@@ -127,6 +138,9 @@ class Sender:
             for ack in acks:
                 item = unanswered.pop(ack.id or "", None)
                 if item is None:
+                    strange += 1
+                    if strange > expected:
+                        break
                     logger.warning("%s acknowledged a task that was not sent to it: %s", replica.address, ack.detail)
                     continue
                 replica.in_flight -= 1
@@ -139,15 +153,18 @@ class Sender:
                 self._buffer.remove(done)
             if acks:
                 self._batches.wake()  # the replica has room again
+            if strange > expected:  # one that never ends would fill the log
+                raise BadAnswer("the answer acknowledges more tasks than were sent")
         if unanswered:
-            raise BadAnswer(f"the answer ended, and {len(unanswered)} acknowledgements are missing")
+            raise httpx.RemoteProtocolError(f"the answer ended, and {len(unanswered)} acknowledgements are missing")
 
     def _not_done(self, item: BufferedTask, ack: Acknowledgement, replica: Replica) -> None:
         task, why = item.task, f"{ack.cause} {ack.detail}".strip()
         if ack.outcome is TaskOutcome.FAILED_FOR_GOOD:
             self._fail(item, f"{why} (attempt {task.attempt})")
         elif ack.outcome is TaskOutcome.FAILED:
-            logger.warning("task %s (%s), attempt %d failed: %s", task.id, task.name, task.attempt, why)
+            fields = {"task_id": task.id, "task": task.name, "attempt": task.attempt, "cause": ack.cause}
+            logger.warning("task %s (%s), attempt %d failed: %s", task.id, task.name, task.attempt, why, extra=fields)
             seconds = self._backoff.after(task.attempt, self._jitter())
             if ack.retry_seconds is not None:  # by the task's own options
                 seconds = ack.retry_seconds * (1 + self._jitter() / 4)
@@ -163,11 +180,12 @@ class Sender:
 
     def _fail(self, item: BufferedTask, why: str) -> None:
         self._tally.failed += 1
-        logger.error("task %s (%s) failed for good: %s", item.task.id, item.task.name, why)
+        fields = {"task_id": item.task.id, "task": item.task.name, "attempt": item.task.attempt}
+        logger.error("task %s (%s) failed for good: %s", item.task.id, item.task.name, why, extra=fields)
         self._buffer.remove([item])
 
     def _refused(self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
-        """Handle a status other than 200: no task of the batch was accepted."""
+        """Handle an answer other than acknowledgements: no task of the batch was accepted."""
         status = response.status_code
         if status in _CONTENT_REFUSED:
             self._content_refused(status, replica, unanswered)
@@ -179,7 +197,8 @@ class Sender:
         elif status in (401, 403):
             self._failed(replica, f"{status}: {self._credentials.refused()}")
         else:
-            self._failed(replica, f"it answers {status}; SPOKE_TASKS_URL must name a task deployment")
+            kind = f" with {_content_type(response)[:50]!r}" if status == httpx.codes.OK else ""
+            self._failed(replica, f"it answers {status}{kind}; {_WRONG_URL}")
 
     def _content_refused(self, status: int, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
         batch = list(unanswered.values())
@@ -191,11 +210,12 @@ class Sender:
             self._fail(batch[0], f"the server refuses it with {status}")
 
     def _throttled(self, status: int, replica: Replica, now: float) -> None:
-        idle = now - replica.paused_until > _THROTTLED_SECONDS  # it may have had room, but nothing was sent
+        # Nothing was sent to an idle replica, so nobody knows whether it had room meanwhile.
+        idle = now - replica.paused_until > _THROTTLED_SECONDS
         if replica.throttled_since is None or idle:
             replica.throttled_since = now
         elif (seconds := now - replica.throttled_since) >= _THROTTLED_SECONDS:
-            self._log(replica, now, f"it has asked for a later retry for {seconds:.0f} s, now with {status}")
+            self._log(replica, now, f"it has refused all tasks for {seconds:.0f} s, now with {status}")
 
     def _failed(self, replica: Replica, why: str) -> None:
         now = time.monotonic()
@@ -216,3 +236,8 @@ class Sender:
             replica.paused_until - now,
             kept,
         )
+
+
+def _content_type(response: httpx.Response) -> str:
+    given: str = response.headers.get("content-type", "")
+    return given.partition(";")[0].strip().lower()

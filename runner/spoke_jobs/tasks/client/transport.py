@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-import ssl
 from urllib.parse import SplitResult
 
 import httpx
 
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions, port_of
+from spoke_jobs.tasks.client.trust import Trust
 from spoke_jobs.tasks.protocol.messages import PATH
 
 _RETRY_AFTER_MAX_SECONDS = 60.0
 
 
-def make_client(url: SplitResult, options: DispatcherOptions) -> httpx.AsyncClient:
-    """Make a client with as many kept-alive connections as requests may be in flight."""
+def make_client(options: DispatcherOptions, trust: Trust | None) -> httpx.AsyncClient:
+    """Make a client that keeps enough connections alive for all requests that may be in flight.
+
+    :param trust: verifies the servers; None for plain HTTP.
+    """
     return httpx.AsyncClient(
         # Proxies in the environment are for the Internet; the task deployment is in the same cluster.
         trust_env=False,
-        verify=ssl.create_default_context() if url.scheme == "https" else False,
+        verify=trust.context if trust is not None else False,
         timeout=httpx.Timeout(
             options.silence_seconds, connect=options.connect_seconds, write=options.silence_seconds, pool=None
         ),

@@ -1,7 +1,8 @@
 """Encode and decode batches and acknowledgements. Decoding raises only the errors defined here.
 
 The parser is written by hand. A pydantic model reads a task in 1.5 us instead of 3.5. But it refuses lone surrogates,
-which JSON may escape, and its errors do not say which part of an entry's form is wrong.
+which JSON may escape, and its errors do not state the rule that an entry breaks, as ours do (`needs a name of 1 to N
+characters`).
 """
 
 from __future__ import annotations

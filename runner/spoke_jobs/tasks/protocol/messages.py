@@ -21,6 +21,8 @@ ID_LIMIT = 100
 NAME_LIMIT = 200
 ATTEMPT_LIMIT = 1_000_000
 RETRY_LIMIT_SECONDS = 86_400.0
+KEY_LENGTH = 32
+"""The fewest characters of a shared key: 16 random bytes as hexadecimal digits."""
 
 _ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_LIMIT}}}", re.ASCII)
 
@@ -33,7 +35,7 @@ class TaskOutcome(StrEnum):
     """Deliver it again, as the next attempt."""
     FAILED_FOR_GOOD = "failed_for_good"
     RETURNED = "returned"
-    """It did not run to its end, for a reason outside the task. Deliver it again, as the same attempt."""
+    """The task did not run to its end, for a reason outside the task. Deliver it again, as the same attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Task:
     attempt: int = 1
     """From 1; each failed run adds one."""
     waited: float = 0.0
-    """Seconds from its dispatch until it was sent."""
+    """Seconds from the task's dispatch until it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,11 @@ class Malformed:
     """An entry of a batch that is not a task."""
 
     position: int
-    """From 0."""
+    """The entry's position in the batch, from 0."""
     id: str | None
-    """Its id; None if that cannot be read."""
+    """The entry's id; None if it cannot be read."""
     reason: str
-    """What is wrong with its form. Contains none of its values."""
+    """What is wrong with the entry's form, without its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ def usable_key(key: str) -> str:
     if not key:
         raise ConfigurationError(
             "SPOKE_TASKS_KEY is not set: set it to the key that dispatchers and task deployment share"
+        )
+    if len(key) < KEY_LENGTH:
+        raise ConfigurationError(
+            f"SPOKE_TASKS_KEY has {len(key)} characters, and needs at least {KEY_LENGTH}, so that nobody can guess it: "
+            "make a new key with `openssl rand -hex 32`, for dispatchers and task deployment"
         )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError("SPOKE_TASKS_KEY can't be sent in a header: use ASCII letters, digits and signs only")

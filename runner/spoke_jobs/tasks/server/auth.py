@@ -1,15 +1,14 @@
 """Decide who may send tasks: callers with the shared key, or with a token of an account in SPOKE_TASKS_CALLERS.
 
-The API server reviews tokens. Its answers are cached by the token's hash.
+A token may be refused because of its own claims. Otherwise the API server reviews it. The answers are cached by the
+token's hash, acceptances and refusals separately, so that forged tokens cannot displace valid ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
-import json
 import logging
 import os
 import re
@@ -19,24 +18,35 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from spoke_jobs.contract.secret_file import Secret
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.settings import Settings
-from spoke_jobs.tasks.protocol.messages import AUDIENCE, usable_key
+from spoke_jobs.tasks.protocol.messages import AUDIENCE
+from spoke_jobs.tasks.protocol.shared_key import CurrentKey
+from spoke_jobs.tasks.server.log_throttle import LogThrottle
+from spoke_jobs.tasks.server.review_limits import ReviewLimits
+from spoke_jobs.tasks.server.token_claims import Claims, read_claims
 from spoke_jobs.tasks.server.token_review import Review, ReviewFailed, TokenReviews
 
 _SCHEME = "bearer"
 ACCEPTED_SECONDS = 60.0
-"""The longest time that an acceptance is cached. A token may work for so long after its account is deleted."""
+"""The longest time that an acceptance is cached. A token may work for this long after its account is deleted."""
 REFUSED_SECONDS = 10.0
 """How long a refusal is cached."""
-CACHE_LIMIT = 1_024
-_TOKEN_LIMIT = 8_192
-_CONCURRENT_REVIEWS = 8
-_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+ACCEPTED_LIMIT = 4_096
+REFUSED_LIMIT = 1_024
+SKEW_SECONDS = 120.0
+"""How long after its expiry a token is still reviewed: the API server allows a minute, and clocks differ."""
+_KNOWN_CONCURRENT = 8
+"""Reviews at once of tokens that the API server has accepted before."""
+_UNKNOWN_CONCURRENT = 4
+_TURN_SECONDS = 5.0
+"""How long a token waits for its review to begin."""
 _ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
 _USER = "system:serviceaccount:"
 
 logger = logging.getLogger(__name__)
+logger.addFilter(LogThrottle())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +63,18 @@ class AuthRefusal:
 class CallerCheck(Protocol):
     """Decides whether a request is allowed."""
 
-    async def refusal(self, authorization: str | None) -> AuthRefusal | None:
+    async def refusal(self, authorization: str | None, peer: str) -> AuthRefusal | None:
         """Return why the caller is refused; None if it is allowed.
 
         :param authorization: the value of the header; None if there is none.
+        :param peer: the caller's address.
         """
 
 
 class TokenCheck(Protocol):
     """Decides whether a token is allowed."""
 
-    async def refusal_of(self, token: str) -> AuthRefusal | None:
+    async def refusal_of(self, token: str, peer: str) -> AuthRefusal | None:
         """Return why the token is refused; None if it is allowed."""
 
 
@@ -74,11 +85,11 @@ class Callers:
     :param tokens: checks tokens; None to accept only the key.
     """
 
-    def __init__(self, key: str = "", tokens: TokenCheck | None = None) -> None:
-        self._key = usable_key(key).encode("ascii") if key or tokens is None else b""
+    def __init__(self, key: Secret = "", tokens: TokenCheck | None = None) -> None:
+        self._key = CurrentKey(key) if key or tokens is None else None
         self._tokens = tokens
 
-    async def refusal(self, authorization: str | None) -> AuthRefusal | None:
+    async def refusal(self, authorization: str | None, peer: str) -> AuthRefusal | None:
         """See :class:`CallerCheck`."""
         if authorization is None:
             return AuthRefusal(401, "none", "there are no credentials: send the header Authorization: Bearer")
@@ -86,11 +97,13 @@ class Callers:
         if scheme.lower() != _SCHEME:
             return AuthRefusal(401, "scheme", "the scheme of the Authorization header is not Bearer")
         token = shown.strip()
-        if self._key and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._key):
+        if self._key is not None and hmac.compare_digest(
+            token.encode("utf-8", "surrogateescape"), self._key.get().encode("ascii")
+        ):
             return None
         if self._tokens is None:
             return AuthRefusal(401, "key", "the key is not this server's SPOKE_TASKS_KEY")
-        return await self._tokens.refusal_of(token)
+        return await self._tokens.refusal_of(token, peer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,44 +112,95 @@ class _Cached:
     until: float
 
 
+class _Cache:
+    """The answers that were used last, by the token's hash."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._answers: OrderedDict[bytes, _Cached] = OrderedDict()
+
+    def get(self, digest: bytes) -> _Cached | None:
+        found = self._answers.get(digest)
+        if found is not None:
+            self._answers.move_to_end(digest)
+        return found
+
+    def put(self, digest: bytes, answer: _Cached) -> None:
+        self._answers[digest] = answer
+        self._answers.move_to_end(digest)
+        if len(self._answers) > self._limit:
+            self._answers.popitem(last=False)
+
+    def remove(self, digest: bytes) -> None:
+        self._answers.pop(digest, None)
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+
 class ServiceAccounts:
     """Allows the tokens of these service accounts.
 
     :param allowed: ``namespace/name`` of each.
-    :param review: asks the API server.
+    :param review: lets the API server review a token.
     """
 
-    def __init__(self, allowed: Collection[str], review: Review, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        allowed: Collection[str],
+        review: Review,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._allowed = frozenset(allowed)
         self._review = review
         self._clock = clock
-        self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
+        self._accepted = _Cache(ACCEPTED_LIMIT)
+        self._refused = _Cache(REFUSED_LIMIT)
         self._reviews: dict[bytes, asyncio.Future[AuthRefusal | None]] = {}
-        self._concurrent = asyncio.Semaphore(_CONCURRENT_REVIEWS)
+        self._limits = ReviewLimits(monotonic)
+        self._known_turns = asyncio.Semaphore(_KNOWN_CONCURRENT)
+        self._unknown_turns = asyncio.Semaphore(_UNKNOWN_CONCURRENT)
 
-    async def refusal_of(self, token: str) -> AuthRefusal | None:
+    async def refusal_of(self, token: str, peer: str) -> AuthRefusal | None:
         """See :class:`TokenCheck`."""
-        if len(token) > _TOKEN_LIMIT or not _FORM.fullmatch(token):
-            return AuthRefusal(401, "form", "the credentials are neither the shared key nor a service account's token")
-        digest = hashlib.sha256(token.encode("ascii")).digest()
-        cached = self._cache.get(digest)
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        known = self._accepted.get(digest)
+        cached = known or self._refused.get(digest)
         if cached is not None and self._clock() < cached.until:
             return cached.refusal
+        claims = read_claims(token)
+        if claims is None:
+            return AuthRefusal(401, "form", "the credentials are neither the shared key nor a service account's token")
+        refusal = refusal_by_claims(claims, self._allowed, self._clock())
+        if refusal is not None:
+            return refusal
         review = self._reviews.get(digest)
         if review is None:
-            review = self._reviews[digest] = asyncio.ensure_future(self._reviewed(digest, token))
+            if known is None and not self._limits.allow(peer):
+                return AuthRefusal(503, "busy", f"too many unknown tokens come from {peer}: try again")
+            turns = self._unknown_turns if known is None else self._known_turns
+            review = self._reviews[digest] = asyncio.ensure_future(self._reviewed(digest, token, claims, turns))
             review.add_done_callback(lambda _: self._reviews.pop(digest, None))
         return await asyncio.shield(review)
 
-    async def _reviewed(self, digest: bytes, token: str) -> AuthRefusal | None:
-        async with self._concurrent:
-            try:
-                status = await self._review(token)
-            except ReviewFailed as error:
-                logger.error("the API server did not review a caller's token: %s", error)  # noqa: TRY400
-                return AuthRefusal(503, "review", "the API server cannot review the token now: try again")
+    async def _reviewed(
+        self, digest: bytes, token: str, claims: Claims, turns: asyncio.Semaphore
+    ) -> AuthRefusal | None:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await turns.acquire()
+        except TimeoutError:
+            return AuthRefusal(503, "busy", "too many tokens wait for the API server's review: try again")
+        try:
+            status = await self._review(token)
+        except ReviewFailed as error:
+            logger.error("the API server did not review a caller's token: %s", error)  # noqa: TRY400
+            return AuthRefusal(503, "review", "the API server cannot review the token now: try again")
+        finally:
+            turns.release()
         refusal = self._decide(status)
-        self._add_to_cache(digest, refusal, _expiry(token))
+        self._remember(digest, refusal, claims.expires)
         return refusal
 
     def _decide(self, status: dict[str, Any]) -> AuthRefusal | None:
@@ -148,21 +212,31 @@ class ServiceAccounts:
             )
         if AUDIENCE not in (status.get("audiences") or ()):
             return AuthRefusal(401, "audience", f"the token is not for the audience {AUDIENCE!r}")
-        user = str((status.get("user") or {}).get("username") or "")
-        account = user.removeprefix(_USER).replace(":", "/")
-        if not user.startswith(_USER) or account not in self._allowed:
-            return AuthRefusal(
-                403, "account", f"{user[:300]!r} may not send tasks: SPOKE_TASKS_CALLERS does not name it"
-            )
-        return None
+        return _refusal_of_user(str((status.get("user") or {}).get("username") or ""), self._allowed)
 
-    def _add_to_cache(self, digest: bytes, refusal: AuthRefusal | None, expiry: float) -> None:
+    def _remember(self, digest: bytes, refusal: AuthRefusal | None, expires: float) -> None:
         now = self._clock()
-        kept = ACCEPTED_SECONDS if refusal is None else REFUSED_SECONDS
-        self._cache[digest] = _Cached(refusal, min(now + kept, expiry) if refusal is None else now + kept)
-        self._cache.move_to_end(digest)
-        while len(self._cache) > CACHE_LIMIT:
-            self._cache.popitem(last=False)
+        if refusal is None:
+            self._accepted.put(digest, _Cached(None, min(now + ACCEPTED_SECONDS, expires)))
+        else:
+            self._accepted.remove(digest)
+            self._refused.put(digest, _Cached(refusal, now + REFUSED_SECONDS))
+
+
+def refusal_by_claims(claims: Claims, allowed: Collection[str], now: float) -> AuthRefusal | None:
+    """Return why a token is refused without a review: the API server would not accept what it says. None otherwise."""
+    if AUDIENCE not in claims.audiences:
+        return AuthRefusal(401, "audience", f"the token is not for the audience {AUDIENCE!r}")
+    if claims.expires + SKEW_SECONDS < now:
+        return AuthRefusal(401, "token", "the token has expired")
+    return _refusal_of_user(claims.subject, allowed)
+
+
+def _refusal_of_user(user: str, allowed: Collection[str]) -> AuthRefusal | None:
+    account = user.removeprefix(_USER).replace(":", "/")
+    if user.startswith(_USER) and account in allowed:
+        return None
+    return AuthRefusal(403, "account", f"{user[:300]!r} may not send tasks: SPOKE_TASKS_CALLERS does not name it")
 
 
 def accounts_of(text: str) -> list[str]:
@@ -179,22 +253,12 @@ def accounts_of(text: str) -> list[str]:
     return found
 
 
-def _expiry(token: str) -> float:
-    """Return the expiry time that a token contains; 0 if it contains none, so that it is not cached."""
-    try:
-        claims = token.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
-        return float(found)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0.0
-
-
 def callers_of(settings: Settings, environment: Mapping[str, str] = os.environ) -> Callers:
     """Allow the service accounts of SPOKE_TASKS_CALLERS, and callers with SPOKE_TASKS_KEY.
 
     :raises ConfigurationError: if neither is set, or one cannot be used.
     """
-    key = settings.tasks_key.get_secret_value()
+    key = settings.shared_key
     accounts = accounts_of(settings.tasks_callers)
     if not accounts:
         if not key:

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spoke_jobs.contract.causes import TaskCause
-from spoke_jobs.errors import RegistrationError, UnknownName
+from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.errors import UnknownName
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.registry import Registry
@@ -56,14 +56,14 @@ class ExecutorCounts:
 class TaskExecutor:
     """The executor.
 
-    :param concurrency: how many ``def`` tasks run at once, and how many ``async def`` tasks.
+    :param concurrency: how many ``def`` tasks run at once. As many ``async def`` tasks may run, too.
     :param limit: how many accepted tasks may be unfinished, running ones included.
-    :param reserved: how many of these places are for the outbox alone; as many are for requests alone. So neither can
-        keep the other's tasks from running.
+    :param reserved: how much of ``limit`` is reserved for tasks of the outbox. The same amount is reserved for tasks of
+        requests. So neither kind can keep the other from running.
     :param sessions: makes ``ctx.session``.
     :param hung_seconds: how long a task may keep its slot beyond its timeout.
-    :param on_stuck: called once, on the loop, if the process should restart because tasks hang in its slots. Its
-        argument says so in words.
+    :param on_stuck: called once, on the loop, if the process should restart because tasks hang in its slots. The
+        argument describes them.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class TaskExecutor:
     def accept(self, task: Task, listener: Listener, claim: OutboxClaim | None = None) -> None:
         """Accept a task, or refuse it. ``listener`` is called once, on the loop, perhaps before this returns.
 
-        :param claim: its claim, if it comes from the outbox.
+        :param claim: the task's claim, if it comes from the outbox.
         """
         if self._finished:
             listener(Acknowledgement(task.id, TaskOutcome.RETURNED, TaskCause.DRAINING))
@@ -153,7 +153,7 @@ class TaskExecutor:
             return
         try:
             definition = self._registry.tasks.get(task.name)
-        except (UnknownName, RegistrationError):  # RegistrationError: no task can have this name
+        except UnknownName:
             listener(self._refuse(task, TaskCause.UNKNOWN_TASK, f"no task is registered as {task.name!r}"))
             return
         entry = AcceptedTask(TaskRun(task, definition, self._sessions, claim), [listener])
@@ -198,7 +198,7 @@ class TaskExecutor:
         here = self._unfinished.get(task.id)
         ended = self._outcomes.recall(task.id) if here is None else None
         if claim is not None and ended is not None and ended.ack.outcome is not TaskOutcome.DONE:
-            ended = None  # its row is due: somebody may have reset it, perhaps with another payload
+            ended = None  # somebody has reset the task's row, perhaps with another payload: run it again
         if (here is not None and fingerprint(here.run.task) != fingerprint(task)) or (
             claim is None and ended is not None and ended.fingerprint != fingerprint(task)
         ):
@@ -222,7 +222,8 @@ class TaskExecutor:
 
     def _refuse(self, task: Task, cause: TaskCause, why: str) -> Acknowledgement:
         self.counts.refused[cause] += 1
-        logger.error("task %s failed for good without being run: %s, %s", task.id, cause, why)
+        fields = {"task_id": task.id, "task": task.name, "cause": cause.value}
+        logger.error("task %s failed for good without being run: %s, %s", task.id, cause, why, extra=fields)
         return Acknowledgement(task.id, TaskOutcome.FAILED_FOR_GOOD, cause)
 
     def _return(self, entry: AcceptedTask, cause: TaskCause) -> None:
@@ -271,6 +272,7 @@ class TaskExecutor:
                     "task %s has exceeded its timeout, does not end and keeps its slot; it is at %s",
                     entry.run.task.id,
                     self._stack(slot),
+                    extra={"task_id": entry.run.task.id, "task": entry.run.task.name},
                 )
             hung, longest = hung + 1, max(longest, over)
         if hung and not self._stuck and (hung >= math.ceil(self._concurrency / 2) or longest >= self._hung_seconds):

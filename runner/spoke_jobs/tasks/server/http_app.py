@@ -18,8 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.contract.probe_server import Answer
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.tasks.protocol.encoding import BadRequest, acknowledgement_line, parse_batch
 from spoke_jobs.tasks.protocol.messages import (
     BODY_LIMIT_BYTES,
@@ -32,7 +32,11 @@ from spoke_jobs.tasks.protocol.messages import (
     TaskOutcome,
 )
 from spoke_jobs.tasks.server.auth import CallerCheck
+from spoke_jobs.tasks.server.bounded_protocol import CONNECTION
 from spoke_jobs.tasks.server.executor import TaskExecutor
+from spoke_jobs.tasks.server.log_throttle import LogThrottle
+from spoke_jobs.tasks.server.loop_share import LoopShare
+from spoke_jobs.tasks.server.readiness import Readiness
 
 EMPTY_LINE_SECONDS = 5.0
 """How often an empty line is sent while there is no acknowledgement to send. It shows that the server is alive."""
@@ -42,10 +46,12 @@ BODIES_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES
 """The most memory for the bodies that are being received, from all senders together."""
 _RETRY_LATER = {"retry-after": "1"}
 _ACCEPTED_AT_A_TIME = 100
+_DISCARDED_BYTES = 1_048_576
+"""How much of a refused request's body is read. A dispatcher sends less."""
 
 _REFUSALS = (
     *((401, reason) for reason in ("none", "scheme", "key", "form", "token", "audience")),
-    *((403, "account"), (429, "full"), (429, "bodies"), (503, "stopping"), (503, "review")),
+    *((403, "account"), (429, "full"), (429, "bodies"), (503, "stopping"), (503, "review"), (503, "busy")),
     *((status, "form") for status in (400, 408, 413, 415)),
 )
 """Status and reason of each refusal. Their counts start at 0, so that `increase()` sees the first of each."""
@@ -53,6 +59,8 @@ _REFUSALS = (
 Metrics = Callable[[], Awaitable[Answer]]
 
 logger = logging.getLogger(__name__)
+_refusals = logging.getLogger(f"{__name__}.refusals")
+_refusals.addFilter(LogThrottle())
 
 
 @dataclass(slots=True)
@@ -66,6 +74,7 @@ class Intake:
     """Requests with tasks, answered with 200."""
     refused: Counter[tuple[int, str]] = field(default_factory=lambda: Counter(dict.fromkeys(_REFUSALS, 0)))
     """By status and reason."""
+    readiness: Readiness = field(default_factory=Readiness)
 
 
 class AcknowledgementStream:
@@ -80,7 +89,7 @@ class AcknowledgementStream:
         self._added = asyncio.Event()
 
     def add(self, ack: Acknowledgement) -> None:
-        """Send this one next."""
+        """Queue an acknowledgement to be sent."""
         self._lines.append(acknowledgement_line(ack))
         self._added.set()
 
@@ -105,6 +114,7 @@ class TaskApp:
     """The ASGI application. It starts the executor at the start of its lifespan.
 
     :param on_start: called on the server's loop, once the executor runs.
+    :param share: bounds the time for probes, scrapes and refusals.
     """
 
     def __init__(
@@ -114,12 +124,15 @@ class TaskApp:
         intake: Intake,
         metrics: Metrics,
         on_start: Callable[[], None] = lambda: None,
+        share: LoopShare | None = None,
     ) -> None:
         self._executor = executor
         self._callers = callers
         self._intake = intake
         self._metrics = metrics
         self._on_start = on_start
+        self._share = share or LoopShare()
+        self._rendering: asyncio.Future[Answer] | None = None
         self._pages: dict[str, Callable[[], Awaitable[Response]]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -135,12 +148,17 @@ class TaskApp:
         request = Request(scope, receive)
         path, method = scope["path"], scope["method"]
         page = self._pages.get(path)
-        if path == PATH and method == "POST":
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # Two lengths for one body: a proxy may take the other one (RFC 9112, section 6.1).
+            text = "a request has Content-Length or Transfer-Encoding, not both"
+            await self._refuse(request, send, 400, "form", text)
+        elif path == PATH and method == "POST":
             try:
                 await self._take_batch(request, send)
             except ClientDisconnect:
                 logger.debug("the sender %s has disconnected", _peer(request))
         elif page is not None and method in ("GET", "HEAD"):
+            await self._share.take(_peer(request))
             await (await page())(scope, receive, send)
         elif path == PATH or page is not None:
             allow = "POST" if path == PATH else "GET, HEAD"
@@ -167,7 +185,7 @@ class TaskApp:
         self._intake.receiving_bytes += size
         body: bytes | None = None
         try:
-            body = await _body(request)
+            body = await _body(request, size)
             entries = parse_batch(request.headers.get("content-type", ""), body)
         except BadRequest as error:
             await self._refuse(request, send, error.status, "form", error.reason, body_read=body is not None)
@@ -178,6 +196,7 @@ class TaskApp:
             await self._refuse(request, send, 429, "full", "the queue is full", _RETRY_LATER, body_read=True)
             return
         self._intake.requests += 1
+        self._intake.readiness.accepted()
         stream = AcknowledgementStream(len(entries))
         # Send the status first. If a task then ends this process, the sender knows that this replica had its tasks.
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON.encode())]})
@@ -189,16 +208,22 @@ class TaskApp:
     async def _refused_unread(self, request: Request, send: Send, size: int) -> bool:
         """Refuse a request before its body is read. Return False if it is not refused."""
         intake = self._intake
-        refusal = await self._callers.refusal(request.headers.get("authorization"))
+        refusal = await self._callers.refusal(request.headers.get("authorization"), _peer(request))
         if refusal is not None:
-            logger.warning("%d to %s: %s", refusal.status, _peer(request), refusal.text)
+            _refusals.warning("%d to %s: %s", refusal.status, _peer(request), refusal.text)
+            if refusal.reason == "review":  # not "busy": anybody can make unknown tokens wait
+                intake.readiness.turned_away("the API server does not review the senders' tokens")
             headers = {401: {"www-authenticate": "Bearer"}, 503: _RETRY_LATER}.get(refusal.status, {})
             await self._refuse(request, send, refusal.status, refusal.reason, refusal.text, headers)
         elif intake.draining:
             await self._refuse(request, send, 503, "stopping", "this replica is stopping", _RETRY_LATER)
         elif intake.receiving_bytes + size > BODIES_LIMIT_BYTES:
+            intake.readiness.turned_away("bodies that are slow to arrive take all the memory for bodies")
             await self._refuse(request, send, 429, "bodies", "too many bodies are being received", _RETRY_LATER)
         else:
+            connection = request.scope.get("state", {}).get(CONNECTION)
+            if connection is not None:
+                connection.prove()
             return False
         return True
 
@@ -222,17 +247,29 @@ class TaskApp:
         if not body_read:
             await _discard_body(request)
             more["connection"] = "close"
+        await self._share.take(_peer(request))
         await PlainTextResponse(f"{text}\n", status, more)(request.scope, request.receive, send)
 
     async def _healthz(self) -> Response:
         return PlainTextResponse("alive\n")
 
     async def _readyz(self) -> Response:
-        return PlainTextResponse("stopping\n", 503) if self._intake.draining else PlainTextResponse("ready\n")
+        problem = "stopping" if self._intake.draining else self._intake.readiness.problem()
+        if problem is None:
+            return PlainTextResponse("ready\n")
+        _refusals.warning("not ready: %s", problem)
+        return PlainTextResponse(f"{problem}\n", 503)
 
     async def _show_metrics(self) -> Response:
-        metrics = await self._metrics()
+        if self._rendering is None:  # scrapes that wait at the same time share one
+            self._rendering = asyncio.ensure_future(self._render_metrics())
+        metrics = await asyncio.shield(self._rendering)
         return Response(metrics.body, metrics.status, media_type=metrics.content_type)
+
+    async def _render_metrics(self) -> Answer:
+        await self._share.take("scrapes")
+        self._rendering = None
+        return await self._metrics()
 
     async def _openapi(self) -> Response:
         return Response(_document(), media_type=JSON)
@@ -278,34 +315,34 @@ def _declared_size(request: Request) -> int:
         return BODY_LIMIT_BYTES
 
 
-async def _body(request: Request) -> bytes:
-    """Read the request's body.
+async def _body(request: Request, limit: int) -> bytes:
+    """Read the request's body, up to the size that was declared.
 
     :raises BadRequest: if it is too large, or takes too long.
-    :raises ClientDisconnect: if the sender disconnects before its end.
+    :raises ClientDisconnect: if the sender disconnects before the body's end.
     """
-    parts: list[bytes] = []
-    size = 0
+    body = bytearray()  # not a list: each of many small parts would take more than its size
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for part in request.stream():
-                size += len(part)
-                if size > BODY_LIMIT_BYTES:
-                    raise BadRequest(413, f"the body is over {BODY_LIMIT_BYTES:,} bytes: send fewer tasks at a time")
-                parts.append(part)
+                if len(body) + len(part) > limit:
+                    raise BadRequest(413, f"the body is over {limit:,} bytes: send fewer tasks at a time")
+                body += part
     except TimeoutError:
         raise BadRequest(408, f"the body took over {BODY_SECONDS:.0f} seconds") from None
-    return b"".join(parts)
+    return bytes(body)
 
 
 async def _discard_body(request: Request) -> None:
     """Read the rest of a body, up to a limit of size and time."""
+    if request.headers.get("expect", "").lower() == "100-continue":  # its sender waits for our answer
+        return
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS / 6):
             async for part in request.stream():
                 size += len(part)
-                if size > BODY_LIMIT_BYTES:
+                if size > _DISCARDED_BYTES:
                     break
     except (TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: it was read to its end before
         pass

@@ -139,9 +139,13 @@ def _task() -> dict[str, Any]:
                 "description": "The same at every delivery.",
             },
             "name": {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT},
-            "payload": {"description": "JSON text in a string, or a JSON value that is no string; at most 100 kB."},
+            "payload": {"description": "JSON text in a string, or any other JSON value; at most 100 kB."},
             "attempt": {"type": "integer", "minimum": 1, "maximum": ATTEMPT_LIMIT, "default": 1},
-            "waited": {"type": "number", "minimum": 0, "description": "Seconds from its dispatch until it was sent."},
+            "waited": {
+                "type": "number",
+                "minimum": 0,
+                "description": "Seconds from the task's dispatch until it was sent.",
+            },
         },
     }
 

@@ -20,23 +20,24 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.contract.outage_log import OutageLog
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.execution.in_process import worker_name
+from spoke_jobs.ledger.engine import is_away, reason_of
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure
-from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES
+from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES, UnreadPayload
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.executor import TaskExecutor
 
 _AHEAD_SECONDS = 0.1
-"""The interval at which the rate is measured. At that rate, the tasks claimed ahead last for two of these."""
+"""The interval at which the rate of ended tasks is measured. Tasks for two intervals at that rate are claimed ahead."""
 _AHEAD_LIMIT = 200
 _CLAIM_LIMIT = 100
 _HOUSEKEEPING_SECONDS = 30.0
 _TRIAL_SECONDS = 1.0
 """How often this replica claims a suspect (a task that may kill replicas), unless it has one already."""
 _RETRY_SECONDS = 1.0
-_LOG_EVERY_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,9 @@ class OutboxCounts:
     retried: int = 0
     returned: int = 0
     taken_over: int = 0
-    """Claims of tasks whose earlier claim had expired."""
+    """Claims of tasks whose earlier claim had lapsed."""
     gone: int = 0
-    """Claims lost before their task's end was recorded. Such an end is not recorded."""
+    """Claims that were lost before the task's end was recorded. That end is not recorded."""
     worker_lost: int = 0
     """Failed tasks, counted in ``failed`` too, whose replicas died."""
     unknown: int = 0
@@ -113,7 +114,12 @@ class OutboxWorker:
         self._rate = 0.0
         self._rate_since = time.monotonic()
         self._ended_since = 0
-        self._logged_at = float("-inf")
+        self._outage = OutageLog(
+            logger,
+            "the database",
+            began="lost the database connection",
+            consequence="retrying to serve the outbox",
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="spoke-outbox", daemon=True)
 
@@ -210,6 +216,7 @@ class OutboxWorker:
             self._next_renewal = now + self._options.lease_seconds / 3
         claimant = (self._names, self._worker, self._options.lease_seconds)
         tasks = self._outbox.claim(*claimant, limit)
+        self._outage.recovered()
         self._next_claim = 0.0 if len(tasks) == limit else now + self._options.poll_seconds
         if now >= self._next_trial:
             self._next_trial = now + _TRIAL_SECONDS
@@ -220,21 +227,29 @@ class OutboxWorker:
             self.counts.claimed += 1
             self.counts.taken_over += task.losses > 0
             mine = self._held[task.id] = _ClaimedTask(self._outbox, task)
-            if task.losses >= TASK_LOSSES:
-                logger.error(
-                    "task %s (%s) failed for good: %d replicas died while they had it",
-                    task.uid.hex,
-                    task.name,
-                    task.losses,
-                )
-                self._ended.append((mine, Acknowledgement("", TaskOutcome.FAILED_FOR_GOOD, TaskCause.WORKER_LOST)))
+            if isinstance(task.payload, UnreadPayload):
+                self._refuse(mine, TaskCause.PAYLOAD_TOO_LARGE, f"its payload takes {task.payload.size:,} bytes")
+            elif task.losses >= TASK_LOSSES:
+                self._refuse(mine, TaskCause.WORKER_LOST, f"{task.losses} replicas died while they had it")
             else:
                 held.append(mine)
         if held and self._loop is not None:
             self._loop.call_soon_threadsafe(self._accept, held)
 
+    def _refuse(self, mine: _ClaimedTask, cause: TaskCause, why: str) -> None:
+        """Fail a claimed task for good, without running it."""
+        task = mine.task
+        logger.error(
+            "task %s (%s) failed for good: %s",
+            task.uid.hex,
+            task.name,
+            why,
+            extra={"task_id": task.uid.hex, "task": task.name, "cause": cause.value},
+        )
+        self._ended.append((mine, Acknowledgement("", TaskOutcome.FAILED_FOR_GOOD, cause)))
+
     def _room(self, now: float) -> int:
-        """Return how many to claim: as many as can run, and some ahead at the current rate."""
+        """Return how many tasks to claim: as many as can run now, and some ahead, by the current rate."""
         if (passed := now - self._rate_since) >= _AHEAD_SECONDS:
             self._rate = self._ended_since / passed
             self._rate_since, self._ended_since = now, 0
@@ -312,7 +327,4 @@ class OutboxWorker:
             logger.info("returned %d tasks to the outbox", len(left))
 
     def _log(self, error: DBAPIError) -> None:
-        now = time.monotonic()
-        if now - self._logged_at >= _LOG_EVERY_SECONDS:
-            self._logged_at = now
-            logger.error("lost the database connection (%s); retrying to serve the outbox", type(error.orig).__name__)
+        self._outage.failed(reason_of(error) if is_away(error) else type(error.orig).__name__, logging.ERROR)

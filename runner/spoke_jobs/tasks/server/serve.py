@@ -14,26 +14,30 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.secret_file import Secret, value_of
 from spoke_jobs.errors import ConfigurationError, DatabaseUnreachable
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.task_outbox import Outbox
 from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.server.auth import CallerCheck
-from spoke_jobs.tasks.server.connection_limits import HEADERS_LIMIT_BYTES, BoundedProtocol
+from spoke_jobs.tasks.server.bounded_protocol import HEADERS_LIMIT_BYTES, BoundedProtocol
+from spoke_jobs.tasks.server.certificate import Certificate
+from spoke_jobs.tasks.server.connection_phases import PHASE_SECONDS, Phase
+from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
 from spoke_jobs.tasks.server.executor import TaskExecutor
+from spoke_jobs.tasks.server.guarded_server import GuardedServer, connections_that_fit
 from spoke_jobs.tasks.server.http_app import Intake, TaskApp
+from spoke_jobs.tasks.server.loop_share import LoopShare
 from spoke_jobs.tasks.server.outbox_worker import OutboxWorker, OutboxWorkerOptions
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 
-_KEEP_ALIVE_SECONDS = 75
-"""Longer than dispatchers keep an idle connection, so that the server never closes one that they are about to use."""
 ACKNOWLEDGE_SECONDS = 3
 """The time to send the last acknowledgements, after the grace period."""
 RECORD_SECONDS = 5.0
@@ -49,14 +53,18 @@ class ServerOptions:
     host: str
     port: int
     concurrency: int
-    """How many ``def`` tasks run at once, and how many ``async def`` tasks."""
+    """How many ``def`` tasks run at once. As many ``async def`` tasks may run, too."""
     queue_length: int
     """How many accepted tasks may be unfinished."""
     grace_seconds: float
     """How long accepted tasks may take after SIGTERM."""
+    certificate: Certificate | None = None
+    """None for plain HTTP."""
+    peer_connections: int = 1_000
+    """How many connections one address may have."""
     hung_seconds: float = 60.0
     """How long a task may keep its slot beyond its timeout before the process restarts."""
-    database_url: str = ""
+    database: Secret = ""
     """The application's database, for ``ctx.session`` and the outbox; empty for neither."""
     runner: str = "kubernetes"
     """The runner whose outbox is served."""
@@ -71,11 +79,11 @@ def serve(
 
     :param on_begin: called once this process handles signals and accepts tasks.
     :returns: False if the process must restart because tasks hang.
-    :raises ConfigurationError: if there is no task, or the port cannot be opened.
+    An application without tasks gets a server that is ready and refuses every task, so that its installation succeeds.
+
+    :raises ConfigurationError: if the port cannot be opened.
     :raises DatabaseError: if the database is not migrated.
     """
-    if not len(registry.tasks):
-        raise ConfigurationError("the application of SPOKE_APP declares no task: `spoke-jobs tasks` has nothing to run")
     intake = Intake()
     server: _Server | None = None
 
@@ -94,7 +102,7 @@ def serve(
         on_stuck=on_stuck,
     )
     outbox = None
-    if database is not None:
+    if database is not None and len(registry.tasks):
         pace = OutboxWorkerOptions(options.concurrency, options.lease_seconds, options.poll_seconds)
         outbox = OutboxWorker(Outbox(database, options.runner), list(registry.tasks), executor, pace)
 
@@ -103,56 +111,76 @@ def serve(
         if outbox is not None:
             outbox.start()
 
+    table, share = ConnectionTable(_limits(options)), LoopShare()
     app = TaskApp(
         executor,
         callers,
         intake,
-        TaskMetrics(executor, intake, options.concurrency, outbox),
+        TaskMetrics(executor, intake, options.concurrency, outbox, table),
         on_start=on_start,
+        share=share,
     )
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the peer is who connects: uvicorn would believe X-Forwarded-For
         ws="none",
         http=BoundedProtocol,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=int(PHASE_SECONDS[Phase.IDLE]),
         timeout_graceful_shutdown=ACKNOWLEDGE_SECONDS,
         h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
     )
     listening = _listen(options.host, options.port)
+    if not len(registry.tasks):
+        logger.warning("the application of SPOKE_APP declares no task; this server is idle, and refuses every task")
     logger.info(
-        "task server listening on %s port %d: %d tasks declared, %d run at once, %d in the queue; %s",
+        "task server listening on %s port %d, %s: %d tasks declared, %d run at once, %d in the queue; %s",
         *listening.getsockname()[:2],
+        "with TLS" if options.certificate is not None else "without TLS",
         len(registry.tasks),
         options.concurrency,
         options.queue_length,
-        "serving the outbox" if outbox is not None else "no outbox, since SPOKE_DATABASE_URL is not set",
+        "serving the outbox" if outbox is not None else "no outbox",
     )
-    server = _Server(config, executor, intake, outbox, options.grace_seconds)
+    server = _Server(config, table, share, options, executor, intake, outbox)
     server.run(sockets=[listening])
     return not server.restarting
 
 
-class _Server(uvicorn.Server):
-    """A uvicorn server that drains on the first SIGTERM or SIGINT before it stops. The second stops it at once."""
+def _limits(options: ServerOptions) -> ConnectionLimits:
+    limits = ConnectionLimits(peer=options.peer_connections)
+    fitting = connections_that_fit(limits.total + limits.probes)
+    return replace(limits, total=max(1, fitting - limits.probes))
+
+
+class _Server(GuardedServer):
+    """A server that drains on the first SIGTERM or SIGINT before it stops. A second signal stops it at once."""
 
     def __init__(
         self,
         config: uvicorn.Config,
+        table: ConnectionTable,
+        share: LoopShare,
+        options: ServerOptions,
         executor: TaskExecutor,
         intake: Intake,
         outbox: OutboxWorker | None,
-        grace_seconds: float,
     ) -> None:
-        super().__init__(config)
+        super().__init__(
+            config,
+            table,
+            share,
+            on_full=lambda: intake.readiness.turned_away("all connections are in use by senders"),
+            tls=options.certificate.context if options.certificate is not None else None,
+        )
         self.restarting = False
         self._stop_signalled = False
         self._executor = executor
         self._intake = intake
         self._outbox = outbox
-        self._grace_seconds = grace_seconds
+        self._grace_seconds = options.grace_seconds
         self._serving: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -203,11 +231,12 @@ def _ended(executor: TaskExecutor) -> str:
 
 
 def _database(options: ServerOptions) -> Any:
-    if not options.database_url:
+    url = value_of(options.database)
+    if not url:
         return None
     # One connection for each task that uses ctx.session, one for the outbox, and some for scrapes.
-    pooled = {} if options.database_url.startswith("sqlite") else {"pool_size": 2 * options.concurrency + 4}
-    database = create_engine(options.database_url, **pooled)
+    pooled = {} if url.startswith("sqlite") else {"pool_size": 2 * options.concurrency + 4}
+    database = create_engine(options.database, **pooled)
     try:
         check_schema(database)
     except DatabaseUnreachable as error:
@@ -218,9 +247,9 @@ def _database(options: ServerOptions) -> Any:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         if not host and socket.has_dualstack_ipv6():  # a pod may have an IPv6 address only
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0] if host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=4096)
     except OSError as error:
         raise ConfigurationError(
             f"the task server can't listen on {host or 'any address,'} port {port} ({error.strerror}): "

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, TaskOutcome
 from spoke_jobs.tasks.server.task_run import AcceptedTask, run_async, run_def
 
@@ -106,7 +106,7 @@ class ThreadSlots:
             thread.start()
 
     def put(self, entry: AcceptedTask) -> None:
-        """Have a task run."""
+        """Queue a task, to be run when a slot is free."""
         self._todo.put(entry)
         self._wake_one()
 
@@ -181,7 +181,7 @@ class AsyncSlots:
         self.thread.start()
 
     def put(self, entry: AcceptedTask) -> None:
-        """Have a task run."""
+        """Queue a task, to be run when a slot is free."""
         self._todo.put(entry)
         if not self._notified:
             self._notified = True
@@ -250,7 +250,7 @@ class AsyncSlots:
 
     def _run_ended(self, slot: int, running: asyncio.Future[None]) -> None:
         entry = self._running.pop(running)
-        if self.entries[slot] is entry:  # another task cancelled this one (all of the loop's) before its first step
+        if self.entries[slot] is entry:  # another task cancelled all of the loop's, this one before its first step
             self._end(slot, entry, Acknowledgement(entry.run.task.id, TaskOutcome.RETURNED, TaskCause.HELD_UP))
 
     def _end(self, slot: int, entry: AcceptedTask, ack: Acknowledgement) -> None:

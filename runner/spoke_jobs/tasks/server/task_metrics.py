@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import Counter
@@ -13,8 +14,9 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from spoke_jobs.contract import probe_server
-from spoke_jobs.contract.causes import TaskCause
 from spoke_jobs.contract.probe_server import Answer
+from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake
 from spoke_jobs.tasks.server.outbox_worker import OutboxWorker
@@ -31,7 +33,15 @@ class TaskMetrics:
     :param outbox: None if no outbox is served.
     """
 
-    def __init__(self, executor: TaskExecutor, intake: Intake, slots: int, outbox: OutboxWorker | None = None) -> None:
+    def __init__(
+        self,
+        executor: TaskExecutor,
+        intake: Intake,
+        slots: int,
+        outbox: OutboxWorker | None = None,
+        connections: ConnectionTable | None = None,
+    ) -> None:
+        self._connections = connections or ConnectionTable(ConnectionLimits())
         self._executor = executor
         self._intake = intake
         self._slots = slots
@@ -47,7 +57,8 @@ class TaskMetrics:
                 self._backlog = await asyncio.to_thread(self._outbox.backlog)
             except Exception:  # the database is unavailable: serve the other metrics
                 self._backlog = {}
-        return probe_server.exposition([*self._of_executor(), *self._of_intake(), *self._of_outbox()])
+        families = (self._of_executor(), self._of_intake(), self._of_connections(), self._of_outbox())
+        return probe_server.exposition("tasks", list(itertools.chain.from_iterable(families)))
 
     def _of_executor(self) -> Iterator[Metric]:
         executor, counts = self._executor, self._executor.counts
@@ -91,6 +102,19 @@ class TaskMetrics:
             refused.add_metric([str(status), reason], count)
         yield refused
 
+    def _of_connections(self) -> Iterator[Metric]:
+        table = self._connections
+        unproven = table.unproven
+        name = "spoke_tasks_connections"
+        connections = GaugeMetricFamily(
+            name, "Connections, by whether they have shown valid credentials.", labels=["proven"]
+        )
+        connections.add_metric(["false"], unproven)
+        connections.add_metric(["true"], len(table) - unproven)
+        yield connections
+        text = "Connections that the server closed: because of a limit, or because a phase took too long."
+        yield probe_server.by_label("spoke_tasks_connections_closed", text, "reason", table.closed)
+
     def _of_outbox(self) -> Iterator[Metric]:
         if self._outbox is None:
             return
@@ -100,6 +124,6 @@ class TaskMetrics:
         if self._backlog:
             kept = self._backlog
             yield GaugeMetricFamily("spoke_tasks_outbox_due", "Due tasks without a claim.", kept["due"])
-            text = "Seconds since the oldest due task was due."
+            text = "Seconds for which the oldest due task has been due."
             yield GaugeMetricFamily("spoke_tasks_outbox_oldest_due_seconds", text, kept["oldest"])
             yield GaugeMetricFamily("spoke_tasks_outbox_failed", "Failed tasks that are kept.", kept["failed"])

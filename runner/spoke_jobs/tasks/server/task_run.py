@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.backoff import Backoff
-from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.contract.log_setup import LogFields
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.ledger.port import SessionFactory
@@ -34,7 +35,7 @@ class OutboxClaim(Protocol):
     def fence(self, session: Session) -> None:
         """Lock the claim in the session's transaction.
 
-        :raises Superseded: if it is gone.
+        :raises Superseded: if the claim is gone.
         """
 
     def finish(self, session: Session) -> None:
@@ -54,9 +55,9 @@ class TaskRun:
     claim: OutboxClaim | None = None
     accepted_at: float = field(default_factory=time.monotonic)
     started_at: float = 0.0
-    """By the monotonic clock; 0 until it starts."""
+    """When the run started, by the monotonic clock; 0 before."""
     given_up: bool = False
-    """Whether it was acknowledged before it ended. Its later commits are refused."""
+    """Whether the task was acknowledged before it ended. Its later commits are refused."""
 
     def context(self) -> TaskContext:
         """Start the run, and return the function's ``ctx``."""
@@ -100,6 +101,11 @@ class AcceptedTask:
 
 def run_def(run: TaskRun) -> Acknowledgement:
     """Run a ``def`` task in this thread."""
+    with LogFields(task_id=run.task.id, task=run.task.name, attempt=run.task.attempt):
+        return _run_def(run)
+
+
+def _run_def(run: TaskRun) -> Acknowledgement:
     task, definition = run.task, run.definition
     context, process = run.context(), os.getpid()
     try:
@@ -123,9 +129,14 @@ def run_def(run: TaskRun) -> Acknowledgement:
 async def run_async(run: TaskRun) -> Acknowledgement:
     """Run an ``async def`` task on this event loop.
 
-    Cancelling this coroutine cancels the task. If the task was given up before, it is returned. Otherwise it has
-    failed, since a task may cancel itself.
+    Cancelling this coroutine cancels the task. If the task was given up before, it is returned. Otherwise it counts as
+    failed, since a task may also cancel itself.
     """
+    with LogFields(task_id=run.task.id, task=run.task.name, attempt=run.task.attempt):
+        return await _run_async(run)
+
+
+async def _run_async(run: TaskRun) -> Acknowledgement:
     task, definition = run.task, run.definition
     context, process = run.context(), os.getpid()
     limit = asyncio.timeout(definition.task.timeout_seconds)
@@ -191,6 +202,7 @@ def _ended(
         what,
         "; it failed for good" if for_good else "; it will be retried",
         exc_info=error,
+        extra={"cause": cause.value, "error_type": detail, "for_good": for_good},
     )
     if for_good:
         return Acknowledgement(task.id, TaskOutcome.FAILED_FOR_GOOD, cause, detail)

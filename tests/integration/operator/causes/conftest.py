@@ -23,7 +23,9 @@ from tests.integration.operator.conftest import (
 from tests.integration.operator.recording import record
 from tests.integration.operator.sightings import Sightings
 
-NEVER_AGAIN = {"budget": dict.fromkeys(("error", "oom", "infrastructure", "image", "timeout"), 1)}
+from spoke_jobs.contract.spokejob import Budget
+
+NEVER_AGAIN = {"budget": dict.fromkeys(Budget.model_fields, 1)}
 CPU_QUOTA = "500m"
 
 
@@ -48,7 +50,7 @@ def stage(
         quota = {"hard": {"requests.cpu": CPU_QUOTA}, "scopes": ["NotBestEffort"]}
         own.core.create_namespaced_resource_quota(own.namespace, {"metadata": {"name": "cpu"}, "spec": quota})
         operator = OperatorProcess(limited_kubeconfig(own, folder), own.namespace, folder / "operator.log")
-        operator.start()
+        operator.start(SPOKE_OPERATOR_FAILED_JOB_RETENTION_SECONDS="3600")
         stage = Stage(own, seen, bare_image)
         try:
             yield stage

@@ -20,6 +20,13 @@ def container_ended(stage: Stage, name: str) -> float:
     ).at
 
 
+def pod_failed(stage: Stage, name: str) -> float:
+    def failed(item: Sighting) -> bool:
+        return item.kind == PODS and item.status.get("phase") == "Failed"
+
+    return stage.seen.until(name, "the pod's end", failed).at
+
+
 def pod_gone(stage: Stage, name: str) -> float:
     def gone(item: Sighting) -> bool:
         return item.kind == PODS and (item.gone or "deletionTimestamp" in item.body["metadata"])
@@ -35,8 +42,9 @@ def job_gone(stage: Stage, name: str) -> float:
 
 
 def ran_too_long(stage: Stage, name: str) -> float:
+    """The stand-in does not end its function itself, so the operator does, once start timeout and timeout are over."""
     started: str = state(stage.pod(name))["running"]["startedAt"]
-    return seconds_of(started) + 2
+    return seconds_of(started) + START_TIMEOUT_SECONDS + 2
 
 
 def started_too_late(stage: Stage, name: str) -> float:
@@ -54,7 +62,7 @@ def submitted(stage: Stage, name: str) -> float:
 
 
 def of_moment(stage: Stage, name: str) -> float:
-    return wait_for(f"{name} is acted upon", lambda: stage.moments.get(name), 60)
+    return wait_for(f"{name} is acted upon", lambda: stage.moments.get(name))
 
 
 def container_waits(*reasons: str) -> Moment:

@@ -12,7 +12,9 @@ from tests.integration.operator.causes.stage import Stage, condition, outcome
 from tests.integration.operator.conftest import Object
 from tests.waiting import wait_for
 
+from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.wait_reasons import WaitReason
 
 PROMPT_SECONDS = 28.0
 """Seconds within which a cause is named, once it can be known: sooner than the next comparison, every 30 s, would."""
@@ -41,6 +43,8 @@ class Scene:
     act: Act | None = None
     says: tuple[str, ...] = ()
     """What the last message says besides the advice."""
+    waited_for: WaitReason | None = None
+    """What the advice is about, where one cause has many reasons."""
     exit_code: int | None = None
     within: float = PROMPT_SECONDS
 
@@ -82,7 +86,10 @@ def it_ends_promptly(stage: Stage, played: Played, title: str, scene: Scene) -> 
     assert (outcome(end), end.status["cause"]) == ("Failed", scene.cause)
     finished = condition(end, "Finished")
     assert (finished["status"], finished["reason"]) == ("True", scene.cause)
-    for words in (*scene.says, CAUSES[scene.cause].advice):
+    job_id = end.body["spec"]["requestId"]
+    reason = scene.waited_for
+    advice = CAUSES[scene.cause].advise(job_id) if reason is None else with_id(reason.remedy, job_id)
+    for words in (*scene.says, advice):
         assert words in finished["message"]
     if scene.exit_code is not None:
         assert end.status["attempts"][0]["exitCode"] == scene.exit_code

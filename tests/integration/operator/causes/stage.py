@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.integration.operator.conftest import GROUP, NODE, PLURAL, VERSION, Cluster, Object
 from tests.integration.operator.sightings import PODS, SPOKEJOBS, Sighting, Sightings
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Stage:
@@ -36,7 +37,7 @@ class Stage:
         self.seen.until(name, "Running", lambda item: item.kind == SPOKEJOBS and outcome(item) == "Running")
         return self.pod(name)
 
-    def named(self, name: str, cause: str, seconds: float = 60) -> Sighting:
+    def named(self, name: str, cause: str, seconds: float = PATIENCE_SECONDS) -> Sighting:
         """The SpokeJob, when it first named what it waits for."""
         return self.seen.until(
             name,
@@ -45,7 +46,7 @@ class Stage:
             seconds,
         )
 
-    def final(self, name: str, seconds: float = 150) -> Sighting:
+    def final(self, name: str, seconds: float = PATIENCE_SECONDS) -> Sighting:
         """The SpokeJob at its end."""
         return self.seen.until(
             name, "its end", lambda item: item.kind == SPOKEJOBS and outcome(item) in ("Succeeded", "Failed"), seconds

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from tests import plain_http
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, REPOSITORY, eventually
+from tests.integration.tasks.support.servers import KEY, REPOSITORY, Server, eventually, task_server
 from tests.ports import free_port
 
 START = """
@@ -25,31 +27,43 @@ dispatcher = TaskDispatcher(sys.argv[1], sys.argv[2], options=DispatcherOptions(
 """
 
 
+@pytest.fixture(scope="module")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with task_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def server(_running: Server) -> Iterator[Server]:
+    """One for all tests that need no other settings; each of them leaves it with no task, and without a trace."""
+    yield _running
+    eventually(lambda: _running.metric("spoke_tasks_unfinished") == 0, what="the end of a test's tasks")
+    for name in ("trace", "gate"):
+        _running.trace.with_name(name).unlink(missing_ok=True)
+
+
 def run_script(text: str, url: str, folder: str = "", exit_seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", START + text, url, KEY, str(exit_seconds), folder]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_a_process_that_ends_delivers_first(start_server: StartServer) -> None:
-    server = start_server()
+def test_a_process_that_ends_delivers_first(server: Server) -> None:
     done = run_script('for n in range(300): dispatcher.submit("nap", str(n))', server.url)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert sorted(map(int, server.traces())) == list(range(300))
 
 
-def test_a_process_that_ends_at_once_delivers_its_first_task(start_server: StartServer) -> None:
+def test_a_process_that_ends_at_once_delivers_its_first_task(server: Server) -> None:
     """The delivery begins, resolves and connects while the interpreter is already on its way out."""
-    server = start_server()
     url = server.url.replace("127.0.0.1", "localhost")
     done = run_script('dispatcher.submit("mark", "1")', url)
     assert done.returncode == 0, done.stderr
     assert server.traces() == ["1"]
 
 
-def test_a_process_on_its_way_out_delivers_without_starting_a_thread(start_server: StartServer) -> None:
+def test_a_process_on_its_way_out_delivers_without_starting_a_thread(server: Server) -> None:
     """From 3.12 on Python refuses to start any by then."""
-    server = start_server()
     script = """
 import atexit
 start, over = threading.Thread.start, threading.Event()
@@ -66,8 +80,7 @@ dispatcher.submit("mark", "1")
     assert server.traces() == ["1"]
 
 
-def test_a_fork_waits_for_nobody_once_the_dispatcher_is_closed(start_server: StartServer) -> None:
-    server = start_server()
+def test_a_fork_waits_for_nobody_once_the_dispatcher_is_closed(server: Server) -> None:
     done = run_script(
         """
 import spoke_jobs.tasks.client.dispatcher as module
@@ -100,7 +113,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from spoke_jobs import close, configure, dispatch_task
-from tests.integration.tasks.tasks_app import registry
+from tests.integration.tasks.support.tasks_app import registry
 
 @asynccontextmanager
 async def lifespan(_):
@@ -114,10 +127,9 @@ app = FastAPI(lifespan=lifespan)
 
 
 def test_a_web_server_that_is_told_to_end_delivers_first(
-    start_server: StartServer, postgres_ledger_url: str, tmp_path: Path
+    server: Server, postgres_ledger_url: str, tmp_path: Path
 ) -> None:
     """As docs/how-to/tasks.md says; uvicorn dies of the signal in the end, and runs nothing that waits for an exit."""
-    server = start_server()
     (tmp_path / "web_application.py").write_text(WEB_APPLICATION)
     environment = as_application(server.url, postgres_ledger_url, tmp_path)
     command = [sys.executable, "-m", "uvicorn", "web_application:app", "--port", str(free_port())]
@@ -158,7 +170,7 @@ threading.Event().wait()
 PREFORKED_APPLICATION = """
 import os
 from spoke_jobs import configure, dispatch_task
-from tests.integration.tasks.tasks_app import registry
+from tests.integration.tasks.support.tasks_app import registry
 
 configure(registry=registry)
 for number in range(25): dispatch_task("gated", f"before {number}")
@@ -184,7 +196,7 @@ def test_gunicorns_workers_and_the_process_they_were_forked_from_deliver_first(
 
     def both_workers_have_answered() -> bool:
         try:
-            answer = httpx.get(f"http://127.0.0.1:{port}/asked-{len(processes)}", trust_env=False, timeout=60)
+            answer = plain_http.get(f"http://127.0.0.1:{port}/asked-{len(processes)}", timeout=60)
         except httpx.ConnectError:
             return False
         processes.append(answer.raise_for_status().text)
@@ -219,8 +231,7 @@ def test_a_process_that_cannot_deliver_ends_in_time_and_says_what_is_lost(tmp_pa
     assert "lost-2" in done.stderr
 
 
-def test_a_forked_child_begins_empty_and_delivers_its_own(start_server: StartServer) -> None:
-    server = start_server()
+def test_a_forked_child_begins_empty_and_delivers_its_own(server: Server) -> None:
     done = run_script(
         """
 dispatcher.submit("mark", '"before"'); assert dispatcher.flush(120)
@@ -252,9 +263,8 @@ assert dispatcher.statistics().redelivered == 0, dispatcher.statistics()
     assert sorted(server.traces()) == sorted([*expected, "before", "begin parents", "end parents"])
 
 
-def test_a_fork_finds_no_look_up_and_no_step_of_the_delivery_under_way(start_server: StartServer) -> None:
+def test_a_fork_finds_no_look_up_and_no_step_of_the_delivery_under_way(server: Server) -> None:
     """The system's resolver has locks of its own: a child that inherits one taken can never look anything up."""
-    server = start_server()
     done = run_script(
         """
 looking = threading.Lock()
@@ -312,10 +322,7 @@ assert dispatcher.flush(120)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.02, 0.05, 0.1, 0.2])
-def test_a_fork_while_the_http_client_is_imported_leaves_the_child_able_to_submit(
-    start_server: StartServer, pause: float
-) -> None:
-    server = start_server()
+def test_a_fork_while_the_http_client_is_imported_leaves_the_child_able_to_submit(server: Server, pause: float) -> None:
     done = run_script(
         f"""
 dispatcher.submit("mark", "1")

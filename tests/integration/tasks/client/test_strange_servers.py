@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher
-from tests.integration.tasks.servers import KEY, eventually
+from tests.integration.tasks.support.servers import KEY, eventually
 
+from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.tasks.client import sender
+from spoke_jobs.tasks.protocol.messages import NDJSON
 
 Answer = tuple[int, dict[str, str], bytes]
 Script = Callable[[int, list[dict[str, Any]]], Answer]
@@ -51,7 +53,8 @@ class Strange:
                     strange.paths.append(self.path)
                 status, headers, answer = script(number, tasks)
                 self.send_response(status)
-                for name, value in ({"Content-Length": str(len(answer))} | headers).items():
+                usual = {"Content-Length": str(len(answer)), "Content-Type": NDJSON}
+                for name, value in (usual | headers).items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(answer)
@@ -91,6 +94,8 @@ def strange() -> Iterator[Callable[..., Strange]]:
         (429, {"Retry-After": "soon"}, b""),
         (302, {"Location": "http://elsewhere.invalid/"}, b""),
         (200, {}, b""),
+        (200, {"Content-Type": "text/html"}, b"<html>a sign-in page</html>\n"),
+        (200, {"Content-Type": "application/json"}, b'{"id": "a", "outcome": "done"}\n'),
         (200, {}, b"<html>a sign-in page</html>\n"),
         (200, {}, b"x" * 100_000),
         (200, {}, b'{"id": "somebody else\'s", "outcome": "done"}\n'),
@@ -108,6 +113,62 @@ def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
     assert [[task["id"] for task in batch] for batch in server.batches] == [["a"], ["a"]]
     assert [batch[0]["attempt"] for batch in server.batches] == [1, 1]
     assert dispatcher.statistics().redelivered == 1
+
+
+@pytest.mark.parametrize(
+    ("content_type", "answer", "says"),
+    [
+        ("text/html; charset=utf-8", b"<html>It works!</html>\n", "it answers 200 with 'text/html'"),
+        (NDJSON, b"<html>It works!</html>\n", "a line of the answer isn't JSON"),
+        (NDJSON, b'{"status": "ok"}\n', "a line of the answer isn't an acknowledgement"),
+    ],
+)
+def test_what_is_no_task_server_has_lost_no_task(
+    strange: Callable[[Script], Strange],
+    make_dispatcher: MakeDispatcher,
+    caplog: pytest.LogCaptureFixture,
+    content_type: str,
+    answer: bytes,
+    says: str,
+) -> None:
+    """For example an ingress's default backend, which answers 200 to everything. No replica has died."""
+    liars = SUSPECT_LOSSES + 3
+    server = strange(
+        lambda number, tasks: (
+            (200, {"Content-Type": content_type}, answer) if number < liars else (200, {}, done(tasks))
+        )
+    )
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=SUSPECT_LOSSES + 1)
+    dispatcher.submit("n", "1")
+    assert dispatcher.flush(60)
+    assert (dispatcher.statistics().delivered, dispatcher.statistics().redelivered) == (1, liars)
+    assert f"{says}; SPOKE_TASKS_URL must name a task deployment" in caplog.text
+
+
+def test_acknowledgements_of_others_tasks_without_end_do_not_fill_the_log(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = done([{"id": "somebody else's"}]) * 5_000
+
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        return 200, {}, done(tasks) if number else others + done(tasks)
+
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{strange(script).port}", losses=1)
+    dispatcher.submit("n", "1")
+    assert dispatcher.flush(60)
+    assert dispatcher.statistics().delivered == 1
+    assert caplog.text.count("a task that was not sent to it") == 1
+    assert "more tasks than were sent; SPOKE_TASKS_URL must name a task deployment" in caplog.text
+
+
+def test_a_replica_that_dies_has_lost_its_tasks(
+    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = strange(lambda number, tasks: (200, {"Content-Length": "1000"}, b""))
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=SUSPECT_LOSSES)
+    dispatcher.submit("n", "1")
+    assert dispatcher.flush(60)
+    assert f"failed for good: WorkerLost, {SUSPECT_LOSSES} replicas died" in caplog.text
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -130,7 +191,7 @@ def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
     eventually(lambda: f"now with {status}" in caplog.text)
     count = len(server.batches)
     eventually(lambda: len(server.batches) > count + 3)
-    assert caplog.text.count("it has asked for a later retry") == 1, "not at every try"
+    assert caplog.text.count("it has refused all tasks") == 1, "not at every try"
     may_end.set()
     assert dispatcher.flush(60)
 

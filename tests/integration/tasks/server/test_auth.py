@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import socket
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.tasks import api_server as api_module
-from tests.integration.tasks.api_server import OWN_TOKEN, ApiServer, token_of
+from tests import plain_http
 from tests.integration.tasks.conftest import QUICK, StartServer
-from tests.integration.tasks.servers import Server, eventually
+from tests.integration.tasks.support import api_server as api_module
+from tests.integration.tasks.support.api_server import OWN_TOKEN, ApiServer, token_of
+from tests.integration.tasks.support.servers import Server, eventually
 
 from spoke_jobs.tasks.client import credentials
 from spoke_jobs.tasks.client.credentials import TokenFile
 from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.protocol import encoding
-from spoke_jobs.tasks.protocol.messages import Task
+from spoke_jobs.tasks.protocol.messages import PATH, Task
+from spoke_jobs.tasks.server.auth import ACCEPTED_SECONDS
+from spoke_jobs.tasks.server.review_limits import PEER_BURST, PEER_PER_SECOND
 
 ALLOWED = "texting/web"
 
@@ -44,8 +50,9 @@ def sent(server: Server, shown: str | None) -> int:
     [
         (None, 401, "none"),
         ("no-token", 401, "form"),
-        (token_of(ALLOWED, "https://kubernetes.default.svc"), 401, "token"),
+        (token_of(ALLOWED, "https://kubernetes.default.svc"), 401, "audience"),
         (token_of(ALLOWED, expired=True), 401, "token"),
+        (token_of(ALLOWED, forged=True), 401, "token"),
         (token_of("texting/other"), 403, "account"),
         (token_of("elsewhere/web"), 403, "account"),
     ],
@@ -63,11 +70,44 @@ def test_who_is_not_in_the_list_is_refused_counted_and_logged_without_the_token(
     assert server.traces() == []
 
 
+def test_a_peer_is_who_connects_whatever_its_request_says(start_server: StartServer) -> None:
+    """uvicorn believes X-Forwarded-For of a peer on its own machine, and of those in FORWARDED_ALLOW_IPS."""
+    server = start_server(FORWARDED_ALLOW_IPS="*")
+    forged = {"x-forwarded-for": "10.1.2.3", "x-forwarded-proto": "https"}
+    assert plain_http.post(f"{server.url}{PATH}", headers=forged).status_code == 401
+    eventually(lambda: "401 to " in server.log.read_text())
+    assert "401 to 127.0.0.1" in server.log.read_text()
+
+
 def test_who_is_in_the_list_is_let_in_and_asked_about_once(server: Server, api: ApiServer) -> None:
     assert [sent(server, token_of(ALLOWED)) for _ in range(5)] == [200] * 5
     assert [review["spec"]["audiences"] for review in api.reviews] == [["spoke-tasks"]]
     assert api.callers == [f"Bearer {OWN_TOKEN}"]
     assert server.traces() == ["1"]
+
+
+def status_of(server: Server, token: str) -> int:
+    """The status of a request with this token and no body. Quicker than with an HTTP client."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as sender:
+        sender.sendall(f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n".encode())
+        return int(sender.recv(4096).split()[1])
+
+
+def test_junk_tokens_displace_no_good_one_and_the_api_server_sees_few_of_them(server: Server, api: ApiServer) -> None:
+    begin = time.monotonic()
+    assert sent(server, token_of(ALLOWED)) == 200
+    junk = [token_of(ALLOWED, forged=True, number=number) for number in range(120)]
+    refused = Counter(status_of(server, token) for token in junk)
+    assert set(refused) <= {401, 503}
+    assert sent(server, token_of(ALLOWED)) == 200
+    passed = time.monotonic() - begin
+    reviewed = Counter(review["spec"]["token"] == token_of(ALLOWED) for review in api.reviews)
+    assert reviewed[True] <= 1 + passed / ACCEPTED_SECONDS, "its review stays in the cache"
+    assert reviewed[False] <= PEER_BURST + PEER_PER_SECOND * passed
+    assert len(server.log.read_text().splitlines()) < 100 + passed
+    unasked = [token_of("texting/other", number=number) for number in range(10)]
+    assert [status_of(server, token) for token in unasked] == [403] * 10
+    assert sum(review["spec"]["token"] in unasked for review in api.reviews) == 0
 
 
 def test_while_the_api_server_is_away_callers_are_told_to_come_again(server: Server, api: ApiServer) -> None:

@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, Server
+from tests.integration.tasks.support.servers import KEY, Server
 
 from spoke_jobs.tasks.protocol import encoding, messages
 from spoke_jobs.tasks.protocol.messages import Task

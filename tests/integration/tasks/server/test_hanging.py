@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import threading
 
-import httpx
 import pytest
+from tests import plain_http
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
-from tests.integration.tasks.servers import KEY, eventually
+from tests.integration.tasks.support.servers import KEY, eventually
 from tests.waiting import stays
 
 from spoke_jobs.tasks.protocol import encoding, messages
@@ -45,12 +45,11 @@ def test_a_slow_task_delays_no_other_s_acknowledgement(start_server: StartServer
     slow = [Task("slow", "gated", '"s"'), Task("ablocks", "ablocks", "1")]
     quick = [Task(f"quick-{number}", "noop", "1") for number in range(200)]
     told: list[Acknowledgement] = []
-    with httpx.stream(
+    with plain_http.stream(
         "POST",
         f"{server.url}{messages.PATH}",
         content=b"".join(encoding.task_line(task) for task in [*slow, *quick]),
         headers={"content-type": messages.NDJSON, "authorization": f"Bearer {KEY}"},
-        trust_env=False,
         timeout=60,
     ) as response:
         for line in response.iter_lines():

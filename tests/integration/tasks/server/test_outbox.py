@@ -17,23 +17,24 @@ from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
 from tests.contract.app import Line, effect, metadata
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import KEY, REPOSITORY, environment, eventually, started_anew
-from tests.integration.tasks.stage import CONTRACT_APP, left_in_outbox
+from tests.integration.tasks.support.servers import KEY, REPOSITORY, environment, eventually, started_anew
+from tests.integration.tasks.support.stage import CONTRACT_APP, left_in_outbox
 from tests.ports import free_port
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.ledger.task_outbox import insert_task
 from spoke_jobs.model import TASK_LOSSES
+from spoke_jobs.payloads import TASK_LIMIT_BYTES
 
-OUTBOX_APP = CONTRACT_APP | {"SPOKE_APP": "tests.integration.tasks.outbox_app:registry"}
+OUTBOX_APP = CONTRACT_APP | {"SPOKE_APP": "tests.integration.tasks.support.outbox_app:registry"}
 
 DISPATCH = """
 import sys
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 from tests.contract.app import effect, engine
-from tests.integration.tasks.outbox_app import registry
+from tests.integration.tasks.support.outbox_app import registry
 from spoke_jobs import configure, dispatch_task
 from spoke_jobs.registry import Registry
 configure(registry=registry)
@@ -100,19 +101,33 @@ def test_a_dispatcher_killed_amid_a_thousand_tasks_loses_none_that_was_committed
     assert left_in_outbox(engine, "failed") == 0
 
 
+def test_a_payload_that_is_too_large_is_refused_by_name_and_costs_no_other(
+    start_server: StartServer, engine: Engine
+) -> None:
+    put(engine, "once", "large " + "x" * TASK_LIMIT_BYTES, "ran 1")
+    start_server(SPOKE_DATABASE_URL=url_of(engine), **OUTBOX_APP)
+    eventually(lambda: left_in_outbox(engine) == 0)
+    with engine.connect() as connection:
+        (row,) = connection.execute(select(task_outbox.c.cause, task_outbox.c.attempt, task_outbox.c.losses)).all()
+    assert row == ("PayloadTooLarge", 1, 0)
+    assert texts(engine, "ran") == [1]
+
+
 def test_replicas_that_are_killed_have_their_tasks_taken_over_and_effects_count_once(
     start_server: StartServer, engine: Engine
 ) -> None:
     settings = {"SPOKE_DATABASE_URL": url_of(engine), "SPOKE_LEASE_SECONDS": 2, **OUTBOX_APP}
-    put(engine, "once", *(f"ran {number}" for number in range(1000)))
+    put(engine, "held", *(f"ran {number}" for number in range(4)))  # these have begun when their replica is killed
+    put(engine, "once", *(f"ran {number}" for number in range(4, 1000)))
     first = start_server("first", concurrency=8, **settings)
     second = start_server("second", concurrency=8, **settings)
     eventually(lambda: len(texts(engine, "ran")) >= 100)
     first.kill()
     eventually(lambda: len(texts(engine, "ran")) >= 400)
     second.kill()
-    assert left_in_outbox(engine) > 0
+    assert left_in_outbox(engine) >= 4
     third = start_server("third", concurrency=8, **settings)
+    third.open_gate()
     eventually(lambda: not left_in_outbox(engine))
     assert Counter(texts(engine, "ran")) == Counter(range(1000))
     assert third.metric('spoke_tasks_outbox_total{event="taken_over"}') > 0
@@ -177,8 +192,8 @@ def test_what_fails_for_good_without_a_run_is_counted_for_the_alert(start_server
 
 
 def test_a_commit_wakes_the_replica_before_its_poll(start_server: StartServer, engine: Engine) -> None:
-    from tests.integration.tasks.outbox_app import registry
-    from tests.integration.tasks.stage import TasksStage
+    from tests.integration.tasks.support.outbox_app import registry
+    from tests.integration.tasks.support.stage import TasksStage
 
     server = start_server(SPOKE_DATABASE_URL=url_of(engine), SPOKE_POLL_SECONDS=60, **OUTBOX_APP)
     stage = TasksStage(url_of(engine), server, registry)

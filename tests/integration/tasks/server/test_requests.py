@@ -11,11 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests import plain_http
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.servers import COMMAND, KEY, Server, environment, eventually, task_server
+from tests.integration.tasks.support.servers import COMMAND, KEY, Server, environment, eventually, task_server
 from tests.ports import free_port, loopbacks
 
-from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.tasks.protocol import encoding, messages
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
@@ -32,6 +33,17 @@ def refusing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     """One for all requests that it refuses."""
     with task_server(tmp_path_factory.mktemp("server")) as server:
         yield server
+
+
+def test_an_application_without_tasks_has_a_server_that_is_ready(start_server: StartServer) -> None:
+    """Or the installation of an application that only has jobs would wait for its task deployment."""
+    server = start_server(SPOKE_APP="jobs_only_app:registry")
+    assert server.get("/readyz").status_code == 200
+    assert server.get("/healthz").status_code == 200
+    assert server.acknowledged(gated("x"))["x"].cause == TaskCause.UNKNOWN_TASK
+    server.terminate()
+    assert server.stopped() == 0
+    assert "declares no task; this server is idle" in server.log.read_text()
 
 
 def gated(task_id: str, name: str = "gated") -> Task:
@@ -61,12 +73,11 @@ def test_a_redelivery_joins_the_run_and_later_gets_its_outcome(server: Server, n
 
 
 def test_a_sender_that_goes_away_leaves_its_task_running_once(server: Server) -> None:
-    with httpx.stream(
+    with plain_http.stream(
         "POST",
         f"{server.url}{messages.PATH}",
         content=encoding.task_line(gated("x")),
         headers={"content-type": messages.NDJSON, "authorization": f"Bearer {KEY}"},
-        trust_env=False,
     ):
         eventually(lambda: server.traces() == ["begin x"])
     server.open_gate()
@@ -207,15 +218,11 @@ def _status(server: Server, key: str | None) -> int:
     if key is not None:
         headers.append((b"authorization", b"Bearer " + key.encode("latin-1")))
     body = encoding.task_line(Task("x", "mark", "1"))
-    return httpx.post(
-        f"{server.url}{messages.PATH}", content=body, headers=headers, trust_env=False, timeout=30
-    ).status_code
+    return plain_http.post(f"{server.url}{messages.PATH}", content=body, headers=headers, timeout=30).status_code
 
 
 def test_another_scheme_is_refused(server: Server) -> None:
-    response = httpx.post(
-        f"{server.url}{messages.PATH}", content=b"", headers={"authorization": f"Basic {KEY}"}, trust_env=False
-    )
+    response = plain_http.post(f"{server.url}{messages.PATH}", content=b"", headers={"authorization": f"Basic {KEY}"})
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
 
@@ -242,7 +249,8 @@ def test_readiness_fails_while_it_stops_and_health_does_not(start_server: StartS
     ("changed", "named"),
     [
         ({"SPOKE_TASKS_KEY": ""}, "SPOKE_TASKS_KEY"),
-        ({"SPOKE_TASKS_KEY": "two words"}, "SPOKE_TASKS_KEY"),
+        ({"SPOKE_TASKS_KEY": "two words, which make up a long key"}, "SPOKE_TASKS_KEY"),
+        ({"SPOKE_TASKS_KEY": "0123456789abcdef0123456789abcde"}, "openssl rand -hex 32"),
         ({"SPOKE_APP": ""}, "SPOKE_APP"),
         ({"SPOKE_TASKS_PORT": "99999"}, "SPOKE_TASKS_PORT"),
         ({"SPOKE_TASKS_HOST": "192.0.2.1"}, "SPOKE_TASKS_HOST"),
@@ -269,7 +277,7 @@ def test_a_server_answers_at_every_address_of_both_families(tmp_path: Path) -> N
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).is_success
+        return plain_http.get(url).is_success
     except httpx.ConnectError:
         return False
 
@@ -292,3 +300,14 @@ def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
     done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "SPOKE_TASKS_PORT" in done.stderr
+
+
+def test_in_json_each_line_of_a_task_has_its_id(start_server: StartServer) -> None:
+    server = start_server(SPOKE_LOG_FORMAT="json")
+    server.acknowledged(Task("t-1", "raises", "null", attempt=1))
+    server.terminate()
+    server.stopped()
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    of_task = [line for line in lines if "t-1" in line["message"] or "ValueError" in line.get("exception", "")]
+    assert of_task, lines
+    assert {(line.get("task_id"), line.get("task")) for line in of_task} == {("t-1", "raises")}

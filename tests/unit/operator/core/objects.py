@@ -44,9 +44,12 @@ def pod(
     disruption: str = "",
     reason: str = "",
     unschedulable: str = "",
+    silent: bool = False,
+    created: float | None = None,
     version: int = 7,
+    spec: dict[str, Any] | None = None,
 ) -> Pod:
-    """A pod of attempt 1."""
+    """A pod of attempt 1; with ``silent``, the control plane has found that its node does not answer."""
     metadata: dict[str, Any] = {
         "name": f"sj-1-{version}",
         "namespace": "ns",
@@ -54,11 +57,16 @@ def pod(
         "resourceVersion": str(version),
         "labels": {LABEL_SPOKEJOB: "sj", LABEL_ATTEMPT: "1", LABEL_OWNER: "sj-uid"},
     }
+    if created is not None:
+        metadata["creationTimestamp"] = stamp(created)
     if deleted is not None:
         metadata |= {"deletionTimestamp": stamp(deleted), "deletionGracePeriodSeconds": grace}
     conditions = []
     if disruption:
         conditions.append({"type": "DisruptionTarget", "status": "True", "reason": disruption})
+    if silent:
+        conditions.append({"type": "ContainersReady", "status": "True"})
+        conditions.append({"type": "Ready", "status": "False"})
     if unschedulable:
         conditions.append(
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unschedulable}
@@ -69,7 +77,7 @@ def pod(
         status["containerStatuses"] = [sidecar, {"name": "job", "state": state}]
     if init is not None:
         status["initContainerStatuses"] = [{"name": "init", "state": init}]
-    return read_pod({"metadata": metadata, "spec": {"nodeName": "node-1"}, "status": status})
+    return read_pod({"metadata": metadata, "spec": {"nodeName": "node-1"} | (spec or {}), "status": status})
 
 
 def exited(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]:

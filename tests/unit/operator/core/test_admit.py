@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract import wait_text
-from spoke_jobs_operator.core.admit import Candidate, Limits, Party, Usage, in_order, why_held
+from spoke_jobs_operator.core.admit import Candidate, Usage, in_order, why_held
 from spoke_jobs_operator.core.admit import admit as admit_in_turn
 from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.limits import Limits
+from spoke_jobs_operator.core.turns import Turns
 
 
 def candidate(
@@ -24,25 +26,38 @@ def candidate(
     locks: bool = False,
     org: int | None = None,
     ns: str = "ns",
+    row: int = 0,
 ) -> Candidate:
-    return Candidate(Key(ns, name), priority, NOW - timedelta(seconds=age), queue, locks, org)
+    return Candidate(Key(ns, name), priority, NOW - timedelta(seconds=age), queue, locks, org, request_id=row)
 
 
 def admit(
-    waiting: list[Candidate], running: list[Candidate], limits: Limits, served: dict[Party, int]
+    waiting: list[Candidate], running: list[Candidate], limits: Limits, turns: Turns | None = None
 ) -> tuple[Key, ...]:
-    return tuple(item.key for item in admit_in_turn(waiting, Usage.of(running), limits, served))
+    return tuple(item.key for item in admit_in_turn(waiting, Usage.of(running), limits, turns or Turns()))
+
+
+def had_turns(*items: Candidate) -> Turns:
+    turns = Turns()
+    for item in items:
+        turns.take(item.party, 1)
+    return turns
 
 
 WAITING = [candidate("young"), candidate("old", age=9), candidate("urgent", priority=1), candidate("also-young")]
 
 
 def names(limits: Limits, *running: str) -> list[str]:
-    return [key.name for key in admit(WAITING, [candidate(name) for name in running], limits, {})]
+    return [key.name for key in admit(WAITING, [candidate(name) for name in running], limits)]
 
 
 def test_priority_then_age_then_name() -> None:
     assert names(Limits()) == ["urgent", "old", "also-young", "young"]
+
+
+def test_within_a_second_the_rows_order_counts() -> None:
+    waiting = [candidate("report-11-b", row=11), candidate("export-12-c", row=12), candidate("report-9-a", row=9)]
+    assert [key.name for key in admit(waiting, [], Limits())] == ["report-9-a", "report-11-b", "export-12-c"]
 
 
 def test_no_more_than_the_limit() -> None:
@@ -54,9 +69,9 @@ def test_no_more_than_the_limit() -> None:
 def test_one_of_a_queue_that_locks_it_and_others_pass() -> None:
     waiting = [candidate(f"l{n}", age=9 - n, queue="q", locks=True) for n in range(3)]
     waiting += [candidate("free", queue="q"), candidate("elsewhere", queue="q", locks=True, ns="other")]
-    assert [key.name for key in admit(waiting, [], Limits(), {})] == ["l0", "elsewhere", "free"]
+    assert [key.name for key in admit(waiting, [], Limits())] == ["l0", "elsewhere", "free"]
     holder = candidate("holder", queue="q", locks=True)
-    assert [key.name for key in admit(waiting, [holder], Limits(), {})] == ["elsewhere", "free"]
+    assert [key.name for key in admit(waiting, [holder], Limits())] == ["elsewhere", "free"]
     held = why_held(waiting[0], Usage.of([holder]), Limits())
     assert held
     assert (held.code, held.holder, held.object) == ("QueueLocked", "holder", "q")
@@ -76,32 +91,52 @@ def test_each_limit_is_kept_and_named() -> None:
         held = why_held(item, usage, limits)
         assert held
         assert held.code == reason
-        assert admit([item], running, limits, {}) == ()
+        assert admit([item], running, limits) == ()
     elsewhere = candidate("b", queue="q", org=1, ns="other")
-    assert admit([elsewhere], running, Limits(in_namespace=1, in_queue=1, for_organization=1), {}) == (elsewhere.key,)
+    assert admit([elsewhere], running, Limits(in_namespace=1, in_queue=1, for_organization=1)) == (elsewhere.key,)
     nobodys = candidate("c")
-    assert admit([nobodys], [candidate("r")], Limits(in_queue=1, for_organization=1), {}) == (nobodys.key,)
+    assert admit([nobodys], [candidate("r")], Limits(in_queue=1, for_organization=1)) == (nobodys.key,)
+
+
+def test_only_the_oldest_unfinished_ones_may_start() -> None:
+    """Whatever their priority, and although nothing runs."""
+    usage, limits = Usage(), Limits(unfinished=2)
+    crowd = [candidate(name, age=age, priority=9 - int(age)) for name, age in (("a", 3.0), ("b", 2.0), ("c", 1.0))]
+    for item in crowd:
+        usage.unfinished.add(item.key, item.age)
+    assert [item.key.name for item in admit_in_turn(crowd, usage, limits, Turns())] == ["b", "a"]
+    held = why_held(crowd[2], usage, limits)
+    assert held
+    assert (held.code, held.running, held.limit) == ("UnfinishedLimitReached", 3, 2)
+    assert "only the oldest 2 may start" in wait_text.sentence(held)
+    assert why_held(candidate("c", ns="other"), usage, limits) is None
 
 
 def test_turns_are_fair_among_organizations() -> None:
     large = [candidate(f"large-{n:03}", age=1000 - n, org=1) for n in range(190)]
     small = [candidate(f"small-{n:03}", age=10 - n, org=2) for n in range(10)]
-    order = [key.name for key in admit(large + small, [], Limits(), {})]
+    order = [key.name for key in admit(large + small, [], Limits())]
     assert order.index("small-009") < order.index("large-029")
     assert order[:4] == ["large-000", "small-000", "large-001", "small-001"]
 
 
 def test_with_one_place_turns_alternate_by_who_had_the_last() -> None:
     a, b = candidate("a", age=9, org=1), candidate("b", org=2)
-    assert admit([a, b], [], Limits(1), {}) == (a.key,)
-    assert admit([a, b], [], Limits(1), {a.party: 7}) == (b.key,)
-    assert admit([a, b], [], Limits(1), {a.party: 7, b.party: 8}) == (a.key,)
+    assert admit([a, b], [], Limits(1)) == (a.key,)
+    assert admit([a, b], [], Limits(1), had_turns(a)) == (b.key,)
+    assert admit([a, b], [], Limits(1), had_turns(a, b)) == (a.key,)
+
+
+def test_the_organization_with_the_fewest_running_jobs_is_next_whoever_had_the_last_turn() -> None:
+    a, b = candidate("a", age=9, org=1), candidate("b", org=2)
+    running = [candidate("r", org=1)]
+    assert admit([a, b], running, Limits(2), had_turns(a, b)) == (b.key,)
 
 
 def test_the_order_that_is_shown_is_the_order_of_turns() -> None:
     waiting = [candidate(f"l{n}", age=9 - n, queue="q", locks=True) for n in range(3)]
     waiting += [candidate("other", org=5)]
-    assert [item.key.name for item in in_order(waiting, Usage(), {}, 3)] == ["l0", "other", "l1"]
+    assert [item.key.name for item in in_order(waiting, Usage(), Limits(), Turns(), 3)] == ["l0", "other", "l1"]
 
 
 PARTIES = st.builds(
@@ -118,9 +153,10 @@ BOUNDS = st.none() | st.integers(1, 4)
 LIMITS = st.builds(Limits, BOUNDS, BOUNDS, BOUNDS, BOUNDS)
 
 
+@settings(deadline=None)
 @given(st.lists(PARTIES, max_size=25), LIMITS)
 def test_limits_and_locks_hold_and_nobody_waits_for_nothing(waiting: list[Candidate], limits: Limits) -> None:
-    admitted = set(admit(waiting, [], limits, {}))
+    admitted = set(admit(waiting, [], limits))
     chosen = [item for item in waiting if item.key in admitted]
     usage = Usage.of(chosen)
     for bound, counts in (
@@ -134,6 +170,7 @@ def test_limits_and_locks_hold_and_nobody_waits_for_nothing(waiting: list[Candid
     assert all(why_held(item, usage, limits) for item in waiting if item.key not in admitted)
 
 
+@settings(deadline=None)
 @given(st.lists(PARTIES, max_size=25))
 def test_who_gives_all_places_back_leaves_nothing_counted(items: list[Candidate]) -> None:
     usage = Usage.of(items)

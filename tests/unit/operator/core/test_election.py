@@ -19,7 +19,7 @@ def record(holder: str = "other", version: str = "1", lasts: float = 15) -> Reco
 @pytest.mark.parametrize(
     ("lasts", "within", "retry"), [(10, 10, 2), (15, 2, 2), (15, 10, 0), (9, 10, 2), (15, 10, 10), (15, 10, -1)]
 )
-def test_terms_by_which_two_could_lead_are_refused(lasts: float, within: float, retry: float) -> None:
+def test_durations_with_which_two_could_lead_are_refused(lasts: float, within: float, retry: float) -> None:
     with pytest.raises(ValueError, match="shorter than the one before"):
         LeaseTimes(lasts, within, retry).check()
 

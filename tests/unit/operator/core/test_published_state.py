@@ -8,8 +8,10 @@ from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.world import World
 
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs_operator.core.admit import Candidate, Limits, Usage
+from spoke_jobs.contract.start_rate import StartRate
+from spoke_jobs_operator.core.admit import Candidate, Usage
 from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, Pause, RateBound
 from spoke_jobs_operator.core.published_state import SHOWN_COUNTS, SHOWN_TURNS, as_data, report
 from spoke_jobs_operator.core.read_objects import read_spokejob
 
@@ -41,11 +43,15 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
     ]
     assert report("jobs", Limits(running=5, in_queue=2), usage, turns, unfinished) == {
         "limits": {"running": 5, "in_queue": 2},
+        "namespaceLimits": {"each-queue": {"value": 2, "source": "SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE"}},
+        "rates": [],
+        "paused": [],
         "running": {"all": 3, "namespace": 2},
         "queues": {"q": 2},
         "organizations": {"1": 1},
         "waiting": 3,
         "starting": 1,
+        "holds": [],
         "reasons": {"LimitReached": 2, "New": 1, "PodPending": 1},
         "turns": ["x", "z"],
     }
@@ -64,3 +70,44 @@ def test_it_fits_into_an_object_however_many_there_are() -> None:
     assert json.loads(data["state"]) == state
     assert (data["operator"], data["time"]) == ("me", NOW.isoformat())
     assert len(data["state"]) < 100_000
+
+
+def test_limits_and_pauses_of_its_objects_are_published_with_their_source() -> None:
+    since = NOW.isoformat()
+    rules = NamespaceLimits(
+        running=Bound(3, "SpokeLimit a"),
+        in_queue={"q": Bound(0, "SpokeLimit b")},
+        for_organization={7: Bound(1, "SpokeLimit c")},
+        paused_queues={"": Pause("SpokeLimit d", "why", "ann", NOW, NOW)},
+        paused_organizations={7: Pause("SpokeLimit e"), None: Pause("SpokeLimit f")},
+        unfinished=Bound(9, "SpokeLimit a"),
+        max_priority=Bound(5, "SpokeLimit a"),
+        max_timeout=Bound(60, "SpokeLimit a"),
+        weight=4,
+    )
+    state = report("jobs", Limits(namespaces={"jobs": rules}), Usage(), [], [])
+    assert state["namespaceLimits"] == {
+        "all": {"value": 3, "source": "SpokeLimit a"},
+        "queue:q": {"value": 0, "source": "SpokeLimit b"},
+        "organization:7": {"value": 1, "source": "SpokeLimit c"},
+        "maxUnfinished": {"value": 9, "source": "SpokeLimit a"},
+        "maxPriority": {"value": 5, "source": "SpokeLimit a"},
+        "maxTimeoutSeconds": {"value": 60, "source": "SpokeLimit a"},
+        "weight": 4,
+    }
+    assert state["paused"] == [
+        {"scope": "each-queue", "source": "SpokeLimit d", "by": "ann", "note": "why", "since": since, "until": since},
+        {"scope": "organization:7", "source": "SpokeLimit e"},
+        {"scope": "each-organization", "source": "SpokeLimit f"},
+    ]
+
+
+def test_rates_are_published_with_their_source_and_the_tokens_that_are_left() -> None:
+    bound = RateBound(StartRate.parse("5/min", 3), Key("jobs", "carrier"))
+    rules = NamespaceLimits(rates={"queue:q": (bound,)})
+    usage = Usage()
+    usage.rates.take([("q", bound)])
+    state = report("jobs", Limits(namespaces={"jobs": rules}), usage, [], [])
+    assert state["rates"] == [
+        {"scope": "queue:q", "rate": "5/min, burst 3", "source": "SpokeLimit carrier", "tokens": 2}
+    ]

@@ -11,12 +11,13 @@ import pytest
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
-from spoke_jobs_operator.core.diagnose import Bounds, Ended, Pends, diagnose
+from spoke_jobs_operator.core.attempt_state import Bounds, Ended, Pends
+from spoke_jobs_operator.core.diagnose import diagnose
 from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod
 
 RECORDED = sorted(Path(__file__).with_name("recorded").glob("*.json"))
 """Each holds what was seen of an attempt when its SpokeJob first named the cause."""
-STARTS_LATE = {"Unschedulable": "StartTimeout"}
+STARTS_LATE = {"NoNodeMatches": "StartTimeout"}
 """What is final by another name than it was waited for."""
 
 
@@ -24,7 +25,7 @@ def test_all_are_there() -> None:
     """Those that have no Job, as nothing can be made of their template, aren't."""
     assert {json.loads(path.read_text())["cause"] for path in RECORDED} >= {
         *("JobError", "JobExited", "Killed", "OutOfMemory", "ImageUnavailable", "ContainerConfigError"),
-        *("PodRejected", "Unschedulable", "ContainerCannotRun", "Timeout", "PodDeleted", "JobDeleted", "Evicted"),
+        *("PodRejected", "NoNodeMatches", "ContainerCannotRun", "Timeout", "PodDeleted", "JobDeleted", "Drained"),
         "NodeLost",
     }
 

@@ -33,6 +33,23 @@ def test_a_webhook_that_cannot_be_asked_is_waited_for_and_named() -> None:
     message = 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused'
     refusal = read_refusal(500, message, NOW)
     assert refusal
+    assert (refusal.wait.code, refusal.wait.detail) == ("WebhookAway", message)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            422,
+            "jobs.batch \"x-1\" is forbidden: ValidatingAdmissionPolicy 'a' with binding 'a' denied request: set team",
+        ),
+        (400, 'admission webhook "validate.kyverno.svc-fail" denied the request: resource Job/shop/x-1 was blocked'),
+        (403, 'admission webhook "validation.gatekeeper.sh" denied the request: [team] you must provide labels'),
+    ],
+)
+def test_a_policy_s_refusal_is_not_a_fault_of_the_template(status: int, message: str) -> None:
+    refusal = read_refusal(status, message, NOW)
+    assert refusal
     assert (refusal.wait.code, refusal.wait.detail) == ("PodRejected", message)
 
 

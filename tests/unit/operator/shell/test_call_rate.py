@@ -74,3 +74,34 @@ def test_without_a_cap_nobody_waits() -> None:
         assert await times_of(CallRate(), 1000) == [0.0] * 1000
 
     run(main())
+
+
+def test_the_namespaces_take_turns() -> None:
+    async def main() -> None:
+        each = rate(10, 1)
+        served: list[str] = []
+
+        async def call(namespace: str) -> None:
+            await each.turn(namespace)
+            served.append(namespace)
+
+        async with asyncio.TaskGroup() as group:
+            for namespace in (*["a"] * 6, "b", "c", "b"):
+                group.create_task(call(namespace))
+        assert "".join(served) == "aabcabaaa"
+        assert asyncio.get_running_loop().time() == pytest.approx(0.8), "at the rate of all together"
+
+    run(main())
+
+
+def test_a_cancelled_caller_takes_nobodys_turn() -> None:
+    async def main() -> None:
+        each = rate(10, 1)
+        await each.turn()
+        given_up = asyncio.create_task(each.turn("a"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await times_of(each, 2)
+        assert asyncio.get_running_loop().time() <= 0.3
+
+    run(main())

@@ -165,7 +165,7 @@ def test_errors_end_the_lead_only_when_they_last(error: ApiError, caplog: pytest
 
     with caplog.at_level(logging.INFO):
         run(main())
-    assert len([text for text in caplog.messages if text.startswith("could not acquire the Lease")]) == 2, (
+    assert len([text for text in caplog.messages if text.startswith("could not acquire or renew the Lease")]) == 2, (
         "not each time"
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any, cast
 import pytest
 from kubernetes.aio import client as kubernetes
 
-from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.contract.api_errors import ApiError, NoAnswer
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.call_rate import CallRate
@@ -34,7 +35,7 @@ class Server:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, Any]] = []
-        self.answers: list[tuple[int, dict[str, str], dict[str, Any]]] = []
+        self.answers: list[tuple[int, dict[str, str], dict[str, Any] | bytes]] = []
 
     async def param_serialize(self, method: str, path: str, **_: Any) -> tuple[str, str, dict[str, str], None, None]:
         return method, path, {}, None, None
@@ -44,7 +45,7 @@ class Server:
         status, more, answer = self.answers.pop(0) if self.answers else (200, {}, {})
 
         async def read() -> bytes:
-            return json.dumps(answer).encode()
+            return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
         return SimpleNamespace(status=status, reason="Reason", headers=more, read=read)
 
@@ -56,12 +57,13 @@ class Scene:
         self.server = Server()
         self.clock = 0.0
         self.throttled = 0
-        rate = CallRate(1000, 1000, clock=lambda: self.clock, sleep=self.sleep)
-        self.client = Client(cast(kubernetes.ApiClient, self.server), 1.0, rate)
+        self.rate = CallRate(1000, 1000, clock=lambda: self.clock, later=self.later)
+        self.client = Client(cast(kubernetes.ApiClient, self.server), 1.0, self.rate)
         self.client.on_throttled = self.count
 
-    async def sleep(self, seconds: float) -> None:
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
         self.clock += seconds
+        asyncio.get_running_loop().call_soon(call)
 
     def count(self) -> None:
         self.throttled += 1
@@ -101,6 +103,45 @@ async def test_no_other_answer_is_tried_again_here(status: int) -> None:
     with pytest.raises(ApiError, match="Because"):
         await s.client.create_job("ns", {})
     assert (len(s.server.calls), s.throttled, s.clock) == (1, 0, 0.0)
+
+
+async def test_the_calls_of_namespaces_take_turns() -> None:
+    s = Scene()
+    turns: list[str | None] = []
+    turn = s.rate.turn
+
+    async def count(namespace: str | None = None) -> None:
+        turns.append(namespace)
+        await turn(namespace)
+
+    s.rate.turn = count  # type: ignore[method-assign]
+    await s.client.read(Kind.JOB, KEY)
+    await s.client.create_job("ns", {})
+    await s.client.delete_job(KEY, "uid", "1", wait_for_pods=True)
+    await s.client.publish(KEY, {})
+    assert turns == ["ns"] * 4
+    [page async for page in s.client.listing(Kind.JOB, None).pages]
+    assert turns[4:] == [None]
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"[" * 500, b"\xff"])
+async def test_an_answer_that_cannot_be_read_is_no_answer_rather_than_an_empty_listing(answer: bytes) -> None:
+    """An empty listing would say that everything was deleted."""
+    s = Scene()
+    s.server.answers = [(200, {}, answer)]
+    with pytest.raises(NoAnswer):
+        await anext(s.client.listing(Kind.JOB, None).pages)
+
+
+async def test_credentials_that_cannot_be_read_are_an_outage_and_nobody_s_fault() -> None:
+    s = Scene()
+
+    async def unreadable(*_: Any, **__: Any) -> Any:
+        raise PermissionError("token")
+
+    s.server.param_serialize = unreadable  # type: ignore[method-assign]
+    with pytest.raises(NoAnswer, match="PermissionError"):
+        await s.client.read(Kind.JOB, KEY)
 
 
 WRITES: dict[str, Callable[[Client], Awaitable[Any]]] = {

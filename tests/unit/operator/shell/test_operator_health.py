@@ -12,7 +12,8 @@ from spoke_jobs_operator.shell.operator_health import OperatorHealth, routes
 from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 
 
-async def test_silence_is_deafness() -> None:
+async def test_silence_is_deafness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_server, "_LONGEST_REST_SECONDS", 0.0)  # each request sees what the test did before it
     clock = [0.0]
     health = OperatorHealth(deaf_after_seconds=120, clock=lambda: clock[0])
     metrics = OperatorMetrics()

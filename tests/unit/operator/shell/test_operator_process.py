@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
-from tests.unit.operator.world import NAME, NAMESPACE, FakeClient, World
+from tests.unit.operator.fake_client import FakeClient
+from tests.unit.operator.world import NAME, NAMESPACE, World
 
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.core.api_objects import Key

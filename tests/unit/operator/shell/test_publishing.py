@@ -12,8 +12,8 @@ from tests.unit.operator.world import NAMESPACE, START, World
 from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Limits
 from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.limits import Limits
 from spoke_jobs_operator.core.observed import candidate_of
 from spoke_jobs_operator.shell.operator_client import Client, Kind, NotLeading
 from spoke_jobs_operator.shell.pacing import Pacer

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pickle
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +10,11 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.job_counts import LabelValues, count_jobs
+from spoke_jobs_operator.core.read_objects import read_event
 from spoke_jobs_operator.shell.operator_client import Kind
 from spoke_jobs_operator.shell.store import Listed, Store
+from spoke_jobs_operator.shell.warnings_seen import UNKNOWN, Bytes, WarningsSeen, _size_of
 
 KEY = Key(NAMESPACE, NAME)
 
@@ -33,7 +38,7 @@ def failed(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}
 
 
-def test_older_news_is_none(job: dict[str, Any]) -> None:
+def test_an_older_version_replaces_no_newer_one(job: dict[str, Any]) -> None:
     store = Store()
     assert store.job_seen(job) == {KEY}
     assert store.job_seen(job) == set()
@@ -120,6 +125,39 @@ def test_a_template_concerns_the_unfinished_that_name_it() -> None:
     assert store.template_seen(at(template, 1000)) == set()
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "concerns"),
+    [
+        (("annotations", "kubectl.kubernetes.io/last-applied-configuration"), "x", False),
+        (("annotations", "jobs.spoke.dev/of-another-release"), "x", False),
+        (("managedFields",), [{"manager": "other"}], False),
+        (("annotations", "example.com/goes-to-the-job"), "x", True),
+        (("annotations", "jobs.spoke.dev/max-resources"), "cpu=2", True),
+        (("annotations", "jobs.spoke.dev/max-resources"), "cpu", True),
+        (("labels", "jobs.spoke.dev/template"), "false", True),
+        (("labels", "team"), "a", True),
+        (("generation",), 2, True),
+    ],
+)
+def test_a_template_concerns_them_only_if_their_jobs_or_rights_change(
+    path: tuple[str, ...], value: object, concerns: bool
+) -> None:
+    world = World()
+    store = Store()
+    store.spokejob_seen(world.spokejob)
+    changed = at(world.objects[Kind.TEMPLATE]["default"], 999)
+    store.template_seen(changed)
+    changed = at(changed, 1000)
+    within = changed["metadata"]
+    for name in path[:-1]:
+        within = within.setdefault(name, {})
+    within[path[-1]] = value
+    assert store.template_seen(changed) == ({KEY} if concerns else set())
+    found = store.templates.get(Key(NAMESPACE, "default"))
+    assert found
+    assert found.meta.resource_version == 1000, "stored in any case"
+
+
 def test_events_are_kept_by_job_and_the_newest_counts(job: dict[str, Any]) -> None:
     store = Store()
     event = {
@@ -135,7 +173,71 @@ def test_events_are_kept_by_job_and_the_newest_counts(job: dict[str, Any]) -> No
     assert store.event_seen(event) == set()
     assert [item.message for item in store.events_of(store.jobs.of(KEY))] == ["two"]
     store.job_seen(at(job, 60), gone=True)
-    assert not store._events
+    assert len(store._warnings) == 0
+
+
+def warning(namespace: str, number: int, version: int = 5) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"e{number}", "namespace": namespace, "resourceVersion": str(version)},
+        "involvedObject": {"kind": "Job", "namespace": namespace, "name": f"j{number}", "uid": f"{namespace}-{number}"},
+        "reason": "FailedCreate",
+        "message": "no",
+    }
+
+
+def test_the_events_of_one_namespace_push_out_none_of_another(job: dict[str, Any]) -> None:
+    store = Store()
+    store.job_seen(job)
+    ours = warning(NAMESPACE, 0)
+    ours["involvedObject"] |= {"name": f"{NAME}-1", "uid": job["metadata"]["uid"]}
+    store.event_seen(ours)
+    for number in range(3_000):
+        store.event_seen(warning("noisy", number))
+    assert [item.message for item in store.events_of(store.jobs.of(KEY))] == ["no"]
+    assert size_of(store._warnings) < 2 * UNKNOWN.in_namespace
+
+
+def size_of(seen: WarningsSeen) -> int:
+    """The bytes that the Events take."""
+    memories = (seen._known, seen._unknown)
+    return len(pickle.dumps([list(events.values()) for memory in memories for events in memory._events.values()]))
+
+
+@pytest.mark.parametrize("of", ["message", "uid", "name"])
+def test_large_events_about_pods_that_do_not_exist_take_little_memory(of: str) -> None:
+    store = Store()
+    for number in range(1_000):
+        event = warning(f"hostile-{number % 2}", number)
+        event["involvedObject"] |= {"kind": "Pod", "uid": f"{number}"}
+        event |= {"reason": "FailedMount"}
+        large = f"{number} " + "x" * 100_000
+        event |= {"message": large} if of == "message" else {}
+        event["involvedObject"] |= {} if of == "message" else {of: large}
+        store.event_seen(event)
+    assert 0 < size_of(store._warnings) < 2 * UNKNOWN.in_namespace
+
+
+def test_an_event_that_comes_before_its_job_is_found_beside_many_of_other_namespaces(job: dict[str, Any]) -> None:
+    store = Store()
+    ours = warning(NAMESPACE, 0)
+    ours["involvedObject"] |= {"name": f"{NAME}-1", "uid": job["metadata"]["uid"]}
+    store.event_seen(ours)
+    for number in range(10_000):
+        store.event_seen(warning(f"noisy-{number % 20}", number))
+    store.job_seen(job)
+    assert [item.message for item in store.events_of(store.jobs.of(KEY))] == ["no"]
+
+
+def test_the_events_of_all_namespaces_are_bounded_and_the_fullest_namespace_loses_its_oldest() -> None:
+    events = [read_event(warning(*about)) for about in (("a", 1), ("b", 1), ("b", 2), ("b", 3), ("b", 1, 6), ("c", 1))]
+    one = next(size for event in events if event is not None if (size := _size_of(event)))
+    seen = WarningsSeen(known=Bytes(3 * one, 4 * one))
+    for event in events:
+        assert event is not None
+        assert seen.put(event, known=True)
+    kept = [event for event in events if event is not None and seen.about(replace(event.meta, uid=event.about))]
+    assert [event.about for event in kept] == ["a-1", "b-1", "b-3", "b-1", "c-1"], "b-2 was the oldest of b"
+    assert len(seen) == 4
 
 
 def test_a_pods_events_go_with_it() -> None:
@@ -151,8 +253,35 @@ def test_a_pods_events_go_with_it() -> None:
     store.pod_seen(pod)
     assert store.event_seen(event) == {KEY}
     assert [item.message for item in store.events_of(store.pods.of(KEY))] == ["no Secret"]
-    store.pod_seen(at(pod, 9), gone=True)
-    assert not store._events
+    later = at(event, 9) | {"reason": "FailedToRetrieveImagePullSecret", "message": "no pull Secret"}
+    assert store.event_seen(later) == {KEY}
+    both = [item.message for item in store.events_of(store.pods.of(KEY))]
+    assert both == ["no Secret", "no pull Secret"], "one does not push out the other"
+    store.pod_seen(at(pod, 10), gone=True)
+    assert len(store._warnings) == 0
+
+
+def test_probes_wake_nobody_except_the_startup_probe_of_a_sidecar_of_a_job() -> None:
+    """The API server sends the warnings about the probes of all pods: a selector can't tell them apart."""
+    store = Store()
+    store.pod_seen({"metadata": {"name": "p", "namespace": NAMESPACE, "uid": "pod-uid", "resourceVersion": "7",
+                                 "labels": {"jobs.spoke.dev/spokejob": NAME}}})  # fmt: skip
+
+    def fails(probe: str, container: str, pod: str = "p") -> set[Key]:
+        about = {"kind": "Pod", "namespace": NAMESPACE, "name": pod, "uid": f"{pod}od-uid", "fieldPath": container}
+        event = {"metadata": {"name": "e", "namespace": NAMESPACE, "resourceVersion": "8"}, "involvedObject": about}
+        return store.event_seen(event | {"reason": "Unhealthy", "message": f"{probe} probe failed: EOF"})
+
+    for probe, container in (
+        ("Readiness", "spec.initContainers{proxy}"),
+        ("Liveness", "spec.initContainers{proxy}"),
+        ("Startup", "spec.containers{job}"),
+        ("Readiness", "spec.containers{job}"),
+    ):
+        assert fails(probe, container) == set()
+    assert len(store._warnings) == 0, "none takes the memory of one that counts"
+    assert fails("Startup", "spec.initContainers{proxy}", pod="x") == set(), "somebody else's pod"
+    assert fails("Startup", "spec.initContainers{proxy}") == {KEY}
 
 
 def test_how_a_pod_ended_is_known_until_the_next_comparison_even_if_it_goes_at_once() -> None:
@@ -193,7 +322,8 @@ def test_how_the_last_attempt_ended_is_not_what_the_next_one_waits_for(admitted:
             }
         }
     )
-    assert list(store.waiting()) == [waits_for]
+    counts = count_jobs(store.unfinished(), lambda _: False, LabelValues().of)
+    assert [waits.reason for waits in counts.waiting] == [waits_for]
 
 
 def test_an_unknown_kind_is_nothing() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 from collections.abc import Sized
 from typing import cast
 
@@ -10,7 +11,9 @@ import pytest
 from kopf._cogs.structs.references import Resource
 
 from spoke_jobs.contract.api_errors import api_error
+from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
+from spoke_jobs_operator.core.read_objects import POD_WARNINGS
 from spoke_jobs_operator.shell import streams
 from spoke_jobs_operator.shell.operator_client import Client
 from spoke_jobs_operator.shell.streams import Backoffs, Streams, _settings
@@ -47,6 +50,21 @@ def test_only_what_is_used_is_watched_and_selected_on_the_server() -> None:
     assert asked("spokejobs") == asked("podtemplates") == set()
 
 
+def selects(selector: str, event: dict[str, str]) -> bool:
+    """Whether a field selector of the API server selects an Event with these fields."""
+    terms = [re.fullmatch(r"([\w.]+)(!?=)(.*)", term) for term in selector.split(",")]
+    return all(term is not None and (event[term[1]] == term[3]) == (term[2] == "=") for term in terms)
+
+
+@pytest.mark.parametrize("reason", sorted({"FailedCreate", *POD_WARNINGS}))
+def test_the_api_server_sends_each_event_that_is_read(reason: str) -> None:
+    (of_events,) = _settings().watching.field_selectors.collect(Resource("", "v1", "events"))
+    kind = "Job" if reason == "FailedCreate" else "Pod"
+    assert selects(of_events, {"type": "Warning", "reason": reason, "involvedObject.kind": kind})
+    assert not selects(of_events, {"type": "Warning", "reason": "BackOff", "involvedObject.kind": kind})
+    assert not selects(of_events, {"type": "Normal", "reason": reason, "involvedObject.kind": kind})
+
+
 class Server:
     """An API server that learns of the resource only at the third question."""
 
@@ -64,7 +82,7 @@ async def test_a_missing_crd_is_said_and_streams_that_end_start_anew(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(streams, "SERVED_CHECK_SECONDS", 0.001)
-    monkeypatch.setattr(streams, "RESTART_SECONDS", (0.001,))
+    monkeypatch.setattr(streams, "RESTARTS", Backoff(base=0.001, maximum=0.001))
     server = Server()
     listened: list[int] = []
     restarts: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from tests.task_key import KEY
 from tests.waiting import wait_for
 
 from spoke_jobs.errors import ConfigurationError, InvalidPayload
@@ -21,11 +22,11 @@ from spoke_jobs.tasks.server.auth import Callers
 )  # fmt: skip
 def test_a_url_that_cannot_be_used_is_refused_by_its_setting(url: str) -> None:
     with pytest.raises(ConfigurationError, match="SPOKE_TASKS_URL") as caught:
-        TaskDispatcher(url, "key")
+        TaskDispatcher(url, KEY)
     assert "password" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "schlüssel"])
+@pytest.mark.parametrize("key", ["", KEY[:31], f"two words {KEY}", f"line\nbreak {KEY}", f"schlüssel{KEY}"])
 def test_a_key_that_cannot_be_used_is_refused_by_its_setting_without_being_shown(key: str) -> None:
     with pytest.raises(ConfigurationError, match="SPOKE_TASKS_KEY") as caught:
         TaskDispatcher("http://host", key)
@@ -50,7 +51,7 @@ def test_the_port_is_the_urls_or_its_schemes(url: str, port: int) -> None:
     ],
 )
 def test_what_no_server_would_take_is_not_taken(name: str, payload: str, task_id: str | None) -> None:
-    dispatcher = TaskDispatcher("http://host.invalid", "key")
+    dispatcher = TaskDispatcher("http://host.invalid", KEY)
     with pytest.raises(InvalidPayload) as caught:
         dispatcher.submit(name, payload, task_id)
     assert payload[:50] not in str(caught.value) or len(payload) < 50
@@ -63,7 +64,7 @@ def test_a_literal_address_resolves_to_itself() -> None:
 
 
 def test_a_host_that_cannot_be_a_name_is_complained_of_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    dispatcher = TaskDispatcher("http://foo..bar", "key", options=DispatcherOptions(resolve_seconds=0.01))
+    dispatcher = TaskDispatcher("http://foo..bar", KEY, options=DispatcherOptions(resolve_seconds=0.01))
     dispatcher.submit("n", "1")
     wait_for("a second try", lambda: caplog.text.count("SPOKE_TASKS_URL: foo..bar can't be resolved") >= 2)
     dispatcher.close(0)
@@ -72,7 +73,7 @@ def test_a_host_that_cannot_be_a_name_is_complained_of_and_tried_again(caplog: p
 def test_a_thread_that_cannot_be_started_is_told_to_the_caller_and_the_next_task_tries_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dispatcher = TaskDispatcher("http://127.0.0.1:9", "key")
+    dispatcher = TaskDispatcher("http://127.0.0.1:9", KEY)
     start, refused = threading.Thread.start, ["spoke-task-delivery", "spoke-task-resolver"]
 
     def refuse(thread: threading.Thread) -> None:
@@ -93,20 +94,20 @@ def test_a_thread_that_cannot_be_started_is_told_to_the_caller_and_the_next_task
 @pytest.mark.parametrize(
     ("shown", "taken"),
     [
-        ("Bearer the-key", True),
-        ("bearer the-key", True),
-        ("Bearer  the-key ", True),
+        (f"Bearer {KEY}", True),
+        (f"bearer {KEY}", True),
+        (f"Bearer  {KEY} ", True),
         (None, False),
         ("", False),
-        ("the-key", False),
+        (KEY, False),
         ("Bearer", False),
-        ("Bearer the-ke", False),
-        ("Bearer the-key2", False),
-        ("Bearer the-kéy", False),
-        ("Basic the-key", False),
+        (f"Bearer {KEY[:-1]}", False),
+        (f"Bearer {KEY}2", False),
+        (f"Bearer {KEY[:-1]}é", False),
+        (f"Basic {KEY}", False),
     ],
 )
 async def test_only_the_key_is_taken_and_none_is_repeated(shown: str | None, taken: bool) -> None:
-    refusal = await Callers("the-key").refusal(shown)
+    refusal = await Callers(KEY).refusal(shown, "10.0.0.1")
     assert (refusal is None) == taken
-    assert refusal is None or (refusal.status == 401 and "the-k" not in refusal.text)
+    assert refusal is None or (refusal.status == 401 and KEY[:8] not in refusal.text)

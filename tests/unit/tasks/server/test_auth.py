@@ -8,25 +8,32 @@ import json
 from typing import Any
 
 import pytest
+from tests.task_key import KEY
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.tasks.server.auth import (
+    ACCEPTED_LIMIT,
     ACCEPTED_SECONDS,
-    CACHE_LIMIT,
+    REFUSED_LIMIT,
     REFUSED_SECONDS,
+    SKEW_SECONDS,
     AuthRefusal,
     Callers,
     ServiceAccounts,
     accounts_of,
 )
+from spoke_jobs.tasks.server.review_limits import PEER_BURST, PEER_PER_SECOND, TOTAL_BURST
 from spoke_jobs.tasks.server.token_review import ReviewFailed
 
+PEER = "10.0.0.1"
 
-def token(name: str = "web", expires: float = 1e9) -> str:
+
+def token(name: str = "web", expires: float = 1e9, audience: str = "spoke-tasks", signature: str = "c2ln") -> str:
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
-    return f"{part({'alg': 'none'})}.{part({'exp': expires, 'sub': name})}.c2lnbmF0dXJl"
+    claims = {"exp": expires, "aud": [audience], "sub": f"system:serviceaccount:texting:{name}"}
+    return f"{part({'alg': 'none'})}.{part(claims)}.{signature}"
 
 
 class Api:
@@ -46,31 +53,33 @@ class Api:
         if self.away:
             raise ReviewFailed("away")
         claims = json.loads(base64.urlsafe_b64decode(shown.split(".")[1] + "=="))
-        user = {"username": f"system:serviceaccount:texting:{claims['sub']}"}
+        if shown.endswith(".Zm9yZ2Vk"):
+            return {"authenticated": False}
+        user = {"username": claims["sub"]}
         return {"authenticated": True, "user": user, "audiences": ["spoke-tasks"]} | self.changes
 
 
 def accounts(api: Api) -> ServiceAccounts:
-    return ServiceAccounts(["texting/web", "texting/jobs"], api, lambda: api.now)
+    return ServiceAccounts(["texting/web", "texting/jobs"], api, lambda: api.now, lambda: api.now)
 
 
 async def test_an_account_of_the_list_is_let_in_and_asked_about_once_a_minute() -> None:
     api = Api()
     checked = accounts(api)
     for _ in range(5):
-        assert await checked.refusal_of(token()) is None
+        assert await checked.refusal_of(token(), PEER) is None
     assert api.asked == 1
     api.now = ACCEPTED_SECONDS + 1
-    assert await checked.refusal_of(token()) is None
+    assert await checked.refusal_of(token(), PEER) is None
     assert api.asked == 2
 
 
 async def test_no_answer_is_believed_beyond_the_token_s_own_end() -> None:
     api = Api()
     checked = accounts(api)
-    assert await checked.refusal_of(token(expires=10)) is None
+    assert await checked.refusal_of(token(expires=10), PEER) is None
     api.now, api.changes = 11.0, {"authenticated": False}
-    refusal = await checked.refusal_of(token(expires=10))
+    refusal = await checked.refusal_of(token(expires=10), PEER)
     assert refusal is not None
     assert (refusal.status, refusal.reason) == (401, "token")
 
@@ -92,31 +101,31 @@ async def test_all_others_are_refused_and_that_is_remembered_shortly(changes: An
     api = Api(**changes)
     checked = accounts(api)
     for _ in range(3):
-        refusal = await checked.refusal_of(token())
+        refusal = await checked.refusal_of(token(), PEER)
         assert refusal is not None
         assert (refusal.status, refusal.reason) == (status, reason)
         assert token() not in refusal.text
     assert api.asked == 1
     api.now, api.changes = REFUSED_SECONDS + 1, {}
-    assert await checked.refusal_of(token()) is None
+    assert await checked.refusal_of(token(), PEER) is None
 
 
 async def test_where_nobody_can_be_asked_the_caller_is_to_come_again() -> None:
     api = Api()
     api.away = True
     checked = accounts(api)
-    refusal = await checked.refusal_of(token())
+    refusal = await checked.refusal_of(token(), PEER)
     assert refusal is not None
     assert (refusal.status, refusal.reason) == (503, "review")
     api.away = False
-    assert await checked.refusal_of(token()) is None, "that nobody answered isn't remembered"
+    assert await checked.refusal_of(token(), PEER) is None, "that nobody answered isn't remembered"
 
 
 async def test_many_requests_with_one_new_token_ask_once() -> None:
     api = Api()
     api.wait.clear()
     checked = accounts(api)
-    asking = [asyncio.ensure_future(checked.refusal_of(token())) for _ in range(20)]
+    asking = [asyncio.ensure_future(checked.refusal_of(token(), PEER)) for _ in range(20)]
     await asyncio.sleep(0)
     api.wait.set()
     assert await asyncio.gather(*asking) == [None] * 20
@@ -126,26 +135,95 @@ async def test_many_requests_with_one_new_token_ask_once() -> None:
 @pytest.mark.parametrize("shown", ["", "a", "a.b", "a.b.c.d", "a b.c.d", "é.b.c", "x." * 5000 + "y"])
 async def test_what_is_no_token_is_refused_without_asking(shown: str) -> None:
     api = Api()
-    refusal = await accounts(api).refusal_of(shown)
+    refusal = await accounts(api).refusal_of(shown, PEER)
     assert refusal is not None
     assert (refusal.status, api.asked) == (401, 0)
 
 
-async def test_what_is_remembered_is_bounded() -> None:
+def forged(number: int) -> str:
+    """A token whose claims are those of an allowed account, with a signature that nobody made."""
+    return token(expires=1e9 + number, signature="Zm9yZ2Vk")
+
+
+async def test_forged_tokens_displace_no_accepted_one_and_both_caches_are_bounded() -> None:
     api = Api()
     checked = accounts(api)
-    for number in range(CACHE_LIMIT + 50):
-        await checked.refusal_of(token(f"web{number}"))
-    assert len(checked._cache) == CACHE_LIMIT
-    assert all(isinstance(key, bytes) and len(key) == 32 for key in checked._cache), "hashes, no tokens"
+    assert await checked.refusal_of(token(), PEER) is None
+    for number in range(REFUSED_LIMIT + 50):
+        refusal = await checked.refusal_of(forged(number), f"10.1.{number // 200}.{number % 200}")
+        assert refusal is not None
+        api.now += 0.02
+    asked = api.asked
+    assert asked > REFUSED_LIMIT
+    assert await checked.refusal_of(token(), PEER) is None
+    assert api.asked == asked, "it is still in the cache"
+    for number in range(ACCEPTED_LIMIT + 50):
+        assert await checked.refusal_of(token(expires=2e9 + number), f"10.2.{number // 200}.{number % 200}") is None
+        api.now += 0.02
+    assert (len(checked._accepted), len(checked._refused)) == (ACCEPTED_LIMIT, REFUSED_LIMIT)
+
+
+async def test_a_peer_with_many_unknown_tokens_causes_few_reviews_and_others_are_served() -> None:
+    api = Api()
+    checked = accounts(api)
+    refusals = [await checked.refusal_of(forged(number), PEER) for number in range(500)]
+    assert api.asked == PEER_BURST
+    assert {(one.status, one.reason) for one in refusals[int(PEER_BURST) :] if one} == {(503, "busy")}
+    assert await checked.refusal_of(token(), "10.0.0.2") is None
+    api.now = 10.0
+    for number in range(500):
+        await checked.refusal_of(forged(1_000 + number), PEER)
+    assert api.asked == PEER_BURST + 1 + 10 * PEER_PER_SECOND
+
+
+async def test_a_token_that_was_accepted_is_reviewed_again_whatever_its_peer_sends_besides() -> None:
+    api = Api()
+    checked = accounts(api)
+    assert await checked.refusal_of(token(), PEER) is None
+    api.now = ACCEPTED_SECONDS + 1
+    for number in range(500):
+        await checked.refusal_of(forged(number), PEER)
+    assert await checked.refusal_of(token(), PEER) is None
+
+
+async def test_the_reviews_of_all_peers_together_are_bounded() -> None:
+    api = Api()
+    checked = accounts(api)
+    for number in range(1_000):
+        await checked.refusal_of(forged(number), f"10.1.{number // 200}.{number % 200}")
+    assert api.asked == pytest.approx(TOTAL_BURST, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("shown", "status", "reason"),
+    [
+        (token(audience="https://kubernetes.default.svc"), 401, "audience"),
+        (token(expires=1_000 - SKEW_SECONDS - 1), 401, "token"),
+        (token("other"), 403, "account"),
+    ],
+)
+async def test_a_token_is_refused_unasked_by_what_it_says_of_itself(shown: str, status: int, reason: str) -> None:
+    api = Api()
+    api.now = 1_000.0
+    refusal = await accounts(api).refusal_of(shown, PEER)
+    assert refusal is not None
+    assert (refusal.status, refusal.reason, api.asked) == (status, reason, 0)
+    assert shown not in refusal.text
+
+
+async def test_a_token_just_beyond_its_expiry_is_left_to_the_api_server() -> None:
+    api = Api()
+    api.now = 1_000.0
+    assert await accounts(api).refusal_of(token(expires=990), PEER) is None
+    assert api.asked == 1
 
 
 async def test_the_shared_key_counts_beside_tokens() -> None:
     api = Api()
-    callers = Callers("the-key", accounts(api))
-    assert await callers.refusal("Bearer the-key") is None
-    assert await callers.refusal(f"Bearer {token()}") is None
-    assert await callers.refusal("Bearer another-key") == AuthRefusal(
+    callers = Callers(KEY, accounts(api))
+    assert await callers.refusal(f"Bearer {KEY}", PEER) is None
+    assert await callers.refusal(f"Bearer {token()}", PEER) is None
+    assert await callers.refusal("Bearer another-key", PEER) == AuthRefusal(
         401, "form", "the credentials are neither the shared key nor a service account's token"
     )
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from spoke_jobs import Registry, TaskContext
-from spoke_jobs.contract.causes import TaskCause
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import Discard
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.executor import TaskExecutor

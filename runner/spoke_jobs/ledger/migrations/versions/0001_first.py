@@ -7,6 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from spoke_jobs.errors import MigrationRefused
+from spoke_jobs.ledger.migrations.connection import inspector as inspect_database
+from spoke_jobs.ledger.migrations.connection import reading, runs_on_sqlite
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -37,7 +41,7 @@ _DEFAULTS: dict[str, Any] = {"result_message": "", "locks_queue": _false, "assig
 
 def upgrade() -> None:
     """Create the tables and their indexes."""
-    inspector = sa.inspect(op.get_bind())
+    inspector = inspect_database()
     for name in ("job_attempt", "queue_lock"):
         if inspector.has_table(name):
             raise _refusal(name, "which is one of the ledger's names")
@@ -56,8 +60,50 @@ def upgrade() -> None:
     _create_others()
 
 
-def _refusal(table: str, what: str) -> RuntimeError:
-    return RuntimeError(
+def downgrade() -> None:
+    """Give `job_request` the reference's form again. Nothing may run."""
+    op.drop_table("queue_lock")
+    op.drop_table("job_attempt")
+    # The reference deletes a job that has succeeded, and counts all other rows as pending.
+    op.execute("DELETE FROM job_request WHERE state = 'succeeded'")
+    for name in ("ix_job_request_waiting", "ix_job_request_unlaunched", "ix_job_request_queue_name"):
+        op.drop_index(name, "job_request")
+    sqlite = runs_on_sqlite()
+    now = sa.text("CURRENT_TIMESTAMP")
+    given = [sa.Column(name, _REFERENCE[name], server_default=default) for name, default in _DEFAULTS.items()]
+    given += [sa.Column(name, _time, nullable=False, server_default=now) for name in ("created_at", "updated_at")]
+    with op.batch_alter_table(
+        "job_request",
+        recreate="always" if sqlite else "never",
+        reflect_args=tuple(given),
+        table_kwargs={"sqlite_autoincrement": True},
+        naming_convention={"pk": "pk_%(table_name)s"},
+    ) as table:
+        table.drop_constraint("uq_job_request_uid", type_="unique")
+        table.drop_constraint(op.f("ck_job_request_state"), type_="check")
+        for column in _our_columns():
+            table.drop_column(column.name)
+        if not sqlite:
+            for name in _DEFAULTS:
+                table.alter_column(name, nullable=True)
+            for name in ("created_at", "updated_at"):
+                table.alter_column(name, server_default=now)
+    if not sqlite:
+        _restore_id()
+    op.create_index("job_request_queue_name_index", "job_request", ["queue_name"])
+
+
+def _restore_id() -> None:
+    """Make the id an integer again, while the ids still fit."""
+    if (reading().scalar(sa.text("SELECT max(id) FROM job_request")) or 0) >= 2**31:
+        return
+    op.alter_column("job_request", "id", existing_type=sa.BigInteger(), type_=sa.Integer(), existing_nullable=False)
+    if sequence := reading().scalar(sa.text("SELECT pg_get_serial_sequence('job_request', 'id')")):
+        op.execute(sa.text(f"ALTER SEQUENCE {sequence} AS integer"))
+
+
+def _refusal(table: str, what: str) -> MigrationRefused:
+    return MigrationRefused(
         f"there is a table {table} {what}: it is not a job runner's; "
         "rename it, or give the ledger a database or schema of its own"
     )
@@ -72,10 +118,10 @@ def _adopt(inspector: Any) -> None:
     """
     found = {column["name"]: column["type"] for column in inspector.get_columns("job_request")}
     _check_that_it_is_the_references(inspector, found)
-    sqlite = op.get_bind().dialect.name == "sqlite"
+    sqlite = runs_on_sqlite()
     # The ledger's own index replaces any index on the queue's name.
     for index in inspector.get_indexes("job_request"):
-        partial = index.get("dialect_options", {}).get(f"{op.get_bind().dialect.name}_where")
+        partial = index.get("dialect_options", {}).get("sqlite_where" if sqlite else "postgresql_where")
         if index["column_names"] == ["queue_name"] and not index["unique"] and partial is None:
             op.drop_index(index["name"], "job_request")
     with op.batch_alter_table("job_request") as table:
@@ -132,7 +178,13 @@ def _our_columns() -> list[sa.Column[Any]]:
 def _check_that_it_is_the_references(inspector: Any, found: dict[str, Any]) -> None:
     if "job_request" not in inspector.get_table_names():
         raise _refusal("job_request", "that is a view")
-    if lacking := sorted(set(_REFERENCE) - set(found)):
+    lacking = sorted(set(_REFERENCE) - set(found))
+    if lacking and {"payload", "job_type", "queue_name", "assigned"} <= set(found):
+        raise MigrationRefused(
+            f"job_request lacks the columns {', '.join(lacking)}, as before the reference's own migrations: "
+            "run those first (knex migrate:latest), then `spoke-jobs migrate` again"
+        )
+    if lacking:
         raise _refusal("job_request", f"without the columns {', '.join(lacking)}")
     if taken := sorted({column.name for column in _our_columns()} & set(found)):
         raise _refusal("job_request", f"that has columns of its own named {', '.join(taken)}")
@@ -143,8 +195,7 @@ def _check_that_it_is_the_references(inspector: Any, found: dict[str, Any]) -> N
 def _convert_types(found: dict[str, Any]) -> None:
     """Convert the columns' types on PostgreSQL."""
     op.alter_column("job_request", "id", existing_type=found["id"], type_=sa.BigInteger(), existing_nullable=False)
-    connection = op.get_bind()
-    if sequence := connection.scalar(sa.text("SELECT pg_get_serial_sequence('job_request', 'id')")):
+    if sequence := reading().scalar(sa.text("SELECT pg_get_serial_sequence('job_request', 'id')")):
         op.execute(sa.text(f"ALTER SEQUENCE {sequence} AS bigint"))
     for name in ("payload", "queue_name", "job_type", "result_message"):
         if not isinstance(found[name], sa.Text):
@@ -166,7 +217,7 @@ UPDATE job_request SET
     assigned = coalesce(assigned, false),
     updated_at = {updated},
     created_at = {created},
-    payload = coalesce(payload, 'null'),
+    payload = coalesce(payload, '{{}}'),
     queue_name = coalesce(queue_name, ''),
     job_type = coalesce(job_type, ''),
     locks_queue = coalesce(locks_queue, false) AND coalesce(queue_name, '') <> '',

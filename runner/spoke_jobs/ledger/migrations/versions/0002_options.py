@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from spoke_jobs.ledger.migrations.connection import runs_on_sqlite
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -30,9 +32,19 @@ def upgrade() -> None:
         unique=True,
     )
     # For jobs that ended before this migration, the retention of seven days starts now.
-    sqlite = op.get_bind().dialect.name == "sqlite"
-    week = "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now', '+7 days')" if sqlite else "now() + interval '7 days'"
+    week = "strftime('%Y-%m-%d %H\\:%M\\:%f000', 'now', '+7 days')" if runs_on_sqlite() else "now() + interval '7 days'"
     op.execute(sa.text(f"UPDATE job_request SET expires_at = {week} WHERE state IN ('succeeded', 'failed')"))  # noqa: S608
+
+
+def downgrade() -> None:
+    """Drop the indexes and the columns."""
+    for name in ("uq_job_request_unique_key", "ix_job_request_expires_at", "ix_job_request_start_by"):
+        op.drop_index(name, "job_request")
+    op.drop_index("ix_job_request_waiting", "job_request")
+    _partial("ix_job_request_waiting", ["runner", "id"], "state = 'waiting'")
+    with op.batch_alter_table("job_request", table_kwargs={"sqlite_autoincrement": True}) as table:
+        for name in ("expires_at", "cancel_requested_at", "start_by", "unique_key", "rank"):
+            table.drop_column(name)
 
 
 def _partial(name: str, columns: list[str], where: str, *, unique: bool = False) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from spoke_jobs.errors import MigrationRefused
+from spoke_jobs.ledger.migrations.connection import inspector
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -16,8 +19,8 @@ _time = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     """Create the table, and an index for each of its two queries."""
-    if sa.inspect(op.get_bind()).has_table("task_outbox"):
-        raise RuntimeError(
+    if inspector().has_table("task_outbox"):
+        raise MigrationRefused(
             "the database has a table `task_outbox`, which is one of the ledger's names: rename it, then migrate again"
         )
     op.create_table(
@@ -44,6 +47,11 @@ def upgrade() -> None:
     )
     _partial("ix_task_outbox_due", ["runner", "due_at", "id"], "state = 'pending'")
     _partial("ix_task_outbox_expires_at", ["expires_at"], "expires_at IS NOT NULL")
+
+
+def downgrade() -> None:
+    """Drop the table."""
+    op.drop_table("task_outbox")
 
 
 def _partial(name: str, columns: list[str], where: str) -> None:

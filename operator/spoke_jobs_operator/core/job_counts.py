@@ -1,0 +1,251 @@
+"""Count a cluster's SpokeJobs for its metrics: by namespace, and by type and queue if that is wanted.
+
+The number of label values is bounded: whoever can create SpokeJobs could otherwise fill the memory of Prometheus.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+
+from spoke_jobs.contract.limit_scopes import SUFFIX
+from spoke_jobs.contract.spokejob import Outcome, SpokeJob
+from spoke_jobs.contract.wait_reasons import WaitReason
+
+from .admit import LimitKey, QueueKey, TypeKey, Usage
+from .api_objects import Key
+from .limits import Limits, Pause
+from .start_rates import StartRates
+from .status import backs_off, open_attempt
+from .turns import Party
+
+NEW = "New"
+"""The reason of a waiting SpokeJob whose status names none: it will soon be reconciled, or get its pod."""
+OTHER = "other"
+"""The value of all labels of the SpokeJobs beyond the bound."""
+MOST_SCOPES = 50
+"""How many queues of a namespace have series for their own limits and pauses. The same bound applies to
+organizations, types and keys.
+
+Whoever can create SpokeLimits could otherwise fill the memory of Prometheus.
+"""
+
+Labels = tuple[str, ...]
+"""The namespace, then the values of the labels that are switched on."""
+
+
+class LabelValues:
+    """Choose a SpokeJob's label values, within a bound for each namespace.
+
+    :param extra: "type" and "queue", or one of them, or none.
+    :param limit: the most combinations of their values in each namespace. Those beyond it become :data:`OTHER`.
+    """
+
+    def __init__(self, extra: Sequence[str] = (), limit: int = 50) -> None:
+        self.names = ("namespace", *extra)
+        self._extra = tuple(extra)
+        self._limit = limit
+        self._known: defaultdict[str, set[Labels]] = defaultdict(set)
+
+    def of(self, spokejob: SpokeJob) -> Labels:
+        """Return the values for this SpokeJob."""
+        if not self._extra:
+            return (spokejob.namespace,)
+        fields = {"type": spokejob.spec.job_type, "queue": spokejob.spec.queue}
+        values = tuple(fields[name] for name in self._extra)
+        known = self._known[spokejob.namespace]
+        if values not in known:
+            if len(known) >= self._limit:
+                return self.other(spokejob.namespace)
+            known.add(values)
+        return (spokejob.namespace, *values)
+
+    def other(self, namespace: str) -> Labels:
+        """Return the values for SpokeJobs whose type and queue are not shown."""
+        return (namespace, *(OTHER for _ in self._extra))
+
+    def forget(self, namespace: str) -> None:
+        """Forget the known values of a namespace that has no SpokeJobs any more."""
+        self._known.pop(namespace, None)
+
+
+class Waits(NamedTuple):
+    """The SpokeJobs that wait for one reason."""
+
+    labels: Labels
+    reason: str
+
+
+@dataclass(slots=True)
+class JobCounts:
+    """How many SpokeJobs run and wait, and since when the oldest one has run or waited."""
+
+    running: Counter[Labels] = field(default_factory=Counter)
+    waiting: Counter[Waits] = field(default_factory=Counter)
+    oldest_running: dict[Labels, datetime] = field(default_factory=dict)
+    oldest_waiting: dict[Waits, datetime] = field(default_factory=dict)
+
+
+def count_jobs(
+    unfinished: Iterable[SpokeJob], has_place: Callable[[Key], bool], labels: Callable[[SpokeJob], Labels]
+) -> JobCounts:
+    """Count the unfinished SpokeJobs.
+
+    :param has_place: whether a SpokeJob has an attempt, or is admitted and will get one.
+    """
+    counts = JobCounts()
+    for spokejob in unfinished:
+        group, status = labels(spokejob), spokejob.status
+        if has_place(Key(spokejob.namespace, spokejob.name)):
+            counts.running[group] += 1
+            record = open_attempt(status)
+            since = record.started_at if record and record.started_at else spokejob.created_at
+            counts.oldest_running[group] = min(since, counts.oldest_running.get(group, since))
+        if status.outcome in (None, Outcome.WAITING):
+            waits = Waits(group, WaitReason.BACKING_OFF.value if backs_off(status) else status.cause or NEW)
+            counts.waiting[waits] += 1
+            since = _waits_since(spokejob)
+            counts.oldest_waiting[waits] = min(since, counts.oldest_waiting.get(waits, since))
+    return counts
+
+
+def _waits_since(spokejob: SpokeJob) -> datetime:
+    """Since when it has had no running attempt, whatever the reasons were: they may change every minute."""
+    newest = spokejob.status.attempts[-1] if spokejob.status.attempts else None
+    return (newest and (newest.finished_at or newest.started_at)) or spokejob.created_at
+
+
+class LimitUse(NamedTuple):
+    """A limit of one scope, and how many attempts count towards it."""
+
+    namespace: str
+    """Empty for the limit of all namespaces together."""
+    scope: str
+    """As a SpokeLimit names it."""
+    limit: int
+    used: int
+    """For `each-queue`, `each-organization` and `each-type`: the attempts of the busiest one."""
+
+
+class PausedScope(NamedTuple):
+    """A scope in which no attempt starts, and why."""
+
+    namespace: str
+    """Empty for all namespaces together."""
+    scope: str
+    pause: Pause
+
+
+def limit_uses(limits: Limits, usage: Usage, namespaces: Iterable[str]) -> Iterator[LimitUse]:
+    """Return the limits with their uses: the limit of all namespaces together, then those of these namespaces.
+
+    Of the queues that have a limit of their own, return the :data:`MOST_SCOPES` fullest of each namespace. Do the same
+    for organizations, types and keys.
+    """
+    if limits.running is not None:
+        yield LimitUse("", "all", limits.running, usage.total)
+    queues, organizations, types = _busiest(usage)
+    for namespace in sorted({*namespaces, *limits.namespaces}):
+        own = limits.of(namespace)
+        if own.running:
+            yield LimitUse(namespace, "all", own.running.value, usage.in_namespace[namespace])
+        if own.in_each_queue:
+            yield LimitUse(namespace, "each-queue", own.in_each_queue.value, queues[namespace])
+        if own.for_each_organization:
+            limit = own.for_each_organization.value
+            yield LimitUse(namespace, "each-organization", limit, organizations[namespace])
+        yield from _fullest(
+            LimitUse(namespace, f"queue:{queue}", bound.value, usage.in_queue[QueueKey(namespace, queue)])
+            for queue, bound in own.in_queue.items()
+        )
+        if own.of_each_type:
+            yield LimitUse(namespace, "each-type", own.of_each_type.value, types[namespace])
+        yield from _fullest(
+            LimitUse(namespace, f"type:{name}", bound.value, usage.of_type[TypeKey(namespace, name)])
+            for name, bound in own.of_type.items()
+        )
+        yield from _fullest(
+            LimitUse(namespace, f"key:{key}", bound.value, usage.with_key[LimitKey(namespace, key)])
+            for key, bound in own.with_key.items()
+        )
+        yield from _fullest(
+            LimitUse(namespace, f"organization:{number}", bound.value, usage.of_party[Party(namespace, number)])
+            for number, bound in own.for_organization.items()
+        )
+
+
+class RateUse(NamedTuple):
+    """The rate of one scope, and how many attempts may start now."""
+
+    namespace: str
+    scope: str
+    per_second: float
+    tokens: int
+    """For `each-queue`, `each-organization` and `each-type`: of the one that has the fewest."""
+
+
+def rate_uses(limits: Limits, rates: StartRates) -> Iterator[RateUse]:
+    """Return the rates, of each namespace the :data:`MOST_SCOPES` scopes with the fewest tokens.
+
+    Of several rates of one scope, the slowest is returned, with the fewest tokens of all.
+    """
+    for namespace, own in sorted(limits.namespaces.items()):
+        yield from heapq.nsmallest(
+            MOST_SCOPES,
+            (
+                RateUse(
+                    namespace,
+                    scope,
+                    min(bound.rate.count / bound.rate.seconds for bound in bounds),
+                    min(rates.tokens(bound) for bound in bounds),
+                )
+                for scope, bounds in own.rates.items()
+            ),
+            key=lambda use: (use.tokens, use.scope),
+        )
+
+
+def _fullest(uses: Iterable[LimitUse]) -> list[LimitUse]:
+    return heapq.nsmallest(MOST_SCOPES, uses, key=lambda use: (use.limit - use.used, use.scope))
+
+
+def paused_scopes(limits: Limits) -> Iterator[PausedScope]:
+    """Return the scopes that are paused: of each namespace's queues at most :data:`MOST_SCOPES`, and so on."""
+    if limits.paused:
+        yield PausedScope("", "all", limits.paused)
+        return
+    for namespace, own in sorted(limits.namespaces.items()):
+        if own.paused:
+            yield PausedScope(namespace, "all", own.paused)
+            continue
+        for queue, pause in islice(sorted(own.paused_queues.items()), MOST_SCOPES):
+            yield PausedScope(namespace, f"queue:{queue}" if queue else "each-queue", pause)
+        for number, pause in islice(own.paused_organizations.items(), MOST_SCOPES):
+            scope = "each-organization" if number is None else f"organization:{number}"
+            yield PausedScope(namespace, scope, pause)
+        for name, pause in islice(sorted(own.paused_types.items()), MOST_SCOPES):
+            yield PausedScope(namespace, f"type:{name}" if name else "each-type", pause)
+        for key, pause in islice(sorted(own.paused_keys.items()), MOST_SCOPES):
+            yield PausedScope(namespace, f"key:{key}", pause)
+
+
+def _busiest(usage: Usage) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """Return, by namespace, the number of attempts of the busiest queue, the busiest organization and type."""
+    queues: Counter[str] = Counter()
+    organizations: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    for of_type, used in usage.of_type.items():
+        if not of_type.name.endswith(SUFFIX):
+            types[of_type.namespace] = max(types[of_type.namespace], used)
+    for queue, used in usage.in_queue.items():
+        if queue.queue:
+            queues[queue.namespace] = max(queues[queue.namespace], used)
+    for party, used in usage.of_party.items():
+        if party.organization is not None:
+            organizations[party.namespace] = max(organizations[party.namespace], used)
+    return queues, organizations, types

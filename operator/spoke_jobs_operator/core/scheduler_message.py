@@ -1,0 +1,86 @@
+"""Read from the scheduler's message why a pod gets no node.
+
+The scheduler writes, for example: "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't match
+Pod's node affinity/selector. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not
+helpful for scheduling." The first part counts the nodes by what excludes them, or names an object that is missing. The
+texts come from kube-scheduler's plugins in `pkg/scheduler/framework/plugins`, of several releases.
+
+Reading is lenient: a message that is not understood gives the reason `Unschedulable`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import WaitReason
+
+_PREEMPTION = re.compile(r"\bpreemption:", re.IGNORECASE)
+_ROOM = re.compile(r"\binsufficient |\btoo many pods|\bmax volume count", re.IGNORECASE)
+_CORDONED = re.compile(r"\bwere unschedulable", re.IGNORECASE)
+
+_OBJECTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), code)
+    for pattern, code in (
+        (r'persistentvolumeclaim "([^"]+)" not found', Cause.VOLUME_CLAIM_MISSING),
+        (r'to create the persistentvolumeclaim "([^"]+)"', Cause.VOLUME_CLAIM_UNBOUND),
+        (r'persistentvolumeclaim "([^"]+)" (?:is being deleted|bound to non-existent)', Cause.VOLUME_CLAIM_UNBOUND),
+        (r'PVC was not created for pod|storageclass[.\w]* "([^"]+)" not found', Cause.VOLUME_CLAIM_UNBOUND),
+        (r"unbound immediate persistentvolumeclaims", Cause.VOLUME_CLAIM_UNBOUND),
+        (r"find available persistent volumes to bind", Cause.VOLUME_CLAIM_UNBOUND),
+        (r"not have enough free storage", Cause.VOLUME_CLAIM_UNBOUND),
+        (r"bound to non-existent pv", Cause.VOLUME_CLAIM_UNBOUND),
+        (r'resourceclaim(?:template)?[.\w]* "([^"]+)"', WaitReason.RESOURCE_CLAIM_PENDING),
+        (r'device class "?([-.\w]+)"? does not exist', WaitReason.RESOURCE_CLAIM_PENDING),
+        (r"resource ?claim ([-./\w]+) is in the process", WaitReason.RESOURCE_CLAIM_PENDING),
+        (r"resource ?claim|cannot allocate all claims", WaitReason.RESOURCE_CLAIM_PENDING),
+    )
+)
+"""Pairs: a pattern for the name of a missing object, and the reason to wait. The first match counts."""
+
+_MISMATCHES: tuple[tuple[str, str], ...] = (
+    ("node affinity/selector", "node selector or affinity"),
+    ("didn't match node selector", "node selector or affinity"),
+    ("scheduler-enforced node affinity", "node selector or affinity"),
+    ("the requested node name", "node name"),
+    ("pod affinity rules", "pod affinity"),
+    ("anti-affinity rules", "pod anti-affinity"),
+    ("topology spread constraints", "topology spread constraints"),
+    ("free ports", "host ports"),
+    ("volume node affinity conflict", "the volume's node affinity"),
+    ("persistentvolume's node affinity", "the volume's node affinity"),
+    ("no available volume zone", "the volume's zone"),
+    ("readwriteoncepod", "a volume that another pod uses"),
+    ("taint", "taints"),
+)
+"""Pairs: a text in the message, in lower case, and the rule of the pod that no node matches."""
+
+FITS_NOWHERE = (WaitReason.UNSCHEDULABLE, WaitReason.NO_NODE_MATCHES)
+"""The reasons of a pod that no node can take, whatever other pods do."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoNode:
+    """Why the scheduler finds no node."""
+
+    reason: str
+    """A Cause or a WaitReason."""
+    object: str = ""
+    """The object that is missing, or the rule that no node matches."""
+
+
+def no_node(message: str) -> NoNode:
+    """Return why the scheduler finds no node for a pod.
+
+    If some nodes lack room and others do not match, the pod waits for room: only room can change by itself.
+    """
+    nodes = _PREEMPTION.split(message, maxsplit=1)[0]
+    for pattern, code in _OBJECTS:
+        if found := pattern.search(nodes):
+            return NoNode(code, next((name for name in found.groups() if name), ""))
+    lower = nodes.lower()
+    mismatches = dict.fromkeys(words for text, words in _MISMATCHES if text in lower)
+    if not mismatches or _ROOM.search(nodes) or _CORDONED.search(nodes):
+        return NoNode(WaitReason.UNSCHEDULABLE)
+    return NoNode(WaitReason.NO_NODE_MATCHES, ", ".join(mismatches))

@@ -1,0 +1,154 @@
+"""`batches`: jobs that were dispatched together, and the job that follows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from spoke_jobs.cli.commands import arguments, filter_options
+from spoke_jobs.cli.commands.actor import name_of_actor
+from spoke_jobs.cli.commands.cancel import cancel_one
+from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
+from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
+from spoke_jobs.cli.commands.job_actions import confirm, for_each, kinds_of
+from spoke_jobs.cli.commands.ledger_access import open_ledger
+from spoke_jobs.cli.printing import new_console, print_row, print_text
+from spoke_jobs.cli.words import age, line
+from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
+from spoke_jobs.ledger.queries import Queries, Selected
+
+app = typer.Typer(cls=CommandGroup, epilog=EPILOG, no_args_is_help=True, help="Jobs that were dispatched together.")
+HEADINGS = ("ID", "NAME", "STATE", "JOBS", "SUCCEEDED", "FAILED", "THEN", "AGE")
+_NEWEST = 1000
+"""How many of the newest batches are read to find names that resemble a mistyped one."""
+BatchId = Annotated[
+    int, typer.Argument(parser=arguments.parse_id, metavar="ID", help="The batch's id.", show_default=False)
+]
+
+
+@app.command("ls", cls=PlainErrors)
+@reports_errors
+def ls(
+    name: Annotated[str | None, filter_options.pattern("--name", "batches of this name", "import*")] = None,
+    since: Annotated[datetime | None, filter_options.since("batches opened")] = None,
+    until: Annotated[datetime | None, filter_options.until("batches opened")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many batches to list, the newest first.")] = 20,
+    json: arguments.Json = False,
+) -> None:
+    """List the newest batches, with counts of their jobs.
+
+    If the output is not a terminal, each line has eight fields, separated by tabs.
+    """
+    filter_options.check_period(since, until)
+    which = BatchFilter(name, since, until)
+    ledger = open_ledger()
+    found = ledger.batches(limit, which)
+    if not found and name is not None and not ledger.batches(1, BatchFilter(name)):
+        newest = [one.name for one in ledger.batches(_NEWEST)]
+        filter_options.refuse_name(name, lambda: newest, "name", "no batch has {}", "--name")
+    if json:
+        from spoke_jobs.cli.rendering.counts_json import Batches
+        from spoke_jobs.cli.rendering.shape import print_document
+
+        print_document(Batches.of(found))
+        return
+    now = Queries(ledger.engine).now()
+    rows = [
+        (str(one.id), line(one.name), _state(one), f"{one.total}", f"{one.succeeded}", f"{one.failed}",
+         "-" if one.then_id is None else str(one.then_id), age(one.created_at, now))
+        for one in found
+    ]  # fmt: skip
+    if not arguments.on_a_terminal():
+        for row in rows:
+            print_row(*row)
+        return
+    if not rows:
+        print_text("no batches match the filters" if which != ANY_BATCH else "no batches")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    new_console().print(table)
+
+
+@app.command("show", cls=PlainErrors)
+@reports_errors
+def show(batch_id: BatchId, json: arguments.Json = False) -> None:
+    """Show one batch. `spoke-jobs show` shows the job that follows it."""
+    found = open_ledger().batch(batch_id)
+    if found is None:
+        fail(_missing(batch_id), Exit.NOT_FOUND)
+    if json:
+        from spoke_jobs.cli.rendering.counts_json import BatchState
+        from spoke_jobs.cli.rendering.shape import print_document
+
+        print_document(BatchState.of(found))
+        return
+    facts = {
+        "name": line(found.name),
+        "state": _state(found),
+        "jobs": f"{found.total}",
+        "succeeded": f"{found.succeeded}",
+        "failed": f"{found.failed}",
+        "then": "" if found.then_id is None else f"job {found.then_id}",
+        "on failed": found.on_failed,
+    }
+    for name, value in facts.items():
+        if value:
+            print_row(name, value)
+
+
+@app.command("close", cls=Consequential)
+@reports_errors
+def close(batch_id: BatchId, actor: arguments.Actor = None) -> None:
+    """Close a batch whose dispatching process did not, so that the job that follows it can start."""
+    found = open_ledger().close_batch(batch_id, name_of_actor(actor))
+    if found is None:
+        fail(_missing(batch_id), Exit.NOT_FOUND)
+    print_text(f"batch {found.id} ({line(found.name)}): {_state(found)}")
+
+
+@app.command("cancel", cls=Consequential)
+@reports_errors
+def cancel_batch(
+    batch_id: BatchId,
+    dry_run: arguments.DryRun = False,
+    yes: arguments.Yes = False,
+    actor: arguments.Actor = None,
+) -> None:
+    """Cancel the unfinished jobs of a batch, and close it, so that it takes no more.
+
+    The job that follows is cancelled, too. If the batch was made with on_failed="run", that job runs instead, after
+    the last end.
+    """
+    ledger, by = open_ledger(), name_of_actor(actor)
+    found = ledger.batch(batch_id)
+    if found is None:
+        fail(_missing(batch_id), Exit.NOT_FOUND)
+    if found.finished_at is not None:
+        fail(f"batch {batch_id} ({line(found.name)}) has finished: there is nothing to cancel", Exit.FAILED)
+    jobs = [Selected(*job) for job in ledger.unfinished_in_batch(batch_id)]
+    kinds = kinds_of(jobs)
+    if not confirm(f"cancel batch {batch_id} ({line(found.name)})", kinds, dry_run=dry_run, yes=yes):
+        return
+    if ledger.cancel_batch(batch_id, by) is None:
+        fail(_missing(batch_id), Exit.NOT_FOUND)
+    # After the batch is closed: no other process adds jobs, except those of the batch that run.
+    for_each([job_id for job_id, _, _ in ledger.unfinished_in_batch(batch_id)], lambda job: cancel_one(ledger, job, by))
+
+
+def _state(batch: Batch) -> str:
+    if batch.finished_at is not None:
+        return "finished"
+    return "open" if batch.closed_at is None else "closed"
+
+
+def _missing(batch_id: int) -> str:
+    return f"there is no batch {batch_id}: it was pruned, or it is in another database"

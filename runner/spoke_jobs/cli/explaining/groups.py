@@ -1,0 +1,243 @@
+"""Group the waiting and the recently failed jobs by reason, with one action for each group. Pure.
+
+A job that a worker could start is explained like a single one (:mod:`.waiting`), from the attempts of its runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple
+
+from spoke_jobs.cli.explaining.reasons import CLUSTER, Code
+from spoke_jobs.cli.words import ago, clock, count, line, seconds, until
+from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
+from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.advice import failed_group_advice, waiting_group_advice
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
+from spoke_jobs.ledger.queries import Crowd, Trace
+from spoke_jobs.model import REFERENCE
+
+SOON = timedelta(seconds=5)
+"""An idle worker finds a due job well within this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Jobs that wait or have failed for one reason."""
+
+    state: str
+    """`waiting`, `blocked` or `failed`."""
+    reason: str
+    """For `cancel --reason`: a code of the ledger, or the operator's reason or cause. Of failed jobs, the cause."""
+    text: str
+    """What they wait for, or how they failed: the end of a sentence about the jobs."""
+    count: int
+    oldest_at: datetime | None
+    """Since when the oldest waits, or when it failed. Of jobs that are not due, when the first will be."""
+    advice: str = ""
+    """One action; empty if nothing needs to be done."""
+    fingerprint: str = ""
+    newest_at: datetime | None = None
+    """When the newest one failed."""
+    job_id: int | None = None
+    """One of the jobs: of waiting ones the first, of failed ones the newest."""
+
+
+class _Finding(NamedTuple):
+    code: Code
+    about: str
+    """What distinguishes groups with the same code."""
+
+
+def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Group, ...]:
+    """Group jobs: first the waiting ones, then the failed ones, in each case the largest group first.
+
+    :param in_cluster: what the SpokeJobs say. Jobs whose SpokeJob says nothing are grouped by what the ledger knows.
+    """
+    found: dict[tuple[str, str], list[WaitingSpokeJob]] = {}
+    for spokejob in in_cluster:
+        found.setdefault((spokejob.wait.code, spokejob.wait.holder or spokejob.wait.object), []).append(spokejob)
+    members: dict[_Finding, list[WaitingCount]] = {}
+    for each in crowd.waiting:
+        members.setdefault(_find(each, crowd), []).append(each)
+    explained = sum(len(spokejobs) for spokejobs in found.values())
+    waiting = [_in_the_cluster(spokejobs) for spokejobs in found.values()]
+    waiting += [
+        group
+        for finding, counts in members.items()
+        if (group := _waiting(finding, counts, crowd, explained)) is not None
+    ]
+    failed = [_failed(each, crowd) for each in crowd.failed]
+    return tuple(
+        sorted(waiting, key=lambda group: (-group.count, group.reason))
+        + sorted(failed, key=lambda group: (-group.count, group.reason, group.fingerprint))
+    )
+
+
+def has_spokejobs(crowd: Crowd) -> bool:
+    """Whether SpokeJobs can say more about the jobs that wait."""
+    return any(each.kind.runner == CLUSTER and each.kind.submitted for each in crowd.waiting)
+
+
+def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
+    """Return the reason of each kind of waiting jobs."""
+    return MappingProxyType({each.kind: _find(each, crowd).code for each in crowd.waiting})
+
+
+def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
+    """Find what the jobs of one kind wait for."""
+    kind = each.kind
+    if kind.blocked:
+        return _Finding(Code.BLOCKED, "")
+    if kind.runner == REFERENCE:
+        return _Finding(Code.TAKEN, "")
+    if kind.later:
+        if not kind.cause:
+            return _Finding(Code.DUE_LATER, "")
+        if kind.cause == Cause.RETRY_LATER:
+            return _Finding(Code.ASKED_LATER, "")
+        return _Finding(Code.BACKOFF, f"{kind.cause} {kind.fingerprint}")
+    if kind.runner == CLUSTER:
+        return _Finding(Code.SUBMITTED if kind.submitted else Code.NOT_SUBMITTED, "")
+    if (wait := crowd.held.get(kind)) is not None:
+        paused = wait.code == WaitReason.PAUSED
+        return _Finding(Code.PAUSED if paused else Code.LIMIT, f"{wait.source} {wait.object}")
+    if kind.holder is not None:
+        return _Finding(Code.QUEUE_LOCK, str(kind.holder))
+    traces, load = crowd.traces.get(kind.runner, ()), crowd.load.get(kind.runner, ())
+    waited = crowd.now - each.oldest_at
+    if waited >= SOON and _passed_over(each, traces):
+        return _Finding(Code.PASSED_OVER, kind.job_type)
+    if any(one.running > one.lapsed for one in load):
+        return _Finding(Code.WORKERS_BUSY, kind.runner)
+    seen = max((trace.heartbeat_at for trace in traces), default=None)
+    if waited >= SOON and (seen is None or crowd.now - seen >= SOON):
+        return _Finding(Code.NO_WORKER, kind.runner)
+    return _Finding(Code.NEXT, kind.runner)
+
+
+def _passed_over(each: WaitingCount, traces: Iterable[Trace]) -> bool:
+    """Whether workers started later jobs of other types since the first of these was due, and none of this type."""
+    first = (-each.kind.priority, each.first_id)
+    since = [trace for trace in traces if trace.claimed_at > each.oldest_at]
+    later = any((-trace.priority, trace.job_id) > first for trace in since)
+    return later and not any(trace.job_type == each.kind.job_type for trace in since)
+
+
+def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explained: int) -> Group | None:
+    number = sum(each.count for each in counts)
+    if finding.code == Code.SUBMITTED:
+        number -= explained  # their SpokeJobs say more
+        if number <= 0:
+            return None
+    first = min(counts, key=lambda each: each.oldest_at)
+    kind = first.kind
+    return Group(
+        "blocked" if finding.code == Code.BLOCKED else "waiting",
+        finding.code,
+        _text(finding, first, crowd),
+        number,
+        first.oldest_at,
+        waiting_group_advice(
+            finding.code,
+            job_id=first.first_id if kind.holder is None else kind.holder,
+            job_type=line(kind.job_type),
+            cause=kind.cause,
+            scope=_scope(crowd.held.get(kind)),
+        ),
+        kind.fingerprint,
+        job_id=first.first_id,
+    )
+
+
+def _scope(wait: Wait | None) -> str:
+    """Return the scope of a pause or a limit of the ledger."""
+    if wait is None:
+        return ""
+    return wait.object if wait.code == WaitReason.PAUSED else wait.source.removeprefix("limit ")
+
+
+def _text(finding: _Finding, first: WaitingCount, crowd: Crowd) -> str:
+    kind = first.kind
+    if kind.later and not kind.blocked:
+        return _later(first, crowd.now)
+    if (wait := crowd.held.get(kind)) is not None:
+        return f"wait: {line(wait_text.sentence(wait))}"
+    match finding.code:
+        case Code.QUEUE_LOCK:
+            return _behind(kind.holder, crowd)
+        case Code.PASSED_OVER:
+            return f"of the type {line(kind.job_type)} are passed over: it seems that no running worker knows the type"
+        case Code.WORKERS_BUSY:
+            running = sum(one.running - one.lapsed for one in crowd.load.get(kind.runner, ()))
+            return (
+                f"are due and wait for a free worker: {count(running, 'job')} {'runs' if running == 1 else 'run'} now"
+            )
+        case Code.NO_WORKER:
+            return f"are due, and no worker for the runner {line(kind.runner)} takes them"
+        case _:
+            return _SENTENCES[finding.code]
+
+
+_SENTENCES = {
+    Code.TAKEN: "are marked as assigned by other code, which runs them",
+    Code.BLOCKED: "depend on jobs that have not ended",
+    Code.NOT_SUBMITTED: "are due and have no SpokeJob yet",
+    Code.SUBMITTED: "have a SpokeJob; the ledger does not know what they wait for in the cluster",
+    Code.NEXT: "have just become due: they start when a worker polls or is notified",
+}
+
+
+def _later(first: WaitingCount, now: datetime) -> str:
+    kind = first.kind
+    at = f"the first at {clock(first.oldest_at, now)} ({until(first.oldest_at, now)})"
+    if not kind.cause:
+        return f"are to start later, {at}"
+    if kind.cause == Cause.RETRY_LATER:
+        return f"asked to be run again later, {at}"
+    place = f" {line(kind.fingerprint)}" if kind.fingerprint else ""
+    return f"failed with {line(kind.cause)}{place} and are tried again, {at}"
+
+
+def _behind(holder_id: int | None, crowd: Crowd) -> str:
+    holder = crowd.holders.get(holder_id or 0)
+    if holder is None:
+        return f"are behind job {holder_id}"
+    held = seconds(max((crowd.now - holder.since).total_seconds(), 0))
+    return f"are behind job {holder_id} ({line(holder.job_type)}), which has held the lock of their queue for {held}"
+
+
+def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
+    wait, first = spokejobs[0].wait, min(spokejob.job_id for spokejob in spokejobs)
+    said = wait_text.sentence(wait)
+    return Group(
+        "waiting",
+        wait.code,
+        f"wait: {line(said)}" if said else "wait in the cluster",
+        len(spokejobs),
+        min((spokejob.created_at for spokejob in spokejobs if spokejob.created_at), default=None),
+        waiting_group_advice(wait.code, job_id=first, job_type="", cause=""),
+        job_id=first,
+    )
+
+
+def _failed(each: FailedCount, crowd: Crowd) -> Group:
+    kind = f"of the type {line(each.job_type)}" if each.types == 1 else f"of {each.types} types"
+    place = f": {line(each.fingerprint)}" if each.fingerprint else ""
+    last = f"the last {ago(each.newest_at, crowd.now)} (job {each.newest_id})"
+    return Group(
+        "failed",
+        each.cause,
+        f"{kind} failed with {line(each.cause)}{place}, {last}",
+        each.count,
+        each.oldest_at,
+        failed_group_advice(each.cause, each.fingerprint, each.newest_id),
+        each.fingerprint,
+        each.newest_at,
+        each.newest_id,
+    )

@@ -1,0 +1,52 @@
+"""Read the last lines that each container of a pod has printed. Needs `get` on pods and on pods/log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
+from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, NotFound
+from spoke_jobs.contract.object_fields import items, mapping, text
+from spoke_jobs.model import ContainerOutput
+
+LINES = 100
+_LIMIT_BYTES = 200_000
+"""The most that is read of one container, in case a few lines are endless. The ledger keeps less."""
+_SILENT_SECONDS = 10.0
+_KINDS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+
+
+def read_outputs(api: SpokeJobClient, pod: str) -> tuple[ContainerOutput, ...]:
+    """Read the output of every container that has started; empty if the pod is gone.
+
+    :raises ApiError: if the pod or its output can't be read.
+    """
+    path = f"/api/v1/namespaces/{api.namespace}/pods/{pod}"
+    try:
+        body = api.ask(path)
+    except NotFound:
+        return ()
+    found = []
+    for name in started(body):
+        query = {"container": name, "tailLines": str(LINES), "limitBytes": str(_LIMIT_BYTES)}
+        try:
+            lines = b"\n".join(api.read_lines(f"{path}/log", query, _SILENT_SECONDS))
+        except ApiUnavailable:
+            raise
+        except ApiError as error:
+            if error.status == 403:
+                raise
+            continue  # its output is gone, or its node has none of it
+        if lines.strip():
+            found.append(ContainerOutput(name, lines.decode(errors="replace")))
+    return tuple(found)
+
+
+def started(pod: Body) -> Iterator[str]:
+    """Return the names of the containers that have run, in the order in which the pod starts them."""
+    status = mapping(pod, "status")
+    for kind in _KINDS:
+        for item in items(status, kind):
+            state = mapping(item, "state")
+            if "running" in state or "terminated" in state or mapping(item, "lastState"):
+                yield text(item, "name")

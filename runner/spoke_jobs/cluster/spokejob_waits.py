@@ -1,0 +1,40 @@
+"""Read what the SpokeJobs of the namespace wait for, for `why` without an id. This needs `list` on SpokeJobs."""
+
+from __future__ import annotations
+
+from spoke_jobs.cluster import kube_environment
+from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, waits_of
+from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.errors import ConfigurationError
+
+LISTED = 5_000
+"""The most SpokeJobs that are read."""
+_TIMEOUTS = Timeouts(connect=3.0, read=10.0)
+
+
+def read_spokejob_waits(namespace: str) -> SpokeJobWaits:
+    """Read the SpokeJobs that this account may list.
+
+    :param namespace: the configured namespace; empty for the pod's own.
+    """
+    where = kube_environment.namespace(namespace)
+    if not where:
+        return SpokeJobWaits(problem="SPOKE_NAMESPACE is not set")
+    try:
+        api = SpokeJobClient.connect(where, _TIMEOUTS)
+    except ConfigurationError as error:
+        return SpokeJobWaits(problem=str(error))
+    try:
+        found: list[WaitingSpokeJob] = []
+        read = 0
+        for page in api.pages():
+            found += waits_of(page.items)
+            read += len(page.items)
+            if read >= LISTED:
+                return SpokeJobWaits(tuple(found), more=True)
+        return SpokeJobWaits(tuple(found))
+    except ApiError as error:
+        return SpokeJobWaits(problem=str(error))
+    finally:
+        api.close()

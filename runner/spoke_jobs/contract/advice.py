@@ -1,0 +1,91 @@
+"""What a person can do: about a job that has ended, and about groups of jobs that wait or have failed for one reason.
+
+The advice about a job that has ended is that of its cause, or of what it waited for until its end.
+
+An attempt that ends because it did not start has one cause, `StartTimeout`, and many possible reasons. The field
+`reason` of its status holds the reason. The message names it, too, for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from spoke_jobs.contract.cause_row import CauseRow, with_id
+from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.wait_reasons import WAITS
+
+_START_AGAIN = "Then `spoke-jobs retry ID`."
+_GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
+"""Attempts may end with these causes before their start timeout. A job may also wait because of them."""
+QUOTA_OF_ZERO = "Raise the quota: while it is 0, no job can start here. This one then starts by itself."
+"""The advice on `QuotaExceeded` if the quota is zero, so that the end of other pods does not help."""
+
+
+def with_reason(code: str, text: str) -> str:
+    """Return the message about an attempt that ended while it waited: the reason, then what Kubernetes said."""
+    return f"{code}: {text}" if text else code
+
+
+def advice(cause: str, reason: str, job_id: int | None) -> str:
+    """Return the advice for a job that has ended; empty if this release does not know the cause.
+
+    :param reason: what the job waited for until it ended as `StartTimeout`; empty if that is not known.
+    """
+    waited = WAITS.get(reason) if cause == Cause.START_TIMEOUT else None
+    if waited is not None and waited.remedy:
+        return with_id(waited.remedy, job_id)
+    known = CAUSES.get(cause)
+    if known is None:
+        return ""
+    text = known.advise(job_id)
+    return f"{text} {with_id(_START_AGAIN, job_id)}" if _is_given_to_waiting_jobs(known) else text
+
+
+GROUP_ACTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "taken": "If that code is gone and they may be repeated: `spoke-jobs cancel --reason taken`, then retry them.",
+        "blocked": "`spoke-jobs why ID` names the jobs that the first of them waits for.",
+        "paused": "To end the pause: `spoke-jobs resume SCOPE`.",
+        "limit": "No action is needed. To start them sooner: `spoke-jobs limits set SCOPE`.",
+        "queue_lock": "`spoke-jobs why ID` explains that job.",
+        "passed_over": "Deploy workers whose SPOKE_APP declares TYPE, or correct the name and dispatch again.",
+        "no_worker": "Start one: `spoke-jobs worker`.",
+        "workers_busy": "No action is needed. To start them sooner, start more workers.",
+        "not_submitted": "Check that `spoke-jobs sync` runs, and read its log.",
+        "submitted": "`kubectl get spokejobs` shows what they wait for.",
+    }
+)
+"""What to do about jobs that wait, by the code of `why`. `ID` is the job that they wait for, or the first of them if
+they are blocked; `TYPE` is their type; `SCOPE` that of a pause or a limit."""
+
+
+def waiting_group_advice(code: str, *, job_id: int, job_type: str, cause: str, scope: str = "") -> str:
+    """Return the action for a group of waiting jobs; empty if nothing needs to be done.
+
+    :param code: a code of `why`, a reason to wait in the cluster, or a cause for which they wait there.
+    :param job_id: the job that they wait for, or one of them.
+    :param cause: how their last attempts failed; empty if they did not.
+    :param scope: the scope of the pause or the limit of the ledger that holds them back; else empty.
+    """
+    in_cluster = WAITS.get(code)
+    if in_cluster is not None:
+        return with_id(in_cluster.advice, job_id)
+    if (failed := CAUSES.get(cause or code)) is not None:
+        return failed.advise(job_id, tried_again=bool(cause))
+    return with_id(GROUP_ACTIONS.get(code, "").replace("TYPE", job_type).replace("SCOPE", scope), job_id)
+
+
+def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
+    """Return the action for a group of failed jobs; empty if this release does not know the cause.
+
+    :param job_id: one of them.
+    """
+    which = f"--fingerprint {fingerprint}" if fingerprint else f"--cause {cause}"
+    every = f"`spoke-jobs retry --failed {which}`"
+    return with_id(advice(cause, "", None).replace("`spoke-jobs retry ID`", every), job_id)
+
+
+def _is_given_to_waiting_jobs(cause: CauseRow) -> bool:
+    """Whether a job that waits gets the same advice. It continues by itself, and one that has ended does not."""
+    return cause.waited_for or cause.before_an_attempt or cause in _GIVEN_TO_WAITING_JOBS

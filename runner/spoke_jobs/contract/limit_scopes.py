@@ -1,0 +1,98 @@
+"""The scopes of limits and pauses: to which jobs a limit applies. The ledger and the operator share the grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from spoke_jobs.contract.clean_text import is_storable
+
+SCOPE_LIMIT = 253
+SUFFIX = ".*"
+"""The end of a prefix that stands for the types that begin with it."""
+
+
+class ScopeKind(StrEnum):
+    """The forms of a scope."""
+
+    ALL = "all"
+    TYPE = "type"
+    QUEUE = "queue"
+    ORGANIZATION = "organization"
+    KEY = "key"
+    EACH_TYPE = "each-type"
+    EACH_QUEUE = "each-queue"
+    EACH_ORGANIZATION = "each-organization"
+
+
+NAMED = (ScopeKind.TYPE, ScopeKind.QUEUE, ScopeKind.ORGANIZATION, ScopeKind.KEY)
+"""The forms that are followed by a colon and a name."""
+EXPECTED = (
+    "all, type:NAME, type:PREFIX.*, queue:NAME, organization:NUMBER, key:NAME, each-type, each-queue or "
+    "each-organization"
+)
+"""The forms, for error messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The jobs to which a limit applies."""
+
+    kind: ScopeKind
+    name: str = ""
+    """The type, the prefix with its ``.*``, the queue, the organization's number, or the key."""
+
+    @classmethod
+    def parse(cls, text: str) -> Scope | None:
+        """Read a scope; None for a form that this release does not know."""
+        word, colon, name = text.partition(":")
+        kind = next((kind for kind in ScopeKind if kind == word), None)
+        if kind is None or bool(colon) != (kind in NAMED) or (colon and not name):
+            return None
+        if len(text) > SCOPE_LIMIT or not is_storable(text):
+            return None
+        if kind is ScopeKind.ORGANIZATION and not (name.isascii() and name.isdigit()):
+            return None
+        if kind is ScopeKind.TYPE and "*" in name and not _is_pattern(name):
+            return None
+        return cls(kind, str(int(name)) if kind is ScopeKind.ORGANIZATION else name)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.kind in NAMED else str(self.kind)
+
+
+def _is_pattern(name: str) -> bool:
+    """Whether it is a prefix like ``ingest.*``, which stands for the types that begin with ``ingest.``."""
+    return name.endswith(SUFFIX) and len(name) > len(SUFFIX) and name.count("*") == 1
+
+
+def patterns_of(name: str) -> Iterator[str]:
+    """Yield the prefixes that a type's name matches, the longest first: ``a.b.*`` and ``a.*`` for ``a.b.c``."""
+    while (end := name.rfind(".")) > 0:
+        name = name[:end]
+        yield name + SUFFIX
+
+
+def names_of_type(job_type: str) -> tuple[str, ...]:
+    """Return the names of the scopes ``type:NAME`` that apply to a type, the narrowest first."""
+    return (job_type, *(pattern for pattern in patterns_of(job_type) if pattern != job_type))
+
+
+def scopes_of(job_type: str, queue: str, organization: int | None, key: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the scopes that apply to a job, the narrowest first, each with what it counts the job as.
+
+    :param queue: empty for none.
+    """
+    if key is not None:
+        yield f"{ScopeKind.KEY}:{key}", key
+    for name in names_of_type(job_type):
+        yield f"{ScopeKind.TYPE}:{name}", name
+    yield ScopeKind.EACH_TYPE, job_type
+    if queue:
+        yield f"{ScopeKind.QUEUE}:{queue}", queue
+        yield ScopeKind.EACH_QUEUE, queue
+    if organization is not None:
+        yield f"{ScopeKind.ORGANIZATION}:{organization}", str(organization)
+        yield ScopeKind.EACH_ORGANIZATION, str(organization)
+    yield ScopeKind.ALL, ""

@@ -1,0 +1,47 @@
+"""Take the W3C trace context of a dispatch, without a dependency on OpenTelemetry.
+
+A job belongs to the trace in which it was dispatched. Its pod gets the context as ``TRACEPARENT``, the variable that
+OpenTelemetry's tools read.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from spoke_jobs.contract.validation_text import wrong
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+MEANING = (
+    "The W3C trace context of the dispatch. The default is the context of the current OpenTelemetry span, if there is "
+    "one. The job's pod gets it as `TRACEPARENT`."
+)
+
+
+def check_trace(value: object) -> str:
+    """Return what is wrong with a job option's value; empty if it is valid."""
+    return (
+        "" if is_traceparent(value) else wrong(value, "a W3C traceparent such as 00-<32 hex digits>-<16 hex digits>-01")
+    )
+
+
+def is_traceparent(value: object) -> bool:
+    """Whether the value is a valid traceparent (w3.org/TR/trace-context)."""
+    return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
+
+
+def current_traceparent() -> str | None:
+    """Return the traceparent of the current span; None if there is no span.
+
+    If the application has not imported OpenTelemetry, there is no span, and nothing is imported here.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    try:
+        context = trace.get_current_span().get_span_context()
+        traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags) & 0xFF:02x}"
+    except Exception:  # a foreign or half-imported module must not prevent a dispatch
+        return None
+    return traceparent if is_traceparent(traceparent) else None

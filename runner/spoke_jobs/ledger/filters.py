@@ -1,0 +1,69 @@
+"""A :class:`~spoke_jobs.model.JobFilter` as conditions of SQL statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Boolean, ColumnElement, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import JobFilter
+
+
+def conditions(which: JobFilter) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions on a row of ``job_request``."""
+    columns = job_request.c
+    if which.states is not None:
+        yield columns.state.in_(which.states)
+    if which.job_type is not None:
+        yield matching(columns.job_type, which.job_type)
+    if which.queue_name is not None:
+        yield matching(columns.queue_name, which.queue_name)
+    for column, value in (
+        (columns.runner, which.runner),
+        (columns.organization_id, which.organization_id),
+        (columns.campaign_id, which.campaign_id),
+        (columns.cause, which.cause),
+        (columns.fingerprint, which.fingerprint),
+    ):
+        if value is not None:
+            yield column == value
+    if which.other_cause_than is not None:
+        yield columns.cause != which.other_cause_than
+    if which.since is not None:
+        yield columns.created_at >= which.since
+    if which.until is not None:
+        yield columns.created_at < which.until
+
+
+def matching(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    """Whether a column matches a pattern in which ``*`` stands for any characters."""
+    if "*" not in pattern:
+        return column == pattern
+    like = like_pattern(pattern)
+    glob = pattern.replace("[", "[[]").replace("?", "[?]")
+    return matches_pattern(column, literal(like), literal(glob))
+
+
+def like_pattern(pattern: str) -> str:
+    """Return a pattern in which ``*`` stands for any characters as a pattern of LIKE."""
+    return pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+
+
+class matches_pattern(GenericFunction[bool]):  # noqa: N801 (an SQL function)
+    """``matches_pattern(column, like, glob)``: LIKE on PostgreSQL; GLOB on SQLite, whose LIKE ignores case."""
+
+    type = Boolean()
+    inherit_cache = True
+    name = "matches_pattern"
+
+
+@compiles(matches_pattern)
+def _matches_pattern(element: Any, compiler: Any, **keywords: Any) -> str:
+    column, like, glob = element.clauses
+    sqlite = compiler.dialect.name == "sqlite"
+    text, pattern = (compiler.process(clause, **keywords) for clause in (column, glob if sqlite else like))
+    return f"({text} {'GLOB' if sqlite else 'LIKE'} {pattern})"

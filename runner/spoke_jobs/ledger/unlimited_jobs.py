@@ -1,0 +1,91 @@
+"""Claim the jobs that no limit applies to, by one statement, in a ledger that has limits. Only on PostgreSQL.
+
+The statement locks the table ``job_limit`` as other claims do. It claims nothing if the limits have changed since the
+process read them. Of the first due jobs in the order of claims, it claims those of whose scopes none has a row in
+``job_limit``. It looks these up in the index of that table, so their number does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.ledger import bulk
+from spoke_jobs.ledger.claim_request import ClaimRequest
+from spoke_jobs.ledger.due_jobs import VARIANTS, Variant, search, search_text, search_values
+from spoke_jobs.ledger.limit_cache import KnownLimits
+from spoke_jobs.ledger.limit_rows import LAST_CHANGE
+from spoke_jobs.ledger.open_scopes import OPEN, closed_values
+from spoke_jobs.limits.admission import Closed
+from spoke_jobs.model import Claim
+
+# `limited` has a row also if the limits have changed. Several statements then claim, and read the limits again.
+_FOUND = f"""
+locked AS MATERIALIZED (SELECT 1 FROM {bulk.JOB_LIMIT} WHERE id < 0 FOR KEY SHARE),
+unchanged AS MATERIALIZED (
+    SELECT {LAST_CHANGE} = cast(:change AS bigint) AND NOT EXISTS (SELECT 1 FROM locked) AS yes
+), found AS MATERIALIZED (
+    SELECT id, locks_queue, queue_name, rank, job_type, organization_id, limit_key
+    FROM {bulk.JOB_REQUEST}
+    WHERE (SELECT yes FROM unchanged) AND {{search}}
+    FOR UPDATE SKIP LOCKED
+), candidates AS MATERIALIZED (
+    SELECT id, locks_queue, queue_name, rank FROM found
+    WHERE NOT (
+        job_type = ANY(:limited_types) OR job_type LIKE ANY(:limited_patterns)
+        OR (:limits_each_queue AND queue_name <> '') OR (:limits_each_organization AND organization_id IS NOT NULL)
+        OR EXISTS (
+            SELECT 1 FROM {bulk.JOB_LIMIT} WHERE scope = ANY(ARRAY[
+                '{ScopeKind.QUEUE}:' || queue_name,
+                '{ScopeKind.ORGANIZATION}:' || organization_id,
+                '{ScopeKind.KEY}:' || limit_key
+            ])
+        )
+    )
+), limited AS (
+    SELECT 1 FROM found WHERE id NOT IN (SELECT id FROM candidates)
+    UNION ALL SELECT 1 FROM unchanged WHERE NOT yes
+)"""  # noqa: S608  (constants)
+_CLAIM = {
+    (variant, leaving): bulk.typed(
+        search_text(bulk.CLAIM.format(candidates=_FOUND.format(search=search(variant, OPEN if leaving else ""))))
+    )
+    for variant in VARIANTS
+    for leaving in (False, True)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the statement found."""
+
+    claims: list[Claim]
+    candidates: int
+    """How many jobs without limits it examined."""
+    limited: int
+    """How many jobs with limits it left; 1 if the limits have changed."""
+
+
+def claim_unlimited(connection: Connection, known: KnownLimits, closed: Closed, request: ClaimRequest) -> Taken:
+    """Claim due jobs that no limit applies to.
+
+    :param closed: scopes to leave out of the search.
+    """
+    names, patterns = known.limited_types(request.types)
+    kinds = known.limits.kinds
+    values: dict[str, Any] = search_values(request) | {
+        "worker": request.worker,
+        "lease": request.lease_seconds,
+        "change": known.version[0],
+        "limited_types": names,
+        "limited_patterns": patterns,
+        "limits_each_queue": ScopeKind.EACH_QUEUE in kinds,
+        "limits_each_organization": ScopeKind.EACH_ORGANIZATION in kinds,
+    }
+    if not closed.nothing:
+        values |= closed_values(closed)
+    statement = _CLAIM[Variant.of(request), not closed.nothing]
+    return Taken(*bulk.granted(connection, statement, values, request.lease_seconds))

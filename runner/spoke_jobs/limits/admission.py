@@ -1,0 +1,239 @@
+"""Decide which jobs may start under the limits. Pure: counts, buckets and the time are inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from spoke_jobs.contract.limit_scopes import Scope, ScopeKind, scopes_of
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.limits.job_limit import JobLimit
+from spoke_jobs.model import JobRequest
+
+_REASONS = {
+    ScopeKind.TYPE: WaitReason.TYPE_LIMIT_REACHED,
+    ScopeKind.EACH_TYPE: WaitReason.TYPE_LIMIT_REACHED,
+    ScopeKind.QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
+    ScopeKind.EACH_QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
+    ScopeKind.ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
+    ScopeKind.EACH_ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
+    ScopeKind.KEY: WaitReason.KEY_LIMIT_REACHED,
+    ScopeKind.ALL: WaitReason.LIMIT_REACHED,
+}
+
+
+class Subject(NamedTuple):
+    """What limits know of a job. Jobs with the same values count alike."""
+
+    job_type: str
+    queue_name: str
+    organization_id: int | None
+    limit_key: str | None = None
+
+    @classmethod
+    def of(cls, job: JobRequest) -> Subject:
+        """Take the values from a row."""
+        return cls(job.job_type, job.queue_name, job.organization_id, job.limit_key)
+
+    def scopes(self) -> Iterator[tuple[str, str]]:
+        """Yield the scopes that apply, the narrowest first, each with what it counts the job as."""
+        return scopes_of(self.job_type, self.queue_name, self.organization_id, self.limit_key)
+
+
+class Counted(NamedTuple):
+    """A count under a limit: of the whole scope, or of one of each."""
+
+    limit: JobLimit
+    name: str
+
+
+class LimitSet:
+    """The limits of a ledger. Looking up those of a job takes the same time however many there are."""
+
+    def __init__(self, limits: Iterable[JobLimit]) -> None:
+        self.limits = tuple(limits)
+        self._by_scope = {str(limit.scope): limit for limit in self.limits}
+
+    def __bool__(self) -> bool:
+        return bool(self.limits)
+
+    def of(self, subject: Subject) -> Iterator[Counted]:
+        """Yield the limits that apply to a job, the narrowest first."""
+        for scope, name in subject.scopes():
+            if (limit := self._by_scope.get(scope)) is not None:
+                yield Counted(limit, name)
+
+    @cached_property
+    def closable(self) -> tuple[JobLimit, ...]:
+        """The limits that can keep a whole scope from starting while nothing of it runs."""
+        return tuple(
+            limit
+            for limit in self.limits
+            if limit.pause is not None or limit.bounds.max_running == 0 or limit.bounds.rate is not None
+        )
+
+    @cached_property
+    def kinds(self) -> frozenset[ScopeKind]:
+        """The forms of the limits' scopes."""
+        return frozenset(limit.scope.kind for limit in self.limits)
+
+    @cached_property
+    def of_all(self) -> bool:
+        """Whether a limit applies to every job."""
+        return bool(self.kinds & {ScopeKind.ALL, ScopeKind.EACH_TYPE})
+
+    @cached_property
+    def counts(self) -> bool:
+        """Whether a limit depends on how many jobs run."""
+        return any(limit.bounds.max_running for limit in self.limits)
+
+    @cached_property
+    def rated(self) -> tuple[JobLimit, ...]:
+        """The limits with a rate."""
+        return tuple(limit for limit in self.limits if limit.bounds.rate is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The jobs of which none may start now. A claim leaves them out of its search."""
+
+    everything: bool = False
+    types: frozenset[str] = frozenset()
+    """Names, and prefixes like ``ingest.*``."""
+    queues: frozenset[str] = frozenset()
+    organizations: frozenset[int] = frozenset()
+    keys: frozenset[str] = frozenset()
+    every_queue: bool = False
+    """Whether each job with a queue is held."""
+    every_organization: bool = False
+    lasting: bool = True
+    """Whether they stay closed until a limit is changed."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no scope is closed."""
+        return self == NOTHING_CLOSED
+
+
+NOTHING_CLOSED = Closed()
+
+
+class Admission:
+    """Admit jobs one after the other.
+
+    :param running: how many jobs run, by their subjects.
+    :param full_at: the buckets of rates, by the limit's id, if they are newer than those of the limits.
+    """
+
+    def __init__(
+        self,
+        limits: LimitSet,
+        running: Mapping[Subject, int],
+        now: datetime,
+        full_at: Mapping[int, datetime | None] | None = None,
+    ) -> None:
+        self._limits = limits
+        self._now = now
+        self._full_at = dict(full_at or {})
+        self.taken: dict[int, datetime] = {}
+        """When the buckets from which tokens were taken are full again, by the limit's id."""
+        self._running: Counter[tuple[Scope, str]] = Counter()
+        self._known: dict[tuple[Scope, str], JobLimit] = {}
+        for subject, count in running.items():
+            self._count(subject, count)
+
+    def why_held(self, subject: Subject) -> Wait | None:
+        """Return why a job can't start now; None if it can. A pause is named before a limit."""
+        applying = list(self._limits.of(subject))
+        for limit, _ in applying:
+            if (wait := self._paused(limit)) is not None:
+                return wait
+        return next((wait for counted in applying if (wait := self._full(*counted)) is not None), None)
+
+    def admit(self, subject: Subject) -> bool:
+        """Let a job start if it may: count it, and take a token of each rate."""
+        if self.why_held(subject) is not None:
+            return False
+        self._count(subject, 1)
+        for limit, _ in self._limits.of(subject):
+            if (rate := limit.bounds.rate) is not None:
+                self._full_at[limit.id] = self.taken[limit.id] = rate.started(self._bucket(limit), self._now)
+        return True
+
+    def closed(self) -> Closed:
+        """Return the scopes of which nothing may start now."""
+        shut = [
+            limit
+            for limit in self._limits.closable
+            if self._paused(limit) is not None or self._full(limit, "") is not None
+        ]
+        full = [key for key, limit in self._known.items() if self._running[key] >= (limit.bounds.max_running or 0)]
+        found = [(limit.scope, limit.scope.name) for limit in shut] + full
+
+        def names(*kinds: ScopeKind) -> frozenset[str]:
+            return frozenset(name for scope, name in found if scope.kind in kinds and name)
+
+        def whole(kind: ScopeKind) -> bool:
+            return any(scope.kind is kind and not name for scope, name in found)
+
+        return Closed(
+            everything=any(scope.kind is ScopeKind.ALL for scope, _ in found) or whole(ScopeKind.EACH_TYPE),
+            types=names(ScopeKind.TYPE, ScopeKind.EACH_TYPE),
+            queues=names(ScopeKind.QUEUE, ScopeKind.EACH_QUEUE),
+            organizations=frozenset(map(int, names(ScopeKind.ORGANIZATION, ScopeKind.EACH_ORGANIZATION))),
+            keys=names(ScopeKind.KEY),
+            every_queue=whole(ScopeKind.EACH_QUEUE),
+            every_organization=whole(ScopeKind.EACH_ORGANIZATION),
+            lasting=not full and all(limit.shut_until_changed for limit in shut),
+        )
+
+    def next_token_seconds(self) -> float | None:
+        """Return when the first of the empty buckets has a token; None if none is empty."""
+        short = [
+            limit.bounds.rate.wait(self._bucket(limit), self._now)
+            for limit in self._limits.rated
+            if limit.bounds.rate is not None
+        ]
+        return min((wait.total_seconds() for wait in short if wait), default=None)
+
+    def running(self, limit: JobLimit) -> int:
+        """Return how many jobs of the limit's scope run."""
+        return sum(count for (scope, _), count in self._running.items() if scope == limit.scope)
+
+    def _count(self, subject: Subject, count: int) -> None:
+        for limit, name in self._limits.of(subject):
+            key = (limit.scope, name)
+            self._running[key] += count
+            if limit.bounds.max_running:
+                self._known[key] = limit
+
+    def _paused(self, limit: JobLimit) -> Wait | None:
+        pause = limit.paused_at(self._now)
+        if pause is None:
+            return None
+        return Wait(
+            WaitReason.PAUSED,
+            object=str(limit.scope),
+            source=f"`spoke-jobs pause {limit.scope}`",
+            by=pause.by,
+            note=pause.reason,
+            paused_since=pause.since,
+            retry_at=pause.until,
+        )
+
+    def _full(self, limit: JobLimit, name: str) -> Wait | None:
+        source = f"limit {limit.scope}"
+        most, running = limit.bounds.max_running, self._running[limit.scope, name]
+        if most is not None and running >= most:
+            return Wait(_REASONS[limit.scope.kind], object=name, running=running, limit=most, source=source)
+        rate = limit.bounds.rate
+        if rate is None or not (short := rate.wait(self._bucket(limit), self._now)):
+            return None
+        return Wait(WaitReason.RATE_LIMIT_REACHED, object=str(rate), source=source, retry_at=self._now + short)
+
+    def _bucket(self, limit: JobLimit) -> datetime | None:
+        return self._full_at.get(limit.id, limit.full_at)

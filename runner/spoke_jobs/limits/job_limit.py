@@ -1,0 +1,264 @@
+"""A limit as a value, and what each change makes of it. The ledgers store it, and record each change."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any, Self
+
+from spoke_jobs.contract.clean_text import is_storable, short_repr
+from spoke_jobs.contract.limit_scopes import EXPECTED, NAMED, Scope, ScopeKind
+from spoke_jobs.contract.start_rate import RATE_FORM, StartRate, is_whole
+from spoke_jobs.errors import InvalidLimit
+
+MOST_RUNNING = 1_000_000
+TEXT_LIMIT = 200
+
+
+class Rate(StartRate):
+    """How many attempts may start: a token bucket.
+
+    :raises InvalidLimit: if a field can't be honored.
+    """
+
+    __slots__ = ()
+    error = InvalidLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a limit allows; None: without bound. Declared in code, or set at run time.
+
+    :raises InvalidLimit: if a field can't be honored.
+    """
+
+    max_running: int | None = None
+    rate: Rate | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_running is not None and not is_whole(self.max_running, 0, MOST_RUNNING):
+            given = short_repr(self.max_running)
+            raise InvalidLimit(f"max_running is {given}: give a whole number from 0 to {MOST_RUNNING:,}")
+
+    def __str__(self) -> str:
+        parts = [
+            *([f"max_running {self.max_running}"] if self.max_running is not None else []),
+            *([f"rate {self.rate}"] if self.rate is not None else []),
+        ]
+        return ", ".join(parts) or "no bounds"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bounds as the row keeps them."""
+        rate = self.rate
+        return {
+            "maxRunning": self.max_running,
+            "rate": None if rate is None else [rate.count, rate.seconds, rate.burst],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` made."""
+        rate = value.get("rate")
+        return cls(value.get("maxRunning"), None if rate is None else Rate(*rate))
+
+
+NO_BOUNDS = Bounds()
+
+
+class Keep(Enum):
+    """Stands for a bound that a change leaves as it is."""
+
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
+
+
+def changed_bounds(
+    bounds: Bounds,
+    max_running: int | Keep | None = KEEP,
+    rate: Rate | str | Keep | None = KEEP,
+    burst: int | Keep = KEEP,
+) -> Bounds:
+    """Return the bounds with some of them changed. None removes a bound.
+
+    :param rate: as text, it has a burst of 1 unless ``burst`` is given.
+    :raises InvalidLimit: if one can't be honored.
+    """
+    most = bounds.max_running if isinstance(max_running, Keep) else max_running
+    size = 1 if isinstance(burst, Keep) else burst
+    kept: Rate | None
+    if isinstance(rate, Keep):
+        kept = bounds.rate
+    elif isinstance(rate, str):
+        return Bounds(most, Rate.parse(rate, size))
+    elif rate is None or isinstance(rate, Rate):
+        kept = rate
+    else:
+        raise InvalidLimit(f"rate is {short_repr(rate)}: give {RATE_FORM}")
+    if not isinstance(burst, Keep):
+        if kept is None:
+            raise InvalidLimit("burst belongs to a rate: give a rate, too")
+        kept = replace(kept, burst=burst)
+    return Bounds(most, kept)
+
+
+class Source(StrEnum):
+    """Where a limit's bounds come from."""
+
+    DEFAULT = "default"
+    """The application's code."""
+    RUNTIME = "runtime"
+    """Somebody set them. A deploy does not change them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPause:
+    """Why no attempt of a scope starts."""
+
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What an application's code declares."""
+
+    bounds: Bounds
+    app: str
+    """The application's name (SPOKE_APP)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the row keeps it."""
+        return self.bounds.to_json() | {"app": self.app}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` made."""
+        return cls(Bounds.from_json(value), value["app"])
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimit:
+    """A row of ``job_limit``."""
+
+    scope: Scope
+    bounds: Bounds = NO_BOUNDS
+    pause: LimitPause | None = None
+    source: Source = Source.RUNTIME
+    default: Bounds | None = None
+    """What the application's code declares; None for nothing."""
+    declared_by: str = ""
+    """The application that declares it (SPOKE_APP)."""
+    replaced: Declared | None = None
+    """What the code declares, while a file that somebody applied replaces it."""
+    full_at: datetime | None = None
+    """When the rate's bucket is full if no attempt starts; None: it is full."""
+    id: int = 0
+
+    def paused_at(self, now: datetime) -> LimitPause | None:
+        """Return the pause, unless it has ended."""
+        pause = self.pause
+        return pause if pause is not None and (pause.until is None or pause.until > now) else None
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether the order of claims matters: its row is locked by each claim that it applies to."""
+        return bool(self.bounds.max_running) or self.bounds.rate is not None
+
+    @property
+    def shut_until_changed(self) -> bool:
+        """Whether nothing of the scope starts, however much time passes."""
+        return self.bounds.max_running == 0 or (self.pause is not None and self.pause.until is None)
+
+    @property
+    def needed(self) -> bool:
+        """Whether the row says anything."""
+        return self.pause is not None or self.default is not None or self.bounds != NO_BOUNDS
+
+
+def empty(scope: Scope) -> JobLimit:
+    """Return a limit that says nothing."""
+    return JobLimit(scope, source=Source.DEFAULT)
+
+
+def parse_scope(text: object) -> Scope:
+    """Read a scope.
+
+    :raises InvalidLimit: naming the forms of a scope.
+    """
+    scope = Scope.parse(text) if isinstance(text, str) else None
+    if scope is None:
+        raise InvalidLimit(f"{short_repr(text)} is not a scope: give {EXPECTED}")
+    return scope
+
+
+def check_bounds(scope: Scope, bounds: Bounds) -> None:
+    """Check that the bounds fit the scope.
+
+    :raises InvalidLimit: for a rate of each queue, type or organization.
+    """
+    if bounds.rate is not None and str(scope).startswith("each-"):
+        named = next(kind for kind in NAMED if str(scope) == f"each-{kind}")
+        raise InvalidLimit(f"{scope} can't have a rate: give one to {named}:NAME, or to all")
+
+
+def unknown_type(scope: Scope, names: Iterable[str]) -> str:
+    """Return what to say about a scope that names a type which is none of these; empty if there is nothing to say."""
+    if scope.kind is not ScopeKind.TYPE:
+        return ""
+    known = set(names)
+    if scope.name in known or any(_covers(scope.name, name) or _covers(name, scope.name) for name in known):
+        return ""
+    close = difflib.get_close_matches(scope.name, known, n=3)
+    guess = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"no declared type and no stored job matches {scope.name!r}{guess}"
+
+
+def undeclared_types(declared: Iterable[Scope], names: Iterable[str]) -> Iterator[str]:
+    """Yield a warning for each limit that an application declares on a type that it does not declare."""
+    known = tuple(names)
+    for scope in declared:
+        if problem := unknown_type(scope, known):
+            yield f"limit({str(scope)!r}): {problem}"
+
+
+def _covers(pattern: str, name: str) -> bool:
+    return pattern.endswith(".*") and name.startswith(pattern.removesuffix("*"))
+
+
+def check_text(name: str, text: object) -> str:
+    """Return a text that people give.
+
+    :raises InvalidLimit: if it can't be stored, or is too long.
+    """
+    if not isinstance(text, str) or not text.strip() or len(text) > TEXT_LIMIT or not is_storable(text):
+        raise InvalidLimit(f"{name} is {short_repr(text)}: give a text of 1 to {TEXT_LIMIT} characters")
+    return text.strip()
+
+
+def with_bounds(limit: JobLimit, bounds: Bounds) -> JobLimit:
+    """The limit after somebody set its bounds."""
+    return replace(limit, bounds=bounds, source=Source.RUNTIME, full_at=_bucket(limit, bounds))
+
+
+def after_reset(limit: JobLimit) -> JobLimit:
+    """The limit with what the application's code declares. A pause stays."""
+    bounds = limit.default or NO_BOUNDS
+    return replace(limit, bounds=bounds, source=Source.DEFAULT, full_at=_bucket(limit, bounds))
+
+
+def with_default(limit: JobLimit, default: Bounds | None, app: str) -> JobLimit:
+    """The limit after an application has declared its default, or does so no longer."""
+    changed = replace(limit, default=default, declared_by=app if default is not None else "")
+    return after_reset(changed) if limit.source is Source.DEFAULT else changed
+
+
+def _bucket(limit: JobLimit, bounds: Bounds) -> datetime | None:
+    """Keep the bucket when bounds change: a change must not fill it."""
+    return limit.full_at if bounds.rate is not None else None

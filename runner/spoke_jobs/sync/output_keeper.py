@@ -1,0 +1,155 @@
+"""Keep what the cluster says about failed attempts in the ledger, before their pods are gone.
+
+Threads read the output, because a slow node must not delay the loop. The loop stores it. After a restart, sync reads
+again what the cluster still has, and the ledger ignores what it already holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.exc import StatementError
+
+from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.ledger import reports
+from spoke_jobs.model import AttemptReport, ContainerOutput
+from spoke_jobs.sync.decide import failed_attempts
+from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
+from spoke_jobs.sync.writer import ConnectionLost, Writer
+
+logger = logging.getLogger(__name__)
+
+THREADS = 2
+_TRIES = 3
+"""How many times a read is tried if the API server refuses it, or if the node does not answer."""
+_BACKOFF = Backoff(base=1.0, maximum=30.0)
+_PATIENCE_SECONDS = 900.0
+"""How long a read is repeated while the API server does not answer: the pods of failed attempts stay for longer."""
+_API_SERVER_AWAY = {0, 429, 503}
+"""The statuses that mean that the API server is unavailable. A node that does not answer causes other statuses."""
+_REMEMBERED = 20_000
+_STORED_AT_ONCE = 100
+_Key = tuple[UUID, int, int]
+
+ReadOutputs = Callable[[str], tuple[ContainerOutput, ...]]
+"""Reads the output of a pod's containers; raises ApiError."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    row: Row
+    run: int
+    """The attempt's run. The row may be in a later one."""
+    attempt: AttemptView
+    future: Future[tuple[ContainerOutput, ...]] | None
+    """None until the next try is due."""
+    begun_at: float
+    tries: int = 1
+    due: float = 0.0
+
+
+class OutputKeeper:
+    """Read and store the reports of failed attempts. Only one thread may call the methods.
+
+    :param clock: the monotonic clock, in seconds.
+    """
+
+    def __init__(self, writer: Writer, read: ReadOutputs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._writer = writer
+        self._read = read
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="outputs")
+        self._known: OrderedDict[_Key, None] = OrderedDict()
+        self._readings: deque[_Reading] = deque()
+        self._problem = ""
+
+    def see(self, row: Row, seen: SpokeJobView) -> None:
+        """Begin to read the output of each failed attempt that was not seen before.
+
+        :param seen: the row's SpokeJob, or that of an earlier run of the job, which a retry by hand has ended.
+        """
+        if seen.job_uid != row.job.uid or seen.run > row.job.run:
+            return
+        for attempt in failed_attempts(seen):
+            key = (row.job.uid, seen.run, attempt.number)
+            if key in self._known:
+                continue
+            self._known[key] = None
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+            self._readings.append(_Reading(row, seen.run, attempt, self._begin(attempt), self._clock()))
+
+    def store(self) -> int:
+        """Store the reports that the threads have read since the last call; return their number.
+
+        :raises ConnectionLost: if the database can't be used.
+        """
+        stored = 0
+        for _ in range(min(len(self._readings), _STORED_AT_ONCE)):
+            reading = self._readings.popleft()
+            if reading.future is None and self._clock() >= reading.due:
+                reading.future = self._begin(reading.attempt)
+            if reading.future is None or not reading.future.done():
+                self._readings.append(reading)
+            elif (outputs := self._outputs(reading)) is not None:
+                stored += self._record(reading, outputs)
+        return stored
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, attempt: AttemptView) -> Future[tuple[ContainerOutput, ...]]:
+        return self._threads.submit(lambda: self._read(attempt.pod) if attempt.pod else ())
+
+    def _outputs(self, reading: _Reading) -> tuple[ContainerOutput, ...] | None:
+        """Return the output that was read; None if the read is repeated."""
+        assert reading.future is not None
+        try:
+            return reading.future.result()
+        except ApiError as error:
+            now = self._clock()
+            if error.status in _API_SERVER_AWAY:
+                again = now < reading.begun_at + _PATIENCE_SECONDS
+            else:
+                again = reading.tries < _TRIES and error.status != 403
+            if again:
+                reading.future, reading.due = None, now + _BACKOFF.after(reading.tries)
+                reading.tries += 1
+                self._readings.append(reading)
+                return None
+            problem = f"{error.status} {error.reason}"
+            if problem != self._problem:
+                logger.warning("the output of pods can't be read, and is not kept: %s", error)
+            self._problem = problem
+            return ()
+        except Exception:  # the pod's answer has a form that nobody expected; the message is kept without it
+            job, number = reading.row.job, reading.attempt.number
+            logger.exception("job %d, attempt %d: its output could not be read, and is not kept", job.id, number,
+                             extra={"request_id": job.id, "attempt": number})  # fmt: skip
+            return ()
+
+    def _record(self, reading: _Reading, outputs: tuple[ContainerOutput, ...]) -> bool:
+        job, attempt = reading.row.job, reading.attempt
+        report = AttemptReport(reading.run, attempt.number, attempt.cause, attempt.message, attempt.pod, outputs)
+        try:
+            with self._writer.transaction() as connection:
+                return reports.record(connection, job, report)
+        except ConnectionLost:
+            raise
+        except StatementError as error:  # only this statement failed
+            logger.warning("job %d, attempt %d: its report could not be stored: %s", job.id, attempt.number,
+                           type(error.orig).__name__,
+                           extra={"request_id": job.id, "attempt": attempt.number})  # fmt: skip
+            return False
+        except Exception:  # a defect; the other reports are stored
+            logger.exception("job %d, attempt %d: its report could not be stored", job.id, attempt.number,
+                             extra={"request_id": job.id, "attempt": attempt.number})  # fmt: skip
+            return False

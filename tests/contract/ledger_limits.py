@@ -1,0 +1,334 @@
+"""What every ledger must do with limits, rates and pauses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.contract.ledger import LEASE, LedgerSteps, eventually, new_job
+
+from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.errors import InvalidLimit
+from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.limits.job_limit import Bounds, Rate, Source, parse_scope
+from spoke_jobs.limits.limit_file import read_entries
+from spoke_jobs.model import Claim, Failure
+
+ALL = parse_scope("all")
+
+
+def limit(ledger: Ledger, scope: str, max_running: int | None = None, rate: str | None = None, burst: int = 1) -> None:
+    bounds = Bounds(max_running, None if rate is None else Rate.parse(rate, burst))
+    ledger.limits.set(parse_scope(scope), lambda _old: bounds, "ada")
+
+
+def claims(ledger: Ledger, limit: int = 30) -> list[Claim]:
+    return list(ledger.claim_batch("legacy", ["report", "mail", "ingest.*"], "w", LEASE, limit))
+
+
+def claimed(ledger: Ledger, limit: int = 30) -> list[int]:
+    return [claim.job.id for claim in claims(ledger, limit)]
+
+
+def claim_more(ledger: Ledger, found: list[int]) -> int:
+    found += claimed(ledger)
+    return len(found)
+
+
+class LimitContract(LedgerSteps):
+    """Limits, rates and pauses in claims."""
+
+    @pytest.mark.parametrize(
+        "scope",
+        [
+            "all",
+            "type:mail",
+            "type:ingest.*",
+            "queue:slow",
+            "organization:7",
+            "key:twilio",
+            "each-type",
+            "each-queue",
+            "each-organization",
+        ],
+    )
+    def test_a_scope_counts_its_own_jobs(self, ledger: Ledger, scope: str) -> None:
+        kinds: dict[str, dict[str, object]] = {
+            "a": {"job_type": "mail"},
+            "b": {"queue_name": "slow"},
+            "c": {"job_type": "ingest.csv"},
+            "d": {"organization_id": None},
+            "e": {"organization_id": 7},
+            "f": {"limit_key": "twilio"},
+        }
+        names = {
+            ledger.insert(new_job(**kinds[kind])).id: f"{kind}{number}" for number in range(4) for kind in sorted(kinds)
+        }
+        limit(ledger, scope, 2)
+        found = [names[job_id] for job_id in claimed(ledger)]
+        assert sorted(found) == sorted(self._expected(scope, kinds, list(names.values())))
+        assert 2 <= len(found) < len(names)
+
+    @staticmethod
+    def _expected(scope: str, kinds: dict[str, dict[str, object]], names: list[str]) -> list[str]:
+        """The jobs that start under a limit of two, by the words of the documentation: in turns."""
+        counts: Counter[object] = Counter()
+        running: Counter[object] = Counter()
+        last_turn: Counter[object] = Counter()
+        found: list[str] = []
+
+        def job(name: str) -> dict[str, object]:
+            return {"job_type": "report", "queue_name": "", "organization_id": 3, "limit_key": None} | kinds[name[0]]
+
+        def counted_as(name: str) -> object:
+            kind = scope.removeprefix("each-").partition(":")[0]
+            own = {
+                "all": "all",
+                "type": job(name)["job_type"],
+                "queue": job(name)["queue_name"] or None,
+                "organization": job(name)["organization_id"],
+                "key": job(name)["limit_key"],
+            }[kind]
+            wanted = scope.partition(":")[2]
+            if not wanted:
+                return own
+            fits = str(own) == wanted or (wanted.endswith(".*") and str(own).startswith(wanted[:-1]))
+            return wanted if fits else None
+
+        def turn(name: str) -> tuple[int, int, int]:
+            organization = job(name)["organization_id"]
+            return running[organization], last_turn[organization], names.index(name)
+
+        waiting = set(names)
+        while allowed := [name for name in waiting if counted_as(name) is None or counts[counted_as(name)] < 2]:
+            name = min(allowed, key=turn)
+            waiting.remove(name)
+            found.append(name)
+            counts[counted_as(name)] += 1
+            running[job(name)["organization_id"]] += 1
+            last_turn[job(name)["organization_id"]] = len(found)
+        return found
+
+    def test_an_end_of_any_kind_makes_room(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job() for _ in range(5)])
+        limit(ledger, "type:report", 1)
+        (first,) = claims(ledger)
+        assert claims(ledger) == []
+        ledger.succeed(None, first.token, None)
+        (second,) = claims(ledger)
+        assert second.job.id == first.job.id + 1
+        ledger.fail(second.token, Failure("JobError", for_good=True), decide=True)
+        (third,) = claims(ledger)
+        ledger.release(third.token)
+        assert claimed(ledger) == [third.job.id]
+
+    def test_a_full_scope_lets_the_jobs_behind_it_pass(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job(priority=9) for _ in range(30)])
+        others = ledger.insert_many([new_job(job_type="mail") for _ in range(3)])
+        limit(ledger, "type:report", 2)
+        assert len(claimed(ledger, 4)) == 4
+        assert claimed(ledger, 4) == [others[2].id]
+
+    @pytest.mark.parametrize("scope", ["type:mail", "type:ingest.*", "queue:slow", "key:twilio"])
+    def test_jobs_with_and_without_a_limit_are_claimed_in_one_order(self, ledger: Ledger, scope: str) -> None:
+        kinds: dict[str, dict[str, object]] = {
+            "type:mail": {"job_type": "mail"},
+            "type:ingest.*": {"job_type": "ingest.csv"},
+            "queue:slow": {"queue_name": "slow"},
+            "key:twilio": {"limit_key": "twilio"},
+        }
+        limit(ledger, scope, 50)
+        limit(ledger, "organization:9", 1)
+        ledger.insert_many([new_job(), new_job()])
+        assert len(claims(ledger)) == 2  # the next claims know the limits
+        for number in range(40):
+            ledger.insert(new_job(**({} if number % 3 else kinds[scope]), priority=number % 4))
+        waiting = sorted(ledger.list_jobs(40), key=lambda job: (-job.priority, job.id))
+        found: list[int] = []
+        for size in (1, 5, 1, 8, 25):
+            more = claimed(ledger, size)
+            assert len(more) == size
+            found += sorted(more, key=[job.id for job in waiting].index)
+        assert found == [job.id for job in waiting]
+
+    def test_of_jobs_that_no_limit_applies_to_all_are_claimed(self, ledger: Ledger) -> None:
+        for number in range(100, 110):
+            limit(ledger, f"organization:{number}", 0)
+        jobs = ledger.insert_many([new_job(organization_id=number % 20 + 100) for number in range(80)])
+        found: list[int] = []
+        while more := claimed(ledger, 7):
+            found += more
+        assert sorted(found) == [job.id for job in jobs if (job.organization_id or 0) >= 110]
+
+    def test_room_under_a_limit_is_used_while_there_is_other_work(self, ledger: Ledger) -> None:
+        limit(ledger, "organization:7", 1)
+        first, second = ledger.insert_many([new_job(organization_id=7, priority=9) for _ in range(2)])
+        ledger.insert_many([new_job() for _ in range(900)])
+        running = claims(ledger, 2)
+        assert running[0].job.id == first.id
+        assert second.id not in claimed(ledger, 2)
+        ledger.succeed(None, running[0].token, None)
+        assert eventually(lambda: second.id in claimed(ledger, 2), 60)
+
+    def test_several_limits_hold_at_once(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job(organization_id=number % 3, queue_name=f"q{number % 2}") for number in range(30)])
+        limit(ledger, "each-organization", 2)
+        limit(ledger, "organization:0", 5)
+        limit(ledger, "queue:q1", 1)
+        running = claims(ledger)
+        by_organization = [claim.job.organization_id for claim in running]
+        assert [by_organization.count(number) for number in range(3)] == [2, 2, 2]
+        assert sum(claim.job.queue_name == "q1" for claim in running) == 1
+        limit(ledger, "all", 6)
+        assert claims(ledger) == []
+
+    def test_a_limit_that_is_raised_lowered_and_removed(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job() for _ in range(9)])
+        limit(ledger, "type:report", 2)
+        assert len(claims(ledger)) == 2
+        limit(ledger, "type:report", 5)
+        running = claims(ledger)
+        assert len(running) == 3
+        limit(ledger, "type:report", 0)
+        ledger.succeed(None, running[0].token, None)
+        assert claims(ledger) == []
+        ledger.limits.reset(parse_scope("type:report"))
+        assert len(claims(ledger)) == 4
+        assert list(ledger.limits.all()) == []
+
+    @pytest.mark.parametrize("scope", ["all", "type:report", "queue:q", "organization:3", "each-queue", "each-type"])
+    def test_a_paused_scope_starts_nothing_and_what_runs_goes_on(self, ledger: Ledger, scope: str) -> None:
+        ledger.insert_many([new_job(queue_name="q") for _ in range(3)])
+        (running,) = claims(ledger, 1)
+        other = ledger.insert(new_job(job_type="mail", organization_id=None))
+        paused = ledger.limits.pause(parse_scope(scope), "the carrier is down", "ada")
+        assert claimed(ledger) == ([] if scope in ("all", "each-type") else [other.id])
+        assert paused.pause is not None
+        assert (paused.pause.reason, paused.pause.by) == ("the carrier is down", "ada")
+        ledger.succeed(None, running.token, "done")
+        assert ledger.limits.resume(parse_scope(scope))
+        assert not ledger.limits.resume(parse_scope(scope))
+        assert len(claims(ledger)) >= 2
+
+    def test_a_pause_ends_by_itself(self, ledger: Ledger) -> None:
+        ledger.insert(new_job())
+        until = datetime.now(UTC) + timedelta(seconds=0.3)
+        ledger.limits.pause(ALL, "upgrade", until=until)
+        found = claims(ledger)
+        assert not found or datetime.now(UTC) >= until  # on a busy machine the claim may take as long
+        assert found or eventually(lambda: len(claims(ledger)) == 1, 60)
+
+    def test_a_pause_keeps_the_limit_and_a_reset_keeps_the_pause(self, ledger: Ledger) -> None:
+        limit(ledger, "all", 3)
+        ledger.limits.pause(ALL, "upgrade")
+        (both,) = ledger.limits.all()
+        assert (both.bounds, both.pause and both.pause.reason) == (Bounds(3), "upgrade")
+        left = ledger.limits.reset(ALL)
+        assert left is not None
+        assert (left.bounds, left.pause and left.pause.reason) == (Bounds(), "upgrade")
+        ledger.limits.resume(ALL)
+        assert list(ledger.limits.all()) == []
+
+    def test_a_rate_gives_a_burst_and_then_a_token_each_interval(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job() for _ in range(12)] + [new_job(job_type="mail")])
+        limit(ledger, "type:report", rate="20/s", burst=3)
+        began = datetime.now(UTC)
+        first = claims(ledger)
+        assert [claim.job.job_type for claim in first].count("report") == 3
+        assert [claim.job.job_type for claim in first].count("mail") == 1
+        wait = ledger.limits.next_token_seconds
+        assert wait is not None
+        assert 0 < wait <= 0.05
+        more: list[int] = []
+        assert eventually(lambda: claim_more(ledger, more) >= 9)
+        assert (datetime.now(UTC) - began).total_seconds() >= 9 / 20 - 0.01
+
+    def test_a_rate_may_also_be_of_everything(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job() for _ in range(3)])
+        limit(ledger, "all", rate="1/h")
+        assert len(claims(ledger)) == 1
+        assert claims(ledger) == []
+        limit(ledger, "all", rate="1000/s", burst=5)
+        more: list[int] = []
+        assert eventually(lambda: claim_more(ledger, more) == 2)
+
+    def test_a_default_yields_to_what_people_set_until_they_reset_it(self, ledger: Ledger) -> None:
+        scope = parse_scope("type:report")
+        ledger.limits.declare({scope: Bounds(2), ALL: Bounds(9)}, "shop.jobs")
+        assert [(str(item.scope), item.bounds, item.source) for item in ledger.limits.all()] == [
+            ("all", Bounds(9), Source.DEFAULT),
+            ("type:report", Bounds(2), Source.DEFAULT),
+        ]
+        limit(ledger, "type:report", 5)
+        ledger.limits.declare({scope: Bounds(3)}, "shop.jobs")  # a deploy
+        (kept,) = ledger.limits.all()
+        assert (kept.bounds, kept.source, kept.default) == (Bounds(5), Source.RUNTIME, Bounds(3))
+        left = ledger.limits.reset(scope)
+        assert left is not None
+        assert (left.bounds, left.source) == (Bounds(3), Source.DEFAULT)
+        ledger.limits.declare({}, "another.app")
+        assert len(ledger.limits.all()) == 1
+        ledger.limits.declare({}, "shop.jobs")
+        assert list(ledger.limits.all()) == []
+
+    def test_a_file_wins_over_the_code_and_is_pruned(self, ledger: Ledger) -> None:
+        def state() -> dict[str, str]:
+            return {str(item.scope): str(item.bounds) for item in ledger.limits.all()}
+
+        ledger.limits.declare({parse_scope("type:mail"): Bounds(1)}, "shop")
+        entries = read_entries([{"scope": "type:mail", "max_running": 2}, {"scope": "queue:slow", "paused": "upgrade"}])
+        assert [str(change) for change in ledger.limits.apply(entries, "ada")] == ["max_running 2", "paused: upgrade"]
+        assert ledger.limits.apply(entries, "ada") == []
+        ledger.limits.declare({parse_scope("type:mail"): Bounds(1)}, "shop")
+        assert state() == {"queue:slow": "no bounds", "type:mail": "max_running 2"}
+        ledger.limits.resume(parse_scope("queue:slow"))
+        (change,) = ledger.limits.apply([], "ada", prune=True)
+        assert str(change) == "max_running 1, as the code declares"
+        assert state() == {"type:mail": "max_running 1"}, "at once, and not when a worker starts"
+        ledger.limits.declare({}, "shop")
+        assert state() == {}
+
+    def test_what_the_code_declares_changes_behind_a_file(self, ledger: Ledger) -> None:
+        scope, entries = parse_scope("type:mail"), read_entries([{"scope": "type:mail", "max_running": 2}])
+
+        def pruned() -> list[str]:
+            ledger.limits.apply([], prune=True)
+            return [str(item.bounds) for item in ledger.limits.all()]
+
+        ledger.limits.apply(entries)
+        assert pruned() == [], "the code declares nothing"
+        ledger.limits.apply(entries)
+        ledger.limits.declare({scope: Bounds(None, Rate(5, 30, 2))}, "shop")
+        ledger.limits.apply(entries)
+        assert pruned() == ["rate 5/30s, burst 2"]
+        ledger.limits.apply(entries)
+        ledger.limits.declare({}, "other")
+        ledger.limits.declare({scope: Bounds(7)}, "shop")
+        assert pruned() == ["max_running 7"]
+        ledger.limits.apply(entries)
+        ledger.limits.declare({}, "shop")
+        assert pruned() == [], "no longer declared"
+
+    def test_bounds_that_cannot_be_kept_are_refused_and_change_nothing(self, ledger: Ledger) -> None:
+        limit(ledger, "each-queue", 2)
+        with pytest.raises(InvalidLimit, match="each-queue can't have a rate: give one to queue:NAME"):
+            ledger.limits.set(parse_scope("each-queue"), lambda old: replace(old, rate=Rate(5)))
+        with pytest.raises(InvalidLimit, match="which is over"):
+            ledger.limits.pause(ALL, "upgrade", until=datetime(2020, 1, 1, tzinfo=UTC))
+        with pytest.raises(InvalidLimit, match="without a time zone"):
+            ledger.limits.pause(ALL, "upgrade", until=datetime(2099, 1, 1))
+        with pytest.raises(InvalidLimit, match="reason is '  '"):
+            ledger.limits.pause(ALL, "  ")
+        (kept,) = ledger.limits.all()
+        assert (kept.scope, kept.bounds) == (Scope.parse("each-queue"), Bounds(2))
+
+    def test_locks_and_limits_together(self, ledger: Ledger) -> None:
+        ledger.insert_many([new_job(queue_name=f"q{number // 2}", locks_queue=True) for number in range(8)])
+        limit(ledger, "type:report", 3)
+        running = claims(ledger)
+        assert len({claim.job.queue_name for claim in running}) == len(running) == 3
+        for claim in running:
+            ledger.succeed(None, claim.token, None)
+        assert len(claims(ledger)) == 3

@@ -1,0 +1,92 @@
+"""Where the pods of spoke-app find the database, and the tasks' key."""
+
+from __future__ import annotations
+
+from .conftest import APP_VALUES, Helm, Object, environment_of, merged, of_kind, pod_of, pods_of
+
+ROLES: Object = {
+    "database": {
+        "migrations": {"secretName": "shop-owner", "secretKey": "owner"},
+        "jobs": {"secretName": "{{ .Release.Name }}-jobs"},
+    },
+    "podTemplates": {"default": {}, "risky": {"database": {"secretName": "risky"}}},
+}
+
+
+def sources(objects: list[Object]) -> dict[str, set[tuple[str, str]]]:
+    """The Secret and its key of the database's URL, in each workload's containers."""
+    return {name: {_source(pod, container) for container in _containers(pod)} for name, pod in pods_of(objects)}
+
+
+def _containers(pod: Object) -> list[Object]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def _source(pod: Object, container: Object) -> tuple[str, str]:
+    variables = environment_of(container)
+    if url := variables.get("SPOKE_DATABASE_URL"):
+        return url["secretKeyRef"]["name"], url["secretKeyRef"]["key"]
+    return _mounted(pod, container, variables["SPOKE_DATABASE_URL_FILE"])
+
+
+def _mounted(pod: Object, container: Object, file: str) -> tuple[str, str]:
+    """The Secret and the key that this file has."""
+    folder, path = file.rsplit("/", 1)
+    (mount,) = [item for item in container["volumeMounts"] if item["mountPath"] == folder]
+    assert mount["readOnly"]
+    assert "subPath" not in mount, "the kubelet does not renew such a file"
+    (volume,) = [item for item in pod["volumes"] if item["name"] == mount["name"]]
+    (item,) = volume["secret"]["items"]
+    assert item["path"] == path
+    return volume["secret"]["secretName"], item["key"]
+
+
+def test_one_secret_serves_all_by_default(helm: Helm) -> None:
+    found = sources(helm.render("spoke-app", APP_VALUES))
+    assert len(found) == 5
+    assert set.union(*found.values()) == {("shop-database", "url")}
+
+
+def test_migrations_and_jobs_may_have_secrets_of_their_own(helm: Helm) -> None:
+    values = merged(APP_VALUES, ROLES)
+    expected = {
+        "Deployment rel-spoke-app-sync": {("shop-database", "url")},
+        "Deployment rel-spoke-app-tasks": {("shop-database", "url")},
+        "Pod rel-spoke-app-test": {("shop-database", "url")},
+        "PodTemplate default": {("rel-jobs", "url")},
+        "PodTemplate risky": {("risky", "url")},
+        "Job rel-spoke-app-migrate": {("shop-owner", "owner")},
+    }
+    assert sources(helm.render("spoke-app", values)) == expected
+    assert sources(helm.render("spoke-app", values | {"secretsAsFiles": True})) == expected
+
+
+def test_as_files_no_secret_is_in_an_environment(helm: Helm) -> None:
+    objects = helm.render("spoke-app", APP_VALUES | {"secretsAsFiles": True})
+    for name, pod in pods_of(objects):
+        for container in _containers(pod):
+            variables = environment_of(container)
+            assert not any("secretKeyRef" in value for value in variables.values() if isinstance(value, dict)), name
+            if "Job" not in name:
+                assert _mounted(pod, container, variables["SPOKE_TASKS_KEY_FILE"]) == ("shop-tasks", "key"), name
+
+
+def test_with_tokens_there_is_no_key_to_mount(helm: Helm) -> None:
+    values = merged(APP_VALUES, {"secretsAsFiles": True, "tasks": {"tokens": {"enabled": True}}})
+    for item in of_kind(helm.render("spoke-app", values), "Deployment", "PodTemplate"):
+        names = {volume["name"] for volume in pod_of(item)["volumes"]}
+        assert "spoke-database" in names
+        assert "spoke-tasks-key" not in names
+
+
+def test_the_example_s_own_pods_get_the_files_too(helm: Helm) -> None:
+    objects = helm.render("texting", {"spoke-app": {"secretsAsFiles": True}}, release="texting")
+    (web,) = [pod for name, pod in pods_of(objects) if name == "Deployment texting"]
+    assert _source(web, web["containers"][0]) == ("texting-database", "url")
+
+
+def test_the_schema_is_known_to_every_container(helm: Helm) -> None:
+    named = merged(APP_VALUES, {"database": {"schema": "billing"}})
+    for values, expected in ((APP_VALUES, None), (named, "billing")):
+        for _, pod in pods_of(helm.render("spoke-app", values)):
+            assert {environment_of(item).get("SPOKE_SCHEMA") for item in _containers(pod)} == {expected}

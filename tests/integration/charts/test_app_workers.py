@@ -1,0 +1,92 @@
+"""The workers of the application's chart."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from spoke_jobs.cli.command_line import app
+
+from .conftest import APP_VALUES, Helm, Object, Refused, environment_of, named, of_kind, pod_of
+
+WORKERS: Object = {
+    "slow": {"queues": ["exports*", ""], "processes": 1, "graceSeconds": 300, "nodeSelector": {"pool": "slow"}},
+    "quick": {"excludedQueues": ["exports*"], "types": ["mail"], "excludedTypes": ["in.*"], "replicas": 3},
+}
+
+
+def render(helm: Helm, workers: Object = WORKERS, **values: object) -> list[Object]:
+    return helm.render("spoke-app", APP_VALUES | {"workers": workers} | values)
+
+
+def worker(objects: list[Object], name: str, kind: str = "Deployment") -> Object:
+    return named(objects, kind, f"rel-spoke-app-worker-{name}")
+
+
+def test_without_workers_there_is_none(helm: Helm) -> None:
+    assert "worker" not in str(helm.render("spoke-app", APP_VALUES))
+
+
+def test_each_worker_takes_its_part_of_the_jobs(helm: Helm) -> None:
+    objects = render(helm)
+    (slow,) = pod_of(worker(objects, "slow"))["containers"]
+    (quick,) = pod_of(worker(objects, "quick"))["containers"]
+    assert slow["args"] == [
+        *("--processes=1", "--concurrency=50", "--batch=16", "--grace=300"),
+        *("--queue=exports*", "--queue="),
+    ]
+    assert set(quick["args"][4:]) == {"--exclude-queue=exports*", "--type=mail", "--exclude-type=in.*"}
+    for container in (slow, quick):
+        help_ = CliRunner().invoke(app, [*container["command"][1:], *container["args"], "--help"])
+        assert help_.exit_code == 0, "the command line knows each option"
+        assert environment_of(container)["JOB_RUNNER"] == "legacy"
+        assert [item["name"] for item in container["env"]].count("JOB_RUNNER") == 1
+        assert environment_of(container)["SPOKE_HEALTH_PORT"] == str(container["ports"][0]["containerPort"])
+    assert pod_of(worker(objects, "slow"))["terminationGracePeriodSeconds"] > 300
+    assert pod_of(worker(objects, "slow"))["nodeSelector"] == {"pool": "slow"}
+    assert "nodeSelector" not in pod_of(worker(objects, "quick"))
+
+
+def test_the_selectors_of_workers_choose_their_own_pods(helm: Helm) -> None:
+    objects = render(helm)
+    for name in WORKERS:
+        deployment, policy = worker(objects, name), worker(objects, name, "NetworkPolicy")
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        selector = deployment["spec"]["selector"]["matchLabels"]
+        assert selector == policy["spec"]["podSelector"]["matchLabels"]
+        assert selector.items() <= labels.items()
+        assert labels["app.kubernetes.io/component"] == f"worker-{name}"
+
+
+def test_several_replicas_have_a_disruption_budget_and_may_be_scaled(helm: Helm) -> None:
+    scaled = {"busy": {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 5}}, "one": None}
+    objects = render(helm, WORKERS | scaled)
+    budgets = {item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")}
+    assert {name for name in budgets if "worker" in name} == {"rel-spoke-app-worker-quick", "rel-spoke-app-worker-busy"}
+    assert "replicas" not in worker(objects, "busy")["spec"]
+    spec = worker(objects, "busy", "HorizontalPodAutoscaler")["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
+    assert spec["scaleTargetRef"]["name"] == "rel-spoke-app-worker-busy"
+    assert worker(objects, "one")["spec"]["replicas"] == 1
+
+
+def test_defaults_are_of_all_workers_and_each_may_override_them(helm: Helm) -> None:
+    resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+    objects = render(helm, workerDefaults={"processes": 7, "resources": resources})
+    args = {name: pod_of(worker(objects, name))["containers"][0]["args"] for name in WORKERS}
+    assert ("--processes=1" in args["slow"], "--processes=7" in args["quick"]) == (True, True)
+    assert pod_of(worker(objects, "slow"))["containers"][0]["resources"] == resources
+
+
+@pytest.mark.parametrize(
+    ("workers", "problem"),
+    [
+        ({"slow": {"queue": ["a"]}}, "queue"),
+        ({"Slow": {}}, "Slow"),
+        ({"slow": {"processes": 0}}, "processes"),
+        ({"slow": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "minReplicas, 11, is above maxReplicas, 10"),
+    ],
+)
+def test_unknown_and_impossible_values_are_refused(helm: Helm, workers: Object, problem: str) -> None:
+    with pytest.raises(Refused, match=problem):
+        render(helm, workers)

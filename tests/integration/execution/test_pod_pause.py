@@ -1,0 +1,75 @@
+"""A pod that was created before its job was paused does not call the job's function."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.contract.ledger import new_job
+from tests.waiting import wait_for
+
+from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.model import JobRequest, JobState
+
+APP = """
+import os, time
+from pathlib import Path
+from spoke_jobs import job
+
+@job("report")
+def report(ctx, payload: dict):
+    return "called"
+
+folder = Path(os.environ["FOLDER"])
+(folder / "imports").touch()
+while not (folder / "go on").exists():
+    time.sleep(0.01)
+"""
+SCOPE = parse_scope("type:report")
+
+
+def start(job: JobRequest, number: int, url: str, folder: Path) -> subprocess.Popen[str]:
+    environment = Assignment(job.id, job.uid, number).to_environment() | {
+        "JOB_RUNNER": "kubernetes",
+        "SPOKE_APP": "paused_app",
+        "SPOKE_NAMESPACE": "shop",
+        "SPOKE_TASKS_URL": "http://127.0.0.1:1",
+        "SPOKE_TASKS_KEY": "0123456789abcdef0123456789abcdef",
+        "SPOKE_DATABASE_URL": url,
+        "PYTHONPATH": str(folder),
+        "FOLDER": str(folder),
+    }
+    command = [sys.executable, "-m", "spoke_jobs", "run"]
+    return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_job_that_is_paused_while_its_pod_imports_the_application_is_left_for_later(
+    postgres_ledger_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "paused_app.py").write_text(APP)
+    ledger = SqlLedger(create_engine(postgres_ledger_url))
+    job = ledger.insert(new_job(runner="kubernetes"))
+    first = start(job, 1, postgres_ledger_url, tmp_path)
+    wait_for("the import", (tmp_path / "imports").exists)
+    ledger.limits.pause(SCOPE, "the test")
+    (tmp_path / "go on").touch()
+    _, errors = first.communicate(timeout=180)
+    assert first.returncode == ExitCode.HELD, errors
+    left = ledger.get(job.id)
+    assert left is not None
+    causes = [attempt.cause for attempt in ledger.attempts(job.id)]
+    assert (left.state, left.attempt, causes) == (JobState.WAITING, 1, ["StartPaused"])
+
+    ledger.limits.resume(SCOPE)
+    second = start(job, 2, postgres_ledger_url, tmp_path)
+    _, errors = second.communicate(timeout=180)
+    ended = ledger.get(job.id)
+    ledger.engine.dispose()
+    assert ended is not None
+    assert (ended.state, ended.attempt, ended.result) == (JobState.SUCCEEDED, 2, "called"), errors

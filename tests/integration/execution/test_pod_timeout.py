@@ -1,0 +1,48 @@
+"""A job's timeout counts from its function's start, also in a pod that takes longer than that to import its code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.contract.ledger import new_job
+from tests.pod_process import run_pod
+
+from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import JobOptions, JobState
+
+TIMEOUT = 10.0
+"""Long enough for a busy machine to record the end of a function that does nothing."""
+APP = f"""
+import time
+from spoke_jobs import job
+
+@job("report", timeout_seconds={TIMEOUT})
+def report(ctx, payload: dict):
+    return ctx.remaining_seconds
+
+time.sleep({TIMEOUT + 0.5})  # a large application on a busy node
+"""
+
+
+def test_the_import_of_the_application_does_not_count(postgres_ledger_url: str, tmp_path: Path) -> None:
+    ledger = SqlLedger(create_engine(postgres_ledger_url))
+    job = ledger.insert(new_job(runner="kubernetes", options=JobOptions(timeout_seconds=TIMEOUT)))
+    (tmp_path / "slow_app.py").write_text(APP)
+    environment = Assignment(job.id, job.uid, 1).to_environment() | {
+        "JOB_RUNNER": "kubernetes",
+        "SPOKE_APP": "slow_app",
+        "SPOKE_NAMESPACE": "shop",
+        "SPOKE_TASKS_URL": "http://127.0.0.1:1",
+        "SPOKE_TASKS_KEY": "0123456789abcdef0123456789abcdef",
+        "SPOKE_DATABASE_URL": postgres_ledger_url,
+        "PYTHONPATH": str(tmp_path),
+    }
+    done = run_pod(environment)
+    ended = ledger.get(job.id)
+    ledger.engine.dispose()
+    assert ended is not None
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1), done.stderr
+    assert isinstance(ended.result, float)
+    assert 0 < ended.result <= TIMEOUT, "the timeout has begun with the function"

@@ -1,0 +1,263 @@
+"""Dependencies in the database: ends at the same moment, dispatches during an end, and what they cost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select, update
+from sqlalchemy.orm import Session
+from tests.conftest import open_ledger
+from tests.contract.dependency_moves import Graph, all_jobs, steps
+from tests.contract.ledger import LEASE, LedgerSteps, eventually, new_job
+from tests.integration.ledger.test_sql_ledger import blocked
+
+from spoke_jobs.ledger import finish
+from spoke_jobs.ledger.dispatching import dispatch_jobs
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import Claim, Failure, JobState
+
+FOR_GOOD = Failure("JobError", for_good=True)
+
+
+@pytest.fixture
+def ledger(postgres_ledger_url: str) -> Iterator[SqlLedger]:
+    yield from open_ledger(postgres_ledger_url)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
+    yield from open_ledger(request.getfixturevalue(f"{request.param}_ledger_url"))
+
+
+def end_together(ledger: SqlLedger, rounds: int) -> None:
+    """End both jobs that a third depends on at the same moment; the third must run, once."""
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(rounds):
+            pair = ledger.insert_many([new_job(), new_job()])
+            job = ledger.insert(new_job(after=tuple(one.id for one in pair)))
+            claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
+            gate = threading.Barrier(2)
+            list(pool.map(lambda claim, how=number, gate=gate: end_at(ledger, claim, how, gate), claims))
+            (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
+            assert claim.job.id == job.id
+            assert ledger.succeed_many({claim.token: None}) == {claim.token}
+
+
+def end_at(ledger: SqlLedger, claim: Claim, how: int, gate: threading.Barrier) -> None:
+    if how % 2 and ledger.engine.dialect.name == "postgresql":  # each has recorded its end, and not committed
+        with Session(ledger.engine) as session:
+            session.execute(select(1))
+            gate.wait(30)
+            ledger.succeed(session, claim.token, None)
+            session.commit()
+    else:
+        gate.wait(30)
+        assert ledger.succeed_many({claim.token: None}) == {claim.token}
+
+
+def test_the_last_two_ends_at_once_unblock_once(any_ledger: SqlLedger) -> None:
+    end_together(any_ledger, 20)
+
+
+@pytest.mark.long
+def test_the_last_two_ends_at_once_unblock_once_two_hundred_times(any_ledger: SqlLedger) -> None:
+    end_together(any_ledger, 200)
+
+
+def end_a_batch_together(ledger: SqlLedger, rounds: int) -> None:
+    """End both jobs of a batch, and close it, at the same moment; the job that follows must run, once."""
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(rounds):
+            batch = ledger.open_batch("march", new_job())
+            ledger.insert_many([new_job(batch_id=batch.id) for _ in range(2)])
+            first, second = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
+            gate = threading.Barrier(3)
+
+            def close(gate: threading.Barrier = gate, batch_id: int = batch.id) -> None:
+                gate.wait(30)
+                ledger.close_batch(batch_id)
+
+            done = [pool.submit(end_at, ledger, claim, number, gate) for claim in (first, second)]
+            for future in [*done, pool.submit(close)]:
+                future.result(30)
+            (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
+            assert claim.job.id == batch.then_id
+            assert ledger.succeed_many({claim.token: None}) == {claim.token}
+
+
+def test_a_batch_that_ends_and_is_closed_at_once_is_followed_once(any_ledger: SqlLedger) -> None:
+    end_a_batch_together(any_ledger, 20)
+
+
+@pytest.mark.long
+def test_a_batch_that_ends_and_is_closed_at_once_is_followed_once_two_hundred_times(any_ledger: SqlLedger) -> None:
+    end_a_batch_together(any_ledger, 200)
+
+
+def test_an_end_waits_for_the_dependent_that_another_end_has_locked(ledger: SqlLedger) -> None:
+    pair = ledger.insert_many([new_job(), new_job()])
+    job = ledger.insert(new_job(after=tuple(one.id for one in pair)))
+    first, second = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
+    with ThreadPoolExecutor(1) as pool, Session(ledger.engine) as session:
+        ledger.succeed(session, first.token, None)  # not committed
+        other = pool.submit(ledger.succeed, None, second.token, None)
+        assert eventually(lambda: blocked(ledger))
+        session.commit()
+        other.result(30)
+    found = ledger.get(job.id)
+    assert found is not None
+    assert (found.state, found.open_dependencies) == (JobState.WAITING, 0)
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_an_end_waits_for_a_dispatch_that_depends_on_it(ledger: SqlLedger, commits: bool) -> None:
+    claims = [LedgerSteps().started(ledger) for _ in range(3)]
+    with ThreadPoolExecutor(1) as pool, ledger.engine.connect() as dispatching:
+        (job,) = dispatch_jobs(dispatching, [new_job(after=(claims[1].job.id,))])
+        ends = pool.submit(ledger.succeed_many, {claim.token: None for claim in claims})
+        assert eventually(lambda: blocked(ledger))
+        if commits:
+            dispatching.commit()
+        else:
+            dispatching.rollback()
+        assert ends.result(30) == {claim.token for claim in claims}
+    found = ledger.get(job.id)
+    assert (found is None) is not commits
+    assert found is None or (found.state, found.open_dependencies) == (JobState.WAITING, 0)
+
+
+def test_dispatches_after_one_job_do_not_wait_for_each_other(ledger: SqlLedger) -> None:
+    job = ledger.insert(new_job())
+    ledger.insert(new_job(after=(job.id,)))
+    with ledger.engine.connect() as first, ledger.engine.connect() as second:
+        second.exec_driver_sql("SET lock_timeout = '2s'")
+        dispatch_jobs(first, [new_job(after=(job.id,))])
+        dispatch_jobs(second, [new_job(after=(job.id,))])
+
+
+def test_dispatches_after_a_job_whose_last_dependent_goes_meanwhile_do_not_deadlock(ledger: SqlLedger) -> None:
+    """Both have seen that others depend on the job, and lock it together; both then find that none does any more."""
+    job = ledger.insert(new_job())
+    ledger.insert(new_job(after=(job.id,)))
+    seen, unmarked, locked = threading.Barrier(3), threading.Event(), threading.Barrier(2)
+
+    def share(statement: str) -> bool:
+        return statement.endswith("FOR SHARE")
+
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if share(statement):
+            seen.wait(60)
+            assert unmarked.wait(60)
+
+    def after(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if share(statement):
+            locked.wait(60)
+
+    event.listen(ledger.engine, "before_cursor_execute", before)
+    event.listen(ledger.engine, "after_cursor_execute", after)
+    with ThreadPoolExecutor(2) as pool:
+        dispatched = [pool.submit(ledger.insert, new_job(after=(job.id,))) for _ in range(2)]
+        seen.wait(60)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(awaited=False))
+        unmarked.set()
+        assert {future.result(60).state for future in dispatched} == {JobState.BLOCKED}
+    found = ledger.get(job.id)
+    assert found is not None
+    assert found.awaited
+
+
+def test_many_dependents_fail_in_several_transactions(any_ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "SETTLED_AFTER_FAILURE", 3)
+    first = any_ledger.insert(new_job())
+    fan = any_ledger.insert_many([new_job(after=(first.id,)) for _ in range(5)])
+    last = any_ledger.insert(new_job(after=tuple(job.id for job in fan)))
+    any_ledger.cancel(first.id)
+    states = [job.state for job in any_ledger.list_jobs() if job.id != first.id]
+    assert states.count(JobState.FAILED) == 3
+    assert eventually(lambda: any_ledger.settle() == 0)
+    causes = {job.cause for job in any_ledger.list_jobs() if job.id != first.id}
+    assert causes == {"DependencyFailed"}
+    ended = any_ledger.get(last.id)
+    assert ended is not None
+    assert ended.state is JobState.FAILED
+
+
+def test_an_end_that_an_older_release_recorded_reaches_the_dependents(any_ledger: SqlLedger) -> None:
+    first = any_ledger.insert(new_job())
+    job = any_ledger.insert(new_job(after=(first.id,)))
+    assert any_ledger.settle() == 0
+    with any_ledger.engine.begin() as connection:
+        connection.execute(update(job_request).where(job_request.c.id == first.id).values(state="succeeded"))
+    assert any_ledger.settle() == 1
+    found = any_ledger.get(job.id)
+    assert found is not None
+    assert found.state is JobState.WAITING
+
+
+def test_the_end_of_a_job_that_nobody_depends_on_takes_one_statement(ledger: SqlLedger) -> None:
+    claims = [LedgerSteps().started(ledger) for _ in range(3)]
+    statements: list[str] = []
+    event.listen(ledger.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    assert ledger.succeed_many({claim.token: None for claim in claims}) == {claim.token for claim in claims}
+    assert len(statements) == 1
+
+
+def play(ledger: SqlLedger, rounds: int) -> None:
+    """Let four threads take random steps at once. At rest, each job's state follows from its dependencies."""
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(rounds):
+            graph = Graph()
+
+            def several(seed: int, graph: Graph = graph) -> None:
+                for step in steps(seed, 15):
+                    graph.take(step, ledger)
+
+            for future in [pool.submit(several, 4 * number + thread) for thread in range(4)]:
+                future.result()
+            while ledger.settle():
+                pass
+            graph.check(all_jobs(ledger))
+            graph.finish(ledger)
+
+
+def test_random_graphs_with_ends_at_the_same_time(ledger: SqlLedger) -> None:
+    play(ledger, 3)
+
+
+@pytest.mark.long
+def test_random_graphs_for_longer(ledger: SqlLedger) -> None:
+    play(ledger, 60)
+
+
+@pytest.mark.long
+def test_a_fan_out_of_five_thousand_costs_as_many_claims_as_independent_jobs(ledger: SqlLedger) -> None:
+    independent = [ledger.insert_many([new_job() for _ in range(5000)])]
+    plain = seconds_of_claims(ledger)
+    first = ledger.insert(new_job())
+    ledger.insert_many([new_job(after=(first.id,)) for _ in range(5000)])
+    ledger.succeed(None, LedgerSteps().claim_next(ledger).token, None)
+    fan = seconds_of_claims(ledger)
+    print(f"claims of 5,000 independent jobs {plain:.2f} s, of 5,000 dependents {fan:.2f} s")
+    assert len(independent[0]) == 5000
+    assert fan < 1.5 * plain
+
+
+def seconds_of_claims(ledger: SqlLedger) -> float:
+    """Claim and end all jobs; return the seconds that the claims took."""
+    total, number = 0.0, 0
+    while True:
+        began = time.process_time(), time.monotonic()
+        claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 20)
+        total += time.monotonic() - began[1]
+        number += len(claims)
+        if not claims:
+            assert number == 5000
+            return total
+        ledger.succeed_many({claim.token: None for claim in claims})

@@ -1,0 +1,495 @@
+"""Rows with values that only other code writes: each is its own job's problem, and all others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Connection, text
+from tests.conftest import open_ledger
+from tests.contract.ledger import LEASE, SHORT, eventually, new_job
+
+from spoke_jobs.ledger import claims, each_alone, finish, syncing
+from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
+from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries
+from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.statistics import Dimension
+from spoke_jobs.ledger.task_outbox import Outbox, TaskFailure, insert_task
+from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
+from spoke_jobs.model import ANY_JOB, LONGEST_LEASE_SECONDS, AttemptState, Claim, Failure, JobState
+
+LARGEST = 2**31 - 1
+NEW_ATTEMPT = """
+INSERT INTO job_attempt (job_id, run, number, state, worker, claimed_at, heartbeat_at, lease_expires_at, token)
+VALUES (:id, 1, :number, :state, 'w', '2026-01-01 00:00:00', '2026-01-01 00:00:00', :until,
+    '0a1b2c3d000040008000000000000000')
+"""
+BROKEN = JobState.FAILED, "Undiagnosable"
+DEEP = "[" * 3000 + "]" * 3000
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
+    yield from open_ledger(request.getfixturevalue(f"{request.param}_ledger_url"))
+
+
+def write(ledger: SqlLedger, statement: str, **values: object) -> None:
+    with ledger.engine.begin() as connection:
+        connection.execute(text(statement), values)
+
+
+def two(ledger: SqlLedger, runner: str = "legacy", **changes: object) -> tuple[int, int]:
+    return tuple(ledger.insert(new_job(runner=runner, **changes)).id for _ in range(2))  # type: ignore[return-value]
+
+
+def claimed(ledger: SqlLedger, lease: float = LEASE) -> dict[int, int]:
+    return {claim.job.id: claim.number for claim in ledger.claim_batch("legacy", ["report"], "w", lease, 9)}
+
+
+def end_of(ledger: SqlLedger, job_id: int) -> tuple[JobState, str]:
+    job = ledger.get(job_id)
+    assert job is not None
+    return job.state, job.cause
+
+
+@pytest.mark.parametrize("declared", ["7", "[1]", '"x"', "true", '{"rate": 7}', '{"maxRunning": "x"}', DEEP])
+def test_a_limit_that_cannot_be_read_stops_no_claim_and_hides_no_other(ledger: SqlLedger, declared: str) -> None:
+    first, second = two(ledger)
+    write(
+        ledger,
+        "INSERT INTO job_limit (scope, max_running, declared, updated_at) VALUES ('queue:x', 1, :declared, :now)",
+        declared=declared,
+        now="2026-01-01 00:00:00",
+    )
+    ledger.limits.set(parse_scope("type:report"), lambda bounds: changed_bounds(bounds, 1))
+    assert parse_scope("type:report") in {limit.scope for limit in ledger.limits.all()}
+    assert claimed(ledger) == {first: 1}
+    assert end_of(ledger, second)[0] is JobState.WAITING
+
+
+def test_an_attempt_whose_number_is_taken_gets_the_next_one(ledger: SqlLedger) -> None:
+    broken, good = two(ledger)
+    write(ledger, NEW_ATTEMPT, id=broken, number=1, state="failed", until="2026-01-01 00:00:00")
+    assert claimed(ledger) == {broken: 2, good: 1}
+
+
+@pytest.mark.parametrize("locks", [False, True])
+def test_a_job_that_waits_while_its_attempt_runs_is_taken_for_running(ledger: SqlLedger, locks: bool) -> None:
+    broken, good = two(ledger)
+    if locks:
+        write(ledger, "UPDATE job_request SET locks_queue = true, queue_name = 'q'")
+    write(ledger, NEW_ATTEMPT, id=broken, number=1, state="running", until="2026-01-01 00:00:00")
+    assert claimed(ledger) == {good: 1}
+    assert end_of(ledger, broken)[0] is JobState.RUNNING
+    assert [job.id for job in ledger.reap("legacy")] == [broken], "its lease has lapsed"
+    assert end_of(ledger, broken) == (JobState.WAITING, "WorkerLost")
+
+
+def test_a_job_with_too_many_attempts_ends(ledger: SqlLedger) -> None:
+    broken, good = two(ledger)
+    number = LARGEST if ledger.engine.dialect.name == "postgresql" else 2**63 - 1
+    write(ledger, "UPDATE job_request SET attempt = :n WHERE id = :id", n=number, id=broken)
+    write(ledger, NEW_ATTEMPT, id=broken, number=number, state="failed", until="2026-01-01 00:00:00")
+    assert claimed(ledger) == {good: 1}
+    assert end_of(ledger, broken) == BROKEN
+    assert claimed(ledger) == {}
+
+
+@pytest.mark.parametrize("options", [r'{"a": "\u0000"}', r'{"a": "\ud800", "retentionSeconds": 7}'])
+def test_options_that_the_database_cannot_convert_to_text_keep_no_end_from_being_recorded(
+    ledger: SqlLedger, options: str
+) -> None:
+    broken, good = two(ledger)
+    write(ledger, "UPDATE job_request SET options = :options WHERE id = :id", options=options, id=broken)
+    claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    assert len(ledger.succeed_many({claim.token: None for claim in claims})) == 2
+    third = ledger.insert(new_job()).id
+    write(ledger, "UPDATE job_request SET options = :options WHERE id = :id", options=options, id=third)
+    (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    assert ledger.fail(claim.token, Failure("JobError", "x", for_good=True), decide=True)
+    assert [end_of(ledger, job_id)[0].final for job_id in (broken, good, third)] == [True] * 3
+    assert ledger.retry(third) is not None
+
+
+def test_a_number_in_the_options_is_found_wherever_it_is(ledger: SqlLedger) -> None:
+    (first, second), third = two(ledger), ledger.insert(new_job()).id
+    for job_id, options in (
+        (first, '{"x": {"y": ["\\"retentionSeconds\\":5,"]}, "retentionSeconds" : 7.5}'),
+        (second, '{"retentionSeconds":1e-05,"x":1}'),
+        (third, '{"retentionSeconds":"9","x":1}'),
+    ):
+        write(ledger, "UPDATE job_request SET options = :options WHERE id = :id", options=options, id=job_id)
+    claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    ledger.succeed_many({claim.token: None for claim in claims})
+    kept = {}
+    for job in ledger.list_jobs():
+        assert job.expires_at is not None
+        assert job.finished_at is not None
+        kept[job.id] = round((job.expires_at - job.finished_at).total_seconds())
+    assert kept == {first: pytest.approx(7.5, abs=0.6), second: 0, third: 7 * 86_400}
+
+
+def test_a_retry_of_the_last_run_there_can_be_is_one_more_try(ledger: SqlLedger) -> None:
+    broken, _ = two(ledger)
+    ledger.cancel(broken)
+    write(ledger, "UPDATE job_request SET run = :n WHERE id = :id", n=LARGEST, id=broken)
+    assert ledger.retry(broken) is not None
+    assert claimed(ledger)[broken] == 1
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED])
+def test_a_job_that_other_code_has_ended_stays_ended_when_its_lease_lapses(ledger: SqlLedger, state: JobState) -> None:
+    ended, good = two(ledger)
+    claimed(ledger, SHORT)
+    write(ledger, "UPDATE job_request SET state = :state WHERE id = :id", state=state.value, id=ended)
+    found: set[int] = set()
+
+    def both_are_reaped() -> bool:
+        found.update(job.id for job in ledger.reap("legacy"))
+        return len(found) == 2
+
+    assert eventually(both_are_reaped)
+    assert (end_of(ledger, ended)[0], end_of(ledger, good)[0]) == (state, JobState.WAITING)
+
+
+def test_the_highest_priority_there_can_be_is_shown(ledger: SqlLedger) -> None:
+    broken, _ = two(ledger)
+    write(ledger, "UPDATE job_request SET rank = :rank WHERE id = :id", rank=-LARGEST - 1, id=broken)
+    claimed(ledger)
+    waiting = ledger.insert(new_job()).id
+    situation = Queries(ledger.engine).situation(waiting)
+    assert situation is not None
+    assert {trace.priority for trace in situation.traces} == {LARGEST + 1, 0}
+
+
+@pytest.mark.parametrize("rank", [-LARGEST - 1, LARGEST])
+def test_the_priorities_at_the_ends_of_their_type_hide_no_reason_of_other_jobs(ledger: SqlLedger, rank: int) -> None:
+    broken, good = two(ledger)
+    write(ledger, "UPDATE job_request SET rank = :rank WHERE id = :id", rank=rank, id=broken)
+    queries = Queries(ledger.engine)
+    assert {count.kind.priority: count.first_id for count in queries.crowd(60.0).waiting} == {-rank: broken, 0: good}
+    assert {waiting.id: waiting.kind.priority for waiting in queries.waiting()} == {broken: -rank, good: 0}
+    assert all(queries.situation(job_id) for job_id in (broken, good))
+    assert claimed(ledger) == {broken: 1, good: 1}
+
+
+@pytest.mark.parametrize("number", [-LARGEST - 1, -1, 0, LARGEST])
+def test_a_number_of_dependencies_that_is_wrong_holds_up_no_other_dependent(ledger: SqlLedger, number: int) -> None:
+    needed = ledger.insert(new_job()).id
+    broken, good = (ledger.insert(new_job(after=(needed,))).id for _ in range(2))
+    write(ledger, "UPDATE job_request SET open_dependencies = :n WHERE id = :id", n=number, id=broken)
+    ledger.succeed_many({claim.token: None for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)})
+    assert end_of(ledger, good)[0] is JobState.WAITING
+    assert end_of(ledger, broken)[0] is (JobState.BLOCKED if number == LARGEST else JobState.WAITING)
+
+
+@pytest.mark.parametrize("count", [-LARGEST - 1, LARGEST])
+def test_counts_of_a_batch_at_the_ends_of_their_type_refuse_no_job(ledger: SqlLedger, count: int) -> None:
+    batch = ledger.open_batch("x")
+    first = ledger.insert(new_job(batch_id=batch.id)).id
+    ledger.cancel(first)
+    write(ledger, "UPDATE job_batch SET total = :n, failed = :n", n=count)
+    ledger.insert(new_job(batch_id=batch.id))
+    assert ledger.retry(first) is not None
+    assert set(claimed(ledger)) == {first, first + 1}
+
+
+@pytest.mark.parametrize("ledger", ["postgres"], indirect=True)
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+@pytest.mark.parametrize("column", ["created_at", "run_after", "start_by", "updated_at"])
+def test_a_time_without_end_stops_no_count(ledger: SqlLedger, column: str, moment: str) -> None:
+    broken, _ = two(ledger, "kubernetes")
+    write(ledger, f"UPDATE job_request SET {column} = '{moment}' WHERE id = :id", id=broken)
+    with ledger.engine.connect() as connection:
+        count, oldest = syncing.backlog(connection)
+        assert count in (1, 2)
+        assert 0 <= oldest <= LONGEST_WAIT_SECONDS
+        assert len(syncing.unlaunched(connection, 0.0, [], 9)) in (1, 2)
+    found = ledger.backlog("kubernetes")
+    assert found["due"] in (1, 2)
+    assert 0 <= found["oldest"] <= LONGEST_WAIT_SECONDS
+    for by in Dimension:
+        assert Queries(ledger.engine).statistics(by, 3600, ANY_JOB).total.waiting == 2
+
+
+def test_a_job_of_a_batch_that_does_not_exist_can_be_retried(ledger: SqlLedger) -> None:
+    """It was pruned, or other code wrote something else there."""
+    for batch in (99,) if ledger.engine.dialect.name == "postgresql" else (99, "march"):
+        job = ledger.insert(new_job())
+        ledger.cancel(job.id)
+        write(ledger, "UPDATE job_request SET batch_id = :batch WHERE id = :id", batch=batch, id=job.id)
+        assert ledger.retry(job.id) is not None
+        (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+        ledger.succeed(None, claim.token, None)
+        assert end_of(ledger, job.id) == (JobState.SUCCEEDED, "")
+
+
+@pytest.mark.parametrize("ledger", ["postgres"], indirect=True)
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+def test_a_time_without_end_in_a_row_with_a_unique_key_stops_no_other(ledger: SqlLedger, moment: str) -> None:
+    for column in ("created_at", "run_after", "start_by", "updated_at", "expires_at"):
+        broken = ledger.insert(new_job(unique_key=column))
+        write(ledger, f"UPDATE job_request SET {column} = '{moment}' WHERE id = :id", id=broken.id)
+        assert ledger.insert(new_job(unique_key=column)).id == broken.id
+        good = ledger.insert(new_job(unique_key="good"))
+        assert good.id in claimed(ledger)
+        ledger.reap("legacy")
+        ledger.expire_starts("legacy", ["report"])
+        for job_id in (broken.id, good.id):
+            ledger.cancel(job_id)
+        assert end_of(ledger, broken.id)[0] in (JobState.FAILED, JobState.RUNNING)
+        write(ledger, "DELETE FROM job_request")
+
+
+@pytest.mark.parametrize("column", ["attempt", "losses"])
+def test_counts_of_the_outbox_end_without_an_error(ledger: SqlLedger, column: str) -> None:
+    outbox, queries = Outbox(ledger.engine, "legacy"), OutboxQueries(ledger.engine)
+    with ledger.engine.begin() as connection:
+        for _ in range(2):
+            insert_task(connection, "legacy", "send", "{}")
+    broken, good = sorted(task.id for task in queries.tasks(ANY_TASK))
+    write(
+        ledger,
+        f"UPDATE task_outbox SET {column} = :n, token = '0a1b2c3d000040008000000000000000' WHERE id = :id",
+        n=LARGEST,
+        id=broken,
+    )
+    tasks = [*outbox.claim(["send"], "w", LEASE, 9), *outbox.claim(["send"], "w", LEASE, 1, suspects=True)]
+    assert {task.id for task in tasks} == {broken, good}
+    assert all(outbox.fail(task, TaskFailure("TaskError", "", 0.0)) for task in tasks)
+
+
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("value", ["x'00ff'", "'many'", "1.5"])
+def test_attempts_with_values_of_any_type_are_read(ledger: SqlLedger, value: str) -> None:
+    """What people read about other jobs must not depend on them."""
+    first, second = two(ledger, queue_name="q", locks_queue=True)
+    assert claimed(ledger) == {first: 1}
+    with ledger.engine.begin() as connection:
+        insert_task(connection, "legacy", "send", "{}")
+    columns = ("run", "number", "worker", "cause", "error_type", "output_tail", "claimed_at", "lease_expires_at")
+    for table, names in (("job_attempt", columns), ("task_outbox", ("uid", "attempt", "losses", "name", "worker"))):
+        for name in names:
+            write(ledger, f"UPDATE {table} SET {name} = {value}")
+    situation = Queries(ledger.engine).situation(second)
+    assert situation is not None
+    assert situation.holder is not None
+    assert situation.holder.job_id == first
+    (attempt,) = Queries(ledger.engine).attempts(first)
+    for read in (attempt.worker, attempt.cause, situation.load[0].worker, situation.traces[0].worker):
+        assert isinstance(read, str)
+    assert (type(attempt.run), type(attempt.number)) == (int, int)
+    (task,) = OutboxQueries(ledger.engine).tasks(ANY_TASK)
+    assert (type(task.name), type(task.attempt)) == (str, int)
+
+
+@pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
+def test_an_organization_that_is_no_number_keeps_no_job_from_being_claimed(ledger: SqlLedger) -> None:
+    broken, good = two(ledger)
+    write(ledger, "UPDATE job_request SET organization_id = 'march' WHERE id = :id", id=broken)
+    ledger.limits.set(parse_scope("each-organization"), lambda old: changed_bounds(old, 1))
+    assert claimed(ledger) == {broken: 1, good: 1}
+
+
+@pytest.mark.parametrize("total", [None, LARGEST])
+def test_the_end_of_a_job_whose_batch_cannot_count_it_stops_no_other(ledger: SqlLedger, total: int | None) -> None:
+    """The batch does not exist, or has counted all that its row can hold."""
+    if total is not None:
+        new = "INSERT INTO job_batch (id, name, succeeded, created_at) VALUES (99, 'x', :n, '2026-01-01 00:00:00')"
+        write(ledger, new, n=total)
+    for_batch = "UPDATE job_request SET awaited = true, batch_open = true, batch_id = 99 WHERE id = :id"
+    broken, good = two(ledger)
+    write(ledger, for_batch, id=broken)
+    claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    assert len(ledger.succeed_many({claim.token: None for claim in claims})) == 2
+    assert {end_of(ledger, job_id)[0] for job_id in (broken, good)} == {JobState.SUCCEEDED}
+    write(ledger, for_batch, id=broken)  # as after an end that another release recorded
+    assert ledger.settle() == 1
+    assert ledger.settle() == 0
+
+
+def test_dependents_that_cannot_be_unblocked_hold_up_no_others(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = two(ledger)
+    waiting = [ledger.insert(new_job(after=(job_id,))).id for job_id in needed]
+    write(ledger, "UPDATE job_request SET state = 'succeeded' WHERE id IN (:a, :b)", a=needed[0], b=needed[1])
+    settle = finish.settle
+
+    def settled(connection: Connection, job_id: int) -> bool:
+        if job_id == needed[0]:
+            raise LookupError
+        return settle(connection, job_id)
+
+    monkeypatch.setattr(finish, "settle", settled)
+    assert ledger.settle() == 1
+    assert [end_of(ledger, job_id)[0] for job_id in waiting] == [JobState.BLOCKED, JobState.WAITING]
+
+
+NEW_LOCK = (
+    "INSERT INTO queue_lock (queue_name, job_id, token, acquired_at) "
+    "VALUES ('q', :id, '0a1b2c3d000040008000000000000000', '2026-01-01 00:00:00')"
+)
+
+
+def test_a_queue_s_lock_that_no_running_attempt_holds_is_shown_and_deleted(ledger: SqlLedger) -> None:
+    owner, waiting = ledger.insert(new_job()).id, ledger.insert(new_job(queue_name="q", locks_queue=True)).id
+    write(ledger, NEW_LOCK, id=owner)
+    assert claimed(ledger) == {owner: 1}, "a running attempt of it has another token"
+    situation = Queries(ledger.engine).situation(waiting)
+    assert situation is not None
+    assert situation.holder is not None
+    assert (situation.holder.job_id, situation.holder.lease_expires_at) == (owner, None)
+    assert Queries(ledger.engine).crowd(60.0).holders.keys() == {owner}
+    assert (ledger.end_strays(), ledger.end_strays()) == (1, 0)
+    assert claimed(ledger) == {waiting: 1}
+    assert ledger.end_strays() == 0, "a running attempt holds this one"
+    assert Queries(ledger.engine).situation(waiting).holder.job_id == waiting  # type: ignore[union-attr]
+
+
+def test_the_attempt_of_another_queue_s_job_holds_no_queue(ledger: SqlLedger) -> None:
+    owner = ledger.insert(new_job()).id
+    write(ledger, NEW_ATTEMPT, id=owner, number=1, state="running", until="2026-01-01 00:00:00")
+    write(ledger, "UPDATE job_request SET state = 'running'")
+    write(ledger, NEW_LOCK, id=owner)
+    waiting = ledger.insert(new_job(queue_name="q", locks_queue=True)).id
+    assert (ledger.end_strays(), claimed(ledger)) == (1, {waiting: 1})
+
+
+@pytest.mark.parametrize("ledger", ["postgres"], indirect=True)
+def test_a_claim_that_is_not_committed_keeps_its_queue_s_lock(ledger: SqlLedger) -> None:
+    held = ledger.insert(new_job(queue_name="q", locks_queue=True))
+    with ledger.engine.begin() as connection:
+        claim = claims.claim(connection, held.id, held.uid, 1, 1, "w", LEASE)
+        assert isinstance(claim, Claim)
+        assert ledger.end_strays() == 0
+    assert ledger.end_strays() == 0
+    assert Queries(ledger.engine).situation(held.id).holder is not None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("state", [JobState.WAITING, JobState.BLOCKED, JobState.SUCCEEDED, JobState.FAILED])
+def test_an_attempt_of_a_job_that_does_not_run_ends_and_fills_no_limit(ledger: SqlLedger, state: JobState) -> None:
+    owner = ledger.insert(new_job(runner="nobody")).id
+    write(ledger, "UPDATE job_request SET state = :state", state=state.value)
+    write(ledger, NEW_ATTEMPT, id=owner, number=1, state="running", until="2999-01-01 00:00:00")
+    ledger.limits.set(parse_scope("type:report"), lambda bounds: changed_bounds(bounds, 1))
+    waiting = ledger.insert(new_job()).id
+    assert claimed(ledger) == {}
+    assert (ledger.end_strays(), ledger.end_strays()) == (1, 0)
+    assert claimed(ledger) == {waiting: 1}
+    assert end_of(ledger, owner) == (state, "")
+    (attempt,) = ledger.attempts(owner)
+    assert (attempt.state, attempt.cause) == (AttemptState.FAILED, "WorkerLost")
+
+
+@pytest.mark.parametrize("until", ["infinity", "2999-01-01 00:00:00", "2026-01-01 00:00:00", "-infinity"])
+@pytest.mark.parametrize("runner", ["legacy", "kubernetes", "nobody", "reference"])
+def test_a_lease_that_no_process_writes_or_renews_fills_no_limit(ledger: SqlLedger, runner: str, until: str) -> None:
+    owner = ledger.insert(new_job(runner=runner)).id
+    write(ledger, "UPDATE job_request SET state = 'running', attempt = 1")
+    write(ledger, NEW_ATTEMPT, id=owner, number=1, state="running", until=until)
+    ledger.limits.set(parse_scope("type:report"), lambda bounds: changed_bounds(bounds, 1))
+    ledger.insert(new_job())
+    assert claimed(ledger) == {}
+    assert ledger.end_strays() == (runner == "reference" or until in ("infinity", "2999-01-01 00:00:00"))
+    assert [job.id for job in ledger.reap("legacy")] == ([] if runner == "reference" else [owner])
+    assert len(claimed(ledger, LONGEST_LEASE_SECONDS)) == 1
+    assert (ledger.reap("legacy"), ledger.end_strays()) == ([], 0), "the longest lease is valid"
+
+
+def test_a_dependency_of_a_job_that_is_not_blocked_is_closed_and_keeps_no_job_awaited(ledger: SqlLedger) -> None:
+    needed = ledger.insert(new_job()).id
+    blocked = ledger.insert(new_job(after=(needed,))).id
+    others = two(ledger)
+    for job_id in others:
+        edge = "INSERT INTO job_dependency (job_id, needs_id, open, runs_after_failure) VALUES (:id, :n, true, false)"
+        write(ledger, edge, id=job_id, n=needed)
+    write(ledger, "UPDATE job_request SET state = 'succeeded' WHERE id = :id", id=needed)
+    assert (ledger.settle(), ledger.settle()) == (1, 0)
+    assert [end_of(ledger, job_id)[0] for job_id in (blocked, *others)] == [JobState.WAITING] * 3
+
+
+def unsettled(ledger: SqlLedger, count: int) -> list[int]:
+    """Jobs that have ended, each with a blocked job that depends on it, as an older release would leave them."""
+    needed = [ledger.insert(new_job()).id for _ in range(count)]
+    for job_id in needed:
+        ledger.insert(new_job(after=(job_id,)))
+        write(ledger, "UPDATE job_request SET state = 'succeeded' WHERE id = :id", id=job_id)
+    return needed
+
+
+def test_settling_goes_on_behind_what_it_could_not_settle(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = unsettled(ledger, 3)[:2]
+    settle = finish.settle
+
+    def settled(connection: Connection, job_id: int) -> bool:
+        if job_id in broken:
+            raise LookupError
+        return settle(connection, job_id)
+
+    monkeypatch.setattr(finish, "settle", settled)
+    monkeypatch.setattr(each_alone, "_BATCHES", 2)  # as if there were more of these than one call examines
+    assert [ledger.settle(limit=1) for _ in range(2)] == [0, 1]
+    monkeypatch.undo()
+    assert [ledger.settle(), ledger.settle()] == [2, 0], "they are tried again"
+
+
+def test_one_call_settles_only_for_a_while(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsettled(ledger, 3)
+    monkeypatch.setattr(finish, "SETTLING_SECONDS", -1)
+    assert [ledger.settle() for _ in range(4)] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("after_failed", ["fail", "run"])
+def test_many_dependents_are_settled_in_several_steps(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, after_failed: str
+) -> None:
+    monkeypatch.setattr(finish, "SETTLED_AFTER_FAILURE", 2)
+    monkeypatch.setattr(finish, "SETTLING_SECONDS", -1)
+    needed = ledger.insert(new_job()).id
+    dependents = [ledger.insert(new_job(after=(needed,), after_failed=after_failed)).id for _ in range(5)]
+    ledger.cancel(needed)
+    assert [ledger.settle() for _ in range(3)] == [1, 1, 0]
+    state = JobState.FAILED if after_failed == "fail" else JobState.WAITING
+    assert [end_of(ledger, job_id)[0] for job_id in dependents] == [state] * 5
+
+
+def test_an_error_about_a_dependent_undoes_no_success(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = two(ledger)
+    waiting = [ledger.insert(new_job(after=(job_id,))).id for job_id in needed]
+    claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    settle = finish.settle
+
+    def settled(connection: Connection, job_id: int) -> bool:
+        if job_id == needed[0]:
+            raise LookupError
+        return settle(connection, job_id)
+
+    monkeypatch.setattr(finish, "settle", settled)
+    assert len(ledger.succeed_many({claim.token: None for claim in claims})) == 2
+    assert {end_of(ledger, job_id)[0] for job_id in needed} == {JobState.SUCCEEDED}
+    assert [end_of(ledger, job_id)[0] for job_id in waiting] == [JobState.BLOCKED, JobState.WAITING]
+    monkeypatch.undo()
+    assert ledger.settle() == 1
+    assert end_of(ledger, waiting[0])[0] == JobState.WAITING
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        r'{"onFailure": "a\u0000"}',
+        r'{"onFailure": "a\ud800"}',
+        '{"onFailure": "a", "onFailureAs": {"priority": 1000000000000}}',
+        r'{"onFailure": "a", "onFailureAs": {"queue": "\u0000", "options": {"podTemplate": "\u0000"}}}',
+    ],
+)
+def test_a_job_of_a_failure_whose_row_cannot_hold_it_keeps_no_failure_from_being_recorded(
+    ledger: SqlLedger, options: str
+) -> None:
+    broken = ledger.insert(new_job()).id
+    write(ledger, "UPDATE job_request SET options = :options WHERE id = :id", options=options, id=broken)
+    (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    assert ledger.fail(claim.token, Failure("JobError", "x", for_good=True), decide=True)
+    assert end_of(ledger, broken) == (JobState.FAILED, "JobError")
+    assert [job.state for job in ledger.list_jobs() if job.id != broken] == [JobState.WAITING]

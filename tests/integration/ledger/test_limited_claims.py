@@ -1,0 +1,382 @@
+"""Eight workers claim at once under limits on PostgreSQL: none is exceeded, and no bucket is overdrawn.
+
+Nothing starts after the commit of a pause. A trigger writes down every start and end, in their order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings, strategies
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import Engine, event, text
+from tests.contract.ledger import LEASE, eventually, new_job
+
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.admission import LimitSet, Subject
+from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
+from spoke_jobs.model import Claim, JobOptions, JobState
+
+WORKERS = 8
+LASTING = RetryPolicy(budget=DEFAULT_BUDGET | {CauseClass.INFRASTRUCTURE: 10_000}, backoff_seconds=0)
+"""However often its worker is lost, the job is tried again at once."""
+TYPES = ("report", "mail", "ingest.csv")
+KNOWN = ["report", "mail", "ingest.*"]
+UP_TO_9 = strategies.integers(1, 9)
+SCOPES = (
+    *("all", "type:mail", "type:ingest.*", "queue:slow", "organization:1", "key:twilio"),
+    *("each-type", "each-queue", "each-organization"),
+)
+LOG = """
+CREATE TABLE start_log (id bigserial PRIMARY KEY, job_id bigint, started boolean, at timestamptz);;
+CREATE FUNCTION log_start() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO start_log (job_id, started, at) VALUES (new.job_id, TG_OP = 'INSERT', clock_timestamp()); RETURN new;
+END $$;;
+CREATE TRIGGER log_start AFTER INSERT ON job_attempt FOR EACH ROW EXECUTE FUNCTION log_start();;
+CREATE TRIGGER log_end AFTER UPDATE OF state ON job_attempt FOR EACH ROW EXECUTE FUNCTION log_start()
+"""
+
+
+class Claiming(RuleBasedStateMachine):
+    """See the module. Limits change between the rounds of claims only, so that each start has one right count."""
+
+    engine: ClassVar[Engine]
+    pool: ClassVar[ThreadPoolExecutor]
+
+    @initialize()
+    def begin(self) -> None:
+        """Start with many jobs of all kinds, and no limits."""
+        with self.engine.begin() as connection:
+            for table in ("queue_lock", "job_attempt", "job_request", "job_limit", "job_event", "start_log"):
+                connection.execute(text(f"DELETE FROM {table}"))
+        self.ledgers = [SqlLedger(self.engine) for _ in range(WORKERS)]
+        self.jobs = {
+            job.id: job
+            for job in self.ledgers[0].insert_many(
+                [
+                    new_job(
+                        job_type=TYPES[number % 3],
+                        queue_name=("", "slow", "quick")[number % 4 % 3],
+                        organization_id=(None, 1, 2)[number % 5 % 3],
+                        limit_key=(None, "twilio")[number % 6 == 5],
+                        locks_queue=number % 4 == 2 and number % 7 == 0,
+                        options=JobOptions(retry=LASTING),
+                    )
+                    for number in range(400)
+                ]
+            )
+        }
+        self.held: list[Claim] = []
+        self.read = 0
+        self.running: Counter[Subject] = Counter()
+
+    @rule(
+        scope=strategies.sampled_from(SCOPES),
+        most=strategies.none() | strategies.integers(0, 6),
+        rate=strategies.none() | strategies.builds(Rate, strategies.integers(5, 100), burst=strategies.integers(1, 4)),
+    )
+    def limit(self, scope: str, most: int | None, rate: Rate | None) -> None:
+        """Set a limit."""
+        bounds = Bounds(most, None if scope.startswith("each-") else rate)
+        self.ledgers[0].limits.set(parse_scope(scope), lambda _old: bounds)
+
+    @rule(scope=strategies.sampled_from(SCOPES))
+    def pause_or_resume(self, scope: str) -> None:
+        """Pause a scope, or end its pause."""
+        if not self.ledgers[0].limits.resume(parse_scope(scope)):
+            self.ledgers[0].limits.pause(parse_scope(scope), "why")
+
+    @rule(sizes=strategies.lists(strategies.integers(1, 9), min_size=WORKERS, max_size=WORKERS))
+    def all_claim(self, sizes: list[int]) -> None:
+        """Let all workers claim at once."""
+        self.together(sizes, [])
+
+    @rule(
+        sizes=strategies.lists(strategies.integers(0, 5), min_size=WORKERS, max_size=WORKERS),
+        ends=strategies.floats(0, 1),
+    )
+    def some_end_and_some_claim(self, sizes: list[int], ends: float) -> None:
+        """Let workers end jobs while others claim."""
+        count = round(len(self.held) * ends)
+        ended, self.held = self.held[:count], self.held[count:]
+        self.together(sizes, ended)
+
+    @rule(sizes=strategies.lists(strategies.integers(0, 5), min_size=WORKERS, max_size=WORKERS), count=UP_TO_9)
+    def leases_lapse_and_some_claim(self, sizes: list[int], count: int) -> None:
+        """Let the leases of some attempts lapse, and let one worker end these while others claim."""
+        lost, self.held = self.held[:count], self.held[count:]
+        with self.engine.begin() as connection:
+            lapse = "UPDATE job_attempt SET lease_expires_at = now() - interval '1 s' WHERE token = ANY(:tokens)"
+            connection.execute(text(lapse), {"tokens": [claim.token for claim in lost]})
+        self.reaped = 0
+        self.together(sizes, [], reaps=True)
+        assert self.reaped == len(lost)
+
+    @rule()
+    def what_may_start_starts(self) -> None:
+        """Claim until nothing can be claimed: each job that still waits has a reason."""
+
+        def without_reason() -> list[int]:
+            while claims := self.ledgers[0].claim_batch("legacy", KNOWN, "w", LEASE, 50):
+                self.held += claims
+            queries = Queries(self.engine)
+            waiting = [job for job in queries.jobs(list(self.jobs))[1] if job.state is JobState.WAITING]
+            held = queries.held(waiting)
+            limits = LimitSet(self.ledgers[0].limits.all())
+            rated = {job.id for job in waiting for limit, _ in limits.of(Subject.of(job)) if limit.bounds.rate}
+            return [job.id for job in waiting if not (job.locks_queue or job.id in held or job.id in rated)]
+
+        assert eventually(lambda: not without_reason()), without_reason()
+
+    def together(self, sizes: list[int], ended: list[Claim], *, reaps: bool = False) -> None:
+        """Claim and end at once."""
+        gate = threading.Barrier(WORKERS)
+
+        def one(number: int) -> list[Claim]:
+            ledger = self.ledgers[number]
+            gate.wait(30)
+            if reaps and number == 0:
+                self.reaped = len(ledger.reap("legacy"))
+            for claim in ended[number::WORKERS]:
+                ledger.succeed(None, claim.token, None)
+            return (
+                list(ledger.claim_batch("legacy", KNOWN, f"w{number}", LEASE, sizes[number])) if sizes[number] else []
+            )
+
+        for claims in self.pool.map(one, range(WORKERS)):
+            self.held += claims
+
+    @invariant()
+    def no_limit_is_exceeded(self) -> None:
+        """Replay the log: at each start the job's own limits had room."""
+        if not hasattr(self, "ledgers"):
+            return
+        limits = LimitSet(self.ledgers[0].limits.all())
+        with self.engine.connect() as connection:
+            log = connection.execute(text("SELECT * FROM start_log WHERE id > :read ORDER BY id"), {"read": self.read})
+            rows = log.all()
+        starts: dict[int, list[Any]] = {}
+        for row in rows:
+            self.read = row.id
+            subject = Subject.of(self.jobs[row.job_id])
+            self.running[subject] += 1 if row.started else -1
+            if not row.started:
+                continue
+            for limit, name in limits.of(subject):
+                assert limit.pause is None, (limit, subject)
+                most = limit.bounds.max_running
+                assert most is None or self.count(limits, limit, name) <= most, (limit, name)
+                starts.setdefault(limit.id, []).append(row.at)
+        for limit in limits.rated:
+            self.check_rate(limit, starts.get(limit.id, []))
+
+    def count(self, limits: LimitSet, limit: JobLimit, name: str) -> int:
+        """Count the running jobs that the limit counts under the name."""
+        return sum(
+            number
+            for subject, number in self.running.items()
+            if any((other.id, its) == (limit.id, name) for other, its in limits.of(subject))
+        )
+
+    @staticmethod
+    def check_rate(limit: JobLimit, starts: list[Any]) -> None:
+        """Check every window: a start is logged a little after its token was taken."""
+        rate = limit.bounds.rate
+        assert rate is not None
+        for first in range(len(starts)):
+            for last in range(first, len(starts)):
+                span = starts[last] - starts[first] + timedelta(milliseconds=100)
+                assert last - first + 1 <= rate.burst + span / timedelta(microseconds=rate.interval), limit
+
+    def teardown(self) -> None:
+        """Without limits every job starts: nothing was lost."""
+        if not hasattr(self, "ledgers"):
+            return
+        ledger = self.ledgers[0]
+        for limit in ledger.limits.all():
+            ledger.limits.resume(limit.scope)
+            ledger.limits.reset(limit.scope)
+        assert list(ledger.limits.all()) == []
+        ledger.succeed_many({claim.token: None for claim in self.held})
+        while claims := ledger.claim_batch("legacy", KNOWN, "w", LEASE, 200):
+            ledger.succeed_many({claim.token: None for claim in claims})
+        with self.engine.connect() as connection:
+            states = connection.execute(text("SELECT DISTINCT state FROM job_request")).scalars().all()
+        assert states == [JobState.SUCCEEDED]
+
+
+@pytest.fixture
+def engine(postgres_ledger_url: str) -> Iterator[Engine]:
+    engine = create_engine(postgres_ledger_url, pool_size=WORKERS + 2)
+    with engine.begin() as connection:
+        for statement in LOG.split(";;\n"):
+            connection.execute(text(statement.replace(":=", r"\:=")))
+    yield engine
+    engine.dispose()
+
+
+def play(engine: Engine, examples: int, steps: int) -> None:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        machine = type("Machine", (Claiming,), {"engine": engine, "pool": pool})
+        # The result depends on the threads as well, so shrinking and replaying are useless.
+        chosen = settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(machine, settings=chosen)
+
+
+def test_no_limit_is_exceeded_however_many_claim_at_once(engine: Engine) -> None:
+    play(engine, 3, 12)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_same_for_longer(engine: Engine) -> None:
+    play(engine, 40, 30)
+
+
+def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(engine: Engine) -> None:
+    ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
+    ledgers[0].insert_many([new_job() for _ in range(3000)])
+    stop = threading.Event()
+
+    def work(ledger: SqlLedger) -> None:
+        while not stop.is_set():
+            claims = ledger.claim_batch("legacy", KNOWN, "w", LEASE, 3)
+            ledger.succeed_many({claim.token: None for claim in claims})
+
+    def starts() -> int:
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT count(*) FROM start_log WHERE started")) or 0
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for ledger in ledgers:
+            pool.submit(work, ledger)
+        try:
+            for _ in range(5):
+                before = starts()
+                assert eventually(lambda before=before: starts() > before)  # type: ignore[misc]
+                ledgers[0].limits.pause(parse_scope("all"), "upgrade")
+                paused = starts()
+                time.sleep(0.05)  # in which an attempt would start
+                assert starts() == paused
+                ledgers[0].limits.resume(parse_scope("all"))
+        finally:
+            stop.set()
+
+
+@pytest.mark.parametrize("scope", ["type:report", "each-organization"])
+def test_of_workers_that_claim_at_once_as_many_succeed_as_the_limit_allows(engine: Engine, scope: str) -> None:
+    ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
+    ledgers[0].insert_many([new_job() for _ in range(200)])
+    ledgers[0].limits.set(parse_scope(scope), lambda _old: Bounds(3))
+    gate = threading.Barrier(WORKERS)
+
+    def claim(ledger: SqlLedger) -> list[Claim]:
+        gate.wait(30)
+        return list(ledger.claim_batch("legacy", KNOWN, "w", LEASE, 2))
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for _ in range(15):
+            claims = [claim for found in pool.map(claim, ledgers) for claim in found]
+            assert len(claims) == 3
+            ledgers[0].succeed_many({claim.token: None for claim in claims})
+
+
+def test_of_workers_that_claim_at_once_each_token_goes_to_one(engine: Engine) -> None:
+    ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
+    ledgers[0].insert_many([new_job() for _ in range(200)])
+    gate = threading.Barrier(WORKERS)
+
+    def claim(ledger: SqlLedger) -> int:
+        gate.wait(30)
+        return len(ledger.claim_batch("legacy", KNOWN, "w", LEASE, 4))
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for _ in range(10):
+            ledgers[0].limits.set(parse_scope("all"), lambda _old: Bounds(rate=Rate(1, 3600, 5)))
+            assert sum(pool.map(claim, ledgers)) == 5
+            ledgers[0].limits.reset(parse_scope("all"))
+
+
+def claimed(ledger: SqlLedger, limit: int = 1) -> list[Claim]:
+    return list(ledger.claim_batch("legacy", KNOWN, "w", LEASE, limit))
+
+
+def test_a_process_that_knows_the_limits_sees_each_change_by_another_at_once(engine: Engine) -> None:
+    """Also a change of a limit that is none of its jobs' own until then.
+
+    One that lets an organization's jobs start again is noticed with the next look at whose turn it is.
+    """
+    ledger, other = SqlLedger(engine), SqlLedger(engine).limits
+    ledger.insert_many([new_job(organization_id=number % 4, job_type="mail") for number in range(1000)])
+    organization, mail = parse_scope("organization:1"), parse_scope("type:mail")
+    other.set(parse_scope("organization:99"), lambda _old: Bounds(1))
+    for _ in range(5):  # each of these claims knows the change before
+        assert len(claimed(ledger, 4)) == 4
+        other.pause(organization, "upgrade")
+        assert 1 not in {claim.job.organization_id for claim in claimed(ledger, 8)}
+        other.resume(organization)
+        assert eventually(lambda: 1 in {claim.job.organization_id for claim in claimed(ledger)})
+        other.set(mail, lambda _old: Bounds(0))
+        assert claimed(ledger) == []
+        other.reset(mail)
+        other.declare({mail: Bounds(1)}, "shop")
+        assert claimed(ledger) == []
+        other.declare({}, "shop")
+
+
+def test_a_pause_of_all_that_another_thread_reads_during_a_claim_holds_for_it(engine: Engine) -> None:
+    ledger, other = SqlLedger(engine), SqlLedger(engine).limits
+    ledger.insert_many([new_job() for _ in range(20)])
+    other.pause(parse_scope("organization:99"), "upgrade")
+    assert len(claimed(ledger, 2)) == 2
+    paused = threading.Event()
+
+    def meanwhile(*_: object) -> None:
+        if not paused.is_set():
+            paused.set()
+            other.pause(parse_scope("all"), "upgrade")
+            assert claimed(ledger) == []
+
+    event.listen(engine, "checkout", meanwhile)  # the claim knows the limits, and waits for a connection
+    assert claimed(ledger, 4) == []
+    assert paused.is_set()
+
+
+def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
+    ledger = SqlLedger(engine)
+    *_, last = ledger.insert_many([new_job() for _ in range(3000)])
+    ledger.limits.set(parse_scope("organization:99"), lambda _old: Bounds(0))
+    assert len(claimed(ledger, 2)) == 2
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE job_limit SET scope = 'type:report', updated_at = now()"))
+    assert eventually(lambda: claimed(ledger) == [], 60)
+    left = ledger.get(last.id)
+    assert left is not None
+    assert left.state is JobState.WAITING, "the limit holds it back: not all jobs were claimed meanwhile"
+
+
+@pytest.mark.timeout(120)
+def test_a_limit_of_another_release_alone_stops_no_claim(engine: Engine) -> None:
+    ledger = SqlLedger(engine)
+    jobs = ledger.insert_many([new_job() for _ in range(4)])
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO job_limit (scope, max_running, updated_at) VALUES ('zone:eu', 0, now())"))
+    assert [claim.job.id for _ in range(2) for claim in claimed(ledger, 2)] == [job.id for job in jobs]

@@ -1,0 +1,45 @@
+"""Somebody deletes the operator's binding. Running jobs go on, and all goes on when the binding is there again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.integration.operator.conftest import Cluster, OperatorProcess, limited_kubeconfig
+from tests.waiting import stays, wait_for
+
+
+def test_the_binding_is_deleted_and_made_again(apart: Cluster, tmp_path: Path) -> None:
+    apart.template("sleeps", "sleep-15")
+    operator = OperatorProcess(limited_kubeconfig(apart, tmp_path), apart.namespace, tmp_path / "operator.log")
+    operator.start(SPOKE_OPERATOR_COMPARE_SECONDS="5")
+    try:
+        running = [apart.submit("sleeps") for _ in range(3)]
+        for name in running:
+            apart.until(name, lambda status: status.get("outcome") == "Running", 120)
+        binding = json.loads(apart.kubectl("get", "rolebinding", "operator-under-test", "--output=json"))
+        apart.kubectl("delete", "rolebinding", "operator-under-test")
+        waiting = [apart.submit("sleeps") for _ in range(3)]
+        wait_for("the log names the right", lambda: [line for line in operator.logged() if forbids(line["message"])])
+        pods = {"label_selector": "jobs.spoke.dev/spokejob", "field_selector": "status.phase=Succeeded"}
+        wait_for(
+            "their pods end",
+            lambda: len(apart.core.list_namespaced_pod(apart.namespace, **pods).items) == len(running),
+        )
+        assert stays(lambda: operator.running, 15, every=0.5)
+        assert {apart.status(name)["outcome"] for name in running} == {"Running"}, "nobody may write"
+
+        metadata = {"name": "operator-under-test", "namespace": apart.namespace}
+        apart.kubectl("create", "--filename=-", stdin=json.dumps(binding | {"metadata": metadata}))
+        for name in [*running, *waiting]:
+            status = apart.until_final(name, 120)
+            assert status["outcome"] == "Succeeded"
+            assert [item["cause"] for item in status["attempts"]] == [""]
+    finally:
+        if operator.running:
+            operator.stop()
+        print((tmp_path / "operator.log").read_text()[-20_000:])
+
+
+def forbids(message: str) -> bool:
+    return "cannot" in message and "spokejobs" in message

@@ -1,0 +1,213 @@
+"""Pauses and rates, as the jobs themselves and what they call see them: on PostgreSQL, with real workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from tests.contract.worker import Site
+from tests.integration.worker import steered_app
+from tests.integration.worker.test_must_hold import finish, notes
+from tests.waiting import stays
+
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
+from spoke_jobs.model import JobData, JobState
+
+ALL, BRIEF = parse_scope("all"), parse_scope("type:brief")
+KINDS = ("brief", "async_brief")
+LATE_SECONDS = 1.0
+"""For a machine that is busy. Usually the last job starts some milliseconds after the commit."""
+
+CLAIM_SECONDS = 0.25
+"""A claim takes its token, and then notes the time: on a busy machine, later than usually."""
+
+
+@pytest.fixture
+def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
+    made = Site(postgres_ledger_url, tmp_path)
+    made.runner.registry = steered_app.registry
+    made._environment |= {
+        "SPOKE_APP": "tests.integration.worker.steered_app:registry",
+        # So that a worker learns of nothing by polling, and no lease lapses.
+        "SPOKE_POLL_SECONDS": "60",
+        "SPOKE_LEASE_SECONDS": "120",
+    }
+    yield made
+    made.close()
+
+
+def dispatch(site: Site, job_type: str, count: int, **payload: Any) -> list[int]:
+    data = [JobData(job_type, {"folder": str(site.folder)} | payload) for _ in range(count)]
+    return [job.id for job in site.runner.dispatch_jobs(data)]
+
+
+def starts(site: Site, job_type: str) -> list[float]:
+    return [when for _, key, _, when in notes(site.folder) if key == job_type]
+
+
+def paused(site: Site, scope: Any) -> tuple[float, float]:
+    """Pause a scope. Return two times of the database's clock, before and after the commit."""
+    now = select(func.clock_timestamp())
+    with site.engine.connect() as connection:
+        before = connection.scalar(now)
+        connection.rollback()
+        site.runner.ledger.limits.pause(scope, "the test")
+        after = connection.scalar(now)
+    assert before is not None
+    assert after is not None
+    return before.timestamp(), after.timestamp()
+
+
+def held_ahead(site: Site) -> int:
+    """How many jobs are claimed and have not started."""
+    with site.engine.connect() as connection:
+        claimed = connection.scalar(select(func.count()).where(job_attempt.c.state == "running")) or 0
+        done = connection.scalar(select(func.count()).where(job_request.c.state == "succeeded")) or 0
+    return claimed + done - len(notes(site.folder))
+
+
+@pytest.mark.parametrize("job_type", KINDS)
+def test_what_a_worker_has_claimed_ahead_does_not_start_once_it_is_paused(site: Site, job_type: str) -> None:
+    gate = site.folder / "gate"
+    with site.worker("--processes", "1", "--concurrency", "2", "--batch", "2"):
+        finish(site, dispatch(site, job_type, 100))  # short ones, so that the worker claims ahead
+        jobs = dispatch(site, job_type, 6, gate=str(gate))
+        running = 2 if job_type == "async_brief" else 1  # the others have no place, and can't be about to start
+        site.wait(lambda: len(starts(site, job_type)) == 100 + running and held_ahead(site) > 0)
+        begun = len(starts(site, job_type))
+        paused(site, parse_scope(f"type:{job_type}"))
+        # A job of the other kind, in another process: the worker learns of it after the pause.
+        finish(site, dispatch(site, next(kind for kind in KINDS if kind != job_type), 1))
+        gate.touch()
+        site.wait(lambda: sum(site.row(job).state is JobState.SUCCEEDED for job in jobs) == begun - 100)
+        site.wait(lambda: not any(site.row(job).state is JobState.RUNNING for job in jobs))
+        assert len(starts(site, job_type)) == begun
+        assert {site.row(job).attempt for job in jobs} == {0, 1}
+        site.runner.ledger.limits.resume(parse_scope(f"type:{job_type}"))
+        finish(site, jobs)
+    assert {len(site.causes(job)) for job in jobs} == {1}, "what was given back is no attempt"
+
+
+def test_after_the_commit_of_a_pause_no_job_of_a_burst_starts_and_all_end_after_the_resume(site: Site) -> None:
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(site.worker("--processes", "2", "--concurrency", "8", "--batch", "8"))
+        jobs = [job for kind in KINDS for job in dispatch(site, kind, 150, seconds=0.02)]
+        site.wait(lambda: all(len(starts(site, kind)) > 40 for kind in KINDS))
+        _, after = paused(site, ALL)
+        site.wait(lambda: held_ahead(site) == 0)
+        begun = [when for kind in KINDS for when in starts(site, kind)]
+        late = [when - after for when in begun if when > after]
+        print(f"\n{len(late)} of {len(begun)} jobs started after the commit, by {max(late, default=0) * 1000:.0f} ms")
+        assert len(begun) < 300, "the pause came too late to hold anything"
+        assert max(late, default=0) < LATE_SECONDS
+        assert stays(lambda: sum(len(starts(site, kind)) for kind in KINDS) == len(begun), 1.0)
+        site.runner.ledger.limits.resume(ALL)
+        finish(site, jobs)
+    assert sum(len(starts(site, kind)) for kind in KINDS) == 300
+
+
+def test_while_one_type_is_paused_the_others_go_on(site: Site) -> None:
+    with site.worker("--processes", "2", "--batch", "4"):
+        held = dispatch(site, "brief", 150, seconds=0.01)
+        others = dispatch(site, "other", 150, seconds=0.01)
+        site.wait(lambda: len(starts(site, "brief")) > 20)
+        _, after = paused(site, BRIEF)
+        finish(site, others)
+        begun = starts(site, "brief")
+        assert len(begun) < 150
+        assert max(begun) < after + LATE_SECONDS
+        assert max(starts(site, "other")) > max(begun)
+        site.runner.ledger.limits.resume(BRIEF)
+        finish(site, held)
+    assert len(starts(site, "brief")) == 150
+
+
+@contextmanager
+def failing_server() -> Iterator[tuple[str, list[tuple[float, int, int]], threading.Event]]:
+    """A server that answers 503 until the event is set; its URL, and its log: when, job, attempt."""
+    log: list[tuple[float, int, int]] = []
+    well = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            _, job, attempt = self.path.split("/")
+            log.append((time.time(), int(job), int(attempt)))
+            self.send_response(200 if well.is_set() else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", log, well
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def excess(times: list[float], rate: Rate, slack: float = 0.0) -> float:
+    """By how much the fullest window holds more than the burst and its tokens; at most 0 if none does."""
+    per_second = rate.count / rate.seconds
+    worst = -float("inf")
+    for first, begin in enumerate(times):
+        for last in range(first, len(times)):
+            worst = max(worst, last - first + 1 - rate.burst - per_second * (times[last] - begin + slack))
+    return worst
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds"),
+    [
+        (Rate(20, 1, 5), 8),
+        pytest.param(Rate(5, 1, 5), 60, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+    ],
+    ids=["short", "whole"],
+)
+def test_a_server_that_fails_is_not_called_more_often_than_the_rate_allows(
+    site: Site, rate: Rate, seconds: float
+) -> None:
+    """Four workers, and jobs that are tried again at once."""
+    site.runner.ledger.limits.set(parse_scope("type:call"), lambda _old: Bounds(rate=rate))
+    with failing_server() as (url, log, well), ExitStack() as stack:
+        jobs = dispatch(site, "call", 40, url=url)
+        for _ in range(4):
+            stack.enter_context(site.worker("--processes", "2"))
+        site.wait(lambda: bool(log))
+        site.wait(lambda: time.time() > log[0][0] + seconds)
+        failed = len(log)
+        well.set()
+        finish(site, jobs)
+    claimed = {
+        (attempt.job_id, attempt.number): attempt.claimed_at.timestamp()
+        for job in jobs
+        for attempt in site.runner.ledger.attempts(job)
+    }
+    claims = sorted(claimed.values())
+    delays = [when - claimed[job, attempt] for when, job, attempt in log]
+    arrivals = sorted(when for when, _, _ in log)
+    second = max(bisect_right(arrivals, begin + 1) - n for n, begin in enumerate(arrivals))
+    print(
+        f"\n{len(log)} calls, {failed} of them failed; at most {second} in any second, "
+        f"each {min(delays) * 1000:.0f} to {max(delays) * 1000:.0f} ms after its claim; "
+        f"of the fullest window, {excess(claims, rate):.2f} claims and {excess(arrivals, rate):.2f} calls too many"
+    )
+    assert excess(claims, rate, CLAIM_SECONDS) <= 0
+    # A call comes later than the claim that took its token, one call more than another.
+    assert excess(arrivals, rate, CLAIM_SECONDS + max(delays) - min(delays)) <= 0
+    assert len(log) == len(claims), "each attempt calls once"
+    assert failed >= rate.count / rate.seconds * seconds * 0.5, "the rate is also used"

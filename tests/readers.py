@@ -1,0 +1,357 @@
+"""The readers of what others wrote: each takes any bytes, and gives a value or a named refusal, never another error.
+
+Property tests, and the fuzzer (`tests/fuzz`), run all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from spoke_jobs.cli.commands.limit_input import parse
+from spoke_jobs.cli.commands.parsing import json_of
+from spoke_jobs.cluster import cluster_checks
+from spoke_jobs.cluster.cluster_view import read_published, times, waits_of
+from spoke_jobs.cluster.pod_logs import job_has_ended
+from spoke_jobs.cluster.pod_output import started
+from spoke_jobs.contract import object_fields
+from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
+from spoke_jobs.contract.api_errors import ApiError, error_of_answer
+from spoke_jobs.contract.clean_text import error_type, is_cause_name, is_storable, storable
+from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.contract.quota_message import read_quota_refusal
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.strict_json import NotJson, read_json, read_json_object
+from spoke_jobs.contract.termination import decode
+from spoke_jobs.contract.token_body import read_token_body
+from spoke_jobs.contract.trace_context import is_traceparent
+from spoke_jobs.errors import InvalidLimit, InvalidPayload, InvalidSchedule
+from spoke_jobs.execution import output_lines
+from spoke_jobs.job_options import JobOptions
+from spoke_jobs.ledger import lenient
+from spoke_jobs.ledger.limit_rows import to_limit
+from spoke_jobs.ledger.schedule_rows import to_schedule_row
+from spoke_jobs.limits.limit_file import read_entries
+from spoke_jobs.limits.operator_limits import read_published_limit
+from spoke_jobs.payloads import decode_payload
+from spoke_jobs.sync.decide import failed_attempts
+from spoke_jobs.sync.sync_model import read_view
+from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, parse_acknowledgement, parse_batch
+from spoke_jobs.tasks.protocol.messages import JSON, NDJSON
+from spoke_jobs.tasks.server.token_claims import read_claims
+from spoke_jobs.tasks.server.token_review import ReviewFailed, read_review
+from spoke_jobs.worker.child_messages import decode_report
+from spoke_jobs_operator.core import election, scheduler_message, shortage
+from spoke_jobs_operator.core.api_objects import Packed, Unreadable
+from spoke_jobs_operator.core.attempt_state import Bounds
+from spoke_jobs_operator.core.build_job import build_job
+from spoke_jobs_operator.core.diagnose import diagnose
+from spoke_jobs_operator.core.limit_objects import read_namespace, read_spokelimit
+from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
+from spoke_jobs_operator.core.refusals import read_refusal
+from spoke_jobs_operator.core.resource_caps import (
+    ANNOTATION_MAX,
+    ANNOTATION_MIN,
+    ANNOTATION_RESOURCES,
+    UnreadableCaps,
+    read_caps,
+)
+from spoke_jobs_operator.core.template_checks import check_template
+from spoke_jobs_operator.shell.bounded_answers import slim_event
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+Reader = Callable[[bytes], object]
+
+
+def of_text(read: Callable[[str], object]) -> Reader:
+    """Read bytes as text; invalid bytes become lone surrogates, so that these occur."""
+    return lambda data: read(data.decode("utf-8", "surrogateescape"))
+
+
+def of_object(read: Callable[[Mapping[str, Any]], object]) -> Reader:
+    """Read bytes as JSON, and the object in it."""
+
+    def reader(data: bytes) -> object:
+        body = read_json_object(data)
+        return None if isinstance(body, NotJson) else read(body)
+
+    return reader
+
+
+def _termination(data: bytes) -> object:
+    found = decode(data)
+    assert found is None or (is_storable(found.cause + found.error_type) and len(found.cause) <= 40)
+    return found
+
+
+def _text(text: str) -> object:
+    assert is_storable(storable(text))
+    assert len(storable(text, 10)) <= 10
+    assert is_storable(error_type(text))
+    assert not is_cause_name(text) or is_storable(text)
+    return object_fields.digits(text), is_traceparent(text), Scope.parse(text)
+
+
+def _pod(body: Mapping[str, Any]) -> object:
+    pod, job = read_pod(body), read_job(body)
+    for live in (False, True):
+        diagnose(job, [pod], [event] if (event := read_event(body)) else [], Bounds(600, 60), NOW, live=live)
+        diagnose(None, [pod], (), Bounds(600, None), NOW, live=live)
+    return started(dict(body))
+
+
+def _spokejob(body: Mapping[str, Any]) -> object:
+    found = read_spokejob(body)
+    return found if isinstance(found, Unreadable) else Packed.of(found).unpack()
+
+
+def _job_to_build(body: Mapping[str, Any]) -> object:
+    """A SpokeJob's own fields go into a Job. The API server has checked the types of a PodTemplate's fields."""
+    found = read_spokejob(body)
+    if isinstance(found, Unreadable):
+        return found
+    assert isinstance(found, SpokeJob)
+    checked = check_template(found, read_template(body))
+    return build_job(found, read_template(_TEMPLATE), 1), checked
+
+
+def _check_answers(body: Mapping[str, Any]) -> object:
+    found = cluster_checks.read_user(body), cluster_checks.read_names(body, "status", "name")
+    return *found, cluster_checks.read_decision(body), cluster_checks.read_template(body, ["x"]), times(body)
+
+
+def _argument(text: str) -> object:
+    try:
+        return json_of(text, "--payload")
+    except ValueError as refusal:
+        return refusal
+
+
+def _limits_file(text: str) -> object:
+    try:
+        return read_entries(parse(text))
+    except InvalidLimit as refusal:
+        return refusal
+
+
+def _limit_row(body: Mapping[str, Any]) -> object:
+    """Of the row, other releases choose the texts and the JSON of `declared`."""
+    row = dict.fromkeys(("paused_at", "paused_until", "full_at", "max_running"))
+    row |= {"rate_count": 1, "rate_seconds": 1, "burst": 1, "paused_reason": "", "paused_by": "", "id": 1}
+    texts = {name: str(body.get(name, "")) for name in ("scope", "source", "declared_by")}
+    return to_limit(row | texts | {"declared": body.get("declared")})
+
+
+def _schedule_row(body: Mapping[str, Any]) -> object:
+    """Of the row, other releases choose the JSON of `definition` and `last_skip`."""
+    names = ("name", "runner", "job_type", "digest", "next_due_at", "served_at", "paused_at", "paused_by")
+    row: dict[str, Any] = dict.fromkeys((*names, "last_due_at", "last_job_id", "error", "created_at", "updated_at"))
+    row |= {"name": "a", "origin": "code", "definition": body.get("definition"), "last_skip": body.get("last_skip")}
+    found = to_schedule_row(row)
+    try:
+        return found, found.schedule()
+    except InvalidSchedule as refusal:
+        return refusal
+
+
+def _output(data: bytes) -> object:
+    shown = output_lines.tail(data), output_lines.log_lines(data, 7, as_json=False)
+    lines = output_lines.log_lines(data, 7, as_json=True)
+    assert all(json.loads(line)["request_id"] == 7 for line in lines.splitlines())
+    return shown
+
+
+def _view(body: Mapping[str, Any]) -> object:
+    return list(failed_attempts(read_view(dict(body))))
+
+
+def _answer(data: bytes) -> ApiError:
+    return error_of_answer(409, "Conflict", read_json(data), data, data[:5].decode("latin-1"))
+
+
+def _watch_event(data: bytes) -> object:
+    event = slim_event(data)
+    return None if event is None else json.loads(event)  # as kopf reads it
+
+
+def _acknowledgement(data: bytes) -> object:
+    try:
+        return parse_acknowledgement(data)
+    except BadAnswer as refusal:
+        return refusal
+
+
+def _batch(content_type: str) -> Reader:
+    def reader(data: bytes) -> object:
+        try:
+            return parse_batch(content_type, data)
+        except BadRequest as refusal:
+            return refusal
+
+    return reader
+
+
+def _review(data: bytes) -> object:
+    try:
+        return read_review(data)
+    except ReviewFailed as refusal:
+        return refusal
+
+
+def _payload(text: str) -> object:
+    try:
+        return decode_payload("job", None, text)
+    except InvalidPayload as refusal:
+        return refusal
+
+
+def _template_rules(text: str) -> object:
+    keys = (ANNOTATION_TYPES, ANNOTATION_RESOURCES, ANNOTATION_MIN, ANNOTATION_MAX)
+    annotations = dict.fromkeys(keys, text)
+    try:
+        return allows_type(annotations, text), read_caps(annotations)
+    except UnreadableCaps as refusal:
+        return refusal
+
+
+def _token(claims: str) -> str:
+    """Return a token with these claims."""
+    return f"a.{base64.urlsafe_b64encode(claims.encode('utf-8', 'replace')).decode()}.b"
+
+
+READERS: Mapping[str, Reader] = {
+    "termination-message": _termination,
+    "json": read_json,
+    "text": of_text(_text),
+    "pod": of_object(_pod),
+    "spokejob": of_object(_spokejob),
+    "spokelimit-of-sync": of_object(lambda body: read_published_limit(body, "1")),
+    "spokejob-of-sync": of_object(_view),
+    "template": of_object(read_template),
+    "job-to-build": of_object(_job_to_build),
+    "template-rules": of_text(_template_rules),
+    "spokelimit": of_object(lambda body: (read_spokelimit(body).scope, read_namespace(body))),
+    "lease": of_object(election.read),
+    "lease-of-check": of_object(cluster_checks.read_lease),
+    "answers-of-check": of_object(_check_answers),
+    "command-line": of_text(_argument),
+    "spokejob-of-why": of_object(lambda body: list(waits_of([body]))),
+    "published-state": of_text(lambda text: read_published({"state": text, "time": text[:32]})),
+    "api-answer": _answer,
+    "watch-event": _watch_event,
+    "api-refusal": of_text(lambda text: (read_refusal(422, text, NOW), read_refusal(500, text, NOW))),
+    "scheduler-message": of_text(lambda text: (scheduler_message.no_node(text), shortage.shortage(text))),
+    "quota-message": of_text(read_quota_refusal),
+    "row-values": of_text(
+        lambda text: (lenient.read_json(text), lenient.read_uid(text), lenient.read_sqlite_time(text))
+    ),
+    "row-options": of_object(lambda body: (JobOptions.from_json(body), RetryPolicy.from_json(body))),
+    "limit-row": of_object(_limit_row),
+    "schedule-row": of_object(_schedule_row),
+    "limits-file": of_text(_limits_file),
+    "job-output": _output,
+    "payload": of_text(_payload),
+    "child-report": decode_report,
+    "task-acknowledgement": _acknowledgement,
+    "task-batch": _batch(JSON),
+    "task-batch-of-lines": _batch(NDJSON),
+    "token-review": _review,
+    "pod-of-logs": of_object(job_has_ended),
+    "token": of_text(lambda text: (read_claims(text), read_claims(_token(text)), read_token_body(_token(text)))),
+}
+"""By name. A reader that is missing here is not tested: add new ones."""
+
+_OBJECT = {
+    "metadata": {
+        "name": "a",
+        "namespace": "b",
+        "uid": "u",
+        "resourceVersion": "7",
+        "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "deletionGracePeriodSeconds": 30,
+        "labels": {
+            "jobs.spoke.dev/attempt": "1",
+            "jobs.spoke.dev/ledger": "1",
+            "jobs.spoke.dev/template": "true",
+        },
+        "annotations": {"jobs.spoke.dev/timeout-seconds": "60"},
+        "ownerReferences": [{"uid": "o", "controller": True}],
+    },
+    "spec": {
+        "uid": "0a1b2c3d-0000-4000-8000-000000000000",
+        "requestId": 7,
+        "jobType": "x",
+        "scope": "queue:a",
+        "maxRunning": 1,
+        "nodeName": "n",
+        "containers": [{"name": "job", "image": "i"}],
+        "holderIdentity": "h",
+        "leaseDurationSeconds": 15,
+    },
+    "status": {
+        "phase": "Failed",
+        "outcome": "Failed",
+        "cause": "JobError",
+        "attempt": 1,
+        "attempts": [{"number": 1, "job": "a-1", "cause": "JobError", "finishedAt": "2026-01-01T00:00:00Z"}],
+        "conditions": [
+            {
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "PreemptionByScheduler",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
+        "containerStatuses": [
+            {
+                "name": "job",
+                "state": {
+                    "terminated": {
+                        "exitCode": 10,
+                        "reason": "Error",
+                        "message": '{"v":1,"cause":"JobError"}',
+                        "startedAt": "2026-01-01T00:00:00Z",
+                        "finishedAt": "2026-01-01T00:00:09Z",
+                    }
+                },
+            }
+        ],
+    },
+}
+"""A SpokeJob, pod, Job, PodTemplate and Lease at once."""
+_TEMPLATE: Mapping[str, Any] = {
+    "metadata": {"name": "a", "namespace": "b", "uid": "u", "labels": {"jobs.spoke.dev/template": "true"}},
+    "template": {"spec": {"containers": [{"name": "job", "image": "i", "env": [{"name": "A", "value": "b"}]}]}},
+}
+
+EXAMPLES: tuple[bytes, ...] = (
+    b'{"v":1,"cause":"JobError","errorType":"app.Refused","forGood":false,"retryAfterSeconds":5.5}',
+    json.dumps(_OBJECT).encode(),
+    b'{"kind":"Report","exit_code":10,"last":false,"token":"0a1b2c3d-0000-4000-8000-000000000000"}',
+    b'{"id":"a","outcome":"done","retry_seconds":1.5}',
+    b'{"tasks":[{"id":"a","name":"n","attempt":1,"payload":{"b":1},"waited":0.5}]}',
+    b'{"id":"a","name":"n","attempt":1,"payload":"{}"}\n{"id":"b"}\n',
+    b'{"status":{"authenticated":true,"user":{"username":"system:serviceaccount:a:b"},"audiences":["t"]}}',
+    b'{"scope":"queue:a","source":"default","declared":{"maxRunning":1,"replaced":{"maxRunning":2,"app":"a"}}}',
+    b'{"definition":{"jobType":"a","timing":{"minutes":5}},"last_skip":{"reason":"overlap","first":"2026-01-01T00:00:00Z"}}',
+    b'[{"scope":"all","max_running":10,"rate":"5/s","paused":{"reason":"a","until":"2026-03-01T08:00Z"}}]',
+    b"- {scope: all, max_running: 10, rate: 5/s, paused: {reason: a, until: 2026-03-01T08:00Z}}\n",
+    b'{"turns":["a"],"waiting":3,"exp":1767225600}',
+    b'{"retry":{"budget":{"error":3}},"timeoutSeconds":60,"labels":{"a":"b"},"podTemplate":"default"}',
+    b"0/2 nodes are available: 1 Insufficient memory. preemption: 0/2 nodes are available: 2 No victims found.",
+    b'pods "x" is forbidden: exceeded quota: compute, requested: cpu=1,pods=1, used: cpu=4,pods=5, limited: cpu=4',
+    b"2026-01-01 00:00:00.000000",
+    b"[" * 5000,
+    b'{"a":' * 3000,
+    b'{"v":1,"cause":"\\ud800"}',
+    b'{"v":1,"cause":"a\\u0000b"}',
+    b"9" * 5000,
+    b"\xff\xfe\x00",
+)
+"""Valid texts of each kind, from which the fuzzer starts, and hostile ones."""

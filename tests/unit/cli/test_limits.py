@@ -1,0 +1,204 @@
+"""`spoke-jobs limits`, `pause` and `resume` on an SQLite ledger, and what `why`, `ls` and `events` say of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.contract.ledger import LEASE, new_job
+from tests.unit.cli.conftest import Run
+
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.job_limit import Bounds, parse_scope
+from spoke_jobs.limits.limit_file import read_entries
+
+
+def why(run: Run, job_id: int) -> Any:
+    return json.loads(run("why", job_id, "--json").stdout)["reasons"][0]
+
+
+def test_a_pause_is_shown_on_each_job_that_it_holds_back_until_it_ends(ledger: SqlLedger, run: Run) -> None:
+    job = ledger.insert(new_job())
+    paused = run("pause", "type:report", "--reason", "the carrier is down", "--until", "+2h", "--as", "ada")
+    assert paused.stdout == "type:report\tpaused\n"
+    reason = why(run, job.id)
+    assert (reason["code"], reason["cause"]) == ("paused", "Paused")
+    for part in ("`spoke-jobs pause type:report` (by ada) since ", " until ", ": the carrier is down"):
+        assert part in reason["text"]
+    assert "spoke-jobs resume type:report" in reason["advice"]
+    cells = run("ls").stdout.rstrip("\n").split("\t")
+    assert cells[6] == "Paused"
+    assert "the carrier is down" in cells[9]
+    assert run("resume", "type:report").stdout == "type:report\tresumed\n"
+    assert why(run, job.id)["code"] != "paused"
+    assert run("ls").stdout.split("\t")[6] == "-"
+    assert "type:report is not paused" in run("resume", "type:report", code=3).stderr
+
+
+def test_a_full_limit_is_named_with_its_numbers(ledger: SqlLedger, run: Run) -> None:
+    ledger.insert_many([new_job(queue_name="slow", priority=number) for number in range(3, 0, -1)])
+    run("limits", "set", "each-queue", "--max-running", 1)
+    ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
+    reason = why(run, 2)
+    assert (reason["code"], reason["cause"], reason["number"]) == ("limit", "QueueLimitReached", 1)
+    assert reason["text"] == "running jobs of the queue 'slow': 1 of at most 1 (limit each-queue)"
+    assert "spoke-jobs limits set each-queue" in reason["advice"]
+    assert [line.split("\t")[6] for line in run("ls").stdout.splitlines()] == ["QueueLimitReached"] * 2 + ["-"]
+    run("limits", "set", "type:report", "--rate", "1/h")
+    run("limits", "set", "each-queue", "--max-running", "none")
+    ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
+    assert why(run, 3)["text"] == "starts at most 1/h (limit type:report)"
+
+
+def test_limits_are_listed_set_and_reset(ledger: SqlLedger, run: Run) -> None:
+    ledger.limits.declare({parse_scope("type:report"): Bounds(2)}, "shop.jobs")
+    ledger.insert(new_job())
+    ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)
+    assert run("limits", "set", "type:report", "--max-running", 5, "--rate", "10/min", "--burst", 3).stdout == (
+        "type:report\tmax_running 5, rate 10/min, burst 3\n"
+    )
+    assert run("limits", "set", "type:report", "--burst", 4).stdout.endswith("rate 10/min, burst 4\n")
+    run("pause", "all", "--reason", "upgrade", "--as", "ada")
+    assert run("limits", "ls").stdout.splitlines() == [
+        "all\t1\t-\t-\tdefault\tupgrade (by ada)",
+        "type:report\t1\t5\t10/min, burst 4\truntime (default: max_running 2)\t-",
+    ]
+    listed = json.loads(run("limits", "ls", "--json").stdout)["limits"]
+    assert listed[1] == {
+        "scope": "type:report",
+        "running": 1,
+        "max_running": 5,
+        "rate": {"count": 10, "seconds": 60, "burst": 4},
+        "source": "runtime",
+        "default": {"max_running": 2, "rate": None},
+        "pause": None,
+    }
+    assert (listed[0]["pause"]["reason"], listed[0]["pause"]["by"]) == ("upgrade", "ada")
+    was_reset = run("limits", "reset", "type:report")
+    assert was_reset.stdout == "type:report\tmax_running 2\n"
+    assert was_reset.stderr == "this is what the code of shop.jobs declares\n"
+    assert "there is no limit queue:x" in run("limits", "reset", "queue:x", code=3).stderr
+    assert [line.split("\t")[2::3] for line in run("events").stdout.splitlines()] == [
+        ["reset limit", "type:report: max_running 2"],
+        ["pause", "all: upgrade"],
+        ["set limit", "type:report: max_running 5, rate 10/min, burst 4"],
+        ["set limit", "type:report: max_running 5, rate 10/min, burst 3"],
+        ["set limit", "type:report: max_running 2 (declared)"],
+    ]
+
+
+def test_what_a_deploy_changes_is_an_event_of_the_application(ledger: SqlLedger, run: Run) -> None:
+    scope = parse_scope("type:report")
+    for declared in ({scope: Bounds(2)}, {scope: Bounds(2)}, {scope: Bounds(3)}, {}):
+        ledger.limits.declare(declared, "shop.jobs")
+    run("limits", "set", "type:report", "--max-running", 9, "--as", "ada")
+    ledger.limits.declare({scope: Bounds(4)}, "shop.jobs")
+    ledger.limits.apply(read_entries([{"scope": "type:report", "max_running": 5}]), "ada")
+    ledger.limits.declare({scope: Bounds(6)}, "shop.jobs")
+    shown = [line.split("\t")[1:3] + line.split("\t")[5:] for line in run("events").stdout.splitlines()]
+    assert shown[::-1] == [
+        ["shop.jobs", "set limit", "type:report: max_running 2 (declared)"],
+        ["shop.jobs", "set limit", "type:report: max_running 3 (declared)"],
+        ["shop.jobs", "reset limit", "type:report: no longer declared"],
+        ["ada", "set limit", "type:report: max_running 9"],
+        ["shop.jobs", "set limit", "type:report: max_running 4 (declared, max_running 9 stays in effect)"],
+        ["ada", "set limit", "type:report: max_running 5 (applied)"],
+        ["shop.jobs", "set limit", "type:report: max_running 6 (declared, max_running 9 stays in effect)"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["pause", "report", "--reason", "x"], 2, "'report' is not a scope: give all, type:NAME"),
+        (["pause", "organization:seven", "--reason", "x"], 2, "is not a scope"),
+        (["pause", "type:in*", "--reason", "x"], 2, "is not a scope"),
+        (["pause", "all"], 2, "--reason"),
+        (["pause", "all", "--reason", " "], 1, "reason is ' '"),
+        (["pause", "all", "--reason", "x", "--until", "2020-01-01T00:00Z"], 1, "which is over"),
+        (["limits", "set", "all"], 2, "give --max-running, --rate or --burst"),
+        (["limits", "set", "all", "--max-running", "-1"], 2, "neither a whole number nor 'none'"),
+        (["limits", "set", "all", "--max-running", "1000001"], 1, "give a whole number from 0 to 1,000,000"),
+        (["limits", "set", "all", "--rate", "0/s"], 1, "a rate of 0 can't be kept"),
+        (["limits", "set", "all", "--rate", "1000000/s"], 1, "the fastest is 10,000/s"),
+        (["limits", "set", "all", "--rate", "5"], 1, "'5' is not a rate: give N/s"),
+        (["limits", "set", "all", "--rate", "5/0s"], 1, "give 1 second to 7 days"),
+        (["limits", "set", "all", "--rate", "5/s", "--burst", "0"], 1, "burst is 0"),
+        (["limits", "set", "all", "--burst", "2"], 1, "burst belongs to a rate"),
+        (["limits", "set", "each-organization", "--rate", "5/s"], 1, "each-organization can't have a rate"),
+    ],
+)
+def test_bad_input_is_refused_with_what_to_give_instead(
+    ledger: SqlLedger, run: Run, arguments: list[str], code: int, text: str
+) -> None:
+    assert text in " ".join(run(*arguments, code=code).stderr.split())
+    assert list(ledger.limits.all()) == []
+
+
+def test_a_limit_on_a_type_that_no_job_has_is_set_with_a_warning(ledger: SqlLedger, run: Run) -> None:
+    ledger.insert(new_job(job_type="export_contacts"))
+    warned = run("limits", "set", "type:exports_contact", "--max-running", 2)
+    assert "no declared type and no stored job matches 'exports_contact'" in warned.stderr
+    assert "Did you mean 'export_contacts'?" in warned.stderr
+    assert run("limits", "set", "type:export_contacts", "--max-running", 2).stderr == ""
+    assert len(ledger.limits.all()) == 2
+
+
+def test_nor_is_a_mistyped_queue_or_organization_silent(ledger: SqlLedger, run: Run) -> None:
+    pause = ("--reason", "upgrade")
+    assert run("pause", "queue:imports", *pause).stderr == "", "there are no jobs yet"
+    ledger.insert(new_job(queue_name="imports"))
+    warned = run("pause", "queue:improts", *pause).stderr
+    assert warned == "warning: no stored job is in the queue 'improts'. Did you mean 'imports'?\n"
+    assert run("pause", "queue:imports", *pause).stderr == run("pause", "organization:3", *pause).stderr == ""
+    for number in (4, 10**30):
+        assert (
+            f"no stored job is of the organization {number}"
+            in run("limits", "set", f"organization:{number}", "--max-running", 1).stderr
+        )
+
+
+def test_a_file_is_applied_shown_first_and_pruned(ledger: SqlLedger, run: Run) -> None:
+    run("limits", "set", "queue:mine", "--max-running", 1)
+    text = "- {scope: all, max_running: 9}\n- {scope: queue:slow, max_running: 2, paused: upgrade}\n"
+    shown = "all\tmax_running 9\nqueue:slow\tmax_running 2; paused: upgrade\n"
+    assert run("limits", "apply", "-f", "-", "--dry-run", input=text).stdout == shown
+    assert len(ledger.limits.all()) == 1
+    assert run("limits", "apply", "-f", "-", "--as", "ada", input=text).stdout == shown
+    assert "nothing to change" in run("limits", "apply", "-f", "-", input=text).stderr
+    assert [line.split("\t")[2::3] for line in run("events").stdout.splitlines()[:3]] == [
+        ["pause", "queue:slow: upgrade"],
+        ["set limit", "queue:slow: max_running 2 (applied)"],
+        ["set limit", "all: max_running 9 (applied)"],
+    ]
+    assert run("limits", "apply", "-f", "-", "--prune", input="[]").stdout == "all\tremoved\nqueue:slow\tremoved\n"
+    assert [str(limit.scope) for limit in ledger.limits.all()] == ["queue:mine", "queue:slow"], "the pause stays"
+    refused = run("limits", "apply", "-f", "-", input="[{scope: each-type, rate: 5/s}]", code=1).stderr
+    assert "entry 1 (each-type): each-type can't have a rate" in refused
+    assert "can't be read" in run("limits", "apply", "-f", "/nowhere/limits.yaml", code=1).stderr
+
+
+def test_under_kubernetes_what_the_operator_does_not_obey_is_refused_by_name(
+    ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOB_RUNNER", "kubernetes")
+    assert run("limits", "set", "queue:slow", "--max-running", 2).stdout == "queue:slow\tmax_running 2\n"
+    run("pause", "all", "--reason", "upgrade", "--as", "ada")
+    assert run("limits", "set", "queue:slow", "--rate", "5/s").stdout == "queue:slow\tmax_running 2, rate 5/s\n"
+    split = run("limits", "set", "queue:a\nb", "--rate", "5/s", code=1).stderr
+    assert "no SpokeLimit can have this scope" in split
+    assert len(ledger.limits.all()) == 2
+    run("resume", "all")
+    run("limits", "reset", "queue:slow")
+    assert list(ledger.limits.all()) == []
+
+
+def test_jobs_held_by_key_are_one_group_of_why(ledger: SqlLedger, run: Run) -> None:
+    ledger.insert_many([new_job(limit_key="carrier:twilio", queue_name=f"q{number}") for number in range(3)])
+    ledger.insert(new_job())
+    run("pause", "key:carrier:twilio", "--reason", "the carrier is down")
+    assert run("show", 1).stdout.count("carrier:twilio") == 1
+    (group, *_) = json.loads(run("why", "--json").stdout)["groups"]
+    assert (group["reason"], group["count"]) == ("paused", 3)
+    assert "the carrier is down" in group["text"]

@@ -1,0 +1,104 @@
+"""Whatever form the API server's answers have, the commands that read the cluster print what they found, and end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract.ledger import claim_one, new_job
+from tests.unit.cli.conftest import Run
+from typer.testing import CliRunner
+
+from spoke_jobs.cli.command_line import app
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+
+ANY_FIELD = ("status", "spec", "metadata", "versions", "resources", "items", "template", "data")
+ODD: list[dict[str, Any]] = [
+    {},
+    *(dict.fromkeys(ANY_FIELD, value) for value in (None, "text", [None], [{}], {"name": []})),
+    {"status": {"userInfo": [], "allowed": "yes"}},
+    {"versions": [{"version": "v1"}], "resources": [{"name": "spokejobs"}, {"name": 7}], "status": {"allowed": True}},
+    {"metadata": {"annotations": {"jobs.spoke.dev/allowed-types": 7}, "labels": 7}, "template": {"spec": "text"}},
+    {"spec": {"renewTime": "2026-01-01T00:00:00", "leaseDurationSeconds": 10**18, "holderIdentity": 7}},
+    {"spec": {"renewTime": "9999-12-31T23:59:59Z", "leaseDurationSeconds": "15"}},
+    {"data": {"state": "[", "time": "0001-01-01T00:00:00Z"}},
+    {"items": [{"involvedObject": "text", "series": "text", "count": "text"}]},
+]
+COMMANDS = (
+    *(["check", "--as", account, "--lease", "shop/lease"] for account in ("runner", "sync")),
+    *(["why"], ["why", "1"], ["why", "2"]),
+)
+
+
+class Cluster:
+    """An API server with one answer."""
+
+    def __init__(self) -> None:
+        self.answer = b"{}"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Cluster, str]]:
+    cluster = Cluster()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(cluster.answer)))
+            self.end_headers()
+            self.wfile.write(cluster.answer)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            """Not in the tests' output."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield cluster, f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def cluster(
+    served: tuple[Cluster, str], ledger: SqlLedger, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Cluster:
+    """The cluster that the commands use, and a ledger with a job that runs and one that waits.
+
+    :param run: sets the ledger's address.
+    """
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": served[1]}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "users": [{"name": "c", "user": {}}],
+        "current-context": "c",
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("SPOKE_NAMESPACE", "shop")
+    monkeypatch.setenv("SPOKE_APP", "tests.contract.app:registry")
+    ledger.insert(new_job(runner="kubernetes"))
+    assert claim_one(ledger, "kubernetes", ["report"], "pod-1", 30.0)
+    ledger.insert(new_job(runner="kubernetes"))
+    return served[0]
+
+
+@pytest.mark.parametrize("answer", ODD, ids=lambda answer: json.dumps(answer)[:60])
+def test_no_answer_ends_a_command_with_a_traceback(answer: dict[str, Any], cluster: Cluster) -> None:
+    cluster.answer = json.dumps(answer).encode()
+    for command in COMMANDS:
+        result = CliRunner().invoke(app, command)
+        assert result.exception is None or isinstance(result.exception, SystemExit), (command, result.exception)
+        assert "Traceback" not in result.stderr
+        if command[0] == "check":
+            assert "server" in result.stdout, "it goes on with the other checks"

@@ -1,0 +1,250 @@
+"""`spoke-jobs schedules` on an SQLite ledger: what it does, what it prints for programs, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, update
+from typer.testing import CliRunner, Result
+
+from spoke_jobs.cli.command_line import app
+from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.rendering.schedule_output import schedule_texts
+from spoke_jobs.ledger import schedule_rows
+from spoke_jobs.ledger.audit_events import events
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_schedule
+from spoke_jobs.registry import load_app
+from spoke_jobs.runners.ticker import ticker_of
+from spoke_jobs.schedules.occurrences import Skip, SkipReason
+
+Run = Callable[..., Result]
+
+APPLICATION = """
+from pydantic import BaseModel
+from spoke_jobs import Cron, Every, Registry
+
+registry = Registry()
+
+class Report(BaseModel):
+    day: str = "today"
+
+@registry.job("report", payload=Report, schedule=Cron("0 3 * * *", timezone="America/New_York"))
+def report(ctx, payload): ...
+
+registry.schedule("often", "report", Every(minutes=10), payload={"day": "now"})
+"""
+
+
+@pytest.fixture
+def engine(sqlite_ledger_url: str) -> Iterator[Engine]:
+    engine = create_engine(sqlite_ledger_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def run(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    (tmp_path / "app_with_schedules.py").write_text(APPLICATION)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
+    monkeypatch.setenv("SPOKE_APP", "app_with_schedules:registry")
+
+    def invoke(*arguments: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, ["schedules", *map(str, arguments)])
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    yield invoke
+    sys.modules.pop("app_with_schedules", None)
+
+
+def tick(engine: Engine) -> int:
+    return len(ticker_of(SqlLedger(engine), load_app("app_with_schedules:registry"), "legacy").tick_if_due())
+
+
+def change(engine: Engine, name: str, **values: Any) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(job_schedule).where(job_schedule.c.name == name).values(values))
+
+
+def listed(run: Run, *arguments: object) -> dict[str, Any]:
+    return {one["name"]: one for one in json.loads(run("ls", *arguments, "--json").stdout)["schedules"]}
+
+
+def test_it_lists_what_is_due_in_words_and_times(engine: Engine, run: Run) -> None:
+    assert run("ls").stdout == ""
+    tick(engine)
+    found = listed(run, "--next", 3)
+    assert list(found) == ["often", "report"]
+    report = found["report"]
+    assert (report["state"], report["origin"], report["job_type"]) == ("active", "code", "report")
+    assert (report["when"], report["timezone"]) == ("At 03:00 every day (America/New_York)", "America/New_York")
+    times = [datetime.fromisoformat(when) for when in report["next"]]
+    assert len(times) == 3
+    assert times[0] > datetime.now(UTC)
+    assert report["definition"]["payload"] == {"day": "today"}
+    (line,) = run("ls", "often").stdout.splitlines()
+    assert line.split("\t")[:4] == ["often", "active", "report", "Every 10 minutes"]
+    assert line.split("\t")[4].count(",") == 4, "five due times"
+    assert "there is no schedule 'oftn'" in run("ls", "oftn", code=3).output
+
+
+def test_states(engine: Engine, run: Run) -> None:
+    tick(engine)
+    run("pause", "often", "--as", "ada")
+    assert (listed(run)["often"]["state"], listed(run)["often"]["paused_by"]) == ("paused", "ada")
+    run("resume", "often")
+    change(engine, "often", error="the payload ...")
+    assert listed(run)["often"]["state"] == "failing"
+    change(engine, "often", served_at=datetime.now(UTC) - timedelta(minutes=4))
+    assert listed(run)["often"]["state"] == "orphaned"
+    change(engine, "report", definition={"of": "another release"})
+    assert listed(run)["report"]["next"] == []
+    run("pause", "nothing", code=3)
+    run("resume", "nothing", code=3)
+
+
+def test_a_skipped_due_time_is_explained(engine: Engine, run: Run) -> None:
+    run("add", "single", "report", "--every", "1h", "--overlap", "skip")
+    job_id = int(run("run-now", "single").stdout.split("\t")[0])
+    (row,) = _rows(engine, "single")
+    change(engine, "single", next_due_at=row.next_due_at - timedelta(hours=1))
+    assert tick(engine) == 0
+    skip = listed(run)["single"]["last_skip"]
+    assert (skip["reason"], skip["job_id"]) == ("Overlap", job_id)
+    assert f"job {job_id} was unfinished" in run("ls", "single").stdout
+
+
+def _rows(engine: Engine, name: str) -> Any:
+    with engine.connect() as connection:
+        return schedule_rows.read_schedules(connection, name)
+
+
+def test_added_changed_run_and_removed(engine: Engine, run: Run) -> None:
+    added = run("add", "night", "report", "--cron", "30 2 * * *", "--timezone", "Asia/Kathmandu", "--payload",
+                '{"day": "x"}', "--priority", 4, "--as", "ada")  # fmt: skip
+    assert added.stdout.startswith("night\tAt 02:30 every day (Asia/Kathmandu), next at ")
+    run("add", "night", "report", "--every", "5m", code=1)
+    run("add", "night", "report", "--every", "5m", "--payload", '{"day": "x"}', "--replace", "--as", "ada")
+    assert listed(run)["night"]["when"] == "Every 5 minutes"
+    job_id, name, state = run("run-now", "night", "--as", "bob").stdout.rstrip("\n").split("\t")
+    assert (name, state) == ("report", "waiting")
+    job = SqlLedger(engine).get(int(job_id))
+    assert job is not None
+    assert (job.schedule, job.payload) == ("night", '{"day":"x"}')
+    assert "to remove 1 schedule" in run("rm", "night", code=2).output
+    run("rm", "night", "--yes", "--as", "ada")
+    run("rm", "night", "--yes", code=3)
+    with engine.connect() as connection:
+        found = [(one.action, one.actor) for one in reversed(events(connection))]
+    assert found == [("add schedule", "ada"), ("change schedule", "ada"), ("run schedule", "bob"),
+                     ("remove schedule", "ada")]  # fmt: skip
+
+
+def test_code_is_changed_in_code(engine: Engine, run: Run) -> None:
+    tick(engine)
+    assert "declared in code" in run("rm", "often", "--yes", code=1).output
+    assert "declared in code" in run("add", "often", "report", "--every", "1h", "--replace", code=1).output
+
+
+def test_backfill(engine: Engine, run: Run) -> None:
+    run("add", "hourly", "report", "--every", "1h")
+    period = ("--from", "2026-03-01T00:00Z", "--to", "2026-03-01T05:00Z")
+    assert "would dispatch 6 jobs" in run("backfill", "hourly", *period, "--dry-run").stdout
+    assert "--yes" in run("backfill", "hourly", *period, code=2).output
+    assert run("backfill", "hourly", *period, "--yes").stdout == "6\tdispatched\n"
+    again = run("backfill", "hourly", "--from", "2026-03-01T04:00Z", "--to", "2026-03-01T06:30Z", "--yes")
+    assert again.stdout == "1\tdispatched\n"
+    assert "2 due times had a job already" in again.stderr
+    jobs = SqlLedger(engine).list_jobs()
+    assert [job.scheduled_for for job in reversed(jobs)] == [
+        datetime(2026, 3, 1, hour, tzinfo=UTC) for hour in range(7)
+    ]
+    assert "in the future" in run("backfill", "hourly", "--from", "2026-03-01T00:00Z", "--to", "+1h", code=2).output
+    run("add", "second", "report", "--every", "1s")
+    too_many = run("backfill", "second", "--from", "2026-03-01T00:00Z", "--to", "2026-03-02T00:00Z", code=2)
+    assert "more than 10,000" in too_many.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--cron", "0 0 31 2 *"], 1, "never due"),
+        (["--cron", "0 0 3 * * *"], 1, "has 6 fields"),
+        (["--cron", "0 3 * * *", "--timezone", "Mars/Olympus"], 1, "timezone is 'Mars/Olympus'"),
+        (["--every", "0s"], 1, "an interval is 0 s long"),
+        (["--every", "1.5s"], 2, "whole seconds"),
+        ([], 2, "either --cron or --every"),
+        (["--every", "5m", "--payload", '{"day": 5}'], 1, "day"),
+        (["--every", "5m", "--misfire", "never"], 2, "misfire"),
+    ],
+)
+def test_what_is_refused(run: Run, arguments: list[str], code: int, message: str) -> None:
+    found = run("add", "s", "report", *arguments, code=code).output
+    assert message in " ".join(found.split())
+
+
+def test_why_names_due_times_without_a_job_and_orphaned_schedules(
+    engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("skips", "gone", "well"):
+        run("add", name, "report", "--every", "1h")
+    now = datetime.now(UTC)
+    missed = Skip(SkipReason.MISSED, now - timedelta(hours=3), now - timedelta(hours=2))
+    change(engine, "skips", last_skip=schedule_rows.skip_to_json(missed))
+    change(engine, "gone", served_at=now - timedelta(hours=1))
+    monkeypatch.setattr(arguments, "on_a_terminal", lambda: True)
+    shown = why().stdout.splitlines()
+    assert "schedule gone (report): no process that runs can dispatch its jobs" in "\n".join(shown)
+    at = next(number for number, text in enumerate(shown) if text.startswith("schedule skips (report): no job for"))
+    assert "missed while no process could dispatch it" in shown[at]
+    assert "→ If these jobs are needed: `spoke-jobs schedules backfill skips" in shown[at + 1]
+
+    monkeypatch.setattr(arguments, "on_a_terminal", lambda: False)
+    gone, skips = (text.split("\t") for text in why().stdout.splitlines() if text.startswith("schedule\t"))
+    assert (gone[1], gone[4]) == ("orphaned", "")
+    assert (skips[1], int(skips[4])) == ("Missed", pytest.approx(3 * 3600, abs=300))
+    assert skips[5].startswith("schedule skips (report): no job for")
+    assert "backfill skips" in skips[6]
+
+    first, second = json.loads(why("--json").stdout)["schedules"]
+    assert (first["name"], first["reason"], first["skip"]) == ("gone", "orphaned", None)
+    assert (second["name"], second["job_type"], second["reason"]) == ("skips", "report", "Missed")
+    assert second["skip"]["last"] == missed.last.isoformat().replace("+00:00", "Z")
+    assert "backfill skips" in second["advice"]
+    found = [item["name"] for item in json.loads(why("--json", "--failed-within", "1h").stdout)["schedules"]]
+    assert found == ["gone"], "the skip is too long ago"
+
+
+def why(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, ["why", *arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_due_times_are_shown_in_the_schedule_s_zone_and_in_the_reader_s(engine: Engine, run: Run) -> None:
+    run("add", "nightly", "report", "--cron", "0 3 * * *", "--timezone", "America/New_York")
+    run("add", "universal", "report", "--cron", "30 4 * * *", "--timezone", "UTC")
+    now = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    due = {"nightly": datetime(2026, 7, 2, 7, tzinfo=UTC), "universal": datetime(2026, 7, 2, 4, 30, tzinfo=UTC)}
+    for name, when in due.items():
+        change(engine, name, next_due_at=when, served_at=now, last_due_at=when - timedelta(days=1), last_job_id=7)
+    with engine.connect() as connection:
+        rows = [row for row in schedule_rows.read_schedules(connection) if row.name in due]
+    shown = list(schedule_texts(rows, now, 2, ZoneInfo("Europe/Berlin")))
+    nightly, universal = (next(n for n, text in enumerate(shown) if text.startswith(name)) for name in due)
+    assert shown[nightly + 3].split("  ")[-1] == "Thu 2026-07-02 03:00:00 EDT = Thu 2026-07-02 09:00:00 CEST"
+    assert shown[nightly + 4].split("  ")[-1] == "Fri 2026-07-03 03:00:00 EDT = Fri 2026-07-03 09:00:00 CEST"
+    assert "Wed 2026-07-01 03:00:00 EDT = Wed 2026-07-01 09:00:00 CEST: job 7" in shown[nightly + 5]
+    assert "Thu 2026-07-02 04:30:00 UTC = Thu 2026-07-02 06:30:00 CEST" in shown[universal + 3]
+    (same,) = (text for text in schedule_texts(rows[1:], now, 1, UTC) if text.startswith("  next"))
+    assert same.endswith("Thu 2026-07-02 04:30:00 UTC"), "one zone is named once"

@@ -1,0 +1,44 @@
+"""A job that has ended because it did not start is given the advice on what it waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+from spoke_jobs.contract.advice import advice
+from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WaitReason
+
+ENDING = NEED_ATTENTION - {WaitReason.DATABASE_AWAY, WaitReason.REGISTRY_AWAY, WaitReason.PODS_NOT_STARTING} | {
+    WaitReason.CLUSTER_FULL,
+    WaitReason.INIT_RUNNING,
+    WaitReason.SIDECAR_STARTING,
+}
+"""The reasons with which an attempt that never started ends."""
+
+
+@pytest.mark.parametrize("reason", sorted(ENDING))
+def test_each_reason_that_ends_an_attempt_has_advice_for_afterwards(reason: WaitReason) -> None:
+    text = advice(Cause.START_TIMEOUT, reason, 7)
+    assert text.endswith("hen `spoke-jobs retry 7`.")
+    assert text != Cause.START_TIMEOUT.advise(7)
+    assert "No action" not in text
+    assert "before the start timeout" not in text
+
+
+@pytest.mark.parametrize("reason", sorted(set(WaitReason) - ENDING))
+def test_other_reasons_have_none(reason: WaitReason) -> None:
+    assert not reason.remedy
+
+
+def test_without_a_known_reason_it_is_the_advice_of_the_cause() -> None:
+    for reason in ("", "NewReason", "PodPending"):
+        assert advice(Cause.START_TIMEOUT, reason, 7) == Cause.START_TIMEOUT.advise(7)
+    assert advice(Cause.JOB_ERROR, "NoNodeMatches", 7) == CAUSES["JobError"].advise(7)
+    assert advice("FromANewerRelease", "", 7) == ""
+    assert advice(Cause.JOB_ERROR, "", None) == Cause.JOB_ERROR.advice
+
+
+@pytest.mark.parametrize("cause", [Cause.IMAGE_UNAVAILABLE, Cause.TEMPLATE_MISSING, Cause.INIT_FAILED])
+def test_a_job_that_has_ended_does_not_go_on_by_itself_when_its_obstacle_is_gone(cause: Cause) -> None:
+    assert advice(cause, "", 7) == f"{cause.advise(7)} Then `spoke-jobs retry 7`."
+    assert "retry" not in cause.advise(7), "the same advice is given while the job waits"

@@ -1,0 +1,103 @@
+"""The trace context of a dispatch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import trace
+
+from spoke_jobs import InvalidJobData, JobData, Registry
+from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.names import LABEL_TEMPLATE
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.trace_context import current_traceparent, is_traceparent
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import NewJob
+from spoke_jobs.runners.prepare import prepare_job
+from spoke_jobs_operator.core.build_job import build_job
+from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
+
+TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def dispatched(traceparent: str | None = None) -> NewJob:
+    registry = Registry()
+    registry.job("noop")(lambda _ctx, _payload: None)
+    return prepare_job(JobData("noop", traceparent=traceparent), registry, runner="kubernetes")
+
+
+def in_span(trace_id: int, span_id: int, flags: int = 1) -> trace.NonRecordingSpan:
+    return trace.NonRecordingSpan(trace.SpanContext(trace_id, span_id, False, trace.TraceFlags(flags)))
+
+
+def test_a_dispatch_within_a_span_belongs_to_its_trace() -> None:
+    assert dispatched().options.traceparent is None
+    with trace.use_span(in_span(TRACE, SPAN)):
+        assert dispatched().options.traceparent == TRACEPARENT
+        other = TRACEPARENT.replace("4b", "5b")
+        assert dispatched(other).options.traceparent == other, "what the caller says counts"
+    assert dispatched().options.traceparent is None
+
+
+@given(st.integers(0, 2**128 - 1), st.integers(0, 2**64 - 1), st.integers(0, 255))
+def test_any_span_gives_a_valid_traceparent_or_none(trace_id: int, span_id: int, flags: int) -> None:
+    with trace.use_span(in_span(trace_id, span_id, flags)):
+        found = current_traceparent()
+    if trace_id and span_id:
+        assert is_traceparent(found)
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", TRACEPARENT.upper(), TRACEPARENT + "-00", "ff" + TRACEPARENT[2:], f"00-{'0' * 32}-{'1' * 16}-01"]
+)
+def test_what_is_no_traceparent_is_refused_with_its_value(value: str) -> None:
+    with pytest.raises(InvalidJobData, match="traceparent"):
+        dispatched(value)
+
+
+def test_a_foreign_module_of_that_name_prevents_no_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", object())  # type: ignore[arg-type]
+    assert dispatched().options.traceparent is None
+
+
+def test_a_dispatch_imports_no_opentelemetry() -> None:
+    code = """
+import sys
+from spoke_jobs import JobData, Registry
+from spoke_jobs.runners.prepare import prepare_job
+registry = Registry()
+registry.job("noop")(lambda _ctx, _payload: None)
+prepare_job(JobData("noop"), registry, runner="kubernetes")
+print([name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_from_the_dispatch_to_the_variable_of_the_pod(sqlite_ledger_url: str) -> None:
+    engine = create_engine(sqlite_ledger_url)
+    ledger = SqlLedger(engine)
+    with trace.use_span(in_span(TRACE, SPAN)):
+        new = dispatched()
+    row = ledger.get(ledger.insert(new).id)
+    engine.dispose()
+    assert row is not None
+    body = json.loads(json.dumps(spokejob(row, "shop")))
+    of_the_server = {"uid": "1", "resourceVersion": "1", "creationTimestamp": "2026-03-01T12:00:00Z"}
+    seen = read_spokejob(body | {"metadata": body["metadata"] | of_the_server})
+    assert isinstance(seen, SpokeJob)
+    containers = [{"name": "job", "image": "app"}]
+    metadata = {"name": "default", "namespace": "shop", "labels": {LABEL_TEMPLATE: "true"}}
+    template = {"metadata": metadata, "template": {"spec": {"containers": containers}}}
+    job = build_job(seen, read_template(template), 1)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "TRACEPARENT", "value": TRACEPARENT} in container["env"]

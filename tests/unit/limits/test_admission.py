@@ -1,0 +1,260 @@
+"""Admission under limits: scopes, several limits at once, buckets; and a state machine that counts for itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import settings, strategies
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from spoke_jobs.contract.limit_scopes import NAMED, SCOPE_LIMIT, Scope, ScopeKind
+from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.wait_text import sentence
+from spoke_jobs.errors import InvalidLimit
+from spoke_jobs.limits.admission import Admission, LimitSet, Subject
+from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, changed_bounds, parse_scope, unknown_type
+
+NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
+TYPES = ("mail", "ingest.csv", "ingest.a.b")
+QUEUES = ("", "slow")
+ORGANIZATIONS = (None, 7, 8)
+KEYS = (None, "twilio")
+SCOPES = (
+    *("all", "key:twilio", "type:mail", "type:ingest.*", "type:ingest.a.*", "queue:slow", "organization:7"),
+    *("each-type", "each-queue", "each-organization"),
+)
+
+
+def job_limit(scope: str, number: int = 1, **fields: object) -> JobLimit:
+    return JobLimit(parse_scope(scope), id=number, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [*SCOPES, "queue:a:b c", "type:a*b"[:6]])
+def test_a_scope_is_read_and_written(text: str) -> None:
+    assert str(Scope.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "ALL", "all:", "all:x", "type", "type:", "type:*", "type:a*", "type:*.b", "type:a.*.*", "type:.*"),
+        *("organization:", "organization:x", "organization:-1", "organization:٣", "each-key", "each-type:x"),
+        *("queue:a\x00", "queue:\ud800", "queue:" + "x" * SCOPE_LIMIT),
+    ],
+)
+def test_what_is_no_scope_is_refused(text: str) -> None:
+    assert Scope.parse(text) is None
+    with pytest.raises(InvalidLimit, match="is not a scope: give all"):
+        parse_scope(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [("5/s", 200_000), ("100/min", 600_000), ("3/s", 333_334), ("10/30s", 3_000_000), ("1/7d", 604_800_000_000)],
+)
+def test_a_rate_s_tokens_come_in_whole_microseconds_never_too_early(text: str, interval: int) -> None:
+    assert Rate.parse(text).interval == interval
+    assert Rate.parse(str(Rate.parse(text))) == Rate.parse(text)
+
+
+def test_bounds_are_changed_one_by_one_and_removed() -> None:
+    bounds = changed_bounds(Bounds(), 5, "10/s", 3)
+    assert bounds == Bounds(5, Rate(10, 1, 3))
+    assert changed_bounds(bounds, 6) == Bounds(6, Rate(10, 1, 3))
+    assert changed_bounds(bounds, rate="1/h") == Bounds(5, Rate(1, 3600, 1))
+    assert changed_bounds(bounds, burst=9) == Bounds(5, Rate(10, 1, 9))
+    assert changed_bounds(bounds, None, None) == Bounds()
+    assert Bounds.from_json(bounds.to_json()) == bounds
+
+
+def test_a_type_that_nobody_declares_is_named_with_the_closest() -> None:
+    names = ["export_contacts", "ingest.csv", "mail.*"]
+    assert "Did you mean 'export_contacts'?" in unknown_type(parse_scope("type:exportcontacts"), names)
+    for known in ("type:ingest.csv", "type:ingest.*", "type:mail.out", "type:mail.*", "queue:nowhere", "all"):
+        assert unknown_type(parse_scope(known), names) == ""
+
+
+def test_the_narrowest_reason_is_named_and_a_pause_before_all() -> None:
+    limits = [
+        job_limit("all", 1, bounds=Bounds(1)),
+        job_limit("type:mail", 2, bounds=Bounds(1)),
+        job_limit("organization:7", 3, bounds=Bounds(1)),
+    ]
+    subject = Subject("mail", "slow", 7)
+    running = {subject: 1}
+
+    def held(*more: JobLimit) -> str:
+        wait = Admission(LimitSet([*limits, *more]), running, NOW).why_held(subject)
+        assert wait is not None
+        return sentence(wait)
+
+    assert held() == "running jobs of the type 'mail': 1 of at most 1 (limit type:mail)"
+    pause = LimitPause("upgrade", "ada", NOW)
+    assert "upgrade" in held(job_limit("each-queue", 4, pause=pause))
+    over = LimitPause("upgrade", "ada", NOW - timedelta(hours=2), NOW)
+    assert "upgrade" not in held(job_limit("each-queue", 4, pause=over))
+
+
+def test_a_clock_that_was_set_back_stops_a_rate_for_no_longer_than_it_takes_to_fill() -> None:
+    rated = job_limit("all", bounds=Bounds(rate=Rate(1, 60)), full_at=NOW + timedelta(days=3))
+    admission = Admission(LimitSet([rated]), {}, NOW)
+    assert admission.admit(Subject("mail", "", None))
+    assert admission.taken == {1: NOW + timedelta(minutes=1)}
+    assert not admission.admit(Subject("mail", "", None))
+
+
+class Admitting(RuleBasedStateMachine):
+    """Jobs start, end, and limits change, while an independent count checks every start."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Start without limits."""
+        self.now = NOW
+        self.limits: dict[str, JobLimit] = {}
+        self.running: Counter[Subject] = Counter()
+        self.starts: dict[str, list[datetime]] = {}
+        self.buckets: dict[int, datetime | None] = {}
+
+    def members(self, scope: str, subject: Subject) -> str | None:
+        """What a scope counts a job as, by the words of the documentation; None if it does not apply."""
+        kind, _, name = scope.partition(":")
+        value = {
+            "all": "",
+            "type": subject.job_type,
+            "queue": subject.queue_name or None,
+            "organization": None if subject.organization_id is None else str(subject.organization_id),
+            "key": subject.limit_key,
+        }[kind.removeprefix("each-")]
+        if not name:
+            return value
+        return name if value == name or (name.endswith(".*") and (value or "").startswith(name[:-1])) else None
+
+    @rule(
+        scope=strategies.sampled_from(SCOPES),
+        most=strategies.none() | strategies.integers(0, 4),
+        rate=strategies.none() | strategies.builds(Rate, strategies.integers(1, 9), strategies.integers(1, 3)),
+        burst=strategies.integers(1, 4),
+        paused=strategies.sampled_from([None, None, None, 5, 1000]),
+    )
+    def change(self, scope: str, most: int | None, rate: Rate | None, burst: int, paused: int | None) -> None:
+        """Set a limit. A change of its rate begins a new count of starts."""
+        if rate is not None:
+            rate = None if scope.startswith("each-") else Rate(rate.count, rate.seconds, burst)
+        pause = None if paused is None else LimitPause("why", "ada", self.now, self.now + timedelta(seconds=paused))
+        number = SCOPES.index(scope) + 1
+        old = self.limits.get(scope)
+        if old is None or old.bounds.rate != rate:
+            self.starts[scope] = []
+            self.buckets.pop(number, None)
+        self.limits[scope] = job_limit(scope, number, bounds=Bounds(most, rate), pause=pause)
+
+    @rule(seconds=strategies.sampled_from([0.0, 0.01, 0.1, 0.3, 1.0, 7.0]))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    @rule(data=strategies.data())
+    def end(self, data: strategies.DataObject) -> None:
+        """End some jobs."""
+        for subject in list(self.running):
+            self.running[subject] -= data.draw(strategies.integers(0, self.running[subject]))
+
+    @rule(
+        subjects=strategies.lists(
+            strategies.builds(
+                Subject, *(strategies.sampled_from(values) for values in (TYPES, QUEUES, ORGANIZATIONS, KEYS))
+            ),
+            min_size=1,
+            max_size=12,
+        )
+    )
+    def claim(self, subjects: list[Subject]) -> None:
+        """Claim jobs: those that are held must have a reason that is true, and the others none."""
+        limits = LimitSet(self.limits.values())
+        admission = Admission(limits, self.running, self.now, self.buckets)
+        closed = admission.closed()
+        for subject in subjects:
+            wait = admission.why_held(subject)
+            shut = (
+                closed.everything
+                or bool(closed.types & {subject.job_type, *self.patterns(subject.job_type)})
+                or bool(subject.queue_name and (closed.every_queue or subject.queue_name in closed.queues))
+                or (subject.organization_id is not None and closed.every_organization)
+                or subject.organization_id in closed.organizations
+                or subject.limit_key in closed.keys
+            )
+            assert not shut or wait is not None, "a search leaves out a job that may start"
+            assert admission.admit(subject) == (wait is None)
+            if wait is None:
+                self.running[subject] += 1
+                for scope in self.limits:
+                    if self.members(scope, subject) is not None:
+                        self.starts[scope].append(self.now)
+            else:
+                assert wait.code in {reason.value for reason in WaitReason}
+                assert sentence(wait)
+        self.buckets |= admission.taken
+        self.check_starts_of(subjects, admission)
+
+    def patterns(self, name: str) -> set[str]:
+        """The patterns that a type matches."""
+        return {f"{name[:index]}.*" for index, letter in enumerate(name) if letter == "."}
+
+    def check_starts_of(self, subjects: list[Subject], admission: Admission) -> None:
+        """What is held after the claim is paused, full, or over its rate: nothing else holds a job."""
+        for subject in subjects:
+            mine = [
+                (limit, name)
+                for scope, limit in self.limits.items()
+                if (name := self.members(scope, subject)) is not None
+            ]
+            expected = any(
+                limit.paused_at(self.now) is not None
+                or (
+                    limit.bounds.max_running is not None
+                    and self.count(str(limit.scope), name) >= limit.bounds.max_running
+                )
+                or self.over_rate(limit)
+                for limit, name in mine
+            )
+            assert (admission.why_held(subject) is not None) == expected
+
+    def count(self, scope: str, name: str) -> int:
+        """How many jobs run under a limit."""
+        return sum(number for subject, number in self.running.items() if self.members(scope, subject) == name)
+
+    def over_rate(self, limit: JobLimit) -> bool:
+        """Whether one more start now would exceed the rate in some window that ends now."""
+        rate = limit.bounds.rate
+        starts = self.starts[str(limit.scope)]
+        return rate is not None and any(
+            len(starts) - index + 1 > rate.burst + (self.now - since) / timedelta(microseconds=rate.interval)
+            for index, since in enumerate(starts)
+        )
+
+    @invariant()
+    def no_rate_is_exceeded_in_any_window(self) -> None:
+        """Count the starts of every window: at most the burst and the tokens that came in it."""
+        for scope, limit in getattr(self, "limits", {}).items():
+            if (rate := limit.bounds.rate) is None:
+                continue
+            starts = self.starts[scope]
+            for first in range(len(starts)):
+                for last in range(first, len(starts)):
+                    tokens = (starts[last] - starts[first]) / timedelta(microseconds=rate.interval)
+                    assert last - first + 1 <= rate.burst + tokens
+
+
+TestAdmitting = Admitting.TestCase
+TestAdmitting.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def test_every_kind_of_scope_has_a_reason_of_its_own() -> None:
+    for kind in ScopeKind:
+        name = "7" if kind in NAMED else ""
+        limits = LimitSet([JobLimit(Scope(kind, name), Bounds(0), id=1)])
+        wait = Admission(limits, {}, NOW).why_held(Subject("7", "7", 7, "7"))
+        assert wait is not None
+        assert sentence(wait).endswith(f"0 of at most 0 (limit {Scope(kind, name)})")

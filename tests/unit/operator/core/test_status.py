@@ -1,0 +1,66 @@
+"""What a SpokeJob's status keeps: the counts of failed attempts, charged or not, and since when it waits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
+from spoke_jobs.contract.retry import TryAgain, is_charged
+from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs_operator.core import status
+from spoke_jobs_operator.core.attempt_state import Ended
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+COUNTS = st.dictionaries(st.sampled_from([*CauseClass, "newer"]), st.integers(1, 40))
+
+
+def after(old: SpokeJobStatus, cause: str) -> SpokeJobStatus:
+    started = status.attempt_started(old, old.attempt + 1, f"j-{old.attempt + 1}", "t/1", NOW, NOW)
+    return status.attempt_failed(started, Ended(cause=cause), None, TryAgain(1.0), NOW, 7)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(sorted(CAUSES)), max_size=12))
+def test_each_class_is_counted_in_one_field(causes: list[str]) -> None:
+    current = SpokeJobStatus()
+    for cause in causes:
+        current = after(current, cause)
+    assert all(is_charged(CauseClass(name)) for name in current.charged)
+    assert not any(is_charged(CauseClass(name)) for name in current.not_charged)
+    counted = [kind for kind in map(cause_class, causes) if kind is not CauseClass.UNCHARGED]
+    assert status.failures_by_class(current) == {kind: counted.count(kind) for kind in counted}
+
+
+def test_an_older_operator_s_counts_are_kept_and_move_to_their_field() -> None:
+    old = SpokeJobStatus.model_validate({"charged": {"error": 1, "disruption": 7, "newer": 2}})
+    assert status.failures_by_class(old) == {CauseClass.ERROR: 1, CauseClass.DISRUPTION: 7}
+    new = after(old, "Drained")
+    assert (new.charged, new.not_charged) == ({"error": 1, "newer": 2}, {"disruption": 8})
+
+
+@settings(deadline=None)
+@given(COUNTS, COUNTS, st.sampled_from(sorted(CAUSES)))
+def test_no_count_is_lost(charged: dict[str, int], not_charged: dict[str, int], cause: str) -> None:
+    """Whatever release wrote the status, a budget counts what it counted before, and one more."""
+    old = SpokeJobStatus(charged=charged, not_charged=not_charged)
+    before, now = status.failures_by_class(old), status.failures_by_class(after(old, cause))
+    kind = cause_class(cause)
+    assert now == before | ({} if kind is CauseClass.UNCHARGED else {kind: before.get(kind, 0) + 1})
+    assert sum(after(old, cause).not_charged.values()) >= not_charged.get("newer", 0)
+
+
+def test_a_second_outage_of_the_database_has_its_own_time() -> None:
+    def away(old: SpokeJobStatus, minutes: int) -> SpokeJobStatus:
+        wait = Wait(WaitReason.DATABASE_AWAY, since=NOW + timedelta(minutes=minutes))
+        return status.held(old, wait, NOW, blocked=False)
+
+    first = away(SpokeJobStatus(), 0)
+    assert away(first, 0) == first, "the same outage is written once"
+    second = away(first, 30)
+    assert second.waiting is not None
+    assert second.waiting.since == NOW + timedelta(minutes=30)
+    assert "since 00:30:00 UTC" in next(item.message for item in second.conditions if item.type == "Admitted")

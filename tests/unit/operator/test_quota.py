@@ -1,0 +1,247 @@
+"""Many SpokeJobs under a ResourceQuota that allows few: all run, none is charged, and no start timeout counts."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.operator.simulation import Simulation
+from tests.unit.operator.test_pacing_machine import Crowd
+from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes
+from tests.unit.operator.world import Object
+
+from spoke_jobs_operator.core.published_state import report
+from spoke_jobs_operator.shell.operator_client import Kind
+
+NEVER = 'Error creating: pods "x" is forbidden: exceeded quota: few, requested: cpu=8, used: cpu=0, limited: cpu=4'
+
+
+def under_quota(count: int, pods: int | None = None, jobs: int | None = None, **spec: Any) -> Crowd:
+    world = crowd(count, room=1000, **spec)
+    world.quota, world.job_quota = pods, jobs
+    return world
+
+
+def turn(s: Simulation, seconds: float = 5) -> None:
+    """Everything takes one step, pods that run end, and time passes."""
+    s.cluster()
+    s.cluster(0)
+    passes(s, seconds)
+
+
+def nobody_failed(world: Crowd) -> None:
+    assert all(map(is_done, world.spokejobs())), causes(world)
+    assert all(not item["status"].get("charged") for item in world.spokejobs())
+    assert all(item["status"]["attempt"] == 1 for item in world.spokejobs())
+
+
+def refused(world: Crowd) -> list[Object]:
+    """The Jobs that have no pod."""
+    return [job for job in world.live_jobs() if not job.get("status", {}).get("started")]
+
+
+def admitted(item: Object) -> str:
+    """What the condition of a held SpokeJob says."""
+    return str(next(one["message"] for one in item["status"]["conditions"] if one["type"] == "Admitted"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(1, 25),
+    quota=st.integers(1, 6),
+    of_jobs=st.booleans(),
+    most=st.integers(2, 8),
+    step=st.sampled_from([1, 20, 45, 200]),
+    restarts=st.booleans(),
+    keeps_events=st.booleans(),
+)
+def test_a_burst_beyond_the_quota_fails_nobody(
+    count: int, quota: int, of_jobs: bool, most: int, step: int, restarts: bool, keeps_events: bool
+) -> None:
+    world = under_quota(count, **{"jobs" if of_jobs else "pods": quota})
+    world.keeps_events = keeps_events
+    if of_jobs:  # a Job that has ended counts until it is deleted, after a minute
+        step = max(step, 20)
+    s = Simulation(world, max_pending=most)
+    s.settle()
+    # Between two probes up to 90 s may pass, so small steps need more rounds.
+    for round_ in range(10 * count + 100 + 200 * count // step):
+        s.cluster()
+        passes(s, step)
+        s.cluster(0)
+        if restarts and round_ % 7 == 3:
+            s.restart()
+            s.settle()
+        if all(map(is_done, world.spokejobs())):
+            break
+    nobody_failed(world)
+
+
+@pytest.mark.parametrize("kind", ["quota", "job_quota"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_quota_at_zero_for_hours_fails_nobody_and_what_waits_says_so(kind: str, restart: bool) -> None:
+    world = under_quota(30, **{"pods" if kind == "quota" else "jobs": 0})
+    world.keeps_events = False
+    s = Simulation(world, max_pending=6)
+    s.settle()
+    for _ in range(60):
+        turn(s, 120)
+    if restart:
+        s.restart()
+    else:
+        s.compare()
+    s.settle()
+    assert set(causes(world).values()) == {"QuotaExceeded"}
+    assert len(world.created) <= 10, "few have a Job"
+    held = next(item for item in world.spokejobs() if not item["status"].get("attempts"))
+    resource, who = ("pods", "pod") if kind == "quota" else ("count/jobs.batch", "Job")
+    name = "few" if kind == "quota" else "few-jobs"
+    assert admitted(held) == f"quota {name}: the quota of {resource} is 0, and the {who} requests 1"
+    waiting = held["status"]["waiting"]
+    assert (waiting["object"], waiting["quota"]) == (
+        name, [{"resource": resource, "requested": "1", "used": "0", "hard": "0"}])  # fmt: skip
+    setattr(world, kind, 5)
+    for _ in range(200):
+        turn(s)
+        if all(map(is_done, world.spokejobs())):
+            break
+    nobody_failed(world)
+
+
+def test_the_places_of_a_quota_are_used_and_who_was_refused_gets_one_before_the_last() -> None:
+    world = under_quota(200, pods=6)
+    s = Simulation(world, max_pending=12)
+    s.settle()
+    first, rounds = {job["metadata"]["name"] for job in refused(world)}, 0
+    while not all(map(is_done, world.spokejobs())):
+        turn(s, 30)
+        rounds += 1
+        assert len(refused(world)) <= 12
+        first &= {job["metadata"]["name"] for job in refused(world)}
+        assert not first or rounds <= 12, "others pass those who were refused first"
+        assert rounds <= 60, "places stay free"
+    nobody_failed(world)
+
+
+def test_the_hold_costs_few_writes_and_none_while_nothing_changes() -> None:
+    world = under_quota(40, pods=2)
+    s = Simulation(world, max_pending=4)
+    s.settle()
+    for _ in range(30):
+        s.cluster()
+        s.pass_time(60)
+        s.compare()
+        s.settle()
+    assert len(refused(world)) <= 10
+    before = len(world.writes)
+    s.pass_time(1)
+    s.compare()
+    s.settle()
+    assert len(world.writes) == before
+    for _ in range(400):
+        turn(s)
+        if all(map(is_done, world.spokejobs())):
+            break
+    s.pass_time(120)
+    s.cluster()
+    nobody_failed(world)
+    assert len(world.writes) <= 6 * 40, "an attempt that was refused costs one more"
+
+
+def test_a_pod_that_alone_exceeds_the_quota_is_named_ends_and_holds_nobody_up() -> None:
+    world = under_quota(12)
+    s = Simulation(world, max_pending=3)
+    s.settle()
+    for _ in range(12):
+        for job in refused(world):
+            world.fails_to_create(job, NEVER)
+        s.settle()
+    assert len(world.jobs) == 12
+    assert set(causes(world).values()) == {"PodRejected"}
+    s.pass_time(START_TIMEOUT + 1)
+    for _ in range(3):
+        world.garbage_collector()
+        s.pass_time(5)
+    assert set(causes(world).values()) == {"PodRejected"}
+    assert all(item["status"]["outcome"] == "Failed" for item in world.spokejobs())
+    assert NEVER in world.spokejobs()[0]["status"]["message"]
+
+
+def test_a_pod_that_waited_for_a_quota_and_is_then_rejected_has_its_whole_start_timeout() -> None:
+    world = under_quota(1, pods=0)
+    s = Simulation(world, max_pending=3)
+    s.settle()
+    s.cluster()
+    s.pass_time(3600)
+    assert causes(world) == {"job-0000": "QuotaExceeded"}
+    world.fails_to_create(world.jobs[0], NEVER)
+    s.settle()
+    s.pass_time(START_TIMEOUT - 5)
+    assert causes(world) == {"job-0000": "PodRejected"}
+    assert world.spokejobs()[0]["status"]["outcome"] == "Waiting"
+    s.pass_time(10)
+    for _ in range(3):
+        world.garbage_collector()
+        s.pass_time(5)
+    assert world.spokejobs()[0]["status"]["outcome"] == "Failed"
+
+
+def test_the_start_timeout_counts_from_the_pod() -> None:
+    world = under_quota(1, pods=0)
+    world.starts_in_kubelet = 0
+    s = Simulation(world, max_pending=3)
+    s.settle()
+    s.cluster()
+    s.pass_time(3600)
+    world.quota = 1
+    s.pass_time(61)
+    s.cluster()
+    s.pass_time(START_TIMEOUT - 5)
+    assert "Failed" not in {item["status"]["outcome"] for item in world.spokejobs()}
+    s.pass_time(10)
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(5)
+    assert causes(world) == {"job-0000": "StartTimeout"}
+
+
+def test_a_race_for_a_quota_is_no_rejection() -> None:
+    world = under_quota(1, pods=0)
+    s = Simulation(world, max_pending=3)
+    s.settle()
+    s.cluster()
+    race = 'Error creating: Operation cannot be fulfilled on resourcequotas "few": the object has been modified'
+    world.fails_to_create(world.jobs[0], race)
+    s.settle()
+    s.pass_time(3600)
+    assert causes(world) == {"job-0000": "QuotaExceeded"}
+
+
+def test_a_template_whose_pods_a_quota_refuses_holds_no_other_template_up() -> None:
+    world = under_quota(20, pods=0)
+    s = Simulation(world, max_pending=3)
+    s.settle()
+    s.cluster()
+    world.quota = None
+    body = world.objects[Kind.TEMPLATE]["default"]
+    other = {**body, "metadata": {**body["metadata"], "name": "other", "uid": "other"}}
+    world._store(Kind.TEMPLATE, other)
+    world.put_spokejob("elsewhere", podTemplate="other", priority=-1)
+    s.settle()
+    s.cluster()
+    assert world.objects[Kind.SPOKEJOB]["elsewhere"]["status"]["outcome"] == "Running"
+
+
+def test_the_hold_is_published() -> None:
+    world = under_quota(10, pods=2)
+    s = Simulation(world, max_pending=4)
+    s.settle()
+    s.cluster()
+    state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
+    (hold,) = cast("list[Object]", state["holds"])
+    assert (hold["reason"], hold["template"], hold["quota"]) == ("QuotaExceeded", "default", "few")
+    assert hold["resources"] == [{"resource": "pods", "requested": "1", "used": "2", "hard": "2"}]
+    assert hold["fits"] == 2
+    assert hold["refused"] == len(refused(world)) > 0

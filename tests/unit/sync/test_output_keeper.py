@@ -1,0 +1,211 @@
+"""What the cluster says about failed attempts reaches the ledger once, whatever fails in between."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
+from tests.contract.ledger import new_job
+from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.making import row, seen
+
+from spoke_jobs.contract.api_errors import api_error
+from spoke_jobs.contract.log_setup import JsonFormatter
+from spoke_jobs.ledger import reports
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reports import OUTPUT_LIMIT
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import ContainerOutput
+from spoke_jobs.sync.output_keeper import OutputKeeper
+from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
+from spoke_jobs.sync.writer import Writer
+
+FAILED = AttemptView(1, True, "InitFailed", "", "container 'migrate': it exited with 3", "pod-1")
+
+
+@dataclass
+class Pods:
+    """What the pods have printed; errors come first."""
+
+    outputs: dict[str, tuple[ContainerOutput, ...]] = field(default_factory=dict)
+    errors: list[Exception] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def read(self, pod: str) -> tuple[ContainerOutput, ...]:
+        self.asked.append(pod)
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.outputs.get(pod, ())
+
+
+@dataclass
+class Scene:
+    engine: Engine
+    pods: Pods
+    keeper: OutputKeeper
+    row: Row
+    now: list[float]
+
+    def see(self, *attempts: AttemptView) -> SpokeJobView:
+        view = seen(self.row, attempts=attempts)
+        self.keeper.see(self.row, view)
+        return view
+
+    def store(self) -> int:
+        """Store what is read, once every read has ended."""
+        stored, until = 0, time.monotonic() + 10
+        while self.keeper._readings and time.monotonic() < until:
+            stored += self.keeper.store()
+            if any(reading.future is None for reading in self.keeper._readings):
+                self.now[0] += 1.0
+        return stored
+
+    def reports(self) -> Any:
+        return Queries(self.engine).reports(self.row.job.id)
+
+
+@pytest.fixture
+def scene(sqlite_ledger_url: str) -> Iterator[Scene]:
+    engine = create_engine(sqlite_ledger_url)
+    job = SqlLedger(engine).insert(new_job())
+    pods = Pods()
+    now = [0.0]
+    keeper = OutputKeeper(cast(Writer, EngineWriter(engine)), pods.read, lambda: now[0])
+    yield Scene(engine, pods, keeper, replace(row(), job=replace(row().job, id=job.id, uid=job.uid)), now)
+    keeper.close()
+    engine.dispose()
+
+
+def test_the_output_of_each_container_and_the_message_are_kept(scene: Scene) -> None:
+    outputs = (ContainerOutput("migrate", "no database\n"), ContainerOutput("proxy", "ready\n"))
+    scene.pods.outputs["pod-1"] = outputs
+    scene.see(FAILED)
+    scene.store()
+    (report,) = scene.reports()
+    assert (report.number, report.cause, report.message, report.pod) == (1, "InitFailed", FAILED.message, "pod-1")
+    assert report.outputs == outputs
+
+
+def test_an_attempt_that_is_being_stopped_is_read_before_its_pod_goes(scene: Scene) -> None:
+    scene.see(replace(FAILED, ended=False))
+    scene.store()
+    assert len(scene.reports()) == 1
+
+
+def test_an_attempt_is_read_once_and_stored_once(scene: Scene) -> None:
+    for _ in range(3):
+        scene.see(FAILED)
+    assert scene.store() == 1
+    again = OutputKeeper(cast(Writer, EngineWriter(scene.engine)), scene.pods.read)
+    scene.pods.outputs.clear()
+    scene.keeper = again
+    scene.see(FAILED)
+    assert scene.store() == 0, "a restarted sync changes nothing"
+    again.close()
+    assert len(scene.reports()) == 1
+
+
+@pytest.mark.parametrize("cause", ["", "QueueHeld", "StartPaused", "RetryLater"])
+def test_what_did_not_fail_is_not_read(scene: Scene, cause: str) -> None:
+    scene.see(replace(FAILED, cause=cause))
+    scene.store()
+    assert scene.pods.asked == []
+    assert scene.reports() == ()
+
+
+@pytest.mark.parametrize(("errors", "kept"), [(2, True), (3, False)])
+def test_a_silent_node_is_asked_again_and_then_given_up(scene: Scene, errors: int, kept: bool) -> None:
+    scene.pods.outputs["pod-1"] = (ContainerOutput("job", "hello"),)
+    scene.pods.errors = [api_error(502, "Bad Gateway", "no kubelet")] * errors
+    scene.see(FAILED)
+    scene.store()
+    (report,) = scene.reports()
+    assert report.message == FAILED.message, "what Kubernetes said is kept in any case"
+    assert bool(report.outputs) is kept
+
+
+def test_a_missing_right_is_not_asked_for_again(scene: Scene) -> None:
+    scene.pods.errors = [api_error(403, "Forbidden", "pods/log")]
+    scene.see(FAILED)
+    scene.store()
+    assert len(scene.pods.asked) == 1
+    assert len(scene.reports()) == 1
+
+
+def test_output_in_a_form_that_nobody_expected_stops_nothing(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.pods.errors = [KeyError("containerStatuses")]
+    scene.see(FAILED)
+    scene.store()
+    (report,) = scene.reports()
+    assert (report.message, report.outputs) == (FAILED.message, ())
+    assert fields_of(caplog) == [(scene.row.job.id, FAILED.number)]
+
+
+def test_a_report_that_cannot_be_stored_stops_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def record(*_: object) -> bool:
+        raise DataError("INSERT", {}, ValueError("out of range"))
+
+    monkeypatch.setattr(reports, "record", record)
+    scene.see(FAILED)
+    assert scene.store() == 0
+    assert fields_of(caplog) == [(scene.row.job.id, FAILED.number)]
+
+
+def fields_of(caplog: pytest.LogCaptureFixture) -> list[tuple[object, object]]:
+    """The job's id and the attempt of each line in JSON."""
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    return [(line["request_id"], line["attempt"]) for line in lines]
+
+
+def test_output_is_bounded_and_storable(scene: Scene) -> None:
+    scene.pods.outputs["pod-1"] = tuple(ContainerOutput(f"c{n}", "\x00x" * OUTPUT_LIMIT + "end") for n in range(30))
+    scene.see(FAILED)
+    scene.store()
+    (report,) = scene.reports()
+    assert len(report.outputs) == 10
+    assert all(len(item.text) == OUTPUT_LIMIT and item.text.endswith("end") for item in report.outputs)
+
+
+def test_the_output_of_a_run_is_kept_although_somebody_has_retried_the_job(scene: Scene) -> None:
+    scene.pods.outputs["pod-1"] = (ContainerOutput("job", "of the first run"),)
+    first = seen(scene.row, attempts=(FAILED,))
+    retried = replace(scene.row, job=replace(scene.row.job, run=2))
+    scene.keeper.see(retried, first)
+    scene.store()
+    scene.keeper.see(retried, seen(retried, attempts=(replace(FAILED, pod="pod-2"),)))
+    scene.store()
+    assert [(report.run, len(report.outputs)) for report in scene.reports()] == [(1, 1), (2, 0)]
+
+
+def test_a_row_that_is_gone_stops_nothing(scene: Scene) -> None:
+    scene.row = replace(scene.row, job=replace(scene.row.job, id=999))
+    scene.see(FAILED)
+    assert scene.store() == 0
+
+
+def test_the_output_is_read_once_the_api_server_answers_again(scene: Scene) -> None:
+    scene.pods.outputs["pod-1"] = (ContainerOutput("job", "last words"),)
+    scene.pods.errors = [api_error(0, "NoAnswer", "connection refused")] * 15
+    scene.see(FAILED)
+    scene.store()
+    assert scene.now[0] > 120, "the API server is not asked at once, again and again"
+    (report,) = scene.reports()
+    assert [item.text for item in report.outputs] == ["last words"]
+
+
+def test_what_nobody_can_read_for_a_long_time_is_recorded_without_its_output(scene: Scene) -> None:
+    scene.pods.errors = [api_error(0, "NoAnswer", "connection refused")] * 1000
+    scene.see(FAILED)
+    scene.store()
+    (report,) = scene.reports()
+    assert (report.cause, report.outputs) == ("InitFailed", ())
+    assert len(scene.pods.asked) < 50

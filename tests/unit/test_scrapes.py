@@ -1,0 +1,84 @@
+"""What Prometheus reads from each process, over HTTP and by its own parser. The operator: test_operator_metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Callable
+from http.server import ThreadingHTTPServer
+
+import httpx
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from tests.task_key import KEY
+
+from spoke_jobs.contract import probe_server
+from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.ledger.schedule_states import ScheduleCounts, ScheduleState
+from spoke_jobs.registry import Registry
+from spoke_jobs.sync.sync_metrics import SyncHealth, serve_probes
+from spoke_jobs.tasks.server.auth import Callers
+from spoke_jobs.tasks.server.executor import TaskExecutor
+from spoke_jobs.tasks.server.http_app import Intake, TaskApp
+from spoke_jobs.tasks.server.task_metrics import TaskMetrics
+from spoke_jobs.worker import worker_endpoint
+from spoke_jobs.worker.worker_metrics import WorkerMetrics
+
+
+def read(server: ThreadingHTTPServer) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+    finally:
+        probe_server.close(server)
+
+
+def schedules() -> ScheduleCounts:
+    return ScheduleCounts({state: number for number, state in enumerate(ScheduleState)}, 7.0)
+
+
+def of_sync() -> str:
+    health = SyncHealth()
+    health.compared()
+    return read(serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0), schedules))
+
+
+def of_worker() -> str:
+    metrics = WorkerMetrics()
+    metrics.ended(ExitCode.DONE)
+    return read(worker_endpoint.serve(metrics, lambda: {"due": 1, "oldest": 2.0}, schedules, 0, "127.0.0.1"))
+
+
+def of_tasks() -> str:
+    executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
+    executor.counts.waited.observe(0.1)
+    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
+
+    async def scrape() -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:
+            return (await client.get("/metrics")).text
+
+    return asyncio.run(scrape())
+
+
+@pytest.mark.parametrize(("component", "scrape"), [("sync", of_sync), ("worker", of_worker), ("tasks", of_tasks)])
+def test_each_process_names_its_release_and_its_resources(component: str, scrape: Callable[[], str]) -> None:
+    families: dict[str, Metric] = {family.name: family for family in text_string_to_metric_families(scrape())}
+    (build,) = families["spoke_build_info"].samples
+    assert (build.labels["component"], build.value) == (component, 1)
+    assert set(build.labels) == {"component", "version", "python"}
+    assert families["process_cpu_seconds"].type == "counter"
+    assert families["process_resident_memory_bytes"].samples[0].value > 0
+    assert not [name for name in families if name.endswith("_created")]
+    assert [name for name in families if name.startswith(f"spoke_{component}_")]
+
+
+@pytest.mark.parametrize(("component", "scrape"), [("sync", of_sync), ("worker", of_worker)])
+def test_processes_that_dispatch_the_jobs_of_schedules_count_these_by_state(
+    component: str, scrape: Callable[[], str]
+) -> None:
+    families: dict[str, Metric] = {family.name: family for family in text_string_to_metric_families(scrape())}
+    states = {sample.labels["state"]: sample.value for sample in families[f"spoke_{component}_schedules"].samples}
+    assert states == {state.value: number for number, state in enumerate(ScheduleState)}
+    assert families[f"spoke_{component}_oldest_due_schedule_seconds"].samples[0].value == 7

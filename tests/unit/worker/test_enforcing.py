@@ -1,0 +1,89 @@
+"""The supervisor ends children that do not renew their leases, and says why."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+from tests.waiting import wait_for
+
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
+from spoke_jobs.worker import enforcing
+from spoke_jobs.worker.child_messages import Order
+from spoke_jobs.worker.child_pool import Child, ChildPool, HeldOrder, Kind
+from spoke_jobs.worker.enforcing import LimitEnforcer
+from spoke_jobs.worker.job_output import OutputFile
+from spoke_jobs.worker.shared_state import SharedState
+from spoke_jobs.worker.stack_file import StackFile
+
+LEASE = 0.4
+
+
+@dataclass
+class Held:
+    """A child process that holds an order, and its side of the shared memory."""
+
+    child: Child
+    shared: SharedState
+    order: Order
+    limits: LimitEnforcer
+
+    def killed(self) -> tuple[UUID | None, str]:
+        """Enforce limits until the child is killed; for which order, and the cause."""
+        self.limits.start()
+        try:
+            wait_for("it is killed", lambda: self.child.process.poll() is not None)
+        finally:
+            self.limits.stop()
+        assert self.child.kill_reason is not None
+        return self.child.kill_reason.token, self.child.kill_reason.cause
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    ours, theirs = socket.socketpair()
+    with selectors.DefaultSelector() as selector, ours, theirs:
+        pool = ChildPool(selector)
+        shared, descriptor = SharedState.make()
+        process = subprocess.Popen(["sleep", "600"], process_group=0)
+        child = Child(Kind.THREAD, 1, 1, process, ours, None, shared, StackFile(), OutputFile())
+        pool.children.append(child)
+        order = Order(1, 1, uuid4(), LEASE)
+        child.orders[order.token] = HeldOrder(order, None, False)
+        yield Held(child, SharedState.open(descriptor), order, LimitEnforcer(MemoryLedger(), LEASE, pool))
+        process.kill()
+        process.wait()
+        child.stack_file.close()
+        child.output.close()
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "cause"), [(True, Cause.DATABASE_UNREACHABLE), (False, Cause.WORKER_LOST)], ids=["away", "native"]
+)
+def test_a_child_that_does_not_run_before_its_lease_lapses_is_ended_with_the_cause(
+    held: Held, unanswered: bool, cause: Cause
+) -> None:
+    """A busy machine, or native code, may keep its own watchdog from running in time."""
+    held.shared.enter(held.order.token)
+    held.shared.heartbeat_unanswered(unanswered)
+    held.shared.lease_ends(time.monotonic())
+    assert held.killed() == (held.order.token, cause)
+
+
+def test_a_child_that_does_not_begin_its_order_is_replaced(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that a job left behind may have read the order from the child's socket."""
+    monkeypatch.setattr(enforcing, "_UNREAD_SECONDS", 0.0)
+    assert held.limits._exceeded(held.child) is None
+    held.shared.enter(uuid4())  # it still runs another one
+    time.sleep(LEASE / 2)  # the time that it has
+    assert held.limits._exceeded(held.child) is None
+    held.shared.leave()
+    assert held.limits._exceeded(held.child) is None
+    assert held.killed() == (held.order.token, Cause.WORKER_LOST)
