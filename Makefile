@@ -5,7 +5,7 @@ VENV := .venv/bin
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-long test-pythons lint format generate lock cluster cluster-down cluster-demo images release base-image audit setup-python clean bench bench-imports bench-claims bench-control bench-dispatch bench-launch bench-tasks breaks situations pictures
+.PHONY: help demo test test-busy test-long test-pythons lint format generate lock cluster cluster-down cluster-demo images release base-image audit setup-python clean bench bench-imports bench-claims bench-control bench-dispatch bench-launch bench-tasks breaks situations pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -15,10 +15,13 @@ demo: ## the main job on SQLite, on this machine: under a minute after set-up, w
 	@$(VENV)/python -m texting.demo --next 'make cluster-demo   (the same on a real Kubernetes cluster)'
 
 cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s, with 10,000 messages as tasks
-	@scripts/cluster-demo
+	@scripts/in-turn "make $@" scripts/cluster-demo
 
 test: setup-python ## all tests; UNIT=1: what needs only Python, FAST=1: all but the cluster, ROOM=sync: one folder, ARGS=: for pytest
 	@scripts/test
+
+test-busy: setup-python ## the same with stress-ng beside it, for whoever changes a test's timing
+	@scripts/test-busy
 
 test-long: setup-python ## the longer series, and the unit tests on the other Pythons
 	@LONG=1 scripts/test
@@ -28,34 +31,32 @@ test-pythons: setup-python ## unit and SQLite tests on every supported Python th
 	@scripts/test-pythons $(PYTHONS)
 
 bench: bench-imports ## this library beside other job queues, on one PostgreSQL: some 10 minutes (ROUNDS=1: a quick look)
-	@tests/bench/ledger/run
+	@scripts/in-turn "make $@" tests/bench/ledger/run
 
 bench-imports: setup-python ## what importing it costs
-	@$(VENV)/python -m tests.bench.imports
+	@scripts/in-turn "make $@" $(VENV)/python -m tests.bench.imports
 
 bench-claims: setup-python ## what a claim costs beside history, under an open transaction, behind jobs of a held queue
-	@scripts/postgres >/dev/null
-	@$(VENV)/python -m tests.bench.claims
+	@scripts/in-turn "make $@" bash -ec 'scripts/postgres >/dev/null; exec $(VENV)/python -m tests.bench.claims'
 
 bench-control: setup-python ## limits, schedules, batches and `why`, beside other job queues: some 5 minutes (ROUNDS=1: a quick look)
-	@tests/bench/control/run
+	@scripts/in-turn "make $@" tests/bench/control/run
 
 bench-dispatch: setup-python ## what a dispatch adds to its caller's transaction, on PostgreSQL and the test cluster's API server
-	@scripts/postgres >/dev/null
-	@scripts/test-cluster
-	@$(VENV)/python -m tests.bench.dispatch $(ARGS)
+	@scripts/in-turn "make $@" bash -ec 'scripts/postgres >/dev/null; scripts/test-cluster; exec "$$@"' -- \
+	  $(VENV)/python -m tests.bench.dispatch $(ARGS)
 
 bench-launch: setup-python ## what the operator costs beside plain Jobs, on a kind cluster of its own: some 20 minutes
-	@tests/bench/launch/run
+	@scripts/in-turn "make $@" tests/bench/launch/run
 
 bench-tasks: setup-python ## tasks beside other task queues: some 10 minutes (ROUNDS=1: a quick look)
-	@tests/bench/tasks/run
+	@scripts/in-turn "make $@" tests/bench/tasks/run
 
 breaks: setup-python ## break each rule once and see which tests notice: some 20 minutes; writes docs/breaks.md
-	@$(VENV)/python -m tests.breaks
+	@scripts/in-turn "make $@" $(VENV)/python -m tests.breaks
 
 situations: setup-python ## what goes wrong in clusters, recorded as a person on call sees it: some 30 minutes; writes build/situations (ONLY="3 7": these)
-	@$(VENV)/python -m tests.situations build/situations $(ONLY)
+	@scripts/in-turn "make $@" $(VENV)/python -m tests.situations build/situations $(ONLY)
 
 pictures: setup-python ## record the README's pictures again, docs/pictures: some 2 minutes (kubectl's only where the tests' cluster is up)
 	@scripts/pictures/draw
@@ -85,18 +86,16 @@ lock: setup-python ## resolve the requirements again, within pyproject.toml (UPG
 	@scripts/lock $(if $(UPGRADE),--upgrade)
 
 cluster: setup-python ## a kind cluster of two nodes to try things on, `spoke-dev`
-	@tests/cluster/build
-	@tests/cluster/up spoke-dev 1
+	@scripts/in-turn "make $@" tests/cluster/up spoke-dev 1
 
 cluster-down: ## remove it, and the demonstration's and the tests' clusters
 	@for name in spoke-dev spoke-demo spoke-test; do tests/cluster/down $$name; done
 
 images: setup-python ## the container images
-	@tests/cluster/build
-	@scripts/images
+	@scripts/in-turn "make $@" bash -ec 'tests/cluster/build; scripts/images'
 
 release: setup-python ## what is published of this version, into dist/, built twice and compared: wheel, images, charts, SBOMs, provenance; minutes
-	@scripts/release
+	@scripts/in-turn "make $@" scripts/release
 
 setup-python:
 	@scripts/venv

@@ -62,6 +62,40 @@ with_lock() {
   exec {descriptor}>&-
 }
 
+# with_turn WHAT COMMAND...: run a heavy command, such as all tests, when no other heavy one runs on this machine. What it calls goes on at
+# once: HEAVY_LOCK tells it. The lock is released when this process ends or is killed, since no other process inherits its descriptor.
+with_turn() {
+  local what=$1 file=$CACHE/heavy.lock descriptor
+  shift
+  if [[ ${HEAVY_LOCK:-} == "$file" ]]; then
+    "$@"
+    return
+  fi
+  exec {descriptor}<>"$file"
+  if ! flock -n "$descriptor"; then
+    say "$(waiting_message "$file")"
+    until flock --timeout "$REMIND_SECONDS" "$descriptor"; do say "$(waiting_message "$file")"; done
+  fi
+  printf '%s\t%s\t%s\t%s\n' "$what" "$PWD" "$$" "$EPOCHSECONDS" >"$file"
+  export HEAVY_LOCK=$file
+  "$@" {descriptor}>&- # bash keeps its own copy, which no other program gets
+  unset HEAVY_LOCK
+  exec {descriptor}>&-
+}
+
+REMIND_SECONDS=60
+
+# waiting_message FILE: print who holds the heavy lock, and for how long so far.
+waiting_message() {
+  local what folder start
+  IFS=$'\t' read -r what folder _ start <"$1" || true # empty if the holder has not yet written to it
+  if [[ $start =~ ^[0-9]+$ ]]; then
+    echo "waiting for $what in $folder, $(((EPOCHSECONDS - start) / 60)) min so far"
+  else
+    echo "waiting for another heavy run"
+  fi
+}
+
 # find_python: set $python to an interpreter of 3.11 or newer that can create virtual environments. Install Debian's if there is none.
 find_python() {
   local candidates=(python3.11 python3 /usr/bin/python3)

@@ -1,4 +1,4 @@
-"""`scripts/services` ends the services that these scripts started, and nobody else's. The services here are stand-ins."""
+"""`scripts/services` ends the services that these scripts started, and no others. The services here are stand-ins."""
 
 from __future__ import annotations
 
