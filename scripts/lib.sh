@@ -11,8 +11,10 @@ unset PYTHONDONTWRITEBYTECODE # without the bytecode of an earlier process, each
 
 say() { printf '%s\n' "$*" >&2; }
 
+# fail REASON: end with it. The first reason of a run also goes to the file that FAILURE_FILE names: .ci/run repeats it in its last line.
 fail() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
+  [[ -z ${FAILURE_FILE:-} || -s $FAILURE_FILE ]] || printf '%s: %s\n' "${0##*/}" "$*" >"$FAILURE_FILE"
   exit 1
 }
 
@@ -37,10 +39,40 @@ step() {
   if ((status)); then
     printf 'failed after %s\n' "$(since "$begin")" >&2
     tail -n 40 "$log" >&2
-    fail "$description failed (exit $status); all of its output: $log"
+    fail "$description failed (exit $status${registry:+, three times; it needs $registry}); all of its output: $log"
   fi
   printf '%s\n' "$(since "$begin")" >&2
   rm -f "$log"
+}
+
+# download_step REGISTRY DESCRIPTION COMMAND...: a step that downloads from a package registry. If it fails, it runs up to three times, so
+# that a registry may be silent for a minute.
+download_step() {
+  local registry=$1 description=$2
+  shift 2
+  step "$description" three_times "$@"
+}
+
+# What people call the registries.
+# shellcheck disable=SC2034 # for those that source this
+APT="Debian's package servers (apt)" PYPI="the Python package index (pip)" GO_PROXY="the Go module proxy" REGISTRY="the container registry"
+PAUSES=(15 60) # seconds between the three tries
+
+three_times() {
+  local pause status
+  for pause in "${PAUSES[@]}" none; do
+    set +e
+    (
+      set -e
+      "$@"
+    )
+    status=$?
+    set -e
+    ((status)) || return 0
+    [[ $pause != none ]] || return $status
+    echo "failed (exit $status); the next try is in $pause s"
+    sleep "$pause"
+  done
 }
 
 # since MICROSECONDS: how long ago that was, as "1.2 s".
@@ -76,7 +108,7 @@ with_turn() {
     say "$(waiting_message "$file")"
     until flock --timeout "$REMIND_SECONDS" "$descriptor"; do say "$(waiting_message "$file")"; done
   fi
-  printf '%s\t%s\t%s\t%s\n' "$what" "$PWD" "$$" "$EPOCHSECONDS" >"$file"
+  printf '%s\t%s\t%s\t%s\n' "$what" "$PWD" "$$" "$EPOCHSECONDS" >"$file" || true # it only informs
   export HEAVY_LOCK=$file
   "$@" {descriptor}>&- # bash keeps its own copy, which no other program gets
   unset HEAVY_LOCK
@@ -126,17 +158,18 @@ apt_install() {
   ((${#missing[@]})) || return 0
   need_root "install Debian packages (${missing[*]})"
   if [[ -z ${apt_updated:-} ]]; then
-    step "updating the lists of Debian packages" apt-get update -q
+    download_step "$APT" "updating the lists of Debian packages" apt-get update -q
     apt_updated=yes
   fi
-  step "installing Debian packages: ${missing[*]}" apt_install_now "${missing[@]}"
+  download_step "$APT" "installing Debian packages: ${missing[*]}" apt_install_now "${missing[@]}"
 }
 
 # Without systemd, RUNLEVEL=1 keeps packages from starting their services: these scripts start their own.
 apt_install_now() {
   export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
   dpkg --configure -a # complete an installation that was killed
-  apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@"
+  local install=(apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@")
+  "${install[@]}" || { apt-get update -q && "${install[@]}"; } # apt-get update succeeds without an answer, too
 }
 
 # detached LOG COMMAND...: start a daemon that outlives the caller and does not keep its terminal, pipes or locks open.
@@ -185,6 +218,18 @@ wait_until() {
 }
 
 not() { ! "$@"; }
+
+# identity PID: print what names this process for good: its number and when it started. Nothing if it does not run.
+identity() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+  read -ra stat <<<"${stat##*) }" # after the name, which may contain anything
+  [[ ${stat[0]} == [ZX] ]] || echo "$1 ${stat[19]}"
+}
+
+free_gb() { df --output=avail --block-size=1M "$1" | awk 'END { print int($1 / 1024) }'; } # free_gb FOLDER
+
+available_memory_gb() { awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo; }
 
 # Prefer Debian's client, which fits Debian's engine, over any other client on the PATH.
 docker_client() { if [[ -x /usr/bin/docker ]]; then echo /usr/bin/docker; else echo docker; fi; }

@@ -16,7 +16,7 @@ bench_environment() {
 make_bench_environment() {
   [[ ! -e $BENCH_PEERS/complete ]] || return 0
   step "making a virtual environment for what is measured beside" .venv/bin/python -m venv --clear "$BENCH_PEERS"
-  step "installing what $LOCK locks" "$BENCH_PEERS/bin/python" -m pip --disable-pip-version-check --no-input install \
+  download_step "$PYPI" "installing what $LOCK locks" "$BENCH_PEERS/bin/python" -m pip --disable-pip-version-check --no-input install \
     --require-hashes --requirement "$LOCK"
   touch "$BENCH_PEERS/complete"
 }
@@ -37,7 +37,7 @@ oban_environment() {
 make_oban_environment() {
   [[ ! -e $BENCH_OBAN/complete ]] || return 0
   step "making a virtual environment for oban-py" "$1" -m venv --clear "$BENCH_OBAN"
-  step "installing what $2 locks" "$BENCH_OBAN/bin/python" -m pip --disable-pip-version-check --no-input install \
+  download_step "$PYPI" "installing what $2 locks" "$BENCH_OBAN/bin/python" -m pip --disable-pip-version-check --no-input install \
     --require-hashes --requirement "$2"
   touch "$BENCH_OBAN/complete"
 }

@@ -7,6 +7,7 @@ use_cluster() {
   [[ $name =~ ^[a-z0-9][a-z0-9.-]*$ ]] || fail "a cluster's name consists of lower-case letters, digits, dots and dashes, not: $name"
   KUBECONFIG=$CLUSTER_CACHE/kubeconfigs/$name
   COMPLETE=$CLUSTER_CACHE/kubeconfigs/.$name.complete # exists once `up` has found the cluster healthy
+  OWNER=$CLUSTER_CACHE/kubeconfigs/.$name.owner       # the process of .ci/run that uses it, if one does
   export KUBECONFIG
   mkdir -p "${KUBECONFIG%/*}"
 }
@@ -48,6 +49,18 @@ printf "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x0akubernetes\x07defaul
 answer=$(timeout 2 dd bs=512 count=1 status=none <&3 | od -An -tx1 -N4)
 [[ $answer == *" 12 34 "*0 ]]
 '
+
+# abandoned: whether the run of .ci/run that made the cluster is gone. If none is noted, whether the cluster is older than any run.
+abandoned() {
+  local owner created
+  if [[ -f $OWNER ]]; then
+    owner=$(<"$OWNER")
+    [[ $(identity "${owner%% *}") != "$owner" ]]
+  else
+    created=$(docker inspect --format '{{.Created}}' "$name-control-plane" 2>/dev/null) || return 1
+    (($(date +%s) - $(date --date "$created" +%s) > 2 * 60 * 60))
+  fi
+}
 
 remove_cluster() {
   local nodes

