@@ -229,7 +229,7 @@ identity() {
 
 free_gb() { df --output=avail --block-size=1M "$1" | awk 'END { print int($1 / 1024) }'; } # free_gb FOLDER
 
-available_memory_gb() { awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo; }
+available_memory_gb() { free --mebi | awk '/^Mem:/ { print int($7 / 1024) }'; }
 
 # Prefer Debian's client, which fits Debian's engine, over any other client on the PATH.
 docker_client() { if [[ -x /usr/bin/docker ]]; then echo /usr/bin/docker; else echo docker; fi; }
