@@ -123,7 +123,7 @@ def place(
         yield place
     place.uninstall(OPERATOR)
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=crds")
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.remove(namespace)
 
 
 @pytest.fixture(scope="module")
