@@ -77,7 +77,8 @@ class Candidate:
         """The sort key for age; the name makes it unique.
 
         Creation times are whole seconds. Within a second, the order is that of the rows, which is that of the
-        dispatches.
+        dispatches. The row does not come first, because several applications may share a namespace, and each numbers
+        its own rows.
         """
         return (self.created_at, self.request_id, self.key)
 
@@ -108,6 +109,8 @@ class Usage:
     of_type: Counter[TypeKey] = field(default_factory=Counter)
     with_key: Counter[LimitKey] = field(default_factory=Counter)
     locked_by: dict[QueueKey, list[Key]] = field(default_factory=dict)
+    counts_locks: bool = True
+    """Whether a queue's lock holds back the other SpokeJobs that lock the queue."""
     unfinished: Unfinished = field(default_factory=Unfinished)
     holds: Holds | None = None
     """The holds for room, quotas and dependencies; None for no such holds."""
@@ -127,7 +130,7 @@ class Usage:
         :param adopted: whether it has its Job already: an earlier leader or process admitted it.
         """
         self._count(item, 1)
-        if item.locks_queue:
+        if item.locks_queue and self.counts_locks:
             self.locked_by.setdefault(item.queue_key, []).append(item.key)
         if self.holds is not None:
             self.holds.admit(item.key, item.group, item.job_type, adopted=adopted)
@@ -342,7 +345,7 @@ def _of_namespace(
     """Yield a namespace's SpokeJobs that may start. The caller counts each one before it takes the next.
 
     The order is: the highest priority; the party with the fewest running attempts; the party with the earliest last
-    turn; the oldest job.
+    turn; the oldest job, and of those that lock the same queue the one with the oldest row.
     """
     rules = limits.of(namespace)
     if rules.paused:
@@ -375,9 +378,8 @@ def in_order(
     waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Turns, most: int
 ) -> tuple[Candidate, ...]:
     """Return the first ``most`` waiting SpokeJobs in the current order of turns, ignoring limits and locks."""
-    counted = Usage(of_party=Counter(usage.of_party), in_namespace=Counter(usage.in_namespace))
-    unlocked = [replace(item, locks_queue=False) for item in waiting]
-    return tuple(islice(admit(unlocked, counted, limits.only_order(), turns.copy()), most))
+    counted = Usage(of_party=Counter(usage.of_party), in_namespace=Counter(usage.in_namespace), counts_locks=False)
+    return tuple(islice(admit(waiting, counted, limits.only_order(), turns.copy()), most))
 
 
 def _by_priority(waiting: Iterable[Candidate], rules: NamespaceLimits) -> Iterator[list[Candidate]]:
@@ -389,8 +391,26 @@ def _by_priority(waiting: Iterable[Candidate], rules: NamespaceLimits) -> Iterat
 
 
 def _lines(group: Iterable[Candidate]) -> dict[Party, list[Candidate]]:
-    """Return the jobs of each party, the oldest last, where removing it is cheap."""
+    """Return the jobs of each party, the oldest last, where removing it is cheap.
+
+    Jobs of a party that lock the same queue exchange their places, so that they are in the order of their rows: the
+    SpokeJob of an older row may have been created later.
+    """
     lines: defaultdict[Party, list[Candidate]] = defaultdict(list)
+    queues: defaultdict[tuple[Party, QueueKey], list[Candidate]] = defaultdict(list)
     for item in sorted(group, key=lambda item: item.age, reverse=True):
         lines[item.party].append(item)
+        if item.locks_queue:
+            queues[item.party, item.queue_key].append(item)
+    by_row = {
+        queue: iter(sorted(items, key=lambda item: (item.request_id, item.age), reverse=True))
+        for queue, items in queues.items()
+        if len(items) > 1
+    }
+    if by_row:
+        for line in lines.values():
+            line[:] = [
+                next(by_row[queue]) if item.locks_queue and (queue := (item.party, item.queue_key)) in by_row else item
+                for item in line
+            ]
     return lines
