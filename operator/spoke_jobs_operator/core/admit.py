@@ -22,6 +22,7 @@ from .api_objects import Key
 from .holds import Holds
 from .limits import PREFIX, Limits, NamespaceLimits, RateBound
 from .room import Group, bump
+from .row_order import exchange_places
 from .start_rates import StartRates
 from .turns import Party, Turns
 from .unfinished import Age, Unfinished
@@ -74,12 +75,7 @@ class Candidate:
 
     @property
     def age(self) -> Age:
-        """The sort key for age; the name makes it unique.
-
-        Creation times are whole seconds. Within a second, the order is that of the rows, which is that of the
-        dispatches. The row does not come first, because several applications may share a namespace, and each numbers
-        its own rows.
-        """
+        """The sort key for age. Creation times are whole seconds. Rows of two applications may have the same id."""
         return (self.created_at, self.request_id, self.key)
 
     @property
@@ -391,26 +387,12 @@ def _by_priority(waiting: Iterable[Candidate], rules: NamespaceLimits) -> Iterat
 
 
 def _lines(group: Iterable[Candidate]) -> dict[Party, list[Candidate]]:
-    """Return the jobs of each party, the oldest last, where removing it is cheap.
-
-    Jobs of a party that lock the same queue exchange their places, so that they are in the order of their rows: the
-    SpokeJob of an older row may have been created later.
-    """
+    """Return the jobs of each party, the oldest last, where removing it is cheap."""
     lines: defaultdict[Party, list[Candidate]] = defaultdict(list)
-    queues: defaultdict[tuple[Party, QueueKey], list[Candidate]] = defaultdict(list)
     for item in sorted(group, key=lambda item: item.age, reverse=True):
         lines[item.party].append(item)
-        if item.locks_queue:
-            queues[item.party, item.queue_key].append(item)
-    by_row = {
-        queue: iter(sorted(items, key=lambda item: (item.request_id, item.age), reverse=True))
-        for queue, items in queues.items()
-        if len(items) > 1
-    }
-    if by_row:
-        for line in lines.values():
-            line[:] = [
-                next(by_row[queue]) if item.locks_queue and (queue := (item.party, item.queue_key)) in by_row else item
-                for item in line
-            ]
-    return lines
+    return {party: exchange_places(line, _locked_queue, lambda item: item.request_id) for party, line in lines.items()}
+
+
+def _locked_queue(item: Candidate) -> QueueKey | None:
+    return item.queue_key if item.locks_queue else None
