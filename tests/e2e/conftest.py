@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
 from tests.exclusive import exclusive
 from tests.integration.tasks.support.certificates import Authority
+from tests.leftovers import namespace_metadata, remove_leftovers, remove_namespace
 from tests.waiting import wait_for
 
 from spoke_jobs.ledger.engine import create_engine
@@ -42,7 +43,6 @@ ROOT = HERE.parents[1]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
 NODE_THAT_STOPS = f"{CLUSTER}-worker2"
 """Nothing runs there but what tolerates that a test of another process stops it."""
-OPERATOR_NAMESPACE = "e2e-system"
 LEASE_SECONDS = "10"
 """Shorter than the default, since tests kill pods and wait for their leases to lapse."""
 
@@ -53,14 +53,12 @@ GRACE_SECONDS = 5
 
 PATIENT = {"connect_timeout": 60}
 """How the tests themselves connect to a database: the machine may be busy."""
-RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
-RESTRICTED = {
-    "pod-security.kubernetes.io/enforce": "restricted",
-    "spoke-jobs/e2e": RUN,
-    "spoke-jobs/e2e-process": PROCESS,
-}
-"""The labels of these tests' namespaces."""
+PROCESS_LABEL = "spoke-jobs/e2e-process"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", PROCESS_LABEL: PROCESS}
+"""The labels of these tests' namespaces, besides that of the run."""
+DEFINITIONS = f"{CLUSTER}-definitions"
+"""The lock for changes of the release that owns the CustomResourceDefinitions: the last one that was installed."""
 WATCHER = {"spoke-jobs/e2e": "watcher"}
 """Pods that may read metrics."""
 
@@ -105,6 +103,11 @@ class Cluster:
 
     def install(self, release: str, chart: str, namespace: str, values: Object) -> None:
         """``helm upgrade --install``, also over what a killed run left."""
+        with exclusive(DEFINITIONS) if Path(chart).name == "spoke-operator" else nullcontext():
+            self.install_holding_definitions(release, chart, namespace, values)
+
+    def install_holding_definitions(self, release: str, chart: str, namespace: str, values: Object) -> None:
+        """Do the same for a caller that holds the lock, if the chart has the definitions."""
         where = ("--namespace", namespace)
         listed = json.loads(self.run("helm", "list", "--all", "--filter", f"^{release}$", *where, "--output=json"))
         if any(item["status"] != "deployed" for item in listed):
@@ -114,8 +117,12 @@ class Cluster:
 
     def namespace(self, name: str, labels: dict[str, str] = RESTRICTED) -> None:
         """Make a namespace that enforces ``restricted``."""
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": namespace_metadata(name, labels)}
         self.kubectl("apply", "--filename=-", stdin=json.dumps(body))
+
+    def remove(self, namespace: str) -> None:
+        """Delete a namespace, with the cluster-scoped objects of what was installed there."""
+        remove_namespace(self.kubectl, namespace)
 
 
 @dataclass(frozen=True)
@@ -276,28 +283,28 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
 
 @pytest.fixture(scope="package")
 def namespaces(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """Fresh namespaces, by what they are for; those of earlier runs are deleted."""
-    cluster.kubectl("delete", "namespaces", f"--selector=spoke-jobs/e2e,spoke-jobs/e2e!={RUN}", "--wait=false")
+    """Fresh namespaces, by what they are for; what killed runs left is deleted."""
+    remove_leftovers(cluster.kubectl)
     suffix = uuid.uuid4().hex[:6]
-    names = {purpose: f"e2e-{purpose}-{suffix}" for purpose in ("jobs", "contract")}
+    names = {purpose: f"e2e-{purpose}-{suffix}" for purpose in ("jobs", "contract", "system")}
     for name in names.values():
         cluster.namespace(name)
     yield names
     if not KEEP:
-        cluster.kubectl("delete", "namespaces", *names.values(), "--wait=false")
+        for name in names.values():
+            cluster.remove(name)
 
 
 @pytest.fixture(scope="package")
 def operator(cluster: Cluster, images: Images, namespaces: dict[str, str]) -> Iterator[str]:
     """The operator, serving the namespaces; gives its own. It goes with these tests: others need the machine."""
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
-    manifest["metadata"] |= {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}  # type: ignore[operator]
-    cluster.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
-    values = {"image": image_values(images.operator), "watchNamespaces": list(namespaces.values())}
-    cluster.install("spoke-operator", "charts/spoke-operator", OPERATOR_NAMESPACE, values)
-    yield OPERATOR_NAMESPACE
+    home = namespaces["system"]
+    served = [name for name in namespaces.values() if name != home]
+    values = {"image": image_values(images.operator), "watchNamespaces": served}
+    cluster.install("spoke-operator", "charts/spoke-operator", home, values)
+    yield home
     if not KEEP:
-        cluster.run("helm", "uninstall", "spoke-operator", "--namespace", OPERATOR_NAMESPACE)
+        cluster.run("helm", "uninstall", "spoke-operator", "--namespace", home)
 
 
 def packed_chart(cluster: Cluster, copy: Path) -> str:

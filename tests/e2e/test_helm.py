@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
+from tests.exclusive import exclusive
 from tests.waiting import wait_for
 
 from spoke_jobs.cluster.rights import RIGHTS as RIGHTS_OF
@@ -16,7 +18,7 @@ from spoke_jobs.cluster.rights import Account
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.registry import CHECK
 
-from .conftest import Cluster, Images, Object, Product, image_values, installed
+from .conftest import DEFINITIONS, Cluster, Images, Object, Product, image_values, installed
 
 
 @pytest.fixture
@@ -24,34 +26,42 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"e2e-helm-{uuid.uuid4().hex[:6]}"
     cluster.namespace(name)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.remove(name)
 
 
 @pytest.mark.usefixtures("product")
 def test_uninstalling_keeps_the_definition_and_every_spokejob(cluster: Cluster, images: Images, namespace: str) -> None:
     values = {"image": image_values(images.operator), "watchNamespaces": [namespace]}
-    cluster.install("other", "charts/spoke-operator", namespace, values)
     body = {
         "apiVersion": "jobs.spoke.dev/v1",
         "kind": "SpokeJob",
         "metadata": {"name": "kept"},
         "spec": {"uid": str(uuid.uuid4()), "requestId": 1, "jobType": "kept", "suspend": True},
     }
-    cluster.kubectl("--namespace", namespace, "create", "--filename=-", stdin=json.dumps(body))
-    cluster.run("helm", "uninstall", "other", "--namespace", namespace, "--wait", "--timeout=300s")
-    assert cluster.get("crd", "spokejobs.jobs.spoke.dev")
-    assert cluster.get("--namespace", namespace, "spokejob", "kept")
-    # As docs/installing.md has it, and without a flag: what was kept is the release's own.
-    again = ("helm", "install", "other", "charts/spoke-operator", "--namespace", namespace, "--wait", "--timeout=300s")
-    cluster.run(*again, "--values=-", stdin=json.dumps(values))
-    cluster.run("helm", "uninstall", "other", "--namespace", namespace, "--wait", "--timeout=300s")
+    where = ("--namespace", namespace, "--wait", "--timeout=300s")
+    with exclusive(DEFINITIONS):  # another release would own what is kept
+        cluster.install_holding_definitions("other", "charts/spoke-operator", namespace, values)
+        cluster.kubectl("--namespace", namespace, "create", "--filename=-", stdin=json.dumps(body))
+        cluster.run("helm", "uninstall", "other", *where)
+        assert cluster.get("crd", "spokejobs.jobs.spoke.dev")
+        assert cluster.get("--namespace", namespace, "spokejob", "kept")
+        # As docs/installing.md has it, and without a flag: what was kept is the release's own.
+        again = ("helm", "install", "other", "charts/spoke-operator", *where, "--values=-")
+        cluster.run(*again, stdin=json.dumps(values))
+    cluster.run("helm", "uninstall", "other", *where)
 
 
-@pytest.mark.usefixtures("product")
-def test_an_operator_of_given_namespaces_has_no_cluster_role(cluster: Cluster) -> None:
-    for kind in ("clusterroles", "clusterrolebindings"):
-        found = cluster.get(kind, "--selector=app.kubernetes.io/part-of=spoke-jobs")
-        assert found is None or found["items"] == []
+def test_an_operator_of_given_namespaces_has_no_cluster_role(product: Product, operator: str) -> None:
+    cluster = product.cluster
+    for release, namespace in (("spoke-operator", operator), (product.release, product.namespace)):
+        installed = cluster.run("helm", "get", "manifest", release, "--namespace", namespace)
+        kinds = {item["kind"] for item in yaml.safe_load_all(installed) if item}
+        assert "Role" in kinds
+        assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+    bindings = cluster.get("clusterrolebindings")
+    assert bindings
+    bound = {subject.get("namespace") for item in bindings["items"] for subject in item.get("subjects") or ()}
+    assert not bound & {operator, product.namespace}
 
 
 def test_two_replicas_of_which_one_leads(cluster: Cluster, operator: str) -> None:
@@ -162,11 +172,14 @@ def rules_of(cluster: Cluster, release: str, chart: str, namespace: str, values:
 
 def test_accounts_may_do_what_is_written_down_and_no_more(product: Product, operator: str) -> None:
     names = {"jobs": product.namespace, "operator": operator, "default": "default"}
+    whole = f"whole-{operator}"  # the name of cluster-scoped objects, which another run has, too
+    alias = {f"[{product.namespace}]": "[jobs]", f"[{whole}]": "[whole-spoke-operator]"}
 
     def rights(account: str, home: str, within: str) -> set[str]:
-        who = f"--as=system:serviceaccount:{names[home]}:{account}"
+        name = whole if account == "whole-spoke-operator" else account
+        who = f"--as=system:serviceaccount:{names[home]}:{name}"
         listed = product.cluster.kubectl("auth", "can-i", "--list", who, "--namespace", names[within])
-        lines = {" ".join(line.split()).replace(f"[{product.namespace}]", "[jobs]") for line in listed.splitlines()[1:]}
+        lines = {" ".join(alias.get(word, word) for word in line.split()) for line in listed.splitlines()[1:]}
         # Other tests make PodTemplates of their own, which the jobs' account may run.
         return {line for line in lines if not line.endswith("[run]") or "[default]" in line}
 
@@ -192,7 +205,8 @@ def test_accounts_may_do_what_is_written_down_and_no_more(product: Product, oper
     }
     with ExitStack() as stack:
         stack.enter_context(rules_of(product.cluster, "tokens", "spoke-app", product.namespace, tokens))
-        stack.enter_context(rules_of(product.cluster, "whole", "spoke-operator", operator, {}))
+        everywhere = {"fullnameOverride": whole}
+        stack.enter_context(rules_of(product.cluster, "whole", "spoke-operator", operator, everywhere))
         try:
             wait_for("the rules that have just been made count", is_as_written)
         except AssertionError:

@@ -16,7 +16,7 @@ from spoke_jobs.model import JobData, JobFilter, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import cli, e2e_jobs
-from .conftest import OPERATOR_NAMESPACE, Object, Product
+from .conftest import Object, Product
 
 pytestmark = pytest.mark.long  # it pauses everything, and starts a hundred pods
 
@@ -76,11 +76,11 @@ def called(product: Product) -> list[tuple[int, datetime]]:
         return [(row.job_id, row.at) for row in found]
 
 
-def processes(product: Product) -> list[tuple[str, int]]:
+def processes(product: Product, operator: str) -> list[tuple[str, int]]:
     """The pods of operator and sync, and how often each was restarted."""
     listed = [
         product.get("pods", "--selector=app.kubernetes.io/component=sync"),
-        product.cluster.get("--namespace", OPERATOR_NAMESPACE, "pods"),
+        product.cluster.get("--namespace", operator, "pods"),
     ]
     pods = [item for found in listed for item in (found or {"items": []})["items"]]
     return sorted(
@@ -91,9 +91,9 @@ def processes(product: Product) -> list[tuple[str, int]]:
 
 @pytest.mark.usefixtures("steer")
 def test_a_limit_of_two_is_raised_to_five_and_lowered_again_while_sixty_jobs_wait(
-    product: Product, runner: KubernetesRunner
+    product: Product, operator: str, runner: KubernetesRunner
 ) -> None:
-    before = processes(product)
+    before = processes(product, operator)
     limits(product, "limits", "set", SCOPE, "--max-running", 2)
     jobs = dispatch(runner, 60, "limits {}")
     wait_for("two start", lambda: admitted(product) == 2, state=lambda: spokejobs(product))
@@ -122,12 +122,12 @@ def test_a_limit_of_two_is_raised_to_five_and_lowered_again_while_sixty_jobs_wai
     for job in running[:3]:
         product.ended(job)
     assert stays(lambda: admitted(product) == 2, 5)
-    assert processes(product) == before, "nothing was restarted"
+    assert processes(product, operator) == before, "nothing was restarted"
 
     limits(product, "limits", "reset", SCOPE)
     open_gates(product, *(f"limits {number}" for number in range(60) if number not in numbers[:3]))
     assert {product.ended(job, 600).state for job in jobs} == {JobState.SUCCEEDED}
-    assert processes(product) == before
+    assert processes(product, operator) == before
 
 
 @pytest.mark.usefixtures("steer")

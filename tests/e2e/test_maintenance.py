@@ -147,7 +147,7 @@ def product(cluster: Cluster, images: Images, texting_chart: str) -> Iterator[Pr
     with installed(cluster, texting_chart, images.application, namespace, "e2e_jobs", pods=pods) as product:
         product.create_tables(e2e_jobs.metadata)
         yield product
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.remove(namespace)
 
 
 def test_sync_at_no_replica_and_back(product: Product) -> None:

@@ -120,7 +120,7 @@ def elsewhere(cluster: Cluster) -> Iterator[str]:
     name = f"e2e-elsewhere-{uuid.uuid4().hex[:6]}"
     cluster.namespace(name)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.remove(name)
 
 
 POLICIES = {"operator's test": "spoke-operator-test", "application's test": "texting-test"}

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
+from tests.leftovers import RUN, RUN_LABEL
 from tests.waiting import wait_for
 
 from spoke_jobs.contract.causes import CauseClass
@@ -19,7 +20,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import PROCESS, RUN, Cluster, Product, secret
+from .conftest import PROCESS, PROCESS_LABEL, Cluster, Product, secret
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -110,11 +111,11 @@ def test_no_log_of_ours_holds_a_secret(cluster: Cluster, places: list[str]) -> N
 @pytest.fixture
 def places(cluster: Cluster, product: Product, operator: str) -> list[str]:
     """The namespaces of all tests that ran in this process, unless they are being deleted."""
-    found = cluster.get("namespaces", f"--selector=spoke-jobs/e2e={RUN},spoke-jobs/e2e-process={PROCESS}")
+    found = cluster.get("namespaces", f"--selector={RUN_LABEL}={RUN},{PROCESS_LABEL}={PROCESS}")
     assert found
     names = [item["metadata"]["name"] for item in found["items"] if item["status"]["phase"] == "Active"]
-    assert product.namespace in names
-    return [operator, *names]
+    assert {product.namespace, operator} <= set(names)
+    return names
 
 
 def secrets_of(cluster: Cluster, places: list[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 from sqlalchemy import delete, func, select
+from tests.leftovers import RUN
 from tests.waiting import wait_for
 
 from spoke_jobs.tasks.protocol import encoding, messages
@@ -27,8 +28,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 REPLICAS = 2
 CONCURRENCY = 16
-FRIEND = "friend"
-"""A service account that the values name."""
+FRIEND = f"friend-{RUN[:8]}"
+"""A service account that the values name. Another namespace has one of that name, which another run may use as well."""
 SEND = """
 import sys, time
 import e2e_jobs
@@ -67,7 +68,7 @@ def place(cluster: Cluster, images: Images, texting_chart: str) -> Iterator[Prod
     with installed(cluster, texting_chart, images.application, namespace, "e2e_jobs", tasks) as product:
         product.create_tables(e2e_jobs.metadata)
         yield product
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.remove(namespace)
 
 
 @pytest.fixture(autouse=True)

@@ -123,7 +123,7 @@ def place(
         yield place
     place.uninstall(OPERATOR)
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=crds")
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.remove(namespace)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     place.operator_goes_back()
     with running(place, dispatching):
         place.application("next")
-    assert migration_of(place.product) == "0017"
+    assert migration_of(place.product) == "0019"
 
     known = kubernetes_runner.spokejob
     monkeypatch.setattr(kubernetes_runner, "spokejob", lambda job, namespace: _with_new_field(known(job, namespace)))
@@ -224,7 +224,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     monkeypatch.undo()
     with running(place, dispatching):
         place.application("this")
-    assert migration_of(place.product) == "0017", "tables don't go back"
+    assert migration_of(place.product) == "0019", "tables don't go back"
     works(place, dispatching)
 
 

@@ -27,7 +27,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import cli
-from .conftest import CLUSTER, OPERATOR_NAMESPACE, Object, Product
+from .conftest import CLUSTER, Object, Product
 
 PAGE = Path(__file__).parents[2] / "docs/why.md"
 SECTION = re.compile(
@@ -35,9 +35,8 @@ SECTION = re.compile(
 )
 ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 TAIL = "the output's last lines"
-REPORTS = "reports"
-"""A PriorityClass and a quota's name."""
-REGISTRY_PORT = 30500
+REGISTRY_PORT = 8080
+"""In its pod."""
 SECONDS = 60.0
 
 
@@ -100,9 +99,9 @@ def stage(product: Product, runner: KubernetesRunner, reader: str) -> Iterator[S
 
 
 @pytest.fixture
-def operator_settings(product: Product) -> Iterator[Callable[..., None]]:
+def operator_settings(product: Product, operator: str) -> Iterator[Callable[..., None]]:
     """Gives the operator other settings for a while."""
-    cluster, where = product.cluster, ("--namespace", OPERATOR_NAMESPACE)
+    cluster, where = product.cluster, ("--namespace", operator)
     changed: list[str] = []
 
     def change(*assignments: str) -> None:
@@ -116,8 +115,8 @@ def operator_settings(product: Product) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def no_operator(product: Product) -> Iterator[None]:
-    cluster, where = product.cluster, ("--namespace", OPERATOR_NAMESPACE)
+def no_operator(product: Product, operator: str) -> Iterator[None]:
+    cluster, where = product.cluster, ("--namespace", operator)
     found = cluster.get(*where, "deployment", "spoke-operator")
     assert found
     cluster.kubectl(*where, "scale", "deployment/spoke-operator", "--replicas=0")
@@ -145,7 +144,7 @@ def empty_registry(product: Product) -> Iterator[str]:
         "securityContext": pod["containers"][0]["securityContext"],
     }
     labels = {"app": "empty-registry"}
-    port = {"port": REGISTRY_PORT, "nodePort": REGISTRY_PORT}
+    port = {"port": REGISTRY_PORT}
     for kind, spec in {
         "Pod": {"containers": [container], "securityContext": pod["securityContext"]},
         "Service": {"type": "NodePort", "selector": labels, "ports": [port]},
@@ -154,7 +153,9 @@ def empty_registry(product: Product) -> Iterator[str]:
         body = {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
         product.kubectl("apply", "--filename=-", stdin=json.dumps(body))
     product.kubectl("wait", "--for=condition=Ready", "pod/empty-registry", "--timeout=300s")
-    yield f"localhost:{REGISTRY_PORT}"
+    service = product.get("service", "empty-registry")
+    assert service
+    yield f"localhost:{service['spec']['ports'][0]['nodePort']}"
     product.kubectl("delete", "pod,service", "empty-registry", "--wait=false")
 
 
@@ -184,13 +185,14 @@ def compare(
 
 
 def plain(text: str, ids: Mapping[int, int]) -> str:
-    """Without what is another one each time: times, names of pods and nodes, the numbers of lines of code."""
+    """Without what is another one each time: times, names of pods and nodes, the registry's port, numbers of lines."""
     text = " ".join(text.split()).replace("- ", "-")  # a name may be broken at the end of a line
     text = text.replace(f"{CLUSTER}-", "spoke-test-")
     text = re.sub(r"\b([a-z]+)-\d+-[0-9a-f]{8}(-r\d+)?(-\d+(-[a-z0-9]{5})?)?", r"\1-…", text)
     text = re.sub(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
     text = re.sub(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\b", "TIME", text)
     text = re.sub(r"\b\d+(\.\d+)? (s|min|h|d)\b( \d+ (s|min|h)\b)?", "SPAN", text)
+    text = re.sub(r"\blocalhost:\d+", "localhost:PORT", text)
     text = re.sub(r"\bline \d+", "line …", text)
     text = re.sub(r"\b\d+ tries\b", "TRIES", text)
     for real, name in ids.items():
@@ -227,16 +229,17 @@ def test_no_node_has_room(stage: Stage) -> None:
 
 def test_the_quota_is_used_up(stage: Stage) -> None:
     """Of pods of a PriorityClass, so that nobody else's are counted."""
+    product = stage.product
+    of_class = f"reports-{product.namespace}"
 
     def large(pod: Object) -> None:
-        pod["priorityClassName"] = REPORTS
+        pod["priorityClassName"] = of_class
         pod["containers"][0]["resources"] = {"requests": {"cpu": "4"}}
 
-    product = stage.product
-    scope = {"scopeName": "PriorityClass", "operator": "In", "values": [REPORTS]}
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": [of_class]}
     quota = {"hard": {"cpu": "4"}, "scopeSelector": {"matchExpressions": [scope]}}
     for api, kind, name, content in (
-        ("scheduling.k8s.io/v1", "PriorityClass", REPORTS, {"value": 0, "preemptionPolicy": "Never"}),
+        ("scheduling.k8s.io/v1", "PriorityClass", of_class, {"value": 0, "preemptionPolicy": "Never"}),
         ("v1", "ResourceQuota", "compute", {"spec": quota}),
     ):
         body = {"apiVersion": api, "kind": kind, "metadata": {"name": name}} | content

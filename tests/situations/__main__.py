@@ -17,7 +17,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.conftest import built_images, image_values, installed, packed_chart, running_cluster
+from tests.e2e.conftest import CLUSTER, built_images, image_values, installed, packed_chart, running_cluster
+from tests.exclusive import exclusive
+from tests.leftovers import remove_leftovers
 
 from spoke_jobs import registry
 
@@ -31,8 +33,6 @@ from .play import Play, Shop, sightings_of
 from .situation import SITUATIONS, Situation
 
 AT_A_TIME = int(os.environ.get("AT_A_TIME", "4"))
-OURS = "spoke-jobs/situations"
-"""The label of the namespaces."""
 SEED = 15
 """Of the numbers: they say nothing, and stay the same while no situation is added."""
 
@@ -57,6 +57,7 @@ def main() -> None:
     numbered = dict(zip(numbers, SITUATIONS, strict=True))
     chosen = {number: item for number, item in numbered.items() if not wanted or number in wanted}
     with ExitStack() as stack:
+        stack.enter_context(exclusive(f"{CLUSTER}-situations"))  # they share a node's labels and a port
         shop = opened(stack, records)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             together = {number: item for number, item in chosen.items() if not item.alone}
@@ -84,10 +85,10 @@ def opened(stack: ExitStack, records: Path) -> Shop:
     chart = packed_chart(cluster, folder)
     suffix = uuid.uuid4().hex[:6]
     namespace, system = f"shop-{suffix}", f"spoke-system-{suffix}"
-    cluster.kubectl("delete", "namespaces", "--selector", OURS, "--wait=false")  # of a run that was killed
+    remove_leftovers(cluster.kubectl)
     for name in (namespace, system):
-        cluster.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted", OURS: "true"})
-        stack.callback(cluster.kubectl, "delete", "namespace", name, "--wait=false")
+        cluster.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
+        stack.callback(cluster.remove, name)
     values = {"image": image_values(images.operator), "watchNamespaces": [namespace], "crds": {"enabled": False}}
     cluster.install("spoke-operator", "charts/spoke-operator", system, values)
     stack.callback(cluster.run, "helm", "uninstall", "spoke-operator", "--namespace", system)

@@ -22,6 +22,7 @@ from .api_objects import Key
 from .holds import Holds
 from .limits import PREFIX, Limits, NamespaceLimits, RateBound
 from .room import Group, bump
+from .row_order import exchange_places
 from .start_rates import StartRates
 from .turns import Party, Turns
 from .unfinished import Age, Unfinished
@@ -74,11 +75,7 @@ class Candidate:
 
     @property
     def age(self) -> Age:
-        """The sort key for age; the name makes it unique.
-
-        Creation times are whole seconds. Within a second, the order is that of the rows, which is that of the
-        dispatches.
-        """
+        """The sort key for age. Creation times are whole seconds. Rows of two applications may have the same id."""
         return (self.created_at, self.request_id, self.key)
 
     @property
@@ -108,6 +105,8 @@ class Usage:
     of_type: Counter[TypeKey] = field(default_factory=Counter)
     with_key: Counter[LimitKey] = field(default_factory=Counter)
     locked_by: dict[QueueKey, list[Key]] = field(default_factory=dict)
+    counts_locks: bool = True
+    """Whether a queue's lock holds back the other SpokeJobs that lock the queue."""
     unfinished: Unfinished = field(default_factory=Unfinished)
     holds: Holds | None = None
     """The holds for room, quotas and dependencies; None for no such holds."""
@@ -127,7 +126,7 @@ class Usage:
         :param adopted: whether it has its Job already: an earlier leader or process admitted it.
         """
         self._count(item, 1)
-        if item.locks_queue:
+        if item.locks_queue and self.counts_locks:
             self.locked_by.setdefault(item.queue_key, []).append(item.key)
         if self.holds is not None:
             self.holds.admit(item.key, item.group, item.job_type, adopted=adopted)
@@ -342,7 +341,7 @@ def _of_namespace(
     """Yield a namespace's SpokeJobs that may start. The caller counts each one before it takes the next.
 
     The order is: the highest priority; the party with the fewest running attempts; the party with the earliest last
-    turn; the oldest job.
+    turn; the oldest job, and of those that lock the same queue the one with the oldest row.
     """
     rules = limits.of(namespace)
     if rules.paused:
@@ -375,9 +374,8 @@ def in_order(
     waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Turns, most: int
 ) -> tuple[Candidate, ...]:
     """Return the first ``most`` waiting SpokeJobs in the current order of turns, ignoring limits and locks."""
-    counted = Usage(of_party=Counter(usage.of_party), in_namespace=Counter(usage.in_namespace))
-    unlocked = [replace(item, locks_queue=False) for item in waiting]
-    return tuple(islice(admit(unlocked, counted, limits.only_order(), turns.copy()), most))
+    counted = Usage(of_party=Counter(usage.of_party), in_namespace=Counter(usage.in_namespace), counts_locks=False)
+    return tuple(islice(admit(waiting, counted, limits.only_order(), turns.copy()), most))
 
 
 def _by_priority(waiting: Iterable[Candidate], rules: NamespaceLimits) -> Iterator[list[Candidate]]:
@@ -393,4 +391,8 @@ def _lines(group: Iterable[Candidate]) -> dict[Party, list[Candidate]]:
     lines: defaultdict[Party, list[Candidate]] = defaultdict(list)
     for item in sorted(group, key=lambda item: item.age, reverse=True):
         lines[item.party].append(item)
-    return lines
+    return {party: exchange_places(line, _locked_queue, lambda item: item.request_id) for party, line in lines.items()}
+
+
+def _locked_queue(item: Candidate) -> QueueKey | None:
+    return item.queue_key if item.locks_queue else None

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import (
     CompoundSelect,
     Connection,
+    Float,
     Select,
     and_,
     bindparam,
@@ -26,8 +27,8 @@ from sqlalchemy import (
     update,
 )
 
-from spoke_jobs.ledger.clock import UTCDateTime, clock_after, clock_now, waited_seconds
-from spoke_jobs.ledger.expressions import constant, due
+from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_after, clock_now, waited_seconds
+from spoke_jobs.ledger.expressions import clock_once, constant, due
 from spoke_jobs.ledger.finish import fail, give_up
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -50,13 +51,28 @@ _MAY_LAUNCH = select(job_request.c.id).where(
     job_request.c.submitted_at.is_(None),
     job_request.c.attempt == 0,
 )
+_older = job_request.alias("older")
+_OLDER_IN_LINE = select(_older.c.id).where(
+    _older.c.queue_name == bindparam("queue"),
+    _older.c.locks_queue,
+    _older.c.state == constant(JobState.WAITING),
+    _older.c.runner == constant(RUNNER),
+    _older.c.submitted_at.is_(None),
+    _older.c.attempt == 0,
+    _older.c.rank <= bindparam("rank"),
+    _older.c.id < bindparam("job_id"),
+    clock_once() >= func.coalesce(_older.c.run_after, beginning()),
+)
+_MAY_LAUNCH_IN_LINE = _MAY_LAUNCH.where(~_OLDER_IN_LINE.exists())
+_YOUNG = _older.c.created_at > clock_after(bindparam("since", type_=Float))
+_MAY_LAUNCH_BEHIND_YOUNG = _MAY_LAUNCH.where(~_OLDER_IN_LINE.where(_YOUNG).exists())
 _SUBMITTED = (
     update(job_request)
     .where(_THIS_RUN, job_request.c.submitted_at.is_(None))
     .values(submitted_at=clock_now())
     .returning(job_request.c.id)
 )
-"""This and ``_MAY_LAUNCH`` are built once: building them takes longer than running them."""
+"""These statements are built once: building them takes longer than running them."""
 
 PATIENCE_SECONDS = 1.5
 """Sync submits a job only at this age. Until then the runner that dispatched the job tries."""
@@ -114,9 +130,20 @@ def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
     return _read(connection, _rows().where(job_request.c.runner == RUNNER, job_request.c.uid.in_(list(uids))))
 
 
-def may_launch(connection: Connection, job: JobRequest) -> bool:
-    """Whether the job's run still waits for its first SpokeJob: neither a submission nor an attempt is recorded."""
-    return connection.scalar(_MAY_LAUNCH, _of(job)) is not None
+def may_launch(connection: Connection, job: JobRequest, wait_seconds: float | None = None) -> bool:
+    """Whether the job's run still waits for its first SpokeJob: neither a submission nor an attempt is recorded.
+
+    A job that locks its queue also waits for the SpokeJobs of older jobs that lock it. It does not wait for older jobs
+    of a lower priority, or for those that are not due.
+
+    :param wait_seconds: the age from which the job does not wait for an older one; None for no such age.
+    """
+    if not job.locks_queue:
+        return connection.scalar(_MAY_LAUNCH, _of(job)) is not None
+    values = _of(job) | {"queue": job.queue_name, "rank": -job.priority}
+    if wait_seconds is None:
+        return connection.scalar(_MAY_LAUNCH_IN_LINE, values) is not None
+    return connection.scalar(_MAY_LAUNCH_BEHIND_YOUNG, values | {"since": -wait_seconds}) is not None
 
 
 def record_submitted(connection: Connection, job: JobRequest) -> bool:

@@ -335,6 +335,13 @@ _partial(
     "state = 'waiting' AND runner = 'kubernetes' AND submitted_at IS NULL",
     job_request.c.id,
 )
+# Those among them that lock their queue: each waits for the older ones of its queue.
+_partial(
+    "ix_job_request_unlaunched_queue",
+    "state = 'waiting' AND runner = 'kubernetes' AND submitted_at IS NULL AND locks_queue",
+    job_request.c.queue_name,
+    job_request.c.id,
+)
 # One job for each due time of a schedule, whichever process dispatches it.
 _partial(
     "uq_job_request_schedule", "schedule IS NOT NULL", job_request.c.schedule, job_request.c.scheduled_for, unique=True

@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from weakref import WeakSet
 
 from spoke_jobs.ledger.after_commit import run_safely
 from spoke_jobs.model import JobRequest
+from spoke_jobs.runners.waiting_jobs import Waiting, WaitingJobs
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Breaker:
 class Submitter:
     """Tries once to launch each job, on a few threads of its own. Safe from any thread, but not across a fork.
 
-    Jobs that lock the same queue are launched one after another, so that they start in the order of their dispatch.
+    Jobs that lock the same queue are launched one after another, in the order of their rows.
 
     :param launch: launches a job. It tries once, and returns whether the API server was called. It raises if the API
         server can't be reached. Sync launches each job that was not launched here.
@@ -106,10 +106,8 @@ class Submitter:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         """Guards the attributes below."""
-        self._waiting: deque[tuple[JobRequest, float]] = deque()
-        """Jobs without their payloads, each with the time until which it is tried."""
-        self._launching: set[str] = set()
-        """The queues of the jobs that are being launched and that lock their queue."""
+        self._waiting = WaitingJobs()
+        """Jobs without their payloads."""
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._closing = 0
@@ -117,7 +115,7 @@ class Submitter:
         _all.add(self)
 
     def submit(self, jobs: Iterable[JobRequest]) -> None:
-        """Queue the jobs to be tried in that order, and return at once."""
+        """Queue the jobs to be tried, and return at once."""
         with self._changed:
             self._closed = False
             accepted = all(self._accept(job) for job in jobs)
@@ -152,16 +150,16 @@ class Submitter:
         now = self._clock()
         if not self._threads:
             self._waiting.clear()  # these were left by threads that have died
-        first = self._first_free()
-        if first is not None and self._waiting[first][1] < now:
+        first = self._waiting.first()
+        if first is not None and first.until < now:
             return False  # it has waited too long, so this one would, too
         if len(self._waiting) >= self._room:
             return True  # sync launches it in time: if woken now, it would start with the jobs that are tried here
         if not self._breaker.ask():
             return False
-        self._waiting.append((replace(job, payload=""), now + self._patience))
+        self._waiting.add(replace(job, payload=""), now + self._patience)
         self._changed.notify()
-        if len(self._waiting) > self._idle and len(self._threads) < _THREADS:
+        if self._waiting.free > self._idle and len(self._threads) < _THREADS:
             self._start_thread()
         return bool(self._threads)
 
@@ -182,45 +180,33 @@ class Submitter:
     def _work(self) -> None:
         try:
             while (following := self._next()) is not None:
-                job, until = following
                 try:
-                    if self._clock() > until:
+                    if self._clock() > following.until:
                         self._notify_sync()
                     else:
-                        self._try(job)
+                        self._try(following.job)
                 finally:
-                    self._release_queue(job)
+                    self._end_launch(following.job)
         finally:
             with self._changed:
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
 
-    def _next(self) -> tuple[JobRequest, float] | None:
+    def _next(self) -> Waiting | None:
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._first_free() is not None or self._closing, _IDLE_SECONDS)
+            self._changed.wait_for(lambda: self._waiting.free or self._closing, _IDLE_SECONDS)
             self._idle -= 1
-            if (first := self._first_free()) is not None:
-                following = self._waiting[first]
-                del self._waiting[first]
-                if following[0].locks_queue:
-                    self._launching.add(following[0].queue_name)
-                return following
-            self._threads.discard(threading.current_thread())  # now, or the next job would wait for this thread
-            return None
+            following = self._waiting.take()
+            if following is None:
+                self._threads.discard(threading.current_thread())  # now, or the next job would wait for this thread
+            return following
 
-    def _first_free(self) -> int | None:
-        """Return the position of the first waiting job that may be launched now; the caller holds the lock."""
-        for position, (job, _until) in enumerate(self._waiting):
-            if not (job.locks_queue and job.queue_name in self._launching):
-                return position
-        return None
-
-    def _release_queue(self, job: JobRequest) -> None:
+    def _end_launch(self, job: JobRequest) -> None:
         if job.locks_queue:
             with self._changed:
-                self._launching.discard(job.queue_name)
-                self._changed.notify()
+                if self._waiting.launched(job):
+                    self._changed.notify()
 
     def _try(self, job: JobRequest) -> None:
         failures = self._breaker.failures

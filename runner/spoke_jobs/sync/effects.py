@@ -92,7 +92,13 @@ class Effects:
         clock: Callable[[], float] = time.monotonic,
         done: Counter[str] | None = None,
         failures: Counter[str] | None = None,
+        patience_seconds: float = 0.0,
     ) -> None:
+        """Make the actions.
+
+        :param patience_seconds: the age until which a row is left to the process that dispatched it.
+        """
+        self._patience = patience_seconds
         self._writer = writer
         self._api = api
         self._clock = clock
@@ -194,8 +200,9 @@ class Effects:
             return self._fail(row, Failure(Cause.INVALID_SPEC, text))
         with self._writer.transaction() as connection:
             # The decision may be outdated. If the row was launched since, do not launch it again, even if its SpokeJob
-            # was deleted.
-            if not syncing.may_launch(connection, row.job):
+            # was deleted. An older row of the same locked queue may still be tried by its process. Rows that are older
+            # than that have been tried here before this one, and let it pass if they could not be launched.
+            if not syncing.may_launch(connection, row.job, self._patience):
                 return False
         try:
             self.remember(self._api.create(body))

@@ -87,7 +87,7 @@ class LeaderLoop:
         self._intervals = intervals
         self._clock = clock
         self._patience = timedelta(seconds=intervals.patience)
-        self._effects = Effects(writer, api, clock, health.done, health.failures)
+        self._effects = Effects(writer, api, clock, health.done, health.failures, intervals.patience)
         self._watcher = Watcher(api, self._inbox)
         self._outputs = OutputKeeper(writer, lambda pod: read_outputs(api, pod), clock)
         self._limits = LimitPublisher(self._read_limits, self._identity, api, clock)
@@ -356,7 +356,8 @@ class LeaderLoop:
 
 
 def _rows(found: Iterable[SyncRow]) -> list[Row]:
-    return [Row(job, live) for job, live in found]
+    """Return the rows in their order: SpokeJobs of one locked queue are created in it."""
+    return sorted((Row(job, live) for job, live in found), key=lambda row: row.job.id)
 
 
 def _batches(items: list[SpokeJobView]) -> Iterator[list[SpokeJobView]]:

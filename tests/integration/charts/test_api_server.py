@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 
 import pytest
+from tests.leftovers import namespace_metadata
 
 from .conftest import ROOT, Helm, Object
 from .test_charts import every_variant
@@ -25,7 +26,7 @@ class Server:
 
     def open(self) -> None:
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": namespace_metadata(self.namespace, labels)}
         self.kubectl("create", "--filename=-", stdin=json.dumps(body))
 
     def close(self) -> None:

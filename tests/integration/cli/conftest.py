@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.integration.operator.conftest import ROOT, cluster_env, run_or_fail
 from tests.integration.operator.conftest import Object as Object
+from tests.leftovers import namespace_metadata
 
 from spoke_jobs.cluster.rights import Right
 
@@ -85,6 +86,7 @@ def namespace(cluster_env: dict[str, str]) -> Iterator[Namespace]:
         cluster_env,
     )
     made = Namespace(f"cli-{uuid.uuid4().hex[:8]}", cluster_env)
-    run_or_fail(["kubectl", "create", "namespace", made.name], cluster_env)
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": namespace_metadata(made.name)}
+    made.kubectl("create", "--filename=-", stdin=json.dumps(body))
     yield made
     run_or_fail(["kubectl", "delete", "namespace", made.name, "--wait=false"], cluster_env)

@@ -14,7 +14,7 @@ import pytest
 from psycopg.sql import Literal
 from sqlalchemy import Connection, event, text
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE
+from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.ledger import crowd, syncing
 from spoke_jobs.ledger.claim_cursor import ClaimCursor
@@ -150,6 +150,7 @@ def test_why_of_all_jobs_reads_no_history(ledger: SqlLedger) -> None:
     assert scans(plan) == {("job_request", "ix_job_request_failed")}
 
 
+LINE = "ix_job_request_unlaunched_queue"
 OF_SYNC: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "what is to be launched": (
         lambda connection: syncing.unlaunched(connection, 1.5, [1, 2], 200),
@@ -170,6 +171,22 @@ def test_sync_reads_neither_history_nor_what_is_launched(ledger: SqlLedger, quer
     assert indexes & {name for _, name in read}
     assert not {("job_request", ""), ("job_attempt", "")} & read
     assert "ix_job_request_due" not in {name for _, name in read}
+
+
+@pytest.mark.parametrize("wait_seconds", [None, 1.5])
+def test_whether_an_older_job_of_its_queue_is_launched_is_looked_up(
+    ledger: SqlLedger, wait_seconds: float | None
+) -> None:
+    """Thousands wait for their SpokeJobs, as after an outage of the API server."""
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        locks = "UPDATE job_request SET locks_queue = true, queue_name = 'q' || id % 500"
+        connection.execute(text(f"{locks}, submitted_at = NULL WHERE state = 'waiting' AND runner = 'kubernetes'"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    job = ledger.insert(new_job(runner="kubernetes", queue_name="q1", locks_queue=True))
+    with ledger.engine.connect() as connection:
+        (plan,) = plans(ledger, lambda: syncing.may_launch(connection, job, wait_seconds))
+    assert scans(plan) <= {("job_request", name) for name in (LINE, "pk_job_request", "uq_job_request_uid")}
+    assert ("job_request", LINE) in scans(plan)
 
 
 @pytest.mark.parametrize("query", ["heartbeats", "successes"])

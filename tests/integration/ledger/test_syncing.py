@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, eventually, new_job
 
 from spoke_jobs.ledger import reports, syncing
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import AttemptReport, Claim, FailedJob, Failure, JobFilter, JobOptions, JobRequest, JobState
 
 
@@ -70,6 +73,72 @@ def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: S
     assert claim is not None
     ledger.succeed(None, claim.token, None)
     assert launches() == [lenient.id]
+
+
+def in_line(ledger: SqlLedger, **changes: object) -> JobRequest:
+    """A job that locks its queue, and is not launched."""
+    values: dict[str, object] = {"runner": "kubernetes", "queue_name": "exports", "locks_queue": True}
+    return ledger.insert(new_job(**(values | changes)))
+
+
+def may_launch(ledger: SqlLedger, job: JobRequest, wait_seconds: float | None = None) -> bool:
+    with ledger.engine.begin() as connection:
+        return syncing.may_launch(connection, job, wait_seconds)
+
+
+def record_submitted(ledger: SqlLedger, job: JobRequest) -> None:
+    with ledger.engine.begin() as connection:
+        assert syncing.record_submitted(connection, job)
+
+
+def test_a_job_that_locks_its_queue_waits_for_the_spokejob_of_the_older_ones(ledger: SqlLedger) -> None:
+    first, second, third = (in_line(ledger) for _ in range(3))
+    assert [may_launch(ledger, job) for job in (first, second, third)] == [True, False, False]
+    record_submitted(ledger, first)
+    assert [may_launch(ledger, job) for job in (first, second, third)] == [False, True, False]
+    assert fail_job(ledger, second, Failure("InvalidSpec"))
+    assert may_launch(ledger, third)
+    again = ledger.retry(second.id)
+    assert again is not None
+    assert not may_launch(ledger, third), "it is the older one again"
+    assert may_launch(ledger, again)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"queue_name": "imports"},
+        {"locks_queue": False},
+        {"runner": "legacy"},
+        {"priority": -1},
+        {"run_after": datetime(2999, 1, 1, tzinfo=UTC)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_job_does_not_wait_for_an_older_one_that(ledger: SqlLedger, changes: dict[str, object]) -> None:
+    in_line(ledger, **changes)
+    assert may_launch(ledger, in_line(ledger))
+
+
+def test_a_job_that_locks_no_queue_waits_for_none(ledger: SqlLedger) -> None:
+    in_line(ledger)
+    assert may_launch(ledger, in_line(ledger, locks_queue=False))
+
+
+def test_a_job_waits_for_an_older_one_of_a_higher_priority(ledger: SqlLedger) -> None:
+    in_line(ledger, priority=5)
+    assert not may_launch(ledger, in_line(ledger, priority=4))
+
+
+def test_a_job_waits_for_an_older_one_only_up_to_an_age(ledger: SqlLedger) -> None:
+    first, second = in_line(ledger), in_line(ledger)
+    assert [may_launch(ledger, job, 3600) for job in (first, second)] == [True, False]
+    with ledger.engine.begin() as connection:
+        two_hours_ago = datetime.now(UTC) - timedelta(hours=2)
+        older = update(job_request).where(job_request.c.id == first.id)
+        connection.execute(older.values(created_at=two_hours_ago))
+    assert may_launch(ledger, second, 3600)
+    assert not may_launch(ledger, second), "a runner leaves it to sync, which launches both"
 
 
 @pytest.mark.parametrize("text", ["Job\x00Error", "Job\ud800Error"])

@@ -19,6 +19,7 @@ from typing import Any
 import kubernetes
 import pytest
 from tests.exclusive import exclusive
+from tests.leftovers import namespace_metadata
 from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -201,7 +202,7 @@ def new_namespace(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
     namespace = f"operator-{uuid.uuid4().hex[:8]}"
     cluster = Cluster(cluster_env, namespace, image)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.core.create_namespace({"metadata": {"name": namespace, "labels": labels}})
+    cluster.core.create_namespace({"metadata": namespace_metadata(namespace, labels)})
     yield cluster
     cluster.core.delete_namespace(namespace)
     cluster.api.close()

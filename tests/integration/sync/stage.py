@@ -22,6 +22,7 @@ from typing import Any
 import kubernetes
 import yaml
 from pydantic import SecretStr
+from tests.leftovers import namespace_metadata
 from tests.ports import free_port
 from tests.waiting import PATIENCE_SECONDS, wait_for
 
@@ -71,7 +72,7 @@ class Cluster:
             except kubernetes.client.ApiException as error:
                 if error.status != 409:
                     raise
-        self.core.create_namespace({"metadata": {"name": self.namespace}})
+        self.core.create_namespace({"metadata": namespace_metadata(self.namespace)})
         wait_for("SpokeJobs are served", self._served)
 
     def _served(self) -> bool:

@@ -155,6 +155,22 @@ def test_jobs_that_lock_one_queue_are_created_in_their_order_and_hold_up_no_othe
     assert api.ended == [4, 5, 1, 2, 3]
 
 
+def test_of_two_commits_the_older_row_is_created_first_although_it_is_submitted_later(gate: threading.Event) -> None:
+    api = Api(lambda job: job.id == 1 and gate.wait())
+    submitter = submitter_of(api)
+
+    def submit(id_: int) -> None:
+        submitter.submit([job(id=id_, queue_name="one", locks_queue=True)])
+
+    submit(1)
+    wait_until(lambda: api.tried)
+    submit(3)  # its transaction has committed before that of the job 2
+    submit(2)
+    gate.set()
+    submitter.close(10)
+    assert api.ended == [1, 2, 3]
+
+
 def test_one_thread_is_enough_for_one_at_a_time_and_is_there_at_once() -> None:
     api = Api()
     submitter = submitter_of(api)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Engine, update
 from tests.contract.ledger import new_job
 from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 from tests.waiting import wait_for
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.contract.api_errors import api_error
+from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -76,6 +79,72 @@ def test_the_output_of_a_run_is_read_although_the_row_is_in_the_next_one(sqlite_
     assert [(item.run, item.number, item.pod) for item in Queries(engine).reports(job.id)] == [(1, 1, "pod-1")]
     loop._outputs.close()
     engine.dispose()
+
+
+class OrderedCluster(FakeCluster):
+    """Notes the rows whose SpokeJobs are created, and refuses some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.created: list[int] = []
+        self.refused: set[int] = set()
+
+    def create(self, body: Body) -> Body:
+        if body["spec"]["requestId"] in self.refused:
+            raise api_error(403, "Forbidden", "exceeded quota")
+        self.created.append(body["spec"]["requestId"])
+        return super().create(body)
+
+
+@pytest.fixture
+def line(engine: Engine) -> list[int]:
+    """Three jobs that lock one queue and have no SpokeJob."""
+    ledger, new = SqlLedger(engine), new_job(runner="kubernetes", queue_name="q", locks_queue=True)
+    return [ledger.insert(new).id for _ in range(3)]
+
+
+def loop_of(engine: Engine, cluster: FakeCluster, **intervals: float) -> LeaderLoop:
+    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
+    return LeaderLoop(writer, api, SyncHealth(lambda: 0.0), Intervals(**intervals), lambda: 0.0)
+
+
+def created_at(engine: Engine, job_id: int, at: datetime) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(job_request).where(job_request.c.id == job_id).values(created_at=at))
+
+
+def test_a_comparison_creates_the_spokejobs_of_a_locked_queue_in_the_order_of_their_rows(
+    engine: Engine, line: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, read = OrderedCluster(), syncing.unfinished
+    monkeypatch.setattr(syncing, "unfinished", lambda connection: read(connection)[::-1])  # it promises no order
+    loop_of(engine, cluster, patience=0.0)._compare()
+    assert cluster.created == line
+
+
+@pytest.mark.parametrize("routine", ["launch", "compare"])
+def test_a_row_waits_for_an_older_one_that_its_process_still_tries(
+    engine: Engine, line: list[int], routine: str
+) -> None:
+    """The ids of rows and the times of their creation may be in another order."""
+    cluster, now = OrderedCluster(), datetime.now(UTC)
+    loop = loop_of(engine, cluster, patience=60.0)
+    launch = loop._compare if routine == "compare" else lambda: loop._launch(timedelta(seconds=60))
+    for job_id in line[1:]:
+        created_at(engine, job_id, now - timedelta(hours=1))
+    launch()
+    assert cluster.created == []
+    created_at(engine, line[0], now - timedelta(hours=1))
+    launch()
+    assert cluster.created == line
+
+
+def test_a_row_whose_spokejob_is_refused_lets_the_others_of_its_queue_pass(engine: Engine, line: list[int]) -> None:
+    cluster = OrderedCluster()
+    cluster.refused = {line[0]}
+    loop = loop_of(engine, cluster, patience=0.0)
+    loop._launch(timedelta(0))
+    assert cluster.created == line[1:]
 
 
 class EmptyCluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given, settings
@@ -137,6 +138,63 @@ def test_the_order_that_is_shown_is_the_order_of_turns() -> None:
     waiting = [candidate(f"l{n}", age=9 - n, queue="q", locks=True) for n in range(3)]
     waiting += [candidate("other", org=5)]
     assert [item.key.name for item in in_order(waiting, Usage(), Limits(), Turns(), 3)] == ["l0", "other", "l1"]
+
+
+LATE_FIRST = candidate("first-1", age=1, queue="q", locks=True, row=1)
+"""Its SpokeJob was created four seconds after that of the next row."""
+EARLY_SECOND = candidate("second-2", age=5, queue="q", locks=True, row=2)
+
+
+def test_of_those_that_lock_a_queue_the_older_row_comes_first() -> None:
+    between = candidate("between", age=3, row=7)
+    waiting = [EARLY_SECOND, LATE_FIRST, between]
+    assert [key.name for key in admit(waiting, [], Limits())] == ["first-1", "between"]
+    assert [item.key.name for item in in_order(waiting, Usage(), Limits(), Turns(), 3)] == [
+        "first-1",
+        "between",
+        "second-2",
+    ]
+
+
+def test_rows_of_other_queues_and_jobs_that_lock_none_keep_the_order_of_their_age() -> None:
+    """Several applications may share a namespace. Each numbers its own rows."""
+    older = candidate("older", age=5, queue="r", locks=True, row=2)
+    unlocked = candidate("unlocked", age=9, queue="q", row=3)
+    assert [key.name for key in admit([LATE_FIRST, older, unlocked], [], Limits())] == ["unlocked", "older", "first-1"]
+
+
+def test_priority_and_turns_come_before_the_row() -> None:
+    urgent = replace(EARLY_SECOND, priority=1)
+    assert [key.name for key in admit([LATE_FIRST, urgent], [], Limits())] == ["second-2"]
+    of_another = replace(EARLY_SECOND, organization=5)
+    assert [key.name for key in admit([LATE_FIRST, of_another], [], Limits())] == ["second-2"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            candidate,
+            st.uuids().map(str),
+            age=st.integers(0, 9).map(float),
+            queue=st.sampled_from(["", "q", "r"]),
+            locks=st.booleans(),
+            row=st.integers(1, 9),
+        ),
+        max_size=25,
+    )
+)
+def test_jobs_that_lock_a_queue_exchange_their_places_and_no_others_do(waiting: list[Candidate]) -> None:
+    def place(item: Candidate) -> str | Key:
+        return item.queue if item.locks_queue else item.key
+
+    order = in_order(waiting, Usage(), Limits(), Turns(), len(waiting))
+    by_age = sorted(waiting, key=lambda item: item.age)
+    assert Counter(order) == Counter(waiting)
+    assert [place(item) for item in order] == [place(item) for item in by_age]
+    for queue in ("", "q", "r"):
+        rows = [item.request_id for item in order if item.locks_queue and item.queue == queue]
+        assert rows == sorted(rows)
 
 
 PARTIES = st.builds(
