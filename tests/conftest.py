@@ -18,6 +18,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from tests.sharing import ByGroup, rank
 from tests.timings import report_timings
+from tests.waiting import FACTOR, patient
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
@@ -26,7 +27,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
 
-pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e", "integration", "unit", "waiting")))
+pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e", "integration", "unit")))
 
 # The fuzzer has wheels only for Linux on x86-64.
 collect_ignore = [] if find_spec("atheris") else ["unit/contract/test_fuzzing.py"]
@@ -58,6 +59,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: rank(item.nodeid))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Multiply each test's timeout, so that it stays larger than the bounds of its waits."""
+    if FACTOR == 1:
+        return
+    for item in session.items:
+        mark = item.get_closest_marker("timeout")
+        seconds = mark.args[0] if mark and mark.args else session.config.getini("timeout")
+        item.add_marker(pytest.mark.timeout(patient(float(seconds))), append=False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, Any, Any]:
     """Turn garbage collection off meanwhile, and leave modules and tests out of it then: they stay until the end."""
@@ -87,7 +98,7 @@ def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def postgres_url() -> str:
     """The server on which tests create databases; `make test` starts it (`scripts/postgres`)."""
-    engine = create_engine(POSTGRES_URL, connect_args={"connect_timeout": 5})
+    engine = create_engine(POSTGRES_URL, connect_args={"connect_timeout": round(patient(30))})
     try:
         with engine.connect():
             return POSTGRES_URL

@@ -25,7 +25,7 @@ from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
 from tests.exclusive import exclusive
 from tests.integration.tasks.support.certificates import Authority
-from tests.waiting import wait_for
+from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -51,7 +51,7 @@ KEEP = bool(os.environ.get("SPOKE_TEST_KEEP"))
 GRACE_SECONDS = 5
 """Shorter than the default, since most of these jobs don't look whether they are asked to stop."""
 
-PATIENT = {"connect_timeout": 60}
+PATIENT = {"connect_timeout": round(patient(60))}
 """How the tests themselves connect to a database: the machine may be busy."""
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
@@ -108,8 +108,8 @@ class Cluster:
         where = ("--namespace", namespace)
         listed = json.loads(self.run("helm", "list", "--all", "--filter", f"^{release}$", *where, "--output=json"))
         if any(item["status"] != "deployed" for item in listed):
-            self.run("helm", "uninstall", release, *where, "--wait", "--timeout=300s")
-        command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", "--timeout=300s"]
+            self.run("helm", "uninstall", release, *where, "--wait", f"--timeout={patient(300):.0f}s")
+        command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", f"--timeout={patient(300):.0f}s"]
         self.run(*command, "--take-ownership", "--values=-", stdin=json.dumps(values))
 
     def namespace(self, name: str, labels: dict[str, str] = RESTRICTED) -> None:
@@ -189,15 +189,15 @@ class Product:
         assert row is not None
         return row
 
-    def ended(self, job: JobRequest, seconds: float = 240) -> JobRequest:
+    def ended(self, job: JobRequest, within: float = WITHIN_SECONDS) -> JobRequest:
         """The job's row, once it is final."""
-        return wait_for(
-            f"job {job.id} ({job.job_type}) to end in {self.namespace}",
+        return eventually(
             lambda: row if (row := self.row(job)).state.final else None,
-            seconds,
+            f"job {job.id} ({job.job_type}) to end in {self.namespace}",
+            within=within,
         )
 
-    def spokejob(self, job: JobRequest, outcome: str = "", seconds: float = 240) -> Object:
+    def spokejob(self, job: JobRequest, outcome: str = "", within: float = WITHIN_SECONDS) -> Object:
         """The job's SpokeJob, once its outcome is that, or as soon as it is there."""
         from spoke_jobs.cluster.manifest import name_of
 
@@ -207,7 +207,7 @@ class Product:
                 return found
             return None
 
-        return wait_for(f"SpokeJob {name_of(job)} {outcome}", look, seconds)
+        return eventually(look, f"SpokeJob {name_of(job)} {outcome}", within=within)
 
     def pods(self, job: JobRequest) -> list[Object]:
         """The pods of the job's attempts, the oldest first."""
@@ -215,7 +215,7 @@ class Product:
         items: list[Object] = (found or {"items": []})["items"]
         return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
 
-    def running_pod(self, job: JobRequest, seconds: float = 240) -> Object:
+    def running_pod(self, job: JobRequest, within: float = WITHIN_SECONDS) -> Object:
         """A pod of the job's, once its container runs. The limit is for a busy machine, on which pods start slowly."""
 
         def look() -> Object | None:
@@ -225,7 +225,7 @@ class Product:
         def state() -> tuple[object, ...]:
             return self.row(job), self.get("spokejobs"), [pod["status"] for pod in self.pods(job)]
 
-        return wait_for(f"a running pod of job {job.id}", look, seconds, state)
+        return eventually(look, f"a running pod of job {job.id}", within=within, state=state)
 
 
 def running_cluster() -> Cluster:
@@ -457,7 +457,7 @@ def port_forward(cluster: Cluster, namespace: str, target: str, port: int) -> It
         yield int(line.split()[2].rpartition(":")[2])
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(patient(30))
         if process.stdout is not None:
             process.stdout.close()
 

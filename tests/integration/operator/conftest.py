@@ -19,7 +19,7 @@ from typing import Any
 import kubernetes
 import pytest
 from tests.exclusive import exclusive
-from tests.waiting import PATIENCE_SECONDS, wait_for
+from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
@@ -148,7 +148,7 @@ class Cluster:
         status: Object = body.get("status", {})
         return status
 
-    def until(self, name: str, wanted: Callable[[Object], Any], seconds: float = PATIENCE_SECONDS) -> Object:
+    def until(self, name: str, wanted: Callable[[Object], Any], within: float = WITHIN_SECONDS) -> Object:
         """The SpokeJob's status once it is as wanted."""
         last: list[Object] = [{}]
 
@@ -157,13 +157,13 @@ class Cluster:
             return last[0] if wanted(last[0]) else None
 
         try:
-            return wait_for(f"SpokeJob {name} as wanted", look, seconds)
+            return eventually(look, f"SpokeJob {name} as wanted", within)
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {json.dumps(last[0], indent=1)}") from None
 
-    def until_final(self, name: str, seconds: float = PATIENCE_SECONDS) -> Object:
+    def until_final(self, name: str, within: float = WITHIN_SECONDS) -> Object:
         """The SpokeJob's status once it is final."""
-        return self.until(name, lambda status: status.get("outcome") in ("Succeeded", "Failed"), seconds)
+        return self.until(name, lambda status: status.get("outcome") in ("Succeeded", "Failed"), within)
 
     def pod_of(self, name: str, attempt: int) -> str:
         """The running pod of an attempt."""
@@ -174,7 +174,7 @@ class Cluster:
             running = [pod.metadata.name for pod in pods if pod.status.phase == "Running"]
             return running[0] if running else None
 
-        return wait_for(f"a running pod of {name}, attempt {attempt}", look)
+        return eventually(look, f"a running pod of {name}, attempt {attempt}")
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +183,9 @@ def cluster(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
     apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds"]
     run_or_fail(apply, cluster_env)
     definitions = ["crd/spokejobs.jobs.spoke.dev", "crd/spokelimits.jobs.spoke.dev"]
-    run_or_fail(["kubectl", "wait", "--for=condition=Established", *definitions, "--timeout=300s"], cluster_env)
+    run_or_fail(
+        ["kubectl", "wait", "--for=condition=Established", *definitions, f"--timeout={patient(300):.0f}s"], cluster_env
+    )
     with new_namespace(cluster_env, image) as cluster:
         yield cluster
 
@@ -247,7 +249,7 @@ class OperatorProcess:
     def start(self, **env: str) -> None:
         """Start, and wait until it is ready."""
         self.launch(**env)
-        wait_for("the operator is ready", lambda: self.said("ready") or self._dead())
+        eventually(lambda: self.said("ready") or self._dead(), "the operator is ready")
 
     def launch(self, **env: str) -> None:
         """Start, and wait for nothing."""
@@ -260,13 +262,13 @@ class OperatorProcess:
         """SIGTERM; gives the exit code."""
         assert self._process
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=10)
+        return self._process.wait(timeout=patient(30))
 
     def kill(self) -> None:
         """SIGKILL."""
         assert self._process
         self._process.kill()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=patient(30))
 
     def thaw(self) -> None:
         """Let it go on after a SIGSTOP."""
@@ -276,7 +278,7 @@ class OperatorProcess:
     def wait(self) -> int:
         """Wait for its end; gives the exit code."""
         assert self._process
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=patient(30))
 
     @property
     def frozen(self) -> bool:
@@ -308,7 +310,7 @@ class OperatorProcess:
     def get(self, path: str) -> str:
         """What its HTTP server answers."""
         port = self.logged()[0]["health_port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=patient(30)) as answer:
             text: str = answer.read().decode()
         return text
 

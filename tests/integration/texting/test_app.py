@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -15,6 +14,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 from tests import plain_http
+from tests.waiting import eventually, patient
 
 from spoke_jobs import dispatch
 from spoke_jobs.runners.legacy_runner import LegacyRunner
@@ -33,16 +33,14 @@ def client(
     for name in ("JOBS_SAME_PROCESS", "JOBS_SYNC", "TASKS_SYNC"):
         monkeypatch.setenv(name, "true")
     monkeypatch.setattr(dispatch, "_runner", None)
-    with httpx.Client(base_url=serve(app)) as client:
+    with httpx.Client(base_url=serve(app), timeout=patient(30)) as client:
         yield client
     runner = dispatch.current_runner()
     assert isinstance(runner, LegacyRunner)
     engine = runner.ledger.engine
     assert isinstance(engine.pool, QueuePool)
-    until = time.monotonic() + 10
-    while engine.pool.checkedout():  # a job's last heartbeat may be under way when the job's end is known
-        assert time.monotonic() < until, "a connection was kept"
-        time.sleep(0.01)
+    # A job's last heartbeat may be under way when the job's end is known.
+    eventually(lambda: not cast(QueuePool, engine.pool).checkedout(), "all connections are given back")
     engine.dispose()
 
 

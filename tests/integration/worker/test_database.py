@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 from tests.contract import rough_app
-from tests.contract.worker import PATIENCE_SECONDS, Site, runs
+from tests.contract.worker import Site, runs
 from tests.integration.sync.proxy import Proxy
 from tests.ports import free_port
+from tests.waiting import patient
 
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobData, JobState
@@ -54,7 +55,7 @@ def proxy(site: Site, postgres_ledger_url: str) -> Iterator[Proxy]:
 def get(port: int, path: str) -> tuple[int, str]:
     """Status 0 while nobody listens."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=patient(30)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -149,7 +150,7 @@ def test_after_an_outage_work_goes_on_without_waiting_for_a_poll(site: Site, pro
             assert site.causes(job_id) == [""]
         assert started_within(site, site.dispatch("nothing")) < 10
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE_SECONDS) == 0
+        assert worker.wait(patient(60)) == 0
 
 
 def test_jobs_that_end_while_the_database_is_away_are_recorded_once_it_is_back(site: Site, proxy: Proxy) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
-from tests.contract.ledger import claim_one, eventually
+from tests.contract.ledger import claim_one
+from tests.waiting import eventually
 
 from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.contract import retry
@@ -105,7 +106,7 @@ def test_a_database_that_is_away_as_a_job_ends_is_not_charged_and_the_job_goes_o
     sync_site.registry.job("long")(long)
     job = sync_site.runner.dispatch_job(JobData("long"))
     away.clear()
-    assert eventually(lambda: sync_site.states() == [JobState.SUCCEEDED], 30)
+    eventually(lambda: sync_site.states() == [JobState.SUCCEEDED])
     causes = [item.cause for item in sync_site.runner.ledger.attempts(job.id)]
     assert causes == ["DatabaseUnreachable", ""]
     assert runs == ["MainThread", "spoke-after-outage"]
@@ -135,13 +136,13 @@ def test_an_end_that_cannot_be_recorded_leaves_the_thread_at_work(site: Site, mo
     monkeypatch.setattr(SqlLedger, "succeed", succeed)
     monkeypatch.setattr(SqlLedger, "fail", lambda *_a, **_k: 1 / 0)
     site.runner.dispatch_job(JobData("note", "first"))
-    assert eventually(broken.is_set)
+    eventually(broken.is_set)
     monkeypatch.undo()
     site.runner.dispatch_job(JobData("note", "second"))
-    assert eventually(lambda: "second" in site.ran)
+    eventually(lambda: "second" in site.ran)
 
 
 def test_starting_takes_up_what_an_earlier_process_left(site: Site) -> None:
     site.runner.ledger.insert(site.runner._prepare(JobData("note", "left behind")))
     site.runner.start()
-    assert eventually(lambda: site.ran == ["left behind"])
+    eventually(lambda: site.ran == ["left behind"])

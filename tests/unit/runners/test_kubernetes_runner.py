@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 from tests.task_key import KEY
 from tests.unit.sync.making import job
+from tests.waiting import patient
 
 from spoke_jobs import ConfigurationError, Registry, TaskBufferFull
 from spoke_jobs.cluster import kube_environment
@@ -101,7 +102,7 @@ async def test_one_that_waits_for_room_is_dispatched_once_there_is_some() -> Non
     assert not waiting.done()
     buffer = runner._dispatcher()._buffer
     buffer.remove(list(buffer._kept))
-    await asyncio.wait_for(waiting, 30)
+    await asyncio.wait_for(waiting, patient(30))
     assert [task.payload for task in buffer.kept()] == ["2"]
     runner.close(0)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import patient
 
 pytest_plugins = ["pytester"]
 
@@ -33,7 +34,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run_module(source: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=FLAKY + source)
         options = ("-p", "xdist", "-p", "pytest_timeout", "--numprocesses=2", "--dist=loadscope", *arguments)
-        return pytester.run(sys.executable, "-m", "tests.second_chance", *options, timeout=120)
+        return pytester.run(sys.executable, "-m", "tests.second_chance", *options, timeout=patient(120))
 
     return run_module
 

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.operator.causes.stage import Stage, condition, outcome
 from tests.integration.operator.conftest import GROUP, PLURAL, VERSION
 from tests.integration.operator.sightings import JOBS, PODS, SPOKEJOBS
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -36,7 +36,7 @@ def test_kueue_s_moves(stage: Stage) -> None:
     queued = stage.named(name, "QueuedByKueue")
     job = stage.seen.until(name, "its Job", lambda item: item.kind == JOBS)
     assert job.body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
-    wait_for("longer than the start timeout", lambda: time.time() > queued.at + 13)
+    eventually(lambda: time.time() > queued.at + 13, "longer than the start timeout")
     let_start(1, True)
     stage.running(name)
     let_start(1, False)
@@ -71,7 +71,7 @@ def test_a_quota_of_jobs_is_named_and_once_raised_it_starts(stage: Stage) -> Non
         stage.cluster.namespace, {"metadata": {"name": "jobs"}, "spec": quota}
     )
     read = stage.cluster.core.read_namespaced_resource_quota
-    wait_for("the quota counts", lambda: read("jobs", stage.cluster.namespace).status.hard)
+    eventually(lambda: read("jobs", stage.cluster.namespace).status.hard, "the quota counts")
     stage.cluster.template("counted", "0")
     name = stage.cluster.submit("counted")
     held = stage.named(name, "QuotaExceeded")
