@@ -23,7 +23,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
-from tests.exclusive import exclusive
+from tests.exclusive import HEAVY, exclusive
 from tests.integration.tasks.support.certificates import Authority
 from tests.waiting import WITHIN_SECONDS, eventually, patient
 
@@ -110,7 +110,8 @@ class Cluster:
         if any(item["status"] != "deployed" for item in listed):
             self.run("helm", "uninstall", release, *where, "--wait", f"--timeout={patient(300):.0f}s")
         command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", f"--timeout={patient(300):.0f}s"]
-        self.run(*command, "--take-ownership", "--values=-", stdin=json.dumps(values))
+        with exclusive(HEAVY):
+            self.run(*command, "--take-ownership", "--values=-", stdin=json.dumps(values))
 
     def namespace(self, name: str, labels: dict[str, str] = RESTRICTED) -> None:
         """Make a namespace that enforces ``restricted``."""
@@ -251,13 +252,15 @@ def cluster() -> Iterator[Cluster]:
 
 def built_images(cluster: Cluster, context: Path) -> Images:
     """The operator's image, and the texting example's with the modules of that folder beside it; built if need be."""
-    names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
+    with exclusive(HEAVY):
+        names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
     texting = names["TEXTING_IMAGE"]
     shutil.copy(HERE / "image/Dockerfile", context / "Dockerfile")
     content = b"".join(path.read_bytes() for path in sorted(context.rglob("*")) if path.is_file())
     image = f"spoke-jobs-e2e:{hashlib.sha256(content + texting.encode()).hexdigest()[:12]}"
     build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=TEXTING_IMAGE={texting}", f"--tag={image}")
-    cluster.run(*build, str(context), env={"DOCKER_BUILDKIT": "1"})
+    with exclusive(HEAVY):
+        cluster.run(*build, str(context), env={"DOCKER_BUILDKIT": "1"})
     cluster.load(names["OPERATOR_IMAGE"], image)
     return Images(operator=names["OPERATOR_IMAGE"], application=image)
 

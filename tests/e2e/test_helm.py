@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.exclusive import HEAVY, exclusive
 from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.rights import RIGHTS as RIGHTS_OF
@@ -52,7 +53,8 @@ def test_uninstalling_keeps_the_definition_and_every_spokejob(cluster: Cluster, 
         "--wait",
         f"--timeout={patient(300):.0f}s",
     )
-    cluster.run(*again, "--values=-", stdin=json.dumps(values))
+    with exclusive(HEAVY):
+        cluster.run(*again, "--values=-", stdin=json.dumps(values))
     cluster.run("helm", "uninstall", "other", "--namespace", namespace, "--wait", f"--timeout={patient(300):.0f}s")
 
 

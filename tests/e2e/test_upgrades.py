@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from sqlalchemy import insert, text
+from tests.exclusive import HEAVY, exclusive
 from tests.waiting import eventually, patient
 
 from spoke_jobs import registry
@@ -56,7 +57,8 @@ class Place:
     def operator_goes_back(self) -> None:
         """One release back, as docs/upgrading.md has it: to what was installed first."""
         where = ("--namespace", self.namespace, "--wait", f"--timeout={patient(300):.0f}s")
-        self.cluster.run("helm", "rollback", OPERATOR, "1", *where)
+        with exclusive(HEAVY):
+            self.cluster.run("helm", "rollback", OPERATOR, "1", *where)
 
     def application(self, release: str, *, database: bool = True) -> None:
         """See that the application is of that release. Without ``database`` the one that is there is left alone."""
@@ -141,7 +143,8 @@ def of_next_release(cluster: Cluster, image: str) -> str:
     repository, _, _ = image.rpartition(":")
     name = f"{repository}-next:{hashlib.sha256(content + image.encode()).hexdigest()[:12]}"
     build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=IMAGE={image}", f"--tag={name}", str(folder))
-    cluster.run(*build, env={"DOCKER_BUILDKIT": "1"})
+    with exclusive(HEAVY):
+        cluster.run(*build, env={"DOCKER_BUILDKIT": "1"})
     cluster.load(name)
     return name
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import kubernetes
 import pytest
-from tests.exclusive import exclusive
+from tests.exclusive import HEAVY, exclusive
 from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 ROOT = Path(__file__).parents[3]
@@ -56,7 +56,8 @@ def bring_standin(env: Mapping[str, str]) -> str:
     base = env["SPOKE_PYTHON_BASE_IMAGE"]
     name = f"spoke-operator-standin:{hashlib.sha256(content + base.encode()).hexdigest()[:12]}"
     build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", name, str(STANDIN)]
-    run_or_fail(build, {**env, "DOCKER_BUILDKIT": "1"})
+    with exclusive(HEAVY):
+        run_or_fail(build, {**env, "DOCKER_BUILDKIT": "1"})
     with exclusive(NODE_TO_STOP):
         run_or_fail(["tests/cluster/load", CLUSTER, name], dict(env))
     return name
