@@ -20,6 +20,9 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 
 RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
+GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", "--timeout", "0")
+"""Without its timeout of 30 s. On a busy machine the first request, for which modules are imported, may take longer:
+gunicorn would kill the process that answers it."""
 
 
 class Recipe:

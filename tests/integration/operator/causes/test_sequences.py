@@ -27,7 +27,8 @@ def test_kueue_s_moves(stage: Stage) -> None:
     """Made by hand, on the real Job controller: it holds a Job back, lets it start, and takes its place away."""
     template = {"jobs.spoke.dev/template": "true", "kueue.x-k8s.io/queue-name": "team-a"}
     stage.cluster.template("queued", "wait,0", labels=template)
-    name = stage.cluster.submit("queued", startTimeoutSeconds=12)
+    timeout = 40  # a pod takes as long to start while other tests run
+    name = stage.cluster.submit("queued", startTimeoutSeconds=timeout)
 
     def let_start(attempt: int, starts: bool) -> None:
         change = {"spec": {"suspend": not starts}}
@@ -36,7 +37,7 @@ def test_kueue_s_moves(stage: Stage) -> None:
     queued = stage.named(name, "QueuedByKueue")
     job = stage.seen.until(name, "its Job", lambda item: item.kind == JOBS)
     assert job.body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
-    eventually(lambda: time.time() > queued.at + 13, "longer than the start timeout")
+    eventually(lambda: time.time() > queued.at + timeout + 1, "longer than the start timeout")
     let_start(1, True)
     stage.running(name)
     let_start(1, False)
