@@ -170,6 +170,7 @@ def test_an_uncommitted_lock_of_a_queue_delays_only_jobs_that_lock_their_queue(
         free = ledger.insert(new_job())
 
 
+@pytest.mark.alone
 def test_of_many_locked_rows_only_one_is_waited_for(ledger: SqlLedger, other: Connection) -> None:
     """As in a batch whose row a job has locked: each of its jobs that has not started in time would take a wait."""
     ledger = SqlLedger(ledger.engine, patience=LockPatience(1.0))

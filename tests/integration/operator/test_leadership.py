@@ -80,6 +80,7 @@ def object_of(cluster: Cluster, name: str) -> Object:
     return body
 
 
+@pytest.mark.alone
 def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(apart: Cluster, tmp_path: Path) -> None:
     """With the Lease's terms as they are by default: 15, 10 and 2 s."""
     apart.template("waits", "wait,0")
@@ -145,6 +146,7 @@ def test_leaders_killed_again_and_again_under_100_jobs(apart: Cluster, tmp_path:
         assert len(apart.core.list_namespaced_pod(apart.namespace).items) == jobs
 
 
+@pytest.mark.alone
 def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: Cluster, tmp_path: Path) -> None:
     """It is frozen right before a write of each kind; another takes over and goes on; then those writes arrive."""
     apart.template("succeeds", "0")

@@ -76,6 +76,7 @@ def all_wait(cluster: Cluster, cause: str, number: int) -> bool:
     return causes.count(cause) == number
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [300, pytest.param(2000, marks=LARGE)])
 def test_spokejobs_without_a_template_delay_no_other_namespace(
     apart: Cluster, quiet: Cluster, shared: OperatorProcess, number: int

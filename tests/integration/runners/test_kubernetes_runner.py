@@ -247,6 +247,7 @@ KILLED_AT = pytest.mark.parametrize("where", ["runner._create", "syncing.record_
 """Between commit and create; between create and record."""
 
 
+@pytest.mark.alone
 @KILLED_AT
 def test_killed_after_its_commit_the_job_is_launched_within_5_seconds(stage: Stage, where: str) -> None:
     with stage.sync() as sync:
@@ -255,6 +256,7 @@ def test_killed_after_its_commit_the_job_is_launched_within_5_seconds(stage: Sta
         eventually(lambda: one_is_launched(stage, job), "sync launches it", within=5, promised=True)
 
 
+@pytest.mark.alone
 @KILLED_AT
 def test_killed_while_sync_is_away_the_job_is_launched_within_35_seconds_of_its_return(
     stage: Stage, where: str
@@ -308,6 +310,7 @@ def nowhere(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path) -> Ite
     server.close()
 
 
+@pytest.mark.alone
 def test_without_an_api_server_no_caller_waits_and_sync_launches(
     stage: Stage, nowhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

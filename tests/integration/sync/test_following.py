@@ -31,6 +31,7 @@ def launched(stage: Stage, **data: Any) -> JobRequest:
     return stage.until(job, lambda row: row.submitted_at)
 
 
+@pytest.mark.alone
 def test_a_failed_outcome_comes_to_the_row(stage: Stage, sync: SyncProcess) -> None:
     job = launched(stage)
     stage.cluster.report(job, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
@@ -42,6 +43,7 @@ def test_a_failed_outcome_comes_to_the_row(stage: Stage, sync: SyncProcess) -> N
     assert stage.cluster.status(job)["cause"] == "ImageUnavailable", "the operator's fields are let be"
 
 
+@pytest.mark.alone
 def test_the_last_attempt_s_own_words_stay(stage: Stage, sync: SyncProcess) -> None:
     job = launched(stage)
     claim = stage.claim(job)
@@ -53,6 +55,7 @@ def test_the_last_attempt_s_own_words_stay(stage: Stage, sync: SyncProcess) -> N
     assert "row 17" not in str(stage.cluster.get(job))
 
 
+@pytest.mark.alone
 def test_an_attempt_that_ended_on_the_cluster_lets_go_of_its_queue(stage: Stage, sync: SyncProcess) -> None:
     job = launched(stage, queue_name="q", locks_queue=True)
     other = launched(stage, queue_name="q", locks_queue=True)
@@ -87,6 +90,7 @@ def test_success_in_the_ledger_wins_over_the_cluster(stage: Stage, sync: SyncPro
     assert stage.cluster.status(job)["progress"] == {"percent": 100, "message": ""}
 
 
+@pytest.mark.alone
 def test_a_success_that_only_the_cluster_reports_is_a_failure(stage: Stage, sync: SyncProcess) -> None:
     job = launched(stage)
     stage.claim(job)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage, ended
@@ -80,6 +81,7 @@ def test_a_row_that_can_be_no_spokejob_fails_by_name(stage: Stage) -> None:
     assert row.cause == "InvalidSpec"
 
 
+@pytest.mark.alone
 def test_a_deleted_spokejob_ends_its_row_and_is_not_made_again(stage: Stage) -> None:
     with stage.sync():
         job = unlaunched(stage)
@@ -125,6 +127,7 @@ def test_spokejobs_of_nobody_are_let_be(stage: Stage) -> None:
         assert "ledger" not in stage.cluster.status(stranger)
 
 
+@pytest.mark.alone
 def test_with_submit_sync_the_dispatch_s_own_bell_has_it_launched(stage: Stage) -> None:
     """As the chart has it, where sync itself is told nothing of how others submit; its own looks are a minute apart."""
     with stage.sync(SPOKE_POLL_SECONDS="60") as sync:
@@ -135,6 +138,7 @@ def test_with_submit_sync_the_dispatch_s_own_bell_has_it_launched(stage: Stage) 
             stage.until(job, lambda row: row.submitted_at, 20, promised=True)  # sooner than a comparison, every 30 s
 
 
+@pytest.mark.alone
 def test_what_is_unblocked_by_an_end_that_sync_records_is_launched_at_once(stage: Stage) -> None:
     runner = stage.runner(submit="sync")
     with stage.sync(SPOKE_SUBMIT="sync", SPOKE_POLL_SECONDS="60") as sync:

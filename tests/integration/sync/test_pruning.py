@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import text
 from tests.waiting import eventually
 
@@ -12,6 +13,7 @@ from spoke_jobs import JobData
 from .stage import Stage
 
 
+@pytest.mark.alone
 def test_what_can_not_be_deleted_keeps_nothing_else_from_its_turn(stage: Stage) -> None:
     """An application's table refers to jobs, and somebody has its row locked for longer than sync waits."""
     runner = stage.runner(submit="sync")

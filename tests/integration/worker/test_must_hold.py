@@ -122,6 +122,7 @@ def overlaps(by_key: dict[str, list[tuple[float, float]]]) -> int:
     return count
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("jobs", "kills", "seconds", "lease"),
     [(160, 2, 1.0, 2.0), pytest.param(200, 10, 2.0, 4.0, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
@@ -254,6 +255,7 @@ def _overlaps_of_a_run(site: Site, jobs: int, queues: int, workers: int, batch: 
     return overlaps(_locking_spans(site, ids))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("job_type", ["write_and_wait", "async_write_and_wait"])
 def test_a_frozen_worker_records_nothing_once_it_is_thawed(site: Site, job_type: str) -> None:
     thawed = site.folder / "thawed"
@@ -276,6 +278,7 @@ def test_a_frozen_worker_records_nothing_once_it_is_thawed(site: Site, job_type:
         assert connection.scalars(select(effects.c.attempt).where(effects.c.job_id == job_id)).all() == [2]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["cut", "hang"])
 def test_a_worker_cut_from_the_database_stops_its_jobs_before_their_leases_end(
     postgres_ledger_url: str, tmp_path: Path, how: str
@@ -314,6 +317,7 @@ def test_a_worker_cut_from_the_database_stops_its_jobs_before_their_leases_end(
     assert overlaps(spans(tmp_path)) == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("outage", "lease"),
     [(4.0, 2.0), pytest.param(60.0, 30.0, marks=[pytest.mark.long, pytest.mark.timeout(600)])],

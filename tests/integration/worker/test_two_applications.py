@@ -97,6 +97,7 @@ def all_done_by(schema: str, engine: Engine, table: str) -> bool:
     return results(engine, table) == [("succeeded", schema)] * 4
 
 
+@pytest.mark.alone
 def test_neither_takes_the_other_s_jobs_nor_is_woken_by_them(url: str, engine: Engine, take: Take) -> None:
     (migrated,) = take(SECOND, "migrate")
     assert migrated["first"] == ["BEGIN", 'CREATE SCHEMA "billing"', 'SET LOCAL search_path TO "billing"']
@@ -121,6 +122,7 @@ def test_neither_takes_the_other_s_jobs_nor_is_woken_by_them(url: str, engine: E
             eventually(
                 partial(all_done_by, schema, engine, table),
                 f"the jobs of {table}",
+                promised=True,  # sooner than by a poll
                 state=partial(results, engine, table),
             )
 

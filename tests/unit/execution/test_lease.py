@@ -37,6 +37,7 @@ def keeper_of(ledger: Ledger, lease: float) -> tuple[LeaseKeeper, threading.Even
     return LeaseKeeper(ledger.beat, lease, on_stop), lost, reasons
 
 
+@pytest.mark.alone
 def test_entering_renews_at_once_and_then_every_third_of_the_lease() -> None:
     ledger = Ledger()
     keeper, lost, _ = keeper_of(ledger, 1.5)
@@ -94,6 +95,7 @@ def test_a_claim_that_was_gone_before_the_start_runs_nothing() -> None:
     assert lost.is_set()
 
 
+@pytest.mark.alone
 def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None:
     ledger = Ledger()
 
@@ -110,6 +112,7 @@ def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None
     assert reasons == ["the database did not answer, so the lease could not be renewed in time"]
 
 
+@pytest.mark.alone
 def test_a_database_that_comes_back_in_time_is_forgiven() -> None:
     ledger = Ledger()
     failures = iter([True, True])
@@ -165,6 +168,7 @@ def test_who_wakes_after_the_lease_s_end_renews_it_no_more() -> None:
     assert (ledger.beats, reasons) == ([], [StopReason.LEASE_EXPIRED])
 
 
+@pytest.mark.alone
 def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> None:
     ledger = Ledger()
     keeper, lost, _ = keeper_of(ledger, 0.3)
@@ -176,6 +180,7 @@ def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> N
     assert len(ledger.beats) == 2
 
 
+@pytest.mark.alone
 def test_a_watchdog_whose_time_came_during_a_commit_that_failed_goes_on() -> None:
     ledger = Ledger()
 
@@ -191,6 +196,7 @@ def test_a_watchdog_whose_time_came_during_a_commit_that_failed_goes_on() -> Non
         assert lost.wait(patient(30))
 
 
+@pytest.mark.alone
 def test_progress_that_cannot_be_written_costs_the_lease_nothing() -> None:
     ledger = Ledger()
     real = ledger.beat

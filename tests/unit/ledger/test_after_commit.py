@@ -150,7 +150,7 @@ def test_closing_waits_a_limited_time_for_a_check_that_hangs(engine: Engine, mon
         session.commit()
     began = time.monotonic()
     wait_for_outer_commits()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     hang.set()
     wait_for_outer_commits()
 

@@ -110,7 +110,7 @@ def test_a_caller_waits_for_no_answer(gate: threading.Event) -> None:
     submitter = submitter_of(api, sync)
     began = time.monotonic()
     submitter.submit(jobs(*range(100, 200)))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     eventually(lambda: api.tried)
     assert api.ended == []
     gate.set()
@@ -158,7 +158,7 @@ def test_one_thread_is_enough_for_one_at_a_time_and_is_there_at_once() -> None:
     assert len(submitter._threads) == 1
     began = time.monotonic()
     submitter.close(patient(60))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -286,7 +286,7 @@ def test_closing_waits_for_what_was_submitted_but_not_for_what_hangs(gate: threa
     submitter.submit(jobs(*range(3), *range(10, 50)))
     began = time.monotonic()
     submitter.close(0.5)
-    assert 0.49 <= time.monotonic() - began < 10
+    assert 0.49 <= time.monotonic() - began < 30
     assert sorted(api.ended) == list(range(10, 50))
     submitter.submit(jobs(3, 4))
     submitter.close(0.1)
@@ -325,7 +325,7 @@ def test_of_two_that_close_neither_ends_the_other_s_wait(gate: threading.Event) 
         began = time.monotonic()
         gate.set()
         other.result(patient(30))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_threads_without_work_end_and_nothing_is_lost_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,7 @@ def stands(
     assert len(server.log.read_text().splitlines()) < 1_000, "the log is not flooded"
 
 
+@pytest.mark.alone
 def test_a_good_sender_hardly_notices_any_attack(
     start_server: StartServer, make_dispatcher: MakeDispatcher, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_headers_that_arrive_byte_by_byte_have_no_longer() -> None:
         assert table.closed["headers"] == 1
 
 
+@pytest.mark.alone
 def test_a_sender_within_its_time_is_served_again_and_again() -> None:
     with guarded(headers=1.5) as (port, _), connected(port) as sender:
         for _ in range(3):
@@ -209,6 +210,7 @@ def certificate(tmp_path: Path) -> Certificate:
     return Certificate(str(signed.cert), str(signed.key))
 
 
+@pytest.mark.alone
 def test_a_handshake_that_does_not_begin_is_given_up(certificate: Certificate, tmp_path: Path) -> None:
     with guarded(None, certificate, headers=1.0) as (port, table), connected(port) as silent:
         eventually(lambda: len(table) == 1, "the connection")

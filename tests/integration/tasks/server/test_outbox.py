@@ -193,6 +193,7 @@ def test_what_fails_for_good_without_a_run_is_counted_for_the_alert(start_server
     assert texts(engine, "ran") == []
 
 
+@pytest.mark.alone
 def test_a_commit_wakes_the_replica_before_its_poll(start_server: StartServer, engine: Engine) -> None:
     from tests.integration.tasks.support.outbox_app import registry
     from tests.integration.tasks.support.stage import TasksStage

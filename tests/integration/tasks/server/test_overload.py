@@ -99,6 +99,7 @@ def overload(
     assert len(server.traces()) == sum(accepted), "each accepted one ran, and none twice"
 
 
+@pytest.mark.alone
 def test_ten_times_too_many_for_three_seconds(
     start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
 ) -> None:
