@@ -16,9 +16,10 @@ import hypothesis
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
 from tests.sharing import ByGroup, rank
 from tests.timings import report_timings
-from tests.waiting import FACTOR, patient
+from tests.waiting import FACTOR, eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
@@ -210,3 +211,13 @@ def open_ledger(url: str) -> Iterator[SqlLedger]:
     engine: Engine = create_ledger_engine(url)
     yield SqlLedger(engine)
     engine.dispose()
+
+
+def given_back(engine: Engine) -> None:
+    """Wait until no connection is in use: a job's last heartbeat may be under way when the job's end is known.
+
+    What is given back once the engine is disposed of is never closed, and Python 3.13 warns of that.
+    """
+    pool = engine.pool
+    assert isinstance(pool, QueuePool)
+    eventually(lambda: not pool.checkedout(), "all connections are given back")

@@ -6,15 +6,15 @@ import csv
 import gzip
 import io
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import QueuePool
 from tests import plain_http
-from tests.waiting import eventually, patient
+from tests.conftest import given_back
+from tests.waiting import patient
 
 from spoke_jobs import dispatch
 from spoke_jobs.runners.legacy_runner import LegacyRunner
@@ -38,9 +38,7 @@ def client(
     runner = dispatch.current_runner()
     assert isinstance(runner, LegacyRunner)
     engine = runner.ledger.engine
-    assert isinstance(engine.pool, QueuePool)
-    # A job's last heartbeat may be under way when the job's end is known.
-    eventually(lambda: not cast(QueuePool, engine.pool).checkedout(), "all connections are given back")
+    given_back(engine)
     engine.dispose()
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from tests.conftest import open_ledger
+from tests.conftest import given_back, open_ledger
 from tests.contract.ledger import claim_one, new_job
 from tests.waiting import eventually
 
@@ -37,6 +37,7 @@ def ledger(sqlite_ledger_url: str) -> Iterator[SqlLedger]:
     for opened in open_ledger(sqlite_ledger_url):
         metadata.create_all(opened.engine)
         yield opened
+        given_back(opened.engine)
 
 
 class Attempt:
