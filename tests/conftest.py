@@ -16,8 +16,10 @@ import hypothesis
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
 from tests.sharing import ByGroup, rank
 from tests.timings import report_timings
+from tests.waiting import FACTOR, eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
@@ -26,12 +28,14 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
 
-pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e", "integration", "unit", "waiting")))
+pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e", "integration", "unit")))
 
 # The fuzzer has wheels only for Linux on x86-64.
 collect_ignore = [] if find_spec("atheris") else ["unit/contract/test_fuzzing.py"]
 
 _CLUSTER_FOLDERS = ("tests/e2e/", "tests/integration/charts/", "tests/integration/release/")
+LONGEST_SECONDS = 1200.0
+"""The longest timeout of a test, unless it asks for a longer one: one test that hangs must not use up a run's time."""
 _CLUSTER_FIXTURES = frozenset({"cluster_env", "kubeconfig"})
 _POSTGRES_FIXTURE = "postgres_url"
 
@@ -56,6 +60,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("postgres")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Multiply each test's timeout, so that it stays larger than the bounds of its waits."""
+    if FACTOR == 1:
+        return
+    for item in session.items:
+        mark = item.get_closest_marker("timeout")
+        seconds = mark.args[0] if mark and mark.args else session.config.getini("timeout")
+        longest = max(float(seconds), LONGEST_SECONDS)
+        item.add_marker(pytest.mark.timeout(min(patient(float(seconds)), longest)), append=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -87,7 +102,7 @@ def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def postgres_url() -> str:
     """The server on which tests create databases; `make test` starts it (`scripts/postgres`)."""
-    engine = create_engine(POSTGRES_URL, connect_args={"connect_timeout": 5})
+    engine = create_engine(POSTGRES_URL, connect_args={"connect_timeout": round(patient(30))})
     try:
         with engine.connect():
             return POSTGRES_URL
@@ -199,3 +214,13 @@ def open_ledger(url: str) -> Iterator[SqlLedger]:
     engine: Engine = create_ledger_engine(url)
     yield SqlLedger(engine)
     engine.dispose()
+
+
+def given_back(engine: Engine) -> None:
+    """Wait until no connection is in use: a job's last heartbeat may be under way when the job's end is known.
+
+    What is given back once the engine is disposed of is never closed, and Python 3.13 warns of that.
+    """
+    pool = engine.pool
+    assert isinstance(pool, QueuePool)
+    eventually(lambda: not pool.checkedout(), "all connections are given back")

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+HEAVY = "heavy"
+"""The lock for an installation on the cluster or the build of an image: they load the whole machine, so each waits for
+the one before. Who holds it takes no other lock."""
+
 
 @contextmanager
 def exclusive(what: str) -> Iterator[None]:

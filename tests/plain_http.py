@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
+from tests.waiting import patient
 
 
 def get(url: str, **options: Any) -> httpx.Response:
@@ -27,4 +28,4 @@ def stream(method: str, url: str, **options: Any) -> AbstractContextManager[http
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {"trust_env": False, "verify": False, "timeout": 60, **options}
+    return {"trust_env": False, "verify": False, "timeout": patient(60), **options}

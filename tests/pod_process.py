@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from tests.waiting import patient
+
 
 def run_pod(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run `spoke-jobs run` to its end, with these variables beside those of the tests."""
@@ -16,5 +18,5 @@ def run_pod(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=patient(180),
     )

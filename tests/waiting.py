@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 240.0
-"""When a wait gives up. A machine that also runs the other tests may be slow: only a promise of the product is a reason
-for less."""
+FACTOR = float(os.environ.get("SPOKE_TEST_PATIENCE") or (4 if os.environ.get("CI") else 1))
+"""Multiplies every bound of a wait: a machine that runs other tests at the same time is slower."""
+WITHIN_SECONDS = 60.0
+LEAST_SECONDS = 30.0
+"""Only a promise of the product is a reason for a smaller bound."""
 
 
-def wait_for(
-    what: str,
-    get: Callable[[], T | None],
-    seconds: float = PATIENCE_SECONDS,
+def patient(seconds: float) -> float:
+    """Seconds after which a test gives up, times the factor: for subprocesses, threads, requests and commands."""
+    return seconds * FACTOR
+
+
+def eventually(
+    condition: Callable[[], T | None],
+    what: str = "the condition",
+    within: float = WITHIN_SECONDS,
+    *,
+    promised: bool = False,
     state: Callable[[], object] = lambda: "",
     every: float | None = None,
 ) -> T:
-    """The first answer that is not None or False.
+    """Wait until the condition gives a true answer, and return it.
 
-    :param state: what to tell about the subject if the condition does not hold in time.
+    :param what: what is waited for, for the message of the error.
+    :param within: seconds, which the factor multiplies; at least ``LEAST_SECONDS``.
+    :param promised: whether the bound itself is tested, as a promise of the product: then it holds as it is.
+    :param state: what to say about the subject if the condition does not hold in time.
     :param every: seconds between two checks; None: see :func:`pause`.
-    :raises AssertionError: at the deadline.
+    :raises AssertionError: when the time is over.
     """
-    began = time.monotonic()
+    began, seconds = time.monotonic(), _bound(within, promised)
     while True:
-        answer = get()
-        if answer is not None and answer is not False:
+        if answer := condition():
             return answer
         assert time.monotonic() < began + seconds, f"not within {seconds:.0f} s: {what} {state()}"
-        pause(began, every or 0.05, every or 0.25)
+        pause(began, every or 0.02, every or 0.25)
+
+
+async def eventually_async(
+    condition: Callable[[], T | None], what: str = "the condition", within: float = WITHIN_SECONDS, every: float = 0.001
+) -> T:
+    """Wait likewise, and let the event loop run meanwhile.
+
+    :param every: seconds between two checks; 0: check in each pass of the loop.
+    """
+    began, seconds = time.monotonic(), _bound(within)
+    while True:
+        if answer := condition():
+            return answer
+        assert time.monotonic() < began + seconds, f"not within {seconds:.0f} s: {what}"
+        await asyncio.sleep(every)
 
 
 def pause(began: float, shortest: float = 0.01, longest: float = 0.1) -> None:
@@ -51,3 +79,8 @@ def stays(condition: Callable[[], bool], seconds: float, every: float = 0.05) ->
             return False
         time.sleep(every)
     return True
+
+
+def _bound(within: float, promised: bool = False) -> float:
+    assert promised or within >= LEAST_SECONDS, "a bound that no promise needs is too small for a busy machine"
+    return within if promised else patient(within)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.port import Ledger
@@ -35,16 +36,6 @@ def new_job(**changes: object) -> NewJob:
         "options": JobOptions(retry=EAGER),
     }
     return NewJob(**(values | changes))  # type: ignore[arg-type]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Wait until the condition is true; return whether it became so in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def claim_one(ledger: Ledger, runner: str, types: Sequence[str], worker: str, lease: float) -> Claim | None:
@@ -80,7 +71,7 @@ class LedgerSteps:
             answers.append(self.pod_claim(ledger, job, number))
             return isinstance(answers[-1], Claim)
 
-        assert eventually(claimed)
+        eventually(claimed)
         claim = answers[-1]
         assert isinstance(claim, Claim)
         return claim

@@ -6,7 +6,8 @@ import time
 import uuid
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, eventually, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Superseded
@@ -177,7 +178,7 @@ class AttemptContract(LedgerSteps):
         ledger.succeed(None, claim.token, None)
         waiting = ledger.insert(new_job())
         assert ledger.prune(older_than_seconds=3600) == 0
-        assert eventually(lambda: ledger.prune(older_than_seconds=0.01) == 1)
+        eventually(lambda: ledger.prune(older_than_seconds=0.01) == 1)
         assert ledger.get(claim.job.id) is None
         assert ledger.get(waiting.id) is not None
 
@@ -185,7 +186,7 @@ class AttemptContract(LedgerSteps):
         ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=0.01)))
         time.sleep(0.05)  # longer than that
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
-        assert eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
+        eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
 
     def test_what_follows_a_failure_is_as_it_was_declared(self, ledger: Ledger) -> None:
         follower = declared(
@@ -232,14 +233,14 @@ class AttemptContract(LedgerSteps):
         if end == "fail":
             ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
         else:
-            assert eventually(lambda: len(ledger.reap("legacy")) == 1)
+            eventually(lambda: len(ledger.reap("legacy")) == 1)
             again = self.claim_next(ledger)
             ledger.fail(again.token, Failure("JobError", for_good=True), decide=True)
         assert self.claim_next(ledger).job.id == second.id
 
     def test_a_lapsed_lease_is_reaped_and_its_owner_superseded(self, ledger: Ledger) -> None:
         claim = self.started(ledger, SHORT)
-        assert eventually(lambda: len(ledger.reap("legacy")) == 1)
+        eventually(lambda: len(ledger.reap("legacy")) == 1)
         job = self.row(ledger, claim)
         assert (job.state, job.cause) == (JobState.WAITING, "WorkerLost")
         with pytest.raises(Superseded):

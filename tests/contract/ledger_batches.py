@@ -6,7 +6,8 @@ import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from tests.contract.ledger import LEASE, SHORT, LedgerSteps, eventually, new_job
+from tests.contract.ledger import LEASE, SHORT, LedgerSteps, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
@@ -75,7 +76,7 @@ class BatchContract(LedgerSteps):
         assert later.run_after.utcoffset() == timedelta(0) or later.run_after.tzinfo is east
         assert self.batch(ledger, 8) == [due.id]
         soon = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=SHORT)))
-        assert eventually(lambda: self.batch(ledger, 8) == [soon.id])
+        eventually(lambda: self.batch(ledger, 8) == [soon.id])
         assert ledger.get(later.id) == later
 
     def test_a_naive_time_is_refused(self, ledger: Ledger) -> None:

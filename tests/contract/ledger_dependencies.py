@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, eventually, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, new_job
+from tests.waiting import eventually, stays
 
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
 from spoke_jobs.ledger.port import Ledger, NotThisAttempt
@@ -66,14 +67,14 @@ class DependencyContract(LedgerSteps):
             assert self.states(ledger, first, strict, lenient) == ["waiting:JobError", "blocked", "blocked"]
             ledger.fail(self.claim_next(ledger).token, FOR_GOOD, decide=True)
         elif end == "expire":
-            assert eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
+            eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
         else:
             ledger.cancel(first.id)
         if end == "cancel while it runs":
             assert self.states(ledger, strict) == ["blocked"]
             ledger.fail(claim.token, Failure("JobError"), decide=True)
         elif end == "reap":
-            assert eventually(lambda: len(ledger.reap("legacy")) == 1)
+            eventually(lambda: len(ledger.reap("legacy")) == 1)
         elif end == "release":
             ledger.release(claim.token)
         assert self.states(ledger, strict, second, lenient) == [
@@ -184,12 +185,12 @@ class DependencyContract(LedgerSteps):
         ledger.succeed(None, self.claim_next(ledger).token, None)
         alone = ledger.insert(new_job(options=brief))
         ledger.cancel(alone.id)
-        assert eventually(lambda: ledger.prune() == 1)
+        eventually(lambda: ledger.prune() == 1)
         assert ledger.prune(older_than_seconds=0) == 0
         assert ledger.get(first.id) is not None
         ledger.succeed(None, self.claim_next(ledger).token, None)
         ledger.succeed(None, self.claim_next(ledger).token, None)
-        assert eventually(lambda: ledger.prune() == 2)
+        eventually(lambda: ledger.prune() == 2)
         assert ledger.get(first.id) is ledger.get(job.id) is None
 
     def test_a_start_timeout_begins_when_a_job_is_unblocked(self, ledger: Ledger) -> None:
@@ -197,7 +198,7 @@ class DependencyContract(LedgerSteps):
         first = ledger.insert(new_job())
         options = JobOptions(start_timeout_seconds=SHORT)
         brief, due_later = self.after(ledger, first, options=options), self.after(ledger, first, run_after=later)
-        assert not eventually(lambda: bool(ledger.expire_starts("legacy", ["report"])), 3 * SHORT)
+        assert stays(lambda: not ledger.expire_starts("legacy", ["report"]), 3 * SHORT)
         ledger.succeed(None, self.claim_next(ledger).token, None)
         unblocked, patient = ledger.get(brief.id), ledger.get(due_later.id)
         assert unblocked is not None
@@ -206,7 +207,7 @@ class DependencyContract(LedgerSteps):
         assert unblocked.run_after is not None
         assert unblocked.start_by > unblocked.run_after >= brief.created_at
         assert patient.run_after == due_later.run_after
-        assert eventually(lambda: [job.id for job in ledger.expire_starts("legacy", ["report"])] == [brief.id])
+        eventually(lambda: [job.id for job in ledger.expire_starts("legacy", ["report"])] == [brief.id])
 
     def test_a_diamond(self, ledger: Ledger) -> None:
         top = ledger.insert(new_job())

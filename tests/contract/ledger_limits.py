@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import LEASE, LedgerSteps, eventually, new_job
+from tests.contract.ledger import LEASE, LedgerSteps, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.errors import InvalidLimit
@@ -170,7 +171,7 @@ class LimitContract(LedgerSteps):
         assert running[0].job.id == first.id
         assert second.id not in claimed(ledger, 2)
         ledger.succeed(None, running[0].token, None)
-        assert eventually(lambda: second.id in claimed(ledger, 2), 60)
+        eventually(lambda: second.id in claimed(ledger, 2))
 
     def test_several_limits_hold_at_once(self, ledger: Ledger) -> None:
         ledger.insert_many([new_job(organization_id=number % 3, queue_name=f"q{number % 2}") for number in range(30)])
@@ -218,7 +219,7 @@ class LimitContract(LedgerSteps):
         ledger.limits.pause(ALL, "upgrade", until=until)
         found = claims(ledger)
         assert not found or datetime.now(UTC) >= until  # on a busy machine the claim may take as long
-        assert found or eventually(lambda: len(claims(ledger)) == 1, 60)
+        assert found or eventually(lambda: len(claims(ledger)) == 1)
 
     def test_a_pause_keeps_the_limit_and_a_reset_keeps_the_pause(self, ledger: Ledger) -> None:
         limit(ledger, "all", 3)
@@ -242,7 +243,7 @@ class LimitContract(LedgerSteps):
         assert wait is not None
         assert 0 < wait <= 0.05
         more: list[int] = []
-        assert eventually(lambda: claim_more(ledger, more) >= 9)
+        eventually(lambda: claim_more(ledger, more) >= 9)
         assert (datetime.now(UTC) - began).total_seconds() >= 9 / 20 - 0.01
 
     def test_a_rate_may_also_be_of_everything(self, ledger: Ledger) -> None:
@@ -252,7 +253,7 @@ class LimitContract(LedgerSteps):
         assert claims(ledger) == []
         limit(ledger, "all", rate="1000/s", burst=5)
         more: list[int] = []
-        assert eventually(lambda: claim_more(ledger, more) == 2)
+        eventually(lambda: claim_more(ledger, more) == 2)
 
     def test_a_default_yields_to_what_people_set_until_they_reset_it(self, ledger: Ledger) -> None:
         scope = parse_scope("type:report")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import LEASE, SHORT, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import UniquenessConflict
@@ -118,7 +119,7 @@ class QueriesContract:
                 ("b", 1, 1),
             ]
 
-        assert eventually(lapsed)
+        eventually(lapsed)
         situation = queries.situation(mine.id)
         assert situation is not None
         assert all(load.heartbeat_at <= situation.now for load in situation.load)
@@ -248,7 +249,7 @@ class QueriesContract:
         claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
         assert claim is not None
         ledger.succeed(None, claim.token, None)
-        assert eventually(lambda: not queries.statistics(Dimension.TYPE, 0.001, ANY_JOB).groups)
+        eventually(lambda: not queries.statistics(Dimension.TYPE, 0.001, ANY_JOB).groups)
         assert queries.statistics(Dimension.TYPE, 3600, ANY_JOB).total.succeeded == 1
 
     def test_who_did_what(self, ledger: SqlLedger, queries: Queries) -> None:
@@ -279,7 +280,7 @@ class QueriesContract:
             claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
             assert claim is not None
             ledger.succeed(None, claim.token, None)
-            assert eventually(lambda by=by: ledger.prune(older_than_seconds=0.0, by=by) == 1)  # type: ignore[misc]
+            eventually(lambda by=by: ledger.prune(older_than_seconds=0.0, by=by) == 1)  # type: ignore[misc]
         assert [(event.actor, event.action, event.detail) for event in queries.events()] == [
             ("ada@laptop", "prune", "1 jobs")
         ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, eventually, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
@@ -70,7 +71,7 @@ class RequestContract(LedgerSteps):
         assert asked.state is JobState.RUNNING
         assert ledger.cancel(claim.job.id) == asked
         if end == "reap":
-            assert eventually(lambda: len(ledger.reap("legacy")) == 1)
+            eventually(lambda: len(ledger.reap("legacy")) == 1)
         else:
             failure = (
                 Failure("RetryLater", retry_after_seconds=0) if end == "retry later" else Failure("JobError", "no")
@@ -98,7 +99,7 @@ class RequestContract(LedgerSteps):
             answers.append(self.pod_claim(ledger, job, 2))
             return not isinstance(answers[-1], Taken)
 
-        assert eventually(answered)
+        eventually(answered)
         assert isinstance(answers[-1], AlreadyFinal)
         assert answers[-1].job.cause == "Cancelled"
         assert ledger.get(job.id) == answers[-1].job
@@ -186,7 +187,7 @@ class RequestContract(LedgerSteps):
             )  # a limit holds nothing back for long
             return len(ended) == 3
 
-        assert eventually(all_ended)
+        eventually(all_ended)
         assert {job.id: job.cause for job in ended} == {
             known.id: "StartTimeout",
             family.id: "StartTimeout",
@@ -202,7 +203,7 @@ class RequestContract(LedgerSteps):
         ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=seconds)))
         claim = self.claim_next(ledger)
         late = ledger.insert(new_job(options=JobOptions(start_timeout_seconds=seconds)))
-        assert eventually(lambda: [job.id for job in ledger.expire_starts("legacy", ["report"])] == [late.id])
+        eventually(lambda: [job.id for job in ledger.expire_starts("legacy", ["report"])] == [late.id])
         ledger.fail(claim.token, Failure("JobError"), decide=True)
         assert list(ledger.expire_starts("legacy", ["report"])) == []
         assert self.row(ledger, claim).state is JobState.WAITING
@@ -236,12 +237,12 @@ class RequestContract(LedgerSteps):
             pruned.append(ledger.prune(2, which=JobFilter(runner="legacy")))
             return sum(pruned) == 3
 
-        assert eventually(all_pruned)
+        eventually(all_pruned)
         assert max(pruned) <= 2
         assert ledger.prune(which=JobFilter(runner="legacy")) == 0
         assert all(ledger.get(job_id) is None and list(ledger.attempts(job_id)) == [] for job_id in ids)
         assert {job.id for job in ledger.list_jobs()} == {kept.job.id, waiting.id, running.job.id, foreign.id}
-        assert eventually(lambda: ledger.prune() == 1)
+        eventually(lambda: ledger.prune() == 1)
         assert ledger.get(foreign.id) is None
         ledger.succeed(None, running.token, None)
         done = self.row(ledger, kept)
@@ -285,9 +286,9 @@ class RequestContract(LedgerSteps):
                 ledger.fail(self.claim_next(ledger).token, Failure("JobError", "why"), decide=True)
         elif end == "reap":
             self.claim_next(ledger, SHORT)
-            assert eventually(lambda: len(ledger.reap("legacy")) == 1)
+            eventually(lambda: len(ledger.reap("legacy")) == 1)
         else:
-            assert eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
+            eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
         job = ledger.get(failing.id)
         assert job is not None
         (follows,) = self.of_type(ledger, "tell")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from tests.contract.app import metadata, registry
-from tests.waiting import pause
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.tables import metadata as ledger_metadata
@@ -22,8 +21,6 @@ from spoke_jobs.model import JobRequest
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
-
-_PATIENCE_SECONDS = 60.0
 
 
 def application_engine(url: str) -> Engine:
@@ -69,7 +66,7 @@ def running_worker(url: str) -> Iterator[None]:
         yield
         assert process.poll() is None, "no job ends the worker"
         process.terminate()
-        assert process.wait(_PATIENCE_SECONDS) == 0
+        assert process.wait(patient(60)) == 0
     finally:
         process.kill()
         process.wait()
@@ -92,11 +89,8 @@ class LegacyStage:
         self.runner = LegacyRunner(settings, registry)
 
     def settle(self) -> None:
-        began = time.monotonic()
         self.runner.finish_tasks()
-        while any(not job.state.final for job in self.jobs()):
-            assert time.monotonic() < began + _PATIENCE_SECONDS, self.jobs()
-            pause(began)
+        eventually(lambda: all(job.state.final for job in self.jobs()), "the end of all jobs", state=self.jobs)
 
     def jobs(self) -> list[JobRequest]:
         return list(reversed(self.runner.ledger.list_jobs(1000)))

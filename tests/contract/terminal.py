@@ -12,11 +12,10 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.waiting import pause
+from tests.waiting import eventually, patient
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 
@@ -36,18 +35,21 @@ class Running:
         """Without colours and cursor movements."""
         return _ESCAPES.sub("", self._printed.decode(errors="replace"))
 
-    def wait_for(self, words: str, seconds: float = 60.0) -> None:
+    def wait_for(self, words: str) -> None:
         """Until it has printed that."""
-        began = time.monotonic()
-        while words not in self.text:
-            assert time.monotonic() < began + seconds, self.text
-            assert self._reader.is_alive() or words in self.text, self.text
-            pause(began, 0.02)
+
+        def printed() -> bool:
+            reads = self._reader.is_alive()
+            has = words in self.text
+            assert has or reads, self.text
+            return has
+
+        eventually(printed, repr(words), state=lambda: self.text)
 
     def ended(self) -> int:
         """Wait for its end; its exit code."""
-        code = self.process.wait(60)
-        self._reader.join(10)
+        code = self.process.wait(patient(60))
+        self._reader.join(patient(30))
         return code
 
     def _read(self) -> None:

@@ -6,8 +6,9 @@ import json
 import signal
 
 import pytest
-from tests.contract.ledger import LEASE, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.contract.terminal import spoke_jobs
+from tests.waiting import eventually
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, Progress
@@ -122,4 +123,4 @@ class WatchingContract:
             with spoke_jobs(url, "why", 1) as why:
                 return why.ended() == 0 and "lease_lapsed" in why.text
 
-        assert eventually(lapsed, 30)
+        eventually(lapsed)

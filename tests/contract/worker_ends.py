@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.contract import rough_loop
-from tests.contract.worker import PATIENCE_SECONDS, Site, children_of, runs
+from tests.contract.worker import Site, children_of, runs
+from tests.waiting import patient
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
@@ -70,7 +71,7 @@ class EndsContract:
     def test_a_task_that_a_job_dispatched_is_run_before_the_worker_ends(self, site: Site, kind: str) -> None:
         job_id = site.dispatch(f"{kind}dispatch_note", str(site.folder), retry=ONCE)
         with site.worker("--drain") as worker:
-            assert worker.wait(PATIENCE_SECONDS) == 0
+            assert worker.wait(patient(60)) == 0
         assert site.row(job_id).state is JobState.SUCCEEDED
         assert (site.folder / "notes").read_text().startswith("noted")
 
@@ -331,7 +332,7 @@ class TogetherContract:
             worker.send_signal(signal.SIGTERM)
             site.wait(lambda: "stopping, running jobs have" in site.log)
             go_on.touch()
-            assert worker.wait(PATIENCE_SECONDS) == 0
+            assert worker.wait(patient(60)) == 0
         for job_id in short:
             assert (site.row(job_id).state, site.causes(job_id)) == (JobState.SUCCEEDED, [""])
         for job_id in (hung, async_hung):
@@ -365,4 +366,4 @@ class TogetherContract:
                 worker.send_signal(signal.SIGHUP)
             site.wait(lambda: both("newer"))
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(PATIENCE_SECONDS) == 0
+            assert worker.wait(patient(60)) == 0

@@ -22,7 +22,7 @@ from tests.integration.operator.conftest import OperatorProcess
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Cluster as Namespace
 from tests.integration.sync.stage import Stage, SyncProcess
-from tests.waiting import stays, wait_for
+from tests.waiting import WITHIN_SECONDS, eventually, stays
 
 from spoke_jobs import registry
 from spoke_jobs.ledger.engine import create_engine
@@ -103,16 +103,18 @@ class Application:
         """No job has failed."""
         return not self.ledger.list_jobs(1, JobFilter(states=(JobState.FAILED,)))
 
-    def until_all_run(self, jobs: Sequence[JobRequest], seconds: float = 240) -> None:
+    def until_all_run(self, jobs: Sequence[JobRequest], within: float = WITHIN_SECONDS) -> None:
         """Wait until the pods of all have claimed."""
-        wait_for("all run", lambda: self.states(jobs)[JobState.RUNNING] == len(jobs), seconds, every=_LOOK_EVERY)
+        eventually(
+            lambda: self.states(jobs)[JobState.RUNNING] == len(jobs), "all run", within=within, every=_LOOK_EVERY
+        )
 
     def open(self, gate: str) -> None:
         """Have those end that wait for it."""
         with self.engine.begin() as connection:
             connection.execute(insert(e2e_jobs.gate).values(name=gate))
 
-    def all_succeed(self, jobs: Sequence[JobRequest], seconds: float = 240) -> list[list[str]]:
+    def all_succeed(self, jobs: Sequence[JobRequest], within: float = WITHIN_SECONDS) -> list[list[str]]:
         """Wait for it, on both sides; gives the causes for which attempts failed before the ones that succeeded."""
 
         def all_have() -> bool:
@@ -120,7 +122,7 @@ class Application:
             assert not states[JobState.FAILED], states
             return states[JobState.SUCCEEDED] == len(jobs)
 
-        wait_for("all succeed", all_have, seconds, every=_LOOK_EVERY)
+        eventually(all_have, "all succeed", within=within, every=_LOOK_EVERY)
         uids = {str(job.uid) for job in jobs}
 
         def shown() -> bool:
@@ -129,7 +131,7 @@ class Application:
             said = {(item.get("status", {}).get("outcome"), item["status"].get("ledger")) for item in found}
             return said == {("Succeeded", "Succeeded")}
 
-        wait_for("all SpokeJobs say so", shown, every=_LOOK_EVERY)
+        eventually(shown, "all SpokeJobs say so", every=_LOOK_EVERY)
         causes = []
         for job in jobs:
             *earlier, last = self.ledger.attempts(job.id)

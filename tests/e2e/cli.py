@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from tests.waiting import patient
+
 from .conftest import Object, Product
 
 COMMAND = (sys.executable, "-m", "spoke_jobs")
@@ -26,7 +28,7 @@ def run(product: Product, *arguments: object, code: int = 0, **environment: str)
         env=settings(product, **environment),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patient(120),
         check=False,
     )
     assert done.returncode == code, f"{arguments}: exit {done.returncode}: {done.stdout}{done.stderr}"

@@ -23,10 +23,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
-from tests.exclusive import exclusive
+from tests.exclusive import HEAVY, exclusive
 from tests.integration.tasks.support.certificates import Authority
 from tests.leftovers import namespace_metadata, remove_leftovers, remove_namespace
-from tests.waiting import wait_for
+from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -51,7 +51,7 @@ KEEP = bool(os.environ.get("SPOKE_TEST_KEEP"))
 GRACE_SECONDS = 5
 """Shorter than the default, since most of these jobs don't look whether they are asked to stop."""
 
-PATIENT = {"connect_timeout": 60}
+PATIENT = {"connect_timeout": round(patient(60))}
 """How the tests themselves connect to a database: the machine may be busy."""
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
 PROCESS_LABEL = "spoke-jobs/e2e-process"
@@ -111,9 +111,10 @@ class Cluster:
         where = ("--namespace", namespace)
         listed = json.loads(self.run("helm", "list", "--all", "--filter", f"^{release}$", *where, "--output=json"))
         if any(item["status"] != "deployed" for item in listed):
-            self.run("helm", "uninstall", release, *where, "--wait", "--timeout=300s")
-        command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", "--timeout=300s"]
-        self.run(*command, "--take-ownership", "--values=-", stdin=json.dumps(values))
+            self.run("helm", "uninstall", release, *where, "--wait", f"--timeout={patient(300):.0f}s")
+        command = ["helm", "upgrade", "--install", release, chart, *where, "--wait", f"--timeout={patient(300):.0f}s"]
+        with exclusive(HEAVY):
+            self.run(*command, "--take-ownership", "--values=-", stdin=json.dumps(values))
 
     def namespace(self, name: str, labels: dict[str, str] = RESTRICTED) -> None:
         """Make a namespace that enforces ``restricted``."""
@@ -196,15 +197,15 @@ class Product:
         assert row is not None
         return row
 
-    def ended(self, job: JobRequest, seconds: float = 240) -> JobRequest:
+    def ended(self, job: JobRequest, within: float = WITHIN_SECONDS) -> JobRequest:
         """The job's row, once it is final."""
-        return wait_for(
-            f"job {job.id} ({job.job_type}) to end in {self.namespace}",
+        return eventually(
             lambda: row if (row := self.row(job)).state.final else None,
-            seconds,
+            f"job {job.id} ({job.job_type}) to end in {self.namespace}",
+            within=within,
         )
 
-    def spokejob(self, job: JobRequest, outcome: str = "", seconds: float = 240) -> Object:
+    def spokejob(self, job: JobRequest, outcome: str = "", within: float = WITHIN_SECONDS) -> Object:
         """The job's SpokeJob, once its outcome is that, or as soon as it is there."""
         from spoke_jobs.cluster.manifest import name_of
 
@@ -214,7 +215,7 @@ class Product:
                 return found
             return None
 
-        return wait_for(f"SpokeJob {name_of(job)} {outcome}", look, seconds)
+        return eventually(look, f"SpokeJob {name_of(job)} {outcome}", within=within)
 
     def pods(self, job: JobRequest) -> list[Object]:
         """The pods of the job's attempts, the oldest first."""
@@ -222,7 +223,7 @@ class Product:
         items: list[Object] = (found or {"items": []})["items"]
         return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
 
-    def running_pod(self, job: JobRequest, seconds: float = 240) -> Object:
+    def running_pod(self, job: JobRequest, within: float = WITHIN_SECONDS) -> Object:
         """A pod of the job's, once its container runs. The limit is for a busy machine, on which pods start slowly."""
 
         def look() -> Object | None:
@@ -232,7 +233,7 @@ class Product:
         def state() -> tuple[object, ...]:
             return self.row(job), self.get("spokejobs"), [pod["status"] for pod in self.pods(job)]
 
-        return wait_for(f"a running pod of job {job.id}", look, seconds, state)
+        return eventually(look, f"a running pod of job {job.id}", within=within, state=state)
 
 
 def running_cluster() -> Cluster:
@@ -258,13 +259,15 @@ def cluster() -> Iterator[Cluster]:
 
 def built_images(cluster: Cluster, context: Path) -> Images:
     """The operator's image, and the texting example's with the modules of that folder beside it; built if need be."""
-    names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
+    with exclusive(HEAVY):
+        names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
     texting = names["TEXTING_IMAGE"]
     shutil.copy(HERE / "image/Dockerfile", context / "Dockerfile")
     content = b"".join(path.read_bytes() for path in sorted(context.rglob("*")) if path.is_file())
     image = f"spoke-jobs-e2e:{hashlib.sha256(content + texting.encode()).hexdigest()[:12]}"
     build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=TEXTING_IMAGE={texting}", f"--tag={image}")
-    cluster.run(*build, str(context), env={"DOCKER_BUILDKIT": "1"})
+    with exclusive(HEAVY):
+        cluster.run(*build, str(context), env={"DOCKER_BUILDKIT": "1"})
     cluster.load(names["OPERATOR_IMAGE"], image)
     return Images(operator=names["OPERATOR_IMAGE"], application=image)
 
@@ -464,7 +467,7 @@ def port_forward(cluster: Cluster, namespace: str, target: str, port: int) -> It
         yield int(line.split()[2].rpartition(":")[2])
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(patient(30))
         if process.stdout is not None:
             process.stdout.close()
 

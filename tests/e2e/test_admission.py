@@ -10,7 +10,7 @@ import pytest
 from kubernetes import client as kubernetes
 from kubernetes import config as kubernetes_config
 from tests.contract.ledger import new_job
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -353,7 +353,7 @@ def test_the_operators_own_jobs_are_accepted(operators: kubernetes.BatchV1Api, g
     other = deepcopy(rich)
     spec(other)["containers"][1]["env"][0]["value"] = "of another container"
     refusal = "the environment variables of the pod's containers differ"
-    wait_for("the policies know the new PodTemplate", lambda: refusal in create(operators, other))
+    eventually(lambda: refusal in create(operators, other), "the policies know the new PodTemplate")
     assert create(operators, rich) == ""
 
 
@@ -381,7 +381,7 @@ def test_an_account_that_may_run_anything_is_none_of_a_jobs(
     body = deepcopy(good)
     spec(body)["serviceAccountName"] = "mighty"
     body["metadata"]["annotations"]["jobs.spoke.dev/pod-template"] = "ghost"
-    wait_for("the rule counts", lambda: "the right must name them" in create(operators, body))
+    eventually(lambda: "the right must name them" in create(operators, body), "the rule counts")
 
 
 def test_a_template_without_the_label_is_none(product: Product, operators: kubernetes.BatchV1Api, good: Object) -> None:
@@ -394,7 +394,7 @@ def test_a_template_without_the_label_is_none(product: Product, operators: kuber
     body["metadata"]["annotations"]["jobs.spoke.dev/pod-template"] = "retired"
     container(body)["image"] = "evil"
     refusal = "the PodTemplate retired is for no job"
-    wait_for("the policies know the new PodTemplate", lambda: refusal in create(operators, body))
+    eventually(lambda: refusal in create(operators, body), "the policies know the new PodTemplate")
 
 
 def test_jobs_of_others_are_not_concerned(admin: kubernetes.BatchV1Api, good: Object) -> None:

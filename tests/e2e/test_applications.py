@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
 
@@ -53,5 +53,5 @@ def test_two_applications_with_two_databases(
             row = two.ledger.get(astray.id)
             return row.cause if row and row.state is JobState.FAILED else None
 
-        assert wait_for("it is refused", failed) == "NoRow"
+        assert eventually(failed, "it is refused") == "NoRow"
         assert one.ledger.get(astray.id) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CauseClass
@@ -34,7 +34,7 @@ def test_one_that_waits_is_cancelled_and_never_has_a_pod(product: Product, runne
 
 def test_one_that_runs_is_asked_to_stop_and_ends(product: Product, runner: KubernetesRunner) -> None:
     job = runner.dispatch_job(JobData("report", "goes on"))
-    wait_for("it runs", lambda: product.row(job).state is JobState.RUNNING)
+    eventually(lambda: product.row(job).state is JobState.RUNNING, "it runs")
     assert cli.run(product, "cancel", job.id).stdout == f"{job.id}\treport\tasked to stop\n"
     row = product.ended(job)
     assert (row.state, row.cause) == (JobState.FAILED, "Cancelled")
@@ -51,7 +51,7 @@ def test_a_retry_is_a_spokejob_of_its_own_that_runs_to_its_end(product: Product,
     assert name_of(again) == f"{name_of(job)}-r2"
     assert product.ended(job).state is JobState.SUCCEEDED
     assert product.spokejob(again, "Succeeded")["spec"]["run"] == 2
-    wait_for("the first run's SpokeJob is gone", lambda: product.get("spokejob", name_of(job)) is None)
+    eventually(lambda: product.get("spokejob", name_of(job)) is None, "the first run's SpokeJob is gone")
 
 
 def test_a_retry_whose_key_is_taken_is_refused_by_name(product: Product, runner: KubernetesRunner) -> None:

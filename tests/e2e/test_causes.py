@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.contract.ledger import new_job
-from tests.waiting import PATIENCE_SECONDS, wait_for
+from tests.waiting import WITHIN_SECONDS, eventually
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.cluster.manifest import name_of
@@ -71,14 +71,14 @@ def cut_off_job(runner: KubernetesRunner, cut_off: str) -> JobRequest:
     return runner.dispatch_job(data)
 
 
-def finished(product: Product, name: str, seconds: float = PATIENCE_SECONDS) -> Object:
+def finished(product: Product, name: str, within: float = WITHIN_SECONDS) -> Object:
     """The SpokeJob at its end."""
 
     def look() -> Object | None:
         found = product.get("spokejob", name)
         return found if found and (found.get("status") or {}).get("outcome") in ("Succeeded", "Failed") else None
 
-    return wait_for(f"SpokeJob {name} to end", look, seconds)
+    return eventually(look, f"SpokeJob {name} to end", within=within)
 
 
 def container_ended_at(product: Product, spokejob: str) -> datetime:
@@ -200,7 +200,7 @@ def test_a_spokejob_that_is_deleted_ends_its_row_and_its_pod(product: Product, r
     print(f"FIGURE SpokeJobDeleted: {time.monotonic() - deleted:.1f} s after the deletion")
     assert (row.state, row.cause) == (JobState.FAILED, "SpokeJobDeleted")
     assert time.monotonic() - deleted <= PROMPT_SECONDS
-    wait_for("its pod to go", lambda: product.get("pod", pod) is None)
+    eventually(lambda: product.get("pod", pod) is None, "its pod to go")
 
 
 def test_a_job_that_is_cancelled(product: Product, runner: KubernetesRunner) -> None:
@@ -209,7 +209,7 @@ def test_a_job_that_is_cancelled(product: Product, runner: KubernetesRunner) -> 
     product.running_pod(job)
     product.ledger.cancel(job.id)  # as `spoke-jobs cancel` does; by kubectl: tests/integration/operator/causes
     asked = time.monotonic()
-    wait_for("the cause", lambda: product.spokejob(job)["status"]["cause"] == "Cancelled")
+    eventually(lambda: product.spokejob(job)["status"]["cause"] == "Cancelled", "the cause")
     print(f"FIGURE Cancelled: {time.monotonic() - asked:.1f} s after it was asked for")
     assert time.monotonic() - asked <= PROMPT_SECONDS
     spokejob = finished(product, name_of(job))
@@ -229,7 +229,7 @@ def test_a_queue_that_another_holds(product: Product, runner: KubernetesRunner) 
         status: Object = product.spokejob(job).get("status") or {}
         return status if any(item.get("finishedAt") for item in status.get("attempts", ())) else None
 
-    status = wait_for("its first attempt to end", first_attempt_ended)
+    status = eventually(first_attempt_ended, "its first attempt to end")
     first = status["attempts"][0]
     assert (first["cause"], first["exitCode"]) == ("QueueHeld", ExitCode.HELD)
     assert status["outcome"] == "Waiting"

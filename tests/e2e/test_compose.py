@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs import JobData, batch, use_runner
 from spoke_jobs.model import JobRequest, JobState
@@ -25,7 +25,7 @@ def test_a_diamond_runs_in_order(product: Product, runner: KubernetesRunner) -> 
     first = runner.dispatch_job(JobData("e2e_echo", "first"))
     middle = [runner.dispatch_job(JobData("e2e_echo", name, after=[first])) for name in ("left", "right")]
     last = runner.dispatch_job(JobData("e2e_echo", "last", after=middle))
-    ended = product.ended(last, 240)
+    ended = product.ended(last)
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
     rows = [product.row(job) for job in (first, *middle)]
     assert {row.state for row in rows} == {JobState.SUCCEEDED}
@@ -36,7 +36,7 @@ def test_a_diamond_runs_in_order(product: Product, runner: KubernetesRunner) -> 
 def test_a_job_behind_one_that_fails_fails_without_a_pod(product: Product, runner: KubernetesRunner) -> None:
     failing = runner.dispatch_job(JobData("e2e_exits", 3))
     behind = runner.dispatch_job(JobData("e2e_echo", 1, after=[failing]))
-    ended = product.ended(behind, 180)
+    ended = product.ended(behind)
     assert (ended.state, ended.cause, ended.attempt) == (JobState.FAILED, "DependencyFailed", 0)
     assert product.pods(behind) == []
 
@@ -62,7 +62,7 @@ def test_of_batches_whose_last_jobs_end_at_the_same_moment_each_is_followed_once
         def found(followers: list[str] = followers) -> list[JobRequest]:
             return [job for job in product.ledger.list_jobs(1000) if job.payload in followers]
 
-        wait_for("all batches are followed", lambda: all(job.state.final for job in found()), 240, found)
+        eventually(lambda: all(job.state.final for job in found()), "all batches are followed", state=found)
         assert sorted((job.payload, job.state, job.attempt) for job in found()) == sorted(
             (payload, JobState.SUCCEEDED, 1) for payload in followers
         )
@@ -90,8 +90,8 @@ def test_a_job_whose_pods_are_killed_goes_on_at_its_checkpoint(product: Product,
         return next((name for name in names if name not in killed), None)
 
     for stop in stops:
-        wait_for(f"{stop} rows", has_stopped(stop), state=written)
-        name = wait_for("its pod runs", running_pod, state=lambda: product.pods(job))
+        eventually(has_stopped(stop), f"{stop} rows", state=written)
+        name = eventually(running_pod, "its pod runs", state=lambda: product.pods(job))
         killed.add(name)
         product.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
     ended = product.ended(job)

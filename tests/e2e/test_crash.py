@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.model import JobRequest, JobState
 
@@ -66,7 +66,7 @@ def seconds_to_start(application: Application, url: str) -> float:
         return math.inf
     assert killed.returncode == -9
     (job,) = (job for job in application.ledger.list_jobs(100) if job.id not in known)
-    wait_for("its job succeeds", lambda: application.states([job]) == {JobState.SUCCEEDED: 1})
+    eventually(lambda: application.states([job]) == {JobState.SUCCEEDED: 1}, "its job succeeds")
     row = application.ledger.get(job.id)
     assert row is not None
     assert row.result == "outlives it"

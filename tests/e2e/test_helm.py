@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.exclusive import exclusive
-from tests.waiting import wait_for
+from tests.exclusive import HEAVY, exclusive
+from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.rights import RIGHTS as RIGHTS_OF
 from spoke_jobs.cluster.rights import Account
@@ -38,7 +38,7 @@ def test_uninstalling_keeps_the_definition_and_every_spokejob(cluster: Cluster, 
         "metadata": {"name": "kept"},
         "spec": {"uid": str(uuid.uuid4()), "requestId": 1, "jobType": "kept", "suspend": True},
     }
-    where = ("--namespace", namespace, "--wait", "--timeout=300s")
+    where = ("--namespace", namespace, "--wait", f"--timeout={patient(300):.0f}s")
     with exclusive(DEFINITIONS):  # another release would own what is kept
         cluster.install_holding_definitions("other", "charts/spoke-operator", namespace, values)
         cluster.kubectl("--namespace", namespace, "create", "--filename=-", stdin=json.dumps(body))
@@ -47,7 +47,8 @@ def test_uninstalling_keeps_the_definition_and_every_spokejob(cluster: Cluster, 
         assert cluster.get("--namespace", namespace, "spokejob", "kept")
         # As docs/installing.md has it, and without a flag: what was kept is the release's own.
         again = ("helm", "install", "other", "charts/spoke-operator", *where, "--values=-")
-        cluster.run(*again, stdin=json.dumps(values))
+        with exclusive(HEAVY):
+            cluster.run(*again, stdin=json.dumps(values))
     cluster.run("helm", "uninstall", "other", *where)
 
 
@@ -73,24 +74,26 @@ def test_two_replicas_of_which_one_leads(cluster: Cluster, operator: str) -> Non
         found = cluster.get("--namespace", operator, "pods", "--selector=app.kubernetes.io/component=operator")
         return {pod["metadata"]["name"] for pod in (found or {"items": []})["items"]}
 
-    first = wait_for("a leader by its pod's name", lambda: leader() if leader() in pods() else None)
+    first = eventually(lambda: leader() if leader() in pods() else None, "a leader by its pod's name")
     assert len(pods()) == 2
     cluster.kubectl("--namespace", operator, "delete", "pod", first, "--wait=false")
-    second = wait_for("another to lead", lambda: leader() if leader() not in ("", first) else None)
+    second = eventually(lambda: leader() if leader() not in ("", first) else None, "another to lead")
     assert second in pods()
-    cluster.kubectl("--namespace", operator, "rollout", "status", "deployment/spoke-operator", "--timeout=300s")
+    cluster.kubectl(
+        "--namespace", operator, "rollout", "status", "deployment/spoke-operator", f"--timeout={patient(300):.0f}s"
+    )
 
 
 def test_helm_test_of_the_operator(cluster: Cluster, operator: str) -> None:
     notes = cluster.run("helm", "get", "notes", "spoke-operator", "--namespace", operator)
     assert first_command(notes) == f"helm test spoke-operator --namespace {operator}"
-    said = cluster.run("helm", "test", "spoke-operator", "--namespace", operator, "--timeout=300s")
+    said = cluster.run("helm", "test", "spoke-operator", "--namespace", operator, f"--timeout={patient(300):.0f}s")
     assert "Phase:          Succeeded" in said
     assert cluster.get("--namespace", operator, "pod", "spoke-operator-test") is None
 
 
 def test_helm_test_of_an_application_runs_a_job_to_its_end(product: Product) -> None:
-    product.cluster.run("helm", "test", "texting", "--namespace", product.namespace, "--timeout=300s")
+    product.cluster.run("helm", "test", "texting", "--namespace", product.namespace, f"--timeout={patient(300):.0f}s")
     (row,) = product.ledger.list_jobs(1, JobFilter(job_type=CHECK))
     assert (row.state, row.runner, row.attempt) == (JobState.SUCCEEDED, "kubernetes", 1)
     assert product.spokejob(row, "Succeeded")
@@ -208,6 +211,6 @@ def test_accounts_may_do_what_is_written_down_and_no_more(product: Product, oper
         everywhere = {"fullnameOverride": whole}
         stack.enter_context(rules_of(product.cluster, "whole", "spoke-operator", operator, everywhere))
         try:
-            wait_for("the rules that have just been made count", is_as_written)
+            eventually(is_as_written, "the rules that have just been made count")
         except AssertionError:
             raise AssertionError(f"if it is meant to be so, {RIGHTS.name} is now:\n{text}") from None

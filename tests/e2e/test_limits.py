@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 from sqlalchemy import func, insert, select
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import JobData, JobFilter, JobRequest, JobState
@@ -96,7 +96,7 @@ def test_a_limit_of_two_is_raised_to_five_and_lowered_again_while_sixty_jobs_wai
     before = processes(product, operator)
     limits(product, "limits", "set", SCOPE, "--max-running", 2)
     jobs = dispatch(runner, 60, "limits {}")
-    wait_for("two start", lambda: admitted(product) == 2, state=lambda: spokejobs(product))
+    eventually(lambda: admitted(product) == 2, "two start", state=lambda: spokejobs(product))
     assert stays(lambda: admitted(product) == 2, 5)
 
     limits(product, "limits", "set", SCOPE, "--max-running", 5)
@@ -108,13 +108,13 @@ def test_a_limit_of_two_is_raised_to_five_and_lowered_again_while_sixty_jobs_wai
         asked = time.monotonic()
         return admitted(product) == 5
 
-    wait_for("five start", five, state=lambda: spokejobs(product), every=0.1)
+    eventually(five, "five start", state=lambda: spokejobs(product), every=0.1)
     print(f"\nseen {asked - changed:.1f} s after the command")
     assert asked - changed <= SEEN_SECONDS
 
     limits(product, "limits", "set", SCOPE, "--max-running", 2)
-    wait_for("sync publishes it", lambda: published(product) == [2], state=lambda: published(product))
-    wait_for("all five run", lambda: len({job_id for job_id, _ in called(product)} & {job.id for job in jobs}) == 5)
+    eventually(lambda: published(product) == [2], "sync publishes it", state=lambda: published(product))
+    eventually(lambda: len({job_id for job_id, _ in called(product)} & {job.id for job in jobs}) == 5, "all five run")
     running = [job for job in jobs if product.row(job).state is JobState.RUNNING]
     assert len(running) == 5, "a limit that is lowered ends no job"
     numbers = [jobs.index(job) for job in running]
@@ -140,12 +140,12 @@ def test_after_the_commit_of_a_pause_no_job_of_a_burst_is_called_and_all_end_aft
     def starts() -> list[datetime]:
         return [at for job_id, at in called(product) if job_id in ids]
 
-    wait_for("the burst is under way", lambda: len(starts()) >= 10)
+    eventually(lambda: len(starts()) >= 10, "the burst is under way")
     limits(product, "pause", "all", "--reason", "the test")
     with product.engine.connect() as connection:
         after = connection.scalar(select(func.clock_timestamp()))
     assert after is not None
-    wait_for("the pods have ended", lambda: admitted(product) == 0, state=lambda: spokejobs(product))
+    eventually(lambda: admitted(product) == 0, "the pods have ended", state=lambda: spokejobs(product))
     begun = starts()
     late = [(at - after).total_seconds() for at in begun if at > after]
     causes = Counter(attempt.cause for job in jobs for attempt in product.ledger.attempts(job.id))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.integration.cli.conftest import Namespace
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.cluster.rights import RIGHTS, Account
@@ -53,7 +53,7 @@ def test_follows_from_before_the_pod_through_all_attempts_to_the_end(
     assert process.stderr is not None
     assert process.stderr.readline().startswith(f"job {job.id}: ")  # what it waits for
     cli.run(product, "cancel", holder.id)
-    out, errors = process.communicate(timeout=240)
+    out, errors = process.communicate(timeout=patient(240))
     assert process.returncode == 0, errors
     both = [text for attempt in (1, 2) for line in (1, 2) for text in (f"attempt {attempt}, line {line}", "")]
     assert [text for text in out.splitlines() if text in both] == both
@@ -68,14 +68,14 @@ def test_one_that_waits_says_for_what_and_is_followed_once_it_runs(product: Prod
     first = runner.dispatch_job(holds)
     product.running_pod(first)
     second = runner.dispatch_job(JobData("e2e_echo", 1, queue_name="logs", locks_queue=True, retry=ONCE))
-    wait_for(
-        "it waits for the queue", lambda: f"behind e2e_slow {first.id}" in cli.run(product, "logs", second.id).stderr
+    eventually(
+        lambda: f"behind e2e_slow {first.id}" in cli.run(product, "logs", second.id).stderr, "it waits for the queue"
     )
     following = cli.start(product, "logs", second.id, "-f")
     assert following.stderr is not None
     assert f"behind e2e_slow {first.id} in queue logs" in following.stderr.readline()
     cli.run(product, "cancel", first.id)
-    _, errors = following.communicate(timeout=120)
+    _, errors = following.communicate(timeout=patient(120))
     assert following.returncode == 0, errors
     assert f"attempt 1: {name_of(second)}-1-" in errors
 
@@ -85,7 +85,7 @@ def test_ctrl_c_ends_it_with_130_and_no_word_more(product: Product, runner: Kube
     process = cli.start(product, "logs", job.id, "-f")
     read_until(process, "attempt 1, line 2")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=patient(30))
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "KeyboardInterrupt" not in errors
@@ -104,7 +104,7 @@ def test_a_pod_that_is_deleted_is_followed_by_the_next_attempt_s(product: Produc
         {text for text in seen if text.startswith("attempt 1, line ")}
     ), "no line twice"
     cli.run(product, "cancel", job.id)
-    process.communicate(timeout=120)
+    process.communicate(timeout=patient(120))
     assert process.returncode == 1, "as `watch` ends where a job has failed"
 
 
@@ -140,9 +140,9 @@ def test_once_its_pods_are_gone_the_ledger_s_tail_is_printed(product: Product, r
     assert whole.stderr == "attempt 1: the last lines of its traceback, from the ledger\n"
     (pod,) = product.pods(job)
     reports = Queries(product.engine)
-    wait_for("its output is in the ledger", lambda: any(report.outputs for report in reports.reports(job.id)))
+    eventually(lambda: any(report.outputs for report in reports.reports(job.id)), "its output is in the ledger")
     product.kubectl("delete", "job", f"{name_of(job)}-1", "--cascade=foreground")
-    wait_for("its pod is gone", lambda: not product.pods(job))
+    eventually(lambda: not product.pods(job), "its pod is gone")
     tail = cli.run(product, "logs", job.id, "--attempt", 1)
     assert tail.stdout.rstrip().endswith("ValueError: as it was told to: so")
     gone = f"attempt 1: its pod, {pod['metadata']['name']}, is gone; the last lines of each container's output follow"

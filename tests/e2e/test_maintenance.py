@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from tests.exclusive import exclusive
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, patient, stays
 
 from spoke_jobs import registry
 from spoke_jobs.contract.cause_classes import CauseClass
@@ -74,13 +74,13 @@ def test_each_worker_is_drained_in_turn(beside: Scene, cluster: Cluster, postgre
         ended = application.states(jobs)[JobState.SUCCEEDED]
         return len(running_on(cluster, namespace.namespace)) + ended >= len(jobs)
 
-    wait_for("all have started", all_run_or_have_ended, 600, every=1)
+    eventually(all_run_or_have_ended, "all have started", within=300, every=1)
     drained = 0
     for node in (f"{CLUSTER}-worker", NODE_THAT_STOPS):
         with drained_node(cluster, node, namespace.namespace) as there:
             assert there, f"no job ran on {node}"
             drained += there
-            wait_for("the others take its jobs over", all_run_or_have_ended, 600, every=1)
+            eventually(all_run_or_have_ended, "the others take its jobs over", within=300, every=1)
     causes, counted = one_result_each(application, jobs, 600)
     print(f"{drained} pods were evicted")
     assert set(causes) == {"Drained"}
@@ -102,7 +102,12 @@ def running_on(cluster: Cluster, place: str, node: str = "") -> list[str]:
 def drained_node(cluster: Cluster, node: str, place: str) -> Iterator[int]:
     """Drain a node of a place's pods, and have nothing new land there. Gives how many ran there."""
     there = len(running_on(cluster, place, node))
-    options = ("--ignore-daemonsets", "--delete-emptydir-data", f"--pod-selector={PLACE}={place}", "--timeout=300s")
+    options = (
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        f"--pod-selector={PLACE}={place}",
+        f"--timeout={patient(300):.0f}s",
+    )
     with exclusive(NODE_THAT_STOPS):
         try:
             cluster.kubectl("drain", node, *options)
@@ -119,7 +124,7 @@ def test_postgresql_away_for_ten_minutes(beside: Scene, postgres_ledger_url: str
     running = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"), LIMIT)
     application.until_all_run(running, 600)
     queued = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=1), 2 * LIMIT)
-    wait_for("all have a SpokeJob", lambda: len(namespace.all()) == 3 * LIMIT, 120, every=1)
+    eventually(lambda: len(namespace.all()) == 3 * LIMIT, "all have a SpokeJob", every=1)
     assert application.states(queued) == {JobState.WAITING: len(queued)}
     ids = {job.id for job in queued}
 
@@ -129,7 +134,7 @@ def test_postgresql_away_for_ten_minutes(beside: Scene, postgres_ledger_url: str
 
     with away(database, TEN_MINUTES, application, every=5):
         # The running ones end once their leases have lapsed.
-        wait_for("a queued job waits for the database", a_queued_one_says_why_it_waits, 300, every=1)
+        eventually(a_queued_one_says_why_it_waits, "a queued job waits for the database", within=120, every=1)
     application.open("afterwards")
     causes, _ = one_result_each(application, [*running, *queued], 600)
     assert set(causes) <= {"DatabaseUnreachable"}
@@ -155,7 +160,7 @@ def test_sync_at_no_replica_and_back(product: Product) -> None:
     runner = product.runner(registry.default)
     product.kubectl("scale", "deployment/texting-sync", "--replicas=0")
     sync = "--selector=app.kubernetes.io/component=sync"
-    wait_for("no sync runs", lambda: not (product.get("pods", sync) or {"items": []})["items"], 60)
+    eventually(lambda: not (product.get("pods", sync) or {"items": []})["items"], "no sync runs")
     jobs = [runner.dispatch_job(slow(1)) for _ in range(5)]
     deleted = runner.dispatch_job(slow(20))
     product.kubectl("delete", "pod", product.running_pod(deleted, 120)["metadata"]["name"])
@@ -168,7 +173,7 @@ def test_sync_at_no_replica_and_back(product: Product) -> None:
         spokejob = product.spokejob(job, "Succeeded")
         causes = [item["cause"] for item in spokejob["status"]["attempts"]]
         assert causes == ([""] if job != deleted else ["PodDeleted", ""])
-    wait_for("the ledger's states are shown", lambda: shown_states(product) == {"Succeeded"}, 60)
+    eventually(lambda: shown_states(product) == {"Succeeded"}, "the ledger's states are shown")
     runner.close()
 
 
@@ -177,11 +182,11 @@ def test_the_password_rotated_wrongly_for_ten_minutes(product: Product) -> None:
     runner = product.runner(registry.default)
     jobs = [runner.dispatch_job(slow(60)) for _ in range(LIMIT // 2)]
     jobs += [runner.dispatch_job(slow(200)) for _ in range(LIMIT // 2)]
-    wait_for("all have started", lambda: states(product.ledger, jobs)[JobState.WAITING] == 0, 600, every=1)
+    eventually(lambda: states(product.ledger, jobs)[JobState.WAITING] == 0, "all have started", within=300, every=1)
     jobs += [runner.dispatch_job(slow(1)) for _ in range(2 * LIMIT)]
     runner.close()
     uids = {str(job.uid) for job in jobs}
-    wait_for("all have a SpokeJob", lambda: uids <= {item["spec"]["uid"] for item in spokejobs(product)}, 120, every=1)
+    eventually(lambda: uids <= {item["spec"]["uid"] for item in spokejobs(product)}, "all have a SpokeJob", every=1)
 
     new = secrets.token_urlsafe(16)
     began = time.monotonic()
@@ -206,10 +211,10 @@ def test_the_password_rotated_wrongly_for_ten_minutes(product: Product) -> None:
 
     rotate(product, new)
     returned = time.monotonic()
-    wait_for("all succeed", lambda: states(ledger, jobs)[JobState.SUCCEEDED] == len(jobs), 900, every=1)
+    eventually(lambda: states(ledger, jobs)[JobState.SUCCEEDED] == len(jobs), "all succeed", within=900, every=1)
     print(f"{len(jobs)} succeeded {time.monotonic() - returned:.0f} s after the right password")
     causes = Counter(item.cause or "" for job in jobs for item in ledger.attempts(job.id))
-    wait_for("all SpokeJobs say so", lambda: shown_states(product) == {"Succeeded"}, 60, every=1)
+    eventually(lambda: shown_states(product) == {"Succeeded"}, "all SpokeJobs say so", every=1)
     ours = [item["status"] for item in spokejobs(product) if item["spec"]["uid"] in uids]
     charged = Counter(kind for status in ours for kind in status.get("charged", {}))
     print(f"causes {causes}, counted {charged}")
@@ -263,7 +268,7 @@ def test_the_control_plane_paused_for_two_minutes(beside: Scene, cluster: Cluste
             dispatched = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=0.5), 10)
             application.open("meanwhile")
             succeeded = {JobState.SUCCEEDED: len(end_meanwhile)}
-            wait_for("they end", lambda: application.states(end_meanwhile) == succeeded, every=1)
+            eventually(lambda: application.states(end_meanwhile) == succeeded, "they end", every=1)
             assert stays(application.nothing_is_given_up, 120, every=5)
         finally:
             cluster.run("docker", "unpause", f"{CLUSTER}-control-plane")

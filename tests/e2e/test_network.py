@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.exclusive import exclusive
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
@@ -46,7 +46,7 @@ under none either: that they get there shows that the others could. A job is a t
 def listening(product: Product, runner: KubernetesRunner) -> Iterator[str]:
     """The address of a job's pod that takes connections: it reaches itself, which no policy is asked about."""
     job = runner.dispatch_job(JobData("e2e_listens", 8080))
-    wait_for("it listens", lambda: product.row(job).result_message == "listens")
+    eventually(lambda: product.row(job).result_message == "listens", "it listens")
     pod = product.running_pod(job)
     here = {"a job": (pod["status"]["podIP"], 8080)}
     assert said_within(product.cluster, pod, [json.dumps(here), json.dumps(["a job"])]) == {"a job"}
@@ -194,7 +194,7 @@ def said_by_pod(
     kubectl("create", "--filename=-", stdin=json.dumps(pod))
     try:
         ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}"
-        kubectl("--namespace", namespace, "wait", ended, f"pod/{name}", "--timeout=300s")
+        kubectl("--namespace", namespace, "wait", ended, f"pod/{name}", f"--timeout={patient(300):.0f}s")
         return set(json.loads(kubectl("--namespace", namespace, "logs", name).splitlines()[0]))
     finally:
         kubectl("--namespace", namespace, "delete", "pod", name, "--wait=false")
@@ -219,4 +219,4 @@ def test_from_migrations(product: Product, targets: Targets) -> None:
         product.cluster.install("migrating", "charts/spoke-app", product.namespace, values)
         assert product.get("networkpolicy", "migrating-spoke-app-migrations") is None, "a hook's policy stays behind"
     finally:
-        product.cluster.run("helm", "uninstall", "migrating", *where, "--wait", "--timeout=300s")
+        product.cluster.run("helm", "uninstall", "migrating", *where, "--wait", f"--timeout={patient(300):.0f}s")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy.engine import make_url
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 from spoke_jobs.model import JobState
 
@@ -40,7 +40,7 @@ def test_the_api_server_away_while_jobs_are_dispatched_and_run(
         dispatched = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=0.5), 4 * few)
         application.open("meanwhile")
         succeeded = {JobState.SUCCEEDED: few}
-        wait_for("they end: their pods ask nothing of it", lambda: application.states(end_meanwhile) == succeeded)
+        eventually(lambda: application.states(end_meanwhile) == succeeded, "they end: their pods ask nothing of it")
     application.open("afterwards")
     jobs = [*end_meanwhile, *run_on, *dispatched]
     causes = {cause for lost in application.all_succeed(jobs) for cause in lost}
@@ -83,7 +83,9 @@ def test_a_quota_at_zero_for_longer_than_the_start_timeout(beside: Scene, postgr
     namespace.core.create_namespaced_resource_quota(namespace.namespace, closed)
     jobs = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=0.5), 4, start_timeout_seconds=45)
     held = {"QuotaExceeded"}
-    wait_for("they wait for it", lambda: {(item.get("status") or {}).get("cause") for item in namespace.all()} == held)
+    eventually(
+        lambda: {(item.get("status") or {}).get("cause") for item in namespace.all()} == held, "they wait for it"
+    )
     assert stays(application.nothing_is_given_up, 50)
     namespace.core.patch_namespaced_resource_quota("few", namespace.namespace, {"spec": {"hard": {"pods": "2"}}})
     assert application.all_succeed(jobs) == [[]] * len(jobs), "no attempt is lost for it"

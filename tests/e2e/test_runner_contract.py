@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,14 +9,12 @@ from sqlalchemy import delete, select
 from tests.contract import app
 from tests.contract.runner import RefusalContract, RunnerContract
 from tests.contract.tasks import TaskContract
-from tests.waiting import pause
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger import tables
 from spoke_jobs.model import JobRequest
 
 from .conftest import Product
-
-PATIENCE_SECONDS = 90.0
 
 
 class KubernetesStage:
@@ -31,12 +28,13 @@ class KubernetesStage:
 
     def settle(self) -> None:
         # Closing delivers the tasks that are still here.
-        self.runner.close(PATIENCE_SECONDS)
+        self.runner.close(patient(60))
         self.runner = self._product.runner(app.registry)
-        began = time.monotonic()
-        while any(not job.state.final for job in self.jobs()) or self._tasks_left():
-            assert time.monotonic() < began + PATIENCE_SECONDS, self.jobs()
-            pause(began, 0.05)
+
+        def settled() -> bool:
+            return all(job.state.final for job in self.jobs()) and not self._tasks_left()
+
+        eventually(settled, "the end of all jobs and tasks", state=self.jobs)
 
     def _tasks_left(self) -> bool:
         pending = select(tables.task_outbox.c.id).where(tables.task_outbox.c.state == "pending")

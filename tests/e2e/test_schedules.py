@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
 
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs import Every, put_schedule, remove_schedule, use_runner
 from spoke_jobs.model import JobRequest, JobState
@@ -29,9 +29,9 @@ def test_each_occurrence_has_one_spokejob_though_sync_s_pods_are_deleted(
         put_schedule(NAME, "e2e_echo", Every(seconds=5, misfire="all"), payload="ticks")
         try:
             for wanted in (OCCURRENCES // 3, 2 * OCCURRENCES // 3):
-                wait_for(f"{wanted} jobs", lambda wanted=wanted: len(jobs()) >= wanted, state=jobs)  # type: ignore[misc]
+                eventually(lambda wanted=wanted: len(jobs()) >= wanted, f"{wanted} jobs", state=jobs)  # type: ignore[misc]
                 product.kubectl("delete", "pods", "--selector=app.kubernetes.io/component=sync", "--wait=false")
-            wait_for("all jobs", lambda: len(jobs()) >= OCCURRENCES, state=jobs)
+            eventually(lambda: len(jobs()) >= OCCURRENCES, "all jobs", state=jobs)
         finally:
             remove_schedule(NAME)
     found = jobs()

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from tests.leftovers import RUN, RUN_LABEL
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
@@ -50,11 +50,11 @@ def told(product: Product, runner: KubernetesRunner) -> list[str]:
         runner.dispatch_task("e2e_is_told", {"secret": MARKER}, session=session)
         other_runner.dispatch_task("e2e_is_told", {"misspelt": MARKER}, session=session)
     other_runner.close()
-    wait_for("it has told", lambda: product.row(jobs[3]).result_message == "told")
+    eventually(lambda: product.row(jobs[3]).result_message == "told", "it has told")
     product.ledger.cancel(jobs[3].id)
     ends = [product.ended(job).cause for job in jobs]
     assert ends == ["", "JobError", "Timeout", "Cancelled", "InvalidPayload"]
-    tasks = wait_for("the tasks have run", lambda: failed if (failed := ended_tasks(product)) else None)
+    tasks = eventually(lambda: failed if (failed := ended_tasks(product)) else None, "the tasks have run")
     ids = ", ".join(str(job.id) for job in jobs)
     with product.engine.connect() as connection:
         requests = connection.exec_driver_sql(f"SELECT * FROM job_request WHERE id IN ({ids})").all()

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import delete, func, select
 from tests.leftovers import RUN
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.tasks.protocol import encoding, messages
 
@@ -39,7 +39,7 @@ count = int(sys.argv[1])
 for number in range(count):
     dispatch_task("e2e_counts", number)
 seen = select(func.count(e2e_jobs.task_run.c.number.distinct()))
-until = time.monotonic() + 240
+until = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < until:
     with e2e_jobs.engine().connect() as connection:
         if connection.scalar(seen) == count:
@@ -82,11 +82,15 @@ def sending(place: Product, count: int) -> Iterator[subprocess.Popen[str]]:
     """A process in the web pod that dispatches so many tasks, and ends when they are delivered."""
     command = ["kubectl", "--namespace", place.namespace, "exec", "deployment/texting", "--", "python", "-c", SEND]
     process = subprocess.Popen(
-        [*command, str(count)], env=place.cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, str(count), str(patient(240))],
+        env=place.cluster.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield process
-        _, said = process.communicate(timeout=300)
+        _, said = process.communicate(timeout=patient(300))
         print(said)
         assert process.returncode == 0, said
     finally:
@@ -154,7 +158,9 @@ def shown(place: Product, credentials: str | None) -> int:
     """How a request with these credentials is answered."""
     headers = {"Content-Type": messages.NDJSON} | ({"Authorization": f"Bearer {credentials}"} if credentials else {})
     body = encoding.task_line(messages.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
-    return httpx.post(f"{place.tasks_url}{messages.PATH}", content=body, headers=headers, timeout=60).status_code
+    return httpx.post(
+        f"{place.tasks_url}{messages.PATH}", content=body, headers=headers, timeout=patient(60)
+    ).status_code
 
 
 def test_only_accounts_of_the_list_may_send_and_only_by_tokens_of_the_audience(place: Product) -> None:
@@ -174,7 +180,7 @@ def test_only_accounts_of_the_list_may_send_and_only_by_tokens_of_the_audience(p
     answers = {name: shown(place, item) for name, (item, _) in refused.items()}
     place.cluster.kubectl("--namespace", "default", "delete", "serviceaccount", FRIEND)
     assert answers == {name: status for name, (_, status) in refused.items()}
-    counts = httpx.get(f"{place.tasks_url}/metrics", timeout=60).text
+    counts = httpx.get(f"{place.tasks_url}/metrics", timeout=patient(60)).text
     for status, reason in ((401, "none"), (401, "token"), (403, "account")):
         label = f'{{reason="{reason}",status="{status}"}}'
         name = re.escape(f"spoke_tasks_requests_refused_total{label}")
@@ -198,7 +204,7 @@ def test_replicas_killed_and_rolled_lose_nothing_and_repeat_little(place: Produc
     count, kills, rolled = 10_000, 0, False
     stop = threading.Event()
     with sending(place, count) as process:
-        wait_for("tasks to run", lambda: ran(place) > 100)
+        eventually(lambda: ran(place) > 100, "tasks to run")
         while process.poll() is None and kills < 8:
             alive = replicas(place)
             if alive:
@@ -219,7 +225,7 @@ def test_replicas_killed_and_rolled_lose_nothing_and_repeat_little(place: Produc
 
 
 def test_a_replica_cut_off_costs_only_what_it_had_accepted(place: Product) -> None:
-    place.kubectl("rollout", "status", "deployment/texting-tasks", "--timeout=300s")
+    place.kubectl("rollout", "status", "deployment/texting-tasks", f"--timeout={patient(300):.0f}s")
     count = 10_000
     (sender,) = (place.get("pods", "--selector=app.kubernetes.io/component=web") or {})["items"]
     cut = replicas(place)[0]
@@ -229,7 +235,7 @@ def test_a_replica_cut_off_costs_only_what_it_had_accepted(place: Product) -> No
     cut_off = " && ".join(rules)
     try:
         with sending(place, count):
-            wait_for("tasks to run", lambda: ran(place) > 100)
+            eventually(lambda: ran(place) > 100, "tasks to run")
             before = database_time(place) - timedelta(seconds=1)  # acknowledgements may be under way when it is cut off
             on_node(place, sender, "sh", "-c", cut_off)
             assert ran(place) < count, "it was cut off when all was over"

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
@@ -82,9 +82,9 @@ def test_import_end_to_end(product: Product, runner: KubernetesRunner, sample: S
     campaign_id, job = begin_import(product, runner, sample)
     check_import(product, campaign_id, product.ended(job), sample)
     # Outcome and progress have a writer each, the operator and sync: either may be first.
-    wait_for(
-        "the SpokeJob shows that all is done",
+    eventually(
         lambda: product.spokejob(job, "Succeeded")["status"]["progress"]["percent"] == 100,
+        "the SpokeJob shows that all is done",
     )
 
 
@@ -104,7 +104,7 @@ def test_import_whose_pod_is_killed_leaves_exactly_the_files_rows(
         # This wait is the test: the moment at which the pod is killed.
         time.sleep(moment)
         product.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--ignore-not-found")
-        row = product.ended(job, 180)
+        row = product.ended(job)
         check_import(product, campaign_id, row, sample)
         assert product.spokejob(job, "Succeeded", 30)["status"]["outcome"] == "Succeeded"
         return row.attempt
@@ -160,15 +160,16 @@ def following(product: Product, pod: str, file: TextIO) -> Iterator[None]:
 def next_pod(product: Product, job: JobRequest, seen: Collection[str]) -> str:
     """The next pod of the job's that runs; empty once the job has succeeded. A job whose budget is spent is retried."""
 
-    def look() -> str | None:
+    def look() -> tuple[str] | None:
         row = product.row(job)
         if row.state is JobState.FAILED:
             product.ledger.retry(job.id)
         running = [pod["metadata"]["name"] for pod in product.pods(job) if pod["status"].get("phase") == "Running"]
         new = next((name for name in running if name not in seen), None)
-        return new or ("" if row.state is JobState.SUCCEEDED else None)
+        return (new or "",) if new or row.state is JobState.SUCCEEDED else None
 
-    return wait_for(f"another pod of job {job.id}, or its end", look, state=lambda: product.pods(job))
+    (pod,) = eventually(look, f"another pod of job {job.id}, or its end", state=lambda: product.pods(job))
+    return pod
 
 
 def rows_begun(log: str) -> list[int]:
@@ -178,7 +179,9 @@ def rows_begun(log: str) -> list[int]:
 
 def carriers_count(product: Product) -> dict[str, int]:
     with port_forward(product.cluster, product.namespace, f"service/{product.release}-carrier", 8090) as port:
-        stats: dict[str, int] = httpx.get(f"http://127.0.0.1:{port}/stats").raise_for_status().json()
+        stats: dict[str, int] = (
+            httpx.get(f"http://127.0.0.1:{port}/stats", timeout=patient(30)).raise_for_status().json()
+        )
     return stats
 
 
@@ -202,7 +205,7 @@ def test_messages_are_sent_by_the_task_deployment(product: Product, runner: Kube
         with Session(product.engine) as session:
             return session.scalar(query) == 20
 
-    wait_for("20 messages to be sent", sent)
+    eventually(sent, "20 messages to be sent")
     after = carriers_count(product)
     assert after["delivered"] - before["delivered"] == 20
     assert after["repeated"] == before["repeated"], "nobody died, so none was sent twice"
@@ -233,7 +236,7 @@ def test_contacts_are_divided_though_the_pod_is_killed_and_the_campaign_starts(
     # This wait is the test: the moment at which the pod is killed.
     time.sleep(random.Random(SEED).uniform(0, 3))
     product.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--ignore-not-found")
-    row = product.ended(job, 180)
+    row = product.ended(job)
     assert (row.state, row.result) == (
         JobState.SUCCEEDED,
         {"texters": 3, "assigned": ROWS, "written": 0, "unassigned": 0},
@@ -251,14 +254,14 @@ def test_contacts_are_divided_though_the_pod_is_killed_and_the_campaign_starts(
     assert (row.state, row.result) == (JobState.SUCCEEDED, {"contacts": ROWS, "texters": 3, "started": True})
     with (
         port_forward(product.cluster, product.namespace, f"service/{product.release}", 80) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as web,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patient(30)) as web,
     ):
 
         def page() -> dict[str, Any] | None:
             shown: dict[str, Any] = web.get(f"/campaigns/{campaign_id}/texters/Bo").raise_for_status().json()
             return shown if shown["counted_at"] else None
 
-        shown = wait_for("what texters' pages read to be counted", page)
+        shown = eventually(page, "what texters' pages read to be counted")
     assert (shown["contacts"], shown["to_write"]) == (6_667, 6_667)
 
 
@@ -269,7 +272,7 @@ def test_web_application_dispatches_from_its_own_pod(product: Product, sample: S
         port_forward(product.cluster, product.namespace, f"service/{product.release}", 80) as port,
         # No connection is kept: its server closes an idle one after five seconds, and the tunnel tells us too late.
         httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+            base_url=f"http://127.0.0.1:{port}", timeout=patient(30), limits=httpx.Limits(max_keepalive_connections=0)
         ) as web,
     ):
         upload = web.post(f"/campaigns/{campaign_id}/uploads", content=sample.data).raise_for_status().json()

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 from sqlalchemy import insert, text
-from tests.waiting import wait_for
+from tests.exclusive import HEAVY, exclusive
+from tests.waiting import eventually, patient
 
 from spoke_jobs import registry
 from spoke_jobs.contract.spokejob import Outcome
@@ -55,8 +56,9 @@ class Place:
 
     def operator_goes_back(self) -> None:
         """One release back, as docs/upgrading.md has it: to what was installed first."""
-        where = ("--namespace", self.namespace, "--wait", "--timeout=300s")
-        self.cluster.run("helm", "rollback", OPERATOR, "1", *where)
+        where = ("--namespace", self.namespace, "--wait", f"--timeout={patient(300):.0f}s")
+        with exclusive(HEAVY):
+            self.cluster.run("helm", "rollback", OPERATOR, "1", *where)
 
     def application(self, release: str, *, database: bool = True) -> None:
         """See that the application is of that release. Without ``database`` the one that is there is left alone."""
@@ -65,7 +67,9 @@ class Place:
 
     def uninstall(self, release: str) -> None:
         """Take a release away, by helm."""
-        self.cluster.run("helm", "uninstall", release, "--namespace", self.namespace, "--wait", "--timeout=300s")
+        self.cluster.run(
+            "helm", "uninstall", release, "--namespace", self.namespace, "--wait", f"--timeout={patient(300):.0f}s"
+        )
 
     def _values(self, release: str) -> Object:
         return {
@@ -139,7 +143,8 @@ def of_next_release(cluster: Cluster, image: str) -> str:
     repository, _, _ = image.rpartition(":")
     name = f"{repository}-next:{hashlib.sha256(content + image.encode()).hexdigest()[:12]}"
     build = ("docker", "build", "--quiet", "--network=none", f"--build-arg=IMAGE={image}", f"--tag={name}", str(folder))
-    cluster.run(*build, env={"DOCKER_BUILDKIT": "1"})
+    with exclusive(HEAVY):
+        cluster.run(*build, env={"DOCKER_BUILDKIT": "1"})
     cluster.load(name)
     return name
 
@@ -218,7 +223,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     works(place, dispatching, "JobErrorOfNextRelease", "infrastructure")
     job = dispatching.dispatch_job(JobData("e2e_echo", 1))
     assert "ofNextRelease" not in place.product.spokejob(job)["spec"]
-    (pod,) = wait_for("its pod", lambda: place.product.pods(job) or None)
+    (pod,) = eventually(lambda: place.product.pods(job) or None, "its pod")
     assert "-next:" in pod["spec"]["containers"][0]["image"]
 
     monkeypatch.undo()
@@ -259,9 +264,9 @@ def test_uninstalled_and_installed_again_the_application_loses_nothing(
     with running(place, dispatching) as jobs:
         place.uninstall(APPLICATION)
         without_template = dispatching.dispatch_job(JobData("e2e_echo", "meanwhile"))
-        wait_for(
-            "its template is missed",
+        eventually(
             lambda: place.product.spokejob(without_template).get("status", {}).get("cause") == "TemplateMissing",
+            "its template is missed",
         )
         for job in jobs.jobs:
             assert place.product.spokejob(job)

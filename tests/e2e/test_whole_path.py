@@ -7,7 +7,7 @@ import json
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.model import AttemptState, JobData, JobState
@@ -64,7 +64,7 @@ def test_pods_pass_restricted_and_hold_no_token(product: Product, runner: Kubern
 def test_kubectl_wait_ends_either_way(product: Product, runner: KubernetesRunner, job_type: str, outcome: str) -> None:
     job = runner.dispatch_job(JobData(job_type, "x"))
     product.spokejob(job)
-    product.kubectl("wait", "--for=condition=Finished", f"spokejob/{name_of(job)}", "--timeout=300s")
+    product.kubectl("wait", "--for=condition=Finished", f"spokejob/{name_of(job)}", f"--timeout={patient(300):.0f}s")
     assert product.spokejob(job)["status"]["outcome"] == outcome
 
 
@@ -118,7 +118,7 @@ def test_two_pods_for_one_attempt_leave_one_result(product: Product, runner: Kub
         ended: Object | None = states[0].get("state", {}).get("terminated")
         return ended
 
-    ended = wait_for("the copied pod to end", copy_ended)
+    ended = eventually(copy_ended, "the copied pod to end")
     assert ended["exitCode"] == 0  # it met a job that had succeeded
     with product.engine.connect() as connection:
         results = connection.execute(select(e2e_jobs.effect).where(e2e_jobs.effect.c.job_id == job.id)).all()
@@ -139,7 +139,9 @@ def test_two_spokejobs_for_one_row_leave_one_result(product: Product, runner: Ku
     row = product.ended(job)
     assert row.state is JobState.SUCCEEDED
     names = (name_of(job), second)
-    product.kubectl("wait", "--for=condition=Finished", *(f"spokejob/{name}" for name in names), "--timeout=300s")
+    product.kubectl(
+        "wait", "--for=condition=Finished", *(f"spokejob/{name}" for name in names), f"--timeout={patient(300):.0f}s"
+    )
     with product.engine.connect() as connection:
         results = connection.execute(select(e2e_jobs.effect).where(e2e_jobs.effect.c.job_id == job.id)).all()
     assert len(results) == len(product.ledger.attempts(job.id)) == 1

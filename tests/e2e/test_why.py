@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.model import JobData, JobRequest
@@ -27,9 +27,9 @@ def why(product: Product, job: JobRequest, **environment: str) -> dict[str, Obje
     return {reason["code"]: reason for reason in json.loads(done.stdout)["reasons"]}
 
 
-def until(product: Product, job: JobRequest, wanted: Callable[[dict[str, Object]], bool]) -> dict[str, Object]:
+def why_once(product: Product, job: JobRequest, wanted: Callable[[dict[str, Object]], bool]) -> dict[str, Object]:
     """The reasons once they are as wanted."""
-    return wait_for(f"why {job.id} as wanted", lambda: said if wanted(said := why(product, job)) else None)
+    return eventually(lambda: said if wanted(said := why(product, job)) else None, f"why {job.id} as wanted")
 
 
 def test_behind_the_job_that_has_its_queue(product: Product, runner: KubernetesRunner) -> None:
@@ -37,10 +37,10 @@ def test_behind_the_job_that_has_its_queue(product: Product, runner: KubernetesR
     first = runner.dispatch_job(data)
     node = product.running_pod(first)["spec"]["nodeName"]
     second = runner.dispatch_job(data)
-    reason = until(product, second, lambda said: node in said.get("queue_lock", {}).get("text", ""))["queue_lock"]
+    reason = why_once(product, second, lambda said: node in said.get("queue_lock", {}).get("text", ""))["queue_lock"]
     assert reason["text"].startswith(f"behind e2e_slow {first.id} in queue why, running ")
     assert (reason["job_id"], reason["advice"]) == (first.id, f"spoke-jobs why {first.id}")
-    assert node in until(product, first, lambda said: "cluster" in said)["cluster"]["text"]
+    assert node in why_once(product, first, lambda said: "cluster" in said)["cluster"]["text"]
     for job in (first, second):
         product.ledger.cancel(job.id)
     for job in (first, second):
@@ -52,7 +52,7 @@ def test_what_is_to_be_mended_is_named_and_where_the_cluster_is_out_of_reach_tha
     product: Product, runner: KubernetesRunner
 ) -> None:
     job = runner.dispatch_job(JobData("e2e_echo", 1, pod_template="nowhere"))
-    reason = until(product, job, lambda said: said.get("cluster", {}).get("cause") == "TemplateMissing")["cluster"]
+    reason = why_once(product, job, lambda said: said.get("cluster", {}).get("cause") == "TemplateMissing")["cluster"]
     assert reason["advice"] == CAUSES["TemplateMissing"].advice
     assert reason["until"]
     blind = why(product, job, KUBECONFIG="/nowhere")

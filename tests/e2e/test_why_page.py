@@ -5,9 +5,9 @@ Asked by somebody who has the chart's Role for readers, and no other right.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests.integration.cli.conftest import Namespace
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CauseClass
@@ -37,7 +37,6 @@ ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 TAIL = "the output's last lines"
 REGISTRY_PORT = 8080
 """In its pod."""
-SECONDS = 60.0
 
 
 def shown() -> dict[str, tuple[int, str]]:
@@ -65,7 +64,7 @@ class Stage:
 
     def runs(self, job: JobRequest) -> JobRequest:
         """Once it says how far it is."""
-        wait_for(f"job {job.id} runs", lambda: self.product.row(job).status == 42)
+        eventually(lambda: self.product.row(job).status == 42, f"job {job.id} runs")
         return job
 
     def template(self, name: str, change: Callable[[Object], None]) -> str:
@@ -106,7 +105,7 @@ def operator_settings(product: Product, operator: str) -> Iterator[Callable[...,
 
     def change(*assignments: str) -> None:
         cluster.kubectl(*where, "set", "env", "deployment/spoke-operator", *assignments)
-        cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=300s")
+        cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", f"--timeout={patient(300):.0f}s")
         changed.extend(f"{item.partition('=')[0]}-" for item in assignments)
 
     yield change
@@ -120,10 +119,10 @@ def no_operator(product: Product, operator: str) -> Iterator[None]:
     found = cluster.get(*where, "deployment", "spoke-operator")
     assert found
     cluster.kubectl(*where, "scale", "deployment/spoke-operator", "--replicas=0")
-    cluster.kubectl(*where, "wait", "--for=delete", "pod", "--all", "--timeout=300s")
+    cluster.kubectl(*where, "wait", "--for=delete", "pod", "--all", f"--timeout={patient(300):.0f}s")
     yield
     cluster.kubectl(*where, "scale", "deployment/spoke-operator", f"--replicas={found['spec']['replicas']}")
-    cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", "--timeout=300s")
+    cluster.kubectl(*where, "rollout", "status", "deployment/spoke-operator", f"--timeout={patient(300):.0f}s")
 
 
 @pytest.fixture
@@ -152,7 +151,7 @@ def empty_registry(product: Product) -> Iterator[str]:
         metadata = {"name": "empty-registry", "labels": labels}
         body = {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
         product.kubectl("apply", "--filename=-", stdin=json.dumps(body))
-    product.kubectl("wait", "--for=condition=Ready", "pod/empty-registry", "--timeout=300s")
+    product.kubectl("wait", "--for=condition=Ready", "pod/empty-registry", f"--timeout={patient(300):.0f}s")
     service = product.get("service", "empty-registry")
     assert service
     yield f"localhost:{service['spec']['ports'][0]['nodePort']}"
@@ -170,18 +169,22 @@ def compare(
     """
     number, text = shown()[heading]
     known = {job.id: number} | dict(ids or {})
-    wanted, found = plain(text, {}), ""
+    wanted, found, printed = plain(text, {}), "", ""
     wanted = wanted if tail else wanted.partition(TAIL)[0].strip()
-    deadline = time.monotonic() + SECONDS
-    while found != wanted:
+
+    def is_as_shown() -> bool:
+        nonlocal found, printed
         printed = cli.as_seen(stage.product, "why", job.id, KUBECONFIG=stage.reader)
         printed = printed.replace(stage.product.namespace, "shop")
         found = plain(printed, known)
         found = found if tail else found.partition(TAIL)[0].strip()
-        if time.monotonic() >= deadline:
-            print(f"$ spoke-jobs why {number}\n{printed}")  # what to paste into the page
-            assert found == wanted, heading
-        time.sleep(0.2)
+        return found == wanted
+
+    with contextlib.suppress(AssertionError):
+        eventually(is_as_shown, heading, every=0.2)
+    if found != wanted:
+        print(f"$ spoke-jobs why {number}\n{printed}")  # what to paste into the page
+    assert found == wanted, heading
 
 
 def plain(text: str, ids: Mapping[int, int]) -> str:
@@ -245,9 +248,9 @@ def test_the_quota_is_used_up(stage: Stage) -> None:
         body = {"apiVersion": api, "kind": kind, "metadata": {"name": name}} | content
         product.kubectl("apply", "--filename=-", stdin=json.dumps(body))
     template = stage.template("large", large)
-    wait_for("the quota counts", lambda: (product.get("quota", "compute") or {}).get("status", {}).get("used"))
+    eventually(lambda: (product.get("quota", "compute") or {}).get("status", {}).get("used"), "the quota counts")
     first = stage.dispatch(pod_template=template)
-    wait_for("its pod counts", lambda: product.pods(first))
+    eventually(lambda: product.pods(first), "its pod counts")
     compare(stage, "The namespace's quota is used up", stage.dispatch(pod_template=template))
 
 

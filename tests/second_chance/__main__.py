@@ -1,5 +1,8 @@
 """Run pytest with these arguments, and what failed once more: ``python -m tests.second_chance [PYTEST ARGUMENTS]``.
 
+There are up to three runs: of the selected tests but for those marked ``alone``, with as many processes as the
+arguments say; of those marked ``alone``, in one process; and of what failed in both, in one process.
+
 Exit codes are pytest's. The run also fails with 1 if more tests failed than SPOKE_TEST_FLAKY_BUDGET. What was flaky or
 failed is written to build/flaky.json, or the file that SPOKE_TEST_FLAKY_REPORT names. With CI in the environment, the
 first failures are printed whole.
@@ -16,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import recorder
-from .verdict import Failure, Run, Verdict, judge, may_run_again
+from .verdict import NO_TESTS, PASSED, TESTS_FAILED, Failure, Run, Verdict, exit_code, judge, may_run_again, merge
 
 BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
 """How many flaky tests a run may have."""
 FOLDER = Path("build/second-chance")
 REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
-PASSED, TESTS_FAILED = 0, 1
+ONE_PROCESS = ("--numprocesses=0",)
 
 
 def main(arguments: list[str]) -> int:
@@ -30,14 +33,14 @@ def main(arguments: list[str]) -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)  # with pytest's list of what failed in earlier runs
     FOLDER.mkdir(parents=True)
     REPORT.unlink(missing_ok=True)
-    code, first = _pytest("first", arguments)
+    code, first = _first_runs(arguments)
     if first is None or (code != PASSED and not first.failures):
         return code or TESTS_FAILED  # interrupted, wrong arguments, or no test: pytest has said so
     second = None
     if code == TESTS_FAILED and may_run_again(first, BUDGET):
         print(f"\n{len(first.failures)} failed; they run once more, in one process", flush=True)
-        only_failed = ["--numprocesses=0", "--last-failed", "--last-failed-no-failures=none"]
-        again, second = _pytest("second", [*arguments, *only_failed])
+        only_failed = ["--last-failed", "--last-failed-no-failures=none"]
+        again, second = _pytest("second", [*arguments, *ONE_PROCESS, *only_failed])
         code = again if again not in (PASSED, TESTS_FAILED) else code
     verdict = judge(first, second, BUDGET)
     REPORT.write_text(json.dumps(asdict(verdict), indent=2) + "\n")
@@ -45,6 +48,16 @@ def main(arguments: list[str]) -> int:
     if verdict.reasons:
         return code or TESTS_FAILED
     return PASSED if code in (PASSED, TESTS_FAILED) else code
+
+
+def _first_runs(arguments: list[str]) -> tuple[int, Run | None]:
+    """Run the tests beside each other, then those that need the machine for themselves."""
+    code, beside = _pytest("beside", [*arguments, "--alone=without"])
+    if beside is None or code not in (PASSED, TESTS_FAILED, NO_TESTS):
+        return code, beside
+    print("\nthe tests marked alone run now, in one process", flush=True)
+    code_alone, alone = _pytest("alone", [*arguments, *ONE_PROCESS, "--alone=only"])
+    return exit_code(code, code_alone), None if alone is None else merge(beside, alone)
 
 
 def _pytest(name: str, arguments: list[str]) -> tuple[int, Run | None]:

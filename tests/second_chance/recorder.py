@@ -17,14 +17,26 @@ _failed_fixture = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
+    """Add the options."""
     parser.addoption("--record", metavar="FILE", help="write what passed and what failed to this file, as JSON")
+    parser.addoption("--alone", choices=("only", "without"), help="run only the tests marked alone, or the others")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Record in the process that hears of all tests: pytest-xdist's controller."""
     if (file := config.getoption("--record")) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(Path(file)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Select by the mark ``alone``, whatever else the arguments select."""
+    if (part := config.getoption("--alone")) is None:
+        return
+    kinds: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        kinds[item.get_closest_marker("alone") is not None].append(item)
+    config.hook.pytest_deselected(items=kinds[part != "only"])
+    items[:] = kinds[part == "only"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,12 +86,12 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the record, and what ``--last-failed`` selects.
+        """Write the record, and add to what ``--last-failed`` selects.
 
         pytest's own list lacks a test that crashed its process if it passed when pytest-xdist ran it again at once.
         """
         if cache := session.config.cache:
-            cache.set("cache/lastfailed", dict.fromkeys(self._failures, True))
+            cache.set("cache/lastfailed", cache.get("cache/lastfailed", {}) | dict.fromkeys(self._failures, True))
         passed = self._passed - self._failures.keys()
         run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()))
         self._file.write_text(json.dumps(asdict(run) | {"passed": sorted(passed)}))

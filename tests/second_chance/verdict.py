@@ -10,6 +10,8 @@ ESSENTIAL_FIXTURES = frozenset(
 )
 """Session fixtures that set up the cluster and PostgreSQL. If one fails, a second run proves nothing."""
 COLLECTION = "the collection"
+PASSED, TESTS_FAILED, NO_TESTS = 0, 1, 5
+"""pytest's exit codes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,17 @@ class Verdict:
     """First failures of the tests that did not."""
     reasons: tuple[str, ...] = ()
     """Why the run fails; empty if it passes."""
+
+
+def merge(*runs: Run) -> Run:
+    """Join runs of different tests to one."""
+    failures = tuple(failure for run in runs for failure in run.failures)
+    return Run(sum(run.tests for run in runs), frozenset[str]().union(*(run.passed for run in runs)), failures)
+
+
+def exit_code(*codes: int) -> int:
+    """Join the exit codes of runs of different tests: it is no failure that a run has no tests, unless none has any."""
+    return max((code for code in codes if code != NO_TESTS), default=NO_TESTS)
 
 
 def may_run_again(first: Run, budget: int) -> bool:

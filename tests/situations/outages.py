@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from tests.e2e.conftest import NODE_THAT_STOPS, PATIENT, Object
 from tests.exclusive import exclusive
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs import registry
 from spoke_jobs.ledger.engine import create_engine
@@ -38,7 +38,7 @@ def no_sync(play: Play) -> None:
     play.product.kubectl("scale", sync, "--replicas=0")
     play.undo.callback(play.product.kubectl, "scale", sync, "--replicas=1")
     selector = "app.kubernetes.io/component=sync"
-    wait_for("no sync runs", lambda: not (play.product.get("pods", "-l", selector) or {"items": []})["items"])
+    eventually(lambda: not (play.product.get("pods", "-l", selector) or {"items": []})["items"], "no sync runs")
     # As if the API server had been away at the time of the dispatch: nobody but sync creates the SpokeJob then.
     runner = play.product.runner(registry.default, submit="sync")
     play.dispatch(runner=runner)
@@ -202,7 +202,7 @@ def node_stopped(play: Play) -> None:
     play.runs(job)
     with stopped_node(play):
         play.begins()
-        wait_for("a while", lambda: play.age > 20)
+        eventually(lambda: play.age > 20, "a while")
         play.show()
         play.named("NodeLost")
         play.show()

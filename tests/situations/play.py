@@ -19,7 +19,7 @@ from sqlalchemy import insert
 from tests.e2e import cli
 from tests.e2e.conftest import Object, Product
 from tests.integration.sync.stage import Cluster as Namespace
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.names import LABEL_TEMPLATE
@@ -159,7 +159,7 @@ class Play:
 
     def runs(self, job: JobRequest) -> str:
         """Wait until the job's function runs; gives its pod."""
-        wait_for(f"job {job.id} runs", lambda: self.product.row(job).status > 0, PATIENCE_SECONDS, every=0.5)
+        eventually(lambda: self.product.row(job).status > 0, f"job {job.id} runs", within=PATIENCE_SECONDS, every=0.5)
         pod: str = self.product.running_pod(job)["metadata"]["name"]
         return pod
 
@@ -168,16 +168,16 @@ class Play:
     def named(self, word: str) -> None:
         """Wait until the SpokeJob has that outcome, cause or reason, and take the time."""
         seen = self.shop.sightings
-        at = wait_for(f"{self.name}: {word}", lambda: seen.at(self.name, word), PATIENCE_SECONDS, every=0.25)
+        at = eventually(lambda: seen.at(self.name, word), f"{self.name}: {word}", within=PATIENCE_SECONDS, every=0.25)
         self.took = max(0.0, at - self.began)
 
     def one_is_named(self, jobs: list[JobRequest], word: str) -> None:
         """Wait until one of the jobs has that word; the record is about the first that has."""
         seen = self.shop.sightings
-        found = wait_for(
-            f"one of {[job.id for job in jobs]}: {word}",
+        found = eventually(
             lambda: next((job for job in jobs if seen.at(name_of(job), word)), None),
-            PATIENCE_SECONDS,
+            f"one of {[job.id for job in jobs]}: {word}",
+            within=PATIENCE_SECONDS,
             every=0.25,
         )
         self.job, self.name = found, name_of(found)
@@ -196,7 +196,7 @@ class Play:
             )
             return words in done.stdout
 
-        wait_for(f"`why` says {words}", says_so, PATIENCE_SECONDS, every=2)
+        eventually(says_so, f"`why` says {words}", within=PATIENCE_SECONDS, every=2)
         self.took = self.age
 
     def show(self, *more: str, ids: tuple[int, ...] = ()) -> None:
@@ -220,7 +220,7 @@ class Play:
         """Wait for the job's end, and record what is seen of it."""
         row = self.product.ended(self.job, PATIENCE_SECONDS)
         word, seen = row.state.value.capitalize(), self.shop.sightings
-        wait_for(f"{self.name}: {word}", lambda: seen.at(self.name, word), PATIENCE_SECONDS)
+        eventually(lambda: seen.at(self.name, word), f"{self.name}: {word}", within=PATIENCE_SECONDS)
         commands = (f"spoke-jobs why {self.job.id}", f"kubectl get spokejob {self.name}")
         self._text.append("\n===== the end =====\n")
         self._text += [f"\n$ {command}\n{self._output(command)}" for command in commands]

@@ -6,7 +6,7 @@ import json
 import threading
 
 from tests.e2e.conftest import CLUSTER, Object
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
 
@@ -101,7 +101,9 @@ def classic_sidecar(play: Play) -> None:
     objects = f"kubectl get jobs,pods -l jobs.spoke.dev/spokejob={play.name}"
     play.show(objects)
     selector = f"jobs.spoke.dev/spokejob={play.name}"
-    wait_for("its pod is gone", lambda: not (play.product.get("pods", "-l", selector) or {"items": []})["items"], 180)
+    eventually(
+        lambda: not (play.product.get("pods", "-l", selector) or {"items": []})["items"], "its pod is gone", within=90
+    )
     play.show(objects)
     play.ends()
 

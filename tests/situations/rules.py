@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.e2e.conftest import CLUSTER, Object
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
 
@@ -53,7 +53,7 @@ def admission_policy(play: Play) -> None:
     play.create("ValidatingAdmissionPolicy", name, ADMISSION, spec=spec)
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": here(play)}
     play.create("ValidatingAdmissionPolicyBinding", name, ADMISSION, spec=binding)
-    wait_for("the policy is in force", lambda: "label team" in dry_run(play), 240, every=2)
+    eventually(lambda: "label team" in dry_run(play), "the policy is in force", within=240, every=2)
     play.template(nothing, {PART: play.part})
     play.dispatch()
     play.named("PodRejected")
@@ -77,7 +77,7 @@ def dead_webhook(play: Play) -> None:
         "admissionReviewVersions": ["v1"],
     }
     play.create("ValidatingWebhookConfiguration", name, ADMISSION, webhooks=[hook | here(play)])
-    wait_for("the webhook is called", lambda: "policy.shop.example" in dry_run(play), 120, every=2)
+    eventually(lambda: "policy.shop.example" in dry_run(play), "the webhook is called", within=120, every=2)
     play.template(nothing, {PART: play.part})
     play.dispatch()
     play.named("WebhookAway")
@@ -106,7 +106,7 @@ def quota_of_zero(play: Play) -> None:
     scope = {"scopeName": "PriorityClass", "operator": "In", "values": [of_class]}
     quota = {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [scope]}}
     play.create("ResourceQuota", "batch", spec=quota)
-    wait_for("the quota counts", lambda: (play.product.get("quota", "batch") or {}).get("status", {}).get("used"))
+    eventually(lambda: (play.product.get("quota", "batch") or {}).get("status", {}).get("used"), "the quota counts")
     play.template(lambda pod: pod.update(priorityClassName=of_class))
     play.dispatch()
     play.named("QuotaExceeded")
@@ -207,7 +207,7 @@ def locked(play: Play) -> None:
     play.runs(other)
     play.dispatch(**queue)
     play.named("QueueLocked")
-    wait_for("a while", lambda: play.age > 60, 120)  # the other job reports the same page all the time
+    eventually(lambda: play.age > 60, "a while", within=120)  # the other job reports the same page all the time
     play.show(f"kubectl get spokejob {name_of(other)}", ids=(other.id,))
     play.product.ledger.cancel(other.id)
     play.ends()

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.task_key import KEY
+from tests.waiting import patient
 
 from spoke_jobs.contract import probe_server
 from spoke_jobs.contract.termination import ExitCode
@@ -28,7 +29,7 @@ from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 def read(server: ThreadingHTTPServer) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=patient(30)) as answer:
             return str(answer.read().decode())
     finally:
         probe_server.close(server)

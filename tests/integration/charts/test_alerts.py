@@ -14,6 +14,7 @@ import httpx
 import pytest
 import yaml
 from tests.task_key import KEY
+from tests.waiting import patient
 
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS
 from spoke_jobs.ledger.schedule_states import ScheduleCounts, ScheduleState
@@ -104,7 +105,7 @@ def syncs_metrics() -> set[str]:
     health.compared()
     server = serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0), lambda: SCHEDULES)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=patient(30)) as answer:
             return set(re.findall(r"^spoke_\w+", answer.read().decode(), re.MULTILINE))
     finally:
         server.shutdown()

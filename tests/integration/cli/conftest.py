@@ -13,6 +13,7 @@ import pytest
 from tests.integration.operator.conftest import ROOT, cluster_env, run_or_fail
 from tests.integration.operator.conftest import Object as Object
 from tests.leftovers import namespace_metadata
+from tests.waiting import patient
 
 from spoke_jobs.cluster.rights import Right
 
@@ -82,7 +83,13 @@ def namespace(cluster_env: dict[str, str]) -> Iterator[Namespace]:
         ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds")], cluster_env
     )
     run_or_fail(
-        ["kubectl", "wait", "--for=condition=Established", "crd/spokejobs.jobs.spoke.dev", "--timeout=300s"],
+        [
+            "kubectl",
+            "wait",
+            "--for=condition=Established",
+            "crd/spokejobs.jobs.spoke.dev",
+            f"--timeout={patient(300):.0f}s",
+        ],
         cluster_env,
     )
     made = Namespace(f"cli-{uuid.uuid4().hex[:8]}", cluster_env)

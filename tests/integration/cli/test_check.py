@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.waiting import patient
 
 from spoke_jobs.cluster.rights import RIGHTS, Account, Right
 
@@ -52,7 +53,7 @@ def check(namespace: Namespace, postgres_ledger_url: str, tmp_path: Path) -> Che
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=patient(60),
         )
         assert "Traceback" not in done.stderr
         return done.returncode, json.loads(done.stdout)

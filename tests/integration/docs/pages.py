@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import patient
+
 ROOT = Path(__file__).parents[3]
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spoke-jobs/docs"
 _BLOCK = re.compile(r"^```(?P<language>\w+) ?(?P<kind>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -30,7 +32,6 @@ _PUBLISHED = re.compile(r"pip install '?spoke-jobs(\[[\w,]+\])?'?")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 _MARK = "=== block "
 _COLUMNS = 100
-_PATIENCE_SECONDS = 240
 _PINNED = re.compile(r"^([\w.-]+)(?:\[[^\]]*\])?\s*==\s*([^\s\\;]+)", re.MULTILINE)
 
 
@@ -91,7 +92,7 @@ def _on_a_terminal(script: str, folder: Path) -> str:
         stderr=theirs,
     )
     os.close(theirs)
-    stuck = threading.Timer(_PATIENCE_SECONDS, process.kill)
+    stuck = threading.Timer(patient(120), process.kill)
     stuck.start()
     data = b""
     try:
@@ -142,7 +143,7 @@ def _install(folder: Path, commands: str) -> None:
         cwd=folder,
         env=plain_environment() | given | {"PIP_CONSTRAINT": str(constraints)},
         check=True,
-        timeout=300,
+        timeout=patient(300),
     )
 
 

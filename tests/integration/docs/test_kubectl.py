@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 from tests.integration.docs.pages import plain_environment
 from tests.integration.operator.conftest import CLUSTER, Cluster, OperatorProcess
+from tests.waiting import patient
 
 from spoke_jobs.contract.names import spokejob_name
 
@@ -96,7 +97,7 @@ def run(item: Shown, shop: Cluster, env: dict[str, str]) -> str:
     if " -w" in item.command:
         return watch(item.command, shop, env)
     done = subprocess.run(
-        ["bash", "-c", item.command], env=env, capture_output=True, text=True, timeout=90, check=False
+        ["bash", "-c", item.command], env=env, capture_output=True, text=True, timeout=patient(90), check=False
     )
     assert done.returncode == (1 if refused else 0), f"{item.command}: {done.stderr}"
     return done.stdout + done.stderr
@@ -116,7 +117,7 @@ def watch(command: str, shop: Cluster, env: dict[str, str]) -> str:
         finally:
             threading.Event().wait(1)  # for it to be printed
             process.terminate()
-            reader.join(10)
+            reader.join(patient(30))
     return "".join(lines)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.contract.ledger import new_job
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.termination import ExitCode
@@ -56,10 +56,10 @@ def test_a_job_that_is_paused_while_its_pod_imports_the_application_is_left_for_
     ledger = SqlLedger(create_engine(postgres_ledger_url))
     job = ledger.insert(new_job(runner="kubernetes"))
     first = start(job, 1, postgres_ledger_url, tmp_path)
-    wait_for("the import", (tmp_path / "imports").exists)
+    eventually((tmp_path / "imports").exists, "the import")
     ledger.limits.pause(SCOPE, "the test")
     (tmp_path / "go on").touch()
-    _, errors = first.communicate(timeout=180)
+    _, errors = first.communicate(timeout=patient(180))
     assert first.returncode == ExitCode.HELD, errors
     left = ledger.get(job.id)
     assert left is not None
@@ -68,7 +68,7 @@ def test_a_job_that_is_paused_while_its_pod_imports_the_application_is_left_for_
 
     ledger.limits.resume(SCOPE)
     second = start(job, 2, postgres_ledger_url, tmp_path)
-    _, errors = second.communicate(timeout=180)
+    _, errors = second.communicate(timeout=patient(180))
     ended = ledger.get(job.id)
     ledger.engine.dispose()
     assert ended is not None

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 from tests.contract.ledger import LEASE, new_job
+from tests.waiting import patient
 
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.claim_turns import LastTurns
@@ -62,7 +63,7 @@ def test_eight_workers_let_the_jobs_of_few_pass_those_of_one_with_many(engine: E
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for result in [pool.submit(work, ledger) for ledger in ledgers]:
-            result.result(150)
+            result.result(patient(150))
     started = starts(engine)
     assert len({job_id for job_id, _ in started}) == len(started)
     organizations = [organization for _, organization in started]
@@ -78,7 +79,7 @@ def test_workers_that_claim_at_once_share_all_jobs_of_all_organizations(engine: 
     gate = threading.Barrier(WORKERS)
 
     def claim(ledger: SqlLedger) -> list[int]:
-        gate.wait(60)
+        gate.wait(patient(60))
         found = []
         while claims := ledger.claim_batch("legacy", ["report"], "w", LEASE, 3):
             found += [claim.job.id for claim in claims]

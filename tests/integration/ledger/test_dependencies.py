@@ -13,8 +13,9 @@ from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
 from tests.contract.dependency_moves import Graph, all_jobs, steps
-from tests.contract.ledger import LEASE, LedgerSteps, eventually, new_job
+from tests.contract.ledger import LEASE, LedgerSteps, new_job
 from tests.integration.ledger.test_sql_ledger import blocked
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger import finish
 from spoke_jobs.ledger.dispatching import dispatch_jobs
@@ -53,11 +54,11 @@ def end_at(ledger: SqlLedger, claim: Claim, how: int, gate: threading.Barrier) -
     if how % 2 and ledger.engine.dialect.name == "postgresql":  # each has recorded its end, and not committed
         with Session(ledger.engine) as session:
             session.execute(select(1))
-            gate.wait(30)
+            gate.wait(patient(30))
             ledger.succeed(session, claim.token, None)
             session.commit()
     else:
-        gate.wait(30)
+        gate.wait(patient(30))
         assert ledger.succeed_many({claim.token: None}) == {claim.token}
 
 
@@ -80,12 +81,12 @@ def end_a_batch_together(ledger: SqlLedger, rounds: int) -> None:
             gate = threading.Barrier(3)
 
             def close(gate: threading.Barrier = gate, batch_id: int = batch.id) -> None:
-                gate.wait(30)
+                gate.wait(patient(30))
                 ledger.close_batch(batch_id)
 
             done = [pool.submit(end_at, ledger, claim, number, gate) for claim in (first, second)]
             for future in [*done, pool.submit(close)]:
-                future.result(30)
+                future.result(patient(30))
             (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
             assert claim.job.id == batch.then_id
             assert ledger.succeed_many({claim.token: None}) == {claim.token}
@@ -107,9 +108,9 @@ def test_an_end_waits_for_the_dependent_that_another_end_has_locked(ledger: SqlL
     with ThreadPoolExecutor(1) as pool, Session(ledger.engine) as session:
         ledger.succeed(session, first.token, None)  # not committed
         other = pool.submit(ledger.succeed, None, second.token, None)
-        assert eventually(lambda: blocked(ledger))
+        eventually(lambda: blocked(ledger))
         session.commit()
-        other.result(30)
+        other.result(patient(30))
     found = ledger.get(job.id)
     assert found is not None
     assert (found.state, found.open_dependencies) == (JobState.WAITING, 0)
@@ -121,12 +122,12 @@ def test_an_end_waits_for_a_dispatch_that_depends_on_it(ledger: SqlLedger, commi
     with ThreadPoolExecutor(1) as pool, ledger.engine.connect() as dispatching:
         (job,) = dispatch_jobs(dispatching, [new_job(after=(claims[1].job.id,))])
         ends = pool.submit(ledger.succeed_many, {claim.token: None for claim in claims})
-        assert eventually(lambda: blocked(ledger))
+        eventually(lambda: blocked(ledger))
         if commits:
             dispatching.commit()
         else:
             dispatching.rollback()
-        assert ends.result(30) == {claim.token for claim in claims}
+        assert ends.result(patient(30)) == {claim.token for claim in claims}
     found = ledger.get(job.id)
     assert (found is None) is not commits
     assert found is None or (found.state, found.open_dependencies) == (JobState.WAITING, 0)
@@ -152,22 +153,22 @@ def test_dispatches_after_a_job_whose_last_dependent_goes_meanwhile_do_not_deadl
 
     def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if share(statement):
-            seen.wait(60)
-            assert unmarked.wait(60)
+            seen.wait(patient(60))
+            assert unmarked.wait(patient(60))
 
     def after(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if share(statement):
-            locked.wait(60)
+            locked.wait(patient(60))
 
     event.listen(ledger.engine, "before_cursor_execute", before)
     event.listen(ledger.engine, "after_cursor_execute", after)
     with ThreadPoolExecutor(2) as pool:
         dispatched = [pool.submit(ledger.insert, new_job(after=(job.id,))) for _ in range(2)]
-        seen.wait(60)
+        seen.wait(patient(60))
         with ledger.engine.begin() as connection:
             connection.execute(update(job_request).values(awaited=False))
         unmarked.set()
-        assert {future.result(60).state for future in dispatched} == {JobState.BLOCKED}
+        assert {future.result(patient(60)).state for future in dispatched} == {JobState.BLOCKED}
     found = ledger.get(job.id)
     assert found is not None
     assert found.awaited
@@ -181,7 +182,7 @@ def test_many_dependents_fail_in_several_transactions(any_ledger: SqlLedger, mon
     any_ledger.cancel(first.id)
     states = [job.state for job in any_ledger.list_jobs() if job.id != first.id]
     assert states.count(JobState.FAILED) == 3
-    assert eventually(lambda: any_ledger.settle() == 0)
+    eventually(lambda: any_ledger.settle() == 0)
     causes = {job.cause for job in any_ledger.list_jobs() if job.id != first.id}
     assert causes == {"DependencyFailed"}
     ended = any_ledger.get(last.id)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, text
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, SHORT, eventually, new_job
+from tests.contract.ledger import LEASE, SHORT, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.ledger import claims, each_alone, finish, syncing
 from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
@@ -149,7 +150,7 @@ def test_a_job_that_other_code_has_ended_stays_ended_when_its_lease_lapses(ledge
         found.update(job.id for job in ledger.reap("legacy"))
         return len(found) == 2
 
-    assert eventually(both_are_reaped)
+    eventually(both_are_reaped)
     assert (end_of(ledger, ended)[0], end_of(ledger, good)[0]) == (state, JobState.WAITING)
 
 

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Engine, event, text
-from tests.contract.ledger import LEASE, eventually, new_job
+from tests.contract.ledger import LEASE, new_job
+from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
@@ -137,7 +138,7 @@ class Claiming(RuleBasedStateMachine):
             rated = {job.id for job in waiting for limit, _ in limits.of(Subject.of(job)) if limit.bounds.rate}
             return [job.id for job in waiting if not (job.locks_queue or job.id in held or job.id in rated)]
 
-        assert eventually(lambda: not without_reason()), without_reason()
+        eventually(lambda: not without_reason(), state=without_reason)
 
     def together(self, sizes: list[int], ended: list[Claim], *, reaps: bool = False) -> None:
         """Claim and end at once."""
@@ -145,7 +146,7 @@ class Claiming(RuleBasedStateMachine):
 
         def one(number: int) -> list[Claim]:
             ledger = self.ledgers[number]
-            gate.wait(30)
+            gate.wait(patient(30))
             if reaps and number == 0:
                 self.reaped = len(ledger.reap("legacy"))
             for claim in ended[number::WORKERS]:
@@ -271,7 +272,7 @@ def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_en
         try:
             for _ in range(5):
                 before = starts()
-                assert eventually(lambda before=before: starts() > before)  # type: ignore[misc]
+                eventually(lambda before=before: starts() > before)  # type: ignore[misc]
                 ledgers[0].limits.pause(parse_scope("all"), "upgrade")
                 paused = starts()
                 time.sleep(0.05)  # in which an attempt would start
@@ -289,7 +290,7 @@ def test_of_workers_that_claim_at_once_as_many_succeed_as_the_limit_allows(engin
     gate = threading.Barrier(WORKERS)
 
     def claim(ledger: SqlLedger) -> list[Claim]:
-        gate.wait(30)
+        gate.wait(patient(30))
         return list(ledger.claim_batch("legacy", KNOWN, "w", LEASE, 2))
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -305,7 +306,7 @@ def test_of_workers_that_claim_at_once_each_token_goes_to_one(engine: Engine) ->
     gate = threading.Barrier(WORKERS)
 
     def claim(ledger: SqlLedger) -> int:
-        gate.wait(30)
+        gate.wait(patient(30))
         return len(ledger.claim_batch("legacy", KNOWN, "w", LEASE, 4))
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -333,7 +334,7 @@ def test_a_process_that_knows_the_limits_sees_each_change_by_another_at_once(eng
         other.pause(organization, "upgrade")
         assert 1 not in {claim.job.organization_id for claim in claimed(ledger, 8)}
         other.resume(organization)
-        assert eventually(lambda: 1 in {claim.job.organization_id for claim in claimed(ledger)})
+        eventually(lambda: 1 in {claim.job.organization_id for claim in claimed(ledger)})
         other.set(mail, lambda _old: Bounds(0))
         assert claimed(ledger) == []
         other.reset(mail)
@@ -367,7 +368,7 @@ def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
     assert len(claimed(ledger, 2)) == 2
     with engine.begin() as connection:
         connection.execute(text("UPDATE job_limit SET scope = 'type:report', updated_at = now()"))
-    assert eventually(lambda: claimed(ledger) == [], 60)
+    eventually(lambda: claimed(ledger) == [])
     left = ledger.get(last.id)
     assert left is not None
     assert left.state is JobState.WAITING, "the limit holds it back: not all jobs were claimed meanwhile"

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
-from tests.contract.ledger import LEASE, SHORT, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.waiting import eventually
 from typer.testing import CliRunner
 
 from spoke_jobs import Every, Registry
@@ -85,7 +86,7 @@ def test_a_change_of_the_locked_job_is_given_up_and_the_error_says_why(
 def test_the_reaper_leaves_out_the_locked_job_and_takes_it_later(ledger: SqlLedger, other: Connection) -> None:
     locked, free = claimed(ledger, SHORT), claimed(ledger, SHORT)
     lock(other, locked.job.id)
-    assert eventually(lambda: [job.id for job in ledger.reap("legacy")] == [free.job.id])
+    eventually(lambda: [job.id for job in ledger.reap("legacy")] == [free.job.id])
     other.rollback()
     assert [job.id for job in ledger.reap("legacy")] == [locked.job.id]
 
@@ -169,6 +170,7 @@ def test_an_uncommitted_lock_of_a_queue_delays_only_jobs_that_lock_their_queue(
         free = ledger.insert(new_job())
 
 
+@pytest.mark.alone
 def test_of_many_locked_rows_only_one_is_waited_for(ledger: SqlLedger, other: Connection) -> None:
     """As in a batch whose row a job has locked: each of its jobs that has not started in time would take a wait."""
     ledger = SqlLedger(ledger.engine, patience=LockPatience(1.0))
@@ -182,7 +184,7 @@ def test_of_many_locked_rows_only_one_is_waited_for(ledger: SqlLedger, other: Co
         expired.extend(ledger.expire_starts("legacy", ["report"]))
         return len(expired) == len(jobs)
 
-    assert eventually(all_have, 30)
+    eventually(all_have)
     assert ledger.settle() == 0
     assert time.monotonic() - began < 30 * 1.0 / 2
     other.rollback()
@@ -215,7 +217,7 @@ def test_a_schedule_whose_unique_key_is_being_taken_does_not_delay_the_others(
     ticker = ticker_of(ledger, registry, "legacy")
     ticker.tick_if_due()
     insert_jobs(other, [new_job(unique_key="k")])
-    assert eventually(lambda: any(job.schedule == "free" for job in ticker.tick_if_due()))
+    eventually(lambda: any(job.schedule == "free" for job in ticker.tick_if_due()))
 
 
 def test_a_process_that_has_waited_in_vain_is_impatient_for_half_a_minute() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import create_engine as plain_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from tests.unit.ledger.test_migrations import differences, proposals
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.errors import MigrationRefused
 from spoke_jobs.ledger.engine import check_schema, create_engine
@@ -54,7 +54,7 @@ def test_processes_that_start_together_migrate_one_after_the_other(empty_url: UR
         subprocess.Popen(command, env=environment | {"SPOKE_SCHEMA": schema})
         for schema in ("", "", "billing", "billing")
     ]
-    assert [process.wait(60) for process in together] == [0] * 4
+    assert [process.wait(patient(60)) for process in together] == [0] * 4
     engine = create_engine(empty_url)
     check_schema(engine)
     engine.dispose()
@@ -69,8 +69,8 @@ def test_whoever_holds_the_lock_of_migrations_is_waited_for_with_a_word_in_the_l
     with engine.connect() as others:
         others.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": sql_name(VERSION_TABLE)})
         migrating.start()
-        wait_for("it says so", lambda: "another migration runs" in caplog.text)
-    migrating.join(60)
+        eventually(lambda: "another migration runs" in caplog.text, "it says so")
+    migrating.join(patient(60))
     check_schema(engine)
     engine.dispose()
 
@@ -89,7 +89,7 @@ def test_a_long_transaction_delays_the_migration_and_nobody_else(empty_url: URL)
                 heartbeat.execute(text("LOCK TABLE job_request IN ROW EXCLUSIVE MODE"))
             migrating.join(0.05)
         assert migrating.is_alive()
-    migrating.join(60)
+    migrating.join(patient(60))
     assert not migrating.is_alive()
     check_schema(engine)
     engine.dispose()
@@ -173,7 +173,7 @@ def test_a_hundred_thousand_rows_are_migrated_while_others_read_and_write(empty_
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(repeat, statement) for statement in took]
         try:
-            assert began.wait(60)
+            assert began.wait(patient(60))
             start = time.monotonic()
             migrate(engine)
             print(f"FIGURE {OLD_ROWS} rows in {time.monotonic() - start:.1f} s; blocked for at most "

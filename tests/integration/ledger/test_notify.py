@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.waiting import patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.notify import CHANNEL, Notifier
@@ -32,7 +33,7 @@ def test_a_notification_without_a_thread_does_not_prevent_later_ones(
             patch.setattr(threading.Thread, "start", refuses)
             notifier.notify()
         notifier.notify()
-        assert list(connection.notifies(timeout=10, stop_after=1))
+        assert list(connection.notifies(timeout=patient(30), stop_after=1))
     notifier.close()
     engine.dispose()
 
@@ -44,7 +45,7 @@ def test_whoever_ends_a_job_that_others_wait_for_notifies_once_it_is_committed(p
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"LISTEN {CHANNEL}")
 
-        def notified(seconds: float = 60.0) -> bool:
+        def notified(seconds: float = patient(60)) -> bool:
             return bool(list(connection.notifies(timeout=seconds, stop_after=1)))
 
         def claim_with_dependent(**fields: Any) -> Claim:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import URL, Engine, text
 from sqlalchemy import create_engine as plain_engine
 from tests.integration.ledger.test_migrations import FILL, FILL_ATTEMPTS, OLD_REVISION, OLD_ROWS, empty_url
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import check_schema
 from spoke_jobs.ledger.migrations import migrate
@@ -68,7 +68,7 @@ def worker(url: str, folder: Path, code: Path, log: Path) -> Iterator[subprocess
         assert process.poll() is None, log.read_text()[-5000:]
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(patient(60))
 
 
 def insert(engine: Engine, count: int, seconds: float) -> None:
@@ -105,20 +105,20 @@ def test_what_workers_of_the_first_release_run_during_the_migration_ends_once(em
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(worker(url, tmp_path, code, log))
-        wait_for("the long ones run", lambda: states(engine).get("succeeded", 0) >= 300, state=log.read_text)
+        eventually(lambda: states(engine).get("succeeded", 0) >= 300, "the long ones run", state=log.read_text)
         assert {file.read_text() for file in tmp_path.glob("code of *")} == {str(code / "spoke_jobs/__init__.py")}
         with engine.connect() as connection:
-            live = wait_for("live leases", lambda: connection.scalar(RUNNING) or None, state=log.read_text)
+            live = eventually(lambda: connection.scalar(RUNNING) or None, "live leases", state=log.read_text)
         migrate(engine)
         check_schema(engine)
         insert(engine, 100, 0.05)  # by a process of the first release, too
-        wait_for(
-            "all end", lambda: states(engine) == {"succeeded": 704}, state=lambda: (states(engine), log.read_text())
+        eventually(
+            lambda: states(engine) == {"succeeded": 704}, "all end", state=lambda: (states(engine), log.read_text())
         )
         stack.enter_context(worker(url, tmp_path, ROOT / "runner", tmp_path / "new.log"))
         insert(engine, 100, 0.05)
-        wait_for(
-            "all end", lambda: states(engine) == {"succeeded": 804}, state=lambda: (states(engine), log.read_text())
+        eventually(
+            lambda: states(engine) == {"succeeded": 804}, "all end", state=lambda: (states(engine), log.read_text())
         )
     ran = (tmp_path / "ran").read_text().split()
     with engine.connect() as connection:

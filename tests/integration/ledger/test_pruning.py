@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
-from tests.contract.ledger import eventually, new_job
+from tests.contract.ledger import new_job
+from tests.waiting import eventually
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -35,13 +36,13 @@ def test_a_job_that_is_referred_to_stays_and_keeps_no_other(ledger: SqlLedger) -
         pruned.append(ledger.prune(2))
         return [job.id for job in ledger.list_jobs()] == [referred]
 
-    assert eventually(others_are_gone)
+    eventually(others_are_gone)
     assert sum(pruned) == 4
     assert ledger.prune() == 0
     with ledger.engine.begin() as connection:
         connection.execute(text("DELETE FROM note"))
         connection.execute(text("UPDATE job_request SET expires_at = finished_at"))  # as a day later
-    assert eventually(lambda: ledger.prune() == 1)
+    eventually(lambda: ledger.prune() == 1)
     assert ledger.list_jobs() == []
 
 
@@ -54,6 +55,6 @@ def test_a_whole_batch_that_stays_hides_nothing_behind_it(ledger: SqlLedger, old
     with ledger.engine.begin() as connection:
         for job_id in referred:
             connection.execute(text("INSERT INTO note VALUES (:id)"), {"id": job_id})
-    assert eventually(lambda: ledger.prune(3, older_than_seconds=older_than) == 3)
+    eventually(lambda: ledger.prune(3, older_than_seconds=older_than) == 3)
     assert ledger.prune(3, older_than_seconds=older_than) == 0
     assert sorted(job.id for job in ledger.list_jobs()) == referred

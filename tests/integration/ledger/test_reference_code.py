@@ -14,9 +14,10 @@ import pytest
 from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
-from tests.contract.ledger import LEASE, SHORT, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.contract.reference_code import ReferenceCode, create_tables, speak
 from tests.contract.worker import Site
+from tests.waiting import eventually
 
 from spoke_jobs.contract.cause_classes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
@@ -222,7 +223,7 @@ def test_a_finished_row_that_it_deletes_leaves_no_row_of_ours_behind(code: Refer
 def test_a_lapsed_attempt_of_its_job_is_reaped(code: ReferenceCode, ledger: SqlLedger) -> None:
     job_id = code.dispatch()
     assert claim_one(ledger, "legacy", TYPES, "w", SHORT) is not None
-    assert eventually(lambda: [job.id for job in ledger.reap("legacy")] == [job_id])
+    eventually(lambda: [job.id for job in ledger.reap("legacy")] == [job_id])
 
 
 def test_times_in_any_form_are_read(code: ReferenceCode, ledger: SqlLedger) -> None:
@@ -260,7 +261,7 @@ def test_a_time_that_is_outside_the_calendar_in_utc_stops_no_other_row(
     assert {job.id: job.created_at.year for job in ledger.list_jobs()}[broken] in (2, 9998)
     claims = ledger.claim_batch("legacy", TYPES, "w", SHORT, 9)
     assert good in {claim.job.id for claim in claims}
-    assert eventually(lambda: good in {job.id for job in ledger.reap("legacy")})
+    eventually(lambda: good in {job.id for job in ledger.reap("legacy")})
 
 
 @pytest.mark.parametrize("adopted", [False, True], ids=["inserted after the migration", "there before"])
@@ -352,7 +353,7 @@ def test_a_successful_job_is_not_pending_for_long(code: ReferenceCode, ledger: S
         deleting.succeed(session, other.token, {"rows": 1})
         session.commit()
     deleting.fail(failed.token, Failure("JobError", "no such document", for_good=True), decide=True)
-    assert eventually(lambda: deleting.prune(which=JobFilter(runner="legacy")) == 2)
+    eventually(lambda: deleting.prune(which=JobFilter(runner="legacy")) == 2)
     rows = [(row["id"], row["status"], row["result_message"]) for row in code.pending()]
     assert rows == [(ids[2], -1, "no such document")]
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 from tests.integration.ledger.test_ticks import declared, row, tick
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs import Every, Registry
 from spoke_jobs.ledger import audit_events
@@ -58,7 +58,7 @@ def test_several_tickers_dispatch_each_occurrence_once(engine: Engine) -> None:
 
     with ThreadPoolExecutor(tickers) as pool:
         running = [pool.submit(work, number) for number in range(tickers)]
-        wait_for("five seconds of jobs", lambda: count(engine) >= 12 * 5)
+        eventually(lambda: count(engine) >= 12 * 5, "five seconds of jobs")
         stop.set()
         for each in running:
             each.result()
@@ -126,7 +126,7 @@ def test_500_schedules_a_second_with_kills_and_wrong_clocks(engine: Engine) -> N
             kills += 1
             processes[victim] = start()
         ended = _database_now(engine)
-        wait_for("all until the end", lambda: _earliest_next(engine) > ended, 120)
+        eventually(lambda: _earliest_next(engine) > ended, "all until the end")
     finally:
         for process in processes:
             process.kill()

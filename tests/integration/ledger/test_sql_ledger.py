@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.contract.ledger_contract import LedgerContract
+from tests.waiting import eventually
 
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.context import JobContext
@@ -111,7 +112,7 @@ class TestPostgresqlLedger(LedgerContract):
             claims.start(other, job, 1, uuid4(), "other", LEASE)
             with ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(ledger.claim_batch, "legacy", ["report"], "w", LEASE, 1)
-                assert eventually(lambda: blocked(ledger))
+                eventually(lambda: blocked(ledger))
                 other.commit()
                 (claim,) = answer.result()
         assert claim.job.id == behind.id
@@ -129,7 +130,7 @@ class TestPostgresqlLedger(LedgerContract):
             other.execute(select(job_attempt.c.id).with_for_update())
             ledger.keep_output(running.token, "no matter")
             last = pool.submit(ledger.keep_output, done.token, "the last", ended=True)
-            assert eventually(lambda: last.done() or blocked(ledger))
+            eventually(lambda: last.done() or blocked(ledger))
             other.rollback()
             last.result()
         assert [ledger.attempts(claim.job.id)[0].output_tail for claim in (running, done)] == ["", "the last"]

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, event, select, text
 from tests.contract.ledger import LEASE
 from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, perform
+from tests.waiting import patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -83,7 +84,7 @@ class Concurrent(RuleBasedStateMachine):
         gate = threading.Barrier(len(together))
 
         def one(ledger: SqlLedger, move: Move) -> None:
-            gate.wait(30)
+            gate.wait(patient(30))
             perform(move, ledger, self.known)
 
         for future in [self.pool.submit(one, *pair) for pair in zip(self.ledgers, together, strict=False)]:

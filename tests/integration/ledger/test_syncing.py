@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, SHORT, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.ledger import reports, syncing
 from spoke_jobs.ledger.engine import create_engine
@@ -172,7 +173,7 @@ def test_the_cluster_s_cause_replaces_the_guess_of_the_next_claim_and_no_other(
     assert isinstance(first, Claim)
     if own_cause is not None:
         assert ledger.fail(first.token, Failure(own_cause), decide=False)
-    assert eventually(lambda: isinstance(ledger.claim(job.id, job.uid, 1, 2, "pod", LEASE), Claim))
+    eventually(lambda: isinstance(ledger.claim(job.id, job.uid, 1, 2, "pod", LEASE), Claim))
     with ledger.engine.begin() as connection:
         assert reports.record(connection, job, AttemptReport(1, 1, "DatabaseUnreachable"))
     assert [item.cause for item in ledger.attempts(job.id)] == [own_cause or "DatabaseUnreachable", ""]

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, delete, event, func, select, update
 from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.waiting import patient
 
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger import inserts
@@ -21,7 +22,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Failure, JobRequest
 
-PATIENCE = 240
+PATIENCE = round(patient(60))
 """Seconds."""
 
 
@@ -170,7 +171,7 @@ def test_keys_taken_in_opposite_orders_end_in_one_clear_error_or_in_waiting(ledg
         with Session(ledger.engine) as session:
             inserts.insert_jobs(session.connection(), [new_job(unique_key=keys[0])])
             if on_postgresql:  # SQLite runs transactions one after another anyway
-                took_first.wait(30)
+                took_first.wait(patient(30))
             try:
                 inserts.insert_jobs(session.connection(), [new_job(unique_key=keys[1])])
             except UniquenessConflict as error:

@@ -18,9 +18,9 @@ from typing import Any
 
 import kubernetes
 import pytest
-from tests.exclusive import exclusive
+from tests.exclusive import HEAVY, exclusive
 from tests.leftovers import namespace_metadata
-from tests.waiting import PATIENCE_SECONDS, wait_for
+from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
@@ -57,7 +57,8 @@ def bring_standin(env: Mapping[str, str]) -> str:
     base = env["SPOKE_PYTHON_BASE_IMAGE"]
     name = f"spoke-operator-standin:{hashlib.sha256(content + base.encode()).hexdigest()[:12]}"
     build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", name, str(STANDIN)]
-    run_or_fail(build, {**env, "DOCKER_BUILDKIT": "1"})
+    with exclusive(HEAVY):
+        run_or_fail(build, {**env, "DOCKER_BUILDKIT": "1"})
     with exclusive(NODE_TO_STOP):
         run_or_fail(["tests/cluster/load", CLUSTER, name], dict(env))
     return name
@@ -149,7 +150,7 @@ class Cluster:
         status: Object = body.get("status", {})
         return status
 
-    def until(self, name: str, wanted: Callable[[Object], Any], seconds: float = PATIENCE_SECONDS) -> Object:
+    def until(self, name: str, wanted: Callable[[Object], Any], within: float = WITHIN_SECONDS) -> Object:
         """The SpokeJob's status once it is as wanted."""
         last: list[Object] = [{}]
 
@@ -158,13 +159,13 @@ class Cluster:
             return last[0] if wanted(last[0]) else None
 
         try:
-            return wait_for(f"SpokeJob {name} as wanted", look, seconds)
+            return eventually(look, f"SpokeJob {name} as wanted", within)
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {json.dumps(last[0], indent=1)}") from None
 
-    def until_final(self, name: str, seconds: float = PATIENCE_SECONDS) -> Object:
+    def until_final(self, name: str, within: float = WITHIN_SECONDS) -> Object:
         """The SpokeJob's status once it is final."""
-        return self.until(name, lambda status: status.get("outcome") in ("Succeeded", "Failed"), seconds)
+        return self.until(name, lambda status: status.get("outcome") in ("Succeeded", "Failed"), within)
 
     def pod_of(self, name: str, attempt: int) -> str:
         """The running pod of an attempt."""
@@ -175,7 +176,7 @@ class Cluster:
             running = [pod.metadata.name for pod in pods if pod.status.phase == "Running"]
             return running[0] if running else None
 
-        return wait_for(f"a running pod of {name}, attempt {attempt}", look)
+        return eventually(look, f"a running pod of {name}, attempt {attempt}")
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +185,9 @@ def cluster(cluster_env: dict[str, str], image: str) -> Iterator[Cluster]:
     apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds"]
     run_or_fail(apply, cluster_env)
     definitions = ["crd/spokejobs.jobs.spoke.dev", "crd/spokelimits.jobs.spoke.dev"]
-    run_or_fail(["kubectl", "wait", "--for=condition=Established", *definitions, "--timeout=300s"], cluster_env)
+    run_or_fail(
+        ["kubectl", "wait", "--for=condition=Established", *definitions, f"--timeout={patient(300):.0f}s"], cluster_env
+    )
     with new_namespace(cluster_env, image) as cluster:
         yield cluster
 
@@ -248,7 +251,7 @@ class OperatorProcess:
     def start(self, **env: str) -> None:
         """Start, and wait until it is ready."""
         self.launch(**env)
-        wait_for("the operator is ready", lambda: self.said("ready") or self._dead())
+        eventually(lambda: self.said("ready") or self._dead(), "the operator is ready")
 
     def launch(self, **env: str) -> None:
         """Start, and wait for nothing."""
@@ -261,13 +264,13 @@ class OperatorProcess:
         """SIGTERM; gives the exit code."""
         assert self._process
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=10)
+        return self._process.wait(timeout=patient(30))
 
     def kill(self) -> None:
         """SIGKILL."""
         assert self._process
         self._process.kill()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=patient(30))
 
     def thaw(self) -> None:
         """Let it go on after a SIGSTOP."""
@@ -277,7 +280,7 @@ class OperatorProcess:
     def wait(self) -> int:
         """Wait for its end; gives the exit code."""
         assert self._process
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=patient(30))
 
     @property
     def frozen(self) -> bool:
@@ -309,7 +312,7 @@ class OperatorProcess:
     def get(self, path: str) -> str:
         """What its HTTP server answers."""
         port = self.logged()[0]["health_port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=patient(30)) as answer:
             text: str = answer.read().decode()
         return text
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 from yarl import URL
 
 LINE_LIMIT = 2**22
@@ -84,9 +84,9 @@ class Proxy:
         self._run(self._stop())
         # TLS says goodbye after that; what the loop's end cuts off would be complained of in another test.
         sockets: Mapping[int, Any] = self._loop._selector.get_map()  # type: ignore[attr-defined]
-        wait_for("none is open but the loop's own", lambda: len(sockets) == 1)
+        eventually(lambda: len(sockets) == 1, "none is open but the loop's own")
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(patient(30))
         self._loop.close()
 
     def break_watches(self, code: int) -> int:
@@ -98,7 +98,7 @@ class Proxy:
         return [call.write for call in self.calls[since:] if call.write and 200 <= call.status < 300]
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(patient(30))
 
     async def _serve(self) -> int:
         self._session = ClientSession(

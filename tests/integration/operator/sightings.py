@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from tests.integration.operator.conftest import GROUP, PLURAL, ROOT, VERSION, Cluster, Object
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 T = TypeVar("T")
 SPOKEJOBS, JOBS, PODS, EVENTS = "spokejobs", "jobs", "pods", "events"
@@ -82,9 +82,9 @@ class Sightings:
         """Listen no more."""
         for watch in self._watches:
             watch.terminate()
-            watch.wait(10)
+            watch.wait(patient(30))
         for listener in self._listeners:
-            listener.join(10)
+            listener.join(patient(30))
 
     def of(self, spokejob: str) -> list[Sighting]:
         """All of what belongs to a SpokeJob."""
@@ -92,21 +92,18 @@ class Sightings:
             return list(self._of[spokejob])
 
     def until(
-        self, spokejob: str, what: str, wanted: Callable[[Sighting], object], seconds: float = PATIENCE_SECONDS
+        self, spokejob: str, what: str, wanted: Callable[[Sighting], object], within: float = WITHIN_SECONDS
     ) -> Sighting:
         """The first that is as wanted, whether it came already or is yet to come."""
-        deadline = time.monotonic() + seconds
         looked_at = 0
-        with self._news:
-            while True:
-                told = self._of[spokejob]
-                for sighting in told[looked_at:]:
-                    if wanted(sighting):
-                        return sighting
-                looked_at = len(told)
-                left = deadline - time.monotonic()
-                assert left > 0, f"not within {seconds:.0f} s: {what} of {spokejob}; {self._last_words(told)}"
-                self._news.wait(left)
+
+        def look() -> Sighting | None:
+            nonlocal looked_at
+            new = self.of(spokejob)[looked_at:]
+            looked_at += len(new)
+            return next((sighting for sighting in new if wanted(sighting)), None)
+
+        return eventually(look, f"{what} of {spokejob}", within, state=lambda: self._last_words(self.of(spokejob)))
 
     def _listen(self, kind: str, watch: subprocess.Popen[str]) -> None:
         assert watch.stdout is not None

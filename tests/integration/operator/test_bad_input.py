@@ -21,7 +21,7 @@ from tests.integration.operator.conftest import (
     OperatorProcess,
     limited_kubeconfig,
 )
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.contract.crd import crd
 from spoke_jobs.contract.names import LABEL_TEMPLATE
@@ -153,8 +153,8 @@ def test_all_that_is_taken_is_named_or_runs_and_nothing_goes_in_circles(apart: C
     try:
         names = [apart.submit("succeeds", **spec) for spec in EDGES]
         for name in names:
-            apart.until(name, lambda status: status.get("cause") or status.get("outcome") == "Succeeded", 120)
-        wait_for("nothing is written any more", lambda: writes_nothing_for_two_comparisons(apart, operator))
+            apart.until(name, lambda status: status.get("cause") or status.get("outcome") == "Succeeded")
+        eventually(lambda: writes_nothing_for_two_comparisons(apart, operator), "nothing is written any more")
         assert operator.running
         assert [line for line in operator.logged() if line["level"] in ("error", "plain")] == []
         assert operator.stop() == 0
@@ -171,7 +171,7 @@ def writes_nothing_for_two_comparisons(cluster: Cluster, operator: OperatorProce
     assert unfinished, "or nothing would be looked at"
     writes, looks = "spoke_operator_writes_total", "spoke_operator_reconciles_total"
     written, looked_at = operator.metric(writes), operator.metric(looks)
-    wait_for("two comparisons", lambda: operator.metric(looks) >= looked_at + 2 * unfinished)
+    eventually(lambda: operator.metric(looks) >= looked_at + 2 * unfinished, "two comparisons")
     return operator.metric(writes) == written
 
 

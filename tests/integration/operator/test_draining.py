@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 from tests.integration.operator.conftest import ROOT, Cluster, OperatorProcess, limited_kubeconfig
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 UNHURRIED = {"terminationGracePeriodSeconds": 60}
 """A busy kubelet has this long to tell how the pod ended."""
@@ -27,9 +27,9 @@ def test_a_job_that_is_evicted_three_times_succeeds_and_is_not_charged(
     cluster.template("drained", "wait,wait,wait,0", pod=UNHURRIED)
     name = cluster.submit("drained")
     for number in (1, 2, 3):
-        cluster.until(name, lambda status, number=number: status.get("attempt") == number, 90)
+        cluster.until(name, lambda status, number=number: status.get("attempt") == number)
         evict(cluster, cluster.pod_of(name, number))
-    status = cluster.until_final(name, 120)
+    status = cluster.until_final(name)
     assert status["outcome"] == "Succeeded"
     assert [item["cause"] for item in status["attempts"]] == ["Drained", "Drained", "Drained", ""]
     assert (status.get("charged", {}), status["notCharged"]) == ({}, {"disruption": 3})
@@ -47,10 +47,10 @@ def test_an_operator_that_was_away_while_a_pod_was_evicted_and_went_charges_noth
     pod = apart.pod_of(name, 1)
     assert operator.stop() == 0
     evict(apart, pod)
-    wait_for("the pod is gone", lambda: not apart.core.list_namespaced_pod(apart.namespace).items)
+    eventually(lambda: not apart.core.list_namespaced_pod(apart.namespace).items, "the pod is gone")
     operator.start()
     try:
-        status = apart.until_final(name, 120)
+        status = apart.until_final(name)
     finally:
         operator.stop()
         print((tmp_path / "operator.log").read_text())
@@ -73,10 +73,9 @@ def test_a_budget_as_the_page_on_draining_shows_it_holds_an_eviction_off(
     # The page's label is one of the PodTemplate. This one is on every pod of a job.
     budget["spec"]["selector"]["matchLabels"] = {"jobs.spoke.dev/spokejob": name}
     cluster.kubectl("create", "--filename=-", stdin=json.dumps(budget))
-    wait_for(
-        "the budget counts the pod",
+    eventually(
         lambda: cluster.kubectl("get", "pdb", "long-jobs", "--output=jsonpath={.status.expectedPods}") == "1",
-        60,
+        "the budget counts the pod",
     )
     with pytest.raises(ApiException) as refused:
         evict(cluster, pod)

@@ -21,7 +21,7 @@ from tests.integration.operator.conftest import (
     limited_kubeconfig,
 )
 from tests.integration.operator.proxy import Fault, Proxy
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 FAILPOINT = (str(Path(__file__).with_name("failpoint.py")),)
 CREATE, DELETE, STATUS, DELETE_SPOKEJOB = "POST job", "DELETE job", "PATCH status", "DELETE spokejob"
@@ -53,7 +53,7 @@ class Scene:
         return [job.metadata.name for job in self.cluster.batch.list_namespaced_job(self.cluster.namespace).items]
 
     def no_jobs_are_left(self) -> None:
-        wait_for("no Jobs are left", lambda: not self.jobs())
+        eventually(lambda: not self.jobs(), "no Jobs are left")
 
     def spokejobs(self) -> list[Object]:
         items: list[Object] = self.cluster.custom.list_namespaced_custom_object(
@@ -97,7 +97,7 @@ def test_killed_before_and_after_every_write_of_a_job_s_life(scene: Scene) -> No
     while any(item["metadata"]["name"] == name for item in scene.spokejobs()):
         at_once = {"SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "0", "SPOKE_OPERATOR_FAILED_JOB_RETENTION_SECONDS": "0"}
         operator.launch(**at_once, FAILPOINT="die-after" if deaths % 2 else "die-before")
-        wait_for("it is killed", died_or_done)
+        eventually(died_or_done, "it is killed")
         if operator.running:
             operator.kill()
             break
@@ -150,9 +150,9 @@ def test_a_watch_that_fails_loses_nothing(scene: Scene, happens: Callable[[Scene
     if happens is silence:
         assert scene.operator.metric("spoke_operator_events_total") == heard
     else:
-        wait_for("events come again", lambda: scene.operator.metric("spoke_operator_events_total") > heard)
+        eventually(lambda: scene.operator.metric("spoke_operator_events_total") > heard, "events come again")
     if happens is fatal:
-        wait_for("the streams' restart", lambda: scene.operator.metric("spoke_operator_stream_restarts_total") > 0)
+        eventually(lambda: scene.operator.metric("spoke_operator_stream_restarts_total") > 0, "the streams' restart")
     else:
         assert scene.operator.metric("spoke_operator_stream_restarts_total") == 0
     assert scene.operator.stop() == 0
@@ -222,7 +222,7 @@ def test_events_that_cannot_be_written_delay_no_job(scene: Scene, fault: Fault) 
         assert scene.cluster.until_final(name)["outcome"] == "Succeeded"
     assert Counter(scene.proxy.writes())[CREATE] == 3
     dropped = "spoke_operator_kubernetes_events_dropped_total"
-    wait_for("they are counted as dropped", lambda: scene.operator.metric(dropped) > 0)
+    eventually(lambda: scene.operator.metric(dropped) > 0, "they are counted as dropped")
     assert len([line for line in scene.operator.logged() if "could not send an Event" in line["message"]]) == 1
     assert scene.operator.stop() == 0
 
@@ -235,7 +235,7 @@ def test_a_handler_that_raises_on_one_object_holds_up_no_other(scene: Scene) -> 
     scene.operator = scene.process(*FAILPOINT)
     scene.start(FAILPOINT="raise poisoned 4")
     poisoned = cluster.submit("poisoned", requestId=77)
-    wait_for("it has raised", lambda: scene.operator.metric("spoke_operator_errors_total") >= 1)
+    eventually(lambda: scene.operator.metric("spoke_operator_errors_total") >= 1, "it has raised")
     names = [cluster.submit("succeeds") for _ in range(5)]
     for name in [*names, poisoned]:
         assert cluster.until_final(name)["outcome"] == "Succeeded"
@@ -248,8 +248,8 @@ def test_a_handler_that_raises_on_one_object_holds_up_no_other(scene: Scene) -> 
     starts = [line for line in scene.operator.logged() if line["message"] == "attempt 1 starts"]
     assert sorted(line["request_id"] for line in starts) == [1] * 5 + [77]
     counted = f'spoke_operator_jobs_finished_total{{cause="",namespace="{cluster.namespace}",outcome="Succeeded"}} 6.0'
-    wait_for("all six are counted", lambda: counted in scene.operator.get("/metrics"))
-    wait_for("nobody waits to be looked at", lambda: scene.operator.metric("spoke_operator_queue_depth") == 0)
+    eventually(lambda: counted in scene.operator.get("/metrics"), "all six are counted")
+    eventually(lambda: scene.operator.metric("spoke_operator_queue_depth") == 0, "nobody waits to be looked at")
     assert scene.operator.metric("spoke_operator_reconcile_seconds_count") >= 6 + 4
     assert Counter(scene.proxy.writes())[CREATE] == 6
     assert scene.operator.stop() == 0
@@ -323,7 +323,7 @@ def in_all_states(cluster: Cluster, each: int) -> list[str]:
 
 def settled(scene: Scene) -> None:
     """Only the Jobs of those that run are there."""
-    wait_for("the Jobs of what has ended are gone", lambda: len(scene.jobs()) == 2)
+    eventually(lambda: len(scene.jobs()) == 2, "the Jobs of what has ended are gone")
 
 
 def versions(scene: Scene) -> dict[str, str]:
@@ -337,10 +337,10 @@ def restart_and_look(scene: Scene, count: int) -> None:
     before, since = versions(scene), len(scene.proxy.calls)
     started_at = time.monotonic()
     scene.start(SPOKE_OPERATOR_COMPARE_SECONDS="2")
-    wait_for("each is looked at", lambda: scene.operator.metric("spoke_operator_reconciles_total") >= count)
+    eventually(lambda: scene.operator.metric("spoke_operator_reconciles_total") >= count, "each is looked at")
     print(f"{count} SpokeJobs looked at {time.monotonic() - started_at:.1f} s after the start")
     looked_at = scene.operator.metric("spoke_operator_reconciles_total")
-    wait_for("once more", lambda: scene.operator.metric("spoke_operator_reconciles_total") >= looked_at + 10)
+    eventually(lambda: scene.operator.metric("spoke_operator_reconciles_total") >= looked_at + 10, "once more")
     assert scene.proxy.writes(since) == []
     assert versions(scene) == before
     assert [line for line in scene.operator.logged() if line["level"] not in ("info", "debug")] == []
@@ -369,7 +369,7 @@ def test_500_in_all_states_and_five_minutes_without_a_write(scene: Scene) -> Non
         list(pool.map(lambda n: put_copy(scene.cluster, resting[n % len(resting)], n), range(500)))
     restart_and_look(scene, len(names) + 500)
     since, until = len(scene.proxy.calls), time.monotonic() + 300
-    wait_for("five minutes", lambda: time.monotonic() > until, 310)
+    eventually(lambda: time.monotonic() > until, "five minutes", within=310)
     assert scene.proxy.writes(since) == []
     assert scene.operator.stop() == 0
 

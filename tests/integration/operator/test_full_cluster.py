@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kubernetes.utils.quantity import parse_quantity
 from tests.integration.operator.conftest import Cluster, Object, OperatorProcess
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 MEBIBYTE = 1 << 20
 
@@ -56,7 +56,7 @@ def requests(mebibytes: int) -> dict[str, Any]:
     return {"resources": {"requests": {"memory": f"{mebibytes}Mi", "cpu": "10m"}}}
 
 
-def all_final(cluster: Cluster, count: int, seconds: float) -> list[Object]:
+def all_final(cluster: Cluster, count: int, within: float) -> list[Object]:
     """The statuses of all SpokeJobs, once all are final."""
 
     def look() -> list[Object] | None:
@@ -64,7 +64,7 @@ def all_final(cluster: Cluster, count: int, seconds: float) -> list[Object]:
         final = [status for status in found if status.get("outcome") in ("Succeeded", "Failed")]
         return final if len(final) >= count else None
 
-    return wait_for("all are final", look, seconds)
+    return eventually(look, "all are final", within=within)
 
 
 def nobody_failed(statuses: list[Object]) -> None:
@@ -84,13 +84,13 @@ def test_a_burst_beyond_the_nodes_room_fails_nobody(apart: Cluster, own: Operato
         for _ in range(jobs):
             apart.submit("third", startTimeoutSeconds=8)
         full = "jsonpath={.data.state}"
-        wait_for("the hold is published", lambda: "ClusterFull" in apart.kubectl(
-            "get", "configmap", "spoke-operator-state", "--ignore-not-found", "--output", full), 30)  # fmt: skip
-        statuses = all_final(apart, jobs, 240)
+        command = ("get", "configmap", "spoke-operator-state", "--ignore-not-found", "--output", full)
+        eventually(lambda: "ClusterFull" in apart.kubectl(*command), "the hold is published")
+        statuses = all_final(apart, jobs, 120)
     nobody_failed(statuses)
     assert seen.most_without_node <= most
     assert "ClusterFull" in seen.reasons
-    wait_for("its Jobs are deleted", lambda: not apart.batch.list_namespaced_job(apart.namespace).items)
+    eventually(lambda: not apart.batch.list_namespaced_job(apart.namespace).items, "its Jobs are deleted")
     assert writes(own) <= 5 * jobs + most, "of the first ones a start is recorded before anybody waits"
     assert own.metric("spoke_operator_pods_pending") == 0
 
@@ -102,11 +102,11 @@ def test_a_pod_larger_than_any_node_is_named_and_ends_and_holds_nobody_up(apart:
     giants = [apart.submit("giant", startTimeoutSeconds=15, priority=5) for _ in range(4)]
     small = [apart.submit("small") for _ in range(4)]
     for name in giants:
-        assert apart.until(name, lambda status: status.get("cause"), 15)["cause"] == "Unschedulable"
+        assert apart.until(name, lambda status: status.get("cause"))["cause"] == "Unschedulable"
     for name in small:
-        assert apart.until_final(name, 30)["outcome"] == "Succeeded"
+        assert apart.until_final(name)["outcome"] == "Succeeded"
     for name in giants:
-        status = apart.until_final(name, 40)
+        status = apart.until_final(name)
         assert status["cause"] == "StartTimeout"
         finished = next(item for item in status["conditions"] if item["type"] == "Finished")
         assert "Insufficient memory" in finished["message"]
@@ -116,7 +116,7 @@ def test_a_namespace_without_its_database_waits_probes_and_goes_on(apart: Cluste
     apart.template("cut-off", "away,0")
     own.start(SPOKE_OPERATOR_PUBLISH_SECONDS="1")
     jobs = [apart.submit("cut-off", retry={"backoffSeconds": 1, "jitter": 0}) for _ in range(8)]
-    held = apart.until(jobs[0], lambda status: status.get("cause") == "DatabaseAway", 60)
+    held = apart.until(jobs[0], lambda status: status.get("cause") == "DatabaseAway")
     admitted = next(item for item in held["conditions"] if item["type"] == "Admitted")
     assert "the database is away or refuses the namespace's attempts since" in admitted["message"]
     statuses = all_final(apart, len(jobs), 120)

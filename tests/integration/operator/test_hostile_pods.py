@@ -13,7 +13,7 @@ from statistics import median
 
 import pytest
 from tests.integration.operator.conftest import Cluster, Object, OperatorProcess
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.contract.spokejob import Budget
 
@@ -58,7 +58,7 @@ def run(cluster: Cluster, others: list[str], good: int) -> tuple[dict[str, list[
         over = {name: found[name] for name in names if found[name].get("outcome") in ("Succeeded", "Failed")}
         return over if len(over) == len(names) else None
 
-    statuses = wait_for("the end of all", ended, 600 + 5 * len(names), every=5)
+    statuses = eventually(ended, "the end of all", within=600 + 5 * len(names), every=5)
     ends: dict[str, list[Object]] = {}
     for name, template in zip(names, templates, strict=True):
         ends.setdefault(template, []).append(statuses[name])

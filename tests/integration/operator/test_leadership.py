@@ -19,7 +19,7 @@ from tests.integration.operator.conftest import (
     OperatorProcess,
     limited_kubeconfig,
 )
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 FAILPOINT = (str(Path(__file__).with_name("failpoint.py")),)
 SHORT = {
@@ -50,12 +50,12 @@ class Replicas:
 
     def leader(self, name: str, *script: str, **env: str) -> OperatorProcess:
         process = self.launch(name, *script, **env)
-        wait_for(f"{name} leads", lambda: process.said("ready"))
+        eventually(lambda: process.said("ready"), f"{name} leads")
         return process
 
     def standby(self, name: str, leader: str, **env: str) -> OperatorProcess:
         process = self.launch(name, **env)
-        wait_for(f"{name} stands by", lambda: process.said(f"standing by: {leader} leads"))
+        eventually(lambda: process.said(f"standing by: {leader} leads"), f"{name} stands by")
         return process
 
 
@@ -80,6 +80,7 @@ def object_of(cluster: Cluster, name: str) -> Object:
     return body
 
 
+@pytest.mark.alone
 def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(apart: Cluster, tmp_path: Path) -> None:
     """With the Lease's terms as they are by default: 15, 10 and 2 s."""
     apart.template("waits", "wait,0")
@@ -88,14 +89,14 @@ def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(ap
         two = replicas.standby("two", "one", SPOKE_OPERATOR_JOB_RETENTION_SECONDS="0")
         name = apart.submit("waits")
         apart.until(name, lambda status: status.get("outcome") == "Running")
-        wait_for("two has heard of it, too", lambda: two.metric("spoke_operator_events_total") >= 3)
+        eventually(lambda: two.metric("spoke_operator_events_total") >= 3, "two has heard of it, too")
         assert two.metric("spoke_operator_writes_total") == 0, "a standby writes nothing"
         assert two.get("/readyz") == "ready\n", "or a rollout would wait for it for ever"
         assert (one.metric("spoke_operator_leads"), two.metric("spoke_operator_leads")) == (1, 0)
 
         told_at = time.monotonic()
         assert one.stop() == 0
-        wait_for("two leads", lambda: two.said("ready"))
+        eventually(lambda: two.said("ready"), "two leads")
         print(f"handed over after {time.monotonic() - told_at:.1f} s")
         assert time.monotonic() - told_at < 12, "before the Lease would have lapsed"
         assert two.metric("spoke_operator_writes_total") == 0, "all is as it should be"
@@ -135,9 +136,9 @@ def test_leaders_killed_again_and_again_under_100_jobs(apart: Cluster, tmp_path:
             apart.submit("sleeps")
         for number in range(1, kills + 1):
             target = number * jobs // (kills + 1)
-            wait_for(f"{target} have ended", lambda target=target: ended() >= target, 300, every=1)
+            eventually(lambda target=target: ended() >= target, f"{target} have ended", within=120, every=1)
             replicas.all[leader()].kill()
-        wait_for("all have ended", lambda: ended() == jobs, 600, every=1)
+        eventually(lambda: ended() == jobs, "all have ended", within=300, every=1)
         statuses = [item["status"] for item in apart.spokejobs()]
         assert {(status["outcome"], status["attempt"]) for status in statuses} == {("Succeeded", 1)}
         assert not any(status.get("charged") for status in statuses)
@@ -145,6 +146,7 @@ def test_leaders_killed_again_and_again_under_100_jobs(apart: Cluster, tmp_path:
         assert len(apart.core.list_namespaced_pod(apart.namespace).items) == jobs
 
 
+@pytest.mark.alone
 def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: Cluster, tmp_path: Path) -> None:
     """It is frozen right before a write of each kind; another takes over and goes on; then those writes arrive."""
     apart.template("succeeds", "0")
@@ -158,14 +160,14 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         to_start, to_create = apart.submit("succeeds"), apart.submit("succeeds")
         wanted = f"job_create={to_create} status={to_start}/status job_delete={has_job}-1 spokejob_delete={has_ended}"
         one = replicas.launch("one", *FAILPOINT, FAILPOINT=f"freeze {wanted}", **SHORT)
-        wait_for("one is frozen", lambda: one.frozen)
+        eventually(lambda: one.frozen, "one is frozen")
 
         two = replicas.standby("two", "one", SPOKE_OPERATOR_JOB_RETENTION_SECONDS="0")
         apart.kubectl("patch", "spokejob", to_create, "--type=merge", "--patch", '{"spec": {"suspend": true}}')
         apart.until(to_create, lambda status: status.get("cause") == "Suspended")
         apart.until_final(to_start)
-        wait_for("no Jobs are left", lambda: not apart.batch.list_namespaced_job(apart.namespace).items)
-        wait_for("its time to live is over", lambda: has_ended not in names(apart))
+        eventually(lambda: not apart.batch.list_namespaced_job(apart.namespace).items, "no Jobs are left")
+        eventually(lambda: has_ended not in names(apart), "its time to live is over")
         assert two.metric("spoke_operator_jobs_adopted_total") == 1, "the Job whose status wasn't written"
         uid = make_another_s_job(apart, f"{has_job}-1")
         put_again(apart, has_ended)

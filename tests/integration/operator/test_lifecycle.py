@@ -8,7 +8,7 @@ from typing import Any
 
 from kubernetes import client, watch
 from tests.integration.operator.conftest import GROUP, PLURAL, VERSION, Cluster, Object, OperatorProcess
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 
 def attempts(status: Object) -> list[tuple[int, str]]:
@@ -29,7 +29,7 @@ def test_success(cluster: Cluster, operator: OperatorProcess) -> None:
     assert record["pod"].startswith(f"{name}-1-")
     assert record["node"]
     assert conditions(status) == {"Admitted": "True", "Running": "False", "Succeeded": "True", "Finished": "True"}
-    wait_for("its Job is deleted after the retention", lambda: not jobs_of(cluster, name), 30)
+    eventually(lambda: not jobs_of(cluster, name), "its Job is deleted after the retention", within=30)
 
 
 def test_three_errors_are_final(cluster: Cluster, operator: OperatorProcess) -> None:
@@ -85,7 +85,7 @@ def test_writes_are_counted(cluster: Cluster, operator: OperatorProcess) -> None
     listener.start()
     name = cluster.submit("counted")
     status = cluster.until_final(name)
-    wait_for("its Job is deleted after the retention", lambda: not jobs_of(cluster, name), 30)
+    eventually(lambda: not jobs_of(cluster, name), "its Job is deleted after the retention", within=30)
     stop.set()
     cluster.submit("counted", suspend=True)  # one more event, so that the listener sees the flag
     listener.join()
@@ -104,11 +104,11 @@ def test_kubectl_describe_shows_what_happened(cluster: Cluster, operator: Operat
     cluster.template("mends-visibly", "10,0")
     name = cluster.submit("mends-visibly")
     cluster.until_final(name)
-    shown = wait_for(
-        "its Events",
+    shown = eventually(
         lambda: (
             (text := cluster.kubectl("describe", "spokejob", name).partition("\nEvents:")[2]).count("\n") >= 5 and text
         ),
+        "its Events",
     )
     told = [" ".join(line.split()[:2]) for line in shown.splitlines() if line.startswith("  ")][2:]
     assert sorted(told) == ["Normal AttemptStarted"] * 2 + ["Normal Succeeded", "Warning AttemptFailed"]
@@ -136,7 +136,7 @@ def test_quiet_operator_has_nothing_to_complain_of_and_stops_at_once(
 ) -> None:
     assert operator.logged()[0]["message"].startswith(f"watching namespaces {cluster.namespace}: ")
     cluster.submit("none", suspend=True)
-    wait_for("it has heard of it", lambda: operator.metric("spoke_operator_events_total") > 0)
+    eventually(lambda: operator.metric("spoke_operator_events_total") > 0, "it has heard of it")
     assert [line for line in operator.logged() if line["level"] not in ("info", "debug")] == []
     assert operator.stop() == 0, "and not once its watches end, after a minute or more"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from tests.integration.operator.conftest import Cluster, OperatorProcess
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 
 class Ran(NamedTuple):
@@ -30,7 +30,7 @@ def paced(operator_kubeconfig: str, cluster: Cluster, tmp_path: Path) -> Iterato
     print((tmp_path / "operator.log").read_text())
 
 
-def outcome_of(cluster: Cluster, names: set[str], seconds: float) -> dict[str, Ran]:
+def outcome_of(cluster: Cluster, names: set[str], within: float) -> dict[str, Ran]:
     """When each ran, once all have succeeded."""
 
     def all_ended() -> bool:
@@ -38,7 +38,7 @@ def outcome_of(cluster: Cluster, names: set[str], seconds: float) -> dict[str, R
         ended = {item["metadata"]["name"] for item in spokejobs if item.get("status", {}).get("outcome") == "Succeeded"}
         return names <= ended
 
-    wait_for("all have succeeded", all_ended, seconds)
+    eventually(all_ended, "all have succeeded", within=within)
     found: dict[str, Ran] = {}
     for pod in cluster.core.list_namespaced_pod(cluster.namespace, label_selector="jobs.spoke.dev/spokejob").items:
         name = pod.metadata.labels["jobs.spoke.dev/spokejob"]
@@ -74,7 +74,7 @@ def test_locked_queues_never_overlap_and_the_limit_is_kept(
         locks = (number // queues) % 2 == 0  # in each queue some do and some don't
         name = cluster.submit(template, queue=f"queue-{number % queues}", locksQueue=locks)
         queue_of[name] = (f"queue-{number % queues}", locks)
-    ran = outcome_of(cluster, set(queue_of), 15 + 6 * jobs)
+    ran = outcome_of(cluster, set(queue_of), 30 + 6 * jobs)
     assert most_at_once(list(ran.values())) <= limit
     by_queue = defaultdict(list)
     for name, item in ran.items():
@@ -97,7 +97,7 @@ def test_a_small_organization_is_not_starved_by_a_large_one(
     many = {cluster.submit(template, organization=1) for _ in range(large)}
     few = {cluster.submit(template, organization=2) for _ in range(small)}
     paced.start(SPOKE_OPERATOR_MAX_RUNNING=str(limit), SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
-    ran = outcome_of(cluster, many | few, 15 + 6 * (large + small))
+    ran = outcome_of(cluster, many | few, 30 + 6 * (large + small))
     assert most_at_once(list(ran.values())) <= limit
     last_of_few = max(ran[name].began for name in few)
     of_many = sorted(ran[name].began for name in many)

@@ -14,7 +14,7 @@ import yaml
 from kubernetes.client import ApiException
 from tests.integration.operator.conftest import ROOT, Cluster, Object, OperatorProcess, limited_kubeconfig
 from tests.unit.cli.situations import a_job
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.labels import label_value
@@ -47,7 +47,7 @@ def ruled(apart: Cluster) -> Iterator[Cluster]:
         client.create_validating_admission_policy(policy | {"metadata": {"name": name}})
         client.create_validating_admission_policy_binding({"metadata": {"name": name}, "spec": spec})
         made.append(name)
-    wait_for("the policies are in force", lambda: in_force(apart), 240)
+    eventually(lambda: in_force(apart), "the policies are in force")
     yield apart
     for name in made:
         client.delete_validating_admission_policy_binding(name)
@@ -152,4 +152,4 @@ def test_a_job_that_breaks_a_rule_waits_with_the_policy_s_words(ruled: Cluster, 
         return
     right = template(ruled, TEAM, LIMITS)
     ruled.core.replace_namespaced_pod_template("default", ruled.namespace, right)
-    assert ruled.until_final(name, 120)["outcome"] == "Succeeded"
+    assert ruled.until_final(name)["outcome"] == "Succeeded"

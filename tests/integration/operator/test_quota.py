@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.integration.operator.conftest import Cluster, Object, OperatorProcess
 from tests.integration.operator.test_full_cluster import all_final, nobody_failed, watched, writes
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -24,7 +24,7 @@ def set_quota(cluster: Cluster, **hard: str) -> None:
     else:
         cluster.core.create_namespaced_resource_quota(cluster.namespace, body)
     read = cluster.core.read_namespaced_resource_quota
-    wait_for("the quota counts", lambda: read("few", cluster.namespace).status.hard == body["spec"]["hard"])
+    eventually(lambda: read("few", cluster.namespace).status.hard == body["spec"]["hard"], "the quota counts")
 
 
 def said(status: Object) -> set[str]:
@@ -41,9 +41,9 @@ def test_a_burst_of_thirty_beyond_a_quota_of_five_pods_fails_nobody(apart: Clust
         for _ in range(jobs):
             apart.submit("short", startTimeoutSeconds=2 * START_TIMEOUT)
         state = "jsonpath={.data.state}"
-        wait_for("the hold is published", lambda: "QuotaExceeded" in apart.kubectl(
-            "get", "configmap", "spoke-operator-state", "--ignore-not-found", "--output", state), 30)  # fmt: skip
-        statuses = all_final(apart, jobs, 360)
+        command = ("get", "configmap", "spoke-operator-state", "--ignore-not-found", "--output", state)
+        eventually(lambda: "QuotaExceeded" in apart.kubectl(*command), "the hold is published")
+        statuses = all_final(apart, jobs, 180)
     nobody_failed(statuses)
     assert "QuotaExceeded" in seen.reasons
     assert not {"StartTimeout", "PodRejected"} & seen.reasons
@@ -59,7 +59,7 @@ def test_a_quota_at_zero_for_longer_than_the_start_timeout_and_back(
     apart.template("short", "0")
     own.start(SPOKE_OPERATOR_MAX_PENDING="4")
     names = [apart.submit("short", startTimeoutSeconds=START_TIMEOUT) for _ in range(jobs)]
-    first = apart.until(names[0], lambda status: status.get("cause") == "QuotaExceeded", 30)
+    first = apart.until(names[0], lambda status: status.get("cause") == "QuotaExceeded")
     name, who = resource.replace("_", "/"), "pod" if resource == "pods" else "Job"
     assert f"quota few: the quota of {name} is 0, and the {who} requests 1" in said(first)
     assert (first["waiting"]["object"], first["waiting"]["quota"][0]["hard"]) == ("few", "0")
@@ -84,7 +84,7 @@ def test_a_pod_that_alone_exceeds_the_quota_is_named_and_ends_and_holds_nobody_u
     own.start()
     giant = apart.submit("giant", startTimeoutSeconds=START_TIMEOUT, priority=5)
     small = [apart.submit("small") for _ in range(3)]
-    assert apart.until(giant, lambda status: status.get("cause"), 20)["cause"] == "PodRejected"
+    assert apart.until(giant, lambda status: status.get("cause"))["cause"] == "PodRejected"
     for name in small:
-        assert apart.until_final(name, 60)["outcome"] == "Succeeded"
-    assert apart.until_final(giant, 60)["cause"] == "PodRejected"
+        assert apart.until_final(name)["outcome"] == "Succeeded"
+    assert apart.until_final(giant)["cause"] == "PodRejected"

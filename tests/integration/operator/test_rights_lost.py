@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.integration.operator.conftest import Cluster, OperatorProcess, limited_kubeconfig
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 
 def test_the_binding_is_deleted_and_made_again(apart: Cluster, tmp_path: Path) -> None:
@@ -16,15 +16,14 @@ def test_the_binding_is_deleted_and_made_again(apart: Cluster, tmp_path: Path) -
     try:
         running = [apart.submit("sleeps") for _ in range(3)]
         for name in running:
-            apart.until(name, lambda status: status.get("outcome") == "Running", 120)
+            apart.until(name, lambda status: status.get("outcome") == "Running")
         binding = json.loads(apart.kubectl("get", "rolebinding", "operator-under-test", "--output=json"))
         apart.kubectl("delete", "rolebinding", "operator-under-test")
         waiting = [apart.submit("sleeps") for _ in range(3)]
-        wait_for("the log names the right", lambda: [line for line in operator.logged() if forbids(line["message"])])
+        eventually(lambda: [line for line in operator.logged() if forbids(line["message"])], "the log names the right")
         pods = {"label_selector": "jobs.spoke.dev/spokejob", "field_selector": "status.phase=Succeeded"}
-        wait_for(
-            "their pods end",
-            lambda: len(apart.core.list_namespaced_pod(apart.namespace, **pods).items) == len(running),
+        eventually(
+            lambda: len(apart.core.list_namespaced_pod(apart.namespace, **pods).items) == len(running), "their pods end"
         )
         assert stays(lambda: operator.running, 15, every=0.5)
         assert {apart.status(name)["outcome"] for name in running} == {"Running"}, "nobody may write"
@@ -32,7 +31,7 @@ def test_the_binding_is_deleted_and_made_again(apart: Cluster, tmp_path: Path) -
         metadata = {"name": "operator-under-test", "namespace": apart.namespace}
         apart.kubectl("create", "--filename=-", stdin=json.dumps(binding | {"metadata": metadata}))
         for name in [*running, *waiting]:
-            status = apart.until_final(name, 120)
+            status = apart.until_final(name)
             assert status["outcome"] == "Succeeded"
             assert [item["cause"] for item in status["attempts"]] == [""]
     finally:

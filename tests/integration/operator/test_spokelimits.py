@@ -17,7 +17,7 @@ from tests.integration.operator.conftest import (
     limited_kubeconfig,
     new_namespace,
 )
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def columns(cluster: Cluster, name: str) -> dict[str, str]:
 
 
 def shows(cluster: Cluster, name: str, **wanted: str) -> None:
-    wait_for(f"{name} shows {wanted}", lambda: wanted.items() <= columns(cluster, name).items())
+    eventually(lambda: wanted.items() <= columns(cluster, name).items(), f"{name} shows {wanted}")
 
 
 def running(cluster: Cluster) -> list[str]:
@@ -68,20 +68,20 @@ def test_a_spokelimit_limits_and_pauses_a_queue_until_it_is_deleted(apart: Clust
     shows(apart, "few", SCOPE="queue:q", MAX="1", PAUSED="False", RUNNING="0", WAITING="0")
     for _ in range(4):
         apart.submit("wait", queue="q")
-    wait_for("three wait for the limit", lambda: len(waits(apart, "QueueLimitReached")) == 3)
+    eventually(lambda: len(waits(apart, "QueueLimitReached")) == 3, "three wait for the limit")
     assert waits(apart, "QueueLimitReached")[0]["source"] == "SpokeLimit few"
     shows(apart, "few", RUNNING="1", WAITING="3")
     patch(apart, "few", maxRunning=2)
-    wait_for("another one starts", lambda: len(running(apart)) == 2)
+    eventually(lambda: len(running(apart)) == 2, "another one starts")
     patch(apart, "few", maxRunning=9, paused={"reason": "closing of the month", "by": "ann"})
-    wait_for("two are paused", lambda: len(waits(apart, "Paused")) == 2)
+    eventually(lambda: len(waits(apart, "Paused")) == 2, "two are paused")
     wait = waits(apart, "Paused")[0]
     assert (wait["source"], wait["by"], wait["note"]) == ("SpokeLimit few", "ann", "closing of the month")
     assert wait["pausedSince"]
     shows(apart, "few", PAUSED="True")
     assert len(running(apart)) == 2, "what runs goes on"
     apart.kubectl("delete", "spokelimit", "few")
-    wait_for("all run", lambda: len(running(apart)) == 4)
+    eventually(lambda: len(running(apart)) == 4, "all run")
 
 
 def test_a_rate_lets_a_burst_start_and_a_restart_causes_no_second_one(apart: Cluster, alone: OperatorProcess) -> None:
@@ -95,17 +95,17 @@ def test_a_rate_lets_a_burst_start_and_a_restart_causes_no_second_one(apart: Clu
     shows(apart, "slow", SCOPE="queue:q", RATE="1/h", RUNNING="0")
     for _ in range(4):
         apart.submit("wait", queue="q")
-    wait_for("two wait for a token", lambda: len(waits(apart, "RateLimitReached")) == 2)
+    eventually(lambda: len(waits(apart, "RateLimitReached")) == 2, "two wait for a token")
     wait = waits(apart, "RateLimitReached")[0]
     assert (wait["source"], wait["object"]) == ("SpokeLimit slow", "1/h, burst 2")
     assert wait["retryAt"]
     status = ("get", "spokelimit", "slow", "--output=jsonpath={.status.fullAt}")
-    wait_for("its bucket is reported", lambda: apart.kubectl(*status) or None)
+    eventually(lambda: apart.kubectl(*status) or None, "its bucket is reported")
     assert alone.stop() == 0
     alone.start()
     assert stays(lambda: len(running(apart)) == 2, 2)
     patch(apart, "slow", rate="30/min")
-    wait_for("all run", lambda: len(running(apart)) == 4)
+    eventually(lambda: len(running(apart)) == 4, "all run")
 
 
 def test_a_namespace_is_paused_by_its_annotation(apart: Cluster, alone: OperatorProcess) -> None:
@@ -114,7 +114,7 @@ def test_a_namespace_is_paused_by_its_annotation(apart: Cluster, alone: Operator
     apart.kubectl("annotate", "namespace", apart.namespace, "jobs.spoke.dev/paused=upgrade of the database")
     alone.start()
     name = apart.submit("works")
-    status = apart.until(name, lambda status: status.get("cause") == "Paused", 20)
+    status = apart.until(name, lambda status: status.get("cause") == "Paused")
     wait = status["waiting"]
     assert (wait["source"], wait["by"]) == (f"Namespace {apart.namespace}", "kubectl-annotate")
     (admitted,) = [item for item in status["conditions"] if item["type"] == "Admitted"]
@@ -151,8 +151,8 @@ def test_without_rights_it_works_on_and_with_them_it_obeys_without_a_restart(
     apart.kubectl(*replace, json.dumps({"rules": role["rules"]}))
     shows(apart, "none", MAX="0", RUNNING="0")
     name = apart.submit("works")
-    apart.until(name, lambda status: status.get("cause") == "NamespaceLimitReached", 20)
-    wait_for("it watches them", lambda: alone.said("other kinds can be watched now; restarting the event streams"))
+    apart.until(name, lambda status: status.get("cause") == "NamespaceLimitReached")
+    eventually(lambda: alone.said("other kinds can be watched now; restarting the event streams"), "it watches them")
     patch(apart, "none", maxRunning=1)
     assert apart.until_final(name)["outcome"] == "Succeeded"
 
@@ -184,7 +184,7 @@ def test_a_namespace_of_many_urgent_jobs_starves_no_other(
         process = OperatorProcess(kubeconfig, both, tmp_path / "operator.log")
         process.start(SPOKE_OPERATOR_MAX_RUNNING="2")
         for name in few:
-            assert small.until_final(name, 120)["outcome"] == "Succeeded"
+            assert small.until_final(name)["outcome"] == "Succeeded"
         started = len(running(apart))
         assert process.stop() == 0
     assert started <= 12, "they take turns: about as many of the others started meanwhile"
@@ -221,10 +221,9 @@ def test_a_scope_of_a_later_release_is_kept_and_shown_as_not_enforced(apart: Clu
     put(apart, "later", scope="lane:pod", maxRunning=0)
     alone.start()
     assert apart.until_final(apart.submit("works"))["outcome"] == "Succeeded"
-    conditions = wait_for(
-        "its status",
+    conditions = eventually(
         lambda: json.loads(apart.kubectl("get", "spl", "later", "--output=json")).get("status", {}).get("conditions"),
-        60,
+        "its status",
     )
     (enforced,) = [item for item in conditions if item["type"] == "Enforced"]
     assert (enforced["status"], enforced["reason"]) == ("False", "UnknownScope")
@@ -257,7 +256,7 @@ def test_kubernetes_own_roles_are_extended(apart: Cluster) -> None:
                 for role in MAY
             }
 
-        wait_for("the roles are aggregated", lambda: rights() == MAY)
+        eventually(lambda: rights() == MAY, "the roles are aggregated")
     finally:
         apart.kubectl("delete", "--filename", "-", stdin=roles)
 

@@ -6,24 +6,23 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
-from tests.waiting import pause
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 
 RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
-PATIENCE_SECONDS = 60.0
-_Found = TypeVar("_Found")
+GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", "--timeout", "0")
+"""Without its timeout of 30 s. On a busy machine the first request, for which modules are imported, may take longer:
+gunicorn would kill the process that answers it."""
 
 
 class Recipe:
@@ -75,12 +74,12 @@ class Recipe:
                 stderr=subprocess.STDOUT,
             )
         try:
-            with httpx.Client(base_url=self._address(process), timeout=PATIENCE_SECONDS) as client:
+            with httpx.Client(base_url=self._address(process), timeout=patient(60)) as client:
                 yield client
         finally:
             process.terminate()
             try:
-                process.wait(PATIENCE_SECONDS)
+                process.wait(patient(60))
             finally:
                 process.kill()
                 print(self.said())
@@ -95,20 +94,11 @@ class Recipe:
             said = re.search(r"http://127\.0\.0\.1:\d+", self.said())
             return said[0] if said else None
 
-        return eventually(found)
+        return eventually(found, "the server's address")
 
     def jobs(self) -> Sequence[JobRequest]:
         """All rows, oldest first."""
         return list(reversed(SqlLedger(self.engine).list_jobs(1000)))
-
-
-def eventually(look: Callable[[], _Found | None]) -> _Found:
-    """The first true answer. :raises AssertionError: after `PATIENCE_SECONDS`."""
-    began = time.monotonic()
-    while not (found := look()):
-        assert time.monotonic() < began + PATIENCE_SECONDS, "it never came"
-        pause(began, 0.02)
-    return found
 
 
 MakeRecipe = Callable[..., Recipe]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.integration.recipes.stage import MakeRecipe, eventually
+from tests.integration.recipes.stage import GUNICORN, MakeRecipe
+from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
 
-SERVER = ("-m", "gunicorn", "wsgi", "--bind", "127.0.0.1:0", "--no-control-socket")
+SERVER = (*GUNICORN, "wsgi")
 
 
 def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeRecipe, ledger_url: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.integration.recipes.stage import MakeRecipe, eventually
+from tests.integration.recipes.stage import MakeRecipe
+from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
 

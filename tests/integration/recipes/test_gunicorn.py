@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.integration.recipes.stage import MakeRecipe, eventually
+from tests.integration.recipes.stage import GUNICORN, MakeRecipe
+from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
 
-SERVER = ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket")
 A_CONNECTION_EACH = {"Connection": "close"}
 
 
@@ -16,7 +16,7 @@ def test_dispatched_before_and_after_the_fork_all_is_run(
     recipe: MakeRecipe, postgres_ledger_url: str, same_process: bool
 ) -> None:
     stage = recipe("gunicorn", postgres_ledger_url)
-    with stage.served(*SERVER, JOBS_SAME_PROCESS="1" if same_process else "") as client:
+    with stage.served(*GUNICORN, JOBS_SAME_PROCESS="1" if same_process else "") as client:
         asked: list[int] = []
 
         def both_workers_have_answered() -> bool:
@@ -47,6 +47,6 @@ def test_dispatched_before_and_after_the_fork_all_is_run(
 
 
 def test_it_refuses_to_start_where_it_could_not_dispatch(recipe: MakeRecipe, sqlite_ledger_url: str) -> None:
-    ended = recipe("gunicorn", sqlite_ledger_url).python(*SERVER, check=False, JOB_RUNNER="nonsense")
+    ended = recipe("gunicorn", sqlite_ledger_url).python(*GUNICORN, check=False, JOB_RUNNER="nonsense")
     assert ended.returncode != 0
     assert "JOB_RUNNER='nonsense': there is no such runner" in ended.stderr

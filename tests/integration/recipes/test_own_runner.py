@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.integration.recipes.stage import RECIPES, MakeRecipe, eventually
+from tests.integration.recipes.stage import RECIPES, MakeRecipe
+from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
 

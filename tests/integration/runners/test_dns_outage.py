@@ -15,8 +15,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL, make_url
-from tests.contract.ledger import eventually
 from tests.integration.sync.proxy import Proxy
+from tests.waiting import eventually, patient
 
 from spoke_jobs import JobData, JobState, Registry
 from spoke_jobs.contract.environment import Assignment
@@ -174,26 +174,26 @@ def test_a_running_job_that_cannot_connect_again_is_not_charged(
     @registry.job("long")
     def long(_payload: None) -> None:
         runs.set()
-        goes_on.wait(60)
+        goes_on.wait(patient(60))
 
     runner = a_runner(by_name, registry, jobs_same_process=True, lease_seconds=1.0, poll_seconds=0.05)
     ledger = SqlLedger(engine)
     try:
         job = runner.dispatch_job(JobData("long"))
-        assert runs.wait(60)
+        assert runs.wait(patient(60))
         names.error = NO_ANSWER
         proxy.cut()
         proxy.mend()
-        assert eventually(lambda: names.failures > 0, 60), "the server answers, and is not found"
+        eventually(lambda: names.failures > 0, "the server answers, and is not found")
         goes_on.set()
-        assert eventually(lambda: "could not record its end" in caplog.text, 60)
+        eventually(lambda: "could not record its end" in caplog.text)
         names.error = None
 
         def ended() -> bool:
             row = ledger.get(job.id)
             return row is not None and row.state is JobState.SUCCEEDED
 
-        assert eventually(ended, 60)
+        eventually(ended)
         assert [item.cause for item in ledger.attempts(job.id)] == ["DatabaseUnreachable", ""]
     finally:
         names.error = None

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from tests.integration.sync.fixtures import cluster, kubeconfig, stage
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, patient, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.ledger import syncing
@@ -47,7 +47,7 @@ def is_recorded(stage: Stage, job: JobRequest) -> bool:
 
 def test_a_dispatch_creates_the_spokejob_and_records_it(stage: Stage) -> None:
     job = stage.runner().dispatch_job(WORK)
-    wait_for("it is launched", lambda: one_is_launched(stage, job))
+    eventually(lambda: one_is_launched(stage, job), "it is launched")
     (body,) = stage.cluster.all()
     assert body["spec"]["uid"] == str(job.uid)
     assert body["spec"]["jobType"] == "work"
@@ -57,13 +57,13 @@ def test_a_dispatch_creates_the_spokejob_and_records_it(stage: Stage) -> None:
 def test_a_commit_waits_for_no_answer(stage: Stage, monkeypatch: Any) -> None:
     runner = stage.runner()
     answers, create = threading.Event(), runner._create
-    monkeypatch.setattr(runner, "_create", lambda job: answers.wait(30) and create(job))
+    monkeypatch.setattr(runner, "_create", lambda job: answers.wait(patient(30)) and create(job))
     with Session(stage.ledger.engine) as session:
         job = runner.dispatch_job(WORK, session=session)
         session.commit()
     assert stage.cluster.all() == []
     answers.set()
-    wait_for("it is launched", lambda: one_is_launched(stage, job))
+    eventually(lambda: one_is_launched(stage, job), "it is launched")
 
 
 def test_many_dispatches_of_one_transaction_are_all_launched_once(stage: Stage) -> None:
@@ -74,19 +74,19 @@ def test_many_dispatches_of_one_transaction_are_all_launched_once(stage: Stage) 
         with Session(stage.ledger.engine) as session:
             jobs = [runner.dispatch_job(WORK, session=session) for _ in range(300)]
             session.commit()
-        wait_for("all are recorded", lambda: all(is_recorded(stage, job) for job in jobs))
+        eventually(lambda: all(is_recorded(stage, job) for job in jobs), "all are recorded")
     assert len(stage.cluster.all()) == 300
 
 
 def test_what_ends_while_it_waits_for_its_try_is_not_launched(stage: Stage, monkeypatch: Any) -> None:
     runner = stage.runner()
     answers, create = threading.Event(), runner._create
-    monkeypatch.setattr(runner, "_create", lambda job: answers.wait(30) and create(job))
+    monkeypatch.setattr(runner, "_create", lambda job: answers.wait(patient(30)) and create(job))
     monkeypatch.setattr(runner._submitter, "_patience", 60)
     jobs = [runner.dispatch_job(WORK) for _ in range(5)]
     stage.ledger.cancel(jobs[-1].id)
     answers.set()
-    runner._submitter.close(30)
+    runner._submitter.close(patient(30))
     launched = {body["spec"]["requestId"] for body in stage.cluster.all()}
     assert launched == {job.id for job in jobs[:4]}
 
@@ -111,13 +111,13 @@ def test_a_ledger_that_can_not_be_asked_leaves_it_to_sync_and_is_no_fault_of_the
     with monkeypatch.context() as patch:
         patch.setattr(syncing, "may_launch", away)
         runner.dispatch_job(WORK)
-        runner._submitter.close(30)
+        runner._submitter.close(patient(30))
     assert stage.cluster.all() == []
     assert not runner._submitter.is_paused()
     with monkeypatch.context() as patch:
         patch.setattr(syncing, "record_submitted", away)
         job = runner.dispatch_job(WORK)
-        runner._submitter.close(30)
+        runner._submitter.close(patient(30))
     assert len(stage.cluster.all()) == 1
     assert not is_recorded(stage, job)
     assert not runner._submitter.is_paused()
@@ -139,7 +139,7 @@ def test_a_unique_key_whose_spokejob_is_gone_makes_none_anew(stage: Stage) -> No
     keyed = JobData("work", unique_key="nightly")
     runner = stage.runner()
     job = runner.dispatch_job(keyed)
-    wait_for("it is launched", lambda: one_is_launched(stage, job))
+    eventually(lambda: one_is_launched(stage, job), "it is launched")
     stage.cluster.delete(job)
     assert runner.dispatch_job(keyed).id == job.id
     runner.close()
@@ -169,7 +169,7 @@ def test_a_savepoint_rolled_back_makes_nothing_and_the_rest_is_launched(stage: S
         savepoint.rollback()
         assert stage.cluster.all() == [], "nothing before the commit"
         session.commit()
-    wait_for("the kept one is launched", lambda: one_is_launched(stage, kept))
+    eventually(lambda: one_is_launched(stage, kept), "the kept one is launched")
     assert stays(lambda: len(stage.cluster.all()) == 1, 1)
 
 
@@ -218,7 +218,7 @@ def test_joined_to_a_transaction_that_commits_it_is_launched_then(stage: Stage) 
             session.commit()
         assert stays(lambda: stage.cluster.all() == [], 0.5)
         outer.commit()
-    wait_for("it is launched", lambda: one_is_launched(stage, job))
+    eventually(lambda: one_is_launched(stage, job), "it is launched")
 
 
 def dispatched_and_killed(stage: Stage, where: str) -> JobRequest:
@@ -247,14 +247,16 @@ KILLED_AT = pytest.mark.parametrize("where", ["runner._create", "syncing.record_
 """Between commit and create; between create and record."""
 
 
+@pytest.mark.alone
 @KILLED_AT
 def test_killed_after_its_commit_the_job_is_launched_within_5_seconds(stage: Stage, where: str) -> None:
     with stage.sync() as sync:
         sync.until("active")
         job = dispatched_and_killed(stage, where)
-        wait_for("sync launches it", lambda: one_is_launched(stage, job), 5)
+        eventually(lambda: one_is_launched(stage, job), "sync launches it", within=5, promised=True)
 
 
+@pytest.mark.alone
 @KILLED_AT
 def test_killed_while_sync_is_away_the_job_is_launched_within_35_seconds_of_its_return(
     stage: Stage, where: str
@@ -264,7 +266,9 @@ def test_killed_while_sync_is_away_the_job_is_launched_within_35_seconds_of_its_
     assert len(stage.cluster.all()) == (1 if where == "syncing.record_submitted" else 0)
     began = time.monotonic()
     with stage.sync():
-        wait_for("sync launches it", lambda: one_is_launched(stage, job), began + 35 - time.monotonic())
+        eventually(
+            lambda: one_is_launched(stage, job), "sync launches it", within=began + 35 - time.monotonic(), promised=True
+        )
 
 
 def test_with_sync_beside_it_every_job_has_one_spokejob(stage: Stage) -> None:
@@ -277,7 +281,7 @@ def test_with_sync_beside_it_every_job_has_one_spokejob(stage: Stage) -> None:
         for thread in threads:
             thread.join()
         jobs = stage.ledger.list_jobs()
-        wait_for("all are recorded", lambda: all(stage.row(job).submitted_at for job in jobs))
+        eventually(lambda: all(stage.row(job).submitted_at for job in jobs), "all are recorded")
     uids = [body["spec"]["uid"] for body in stage.cluster.all()]
     assert len(jobs) == 40
     assert sorted(uids) == sorted(str(job.uid) for job in jobs)
@@ -285,7 +289,7 @@ def test_with_sync_beside_it_every_job_has_one_spokejob(stage: Stage) -> None:
 
 async def test_a_dispatch_on_an_event_loop_is_launched(stage: Stage) -> None:
     job = await stage.runner().adispatch_job(WORK)
-    wait_for("it is launched", lambda: one_is_launched(stage, job))
+    eventually(lambda: one_is_launched(stage, job), "it is launched")
 
 
 # The API server away
@@ -306,6 +310,7 @@ def nowhere(request: pytest.FixtureRequest, stage: Stage, tmp_path: Path) -> Ite
     server.close()
 
 
+@pytest.mark.alone
 def test_without_an_api_server_no_caller_waits_and_sync_launches(
     stage: Stage, nowhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,17 +323,17 @@ def test_without_an_api_server_no_caller_waits_and_sync_launches(
         patch.setenv("KUBECONFIG", nowhere)
         plain = min(timed(lambda: beside.dispatch_job(WORK)) for _ in range(5))
         took = [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
-        wait_for("the circuit breaker opens", runner._submitter.is_paused)
+        eventually(runner._submitter.is_paused, "the circuit breaker opens")
         took += [timed(lambda: runner.dispatch_job(WORK)) for _ in range(6)]
     assert max(took) < 0.5, "nobody waits for the API server"
     assert min(took) - plain < 0.05
     with stage.sync():
         jobs = stage.ledger.list_jobs()
-        wait_for("sync launches all", lambda: all(stage.row(job).submitted_at for job in jobs))
+        eventually(lambda: all(stage.row(job).submitted_at for job in jobs), "sync launches all")
     with stage.sync(SPOKE_POLL_SECONDS="60") as sync:
         sync.until("active")
         rung = runner.dispatch_job(WORK)
-        stage.until(rung, lambda row: row.submitted_at, 10)
+        stage.until(rung, lambda row: row.submitted_at, 20, promised=True)  # sooner than a comparison, every 30 s
     assert len(stage.cluster.all()) == len(jobs) + 1
 
 
@@ -339,10 +344,10 @@ def test_once_the_api_server_is_back_the_runner_creates_again(stage: Stage, tmp_
     runner = stage.runner()
     runner._submitter._breaker._pause = 0.5
     launched = runner.dispatch_job(WORK)
-    wait_for("it is launched", lambda: one_is_launched(stage, launched))
+    eventually(lambda: one_is_launched(stage, launched), "it is launched")
     proxy.cut()
     left = runner.dispatch_job(WORK)
-    wait_for("the circuit breaker opens", runner._submitter.is_paused)
+    eventually(runner._submitter.is_paused, "the circuit breaker opens")
     proxy.mend()
     jobs: list[JobRequest] = []
 
@@ -350,7 +355,7 @@ def test_once_the_api_server_is_back_the_runner_creates_again(stage: Stage, tmp_
         jobs.append(runner.dispatch_job(WORK))
         return any(is_recorded(stage, job) for job in jobs)
 
-    wait_for("the runner launches one itself", a_dispatch_is_launched)
+    eventually(a_dispatch_is_launched, "the runner launches one itself")
     assert not is_recorded(stage, left), "that is for sync to do"
     proxy.close()
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from tests.contract.ledger import new_job
 from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.fake_cluster import FakeCluster
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs import Registry
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
@@ -130,7 +130,7 @@ def test_one_that_is_submitted_before_an_older_row_is_left_to_sync(
     with monkeypatch.context() as patch:
         patch.setattr(syncing, "may_launch", noted)
         runner._launch([second])
-        wait_for("the look at the second", lambda: bool(looks))
+        eventually(lambda: looks, "the look at the second")
         runner._launch([first])
         all_are_tried(runner)
     assert (looks, api.created) == ([False, True], [first.id])
@@ -157,7 +157,7 @@ def test_one_behind_a_job_that_another_process_is_creating_is_left_to_sync(
     here, elsewhere = processes
     api.held = {1: threading.Event()}
     first = dispatch(elsewhere)
-    wait_for("its creation has begun", lambda: first.id in api.begun)
+    eventually(lambda: first.id in api.begun, "its creation has begun")
     second = dispatch(here)
     all_are_tried(here)
     assert api.created == []

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
-from tests.contract.ledger import eventually
 from tests.integration.sync.proxy import Proxy
+from tests.waiting import eventually, patient
 
 from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.ledger.engine import create_engine
@@ -42,7 +42,7 @@ def test_its_attempt_ends_as_what_it_was_and_is_not_charged(
         told_to_stop.append(ctx.cancelled)
         if not goes_on.is_set():
             runs.set()
-            goes_on.wait(60)
+            goes_on.wait(patient(60))
             if fails:
                 raise ValueError("whatever")
 
@@ -58,17 +58,17 @@ def test_its_attempt_ends_as_what_it_was_and_is_not_charged(
     ledger = SqlLedger(engine)
     try:
         job = runner.dispatch_job(JobData("long"))
-        assert runs.wait(60)
+        assert runs.wait(patient(60))
         proxy.cut()
         goes_on.set()
-        assert eventually(lambda: "could not record its end" in caplog.text, 60)
+        eventually(lambda: "could not record its end" in caplog.text)
         proxy.mend()
 
         def ended() -> bool:
             row = ledger.get(job.id)
             return row is not None and row.state is JobState.SUCCEEDED
 
-        assert eventually(ended, 60)
+        eventually(ended)
         assert [item.cause for item in ledger.attempts(job.id)] == ["DatabaseUnreachable", ""]
         assert told_to_stop == [False, False], "only the first attempt had to stop, and only later"
     finally:

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from tests.contract.app import metadata
+from tests.waiting import patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -35,7 +36,7 @@ def test_parent_and_child_both_dispatch_and_run(postgres_ledger_url: str) -> Non
     engine = create_engine(postgres_ledger_url)
     metadata.create_all(engine)
     environment = os.environ | {"SPOKE_DATABASE_URL": postgres_ledger_url, "JOBS_SAME_PROCESS": "true"}
-    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=patient(60))
     jobs = SqlLedger(engine).list_jobs()
     engine.dispose()
     assert sorted(job.result["said"] for job in jobs) == ["child", "parent", "parent again"]
@@ -63,4 +64,4 @@ assert runner.ledger.get(1) is None
 def test_a_child_that_closes_its_copy_leaves_its_parent_alone(postgres_ledger_url: str, name: str) -> None:
     settings = {"SPOKE_DATABASE_URL": postgres_ledger_url, "JOB_RUNNER": name, "SPOKE_SUBMIT": "sync"}
     environment = os.environ | settings | {"SPOKE_NAMESPACE": "jobs"}
-    subprocess.run([sys.executable, "-c", CLOSING], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", CLOSING], env=environment, check=True, timeout=patient(60))

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
+from tests.waiting import patient
 
 PORT_OF_SCHEME = {"https": 443, "http": 80}
 
@@ -36,7 +37,7 @@ class Proxy:
         """Answer nothing any more, on old connections or new ones, and break none. What came before is passed on."""
         with self._passing_on:
             self._mode = "hang"
-            self._passing_on.wait_for(lambda: self._underway == 0, timeout=10)
+            self._passing_on.wait_for(lambda: self._underway == 0, timeout=patient(30))
 
     def unread(self) -> bool:
         """Whether the target has not read yet all that was sent to it. The kernel of this machine knows.

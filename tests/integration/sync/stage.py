@@ -24,7 +24,7 @@ import yaml
 from pydantic import SecretStr
 from tests.leftovers import namespace_metadata
 from tests.ports import free_port
-from tests.waiting import PATIENCE_SECONDS, wait_for
+from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -73,7 +73,7 @@ class Cluster:
                 if error.status != 409:
                     raise
         self.core.create_namespace({"metadata": namespace_metadata(self.namespace)})
-        wait_for("SpokeJobs are served", self._served)
+        eventually(self._served, "SpokeJobs are served")
 
     def _served(self) -> bool:
         try:
@@ -168,7 +168,7 @@ class Stage:
         process = SyncProcess(self, environment)
         try:
             # It may come to its failpoint before anybody has asked it anything.
-            wait_for("sync answers to a probe", lambda: process.stands_still or process.health())
+            eventually(lambda: process.stands_still or process.health(), "sync answers to a probe")
             yield process
         finally:
             process.end()
@@ -180,10 +180,17 @@ class Stage:
         return found
 
     def until(
-        self, job: JobRequest, wanted: Callable[[JobRequest], Any], seconds: float = PATIENCE_SECONDS
+        self,
+        job: JobRequest,
+        wanted: Callable[[JobRequest], Any],
+        within: float = WITHIN_SECONDS,
+        *,
+        promised: bool = False,
     ) -> JobRequest:
         """The job's row once it is as wanted."""
-        return wait_for(f"row {job.id} as wanted", lambda: row if wanted(row := self.row(job)) else None, seconds)
+        return eventually(
+            lambda: row if wanted(row := self.row(job)) else None, f"row {job.id} as wanted", within, promised=promised
+        )
 
     def claim(self, job: JobRequest, number: int = 1, lease_seconds: float = 60.0) -> Claim:
         """Claim an attempt, as its pod does."""
@@ -223,6 +230,7 @@ class SyncProcess:
     def health(self) -> Body | None:
         """What it answers to a probe; None if it doesn't answer."""
         try:
+            # Asked again: the process may have come to its failpoint, where it answers nothing.
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as response:
                 answer: Body = json.load(response)
         except OSError:
@@ -231,20 +239,20 @@ class SyncProcess:
 
     def metrics(self) -> dict[str, float]:
         """Its metrics, by name and labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=patient(30)) as response:
             lines = response.read().decode().splitlines()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
     def until(self, role: str) -> None:
         """Wait until it says that it is in that role."""
-        wait_for(f"sync is {role}", lambda: (self.health() or {}).get("role") == role)
+        eventually(lambda: (self.health() or {}).get("role") == role, f"sync is {role}")
 
     def end(self) -> float:
         """End it by SIGTERM; gives the seconds that it took. :raises AssertionError: if it doesn't exit with 0."""
         began = time.monotonic()
         if self.process.poll() is None:
             self.process.terminate()
-        _, rest = self.process.communicate(timeout=60)
+        _, rest = self.process.communicate(timeout=patient(60))
         self.log += rest
         assert self.process.returncode == 0, self.log
         return time.monotonic() - began
@@ -257,13 +265,13 @@ class SyncProcess:
 
     def died(self) -> int:
         """Wait for its end; gives the exit code."""
-        _, rest = self.process.communicate(timeout=10)
+        _, rest = self.process.communicate(timeout=patient(30))
         self.log += rest
         return self.process.returncode
 
     def until_stopped(self) -> None:
         """Wait until it has come to its failpoint."""
-        wait_for("sync has come to its failpoint", lambda: self.stands_still)
+        eventually(lambda: self.stands_still, "sync has come to its failpoint")
 
     @property
     def stands_still(self) -> bool:

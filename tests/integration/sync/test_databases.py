@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text, update
 from sqlalchemy.engine import make_url
 from tests.integration.sync.stage import Body, Cluster, Stage, attempt, ended
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import name_of, spokejob
@@ -86,7 +86,7 @@ def succeeded(stage: Stage, job: JobRequest, claim: Claim) -> None:
     stage.ledger.succeed(None, claim.token, {"rows": 5})
     stage.cluster.report(job, outcome="Succeeded", attempt=claim.number, attempts=[ended(claim.number, cause="")])
     with stage.sync():
-        wait_for("its success shows", lambda: stage.cluster.status(job).get("ledger") == "Succeeded")
+        eventually(lambda: stage.cluster.status(job).get("ledger") == "Succeeded", "its success shows")
 
 
 def body(stage: Stage, job: JobRequest) -> Body:
@@ -117,7 +117,7 @@ def test_two_databases_in_one_namespace_keep_apart(stage: Stage, other: Stage) -
         stage.ledger.cancel(is_cancelled.id)
         assert stage.until(fails, lambda row: row.state.final).cause == "ImageUnavailable"
         assert stage.until(is_deleted, lambda row: row.state.final).cause == "SpokeJobDeleted"
-        wait_for("the cancellation is passed on", lambda: body(stage, is_cancelled)["spec"].get("cancel"))
+        eventually(lambda: body(stage, is_cancelled)["spec"].get("cancel"), "the cancellation is passed on")
         assert stage.row(works).state is JobState.WAITING
         assert all(other.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD for claim in held)
         assert not any(body(other, job)["spec"].get("cancel") for job in theirs)
@@ -171,7 +171,7 @@ def test_an_empty_database_adopts_no_spokejob_of_the_one_before(stage: Stage, ot
 def restored(backup: Stage) -> Iterator[Stage]:
     """Sync is up again, on the database as it was."""
     with backup.sync(SPOKE_SUBMIT="sync") as sync:
-        wait_for("it has compared", lambda: (sync.health() or {}).get("secondsSinceCompare") is not None)
+        eventually(lambda: (sync.health() or {}).get("secondsSinceCompare") is not None, "it has compared")
         yield backup
 
 
@@ -256,7 +256,7 @@ def test_what_ran_when_the_backup_was_taken(stage: Stage, on_copy_of: Stages) ->
         assert backup.can_claim(came_again, 3)
         assert backup.ledger.heartbeat(same.token, 60.0, None) is Pulse.HELD, "the same attempt, undisturbed"
         assert [item.state for item in backup.ledger.attempts(goes_on.id)] == [AttemptState.RUNNING]
-        wait_for("the next attempt of the one whose lease has lapsed", lambda: backup.can_claim(lapses, 2))
+        eventually(lambda: backup.can_claim(lapses, 2), "the next attempt of the one whose lease has lapsed")
         assert backup.ledger.heartbeat(lapsed.token, 60.0, None) is Pulse.GONE
         assert backup.until(failed, lambda row: row.state.final).cause == "NodeLost"
         assert backup.row(was_done).state is JobState.SUCCEEDED

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.engine import make_url
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage
-from tests.waiting import PATIENCE_SECONDS, stays, wait_for
+from tests.waiting import WITHIN_SECONDS, eventually, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.model import JobRequest
@@ -21,8 +21,8 @@ def dispatched(stage: Stage) -> JobRequest:
     return stage.runner(submit="sync").dispatch_job(JobData("work"))
 
 
-def launched(stage: Stage, job: JobRequest, seconds: float = PATIENCE_SECONDS) -> None:
-    stage.until(job, lambda row: row.submitted_at, seconds)
+def launched(stage: Stage, job: JobRequest, within: float = WITHIN_SECONDS) -> None:
+    stage.until(job, lambda row: row.submitted_at, within)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_watch_that_goes_deaf_is_made_up_for(stage: Stage, api: tuple[Proxy, s
         stage.cluster.report(job, outcome="Failed", cause="Evicted", attempt=1)
         assert stays(lambda: not stage.row(job).state.final, 1)
         proxy.mend()
-        assert stage.until(job, lambda row: row.state.final, 60).cause == "Evicted"
+        assert stage.until(job, lambda row: row.state.final).cause == "Evicted"
 
 
 def test_the_database_goes_away_and_comes_back(stage: Stage, database: tuple[Proxy, str]) -> None:
@@ -157,4 +157,4 @@ def test_sigterm_ends_it_at_once(stage: Stage, api: tuple[Proxy, str], database:
 def test_a_probe_hears_of_role_and_compare(stage: Stage) -> None:
     with stage.sync() as sync:
         sync.until("active")
-        wait_for("it has compared", lambda: (sync.health() or {}).get("secondsSinceCompare") is not None)
+        eventually(lambda: (sync.health() or {}).get("secondsSinceCompare") is not None, "it has compared")

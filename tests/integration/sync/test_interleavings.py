@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob
@@ -54,7 +54,7 @@ def stopped(stage: Stage, point: str) -> Iterator[SyncProcess]:
 def compared(sync: SyncProcess) -> None:
     """Sync has come round once it goes on."""
     sync.go_on()
-    wait_for("it has compared", lambda: (sync.health() or {}).get("secondsSinceCompare") is not None)
+    eventually(lambda: (sync.health() or {}).get("secondsSinceCompare") is not None, "it has compared")
 
 
 # A row committed while sync lists
@@ -85,7 +85,7 @@ def test_a_success_recorded_while_sync_lists_stays_one(stage: Stage) -> None:
         stage.ledger.succeed(None, claim.token, {"rows": 5})
         stage.cluster.report(job, outcome="Succeeded", attempt=1, attempts=[ended(cause="")])
         compared(sync)
-        wait_for("the success shows", lambda: stage.cluster.status(job).get("ledger") == "Succeeded")
+        eventually(lambda: stage.cluster.status(job).get("ledger") == "Succeeded", "the success shows")
     assert (stage.row(job).state, stage.row(job).result) == (JobState.SUCCEEDED, {"rows": 5})
 
 
@@ -94,7 +94,7 @@ def test_an_attempt_that_begins_while_sync_lists_is_not_ended_for_the_one_before
     stage.claim(job, 1, lease_seconds=0.05)
     with stopped(stage, "before list") as sync:
         sync.until_stopped()
-        wait_for("the lease has lapsed, and the second pod has the job", lambda: stage.can_claim(job, 2))
+        eventually(lambda: stage.can_claim(job, 2), "the lease has lapsed, and the second pod has the job")
         records = [ended(1, "NodeLost"), attempt(2)]
         stage.cluster.report(job, outcome="Running", attempt=2, attempts=records)
         compared(sync)
@@ -235,7 +235,7 @@ def test_cut_off_before_it_creates_what_was_made_and_deleted_meanwhile_it_revive
             stage.cluster.delete(job)
             assert stage.until(job, lambda row: row.state.final).cause == "SpokeJobDeleted"
             first.go_on()
-            wait_for("its end is shown", lambda: stage.cluster.status(job).get("ledger") == "Failed")
+            eventually(lambda: stage.cluster.status(job).get("ledger") == "Failed", "its end is shown")
             answer = stage.ledger.claim(job.id, job.uid, job.run, 1, "pod", 60.0)
             assert isinstance(answer, AlreadyFinal), "a pod that is started all the same runs nothing"
 
@@ -268,7 +268,7 @@ def test_cut_off_after_the_commit_its_failure_is_followed_by_one_job(stage: Stag
         finished = stage.row(job).finished_at
         cut_the_writer(stage)
         with stage.sync(SPOKE_SUBMIT="sync"):
-            wait_for("its end is shown", lambda: stage.cluster.status(job).get("ledger") == "Failed")
+            eventually(lambda: stage.cluster.status(job).get("ledger") == "Failed", "its end is shown")
             first.go_on()
             first.until("standby")
     assert (stage.row(job).finished_at, stage.row(job).cause) == (finished, "ImageUnavailable")

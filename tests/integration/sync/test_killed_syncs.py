@@ -24,7 +24,7 @@ import yaml
 from sqlalchemy import Engine, func, select
 from tests.integration.sync.ticking_app import NAMES
 from tests.ports import free_port
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.ledger.clock import clock_now
@@ -170,7 +170,7 @@ def test_each_occurrence_is_dispatched_and_launched_once(
     with syncs(2, environment, tmp_path) as running:
         for _ in range(kills):
             before = len(stand_in.created)
-            wait_for("the next launches", lambda before=before: len(stand_in.created) > before, state=log)  # type: ignore[misc]
+            eventually(lambda before=before: len(stand_in.created) > before, "the next launches", state=log)  # type: ignore[misc]
             time.sleep(chance.uniform(0, pause))  # the random moment itself
             victim = chance.randrange(2)
             running[victim].kill()
@@ -186,10 +186,10 @@ def test_each_occurrence_is_dispatched_and_launched_once(
                 due = connection.scalar(select(func.min(job_schedule.c.next_due_at)))
             return due is not None and due > now
 
-        wait_for("all occurrences until the last kill", caught_up, state=log)
+        eventually(caught_up, "all occurrences until the last kill", state=log)
         # The processes still dispatch: what is there now must be launched.
         jobs = {name_of(job) for job in ledger.list_jobs(100_000)}
-        wait_for("each job has its SpokeJob", lambda: jobs <= stand_in.created.keys(), state=log)
+        eventually(lambda: jobs <= stand_in.created.keys(), "each job has its SpokeJob", state=log)
     rows = ledger.list_jobs(100_000)
     assert stand_in.created.keys() <= {name_of(job) for job in rows}
     with engine.connect() as connection:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob
@@ -148,7 +148,7 @@ def lived_through(stage: Stage, story: Callable[[Life], Story]) -> Counter[str]:
         moment = "after" if deaths % 2 else "before"
         sync = SyncProcess(stage, {"SPOKE_SUBMIT": "sync", "FAILPOINT": f"die {moment}"})
         try:
-            wait_for("it dies, or all is done", lambda sync=sync: sync.process.poll() is not None or over())
+            eventually(lambda sync=sync: sync.process.poll() is not None or over(), "it dies, or all is done")
         finally:
             alive = sync.process.poll() is None
             sync.kill() if alive else sync.died()

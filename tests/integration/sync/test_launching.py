@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage, ended
-from tests.waiting import stays, wait_for
+from tests.waiting import eventually, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob
@@ -28,7 +29,7 @@ def unlaunched(stage: Stage, **changes: Any) -> JobRequest:
 def test_a_row_that_the_application_left_behind_is_launched(stage: Stage) -> None:
     with stage.sync():
         job = unlaunched(stage)
-        row = stage.until(job, lambda row: row.submitted_at, 5)
+        row = stage.until(job, lambda row: row.submitted_at)
         assert row.state is JobState.WAITING
         body = stage.cluster.get(job)
         assert body is not None
@@ -80,12 +81,13 @@ def test_a_row_that_can_be_no_spokejob_fails_by_name(stage: Stage) -> None:
     assert row.cause == "InvalidSpec"
 
 
+@pytest.mark.alone
 def test_a_deleted_spokejob_ends_its_row_and_is_not_made_again(stage: Stage) -> None:
     with stage.sync():
         job = unlaunched(stage)
         stage.until(job, lambda row: row.submitted_at)
         stage.cluster.delete(job)
-        row = stage.until(job, lambda row: row.state.final, 5)
+        row = stage.until(job, lambda row: row.state.final, 20, promised=True)  # sooner than a comparison, every 30 s
         assert (row.state, row.cause) == (JobState.FAILED, "SpokeJobDeleted")
         assert stays(lambda: stage.cluster.all() == [], 2)
 
@@ -118,22 +120,25 @@ def test_spokejobs_of_nobody_are_let_be(stage: Stage) -> None:
     stage.cluster.create(spokejob(stranger, stage.cluster.namespace))
     stage.cluster.report(stranger, outcome="Succeeded", attempt=1)
     with stage.sync():
-        wait_for("sync has come round", lambda: len(stage.cluster.all()) == 2)
+        eventually(lambda: len(stage.cluster.all()) == 2, "sync has come round")
         assert stage.cluster.status(stranger) == {"outcome": "Succeeded", "attempt": 1} | {
             key: value for key, value in stage.cluster.status(stranger).items() if key not in ("outcome", "attempt")
         }
         assert "ledger" not in stage.cluster.status(stranger)
 
 
+@pytest.mark.alone
 def test_with_submit_sync_the_dispatch_s_own_bell_has_it_launched(stage: Stage) -> None:
     """As the chart has it, where sync itself is told nothing of how others submit; its own looks are a minute apart."""
     with stage.sync(SPOKE_POLL_SECONDS="60") as sync:
         sync.until("active")
         runner = stage.runner(submit="sync")
         for _ in range(5):
-            stage.until(runner.dispatch_job(WORK), lambda row: row.submitted_at, 5)
+            job = runner.dispatch_job(WORK)
+            stage.until(job, lambda row: row.submitted_at, 20, promised=True)  # sooner than a comparison, every 30 s
 
 
+@pytest.mark.alone
 def test_what_is_unblocked_by_an_end_that_sync_records_is_launched_at_once(stage: Stage) -> None:
     runner = stage.runner(submit="sync")
     with stage.sync(SPOKE_SUBMIT="sync", SPOKE_POLL_SECONDS="60") as sync:
@@ -142,7 +147,7 @@ def test_what_is_unblocked_by_an_end_that_sync_records_is_launched_at_once(stage
         second = runner.dispatch_job(JobData("work", after=[first], after_failed="run"))
         stage.until(first, lambda row: row.submitted_at)
         stage.cluster.report(first, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
-        stage.until(second, lambda row: row.submitted_at, 20)
+        stage.until(second, lambda row: row.submitted_at, 20, promised=True)  # sooner than a comparison, every 30 s
 
 
 def test_rows_whose_retention_is_over_are_deleted(stage: Stage) -> None:
@@ -151,17 +156,17 @@ def test_rows_whose_retention_is_over_are_deleted(stage: Stage) -> None:
         over = {"state": JobState.FAILED, "status": -1, "expires_at": datetime.now(UTC) - timedelta(hours=1)}
         connection.execute(update(job_request).where(job_request.c.id == job.id).values(**over))
     with stage.sync():
-        wait_for("it is deleted", lambda: stage.ledger.get(job.id) is None)
+        eventually(lambda: stage.ledger.get(job.id) is None, "it is deleted")
 
 
 def test_metrics_tell_what_waits_what_was_done_and_what_of_it_was_a_repair(stage: Stage) -> None:
     left_behind = unlaunched(stage)
     with stage.sync(SPOKE_SUBMIT="sync") as sync:
         stage.until(left_behind, lambda row: row.submitted_at)
-        wait_for("it has compared", lambda: sync.metrics().get("spoke_sync_comparisons_total") == 1)
+        eventually(lambda: sync.metrics().get("spoke_sync_comparisons_total") == 1, "it has compared")
         launched = unlaunched(stage)
-        stage.until(launched, lambda row: row.submitted_at, 5)
-        wait_for("both are counted", lambda: sync.metrics()['spoke_sync_actions_total{kind="Launch"}'] == 2)
+        stage.until(launched, lambda row: row.submitted_at)
+        eventually(lambda: sync.metrics()['spoke_sync_actions_total{kind="Launch"}'] == 2, "both are counted")
         found = sync.metrics()
         assert found["spoke_sync_active"] == 1
         assert found["spoke_sync_jobs_unlaunched"] == 0
@@ -178,11 +183,11 @@ def test_metrics_tell_how_long_a_row_has_waited_that_can_t_be_launched(stage: St
         JobData("work", run_after=datetime.now(UTC) + timedelta(hours=1))
     )
     with stage.sync(SPOKE_SUBMIT="sync", KUBECONFIG=path) as sync:
-        wait_for("it waits", lambda: sync.metrics()["spoke_sync_oldest_unlaunched_seconds"] > 1)
+        eventually(lambda: sync.metrics()["spoke_sync_oldest_unlaunched_seconds"] > 1, "it waits")
         assert sync.metrics()["spoke_sync_jobs_unlaunched"] == 1
         proxy.mend()
         stage.until(job, lambda row: row.submitted_at)
-        wait_for("none waits", lambda: sync.metrics()["spoke_sync_jobs_unlaunched"] == 0)
+        eventually(lambda: sync.metrics()["spoke_sync_jobs_unlaunched"] == 0, "none waits")
         assert sync.metrics()["spoke_sync_oldest_unlaunched_seconds"] == 0
     assert stage.row(not_due).submitted_at is None
     proxy.close()

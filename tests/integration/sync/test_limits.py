@@ -9,7 +9,7 @@ import kubernetes
 import pytest
 import yaml
 from tests.integration.sync.stage import GROUP, ROOT, VERSION, Body, Cluster, Stage
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.ledger.limit_rows import OperatorLimits, ledger_identity
 from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
@@ -41,7 +41,7 @@ def _install(cluster: Cluster, definition: Path) -> None:
         except kubernetes.client.ApiException:
             return False
 
-    wait_for("SpokeLimits are served", served)
+    eventually(served, "SpokeLimits are served")
 
 
 def _all(cluster: Cluster) -> list[Body]:
@@ -64,7 +64,7 @@ def test_limits_and_pauses_are_published_changed_and_removed_and_those_of_people
     limits.set(slow, lambda _old: Bounds(2, Rate(100, 60, 10)), "ada")
 
     def become(wanted: dict[str, Any]) -> None:
-        wait_for(f"the SpokeLimits are {wanted}", lambda: specs(stage.cluster) == wanted | {"few": people})
+        eventually(lambda: specs(stage.cluster) == wanted | {"few": people}, f"the SpokeLimits are {wanted}")
 
     with stage.ledger.engine.connect() as connection:
         ledger = ledger_identity(connection)

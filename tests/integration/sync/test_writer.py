@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from tests.integration.sync.proxy import Proxy
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.errors import DatabaseUnreachable
 from spoke_jobs.ledger.privileges import Process
@@ -45,7 +45,7 @@ def test_one_that_is_frozen_in_a_transaction_loses_it_and_the_lock(writer: Write
     assert not other.lead()
     with pytest.raises(ConnectionLost), writer.transaction() as connection:
         connection.execute(text("SET idle_in_transaction_session_timeout = '50ms'"))
-        wait_for("the lock is free", other.lead)
+        eventually(other.lead, "the lock is free")
         connection.execute(text("SELECT 1"))
     assert not writer.lead()
     other.close()
@@ -62,7 +62,7 @@ def test_a_role_that_takes_the_lock_and_is_no_sync_is_named(role_urls: dict[Proc
         reason = writer.foreign_holder()
     intruder.dispose()
     assert f"role '{make_url(role_urls[process]).username}' (server process {pid}, application 'curious')" in reason
-    assert wait_for("the lock is free", writer.lead)
+    assert eventually(writer.lead, "the lock is free")
     writer.close()
 
 
@@ -128,7 +128,7 @@ def test_a_connection_that_is_cut_is_told_as_lost(postgres_ledger_url: str, mome
     with pytest.raises((ConnectionLost, DatabaseUnreachable)):
         writer.lead()
     proxy.mend()
-    assert wait_for("it leads again", writer.lead)
+    assert eventually(writer.lead, "it leads again")
     with writer.transaction() as connection:
         assert connection.scalar(text("SELECT to_regclass('written')")) is None
     writer.close()

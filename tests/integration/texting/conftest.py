@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
+from tests.waiting import patient
 
 from spoke_jobs import registry
 from spoke_jobs.ledger.migrations import migrate
@@ -86,7 +87,7 @@ def worker(
         process = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
     yield process
     process.terminate()
-    process.wait(30)
+    process.wait(patient(30))
     runner.close()
 
 
@@ -110,13 +111,13 @@ def serving(app: Any) -> Iterator[str]:
     server = Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    assert started.wait(10), "the server did not start"
+    assert started.wait(patient(30)), "the server did not start"
     (listening,) = server.servers[0].sockets
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(patient(30))
 
 
 @pytest.fixture

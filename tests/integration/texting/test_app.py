@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,8 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import QueuePool
 from tests import plain_http
+from tests.conftest import given_back
+from tests.waiting import patient
 
 from spoke_jobs import dispatch
 from spoke_jobs.runners.legacy_runner import LegacyRunner
@@ -33,16 +33,12 @@ def client(
     for name in ("JOBS_SAME_PROCESS", "JOBS_SYNC", "TASKS_SYNC"):
         monkeypatch.setenv(name, "true")
     monkeypatch.setattr(dispatch, "_runner", None)
-    with httpx.Client(base_url=serve(app)) as client:
+    with httpx.Client(base_url=serve(app), timeout=patient(30)) as client:
         yield client
     runner = dispatch.current_runner()
     assert isinstance(runner, LegacyRunner)
     engine = runner.ledger.engine
-    assert isinstance(engine.pool, QueuePool)
-    until = time.monotonic() + 10
-    while engine.pool.checkedout():  # a job's last heartbeat may be under way when the job's end is known
-        assert time.monotonic() < until, "a connection was kept"
-        time.sleep(0.01)
+    given_back(engine)
     engine.dispose()
 
 

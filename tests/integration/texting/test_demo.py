@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.waiting import eventually, patient
 
 from texting.demo.checks import Check, check_table, import_checks
 from texting.sample import make_sample
@@ -30,7 +30,7 @@ def demonstration(folder: Path, *more: str, log: Path) -> Iterator[subprocess.Po
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(60)
+        process.wait(patient(60))
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -48,7 +48,7 @@ def processes_of(folder: Path) -> list[str]:
 def test_imports_sends_exports_checks_and_leaves_nothing_running(tmp_path: Path) -> None:
     folder, log = tmp_path / "demo", tmp_path / "log"
     with demonstration(folder, "--rows", "500", "--messages", "30", "--next", "make tea", log=log) as process:
-        code = process.wait(200)
+        code = process.wait(patient(200))
     told = log.read_text()
     assert code == 0, told
     assert "all right" in told
@@ -63,17 +63,19 @@ def test_imports_sends_exports_checks_and_leaves_nothing_running(tmp_path: Path)
 def test_interrupted_it_stops_what_it_started(tmp_path: Path, by: signal.Signals) -> None:
     folder, log = tmp_path / "demo", tmp_path / "log"
     with demonstration(folder, log=log) as process:
-        until = time.monotonic() + 100
-        while "import" not in log.read_text():
+
+        def imports() -> bool:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until
-            time.sleep(0.05)
+            return "import" in log.read_text()
+
+        eventually(imports, "it imports", state=log.read_text)
         assert len(processes_of(folder)) >= 2
         process.send_signal(by)
-        assert process.wait(60) == 130
+        assert process.wait(patient(60)) == 130
     assert "what was started has been stopped" in log.read_text()
     assert "Traceback" not in log.read_text()
-    assert processes_of(folder) == []
+    # A worker's child may end a moment after the worker.
+    eventually(lambda: not processes_of(folder), "nothing runs on", state=lambda: processes_of(folder))
 
 
 def test_a_wrong_number_is_told() -> None:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
-from tests.integration.texting.killing import children_of, seconds_of, state_of, wait_for
+from tests.integration.texting.killing import children_of, seconds_of, state_of
 from tests.integration.texting.making import add_contacts, holders, make_campaign
+from tests.waiting import eventually
 
 from spoke_jobs import JobRequest, JobState
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -50,7 +51,7 @@ def test_killed_and_retried_it_comes_to_the_same_assignment(
         moment = chance.uniform(0, seconds_of(undisturbed))
 
         def kill(job: JobRequest, moment: float = moment) -> None:
-            wait_for(lambda: state_of(ledger, job) is not JobState.WAITING)
+            eventually(lambda: state_of(ledger, job) is not JobState.WAITING)
             time.sleep(moment)  # the random moment itself
             if state_of(ledger, job) is JobState.RUNNING and (children := children_of(worker.pid)):
                 os.kill(children[0], signal.SIGKILL)
@@ -83,7 +84,7 @@ def assign_once(
     with sessions.begin() as session:
         job = request_assignment(session, campaign, TEXTERS)
     meanwhile(job)
-    wait_for(lambda: state_of(ledger, job).final)
+    eventually(lambda: state_of(ledger, job).final)
     row = ledger.get(job.id)
     assert row is not None
     assert row.state is JobState.SUCCEEDED, row

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
-from tests.integration.texting.killing import children_of, seconds_of, state_of, wait_for
+from tests.integration.texting.killing import children_of, seconds_of, state_of
 from tests.integration.texting.making import make_campaign
+from tests.waiting import eventually
 
 from spoke_jobs import JobRequest, JobState
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -53,7 +54,7 @@ def test_killed_and_retried_it_imports_nobody_twice(
         killed: list[int] = []
 
         def kill(job: JobRequest, moment: float = moment, killed: list[int] = killed) -> None:
-            wait_for(lambda: state_of(ledger, job) is not JobState.WAITING)
+            eventually(lambda: state_of(ledger, job) is not JobState.WAITING)
             time.sleep(moment)  # the random moment itself
             if state_of(ledger, job) is JobState.RUNNING and (children := children_of(worker.pid)):
                 os.kill(children[0], signal.SIGKILL)
@@ -99,11 +100,11 @@ def test_fifty_thousand_rows_are_exact_after_twenty_kills(
 
     def kill(job: JobRequest) -> None:
         for number in range(1, kills + 1):
-            wait_for(lambda: runs_again(job))
+            eventually(lambda: runs_again(job))
             time.sleep(chance.uniform(0, 3 * undisturbed))  # the random moment itself
             (child,) = children_of(worker.pid)
             os.kill(child, signal.SIGKILL)
-            wait_for(lambda number=number: len(killed(ledger, job)) == number)  # type: ignore[misc]
+            eventually(lambda number=number: len(killed(ledger, job)) == number)  # type: ignore[misc]
         if state_of(ledger, job) is JobState.FAILED:
             ledger.retry(job.id)
 
@@ -137,7 +138,7 @@ def import_once(
     with sessions.begin() as session:
         _, job = upload_contacts(session, session.merge(campaign), sample.data)
     meanwhile(job)
-    wait_for(lambda: state_of(ledger, job).final)
+    eventually(lambda: state_of(ledger, job).final)
     row = ledger.get(job.id)
     assert row is not None
     assert row.state is JobState.SUCCEEDED, row

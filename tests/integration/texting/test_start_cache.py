@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.making import add_contacts, cell_of, make_campaign
+from tests.waiting import patient
 
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting import assigning, start_cache
@@ -157,7 +158,7 @@ def test_counting_at_the_moment_of_a_change_waits_for_it(sessions: sessionmaker[
         counting.start()
         counting.join(0.2)  # if it didn't wait it would be done
         assert counting.is_alive()
-    counting.join(20)
+    counting.join(patient(30))
     assert is_counted(sessions, campaign)
     check(sessions, campaign)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.ports import free_port
+from tests.waiting import patient
 
 
 def _programs() -> Path:
@@ -55,4 +56,6 @@ class Server:
         return [*self._as, str(_programs() / program), "--pgdata", str(self._folder / "data"), *more]
 
     def _call(self, program: str, *more: str) -> None:
-        subprocess.run(self._command(program, *more), cwd="/", stdout=subprocess.DEVNULL, check=True, timeout=120)
+        subprocess.run(
+            self._command(program, *more), cwd="/", stdout=subprocess.DEVNULL, check=True, timeout=patient(120)
+        )

@@ -41,6 +41,7 @@ def dispatch_batch(site: Site, jobs: int, seconds: float) -> tuple[list[int], in
     return ids, batch.then_id
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("runs", "jobs", "workers", "seconds", "every"),
     [

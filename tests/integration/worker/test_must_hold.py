@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
-from tests.contract.worker import PATIENCE_SECONDS, Site, processes
+from tests.contract.worker import Site, processes
 from tests.integration.sync.proxy import Proxy
 from tests.integration.worker import must_hold_app
 from tests.integration.worker.must_hold_app import effects
 from tests.integration.worker.servers import Server
+from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -63,17 +64,19 @@ def signal_all(session: int, number: int) -> None:
             os.kill(pid, number)
 
 
-def finish(site: Site, jobs: list[int], patience: float = PATIENCE_SECONDS) -> None:
+def finish(site: Site, jobs: list[int], within: float = WITHIN_SECONDS) -> None:
     """Wait until all have succeeded."""
-    deadline = time.monotonic() + patience
     statement = select(job_request.c.id).where(job_request.c.id.in_(jobs), job_request.c.state != "succeeded").limit(1)
-    while True:
+
+    def unfinished() -> int | None:
         with site.engine.connect() as connection:
-            unfinished = connection.scalar(statement)
-        if unfinished is None:
-            return
-        assert time.monotonic() < deadline, (site.row(unfinished), site.causes(unfinished), site.log[-5000:])
-        time.sleep(0.05)
+            return connection.scalar(statement)
+
+    def state() -> object:
+        job = unfinished()
+        return job and (site.row(job), site.causes(job), site.log[-5000:])
+
+    eventually(lambda: unfinished() is None, "all succeed", within, state=state)
 
 
 def claims_since(site: Site, pid: int) -> float:
@@ -119,6 +122,7 @@ def overlaps(by_key: dict[str, list[tuple[float, float]]]) -> int:
     return count
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("jobs", "kills", "seconds", "lease"),
     [(160, 2, 1.0, 2.0), pytest.param(200, 10, 2.0, 4.0, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
@@ -251,6 +255,7 @@ def _overlaps_of_a_run(site: Site, jobs: int, queues: int, workers: int, batch: 
     return overlaps(_locking_spans(site, ids))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("job_type", ["write_and_wait", "async_write_and_wait"])
 def test_a_frozen_worker_records_nothing_once_it_is_thawed(site: Site, job_type: str) -> None:
     thawed = site.folder / "thawed"
@@ -264,7 +269,7 @@ def test_a_frozen_worker_records_nothing_once_it_is_thawed(site: Site, job_type:
             signal_all(frozen.pid, signal.SIGCONT)
             site.wait(lambda: "lease" in site.log or "another process holds" in site.log)
             other.send_signal(signal.SIGTERM)
-            assert other.wait(PATIENCE_SECONDS) == 0
+            assert other.wait(patient(60)) == 0
         # It is as good as any other again.
         again = site.dispatch("effect", 0)
         assert site.wait_for(again, JobState.SUCCEEDED).result == 1
@@ -273,6 +278,7 @@ def test_a_frozen_worker_records_nothing_once_it_is_thawed(site: Site, job_type:
         assert connection.scalars(select(effects.c.attempt).where(effects.c.job_id == job_id)).all() == [2]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["cut", "hang"])
 def test_a_worker_cut_from_the_database_stops_its_jobs_before_their_leases_end(
     postgres_ledger_url: str, tmp_path: Path, how: str
@@ -311,6 +317,7 @@ def test_a_worker_cut_from_the_database_stops_its_jobs_before_their_leases_end(
     assert overlaps(spans(tmp_path)) == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("outage", "lease"),
     [(4.0, 2.0), pytest.param(60.0, 30.0, marks=[pytest.mark.long, pytest.mark.timeout(600)])],
@@ -339,7 +346,7 @@ def test_once_the_database_is_back_nothing_runs_twice_at_once(tmp_path: Path, ou
             again = max(first.values())
             last = max(when for _, _, _, when in notes(tmp_path) if when < back)
             (tmp_path / "enough").touch()
-            finish(site, jobs, PATIENCE_SECONDS + 2 * lease)
+            finish(site, jobs, WITHIN_SECONDS + 2 * lease)
             assert other.poll() is None
         found = overlaps(spans(tmp_path))
         causes = sorted({cause for job_id in jobs for cause in site.causes(job_id)})

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy import create_engine as plain_engine
 from tests.conftest import as_role
 from tests.contract.app import registry
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.model import JobData, JobState
@@ -68,7 +68,7 @@ def test_a_worker_goes_on_with_the_new_role(
             found = runner.get_job(job.id)
             return found is not None and found.state is JobState.SUCCEEDED
 
-        wait_for("the job succeeds", done)
+        eventually(done, "the job succeeds")
 
     def users() -> list[str]:
         with admin.connect() as connection:
@@ -87,7 +87,7 @@ def test_a_worker_goes_on_with_the_new_role(
         runs_a_job()
         assert users() == [after]
         worker.terminate()
-        assert worker.wait(60) == 0
+        assert worker.wait(patient(60)) == 0
     finally:
         worker.kill()
         worker.wait()

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.notify import CHANNEL
@@ -65,7 +65,7 @@ def take(url: str, postgres_ledger_url: str, ledger_roles: dict[Process, str]) -
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=patient(120),
         )
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -81,7 +81,7 @@ def worker(url: str, schema: str) -> Iterator[None]:
     try:
         yield
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(patient(60)) == 0
     finally:
         process.kill()
         process.wait()
@@ -97,6 +97,7 @@ def all_done_by(schema: str, engine: Engine, table: str) -> bool:
     return results(engine, table) == [("succeeded", schema)] * 4
 
 
+@pytest.mark.alone
 def test_neither_takes_the_other_s_jobs_nor_is_woken_by_them(url: str, engine: Engine, take: Take) -> None:
     (migrated,) = take(SECOND, "migrate")
     assert migrated["first"] == ["BEGIN", 'CREATE SCHEMA "billing"', 'SET LOCAL search_path TO "billing"']
@@ -118,8 +119,11 @@ def test_neither_takes_the_other_s_jobs_nor_is_woken_by_them(url: str, engine: E
         assert of_first == of_second
         assert of_first["ids"][2] == of_first["ids"][3], "one of the two that have a unique key"
         for schema, table in ((FIRST, "public.job_request"), (SECOND, "billing.job_request")):
-            wait_for(
-                f"the jobs of {table}", partial(all_done_by, schema, engine, table), 60, partial(results, engine, table)
+            eventually(
+                partial(all_done_by, schema, engine, table),
+                f"the jobs of {table}",
+                promised=True,  # sooner than by a poll
+                state=partial(results, engine, table),
             )
 
 

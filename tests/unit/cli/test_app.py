@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.ledger import claim_one, new_job
+from tests.waiting import patient
 from typer.testing import CliRunner
 
 import spoke_jobs as spoke_jobs_package
@@ -54,7 +55,7 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         env={key: value for key, value in os.environ.items() if not key.startswith("SPOKE_")} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.waiting import patient
 
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.contract.termination import ExitCode
@@ -57,7 +58,7 @@ def refusal(folder: Path, command: str, settings: dict[str, str]) -> subprocess.
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=patient(240),
         check=False,
     )
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import patient
 
 SCRIPT = str(Path(sys.executable).parent / "spoke-jobs")
 APPLICATION = """
@@ -40,7 +41,7 @@ def plain() -> dict[str, str]:
 
 
 def run(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, env=plain(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=plain(), capture_output=True, text=True, timeout=patient(120))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -59,7 +60,9 @@ def test_a_pod_finds_it(folder: Path) -> None:
 
 def test_the_task_server_finds_it(folder: Path) -> None:
     (folder / "shop.py").write_text("raise SystemExit('the application was imported')")
-    done = subprocess.run([SCRIPT, "tasks"], cwd=folder, env=plain(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [SCRIPT, "tasks"], cwd=folder, env=plain(), capture_output=True, text=True, timeout=patient(120)
+    )
     assert "the application was imported" in done.stderr
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.readers import READERS
+from tests.waiting import patient
 
 ROOT = Path(__file__).parents[3]
 SECONDS = int(os.environ.get("SPOKE_TEST_FUZZ_SECONDS", "600"))
@@ -23,7 +24,7 @@ def fuzz(reader: str, folder: Path, *options: str, timeout: float) -> None:
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=timeout,
+        timeout=patient(timeout),
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from tests.ports import loopbacks
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.contract import probe_server
 from spoke_jobs.contract.probe_server import (
@@ -34,7 +34,7 @@ ROUTES = {
 
 def get(method: str, path: str) -> tuple[int, str, bytes]:
     server = probe_server.serve(ROUTES, 0, "127.0.0.1")
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=patient(30))
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -75,7 +75,7 @@ def test_it_answers_at_all_addresses_that_there_are(monkeypatch: pytest.MonkeyPa
     server = probe_server.serve(ROUTES, 0)
     try:
         for host in loopbacks() if dual else ["127.0.0.1"]:
-            with urllib.request.urlopen(f"http://{host}:{server.server_port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{host}:{server.server_port}/metrics", timeout=patient(30)) as answer:
                 assert answer.status == 200, host
     finally:
         probe_server.close(server)
@@ -106,7 +106,7 @@ def served(routes: Routes) -> Iterator[int]:
 
 
 def status_of(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patient(30))
     try:
         connection.request("GET", path)
         return connection.getresponse().status
@@ -119,12 +119,12 @@ def test_idle_connections_take_neither_threads_nor_the_place_of_a_probe() -> Non
 
     def slow() -> Answer:
         began.set()
-        return text_answer(may_end.wait(30), "")
+        return text_answer(may_end.wait(patient(30)), "")
 
     before = threading.active_count()
     with served({"/healthz": slow}) as port, ThreadPoolExecutor(1) as pool, ExitStack() as open_ones:
         probe = pool.submit(status_of, port, "/healthz")
-        assert began.wait(30)
+        assert began.wait(patient(30))
         idle = [
             open_ones.enter_context(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0)))
             for _ in range(3 * MOST_CONNECTIONS)
@@ -134,7 +134,7 @@ def test_idle_connections_take_neither_threads_nor_the_place_of_a_probe() -> Non
             assert connection.recv(1) == b""
         assert threading.active_count() - before <= MOST_CONNECTIONS + 5
         may_end.set()
-        assert probe.result(30) == 200
+        assert probe.result(patient(30)) == 200
 
 
 def test_many_requests_cost_no_more_than_some() -> None:
@@ -142,16 +142,16 @@ def test_many_requests_cost_no_more_than_some() -> None:
     queries, may_end = [], threading.Event()
 
     def metrics() -> Answer:
-        queries.append(may_end.wait(30))
+        queries.append(may_end.wait(patient(30)))
         return text_answer(ok=True, text="")
 
     with served({"/metrics": metrics}) as port, ThreadPoolExecutor(20) as pool:
         scrapes = [pool.submit(status_of, port, "/metrics") for _ in range(20)]
-        wait_for("a query", lambda: queries or threading.active_count() > 20)
+        eventually(lambda: queries or threading.active_count() > 20, "a query")
         may_end.set()
-        assert {scrape.result(30) for scrape in scrapes} == {200}
+        assert {scrape.result(patient(30)) for scrape in scrapes} == {200}
         assert len(queries) <= 3
-        wait_for("a new answer", lambda: (status_of(port, "/metrics") and len(queries) > 3) or None)
+        eventually(lambda: (status_of(port, "/metrics") and len(queries) > 3) or None, "a new answer")
 
 
 def test_a_peer_that_resets_its_connection_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

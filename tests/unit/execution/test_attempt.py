@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from tests.conftest import open_ledger
+from tests.conftest import given_back, open_ledger
 from tests.contract.ledger import claim_one, new_job
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
@@ -37,6 +37,7 @@ def ledger(sqlite_ledger_url: str) -> Iterator[SqlLedger]:
     for opened in open_ledger(sqlite_ledger_url):
         metadata.create_all(opened.engine)
         yield opened
+        given_back(opened.engine)
 
 
 class Attempt:
@@ -318,7 +319,7 @@ def test_a_job_may_end_itself_when_it_is_cancelled(ledger: SqlLedger) -> None:
     attempt.cancel.set()
     assert attempt.run().exit_code is ExitCode.INTERRUPTED
     attempt.cancel.clear()
-    claim = wait_for("its next attempt is due", lambda: claim_one(ledger, "legacy", ["report"], "w", 30))
+    claim = eventually(lambda: claim_one(ledger, "legacy", ["report"], "w", 30), "its next attempt is due")
     assert attempt.run(claim).exit_code is ExitCode.DONE
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
-from tests.contract.ledger import claim_one, eventually
+from tests.conftest import given_back
+from tests.contract.ledger import claim_one
+from tests.waiting import eventually
 
 from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.contract import retry
@@ -21,7 +23,7 @@ from spoke_jobs.settings import Settings
 class Site:
     """A runner with jobs that dispatch jobs."""
 
-    def __init__(self, url: str, *, sync: bool) -> None:
+    def __init__(self, url: str, *, sync: bool, lease_seconds: float = 60) -> None:
         self.registry = Registry()
         self.ran: list[Any] = []
         self.runner = LegacyRunner(
@@ -29,7 +31,7 @@ class Site:
                 database_url=SecretStr(url),
                 jobs_same_process=True,
                 jobs_sync=sync,
-                lease_seconds=0.5,
+                lease_seconds=lease_seconds,
                 poll_seconds=0.02,
             ),
             self.registry,
@@ -39,19 +41,31 @@ class Site:
     def states(self) -> list[JobState]:
         return [job.state for job in self.runner.ledger.list_jobs()]
 
+    def close(self) -> None:
+        given_back(self.runner.ledger.engine)
+        self.runner.close()
+
 
 @pytest.fixture
 def sync_site(sqlite_ledger_url: str) -> Iterator[Site]:
     site = Site(sqlite_ledger_url, sync=True)
     yield site
-    site.runner.close()
+    site.close()
+
+
+@pytest.fixture
+def lapsing_site(sqlite_ledger_url: str) -> Iterator[Site]:
+    """The same with a lease that lapses soon."""
+    site = Site(sqlite_ledger_url, sync=True, lease_seconds=0.5)
+    yield site
+    site.close()
 
 
 @pytest.fixture
 def site(sqlite_ledger_url: str) -> Iterator[Site]:
     site = Site(sqlite_ledger_url, sync=False)
     yield site
-    site.runner.close()
+    site.close()
 
 
 def test_a_job_that_dispatches_into_the_queue_it_locks_is_followed_by_it(sync_site: Site) -> None:
@@ -66,20 +80,22 @@ def test_a_job_that_dispatches_into_the_queue_it_locks_is_followed_by_it(sync_si
     assert set(sync_site.states()) == {JobState.SUCCEEDED}
 
 
-def test_a_queue_that_a_dead_process_held_is_freed(sync_site: Site, sqlite_ledger_url: str) -> None:
-    ledger: SqlLedger = sync_site.runner.ledger
-    sync_site.registry.job("of_the_dead")(lambda _ctx, _payload: None)
-    dead = ledger.insert(sync_site.runner._prepare(JobData("of_the_dead", queue_name="q", locks_queue=True)))
+@pytest.mark.alone
+def test_a_queue_that_a_dead_process_held_is_freed(lapsing_site: Site, sqlite_ledger_url: str) -> None:
+    ledger: SqlLedger = lapsing_site.runner.ledger
+    lapsing_site.registry.job("of_the_dead")(lambda _ctx, _payload: None)
+    dead = ledger.insert(lapsing_site.runner._prepare(JobData("of_the_dead", queue_name="q", locks_queue=True)))
     assert claim_one(ledger, "legacy", ["of_the_dead"], "dead", 0.1) is not None
-    sync_site.runner.dispatch_job(JobData("note", "after it", queue_name="q", locks_queue=True))
-    assert sync_site.ran == ["after it"]
+    lapsing_site.runner.dispatch_job(JobData("note", "after it", queue_name="q", locks_queue=True))
+    assert lapsing_site.ran == ["after it"]
     row = ledger.get(dead.id)
     assert row is not None
     assert row.cause == "WorkerLost"
 
 
+@pytest.mark.alone
 def test_a_database_that_is_away_as_a_job_ends_is_not_charged_and_the_job_goes_on_once_it_is_back(
-    sync_site: Site, monkeypatch: pytest.MonkeyPatch
+    lapsing_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "OWN_BACKOFF", {})
     away, runs = threading.Event(), []
@@ -102,11 +118,11 @@ def test_a_database_that_is_away_as_a_job_ends_is_not_charged_and_the_job_goes_o
         if len(runs) == 1:
             away.set()
 
-    sync_site.registry.job("long")(long)
-    job = sync_site.runner.dispatch_job(JobData("long"))
+    lapsing_site.registry.job("long")(long)
+    job = lapsing_site.runner.dispatch_job(JobData("long"))
     away.clear()
-    assert eventually(lambda: sync_site.states() == [JobState.SUCCEEDED], 30)
-    causes = [item.cause for item in sync_site.runner.ledger.attempts(job.id)]
+    eventually(lambda: lapsing_site.states() == [JobState.SUCCEEDED])
+    causes = [item.cause for item in lapsing_site.runner.ledger.attempts(job.id)]
     assert causes == ["DatabaseUnreachable", ""]
     assert runs == ["MainThread", "spoke-after-outage"]
 
@@ -135,13 +151,13 @@ def test_an_end_that_cannot_be_recorded_leaves_the_thread_at_work(site: Site, mo
     monkeypatch.setattr(SqlLedger, "succeed", succeed)
     monkeypatch.setattr(SqlLedger, "fail", lambda *_a, **_k: 1 / 0)
     site.runner.dispatch_job(JobData("note", "first"))
-    assert eventually(broken.is_set)
+    eventually(broken.is_set)
     monkeypatch.undo()
     site.runner.dispatch_job(JobData("note", "second"))
-    assert eventually(lambda: "second" in site.ran)
+    eventually(lambda: "second" in site.ran)
 
 
 def test_starting_takes_up_what_an_earlier_process_left(site: Site) -> None:
     site.runner.ledger.insert(site.runner._prepare(JobData("note", "left behind")))
     site.runner.start()
-    assert eventually(lambda: site.ran == ["left behind"])
+    eventually(lambda: site.ran == ["left behind"])

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from tests.waiting import patient
 
 from spoke_jobs.execution.signals import SignalEvent
 
@@ -23,7 +24,7 @@ def test_a_signal_wakes_who_waits(event: SignalEvent) -> None:
     assert not event.wait(0)
     signal.raise_signal(signal.SIGUSR1)
     assert event.is_set()
-    assert event.wait(60)
+    assert event.wait(patient(60))
 
 
 @pytest.mark.timeout(60)
@@ -33,4 +34,4 @@ def test_a_signal_that_comes_while_the_event_is_being_looked_at(event: SignalEve
     with event._cond:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
-    assert event.wait(60)
+    assert event.wait(patient(60))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 
+from tests.waiting import patient
+
 from spoke_jobs.execution.thread_stacks import thread_stacks
 
 
 def hangs_here(started: threading.Event, over: threading.Event) -> None:
     started.set()
-    over.wait(60)
+    over.wait(patient(60))
 
 
 def test_the_job_s_thread_comes_last_and_the_asking_thread_not_at_all() -> None:
@@ -19,7 +21,7 @@ def test_the_job_s_thread_comes_last_and_the_asking_thread_not_at_all() -> None:
         started = threading.Event()
         threads.append(threading.Thread(target=hangs_here, args=(started, over), name=name))
         threads[-1].start()
-        assert started.wait(60)
+        assert started.wait(patient(60))
     try:
         for last in threads:
             assert last.ident is not None

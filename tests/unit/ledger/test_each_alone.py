@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
-from tests.contract.ledger import SHORT, claim_one, eventually, new_job
+from tests.contract.ledger import SHORT, claim_one, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -47,7 +48,7 @@ def test_a_row_that_cannot_be_read_keeps_no_other_attempt_from_being_reaped(ledg
         assert claim_one(ledger, "legacy", ["report"], "worker", SHORT) is not None
     spoil(ledger, jobs[0].id)
     reaped: set[int] = set()
-    assert eventually(lambda: bool(reaped.update(job.id for job in ledger.reap("legacy")) or jobs[1].id in reaped))
+    eventually(lambda: bool(reaped.update(job.id for job in ledger.reap("legacy")) or jobs[1].id in reaped))
 
 
 def test_a_row_that_cannot_be_read_keeps_no_other_job_from_expiring(ledger: SqlLedger) -> None:
@@ -59,7 +60,7 @@ def test_a_row_that_cannot_be_read_keeps_no_other_job_from_expiring(ledger: SqlL
         expired.update({job.id: job.state for job in ledger.expire_starts("legacy", ["report"])})
         return jobs[1].id in expired
 
-    assert eventually(has_expired)
+    eventually(has_expired)
     assert expired[jobs[1].id] is JobState.FAILED
 
 
@@ -74,9 +75,7 @@ def test_lapsed_rows_that_cannot_be_changed_fill_no_batch_of_the_reaper(ledger: 
     with ledger.engine.begin() as connection:
         connection.execute(text(SPOIL[spoilt]))
     reaped: set[int] = set()
-    assert eventually(
-        lambda: bool(reaped.update(job.id for job in ledger.reap("legacy", limit=3)) or good.id in reaped)
-    )
+    eventually(lambda: bool(reaped.update(job.id for job in ledger.reap("legacy", limit=3)) or good.id in reaped))
 
 
 def test_overdue_rows_that_cannot_be_changed_fill_no_batch_of_the_expiry(ledger: SqlLedger) -> None:
@@ -92,4 +91,4 @@ def test_overdue_rows_that_cannot_be_changed_fill_no_batch_of_the_expiry(ledger:
         expired.update(job.id for job in ledger.expire_starts("legacy", ["report"], limit=3))
         return good.id in expired
 
-    assert eventually(has_expired)
+    eventually(has_expired)

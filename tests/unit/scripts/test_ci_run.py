@@ -105,7 +105,7 @@ def test_a_cluster_that_cannot_be_deleted_changes_no_result(checkout: Path) -> N
 
 
 def test_the_second_run_has_its_own_seconds(checkout: Path) -> None:
-    records = "mkdir -p build/second-chance; touch -d @1000 build/second-chance/first.json"
+    records = "mkdir -p build/second-chance; touch -d @1000 build/second-chance/alone.json"
     (checkout / "bin/make.does").write_text(
         f"[[ $* != test ]] || {{ {records}; touch -d @1090 build/second-chance/second.json; }}"
     )

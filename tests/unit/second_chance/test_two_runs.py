@@ -1,4 +1,4 @@
-"""Both runs as ``make test`` makes them: real pytest, with pytest-xdist's processes."""
+"""All runs as ``make test`` makes them: real pytest, with pytest-xdist's processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import patient
 
 pytest_plugins = ["pytester"]
 
@@ -28,12 +29,13 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a module's tests; gives what was printed, with the exit code."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others only take time here
-    monkeypatch.delenv("CI", raising=False)
+    for name in ("CI", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)
 
     def run_module(source: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=FLAKY + source)
         options = ("-p", "xdist", "-p", "pytest_timeout", "--numprocesses=2", "--dist=loadscope", *arguments)
-        return pytester.run(sys.executable, "-m", "tests.second_chance", *options, timeout=120)
+        return pytester.run(sys.executable, "-m", "tests.second_chance", *options, timeout=patient(120))
 
     return run_module
 
@@ -84,6 +86,7 @@ def test_teardown(untidy): pass
     assert "Timeout" in content["test_hangs"]["text"]
     result.stdout.fnmatch_lines(["*first failure of test_it.py::test_fails_at_first*call, after*load*"])
     assert sum("passed" in line and line.startswith("=") for line in lines) == 2, "both runs have pytest's closing line"
+    result.stdout.fnmatch_lines(["the tests marked alone run now, in one process"])
 
 
 def test_what_fails_twice_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
@@ -143,3 +146,69 @@ def test_nothing_failed(run: Any, pytester: pytest.Pytester) -> None:
 
 def test_no_test_is_no_pass(run: Any) -> None:
     assert run("def test_good(): pass", "-k", "nothing").ret == 5
+
+
+ALONE = """
+def processes():
+    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+def done(name, kind):
+    with open("done", "a") as file:
+        file.write(f"{kind} {name} {processes()}\\n")
+
+@pytest.mark.alone
+def test_alone(): done("alone", "alone")
+
+@pytest.mark.alone
+@pytest.mark.late
+def test_alone_and_late(): done("late", "alone")
+
+@pytest.mark.alone
+def test_alone_and_flaky(): assert not first_time("alone")
+
+def test_beside(): done("beside", "beside")
+
+@pytest.mark.late
+def test_beside_and_late(): done("late", "beside")
+
+def test_beside_and_flaky(): assert not first_time("beside")
+"""
+
+
+def runs_of(pytester: pytest.Pytester) -> list[str]:
+    return (pytester.path / "done").read_text().splitlines()
+
+
+def test_those_marked_alone_run_after_all_others_in_one_process(run: Any, pytester: pytest.Pytester) -> None:
+    """What fails in both runs has its second chance together, and counts together."""
+    result = run(ALONE)
+    assert result.ret == 0
+    done = runs_of(pytester)
+    assert sorted(done[:2]) == ["beside beside 2", "beside late 2"]
+    assert sorted(done[2:]) == ["alone alone 1", "alone late 1"]
+    result.stdout.fnmatch_lines(["2 failed; they run once more, in one process", "FLAKY 2 of 6"])
+    assert {failure["test"] for failure in report(pytester)["flaky"]} == {
+        "test_it.py::test_alone_and_flaky",
+        "test_it.py::test_beside_and_flaky",
+    }
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"), [("late", ["beside late 2", "alone late 1"]), ("alone and late", ["alone late 1"])]
+)
+def test_marks_among_the_arguments_select_as_ever(
+    run: Any, pytester: pytest.Pytester, marks: str, expected: list[str]
+) -> None:
+    assert run(ALONE, "-m", marks).ret == 0
+    assert runs_of(pytester) == expected
+
+
+def test_what_fails_twice_alone_fails_the_run(run: Any) -> None:
+    result = run("def test_good(): pass\n@pytest.mark.alone\ndef test_bad(): assert 0")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["FAILED 1 of 2", "the run fails: failed twice: test_it.py::test_bad"])
+
+
+def test_without_a_test_that_is_marked_the_others_decide(run: Any) -> None:
+    assert run("def test_bad(): assert 0").ret == 1
+    assert run("def test_good(): pass").ret == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.second_chance.verdict import COLLECTION, Failure, Run, judge, may_run_again
+from tests.second_chance.verdict import COLLECTION, NO_TESTS, Failure, Run, exit_code, judge, may_run_again, merge
 
 BUDGET = 3
 
@@ -67,6 +67,21 @@ def test_a_failed_stage_fails_the_run_at_once(essential: str) -> None:
     first = Run(100, frozenset(), (failure("a", essential),))
     assert not may_run_again(first, BUDGET)
     assert judge(first, second_run(passed=("a",)), BUDGET).reasons == (f"{essential} failed: assert 1 == 2",)
+
+
+def test_the_run_of_tests_marked_alone_counts_with_the_others() -> None:
+    whole = merge(first_run("a", "b"), Run(2, frozenset({"c"}), (failure("d"),)))
+    assert (whole.tests, whole.passed) == (102, {"good", "c"})
+    assert [item.test for item in whole.failures] == ["a", "b", "d"]
+    assert not may_run_again(merge(whole, first_run("e")), BUDGET), "the budget is one"
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [((0, 0), 0), ((0, NO_TESTS), 0), ((NO_TESTS, 0), 0), ((NO_TESTS, NO_TESTS), NO_TESTS),
+                        ((1, 0), 1), ((NO_TESTS, 1), 1), ((1, NO_TESTS), 1), ((1, 2), 2), ((0, 4), 4)]
+)  # fmt: skip
+def test_a_run_without_tests_is_no_failure_if_the_other_has_some(codes: tuple[int, int], code: int) -> None:
+    assert exit_code(*codes) == code
 
 
 TESTS = st.frozensets(st.sampled_from("abcdef"))

@@ -13,7 +13,7 @@ from tests.contract.ledger import new_job
 from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.contract.api_errors import api_error
@@ -75,7 +75,7 @@ def test_the_output_of_a_run_is_read_although_the_row_is_in_the_next_one(sqlite_
         connection.execute(update(job_request).values(run=2))
     first = seen(Row(job, None), attempts=(AttemptView(1, True, "JobError", "", "", "pod-1"),))
     loop._follow([(first, False)])
-    wait_for("its report is stored", lambda: loop._outputs.store() > 0, 20)
+    eventually(lambda: loop._outputs.store() > 0, "its report is stored")
     assert [(item.run, item.number, item.pod) for item in Queries(engine).reports(job.id)] == [(1, 1, "pod-1")]
     loop._outputs.close()
     engine.dispose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -14,6 +13,7 @@ from sqlalchemy.exc import DataError
 from tests.contract.ledger import new_job
 from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.making import row, seen
+from tests.waiting import eventually
 
 from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.log_setup import JsonFormatter
@@ -60,11 +60,16 @@ class Scene:
 
     def store(self) -> int:
         """Store what is read, once every read has ended."""
-        stored, until = 0, time.monotonic() + 10
-        while self.keeper._readings and time.monotonic() < until:
+        stored = 0
+
+        def all_are_stored() -> bool:
+            nonlocal stored
             stored += self.keeper.store()
             if any(reading.future is None for reading in self.keeper._readings):
                 self.now[0] += 1.0
+            return not self.keeper._readings
+
+        eventually(all_are_stored, every=0.001)  # the clock of the test moves with each check
         return stored
 
     def reports(self) -> Any:

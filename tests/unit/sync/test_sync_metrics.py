@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from tests.waiting import patient
 
 from spoke_jobs.contract import probe_server
 from spoke_jobs.sync.sync_metrics import STALE_SECONDS, SyncHealth, serve_probes
@@ -48,7 +49,7 @@ def address(health: SyncHealth, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 
 def test_a_loop_that_turns_is_healthy(address: str) -> None:
-    with urllib.request.urlopen(f"{address}/healthz", timeout=5) as response:
+    with urllib.request.urlopen(f"{address}/healthz", timeout=patient(30)) as response:
         assert json.load(response) == {"role": "active", "secondsSinceTurn": 0.0, "secondsSinceCompare": None}
 
 
@@ -56,13 +57,13 @@ def test_a_loop_that_turns_is_healthy(address: str) -> None:
 def test_a_loop_that_hangs_is_not(address: str, clock: Clock, path: str, passed: float, status: int) -> None:
     clock.now += passed
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{address}{path}", timeout=5)
+        urllib.request.urlopen(f"{address}{path}", timeout=patient(30))
     assert caught.value.code == status
     caught.value.close()
 
 
 def metrics(address: str) -> dict[str, float]:
-    with urllib.request.urlopen(f"{address}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"{address}/metrics", timeout=patient(30)) as response:
         lines = response.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 

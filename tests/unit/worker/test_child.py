@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import patient
+
 FORKING = """
 import os, socket, threading
 from uuid import uuid4
@@ -30,7 +32,9 @@ print("reports:", supervisor.recv(4096).count(b"exit_code"))
 
 def test_a_copy_that_a_job_forked_ends_where_the_job_returns() -> None:
     """Else it reports in the child's place, and takes orders beside it."""
-    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=patient(60), check=True
+    )
     assert done.stdout.splitlines() == ["the copy ended with 1", "reports: 2"]
 
 
@@ -67,7 +71,9 @@ connection.close()
 
 
 def test_no_timer_handler_or_blocked_signal_of_a_job_is_left_for_the_next() -> None:
-    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=patient(60), check=True
+    )
     assert done.stdout.splitlines() == ["timers 0.0 0.0", "alarm True", "asked to stop True"]
 
 
@@ -99,5 +105,7 @@ __main__.main("thread", connection.detach(), shared, os.memfd_create("stacks"), 
 
 
 def test_a_copy_that_a_job_forked_reads_no_order_of_its_child() -> None:
-    done = subprocess.run([sys.executable, "-c", STEALING], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", STEALING], capture_output=True, text=True, timeout=patient(60), check=False
+    )
     assert done.stdout.splitlines() == ["left: an order"], done.stderr

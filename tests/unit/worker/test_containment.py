@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies
 from sqlalchemy.exc import OperationalError
 from tests.contract.ledger import LEASE, new_job
 from tests.unit.worker.test_child_pool import NoProcess
+from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import ConfigurationError
@@ -156,12 +157,12 @@ def test_claims_go_on_once_they_raise_no_more(stage: Stage, monkeypatch: pytest.
         stage.turn()
         assert stage.orders() == []
         assert stage.supervisor._pause(Reaper(stage.ledger, "legacy", LEASE)) >= 0
-    began = time.monotonic()
-    found: list[Order] = []
-    while not found and time.monotonic() < began + 60:
-        time.sleep(0.05)
+
+    def orders() -> list[Order]:
         stage.turn()
-        found = stage.orders()
+        return stage.orders()
+
+    found = eventually(orders, "its order")
     assert [order.job_id for order in found] == [job.id]
 
 

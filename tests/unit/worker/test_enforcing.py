@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
@@ -39,7 +39,7 @@ class Held:
         """Enforce limits until the child is killed; for which order, and the cause."""
         self.limits.start()
         try:
-            wait_for("it is killed", lambda: self.child.process.poll() is not None)
+            eventually(lambda: self.child.process.poll() is not None, "it is killed")
         finally:
             self.limits.stop()
         assert self.child.kill_reason is not None

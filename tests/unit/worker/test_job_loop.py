@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
 
 import pytest
+from tests.waiting import patient
 
 from spoke_jobs.worker import job_loop
 from spoke_jobs.worker.job_loop import JobTasks
@@ -159,7 +160,7 @@ def test_an_exit_in_a_callback_names_its_attempt_and_cancels_no_other() -> None:
         pass_fds=[descriptor],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=patient(240),
         check=False,
     )
     SharedState.open(descriptor)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.waiting import patient
 
 from spoke_jobs.worker.job_output import OutputFile, write_lines
 from spoke_jobs.worker.shared_state import SharedState
@@ -31,7 +32,7 @@ def begin():
 def run(script: str) -> subprocess.CompletedProcess[str]:
     """Run it in a process of its own, since it replaces the standard output."""
     return subprocess.run(
-        [sys.executable, "-c", _BEGIN + script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", _BEGIN + script], capture_output=True, text=True, timeout=patient(60), check=True
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import patient
+
 _BEGIN = """
 import gc, math, os, sys, threading
 from uuid import uuid4
@@ -15,7 +17,7 @@ token = uuid4()
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", _BEGIN + script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", _BEGIN + script], capture_output=True, text=True, timeout=patient(60), check=True
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.integration.operator.causes.stage import Stage, state
 from tests.integration.operator.sightings import EVENTS, JOBS, PODS, SPOKEJOBS, Sighting, seconds_of
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 Moment = Callable[[Stage, str], float]
 START_TIMEOUT_SECONDS = 60
@@ -62,7 +62,7 @@ def submitted(stage: Stage, name: str) -> float:
 
 
 def of_moment(stage: Stage, name: str) -> float:
-    return wait_for(f"{name} is acted upon", lambda: stage.moments.get(name))
+    return eventually(lambda: stage.moments.get(name), f"{name} is acted upon")
 
 
 def container_waits(*reasons: str) -> Moment:

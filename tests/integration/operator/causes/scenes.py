@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tests.integration.operator.causes.moments import Moment
 from tests.integration.operator.causes.stage import Stage, condition, outcome
 from tests.integration.operator.conftest import Object
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES
@@ -114,12 +114,12 @@ def it_is_named_and_heals(stage: Stage, played: Played, title: str, ailment: Ail
 def with_its_act(scene: Played) -> None:
     """What its thread had to say."""
     assert scene.done
-    scene.done.result(timeout=200)
+    scene.done.result(timeout=patient(200))
 
 
 def mend_later(stage: Stage, name: str, ailment: Ailment) -> None:
     """Once it is named, and some time has passed."""
     named = stage.named(name, ailment.cause)
-    wait_for("the time of repair", lambda: time.time() >= named.at + REPAIR_AFTER_SECONDS)
+    eventually(lambda: time.time() >= named.at + REPAIR_AFTER_SECONDS, "the time of repair")
     ailment.mend(stage, name)
     stage.moments[name] = time.time()

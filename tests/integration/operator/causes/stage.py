@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.integration.operator.conftest import GROUP, NODE, PLURAL, VERSION, Cluster, Object
 from tests.integration.operator.sightings import PODS, SPOKEJOBS, Sighting, Sightings
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WITHIN_SECONDS
 
 
 class Stage:
@@ -37,19 +37,19 @@ class Stage:
         self.seen.until(name, "Running", lambda item: item.kind == SPOKEJOBS and outcome(item) == "Running")
         return self.pod(name)
 
-    def named(self, name: str, cause: str, seconds: float = PATIENCE_SECONDS) -> Sighting:
+    def named(self, name: str, cause: str, within: float = WITHIN_SECONDS) -> Sighting:
         """The SpokeJob, when it first named what it waits for."""
         return self.seen.until(
             name,
             f"waiting for {cause}",
             lambda item: item.kind == SPOKEJOBS and item.status.get("cause") == cause,
-            seconds,
+            within,
         )
 
-    def final(self, name: str, seconds: float = PATIENCE_SECONDS) -> Sighting:
+    def final(self, name: str, within: float = WITHIN_SECONDS) -> Sighting:
         """The SpokeJob at its end."""
         return self.seen.until(
-            name, "its end", lambda item: item.kind == SPOKEJOBS and outcome(item) in ("Succeeded", "Failed"), seconds
+            name, "its end", lambda item: item.kind == SPOKEJOBS and outcome(item) in ("Succeeded", "Failed"), within
         )
 
     def patch(self, name: str, spec: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from tests.integration.operator.causes.moments import of_moment
 from tests.integration.operator.causes.scenes import Played, Scene, it_ends_promptly
 from tests.integration.operator.causes.stage import Stage
 from tests.integration.operator.conftest import NODE_TO_STOP, run_or_fail
+from tests.waiting import patient
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -25,7 +26,9 @@ def stop_node(stage: Stage, name: str) -> None:
             stage.final(name)
         finally:
             run_or_fail(["docker", "start", NODE_TO_STOP], stage.cluster.env)
-            stage.cluster.kubectl("wait", "--for=condition=Ready", f"node/{NODE_TO_STOP}", "--timeout=300s")
+            stage.cluster.kubectl(
+                "wait", "--for=condition=Ready", f"node/{NODE_TO_STOP}", f"--timeout={patient(300):.0f}s"
+            )
 
 
 SCENES = {

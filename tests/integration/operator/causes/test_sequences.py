@@ -8,7 +8,7 @@ import pytest
 from tests.integration.operator.causes.stage import Stage, condition, outcome
 from tests.integration.operator.conftest import GROUP, PLURAL, VERSION
 from tests.integration.operator.sightings import JOBS, PODS, SPOKEJOBS
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -27,7 +27,8 @@ def test_kueue_s_moves(stage: Stage) -> None:
     """Made by hand, on the real Job controller: it holds a Job back, lets it start, and takes its place away."""
     template = {"jobs.spoke.dev/template": "true", "kueue.x-k8s.io/queue-name": "team-a"}
     stage.cluster.template("queued", "wait,0", labels=template)
-    name = stage.cluster.submit("queued", startTimeoutSeconds=12)
+    timeout = 40  # a pod takes as long to start while other tests run
+    name = stage.cluster.submit("queued", startTimeoutSeconds=timeout)
 
     def let_start(attempt: int, starts: bool) -> None:
         change = {"spec": {"suspend": not starts}}
@@ -36,7 +37,7 @@ def test_kueue_s_moves(stage: Stage) -> None:
     queued = stage.named(name, "QueuedByKueue")
     job = stage.seen.until(name, "its Job", lambda item: item.kind == JOBS)
     assert job.body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
-    wait_for("longer than the start timeout", lambda: time.time() > queued.at + 13)
+    eventually(lambda: time.time() > queued.at + timeout + 1, "longer than the start timeout")
     let_start(1, True)
     stage.running(name)
     let_start(1, False)
@@ -71,7 +72,7 @@ def test_a_quota_of_jobs_is_named_and_once_raised_it_starts(stage: Stage) -> Non
         stage.cluster.namespace, {"metadata": {"name": "jobs"}, "spec": quota}
     )
     read = stage.cluster.core.read_namespaced_resource_quota
-    wait_for("the quota counts", lambda: read("jobs", stage.cluster.namespace).status.hard)
+    eventually(lambda: read("jobs", stage.cluster.namespace).status.hard, "the quota counts")
     stage.cluster.template("counted", "0")
     name = stage.cluster.submit("counted")
     held = stage.named(name, "QuotaExceeded")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
-from tests.integration.tasks.support.servers import KEY, environment, eventually, started_anew
+from tests.integration.tasks.support.servers import KEY, environment, started_anew
 from tests.ports import free_port
+from tests.waiting import eventually, patient
 
 from spoke_jobs.errors import TaskBufferFull
 
@@ -25,7 +26,7 @@ def test_a_task_runs_and_is_acknowledged(start_server: StartServer, make_dispatc
     server = start_server()
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit(name, '"hello"')
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert server.traces() == ["hello"]
     statistics = dispatcher.statistics()
     assert (statistics.submitted, statistics.delivered, statistics.held) == (1, 1, 0)
@@ -49,7 +50,7 @@ def test_a_thousand_tasks_of_eight_threads_each_run_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert sorted(map(int, server.traces())) == list(range(1000))
     assert dispatcher.statistics().delivered == 1000
 
@@ -68,7 +69,7 @@ def test_a_server_killed_amid_five_hundred_tasks_loses_none(
     assert traced < 500
     assert statistics.held > 0
     second = start_server(port=port, concurrency=8)
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     runs = Counter(map(int, second.traces()))
     assert set(runs) == set(range(500))
     # Run again were only those that had run without their acknowledgement's getting through.
@@ -87,7 +88,7 @@ def test_a_replica_that_dies_has_its_tasks_run_by_the_other(
         dispatcher.submit("nap", str(number))
     eventually(lambda: len(dying.traces()) >= 20 and len(living.traces()) >= 20, what="both replicas at work")
     dying.kill()
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert {int(line) for line in dying.traces() + living.traces()} == set(range(400))
 
 
@@ -101,7 +102,7 @@ def test_a_replica_that_falls_silent_is_given_up(start_server: StartServer, make
     silent.process.send_signal(signal.SIGSTOP)
     for number in range(100):
         dispatcher.submit("mark", str(number))
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert {int(line) for line in living.traces()} == set(range(100))
 
 
@@ -116,7 +117,7 @@ def test_a_task_that_kills_its_replicas_is_given_up_and_costs_no_other(
     for number in range(50, 100):
         dispatcher.submit("nap", str(number))
     with started_anew(environment(trace, port=port, host="127.0.0.1", concurrency=2)):
-        assert dispatcher.flush(240)
+        assert dispatcher.flush(patient(240))
     lines = trace.read_text().splitlines()
     assert lines.count("killing") == 4
     assert set(lines) - {"killing"} == {str(number) for number in range(100)}
@@ -138,7 +139,7 @@ def test_sigterm_finishes_what_was_accepted_and_the_rest_goes_elsewhere(
     stopping.terminate()
     for number in range(200, 400):
         dispatcher.submit("nap", str(number))
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert stopping.stopped() == 0
     # An orderly stop repeats nothing.
     assert sorted(int(line) for line in stopping.traces() + living.traces()) == list(range(400))
@@ -162,7 +163,7 @@ def test_what_outlasts_the_grace_period_is_returned_and_run_elsewhere(
     replicas.append("127.0.0.2")
     stopping.terminate()
     assert stopping.stopped() == 0
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert Counter(living.traces()) == {"begin gated": 2, "end gated": 2, "begin agated": 1, "end agated": 1}
     assert sorted(stopping.traces()) == ["begin agated", "begin gated"]
 
@@ -180,7 +181,7 @@ def test_a_task_that_does_not_end_delays_no_other_ones_acknowledgement(
     eventually(lambda: dispatcher.statistics().delivered == 300)
     assert dispatcher.statistics().held == 6
     server.open_gate()
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
 
 
 def test_a_full_server_is_waited_for_and_nothing_is_lost_or_repeated(
@@ -190,7 +191,7 @@ def test_a_full_server_is_waited_for_and_nothing_is_lost_or_repeated(
     dispatcher = make_dispatcher(server.url)
     for number in range(60):
         dispatcher.submit("nap", str(number))
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert sorted(map(int, server.traces())) == list(range(60))
     assert dispatcher.statistics().redelivered > 0
 
@@ -212,7 +213,7 @@ def test_another_key_is_complained_of_and_retried_until_it_is_the_right_one(
     assert KEY not in said
     assert other not in said
     mended = start_server(port=port)
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert mended.traces() == ["1"]
 
 
@@ -223,7 +224,7 @@ def test_a_task_that_raises_is_tried_three_times(
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("raises", "null", task_id="doomed-1")
     dispatcher.submit("mark", '"other"')
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert [line for line in server.traces() if line != "other"] == ["attempt 1", "attempt 2", "attempt 3"]
     assert dispatcher.statistics().failed == 1
     assert dispatcher.statistics().delivered == 1
@@ -241,7 +242,7 @@ def test_a_task_that_succeeds_on_its_second_attempt_is_delivered(
     server = start_server()
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("second_time_lucky", "null")
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert server.traces() == ["attempt 1", "attempt 2"]
     assert dispatcher.statistics().delivered == 1
 
@@ -253,7 +254,7 @@ def test_an_unknown_task_fails_for_good_and_the_others_run(
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("nobody_knows", "1", task_id="lost-1")
     dispatcher.submit("mark", '"known"')
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert server.traces() == ["known"]
     assert dispatcher.statistics().failed == 1
     assert "lost-1" in caplog.text
@@ -273,7 +274,7 @@ def test_a_full_buffer_raises_after_its_wait_and_takes_tasks_again_once_there_is
     assert 0.4 <= time.monotonic() - began < 60
     server = start_server(port=port)
     dispatcher.submit("mark", "6", wait_seconds=120)
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     assert sorted(server.traces()) == ["0", "1", "2", "3", "4", "6"]
 
 

@@ -15,8 +15,9 @@ import httpx
 import pytest
 from tests import plain_http
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.support.servers import KEY, REPOSITORY, Server, eventually, task_server
+from tests.integration.tasks.support.servers import KEY, REPOSITORY, Server, task_server
 from tests.ports import free_port
+from tests.waiting import eventually, patient
 
 START = """
 import json, logging, os, sys, threading, time
@@ -44,7 +45,7 @@ def server(_running: Server) -> Iterator[Server]:
 
 def run_script(text: str, url: str, folder: str = "", exit_seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", START + text, url, KEY, str(exit_seconds), folder]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=patient(200), check=False)
 
 
 def test_a_process_that_ends_delivers_first(server: Server) -> None:
@@ -162,7 +163,7 @@ threading.Event().wait()
         eventually(lambda: server.metric("spoke_tasks_unfinished") == 10, what="a server that takes no more")
         process.terminate()
         server.open_gate()
-        _, said = process.communicate(timeout=200)
+        _, said = process.communicate(timeout=patient(200))
     assert (process.returncode, said) == (143, "")
     assert sorted(int(line.removeprefix("end ")) for line in server.traces() if line.startswith("end")) == [*range(60)]
 
@@ -196,7 +197,7 @@ def test_gunicorns_workers_and_the_process_they_were_forked_from_deliver_first(
 
     def both_workers_have_answered() -> bool:
         try:
-            answer = plain_http.get(f"http://127.0.0.1:{port}/asked-{len(processes)}", timeout=60)
+            answer = plain_http.get(f"http://127.0.0.1:{port}/asked-{len(processes)}", timeout=patient(60))
         except httpx.ConnectError:
             return False
         processes.append(answer.raise_for_status().text)
@@ -209,7 +210,7 @@ def test_gunicorns_workers_and_the_process_they_were_forked_from_deliver_first(
             web.terminate()
             eventually(lambda: log.read_text().count("Worker exiting") == 2)
             server.open_gate()
-            _, said = web.communicate(timeout=200)
+            _, said = web.communicate(timeout=patient(200))
         finally:
             web.kill()
     assert web.returncode == 0, said + log.read_text()
@@ -347,5 +348,7 @@ import spoke_jobs.tasks.client.dispatcher
 unwanted = {"httpx", "httpcore", "starlette", "uvicorn", "anyio"}
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} & unwanted)))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=patient(200), check=True
+    )
     assert json.loads(done.stdout) == []

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher
-from tests.integration.tasks.support.servers import KEY, eventually
+from tests.integration.tasks.support.servers import KEY
+from tests.waiting import eventually, patient
 
 from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.tasks.client import sender
@@ -109,7 +110,7 @@ def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
     server = strange(lambda number, tasks: (200, {}, done(tasks)) if number else first)
     dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
     dispatcher.submit("n", "1", "a")
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert [[task["id"] for task in batch] for batch in server.batches] == [["a"], ["a"]]
     assert [batch[0]["attempt"] for batch in server.batches] == [1, 1]
     assert dispatcher.statistics().redelivered == 1
@@ -140,7 +141,7 @@ def test_what_is_no_task_server_has_lost_no_task(
     )
     dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=SUSPECT_LOSSES + 1)
     dispatcher.submit("n", "1")
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert (dispatcher.statistics().delivered, dispatcher.statistics().redelivered) == (1, liars)
     assert f"{says}; SPOKE_TASKS_URL must name a task deployment" in caplog.text
 
@@ -155,7 +156,7 @@ def test_acknowledgements_of_others_tasks_without_end_do_not_fill_the_log(
 
     dispatcher = make_dispatcher(f"http://127.0.0.1:{strange(script).port}", losses=1)
     dispatcher.submit("n", "1")
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert dispatcher.statistics().delivered == 1
     assert caplog.text.count("a task that was not sent to it") == 1
     assert "more tasks than were sent; SPOKE_TASKS_URL must name a task deployment" in caplog.text
@@ -167,7 +168,7 @@ def test_a_replica_that_dies_has_lost_its_tasks(
     server = strange(lambda number, tasks: (200, {"Content-Length": "1000"}, b""))
     dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=SUSPECT_LOSSES)
     dispatcher.submit("n", "1")
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert f"failed for good: WorkerLost, {SUSPECT_LOSSES} replicas died" in caplog.text
 
 
@@ -193,7 +194,7 @@ def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
     eventually(lambda: len(server.batches) > count + 3)
     assert caplog.text.count("it has refused all tasks") == 1, "not at every try"
     may_end.set()
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
 
 
 def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
@@ -202,7 +203,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
     ready = threading.Event()
 
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        ready.wait(60)
+        ready.wait(patient(60))
         bad = any(task["id"] == "bad" for task in tasks)
         return (400, {}, b"no") if bad else (200, {}, done(tasks))
 
@@ -213,7 +214,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
     for task_id in ("good-1", "bad", "good-2"):  # together in the next request
         dispatcher.submit("n", "1", task_id)
     ready.set()
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert len(server.batches[1]) == 3
     assert [len(batch) for batch in server.batches[2:]] == [1, 1, 1]
     statistics = dispatcher.statistics()
@@ -229,7 +230,7 @@ def test_what_acknowledged_tasks_of_a_broken_answer_leave_is_all_that_is_sent_ag
     gate = threading.Event()
 
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        gate.wait(60)
+        gate.wait(patient(60))
         if number == 1:
             return 200, {"Content-Length": "5000"}, done(tasks[:3])
         return 200, {}, done(tasks)
@@ -241,7 +242,7 @@ def test_what_acknowledged_tasks_of_a_broken_answer_leave_is_all_that_is_sent_ag
     for number in range(5):
         dispatcher.submit("n", "1", str(number))
     gate.set()
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert [[task["id"] for task in batch] for batch in server.batches[1:]] == [["0", "1", "2", "3", "4"], ["3", "4"]]
 
 
@@ -254,7 +255,7 @@ def test_host_key_and_path_are_kept_whatever_address_is_used(
         f"http://texting-tasks.invalid:{server.port}/under/", resolve=lambda host, port: ["127.0.0.1"]
     )
     dispatcher.submit("n", '{"a": 1}', "a")
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert server.headers[0]["host"] == f"texting-tasks.invalid:{server.port}"
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
     assert server.paths == ["/under/v1/tasks"]
@@ -272,7 +273,7 @@ def test_each_replica_is_sent_to_over_one_connection_that_is_kept(
     dispatcher = make_dispatcher(f"http://texting-tasks.invalid:{first.port}", resolve=lambda _host, _port: hosts)
     while not (len(first.batches) > 5 and len(second.batches) > 5):  # which one is chance
         dispatcher.submit("n", "1")
-        assert dispatcher.flush(60)
+        assert dispatcher.flush(patient(60))
     assert (first.connections, second.connections) == (1, 1)
 
 
@@ -282,7 +283,7 @@ def test_one_id_submitted_twice_is_sent_in_two_requests(
     gate = threading.Event()
 
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        gate.wait(60)
+        gate.wait(patient(60))
         return 200, {}, done(tasks)
 
     server = strange(script)
@@ -292,7 +293,7 @@ def test_one_id_submitted_twice_is_sent_in_two_requests(
     for task_id in ("same", "same", "other"):
         dispatcher.submit("n", "1", task_id)
     gate.set()
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert sorted(len(batch) for batch in server.batches) == [1, 1, 2]
     assert dispatcher.statistics().delivered == 4
 
@@ -316,5 +317,5 @@ def test_a_fault_of_ours_in_the_delivering_thread_loses_nothing(
 
     dispatcher._buffer.take = faulty  # type: ignore[method-assign]
     dispatcher.submit("n", "1")
-    assert dispatcher.flush(60)
+    assert dispatcher.flush(patient(60))
     assert "restarting the delivery of tasks" in caplog.text

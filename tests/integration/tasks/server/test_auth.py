@@ -14,7 +14,8 @@ from tests import plain_http
 from tests.integration.tasks.conftest import QUICK, StartServer
 from tests.integration.tasks.support import api_server as api_module
 from tests.integration.tasks.support.api_server import OWN_TOKEN, ApiServer, token_of
-from tests.integration.tasks.support.servers import Server, eventually
+from tests.integration.tasks.support.servers import Server
+from tests.waiting import eventually, patient
 
 from spoke_jobs.tasks.client import credentials
 from spoke_jobs.tasks.client.credentials import TokenFile
@@ -88,7 +89,7 @@ def test_who_is_in_the_list_is_let_in_and_asked_about_once(server: Server, api: 
 
 def status_of(server: Server, token: str) -> int:
     """The status of a request with this token and no body. Quicker than with an HTTP client."""
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as sender:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=patient(60)) as sender:
         sender.sendall(f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n".encode())
         return int(sender.recv(4096).split()[1])
 
@@ -132,10 +133,10 @@ def test_a_dispatcher_shows_its_token_and_the_renewed_one(
         eventually(lambda: "SPOKE_TASKS_CALLERS" in caplog.text, what="the refusal's being said")
         assert server.traces() == []
         file.write_text(token_of(ALLOWED) + "\n")
-        assert dispatcher.flush(60)
+        assert dispatcher.flush(patient(60))
         file.unlink()  # swapped just now: the last one serves
         dispatcher.submit("mark", "8")
-        assert dispatcher.flush(60)
+        assert dispatcher.flush(patient(60))
     finally:
         dispatcher.close(0)
     assert server.traces() == ["7", "8"]

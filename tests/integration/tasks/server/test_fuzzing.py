@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.support.servers import KEY, Server
+from tests.waiting import patient
 
 from spoke_jobs.tasks.protocol import encoding, messages
 from spoke_jobs.tasks.protocol.messages import Task
@@ -113,7 +114,7 @@ def test_every_framing_gets_an_answer_for_each_line_and_the_good_ones_run(server
         ),
     )
 
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, timeout=patient(60)) as client:
 
         @settings(max_examples=150, **UNHURRIED)
         @given(lines=st.lists(anything, max_size=8), cuts=st.lists(st.integers(1, 200), max_size=6), number=st.uuids())
@@ -146,7 +147,7 @@ def test_what_is_no_http_ends_its_own_connection_only(server: Server) -> None:
     @settings(max_examples=100, **UNHURRIED)
     @given(st.binary(min_size=1, max_size=400))
     def check(data: bytes) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as sender:
+        with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as sender:
             sender.sendall(data + b"\r\n\r\n")
             sender.shutdown(socket.SHUT_WR)
             while sender.recv(4096):

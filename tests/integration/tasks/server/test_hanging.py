@@ -8,8 +8,8 @@ import threading
 import pytest
 from tests import plain_http
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
-from tests.integration.tasks.support.servers import KEY, eventually
-from tests.waiting import stays
+from tests.integration.tasks.support.servers import KEY
+from tests.waiting import eventually, patient, stays
 
 from spoke_jobs.tasks.protocol import encoding, messages
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
@@ -50,7 +50,7 @@ def test_a_slow_task_delays_no_other_s_acknowledgement(start_server: StartServer
         f"{server.url}{messages.PATH}",
         content=b"".join(encoding.task_line(task) for task in [*slow, *quick]),
         headers={"content-type": messages.NDJSON, "authorization": f"Bearer {KEY}"},
-        timeout=60,
+        timeout=patient(60),
     ) as response:
         for line in response.iter_lines():
             told += [ack] if (ack := encoding.parse_acknowledgement(line.encode())) else []

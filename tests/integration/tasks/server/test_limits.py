@@ -18,7 +18,7 @@ import uvloop
 from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.support.certificates import Authority
 from tests.integration.tasks.support.servers import KEY
-from tests.waiting import wait_for
+from tests.waiting import eventually, patient
 
 from spoke_jobs.tasks.protocol import messages
 from spoke_jobs.tasks.protocol.messages import Task
@@ -81,7 +81,7 @@ def guarded(
 
 
 def connected(port: int) -> Any:
-    return closing(socket.create_connection(("127.0.0.1", port), timeout=30))
+    return closing(socket.create_connection(("127.0.0.1", port), timeout=patient(30)))
 
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -125,10 +125,11 @@ def test_headers_that_arrive_byte_by_byte_have_no_longer() -> None:
         read_to_end(sender)
         over.set()
         dribbling.join()
-        wait_for("the connection's end", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "the connection's end")
         assert table.closed["headers"] == 1
 
 
+@pytest.mark.alone
 def test_a_sender_within_its_time_is_served_again_and_again() -> None:
     with guarded(headers=1.5) as (port, _), connected(port) as sender:
         for _ in range(3):
@@ -143,7 +144,7 @@ def test_an_answer_to_a_request_that_has_not_ended_ends_the_connection() -> None
     with guarded() as (port, table), connected(port) as sender:
         sender.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
         assert read_to_end(sender).endswith(b"hi")
-        wait_for("the connection's end", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "the connection's end")
 
 
 def test_an_answer_does_not_wait_for_the_peers_acknowledgement() -> None:
@@ -164,7 +165,7 @@ def test_a_body_that_takes_too_long_is_given_up() -> None:
     with guarded(body=0.2) as (port, table), connected(port) as sender:
         sender.sendall(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nx")
         read_to_end(sender)
-        wait_for("the connection's end", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "the connection's end")
         assert table.closed["body"] == 1
 
 
@@ -172,16 +173,16 @@ def test_a_body_that_takes_too_long_is_given_up() -> None:
 def test_a_sender_that_does_not_read_its_answer_is_given_up(path: str, phase: str) -> None:
     with guarded(write=0.2, close=0.2) as (port, table), connected(port) as sender:
         sender.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        wait_for("its end", lambda: table.closed[phase] == 1 and len(table) == 0)
+        eventually(lambda: table.closed[phase] == 1 and len(table) == 0, "its end")
 
 
 def test_garbage_in_the_middle_of_an_answer_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     with guarded() as (port, table), connected(port) as sender:
         sender.sendall(b"POST /body HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n")
-        wait_for("the connection", lambda: len(table) == 1)
+        eventually(lambda: len(table) == 1, "the connection")
         sender.sendall(b"no chunk\r\n")
         read_to_end(sender)
-        wait_for("the connection's end", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "the connection's end")
     assert "Traceback" not in caplog.text
 
 
@@ -199,7 +200,7 @@ def test_what_nobody_reads_is_not_kept_in_memory(much: bytes) -> None:
         with suppress(OSError):
             sender.sendall(much + b"x" * 3 * UNREAD_LIMIT_BYTES)
         read_to_end(sender)
-        wait_for("the connection's end", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "the connection's end")
         assert table.closed["unread"] == 1
 
 
@@ -209,11 +210,12 @@ def certificate(tmp_path: Path) -> Certificate:
     return Certificate(str(signed.cert), str(signed.key))
 
 
+@pytest.mark.alone
 def test_a_handshake_that_does_not_begin_is_given_up(certificate: Certificate, tmp_path: Path) -> None:
     with guarded(None, certificate, headers=1.0) as (port, table), connected(port) as silent:
-        wait_for("the connection", lambda: len(table) == 1)
+        eventually(lambda: len(table) == 1, "the connection")
         assert silent.recv(1) == b""
-        wait_for("its end", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "its end")
         assert table.closed["tls"] == 1
         context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
         with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
@@ -235,13 +237,13 @@ def test_a_long_hello_is_given_up_before_it_takes_memory(certificate: Certificat
             with suppress(OSError):
                 sender.sendall(hello[one : one + 1])
         assert read_to_end(sender) == b""
-        wait_for("its end", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "its end")
         assert table.closed["tls"] == 1
 
 
 def test_connections_without_a_handshake_take_no_place_from_others(certificate: Certificate, tmp_path: Path) -> None:
     with guarded(ConnectionLimits(total=2, peer=2), certificate) as (port, table):
-        silent = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(5)]
+        silent = [socket.create_connection(("127.0.0.1", port), timeout=patient(60)) for _ in range(5)]
         assert [read_to_end(one) for one in silent[:3]] == [b""] * 3, "the oldest are closed"
         context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
         with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
@@ -249,7 +251,7 @@ def test_connections_without_a_handshake_take_no_place_from_others(certificate: 
             assert b"200" in sender.recv(4096)
         for one in silent:
             one.close()
-        wait_for("the end of all", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "the end of all")
 
 
 def is_reset(sender: socket.socket, request: bytes) -> bool:
@@ -280,7 +282,7 @@ def test_connections_beyond_the_limit_are_closed_but_for_probes_and_proven_ones_
             assert is_reset(second, REQUEST)
             with connected(port) as fourth:
                 assert is_reset(fourth, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
-            wait_for("the end of the one that was refused", lambda: len(table) == 2)
+            eventually(lambda: len(table) == 2, "the end of the one that was refused")
             with connected(port) as probe:
                 ask(probe, REQUEST)
         ask(first, REQUEST)
@@ -291,7 +293,8 @@ def test_a_client_without_a_key_keeps_no_connection_and_no_sender_out(start_serv
     server = start_server()
     port = int(server.url.rpartition(":")[2])
     idle = [
-        socket.create_connection(("127.0.0.1", port), timeout=60, source_address=("127.0.0.2", 0)) for _ in range(50)
+        socket.create_connection(("127.0.0.1", port), timeout=patient(60), source_address=("127.0.0.2", 0))
+        for _ in range(50)
     ]
     try:
         for sender in idle:
@@ -326,7 +329,7 @@ def test_more_headers_than_the_limit_are_refused_before_they_are_read(proving: b
                     sender.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n" + count * (b"a:" + end) + b"\r\n")
                 sender.shutdown(socket.SHUT_WR)
                 assert read_to_end(sender).startswith(b"HTTP/1.1 " + status)
-        wait_for("the end of all", lambda: len(table) == 0)
+        eventually(lambda: len(table) == 0, "the end of all")
 
 
 UNFINISHED = b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-filler: " + b"x" * 250_000
@@ -342,7 +345,7 @@ def test_blocks_of_headers_stay_in_the_kernel_where_uvloop_is_installed(start_se
             sender.sendall(UNFINISHED + b"\r\n\r\n")
         assert b"200 OK" not in read_to_end(sender)
     before = server.peak_memory()
-    senders = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(CONNECTIONS)]
+    senders = [socket.create_connection(("127.0.0.1", port), timeout=patient(60)) for _ in range(CONNECTIONS)]
     try:
         for sender in senders:
             sender.setblocking(False)
@@ -416,7 +419,7 @@ def test_many_slow_senders_keep_nobody_from_being_served(start_server: StartServ
         f"POST {messages.PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: {messages.NDJSON}\r\n"
         f"authorization: Bearer {KEY}\r\ncontent-length: 100000\r\n\r\n{{"
     )
-    senders = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(200)]
+    senders = [socket.create_connection(("127.0.0.1", port), timeout=patient(30)) for _ in range(200)]
     try:
         for sender in senders:
             sender.sendall(head.encode())

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from tests import plain_http
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.support.servers import COMMAND, KEY, Server, environment, eventually, task_server
+from tests.integration.tasks.support.servers import COMMAND, KEY, Server, environment, task_server
 from tests.ports import free_port, loopbacks
+from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
@@ -218,7 +219,9 @@ def _status(server: Server, key: str | None) -> int:
     if key is not None:
         headers.append((b"authorization", b"Bearer " + key.encode("latin-1")))
     body = encoding.task_line(Task("x", "mark", "1"))
-    return plain_http.post(f"{server.url}{messages.PATH}", content=body, headers=headers, timeout=30).status_code
+    return plain_http.post(
+        f"{server.url}{messages.PATH}", content=body, headers=headers, timeout=patient(30)
+    ).status_code
 
 
 def test_another_scheme_is_refused(server: Server) -> None:
@@ -258,7 +261,9 @@ def test_readiness_fails_while_it_stops_and_health_does_not(start_server: StartS
 )
 def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, changed: dict[str, str], named: str) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=free_port()) | changed
-    done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=patient(120), check=False
+    )
     assert done.returncode == 1
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -270,7 +275,7 @@ def test_a_server_answers_at_every_address_of_both_families(tmp_path: Path) -> N
     with subprocess.Popen([COMMAND, "tasks"], env=environment(tmp_path / "trace", port=port)) as server:
         for host in loopbacks():
             url = f"http://{host}:{port}/healthz"
-            eventually(lambda url=url: answers(url), 30)
+            eventually(lambda url=url: answers(url))
         server.terminate()
     assert server.returncode == 0
 
@@ -297,7 +302,9 @@ def test_a_server_that_is_told_to_stop_while_it_starts_ends_by_its_own_handler(t
 
 def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=server.url.rpartition(":")[2])
-    done = subprocess.run([COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=patient(120), check=False
+    )
     assert done.returncode == 1
     assert "SPOKE_TASKS_PORT" in done.stderr
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
 from tests.integration.tasks.support.certificates import Authority
-from tests.integration.tasks.support.servers import KEY, eventually
+from tests.integration.tasks.support.servers import KEY
+from tests.waiting import eventually, patient
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.tasks.client import trust
@@ -23,7 +24,7 @@ def presented(port: int, ca: Path) -> int:
     """The serial number of the certificate that a new connection gets."""
     context = ssl.create_default_context(cafile=str(ca))
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=60) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secured,
     ):
         return int(str((secured.getpeercert() or {})["serialNumber"]), 16)
@@ -54,7 +55,7 @@ def test_tasks_are_sent_over_verified_tls_and_both_sides_follow_a_renewal(
     url = f"https://localhost:{port}"
     dispatcher = make_dispatcher(url, ca_file=str(ca), resolve=lambda *_: ["127.0.0.1"])
     dispatcher.submit("mark", "1")
-    assert dispatcher.flush(120)
+    assert dispatcher.flush(patient(120))
     before = presented(port, first.cert)
 
     strange = make_dispatcher(url, ca_file=str(second.cert), resolve=lambda *_: ["127.0.0.1"])
@@ -66,7 +67,7 @@ def test_tasks_are_sent_over_verified_tls_and_both_sides_follow_a_renewal(
     eventually(lambda: "other-name" in caplog.text, what="the refusal of another name")
     for refused in (strange, other):
         assert not refused.close(0)
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as plain:
         plain.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b"200" not in plain.recv(4096), "without TLS there is no answer"
 
@@ -78,8 +79,8 @@ def test_tasks_are_sent_over_verified_tls_and_both_sides_follow_a_renewal(
     dispatcher.submit("mark", "2")
     late = make_dispatcher(url, ca_file=str(ca), resolve=lambda *_: ["127.0.0.1"])
     late.submit("mark", "3")
-    assert dispatcher.flush(120)
-    assert late.flush(120)
+    assert dispatcher.flush(patient(120))
+    assert late.flush(patient(120))
     assert sorted(server.traces()) == ["1", "2", "3"]
 
 

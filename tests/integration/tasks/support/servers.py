@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +16,13 @@ import httpx
 from tests import plain_http
 from tests.ports import free_port
 from tests.task_key import KEY
-from tests.waiting import pause
+from tests.waiting import eventually, patient
 
 from spoke_jobs.tasks.protocol import encoding, messages
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
 COMMAND = str(Path(sys.executable).with_name("spoke-jobs"))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 120.0, what: str = "the condition") -> None:
-    """Wait for a condition, with a deadline that a busy machine keeps, too."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() < began + seconds, f"{what} did not come about within {seconds} s"
-        pause(began, longest=0.05)
 
 
 @dataclass
@@ -45,7 +36,7 @@ class Server:
 
     def get(self, path: str) -> httpx.Response:
         """A GET, outside any pool."""
-        return plain_http.get(f"{self.url}{path}", timeout=30)
+        return plain_http.get(f"{self.url}{path}", timeout=patient(30))
 
     def ready(self) -> bool:
         """Whether it says so."""
@@ -58,7 +49,7 @@ class Server:
     def post(self, body: bytes, content_type: str = messages.NDJSON, key: str | None = KEY) -> httpx.Response:
         """A whole request, read to its answer's end."""
         headers = {"content-type": content_type} | ({"authorization": f"Bearer {key}"} if key is not None else {})
-        return plain_http.post(f"{self.url}{messages.PATH}", content=body, headers=headers, timeout=120)
+        return plain_http.post(f"{self.url}{messages.PATH}", content=body, headers=headers, timeout=patient(120))
 
     def acknowledged(self, *tasks: messages.Task) -> dict[str | None, messages.Acknowledgement]:
         """Send tasks in one request; their acknowledgements by id."""
@@ -80,7 +71,7 @@ class Server:
     def kill(self) -> None:
         """As the kernel would."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(60)
+        self.process.wait(patient(60))
 
     def terminate(self) -> None:
         """As Kubernetes would; doesn't wait."""
@@ -88,7 +79,7 @@ class Server:
 
     def stopped(self) -> int:
         """Wait for its end; its exit code."""
-        return self.process.wait(120)
+        return self.process.wait(patient(120))
 
     def open_gate(self) -> None:
         """Let its gated tasks end."""
@@ -133,7 +124,7 @@ def task_server(
         yield server
     finally:
         process.kill()
-        process.wait(60)
+        process.wait(patient(60))
 
 
 @contextmanager

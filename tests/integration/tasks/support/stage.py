@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from pydantic import SecretStr
@@ -10,7 +9,7 @@ from sqlalchemy import Engine, select
 from tests.contract.app import metadata, registry
 from tests.contract.stages import async_twin
 from tests.integration.tasks.support.servers import KEY, REPOSITORY, Server
-from tests.waiting import pause
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.tables import task_outbox
@@ -19,7 +18,6 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
-_PATIENCE_SECONDS = 60.0
 CONTRACT_APP = {"SPOKE_APP": "tests.contract.app:registry", "PYTHONPATH": str(REPOSITORY)}
 
 
@@ -43,12 +41,9 @@ class TasksStage:
         self.runner = KubernetesRunner(self._settings, tasks)
 
     def settle(self) -> None:
-        self.runner.close(_PATIENCE_SECONDS)
+        self.runner.close(patient(60))
         self.runner = KubernetesRunner(self._settings, self._registry)
-        began = time.monotonic()
-        while left_in_outbox(self.engine):
-            assert time.monotonic() < began + _PATIENCE_SECONDS, "tasks are left in the outbox"
-            pause(began)
+        eventually(lambda: not left_in_outbox(self.engine), "no tasks are left in the outbox")
 
     def jobs(self) -> Sequence[JobRequest]:
         return list(reversed(self.runner.ledger.list_jobs(1000)))

@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
 from tests.unit.operator.world import NAME, NAMESPACE, World
+from tests.waiting import eventually_async, patient
 
 from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs_operator.core.api_objects import Key
@@ -65,25 +66,19 @@ class Scene:
         return self.metrics.registry.get_sample_value("spoke_operator_compare_failures_total", labels)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of the test)
-            await asyncio.sleep(0.001)
-
-
 async def test_a_namespace_that_is_gone_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_module, "RETRY_SECONDS", 0.001)
     s = Scene("gone")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(30)):
         await s.compare.first()
     assert Key(NAMESPACE, NAME) in s.added
     assert s.beats == 1, "health is about any of them"
     assert (s.compare.has_compared(NAMESPACE), s.compare.has_compared("gone")) == (True, False)
     task = asyncio.create_task(s.compare.run(3600, 3600))
-    await until(lambda: (s.failures("gone") or 0) > 3)
+    await eventually_async(lambda: (s.failures("gone") or 0) > 3)
     assert s.server.listed.count(NAMESPACE) == 1, "the others are not listed more often for its sake"
     s.server.refused.clear()
-    await until(lambda: s.compare.has_compared("gone"))
+    await eventually_async(lambda: s.compare.has_compared("gone"))
     assert s.failures(NAMESPACE) is None
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -133,11 +128,11 @@ async def test_compared_anew_no_namespace_counts_before_it_is(monkeypatch: pytes
     await s.compare.first()
     s.server.refused.add(NAMESPACE)
     repeated = asyncio.create_task(s.compare.repeat())
-    await until(lambda: (s.failures(NAMESPACE) or 0) > 2)
+    await eventually_async(lambda: (s.failures(NAMESPACE) or 0) > 2)
     assert not s.compare.has_compared(NAMESPACE), "what was known of it may be out of date by now"
     s.added.clear()
     s.server.refused.remove(NAMESPACE)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(30)):
         await repeated
     assert s.compare.has_compared(NAMESPACE)
     assert Key(NAMESPACE, NAME) in s.added

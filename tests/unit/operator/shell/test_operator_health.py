@@ -43,6 +43,7 @@ def test_by_default_it_is_served_at_all_addresses() -> None:
     assert Settings().health_host == "", "in a cluster of IPv6 alone a pod has no other; see test_probe_server"
 
 
+@pytest.mark.alone
 async def test_a_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_server, "_LOOP_SECONDS", 0.05)
     answer = routes(OperatorHealth(deaf_after_seconds=120), OperatorMetrics())["/healthz"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.operator.world import NAME, NAMESPACE, World
+from tests.waiting import patient
 
 from spoke_jobs.contract import probe_server
 from spoke_jobs.contract.causes import CAUSES
@@ -234,7 +235,7 @@ async def test_a_scraper_reads_what_it_expects_of_every_process_and_no_creation_
     server = probe_server.serve(routes(OperatorHealth(deaf_after_seconds=120), s.metrics), 0, "127.0.0.1")
 
     def scrape() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=patient(30)) as answer:
             return str(answer.read().decode())
 
     try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from tests.unit.operator.fake_client import FakeClient
 from tests.unit.operator.world import NAME, NAMESPACE, World
+from tests.waiting import eventually_async, patient
 
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.core.api_objects import Key
@@ -57,11 +58,6 @@ class Scene:
         settings = Settings(namespaces=(NAMESPACE,), lease="ns/lease", health_host="127.0.0.1", health_port=0)
         self.operator = operator_process.Operator(settings, cast(Client, client))
 
-    async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of the test)
-                await asyncio.sleep(0.001)
-
 
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
@@ -71,12 +67,12 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 async def test_what_a_leader_did_last_is_known_before_anything_is_decided(scene: Scene) -> None:
     """It had the Job made and deleted again, and nothing of that was heard: a second one must not be made."""
     task = asyncio.create_task(scene.operator.run())
-    await scene.until(lambda: scene.operator._health.ready)
+    await eventually_async(lambda: scene.operator._health.ready)
     assert scene.world.writes == [], "a standby writes nothing"
     scene.world.change(Kind.SPOKEJOB, NAME, {"outcome": "Succeeded", "attempt": 1}, under="status")
     scene.lead.granted.set()
-    await scene.until(lambda: scene.operator._metrics.reconciles._value.get() > 0)
-    await scene.until(lambda: len(scene.operator._queue) == 0)
+    await eventually_async(lambda: scene.operator._metrics.reconciles._value.get() > 0)
+    await eventually_async(lambda: len(scene.operator._queue) == 0)
     assert scene.world.created == []
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -93,7 +89,7 @@ async def test_what_waits_and_how_long_a_look_takes_is_measured(scene: Scene) ->
     assert (sample("queue_depth"), sample("reconcile_seconds_count")) == (2, 0)
     task = asyncio.create_task(scene.operator.run())
     scene.lead.granted.set()
-    await scene.until(lambda: scene.world.created and len(scene.operator._queue) == 0)
+    await eventually_async(lambda: scene.world.created and len(scene.operator._queue) == 0)
     assert sample("queue_depth") == 0
     assert sample("reconcile_seconds_count") == sample("reconciles_total")
     assert (sample("reconcile_seconds_count") or 0) >= 3
@@ -111,7 +107,7 @@ async def test_what_fails_is_told_with_the_job_s_id(
     monkeypatch.setattr(scene.operator._controller, "process", fail)
     task = asyncio.create_task(scene.operator.run())
     scene.lead.granted.set()
-    await scene.until(lambda: any(item.levelno == logging.ERROR for item in caplog.records))
+    await eventually_async(lambda: any(item.levelno == logging.ERROR for item in caplog.records))
     fields = vars(next(item for item in caplog.records if item.levelno == logging.ERROR))
     assert (fields["request_id"], fields["job_type"]) == (7, "import contacts")
     assert fields["spokejob"] == f"{NAMESPACE}/{NAME}"
@@ -123,9 +119,9 @@ async def test_what_fails_is_told_with_the_job_s_id(
 async def test_it_ends_when_the_lead_is_lost(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     task = asyncio.create_task(scene.operator.run())
     scene.lead.granted.set()
-    await scene.until(lambda: scene.world.created)
+    await eventually_async(lambda: scene.world.created)
     scene.lead.taken.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(30)):
         with pytest.raises(operator_process.LostLeadership):
             await task
     assert [item for item in caplog.records if item.levelno >= logging.ERROR] == []

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 from kopf._cogs.structs.references import Resource
+from tests.waiting import patient
 
 from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.backoff import Backoff
@@ -99,7 +100,7 @@ async def test_a_missing_crd_is_said_and_streams_that_end_start_anew(
     supervisor = Streams(cast(Client, server), [], lambda *_: None, lambda: restarts.append(len(listened)))
     with caplog.at_level(logging.ERROR):
         task = asyncio.create_task(supervisor.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(30)):
             await done.wait()
         task.cancel()
     assert listened == [3, 4, 5]

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from tests.task_key import KEY
-from tests.waiting import wait_for
+from tests.waiting import eventually
 
 from spoke_jobs.errors import ConfigurationError, InvalidPayload
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
@@ -66,7 +66,7 @@ def test_a_literal_address_resolves_to_itself() -> None:
 def test_a_host_that_cannot_be_a_name_is_complained_of_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     dispatcher = TaskDispatcher("http://foo..bar", KEY, options=DispatcherOptions(resolve_seconds=0.01))
     dispatcher.submit("n", "1")
-    wait_for("a second try", lambda: caplog.text.count("SPOKE_TASKS_URL: foo..bar can't be resolved") >= 2)
+    eventually(lambda: caplog.text.count("SPOKE_TASKS_URL: foo..bar can't be resolved") >= 2, "a second try")
     dispatcher.close(0)
 
 

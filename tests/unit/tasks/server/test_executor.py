@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
+from tests.waiting import eventually_async, patient
 
 from spoke_jobs import Registry, TaskContext
 from spoke_jobs.contract.task_causes import TaskCause
@@ -47,7 +47,7 @@ async def acounted(ctx: TaskContext, payload: Any) -> None:
 
 @registry.task("held")
 def held(ctx: TaskContext, payload: Any) -> None:
-    released.wait(20)
+    released.wait(patient(30))
 
 
 @registry.task("aheld")
@@ -70,7 +70,7 @@ async def is_cancelled(ctx: TaskContext, payload: Any) -> None:
 
 @registry.task("pauses")
 async def pauses(ctx: TaskContext, payload: Any) -> None:
-    released.wait(20)  # and its loop with it
+    released.wait(patient(30))  # and its loop with it
 
 
 @registry.task("cancels_all")
@@ -92,7 +92,7 @@ async def swallows(ctx: TaskContext, payload: Any) -> None:
 def hangs(ctx: TaskContext, payload: Any) -> None:
     assert ctx.remaining_seconds is not None
     state["left"] = round(ctx.remaining_seconds * 1000)
-    released.wait(20)
+    released.wait(patient(30))
     state["left"] = round(ctx.remaining_seconds * 1000)
 
 
@@ -103,7 +103,7 @@ async def ahangs(ctx: TaskContext, payload: Any) -> None:
 
 @registry.task("blocks", timeout_seconds=0.05)
 async def blocks(ctx: TaskContext, payload: Any) -> None:
-    released.wait(20)
+    released.wait(patient(30))
 
 
 @registry.task("quick")
@@ -150,12 +150,6 @@ def executor_of(concurrency: int = 4, limit: int = 100, **more: Any) -> TaskExec
     return executor
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  threads change it
-            await asyncio.sleep(0.01)
-
-
 async def run(executor: TaskExecutor, *tasks: Task, claim: OutboxClaim | None = None) -> list[Acknowledgement]:
     loop = asyncio.get_running_loop()
     futures: list[asyncio.Future[Acknowledgement]] = []
@@ -163,7 +157,7 @@ async def run(executor: TaskExecutor, *tasks: Task, claim: OutboxClaim | None = 
         future = loop.create_future()
         executor.accept(task, future.set_result, claim)
         futures.append(future)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(30)):
         return await asyncio.gather(*futures)
 
 
@@ -222,11 +216,11 @@ async def test_a_task_cancelled_by_another_before_its_first_step_is_returned_and
     executor = executor_of(concurrency=3)
     acks: dict[str | None, Acknowledgement] = {}
     executor.accept(Task("pauses", "pauses", "1"), lambda ack: acks.update({ack.id: ack}))
-    await until(lambda: executor.running == 1)
+    await eventually_async(lambda: executor.running == 1)
     for name in ("cancels_all", "aheld"):  # they begin in one step, after the pause
         executor.accept(Task(name, name, "1"), lambda ack: acks.update({ack.id: ack}))
     released.set()
-    await until(lambda: len(acks) == 3)
+    await eventually_async(lambda: len(acks) == 3)
     assert acks["pauses"].outcome is TaskOutcome.DONE
     assert acks["cancels_all"].outcome is TaskOutcome.FAILED
     assert acks["aheld"].outcome is TaskOutcome.RETURNED
@@ -250,7 +244,7 @@ async def test_a_task_over_its_time_is_answered_for_and_keeps_its_slot_until_it_
     (other,) = await run(executor, Task("b", "quick", "1"))
     assert other.outcome is TaskOutcome.DONE
     released.set()
-    await until(lambda: executor.running == 0)
+    await eventually_async(lambda: executor.running == 0)
     assert (executor.hung, state["left"]) == (0, 0)
     await executor.finish(1)
 
@@ -267,10 +261,10 @@ async def test_an_async_task_that_blocks_its_loop_delays_no_def_task() -> None:
     executor = executor_of()
     acks: list[Acknowledgement] = []
     executor.accept(Task("blocks", "blocks", "1"), acks.append)
-    await until(lambda: executor.running == 1)
+    await eventually_async(lambda: executor.running == 1)
     (ack,) = await run(executor, Task("b", "quick", "1"))
     assert (ack.outcome, acks) == (TaskOutcome.DONE, [])
-    await until(lambda: bool(acks))
+    await eventually_async(lambda: bool(acks))
     assert acks[0].cause == TaskCause.TIMEOUT
     released.set()
     await executor.finish(1)
@@ -285,7 +279,7 @@ async def test_slots_lost_to_tasks_that_hang_have_the_process_restarted(
     why: list[str] = []
     executor = executor_of(concurrency=concurrency, hung_seconds=seconds, on_stuck=why.append)
     await run(executor, Task("a", name, "1"))
-    await until(lambda: bool(why))
+    await eventually_async(lambda: bool(why))
     assert "1 tasks hang" in why[0]
     released.set()
     await executor.finish(1)
@@ -297,7 +291,7 @@ async def test_a_restart_hands_back_at_once_what_has_not_begun() -> None:
     acks: dict[str | None, Acknowledgement] = {}
     for task_id, name in (("begun", "held"), ("waits", "held"), ("abegun", "aheld"), ("awaits", "aheld")):
         executor.accept(Task(task_id, name, "1"), lambda ack: acks.update({ack.id: ack}))
-    await until(lambda: executor.running == 2)
+    await eventually_async(lambda: executor.running == 2)
     ending = asyncio.ensure_future(executor.finish(0.3, running_only=True))
     await asyncio.sleep(0)
     assert {task_id: ack.outcome for task_id, ack in acks.items()} == dict.fromkeys(
@@ -362,7 +356,7 @@ async def test_requests_and_outbox_are_run_in_turns_however_many_of_the_one_wait
     executor = executor_of(concurrency=1)
     order: list[str] = []
     executor.accept(Task("first", names[0], "1"), lambda _: None)
-    await until(lambda: executor.running == 1)
+    await eventually_async(lambda: executor.running == 1)
     crowd, few = (Held(), None) if claims_first else (None, Held())
     for number in range(40):
         executor.accept(Task(f"crowd-{number}", names[1], "1"), lambda ack: order.append(ack.id or ""), crowd)
@@ -405,7 +399,7 @@ async def test_a_task_that_comes_just_as_the_last_thread_goes_to_sleep_is_run(mo
 
     monkeypatch.setattr(WaitingTasks, "take", take_before_it_comes)
     executor.start()
-    await until(lambda: bool(acks))
+    await eventually_async(lambda: bool(acks))
     await executor.finish(1)
 
 

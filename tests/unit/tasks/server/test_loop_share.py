@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from tests.waiting import eventually_async, patient
 
 from spoke_jobs.tasks.server.loop_share import REST, SLICE_SECONDS, LoopShare
 
@@ -35,17 +36,11 @@ def share(processor: Processor) -> LoopShare:
     return LoopShare(processor)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110  each pass counts
-            await asyncio.sleep(0)
-
-
 async def test_each_peer_has_its_turn_however_much_another_one_has_sent(share: LoopShare) -> None:
     went: list[str] = []
     for peer in [*["flood"] * 500, "good"]:
         share.run(peer, lambda peer=peer: went.append(peer))
-    await until(lambda: "good" in went)
+    await eventually_async(lambda: "good" in went, every=0)
     assert went.index("good") <= 1
 
 
@@ -79,7 +74,7 @@ async def test_the_loop_is_left_to_others_for_twice_the_time_that_work_takes(
     share.run("last", lambda: None)
     for _ in range(40):
         share.run("last", lambda: done.append(loop.time()))
-    await until(lambda: len(done) == 40)
+    await eventually_async(lambda: len(done) == 40, every=0)
     assert done[-1] - began >= 0.9 * REST * 40 * COST
 
 
@@ -88,7 +83,7 @@ async def test_time_that_work_takes_later_can_be_charged(share: LoopShare) -> No
     began, done = loop.time(), list[float]()
     share.run("a", lambda: share.charge(0.05))
     share.run("a", lambda: done.append(loop.time()))
-    await until(lambda: bool(done))
+    await eventually_async(lambda: bool(done), every=0)
     assert done[0] - began >= 0.9 * REST * 0.05
 
 
@@ -107,9 +102,9 @@ async def test_first_work_overtakes_all_that_waits(share: LoopShare) -> None:
     went: list[str] = []
     for _ in range(100):
         share.run("a", lambda: went.append("a"))
-    await until(lambda: bool(went))
+    await eventually_async(lambda: bool(went), every=0)
     share.run_first(lambda: went.append("first"))
-    await until(lambda: "first" in went)
+    await eventually_async(lambda: "first" in went, every=0)
     assert went.index("first") < 20
 
 
@@ -123,7 +118,7 @@ async def test_an_error_and_a_cancelled_caller_hold_up_nobody(
     going = [asyncio.ensure_future(share.take("a")) for _ in range(3)]
     await asyncio.sleep(0)
     going[0].cancel()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         await asyncio.gather(*going[1:])
         await share.take("b")
     assert "no such thing" in caplog.text
@@ -139,5 +134,5 @@ async def test_who_runs_within_a_slice_has_its_turn_already(share: LoopShare) ->
     share.run("a", lambda: started.append(asyncio.ensure_future(answer())))
     for _ in range(50):
         share.run("a", lambda: went.append("later"))
-    await until(lambda: "answer" in went)
+    await eventually_async(lambda: "answer" in went, every=0)
     assert "later" not in went

@@ -1,0 +1,114 @@
+"""What tests wait with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests import waiting
+from tests.waiting import eventually, eventually_async, patient, stays
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_first_true_answer_is_given() -> None:
+    answers = iter([None, False, [], "", 0, ["it"]])
+    assert eventually(lambda: next(answers)) == ["it"]
+
+
+async def test_the_loop_goes_on_meanwhile() -> None:
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, event.set)
+    assert await eventually_async(event.is_set)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes only in sleeps, which take none."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    async def sleep_async(seconds: float) -> None:
+        sleep(1.0)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep_async)
+
+
+def test_in_vain_it_says_what_it_waited_for_and_how_things_are(clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "FACTOR", 2.0)
+    with pytest.raises(AssertionError, match="not within 80 s: the end 3 are left"):
+        eventually(lambda: None, "the end", within=40, state=lambda: "3 are left")
+    assert 80 <= time.monotonic() < 81
+
+
+async def test_in_vain_in_a_loop_too(clock: None) -> None:
+    with pytest.raises(AssertionError, match="not within .* s: the end"):
+        await eventually_async(lambda: False, "the end")
+
+
+def test_a_promise_holds_as_it_is(clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "FACTOR", 4.0)
+    with pytest.raises(AssertionError, match="not within 5 s: its launch"):
+        eventually(lambda: False, "its launch", within=5, promised=True)
+
+
+def test_without_a_promise_a_small_bound_is_refused() -> None:
+    with pytest.raises(AssertionError, match="too small for a busy machine"):
+        eventually(lambda: True, within=29)
+
+
+def test_what_must_not_happen_is_watched_all_the_time(clock: None) -> None:
+    assert stays(lambda: True, 10)
+    assert not stays(lambda: time.monotonic() < 9, 10)
+
+
+@pytest.mark.parametrize(
+    ("variables", "factor"),
+    [
+        ({}, 1),
+        ({"CI": "true"}, 4),
+        ({"CI": "true", "SPOKE_TEST_PATIENCE": "1.5"}, 1.5),
+        ({"SPOKE_TEST_PATIENCE": ""}, 1),
+    ],
+)
+def test_the_factor_comes_from_the_environment(variables: dict[str, str], factor: float) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "SPOKE_TEST_PATIENCE")}
+    command = [sys.executable, "-c", "from tests.waiting import patient; print(patient(10))"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=kept | variables, capture_output=True, text=True, check=True, timeout=patient(60)
+    )
+    assert float(done.stdout) == 10 * factor
+
+
+def test_the_timeouts_of_tests_are_multiplied(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the hook of tests/conftest.py, whatever gave the test its timeout."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("SPOKE_TEST_PATIENCE", "2")
+    pytester.makeconftest("from tests.conftest import pytest_collection_finish")
+    pytester.makeini("[pytest]\ntimeout = 600")
+    pytester.makepyfile(
+        """
+import pytest
+
+def timeout(request):
+    return request.node.get_closest_marker("timeout").args[0]
+
+def test_plain(request): assert timeout(request) == 1200
+
+@pytest.mark.timeout(30)
+def test_marked(request): assert timeout(request) == 60
+"""
+    )
+    result = pytester.run(sys.executable, "-m", "pytest", "-q", timeout=patient(120))
+    result.assert_outcomes(passed=2)
