@@ -39,7 +39,10 @@ from spoke_jobs.type_names import TypeName
 
 RETENTION_SECONDS = 7 * 86_400.0
 TASK_TIMEOUT_LIMIT = 3600
-_INTEGER_LIMIT = 2**31 - 1
+LARGEST_NUMBER = 2**31 - 1
+"""The largest number of an organization or a campaign: their columns hold 32 bits."""
+LARGEST_ID = 2**63 - 1
+"""The largest id of a job or a batch."""
 
 Resources = Mapping[str, Mapping[str, str]]
 """A container's resources: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
@@ -155,7 +158,7 @@ class Option:
 
 
 _SECONDS = expect(is_duration, "a positive number of seconds, or None")
-_NUMBER = expect(is_whole(0, _INTEGER_LIMIT), "a whole number from 0")
+_NUMBER = expect(is_whole(0, LARGEST_NUMBER), f"a whole number from 0 to {LARGEST_NUMBER:,}")
 
 OPTIONS: Mapping[str, Option] = {
     option.name: option
@@ -234,7 +237,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "batch_id",
             "The batch that the job is in, for example `ctx.job.batch_id` for a job that adds to its own batch.",
-            _NUMBER,
+            expect(is_whole(1, LARGEST_ID), "the id of a batch"),
             flag="--batch",
         ),
         Option(

@@ -26,6 +26,7 @@ from spoke_jobs.limits.job_limit import (
     check_text,
     empty,
     parse_scope,
+    still_paused,
     with_default,
 )
 
@@ -72,6 +73,8 @@ class Applied:
                 said[-1] += f" (in effect: {after.bounds}, set at run time)"
         if after.pause != before.pause:
             said.append("resumed" if after.pause is None else f"paused: {after.pause.reason}")
+        elif after.default is None:
+            said[-1] += still_paused(after.pause)
         return "; ".join(said)
 
 
