@@ -71,6 +71,14 @@ def test_a_cancelled_batch_ends_with_its_jobs_and_what_follows(ledger: SqlLedger
     assert first.id not in {int(line.split("\t")[0]) for line in lines}
 
 
+def test_jobs_of_a_cancelled_batch_may_depend_on_each_other(ledger: SqlLedger, run: Run) -> None:
+    batch = ledger.open_batch("march", new_job())
+    first = ledger.insert(new_job(batch_id=batch.id))
+    second = ledger.insert(new_job(batch_id=batch.id, after=(first.id,)))
+    assert run("batches", "cancel", batch.id, "--yes").stdout.count("cancelled") == 2
+    assert [ledger.get(job.id).cause for job in (first, second)] == ["Cancelled"] * 2  # type: ignore[union-attr]
+
+
 def test_what_runs_after_failures_runs_after_a_cancelled_batch(ledger: SqlLedger, run: Run) -> None:
     batch = ledger.open_batch("march", new_job(), "run")
     ledger.insert(new_job(batch_id=batch.id))
