@@ -23,6 +23,8 @@ from spoke_jobs.contract.labels import LABELS_LIMIT, problem_of_labels
 from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, is_object_name
 from spoke_jobs.contract.option_checks import (
     AFTER_LIMIT,
+    LARGEST_ID,
+    LARGEST_NUMBER,
     Check,
     Dispatched,
     check_after,
@@ -39,10 +41,6 @@ from spoke_jobs.type_names import TypeName
 
 RETENTION_SECONDS = 7 * 86_400.0
 TASK_TIMEOUT_LIMIT = 3600
-LARGEST_NUMBER = 2**31 - 1
-"""The largest number of an organization or a campaign: their columns hold 32 bits."""
-LARGEST_ID = 2**63 - 1
-"""The largest id of a job or a batch."""
 
 Resources = Mapping[str, Mapping[str, str]]
 """A container's resources: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, and_, delete, exists, insert, select, update
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.job_options import LARGEST_ID
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.dependency_rules import Edge, Needed, unknown
 from spoke_jobs.ledger.expressions import constant, unfinished
 from spoke_jobs.ledger.rows import read_state

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import not_, or_
 
-from spoke_jobs.job_options import LARGEST_NUMBER
+from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.due_jobs import like_patterns
 from spoke_jobs.ledger.expressions import known_in_sql
 from spoke_jobs.ledger.tables import job_request

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, select, type_coerce
 
-from spoke_jobs.job_options import LARGEST_ID
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.column_types import StorableText, byte_length
 from spoke_jobs.ledger.lenient import UNKNOWN_TIME, UNKNOWN_UID
 from spoke_jobs.ledger.tables import job_attempt, job_request

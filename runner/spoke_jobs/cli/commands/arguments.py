@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.job_options import LARGEST_ID, LARGEST_NUMBER
+from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
 from spoke_jobs.ledger.privileges import Process
 
 

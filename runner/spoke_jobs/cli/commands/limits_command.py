@@ -18,8 +18,8 @@ from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
 from spoke_jobs.cli.words import line
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
-from spoke_jobs.job_options import LARGEST_NUMBER
 from spoke_jobs.ledger.limit_rows import OperatorLimits
 from spoke_jobs.ledger.limit_store import LimitStore
 from spoke_jobs.ledger.notify import Notifier
