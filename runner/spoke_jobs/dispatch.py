@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from spoke_jobs.contract.names import KEY_LIMIT
+from spoke_jobs.contract.option_checks import expect, is_text
 from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import InvalidJobData
 from spoke_jobs.job_options import AFTER_FAILED
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
+_BATCH_NAME = expect(is_text(1, KEY_LIMIT), f"a string of 1 to {KEY_LIMIT} characters")
 _lock = threading.Lock()
 _runner: Runner | None = None
 _kept: Runner | None = None
@@ -170,9 +173,9 @@ def batch(
     :param on_failed: what follows if one of them fails: ``fail`` fails that job with ``DependencyFailed``, ``run`` runs
         it.
     :param session: write all in this session's transaction.
-    :raises InvalidJobData: if ``on_failed`` is neither.
+    :raises InvalidJobData: if ``on_failed`` is neither, or the name can't be stored.
     """
-    _check_on_failed(name, on_failed)
+    _check_batch(name, on_failed)
     runner = current_runner()
     opened = OpenBatch(runner.open_batch(name, then, on_failed, session=session), session)
     yield opened
@@ -184,14 +187,16 @@ async def abatch(
     name: str, then: JobData | None = None, on_failed: str = "fail", *, session: AsyncSession | None = None
 ) -> AsyncIterator[AsyncOpenBatch]:
     """:func:`batch` for callers on an event loop: ``async with abatch(...) as march``."""
-    _check_on_failed(name, on_failed)
+    _check_batch(name, on_failed)
     runner = current_runner()
     opened = AsyncOpenBatch(await runner.aopen_batch(name, then, on_failed, session=session), session)
     yield opened
     await runner.aclose_batch(opened.id, session=session)
 
 
-def _check_on_failed(name: str, on_failed: str) -> None:
+def _check_batch(name: str, on_failed: str) -> None:
+    if problem := _BATCH_NAME(name):
+        raise InvalidJobData(f"the name of a batch{problem}")
     if on_failed not in AFTER_FAILED:
         raise InvalidJobData(f"the batch {name!r}: on_failed is {on_failed!r}, where 'fail' or 'run' is expected")
 
@@ -312,7 +317,7 @@ def put_schedule(
     :param replace: change the schedule if there is one of that name.
     :param by: who does this, for ``spoke-jobs events``; by default, the process's user or service account.
     :param session: write it in this session's transaction.
-    :param options: options of a dispatch, except ``run_after``: docs/reference/options.md.
+    :param options: options of a dispatch, except those about one dispatch: docs/how-to/schedules.md.
     :raises RegistrationError: if the job, the payload or an option can't be used.
     :raises InvalidSchedule: if there is one of that name and ``replace`` is false, or if code declares it.
     """

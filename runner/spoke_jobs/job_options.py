@@ -23,6 +23,8 @@ from spoke_jobs.contract.labels import LABELS_LIMIT, problem_of_labels
 from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, is_object_name
 from spoke_jobs.contract.option_checks import (
     AFTER_LIMIT,
+    LARGEST_ID,
+    LARGEST_NUMBER,
     Check,
     Dispatched,
     check_after,
@@ -39,7 +41,6 @@ from spoke_jobs.type_names import TypeName
 
 RETENTION_SECONDS = 7 * 86_400.0
 TASK_TIMEOUT_LIMIT = 3600
-_INTEGER_LIMIT = 2**31 - 1
 
 Resources = Mapping[str, Mapping[str, str]]
 """A container's resources: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
@@ -155,7 +156,7 @@ class Option:
 
 
 _SECONDS = expect(is_duration, "a positive number of seconds, or None")
-_NUMBER = expect(is_whole(0, _INTEGER_LIMIT), "a whole number from 0")
+_NUMBER = expect(is_whole(0, LARGEST_NUMBER), f"a whole number from 0 to {LARGEST_NUMBER:,}")
 
 OPTIONS: Mapping[str, Option] = {
     option.name: option
@@ -234,7 +235,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "batch_id",
             "The batch that the job is in, for example `ctx.job.batch_id` for a job that adds to its own batch.",
-            _NUMBER,
+            expect(is_whole(1, LARGEST_ID), "the id of a batch"),
             flag="--batch",
         ),
         Option(

@@ -107,7 +107,7 @@ class DependencyContract(LedgerSteps):
 
     def test_jobs_that_do_not_exist_are_refused(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job())
-        for other in (job.id + 7, uuid4()):
+        for other in (job.id + 7, 2**70, uuid4()):
             with pytest.raises(InvalidJobData, match=rf"no job {other}"):
                 ledger.insert_many([new_job(), new_job(after=(job.id, other))])
         assert [one.id for one in ledger.list_jobs()] == [job.id]

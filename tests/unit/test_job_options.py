@@ -149,3 +149,9 @@ def test_no_option_is_undeclared() -> None:
     names = {*DISPATCH_NAMES, *OPTION_NAMES, *KEYWORDS} - {"self", "name", "payload", "version", "schedule"}
     assert {item.name for item in dataclasses.fields(JobData)} - {"job_type", "payload"} == set(DISPATCH_NAMES)
     assert names <= set(OPTIONS), "declare it in OPTIONS"
+
+
+def test_ids_of_batches_have_64_bits_and_other_numbers_32() -> None:
+    assert OPTIONS["batch_id"].check(2**31) == OPTIONS["organization_id"].check(2**31 - 1) == ""
+    assert OPTIONS["organization_id"].check(2**31).endswith("where a whole number from 0 to 2,147,483,647 is expected")
+    assert OPTIONS["batch_id"].check(2**63).endswith("where the id of a batch is expected")

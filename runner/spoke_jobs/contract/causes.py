@@ -365,7 +365,7 @@ class Cause(CauseRow):
         "DependencyFailed",
         CauseClass.INVALID,
         "A job that this one depends on has failed, so this one was not started.",
-        "`spoke-jobs show ID` names that job. Retry that one: this one then waits for it again.",
+        "`spoke-jobs show ID` names that job. Retry that one: what failed because of it then waits for it again.",
         "The end of the job that it depends on.",
     )
     CANCELLED = reported_row(

@@ -16,6 +16,10 @@ Check = Callable[[Any], str]
 the value is valid."""
 AFTER_LIMIT = 1000
 """How many jobs one job may depend on."""
+LARGEST_NUMBER = 2**31 - 1
+"""The largest number of an organization or a campaign: their columns hold 32 bits."""
+LARGEST_ID = 2**63 - 1
+"""The largest id of a job or a batch."""
 _FIRST_YEAR, _LAST_YEAR = 1970, 9900
 """The last year leaves room for a start timeout and a time zone: their sum is still a valid date."""
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, and_, delete, exists, insert, select, update
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.dependency_rules import Edge, Needed, unknown
 from spoke_jobs.ledger.expressions import constant, unfinished
 from spoke_jobs.ledger.rows import read_state
@@ -31,7 +32,7 @@ def find_needed(connection: Connection, new: Sequence[NewJob]) -> dict[int | UUI
     :raises InvalidJobData: if one does not exist.
     """
     references = {reference for job in new for reference in job.after}
-    ids = {reference for reference in references if isinstance(reference, int)}
+    ids = {reference for reference in references if isinstance(reference, int) and abs(reference) <= LARGEST_ID}
     for part in _parts([reference for reference in references if isinstance(reference, UUID)]):
         ids.update(connection.scalars(select(job_request.c.id).where(job_request.c.uid.in_(part))))
     needed = lock_needed(connection, ids, ids)

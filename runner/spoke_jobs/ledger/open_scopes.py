@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import not_, or_
 
+from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.due_jobs import like_patterns
 from spoke_jobs.ledger.expressions import known_in_sql
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.admission import Closed
 
-_LARGEST_INTEGER = 2**31 - 1
 OPEN = """
       AND NOT (job_type = ANY(:closed_types) OR job_type LIKE ANY(:closed_patterns))
       AND NOT (queue_name = ANY(:closed_queues) OR (:every_queue AND queue_name <> ''))
@@ -47,4 +47,4 @@ def open_conditions(closed: Closed) -> list[Any]:
 
 
 def _organizations(closed: Closed) -> list[int]:
-    return [number for number in closed.organizations if number <= _LARGEST_INTEGER]
+    return [number for number in closed.organizations if number <= LARGEST_NUMBER]

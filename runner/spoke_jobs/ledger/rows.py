@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, select, type_coerce
 
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.column_types import StorableText, byte_length
 from spoke_jobs.ledger.lenient import UNKNOWN_TIME, UNKNOWN_UID
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -28,7 +29,6 @@ REQUEST_COLUMNS = _with_payload(job_request.c.payload)
 """The columns of one job. Each type in ``tables`` bounds what is read of its column."""
 MANY_COLUMNS = _with_payload(type_coerce(job_request.c.payload, StorableText(SMALL_PAYLOAD_BYTES, whole=True)))
 """The columns of one of many jobs."""
-_LARGEST_ID = 2**63 - 1
 ATTEMPT_COLUMNS = tuple(job_attempt.c[field.name] for field in fields(Attempt))
 
 
@@ -87,7 +87,7 @@ def read_listed(connection: Connection, job_id: int | UUID) -> JobRequest | None
 
 
 def _read(connection: Connection, job_id: int | UUID, columns: tuple[ColumnElement[Any], ...]) -> JobRequest | None:
-    if isinstance(job_id, int) and abs(job_id) > _LARGEST_ID:  # the column can't hold it
+    if isinstance(job_id, int) and abs(job_id) > LARGEST_ID:  # the column can't hold it
         return None
     column: Any = job_request.c.uid if isinstance(job_id, UUID) else job_request.c.id
     row = connection.execute(select(*columns).where(column == job_id)).mappings().first()

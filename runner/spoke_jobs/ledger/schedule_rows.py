@@ -173,7 +173,8 @@ def put(connection: Connection, runner: str, schedule: Schedule, by: str, *, rep
         raise InvalidSchedule(f"the schedule {schedule.name!r} is declared in code: change it there, or pause it")
     if row is not None and not replace:
         raise InvalidSchedule(f"there is a schedule {schedule.name!r} already: replace it, or choose another name")
-    _write(connection, runner, schedule, Origin.DYNAMIC, by, row, _now(connection))
+    if not _write(connection, runner, schedule, Origin.DYNAMIC, by, row, _now(connection)):
+        return put(connection, runner, schedule, by, replace=replace)  # there is one now
     return _one(connection, schedule.name)
 
 
@@ -223,7 +224,8 @@ def _write(
     by: str,
     row: ScheduleRow | None,
     now: datetime,
-) -> None:
+) -> bool:
+    """Write a schedule. Return False if another transaction has just written one of that name."""
     definition = schedule.to_json()
     values: dict[str, Any] = {
         "runner": runner,
@@ -241,13 +243,14 @@ def _write(
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         new = dialect.insert(job_schedule).values(name=schedule.name, created_at=now, **values)
         if connection.scalar(new.on_conflict_do_nothing().returning(job_schedule.c.name)) is None:
-            return  # another process has just written it
+            return False
     else:
         _set(connection, schedule.name, values)
     action = Action.ADD_SCHEDULE if row is None else Action.CHANGE_SCHEDULE
     audit_events.record(
         connection, action, by, job_type=schedule.job_type, detail=f"{schedule.name}: {schedule.timing.describe()}"
     )
+    return True
 
 
 def _same_times(stored: Any, definition: Mapping[str, Any]) -> bool:

@@ -166,12 +166,12 @@ def _dispatch_all(
     due = [replace(item, decision=without_taken(item.decision, taken.get(item.row.name, {}))) for item in due]
     new: list[NewJob] = []
     for item in due:
-        _cancel(connection, item)
         try:
             jobs = [prepare(item.schedule, when) for when in item.decision.dispatch]
         except SpokeJobsError as error:
             done.append(_failed(connection, item.row, now, str(error), item.decision))
         else:
+            _cancel(connection, item)  # after `prepare`: a job is cancelled only if another one replaces it
             new += jobs
             done.append(_values(item.row, item.decision, now))
     by_name = {values["row_name"]: values for values in done}
@@ -180,7 +180,7 @@ def _dispatch_all(
         assert asked.schedule is not None
         assert asked.scheduled_for is not None
         values = by_name[asked.schedule]
-        if (job.schedule, job.scheduled_for) == (asked.schedule, asked.scheduled_for):
+        if _is_of(job, asked.schedule, asked.scheduled_for):
             values |= {"last_due_at": job.scheduled_for, "last_job_id": job.id}
             written.append(job)
         else:  # another job has its unique key
@@ -281,19 +281,21 @@ def _finish(connection: Connection, values: Sequence[dict[str, Any]]) -> None:
         connection.execute(_MOVE, list(values))
 
 
-def run_now(connection: Connection, row: ScheduleRow, prepare: Prepare, by: str) -> JobRequest:
+def run_now(connection: Connection, row: ScheduleRow, prepare: Prepare, by: str) -> tuple[JobRequest, bool]:
     """Dispatch a job that is due now, besides the occurrences. The caller holds the schedule's lock.
 
+    :returns: the job, and whether it is new. If not, it has the schedule's unique_key.
     :raises SpokeJobsError: if the job can't be made.
     """
     now = connection.scalar(select(clock_now()))
     assert now is not None
     (job,) = insert_jobs(connection, [prepare(row.schedule(), now)])
-    if job.scheduled_for == now:  # else another job has its unique key
-        newest = {"last_due_at": now, "last_job_id": job.id}
-        connection.execute(update(job_schedule).where(job_schedule.c.name == row.name).values(newest))
+    if not _is_of(job, row.name, now):
+        return job, False
+    newest = {"last_due_at": now, "last_job_id": job.id}
+    connection.execute(update(job_schedule).where(job_schedule.c.name == row.name).values(newest))
     audit_events.record(connection, Action.RUN_SCHEDULE, by, job_id=job.id, job_type=job.job_type, detail=row.name)
-    return job
+    return job, True
 
 
 def backfill(
@@ -301,14 +303,27 @@ def backfill(
 ) -> list[JobRequest]:
     """Dispatch jobs for these due times, except for times that have a job. The caller holds the schedule's lock.
 
+    :returns: the new jobs. A due time has none if another job has the schedule's unique_key.
     :raises SpokeJobsError: if a job can't be made.
     """
-    taken = _taken(connection, [(row.name, when) for when in times]).get(row.name, {})
-    left = [when for when in times if when not in taken]
+    left = without_job(connection, row.name, times)
     if not left:
         return []
     schedule = row.schedule()
     jobs = insert_jobs(connection, [prepare(schedule, when) for when in left])
-    detail = f"{row.name}: {len(left)} from {left[0].isoformat()} to {left[-1].isoformat()}"
-    audit_events.record(connection, Action.BACKFILL_SCHEDULE, by, job_type=row.job_type, detail=detail)
-    return jobs
+    new = [job for when, job in zip(left, jobs, strict=True) if _is_of(job, row.name, when)]
+    if new:
+        detail = f"{row.name}: {len(new)} from {left[0].isoformat()} to {left[-1].isoformat()}"
+        audit_events.record(connection, Action.BACKFILL_SCHEDULE, by, job_type=row.job_type, detail=detail)
+    return new
+
+
+def without_job(connection: Connection, name: str, times: Sequence[datetime]) -> list[datetime]:
+    """Return those of a schedule's due times that have no job."""
+    taken = _taken(connection, [(name, when) for when in times]).get(name, {})
+    return [when for when in times if when not in taken]
+
+
+def _is_of(job: JobRequest, name: str | None, when: datetime | None) -> bool:
+    """Whether a job is that of a due time. Otherwise it is another one, which has its unique key."""
+    return (job.schedule, job.scheduled_for) == (name, when)

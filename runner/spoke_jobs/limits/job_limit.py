@@ -182,6 +182,11 @@ class JobLimit:
         return self.pause is not None or self.default is not None or self.bounds != NO_BOUNDS
 
 
+def still_paused(pause: LimitPause | None) -> str:
+    """Say that a scope stays paused after a change of its bounds; empty if it is not paused."""
+    return "" if pause is None else f"; it stays paused: {pause.reason}"
+
+
 def empty(scope: Scope) -> JobLimit:
     """Return a limit that says nothing."""
     return JobLimit(scope, source=Source.DEFAULT)

@@ -26,6 +26,7 @@ from spoke_jobs.limits.job_limit import (
     check_text,
     empty,
     parse_scope,
+    still_paused,
     with_default,
 )
 
@@ -61,6 +62,8 @@ class Applied:
 
     before: JobLimit
     after: JobLimit
+    now: datetime
+    """When the change is made."""
 
     def __str__(self) -> str:
         before, after = self.before, self.after
@@ -70,6 +73,8 @@ class Applied:
             said.append("removed" if after.default is None else f"{after.default}{of_code}")
             if after.source is Source.RUNTIME and after.bounds != after.default:
                 said[-1] += f" (in effect: {after.bounds}, set at run time)"
+            if after.default is None and after.pause == before.pause:
+                said[-1] += still_paused(after.paused_at(self.now))
         if after.pause != before.pause:
             said.append("resumed" if after.pause is None else f"paused: {after.pause.reason}")
         return "; ".join(said)
@@ -169,7 +174,7 @@ def applied(
     """
     found = {limit.scope: limit for limit in present}
     listed = {entry.scope: entry for entry in entries}
-    changes = [Applied(old := found.get(scope, empty(scope)), _after(old, entry, now, by))
+    changes = [Applied(old := found.get(scope, empty(scope)), _after(old, entry, now, by), now)
                for scope, entry in listed.items()]  # fmt: skip
     if prune:
         bounded = {scope for scope, entry in listed.items() if entry.bounds is not None}
@@ -177,7 +182,7 @@ def applied(
         known = {change.before.scope: change for change in changes}
         for limit in gone:
             after = known[limit.scope].after if limit.scope in known else limit
-            known[limit.scope] = Applied(limit, _without_file(after))
+            known[limit.scope] = Applied(limit, _without_file(after), now)
         changes = list(known.values())
     return [change for change in changes if change.after != change.before]
 

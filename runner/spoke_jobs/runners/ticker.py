@@ -12,9 +12,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from spoke_jobs.errors import InvalidPayload, SpokeJobsError
-from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.process_actor import process_actor
 from spoke_jobs.ledger.schedule_rows import SERVED_SECONDS, declare
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.ticks import seconds_until_due, tick
@@ -113,7 +113,7 @@ class Ticker:
     def _declare(self) -> None:
         with self._writing() as connection:
             self._served = declare(
-                connection, self._runner, self._schedules, self._types, worker_name(), begins=self._begins
+                connection, self._runner, self._schedules, self._types, process_actor(), begins=self._begins
             )
         self._begins = False
 

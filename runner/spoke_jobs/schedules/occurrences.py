@@ -121,7 +121,7 @@ def _without_overlap(timing: Timing, decision: Decision, unfinished: Collection[
 
 
 def without_taken(decision: Decision, taken: Mapping[datetime, int]) -> Decision:
-    """Skip the due times that have a job already.
+    """Skip the due times that have a job already. If none is left, cancel nothing: no job replaces the earlier ones.
 
     :param taken: the ids of these jobs.
     """
@@ -130,7 +130,7 @@ def without_taken(decision: Decision, taken: Mapping[datetime, int]) -> Decision
         return decision
     left = tuple(when for when in decision.dispatch if when not in taken)
     skip = Skip(SkipReason.TAKEN, skipped[0], skipped[-1], taken[skipped[-1]])
-    return replace(decision, dispatch=left, skip=skip)
+    return replace(decision, dispatch=left, skip=skip, cancel=decision.cancel if left else ())
 
 
 def delay_of(timing: Timing, name: str, due: datetime) -> timedelta:

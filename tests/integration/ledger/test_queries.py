@@ -12,7 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.contract.ledger_queries import QueriesContract
+from typer.testing import CliRunner
 
+from spoke_jobs.cli.command_line import app
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
@@ -27,6 +29,15 @@ class TestPostgresqlQueries(QueriesContract):
     def test_it_can_write_nothing(self, queries: Queries) -> None:
         with queries._reading() as connection, pytest.raises(DBAPIError, match="read-only transaction"):
             connection.execute(text("DELETE FROM job_request"))
+
+    def test_a_pause_of_an_organization_that_no_job_can_have_is_a_warning(
+        self, ledger: SqlLedger, postgres_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SPOKE_DATABASE_URL", postgres_ledger_url)
+        ledger.insert(new_job())
+        result = CliRunner().invoke(app, ["pause", "organization:4000000000", "--reason", "upgrade"])
+        assert result.exit_code == 0, result.output
+        assert "no stored job is of the organization 4000000000" in result.stderr
 
     def test_the_costs_of_attempts_are_summed_as_the_page_says(self, ledger: SqlLedger) -> None:
         (query,) = re.findall(r"```sql\n(.*?)```", COSTS.read_text(), re.S)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, event, select, update
+from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.exc import DBAPIError
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_one, eventually, new_job
 
 from spoke_jobs import Cron, Every, Registry
 from spoke_jobs.cli.rendering.schedule_output import schedule_problems
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.ledger import audit_events, schedule_rows, ticks
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.process_actor import process_actor
 from spoke_jobs.ledger.schedule_rows import STALE_SECONDS, ScheduleRow
 from spoke_jobs.ledger.schedule_states import ScheduleState, state_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -153,6 +155,21 @@ def test_overlap(engine: Engine) -> None:
     assert (skip.reason, skip.job_id) == (SkipReason.OVERLAP, first["skip"].id)
     ledger.cancel(first["skip"].id)
     assert "skip" in hour(), "once the earlier job has ended"
+
+
+def test_a_job_is_cancelled_only_if_another_one_replaces_it(engine: Engine) -> None:
+    every_hour = Every(hours=1, overlap="replace")
+    with engine.begin() as connection:
+        schedule = declared(payload=None).make_schedule("hourly", "report", every_hour, {"day": "x"}, {})
+        schedule_rows.put(connection, "legacy", schedule, "ada")
+    set_back(engine, "hourly", HOUR)
+    (job,) = tick(engine, declared(payload=Report))
+    set_back(engine, "hourly", HOUR)
+    assert tick(engine, declared(payload=Strict)) == [], "the payload no longer validates"
+    assert row(engine, "hourly").error
+    found = SqlLedger(engine).get(job.id)
+    assert found is not None
+    assert found.state is JobState.WAITING
 
 
 def test_a_unique_key_holds_back_an_occurrence(engine: Engine) -> None:
@@ -343,7 +360,7 @@ def test_paused_resumed_and_removed(engine: Engine) -> None:
         ("resume schedule", "ada"),
         ("pause schedule", "ada"),
     ]
-    assert events[-1].action == "add schedule"
+    assert (events[-1].action, events[-1].actor) == ("add schedule", process_actor())
     assert "Every 1 hour" in events[-1].detail
 
 
@@ -411,3 +428,27 @@ def test_a_job_that_the_database_refuses_holds_up_no_other(engine: Engine) -> No
     assert "theirs" in found.error or "the queue is closed" in found.error
     assert found.next_due_at is not None
     assert found.next_due_at > datetime.now(UTC) - timedelta(seconds=5), "the due time is skipped, not tried for ever"
+
+
+def test_of_two_who_add_a_name_at_once_the_second_is_refused(postgres_ledger_url: str) -> None:
+    engine = create_engine(postgres_ledger_url)
+    of_ada, of_bob = (declared().make_schedule("s", "report", Every(hours=hours), None, {}) for hours in (1, 2))
+
+    def waits() -> bool:
+        locks = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with engine.connect() as connection:
+            return bool(connection.scalar(text(locks)))
+
+    def add() -> None:
+        with engine.begin() as connection:
+            schedule_rows.put(connection, "legacy", of_bob, "bob")
+
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as connection:
+            schedule_rows.put(connection, "legacy", of_ada, "ada")
+            second = pool.submit(add)
+            assert eventually(waits, 240)
+        with pytest.raises(InvalidSchedule, match="there is a schedule 's' already"):
+            second.result()
+    assert row(engine, "s").digest == of_ada.digest
+    engine.dispose()

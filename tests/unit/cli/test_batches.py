@@ -71,6 +71,33 @@ def test_a_cancelled_batch_ends_with_its_jobs_and_what_follows(ledger: SqlLedger
     assert first.id not in {int(line.split("\t")[0]) for line in lines}
 
 
+def test_jobs_of_a_cancelled_batch_may_depend_on_each_other(ledger: SqlLedger, run: Run) -> None:
+    batch = ledger.open_batch("march", new_job())
+    first = ledger.insert(new_job(batch_id=batch.id))
+    second = ledger.insert(new_job(batch_id=batch.id, after=(first.id,)))
+    assert run("batches", "cancel", batch.id, "--yes").stdout.count("cancelled") == 2
+    assert [ledger.get(job.id).cause for job in (first, second)] == ["Cancelled"] * 2  # type: ignore[union-attr]
+
+
+def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: Run) -> None:
+    outer = ledger.open_batch("outer", new_job())
+    inner = ledger.open_batch("inner", new_job(batch_id=outer.id))
+    job = ledger.insert(new_job(batch_id=inner.id))
+    ids = [outer.then_id, inner.then_id, job.id]
+    assert ids == sorted(ids, key=str), "what follows was dispatched before"
+    for batch in (outer, inner):
+        ledger.close_batch(batch.id)
+    assert run("cancel", "--type", "*", "--yes").stdout.splitlines() == [
+        f"{inner.then_id}\treport\tcancelled",
+        f"{outer.then_id}\treport\tfailed (DependencyFailed)",
+        f"{job.id}\treport\tcancelled",
+    ]
+    result = run("retry", "--failed", "--cause", "Cancelled", "--yes")
+    assert result.stderr == ""
+    states = [found.state for found in ledger.list_jobs()]
+    assert sorted(states) == ["blocked", "blocked", "waiting"]
+
+
 def test_what_runs_after_failures_runs_after_a_cancelled_batch(ledger: SqlLedger, run: Run) -> None:
     batch = ledger.open_batch("march", new_job(), "run")
     ledger.insert(new_job(batch_id=batch.id))

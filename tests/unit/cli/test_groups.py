@@ -70,6 +70,13 @@ def only(found: tuple[Group, ...]) -> Group:
         ({"runner": "reference", "assigned": True}, {}, Code.TAKEN, "other code", "cancel --reason taken"),
         (
             {"blocked": True},
+            {"held": {replace(KIND, blocked=True): Wait("Paused", object="all", source="`spoke-jobs pause all`")}},
+            Code.BLOCKED,
+            "depend on jobs that have not ended",
+            "`spoke-jobs why 40` names the jobs",
+        ),
+        (
+            {"blocked": True},
             {},
             Code.BLOCKED,
             "depend on jobs that have not ended",

@@ -61,7 +61,7 @@ def test_limits_are_listed_set_and_reset(ledger: SqlLedger, run: Run) -> None:
     assert run("limits", "set", "type:report", "--burst", 4).stdout.endswith("rate 10/min, burst 4\n")
     run("pause", "all", "--reason", "upgrade", "--as", "ada")
     assert run("limits", "ls").stdout.splitlines() == [
-        "all\t1\t-\t-\tdefault\tupgrade (by ada)",
+        "all\t1\t-\t-\t-\tupgrade (by ada)",
         "type:report\t1\t5\t10/min, burst 4\truntime (default: max_running 2)\t-",
     ]
     listed = json.loads(run("limits", "ls", "--json").stdout)["limits"]
@@ -118,7 +118,12 @@ def test_what_a_deploy_changes_is_an_event_of_the_application(ledger: SqlLedger,
         (["pause", "all", "--reason", " "], 1, "reason is ' '"),
         (["pause", "all", "--reason", "x", "--until", "2020-01-01T00:00Z"], 1, "which is over"),
         (["limits", "set", "all"], 2, "give --max-running, --rate or --burst"),
-        (["limits", "set", "all", "--max-running", "-1"], 2, "neither a whole number nor 'none'"),
+        (
+            ["limits", "set", "all", "--max-running", "-1"],
+            2,
+            "'-1' is neither a whole number from 0 to 1,000,000",
+        ),
+        (["limits", "set", "all", "--max-running", "3000000000"], 2, "from 0 to 1,000,000 nor 'none'"),
         (["limits", "set", "all", "--max-running", "1000001"], 1, "give a whole number from 0 to 1,000,000"),
         (["limits", "set", "all", "--rate", "0/s"], 1, "a rate of 0 can't be kept"),
         (["limits", "set", "all", "--rate", "1000000/s"], 1, "the fastest is 10,000/s"),
@@ -172,8 +177,12 @@ def test_a_file_is_applied_shown_first_and_pruned(ledger: SqlLedger, run: Run) -
         ["set limit", "queue:slow: max_running 2 (applied)"],
         ["set limit", "all: max_running 9 (applied)"],
     ]
-    assert run("limits", "apply", "-f", "-", "--prune", input="[]").stdout == "all\tremoved\nqueue:slow\tremoved\n"
-    assert [str(limit.scope) for limit in ledger.limits.all()] == ["queue:mine", "queue:slow"], "the pause stays"
+    pruned = run("limits", "apply", "-f", "-", "--prune", input="[]").stdout
+    assert pruned == "all\tremoved\nqueue:slow\tremoved; it stays paused: upgrade\n"
+    assert [str(limit.scope) for limit in ledger.limits.all()] == ["queue:mine", "queue:slow"]
+    assert run("limits", "ls").stdout.splitlines()[1].startswith("queue:slow\t0\t-\t-\t-\tupgrade"), "from nowhere"
+    run("limits", "set", "queue:slow", "--max-running", 4)
+    assert run("limits", "reset", "queue:slow").stdout == "queue:slow\tno bounds; it stays paused: upgrade\n"
     refused = run("limits", "apply", "-f", "-", input="[{scope: each-type, rate: 5/s}]", code=1).stderr
     assert "entry 1 (each-type): each-type can't have a rate" in refused
     assert "can't be read" in run("limits", "apply", "-f", "/nowhere/limits.yaml", code=1).stderr

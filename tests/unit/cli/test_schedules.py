@@ -165,14 +165,36 @@ def test_backfill(engine: Engine, run: Run) -> None:
     again = run("backfill", "hourly", "--from", "2026-03-01T04:00Z", "--to", "2026-03-01T06:30Z", "--yes")
     assert again.stdout == "1\tdispatched\n"
     assert "2 due times had a job already" in again.stderr
+    shown = run("backfill", "hourly", "--from", "2026-03-01T05:00Z", "--to", "2026-03-01T08:00Z", "--dry-run").stdout
+    assert shown.splitlines()[1:] == ["2 due times with a job already", "would dispatch 2 jobs"]
     jobs = SqlLedger(engine).list_jobs()
     assert [job.scheduled_for for job in reversed(jobs)] == [
         datetime(2026, 3, 1, hour, tzinfo=UTC) for hour in range(7)
     ]
     assert "in the future" in run("backfill", "hourly", "--from", "2026-03-01T00:00Z", "--to", "+1h", code=2).output
     run("add", "second", "report", "--every", "1s")
+    before = run("backfill", "second", "--from", "2026-03-02T00:00Z", "--to", "2026-03-01T00:00Z", code=2)
+    assert "nothing is between them" in before.output
     too_many = run("backfill", "second", "--from", "2026-03-01T00:00Z", "--to", "2026-03-02T00:00Z", code=2)
     assert "more than 10,000" in too_many.output
+
+
+def test_backfill_takes_times_ago(engine: Engine, run: Run) -> None:
+    run("add", "hourly", "report", "--every", "1h")
+    assert run("backfill", "hourly", "--from", "2h", "--to", "0s", "--yes").stdout == "2\tdispatched\n"
+
+
+def test_only_jobs_that_are_new_count_as_dispatched(engine: Engine, run: Run) -> None:
+    run("add", "hourly", "report", "--every", "1h", "--unique-key", "reports")
+    filled = run("backfill", "hourly", "--from", "2026-03-01T00:00Z", "--to", "2026-03-01T05:00Z", "--yes")
+    assert filled.stdout == "1\tdispatched\n"
+    assert "5 due times had a job already, or another job has the schedule's unique_key" in filled.stderr
+    ran = run("run-now", "hourly")
+    assert ran.stdout == "1\treport\twaiting\n"
+    assert "this job has the schedule's unique_key, so no other one was dispatched" in ran.stderr
+    with engine.connect() as connection:
+        found = [event.detail for event in events(connection) if event.action in ("backfill schedule", "run schedule")]
+    assert found == ["hourly: 1 from 2026-03-01T00:00:00+00:00 to 2026-03-01T05:00:00+00:00"]
 
 
 @pytest.mark.parametrize(

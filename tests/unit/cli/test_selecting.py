@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
 
@@ -60,6 +61,24 @@ def test_cancel_and_prune(ledger: SqlLedger, run: Run) -> None:
     assert run("cancel", *UNTIL, "--yes").stdout == "no jobs match the filters\n"
     assert run("cancel", *SINCE, "--yes").stdout == "2\treport\tcancelled\n"
     assert run("prune", "--older-than", "0s", "--cause", "JobError", "--dry-run").stdout.endswith("delete 1 job\n")
+
+
+def test_jobs_that_depend_on_each_other_are_all_cancelled(ledger: SqlLedger, run: Run) -> None:
+    first = ledger.insert(new_job())
+    second = ledger.insert(new_job(after=(first.id,)))
+    third = ledger.insert(new_job(after=(second.id,)))
+    result = run("cancel", "--type", "*", "--yes")
+    assert result.stderr == "", "none of them ended before its turn"
+    ended = [int(line.split("\t")[0]) for line in result.stdout.splitlines()]
+    assert ended == [third.id, second.id, first.id]
+    assert [ledger.get(job.id).cause for job in (first, second, third)] == ["Cancelled"] * 3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("option", ["--organization", "--campaign"])
+@pytest.mark.parametrize("number", [-1, 2**31])
+def test_a_number_that_nothing_can_have_is_refused(run: Run, option: str, number: int) -> None:
+    for command in ("ls", "stats", "why"):
+        assert "is not a whole number from 0 to 2,147,483,647" in run(command, option, number, code=2).stderr
 
 
 def test_a_fingerprint_alone_selects_failed_jobs(ledger: SqlLedger, run: Run) -> None:

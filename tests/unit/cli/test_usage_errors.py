@@ -22,11 +22,11 @@ from spoke_jobs.cli.commands.command_classes import Consequential
         (["ls", "--organization", "a"], "Invalid value for '--organization': 'a' is not a whole number"),
         (
             ["ls", "--organization", "10000000000000000000000"],
-            "'--organization': 10000000000000000000000 is not a whole number of at most 9223372036854775807",
+            "'--organization': 10000000000000000000000 is not a whole number from 0 to 2,147,483,647",
         ),
         (
             ["stats", "--campaign=-9223372036854775808"],
-            "'--campaign': -9223372036854775808 is not a whole number of at most",
+            "'--campaign': -9223372036854775808 is not a whole number from 0 to",
         ),
         (["batches", "show", "10000000000000000000000"], "'10000000000000000000000' is not an id"),
         (["retry", "--failed", "--limit", "10000000000000000000000"], "is not a whole number of at most"),

@@ -170,6 +170,10 @@ def test_pruning_removes_what_an_earlier_file_declared_and_nothing_else() -> Non
     paused = [replace(limit, pause=LimitPause("stop", "ada", NOW)) for limit in present]
     left = next(limit for limit in after(paused, second, prune=True) if limit.scope.name == "b")
     assert (str(left.bounds), left.pause is not None) == ("no bounds", True), "a pause stays, as with a reset"
+    said = [str(change) for change in applied(paused, second, NOW, prune=True)]
+    assert "removed; it stays paused: stop" in said
+    over = [replace(limit, pause=LimitPause("stop", "ada", NOW, LATER)) for limit in present]
+    assert "removed" in [str(change) for change in applied(over, second, LATER, prune=True)], "a pause that is over"
 
 
 def test_a_pause_is_set_kept_and_ended() -> None:

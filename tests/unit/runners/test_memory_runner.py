@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.contract.app import engine as app_engine
@@ -10,7 +11,7 @@ from tests.contract.runner import RefusalContract, RunnerContract
 from tests.contract.stages import MemoryStage
 from tests.contract.tasks import TaskContract
 
-from spoke_jobs import InvalidJobData, Registry, abatch, use_runner
+from spoke_jobs import InvalidJobData, Registry, abatch, batch, use_runner
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
@@ -47,8 +48,17 @@ async def test_a_batch_whose_block_raises_stays_open_also_on_an_event_loop() -> 
         with pytest.raises(InvalidJobData, match="on_failed is 'stop'"):
             async with abatch("april", on_failed="stop"):
                 pass
-    (batch,) = runner.ledger.batches()
-    assert (batch.id, batch.total, batch.closed_at) == (march.id, 1, None)
+    (found,) = runner.ledger.batches()
+    assert (found.id, found.total, found.closed_at) == (march.id, 1, None)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 201, 7])
+def test_a_batch_without_a_name_that_can_be_stored_is_refused(name: Any) -> None:
+    runner = MemoryRunner(Settings(), Registry())
+    expected = "the name of a batch is .*, where a string of 1 to 200 characters is expected"
+    with use_runner(runner), pytest.raises(InvalidJobData, match=expected), batch(name):
+        pass
+    assert runner.ledger.batches() == []
 
 
 def test_a_task_that_raises_keeps_nothing_else_from_running() -> None:

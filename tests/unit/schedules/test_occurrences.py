@@ -139,3 +139,9 @@ def test_due_times_that_have_a_job_are_skipped() -> None:
     assert without_taken(decision, {}) == decision
     found = without_taken(decision, {minute(10): 8, NOON: 7})
     assert found == Decision((minute(20),), minute(30), Skip(SkipReason.TAKEN, NOON, minute(10), 8))
+
+
+def test_no_job_is_cancelled_for_a_due_time_that_has_a_job_already() -> None:
+    decision = Decision((NOON,), minute(10), cancel=(3, 7))
+    assert without_taken(decision, {NOON: 7}).cancel == ()
+    assert without_taken(decision, {minute(10): 7}).cancel == (3, 7)

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
+from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
 from spoke_jobs.ledger.privileges import Process
-
-LARGEST_ID = 2**63 - 1
 
 
 def parse_id(text: str) -> int:
@@ -24,6 +23,13 @@ def check_bounds(value: int | None) -> int | None:
     """Refuse a whole number that no database holds."""
     if value is not None and abs(value) > LARGEST_ID:
         raise typer.BadParameter(f"{value} is not a whole number of at most {LARGEST_ID}")
+    return value
+
+
+def check_number(value: int | None) -> int | None:
+    """Refuse a number that no organization and no campaign has."""
+    if value is not None and not 0 <= value <= LARGEST_NUMBER:
+        raise typer.BadParameter(f"{value} is not a whole number from 0 to {LARGEST_NUMBER:,}")
     return value
 
 

@@ -9,10 +9,10 @@ import typer
 
 from spoke_jobs.cli.commands import arguments, filter_options
 from spoke_jobs.cli.commands.actor import name_of_actor
-from spoke_jobs.cli.commands.cancel import cancel_one
+from spoke_jobs.cli.commands.cancel import cancel_each
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
-from spoke_jobs.cli.commands.job_actions import confirm, for_each, kinds_of
+from spoke_jobs.cli.commands.job_actions import confirm, kinds_of
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
 from spoke_jobs.cli.words import age, line
@@ -141,7 +141,7 @@ def cancel_batch(
     if ledger.cancel_batch(batch_id, by) is None:
         fail(_missing(batch_id), Exit.NOT_FOUND)
     # After the batch is closed: no other process adds jobs, except those of the batch that run.
-    for_each([job_id for job_id, _, _ in ledger.unfinished_in_batch(batch_id)], lambda job: cancel_one(ledger, job, by))
+    cancel_each(ledger, [Selected(*job) for job in ledger.unfinished_in_batch(batch_id)], by)
 
 
 def _state(batch: Batch) -> str:

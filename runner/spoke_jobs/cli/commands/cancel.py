@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import Result, confirm_each, done, ending, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries, refuse_unknown_names
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.ledger.queries import Selected
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobState
 
@@ -59,7 +61,31 @@ def cancel(
     if not selected:
         refuse_unknown_names(ledger, which)
     if confirm_each("cancel", selected, dry_run=dry_run, yes=yes):
-        for_each([job.id for job in selected], lambda job_id: cancel_one(ledger, job_id, by))
+        cancel_each(ledger, selected, by)
+
+
+def cancel_each(ledger: SqlLedger, selected: Collection[Selected], by: str) -> None:
+    """Cancel unfinished jobs. One that fails because another of them is cancelled is done, too.
+
+    :raises typer.Exit: with the highest code, unless every job is done.
+    """
+
+    def act(job_id: int) -> Result:
+        job = ledger.get(job_id)
+        if job is not None and job.cause == Cause.DEPENDENCY_FAILED and job.state.final:
+            return done(job, ending(job))
+        return cancel_one(ledger, job_id, by)
+
+    for_each(_dependents_first(selected), act)
+
+
+def _dependents_first(selected: Collection[Selected]) -> list[int]:
+    """Return the ids of jobs in the order in which to cancel them: first the blocked ones, and of these the newest.
+
+    A cancelled job fails those that depend on it, or starts them if they run after failures.
+    """
+    blocked = {job.id for job in selected if job.state == JobState.BLOCKED}
+    return [*sorted(blocked, reverse=True), *(job.id for job in selected if job.id not in blocked)]
 
 
 def cancel_one(ledger: SqlLedger, job_id: int, by: str) -> Result:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from spoke_jobs.cli.commands import parsing
-from spoke_jobs.cli.commands.arguments import check_bounds
+from spoke_jobs.cli.commands.arguments import check_number
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.type_names import matches
@@ -63,7 +63,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
         Annotated[
             int | None,
             typer.Option(
-                "--organization", callback=check_bounds, help="Only jobs of this organization.", show_default=False
+                "--organization", callback=check_number, help="Only jobs of this organization.", show_default=False
             ),
         ],
     ),
@@ -71,7 +71,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
         "campaign_id",
         Annotated[
             int | None,
-            typer.Option("--campaign", callback=check_bounds, help="Only jobs of this campaign.", show_default=False),
+            typer.Option("--campaign", callback=check_number, help="Only jobs of this campaign.", show_default=False),
         ],
     ),
     "cause": (

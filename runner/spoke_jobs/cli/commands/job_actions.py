@@ -13,6 +13,7 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import LOCKED, Exit, no_such_job, usage_error
 from spoke_jobs.cli.printing import print_error, print_note, print_text
 from spoke_jobs.cli.words import count, line
+from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.ledger.engine import is_locked
 from spoke_jobs.ledger.queries import Selected
 from spoke_jobs.model import JobRequest, JobState
@@ -25,23 +26,31 @@ Result = tuple[Exit, str]
 
 
 def for_each(job_ids: list[int], act: Callable[[int], Result]) -> None:
-    """Act on each job and print its result.
+    """Act on each job and print its result. A job that is refused because another one has failed comes after the rest.
 
     :raises typer.Exit: with the highest code, unless every job is done.
     """
-    worst = Exit.DONE
-    for job_id in job_ids:
-        try:
-            code, text = act(job_id)
-        except DBAPIError as error:
-            if not is_locked(error):
-                raise
-            code, text = Exit.FAILED, f"job {job_id}: {LOCKED}"
-        worst = max(worst, code)
-        if code is Exit.DONE:
-            print_text(text)
-        else:
-            print_error(text)
+    worst, left = Exit.DONE, job_ids
+    while left:
+        refused: dict[int, str] = {}
+        for job_id in left:
+            try:
+                code, text = act(job_id)
+            except DependencyNotMet as error:
+                refused[job_id] = str(error)
+                continue
+            except DBAPIError as error:
+                if not is_locked(error):
+                    raise
+                code, text = Exit.FAILED, f"job {job_id}: {LOCKED}"
+            worst = max(worst, code)
+            (print_text if code is Exit.DONE else print_error)(text)
+        if len(refused) == len(left):  # none of them has changed that
+            worst = max(worst, Exit.FAILED)
+            for text in refused.values():
+                print_error(text)
+            break
+        left = list(refused)
     if worst is not Exit.DONE:
         raise typer.Exit(worst)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from spoke_jobs.cli.commands import arguments, parsing
 from spoke_jobs.cli.commands.actor import name_of_actor
-from spoke_jobs.cli.commands.arguments import LARGEST_ID
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import closest
@@ -19,12 +18,21 @@ from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
 from spoke_jobs.cli.words import line
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.limit_rows import OperatorLimits
 from spoke_jobs.ledger.limit_store import LimitStore
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_scope, unknown_type
+from spoke_jobs.limits.job_limit import (
+    KEEP,
+    MOST_RUNNING,
+    JobLimit,
+    changed_bounds,
+    parse_scope,
+    still_paused,
+    unknown_type,
+)
 from spoke_jobs.limits.limit_file import APPLIED, applied, read_entries
 from spoke_jobs.model import JobFilter
 from spoke_jobs.settings import load_settings
@@ -49,7 +57,9 @@ def _number(text: str) -> int | None:
     if text == _NONE:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise typer.BadParameter(f"{text!r} is neither a whole number nor {_NONE!r}", param_hint="--max-running")
+        raise typer.BadParameter(
+            f"{text!r} is neither a whole number from 0 to {MOST_RUNNING:,} nor {_NONE!r}", param_hint="--max-running"
+        )
     return int(text)
 
 
@@ -125,7 +135,7 @@ def set_limit(
     ledger, limits = _open()
     limit = limits.set(scope, lambda old: changed_bounds(old, most, pace, size), name_of_actor(actor))
     _wake(ledger)
-    _say(scope, str(limit.bounds) if limit is not None else "no limit")
+    _say(scope, _after(limit))
     _warn_of_unknown_name(ledger, scope)
 
 
@@ -176,7 +186,7 @@ def reset(scope: ScopeName, actor: arguments.Actor = None) -> None:
         fail(f"there is no limit {scope}: `spoke-jobs limits ls` lists them", Exit.NOT_FOUND)
     limit = limits.reset(scope, name_of_actor(actor))
     _wake(ledger)
-    _say(scope, str(limit.bounds) if limit is not None else "no limit")
+    _say(scope, _after(limit))
     if limit is not None and limit.default is not None:
         by = "a file that was applied" if limit.declared_by == APPLIED else f"the code of {line(limit.declared_by)}"
         print_note(f"this is what {by} declares")
@@ -230,6 +240,13 @@ def _wake(ledger: SqlLedger) -> None:
     notifier.close()
 
 
+def _after(limit: JobLimit | None) -> str:
+    """Say what a change of bounds leaves."""
+    if limit is None:
+        return "no limit"
+    return f"{limit.bounds}{still_paused(limit.paused_at(datetime.now(UTC)))}"
+
+
 def _say(scope: Scope, what: str) -> None:
     print_text(f"{scope}: {what}" if arguments.on_a_terminal() else f"{scope}\t{what}")
 
@@ -255,6 +272,6 @@ def _unknown_in_ledger(ledger: SqlLedger, scope: Scope) -> str:
         queues = {job.queue_name for job in newest} - {""}
         return f"no stored job is in the queue {scope.name!r}{closest(scope.name, queues)}"
     number = int(scope.name)
-    if not newest or (number <= LARGEST_ID and ledger.list_jobs(1, JobFilter(organization_id=number))):
+    if not newest or (number <= LARGEST_NUMBER and ledger.list_jobs(1, JobFilter(organization_id=number))):
         return ""
     return f"no stored job is of the organization {number}"

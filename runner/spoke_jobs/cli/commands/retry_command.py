@@ -14,7 +14,7 @@ from spoke_jobs.cli.commands.job_actions import Result, confirm_each, done, endi
 from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import print_note
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
+from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
@@ -78,7 +78,7 @@ def _retry(ledger: SqlLedger, job_id: int, by: str, clear_checkpoints: bool) -> 
     before = ledger.get(job_id)
     try:
         job = ledger.retry(job_id, by, clear_checkpoints=clear_checkpoints)
-    except (DependencyNotMet, UniquenessConflict) as error:
+    except UniquenessConflict as error:
         return Exit.FAILED, str(error)
     if before is None or job is None:
         return missing(job_id)

@@ -176,8 +176,11 @@ def run_now(name: Name, actor: arguments.Actor = None) -> None:
 
     engine, prepare = _opened()
     with engine.begin() as connection:
-        job = ticks.run_now(connection, _locked(connection, name), prepare, name_of_actor(actor))
-    _notify(engine)
+        job, new = ticks.run_now(connection, _locked(connection, name), prepare, name_of_actor(actor))
+    if new:
+        _notify(engine)
+    else:
+        print_note("this job has the schedule's unique_key, so no other one was dispatched")
     if arguments.on_a_terminal():
         print_text(f"job {job.id} ({line(job.job_type)}): {job.state}")
     else:
@@ -189,10 +192,17 @@ def run_now(name: Name, actor: arguments.Actor = None) -> None:
 def backfill(
     name: Name,
     since: Annotated[
-        datetime, typer.Option("--from", parser=parsing.moment, metavar="TIME", help="The first due time or earlier.")
+        datetime,
+        typer.Option(
+            "--from",
+            parser=parsing.past,
+            metavar="TIME",
+            help="The first due time or earlier: 2h (ago), or 2026-03-01T08:00Z.",
+        ),
     ],
     until: Annotated[
-        datetime, typer.Option("--to", parser=parsing.moment, metavar="TIME", help="The last due time or later.")
+        datetime,
+        typer.Option("--to", parser=parsing.past, metavar="TIME", help="The last due time or later."),
     ],
     dry_run: arguments.DryRun = False,
     yes: arguments.Yes = False,
@@ -206,18 +216,28 @@ def backfill(
 
     engine, prepare = _opened()
     with engine.connect() as connection:
-        timing = _found(schedule_rows.read_schedules(connection, name), name).schedule().timing
-    now = Queries(engine).now()
+        schedule = _found(schedule_rows.read_schedules(connection, name), name).schedule()
+    timing, now = schedule.timing, Queries(engine).now()
     if until > now:
         usage_error(f"--to is {until.isoformat()}, in the future")
+    if until < since:
+        usage_error(f"--to is {until.isoformat()}, and --from is {since.isoformat()}: nothing is between them")
     times = list(islice(timing.between(since - timedelta(microseconds=1), until), BACKFILL_LIMIT + 1))
     if len(times) > BACKFILL_LIMIT:
         usage_error(f"there are more than {BACKFILL_LIMIT:,} due times: give a shorter period")
     if not times:
         print_text("nothing was due in that time")
         return
+    with engine.connect() as connection:
+        left = [
+            when
+            for begin in range(0, len(times), _BATCH)
+            for when in ticks.without_job(connection, name, times[begin : begin + _BATCH])
+        ]
     shown = [f"{count(len(times), 'due time')} from {times[0].isoformat()} to {times[-1].isoformat()}"]
-    if not confirm(f"dispatch {count(len(times), 'job')}", shown, dry_run=dry_run, yes=yes):
+    if len(left) < len(times):
+        shown.append(f"{count(len(times) - len(left), 'due time')} with a job already")
+    if not confirm(f"dispatch {count(len(left), 'job')}", shown, dry_run=dry_run, yes=yes or not left):
         return
     jobs = 0
     for begin in range(0, len(times), _BATCH):
@@ -227,7 +247,8 @@ def backfill(
     _notify(engine)
     print_text(f"{count(jobs, 'job')} dispatched" if arguments.on_a_terminal() else f"{jobs}\tdispatched")
     if jobs < len(times):
-        print_note(f"{count(len(times) - jobs, 'due time')} had a job already")
+        or_key = ", or another job has the schedule's unique_key" if schedule.options.get("unique_key") else ""
+        print_note(f"{count(len(times) - jobs, 'due time')} had a job already{or_key}")
 
 
 @app.command("rm", cls=Consequential)

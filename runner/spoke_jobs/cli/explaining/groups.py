@@ -166,9 +166,9 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd) -> str:
     kind = first.kind
     if kind.later and not kind.blocked:
         return _later(first, crowd.now)
-    if (wait := crowd.held.get(kind)) is not None:
-        return f"wait: {line(wait_text.sentence(wait))}"
     match finding.code:
+        case Code.PAUSED | Code.LIMIT:
+            return f"wait: {line(wait_text.sentence(crowd.held[kind]))}"
         case Code.QUEUE_LOCK:
             return _behind(kind.holder, crowd)
         case Code.PASSED_OVER:

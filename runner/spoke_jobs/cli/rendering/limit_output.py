@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spoke_jobs.cli.words import line, until
 from spoke_jobs.ledger.queries import LimitState
+from spoke_jobs.limits.job_limit import NO_BOUNDS, JobLimit
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
     from rich.table import Table
@@ -34,17 +35,23 @@ def limit_table(limits: Sequence[LimitState], now: datetime) -> Table:
     return table
 
 
+def _source(limit: JobLimit) -> str:
+    if limit.default is None and limit.bounds == NO_BOUNDS:
+        return "-"  # it is only paused
+    changed = limit.default is not None and limit.default != limit.bounds
+    return f"{limit.source} (default: {limit.default})" if changed else limit.source.value
+
+
 def _cells(item: LimitState, now: datetime) -> list[str]:
     limit = item.limit
-    bounds, default = limit.bounds, limit.default
-    changed = default is not None and default != bounds
+    bounds = limit.bounds
     pause = limit.paused_at(now)
     return [
         line(str(limit.scope)),
         str(item.running),
         "-" if bounds.max_running is None else str(bounds.max_running),
         "-" if bounds.rate is None else str(bounds.rate),
-        f"{limit.source} (default: {default})" if changed else limit.source.value,
+        _source(limit),
         "-"
         if pause is None
         else f"{line(pause.reason)}"

@@ -168,7 +168,7 @@ def schedule_problems(rows: Sequence[ScheduleRow], now: datetime, period_seconds
         name, about = line(row.name), {"name": row.name, "job_type": row.job_type, "skip": None}
         if state is ScheduleState.ORPHANED:
             text = "no process that runs can dispatch its jobs: its code is gone, or no process runs"
-            advice = f"Start a process that has it, or `spoke-jobs schedules rm {name}`."
+            advice = f"Start a process that has it. If its code is gone for good: `spoke-jobs schedules rm {name}`."
             yield ScheduleProblem(**about, reason=state.value, text=text, advice=advice)
         elif state is ScheduleState.LATE:
             text = "it is due, and no process has dispatched its job"
