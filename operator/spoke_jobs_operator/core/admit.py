@@ -69,8 +69,8 @@ class Candidate:
         """The SpokeJob's type, and the prefixes that its type has."""
         return (TypeKey(self.key.namespace, name) for name in names_of_type(self.job_type))
 
-    def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, RateBound]]:
-        """Yield the rates that apply to the SpokeJob."""
+    def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
+        """Yield the rates that apply to the SpokeJob, by scope."""
         return rules.rates_of(self.queue, self.organization, self.job_type, self.limit_key)
 
     @property
@@ -346,6 +346,7 @@ def _of_namespace(
     rules = limits.of(namespace)
     if rules.paused:
         return
+    of_all = rules.rates.get(ScopeKind.ALL)
 
     def place(party: Party, line: list[Candidate]) -> tuple[Any, ...]:
         return (usage.of_party[party], turns.of_party(party), line[-1].age, party)
@@ -357,7 +358,7 @@ def _of_namespace(
         while heads:
             if rules.running is not None and usage.in_namespace[namespace] >= rules.running.value:
                 return
-            if usage.rates.why(("", bound) for bound in rules.rates.get(ScopeKind.ALL, ())) is not None:
+            if of_all and usage.rates.why([("", of_all)]) is not None:
                 return
             if _is_closed(usage, namespace):
                 return

@@ -22,6 +22,9 @@ from .limit_objects import NamespaceView, SpokeLimitView
 
 K = TypeVar("K")
 PREFIX = "SPOKE_OPERATOR_"
+MOST_RATES = 5
+"""The most rates of one scope of a namespace that have buckets of their own. A tenant may write thousands, and each
+decision looks at all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class NamespaceLimits:
     """By type, or by prefix like `ingest.*`."""
     with_key: Mapping[str, Bound] = field(default_factory=dict)
     rates: Mapping[str, tuple[RateBound, ...]] = field(default_factory=dict)
-    """By scope."""
+    """By scope, at most :data:`MOST_RATES` each."""
     paused: Pause | None = None
     paused_queues: Mapping[str, Pause] = field(default_factory=dict)
     """The empty name stands for every queue that is not named."""
@@ -117,12 +120,12 @@ class NamespaceLimits:
 
     def rates_of(
         self, queue: str, organization: int | None, job_type: str, key: str
-    ) -> Iterator[tuple[str, RateBound]]:
-        """Yield the rates of such a job, each with the name that it counts the job as."""
+    ) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
+        """Yield the rates of such a job by scope, each with the name that the scope counts the job as."""
         if self.rates:
             for scope, name in scopes_of(job_type, queue, organization, key or None):
-                for bound in self.rates.get(scope, ()):
-                    yield name, bound
+                if bounds := self.rates.get(scope):
+                    yield name, bounds
 
     def pause_of(self, queue: str, organization: int | None, job_type: str = "", key: str = "") -> Pause | None:
         """Return the pause that keeps such a job from starting, the namespace's before those of its scopes."""
@@ -340,7 +343,20 @@ def _rates(items: Iterable[SpokeLimitView]) -> dict[str, tuple[RateBound, ...]]:
     for item in items:
         if item.spec is not None and (rate := item.spec.start_rate) is not None:
             found[str(item.scope)].append(RateBound(rate, item.key))
-    return {scope: tuple(bounds) for scope, bounds in found.items()}
+    return {scope: _few(bounds) for scope, bounds in found.items()}
+
+
+def _few(rates: list[RateBound]) -> tuple[RateBound, ...]:
+    """Return at most :data:`MOST_RATES` rates of one scope, under which all of the given ones hold.
+
+    The slowest stay. The last of these gets the smallest burst of all that are left out.
+    """
+    if len(rates) <= MOST_RATES:
+        return tuple(rates)
+    slowest = sorted(rates, key=lambda bound: (-bound.rate.interval, bound.rate.burst, bound.limit))
+    *kept, last = slowest[:MOST_RATES]
+    burst = min(bound.rate.burst for bound in slowest[MOST_RATES - 1 :])
+    return (*kept, replace(last, rate=replace(last.rate, burst=burst)))
 
 
 def _by_name(

@@ -32,8 +32,9 @@ process began may have been set before, so that an earlier leader has started at
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-Rates = Iterable[tuple[str, RateBound]]
-"""The rates that apply to a SpokeJob, each with the name that it counts the SpokeJob as: a queue, for example."""
+Rates = Iterable[tuple[str, tuple[RateBound, ...]]]
+"""The rates that apply to a SpokeJob, by scope, with the name that the scope counts the SpokeJob as: a queue, for
+example."""
 
 
 @dataclass(slots=True)
@@ -73,16 +74,30 @@ class StartRates:
     """
 
     def __init__(self, now: datetime = _LONG_AGO) -> None:
-        self.now = now
+        self._now = now
         self._since = now
+        # What a scope makes a name wait for now, by the first of its SpokeLimits and the name. An admission asks about
+        # thousands of SpokeJobs at one time.
+        self._waits: dict[tuple[Key, str], tuple[timedelta, RateBound | None]] = {}
         self._buckets: dict[Key, _Buckets] = {}
         self._limits: frozenset[Key] = frozenset()
         self._forget_at = now + FORGET_EVERY
         self.awaited: datetime | None = None
         """When the first token comes that a SpokeJob waits for, of those checked since this was set to None."""
 
+    @property
+    def now(self) -> datetime:
+        """The time at which the buckets are checked."""
+        return self._now
+
+    @now.setter
+    def now(self, value: datetime) -> None:
+        self._now = value
+        self._waits.clear()
+
     def begin(self, items: Iterable[SpokeLimitView]) -> None:
         """Set the SpokeLimits. Begin the buckets of those that are new."""
+        self._waits.clear()
         rated = {item.key: item for item in items if item.spec is not None and item.spec.rate is not None}
         self._limits = frozenset(rated)
         for key, item in rated.items():
@@ -100,8 +115,8 @@ class StartRates:
     def why(self, rates: Rates) -> Wait | None:
         """Return the wait for the rate whose token comes last; None if each of them has one."""
         longest, of = timedelta(), None
-        for name, bound in rates:
-            wait = bound.rate.wait(self._bucket(name, bound), self.now)
+        for name, bounds in rates:
+            wait, bound = self._wait(name, bounds)
             if wait > longest:
                 longest, of = wait, bound
         if of is None:
@@ -110,11 +125,26 @@ class StartRates:
         self.awaited = retry_at if self.awaited is None else min(self.awaited, retry_at)
         return Wait(WaitReason.RATE_LIMIT_REACHED, object=str(of.rate), source=of.source, retry_at=retry_at)
 
+    def _wait(self, name: str, bounds: tuple[RateBound, ...]) -> tuple[timedelta, RateBound | None]:
+        """Return the longest wait for a token of a scope, and its rate."""
+        key = (bounds[0].limit, name)
+        found = self._waits.get(key)
+        if found is None:
+            found = timedelta(), None
+            for bound in bounds:
+                wait = bound.rate.wait(self._bucket(name, bound), self.now)
+                if wait > found[0]:
+                    found = wait, bound
+            self._waits[key] = found
+        return found
+
     def take(self, rates: Rates) -> None:
         """Take a token of each rate for an attempt that starts."""
-        for name, bound in rates:
-            full_at = bound.rate.started(self._bucket(name, bound), self.now)
-            self._buckets.setdefault(bound.limit, _Buckets(_LONG_AGO)).put(name, full_at, self.now)
+        for name, bounds in rates:
+            for bound in bounds:
+                full_at = bound.rate.started(self._bucket(name, bound), self.now)
+                self._buckets.setdefault(bound.limit, _Buckets(_LONG_AGO)).put(name, full_at, self.now)
+        self._waits.clear()
 
     def _bucket(self, name: str, bound: RateBound) -> datetime | None:
         buckets = self._buckets.get(bound.limit)

@@ -97,7 +97,7 @@ class Operator:
         self._pacer = Pacer(
             settings.limits,
             self._queue.add,
-            defer=lambda admit: loop.call_later(PACE_SECONDS, admit),
+            defer=lambda seconds, admit: loop.call_later(max(PACE_SECONDS, seconds), admit),
             holds=lambda: Holds(settings.max_pending, utc_now()),
             clock=utc_now,
             later=loop.call_later,

@@ -45,7 +45,8 @@ class Pacer:
     only the new SpokeJob is checked, because none of the others can be admitted now.
 
     :param wake: called for each admitted SpokeJob.
-    :param defer: delays an admission, so that it covers all places that are released at about the same time.
+    :param defer: delays an admission, so that it covers all places that are released at about the same time. It is
+        given the least seconds: as long as the last one took, so that admissions take half of the time at most.
     :param holds: returns the empty state of the holds; None for no holds.
     :param clock: returns the current time.
     :param later: calls a function after the given number of seconds; None to wait for the next :meth:`tick`.
@@ -55,7 +56,7 @@ class Pacer:
         self,
         limits: Limits,
         wake: Callable[[Key], None],
-        defer: Callable[[Callable[[], None]], object] | None = None,
+        defer: Callable[[float, Callable[[], None]], object] | None = None,
         holds: Callable[[], Holds] | None = None,
         clock: Callable[[], datetime] = _now,
         later: Callable[[float, Callable[[], None]], object] | None = None,
@@ -356,7 +357,7 @@ class Pacer:
             self._admit_waiting()
         else:
             self._admission_is_due = True
-            self._defer(self._admit_waiting)
+            self._defer(self._pass_seconds, self._admit_waiting)
 
     def _admit_waiting(self) -> None:
         self._admission_is_due = False

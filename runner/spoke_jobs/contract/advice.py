@@ -8,6 +8,7 @@ An attempt that ends because it did not start has one cause, `StartTimeout`, and
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -73,17 +74,19 @@ def waiting_group_advice(code: str, *, job_id: int, job_type: str, cause: str, s
         return with_id(in_cluster.advice, job_id)
     if (failed := CAUSES.get(cause or code)) is not None:
         return failed.advise(job_id, tried_again=bool(cause))
-    return with_id(GROUP_ACTIONS.get(code, "").replace("TYPE", job_type).replace("SCOPE", scope), job_id)
+    text = with_id(GROUP_ACTIONS.get(code, ""), job_id)
+    return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
 
 
 def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
     """Return the action for a group of failed jobs; empty if this release does not know the cause.
 
+    :param fingerprint: as the row has it. A hostile job may have written it, and people paste the command.
     :param job_id: one of them.
     """
-    which = f"--fingerprint {fingerprint}" if fingerprint else f"--cause {cause}"
-    every = f"`spoke-jobs retry --failed {which}`"
-    return with_id(advice(cause, "", None).replace("`spoke-jobs retry ID`", every), job_id)
+    which = f"--fingerprint {shlex.quote(fingerprint)}" if fingerprint else f"--cause {shlex.quote(cause)}"
+    parts = advice(cause, "", None).split("`spoke-jobs retry ID`")
+    return f"`spoke-jobs retry --failed {which}`".join(with_id(part, job_id) for part in parts)
 
 
 def _is_given_to_waiting_jobs(cause: CauseRow) -> bool:

@@ -53,9 +53,10 @@ def claim(
         ended = fail(connection, live.token, transitions.WORKER_LOST, decide=False)
         if ended is not None and ended.state.final:  # its cancellation had been requested
             return AlreadyFinal(ended)
-    elif job.state is JobState.RUNNING:
-        raise Contended  # its attempt was claimed after the first read
-    elif number <= job.attempt:
+    elif job.state is JobState.RUNNING and _has_live_attempt(connection, job_id):
+        raise Contended  # it was claimed after the first read
+    # Without an attempt, other code has written the state or has ended the attempt: the job waits.
+    elif number <= job.attempt or _has_attempt(connection, job, number):
         return _ended(connection, job, number) or NotThisAttempt()
     token = uuid.uuid4()
     if job.locks_queue and not take_lock(connection, job, token):
@@ -77,6 +78,17 @@ def _live_attempt(connection: Connection, job_id: int) -> LiveAttempt | None:
     if row is None:
         return None
     return LiveAttempt(row.token, row.number, (row.lease_expires_at - row.now).total_seconds())
+
+
+def _has_live_attempt(connection: Connection, job_id: int) -> bool:
+    live = (job_attempt.c.job_id == job_id, job_attempt.c.state == AttemptState.RUNNING)
+    return connection.scalar(select(job_attempt.c.id).where(*live)) is not None
+
+
+def _has_attempt(connection: Connection, job: JobRequest, number: int) -> bool:
+    """Whether there is an attempt of that number already, which only other code writes."""
+    same = (job_attempt.c.job_id == job.id, job_attempt.c.run == job.run, job_attempt.c.number == number)
+    return connection.scalar(select(job_attempt.c.id).where(*same)) is not None
 
 
 def _take_over(connection: Connection, job: JobRequest, live: LiveAttempt, worker: str, lease_seconds: float) -> Claim:

@@ -25,7 +25,7 @@ from spoke_jobs.model import AttemptState, JobRequest, JobState
 
 
 def cancel(connection: Connection, job_id: int, by: str = "") -> JobRequest | None:
-    """Fail a waiting or blocked job; request the cancellation of a running one. Return None if there is no such job.
+    """Fail a job that no process runs; request the cancellation of a running one. Return None if there is no such job.
 
     :param by: who does so, for the job's message and its event.
     """
@@ -40,7 +40,9 @@ def cancel(connection: Connection, job_id: int, by: str = "") -> JobRequest | No
     if job.state.final or job.cancel_requested_at is not None:
         return job
     audit_events.record(connection, Action.CANCEL, by, job_id=job.id, job_type=job.job_type, detail=job.state.value)
-    if job.state in (JobState.WAITING, JobState.BLOCKED):
+    # The attempt of a running job may have been claimed between the two locks. If there is none, other code has written
+    # the state or has ended the attempt, and no process would see a request.
+    if job.state is not JobState.RUNNING or connection.scalar(live) is None:
         return give_up(connection, job_id, transitions.cancelled(by))
     requested = update(job_request).where(job_request.c.id == job_id).values(cancel_requested_at=clock_now())
     return to_request(connection.execute(requested.returning(*MANY_COLUMNS)).mappings().one())
@@ -49,7 +51,8 @@ def cancel(connection: Connection, job_id: int, by: str = "") -> JobRequest | No
 def retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> JobRequest | None:
     """Start a failed job's next run, with full budgets. Return None if there is no such job.
 
-    The jobs that failed because of it are blocked again. A job in another state stays as it is.
+    The jobs that failed because of it, or because of a batch that it is in, are blocked again. A job in another state
+    stays as it is.
 
     :param by: who does so, for the event.
     :param clear_checkpoints: delete what the job's attempts have saved.
@@ -58,9 +61,23 @@ def retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoint
     job = read_job(connection, job_id)
     if job is None or job.state is not JobState.FAILED:
         return job  # without a mark on the jobs that it depends on
+    following = _retry(connection, job_id, by, clear_checkpoints=clear_checkpoints)
+    while following:  # no recursion: a batch's job may be in another batch, and so on
+        then = read_listed(connection, following.pop())
+        if then is not None and (then.state, then.cause) == (JobState.FAILED, Cause.DEPENDENCY_FAILED):
+            with suppress(DependencyNotMet):  # another job that it depends on has failed
+                following += _retry(connection, then.id)
+    return read_job(connection, job_id)
+
+
+def _retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> list[int]:
+    """Retry one job, unless it is no longer failed. Return the jobs that follow the batches that this reopens.
+
+    :raises DependencyNotMet: if a job that it depends on has failed.
+    """
     follows = _follows(connection, job_id)
     if follows is None:
-        return read_job(connection, job_id)
+        return []
     awaited = {needs for waits in follows.blocked.values() for needs in waits}
     held = _held_by_batch(connection, job_id)
     _start_again(connection, [job_id], len(follows.open) + held, {job_id: follows.open}, awaited)
@@ -77,9 +94,9 @@ def retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoint
     if follows.blocked:
         detail += f", {len(follows.blocked)} jobs blocked again"
     if reopened:
-        detail += f", unfinished again in batch {', '.join(map(str, reopened))}"
+        detail += f", unfinished again in batch {', '.join(str(batch.id) for batch in reopened)}"
     audit_events.record(connection, Action.RETRY, by, job_id=job.id, job_type=job.job_type, detail=detail)
-    return job
+    return [batch.then_id for batch in reopened if batch.then_id is not None]
 
 
 def cancel_batch(connection: Connection, batch_id: int, by: str) -> Batch | None:
@@ -125,20 +142,11 @@ def _held_by_batch(connection: Connection, job_id: int) -> int:
     return int(batch is not None and batch.finished_at is None)
 
 
-def _reopen_batches(connection: Connection, ids: Collection[int]) -> list[int]:
-    """Count jobs that start again as unfinished in their batches, and return these batches' ids.
-
-    What failed because of a batch is blocked again.
-    """
+def _reopen_batches(connection: Connection, ids: Collection[int]) -> list[Batch]:
+    """Count jobs that start again as unfinished in their batches, and return these batches."""
     members = batch_rows.members(connection, sorted(ids))
     dependencies.set_values(connection, [job for job, _ in members], {"awaited": True, "batch_open": True})
-    batches = batch_rows.reopen(connection, [batch_id for _, batch_id in members])
-    for batch in batches:
-        then = read_listed(connection, batch.then_id) if batch.then_id is not None else None
-        if then is not None and (then.state, then.cause) == (JobState.FAILED, Cause.DEPENDENCY_FAILED):
-            with suppress(DependencyNotMet):  # another job that it depends on has failed
-                retry(connection, then.id)
-    return [batch.id for batch in batches]
+    return batch_rows.reopen(connection, [batch_id for _, batch_id in members])
 
 
 def _start_again(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -10,9 +12,10 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, SHORT, new_job
 from tests.waiting import eventually
 
-from spoke_jobs.ledger import claims, each_alone, finish, syncing
+from spoke_jobs.ledger import audit_events, claims, each_alone, finish, syncing
 from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
 from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries
+from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.statistics import Dimension
@@ -85,6 +88,52 @@ def test_a_job_that_waits_while_its_attempt_runs_is_taken_for_running(ledger: Sq
     assert end_of(ledger, broken)[0] is JobState.RUNNING
     assert [job.id for job in ledger.reap("legacy")] == [broken], "its lease has lapsed"
     assert end_of(ledger, broken) == (JobState.WAITING, "WorkerLost")
+
+
+@pytest.mark.parametrize("runner", ["legacy", "kubernetes"])
+def test_a_job_that_runs_without_an_attempt_can_be_cancelled_and_retried(ledger: SqlLedger, runner: str) -> None:
+    """Its process would see no request for a cancellation, because there is none."""
+    stuck, _ = two(ledger, runner)
+    write(ledger, "UPDATE job_request SET state = 'running', attempt = 1 WHERE id = :id", id=stuck)
+    ledger.cancel(stuck)
+    assert end_of(ledger, stuck) == (JobState.FAILED, "Cancelled")
+    assert ledger.retry(stuck) is not None
+    assert end_of(ledger, stuck) == (JobState.WAITING, "")
+
+
+def test_a_running_job_whose_attempt_other_code_has_ended_can_be_cancelled(ledger: SqlLedger) -> None:
+    job_id, _ = two(ledger)
+    claimed(ledger)
+    ledger.cancel(job_id)
+    assert end_of(ledger, job_id)[0] is JobState.RUNNING, "its process is asked to stop"
+    write(ledger, "UPDATE job_attempt SET state = 'succeeded'")
+    write(ledger, "UPDATE job_request SET cancel_requested_at = NULL")
+    ledger.cancel(job_id)
+    assert end_of(ledger, job_id) == (JobState.FAILED, "Cancelled")
+
+
+def test_the_next_pod_of_a_job_that_runs_without_an_attempt_runs_it(ledger: SqlLedger) -> None:
+    stuck, _ = two(ledger, "kubernetes")
+    write(ledger, "UPDATE job_request SET state = 'running', attempt = 1 WHERE id = :id", id=stuck)
+    job = ledger.get(stuck)
+    assert job is not None
+    assert ledger.claim(stuck, job.uid, 1, 1, "pod", LEASE) == NotThisAttempt()
+    claim = ledger.claim(stuck, job.uid, 1, 2, "pod", LEASE)
+    assert isinstance(claim, Claim)
+    ledger.succeed(None, claim.token, None)
+    assert end_of(ledger, stuck)[0] is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(("state", "answer"), [("succeeded", NotThisAttempt), ("failed", AttemptOver)])
+def test_a_pod_whose_attempt_s_number_is_taken_ends_and_the_next_one_runs(
+    ledger: SqlLedger, state: str, answer: type
+) -> None:
+    broken, _ = two(ledger, "kubernetes")
+    write(ledger, NEW_ATTEMPT, id=broken, number=1, state=state, until="2026-01-01 00:00:00")
+    job = ledger.get(broken)
+    assert job is not None
+    assert isinstance(ledger.claim(broken, job.uid, 1, 1, "pod", LEASE), answer)
+    assert isinstance(ledger.claim(broken, job.uid, 1, 2, "pod", LEASE), Claim)
 
 
 def test_a_job_with_too_many_attempts_ends(ledger: SqlLedger) -> None:
@@ -224,6 +273,34 @@ def test_a_job_of_a_batch_that_does_not_exist_can_be_retried(ledger: SqlLedger) 
         (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
         ledger.succeed(None, claim.token, None)
         assert end_of(ledger, job.id) == (JobState.SUCCEEDED, "")
+
+
+def test_a_retry_follows_batches_however_many_are_in_a_row(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch's job is in the next batch, and the last one's leads back to the first job."""
+    first, *others = (ledger.insert(new_job()).id for _ in range(12))
+    for job_id, then in zip([first, *others], [*others, first], strict=True):
+        batch = ledger.open_batch("x")
+        write(
+            ledger, "UPDATE job_batch SET failed = 1, total = 1, then_id = :then WHERE id = :id", then=then, id=batch.id
+        )
+        write(
+            ledger,
+            "UPDATE job_request SET batch_id = :batch, state = 'failed', cause = 'DependencyFailed' WHERE id = :id",
+            batch=batch.id,
+            id=job_id,
+        )
+    depths: list[int] = []
+    record = audit_events.record
+
+    def recorded(*args: Any, **fields: Any) -> None:
+        depths.append(len(inspect.stack()))
+        record(*args, **fields)
+
+    monkeypatch.setattr(audit_events, "record", recorded)
+    assert ledger.retry(first) is not None
+    assert {end_of(ledger, job_id)[0] for job_id in others} == {JobState.BLOCKED}
+    assert len(depths) == 12
+    assert max(depths) - min(depths) < 5
 
 
 @pytest.mark.parametrize("ledger", ["postgres"], indirect=True)

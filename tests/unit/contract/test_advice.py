@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import shlex
 
-from spoke_jobs.contract.advice import advice
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from spoke_jobs.contract.advice import advice, failed_group_advice, waiting_group_advice
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WaitReason
 
@@ -42,3 +46,23 @@ def test_without_a_known_reason_it_is_the_advice_of_the_cause() -> None:
 def test_a_job_that_has_ended_does_not_go_on_by_itself_when_its_obstacle_is_gone(cause: Cause) -> None:
     assert advice(cause, "", 7) == f"{cause.advise(7)} Then `spoke-jobs retry 7`."
     assert "retry" not in cause.advise(7), "the same advice is given while the job waits"
+
+
+HOSTILE = "x; rm -rf ~ `id` $(id) 'ID' > TYPE"
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1))
+@example(HOSTILE)
+@example("SCOPE ID TYPE")
+def test_a_command_that_people_paste_has_what_a_hostile_row_says_as_one_word(text: str) -> None:
+    _, retry, words = failed_group_advice(Cause.JOB_ERROR, text, 7).partition("`spoke-jobs retry --failed ")
+    assert retry
+    assert shlex.split(words.rpartition("`")[0]) == ["--fingerprint", text]
+    _, resume, words = waiting_group_advice("paused", job_id=7, job_type="", cause="", scope=text).partition("resume ")
+    assert resume
+    assert shlex.split(words.rpartition("`")[0]) == [text]
+
+
+def test_a_fingerprint_that_needs_no_quotes_has_none() -> None:
+    text = failed_group_advice(Cause.JOB_ERROR, "ValueError@shop.load", 7)
+    assert "`spoke-jobs retry --failed --fingerprint ValueError@shop.load`" in text

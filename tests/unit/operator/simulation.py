@@ -77,8 +77,9 @@ class Starts:
                     self.of = {key: times for key, times in self.of.items() if key[0] != bound.limit}
 
     def started(self, candidate: Candidate, limits: Limits, now: datetime) -> None:
-        for name, bound in candidate.rates(limits.of(candidate.key.namespace)):
-            self.of.setdefault((bound.limit, name), []).append(now)
+        for name, bounds in candidate.rates(limits.of(candidate.key.namespace)):
+            for bound in bounds:
+                self.of.setdefault((bound.limit, name), []).append(now)
 
     def too_many(self) -> list[tuple[Key, str]]:
         """Those that exceed their rate in some window."""

@@ -6,6 +6,7 @@ only be concluded from these attempts, and the texts say so.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -194,9 +195,9 @@ def _limited(situation: Situation) -> Reason | None:
     return Reason(
         Code.PAUSED if paused else Code.LIMIT,
         line(sentence(wait), MESSAGE_LIMIT),
-        f"to end the pause: `spoke-jobs resume {wait.object}`"
+        f"to end the pause: `spoke-jobs resume {shlex.quote(wait.object)}`"
         if paused
-        else f"no action is needed; to start it sooner: `spoke-jobs limits set {scope}`",
+        else f"no action is needed; to start it sooner: `spoke-jobs limits set {shlex.quote(scope)}`",
         until=wait.retry_at,
         number=wait.running,
         cause=wait.code,

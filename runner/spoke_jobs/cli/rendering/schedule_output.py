@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Self
@@ -165,7 +166,7 @@ def schedule_problems(rows: Sequence[ScheduleRow], now: datetime, period_seconds
     for row in rows:
         state, skip = state_of(row, now), row.last_skip
         recent = skip if skip is not None and (now - skip.last).total_seconds() <= period_seconds else None
-        name, about = line(row.name), {"name": row.name, "job_type": row.job_type, "skip": None}
+        name, about = shlex.quote(line(row.name)), {"name": row.name, "job_type": row.job_type, "skip": None}
         if state is ScheduleState.ORPHANED:
             text = "no process that runs can dispatch its jobs: its code is gone, or no process runs"
             advice = f"Start a process that has it. If its code is gone for good: `spoke-jobs schedules rm {name}`."

@@ -13,10 +13,12 @@ import importlib.util
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -203,6 +205,7 @@ class TaskDispatcher:
                 except RuntimeError:  # there are too many threads: the next task tries again
                     self._thread = None
                     raise
+                _at_multiprocessing_exit(self._at_exit)
 
     def _wake(self) -> None:
         if self._delivery is not None:  # else the delivery finds the task when it starts
@@ -259,6 +262,13 @@ class TaskDispatcher:
         # sockets. Keep references to them: closing them here would disturb the parent.
         _inherited.append((self._delivery, self._buffer, self._thread))
         self._reset()
+
+
+def _at_multiprocessing_exit(function: Callable[[], None]) -> None:
+    """Call a function when this process ends, if it is a forked child of multiprocessing: it runs no other handlers."""
+    process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, function, exitpriority=0)
 
 
 _all: weakref.WeakSet[TaskDispatcher] = weakref.WeakSet()

@@ -264,6 +264,24 @@ assert dispatcher.statistics().redelivered == 0, dispatcher.statistics()
     assert sorted(server.traces()) == sorted([*expected, "before", "begin parents", "end parents"])
 
 
+def test_a_child_of_multiprocessing_delivers_before_it_ends(server: Server) -> None:
+    """It calls no exit handlers of Python."""
+    done = run_script(
+        """
+import multiprocessing
+def work(number):
+    for n in range(20): dispatcher.submit("nap", json.dumps(f"child {number} {n}"))
+children = [multiprocessing.get_context("fork").Process(target=work, args=(number,)) for number in range(2)]
+for child in children: child.start()
+for child in children: child.join()
+assert [child.exitcode for child in children] == [0, 0]
+""",
+        server.url,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(server.traces()) == sorted(f"child {number} {n}" for number in range(2) for n in range(20))
+
+
 def test_a_fork_finds_no_look_up_and_no_step_of_the_delivery_under_way(server: Server) -> None:
     """The system's resolver has locks of its own: a child that inherits one taken can never look anything up."""
     done = run_script(

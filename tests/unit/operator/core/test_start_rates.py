@@ -19,7 +19,7 @@ from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.limits.admission import Admission, LimitSet, Subject
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import ledger_digest, to_publish
-from spoke_jobs_operator.core import start_rates
+from spoke_jobs_operator.core import limits, start_rates
 from spoke_jobs_operator.core.admit import Candidate, Usage, admit, start, why_held
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.limit_objects import SpokeLimitView, read_spokelimit
@@ -100,7 +100,8 @@ class Count:
     def of(self, job: Candidate, limits: Limits) -> list[tuple[StartRate, list[datetime]]]:
         return [
             (bound.rate, self.times.setdefault((bound.rate, bound.limit, name), []))
-            for name, bound in job.rates(limits.of(job.key.namespace))
+            for name, bounds in job.rates(limits.of(job.key.namespace))
+            for bound in bounds
         ]
 
 
@@ -235,6 +236,49 @@ def test_of_two_rates_of_one_scope_both_hold(scope: str, names: str) -> None:
     leader = Leader(items)
     times = [NOW + timedelta(seconds=seconds) for seconds in (0, 0, 1, 2, 3, 59, 61)]
     assert [leader.starts(candidate(queue="q"), at) for at in times] == [True, False, True, True, False, False, True]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(st.sampled_from(["all", "queue:q", "each-queue"]), RATES), min_size=3, max_size=9),
+    st.lists(st.tuples(PAUSES, JOBS), max_size=40),
+)
+def test_of_more_rates_than_have_buckets_all_hold(
+    given_: list[tuple[str, tuple[str, int]]], jobs: list[tuple[float, dict[str, Any]]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "MOST_RATES", 2)
+        leader, now = Leader(spokelimit(scope, *rate, f"l{n}", **NEW) for n, (scope, rate) in enumerate(given_)), NOW
+    times: dict[tuple[int, str], list[datetime]] = {}
+    for seconds, fields in jobs:
+        now += timedelta(seconds=seconds)
+        job = candidate(**fields)
+        if leader.starts(job, now):
+            names = {"all": "", "queue:q": job.queue if job.queue == "q" else None, "each-queue": job.queue or None}
+            for number, (scope, _) in enumerate(given_):
+                if (name := names[scope]) is not None:
+                    times.setdefault((number, name), []).append(now)
+    for (number, _), starts in times.items():
+        rate, burst = given_[number][1]
+        assert not exceeds(StartRate.parse(rate, burst), starts)
+
+
+@pytest.mark.parametrize("scope", ["all", "each-type", "type:in.*"])
+def test_thousands_of_rates_and_waiting_jobs_do_not_multiply(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator does nothing else during an admission, so one tenant's would stop all others."""
+    leader = Leader([spokelimit(scope, "1/d", number, f"l{number}", **NEW) for number in range(1, 1001)])
+    waiting = [candidate(f"j{number}", job_type="in.a") for number in range(500)]
+    asked: list[object] = []
+
+    def wait(rate: StartRate, full_at: datetime | None, now: datetime) -> timedelta:
+        asked.append(rate)
+        return real(rate, full_at, now)
+
+    real = StartRate.wait
+    monkeypatch.setattr(StartRate, "wait", wait)
+    leader.usage.rates.now = NOW
+    assert len(list(admit(waiting, leader.usage, leader.limits, leader.turns))) == 1
+    assert len(asked) < 100
 
 
 def test_one_pass_of_admission_takes_no_more_than_the_tokens_and_lets_others_pass() -> None:

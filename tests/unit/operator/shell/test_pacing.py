@@ -20,6 +20,7 @@ from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.holds import Holds
 from spoke_jobs_operator.core.limit_objects import read_spokelimit
 from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, RateBound
+from spoke_jobs_operator.shell import pacing
 from spoke_jobs_operator.shell.pacing import Pacer
 
 
@@ -129,7 +130,7 @@ def test_what_was_there_before_is_taken_in_at_once() -> None:
 def test_nobody_overtakes_while_places_are_about_to_be_given_out() -> None:
     calls: list[Callable[[], None]] = []
     woken: list[str] = []
-    pacer = Pacer(Limits(1), lambda key: woken.append(key.name), defer=calls.append)
+    pacer = Pacer(Limits(1), lambda key: woken.append(key.name), defer=lambda _seconds, admit: calls.append(admit))
     pacer.settle(A, Standing.HOLDS)
     pacer.settle(C, Standing.WAITS)
     pacer.settle(A, Standing.FINISHED)
@@ -140,6 +141,27 @@ def test_nobody_overtakes_while_places_are_about_to_be_given_out() -> None:
     (look,) = calls
     look()
     assert woken == ["c"]
+
+
+def test_admissions_take_half_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of SpokeJobs of one namespace may wait, and places become free in others all the time."""
+    waits: list[float] = []
+    calls: list[Callable[[], None]] = []
+
+    def defer(seconds: float, admit: Callable[[], None]) -> None:
+        waits.append(seconds)
+        calls.append(admit)
+
+    clock = iter([10.0, 13.5])
+    pacer = Pacer(Limits(1), lambda _key: None, defer=defer)
+    for job in (A, B, C):
+        pacer.settle(job, Standing.WAITS)
+    pacer.settle(A, Standing.FINISHED)
+    with monkeypatch.context() as patch:
+        patch.setattr(pacing.time, "thread_time", lambda: next(clock))
+        calls.pop()()
+    pacer.settle(C, Standing.FINISHED)
+    assert waits == [0.0, 3.5]
 
 
 def test_a_new_leader_that_goes_on_holding_probes_at_once_whatever_runs() -> None:
