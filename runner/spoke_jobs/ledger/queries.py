@@ -20,8 +20,9 @@ from spoke_jobs.ledger.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.dependency_queries import NOTHING, Blocking, Link
+from spoke_jobs.ledger.eligibility import Due, OfRunner, QueueFree, Waiting, in_sql
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import constant, due, queue_free
+from spoke_jobs.ledger.expressions import constant
 from spoke_jobs.ledger.limit_rows import read_limits
 from spoke_jobs.ledger.reports import reports_of
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
@@ -335,7 +336,7 @@ def _holders(connection: Connection, ids: Collection[int]) -> dict[int, Holder]:
 
 
 def _ahead(connection: Connection, job: JobRequest) -> int:
-    before = select(func.count()).select_from(job_request).where(*_due_before(job), queue_free())
+    before = select(func.count()).select_from(job_request).where(*_due_before(job), *in_sql(QueueFree()))
     return connection.scalar(before) or 0
 
 
@@ -345,18 +346,14 @@ def _ahead_in_queue(connection: Connection, job: JobRequest) -> int:
 
 
 def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
-    waits = (job_request.c.state == constant(JobState.WAITING), due())
+    waits = in_sql(Waiting(), Due())
     same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
     return connection.scalar(select(func.count()).select_from(job_request).where(*waits, *same)) or 0
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
-    return (
-        job_request.c.state == constant(JobState.WAITING),
-        job_request.c.runner == job.runner,
-        due(),
-        tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id),
-    )
+    before = tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id)
+    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before)
 
 
 def _load(connection: Connection, runner: str) -> tuple[Load, ...]:

@@ -26,8 +26,9 @@ from sqlalchemy import (
     update,
 )
 
-from spoke_jobs.ledger.clock import UTCDateTime, clock_after, clock_now, waited_seconds
-from spoke_jobs.ledger.expressions import constant, due
+from spoke_jobs.ledger.clock import UTCDateTime, clock_now, waited_seconds
+from spoke_jobs.ledger.eligibility import Due, NotSubmitted, Waiting, in_sql, launch_times
+from spoke_jobs.ledger.expressions import constant, due_since
 from spoke_jobs.ledger.finish import fail, give_up
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -69,9 +70,7 @@ def unlaunched(connection: Connection, min_age_seconds: float, without: Collecti
     """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old; leave out some ids."""
     statement = _rows().where(
         _waiting(),
-        job_request.c.submitted_at.is_(None),
-        due(),
-        job_request.c.created_at <= clock_after(-min_age_seconds),
+        *in_sql(NotSubmitted(), *launch_times(min_age_seconds)),
         job_request.c.id.not_in(list(without)),
     )
     return _read(connection, statement.order_by(job_request.c.id).limit(limit))
@@ -79,10 +78,10 @@ def unlaunched(connection: Connection, min_age_seconds: float, without: Collecti
 
 def backlog(connection: Connection) -> tuple[int, float]:
     """Count the due jobs without a recorded submission, and the seconds for which the oldest has been due."""
-    due = func.greatest(job_request.c.created_at, func.coalesce(job_request.c.run_after, job_request.c.created_at))
+    due = func.greatest(job_request.c.created_at, due_since())
     count, oldest, now = connection.execute(
         select(func.count(), type_coerce(func.min(due), UTCDateTime), clock_now()).where(
-            _waiting(), job_request.c.submitted_at.is_(None), due <= clock_now()
+            _waiting(), *in_sql(NotSubmitted(), *launch_times(0.0))
         )
     ).one()
     # PostgreSQL before 17 cannot subtract `-infinity`, which other code may have written.
@@ -97,7 +96,7 @@ def unfinished(connection: Connection) -> list[SyncRow]:
     begun = or_(
         job_request.c.submitted_at.is_not(None),
         job_request.c.attempt > 0,
-        due(),
+        *in_sql(Due()),
     )
     return _read(connection, union_all(_rows().where(_waiting(), begun), _rows().where(_is_claimed())))
 
@@ -166,7 +165,7 @@ def _rows() -> Select[Any]:
 
 
 def _waiting() -> Any:
-    return and_(job_request.c.state == constant(JobState.WAITING), job_request.c.runner == constant(RUNNER))
+    return and_(*in_sql(Waiting()), job_request.c.runner == constant(RUNNER))
 
 
 def _is_claimed() -> Any:

@@ -271,16 +271,6 @@ class LiveAttempt:
     """Seconds until its lease lapses; negative afterwards."""
 
 
-def claimable(job: JobRequest, runner: str, now: datetime) -> bool:
-    """Whether a job of the runner is due and may be started."""
-    return (
-        job.state is JobState.WAITING
-        and job.runner == runner
-        and (job.run_after is None or job.run_after <= now)
-        and (job.start_by is None or job.attempt > 0 or job.start_by > now)
-    )
-
-
 def claim_refusal(
     job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None, job_type: str = ""
 ) -> Refusal | None:

@@ -13,6 +13,7 @@ from spoke_jobs.contract.limit_scopes import Scope, ScopeKind, scopes_of
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import JobRequest
+from spoke_jobs.type_names import is_known
 
 _REASONS = {
     ScopeKind.TYPE: WaitReason.TYPE_LIMIT_REACHED,
@@ -117,6 +118,17 @@ class Closed:
     def nothing(self) -> bool:
         """Whether no scope is closed."""
         return self == NOTHING_CLOSED
+
+    def covers(self, subject: Subject) -> bool:
+        """Whether a job is one of them."""
+        queue, organization = subject.queue_name, subject.organization_id
+        return (
+            self.everything
+            or is_known(subject.job_type, self.types)
+            or (queue != "" and (self.every_queue or queue in self.queues))
+            or (organization is not None and (self.every_organization or organization in self.organizations))
+            or subject.limit_key in self.keys
+        )
 
 
 NOTHING_CLOSED = Closed()
