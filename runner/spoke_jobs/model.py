@@ -46,9 +46,30 @@ class AttemptState(StrEnum):
     FAILED = "failed"
 
 
+class Executor(StrEnum):
+    """Who starts the attempts of a job."""
+
+    WORKERS = "workers"
+    """A process that claims jobs of the runner: a worker, or the process that dispatched the job."""
+    CLUSTER = "cluster"
+    """The operator, in pods. It obeys limits of its own, and decides about the next attempt."""
+    OTHERS = "others"
+    """Other code, which has marked the job as assigned."""
+
+
+CLUSTER_RUNNER = "kubernetes"
+"""The runner whose jobs run in pods of a cluster."""
 REFERENCE = "reference"
 """The runner in the row of a job that other code has marked as assigned. No process of this library claims such a job.
 The triggers of migration 0005 set it."""
+_EXECUTORS = {CLUSTER_RUNNER: Executor.CLUSTER, REFERENCE: Executor.OTHERS}
+
+
+def executor_of(runner: str) -> Executor:
+    """Return who starts the attempts of a runner's jobs."""
+    return _EXECUTORS.get(runner, Executor.WORKERS)
+
+
 LONGEST_LEASE_SECONDS = 3600
 """The longest lease that a process may be given. One that ends later was written by other code."""
 SUSPECT_LOSSES = 3
@@ -108,6 +129,11 @@ class DispatchedJob:
     """Whether its end still has to be counted in its batch."""
     awaited: bool = False
     """Whether other jobs or a batch depend on its end."""
+
+    @property
+    def executor(self) -> Executor:
+        """Who starts its attempts."""
+        return executor_of(self.runner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from spoke_jobs.ledger.eligibility import Due
 from spoke_jobs.ledger.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet, Subject
-from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+from spoke_jobs.model import ANY_JOB, Executor, JobFilter, JobState, executor_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,11 @@ class WaitingKind:
     """Their organization, if a limit is for organizations; else None."""
     limit_key: str | None = None
     """Their key, if a limit is for keys; else None."""
+
+    @property
+    def executor(self) -> Executor:
+        """Who starts their attempts."""
+        return executor_of(self.runner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from spoke_jobs.ledger.expressions import clock_once, constant, known_in_sql, li
 from spoke_jobs.ledger.filters import like_pattern, matching
 from spoke_jobs.ledger.tables import DUE_FROM, job_request, queue_lock, sql_name
 from spoke_jobs.limits.admission import Closed, Subject
-from spoke_jobs.model import ClaimFilter, JobRequest, JobState
+from spoke_jobs.model import CLUSTER_RUNNER, ClaimFilter, Executor, JobRequest, JobState
 from spoke_jobs.type_names import SUFFIX, is_known
 
 _LARGEST_INTEGER = 2**31 - 1
@@ -96,6 +96,19 @@ class OfRunner(Condition):
 
     def values(self) -> dict[str, Any]:
         return {"runner": self.runner}
+
+
+@dataclass(frozen=True, slots=True)
+class OfCluster(Condition):
+    """The operator starts its attempts, in pods."""
+
+    def expression(self) -> ColumnElement[bool]:
+        # A constant, so that a prepared plan can use a partial index.
+        of_cluster: ColumnElement[bool] = job_request.c.runner == constant(CLUSTER_RUNNER)
+        return of_cluster
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.executor is Executor.CLUSTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +327,11 @@ def of_claim(request: ClaimRequest) -> tuple[Condition, ...]:
 def launch_times(age_seconds: float) -> tuple[Condition, ...]:
     """Return when sync may create a SpokeJob: of a job that is due, and at least so old."""
     return (Due(), OfAge(age_seconds))
+
+
+def of_launch(age_seconds: float) -> tuple[Condition, ...]:
+    """Return the conditions under which sync creates a job's first SpokeJob."""
+    return (Waiting(), OfCluster(), NotSubmitted(), *launch_times(age_seconds))
 
 
 def in_sql(*conditions: Condition) -> list[ColumnElement[bool]]:

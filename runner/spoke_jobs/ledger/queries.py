@@ -27,11 +27,10 @@ from spoke_jobs.ledger.limit_rows import read_limits
 from spoke_jobs.ledger.reports import reports_of
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.statistics import Dimension, Statistics, statistics
-from spoke_jobs.ledger.syncing import RUNNER as CLUSTER
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import Admission, LimitSet, Subject
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, Executor, JobFilter, JobRequest, JobState
 
 TRACES = 500
 """How many of the newest attempts are read to find workers. The ledger does not record workers elsewhere."""
@@ -225,7 +224,7 @@ class Queries:
 
     def held(self, jobs: Sequence[JobRequest]) -> dict[int, Wait]:
         """Return the pause, limit or rate that holds back each of the waiting jobs, by the job's id."""
-        waiting = [job for job in jobs if job.state is JobState.WAITING and job.runner != CLUSTER]
+        waiting = [job for job in jobs if job.state is JobState.WAITING and job.executor is not Executor.CLUSTER]
         if not waiting:
             return {}
         with self._reading() as connection:
@@ -239,7 +238,11 @@ class Queries:
             limits = LimitSet(read_limits(connection))
             counts = crowd.waiting_counts(connection, limits, which)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
-            waits = {each.kind: held(crowd.subject_of(each.kind)) for each in counts if each.kind.runner != CLUSTER}
+            waits = {
+                each.kind: held(crowd.subject_of(each.kind))
+                for each in counts
+                if each.kind.executor is not Executor.CLUSTER
+            }
             runners = sorted({each.kind.runner for each in counts if not each.kind.later})
             return Crowd(
                 _now(connection),

@@ -23,7 +23,6 @@ from spoke_jobs.ledger import (
     retries,
     settling,
     strays,
-    syncing,
     transitions,
 )
 from spoke_jobs.ledger.audit_events import Action
@@ -51,6 +50,7 @@ from spoke_jobs.model import (
     AttemptState,
     Claim,
     ClaimFilter,
+    Executor,
     Failure,
     JobFilter,
     JobOptions,
@@ -59,6 +59,7 @@ from spoke_jobs.model import (
     Progress,
     Pulse,
     Saved,
+    executor_of,
 )
 
 R = TypeVar("R")
@@ -272,7 +273,7 @@ class SqlLedger(SqlBatches):
         with self.changing() as connection:
 
             def fail(row: Row[Any]) -> JobRequest | None:
-                decide = row.runner != syncing.RUNNER  # there the operator decides
+                decide = executor_of(row.runner) is not Executor.CLUSTER  # there the operator decides
                 return finish.fail(connection, row.token, transitions.WORKER_LOST, decide=decide)
 
             return change_each(connection, lapsed, job_attempt.c.id, limit, fail)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from spoke_jobs.ledger.clock import UTCDateTime, clock_now, waited_seconds
-from spoke_jobs.ledger.eligibility import Due, NotSubmitted, Waiting, in_sql, launch_times
+from spoke_jobs.ledger.eligibility import Due, OfCluster, Waiting, in_sql, of_launch
 from spoke_jobs.ledger.expressions import constant, due_since
 from spoke_jobs.ledger.finish import fail, give_up
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
@@ -35,13 +35,12 @@ from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.ledger.transitions import MESSAGE_LIMIT
 from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
 
-RUNNER = "kubernetes"
 _UNFINISHED = (JobState.WAITING, JobState.RUNNING)
 _THIS_RUN = and_(
     job_request.c.id == bindparam("job_id"),
     job_request.c.uid == bindparam("job_uid"),
     job_request.c.run == bindparam("job_run"),
-    job_request.c.runner == constant(RUNNER),
+    OfCluster().expression(),
 )
 """Matches the job whose parameters ``_of`` returns. Other code may have assigned it since it was read: the trigger
 ``spoke_jobs_other_update`` then gives it another runner."""
@@ -69,8 +68,7 @@ SyncRow = tuple[JobRequest, int | None]
 def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
     """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old; leave out some ids."""
     statement = _rows().where(
-        _waiting(),
-        *in_sql(NotSubmitted(), *launch_times(min_age_seconds)),
+        *in_sql(*of_launch(min_age_seconds)),
         job_request.c.id.not_in(list(without)),
     )
     return _read(connection, statement.order_by(job_request.c.id).limit(limit))
@@ -80,9 +78,7 @@ def backlog(connection: Connection) -> tuple[int, float]:
     """Count the due jobs without a recorded submission, and the seconds for which the oldest has been due."""
     due = func.greatest(job_request.c.created_at, due_since())
     count, oldest, now = connection.execute(
-        select(func.count(), type_coerce(func.min(due), UTCDateTime), clock_now()).where(
-            _waiting(), *in_sql(NotSubmitted(), *launch_times(0.0))
-        )
+        select(func.count(), type_coerce(func.min(due), UTCDateTime), clock_now()).where(*in_sql(*of_launch(0.0)))
     ).one()
     # PostgreSQL before 17 cannot subtract `-infinity`, which other code may have written.
     return count, waited_seconds(oldest, now) if count else 0.0
@@ -110,7 +106,7 @@ def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
     """Read the jobs with these uids. Skip uids without a job."""
     if not uids:
         return []
-    return _read(connection, _rows().where(job_request.c.runner == RUNNER, job_request.c.uid.in_(list(uids))))
+    return _read(connection, _rows().where(job_request.c.uid.in_(list(uids)), *in_sql(OfCluster())))
 
 
 def may_launch(connection: Connection, job: JobRequest) -> bool:
@@ -165,11 +161,11 @@ def _rows() -> Select[Any]:
 
 
 def _waiting() -> Any:
-    return and_(*in_sql(Waiting()), job_request.c.runner == constant(RUNNER))
+    return and_(*in_sql(Waiting(), OfCluster()))
 
 
 def _is_claimed() -> Any:
-    return and_(job_attempt.c.id.is_not(None), job_request.c.runner == constant(RUNNER))
+    return and_(job_attempt.c.id.is_not(None), *in_sql(OfCluster()))
 
 
 def _read(connection: Connection, statement: Select[Any] | CompoundSelect[Any]) -> list[SyncRow]:

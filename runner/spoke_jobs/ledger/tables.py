@@ -32,7 +32,7 @@ from sqlalchemy import (
 from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_now
 from spoke_jobs.ledger.column_types import Count, Number, StorableText, StoredJson, Uid, no_options, random_uuid
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState, Saved
+from spoke_jobs.model import CLUSTER_RUNNER, Attempt, AttemptState, JobRequest, JobState, Saved
 from spoke_jobs.payloads import CHECKPOINT_LIMIT_BYTES, JOB_LIMIT_BYTES, SCHEDULE_LIMIT_BYTES, TASK_LIMIT_BYTES
 from spoke_jobs.settings import schema_of_environment
 
@@ -332,7 +332,7 @@ _partial("ix_job_request_blocked", "state = 'blocked'", job_request.c.id)
 _partial("ix_job_request_failed", "state = 'failed'", job_request.c.finished_at)
 _partial(
     "ix_job_request_unlaunched",
-    "state = 'waiting' AND runner = 'kubernetes' AND submitted_at IS NULL",
+    f"state = 'waiting' AND runner = '{CLUSTER_RUNNER}' AND submitted_at IS NULL",
     job_request.c.id,
 )
 # One job for each due time of a schedule, whichever process dispatches it.

@@ -19,9 +19,9 @@ from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow, NotThisAttempt, Refusal, Taken
 from spoke_jobs.model import (
-    REFERENCE,
     AttemptState,
     DispatchedJob,
+    Executor,
     Failure,
     JobOptions,
     JobRequest,
@@ -74,7 +74,7 @@ def dispatched_state(open_dependencies: int) -> JobState:
 
 def may_be_replaced(job: JobRequest, new: NewJob) -> bool:
     """Whether a job, which has the unique key of a new one, gets its payload and its due time."""
-    begun = job.attempt > 0 or job.state not in (JobState.WAITING, JobState.BLOCKED) or job.runner == REFERENCE
+    begun = job.attempt > 0 or job.state not in (JobState.WAITING, JobState.BLOCKED) or job.executor is Executor.OTHERS
     return new.on_conflict == "replace" and not begun and job.job_type == new.job_type
 
 
@@ -275,7 +275,7 @@ def claim_refusal(
     job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None, job_type: str = ""
 ) -> Refusal | None:
     """Why a job's attempt can't be claimed now, judging by its row and its running attempt; None if it can."""
-    if job is None or job.uid != uid or job.runner == REFERENCE or job_type not in ("", job.job_type):
+    if job is None or job.uid != uid or job.executor is Executor.OTHERS or job_type not in ("", job.job_type):
         return NoRow()
     if job.state.final:
         return AlreadyFinal(job)

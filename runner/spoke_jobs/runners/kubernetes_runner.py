@@ -35,7 +35,7 @@ from spoke_jobs.ledger.after_commit import (
 from spoke_jobs.ledger.limit_rows import OperatorLimits
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.task_outbox import insert_task
-from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.model import CLUSTER_RUNNER, JobRequest, JobState
 from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.prepare import prepare_task
 from spoke_jobs.runners.sql_runner import SqlRunner
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from spoke_jobs.ledger.limit_store import LimitStore
     from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
-NAME = syncing.RUNNER
+NAME = CLUSTER_RUNNER
 
 logger = logging.getLogger(__name__)
 

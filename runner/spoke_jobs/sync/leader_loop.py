@@ -25,7 +25,7 @@ from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.limit_rows import ledger_identity, read_limits
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import JobFilter
+from spoke_jobs.model import CLUSTER_RUNNER, JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
 from spoke_jobs.sync.decide import decide
@@ -44,7 +44,7 @@ _PROGRESS_BUDGET_SECONDS = 1.0
 """How long progress updates may delay the launches of a turn."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
-_OWN = JobFilter(runner=syncing.RUNNER)
+_OWN = JobFilter(runner=CLUSTER_RUNNER)
 _PRUNE_AGAIN_SECONDS = 300.0
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
@@ -99,7 +99,7 @@ class LeaderLoop:
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0
-        self._ticker = Ticker(registry, syncing.RUNNER, writer.transaction, writer.transaction) if registry else None
+        self._ticker = Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction) if registry else None
         if listener is not None:
             listener.on_notify = self._inbox.notify
 

@@ -25,6 +25,7 @@ from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
 from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
+from spoke_jobs.model import CLUSTER_RUNNER
 from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
@@ -119,7 +120,7 @@ class Sync:
 
     def count_schedules(self) -> ScheduleCounts:
         """Count the runner's schedules. Thread-safe."""
-        return self._read(lambda connection: count_schedules(connection, syncing.RUNNER))
+        return self._read(lambda connection: count_schedules(connection, CLUSTER_RUNNER))
 
     def _read(self, query: Callable[[Connection], Found]) -> Found:
         with self._writer.engine.connect().execution_options(**{READ_ONLY: True}) as connection:

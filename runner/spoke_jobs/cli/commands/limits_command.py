@@ -15,7 +15,6 @@ from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential,
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import closest
 from spoke_jobs.cli.commands.ledger_access import NEWEST, known_types, open_ledger, open_queries
-from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
 from spoke_jobs.cli.words import line
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
@@ -26,7 +25,7 @@ from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_scope, unknown_type
 from spoke_jobs.limits.limit_file import APPLIED, applied, read_entries
-from spoke_jobs.model import JobFilter
+from spoke_jobs.model import Executor, JobFilter, executor_of
 from spoke_jobs.settings import load_settings
 
 app = typer.Typer(
@@ -219,7 +218,7 @@ def _open() -> tuple[SqlLedger, LimitStore]:
     """Open the ledger, and its limits. Under `kubernetes` they refuse what the operator does not obey."""
     settings = load_settings()
     ledger = open_ledger(settings)
-    if settings.job_runner.strip() == CLUSTER:
+    if executor_of(settings.job_runner.strip()) is Executor.CLUSTER:
         return ledger, OperatorLimits(ledger.engine)
     return ledger, ledger.limits
 

@@ -25,6 +25,7 @@ from spoke_jobs.contract.secret_file import Secret, value_of
 from spoke_jobs.errors import ConfigurationError, DatabaseUnreachable
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.task_outbox import Outbox
+from spoke_jobs.model import CLUSTER_RUNNER
 from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.server.auth import CallerCheck
 from spoke_jobs.tasks.server.bounded_protocol import HEADERS_LIMIT_BYTES, BoundedProtocol
@@ -66,7 +67,7 @@ class ServerOptions:
     """How long a task may keep its slot beyond its timeout before the process restarts."""
     database: Secret = ""
     """The application's database, for ``ctx.session`` and the outbox; empty for neither."""
-    runner: str = "kubernetes"
+    runner: str = CLUSTER_RUNNER
     """The runner whose outbox is served."""
     lease_seconds: float = 30.0
     poll_seconds: float = 0.5
