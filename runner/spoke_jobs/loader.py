@@ -7,8 +7,8 @@ from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
 import spoke_jobs.registry as registry_module
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError, MissingSettings
-from spoke_jobs.model import CLUSTER_RUNNER
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.runner import Runner, adapted
 from spoke_jobs.settings import Settings, load_settings

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.job_options import RETENTION_SECONDS as RETENTION_SECONDS
 from spoke_jobs.job_options import JobData as JobData
 from spoke_jobs.job_options import JobOptions as JobOptions
@@ -44,30 +45,6 @@ class AttemptState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-
-
-class Executor(StrEnum):
-    """Who starts the attempts of a job."""
-
-    WORKERS = "workers"
-    """A process that claims jobs of the runner: a worker, or the process that dispatched the job."""
-    CLUSTER = "cluster"
-    """The operator, in pods. It obeys limits of its own, and decides about the next attempt."""
-    OTHERS = "others"
-    """Other code, which has marked the job as assigned."""
-
-
-CLUSTER_RUNNER = "kubernetes"
-"""The runner whose jobs run in pods of a cluster."""
-REFERENCE = "reference"
-"""The runner in the row of a job that other code has marked as assigned. No process of this library claims such a job.
-The triggers of migration 0005 set it."""
-_EXECUTORS = {CLUSTER_RUNNER: Executor.CLUSTER, REFERENCE: Executor.OTHERS}
-
-
-def executor_of(runner: str) -> Executor:
-    """Return who starts the attempts of a runner's jobs."""
-    return _EXECUTORS.get(runner, Executor.WORKERS)
 
 
 LONGEST_LEASE_SECONDS = 3600

@@ -118,6 +118,8 @@ WITH_PARAMETERS: dict[type[Condition], st.SearchStrategy[Condition]] = {
     OfAge: st.sampled_from((0.0, 5_000.0, 50_000.0)).map(OfAge),
 }
 """How to make the conditions that have parameters. Of the others, there is one each."""
+WITHOUT_TEXT = (OfAge,)
+"""It has a parameter, and no claim uses it."""
 KINDS: list[type[Condition]] = [
     kind
     for kind in vars(eligibility).values()
@@ -180,7 +182,7 @@ class EligibilityContract:
                     expected = [job.id for job in jobs if condition.holds(job, facts)]
                     chosen = select(job_request.c.id).order_by(job_request.c.id)
                     assert list(connection.scalars(chosen.where(condition.expression()))) == expected, condition
-                    if postgresql:
+                    if postgresql and type(condition) not in WITHOUT_TEXT:
                         where = in_text(type(condition))
                         statement = text(f"SELECT id FROM {sql_name('job_request')} WHERE {where} ORDER BY id")
                         assert list(connection.scalars(statement, condition.values())) == expected, condition

@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from spoke_jobs.contract.limit_model import REASONS, Subject, applying, limit_wait
 from spoke_jobs.contract.limit_scopes import ScopeKind, names_of_type
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
@@ -70,7 +71,12 @@ class Candidate:
 
     def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, RateBound]]:
         """Yield the rates that apply to the SpokeJob."""
-        return rules.rates_of(self.queue, self.organization, self.job_type, self.limit_key)
+        return rules.rates_of(self.subject)
+
+    @property
+    def subject(self) -> Subject:
+        """What limits know of the SpokeJob."""
+        return Subject(self.job_type, self.queue, self.organization, self.limit_key or None)
 
     @property
     def age(self) -> Age:
@@ -132,6 +138,23 @@ class Usage:
         if self.holds is not None:
             self.holds.admit(item.key, item.group, item.job_type, adopted=adopted)
 
+    def running(self, namespace: str, kind: ScopeKind, name: str) -> int:
+        """Return how many count under a limit.
+
+        :param name: the queue, for example, that they have.
+        """
+        match kind:
+            case ScopeKind.KEY:
+                return self.with_key[LimitKey(namespace, name)]
+            case ScopeKind.TYPE | ScopeKind.EACH_TYPE:
+                return self.of_type[TypeKey(namespace, name)]
+            case ScopeKind.QUEUE | ScopeKind.EACH_QUEUE:
+                return self.in_queue[QueueKey(namespace, name)]
+            case ScopeKind.ORGANIZATION | ScopeKind.EACH_ORGANIZATION:
+                return self.of_party[Party(namespace, int(name))]
+            case ScopeKind.ALL:
+                return self.in_namespace[namespace]
+
     def remove(self, item: Candidate) -> None:
         """Stop counting a SpokeJob that releases its place."""
         self._count(item, -1)
@@ -167,17 +190,8 @@ def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
 
 
 def _paused(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    pause = rules.pause_of(item.queue, item.organization, item.job_type, item.limit_key)
-    if pause is None:
-        return None
-    return Wait(
-        WaitReason.PAUSED,
-        source=pause.source,
-        by=pause.by,
-        note=pause.note,
-        paused_since=pause.since,
-        retry_at=pause.until,
-    )
+    pause = rules.pause_of(item.subject)
+    return None if pause is None else pause.wait()
 
 
 def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
@@ -186,51 +200,13 @@ def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceL
     return None
 
 
-def _key_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.with_key.get(item.limit_key) if item.limit_key else None
-    if bound is None or (running := usage.with_key[LimitKey(item.key.namespace, item.limit_key)]) < bound.value:
-        return None
-    return Wait(
-        WaitReason.KEY_LIMIT_REACHED, object=item.limit_key, running=running, limit=bound.value, source=bound.source
-    )
-
-
-def _type_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    for name, bound in rules.type_bounds(item.job_type):
-        if (running := usage.of_type[TypeKey(item.key.namespace, name)]) >= bound.value:
-            return Wait(
-                WaitReason.TYPE_LIMIT_REACHED, object=name, running=running, limit=bound.value, source=bound.source
-            )
+def _limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    for (kind, _, name), bound in applying(rules.bounds, item.subject):
+        code = WaitReason.NAMESPACE_LIMIT_REACHED if kind is ScopeKind.ALL else REASONS[kind]
+        running = usage.running(item.key.namespace, kind, name)
+        if (wait := limit_wait(code, name, running, bound.value, bound.source)) is not None:
+            return wait
     return None
-
-
-def _queue_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.queue_bound(item.queue)
-    if bound is None or (running := usage.in_queue[item.queue_key]) < bound.value:
-        return None
-    return Wait(
-        WaitReason.QUEUE_LIMIT_REACHED, object=item.queue, running=running, limit=bound.value, source=bound.source
-    )
-
-
-def _organization_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.organization_bound(item.organization)
-    if bound is None or (running := usage.of_party[item.party]) < bound.value:
-        return None
-    return Wait(
-        WaitReason.ORGANIZATION_LIMIT_REACHED,
-        object=str(item.organization),
-        running=running,
-        limit=bound.value,
-        source=bound.source,
-    )
-
-
-def _namespace_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.running
-    if bound is None or (running := usage.in_namespace[item.key.namespace]) < bound.value:
-        return None
-    return Wait(WaitReason.NAMESPACE_LIMIT_REACHED, running=running, limit=bound.value, source=bound.source)
 
 
 def _unfinished_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
@@ -246,9 +222,7 @@ def _unfinished_limit(item: Candidate, usage: Usage, limits: Limits, rules: Name
 
 
 def _total_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    if _is_reached(usage, limits):
-        return Wait(WaitReason.LIMIT_REACHED, running=usage.total, limit=limits.running, source=f"{PREFIX}MAX_RUNNING")
-    return None
+    return limit_wait(WaitReason.LIMIT_REACHED, "", usage.total, limits.running, f"{PREFIX}MAX_RUNNING")
 
 
 def _rate_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
@@ -266,11 +240,7 @@ def _hold(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits)
 CHECKS = (
     _paused,
     _queue_lock,
-    _key_limit,
-    _type_limit,
-    _queue_limit,
-    _organization_limit,
-    _namespace_limit,
+    _limit,
     _unfinished_limit,
     _total_limit,
     _rate_limit,

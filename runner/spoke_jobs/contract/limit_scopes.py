@@ -26,8 +26,16 @@ class ScopeKind(StrEnum):
     EACH_ORGANIZATION = "each-organization"
 
 
+Place = tuple[ScopeKind, str, str]
+"""A scope that applies to a job: its form, its text, and what it counts the job as, a queue for example."""
 NAMED = (ScopeKind.TYPE, ScopeKind.QUEUE, ScopeKind.ORGANIZATION, ScopeKind.KEY)
 """The forms that are followed by a colon and a name."""
+EACH = {
+    ScopeKind.TYPE: ScopeKind.EACH_TYPE,
+    ScopeKind.QUEUE: ScopeKind.EACH_QUEUE,
+    ScopeKind.ORGANIZATION: ScopeKind.EACH_ORGANIZATION,
+}
+"""The form that stands for each name of a form."""
 EXPECTED = (
     "all, type:NAME, type:PREFIX.*, queue:NAME, organization:NUMBER, key:NAME, each-type, each-queue or "
     "each-organization"
@@ -79,20 +87,23 @@ def names_of_type(job_type: str) -> tuple[str, ...]:
     return (job_type, *(pattern for pattern in patterns_of(job_type) if pattern != job_type))
 
 
-def scopes_of(job_type: str, queue: str, organization: int | None, key: str | None) -> Iterator[tuple[str, str]]:
-    """Yield the scopes that apply to a job, the narrowest first, each with what it counts the job as.
+def scopes_of(job_type: str, queue: str, organization: int | None, key: str | None) -> Iterator[Place]:
+    """Yield the scopes that apply to a job, the narrowest first.
 
     :param queue: empty for none.
     """
     if key is not None:
-        yield f"{ScopeKind.KEY}:{key}", key
-    for name in names_of_type(job_type):
-        yield f"{ScopeKind.TYPE}:{name}", name
-    yield ScopeKind.EACH_TYPE, job_type
+        yield ScopeKind.KEY, f"key:{key}", key
+    yield ScopeKind.TYPE, f"type:{job_type}", job_type
+    yield ScopeKind.EACH_TYPE, "each-type", job_type
+    for pattern in patterns_of(job_type):
+        if pattern != job_type:
+            yield ScopeKind.TYPE, f"type:{pattern}", pattern
     if queue:
-        yield f"{ScopeKind.QUEUE}:{queue}", queue
-        yield ScopeKind.EACH_QUEUE, queue
+        yield ScopeKind.QUEUE, f"queue:{queue}", queue
+        yield ScopeKind.EACH_QUEUE, "each-queue", queue
     if organization is not None:
-        yield f"{ScopeKind.ORGANIZATION}:{organization}", str(organization)
-        yield ScopeKind.EACH_ORGANIZATION, str(organization)
-    yield ScopeKind.ALL, ""
+        name = str(organization)
+        yield ScopeKind.ORGANIZATION, f"organization:{name}", name
+        yield ScopeKind.EACH_ORGANIZATION, "each-organization", name
+    yield ScopeKind.ALL, "all", ""

@@ -27,14 +27,16 @@ from sqlalchemy import (
     union_all,
 )
 
+from spoke_jobs.contract.executors import Executor, executor_of
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.ledger import filters
 from spoke_jobs.ledger.clock import clock_after
 from spoke_jobs.ledger.eligibility import Due
 from spoke_jobs.ledger.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_request, queue_lock
-from spoke_jobs.limits.admission import LimitSet, Subject
-from spoke_jobs.model import ANY_JOB, Executor, JobFilter, JobState, executor_of
+from spoke_jobs.limits.admission import LimitSet
+from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,16 @@ from typing import Any, ClassVar, Self
 
 from sqlalchemy import ColumnElement, and_, false, not_, or_, select, true
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.column_types import TEXT_LIMIT_BYTES
 from spoke_jobs.ledger.expressions import clock_once, constant, known_in_sql, like_patterns, postgresql_text
 from spoke_jobs.ledger.filters import like_pattern, matching
 from spoke_jobs.ledger.tables import DUE_FROM, job_request, queue_lock, sql_name
-from spoke_jobs.limits.admission import Closed, Subject
-from spoke_jobs.model import CLUSTER_RUNNER, ClaimFilter, Executor, JobRequest, JobState
+from spoke_jobs.limits.admission import Closed
+from spoke_jobs.model import ClaimFilter, JobRequest, JobState
 from spoke_jobs.type_names import SUFFIX, is_known
 
 _LARGEST_INTEGER = 2**31 - 1

@@ -17,6 +17,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.ledger import bulk
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.clock import clock_now
@@ -26,7 +27,7 @@ from spoke_jobs.ledger.expressions import constant
 from spoke_jobs.ledger.limit_cache import LimitCache
 from spoke_jobs.ledger.limit_rows import read_limits
 from spoke_jobs.ledger.tables import job_attempt, job_limit, job_request
-from spoke_jobs.limits.admission import Admission, Closed, LimitSet, Subject
+from spoke_jobs.limits.admission import Admission, Closed, LimitSet
 from spoke_jobs.model import AttemptState, Claim
 
 _FIND = {

@@ -22,7 +22,7 @@ from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.claim_turns import DueJob, LastTurns, Organization
 from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.dependency_rules import failure_of, failure_of_batch
-from spoke_jobs.ledger.eligibility import Facts, Open, QueueFree, all_hold, of_claim
+from spoke_jobs.ledger.eligibility import Condition, Facts, Open, QueueFree, all_hold, of_claim
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory_batches import MemoryBatches
 from spoke_jobs.ledger.memory_dependencies import MemoryDependencies, needed
@@ -104,12 +104,12 @@ class MemoryRows(ABC):
 
     def _claimable(self, request: ClaimRequest, closed: Closed) -> list[DueJob]:
         """Return the jobs that a claim may start now."""
-        conditions, facts = (*of_claim(request), Open(closed)), self._facts()
-        return [
-            DueJob(job.id, -job.priority, job.organization_id)
-            for job in self._jobs.values()
-            if all_hold(conditions, job, facts)
-        ]
+        found = self._fulfilling(*of_claim(request), Open(closed))
+        return [DueJob(job.id, -job.priority, job.organization_id) for job in found]
+
+    def _fulfilling(self, *conditions: Condition) -> list[JobRequest]:
+        facts = self._facts()
+        return [job for job in self._jobs.values() if all_hold(conditions, job, facts)]
 
     def _running(self) -> Counter[Organization]:
         """Count the running jobs by organization."""

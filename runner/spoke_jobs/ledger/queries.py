@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, select, tuple_
 
+from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.ledger import audit_events, crowd, dependency_queries, filters, limited_claims, pruning
 from spoke_jobs.ledger.audit_events import ANY_EVENT, Event, EventFilter
@@ -28,9 +30,9 @@ from spoke_jobs.ledger.reports import reports_of
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.statistics import Dimension, Statistics, statistics
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.limits.admission import Admission, LimitSet, Subject
+from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, Executor, JobFilter, JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState
 
 TRACES = 500
 """How many of the newest attempts are read to find workers. The ledger does not record workers elsewhere."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, desc, func, or_, sele
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.executors import REFERENCE, Executor, executor_of
 from spoke_jobs.ledger import (
     audit_events,
     bulk,
@@ -45,12 +46,10 @@ from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
     LONGEST_LEASE_SECONDS,
-    REFERENCE,
     Attempt,
     AttemptState,
     Claim,
     ClaimFilter,
-    Executor,
     Failure,
     JobFilter,
     JobOptions,
@@ -59,7 +58,6 @@ from spoke_jobs.model import (
     Progress,
     Pulse,
     Saved,
-    executor_of,
 )
 
 R = TypeVar("R")

@@ -29,10 +29,11 @@ from sqlalchemy import (
     text,
 )
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_now
 from spoke_jobs.ledger.column_types import Count, Number, StorableText, StoredJson, Uid, no_options, random_uuid
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.model import CLUSTER_RUNNER, Attempt, AttemptState, JobRequest, JobState, Saved
+from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState, Saved
 from spoke_jobs.payloads import CHECKPOINT_LIMIT_BYTES, JOB_LIMIT_BYTES, SCHEDULE_LIMIT_BYTES, TASK_LIMIT_BYTES
 from spoke_jobs.settings import schema_of_environment
 

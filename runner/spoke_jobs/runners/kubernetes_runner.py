@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.after_commit import (
@@ -35,7 +36,7 @@ from spoke_jobs.ledger.after_commit import (
 from spoke_jobs.ledger.limit_rows import OperatorLimits
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.task_outbox import insert_task
-from spoke_jobs.model import CLUSTER_RUNNER, JobRequest, JobState
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.prepare import prepare_task
 from spoke_jobs.runners.sql_runner import SqlRunner

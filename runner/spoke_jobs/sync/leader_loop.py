@@ -19,13 +19,14 @@ from sqlalchemy.exc import DBAPIError
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
 from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.ledger import pruning, settling, strays, syncing
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.limit_rows import ledger_identity, read_limits
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import CLUSTER_RUNNER, JobFilter
+from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
 from spoke_jobs.sync.decide import decide

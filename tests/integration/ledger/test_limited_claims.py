@@ -20,11 +20,12 @@ from sqlalchemy import Engine, event, text
 from tests.contract.ledger import LEASE, eventually, new_job
 
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.limits.admission import LimitSet, Subject
+from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.model import Claim, JobOptions, JobState
 

@@ -17,13 +17,14 @@ from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import print_error
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.rights import RIGHTS, Account
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.errors import ConfigurationError, MissingSettings, SpokeJobsError
 from spoke_jobs.ledger.engine import place
 from spoke_jobs.ledger.limit_rows import ledger_identity
 from spoke_jobs.ledger.privileges import Process, compare
 from spoke_jobs.ledger.role_privileges import held_privileges
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import UNFINISHED, Executor, JobFilter, executor_of
+from spoke_jobs.model import UNFINISHED, JobFilter
 from spoke_jobs.registry import CHECK, Registry
 from spoke_jobs.settings import Settings, load_settings
 

@@ -17,6 +17,7 @@ from spoke_jobs.cli.commands.filter_options import closest
 from spoke_jobs.cli.commands.ledger_access import NEWEST, known_types, open_ledger, open_queries
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
 from spoke_jobs.cli.words import line
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.limit_rows import OperatorLimits
@@ -25,7 +26,7 @@ from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_scope, unknown_type
 from spoke_jobs.limits.limit_file import APPLIED, applied, read_entries
-from spoke_jobs.model import Executor, JobFilter, executor_of
+from spoke_jobs.model import JobFilter
 from spoke_jobs.settings import load_settings
 
 app = typer.Typer(

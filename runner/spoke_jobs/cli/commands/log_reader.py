@@ -21,10 +21,11 @@ from spoke_jobs.cli.printing import print_error, print_note, print_text, print_u
 from spoke_jobs.cli.words import line, lines
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.queries import Queries
-from spoke_jobs.model import Executor, JobRequest, JobState
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import failed_group_advice, waiting_group_advice
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.queries import Crowd, Trace
-from spoke_jobs.model import Executor
 
 SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""

@@ -9,7 +9,8 @@ from enum import Enum, auto
 from spoke_jobs.cli.explaining.tries import Try
 from spoke_jobs.cli.explaining.why import titled
 from spoke_jobs.cli.words import line, lines
-from spoke_jobs.model import Executor, JobRequest
+from spoke_jobs.contract.executors import Executor
+from spoke_jobs.model import JobRequest
 
 Key = tuple[int, int]
 """An attempt's run and number."""

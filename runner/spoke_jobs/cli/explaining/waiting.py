@@ -14,6 +14,7 @@ from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.wait_text import sentence
@@ -21,7 +22,7 @@ from spoke_jobs.ledger.dependency_queries import Link
 from spoke_jobs.ledger.eligibility import due_later, start_deadline
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.queries import Situation, Trace
-from spoke_jobs.model import Executor, JobRequest, JobState
+from spoke_jobs.model import JobRequest, JobState
 
 _SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""

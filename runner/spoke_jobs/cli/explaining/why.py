@@ -12,9 +12,10 @@ from spoke_jobs.cli.words import ago, clock, count, line, lines, seconds
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.ledger.queries import Situation
-from spoke_jobs.model import Attempt, ContainerOutput, Executor, JobRequest, JobState
+from spoke_jobs.model import Attempt, ContainerOutput, JobRequest, JobState
 
 
 def explain(situation: Situation, cluster: ClusterView | None = None) -> Explanation:

@@ -10,9 +10,9 @@ from pydantic import SecretStr
 
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, executor_of
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.job_options import OPTIONS, Capability, JobData, Option
-from spoke_jobs.model import CLUSTER_RUNNER, Executor, executor_of
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.runners.legacy_runner import LegacyRunner

@@ -17,6 +17,7 @@ from spoke_jobs.cli.rendering.job_table import STYLES, took
 from spoke_jobs.cli.words import ago, count, line, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import cause_class
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
 from spoke_jobs.ledger.audit_events import Event
@@ -27,7 +28,6 @@ from spoke_jobs.model import (
     Attempt,
     AttemptReport,
     AttemptState,
-    Executor,
     JobRequest,
     JobState,
     Saved,
