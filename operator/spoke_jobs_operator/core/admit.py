@@ -15,8 +15,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from spoke_jobs.contract.limit_model import REASONS, Subject, applying, limit_wait
-from spoke_jobs.contract.limit_scopes import ScopeKind, names_of_type
+from spoke_jobs.contract.limit_model import REASONS, Subject, limit_wait
+from spoke_jobs.contract.limit_scopes import ScopeKind, counted_as
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from .api_objects import Key
@@ -35,18 +35,11 @@ class QueueKey(NamedTuple):
     queue: str
 
 
-class TypeKey(NamedTuple):
-    """A type of a namespace, or a prefix of types like `ingest.*`."""
+class ScopeKey(NamedTuple):
+    """A scope of limits in a namespace, like `queue:reports` or `each-queue`."""
 
     namespace: str
-    name: str
-
-
-class LimitKey(NamedTuple):
-    """The jobs of a namespace that have one limit key."""
-
-    namespace: str
-    key: str
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +56,6 @@ class Candidate:
     request_id: int = 0
     job_type: str = ""
     limit_key: str = ""
-
-    @property
-    def type_keys(self) -> Iterator[TypeKey]:
-        """The SpokeJob's type, and the prefixes that its type has."""
-        return (TypeKey(self.key.namespace, name) for name in names_of_type(self.job_type))
 
     def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, RateBound]]:
         """Yield the rates that apply to the SpokeJob."""
@@ -109,10 +97,9 @@ class Usage:
 
     total: int = 0
     in_namespace: Counter[str] = field(default_factory=Counter)
-    in_queue: Counter[QueueKey] = field(default_factory=Counter)
     of_party: Counter[Party] = field(default_factory=Counter)
-    of_type: Counter[TypeKey] = field(default_factory=Counter)
-    with_key: Counter[LimitKey] = field(default_factory=Counter)
+    in_scope: Counter[ScopeKey] = field(default_factory=Counter)
+    """Of each queue, type, prefix of types, organization and key; and all that have a queue, for example."""
     locked_by: dict[QueueKey, list[Key]] = field(default_factory=dict)
     unfinished: Unfinished = field(default_factory=Unfinished)
     holds: Holds | None = None
@@ -138,23 +125,6 @@ class Usage:
         if self.holds is not None:
             self.holds.admit(item.key, item.group, item.job_type, adopted=adopted)
 
-    def running(self, namespace: str, kind: ScopeKind, name: str) -> int:
-        """Return how many count under a limit.
-
-        :param name: the queue, for example, that they have.
-        """
-        match kind:
-            case ScopeKind.KEY:
-                return self.with_key[LimitKey(namespace, name)]
-            case ScopeKind.TYPE | ScopeKind.EACH_TYPE:
-                return self.of_type[TypeKey(namespace, name)]
-            case ScopeKind.QUEUE | ScopeKind.EACH_QUEUE:
-                return self.in_queue[QueueKey(namespace, name)]
-            case ScopeKind.ORGANIZATION | ScopeKind.EACH_ORGANIZATION:
-                return self.of_party[Party(namespace, int(name))]
-            case ScopeKind.ALL:
-                return self.in_namespace[namespace]
-
     def remove(self, item: Candidate) -> None:
         """Stop counting a SpokeJob that releases its place."""
         self._count(item, -1)
@@ -168,12 +138,24 @@ class Usage:
     def _count(self, item: Candidate, by: int) -> None:
         self.total += by
         bump(self.in_namespace, item.key.namespace, by)
-        bump(self.in_queue, item.queue_key, by)
         bump(self.of_party, item.party, by)
-        for type_key in item.type_keys:
-            bump(self.of_type, type_key, by)
-        if item.limit_key:
-            bump(self.with_key, LimitKey(item.key.namespace, item.limit_key), by)
+        for _, scope, _ in item.subject.scopes():
+            bump(self.in_scope, ScopeKey(item.key.namespace, scope), by)
+
+
+def count_of(usage: Usage, namespace: str, kind: ScopeKind, name: str) -> int:
+    """Return how many count under a limit.
+
+    :param name: the queue, for example, that they have.
+    """
+    return usage.in_scope[ScopeKey(namespace, counted_as(kind, name))]
+
+
+def counts_of(usage: Usage, namespace: str, kind: ScopeKind) -> Counter[str]:
+    """Return how many each queue of a namespace has, for example."""
+    start = f"{kind}:"
+    found = ((key, count) for key, count in usage.in_scope.items() if key.namespace == namespace)
+    return Counter({key.scope.removeprefix(start): count for key, count in found if key.scope.startswith(start)})
 
 
 def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
@@ -190,7 +172,7 @@ def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
 
 
 def _paused(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    pause = rules.pause_of(item.subject)
+    pause = rules.pause_of(item.subject) if rules.pauses else None
     return None if pause is None else pause.wait()
 
 
@@ -201,9 +183,11 @@ def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceL
 
 
 def _limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    for (kind, _, name), bound in applying(rules.bounds, item.subject):
+    if not rules.bounds:
+        return None
+    for (kind, _, name), bound in rules.bounds_of(item.subject):
         code = WaitReason.NAMESPACE_LIMIT_REACHED if kind is ScopeKind.ALL else REASONS[kind]
-        running = usage.running(item.key.namespace, kind, name)
+        running = count_of(usage, item.key.namespace, kind, name)
         if (wait := limit_wait(code, name, running, bound.value, bound.source)) is not None:
             return wait
     return None

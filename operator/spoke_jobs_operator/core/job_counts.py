@@ -18,7 +18,7 @@ from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
 
-from .admit import Usage
+from .admit import Usage, count_of
 from .api_objects import Key
 from .limits import Limits, named
 from .start_rates import StartRates
@@ -158,7 +158,7 @@ def limit_uses(limits: Limits, usage: Usage, namespaces: Iterable[str]) -> Itera
             if of_each := bounds.get(EACH.get(kind, "")):
                 yield LimitUse(namespace, EACH[kind].value, of_each.value, busiest[kind][namespace])
             yield from _fullest(
-                LimitUse(namespace, f"{kind}:{name}", bound.value, usage.running(namespace, kind, name))
+                LimitUse(namespace, f"{kind}:{name}", bound.value, count_of(usage, namespace, kind, name))
                 for name, bound in named(bounds, kind).items()
             )
 
@@ -215,18 +215,11 @@ def paused_scopes(limits: Limits) -> Iterator[PausedScope]:
                 yield PausedScope(namespace, scope, pause)
 
 
-def _busiest(usage: Usage) -> Mapping[ScopeKind, Counter[str]]:
-    """Return, by namespace, the number of attempts of the busiest queue, the busiest organization and type."""
-    queues: Counter[str] = Counter()
-    organizations: Counter[str] = Counter()
-    types: Counter[str] = Counter()
-    for of_type, used in usage.of_type.items():
-        if not of_type.name.endswith(SUFFIX):
-            types[of_type.namespace] = max(types[of_type.namespace], used)
-    for queue, used in usage.in_queue.items():
-        if queue.queue:
-            queues[queue.namespace] = max(queues[queue.namespace], used)
-    for party, used in usage.of_party.items():
-        if party.organization is not None:
-            organizations[party.namespace] = max(organizations[party.namespace], used)
-    return {ScopeKind.QUEUE: queues, ScopeKind.ORGANIZATION: organizations, ScopeKind.TYPE: types}
+def _busiest(usage: Usage) -> Mapping[str, Counter[str]]:
+    """Return the number of attempts of the busiest queue, for example, by kind of scope and by namespace."""
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for (namespace, scope), used in usage.in_scope.items():
+        kind, colon, name = scope.partition(":")
+        if colon and not (kind == ScopeKind.TYPE and name.endswith(SUFFIX)):
+            found[kind][namespace] = max(found[kind][namespace], used)
+    return found

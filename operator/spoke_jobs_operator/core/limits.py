@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from spoke_jobs.contract.limit_model import Pause, Subject, applying
-from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
+from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, Place, ScopeKind, kinds_of
 from spoke_jobs.contract.names import LIMIT_KIND
 from spoke_jobs.contract.start_rate import StartRate
 
@@ -75,6 +75,15 @@ class NamespaceLimits:
     default_timeout: Bound | None = None
     max_timeout: Bound | None = None
     weight: int = 1
+    bound_kinds: frozenset[ScopeKind] = field(init=False, repr=False, compare=False)
+    """The forms of the scopes that have bounds: admission asks for each waiting SpokeJob which bounds apply."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bound_kinds", kinds_of(self.bounds))
+
+    def bounds_of(self, subject: Subject) -> Iterator[tuple[Place, Bound]]:
+        """Yield the bounds of such a job, the narrowest first."""
+        return applying(self.bounds, subject, self.bound_kinds)
 
     @property
     def running(self) -> Bound | None:

@@ -12,10 +12,10 @@ from datetime import datetime
 from itertools import islice
 
 from spoke_jobs.contract.limit_model import Pause
-from spoke_jobs.contract.limit_scopes import NAMED
+from spoke_jobs.contract.limit_scopes import NAMED, ScopeKind
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 
-from .admit import Candidate, Usage
+from .admit import Candidate, Usage, counts_of
 from .api_objects import Key
 from .limits import Limits, NamespaceLimits, named
 from .start_rates import StartRates
@@ -41,9 +41,8 @@ def report(
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
     starting = [item for item in waiting if open_attempt(item.status) or has_place(Key(namespace, item.name))]
-    queues = Counter({key.queue: n for key, n in usage.in_queue.items() if key.namespace == namespace and key.queue})
-    parties = {party.organization: n for party, n in usage.of_party.items() if party.namespace == namespace}
-    organizations = Counter({str(name): n for name, n in parties.items() if name is not None})
+    queues = counts_of(usage, namespace, ScopeKind.QUEUE)
+    organizations = counts_of(usage, namespace, ScopeKind.ORGANIZATION)
     return {
         "limits": limits.settings,
         "namespaceLimits": _bounds(limits.of(namespace)),

@@ -7,12 +7,12 @@ a job with :func:`applying`, the narrowest first. They say with :func:`limit_wai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol, Self, TypeVar
 
-from spoke_jobs.contract.limit_scopes import Place, ScopeKind, scopes_of
+from spoke_jobs.contract.limit_scopes import ALL_KINDS, Place, ScopeKind, scopes_of
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
@@ -57,18 +57,21 @@ class Subject(NamedTuple):
         """Take the values from a job."""
         return cls(job.job_type, job.queue_name, job.organization_id, job.limit_key)
 
-    def scopes(self) -> Iterator[Place]:
+    def scopes(self, kinds: Collection[ScopeKind] = ALL_KINDS) -> Iterator[Place]:
         """Yield the scopes that apply, the narrowest first."""
-        return scopes_of(self.job_type, self.queue_name, self.organization_id, self.limit_key)
+        return scopes_of(self.job_type, self.queue_name, self.organization_id, self.limit_key, kinds)
 
 
-def applying(limits: Mapping[str, V], subject: Subject) -> Iterator[tuple[Place, V]]:
+def applying(
+    limits: Mapping[str, V], subject: Subject, kinds: Collection[ScopeKind] = ALL_KINDS
+) -> Iterator[tuple[Place, V]]:
     """Yield what is set for a job, the narrowest scope first. The time does not depend on how many limits there are.
 
     :param limits: by scope, as text.
+    :param kinds: the forms of these scopes, if they are known. It then takes less time.
     """
     if limits:
-        for place in subject.scopes():
+        for place in subject.scopes(kinds):
             if (found := limits.get(place[1])) is not None:
                 yield place, found
 

@@ -35,7 +35,7 @@ class LimitSet:
 
     def of(self, subject: Subject) -> Iterator[Counted]:
         """Yield the limits that apply to a job, the narrowest first."""
-        for (_, _, name), limit in applying(self._by_scope, subject):
+        for (_, _, name), limit in applying(self._by_scope, subject, self.kinds):
             yield Counted(limit, name)
 
     @cached_property
