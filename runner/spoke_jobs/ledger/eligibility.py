@@ -199,26 +199,7 @@ class QueueFree(Condition):
         return not job.locks_queue or job.queue_name not in facts.locked_queues
 
 
-@dataclass(frozen=True, slots=True)
-class NotAskedToStop(Condition):
-    """Nobody has asked for its cancellation."""
-
-    def expression(self) -> ColumnElement[bool]:
-        return job_request.c.cancel_requested_at.is_(None)
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.cancel_requested_at is None
-
-
-CLAIMABLE: tuple[type[Condition], ...] = (
-    Waiting,
-    OfRunner,
-    Due,
-    WithinStartTimeout,
-    OfTypes,
-    QueueFree,
-    NotAskedToStop,
-)
+CLAIMABLE: tuple[type[Condition], ...] = (Waiting, OfRunner, Due, WithinStartTimeout, OfTypes, QueueFree)
 """The conditions of each claim."""
 
 
