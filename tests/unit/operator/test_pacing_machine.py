@@ -23,7 +23,6 @@ from tests.unit.operator.world import NAME, NAMESPACE, TEMPLATE, Object, World, 
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import EACH
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs_operator.core.api_objects import Key
@@ -260,7 +259,7 @@ class Pacing(OperatorMachine):
             rules, subject = limits.of(namespace), subject_of(spec)
             for bound, name in (
                 (rules.unfinished, "the oldest"),
-                *((bound, (EACH.get(kind, kind), name)) for (kind, _, name), bound in rules.bounds_of(subject)),
+                *((bound, (scope, name)) for (_, scope, name), bound in rules.bounds_of(subject)),
             ):
                 groups[namespace, name, bound.value if bound else None].append(item)
         for group, items in groups.items():
