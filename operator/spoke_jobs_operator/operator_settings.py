@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from spoke_jobs.contract.limit_model import Pause
+
 from .core.cleanup import Retention
 from .core.election import LeaseTimes
-from .core.limits import PREFIX, Limits, Pause
+from .core.limits import PREFIX, Limits
 
 
 class Settings(BaseSettings):

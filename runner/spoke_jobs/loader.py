@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
 import spoke_jobs.registry as registry_module
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError, MissingSettings
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.runner import Runner, adapted
@@ -15,7 +16,7 @@ from spoke_jobs.settings import Settings, load_settings
 BUILT_IN = {
     "legacy": ("spoke_jobs.runners.legacy_runner", "LegacyRunner"),
     "memory": ("spoke_jobs.runners.memory_runner", "MemoryRunner"),
-    "kubernetes": ("spoke_jobs.runners.kubernetes_runner", "KubernetesRunner"),
+    CLUSTER_RUNNER: ("spoke_jobs.runners.kubernetes_runner", "KubernetesRunner"),
 }
 """Module and class by name. A runner's module is imported only if the runner is chosen."""
 ENTRY_POINTS = "spoke_jobs.runners"

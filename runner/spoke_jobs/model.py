@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.job_options import RETENTION_SECONDS as RETENTION_SECONDS
 from spoke_jobs.job_options import JobData as JobData
 from spoke_jobs.job_options import JobOptions as JobOptions
@@ -46,9 +47,6 @@ class AttemptState(StrEnum):
     FAILED = "failed"
 
 
-REFERENCE = "reference"
-"""The runner in the row of a job that other code has marked as assigned. No process of this library claims such a job.
-The triggers of migration 0005 set it."""
 LONGEST_LEASE_SECONDS = 3600
 """The longest lease that a process may be given. One that ends later was written by other code."""
 SUSPECT_LOSSES = 3
@@ -108,6 +106,11 @@ class DispatchedJob:
     """Whether its end still has to be counted in its batch."""
     awaited: bool = False
     """Whether other jobs or a batch depend on its end."""
+
+    @property
+    def executor(self) -> Executor:
+        """Who starts its attempts."""
+        return executor_of(self.runner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

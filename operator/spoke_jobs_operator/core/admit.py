@@ -15,7 +15,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from spoke_jobs.contract.limit_scopes import ScopeKind, names_of_type
+from spoke_jobs.contract.limit_model import REASONS, Subject, limit_wait
+from spoke_jobs.contract.limit_scopes import ScopeKind, counted_as
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from .api_objects import Key
@@ -35,18 +36,11 @@ class QueueKey(NamedTuple):
     queue: str
 
 
-class TypeKey(NamedTuple):
-    """A type of a namespace, or a prefix of types like `ingest.*`."""
+class ScopeKey(NamedTuple):
+    """A scope of limits in a namespace, like `queue:reports` or `each-queue`."""
 
     namespace: str
-    name: str
-
-
-class LimitKey(NamedTuple):
-    """The jobs of a namespace that have one limit key."""
-
-    namespace: str
-    key: str
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +58,14 @@ class Candidate:
     job_type: str = ""
     limit_key: str = ""
 
-    @property
-    def type_keys(self) -> Iterator[TypeKey]:
-        """The SpokeJob's type, and the prefixes that its type has."""
-        return (TypeKey(self.key.namespace, name) for name in names_of_type(self.job_type))
-
     def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
         """Yield the rates that apply to the SpokeJob, by scope."""
-        return rules.rates_of(self.queue, self.organization, self.job_type, self.limit_key)
+        return rules.rates_of(self.subject)
+
+    @property
+    def subject(self) -> Subject:
+        """What limits know of the SpokeJob."""
+        return Subject(self.job_type, self.queue, self.organization, self.limit_key or None)
 
     @property
     def age(self) -> Age:
@@ -100,10 +94,9 @@ class Usage:
 
     total: int = 0
     in_namespace: Counter[str] = field(default_factory=Counter)
-    in_queue: Counter[QueueKey] = field(default_factory=Counter)
     of_party: Counter[Party] = field(default_factory=Counter)
-    of_type: Counter[TypeKey] = field(default_factory=Counter)
-    with_key: Counter[LimitKey] = field(default_factory=Counter)
+    in_scope: Counter[ScopeKey] = field(default_factory=Counter)
+    """Of each queue, type, prefix of types, organization and key; and all that have a queue, for example."""
     locked_by: dict[QueueKey, list[Key]] = field(default_factory=dict)
     counts_locks: bool = True
     """Whether a queue's lock holds back the other SpokeJobs that lock the queue."""
@@ -144,12 +137,24 @@ class Usage:
     def _count(self, item: Candidate, by: int) -> None:
         self.total += by
         bump(self.in_namespace, item.key.namespace, by)
-        bump(self.in_queue, item.queue_key, by)
         bump(self.of_party, item.party, by)
-        for type_key in item.type_keys:
-            bump(self.of_type, type_key, by)
-        if item.limit_key:
-            bump(self.with_key, LimitKey(item.key.namespace, item.limit_key), by)
+        for _, scope, _ in item.subject.scopes():
+            bump(self.in_scope, ScopeKey(item.key.namespace, scope), by)
+
+
+def count_of(usage: Usage, namespace: str, kind: ScopeKind, name: str) -> int:
+    """Return how many count under a limit.
+
+    :param name: the queue, for example, that they have.
+    """
+    return usage.in_scope[ScopeKey(namespace, counted_as(kind, name))]
+
+
+def counts_of(usage: Usage, namespace: str, kind: ScopeKind) -> Counter[str]:
+    """Return how many each queue of a namespace has, for example."""
+    start = f"{kind}:"
+    found = ((key, count) for key, count in usage.in_scope.items() if key.namespace == namespace)
+    return Counter({key.scope.removeprefix(start): count for key, count in found if key.scope.startswith(start)})
 
 
 def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
@@ -166,17 +171,8 @@ def why_held(item: Candidate, usage: Usage, limits: Limits) -> Wait | None:
 
 
 def _paused(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    pause = rules.pause_of(item.queue, item.organization, item.job_type, item.limit_key)
-    if pause is None:
-        return None
-    return Wait(
-        WaitReason.PAUSED,
-        source=pause.source,
-        by=pause.by,
-        note=pause.note,
-        paused_since=pause.since,
-        retry_at=pause.until,
-    )
+    pause = rules.pause_of(item.subject) if rules.pauses else None
+    return None if pause is None else pause.wait()
 
 
 def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
@@ -185,51 +181,15 @@ def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceL
     return None
 
 
-def _key_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.with_key.get(item.limit_key) if item.limit_key else None
-    if bound is None or (running := usage.with_key[LimitKey(item.key.namespace, item.limit_key)]) < bound.value:
+def _limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
+    if not rules.bounds:
         return None
-    return Wait(
-        WaitReason.KEY_LIMIT_REACHED, object=item.limit_key, running=running, limit=bound.value, source=bound.source
-    )
-
-
-def _type_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    for name, bound in rules.type_bounds(item.job_type):
-        if (running := usage.of_type[TypeKey(item.key.namespace, name)]) >= bound.value:
-            return Wait(
-                WaitReason.TYPE_LIMIT_REACHED, object=name, running=running, limit=bound.value, source=bound.source
-            )
+    for (kind, _, name), bound in rules.bounds_of(item.subject):
+        code = WaitReason.NAMESPACE_LIMIT_REACHED if kind is ScopeKind.ALL else REASONS[kind]
+        running = count_of(usage, item.key.namespace, kind, name)
+        if (wait := limit_wait(code, name, running, bound.value, bound.source)) is not None:
+            return wait
     return None
-
-
-def _queue_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.queue_bound(item.queue)
-    if bound is None or (running := usage.in_queue[item.queue_key]) < bound.value:
-        return None
-    return Wait(
-        WaitReason.QUEUE_LIMIT_REACHED, object=item.queue, running=running, limit=bound.value, source=bound.source
-    )
-
-
-def _organization_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.organization_bound(item.organization)
-    if bound is None or (running := usage.of_party[item.party]) < bound.value:
-        return None
-    return Wait(
-        WaitReason.ORGANIZATION_LIMIT_REACHED,
-        object=str(item.organization),
-        running=running,
-        limit=bound.value,
-        source=bound.source,
-    )
-
-
-def _namespace_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    bound = rules.running
-    if bound is None or (running := usage.in_namespace[item.key.namespace]) < bound.value:
-        return None
-    return Wait(WaitReason.NAMESPACE_LIMIT_REACHED, running=running, limit=bound.value, source=bound.source)
 
 
 def _unfinished_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
@@ -245,9 +205,7 @@ def _unfinished_limit(item: Candidate, usage: Usage, limits: Limits, rules: Name
 
 
 def _total_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    if _is_reached(usage, limits):
-        return Wait(WaitReason.LIMIT_REACHED, running=usage.total, limit=limits.running, source=f"{PREFIX}MAX_RUNNING")
-    return None
+    return limit_wait(WaitReason.LIMIT_REACHED, "", usage.total, limits.running, f"{PREFIX}MAX_RUNNING")
 
 
 def _rate_limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
@@ -265,11 +223,7 @@ def _hold(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits)
 CHECKS = (
     _paused,
     _queue_lock,
-    _key_limit,
-    _type_limit,
-    _queue_limit,
-    _organization_limit,
-    _namespace_limit,
+    _limit,
     _unfinished_limit,
     _total_limit,
     _rate_limit,

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
-from spoke_jobs.contract.limit_scopes import SUFFIX
+from spoke_jobs.contract.limit_model import Pause
+from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
 
-from .admit import LimitKey, QueueKey, TypeKey, Usage
+from .admit import Usage, count_of
 from .api_objects import Key
-from .limits import Limits, Pause
+from .limits import Limits, named
 from .start_rates import StartRates
 from .status import backs_off, open_attempt
-from .turns import Party
 
 NEW = "New"
 """The reason of a waiting SpokeJob whose status names none: it will soon be reconciled, or get its pod."""
@@ -149,34 +149,18 @@ def limit_uses(limits: Limits, usage: Usage, namespaces: Iterable[str]) -> Itera
     """
     if limits.running is not None:
         yield LimitUse("", "all", limits.running, usage.total)
-    queues, organizations, types = _busiest(usage)
+    busiest = _busiest(usage)
     for namespace in sorted({*namespaces, *limits.namespaces}):
-        own = limits.of(namespace)
-        if own.running:
-            yield LimitUse(namespace, "all", own.running.value, usage.in_namespace[namespace])
-        if own.in_each_queue:
-            yield LimitUse(namespace, "each-queue", own.in_each_queue.value, queues[namespace])
-        if own.for_each_organization:
-            limit = own.for_each_organization.value
-            yield LimitUse(namespace, "each-organization", limit, organizations[namespace])
-        yield from _fullest(
-            LimitUse(namespace, f"queue:{queue}", bound.value, usage.in_queue[QueueKey(namespace, queue)])
-            for queue, bound in own.in_queue.items()
-        )
-        if own.of_each_type:
-            yield LimitUse(namespace, "each-type", own.of_each_type.value, types[namespace])
-        yield from _fullest(
-            LimitUse(namespace, f"type:{name}", bound.value, usage.of_type[TypeKey(namespace, name)])
-            for name, bound in own.of_type.items()
-        )
-        yield from _fullest(
-            LimitUse(namespace, f"key:{key}", bound.value, usage.with_key[LimitKey(namespace, key)])
-            for key, bound in own.with_key.items()
-        )
-        yield from _fullest(
-            LimitUse(namespace, f"organization:{number}", bound.value, usage.of_party[Party(namespace, number)])
-            for number, bound in own.for_organization.items()
-        )
+        bounds = limits.of(namespace).bounds
+        if whole := bounds.get(ScopeKind.ALL):
+            yield LimitUse(namespace, ScopeKind.ALL.value, whole.value, usage.in_namespace[namespace])
+        for kind in NAMED:
+            if of_each := bounds.get(EACH.get(kind, "")):
+                yield LimitUse(namespace, EACH[kind].value, of_each.value, busiest[kind][namespace])
+            yield from _fullest(
+                LimitUse(namespace, f"{kind}:{name}", bound.value, count_of(usage, namespace, kind, name))
+                for name, bound in named(bounds, kind).items()
+            )
 
 
 class RateUse(NamedTuple):
@@ -223,29 +207,19 @@ def paused_scopes(limits: Limits) -> Iterator[PausedScope]:
         if own.paused:
             yield PausedScope(namespace, "all", own.paused)
             continue
-        for queue, pause in islice(sorted(own.paused_queues.items()), MOST_SCOPES):
-            yield PausedScope(namespace, f"queue:{queue}" if queue else "each-queue", pause)
-        for number, pause in islice(own.paused_organizations.items(), MOST_SCOPES):
-            scope = "each-organization" if number is None else f"organization:{number}"
-            yield PausedScope(namespace, scope, pause)
-        for name, pause in islice(sorted(own.paused_types.items()), MOST_SCOPES):
-            yield PausedScope(namespace, f"type:{name}" if name else "each-type", pause)
-        for key, pause in islice(sorted(own.paused_keys.items()), MOST_SCOPES):
-            yield PausedScope(namespace, f"key:{key}", pause)
+        for kind in NAMED:
+            of_kind = {f"{kind}:{name}": pause for name, pause in named(own.pauses, kind).items()}
+            if of_each := own.pauses.get(EACH.get(kind, "")):
+                of_kind[EACH[kind].value] = of_each
+            for scope, pause in islice(sorted(of_kind.items()), MOST_SCOPES):
+                yield PausedScope(namespace, scope, pause)
 
 
-def _busiest(usage: Usage) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """Return, by namespace, the number of attempts of the busiest queue, the busiest organization and type."""
-    queues: Counter[str] = Counter()
-    organizations: Counter[str] = Counter()
-    types: Counter[str] = Counter()
-    for of_type, used in usage.of_type.items():
-        if not of_type.name.endswith(SUFFIX):
-            types[of_type.namespace] = max(types[of_type.namespace], used)
-    for queue, used in usage.in_queue.items():
-        if queue.queue:
-            queues[queue.namespace] = max(queues[queue.namespace], used)
-    for party, used in usage.of_party.items():
-        if party.organization is not None:
-            organizations[party.namespace] = max(organizations[party.namespace], used)
-    return queues, organizations, types
+def _busiest(usage: Usage) -> Mapping[str, Counter[str]]:
+    """Return the number of attempts of the busiest queue, for example, by kind of scope and by namespace."""
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for (namespace, scope), used in usage.in_scope.items():
+        kind, colon, name = scope.partition(":")
+        if colon and not (kind == ScopeKind.TYPE and name.endswith(SUFFIX)):
+            found[kind][namespace] = max(found[kind][namespace], used)
+    return found

@@ -12,29 +12,24 @@ from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.spokelimit import ENFORCED, PAUSED, SpokeLimitStatus
 
-from .admit import Candidate, LimitKey, QueueKey, TypeKey, Usage
+from .admit import Candidate, ScopeKey, Usage
 from .limit_objects import SpokeLimitView
 from .limits import pause_of
-from .turns import Party
 
 _MESSAGE_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many SpokeJobs run, or how many wait, by namespace, queue, party, type and limit key."""
+    """How many SpokeJobs run, or how many wait, by scope."""
 
-    namespaces: Counter[str]
-    queues: Counter[QueueKey]
-    parties: Counter[Party]
-    types: Counter[TypeKey]
-    """By type, and by prefix of types: of those that wait, only the named ones."""
-    keys: Counter[LimitKey]
+    in_scope: Counter[ScopeKey]
+    """Of those that wait, only the named types and prefixes of types."""
 
     @classmethod
     def running(cls, usage: Usage) -> Counts:
         """Return the counts of the SpokeJobs that have a place."""
-        return cls(usage.in_namespace, usage.in_queue, usage.of_party, usage.of_type, usage.with_key)
+        return cls(usage.in_scope)
 
     @classmethod
     def waiting(cls, waiting: Iterable[Candidate], named: Iterable[SpokeLimitView]) -> Counts:
@@ -43,42 +38,22 @@ class Counts:
         :param named: the SpokeLimits whose types and prefixes are counted. One type may have a hundred prefixes, so to
             count all of them could take more memory than there is.
         """
-        counts = cls(Counter(), Counter(), Counter(), Counter(), Counter())
+        counts: Counter[ScopeKey] = Counter()
         types = {
-            TypeKey(item.key.namespace, scope.name)
+            ScopeKey(item.key.namespace, str(scope))
             for item in named
             if (scope := item.scope) is not None and scope.kind is ScopeKind.TYPE
         }
-        namespaces = {key.namespace for key in types}
         for item in waiting:
-            counts.namespaces[item.key.namespace] += 1
-            counts.queues[item.queue_key] += 1
-            counts.parties[item.party] += 1
-            if item.key.namespace in namespaces:
-                counts.types.update(key for key in item.type_keys if key in types)
-            if item.limit_key:
-                counts.keys[LimitKey(item.key.namespace, item.limit_key)] += 1
-        return counts
+            for kind, name, _ in item.subject.scopes():
+                key = ScopeKey(item.key.namespace, name)
+                if kind is not ScopeKind.TYPE or key in types:
+                    counts[key] += 1
+        return cls(counts)
 
     def of(self, namespace: str, scope: Scope) -> int:
         """Return the count of a scope. For each-type, each-queue and each-organization it is the sum of all of them."""
-        match scope.kind:
-            case ScopeKind.ALL:
-                return self.namespaces[namespace]
-            case ScopeKind.QUEUE:
-                return self.queues[QueueKey(namespace, scope.name)]
-            case ScopeKind.ORGANIZATION:
-                return self.parties[Party(namespace, int(scope.name))]
-            case ScopeKind.EACH_QUEUE:
-                return self.namespaces[namespace] - self.queues[QueueKey(namespace, "")]
-            case ScopeKind.EACH_ORGANIZATION:
-                return self.namespaces[namespace] - self.parties[Party(namespace, None)]
-            case ScopeKind.TYPE:
-                return self.types[TypeKey(namespace, scope.name)]
-            case ScopeKind.KEY:
-                return self.keys[LimitKey(namespace, scope.name)]
-            case ScopeKind.EACH_TYPE:
-                return self.namespaces[namespace]
+        return self.in_scope[ScopeKey(namespace, str(scope))]
 
 
 def status_of(

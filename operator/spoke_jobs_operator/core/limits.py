@@ -7,24 +7,36 @@ smallest value wins.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
-from spoke_jobs.contract.limit_scopes import SUFFIX, ScopeKind, names_of_type, scopes_of
+from spoke_jobs.contract.limit_model import Pause, Subject, applying
+from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, Place, ScopeKind, kinds_of
 from spoke_jobs.contract.names import LIMIT_KIND
 from spoke_jobs.contract.start_rate import StartRate
 
 from .api_objects import Key
 from .limit_objects import NamespaceView, SpokeLimitView
 
-K = TypeVar("K")
+V = TypeVar("V")
 PREFIX = "SPOKE_OPERATOR_"
 MOST_RATES = 5
 """The most rates of one scope of a namespace that have buckets of their own. A tenant may write thousands, and each
 decision looks at all of them."""
+_PAUSES = (
+    ScopeKind.ALL,
+    ScopeKind.QUEUE,
+    ScopeKind.EACH_QUEUE,
+    ScopeKind.ORGANIZATION,
+    ScopeKind.EACH_ORGANIZATION,
+    ScopeKind.TYPE,
+    ScopeKind.EACH_TYPE,
+    ScopeKind.KEY,
+)
+"""Of several pauses of a job, that of the first form is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,115 +61,53 @@ class RateBound:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
-    """Why no attempt starts."""
-
-    source: str
-    """The object or setting that pauses."""
-    note: str = ""
-    """The reason that was given."""
-    by: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def is_over(self, now: datetime) -> bool:
-        """Whether the pause has ended by itself."""
-        return self.until is not None and self.until <= now
-
-
-@dataclass(frozen=True, slots=True)
 class NamespaceLimits:
-    """The limits and pauses that apply in one namespace.
+    """The limits and pauses that apply in one namespace, by scope (`all`, `queue:reports`, `each-queue`).
 
-    `in_queue` never exceeds `in_each_queue`: the smaller of the two bounds applies to a named queue. The same holds for
-    organizations and types. A prefix of types, like `ingest.*`, has its own count.
+    The bound of a named queue never exceeds that of each queue. The same holds for organizations and types. A prefix of
+    types, like `ingest.*`, has its own count.
     """
 
-    running: Bound | None = None
-    in_each_queue: Bound | None = None
-    for_each_organization: Bound | None = None
-    in_queue: Mapping[str, Bound] = field(default_factory=dict)
-    for_organization: Mapping[int, Bound] = field(default_factory=dict)
-    of_each_type: Bound | None = None
-    of_type: Mapping[str, Bound] = field(default_factory=dict)
-    """By type, or by prefix like `ingest.*`."""
-    with_key: Mapping[str, Bound] = field(default_factory=dict)
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    """How many attempts may run."""
     rates: Mapping[str, tuple[RateBound, ...]] = field(default_factory=dict)
     """By scope, at most :data:`MOST_RATES` each."""
-    paused: Pause | None = None
-    paused_queues: Mapping[str, Pause] = field(default_factory=dict)
-    """The empty name stands for every queue that is not named."""
-    paused_organizations: Mapping[int | None, Pause] = field(default_factory=dict)
-    """None stands for every organization that is not named."""
-    paused_types: Mapping[str, Pause] = field(default_factory=dict)
-    """By type or prefix. The empty name stands for every type that is not named."""
-    paused_keys: Mapping[str, Pause] = field(default_factory=dict)
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
     unfinished: Bound | None = None
     """How many unfinished SpokeJobs, the oldest ones, may have attempts."""
     max_priority: Bound | None = None
     default_timeout: Bound | None = None
     max_timeout: Bound | None = None
     weight: int = 1
+    bound_kinds: frozenset[ScopeKind] = field(init=False, repr=False, compare=False)
+    """The forms of the scopes that have bounds: admission asks for each waiting SpokeJob which bounds apply."""
 
-    def queue_bound(self, queue: str) -> Bound | None:
-        """Return the bound on a queue's jobs; none for jobs without a queue."""
-        return self.in_queue.get(queue, self.in_each_queue) if queue else None
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bound_kinds", kinds_of(self.bounds))
 
-    def organization_bound(self, organization: int | None) -> Bound | None:
-        """Return the bound on an organization's jobs; none for jobs without one."""
-        if organization is None:
-            return None
-        return self.for_organization.get(organization, self.for_each_organization)
+    def bounds_of(self, subject: Subject) -> Iterator[tuple[Place, Bound]]:
+        """Yield the bounds of such a job, the narrowest first."""
+        return applying(self.bounds, subject, self.bound_kinds)
 
-    def type_bounds(self, job_type: str) -> Iterator[tuple[str, Bound]]:
-        """Yield the bounds on a type's jobs, the narrowest first, each with the type or prefix that it counts."""
-        if not (self.of_type or self.of_each_type):
-            return
-        for name in names_of_type(job_type):
-            bound = self.of_type.get(name, self.of_each_type if name == job_type else None)
-            if bound is not None:
-                yield name, bound
+    @property
+    def running(self) -> Bound | None:
+        """The bound on all jobs of the namespace."""
+        return self.bounds.get(ScopeKind.ALL)
 
-    def rates_of(
-        self, queue: str, organization: int | None, job_type: str, key: str
-    ) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
+    @property
+    def paused(self) -> Pause | None:
+        """The pause of the whole namespace."""
+        return self.pauses.get(ScopeKind.ALL)
+
+    def rates_of(self, subject: Subject) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
         """Yield the rates of such a job by scope, each with the name that the scope counts the job as."""
-        if self.rates:
-            for scope, name in scopes_of(job_type, queue, organization, key or None):
-                if bounds := self.rates.get(scope):
-                    yield name, bounds
+        for (_, _, name), bounds in applying(self.rates, subject):
+            yield name, bounds
 
-    def pause_of(self, queue: str, organization: int | None, job_type: str = "", key: str = "") -> Pause | None:
+    def pause_of(self, subject: Subject) -> Pause | None:
         """Return the pause that keeps such a job from starting, the namespace's before those of its scopes."""
-        if self.paused:
-            return self.paused
-        if queue and (pause := self.paused_queues.get(queue) or self.paused_queues.get("")):
-            return pause
-        if organization is not None and self.paused_organizations:
-            pause = self.paused_organizations.get(organization) or self.paused_organizations.get(None)
-            if pause is not None:
-                return pause
-        if self.paused_types:
-            for name in (*names_of_type(job_type), ""):
-                if (pause := self.paused_types.get(name)) is not None:
-                    return pause
-        return self.paused_keys.get(key) if key else None
-
-    def pauses(self) -> Iterator[tuple[str, Pause]]:
-        """Return the pauses with their scopes."""
-        if self.paused:
-            yield ScopeKind.ALL.value, self.paused
-        for queue, pause in self.paused_queues.items():
-            yield f"{ScopeKind.QUEUE}:{queue}" if queue else ScopeKind.EACH_QUEUE.value, pause
-        for number, pause in self.paused_organizations.items():
-            yield (
-                ScopeKind.EACH_ORGANIZATION.value if number is None else f"{ScopeKind.ORGANIZATION}:{number}",
-                pause,
-            )
-        for name, pause in self.paused_types.items():
-            yield f"{ScopeKind.TYPE}:{name}" if name else ScopeKind.EACH_TYPE.value, pause
-        for key, pause in self.paused_keys.items():
-            yield f"{ScopeKind.KEY}:{key}", pause
+        found = [(_PAUSES.index(kind), pause) for (kind, _, _), pause in applying(self.pauses, subject)]
+        return min(found, key=lambda each: each[0])[1] if found else None
 
     def priority_of(self, priority: int) -> int:
         """Return the priority with the cap applied."""
@@ -203,11 +153,19 @@ class Limits:
             self,
             "usual",
             NamespaceLimits(
-                running=_setting(self.in_namespace, "MAX_RUNNING_IN_NAMESPACE"),
-                in_each_queue=_setting(self.in_queue, "MAX_RUNNING_IN_QUEUE"),
-                for_each_organization=_setting(self.for_organization, "MAX_RUNNING_FOR_ORGANIZATION"),
-                unfinished=_setting(self.unfinished, "MAX_UNFINISHED_IN_NAMESPACE"),
-                paused=self.paused,
+                bounds={
+                    scope.value: Bound(value, f"{PREFIX}{name}")
+                    for scope, value, name in (
+                        (ScopeKind.ALL, self.in_namespace, "MAX_RUNNING_IN_NAMESPACE"),
+                        (ScopeKind.EACH_QUEUE, self.in_queue, "MAX_RUNNING_IN_QUEUE"),
+                        (ScopeKind.EACH_ORGANIZATION, self.for_organization, "MAX_RUNNING_FOR_ORGANIZATION"),
+                    )
+                    if value is not None
+                },
+                pauses={ScopeKind.ALL.value: self.paused} if self.paused else {},
+                unfinished=None
+                if self.unfinished is None
+                else Bound(self.unfinished, f"{PREFIX}MAX_UNFINISHED_IN_NAMESPACE"),
             ),
         )
 
@@ -234,6 +192,13 @@ class Limits:
             "unfinished": self.unfinished,
         }
         return {name: value for name, value in known.items() if value is not None}
+
+
+def named(limits: Mapping[str, V], kind: ScopeKind) -> dict[str, V]:
+    """Return those of named queues, for example, by the name, in its order."""
+    start = f"{kind}:"
+    found = [(scope.removeprefix(start), value) for scope, value in limits.items() if scope.startswith(start)]
+    return dict(sorted(found, key=lambda each: (int(each[0]) if kind is ScopeKind.ORGANIZATION else 0, each[0])))
 
 
 def compiled(
@@ -285,57 +250,41 @@ def source_of(item: SpokeLimitView) -> str:
 def _of_namespace(
     usual: NamespaceLimits, items: list[SpokeLimitView], pause: Pause | None, now: datetime
 ) -> NamespaceLimits:
-    by_kind: defaultdict[ScopeKind, list[tuple[str, SpokeLimitView]]] = defaultdict(list)
-    for item in items:
-        if item.scope is not None:
-            by_kind[item.scope.kind].append((item.scope.name, item))
-    of_scope = by_kind.__getitem__
-
-    whole = [item for _, item in of_scope(ScopeKind.ALL)]
-    in_each = _smallest(usual.in_each_queue, *_maxima(item for _, item in of_scope(ScopeKind.EACH_QUEUE)))
-    for_each = _smallest(
-        usual.for_each_organization, *_maxima(item for _, item in of_scope(ScopeKind.EACH_ORGANIZATION))
-    )
-    queues = _by_name(of_scope(ScopeKind.QUEUE), in_each, str)
-    organizations = _by_name(of_scope(ScopeKind.ORGANIZATION), for_each, int)
-    of_each_type = _smallest(*_maxima(item for _, item in of_scope(ScopeKind.EACH_TYPE)))
-    types = of_scope(ScopeKind.TYPE)
-    of_type = {
-        **_by_name([entry for entry in types if not entry[0].endswith(SUFFIX)], of_each_type, str),
-        **_by_name([entry for entry in types if entry[0].endswith(SUFFIX)], None, str),
-    }
+    whole = [item for item in items if item.scope is not None and item.scope.kind is ScopeKind.ALL]
     weights = [item.spec.weight for item in whole if item.spec and item.spec.weight is not None]
-    paused = usual.paused or pause or next(filter(None, (pause_of(item, now) for item in whole)), None)
-
-    def paused_by_name(*kinds: ScopeKind) -> dict[str, Pause]:
-        entries = (entry for kind in kinds for entry in of_scope(kind))
-        return {name: found for name, item in entries if (found := pause_of(item, now))}
-
-    paused_organizations = {
-        int(name) if name else None: found
-        for name, found in paused_by_name(ScopeKind.EACH_ORGANIZATION, ScopeKind.ORGANIZATION).items()
-    }
     return NamespaceLimits(
-        running=_smallest(usual.running, *_maxima(whole)),
-        in_each_queue=in_each,
-        for_each_organization=for_each,
-        in_queue=queues,
-        for_organization=organizations,
-        of_each_type=of_each_type,
-        of_type=of_type,
-        with_key=_by_name(of_scope(ScopeKind.KEY), None, str),
+        bounds=_bounds(usual, items),
         rates=_rates(items),
-        paused=paused,
-        paused_queues=paused_by_name(ScopeKind.EACH_QUEUE, ScopeKind.QUEUE),
-        paused_organizations=paused_organizations,
-        paused_types=paused_by_name(ScopeKind.EACH_TYPE, ScopeKind.TYPE),
-        paused_keys=paused_by_name(ScopeKind.KEY),
+        pauses=_pauses(usual.paused or pause, items, now),
         unfinished=_smallest(usual.unfinished, *_values(whole, "max_unfinished")),
         max_priority=_smallest(*_values(whole, "max_priority")),
         default_timeout=_smallest(*_values(whole, "default_timeout_seconds")),
         max_timeout=_smallest(*_values(whole, "max_timeout_seconds")),
         weight=min(weights, default=1),
     )
+
+
+def _bounds(usual: NamespaceLimits, items: Iterable[SpokeLimitView]) -> dict[str, Bound]:
+    found = dict(usual.bounds)
+    for item in sorted(items, key=lambda item: item.scope is not None and item.scope.kind in NAMED):
+        if (scope := item.scope) is None:
+            continue
+        of_each = None if scope.name.endswith(SUFFIX) else found.get(EACH.get(scope.kind, ""))
+        bound = _smallest(found.get(str(scope)), *_values([item], "max_running"), of_each)
+        if bound is not None:
+            found[str(scope)] = bound
+    return found
+
+
+def _pauses(whole: Pause | None, items: Sequence[SpokeLimitView], now: datetime) -> dict[str, Pause]:
+    """Return the pauses by scope. That of the whole namespace is the first one, of the others it is the last one."""
+    found = {ScopeKind.ALL.value: whole} if whole else {}
+    for kind in _PAUSES:
+        for item in items:
+            if item.scope is not None and item.scope.kind is kind and (pause := pause_of(item, now)) is not None:
+                scope = str(item.scope)
+                found[scope] = found.get(scope, pause) if kind is ScopeKind.ALL else pause
+    return found
 
 
 def _rates(items: Iterable[SpokeLimitView]) -> dict[str, tuple[RateBound, ...]]:
@@ -359,22 +308,6 @@ def _few(rates: list[RateBound]) -> tuple[RateBound, ...]:
     return (*kept, replace(last, rate=replace(last.rate, burst=burst)))
 
 
-def _by_name(
-    items: list[tuple[str, SpokeLimitView]], of_each: Bound | None, convert: Callable[[str], K]
-) -> dict[K, Bound]:
-    found: dict[K, Bound] = {}
-    for name, item in items:
-        key = convert(name)
-        bound = _smallest(found.get(key), *_maxima([item]), of_each)
-        if bound is not None:
-            found[key] = bound
-    return found
-
-
-def _maxima(items: Iterable[SpokeLimitView]) -> list[Bound]:
-    return _values(items, "max_running")
-
-
 def _values(items: Iterable[SpokeLimitView], name: str) -> list[Bound]:
     return [
         Bound(value, source_of(item))
@@ -385,7 +318,3 @@ def _values(items: Iterable[SpokeLimitView], name: str) -> list[Bound]:
 
 def _smallest(*bounds: Bound | None) -> Bound | None:
     return min((bound for bound in bounds if bound is not None), key=lambda bound: bound.value, default=None)
-
-
-def _setting(value: int | None, name: str) -> Bound | None:
-    return None if value is None else Bound(value, f"{PREFIX}{name}")

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 
+from spoke_jobs.contract.limit_model import Pause
+from spoke_jobs.contract.limit_scopes import NAMED, ScopeKind
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 
-from .admit import Candidate, Usage
+from .admit import Candidate, Usage, counts_of
 from .api_objects import Key
-from .limits import Limits, NamespaceLimits, Pause
+from .limits import Limits, NamespaceLimits, named
 from .start_rates import StartRates
 from .status import open_attempt
 
@@ -39,14 +41,13 @@ def report(
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
     starting = [item for item in waiting if open_attempt(item.status) or has_place(Key(namespace, item.name))]
-    queues = Counter({key.queue: n for key, n in usage.in_queue.items() if key.namespace == namespace and key.queue})
-    parties = {party.organization: n for party, n in usage.of_party.items() if party.namespace == namespace}
-    organizations = Counter({str(name): n for name, n in parties.items() if name is not None})
+    queues = counts_of(usage, namespace, ScopeKind.QUEUE)
+    organizations = counts_of(usage, namespace, ScopeKind.ORGANIZATION)
     return {
         "limits": limits.settings,
         "namespaceLimits": _bounds(limits.of(namespace)),
         "rates": _rates(limits.of(namespace), usage.rates),
-        "paused": [_pause(scope, pause) for scope, pause in limits.of(namespace).pauses()][:SHOWN_COUNTS],
+        "paused": [_pause(scope, pause) for scope, pause in limits.of(namespace).pauses.items()][:SHOWN_COUNTS],
         "running": {"all": usage.total, "namespace": usage.in_namespace.get(namespace, 0)},
         "queues": dict(queues.most_common(SHOWN_COUNTS)),
         "organizations": dict(organizations.most_common(SHOWN_COUNTS)),
@@ -61,14 +62,12 @@ def report(
 def _bounds(rules: NamespaceLimits) -> dict[str, object]:
     """Return the limits of the namespace, each with the object or setting that sets it."""
     bounds = {
-        "all": rules.running,
-        "each-queue": rules.in_each_queue,
-        "each-organization": rules.for_each_organization,
-        "each-type": rules.of_each_type,
-        **{f"queue:{name}": bound for name, bound in islice(sorted(rules.in_queue.items()), SHOWN_COUNTS)},
-        **{f"organization:{n}": bound for n, bound in islice(sorted(rules.for_organization.items()), SHOWN_COUNTS)},
-        **{f"type:{name}": bound for name, bound in islice(sorted(rules.of_type.items()), SHOWN_COUNTS)},
-        **{f"key:{name}": bound for name, bound in islice(sorted(rules.with_key.items()), SHOWN_COUNTS)},
+        **{scope: bound for scope, bound in rules.bounds.items() if ":" not in scope},
+        **{
+            f"{kind}:{name}": bound
+            for kind in NAMED
+            for name, bound in islice(named(rules.bounds, kind).items(), SHOWN_COUNTS)
+        },
         "maxUnfinished": rules.unfinished,
         "maxPriority": rules.max_priority,
         "defaultTimeoutSeconds": rules.default_timeout,

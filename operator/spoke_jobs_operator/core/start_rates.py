@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from spoke_jobs.contract.limit_model import rate_wait
 from spoke_jobs.contract.limit_scopes import NAMED, ScopeKind
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import Wait
 
 from .api_objects import Key
 from .limit_objects import SpokeLimitView
@@ -123,7 +124,7 @@ class StartRates:
             return None
         retry_at = self.now + longest
         self.awaited = retry_at if self.awaited is None else min(self.awaited, retry_at)
-        return Wait(WaitReason.RATE_LIMIT_REACHED, object=str(of.rate), source=of.source, retry_at=retry_at)
+        return rate_wait(of.rate, of.source, retry_at)
 
     def _wait(self, name: str, bounds: tuple[RateBound, ...]) -> tuple[timedelta, RateBound | None]:
         """Return the longest wait for a token of a scope, and its rate."""

@@ -1,9 +1,8 @@
 """Keep in memory which SpokeJobs are admitted and which wait.
 
-:mod:`spoke_jobs_operator.core.admit` chooses the next ones.
-
-A Lease can't stop a request that is on its way, so the limits may be exceeded briefly when the leader changes. The
-limits are not a guarantee that two jobs never run at once. Mutual exclusion comes from the pods' claims in the ledger.
+:mod:`spoke_jobs_operator.core.admit` chooses the next ones. A Lease can't stop a request that is on its way, so the
+limits may be exceeded briefly when the leader changes. The limits are not a guarantee that two jobs never run at once.
+Mutual exclusion comes from the pods' claims in the ledger.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from spoke_jobs.cluster.rights import CREATE, LIST_LIMITS, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type, length_problem
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, NotFound, Unauthorized
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.contract.object_fields import Body, items, mapping, moment, number, text
 from spoke_jobs.limits.operator_limits import PublishedView, labels_of, read_published_limit
 from spoke_jobs.model import JobRequest, JobState
@@ -231,7 +232,7 @@ def _sample(definition: Definition) -> JobRequest:
         created_at=now,
         updated_at=now,
         state=JobState.WAITING,
-        runner="kubernetes",
+        runner=CLUSTER_RUNNER,
         run=1,
         attempt=0,
         options=definition.options,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,8 +26,22 @@ class ScopeKind(StrEnum):
     EACH_ORGANIZATION = "each-organization"
 
 
+ALL_KINDS = frozenset(ScopeKind)
+_KEY, _TYPE, _EACH_TYPE = ScopeKind.KEY, ScopeKind.TYPE, ScopeKind.EACH_TYPE
+_QUEUE, _EACH_QUEUE = ScopeKind.QUEUE, ScopeKind.EACH_QUEUE
+_ORGANIZATION, _EACH_ORGANIZATION, _ALL = ScopeKind.ORGANIZATION, ScopeKind.EACH_ORGANIZATION, ScopeKind.ALL
+# Read once: reading a member of an enumeration takes longer than the rest of a check.
+Place = tuple[ScopeKind, str, str]
+"""A scope that applies to a job: its form, its text, and what it counts the job as, a queue for example."""
 NAMED = (ScopeKind.TYPE, ScopeKind.QUEUE, ScopeKind.ORGANIZATION, ScopeKind.KEY)
 """The forms that are followed by a colon and a name."""
+EACH = {
+    ScopeKind.TYPE: ScopeKind.EACH_TYPE,
+    ScopeKind.QUEUE: ScopeKind.EACH_QUEUE,
+    ScopeKind.ORGANIZATION: ScopeKind.EACH_ORGANIZATION,
+}
+"""The form that stands for each name of a form."""
+_NAMED_OF = {each: kind for kind, each in EACH.items()}
 EXPECTED = (
     "all, type:NAME, type:PREFIX.*, queue:NAME, organization:NUMBER, key:NAME, each-type, each-queue or "
     "each-organization"
@@ -62,6 +76,11 @@ class Scope:
         return f"{self.kind}:{self.name}" if self.kind in NAMED else str(self.kind)
 
 
+def counted_as(kind: ScopeKind, name: str) -> str:
+    """Return the scope whose jobs count under a limit: ``queue:reports`` also under one of each queue."""
+    return f"{_NAMED_OF.get(kind, kind)}:{name}" if name or kind is not _ALL else "all"
+
+
 def _is_pattern(name: str) -> bool:
     """Whether it is a prefix like ``ingest.*``, which stands for the types that begin with ``ingest.``."""
     return name.endswith(SUFFIX) and len(name) > len(SUFFIX) and name.count("*") == 1
@@ -74,25 +93,33 @@ def patterns_of(name: str) -> Iterator[str]:
         yield name + SUFFIX
 
 
-def names_of_type(job_type: str) -> tuple[str, ...]:
-    """Return the names of the scopes ``type:NAME`` that apply to a type, the narrowest first."""
-    return (job_type, *(pattern for pattern in patterns_of(job_type) if pattern != job_type))
-
-
-def scopes_of(job_type: str, queue: str, organization: int | None, key: str | None) -> Iterator[tuple[str, str]]:
-    """Yield the scopes that apply to a job, the narrowest first, each with what it counts the job as.
+def scopes_of(
+    job_type: str, queue: str, organization: int | None, key: str | None, kinds: Collection[ScopeKind] = ALL_KINDS
+) -> Iterator[Place]:
+    """Yield the scopes that apply to a job, the narrowest first.
 
     :param queue: empty for none.
+    :param kinds: the forms that are wanted. Others may come with them.
     """
-    if key is not None:
-        yield f"{ScopeKind.KEY}:{key}", key
-    for name in names_of_type(job_type):
-        yield f"{ScopeKind.TYPE}:{name}", name
-    yield ScopeKind.EACH_TYPE, job_type
-    if queue:
-        yield f"{ScopeKind.QUEUE}:{queue}", queue
-        yield ScopeKind.EACH_QUEUE, queue
-    if organization is not None:
-        yield f"{ScopeKind.ORGANIZATION}:{organization}", str(organization)
-        yield ScopeKind.EACH_ORGANIZATION, str(organization)
-    yield ScopeKind.ALL, ""
+    if key is not None and _KEY in kinds:
+        yield _KEY, f"key:{key}", key
+    if _TYPE in kinds or _EACH_TYPE in kinds:
+        yield _TYPE, f"type:{job_type}", job_type
+        yield _EACH_TYPE, "each-type", job_type
+        for pattern in patterns_of(job_type):
+            if pattern != job_type:
+                yield _TYPE, f"type:{pattern}", pattern
+    if queue and (_QUEUE in kinds or _EACH_QUEUE in kinds):
+        yield _QUEUE, f"queue:{queue}", queue
+        yield _EACH_QUEUE, "each-queue", queue
+    if organization is not None and (_ORGANIZATION in kinds or _EACH_ORGANIZATION in kinds):
+        name = str(organization)
+        yield _ORGANIZATION, f"organization:{name}", name
+        yield _EACH_ORGANIZATION, "each-organization", name
+    if _ALL in kinds:
+        yield _ALL, "all", ""
+
+
+def kinds_of(scopes: Iterable[str]) -> frozenset[ScopeKind]:
+    """Return the forms of scopes."""
+    return frozenset(ScopeKind(scope.partition(":")[0]) for scope in scopes)

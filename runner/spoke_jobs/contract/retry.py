@@ -44,6 +44,8 @@ def is_charged(kind: CauseClass) -> bool:
     return kind is not CauseClass.UNCHARGED and kind not in OWN_BACKOFF
 
 
+DEFAULT_BACKOFF_SECONDS = 1.0
+DEFAULT_BACKOFF_MAX_SECONDS = 300.0
 DEFAULT_JITTER = 0.25
 DEFAULT_MEMORY_FACTOR = 1.5
 LARGEST_FACTOR = 4.0
@@ -106,10 +108,10 @@ class RetryPolicy:
     """How often and how soon a failed job gets another attempt."""
 
     budget: Mapping[CauseClass, int] = field(default_factory=lambda: DEFAULT_BUDGET)
-    backoff_seconds: float = 1.0
+    backoff_seconds: float = DEFAULT_BACKOFF_SECONDS
     """The wait before the second attempt; it doubles with each charged attempt. Disruptions and dependencies have waits
     of their own."""
-    backoff_max_seconds: float = 300.0
+    backoff_max_seconds: float = DEFAULT_BACKOFF_MAX_SECONDS
     jitter: float = DEFAULT_JITTER
     """The largest share by which a wait is lengthened, so that jobs that failed together don't retry together."""
     never: tuple[type[BaseException] | str, ...] = ()

@@ -20,6 +20,8 @@ from spoke_jobs.contract.labels import given_labels
 from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, TEMPLATE_LIMIT, TEMPLATE_NAME
 from spoke_jobs.contract.object_fields import Moment, mapping
 from spoke_jobs.contract.retry import (
+    DEFAULT_BACKOFF_MAX_SECONDS,
+    DEFAULT_BACKOFF_SECONDS,
     DEFAULT_BUDGET,
     DEFAULT_JITTER,
     DEFAULT_MEMORY_FACTOR,
@@ -89,9 +91,9 @@ class Retry(_Model):
     backoff_seconds: Annotated[
         float,
         Field(ge=0, le=86400, description="The wait before the second attempt; it doubles with each charged attempt."),
-    ] = 1.0
+    ] = DEFAULT_BACKOFF_SECONDS
     backoff_max_seconds: Annotated[float, Field(ge=0, le=86400, description="The longest wait between attempts.")] = (
-        300.0
+        DEFAULT_BACKOFF_MAX_SECONDS
     )
     jitter: Annotated[float, Field(ge=0, le=1, description="The largest share by which a wait is lengthened.")] = (
         DEFAULT_JITTER

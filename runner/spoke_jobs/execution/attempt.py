@@ -26,7 +26,7 @@ from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.fingerprint import fingerprint
-from spoke_jobs.execution.lease import LeaseKeeper, StopReason
+from spoke_jobs.execution.lease import LeaseKeeper, StopReason, seconds_until_next_record
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.thread_stacks import thread_stacks
 from spoke_jobs.ledger.engine import is_away
@@ -232,7 +232,7 @@ def _finish(context: JobContext, result: Any, claim: Claim) -> None:
             if context.has_session or not is_away(error) or time.monotonic() > give_up:
                 raise
             outage.failed(type(error.orig).__name__)
-            time.sleep(min(0.5, claim.lease_seconds / 10))
+            time.sleep(seconds_until_next_record(claim.lease_seconds))
 
 
 def _leave_if_forked(process: int) -> None:
@@ -334,7 +334,7 @@ def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -
             if time.monotonic() > give_up:
                 raise
             outage.failed(type(error.orig).__name__)
-            time.sleep(min(0.5, claim.lease_seconds / 10))
+            time.sleep(seconds_until_next_record(claim.lease_seconds))
 
 
 def _record_at_once(claim: Claim, services: AttemptServices, failure: Failure) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.attempt import AttemptServices, run_attempt
+from spoke_jobs.execution.lease import seconds_until_retry
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.after_commit import run_safely
@@ -81,7 +82,7 @@ def _go_on_later(
     job: JobRequest, services: AttemptServices, lease_seconds: float, ends: UnrecordedEnds, stop: threading.Event
 ) -> None:
     """Write the end of the job's attempt once the database answers, before a reaper finds the lapsed lease."""
-    while not stop.wait(min(1.0, lease_seconds / 10)):
+    while not stop.wait(seconds_until_retry(lease_seconds)):
         try:
             ends.write()
             services.ledger.get(job.id)

@@ -41,6 +41,16 @@ def lease_margin(lease_seconds: float) -> float:
     return min(2.0, lease_seconds * 0.1)
 
 
+def seconds_until_retry(lease_seconds: float) -> float:
+    """The seconds after which a renewal that has failed is tried again."""
+    return min(1.0, lease_seconds / 10)
+
+
+def seconds_until_next_record(lease_seconds: float) -> float:
+    """The seconds after which an attempt's end that could not be recorded is recorded again."""
+    return min(0.5, lease_seconds / 10)
+
+
 class StopReason(StrEnum):
     """Why an attempt has to stop."""
 
@@ -181,7 +191,7 @@ class LeaseKeeper:
             self._outage.failed(type(error).__name__)
             with self._changed:
                 # The progress is written with the end, or the next report replaces it.
-                self._next_beat = time.monotonic() + min(1.0, self._lease / 10)
+                self._next_beat = time.monotonic() + seconds_until_retry(self._lease)
                 self._deadline = self._deadline or before + self._lease - lease_margin(self._lease)
             return
         self._outage.recovered()

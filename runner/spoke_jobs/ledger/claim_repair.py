@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, case, exists, func, or_, select, update
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.each_alone import change_each
-from spoke_jobs.ledger.expressions import LARGEST_COUNT, constant
+from spoke_jobs.ledger.eligibility import OfRunner, Waiting, in_sql
+from spoke_jobs.ledger.expressions import LARGEST_COUNT
 from spoke_jobs.ledger.finish import give_up
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState, Failure, JobState
@@ -35,8 +36,7 @@ def repair(connection: Connection, runner: str) -> int:
     broken = (
         select(job_request.c.id, running.label("running"), number.label("number"))
         .where(
-            job_request.c.state == constant(JobState.WAITING),
-            job_request.c.runner == runner,
+            *in_sql(Waiting(), OfRunner(runner)),
             or_(running, taken, job_request.c.attempt >= LARGEST_COUNT),
         )
         .order_by(job_request.c.rank, job_request.c.id)

@@ -12,14 +12,30 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CompoundSelect, Connection, and_, case, cast, func, literal, null, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    CompoundSelect,
+    Connection,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    not_,
+    null,
+    select,
+    union_all,
+)
 
+from spoke_jobs.contract.executors import Executor, executor_of
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.ledger import filters
 from spoke_jobs.ledger.clock import clock_after
-from spoke_jobs.ledger.expressions import clock_once, constant
+from spoke_jobs.ledger.eligibility import Due
+from spoke_jobs.ledger.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_request, queue_lock
-from spoke_jobs.limits.admission import LimitSet, Subject
+from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
 
@@ -49,6 +65,11 @@ class WaitingKind:
     """Their organization, if a limit is for organizations; else None."""
     limit_key: str | None = None
     """Their key, if a limit is for keys; else None."""
+
+    @property
+    def executor(self) -> Executor:
+        """Who starts their attempts."""
+        return executor_of(self.runner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +165,7 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any
         queue_lock.c.queue_name == job_request.c.queue_name,
         queue_lock.c.job_id != job_request.c.id,
     )
-    later = and_(job_request.c.run_after.is_not(None), job_request.c.run_after > clock_once())
+    later = not_(Due().expression())
     columns = (
         job_request.c.runner,
         job_request.c.job_type,
@@ -159,7 +180,7 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any
         (job_request.c.queue_name if by_queue else literal("")).label("queue_name"),
         (job_request.c.organization_id if by_organization else null()).label("organization_id"),
         (job_request.c.limit_key if by_key else null()).label("limit_key"),
-        func.coalesce(job_request.c.run_after, job_request.c.created_at).label("due_at"),
+        due_since().label("due_at"),
         job_request.c.id,
         job_request.c.uid,
     )

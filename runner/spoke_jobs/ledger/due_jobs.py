@@ -5,7 +5,7 @@ It starts from the head of the order of claims, from a position in it, or goes t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from itertools import product
 from typing import Any, NamedTuple
@@ -23,35 +23,18 @@ from sqlalchemy import (
     tuple_,
 )
 
-from spoke_jobs.ledger.claim_filters import FILTER, filter_conditions, filter_values
 from spoke_jobs.ledger.claim_request import ClaimRequest
-from spoke_jobs.ledger.column_types import TEXT_LIMIT_BYTES
-from spoke_jobs.ledger.expressions import (
-    constant,
-    due,
-    known_in_sql,
-    postgresql_text,
-    queue_free,
-    within_start_timeout,
-)
+from spoke_jobs.ledger.eligibility import CLAIMABLE, Condition, Selected, in_sql, in_text, of_claim
 from spoke_jobs.ledger.rows import MANY_COLUMNS
-from spoke_jobs.ledger.tables import job_request, sql_name
-from spoke_jobs.model import JobState
-from spoke_jobs.type_names import SUFFIX
-
-_MAY_BE_CLAIMED = f"""state = 'waiting' AND runner = :runner
-      AND ({postgresql_text(due())})
-      AND ({postgresql_text(within_start_timeout())})
-      AND (job_type = ANY(:names) OR (octet_length(job_type) <= {TEXT_LIMIT_BYTES} AND job_type LIKE ANY(:patterns)))
-      AND NOT (locks_queue AND queue_name IN (SELECT queue_name FROM {sql_name("queue_lock")}))"""  # noqa: S608
+from spoke_jobs.ledger.tables import job_request
 
 
 class Start(Enum):
     """Where a search starts."""
 
     HEAD = ""
-    PLACE = "AND (rank, id) >= (:rank, :after)"
-    TURNS = "AND id = ANY(cast(:turns AS bigint[]))"
+    PLACE = "(rank, id) >= (:rank, :after)"
+    TURNS = "id = ANY(cast(:turns AS bigint[]))"
     """It goes through given jobs, in their order: that of turns (:mod:`.claim_turns`)."""
 
 
@@ -72,24 +55,25 @@ class Variant(NamedTuple):
 VARIANTS = tuple(Variant(*values) for values in product(Start, (False, True)))
 
 
-def search(variant: Variant, more: str = "") -> str:
+def search(variant: Variant, *more: type[Condition]) -> str:
     """Return the condition, the order and the number of due jobs that may be claimed (PostgreSQL).
 
-    :param more: a further condition.
+    :param more: further conditions.
     """
     order = "array_position(cast(:turns AS bigint[]), id)" if variant.start is Start.TURNS else "rank, id"
-    conditions = f"{_MAY_BE_CLAIMED}{more}\n      {variant.start.value}{FILTER if variant.filtered else ''}"
-    return f"{conditions}\n    ORDER BY {order}\n    LIMIT :limit"
+    parts = [
+        in_text(*CLAIMABLE, *more),
+        *([variant.start.value] if variant.start.value else []),
+        *([in_text(Selected)] if variant.filtered else []),
+    ]
+    return "\n      AND ".join(parts) + f"\n    ORDER BY {order}\n    LIMIT :limit"
 
 
 def search_values(request: ClaimRequest) -> dict[str, Any]:
     """Return the parameters of the search."""
-    values: dict[str, Any] = {
-        "runner": request.runner,
-        "names": [name for name in request.types if not name.endswith(SUFFIX)],
-        "patterns": like_patterns(request.types),
-        "limit": request.limit,
-    } | filter_values(request.only)
+    values: dict[str, Any] = {"limit": request.limit}
+    for condition in of_claim(request):
+        values |= condition.values()
     if request.turns:
         values["turns"] = list(request.turns)
     elif request.place is not None:
@@ -106,26 +90,9 @@ def search_text(statement: str) -> TextClause:
     return text(statement).bindparams(bindparam("limit", type_=Integer, literal_execute=True))
 
 
-def like_patterns(types: Collection[str]) -> list[str]:
-    """Return the prefixes like ``ingest.*`` as patterns of LIKE."""
-    return [_escaped(name.removesuffix("*")) + "%" for name in types if name.endswith(SUFFIX)]
-
-
-def _escaped(prefix: str) -> str:
-    return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
 def steps_search(request: ClaimRequest) -> Select[Any]:
     """Select due jobs that may be claimed, in the order of claims (SQLite). Of given jobs, select all, in any order."""
-    statement = select(*MANY_COLUMNS).where(
-        job_request.c.state == constant(JobState.WAITING),
-        job_request.c.runner == request.runner,
-        known_in_sql(job_request.c.job_type, request.types),
-        due(),
-        within_start_timeout(),
-        queue_free(),
-        *filter_conditions(request.only),
-    )
+    statement = select(*MANY_COLUMNS).where(*in_sql(*of_claim(request)))
     if request.turns:
         return statement.where(job_request.c.id.in_(request.turns))
     if request.place is not None:

@@ -28,7 +28,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.column_types import JSON_LIMIT_BYTES
-from spoke_jobs.ledger.tables import DUE_FROM, job_attempt, job_request, queue_lock
+from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import RETENTION_SECONDS, UNFINISHED, AttemptState, JobState
 from spoke_jobs.type_names import SUFFIX
 
@@ -43,19 +43,9 @@ def clock_once(after_seconds: float = 0.0) -> ScalarSelect[datetime]:
     return select(clock_after(after_seconds) if after_seconds else clock_now()).scalar_subquery()
 
 
-def due() -> ColumnElement[bool]:
-    """Whether a job's ``run_after`` has passed."""
-    return clock_once() >= DUE_FROM
-
-
-def within_start_timeout() -> ColumnElement[bool]:
-    """Whether a job may still be started: it has been started before, or its start timeout has not expired."""
-    return or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now())
-
-
-def queue_free() -> ColumnElement[bool]:
-    """Whether a job needs no queue lock, or its queue's lock is free."""
-    return or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name)))
+def due_since() -> ColumnElement[datetime]:
+    """Since when a job has been due, or when it will be."""
+    return func.coalesce(job_request.c.run_after, job_request.c.created_at)
 
 
 def unfinished() -> ColumnElement[bool]:
@@ -138,6 +128,15 @@ def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnEl
     # Not LIKE, which ignores case on SQLite.
     conditions += [func.substr(column, 1, len(prefix)) == prefix for prefix in prefixes]
     return or_(*conditions)
+
+
+def like_patterns(types: Collection[str]) -> list[str]:
+    """Return the prefixes like ``ingest.*`` as patterns of LIKE."""
+    return [_escaped(name.removesuffix("*")) + "%" for name in types if name.endswith(SUFFIX)]
+
+
+def _escaped(prefix: str) -> str:
+    return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def postgresql_text(value: Any) -> str:

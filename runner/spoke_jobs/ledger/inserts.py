@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
+from spoke_jobs.contract.executors import REFERENCE
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, UTCDateTime, clock_after, clock_now
 from spoke_jobs.ledger.expressions import unfinished, unfinished_with
@@ -38,7 +39,7 @@ from spoke_jobs.ledger.lenient import in_utc
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, read_job, to_request, to_row
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.ledger.transitions import dispatched, job_replaced, may_be_replaced, new_request, start_deadline
-from spoke_jobs.model import REFERENCE, DispatchedJob, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.model import DispatchedJob, JobOptions, JobRequest, JobState, NewJob
 
 _TRIES = 5
 _SERIALIZATION_STATES = {"40P01", "40001"}

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, text
 
 from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.ledger import bulk
-from spoke_jobs.ledger.due_jobs import like_patterns
+from spoke_jobs.ledger.expressions import like_patterns
 from spoke_jobs.ledger.limit_rows import LAST_CHANGE, read_limits
 from spoke_jobs.ledger.tables import job_limit
 from spoke_jobs.limits.admission import LimitSet

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.audit_events import Action
 from spoke_jobs.limits import job_limit
-from spoke_jobs.limits.admission import LimitSet, Subject
+from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, empty
 from spoke_jobs.limits.limit_file import Applied, LimitEntry, with_code_default
 from spoke_jobs.model import JobRequest

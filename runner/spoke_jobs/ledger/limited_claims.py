@@ -17,22 +17,23 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.ledger import bulk
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
+from spoke_jobs.ledger.eligibility import Open
 from spoke_jobs.ledger.expressions import constant
 from spoke_jobs.ledger.limit_cache import LimitCache
 from spoke_jobs.ledger.limit_rows import read_limits
-from spoke_jobs.ledger.open_scopes import OPEN, closed_values, open_conditions
 from spoke_jobs.ledger.tables import job_attempt, job_limit, job_request
-from spoke_jobs.limits.admission import Admission, Closed, LimitSet, Subject
+from spoke_jobs.limits.admission import Admission, Closed, LimitSet
 from spoke_jobs.model import AttemptState, Claim
 
 _FIND = {
     variant: search_text(
         f"SELECT id, job_type, queue_name, organization_id, limit_key, locks_queue FROM {bulk.JOB_REQUEST} WHERE "  # noqa: S608
-        f"{search(variant, OPEN)} FOR UPDATE SKIP LOCKED"
+        f"{search(variant, Open)} FOR UPDATE SKIP LOCKED"
     )
     for variant in VARIANTS
 }
@@ -151,6 +152,6 @@ def _subject(row: RowMapping) -> Subject:
 
 def _search(connection: Connection, closed: Closed, request: ClaimRequest) -> Sequence[RowMapping]:
     if connection.dialect.name != "postgresql":
-        return found_in_steps(connection, request, *open_conditions(closed))
-    values = search_values(request) | closed_values(closed)
+        return found_in_steps(connection, request, Open(closed).expression())
+    values = search_values(request) | Open(closed).values()
     return connection.execute(_FIND[Variant.of(request)], values).mappings().all()

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.clean_text import storable
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.ledger import transitions
@@ -21,10 +22,10 @@ from spoke_jobs.ledger.batch_rows import held, not_met
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.claim_turns import in_turns
 from spoke_jobs.ledger.dependency_rules import failure_of
+from spoke_jobs.ledger.eligibility import OfRunner, StartTimedOut, Waiting
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory_rows import MemoryRows
 from spoke_jobs.ledger.port import NO_PROGRESS, AlreadyFinal, NotThisAttempt, QueueHeld, Refusal
-from spoke_jobs.limits.admission import Subject
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
@@ -161,7 +162,8 @@ class MemoryLedger(MemoryRows):
         granted: list[Claim] = []
         with self._lock:
             admission, running = self.limits.admission(self._jobs.values()), self._running()
-            waiting = self._claimable(ClaimRequest(runner, types, worker, lease_seconds, limit, only))
+            request = ClaimRequest(runner, types, worker, lease_seconds, limit, only)
+            waiting = self._claimable(request, admission.closed())
             for job_id, _, organization in in_turns(waiting, running, self._turns):
                 if len(granted) == limit:
                     break
@@ -323,9 +325,7 @@ class MemoryLedger(MemoryRows):
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
         """Fail the jobs that have not been started for the first time within their start timeout."""
         with self._lock:
-            now = self._now()
-            waiting = [job for job in self._jobs.values() if job.state is JobState.WAITING and job.runner == runner]
-            overdue = [job for job in waiting if job.attempt == 0 and job.start_by is not None and job.start_by < now]
+            overdue = self._fulfilling(Waiting(), OfRunner(runner), StartTimedOut())
             return [self._give_up(job.id, transitions.not_started(job, types)) for job in overdue[:limit]]
 
     def cancel(self, job_id: int, by: str = "") -> JobRequest | None:

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.ledger.audit_events import Action
 from spoke_jobs.ledger.limit_store import Change, LimitStore, declarations
-from spoke_jobs.limits.admission import Admission, LimitSet, Subject
+from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, empty
 from spoke_jobs.limits.limit_file import Applied, LimitEntry, applied
 from spoke_jobs.model import JobRequest, JobState

@@ -22,6 +22,7 @@ from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.claim_turns import DueJob, LastTurns, Organization
 from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.dependency_rules import failure_of, failure_of_batch
+from spoke_jobs.ledger.eligibility import Condition, Facts, Open, QueueFree, all_hold, of_claim
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory_batches import MemoryBatches
 from spoke_jobs.ledger.memory_dependencies import MemoryDependencies, needed
@@ -29,6 +30,7 @@ from spoke_jobs.ledger.memory_limits import MemoryLimits
 from spoke_jobs.ledger.on_failure import after_final_failure
 from spoke_jobs.ledger.port import AttemptOver
 from spoke_jobs.ledger.transitions import LiveAttempt
+from spoke_jobs.limits.admission import Closed
 from spoke_jobs.model import (
     Attempt,
     AttemptState,
@@ -39,7 +41,6 @@ from spoke_jobs.model import (
     NewJob,
     Saved,
 )
-from spoke_jobs.type_names import is_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +99,24 @@ class MemoryRows(ABC):
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job."""
 
-    def _claimable(self, request: ClaimRequest) -> list[DueJob]:
-        """Return the due jobs that a worker asks for, also those whose queue is locked."""
-        now = self._now()
-        return [
-            DueJob(job.id, -job.priority, job.organization_id)
-            for job in self._jobs.values()
-            if transitions.claimable(job, request.runner, now)
-            and is_known(job.job_type, request.types)
-            and request.only.fits(job)
-        ]
+    def _facts(self) -> Facts:
+        return Facts(self._now(), self._queue_locks)
+
+    def _claimable(self, request: ClaimRequest, closed: Closed) -> list[DueJob]:
+        """Return the jobs that a claim may start now."""
+        found = self._fulfilling(*of_claim(request), Open(closed))
+        return [DueJob(job.id, -job.priority, job.organization_id) for job in found]
+
+    def _fulfilling(self, *conditions: Condition) -> list[JobRequest]:
+        facts = self._facts()
+        return [job for job in self._jobs.values() if all_hold(conditions, job, facts)]
 
     def _running(self) -> Counter[Organization]:
         """Count the running jobs by organization."""
         return Counter(job.organization_id for job in self._jobs.values() if job.state is JobState.RUNNING)
 
     def _is_locked(self, job: JobRequest) -> bool:
-        return job.locks_queue and job.queue_name in self._queue_locks
+        return not QueueFree().holds(job, self._facts())
 
     def _await(self, job_id: int, ids: Iterable[int]) -> None:
         """Let a job wait for the end of others."""

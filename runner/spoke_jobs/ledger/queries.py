@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, select, tuple_
 
+from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.ledger import audit_events, crowd, dependency_queries, filters, limited_claims, pruning
 from spoke_jobs.ledger.audit_events import ANY_EVENT, Event, EventFilter
@@ -20,15 +22,15 @@ from spoke_jobs.ledger.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.dependency_queries import NOTHING, Blocking, Link
+from spoke_jobs.ledger.eligibility import Due, OfRunner, QueueFree, Waiting, in_sql
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.expressions import constant, due, queue_free
+from spoke_jobs.ledger.expressions import constant
 from spoke_jobs.ledger.limit_rows import read_limits
 from spoke_jobs.ledger.reports import reports_of
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.statistics import Dimension, Statistics, statistics
-from spoke_jobs.ledger.syncing import RUNNER as CLUSTER
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.limits.admission import Admission, LimitSet, Subject
+from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState
 
@@ -224,7 +226,7 @@ class Queries:
 
     def held(self, jobs: Sequence[JobRequest]) -> dict[int, Wait]:
         """Return the pause, limit or rate that holds back each of the waiting jobs, by the job's id."""
-        waiting = [job for job in jobs if job.state is JobState.WAITING and job.runner != CLUSTER]
+        waiting = [job for job in jobs if job.state is JobState.WAITING and job.executor is not Executor.CLUSTER]
         if not waiting:
             return {}
         with self._reading() as connection:
@@ -238,7 +240,11 @@ class Queries:
             limits = LimitSet(read_limits(connection))
             counts = crowd.waiting_counts(connection, limits, which)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
-            waits = {each.kind: held(crowd.subject_of(each.kind)) for each in counts if each.kind.runner != CLUSTER}
+            waits = {
+                each.kind: held(crowd.subject_of(each.kind))
+                for each in counts
+                if each.kind.executor is not Executor.CLUSTER
+            }
             runners = sorted({each.kind.runner for each in counts if not each.kind.later})
             return Crowd(
                 _now(connection),
@@ -335,7 +341,7 @@ def _holders(connection: Connection, ids: Collection[int]) -> dict[int, Holder]:
 
 
 def _ahead(connection: Connection, job: JobRequest) -> int:
-    before = select(func.count()).select_from(job_request).where(*_due_before(job), queue_free())
+    before = select(func.count()).select_from(job_request).where(*_due_before(job), *in_sql(QueueFree()))
     return connection.scalar(before) or 0
 
 
@@ -345,18 +351,14 @@ def _ahead_in_queue(connection: Connection, job: JobRequest) -> int:
 
 
 def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
-    waits = (job_request.c.state == constant(JobState.WAITING), due())
+    waits = in_sql(Waiting(), Due())
     same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
     return connection.scalar(select(func.count()).select_from(job_request).where(*waits, *same)) or 0
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
-    return (
-        job_request.c.state == constant(JobState.WAITING),
-        job_request.c.runner == job.runner,
-        due(),
-        tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id),
-    )
+    before = tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id)
+    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before)
 
 
 def _load(connection: Connection, runner: str) -> tuple[Load, ...]:

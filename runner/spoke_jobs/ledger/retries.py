@@ -15,7 +15,8 @@ from spoke_jobs.ledger.audit_events import Action
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
 from spoke_jobs.ledger.dependency_rules import Retried, after_retry
 from spoke_jobs.ledger.each_alone import change_each
-from spoke_jobs.ledger.expressions import clock_once, constant, increased, option_seconds, unfinished_with
+from spoke_jobs.ledger.eligibility import OfRunner, StartTimedOut, Waiting, in_sql
+from spoke_jobs.ledger.expressions import increased, option_seconds, unfinished_with
 from spoke_jobs.ledger.finish import finish_if_over, give_up
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.notify import request_notification
@@ -180,10 +181,7 @@ def expire_starts(connection: Connection, runner: str, known: Collection[str], l
     overdue = (
         select(job_request.c.id)
         .where(
-            job_request.c.state == constant(JobState.WAITING),
-            job_request.c.start_by < clock_once(),
-            job_request.c.runner == runner,
-            job_request.c.attempt == 0,
+            *in_sql(Waiting(), OfRunner(runner), StartTimedOut()),
         )
         .order_by(job_request.c.start_by)
         .with_for_update(skip_locked=True)

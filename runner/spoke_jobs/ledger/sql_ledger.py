@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, desc, func, or_, sele
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.executors import REFERENCE, Executor, executor_of
 from spoke_jobs.ledger import (
     audit_events,
     bulk,
@@ -23,7 +24,6 @@ from spoke_jobs.ledger import (
     retries,
     settling,
     strays,
-    syncing,
     transitions,
 )
 from spoke_jobs.ledger.audit_events import Action
@@ -31,8 +31,9 @@ from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.claim_search import ClaimSearch
 from spoke_jobs.ledger.clock import clock_now, waited_seconds
 from spoke_jobs.ledger.each_alone import change_each
+from spoke_jobs.ledger.eligibility import Due, OfRunner, Waiting, in_sql
 from spoke_jobs.ledger.engine import READ_ONLY, is_locked
-from spoke_jobs.ledger.expressions import clock_once, constant, due, unsettled
+from spoke_jobs.ledger.expressions import clock_once, constant, due_since, unsettled
 from spoke_jobs.ledger.limit_rows import SqlLimits
 from spoke_jobs.ledger.lock_patience import LockPatience, has_timed_out, limit_waits
 from spoke_jobs.ledger.notify import Notifier, on_request
@@ -45,7 +46,6 @@ from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
     LONGEST_LEASE_SECONDS,
-    REFERENCE,
     Attempt,
     AttemptState,
     Claim,
@@ -54,7 +54,6 @@ from spoke_jobs.model import (
     JobFilter,
     JobOptions,
     JobRequest,
-    JobState,
     NewJob,
     Progress,
     Pulse,
@@ -272,7 +271,7 @@ class SqlLedger(SqlBatches):
         with self.changing() as connection:
 
             def fail(row: Row[Any]) -> JobRequest | None:
-                decide = row.runner != syncing.RUNNER  # there the operator decides
+                decide = executor_of(row.runner) is not Executor.CLUSTER  # there the operator decides
                 return finish.fail(connection, row.token, transitions.WORKER_LOST, decide=decide)
 
             return change_each(connection, lapsed, job_attempt.c.id, limit, fail)
@@ -344,11 +343,8 @@ class SqlLedger(SqlBatches):
 
     def backlog(self, runner: str) -> dict[str, float]:
         """Count the runner's due jobs, and the seconds for which the oldest has been due."""
-        due_since = func.coalesce(job_request.c.run_after, job_request.c.created_at)
-        statement = select(func.count(), func.min(due_since), clock_now()).where(
-            job_request.c.state == constant(JobState.WAITING),
-            job_request.c.runner == runner,
-            due(),
+        statement = select(func.count(), func.min(due_since()), clock_now()).where(
+            *in_sql(Waiting(), OfRunner(runner), Due())
         )
         with self._reading() as connection:
             count, oldest, now = connection.execute(statement).one()

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, desc, func, select
 
 from spoke_jobs.ledger import filters
 from spoke_jobs.ledger.clock import clock_after, clock_now
-from spoke_jobs.ledger.expressions import constant, due
+from spoke_jobs.ledger.eligibility import Due, Waiting, in_sql
+from spoke_jobs.ledger.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import ANY_JOB, AttemptState, JobFilter, JobState
 
@@ -130,10 +131,9 @@ def statistics(connection: Connection, by: Dimension, period_seconds: float, whi
     column = _COLUMNS[by]
     counts: defaultdict[str, _Counts] = defaultdict(_Counts)
     only = tuple(filters.conditions(which))
-    due_at = func.coalesce(job_request.c.run_after, job_request.c.created_at)
     waiting = (
-        select(column, func.count(), func.min(due_at).filter(due()))
-        .where(job_request.c.state == constant(JobState.WAITING), *only)
+        select(column, func.count(), func.min(due_since()).filter(Due().expression()))
+        .where(*in_sql(Waiting()), *only)
         .group_by(column)
     )
     for name, number, oldest in connection.execute(waiting):
@@ -167,14 +167,14 @@ def statistics(connection: Connection, by: Dimension, period_seconds: float, whi
         else:
             counts[_text(name)].failed = number
     measured = (
-        select(column, due_at, job_request.c.started_at, job_request.c.finished_at)
+        select(column, due_since(), job_request.c.started_at, job_request.c.finished_at)
         .where(*final, job_request.c.started_at.is_not(None))
         .order_by(desc(job_request.c.id))
         .limit(MEASURED)
     )
-    for name, due_since, started, finished in connection.execute(measured):
+    for name, since, started, finished in connection.execute(measured):
         group = counts[_text(name)]
-        group.waits.append(max((started - due_since).total_seconds(), 0.0))
+        group.waits.append(max((started - since).total_seconds(), 0.0))
         group.durations.append(max((finished - started).total_seconds(), 0.0))
     now = connection.execute(select(clock_now())).scalar_one()
     groups = [found.group(name) for name, found in counts.items()]

@@ -12,12 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
+from spoke_jobs.contract.executors import REFERENCE
 from spoke_jobs.ledger import transitions
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_after
 from spoke_jobs.ledger.each_alone import change_each
 from spoke_jobs.ledger.expressions import clock_once, constant
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.model import LONGEST_LEASE_SECONDS, REFERENCE, AttemptState, JobState
+from spoke_jobs.model import LONGEST_LEASE_SECONDS, AttemptState, JobState
 
 _LIMIT = 100
 _RUNS = job_attempt.c.state == constant(AttemptState.RUNNING)

@@ -27,44 +27,44 @@ from sqlalchemy import (
     update,
 )
 
-from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_after, clock_now, waited_seconds
-from spoke_jobs.ledger.expressions import clock_once, constant, due
+from spoke_jobs.ledger.clock import UTCDateTime, clock_after, clock_now, waited_seconds
+from spoke_jobs.ledger.eligibility import Due, NotSubmitted, OfCluster, Waiting, in_sql, of_launch
+from spoke_jobs.ledger.expressions import constant, due_since
 from spoke_jobs.ledger.finish import fail, give_up
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.ledger.transitions import MESSAGE_LIMIT
 from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
 
-RUNNER = "kubernetes"
 _UNFINISHED = (JobState.WAITING, JobState.RUNNING)
 _THIS_RUN = and_(
     job_request.c.id == bindparam("job_id"),
     job_request.c.uid == bindparam("job_uid"),
     job_request.c.run == bindparam("job_run"),
-    job_request.c.runner == constant(RUNNER),
+    OfCluster().expression(),
 )
 """Matches the job whose parameters ``_of`` returns. Other code may have assigned it since it was read: the trigger
 ``spoke_jobs_other_update`` then gives it another runner."""
 _UNFINISHED_RUN = and_(_THIS_RUN, job_request.c.state.in_(_UNFINISHED))
 _MAY_LAUNCH = select(job_request.c.id).where(
     _UNFINISHED_RUN,
-    job_request.c.submitted_at.is_(None),
+    *in_sql(NotSubmitted()),
     job_request.c.attempt == 0,
 )
-_older = job_request.alias("older")
-_OLDER_IN_LINE = select(_older.c.id).where(
-    _older.c.queue_name == bindparam("queue"),
-    _older.c.locks_queue,
-    _older.c.state == constant(JobState.WAITING),
-    _older.c.runner == constant(RUNNER),
-    _older.c.submitted_at.is_(None),
-    _older.c.attempt == 0,
-    _older.c.rank <= bindparam("rank"),
-    _older.c.id < bindparam("job_id"),
-    clock_once() >= func.coalesce(_older.c.run_after, beginning()),
+_OLDER_IN_LINE = (
+    select(job_request.c.id)
+    .where(
+        *in_sql(Waiting(), OfCluster(), NotSubmitted(), Due()),
+        job_request.c.attempt == 0,
+        job_request.c.queue_name == bindparam("queue"),
+        job_request.c.locks_queue,
+        job_request.c.rank <= bindparam("rank"),
+        job_request.c.id < bindparam("job_id"),
+    )
+    .correlate(None)  # it reads rows of its own, although the statement around it reads the same table
 )
 _MAY_LAUNCH_IN_LINE = _MAY_LAUNCH.where(~_OLDER_IN_LINE.exists())
-_YOUNG = _older.c.created_at > clock_after(bindparam("since", type_=Float))
+_YOUNG = job_request.c.created_at > clock_after(bindparam("since", type_=Float))
 _MAY_LAUNCH_BEHIND_YOUNG = _MAY_LAUNCH.where(~_OLDER_IN_LINE.where(_YOUNG).exists())
 _SUBMITTED = (
     update(job_request)
@@ -84,10 +84,7 @@ SyncRow = tuple[JobRequest, int | None]
 def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
     """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old; leave out some ids."""
     statement = _rows().where(
-        _waiting(),
-        job_request.c.submitted_at.is_(None),
-        due(),
-        job_request.c.created_at <= clock_after(-min_age_seconds),
+        *in_sql(*of_launch(min_age_seconds)),
         job_request.c.id.not_in(list(without)),
     )
     return _read(connection, statement.order_by(job_request.c.id).limit(limit))
@@ -95,11 +92,9 @@ def unlaunched(connection: Connection, min_age_seconds: float, without: Collecti
 
 def backlog(connection: Connection) -> tuple[int, float]:
     """Count the due jobs without a recorded submission, and the seconds for which the oldest has been due."""
-    due = func.greatest(job_request.c.created_at, func.coalesce(job_request.c.run_after, job_request.c.created_at))
+    due = func.greatest(job_request.c.created_at, due_since())
     count, oldest, now = connection.execute(
-        select(func.count(), type_coerce(func.min(due), UTCDateTime), clock_now()).where(
-            _waiting(), job_request.c.submitted_at.is_(None), due <= clock_now()
-        )
+        select(func.count(), type_coerce(func.min(due), UTCDateTime), clock_now()).where(*in_sql(*of_launch(0.0)))
     ).one()
     # PostgreSQL before 17 cannot subtract `-infinity`, which other code may have written.
     return count, waited_seconds(oldest, now) if count else 0.0
@@ -113,7 +108,7 @@ def unfinished(connection: Connection) -> list[SyncRow]:
     begun = or_(
         job_request.c.submitted_at.is_not(None),
         job_request.c.attempt > 0,
-        due(),
+        *in_sql(Due()),
     )
     return _read(connection, union_all(_rows().where(_waiting(), begun), _rows().where(_is_claimed())))
 
@@ -127,7 +122,7 @@ def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
     """Read the jobs with these uids. Skip uids without a job."""
     if not uids:
         return []
-    return _read(connection, _rows().where(job_request.c.runner == RUNNER, job_request.c.uid.in_(list(uids))))
+    return _read(connection, _rows().where(job_request.c.uid.in_(list(uids)), *in_sql(OfCluster())))
 
 
 def may_launch(connection: Connection, job: JobRequest, wait_seconds: float | None = None) -> bool:
@@ -193,11 +188,11 @@ def _rows() -> Select[Any]:
 
 
 def _waiting() -> Any:
-    return and_(job_request.c.state == constant(JobState.WAITING), job_request.c.runner == constant(RUNNER))
+    return and_(*in_sql(Waiting(), OfCluster()))
 
 
 def _is_claimed() -> Any:
-    return and_(job_attempt.c.id.is_not(None), job_request.c.runner == constant(RUNNER))
+    return and_(job_attempt.c.id.is_not(None), *in_sql(OfCluster()))
 
 
 def _read(connection: Connection, statement: Select[Any] | CompoundSelect[Any]) -> list[SyncRow]:

@@ -29,6 +29,7 @@ from sqlalchemy import (
     text,
 )
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_now
 from spoke_jobs.ledger.column_types import Count, Number, StorableText, StoredJson, Uid, no_options, random_uuid
 from spoke_jobs.ledger.job_batch import Batch
@@ -330,15 +331,12 @@ _partial("ix_job_request_unsettled", "awaited AND state IN ('succeeded', 'failed
 _partial("ix_job_request_blocked", "state = 'blocked'", job_request.c.id)
 # The jobs that have failed recently, for `why`.
 _partial("ix_job_request_failed", "state = 'failed'", job_request.c.finished_at)
-_partial(
-    "ix_job_request_unlaunched",
-    "state = 'waiting' AND runner = 'kubernetes' AND submitted_at IS NULL",
-    job_request.c.id,
-)
+_UNLAUNCHED = f"state = 'waiting' AND runner = '{CLUSTER_RUNNER}' AND submitted_at IS NULL"
+_partial("ix_job_request_unlaunched", _UNLAUNCHED, job_request.c.id)
 # Those among them that lock their queue: each waits for the older ones of its queue.
 _partial(
     "ix_job_request_unlaunched_queue",
-    "state = 'waiting' AND runner = 'kubernetes' AND submitted_at IS NULL AND locks_queue",
+    f"{_UNLAUNCHED} AND locks_queue",
     job_request.c.queue_name,
     job_request.c.id,
 )

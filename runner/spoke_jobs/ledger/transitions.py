@@ -14,20 +14,12 @@ from uuid import UUID
 
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
 from spoke_jobs.contract.clean_text import CAUSE_LIMIT, storable
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow, NotThisAttempt, Refusal, Taken
-from spoke_jobs.model import (
-    REFERENCE,
-    AttemptState,
-    DispatchedJob,
-    Failure,
-    JobOptions,
-    JobRequest,
-    JobState,
-    NewJob,
-)
+from spoke_jobs.model import AttemptState, DispatchedJob, Failure, JobOptions, JobRequest, JobState, NewJob
 from spoke_jobs.type_names import is_known
 
 MESSAGE_LIMIT = 2000
@@ -74,7 +66,7 @@ def dispatched_state(open_dependencies: int) -> JobState:
 
 def may_be_replaced(job: JobRequest, new: NewJob) -> bool:
     """Whether a job, which has the unique key of a new one, gets its payload and its due time."""
-    begun = job.attempt > 0 or job.state not in (JobState.WAITING, JobState.BLOCKED) or job.runner == REFERENCE
+    begun = job.attempt > 0 or job.state not in (JobState.WAITING, JobState.BLOCKED) or job.executor is Executor.OTHERS
     return new.on_conflict == "replace" and not begun and job.job_type == new.job_type
 
 
@@ -271,21 +263,11 @@ class LiveAttempt:
     """Seconds until its lease lapses; negative afterwards."""
 
 
-def claimable(job: JobRequest, runner: str, now: datetime) -> bool:
-    """Whether a job of the runner is due and may be started."""
-    return (
-        job.state is JobState.WAITING
-        and job.runner == runner
-        and (job.run_after is None or job.run_after <= now)
-        and (job.start_by is None or job.attempt > 0 or job.start_by > now)
-    )
-
-
 def claim_refusal(
     job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None, job_type: str = ""
 ) -> Refusal | None:
     """Why a job's attempt can't be claimed now, judging by its row and its running attempt; None if it can."""
-    if job is None or job.uid != uid or job.runner == REFERENCE or job_type not in ("", job.job_type):
+    if job is None or job.uid != uid or job.executor is Executor.OTHERS or job_type not in ("", job.job_type):
         return NoRow()
     if job.state.final:
         return AlreadyFinal(job)

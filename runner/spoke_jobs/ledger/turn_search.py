@@ -27,8 +27,8 @@ from spoke_jobs.ledger.claim_cursor import Place
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.claim_turns import DueJob, LastTurns, Organization, TurnPlan, planned
 from spoke_jobs.ledger.due_jobs import VARIANTS, Start, Variant, search, search_text, search_values, steps_search
+from spoke_jobs.ledger.eligibility import OfRunner, Open, Waiting, in_text
 from spoke_jobs.ledger.limit_cache import KnownLimits, LimitCache
-from spoke_jobs.ledger.open_scopes import OPEN, closed_values, open_conditions
 from spoke_jobs.ledger.tables import job_request, sql_name
 from spoke_jobs.limits.admission import NOTHING_CLOSED, Closed
 
@@ -41,7 +41,7 @@ _TIMES = 50
 """How many times as long as a search for jobs without an organization there is no other one from the start."""
 
 _NEXT = f"""SELECT organization_id FROM {sql_name("job_request")}
-        WHERE state = 'waiting' AND organization_id IS NOT NULL AND runner = :runner AND organization_id > {{after}}
+        WHERE {in_text(Waiting, OfRunner)} AND organization_id IS NOT NULL AND organization_id > {{after}}
         ORDER BY organization_id LIMIT 1"""  # noqa: S608  (constants)
 _PARTIES = text(f"""
 WITH RECURSIVE party (organization_id) AS (
@@ -57,14 +57,14 @@ _FIRST = {
     filtered: search_text(
         f"SELECT job.* FROM unnest(cast(:parties AS integer[])) AS party (number) CROSS JOIN LATERAL ("  # noqa: S608
         f"SELECT {_COLUMNS} FROM {sql_name('job_request')} WHERE organization_id = party.number AND "
-        f"{search(Variant(Start.HEAD, filtered), OPEN)}) AS job"
+        f"{search(Variant(Start.HEAD, filtered), Open)}) AS job"
     )
     for filtered in (False, True)
 }
 """The first jobs of each organization (PostgreSQL)."""
 _WITHOUT = {
     variant: search_text(
-        f"SELECT {_COLUMNS} FROM {sql_name('job_request')} WHERE organization_id IS NULL AND {search(variant, OPEN)}"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM {sql_name('job_request')} WHERE organization_id IS NULL AND {search(variant, Open)}"  # noqa: S608
     )
     for variant in VARIANTS
     if variant.start is not Start.TURNS
@@ -159,13 +159,13 @@ def _parties_after(connection: Connection, runner: str, after: int) -> list[int]
 def _first_jobs(connection: Connection, request: ClaimRequest, parties: Sequence[int], closed: Closed) -> list[DueJob]:
     """Read the first jobs of each organization."""
     if connection.dialect.name == "postgresql":
-        values = search_values(request) | closed_values(closed) | {"parties": list(parties)}
+        values = search_values(request) | Open(closed).values() | {"parties": list(parties)}
         return _due_jobs(connection.execute(_FIRST[request.filtered], values))
     party = func.json_each(bindparam("parties", json.dumps(parties))).table_valued("value")
     first = job_request.alias("first")
     ids = (
         steps_search(request)
-        .where(*open_conditions(closed), job_request.c.organization_id == party.c.value)
+        .where(Open(closed).expression(), job_request.c.organization_id == party.c.value)
         .with_only_columns(job_request.c.id)
         .correlate(party)
     )
@@ -176,10 +176,10 @@ def _first_jobs(connection: Connection, request: ClaimRequest, parties: Sequence
 def _jobs_without(connection: Connection, request: ClaimRequest, closed: Closed) -> list[DueJob]:
     """Read the first jobs without an organization."""
     if connection.dialect.name == "postgresql":
-        values = search_values(request) | closed_values(closed)
+        values = search_values(request) | Open(closed).values()
         return _due_jobs(connection.execute(_WITHOUT[Variant.of(request)], values))
     columns = (job_request.c.id, job_request.c.rank, job_request.c.organization_id)
-    conditions = (*open_conditions(closed), job_request.c.organization_id.is_(None))
+    conditions = (Open(closed).expression(), job_request.c.organization_id.is_(None))
     return _due_jobs(connection.execute(steps_search(request).where(*conditions).with_only_columns(*columns)))
 
 

@@ -16,9 +16,9 @@ from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.ledger import bulk
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.due_jobs import VARIANTS, Variant, search, search_text, search_values
+from spoke_jobs.ledger.eligibility import Open
 from spoke_jobs.ledger.limit_cache import KnownLimits
 from spoke_jobs.ledger.limit_rows import LAST_CHANGE
-from spoke_jobs.ledger.open_scopes import OPEN, closed_values
 from spoke_jobs.limits.admission import Closed
 from spoke_jobs.model import Claim
 
@@ -51,7 +51,7 @@ unchanged AS MATERIALIZED (
 )"""  # noqa: S608  (constants)
 _CLAIM = {
     (variant, leaving): bulk.typed(
-        search_text(bulk.CLAIM.format(candidates=_FOUND.format(search=search(variant, OPEN if leaving else ""))))
+        search_text(bulk.CLAIM.format(candidates=_FOUND.format(search=search(variant, *([Open] if leaving else [])))))
     )
     for variant in VARIANTS
     for leaving in (False, True)
@@ -86,6 +86,6 @@ def claim_unlimited(connection: Connection, known: KnownLimits, closed: Closed, 
         "limits_each_organization": ScopeKind.EACH_ORGANIZATION in kinds,
     }
     if not closed.nothing:
-        values |= closed_values(closed)
+        values |= Open(closed).values()
     statement = _CLAIM[Variant.of(request), not closed.nothing]
     return Taken(*bulk.granted(connection, statement, values, request.lease_seconds))

@@ -9,39 +9,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
-from spoke_jobs.contract.limit_scopes import Scope, ScopeKind, scopes_of
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.limit_model import REASONS, Pause, Subject, applying, limit_wait, rate_wait
+from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import JobRequest
-
-_REASONS = {
-    ScopeKind.TYPE: WaitReason.TYPE_LIMIT_REACHED,
-    ScopeKind.EACH_TYPE: WaitReason.TYPE_LIMIT_REACHED,
-    ScopeKind.QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
-    ScopeKind.EACH_QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
-    ScopeKind.ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
-    ScopeKind.EACH_ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
-    ScopeKind.KEY: WaitReason.KEY_LIMIT_REACHED,
-    ScopeKind.ALL: WaitReason.LIMIT_REACHED,
-}
-
-
-class Subject(NamedTuple):
-    """What limits know of a job. Jobs with the same values count alike."""
-
-    job_type: str
-    queue_name: str
-    organization_id: int | None
-    limit_key: str | None = None
-
-    @classmethod
-    def of(cls, job: JobRequest) -> Subject:
-        """Take the values from a row."""
-        return cls(job.job_type, job.queue_name, job.organization_id, job.limit_key)
-
-    def scopes(self) -> Iterator[tuple[str, str]]:
-        """Yield the scopes that apply, the narrowest first, each with what it counts the job as."""
-        return scopes_of(self.job_type, self.queue_name, self.organization_id, self.limit_key)
+from spoke_jobs.type_names import is_known
 
 
 class Counted(NamedTuple):
@@ -63,9 +35,8 @@ class LimitSet:
 
     def of(self, subject: Subject) -> Iterator[Counted]:
         """Yield the limits that apply to a job, the narrowest first."""
-        for scope, name in subject.scopes():
-            if (limit := self._by_scope.get(scope)) is not None:
-                yield Counted(limit, name)
+        for (_, _, name), limit in applying(self._by_scope, subject, self.kinds):
+            yield Counted(limit, name)
 
     @cached_property
     def closable(self) -> tuple[JobLimit, ...]:
@@ -117,6 +88,17 @@ class Closed:
     def nothing(self) -> bool:
         """Whether no scope is closed."""
         return self == NOTHING_CLOSED
+
+    def covers(self, subject: Subject) -> bool:
+        """Whether a job is one of them."""
+        queue, organization = subject.queue_name, subject.organization_id
+        return (
+            self.everything
+            or is_known(subject.job_type, self.types)
+            or (queue != "" and (self.every_queue or queue in self.queues))
+            or (organization is not None and (self.every_organization or organization in self.organizations))
+            or subject.limit_key in self.keys
+        )
 
 
 NOTHING_CLOSED = Closed()
@@ -215,25 +197,18 @@ class Admission:
         pause = limit.paused_at(self._now)
         if pause is None:
             return None
-        return Wait(
-            WaitReason.PAUSED,
-            object=str(limit.scope),
-            source=f"`spoke-jobs pause {limit.scope}`",
-            by=pause.by,
-            note=pause.reason,
-            paused_since=pause.since,
-            retry_at=pause.until,
-        )
+        source = f"`spoke-jobs pause {limit.scope}`"
+        return Pause(source, pause.reason, pause.by, pause.since, pause.until).wait(str(limit.scope))
 
     def _full(self, limit: JobLimit, name: str) -> Wait | None:
         source = f"limit {limit.scope}"
-        most, running = limit.bounds.max_running, self._running[limit.scope, name]
-        if most is not None and running >= most:
-            return Wait(_REASONS[limit.scope.kind], object=name, running=running, limit=most, source=source)
+        running, code = self._running[limit.scope, name], REASONS[limit.scope.kind]
+        if (wait := limit_wait(code, name, running, limit.bounds.max_running, source)) is not None:
+            return wait
         rate = limit.bounds.rate
         if rate is None or not (short := rate.wait(self._bucket(limit), self._now)):
             return None
-        return Wait(WaitReason.RATE_LIMIT_REACHED, object=str(rate), source=source, retry_at=self._now + short)
+        return rate_wait(rate, source, self._now + short)
 
     def _bucket(self, limit: JobLimit) -> datetime | None:
         return self._full_at.get(limit.id, limit.full_at)

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.after_commit import (
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from spoke_jobs.ledger.limit_store import LimitStore
     from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
-NAME = syncing.RUNNER
+NAME = CLUSTER_RUNNER
 
 logger = logging.getLogger(__name__)
 

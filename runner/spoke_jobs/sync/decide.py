@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.failed_decisions import message_of
 from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
+from spoke_jobs.ledger.eligibility import Facts, all_hold, launch_times
 from spoke_jobs.model import Failure, JobState, Progress
 from spoke_jobs.sync.sync_model import (
     Action,
@@ -77,8 +78,7 @@ def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Act
         return ()
     if row.begun:
         return (ConfirmGone(row),)
-    due = max(row.job.created_at + patience, row.job.run_after or row.job.created_at)
-    return (Launch(row),) if due <= now else ()
+    return (Launch(row),) if all_hold(launch_times(patience.total_seconds()), row.job, Facts(now)) else ()
 
 
 def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
 from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.ledger import pruning, settling, strays, syncing
 from spoke_jobs.ledger.clock import clock_now
@@ -44,7 +45,7 @@ _PROGRESS_BUDGET_SECONDS = 1.0
 """How long progress updates may delay the launches of a turn."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
-_OWN = JobFilter(runner=syncing.RUNNER)
+_OWN = JobFilter(runner=CLUSTER_RUNNER)
 _PRUNE_AGAIN_SECONDS = 300.0
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
@@ -99,7 +100,7 @@ class LeaderLoop:
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0
-        self._ticker = Ticker(registry, syncing.RUNNER, writer.transaction, writer.transaction) if registry else None
+        self._ticker = Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction) if registry else None
         if listener is not None:
             listener.on_notify = self._inbox.notify
 

@@ -18,6 +18,7 @@ from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.kube_environment import namespace
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.signals import SignalEvent
@@ -119,7 +120,7 @@ class Sync:
 
     def count_schedules(self) -> ScheduleCounts:
         """Count the runner's schedules. Thread-safe."""
-        return self._read(lambda connection: count_schedules(connection, syncing.RUNNER))
+        return self._read(lambda connection: count_schedules(connection, CLUSTER_RUNNER))
 
     def _read(self, query: Callable[[Connection], Found]) -> Found:
         with self._writer.engine.connect().execution_options(**{READ_ONLY: True}) as connection:

@@ -35,7 +35,7 @@ from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import attempt_fields, describe, failure_of, load_job, log_end, log_start
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.execution.lease import StopReason
+from spoke_jobs.execution.lease import StopReason, seconds_until_next_record
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.ledger.engine import create_engine, is_away
 from spoke_jobs.ledger.port import Ledger, SessionFactory
@@ -335,7 +335,7 @@ class AsyncOrderLoop:
                 if time.monotonic() > give_up:
                     raise
                 outage.failed(type(error.orig).__name__)
-                await asyncio.sleep(min(0.5, claim.lease_seconds / 10))
+                await asyncio.sleep(seconds_until_next_record(claim.lease_seconds))
             else:
                 return ExitCode.FAILED if held else ExitCode.SUPERSEDED
 

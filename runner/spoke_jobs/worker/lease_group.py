@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from spoke_jobs.contract.outage_log import OutageLog
-from spoke_jobs.execution.lease import PROGRESS_SECONDS, StopReason, lease_margin
+from spoke_jobs.execution.lease import PROGRESS_SECONDS, StopReason, lease_margin, seconds_until_retry
 from spoke_jobs.model import Progress, Pulse
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class LeaseGroup:
             for entry in entries:
                 pulse = pulses.get(entry.token)
                 if pulse is None:
-                    entry.next_beat = time.monotonic() + min(1.0, entry.lease / 10)
+                    entry.next_beat = time.monotonic() + seconds_until_retry(entry.lease)
                     continue
                 entry.next_beat = before + entry.lease / 3
                 if entry.unrecorded is progress[entry.token]:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import NAMED, SCOPE_LIMIT, Scope, ScopeKind
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.errors import InvalidLimit
-from spoke_jobs.limits.admission import Admission, LimitSet, Subject
+from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, changed_bounds, parse_scope, unknown_type
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)

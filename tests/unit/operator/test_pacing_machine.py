@@ -22,6 +22,7 @@ from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, TEMPLATE, Object, World, ended, finished
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs_operator.core.api_objects import Key
@@ -58,6 +59,10 @@ LIMITS = st.builds(
     for_organization=BOUNDS,
     unfinished=st.sampled_from([None, None, 1, 3]),
 )
+
+
+def subject_of(spec: Object) -> Subject:
+    return Subject(spec["jobType"], spec["queue"], spec.get("organization"), spec.get("limitKey") or None)
 
 
 class Crowd(World):
@@ -251,14 +256,10 @@ class Pacing(OperatorMachine):
         for item in occupied:
             namespace, spec = item["metadata"]["namespace"], item["spec"]
             groups["all", limits.running].append(item)
-            rules, organization = limits.of(namespace), spec.get("organization")
+            rules, subject = limits.of(namespace), subject_of(spec)
             for bound, name in (
-                (rules.running, ""),
                 (rules.unfinished, "the oldest"),
-                (rules.queue_bound(spec["queue"]), f"queue {spec['queue']}"),
-                (rules.organization_bound(organization), f"organization {organization}"),
-                *((bound, f"type {name}") for name, bound in rules.type_bounds(spec["jobType"])),
-                (rules.with_key.get(spec.get("limitKey", "")), f"key {spec.get('limitKey')}"),
+                *((bound, (scope, name)) for (_, scope, name), bound in rules.bounds_of(subject)),
             ):
                 groups[namespace, name, bound.value if bound else None].append(item)
         for group, items in groups.items():
@@ -269,8 +270,7 @@ class Pacing(OperatorMachine):
     def nothing_starts_that_is_paused(self) -> None:
         for item in self.world.occupied():
             rules = self.sim.pacer.limits.of(item["metadata"]["namespace"])
-            spec = item["spec"]
-            pause = rules.pause_of(spec["queue"], spec.get("organization"), spec["jobType"], spec.get("limitKey", ""))
+            pause = rules.pause_of(subject_of(item["spec"]))
             assert pause is None or self._kept(item), (pause, item)
 
     @invariant()

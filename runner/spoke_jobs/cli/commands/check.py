@@ -14,10 +14,10 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.application import add_working_directory, open_application
 from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
-from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.cli.printing import print_error
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.rights import RIGHTS, Account
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.errors import ConfigurationError, MissingSettings, SpokeJobsError
 from spoke_jobs.ledger.engine import place
 from spoke_jobs.ledger.limit_rows import ledger_identity
@@ -94,7 +94,7 @@ def check(
         elif role:
             raise ConfigurationError("--role needs PostgreSQL: SQLite has no roles")
         unfinished = opened.list_jobs(_UNFINISHED_READ, _UNFINISHED)
-        busy = any(job.runner == CLUSTER and job.submitted_at is not None for job in unfinished)
+        busy = any(job.executor is Executor.CLUSTER and job.submitted_at is not None for job in unfinished)
         if account is Account.SYNC:  # only sync publishes them, and the role of jobs may not read them
             limits.extend(opened.limits.all())
             with opened.engine.connect() as connection:
@@ -175,7 +175,7 @@ def _cluster(
 
     Return nothing under another runner, or if the runner's problem is already reported.
     """
-    if account is None and settings.job_runner != CLUSTER:
+    if account is None and executor_of(settings.job_runner) is not Executor.CLUSTER:
         return ()
     from spoke_jobs.cli.explaining.cluster_findings import Finding, findings
 

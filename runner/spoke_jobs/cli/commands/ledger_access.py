@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.filter_options import check_filters
-from spoke_jobs.cli.explaining.reasons import CLUSTER
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import SpokeJobsError
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.lock_patience import LockPatience
@@ -108,7 +108,7 @@ def cluster_view(job: JobRequest, *, around: bool = True) -> ClusterView | None:
 
     :param around: also read the holder of the queue's lock, the operator's state, and how often the image was pulled.
     """
-    if job.runner != CLUSTER or importlib.util.find_spec("kubernetes") is None:
+    if job.executor is not Executor.CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None
     from spoke_jobs.cluster.spokejob_reads import read_cluster_view
 

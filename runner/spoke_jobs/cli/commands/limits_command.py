@@ -14,9 +14,9 @@ from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential,
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import closest
 from spoke_jobs.cli.commands.ledger_access import NEWEST, known_types, open_ledger, open_queries
-from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
 from spoke_jobs.cli.words import line
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
@@ -229,7 +229,7 @@ def _open() -> tuple[SqlLedger, LimitStore]:
     """Open the ledger, and its limits. Under `kubernetes` they refuse what the operator does not obey."""
     settings = load_settings()
     ledger = open_ledger(settings)
-    if settings.job_runner.strip() == CLUSTER:
+    if executor_of(settings.job_runner.strip()) is Executor.CLUSTER:
         return ledger, OperatorLimits(ledger.engine)
     return ledger, ledger.limits
 

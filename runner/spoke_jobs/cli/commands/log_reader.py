@@ -14,13 +14,14 @@ from spoke_jobs.cli.commands.exits import Exit, fail, fail_not_found
 from spoke_jobs.cli.commands.ledger_access import cluster_view
 from spoke_jobs.cli.explaining import log_steps
 from spoke_jobs.cli.explaining.log_steps import Printed, Read, Step, key
-from spoke_jobs.cli.explaining.reasons import CLUSTER, Reason
+from spoke_jobs.cli.explaining.reasons import Reason
 from spoke_jobs.cli.explaining.tries import Try, tries
 from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cli.printing import print_error, print_note, print_text, print_unchanged
 from spoke_jobs.cli.words import line, lines
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.queries import Queries
@@ -100,7 +101,7 @@ class Reader:
             do = log_steps.go_on(job, item, self._printed, read)
             if do is Step.READ:  # the container has ended and the API server does not know yet, or the connection broke
                 time.sleep(_EVERY_SECONDS)
-        elif do is Step.WAIT and job.runner != CLUSTER:
+        elif do is Step.WAIT and job.executor is not Executor.CLUSTER:
             self._say_once(f"attempt {item.number}: its last lines follow every 2 s; all are in the log of its worker, "
                            f"{line(item.worker)}")  # fmt: skip
             self._print_new(item)
@@ -156,7 +157,7 @@ class Reader:
         print_error(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
 
     def _print_tail(self, job: JobRequest, item: Try, read: Read | None) -> None:
-        if job.runner != CLUSTER and key(item) in self._printed.lines:
+        if job.executor is not Executor.CLUSTER and key(item) in self._printed.lines:
             for _ in range(_LAST_TRIES):  # the output of a success is stored after its end
                 time.sleep(_EVERY_SECONDS)
                 item = next((other for other in self._tries(job) if key(other) == key(item)), item)
@@ -189,7 +190,7 @@ class Reader:
 
     def _begin(self) -> tuple[JobRequest, Sequence[Try]]:
         job = self._job()
-        if job.runner == CLUSTER:
+        if job.executor is Executor.CLUSTER:
             self._output = self._open_output()
             self._printed.blind = self._output is None
         found = self._tries(job)

@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-from spoke_jobs.cli.explaining.reasons import CLUSTER, Code
+from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.words import ago, clock, count, line, seconds, until
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import failed_group_advice, waiting_group_advice
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.queries import Crowd, Trace
-from spoke_jobs.model import REFERENCE
 
 SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""
@@ -81,7 +81,7 @@ def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Gr
 
 def has_spokejobs(crowd: Crowd) -> bool:
     """Whether SpokeJobs can say more about the jobs that wait."""
-    return any(each.kind.runner == CLUSTER and each.kind.submitted for each in crowd.waiting)
+    return any(each.kind.executor is Executor.CLUSTER and each.kind.submitted for each in crowd.waiting)
 
 
 def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
@@ -94,7 +94,7 @@ def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
     kind = each.kind
     if kind.blocked:
         return _Finding(Code.BLOCKED, "")
-    if kind.runner == REFERENCE:
+    if kind.executor is Executor.OTHERS:
         return _Finding(Code.TAKEN, "")
     if kind.later:
         if not kind.cause:
@@ -102,7 +102,7 @@ def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
         if kind.cause == Cause.RETRY_LATER:
             return _Finding(Code.ASKED_LATER, "")
         return _Finding(Code.BACKOFF, f"{kind.cause} {kind.fingerprint}")
-    if kind.runner == CLUSTER:
+    if kind.executor is Executor.CLUSTER:
         return _Finding(Code.SUBMITTED if kind.submitted else Code.NOT_SUBMITTED, "")
     if (wait := crowd.held.get(kind)) is not None:
         paused = wait.code == WaitReason.PAUSED

@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from spoke_jobs.cli.words import ago, until
 
-CLUSTER = "kubernetes"
 MESSAGE_LIMIT = 300
 SEE_TO_THE_OPERATOR = (
     "check that the spoke-operator runs and serves this namespace (SPOKE_OPERATOR_NAMESPACES); if it lacks a right "

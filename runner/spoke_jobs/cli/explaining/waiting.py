@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from spoke_jobs.cli.explaining.in_cluster import in_the_cluster, no_progress
-from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
+from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, Code, Reason, when
 from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.ledger.dependency_queries import Link
+from spoke_jobs.ledger.eligibility import due_later, start_deadline
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.queries import Situation, Trace
-from spoke_jobs.model import REFERENCE, JobRequest, JobState
+from spoke_jobs.model import JobRequest, JobState
 
 _SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""
@@ -29,7 +31,7 @@ _SOON = timedelta(seconds=5)
 
 def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterator[Reason]:
     job, now = situation.job, situation.now
-    if job.runner == REFERENCE:
+    if job.executor is Executor.OTHERS:
         yield Reason(
             Code.TAKEN,
             "other code has marked it as assigned, and runs it (docs/how-to/migrating.md)",
@@ -37,28 +39,28 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
             f"`spoke-jobs retry {job.id}`",
         )
         return
-    if job.runner == CLUSTER:
+    if job.executor is Executor.CLUSTER:
         if cluster is not None and not cluster.problem and cluster.spokejob is not None:
             yield from in_the_cluster(situation, cluster)
             return  # the operator decides the rest: the queue's lock, the time, the limits
         yield from _in_the_cluster(situation, cluster)
-    if job.run_after is not None and job.run_after > now:
-        yield _later(job, job.run_after, now)
+    if (due := due_later(job, now)) is not None:
+        yield _later(job, due, now)
         return  # nobody knows yet which jobs will come first at that time
     if (limited := _limited(situation)) is not None:
         yield limited
     if (held := _held(situation)) is not None:
         yield held
-    if job.runner != CLUSTER:
+    if job.executor is not Executor.CLUSTER:
         yield from _for_a_worker(situation, limited is not None or held is not None)
     # In a cluster the operator applies the start timeout, from the creation of each attempt's Job.
-    if job.runner != CLUSTER and job.attempt == 0 and job.start_by is not None:
+    if job.executor is not Executor.CLUSTER and (deadline := start_deadline(job)) is not None:
         limit = seconds(job.options.start_timeout_seconds or 0)
         yield Reason(
             Code.START_BY,
-            f"unless it has started by {clock(job.start_by, now)} ({when(job.start_by, now)}), it fails with "
+            f"unless it has started by {clock(deadline, now)} ({when(deadline, now)}), it fails with "
             f"StartTimeout (its start timeout is {limit})",
-            until=job.start_by,
+            until=deadline,
         )
 
 
@@ -82,8 +84,8 @@ def blocked(situation: Situation) -> Iterator[Reason]:
             f"spoke-jobs why {link.needs_id}",
             job_id=link.needs_id,
         )
-    if job.run_after is not None and job.run_after > situation.now:
-        yield _later(job, job.run_after, situation.now)
+    if (due := due_later(job, situation.now)) is not None:
+        yield _later(job, due, situation.now)
 
 
 def _behind_batch(batch: Batch) -> Reason:
@@ -129,7 +131,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             f"kubectl describe spokejob {name}",
         )
         return
-    if job.run_after is not None and job.run_after > now:
+    if due_later(job, now) is not None:
         return  # sync creates it when it is due
     if cluster is not None and cluster.excluded:
         yield Reason(
@@ -188,7 +190,7 @@ def _held(situation: Situation) -> Reason | None:
 def _limited(situation: Situation) -> Reason | None:
     """The pause or the limit that workers obey. In a cluster the operator has its own."""
     wait = situation.limit
-    if wait is None or situation.job.runner == CLUSTER:
+    if wait is None or situation.job.executor is Executor.CLUSTER:
         return None
     paused = wait.code == WaitReason.PAUSED
     scope = wait.source.removeprefix("limit ")

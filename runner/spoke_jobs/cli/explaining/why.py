@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from spoke_jobs.cli.explaining.in_cluster import no_progress, running_in
-from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
+from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, Code, Explanation, Reason, when
 from spoke_jobs.cli.explaining.waiting import blocked, waiting
 from spoke_jobs.cli.words import ago, clock, count, line, lines, seconds
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.ledger.queries import Situation
 from spoke_jobs.model import Attempt, ContainerOutput, JobRequest, JobState
@@ -36,7 +37,7 @@ def explain(situation: Situation, cluster: ClusterView | None = None) -> Explana
 
 def is_explained_by_cluster(job: JobRequest) -> bool:
     """Whether the job's SpokeJob says more about its end than the ledger does."""
-    return job.runner == CLUSTER and job.cause == Cause.START_TIMEOUT
+    return job.executor is Executor.CLUSTER and job.cause == Cause.START_TIMEOUT
 
 
 def _unread(cluster: ClusterView | None) -> Iterator[Reason]:
@@ -92,7 +93,7 @@ def _running(situation: Situation) -> Iterator[Reason]:
             f"{beat}, and its lease ended {ago(live.lease_expires_at, now)}: its worker is gone or cut off",
             "if its node is gone, the attempt ends as NodeLost about 80 s after the node stopped, and the next one "
             "starts on another node; else the operator decides from the state of its pod: kubectl get nodes,pods"
-            if job.runner == CLUSTER
+            if job.executor is Executor.CLUSTER
             else "within the time of one lease, a running worker ends that attempt: check that a worker runs",
             until=live.lease_expires_at,
             worker=live.worker,

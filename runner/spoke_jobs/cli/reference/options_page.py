@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, executor_of
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.job_options import OPTIONS, Capability, JobData, Option
 from spoke_jobs.registry import Registry
@@ -72,11 +73,11 @@ def _runners() -> Iterator[tuple[str, Collection[Capability]]]:
     yield "memory", MemoryRunner(Settings.model_construct(), Registry()).capabilities
     url = SecretStr("postgresql+psycopg://host/name")
     cluster = KubernetesRunner(Settings.model_construct(submit="sync", database_url=url), Registry())
-    yield "kubernetes", cluster.capabilities
+    yield CLUSTER_RUNNER, cluster.capabilities
 
 
 def _by(option: Option, runner: str, has: Collection[Capability]) -> str:
-    if option.placement and runner != "kubernetes":
+    if option.placement and executor_of(runner) is not Executor.CLUSTER:
         return "ignored"
     return "refused" if option.capability is not None and option.capability not in has else "honored"
 

@@ -10,17 +10,19 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from spoke_jobs.cli.explaining import log_steps
-from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT
+from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT
 from spoke_jobs.cli.explaining.tries import Try, tries
 from spoke_jobs.cli.printing import new_console, print_row
 from spoke_jobs.cli.rendering.job_table import STYLES, took
 from spoke_jobs.cli.words import ago, count, line, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import cause_class
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
 from spoke_jobs.ledger.audit_events import Event
 from spoke_jobs.ledger.dependency_queries import LINKS, Link
+from spoke_jobs.ledger.eligibility import start_deadline
 from spoke_jobs.model import (
     CHECKPOINT,
     Attempt,
@@ -164,7 +166,7 @@ def _place(job: JobRequest, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
         lock = " (locked: jobs that lock it run one at a time)" if job.locks_queue else ""
         yield "queue", line(job.queue_name) + lock
     yield "runner", line(job.runner)
-    if job.runner == "kubernetes":
+    if job.executor is Executor.CLUSTER:
         yield "spokejob", spokejob_name(job.job_type, job.id, job.uid, job.run)
     if job.run > 1:
         yield "run", f"{job.run} (retried by hand {count(job.run - 1, 'time')})"
@@ -190,7 +192,7 @@ def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
     for name, when in (
         ("dispatched", job.created_at),
         ("run after", job.run_after if waits else None),
-        ("start by", job.start_by if waits and job.attempt == 0 and job.runner != CLUSTER else None),
+        ("start by", start_deadline(job) if waits and job.executor is not Executor.CLUSTER else None),
         ("submitted", job.submitted_at),
         ("started", job.started_at),
         ("asked to stop", job.cancel_requested_at),
@@ -231,7 +233,7 @@ def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
         else "none",
     )
     yield "retention", seconds(options.retention_seconds)
-    if job.runner == "kubernetes":
+    if job.executor is Executor.CLUSTER:
         yield "template", line(options.pod_template)
         if options.resources:
             yield "resources", line(json.dumps(dict(options.resources)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from spoke_jobs.cli.words import age, line, seconds, until
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_text import sentence
+from spoke_jobs.ledger.eligibility import due_later
 from spoke_jobs.model import JobRequest, JobState
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
@@ -116,8 +117,8 @@ def took(job: JobRequest, now: datetime) -> str:
 def result_text(job: JobRequest, now: datetime) -> str:
     """Format the job's result or last message on one line. If the job is due later, put the time first."""
     text = line(job.result_message if job.result is None else json.dumps(job.result), _RESULT_LENGTH)
-    if job.state is JobState.WAITING and job.run_after is not None and job.run_after > now:
-        text = f"due {until(job.run_after, now)}{f': {text}' if text else ''}"
+    if job.state is JobState.WAITING and (due := due_later(job, now)) is not None:
+        text = f"due {until(due, now)}{f': {text}' if text else ''}"
     if job.state is JobState.RUNNING and job.cancel_requested_at is not None:
         text = f"asked to stop{f': {text}' if text else ''}"
     return text

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.job_options import TaskOptions
 from spoke_jobs.model import TASK_LOSSES
+
+_TASK = TaskOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ class DispatcherOptions:
     """The longest backoff after failures of a replica."""
     resolve_seconds: float = 5.0
     """How often the host's name is resolved again."""
-    retry_seconds: float = 0.5
+    retry_seconds: float = _TASK.backoff_seconds
     """The backoff after a task's first failed run, unless the task declares its own. It doubles with each run."""
-    retry_max_seconds: float = 30.0
+    retry_max_seconds: float = _TASK.backoff_max_seconds
     losses: int = TASK_LOSSES
     """A task fails for good once this many replicas have died while they had it."""
     ca_file: str = ""

@@ -21,6 +21,7 @@ from typing import Any
 import uvicorn
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.contract.secret_file import Secret, value_of
 from spoke_jobs.errors import ConfigurationError, DatabaseUnreachable
 from spoke_jobs.ledger.engine import check_schema, create_engine
@@ -66,7 +67,7 @@ class ServerOptions:
     """How long a task may keep its slot beyond its timeout before the process restarts."""
     database: Secret = ""
     """The application's database, for ``ctx.session`` and the outbox; empty for neither."""
-    runner: str = "kubernetes"
+    runner: str = CLUSTER_RUNNER
     """The runner whose outbox is served."""
     lease_seconds: float = 30.0
     poll_seconds: float = 0.5

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.limit_model import Pause, Subject
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.wait_reasons import WaitReason
-from spoke_jobs.limits.admission import Admission, LimitSet, Subject
+from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, parse_scope
 from spoke_jobs.limits.operator_limits import ledger_digest, to_publish
 from spoke_jobs_operator.core.admit import Candidate, Usage, why_held
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.limit_objects import NamespaceView, SpokeLimitView, read_namespace, read_spokelimit
-from spoke_jobs_operator.core.limits import Bound, Limits, Pause, changed_namespaces, compiled, next_change
+from spoke_jobs_operator.core.limits import Bound, Limits, changed_namespaces, compiled, next_change
 
 
 def spokelimit(scope: str, name: str = "a", ns: str = "ns", **spec: Any) -> SpokeLimitView:
@@ -108,7 +109,8 @@ BOUNDS = st.lists(st.tuples(st.sampled_from(["queue:q", "each-queue", "queue:p"]
 @given(BOUNDS, st.none() | st.integers(0, 5))
 def test_of_several_the_smallest_wins(given_: list[tuple[str, int]], setting: int | None) -> None:
     items = [spokelimit(scope, f"l{n}", maxRunning=most) for n, (scope, most) in enumerate(given_)]
-    bound = limits_of(*items, base=Limits(in_queue=setting)).of("ns").queue_bound("q")
+    rules = limits_of(*items, base=Limits(in_queue=setting)).of("ns")
+    bound = next((bound for _, bound in rules.bounds_of(Subject("mail", "q", None))), None)
     expected = [most for scope, most in given_ if scope != "queue:p"] + ([] if setting is None else [setting])
     assert (bound.value if bound else None) == min(expected, default=None)
 
@@ -119,9 +121,9 @@ def test_settings_hold_where_no_object_does() -> None:
     assert limits.of("ns").weight == 3
     for name in ("ns", "other"):
         rules = limits.of(name)
-        bounds = (rules.running, rules.queue_bound("q"), rules.organization_bound(5))
-        assert [bound.value for bound in bounds if bound] == [3, 2, 1]
-        assert (rules.queue_bound(""), rules.organization_bound(None)) == (None, None)
+        bounds = [bound.value for _, bound in rules.bounds_of(Subject("mail", "q", 5))]
+        assert bounds == [2, 1, 3], "the narrowest first"
+        assert [bound.value for _, bound in rules.bounds_of(Subject("mail", "", None))] == [3]
 
 
 def test_a_spokelimit_lowers_how_many_unfinished_ones_may_start_and_raises_it_not() -> None:

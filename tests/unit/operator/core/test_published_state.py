@@ -7,11 +7,12 @@ from typing import Any
 from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.world import World
 
+from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs_operator.core.admit import Candidate, Usage
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, Pause, RateBound
+from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, RateBound
 from spoke_jobs_operator.core.published_state import SHOWN_COUNTS, SHOWN_TURNS, as_data, report
 from spoke_jobs_operator.core.read_objects import read_spokejob
 
@@ -75,11 +76,16 @@ def test_it_fits_into_an_object_however_many_there_are() -> None:
 def test_limits_and_pauses_of_its_objects_are_published_with_their_source() -> None:
     since = NOW.isoformat()
     rules = NamespaceLimits(
-        running=Bound(3, "SpokeLimit a"),
-        in_queue={"q": Bound(0, "SpokeLimit b")},
-        for_organization={7: Bound(1, "SpokeLimit c")},
-        paused_queues={"": Pause("SpokeLimit d", "why", "ann", NOW, NOW)},
-        paused_organizations={7: Pause("SpokeLimit e"), None: Pause("SpokeLimit f")},
+        bounds={
+            "all": Bound(3, "SpokeLimit a"),
+            "queue:q": Bound(0, "SpokeLimit b"),
+            "organization:7": Bound(1, "SpokeLimit c"),
+        },
+        pauses={
+            "each-queue": Pause("SpokeLimit d", "why", "ann", NOW, NOW),
+            "organization:7": Pause("SpokeLimit e"),
+            "each-organization": Pause("SpokeLimit f"),
+        },
         unfinished=Bound(9, "SpokeLimit a"),
         max_priority=Bound(5, "SpokeLimit a"),
         max_timeout=Bound(60, "SpokeLimit a"),
@@ -106,7 +112,7 @@ def test_rates_are_published_with_their_source_and_the_tokens_that_are_left() ->
     bound = RateBound(StartRate.parse("5/min", 3), Key("jobs", "carrier"))
     rules = NamespaceLimits(rates={"queue:q": (bound,)})
     usage = Usage()
-    usage.rates.take([("q", bound)])
+    usage.rates.take([("q", (bound,))])
     state = report("jobs", Limits(namespaces={"jobs": rules}), usage, [], [])
     assert state["rates"] == [
         {"scope": "queue:q", "rate": "5/min, burst 3", "source": "SpokeLimit carrier", "tokens": 2}

@@ -127,7 +127,7 @@ def test_who_comes_later_has_no_turns_saved_up() -> None:
 
 
 def test_a_paused_or_full_namespace_takes_no_turns() -> None:
-    full = NamespaceLimits(running=Bound(1, "x"))
+    full = NamespaceLimits(bounds={"all": Bound(1, "x")})
     turns, usage = Turns(), Usage()
     items = [candidate(namespace, n) for n in range(4) for namespace in "ab"]
     admitted = list(admit(items, usage, Limits(running=5, namespaces={"a": full}), turns))

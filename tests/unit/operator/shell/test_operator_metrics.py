@@ -15,12 +15,13 @@ from tests.waiting import patient
 
 from spoke_jobs.contract import probe_server
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Candidate
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, Pause, RateBound
+from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, RateBound
 from spoke_jobs_operator.core.observed import candidate_of
 from spoke_jobs_operator.shell.job_metrics import IDLE_SECONDS, OTHER_CAUSE, JobMetrics
 from spoke_jobs_operator.shell.operator_client import Kind
@@ -133,12 +134,16 @@ def test_limits_are_shown_with_their_use() -> None:
 
 def test_limits_of_a_namespace_are_shown_by_their_scopes_and_pauses_by_who_set_them() -> None:
     own = NamespaceLimits(
-        running=Bound(3, "SpokeLimit all"),
-        in_queue={"q": Bound(1, "SpokeLimit q")},
-        for_organization={7: Bound(2, "SpokeLimit seven")},
-        paused_queues={"slow": Pause("SpokeLimit slow", by="kubectl-edit")},
+        bounds={
+            "all": Bound(3, "SpokeLimit all"),
+            "queue:q": Bound(1, "SpokeLimit q"),
+            "organization:7": Bound(2, "SpokeLimit seven"),
+        },
+        pauses={"queue:slow": Pause("SpokeLimit slow", by="kubectl-edit")},
     )
-    s = Scene(limits=Limits(namespaces={"a": own, "c": NamespaceLimits(paused=Pause("Namespace c", "maintenance"))}))
+    s = Scene(
+        limits=Limits(namespaces={"a": own, "c": NamespaceLimits(pauses={"all": Pause("Namespace c", "maintenance")})})
+    )
     s.put("a", RUNNING, running=True, queue="q", organization=7)
     assert s.scrape("limit") == {("a", "all"): 3, ("a", "queue:q"): 1, ("a", "organization:7"): 2}
     assert s.scrape("limit_used") == {("a", "all"): 1, ("a", "queue:q"): 1, ("a", "organization:7"): 1}
@@ -161,11 +166,10 @@ def test_rates_are_shown_with_the_tokens_that_are_left() -> None:
 
 def test_a_namespace_with_many_limits_shows_the_fullest_ones() -> None:
     bound = Bound(5, "SpokeLimit x")
+    scopes = [f"{kind}{number}" for kind in ("queue:q", "organization:") for number in range(300)]
     own = NamespaceLimits(
-        in_queue={f"q{number:03}": bound for number in range(300)},
-        for_organization=dict.fromkeys(range(300), bound),
-        paused_queues={f"q{number:03}": Pause("SpokeLimit x") for number in range(300)},
-        paused_organizations={number: Pause("SpokeLimit x") for number in range(300)},
+        bounds=dict.fromkeys(scopes, bound),
+        pauses=dict.fromkeys(scopes, Pause("SpokeLimit x")),
     )
     s = Scene(limits=Limits(namespaces={"a": own}))
     s.put("a", running=True, queue="q222", organization=222)

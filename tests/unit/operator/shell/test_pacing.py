@@ -189,8 +189,8 @@ class Paced:
             "all" if name == "all" else f"queue:{name}": (RateBound(StartRate.parse(rate), Key("ns", name)),)
             for name, rate in rates.items()
         }
-        most = None if running is None else Bound(running, "SpokeLimit few")
-        return Limits(namespaces={"ns": NamespaceLimits(running=most, rates=bounds)})
+        most = {} if running is None else {"all": Bound(running, "SpokeLimit few")}
+        return Limits(namespaces={"ns": NamespaceLimits(bounds=most, rates=bounds)})
 
     def _started(self, key: Key) -> None:
         self.started.append((key.name, (self.now - NOW).total_seconds()))

@@ -1,0 +1,121 @@
+"""The limits that workers, the operator and `why` share: which ones apply to a job, and what a job waits for. Pure.
+
+Workers keep limits in the ledger. The operator reads them from SpokeLimits and from its settings. Both look up those of
+a job with :func:`applying`, the narrowest first. They say with :func:`limit_wait`, :func:`rate_wait` and
+:meth:`Pause.wait` why it does not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol, Self, TypeVar
+
+from spoke_jobs.contract.limit_scopes import ALL_KINDS, Place, ScopeKind, scopes_of
+from spoke_jobs.contract.start_rate import StartRate
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+
+V = TypeVar("V")
+
+REASONS = {
+    ScopeKind.KEY: WaitReason.KEY_LIMIT_REACHED,
+    ScopeKind.TYPE: WaitReason.TYPE_LIMIT_REACHED,
+    ScopeKind.EACH_TYPE: WaitReason.TYPE_LIMIT_REACHED,
+    ScopeKind.QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
+    ScopeKind.EACH_QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
+    ScopeKind.ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
+    ScopeKind.EACH_ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
+    ScopeKind.ALL: WaitReason.LIMIT_REACHED,
+}
+"""What a job waits for if the limit of a scope is reached."""
+
+
+class Named(Protocol):
+    """A job, by what limits know of it."""
+
+    @property
+    def job_type(self) -> str: ...
+    @property
+    def queue_name(self) -> str: ...
+    @property
+    def organization_id(self) -> int | None: ...
+    @property
+    def limit_key(self) -> str | None: ...
+
+
+class Subject(NamedTuple):
+    """What limits know of a job. Jobs with the same values count alike."""
+
+    job_type: str
+    queue_name: str
+    organization_id: int | None
+    limit_key: str | None = None
+
+    @classmethod
+    def of(cls, job: Named) -> Self:
+        """Take the values from a job."""
+        return cls(job.job_type, job.queue_name, job.organization_id, job.limit_key)
+
+    def scopes(self, kinds: Collection[ScopeKind] = ALL_KINDS) -> Iterator[Place]:
+        """Yield the scopes that apply, the narrowest first."""
+        return scopes_of(self.job_type, self.queue_name, self.organization_id, self.limit_key, kinds)
+
+
+def applying(
+    limits: Mapping[str, V], subject: Subject, kinds: Collection[ScopeKind] = ALL_KINDS
+) -> Iterator[tuple[Place, V]]:
+    """Yield what is set for a job, the narrowest scope first. The time does not depend on how many limits there are.
+
+    :param limits: by scope, as text.
+    :param kinds: the forms of these scopes, if they are known. It then takes less time.
+    """
+    if limits:
+        for place in subject.scopes(kinds):
+            if (found := limits.get(place[1])) is not None:
+                yield place, found
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why no attempt starts."""
+
+    source: str
+    """The object, the setting or the command that pauses."""
+    note: str = ""
+    """The reason that was given."""
+    by: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether the pause has ended by itself."""
+        return self.until is not None and self.until <= now
+
+    def wait(self, scope: str = "") -> Wait:
+        """Return what a job waits for."""
+        return Wait(
+            WaitReason.PAUSED,
+            object=scope,
+            source=self.source,
+            by=self.by,
+            note=self.note,
+            paused_since=self.since,
+            retry_at=self.until,
+        )
+
+
+def limit_wait(code: WaitReason, name: str, running: int, most: int | None, source: str) -> Wait | None:
+    """Return what a job waits for if so many run already; None if there is room.
+
+    :param name: the queue, for example, whose jobs are counted.
+    :param most: None for no limit.
+    """
+    if most is None or running < most:
+        return None
+    return Wait(code, object=name, running=running, limit=most, source=source)
+
+
+def rate_wait(rate: StartRate, source: str, retry_at: datetime) -> Wait:
+    """Return what a job waits for if a rate has no token before that time."""
+    return Wait(WaitReason.RATE_LIMIT_REACHED, object=str(rate), source=source, retry_at=retry_at)
