@@ -14,10 +14,10 @@ import typer
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import dispatch_command
 from spoke_jobs.cli.commands.exits import EPILOG, MEANINGS, Exit
-from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
+from spoke_jobs.explain.reasons import Code
 from spoke_jobs.model import JobData
 from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings

@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.filter_options import check_filters
-from spoke_jobs.cli.explaining.reasons import CLUSTER
 from spoke_jobs.errors import SpokeJobsError
+from spoke_jobs.explain.reasons import CLUSTER
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.lock_patience import LockPatience
 from spoke_jobs.ledger.queries import Queries

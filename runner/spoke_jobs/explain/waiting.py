@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.in_cluster import in_the_cluster, no_progress
-from spoke_jobs.cli.explaining.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
-from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.wait_text import sentence
+from spoke_jobs.explain.in_cluster import in_the_cluster, no_progress
+from spoke_jobs.explain.reasons import CLUSTER, MESSAGE_LIMIT, Code, Reason, when
+from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.dependency_queries import Link
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.queries import Situation, Trace

@@ -8,21 +8,22 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.cli.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
+from tests.unit.explain.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
 
-from spoke_jobs.cli.explaining.reasons import Code, Reason
-from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_published
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.explain.reasons import Code, Reason
+from spoke_jobs.explain.why import explain
 from spoke_jobs.model import AttemptState, JobState
 
 NAME = "report-12-00000000"
+FIVE_MINUTES_AGO = before(minutes=5)
 NOT_FOUND = 'Back-off pulling image "app:9": ErrImagePull: failed to resolve reference "app:9": app:9: not found'
 
 
-def a_spokejob(status: dict[str, Any], *, created_at: datetime = before(minutes=5), **spec: Any) -> SpokeJob:
+def a_spokejob(status: dict[str, Any], *, created_at: datetime = FIVE_MINUTES_AGO, **spec: Any) -> SpokeJob:
     values = {"uid": str(UUID(int=7)), "requestId": 12, "jobType": "report"} | spec
     metadata = {
         "name": NAME,

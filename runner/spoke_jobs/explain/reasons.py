@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from spoke_jobs.cli.words import ago, until
+from spoke_jobs.explain.words import ago, until
 
 CLUSTER = "kubernetes"
 MESSAGE_LIMIT = 300

@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.in_short import in_short
-from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
-from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import QUOTA_OF_ZERO
@@ -17,6 +14,9 @@ from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
+from spoke_jobs.explain.in_short import in_short
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
+from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.queries import Holder, Situation
 
 _UNCHANGED = timedelta(minutes=5)

@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-from spoke_jobs.cli.explaining.reasons import CLUSTER, Code
-from spoke_jobs.cli.words import ago, clock, count, line, seconds, until
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import failed_group_advice, waiting_group_advice
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.explain.reasons import CLUSTER, Code
+from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.queries import Crowd, Trace
 from spoke_jobs.model import REFERENCE

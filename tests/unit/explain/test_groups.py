@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli.situations import NOW, a_holder, a_load, a_trace, after, before
+from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after, before
 
-from spoke_jobs.cli.explaining.groups import Group, groups, reasons
-from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
 from spoke_jobs.contract.advice import GROUP_ACTIONS
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.explain.groups import Group, groups, reasons
+from spoke_jobs.explain.reasons import Code
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.queries import Crowd
 

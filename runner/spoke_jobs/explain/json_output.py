@@ -1,4 +1,4 @@
-"""The JSON that `--json` prints. docs/reference/cli.md is generated from the docstrings here.
+"""The JSON of jobs and checks, as `--json` prints it. docs/reference/cli.md is generated from the docstrings here.
 
 The shapes are stable: later releases add fields, and never rename or remove one. Times are ISO 8601 in UTC. Payloads
 are left out unless asked for.
@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from spoke_jobs.cli.explaining.reasons import Code, Explanation
-from spoke_jobs.cli.rendering.shape import Shape
 from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.explain import set_up
+from spoke_jobs.explain.reasons import Code, Explanation
+from spoke_jobs.explain.set_up import SetUp
+from spoke_jobs.explain.shape import Shape
 from spoke_jobs.ledger.dependency_queries import Link
 from spoke_jobs.model import (
     Attempt,
@@ -344,6 +346,11 @@ class Part(Shape):
     problem: str
     """What is missing, and what to do."""
 
+    @classmethod
+    def of(cls, part: set_up.Part) -> Self:
+        """Convert what was found."""
+        return cls(name=part.name, ok=not part.problem, problem=part.problem)
+
 
 class ClusterFinding(Shape):
     """One thing that `check` examined in the cluster."""
@@ -382,6 +389,20 @@ class Checked(Shape):
     """Only on PostgreSQL."""
     cluster: tuple[ClusterFinding, ...]
     """Only under `kubernetes`, or with `--as`."""
+
+    @classmethod
+    def of(cls, found: SetUp) -> Self:
+        """Convert what was found."""
+        return cls(
+            ok=found.ok,
+            runner=Part.of(found.runner),
+            application=Part.of(found.application),
+            jobs=found.jobs,
+            tasks=found.tasks,
+            ledger=Part.of(found.ledger),
+            roles=tuple(DatabaseRole.model_validate(role) for role in found.roles),
+            cluster=tuple(ClusterFinding.model_validate(finding) for finding in found.cluster),
+        )
 
 
 class Dispatched(Shape):
