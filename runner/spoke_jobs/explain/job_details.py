@@ -14,6 +14,7 @@ from spoke_jobs.contract.causes import cause_class
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
 from spoke_jobs.explain import kept_output
+from spoke_jobs.explain.option_facts import column_options, stored_options
 from spoke_jobs.explain.reasons import CLUSTER, MESSAGE_LIMIT
 from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.words import ago, count, line, seconds, until
@@ -160,20 +161,10 @@ def _place(job: JobRequest, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     if job.run > 1:
         yield "run", f"{job.run} (retried by hand {count(job.run - 1, 'time')})"
     yield "attempt", f"{job.attempt}" if job.attempt else "none yet"
-    for name, number in (("organization", job.organization_id), ("campaign", job.campaign_id)):
-        if number is not None:
-            yield name, str(number)
-    if job.priority:
-        yield "priority", str(job.priority)
     if job.schedule is not None:
         due = f", due {job.scheduled_for.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if job.scheduled_for else ""
         yield "schedule", line(job.schedule) + due
-    if job.unique_key is not None:
-        yield "unique key", line(job.unique_key)
-    if job.batch_id is not None:
-        yield "batch", str(job.batch_id)
-    if job.limit_key is not None:
-        yield "limit key", line(job.limit_key)
+    yield from column_options(job)
 
 
 def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
@@ -214,33 +205,11 @@ def _words(job: JobRequest) -> Iterator[tuple[str, str]]:
 
 
 def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
-    options, policy = job.options, job.options.retry
-    if options.timeout_seconds is not None:
-        yield "timeout", seconds(options.timeout_seconds)
-    if options.start_timeout_seconds is not None:
-        yield "start timeout", seconds(options.start_timeout_seconds)
-    budget = ", ".join(f"{kind} {allowed}" for kind, allowed in policy.budget.items())
-    never = f"; never {', '.join(line(name) for name in policy.never_names)}" if policy.never else ""
-    yield "attempts", f"{budget}{never}"
-    yield (
-        "backoff",
-        f"{seconds(policy.backoff_seconds)}, doubling to at most {seconds(policy.backoff_max_seconds)}"
-        if policy.backoff_seconds
-        else "none",
-    )
-    yield "retention", seconds(options.retention_seconds)
-    if job.runner == "kubernetes":
-        yield "template", line(options.pod_template)
-        if options.resources:
-            yield "resources", line(json.dumps(dict(options.resources)))
-        if options.labels:
-            yield "labels", line(json.dumps(dict(options.labels)))
-    if options.on_failure:
-        yield "on failure", line(options.on_failure)
-    size = count(payload_size(job.payload), "byte")
-    version = f", version {options.payload_version}" if options.payload_version > 1 else ""
-    readable = payload_size(job.payload) <= JOB_LIMIT_BYTES
-    yield "payload", f"{size}{version} ({'--payload shows it' if readable else 'too large to be read'})"
+    yield from stored_options(job)
+    size, version = payload_size(job.payload), job.options.payload_version
+    said = f", version {version}" if version > 1 else ""
+    readable = size <= JOB_LIMIT_BYTES
+    yield "payload", f"{count(size, 'byte')}{said} ({'--payload shows it' if readable else 'too large to be read'})"
 
 
 def _in_the_cluster(cluster: ClusterView) -> Iterator[tuple[str, str]]:
