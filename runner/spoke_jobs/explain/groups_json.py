@@ -32,6 +32,8 @@ class ReasonGroup(Shape):
     """When the newest failed; null for waiting jobs."""
     job_id: int | None
     """The first of the waiting jobs, or the newest of the failed ones."""
+    name: str
+    """The reason to wait or the cause as docs/reference/causes.md names it."""
 
     @classmethod
     def of(cls, group: Group) -> Self:

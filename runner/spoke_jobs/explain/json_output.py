@@ -16,9 +16,10 @@ from pydantic import Field, create_model
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain import set_up
 from spoke_jobs.explain.option_facts import SHOWN, options_as_json
-from spoke_jobs.explain.reasons import Code, Explanation
+from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.set_up import SetUp
 from spoke_jobs.explain.shape import Shape
 from spoke_jobs.job_options import OPTION_NAMES
@@ -322,6 +323,8 @@ class JobReason(Shape):
     """How many jobs the reason counts: those that come first, or those that run."""
     cause: str
     """The operator's reason to wait, or a cause (docs/reference/causes.md); empty if there is none."""
+    reason: str
+    """The reason to wait or the cause as docs/reference/causes.md names it; empty if the code is a job's state."""
 
 
 class Explained(Shape):

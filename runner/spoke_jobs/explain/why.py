@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_cluster import no_progress, running_in
 from spoke_jobs.explain.kept_output import titled
-from spoke_jobs.explain.reasons import CLUSTER, MESSAGE_LIMIT, Code, Explanation, Reason, when
+from spoke_jobs.explain.reasons import CLUSTER, MESSAGE_LIMIT, Explanation, Reason, when
 from spoke_jobs.explain.waiting import blocked, waiting
 from spoke_jobs.explain.words import ago, clock, count, line, seconds
 from spoke_jobs.ledger.queries import Situation

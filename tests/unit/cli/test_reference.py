@@ -17,8 +17,8 @@ from spoke_jobs.cli.commands.exits import EPILOG, MEANINGS, Exit
 from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.task_causes import TASK_CAUSES
-from spoke_jobs.contract.wait_reasons import WAITS
-from spoke_jobs.explain.reasons import Code
+from spoke_jobs.contract.wait_reasons import REASONS
+from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.model import JobData
 from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings
@@ -66,14 +66,14 @@ def test_every_cause_of_tasks_says_what_to_do() -> None:
 
 def test_every_cause_and_every_wait_says_what_to_do() -> None:
     found = entries(causes_page.page().partition(OF_TASKS)[0])
-    assert found.keys() == CAUSES.keys() | WAITS.keys()
+    assert found.keys() == CAUSES.keys() | REASONS.keys()
     for name, cause in CAUSES.items():
         assert cause.meaning in found[name]
         assert f"what to do: {cause.advice}" in found[name]
         assert f"knowable when: {cause.knowable}" in found[name]
-    for name, wait in WAITS.items():
+    for name, wait in REASONS.items():
         assert wait.meaning in found[name]
-        assert wait.advice in found[name]
+        assert (wait.advice or wait.group_advice) in found[name]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from tests.unit.explain.test_in_cluster import NAME, a_spokejob
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.wait_reasons import WaitReason
-from spoke_jobs.explain.reasons import Code, Reason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.reasons import Reason
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.dependency_queries import Blocking
 from spoke_jobs.ledger.job_batch import Batch

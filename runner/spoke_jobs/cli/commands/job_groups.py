@@ -11,8 +11,8 @@ from spoke_jobs.cli.printing import print_note
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
+from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, has_spokejobs, reasons
-from spoke_jobs.explain.reasons import Code
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 

@@ -13,7 +13,7 @@ from spoke_jobs.contract.retry import (
     OWN_BACKOFF,
 )
 from spoke_jobs.contract.task_causes import COUNTED, TaskCause
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.wait_reasons import WAITS, Giver, WaitReason
 from spoke_jobs.job_options import TaskOptions
 from spoke_jobs.model import TASK_LOSSES
 
@@ -25,12 +25,17 @@ _COUNTS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 def page() -> str:
     """Generate the page."""
     sections = "\n\n".join(_section(kind) for kind in CauseClass)
-    rows = [(f"`{reason}`", reason.meaning, reason.advice, reason.remedy) for reason in WaitReason]
+    rows = [(f"`{reason}`", reason.meaning, reason.advice, reason.remedy) for reason in WAITS.values()]
+    of_why = [
+        (f"`{reason}`", f"`{reason.code.value}`", reason.meaning, reason.group_advice)
+        for reason in WaitReason
+        if reason.row.given_by is Giver.WHY
+    ]
     of_tasks = [
         (f"`{cause}`", cause.cause_class.value, cause.meaning, cause.knowable, cause.advice, _task_tried_again(cause))
         for cause in TaskCause
     ]
-    return f"""{banner("spoke_jobs.contract: causes, task_causes, retry and wait_reasons")}
+    return f"""{banner("spoke_jobs.contract: causes, task_causes, retry, wait_reasons")}
 # Causes and reasons
 
 A cause says why a job or a task failed. A reason says what a job waits for. Each is one word, which is the same in the
@@ -72,6 +77,14 @@ the condition `Running`; `status.cause` is empty then.
 {table(("reason", "meaning", "what to do", "if the job has ended as `StartTimeout`"), rows)}
 
 Limits, turns and locks: [limits](../how-to/limits.md).
+
+## What else `why` says
+
+Only `spoke-jobs why` gives these reasons, from the ledger and from what it finds in the cluster. *It* is the job. The
+code is that of [the output](cli.md#codes-of-why). The advice is for a group of jobs,
+and `TYPE` stands for their type.
+
+{table(("reason", "code", "meaning", "what to do"), of_why)}
 
 ## Why a task did not succeed
 
