@@ -19,10 +19,15 @@ MODULES = [
 ]
 
 FORBIDDEN = {
-    "operator/spoke_jobs_operator/core/admit.py": ("spoke_jobs.cluster", "spoke_jobs.model", "spoke_jobs.payloads"),
+    "operator/spoke_jobs_operator/core/admit.py": (
+        *("spoke_jobs.cluster", "spoke_jobs.model", "spoke_jobs.payloads"),
+        *("kopf", "aiohttp", "kubernetes"),
+    ),
     "operator/spoke_jobs_operator/shell/controller.py": ("spoke_jobs.execution.signals", "spoke_jobs"),
     "runner/spoke_jobs/runners/sql_runner.py": ("spoke_jobs.tasks.server",),
     "runner/spoke_jobs/ledger/rows.py": ("spoke_jobs.registry",),
+    "runner/spoke_jobs/execution/pod.py": ("kubernetes", "starlette"),
+    "runner/spoke_jobs/explain/why.py": ("rich", "spoke_jobs.cluster.cluster_client"),
     "runner/spoke_jobs/contract/retry.py": ("spoke_jobs.settings",),
 }
 """By file, imports that cross a wall."""
