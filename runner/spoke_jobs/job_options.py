@@ -1,7 +1,7 @@
 """The options of jobs and tasks. Each option of a job is declared once, in :data:`OPTIONS`.
 
 The rest is derived from that table: the checks of options, a row's JSON, a SpokeJob's spec, the flags of ``spoke-jobs
-dispatch`` and docs/reference/options.md. A new option needs
+dispatch``, what ``spoke-jobs show`` prints, also with ``--json``, and docs/reference/options.md. A new option needs
 
 1. here: its entry in :data:`OPTIONS`, and its field in :class:`JobData` (and in :class:`JobOptions` to be stored),
 2. a keyword of :meth:`spoke_jobs.registry.Registry.job`, if it can be declared,
@@ -153,6 +153,12 @@ class Option:
     """The option's name in ``@job``, if that differs."""
     flag: str = ""
     """The option's flag in ``spoke-jobs dispatch``, if that isn't the name with dashes."""
+    label: str = ""
+    """The option's name in ``spoke-jobs show``, if that isn't the flag without dashes."""
+    in_seconds: bool = False
+    """Whether the value is a number of seconds, which people read as a duration."""
+    internal: bool = False
+    """Whether nobody gives the option, so that nobody is shown it."""
 
 
 _SECONDS = expect(is_duration, "a positive number of seconds, or None")
@@ -213,6 +219,7 @@ OPTIONS: Mapping[str, Option] = {
             "For how many seconds after its dispatch a job that has succeeded still has its `unique_key`, at most its "
             "`retention_seconds`. None: until it has ended.",
             _SECONDS,
+            in_seconds=True,
         ),
         Option(
             "on_conflict",
@@ -254,6 +261,7 @@ OPTIONS: Mapping[str, Option] = {
             spec_field="timeout_seconds",
             capability=Capability.TIMEOUT,
             flag="--timeout",
+            in_seconds=True,
         ),
         Option(
             "start_timeout_seconds",
@@ -265,6 +273,13 @@ OPTIONS: Mapping[str, Option] = {
             spec_field="start_timeout_seconds",
             capability=Capability.START_TIMEOUT,
             flag="--start-timeout",
+            in_seconds=True,
+        ),
+        Option(
+            "retry",
+            "How many failed attempts end the job, by class of cause, and what is never retried.",
+            check_retry,
+            spec_field="retry",
         ),
         Option(
             "retention_seconds",
@@ -274,12 +289,7 @@ OPTIONS: Mapping[str, Option] = {
             readable=is_wait,
             read=float,
             flag="--retention",
-        ),
-        Option(
-            "retry",
-            "How many failed attempts end the job, by class of cause, and what is never retried.",
-            check_retry,
-            spec_field="retry",
+            in_seconds=True,
         ),
         Option(
             "pod_template",
@@ -289,6 +299,7 @@ OPTIONS: Mapping[str, Option] = {
             read=str,
             spec_field="pod_template",
             placement=True,
+            label="template",
         ),
         Option(
             "resources",
@@ -333,6 +344,7 @@ OPTIONS: Mapping[str, Option] = {
             "may not have the application's code.",
             json_key="onFailureAs",
             readable=lambda value: isinstance(value, Mapping),
+            internal=True,
         ),
     )
 }
@@ -348,6 +360,11 @@ _KEYS = tuple((option.name, option.json_key) for option in _STORED)
 _DEFAULTS: Mapping[str, Any] = {
     item.name: item.default for item in (*fields(JobData), *fields(JobOptions)) if item.default is not MISSING
 } | {"queue_name": "", "locks_queue": False, "priority": 0, "retry": RetryPolicy()}
+
+
+def label_of(option: Option) -> str:
+    """Return the option's name for people: ``start timeout``."""
+    return option.label or (option.flag.removeprefix("--") or option.name).replace("-", " ").replace("_", " ")
 
 
 def default_of(option: Option) -> Any:

@@ -1,4 +1,4 @@
-"""The structure that CONTRIBUTING promises: walls between rooms, one name for one module, files of a readable size."""
+"""The structure that CONTRIBUTING promises: walls between rooms, one name for one module, few fragments."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ MODULES = [
 ]
 
 FORBIDDEN = {
-    "operator/spoke_jobs_operator/core/admit.py": ("spoke_jobs.cluster", "spoke_jobs.model", "spoke_jobs.payloads"),
+    "operator/spoke_jobs_operator/core/admit.py": (
+        *("spoke_jobs.cluster", "spoke_jobs.model", "spoke_jobs.payloads"),
+        *("kopf", "aiohttp", "kubernetes"),
+    ),
     "operator/spoke_jobs_operator/shell/controller.py": ("spoke_jobs.execution.signals", "spoke_jobs"),
     "runner/spoke_jobs/runners/sql_runner.py": ("spoke_jobs.tasks.server",),
     "runner/spoke_jobs/ledger/rows.py": ("spoke_jobs.registry",),
+    "runner/spoke_jobs/execution/pod.py": ("kubernetes", "starlette"),
+    "runner/spoke_jobs/explain/why.py": ("rich", "spoke_jobs.cluster.cluster_client"),
     "runner/spoke_jobs/contract/retry.py": ("spoke_jobs.settings",),
 }
 """By file, imports that cross a wall."""
@@ -58,11 +63,6 @@ def test_no_wall_has_a_hole() -> None:
 def test_a_module_has_a_name_of_its_own() -> None:
     names = Counter(path.name for path in MODULES if path.name != "__main__.py")
     assert [name for name, count in names.items() if count > 1] == []
-
-
-def test_a_module_has_at_most_400_lines() -> None:
-    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES}
-    assert {path: count for path, count in lines.items() if count > 400} == {}
 
 
 def test_few_modules_are_fragments() -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.spokelimit import ENFORCED, PAUSED, SpokeLimitStatus
+from spoke_jobs.contract.wait_reasons import pause_sentence
 
 from .admit import Candidate, ScopeKey, Usage
 from .limit_objects import SpokeLimitView
@@ -90,7 +90,7 @@ def _enforced(item: SpokeLimitView, now: datetime) -> Condition:
 def _paused(item: SpokeLimitView, now: datetime) -> Condition:
     pause = pause_of(item, now) if item.scope else None
     if pause is not None:
-        text = wait_text.pause(pause.source, pause.by, pause.note, pause.since, pause.until)
+        text = pause_sentence(pause.source, pause.by, pause.note, pause.since, pause.until)
         return _condition(item, PAUSED, True, PAUSED, text, now)
     ended = item.spec is not None and item.spec.paused is not None and item.scope is not None
     return _condition(item, PAUSED, False, "PauseEnded" if ended else "NotPaused", "", now)

@@ -1,6 +1,7 @@
 """The program ``spoke-jobs``.
 
-`commands` reads and changes jobs, `explaining` decides what to say, and `rendering` formats it. `printing` prints it.
+`commands` reads and changes jobs, :mod:`spoke_jobs.explain` decides what to say, `rendering` formats it, and `printing`
+prints it.
 """
 
 from __future__ import annotations

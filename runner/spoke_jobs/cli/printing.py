@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from spoke_jobs.contract.clean_text import visible, visible_in_a_line, visible_json
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
+    from pydantic import BaseModel
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
     from rich.table import Table
@@ -46,6 +47,11 @@ def print_row(*fields: object) -> None:
 def print_json(document: str) -> None:
     """Print a JSON document. Its value does not change."""
     print(visible_json(document))
+
+
+def print_document(document: BaseModel) -> None:
+    """Print a JSON document of :mod:`spoke_jobs.explain`."""
+    print_json(document.model_dump_json(indent=2))
 
 
 def print_unchanged(text: str) -> None:

@@ -9,12 +9,10 @@ An attempt that ends because it did not start has one cause, `StartTimeout`, and
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from spoke_jobs.contract.cause_row import CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.wait_reasons import WAITS
+from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
 
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
@@ -43,39 +41,29 @@ def advice(cause: str, reason: str, job_id: int | None) -> str:
     return f"{text} {with_id(_START_AGAIN, job_id)}" if _is_given_to_waiting_jobs(known) else text
 
 
-GROUP_ACTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "taken": "If that code is gone and they may be repeated: `spoke-jobs cancel --reason taken`, then retry them.",
-        "blocked": "`spoke-jobs why ID` names the jobs that the first of them waits for.",
-        "paused": "To end the pause: `spoke-jobs resume SCOPE`.",
-        "limit": "No action is needed. To start them sooner: `spoke-jobs limits set SCOPE`.",
-        "queue_lock": "`spoke-jobs why ID` explains that job.",
-        "passed_over": "Deploy workers whose SPOKE_APP declares TYPE, or correct the name and dispatch again.",
-        "no_worker": "Start one: `spoke-jobs worker`.",
-        "workers_busy": "No action is needed. To start them sooner, start more workers.",
-        "not_submitted": "Check that `spoke-jobs sync` runs, and read its log.",
-        "submitted": "`kubectl get spokejobs` shows what they wait for.",
-    }
-)
-"""What to do about jobs that wait, by the code of `why`. `ID` is the job that they wait for, or the first of them if
-they are blocked; `TYPE` is their type; `SCOPE` that of a pause or a limit."""
+def ledger_group_advice(reason: WaitReason, *, job_id: int, job_type: str, cause: str, scope: str = "") -> str:
+    """Return the action for a group of jobs that wait outside of the cluster; empty if nothing needs to be done.
 
-
-def waiting_group_advice(code: str, *, job_id: int, job_type: str, cause: str, scope: str = "") -> str:
-    """Return the action for a group of waiting jobs; empty if nothing needs to be done.
-
-    :param code: a code of `why`, a reason to wait in the cluster, or a cause for which they wait there.
     :param job_id: the job that they wait for, or one of them.
     :param cause: how their last attempts failed; empty if they did not.
     :param scope: the scope of the pause or the limit of the ledger that holds them back; else empty.
     """
-    in_cluster = WAITS.get(code)
-    if in_cluster is not None:
-        return with_id(in_cluster.advice, job_id)
-    if (failed := CAUSES.get(cause or code)) is not None:
-        return failed.advise(job_id, tried_again=bool(cause))
-    text = with_id(GROUP_ACTIONS.get(code, ""), job_id)
+    if (failed := CAUSES.get(cause)) is not None:
+        return failed.advise(job_id, tried_again=True)
+    text = with_id(reason.group_advice, job_id)
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
+
+
+def cluster_group_advice(code: str, job_id: int) -> str:
+    """Return the action for a group of SpokeJobs that wait; empty if this release does not know the reason.
+
+    :param code: a reason to wait, or a cause for which they wait.
+    :param job_id: one of the jobs.
+    """
+    if (reason := WAITS.get(code)) is not None:
+        return with_id(reason.advice, job_id)
+    cause = CAUSES.get(code)
+    return cause.advise(job_id) if cause is not None else ""
 
 
 def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.integration.docs.pages import ROOT
-from tests.unit.cli.situations import a_job
+from tests.unit.explain.situations import a_job
 
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.retry import TryAgain

@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from tests.contract.ledger import LEASE, claim_one, eventually, new_job
 
 from spoke_jobs import Cron, Every, Registry
-from spoke_jobs.cli.rendering.schedule_output import schedule_problems
 from spoke_jobs.errors import InvalidSchedule
+from spoke_jobs.explain.schedules_json import schedule_problems
 from spoke_jobs.ledger import audit_events, schedule_rows, ticks
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.process_actor import process_actor

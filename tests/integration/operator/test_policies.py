@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes.client import ApiException
 from tests.integration.operator.conftest import ROOT, Cluster, Object, OperatorProcess, limited_kubeconfig
-from tests.unit.cli.situations import a_job
+from tests.unit.explain.situations import a_job
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import spokejob

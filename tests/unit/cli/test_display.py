@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 import pytest
 from rich.console import Console, RenderableType
-from tests.unit.cli.situations import NOW, a_job, after, an_attempt, before
-from tests.unit.cli.test_in_cluster import a_spokejob
+from tests.unit.explain.situations import NOW, a_job, after, before
 
-from spoke_jobs.cli.rendering import job_details, job_table, progress_view
-from spoke_jobs.cluster.cluster_view import ClusterView
-from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.ledger.dependency_queries import Link
-from spoke_jobs.model import AttemptState, JobOptions, JobState
+from spoke_jobs.cli.rendering import job_table, progress_view
+from spoke_jobs.model import JobState
 
 
 def drawn(what: RenderableType, width: int) -> list[str]:
@@ -57,87 +49,6 @@ class TestJobTable:
         assert job_table.result_text(stopping, NOW) == "asked to stop: half-way"
 
 
-class TestDetails:
-    def shown(self, **changes: object) -> job_details.Details:
-        attempts = [
-            an_attempt(
-                state=AttemptState.FAILED,
-                finished_at=before(seconds=10),
-                cause="JobError",
-                error_type="KeyError",
-                output_tail="Traceback\n\x1b[2JKeyError: 'a'",
-            ),
-            an_attempt(number=2),
-        ]
-        return job_details.details(a_job(**changes), attempts, NOW, zone=UTC)
-
-    def test_what_says_nothing_is_left_out(self) -> None:
-        names = {name for name, _ in self.shown().facts}
-        assert names == {"state", "runner", "attempt", "dispatched"}
-
-    def test_what_says_something_is_there(self) -> None:
-        facts = dict(
-            self.shown(
-                queue_name="q",
-                locks_queue=True,
-                organization_id=0,
-                priority=-5,
-                unique_key="k",
-                run=3,
-                run_after=after(hours=2),
-                runner="kubernetes",
-            ).facts
-        )
-        assert facts["organization"] == "0"
-        assert facts["priority"] == "-5"
-        assert facts["run after"] == "2026-03-01 14:00:00 UTC (in 2 h)"
-        assert facts["run"] == "3 (retried by hand 2 times)"
-        assert facts["spokejob"] == "report-12-00000000-r3"
-        assert "run one at a time" in facts["queue"]
-
-    def test_what_it_runs_after_is_a_tree(self) -> None:
-        links = [
-            Link(12, 9, "merge", JobState.RUNNING, 40),
-            Link(12, 10, "merge", JobState.FAILED, 0, "JobError"),
-            Link(9, 7, "import", JobState.SUCCEEDED, 100),
-            Link(10, 7, "import", JobState.SUCCEEDED, 100),
-            Link(7, 3, "fetch", JobState.SUCCEEDED, 100),
-        ]
-        shown = job_details.details(a_job(state=JobState.BLOCKED), [], NOW, links=links)
-        found = [(depth, link and link.needs_id) for depth, link in shown.needs]
-        assert found == [(0, 9), (1, 7), (2, 3), (0, 10), (1, 7)], "what two jobs depend on is opened once"
-
-    def test_options(self) -> None:
-        policy = RetryPolicy(budget={CauseClass.ERROR: 5}, never=(KeyError,))
-        options = JobOptions(retry=policy, timeout_seconds=90, start_timeout_seconds=600, on_failure="tell")
-        found = dict(self.shown(options=options).options)
-        assert (found["timeout"], found["start timeout"], found["on failure"]) == ("90 s", "10 min", "tell")
-        assert found["attempts"] == "error 5; never KeyError"
-        assert "template" not in found, "elsewhere it is ignored"
-
-    def test_the_payload_is_shown_when_it_is_asked_for(self) -> None:
-        assert "s3cr3t" not in str(self.shown().facts + self.shown().options) + self.shown().payload
-        assert "s3cr3t" in job_details.details(a_job(), [], NOW, with_payload=True).payload
-
-    def test_attempts_and_the_output_of_the_last_one_that_left_some(self) -> None:
-        shown = self.shown()
-        assert shown.attempts[0] == (
-            *("1", "1", "failed", "host:1", "2026-03-01 11:59:30"),
-            *("20 s", "JobError", "KeyError", "-", "-"),
-        )
-        assert (shown.tail_of, shown.tail) == (1, ("Traceback", "\\x1b[2JKeyError: 'a'"))
-
-    def test_attempts_that_count_against_no_budget_are_named_apart(self) -> None:
-        causes = {1: "JobError", 2: "Drained", 3: "Drained", 4: "QueueHeld"}
-        attempts = [
-            an_attempt(number=number, state=AttemptState.FAILED, finished_at=before(seconds=10), cause=cause)
-            for number, cause in causes.items()
-        ]
-        attempts.append(an_attempt(run=2, state=AttemptState.FAILED, finished_at=before(seconds=1), cause="JobError"))
-        assert dict(job_details.details(a_job(), attempts, NOW).facts)["not charged"] == "Drained 2, QueueHeld 1"
-        assert "not charged" not in dict(job_details.details(a_job(run=2), attempts, NOW).facts)
-
-
 class TestProgressView:
     def test_a_small_screen_shows_what_runs_or_failed(self) -> None:
         jobs = [a_job(id=number, state=JobState.SUCCEEDED) for number in range(1, 6)]
@@ -164,28 +75,3 @@ class TestProgressView:
             *("2026-03-01T12:00:00Z", "12", "report"),
             *("running", "2"),
         ]
-
-
-class TestInTheCluster:
-    def shown(self, spokejob: SpokeJob | None = None, problem: str = "") -> job_details.Details:
-        job = a_job(runner="kubernetes", state=JobState.RUNNING)
-        attempts = [an_attempt(worker="pod-1", state=AttemptState.FAILED, finished_at=before(seconds=10))]
-        view = ClusterView("report-12-00000000", "shop", spokejob, problem=problem)
-        return job_details.details(job, attempts, NOW, view, zone=UTC)
-
-    def test_pods_nodes_and_exit_codes_come_from_the_spokejob(self) -> None:
-        seen = [
-            {"number": 1, "job": "j-1", "pod": "pod-1", "node": "w1", "cause": "OutOfMemory", "exitCode": 137},
-            {"number": 2, "job": "j-2", "pod": "pod-2", "node": "w2", "startedAt": before(seconds=5).isoformat()},
-        ]
-        shown = self.shown(a_spokejob({"outcome": "Waiting", "cause": "Unschedulable", "attempts": seen}))
-        first, second = (dict(zip(job_details.ATTEMPT_HEADINGS, cells, strict=True)) for cells in shown.attempts)
-        assert (first["NODE"], first["EXIT"], first["CAUSE"]) == ("w1", "137", "OutOfMemory")
-        assert (second["STATE"], second["WORKER"], second["TOOK"]) == ("starting", "pod-2", "5 s")
-        assert dict(shown.facts)["cluster"] == "Waiting: Unschedulable"
-
-    def test_what_could_not_be_asked_is_said_and_the_ledger_s_word_is_there(self) -> None:
-        shown = self.shown(problem="no answer from the API server: ConnectTimeoutError")
-        assert dict(shown.facts)["cluster"].endswith("no answer from the API server: ConnectTimeoutError")
-        assert shown.attempts[0][3] == "pod-1"
-        assert "does not exist" in dict(self.shown().facts)["cluster"]

@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.cli.situations import a_job, an_attempt, before
+from tests.unit.explain.situations import a_job, an_attempt, before
 
-from spoke_jobs.cli.explaining.log_steps import (
+from spoke_jobs.cli.commands.log_steps import (
     Printed,
     Read,
     Step,
@@ -17,11 +17,11 @@ from spoke_jobs.cli.explaining.log_steps import (
     go_on,
     next_try,
     over,
-    tail,
     why_a_tail,
 )
-from spoke_jobs.cli.explaining.tries import Try, tries
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
+from spoke_jobs.explain.kept_output import tail
+from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.model import AttemptState, JobState
 
 POD = "report-12-00000000-1-abcde"

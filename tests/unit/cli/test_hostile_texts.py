@@ -26,10 +26,10 @@ from typer.testing import CliRunner
 from spoke_jobs.cli import printing
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
-from spoke_jobs.cli.words import line, lines
 from spoke_jobs.contract.clean_text import visible, visible_in_a_line, visible_json
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.log_setup import JsonFormatter, PlainFormatter, VisibleFormatter
+from spoke_jobs.explain.words import line, lines
 from spoke_jobs.ledger import reports, schedule_rows
 from spoke_jobs.ledger.limit_rows import SqlLimits
 from spoke_jobs.ledger.sql_ledger import SqlLedger

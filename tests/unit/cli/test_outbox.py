@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
+from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.task_outbox import Outbox, TaskFailure, insert_task
 
@@ -69,6 +70,9 @@ def test_a_payload_is_shown_only_if_it_is_asked_for(engine: Engine, run: Run) ->
     plain = run("show", 1).stdout
     assert "cause\tTaskError\n" in plain
     assert "error\tapp.Refused\n" in plain
+    assert f"meaning\t{TaskCause.TASK_ERROR.meaning}\n" in plain
+    assert f"advice\t{TaskCause.TASK_ERROR.advise(1)}\n" in plain
+    assert "`spoke-jobs outbox retry 1`" in plain
     assert "+15550100" not in plain
     assert "+15550100" in run("show", 1, "--payload").stdout
     assert document(run("show", 1, "--json", "--payload"))["payload"] == {"to": "+15550100"}

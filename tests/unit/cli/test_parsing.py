@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.unit.cli.situations import NOW
+from tests.unit.explain.situations import NOW
 
 from spoke_jobs.cli.commands import parsing
 from spoke_jobs.contract.causes import CauseClass

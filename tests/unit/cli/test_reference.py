@@ -14,10 +14,11 @@ import typer
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import dispatch_command
 from spoke_jobs.cli.commands.exits import EPILOG, MEANINGS, Exit
-from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.wait_reasons import WAITS
+from spoke_jobs.contract.task_causes import TASK_CAUSES
+from spoke_jobs.contract.wait_reasons import REASONS
+from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.model import JobData
 from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings
@@ -49,16 +50,30 @@ def entries(page: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
+OF_TASKS = "## Why a task did not succeed"
+
+
+def test_every_cause_of_tasks_says_what_to_do() -> None:
+    found = entries(causes_page.page().partition(OF_TASKS)[2])
+    assert found.keys() == TASK_CAUSES.keys()
+    for name, cause in TASK_CAUSES.items():
+        for text in (f"class: {cause.cause_class}", cause.meaning, f"what to do: {cause.advice}", cause.knowable):
+            assert text in found[name]
+    assert "the third failure is final" in found["TaskError"]
+    assert found["Full"].endswith("tried again by default: yes; no limit")
+    assert "no: 10 replicas have died" in found["WorkerLost"]
+
+
 def test_every_cause_and_every_wait_says_what_to_do() -> None:
-    found = entries(causes_page.page())
-    assert found.keys() == CAUSES.keys() | WAITS.keys()
+    found = entries(causes_page.page().partition(OF_TASKS)[0])
+    assert found.keys() == CAUSES.keys() | REASONS.keys()
     for name, cause in CAUSES.items():
         assert cause.meaning in found[name]
         assert f"what to do: {cause.advice}" in found[name]
         assert f"knowable when: {cause.knowable}" in found[name]
-    for name, wait in WAITS.items():
+    for name, wait in REASONS.items():
         assert wait.meaning in found[name]
-        assert wait.advice in found[name]
+        assert (wait.advice or wait.group_advice) in found[name]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,7 @@ def test_every_cause_and_every_wait_says_what_to_do() -> None:
     ],
 )
 def test_a_cause_says_how_often_it_is_tried_again(cause: str, word: str) -> None:
-    assert word in entries(causes_page.page())[cause].rpartition("tried again by default: ")[2]
+    assert word in entries(causes_page.page().partition(OF_TASKS)[0])[cause].rpartition("tried again by default: ")[2]
 
 
 def test_every_setting_has_its_meaning() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.cli.situations import a_job, before
+from tests.unit.explain.situations import a_job, before
 
 from spoke_jobs.cluster import spokejob_reads
 from spoke_jobs.cluster.cluster_view import ClusterView

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spoke_jobs.contract.advice import advice, failed_group_advice, waiting_group_advice
+from spoke_jobs.contract.advice import advice, failed_group_advice, ledger_group_advice
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WaitReason
 
@@ -58,7 +58,8 @@ def test_a_command_that_people_paste_has_what_a_hostile_row_says_as_one_word(tex
     _, retry, words = failed_group_advice(Cause.JOB_ERROR, text, 7).partition("`spoke-jobs retry --failed ")
     assert retry
     assert shlex.split(words.rpartition("`")[0]) == ["--fingerprint", text]
-    _, resume, words = waiting_group_advice("paused", job_id=7, job_type="", cause="", scope=text).partition("resume ")
+    paused = ledger_group_advice(WaitReason.PAUSED, job_id=7, job_type="", cause="", scope=text)
+    _, resume, words = paused.partition("resume ")
     assert resume
     assert shlex.split(words.rpartition("`")[0]) == [text]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spoke_jobs.cli.words import line
+from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.process_actor import ACTOR_LIMIT, process_actor
 
 

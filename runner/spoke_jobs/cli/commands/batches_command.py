@@ -15,7 +15,7 @@ from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
 from spoke_jobs.cli.commands.job_actions import confirm, kinds_of
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
-from spoke_jobs.cli.words import age, line
+from spoke_jobs.explain.words import age, line
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.queries import Queries, Selected
 
@@ -49,8 +49,8 @@ def ls(
         newest = [one.name for one in ledger.batches(_NEWEST)]
         filter_options.refuse_name(name, lambda: newest, "name", "no batch has {}", "--name")
     if json:
-        from spoke_jobs.cli.rendering.counts_json import Batches
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import Batches
 
         print_document(Batches.of(found))
         return
@@ -86,8 +86,8 @@ def show(batch_id: BatchId, json: arguments.Json = False) -> None:
     if found is None:
         fail(_missing(batch_id), Exit.NOT_FOUND)
     if json:
-        from spoke_jobs.cli.rendering.counts_json import BatchState
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import BatchState
 
         print_document(BatchState.of(found))
         return

@@ -29,8 +29,8 @@ from spoke_jobs.registry import CHECK, Registry
 from spoke_jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.cli.explaining.cluster_findings import Finding
-    from spoke_jobs.cli.rendering.check_output import Part, RoleFinding
+    from spoke_jobs.explain.cluster_findings import Finding
+    from spoke_jobs.explain.set_up import Part, RoleFinding
 
 _LEFT_TO_SYNC = (
     "not checked: `spoke-jobs sync` creates the SpokeJobs (SPOKE_SUBMIT=sync), so this process needs no credentials; "
@@ -72,7 +72,8 @@ def check(
     by_lease = tuple(lease.split("/")) if lease else None
     if by_lease is not None and len(by_lease) != 2:
         usage_error(f"{lease!r} is not of the form NAMESPACE/NAME")
-    from spoke_jobs.cli.rendering.check_output import Part, SetUp, print_json, print_lines
+    from spoke_jobs.cli.rendering.check_output import print_lines
+    from spoke_jobs.explain.set_up import Part, SetUp
 
     settings = load_settings()
     registry = Registry()
@@ -113,7 +114,10 @@ def check(
         cluster=_cluster(settings, registry, runner, account, by_lease, busy=busy, limits=limits, identity=identity),
     )
     if json:
-        print_json(set_up)
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.json_output import Checked
+
+        print_document(Checked.of(set_up))
     else:
         print_lines(set_up)
         for problem in set_up.problems():
@@ -134,7 +138,7 @@ def _runner(settings: Settings, registry: Registry) -> str:
 
 def _roles(engine: Engine, required: list[arguments.RoleOf], account: Account | None) -> Iterator[RoleFinding]:
     """Compare roles with what processes need: those that were asked for, otherwise this process's own."""
-    from spoke_jobs.cli.rendering.check_output import RoleFinding
+    from spoke_jobs.explain.set_up import RoleFinding
 
     usual = Process.READER if account is Account.READER else Process.APPLICATION
     with engine.connect() as connection:
@@ -147,7 +151,7 @@ def _roles(engine: Engine, required: list[arguments.RoleOf], account: Account | 
 
 
 def _part(name: str, read: Callable[[], str]) -> Part:
-    from spoke_jobs.cli.rendering.check_output import Part
+    from spoke_jobs.explain.set_up import Part
 
     try:
         return Part(read())
@@ -177,7 +181,7 @@ def _cluster(
     """
     if account is None and executor_of(settings.job_runner) is not Executor.CLUSTER:
         return ()
-    from spoke_jobs.cli.explaining.cluster_findings import Finding, findings
+    from spoke_jobs.explain.cluster_findings import Finding, findings
 
     if account is None and settings.submit == "sync":
         return (Finding("server", unknown=_LEFT_TO_SYNC),)

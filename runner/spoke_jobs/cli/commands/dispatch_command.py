@@ -15,9 +15,9 @@ from spoke_jobs.cli.commands import arguments, parsing
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.printing import print_row, print_text
-from spoke_jobs.cli.words import line
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.explain.words import line
 from spoke_jobs.job_options import DISPATCH_NAMES, OPTIONS, After, JobData, Labels, Option, Resources
 from spoke_jobs.settings import load_settings
 
@@ -120,8 +120,8 @@ def dispatch(
     if wait:
         _watch(job.id, json)
     elif json:
-        from spoke_jobs.cli.rendering.json_output import Dispatched, Job
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.json_output import Dispatched, Job
 
         print_document(Dispatched(job=Job.of(job)))
     elif arguments.on_a_terminal():

@@ -50,8 +50,8 @@ def events(
     if not found:
         _refuse_unknown(ledger, queries, actor, job_type)
     if json:
-        from spoke_jobs.cli.rendering.counts_json import Events
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import Events
 
         print_document(Events.of(found))
         return

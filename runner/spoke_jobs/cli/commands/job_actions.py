@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import LOCKED, Exit, no_such_job, usage_error
 from spoke_jobs.cli.printing import print_error, print_note, print_text
-from spoke_jobs.cli.words import count, line
 from spoke_jobs.errors import DependencyNotMet
+from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.engine import is_locked
 from spoke_jobs.ledger.queries import Selected
 from spoke_jobs.model import JobRequest, JobState

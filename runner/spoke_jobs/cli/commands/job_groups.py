@@ -7,12 +7,12 @@ from datetime import datetime
 import typer
 
 from spoke_jobs.cli.commands.ledger_access import spokejob_waits
-from spoke_jobs.cli.explaining.groups import Group, groups, has_spokejobs, reasons
-from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.printing import print_note
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.groups import Group, groups, has_spokejobs, reasons
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 

@@ -15,11 +15,11 @@ from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, us
 from spoke_jobs.cli.commands.filter_options import closest
 from spoke_jobs.cli.commands.ledger_access import NEWEST, known_types, open_ledger, open_queries
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
-from spoke_jobs.cli.words import line
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
+from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.limit_rows import OperatorLimits
 from spoke_jobs.ledger.limit_store import LimitStore
 from spoke_jobs.ledger.notify import Notifier
@@ -85,8 +85,8 @@ def ls(json: arguments.Json = False) -> None:
     _, queries = open_queries()
     found = queries.limits()
     if json:
-        from spoke_jobs.cli.rendering.counts_json import Limits
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import Limits
 
         print_document(Limits.of(found))
         return

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import OperationalError
 
+from spoke_jobs.cli.commands import log_steps
 from spoke_jobs.cli.commands.exits import Exit, fail, fail_not_found
 from spoke_jobs.cli.commands.ledger_access import cluster_view
-from spoke_jobs.cli.explaining import log_steps
-from spoke_jobs.cli.explaining.log_steps import Printed, Read, Step, key
-from spoke_jobs.cli.explaining.reasons import Reason
-from spoke_jobs.cli.explaining.tries import Try, tries
-from spoke_jobs.cli.explaining.why import explain
+from spoke_jobs.cli.commands.log_steps import Printed, Read, Step, key
 from spoke_jobs.cli.printing import print_error, print_note, print_text, print_unchanged
-from spoke_jobs.cli.words import line, lines
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.explain import kept_output
+from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.explain.tries import Try, tries
+from spoke_jobs.explain.why import explain
+from spoke_jobs.explain.words import line, lines
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.settings import load_settings
@@ -161,18 +162,18 @@ class Reader:
             for _ in range(_LAST_TRIES):  # the output of a success is stored after its end
                 time.sleep(_EVERY_SECONDS)
                 item = next((other for other in self._tries(job) if key(other) == key(item)), item)
-                if log_steps.traceback(item) != self._printed.lines[key(item)]:
+                if kept_output.traceback(item) != self._printed.lines[key(item)]:
                     break
             self._print_new(item)
             return
-        kept = log_steps.tail(item)
+        kept = kept_output.tail(item)
         print_note(log_steps.why_a_tail(job, item, read, kept))
         if kept:
             print_text("\n".join(kept))
 
     def _print_new(self, item: Try) -> None:
         """Print the lines of a worker's job that the ledger keeps and that were not printed yet."""
-        kept = log_steps.traceback(item)
+        kept = kept_output.traceback(item)
         new, missing = log_steps.after(self._printed.lines.get(key(item), []), kept)
         if missing:
             print_note(f"attempt {item.number}: the ledger does not keep some lines here")
@@ -183,7 +184,7 @@ class Reader:
 
     def _print_traceback(self, item: Try) -> None:
         """Print the traceback, which is in the ledger, unless the job printed it itself."""
-        kept = log_steps.traceback(item)
+        kept = kept_output.traceback(item)
         if kept and kept[-1] not in self._newest:
             print_note(f"attempt {item.number}: the last lines of its traceback, from the ledger")
             print_text("\n".join(kept))

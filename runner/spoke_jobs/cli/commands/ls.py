@@ -32,8 +32,8 @@ def ls(
     if not jobs:
         refuse_unknown_names(ledger, which)
     if json:
-        from spoke_jobs.cli.rendering.json_output import Jobs
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.json_output import Jobs
 
         print_document(Jobs.of(jobs))
         return

@@ -15,9 +15,9 @@ from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, us
 from spoke_jobs.cli.commands.job_actions import Result, confirm, first_few, for_each
 from spoke_jobs.cli.commands.ledger_access import declared_names, open_ledger
 from spoke_jobs.cli.printing import new_console, print_text, print_texts
-from spoke_jobs.cli.words import count, line
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries, SelectedTask, TaskFilter, TaskState
 
@@ -69,8 +69,8 @@ def ls(
     if not tasks:
         _refuse_unknown(queries, which)
     if json:
-        from spoke_jobs.cli.rendering.counts_json import OutboxTasks
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import OutboxTasks
 
         print_document(OutboxTasks.of(counts, tasks))
         return
@@ -97,8 +97,8 @@ def show(
     if task is None:
         fail(_no_such_task(task_id), Exit.NOT_FOUND)
     if json:
-        from spoke_jobs.cli.rendering.counts_json import OutboxTask
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import OutboxTask
 
         print_document(OutboxTask.of(task, with_payload=payload))
         return
@@ -121,8 +121,8 @@ def replicas(json: arguments.Json = False) -> None:
     queries = OutboxQueries(open_ledger().engine)
     found = queries.replicas()
     if json:
-        from spoke_jobs.cli.rendering.counts_json import OutboxReplicas
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import OutboxReplicas
 
         print_document(OutboxReplicas.of(found))
         return

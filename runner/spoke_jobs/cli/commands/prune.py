@@ -13,7 +13,7 @@ from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import confirm
 from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import print_text
-from spoke_jobs.cli.words import count
+from spoke_jobs.explain.words import count
 from spoke_jobs.model import ANY_JOB, JobFilter
 
 _BATCH = 1000

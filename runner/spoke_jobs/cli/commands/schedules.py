@@ -21,7 +21,7 @@ from spoke_jobs.cli.commands.filter_options import closest
 from spoke_jobs.cli.commands.job_actions import confirm
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import print_note, print_text, print_texts
-from spoke_jobs.cli.words import count, line
+from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger import schedule_rows
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.queries import Queries
@@ -72,8 +72,8 @@ def ls(
             fail(f"{what}: `spoke-jobs schedules ls` lists them{closest(name, names)}", Exit.NOT_FOUND)
     now = Queries(engine).now()
     if json:
-        from spoke_jobs.cli.rendering.schedule_output import Schedules
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.schedules_json import Schedules
 
         print_document(Schedules.of(rows, now, following))
         return

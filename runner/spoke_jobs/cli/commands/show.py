@@ -38,12 +38,13 @@ def show(
     links = queries.links(job_id)
     cluster = cluster_view(job, around=False)
     if json:
-        from spoke_jobs.cli.rendering.json_output import Shown
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.json_output import Shown
 
         print_document(Shown.of(job, attempts, cluster, reports, saved, links, with_payload=payload))
         return
-    from spoke_jobs.cli.rendering.job_details import details, print_details, print_plain
+    from spoke_jobs.cli.rendering.details_output import print_details, print_plain
+    from spoke_jobs.explain.job_details import details
 
     shown = details(job, attempts, queries.now(), cluster, reports, events, saved, links, with_payload=payload)
     (print_details if arguments.on_a_terminal() else print_plain)(shown)

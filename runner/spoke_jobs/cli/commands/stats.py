@@ -63,8 +63,8 @@ def stats(
     if not found.groups:
         refuse_unknown_names(ledger, which)
     if json:
-        from spoke_jobs.cli.rendering.counts_json import Stats
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.counts_json import Stats
 
         print_document(Stats.of(found))
     elif watch:

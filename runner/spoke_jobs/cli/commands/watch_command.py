@@ -71,8 +71,8 @@ def until_ended(queries: Queries, ids: list[int], json: bool) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     if json:
-        from spoke_jobs.cli.rendering.json_output import Jobs
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.json_output import Jobs
 
         print_document(Jobs.of(jobs))
     if any(job.state is JobState.FAILED for job in jobs):

@@ -63,21 +63,23 @@ def why(
 def _print_groups(ledger: SqlLedger, queries: Queries, period_seconds: float, which: JobFilter, json: bool) -> None:
     from spoke_jobs.cli.commands.job_groups import find_groups
     from spoke_jobs.cli.rendering import schedule_output
-    from spoke_jobs.cli.rendering.groups_output import document, group_lines, print_groups
+    from spoke_jobs.cli.rendering.groups_output import group_lines, print_groups
+    from spoke_jobs.explain.schedules_json import ScheduleProblem, schedule_problems
     from spoke_jobs.ledger.schedule_rows import read_schedules
 
     found, now = find_groups(queries, period_seconds, which)
     if not found:
         refuse_unknown_names(ledger, which)
-    schedules: list[schedule_output.ScheduleProblem] = []
+    schedules: list[ScheduleProblem] = []
     if which == ANY_JOB:
         with ledger.engine.connect() as connection:
             rows = read_schedules(connection)
-        schedules = list(schedule_output.schedule_problems(rows, now, period_seconds))
+        schedules = list(schedule_problems(rows, now, period_seconds))
     if json:
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.groups_json import ReasonGroups
 
-        print_document(document(found, period_seconds, schedules))
+        print_document(ReasonGroups.of(found, period_seconds, schedules))
     elif arguments.on_a_terminal():
         print_groups(found, period_seconds, now)
         print_texts(schedule_output.problem_texts(schedules))
@@ -86,7 +88,7 @@ def _print_groups(ledger: SqlLedger, queries: Queries, period_seconds: float, wh
 
 
 def _print_job(queries: Queries, job_id: int, json: bool) -> None:
-    from spoke_jobs.cli.explaining.why import explain, is_explained_by_cluster
+    from spoke_jobs.explain.why import explain, is_explained_by_cluster
 
     situation = queries.situation(job_id)
     if situation is None:
@@ -98,8 +100,8 @@ def _print_job(queries: Queries, job_id: int, json: bool) -> None:
         cluster = cluster_view(job)
     explanation = explain(situation, cluster)
     if json:
-        from spoke_jobs.cli.rendering.json_output import Explained
-        from spoke_jobs.cli.rendering.shape import print_document
+        from spoke_jobs.cli.printing import print_document
+        from spoke_jobs.explain.json_output import Explained
 
         print_document(Explained.of(situation.job, explanation))
         return

@@ -1,4 +1,4 @@
-"""Generate docs/reference/causes.md: why jobs fail, and what they wait for."""
+"""Generate docs/reference/causes.md: why jobs and tasks fail, and what jobs wait for."""
 
 from __future__ import annotations
 
@@ -12,23 +12,36 @@ from spoke_jobs.contract.retry import (
     LONGEST_HELD_DELAY_SECONDS,
     OWN_BACKOFF,
 )
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.task_causes import COUNTED, TaskCause
+from spoke_jobs.contract.wait_reasons import WAITS, Giver, WaitReason
+from spoke_jobs.job_options import TaskOptions
+from spoke_jobs.model import TASK_LOSSES
 
 _HEADINGS = ("cause", "meaning", "knowable when", "what to do", "while it is tried again", "tried again by default")
+_TASK_HEADINGS = (_HEADINGS[0], "class", *_HEADINGS[1:4], _HEADINGS[5])
 _COUNTS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 
 
 def page() -> str:
     """Generate the page."""
     sections = "\n\n".join(_section(kind) for kind in CauseClass)
-    rows = [(f"`{reason}`", reason.meaning, reason.advice, reason.remedy) for reason in WaitReason]
-    return f"""{banner("spoke_jobs.contract: causes, retry and wait_reasons")}
+    rows = [(f"`{reason}`", reason.meaning, reason.advice, reason.remedy) for reason in WAITS.values()]
+    of_why = [
+        (f"`{reason}`", f"`{reason.code.value}`", reason.meaning, reason.group_advice)
+        for reason in WaitReason
+        if reason.row.given_by is Giver.WHY
+    ]
+    of_tasks = [
+        (f"`{cause}`", cause.cause_class.value, cause.meaning, cause.knowable, cause.advice, _task_tried_again(cause))
+        for cause in TaskCause
+    ]
+    return f"""{banner("spoke_jobs.contract: causes, task_causes, retry, wait_reasons")}
 # Causes and reasons
 
-A cause says why a job failed. A reason says what a job waits for. Each is one word, which is the same in the ledger,
-on the SpokeJob (`status.cause`) and in metrics. `spoke-jobs why ID` prints it with advice, and so does
-[`kubectl describe spokejob NAME`](../how-to/kubectl.md). In the advice on this page, `ID` stands for the job's id,
-and `CONTAINER` for the container that it waits for.
+A cause says why a job or a task failed. A reason says what a job waits for. Each is one word, which is the same in the
+ledger, on the SpokeJob (`status.cause`) and in metrics. `spoke-jobs why ID` prints it with advice, and so does
+[`kubectl describe spokejob NAME`](../how-to/kubectl.md). `spoke-jobs outbox show ID` does so for a task. In the advice
+on this page, `ID` stands for the id of the job or task, and `CONTAINER` for the container that a job waits for.
 
 ## Why an attempt or a job ended
 
@@ -64,7 +77,36 @@ the condition `Running`; `status.cause` is empty then.
 {table(("reason", "meaning", "what to do", "if the job has ended as `StartTimeout`"), rows)}
 
 Limits, turns and locks: [limits](../how-to/limits.md).
+
+## What else `why` says
+
+Only `spoke-jobs why` gives these reasons, from the ledger and from what it finds in the cluster. *It* is the job. The
+code is that of [the output](cli.md#codes-of-why). The advice is for a group of jobs,
+and `TYPE` stands for their type.
+
+{table(("reason", "code", "meaning", "what to do"), of_why)}
+
+## Why a task did not succeed
+
+A task has no retry policy. A run that ends with a cause of the class `error` or `timeout` counts against the
+`attempts` of the task's declaration. A cause of the class `uncharged` does not count: the task is sent again, to
+another replica if there is one. After any other cause the task has failed for good. The outbox keeps such a task;
+without the outbox, it is only in the log. See [tasks](../how-to/tasks.md).
+
+{table(_TASK_HEADINGS, of_tasks)}
 """
+
+
+def _task_tried_again(cause: TaskCause) -> str:
+    if cause.cause_class in COUNTED:
+        usual = TaskOptions()
+        return (
+            f"yes, after {usual.backoff_seconds:g} s, then twice as long each time, up to "
+            f"{usual.backoff_max_seconds:g} s; the {_COUNTS[usual.attempts]} failure is final"
+        )
+    if cause.cause_class is CauseClass.UNCHARGED:
+        return "yes; no limit"
+    return f"no: {TASK_LOSSES} replicas have died" if cause is TaskCause.WORKER_LOST else "no"
 
 
 def _section(kind: CauseClass) -> str:

@@ -12,9 +12,11 @@ import typer
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands.command_classes import value_kind
 from spoke_jobs.cli.commands.exits import MEANINGS
-from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table, wrapped
-from spoke_jobs.cli.rendering.counts_json import (
+from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.counts_json import (
     Batches,
     BatchState,
     Events,
@@ -24,11 +26,10 @@ from spoke_jobs.cli.rendering.counts_json import (
     OutboxTasks,
     Stats,
 )
-from spoke_jobs.cli.rendering.groups_output import ReasonGroups
-from spoke_jobs.cli.rendering.json_output import Checked, Dispatched, Explained, Jobs, Shown
-from spoke_jobs.cli.rendering.schedule_output import Schedules
-from spoke_jobs.cli.rendering.shape import Shape
-from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.explain.groups_json import ReasonGroups
+from spoke_jobs.explain.json_output import Checked, Dispatched, Explained, Jobs, Shown
+from spoke_jobs.explain.schedules_json import Schedules
+from spoke_jobs.explain.shape import Shape
 
 DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
     ("ls, watch", Jobs),
@@ -221,5 +222,5 @@ def _exit_codes_of_run() -> list[tuple[str, str]]:
 
 
 def _codes() -> list[tuple[str, str]]:
-    said = of_attributes(Code)
+    said = {reason.code.name: reason.meaning for reason in WaitReason} | of_attributes(Code)
     return [(f"`{code.value}`", said.get(code.name, "")) for code in Code]

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.cli.printing import new_table
-from spoke_jobs.cli.words import age, line
+from spoke_jobs.explain.words import age, line
 from spoke_jobs.ledger.audit_events import Event
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from spoke_jobs.cli.words import age, line, seconds, until
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_text import sentence
+from spoke_jobs.explain.job_details import took
+from spoke_jobs.explain.words import age, line, until
 from spoke_jobs.ledger.eligibility import due_later
 from spoke_jobs.model import JobRequest, JobState
 
@@ -105,13 +106,6 @@ def job_table(
         styles = {"STATE": STYLES[job.state], "CAUSE": "red" if job.state is JobState.FAILED else "", "AGE": "dim"}
         table.add_row(*(Text(cells[heading], styles.get(heading, "")) for heading in columns))
     return table
-
-
-def took(job: JobRequest, now: datetime) -> str:
-    """Format the time from the first start to the end, or until now while the job runs."""
-    if job.started_at is None or job.state is JobState.WAITING:
-        return "-"
-    return seconds(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
 
 
 def result_text(job: JobRequest, now: datetime) -> str:

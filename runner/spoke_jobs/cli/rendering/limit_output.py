@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from spoke_jobs.cli.words import line, until
+from spoke_jobs.explain.words import line, until
 from spoke_jobs.ledger.queries import LimitState
 from spoke_jobs.limits.job_limit import NO_BOUNDS, JobLimit
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.cli.printing import new_table
-from spoke_jobs.cli.words import age, ago, count, line, until
+from spoke_jobs.contract.task_causes import TASK_CAUSES
+from spoke_jobs.explain.words import age, ago, count, line, until
 from spoke_jobs.ledger.outbox_queries import ReplicaClaims, TaskRow, TaskState
 from spoke_jobs.model import UnreadPayload
 from spoke_jobs.payloads import TASK_LIMIT_BYTES, payload_as_json
@@ -64,6 +65,7 @@ def counts_text(counts: Mapping[TaskState, int]) -> str:
 
 def facts(task: TaskRow, now: datetime, *, with_payload: bool) -> list[tuple[str, str]]:
     """List the names and values that `outbox show` prints. Those without a value are left out."""
+    known = TASK_CAUSES.get(task.cause)
     found = [
         ("name", line(task.name)),
         ("state", task.state.value),
@@ -71,6 +73,8 @@ def facts(task: TaskRow, now: datetime, *, with_payload: bool) -> list[tuple[str
         ("runner", line(task.runner)),
         ("attempt", str(task.attempt)),
         ("cause", line(task.cause)),
+        ("meaning", known.meaning if known else ""),
+        ("advice", known.advise(task.id, tried_again=task.state is not TaskState.FAILED) if known else ""),
         ("error", line(task.error_type)),
         ("lapsed claims", str(task.losses) if task.losses else ""),
         ("replica", line(task.worker)),

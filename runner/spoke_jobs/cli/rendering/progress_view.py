@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from spoke_jobs.cli.rendering.job_table import STYLES, result_text, took
-from spoke_jobs.cli.words import line
+from spoke_jobs.cli.rendering.job_table import STYLES, result_text
+from spoke_jobs.explain.job_details import took
+from spoke_jobs.explain.words import line
 from spoke_jobs.model import JobRequest, JobState
 
 if TYPE_CHECKING:

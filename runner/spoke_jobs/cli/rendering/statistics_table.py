@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from spoke_jobs.cli.words import age, count, line, seconds
+from spoke_jobs.explain.words import age, count, line, seconds
 from spoke_jobs.ledger.statistics import Durations, Group, Statistics
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from spoke_jobs.cli.explaining.reasons import Explanation
 from spoke_jobs.cli.printing import new_console
 from spoke_jobs.cli.rendering.job_table import STYLES
-from spoke_jobs.cli.words import line, lines
+from spoke_jobs.explain.reasons import Explanation
+from spoke_jobs.explain.words import line, lines
 from spoke_jobs.model import JobRequest
 
 _TAIL_LINES = 15

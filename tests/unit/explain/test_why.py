@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.unit.cli.situations import (
+from tests.unit.explain.situations import (
     NOW,
     a_holder,
     a_job,
@@ -18,13 +18,14 @@ from tests.unit.cli.situations import (
     an_attempt,
     before,
 )
-from tests.unit.cli.test_in_cluster import NAME, a_spokejob
+from tests.unit.explain.test_in_cluster import NAME, a_spokejob
 
-from spoke_jobs.cli.explaining.reasons import Code, Reason
-from spoke_jobs.cli.explaining.why import explain, is_explained_by_cluster
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.dependency_queries import Blocking
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.queries import Situation

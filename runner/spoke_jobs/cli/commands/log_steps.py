@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from spoke_jobs.cli.explaining.tries import Try
-from spoke_jobs.cli.explaining.why import titled
-from spoke_jobs.cli.words import line, lines
 from spoke_jobs.contract.executors import Executor
+from spoke_jobs.explain.tries import Try
+from spoke_jobs.explain.words import line
 from spoke_jobs.model import JobRequest
 
 Key = tuple[int, int]
@@ -104,23 +103,6 @@ def go_on(job: JobRequest, item: Try, printed: Printed, read: Read) -> Step:
     if read is Read.GONE and key(item) in printed.after:
         return Step.DONE  # its output was printed while it ran
     return Step.TAIL if _has_ended(job, item) else Step.WAIT
-
-
-def tail(item: Try, most: int | None = None) -> list[str]:
-    """Return the lines of an attempt's output that the ledger keeps: what each container printed, and the traceback.
-
-    :param most: the most lines of each container, and of the traceback.
-    """
-    kept = [text for output in item.outputs for text in titled(output, item.outputs, most)]
-    trace = traceback(item)[-most if most else 0 :]
-    if kept and trace and trace[-1] not in kept:
-        kept.append("[traceback]")
-    return kept if trace and trace[-1] in kept else kept + trace
-
-
-def traceback(item: Try) -> list[str]:
-    """Return the last lines of an attempt's traceback. If a worker ran it, what the job printed precedes it."""
-    return lines(item.row.output_tail) if item.row else []
 
 
 def after(printed: Sequence[str], now: Sequence[str]) -> tuple[list[str], bool]:

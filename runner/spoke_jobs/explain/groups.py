@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-from spoke_jobs.cli.explaining.reasons import Code
-from spoke_jobs.cli.words import ago, clock, count, line, seconds, until
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import failed_group_advice, waiting_group_advice
+from spoke_jobs.contract.advice import cluster_group_advice, failed_group_advice, ledger_group_advice
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.queries import Crowd, Trace
 
@@ -46,12 +46,14 @@ class Group:
     """When the newest one failed."""
     job_id: int | None = None
     """One of the jobs: of waiting ones the first, of failed ones the newest."""
+    name: str = ""
+    """The reason to wait or the cause by its one name (docs/reference/causes.md)."""
 
 
 class _Finding(NamedTuple):
-    code: Code
+    reason: WaitReason
     about: str
-    """What distinguishes groups with the same code."""
+    """What distinguishes groups with the same reason."""
 
 
 def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Group, ...]:
@@ -86,39 +88,38 @@ def has_spokejobs(crowd: Crowd) -> bool:
 
 def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
     """Return the reason of each kind of waiting jobs."""
-    return MappingProxyType({each.kind: _find(each, crowd).code for each in crowd.waiting})
+    return MappingProxyType({each.kind: _find(each, crowd).reason.code for each in crowd.waiting})
 
 
 def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
     """Find what the jobs of one kind wait for."""
     kind = each.kind
     if kind.blocked:
-        return _Finding(Code.BLOCKED, "")
+        return _Finding(WaitReason.BLOCKED, "")
     if kind.executor is Executor.OTHERS:
-        return _Finding(Code.TAKEN, "")
+        return _Finding(WaitReason.TAKEN, "")
     if kind.later:
         if not kind.cause:
-            return _Finding(Code.DUE_LATER, "")
+            return _Finding(WaitReason.DUE_LATER, "")
         if kind.cause == Cause.RETRY_LATER:
-            return _Finding(Code.ASKED_LATER, "")
-        return _Finding(Code.BACKOFF, f"{kind.cause} {kind.fingerprint}")
+            return _Finding(WaitReason.ASKED_LATER, "")
+        return _Finding(WaitReason.BACKING_OFF, f"{kind.cause} {kind.fingerprint}")
     if kind.executor is Executor.CLUSTER:
-        return _Finding(Code.SUBMITTED if kind.submitted else Code.NOT_SUBMITTED, "")
+        return _Finding(WaitReason.SUBMITTED if kind.submitted else WaitReason.NOT_SUBMITTED, "")
     if (wait := crowd.held.get(kind)) is not None:
-        paused = wait.code == WaitReason.PAUSED
-        return _Finding(Code.PAUSED if paused else Code.LIMIT, f"{wait.source} {wait.object}")
+        return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
     if kind.holder is not None:
-        return _Finding(Code.QUEUE_LOCK, str(kind.holder))
+        return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
     traces, load = crowd.traces.get(kind.runner, ()), crowd.load.get(kind.runner, ())
     waited = crowd.now - each.oldest_at
     if waited >= SOON and _passed_over(each, traces):
-        return _Finding(Code.PASSED_OVER, kind.job_type)
+        return _Finding(WaitReason.PASSED_OVER, kind.job_type)
     if any(one.running > one.lapsed for one in load):
-        return _Finding(Code.WORKERS_BUSY, kind.runner)
+        return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
     seen = max((trace.heartbeat_at for trace in traces), default=None)
     if waited >= SOON and (seen is None or crowd.now - seen >= SOON):
-        return _Finding(Code.NO_WORKER, kind.runner)
-    return _Finding(Code.NEXT, kind.runner)
+        return _Finding(WaitReason.NO_WORKER, kind.runner)
+    return _Finding(WaitReason.NEXT, kind.runner)
 
 
 def _passed_over(each: WaitingCount, traces: Iterable[Trace]) -> bool:
@@ -131,20 +132,20 @@ def _passed_over(each: WaitingCount, traces: Iterable[Trace]) -> bool:
 
 def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explained: int) -> Group | None:
     number = sum(each.count for each in counts)
-    if finding.code == Code.SUBMITTED:
+    if finding.reason == WaitReason.SUBMITTED:
         number -= explained  # their SpokeJobs say more
         if number <= 0:
             return None
     first = min(counts, key=lambda each: each.oldest_at)
     kind = first.kind
     return Group(
-        "blocked" if finding.code == Code.BLOCKED else "waiting",
-        finding.code,
+        "blocked" if finding.reason == WaitReason.BLOCKED else "waiting",
+        finding.reason.code,
         _text(finding, first, crowd),
         number,
         first.oldest_at,
-        waiting_group_advice(
-            finding.code,
+        ledger_group_advice(
+            finding.reason,
             job_id=first.first_id if kind.holder is None else kind.holder,
             job_type=line(kind.job_type),
             cause=kind.cause,
@@ -152,6 +153,7 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
         ),
         kind.fingerprint,
         job_id=first.first_id,
+        name=finding.reason,
     )
 
 
@@ -166,30 +168,30 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd) -> str:
     kind = first.kind
     if kind.later and not kind.blocked:
         return _later(first, crowd.now)
-    match finding.code:
-        case Code.PAUSED | Code.LIMIT:
-            return f"wait: {line(wait_text.sentence(crowd.held[kind]))}"
-        case Code.QUEUE_LOCK:
+    if finding.reason.code in (Code.PAUSED, Code.LIMIT):
+        return f"wait: {line(wait_text.sentence(crowd.held[kind]))}"
+    match finding.reason:
+        case WaitReason.QUEUE_LOCKED:
             return _behind(kind.holder, crowd)
-        case Code.PASSED_OVER:
+        case WaitReason.PASSED_OVER:
             return f"of the type {line(kind.job_type)} are passed over: it seems that no running worker knows the type"
-        case Code.WORKERS_BUSY:
+        case WaitReason.WORKERS_BUSY:
             running = sum(one.running - one.lapsed for one in crowd.load.get(kind.runner, ()))
             return (
                 f"are due and wait for a free worker: {count(running, 'job')} {'runs' if running == 1 else 'run'} now"
             )
-        case Code.NO_WORKER:
+        case WaitReason.NO_WORKER:
             return f"are due, and no worker for the runner {line(kind.runner)} takes them"
         case _:
-            return _SENTENCES[finding.code]
+            return _SENTENCES[finding.reason]
 
 
 _SENTENCES = {
-    Code.TAKEN: "are marked as assigned by other code, which runs them",
-    Code.BLOCKED: "depend on jobs that have not ended",
-    Code.NOT_SUBMITTED: "are due and have no SpokeJob yet",
-    Code.SUBMITTED: "have a SpokeJob; the ledger does not know what they wait for in the cluster",
-    Code.NEXT: "have just become due: they start when a worker polls or is notified",
+    WaitReason.TAKEN: "are marked as assigned by other code, which runs them",
+    WaitReason.BLOCKED: "depend on jobs that have not ended",
+    WaitReason.NOT_SUBMITTED: "are due and have no SpokeJob yet",
+    WaitReason.SUBMITTED: "have a SpokeJob; the ledger does not know what they wait for in the cluster",
+    WaitReason.NEXT: "have just become due: they start when a worker polls or is notified",
 }
 
 
@@ -221,8 +223,9 @@ def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
         f"wait: {line(said)}" if said else "wait in the cluster",
         len(spokejobs),
         min((spokejob.created_at for spokejob in spokejobs if spokejob.created_at), default=None),
-        waiting_group_advice(wait.code, job_id=first, job_type="", cause=""),
+        cluster_group_advice(wait.code, first),
         job_id=first,
+        name=wait.code,
     )
 
 
@@ -240,4 +243,5 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
         each.fingerprint,
         each.newest_at,
         each.newest_id,
+        each.cause,
     )

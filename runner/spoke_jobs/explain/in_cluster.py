@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.in_short import in_short
-from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Code, Reason, when
-from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import QUOTA_OF_ZERO
@@ -16,38 +13,19 @@ from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
-from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, UNTIMED, WAITS, Wait, WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.in_short import in_short
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Reason, waits_for, when
+from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.queries import Holder, Situation
 
 _UNCHANGED = timedelta(minutes=5)
 """After this time, a job's unchanged progress is worth a note."""
 _UNSEEN = timedelta(seconds=15)
 """A running operator reconciles a new SpokeJob well within this time."""
-_FOR_A_PLACE = {
-    WaitReason.KEY_LIMIT_REACHED,
-    WaitReason.TYPE_LIMIT_REACHED,
-    WaitReason.RATE_LIMIT_REACHED,
-    WaitReason.QUEUE_LIMIT_REACHED,
-    WaitReason.ORGANIZATION_LIMIT_REACHED,
-    WaitReason.NAMESPACE_LIMIT_REACHED,
-    WaitReason.UNFINISHED_LIMIT_REACHED,
-    WaitReason.LIMIT_REACHED,
-    WaitReason.CLUSTER_FULL,
-    WaitReason.QUOTA_EXCEEDED,
-    WaitReason.START_LIMIT_REACHED,
-    WaitReason.DATABASE_AWAY,
-    WaitReason.PODS_NOT_STARTING,
-}
-
-
-_UNTIMED = {
-    WaitReason.QUEUED_BY_KUEUE,
-    WaitReason.CLUSTER_FULL,
-    WaitReason.QUOTA_EXCEEDED,
-    WaitReason.WEBHOOK_AWAY,
-    WaitReason.REGISTRY_AWAY,
-}
-"""While a pod waits for one of these, the start timeout does not end its attempt."""
+_WITH_TURNS = FOR_A_PLACE - {WaitReason.PAUSED, WaitReason.QUEUE_LOCKED, WaitReason.WEBHOOK_AWAY}
+"""The reasons for which a job waits for its turn under a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +97,7 @@ def _is_new(seen: _Seen) -> bool:
 def _new(seen: _Seen) -> Iterator[Reason]:
     if seen.no_operator is None:
         since = ago(seen.spokejob.created_at, seen.now)
-        yield Reason(Code.SUBMITTED, f"its SpokeJob {seen.spokejob.name} was created {since}")
+        yield waits_for(WaitReason.SUBMITTED, f"its SpokeJob {seen.spokejob.name} was created {since}")
 
 
 def _runs(seen: _Seen) -> bool:
@@ -161,8 +139,8 @@ def _starting(seen: _Seen) -> Iterator[Reason]:
 def _backing_off(seen: _Seen) -> Iterator[Reason]:
     status, due, now = seen.status, seen.status.next_attempt_at, seen.now
     assert due is not None
-    yield Reason(
-        Code.BACKOFF,
+    yield waits_for(
+        WaitReason.BACKING_OFF,
         f"attempt {status.attempt} ended with {line(status.cause)}{_said(_condition(seen.spokejob, 'Running'))}; "
         f"attempt {status.attempt + 1} follows at {clock(due, now)} ({until(due, now)})",
         _advice_meanwhile(seen),
@@ -192,7 +170,7 @@ def _pending(seen: _Seen) -> Iterator[Reason]:
     known = status.waiting.ends_at if status.waiting and status.waiting.code == reason else None
     deadline = known or begun + timedelta(seconds=spokejob.spec.start_timeout_seconds)
     ends = f"; unless it runs by {clock(deadline, now)} ({when(deadline, now)}) the attempt ends"
-    if reason in _UNTIMED:
+    if reason in UNTIMED:
         ends = ""
     said = _condition(spokejob, "Running")
     what = (
@@ -230,7 +208,7 @@ def _held(seen: _Seen) -> Iterator[Reason]:
             Code.CLUSTER, f"{_why_held(wait)}{ends}", _advice(seen, wait.code), until=deadline, cause=wait.code
         )
     published = seen.cluster.published
-    if published is not None and wait.position is not None and wait.code in _FOR_A_PLACE:
+    if published is not None and wait.position is not None and wait.code in _WITH_TURNS:
         yield Reason(
             Code.TURN,
             f"{count(published.waiting, 'job')} of the namespace {'waits' if published.waiting == 1 else 'wait'}; "
@@ -240,17 +218,19 @@ def _held(seen: _Seen) -> Iterator[Reason]:
 
 
 def _wait(seen: _Seen) -> Wait:
-    """Return what the job waits for, from the operator's fields and text, with the job's published position.
+    """Return what the job waits for, from the operator's fields, with the job's published position.
 
-    An operator of an older release writes only the text.
+    The condition's message is used only where the fields are not enough for a sentence: for what Kubernetes said, and
+    if an operator of an older release wrote fewer fields.
     """
     name, published, waiting = seen.spokejob.name, seen.cluster.published, seen.status.waiting
-    admitted = _condition(seen.spokejob, "Admitted")
-    detail = admitted.message if admitted else ""
     position = published.turns.index(name) if published is not None and name in published.turns else None
+    admitted = _condition(seen.spokejob, "Admitted")
+    message = admitted.message if admitted else ""
     if waiting is None or waiting.code != seen.status.cause:
-        return Wait(seen.status.cause, detail=detail, position=position)
-    return waiting.to_wait(detail=detail, position=position)
+        return Wait(seen.status.cause, detail=message, position=position)
+    wait = waiting.to_wait(position=position)
+    return wait if wait_text.is_complete(wait) else replace(wait, detail=message)
 
 
 def _quota(wait: Wait | None) -> str:
@@ -264,7 +244,7 @@ def _why_held(wait: Wait) -> str:
     message = wait_text.sentence(wait)
     if wait.code == WaitReason.PAUSED and message:
         return line(message, MESSAGE_LIMIT)
-    if wait.code in _FOR_A_PLACE and message and (setting := wait.source or WAITS[wait.code].setting):
+    if wait.code in _WITH_TURNS and message and (setting := wait.source or WAITS[wait.code].setting):
         # an operator of an older release does not name the limit's object
         return f"limit: {line(message, MESSAGE_LIMIT)}{'' if wait.source else f' ({setting})'}"
     if wait.code == WaitReason.SUSPENDED:
@@ -316,7 +296,7 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
         text += f"; the last sign of one was {ago(published.at, now)}" if published is not None else ""
     else:
         return None
-    return Reason(Code.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
+    return waits_for(WaitReason.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
 
 
 def no_progress(holder: Holder, now: datetime) -> str:
@@ -340,8 +320,8 @@ def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None 
     spec = holder.spec
     if claimed is not None and claimed.job_id == spec.request_id:
         state += no_progress(claimed, now)
-    return Reason(
-        Code.QUEUE_LOCK,
+    return waits_for(
+        WaitReason.QUEUE_LOCKED,
         f"behind {line(spec.job_type)} {spec.request_id} in queue {line(queue)}{state}",
         f"spoke-jobs why {spec.request_id}",
         job_id=spec.request_id,

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
-from spoke_jobs.cli.words import ago, count, line, seconds
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import SILENCE, Published
 from spoke_jobs.cluster.rights import Account, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
+from spoke_jobs.explain.words import ago, count, line, seconds
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.limits.operator_limits import not_obeyed, to_publish
 

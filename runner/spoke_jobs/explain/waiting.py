@@ -10,15 +10,16 @@ import shlex
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.in_cluster import in_the_cluster, no_progress
-from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, Code, Reason, when
-from spoke_jobs.cli.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
 from spoke_jobs.contract.wait_text import sentence
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.in_cluster import in_the_cluster, no_progress
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
+from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.dependency_queries import Link
 from spoke_jobs.ledger.eligibility import due_later, start_deadline
 from spoke_jobs.ledger.job_batch import Batch
@@ -32,8 +33,8 @@ _SOON = timedelta(seconds=5)
 def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterator[Reason]:
     job, now = situation.job, situation.now
     if job.executor is Executor.OTHERS:
-        yield Reason(
-            Code.TAKEN,
+        yield waits_for(
+            WaitReason.TAKEN,
             "other code has marked it as assigned, and runs it (docs/how-to/migrating.md)",
             f"if that code is gone and the job may be repeated: `spoke-jobs cancel {job.id}`, then "
             f"`spoke-jobs retry {job.id}`",
@@ -72,14 +73,14 @@ def blocked(situation: Situation) -> Iterator[Reason]:
     if found.batch is not None:
         yield _behind_batch(found.batch)
     if total:
-        yield Reason(
-            Code.BLOCKED,
+        yield waits_for(
+            WaitReason.BLOCKED,
             f"it runs after {count(total, 'job')} that {'has' if total == 1 else 'have'} not ended ({states})",
             number=total,
         )
     for link in found.first:
-        yield Reason(
-            Code.BLOCKED,
+        yield waits_for(
+            WaitReason.BLOCKED,
             f"job {link.needs_id} ({line(link.job_type)}) is {_progress(link)}",
             f"spoke-jobs why {link.needs_id}",
             job_id=link.needs_id,
@@ -97,8 +98,8 @@ def _behind_batch(batch: Batch) -> Reason:
     )
     if batch.closed_at is None:
         advice = f"if its dispatching process is gone: `spoke-jobs batches close {batch.id}`"
-        return Reason(Code.BLOCKED, f"{text}; it is open, so more jobs may be added", advice, number=left)
-    return Reason(Code.BLOCKED, text, number=left)
+        return waits_for(WaitReason.BLOCKED, f"{text}; it is open, so more jobs may be added", advice, number=left)
+    return waits_for(WaitReason.BLOCKED, text, number=left)
 
 
 def _progress(link: Link) -> str:
@@ -117,15 +118,15 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             "set SPOKE_NAMESPACE and KUBECONFIG, or run the command where the job's cluster can be reached",
         )
     elif cluster is not None and not cluster.unreadable and job.submitted_at is not None:
-        yield Reason(
-            Code.SPOKEJOB_GONE,
+        yield waits_for(
+            WaitReason.SPOKEJOB_GONE,
             f"its SpokeJob {name}, created {ago(job.submitted_at, now)}, no longer exists",
             "`spoke-jobs sync` ends the job as SpokeJobDeleted within 30 s: check that it runs",
         )
         return
     if job.submitted_at is not None:
-        yield Reason(
-            Code.SUBMITTED,
+        yield waits_for(
+            WaitReason.SUBMITTED,
             f"its SpokeJob {name} was created at {clock(job.submitted_at, now)} ({ago(job.submitted_at, now)}); the "
             "ledger does not record what it waits for in the cluster",
             f"kubectl describe spokejob {name}",
@@ -134,8 +135,8 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
     if due_later(job, now) is not None:
         return  # sync creates it when it is due
     if cluster is not None and cluster.excluded:
-        yield Reason(
-            Code.NOT_SUBMITTED,
+        yield waits_for(
+            WaitReason.NOT_SUBMITTED,
             f"sync does not launch it: the PodTemplate {line(job.options.pod_template)} is not for jobs of the type "
             f"{line(job.job_type)}; unless that is corrected within its start timeout, it fails with TypeNotAllowed",
             line(Cause.TYPE_NOT_ALLOWED.advise(job.id)),
@@ -143,8 +144,8 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
         )
         return
     late = now - _due_since(job) > 2 * _SOON
-    yield Reason(
-        Code.NOT_SUBMITTED,
+    yield waits_for(
+        WaitReason.NOT_SUBMITTED,
         f"it has no SpokeJob yet; its name will be {name}",
         "check that `spoke-jobs sync` runs, and read its log: due jobs get their SpokeJobs in seconds" if late else "",
     )
@@ -153,12 +154,12 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
 def _later(job: JobRequest, when: datetime, now: datetime) -> Reason:
     at = f"{clock(when, now)} ({until(when, now)})"
     if not job.cause:
-        return Reason(Code.DUE_LATER, f"it does not start before {at}", until=when)
+        return waits_for(WaitReason.DUE_LATER, f"it does not start before {at}", until=when)
     said = _said(job.result_message)
     if job.cause == Cause.RETRY_LATER:
-        return Reason(Code.ASKED_LATER, f"it asked to be run again later{said}: not before {at}", until=when)
-    return Reason(
-        Code.BACKOFF,
+        return waits_for(WaitReason.ASKED_LATER, f"it asked to be run again later{said}: not before {at}", until=when)
+    return waits_for(
+        WaitReason.BACKING_OFF,
         f"attempt {job.attempt} failed with {job.cause}{said}; attempt {job.attempt + 1} follows at {at}",
         until=when,
     )
@@ -184,7 +185,7 @@ def _held(situation: Situation) -> Reason | None:
         lapsed = ago(holder.lease_expires_at, now)
         text += f"; its lease ended {lapsed}, so its worker may be gone"
         advice = f"within the time of one lease, a running worker ends that attempt and frees the queue; {advice}"
-    return Reason(Code.QUEUE_LOCK, text, advice, job_id=holder.job_id, worker=holder.worker, number=behind)
+    return waits_for(WaitReason.QUEUE_LOCKED, text, advice, job_id=holder.job_id, worker=holder.worker, number=behind)
 
 
 def _limited(situation: Situation) -> Reason | None:
@@ -194,8 +195,8 @@ def _limited(situation: Situation) -> Reason | None:
         return None
     paused = wait.code == WaitReason.PAUSED
     scope = wait.source.removeprefix("limit ")
-    return Reason(
-        Code.PAUSED if paused else Code.LIMIT,
+    return waits_for(
+        WAITS[wait.code],
         line(sentence(wait), MESSAGE_LIMIT),
         f"to end the pause: `spoke-jobs resume {shlex.quote(wait.object)}`"
         if paused
@@ -215,8 +216,8 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
     busy = f"{count(running, 'job')} {'runs' if running == 1 else 'run'} now{_on(situation)}"
     later = _passed_over(situation)
     if later and waited >= _SOON:
-        yield Reason(
-            Code.PASSED_OVER,
+        yield waits_for(
+            WaitReason.PASSED_OVER,
             f"workers have started {count(len(later), 'later job')} since it was due, the last "
             f"{ago(later[0].claimed_at, now)} on {line(later[0].worker)}, but not this one: it seems that no running "
             f"worker knows {line(job.job_type)}, or takes its queue",
@@ -227,10 +228,10 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
     elif running == 0 and waited >= _SOON and not _seen_just_now(situation):
         yield _no_worker(situation, waited)
     elif situation.ahead:
-        code = Code.QUEUE_TURN if situation.ahead == situation.ahead_in_queue else Code.BEHIND
-        whose = "of its queue " if code is Code.QUEUE_TURN else ""
-        yield Reason(
-            code,
+        in_queue = situation.ahead == situation.ahead_in_queue
+        whose = "of its queue " if in_queue else ""
+        yield waits_for(
+            WaitReason.QUEUE_TURN if in_queue else WaitReason.BEHIND,
             f"it is the {ordinal(situation.ahead + 1)} due job, by priority, then by age: "
             f"{count(situation.ahead, 'job')} {whose}{'comes' if situation.ahead == 1 else 'come'} first; {busy}",
             number=situation.ahead,
@@ -238,14 +239,14 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
     elif running and waited >= _SOON:
         seen = any(trace.job_type == job.job_type for trace in situation.traces)
         kind = line(job.job_type)
-        yield Reason(
-            Code.WORKERS_BUSY,
+        yield waits_for(
+            WaitReason.WORKERS_BUSY,
             f"it is the next one, and no worker has been free for it for {seconds(waited.total_seconds())}: {busy}",
             "" if seen else f"no recent attempt was of its type: check that a worker's SPOKE_APP declares {kind}",
             number=running,
         )
     else:
-        yield Reason(Code.NEXT, "it is the next one: it starts when a worker polls or is notified")
+        yield waits_for(WaitReason.NEXT, "it is the next one: it starts when a worker polls or is notified")
 
 
 def _no_worker(situation: Situation, waited: timedelta) -> Reason:
@@ -261,8 +262,8 @@ def _no_worker(situation: Situation, waited: timedelta) -> Reason:
         advice = "the process that dispatched it should run it (JOBS_SAME_PROCESS); if it is gone, start a worker"
     elif unseen:
         advice += f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}"
-    return Reason(
-        Code.NO_WORKER,
+    return waits_for(
+        WaitReason.NO_WORKER,
         f"it has been due for {seconds(waited.total_seconds())}, and no worker for the runner {line(job.runner)} takes "
         f"it: nothing runs, {last}{gone}",
         advice,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from tests.unit.cli.situations import NOW, after, before
+from tests.unit.explain.situations import NOW, after, before
 
-from spoke_jobs.cli import words
+from spoke_jobs.explain import words
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
-from tests.unit.cli.test_in_cluster import NAME, a_spokejob, an_open_attempt, condition
+from tests.unit.explain.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
+from tests.unit.explain.test_in_cluster import NAME, a_spokejob, an_open_attempt, condition
 
-from spoke_jobs.cli.explaining.reasons import Explanation
-from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cli.rendering.why_output import print_explanation
 from spoke_jobs.cluster.cluster_view import ClusterView, Published
+from spoke_jobs.explain.reasons import Explanation
+from spoke_jobs.explain.why import explain
 from spoke_jobs.ledger.dependency_queries import Blocking, Link
 from spoke_jobs.model import AttemptReport, ContainerOutput, JobRequest, JobState
 

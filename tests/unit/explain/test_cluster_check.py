@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.cli.situations import NOW, before
+from tests.unit.explain.situations import NOW, before
 
-from spoke_jobs.cli.explaining.cluster_findings import Finding, findings
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import Published
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.explain.cluster_findings import Finding, findings
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import PublishedView, ledger_digest, not_obeyed, to_publish
 

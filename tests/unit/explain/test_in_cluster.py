@@ -8,21 +8,23 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.cli.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
+from tests.unit.explain.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
 
-from spoke_jobs.cli.explaining.reasons import Code, Reason
-from spoke_jobs.cli.explaining.why import explain
 from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_published
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.explain.why import explain
 from spoke_jobs.model import AttemptState, JobState
 
 NAME = "report-12-00000000"
+FIVE_MINUTES_AGO = before(minutes=5)
 NOT_FOUND = 'Back-off pulling image "app:9": ErrImagePull: failed to resolve reference "app:9": app:9: not found'
 
 
-def a_spokejob(status: dict[str, Any], *, created_at: datetime = before(minutes=5), **spec: Any) -> SpokeJob:
+def a_spokejob(status: dict[str, Any], *, created_at: datetime = FIVE_MINUTES_AGO, **spec: Any) -> SpokeJob:
     values = {"uid": str(UUID(int=7)), "requestId": 12, "jobType": "report"} | spec
     metadata = {
         "name": NAME,
@@ -96,6 +98,24 @@ def test_a_limit_and_its_turn() -> None:
     assert found[Code.CLUSTER].cause == WaitReason.LIMIT_REACHED
     assert found[Code.TURN].text == "31 jobs of the namespace wait; it is the 7th in the order of turns"
     assert found[Code.TURN].number == 6
+
+
+def test_the_sentence_is_made_from_the_fields_and_not_from_the_message() -> None:
+    """The message is only what an operator once wrote: of an older release, or in other words."""
+    fields = {"code": "LimitReached", "running": 4, "limit": 5, "source": "SPOKE_OPERATOR_MAX_RUNNING"}
+    status = {
+        "outcome": "Waiting",
+        "cause": WaitReason.LIMIT_REACHED,
+        "waiting": fields,
+        "conditions": [condition("Admitted", WaitReason.LIMIT_REACHED, "10 of 10 run")],
+    }
+    reason = said(status)[Code.CLUSTER]
+    assert "running jobs: 4 of at most 5" in reason.text
+    assert "10 of 10" not in reason.text
+    assert reason.reason == WaitReason.LIMIT_REACHED
+    paused = {"code": "Paused", "note": "a field without the others, as an older release wrote it"}
+    status |= {"cause": "Paused", "waiting": paused, "conditions": [condition("Admitted", "Paused", "the old words")]}
+    assert said(status)[Code.CLUSTER].text == "the old words"
 
 
 def test_what_is_to_be_mended_until_when_and_how() -> None:

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli.situations import NOW, a_holder, a_load, a_trace, after, before
+from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after, before
 
-from spoke_jobs.cli.explaining.groups import Group, groups, reasons
-from spoke_jobs.cli.explaining.reasons import Code
 from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
-from spoke_jobs.contract.advice import GROUP_ACTIONS
 from spoke_jobs.contract.quota_message import QuotaUse
-from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.groups import Group, groups, reasons
 from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.queries import Crowd
 
@@ -253,8 +252,18 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
     assert unknown.advice == ""
 
 
-def test_each_action_is_for_a_code_of_why() -> None:
-    assert set(GROUP_ACTIONS) <= set(Code)
+def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:
+    notes = {Code.START_BY, Code.TURN, Code.CLUSTER_UNKNOWN}
+    states = {Code.RUNNING, Code.LEASE_LAPSED, Code.HOLDS_UP, Code.CANCELLING, Code.SUCCEEDED, Code.FAILED}
+    assert {reason.code for reason in WaitReason} == set(Code) - notes - states
+
+
+def test_a_group_has_the_reason_s_one_name_beside_its_code() -> None:
+    held = {KIND: Wait(WaitReason.KEY_LIMIT_REACHED, object="sms", running=2, limit=2, source="limit key:sms")}
+    (limited,) = groups(crowd(waiting(), held=held))
+    assert (limited.reason, limited.name) == (Code.LIMIT, WaitReason.KEY_LIMIT_REACHED)
+    (failure,) = groups(crowd(failed=(failed(),)))
+    assert (failure.reason, failure.name) == ("JobError", "JobError")
 
 
 def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

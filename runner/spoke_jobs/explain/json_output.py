@@ -1,4 +1,4 @@
-"""The JSON that `--json` prints. docs/reference/cli.md is generated from the docstrings here.
+"""The JSON of jobs and checks, as `--json` prints it. docs/reference/cli.md is generated from the docstrings here.
 
 The shapes are stable: later releases add fields, and never rename or remove one. Times are ISO 8601 in UTC. Payloads
 are left out unless asked for.
@@ -7,13 +7,22 @@ are left out unless asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 from uuid import UUID
 
-from spoke_jobs.cli.explaining.reasons import Code, Explanation
-from spoke_jobs.cli.rendering.shape import Shape
+from pydantic import Field, create_model
+
 from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain import set_up
+from spoke_jobs.explain.option_facts import SHOWN, options_as_json
+from spoke_jobs.explain.reasons import Explanation
+from spoke_jobs.explain.set_up import SetUp
+from spoke_jobs.explain.shape import Shape
+from spoke_jobs.job_options import OPTION_NAMES
 from spoke_jobs.ledger.dependency_queries import Link
 from spoke_jobs.model import (
     Attempt,
@@ -56,6 +65,8 @@ class Job(Shape):
     scheduled_for: datetime | None
     """When it was due by its schedule."""
     limit_key: str | None
+    batch_id: int | None
+    """The batch that it is in."""
     runner: str
     run: int
     """Counted from 1. A retry by hand starts the next run."""
@@ -93,35 +104,30 @@ class Jobs(Shape):
         return cls(jobs=tuple(Job.of(job) for job in jobs))
 
 
-class Options(Shape):
-    """A job's options (docs/reference/options.md)."""
+_RETRY = ", ".join(f"`{item.name}`" for item in fields(RetryPolicy) if item.name != "budget")
+_TYPES: Mapping[str, Any] = get_type_hints(JobRequest) | get_type_hints(JobOptions) | {"retry": Mapping[str, Any]}
+_MEANINGS = {"retry": f"`budget` (attempts by class of cause), and {_RETRY}."}
+if TYPE_CHECKING:
+    _EveryOption = Shape
+else:
+    _EveryOption = create_model(
+        "_EveryOption",
+        __base__=Shape,
+        **{
+            option.name: (_TYPES[option.name], Field(description=_MEANINGS.get(option.name)))
+            for option in SHOWN
+            if option.name in OPTION_NAMES or option.name not in Job.model_fields
+        },
+    )
 
-    timeout_seconds: float | None
-    start_timeout_seconds: float | None
-    retention_seconds: float
-    retry: Mapping[str, Any]
-    """`budget` (attempts by class of cause), and `backoff_seconds`, `backoff_max_seconds`, `jitter`, `never`,
-    `memory_factor`, `memory_max`."""
-    pod_template: str
-    resources: Mapping[str, Mapping[str, str]] | None
-    labels: Mapping[str, str] | None
-    payload_version: int
-    on_failure: str
+
+class Options(_EveryOption):
+    """A job's options (docs/reference/options.md). Its fields follow from their table."""
 
     @classmethod
-    def of(cls, options: JobOptions) -> Self:
+    def of(cls, job: JobRequest) -> Self:
         """Convert a row's options."""
-        policy = options.retry
-        retry = {
-            "budget": {str(kind): allowed for kind, allowed in policy.budget.items()},
-            "backoff_seconds": policy.backoff_seconds,
-            "backoff_max_seconds": policy.backoff_max_seconds,
-            "jitter": policy.jitter,
-            "never": list(policy.never_names),
-            "memory_factor": policy.memory_factor,
-            "memory_max": policy.memory_max,
-        }
-        return cls(retry=retry, **{name: getattr(options, name) for name in cls.model_fields if name != "retry"})
+        return cls(**options_as_json(job))
 
 
 class JobAttempt(Shape):
@@ -285,7 +291,7 @@ class Shown(Shape):
         shows = with_payload and not isinstance(job.payload, UnreadPayload)
         return cls(
             job=Job.of(job),
-            options=Options.of(job.options),
+            options=Options.of(job),
             payload_bytes=payload_size(job.payload),
             payload=payload_as_json(job.payload) if shows else None,
             attempts=tuple(JobAttempt.of(attempt) for attempt in attempts),
@@ -317,6 +323,8 @@ class JobReason(Shape):
     """How many jobs the reason counts: those that come first, or those that run."""
     cause: str
     """The operator's reason to wait, or a cause (docs/reference/causes.md); empty if there is none."""
+    reason: str
+    """The reason to wait or the cause as docs/reference/causes.md names it; empty if the code is a job's state."""
 
 
 class Explained(Shape):
@@ -343,6 +351,11 @@ class Part(Shape):
     ok: bool
     problem: str
     """What is missing, and what to do."""
+
+    @classmethod
+    def of(cls, part: set_up.Part) -> Self:
+        """Convert what was found."""
+        return cls(name=part.name, ok=not part.problem, problem=part.problem)
 
 
 class ClusterFinding(Shape):
@@ -382,6 +395,20 @@ class Checked(Shape):
     """Only on PostgreSQL."""
     cluster: tuple[ClusterFinding, ...]
     """Only under `kubernetes`, or with `--as`."""
+
+    @classmethod
+    def of(cls, found: SetUp) -> Self:
+        """Convert what was found."""
+        return cls(
+            ok=found.ok,
+            runner=Part.of(found.runner),
+            application=Part.of(found.application),
+            jobs=found.jobs,
+            tasks=found.tasks,
+            ledger=Part.of(found.ledger),
+            roles=tuple(DatabaseRole.model_validate(role) for role in found.roles),
+            cluster=tuple(ClusterFinding.model_validate(finding) for finding in found.cluster),
+        )
 
 
 class Dispatched(Shape):

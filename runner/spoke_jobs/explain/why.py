@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from spoke_jobs.cli.explaining.in_cluster import no_progress, running_in
-from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT, Code, Explanation, Reason, when
-from spoke_jobs.cli.explaining.waiting import blocked, waiting
-from spoke_jobs.cli.words import ago, clock, count, line, lines, seconds
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.names import CONTAINER
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.in_cluster import no_progress, running_in
+from spoke_jobs.explain.kept_output import titled
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, when
+from spoke_jobs.explain.waiting import blocked, waiting
+from spoke_jobs.explain.words import ago, clock, count, line, seconds
 from spoke_jobs.ledger.queries import Situation
-from spoke_jobs.model import Attempt, ContainerOutput, JobRequest, JobState
+from spoke_jobs.model import Attempt, JobRequest, JobState
 
 
 def explain(situation: Situation, cluster: ClusterView | None = None) -> Explanation:
@@ -158,16 +159,6 @@ def _ended(job: JobRequest, now: datetime) -> str:
         start = "first start" if job.attempt > 1 else "start"
         took = f", {seconds((job.finished_at - job.started_at).total_seconds())} after its {start}"
     return f" at {clock(job.finished_at, now)} ({ago(job.finished_at, now)}){tries}{took}"
-
-
-def titled(output: ContainerOutput, among: Sequence[ContainerOutput], most: int | None = None) -> Iterator[str]:
-    """Yield the lines of a container's output, after a line with its name if there are several containers.
-
-    :param most: the most lines to yield of its output.
-    """
-    if len(among) > 1 or output.container != CONTAINER:
-        yield f"[container {output.container}]"
-    yield from lines(output.text)[-most if most else 0 :]
 
 
 def _last_output(situation: Situation) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from spoke_jobs.cli.rendering.shape import Shape
+from spoke_jobs.explain.shape import Shape
 from spoke_jobs.ledger.audit_events import Event
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.outbox_queries import ReplicaClaims, TaskRow, TaskState

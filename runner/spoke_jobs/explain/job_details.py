@@ -1,4 +1,4 @@
-"""What `show` prints of a job. `details` decides what to say; the print functions format it."""
+"""What is said of one job: its facts, options, attempts and output, as texts. Pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spoke_jobs.cli.explaining import log_steps
-from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT
-from spoke_jobs.cli.explaining.tries import Try, tries
-from spoke_jobs.cli.printing import new_console, print_row
-from spoke_jobs.cli.rendering.job_table import STYLES, took
-from spoke_jobs.cli.words import ago, count, line, seconds, until
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import cause_class
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
+from spoke_jobs.explain import kept_output
+from spoke_jobs.explain.option_facts import column_options, stored_options
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT
+from spoke_jobs.explain.tries import Try, tries
+from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.audit_events import Event
 from spoke_jobs.ledger.dependency_queries import LINKS, Link
 from spoke_jobs.ledger.eligibility import start_deadline
@@ -27,7 +26,6 @@ from spoke_jobs.model import (
     CHECKPOINT,
     Attempt,
     AttemptReport,
-    AttemptState,
     JobRequest,
     JobState,
     Saved,
@@ -37,18 +35,11 @@ from spoke_jobs.model import (
 from spoke_jobs.payloads import JOB_LIMIT_BYTES, payload_as_json
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
-    from rich.text import Text
+    pass
 
 ATTEMPT_HEADINGS = ("RUN", "TRY", "STATE", "WORKER", "STARTED", "TOOK", "CAUSE", "ERROR", "NODE", "EXIT")
-_OF_THE_CLUSTER = ("NODE", "EXIT")
 _TAIL_LINES = 40
 _SHOWN_STEPS = 20
-_STATE_STYLES = {
-    "starting": "yellow",
-    AttemptState.RUNNING.value: "cyan",
-    AttemptState.SUCCEEDED.value: "green",
-    AttemptState.FAILED.value: "red",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ def details(
     """Describe a job, with times in the reader's time zone."""
     found = tries(job, attempts, cluster.spokejob if cluster else None, reports)
     shows = with_payload and not isinstance(job.payload, UnreadPayload)
-    with_output = next((item for item in reversed(found) if log_steps.tail(item)), None)
+    with_output = next((item for item in reversed(found) if kept_output.tail(item)), None)
     return Details(
         job,
         (
@@ -100,7 +91,7 @@ def details(
         tuple(_options(job)),
         tuple(_attempt(item, now, zone) for item in found),
         with_output.number if with_output else 0,
-        tuple(log_steps.tail(with_output, _TAIL_LINES)) if with_output else (),
+        tuple(kept_output.tail(with_output, _TAIL_LINES)) if with_output else (),
         tuple((item.number, line(item.message, MESSAGE_LIMIT)) for item in found if item.message),
         json.dumps(payload_as_json(job.payload), indent=2, ensure_ascii=False) if shows else "",
         (*tree(job.id, links), *([(0, None)] if len(links) >= LINKS else ())),
@@ -122,7 +113,8 @@ def tree(job_id: int, links: Sequence[Link]) -> Iterator[tuple[int, Link]]:
             waiting += [(depth + 1, one) for one in reversed(below.get(link.needs_id, []))]
 
 
-def _state(link: Link) -> str:
+def state_text(link: Link) -> str:
+    """Format the state of a job that another one runs after."""
     if link.state is JobState.RUNNING:
         return f"running, {link.percent} %"
     return f"{link.state}: {line(link.cause)}" if link.state is JobState.FAILED else link.state.value
@@ -171,20 +163,10 @@ def _place(job: JobRequest, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     if job.run > 1:
         yield "run", f"{job.run} (retried by hand {count(job.run - 1, 'time')})"
     yield "attempt", f"{job.attempt}" if job.attempt else "none yet"
-    for name, number in (("organization", job.organization_id), ("campaign", job.campaign_id)):
-        if number is not None:
-            yield name, str(number)
-    if job.priority:
-        yield "priority", str(job.priority)
     if job.schedule is not None:
         due = f", due {job.scheduled_for.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if job.scheduled_for else ""
         yield "schedule", line(job.schedule) + due
-    if job.unique_key is not None:
-        yield "unique key", line(job.unique_key)
-    if job.batch_id is not None:
-        yield "batch", str(job.batch_id)
-    if job.limit_key is not None:
-        yield "limit key", line(job.limit_key)
+    yield from column_options(job)
 
 
 def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
@@ -206,6 +188,13 @@ def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
         yield "took", took(job, now)
 
 
+def took(job: JobRequest, now: datetime) -> str:
+    """Format the time from the first start to the end, or until now while the job runs."""
+    if job.started_at is None or job.state is JobState.WAITING:
+        return "-"
+    return seconds(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
+
+
 def _words(job: JobRequest) -> Iterator[tuple[str, str]]:
     if job.state is JobState.RUNNING or 0 < job.status < 100:
         yield "progress", f"{max(job.status, 0)} %"
@@ -218,33 +207,11 @@ def _words(job: JobRequest) -> Iterator[tuple[str, str]]:
 
 
 def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
-    options, policy = job.options, job.options.retry
-    if options.timeout_seconds is not None:
-        yield "timeout", seconds(options.timeout_seconds)
-    if options.start_timeout_seconds is not None:
-        yield "start timeout", seconds(options.start_timeout_seconds)
-    budget = ", ".join(f"{kind} {allowed}" for kind, allowed in policy.budget.items())
-    never = f"; never {', '.join(line(name) for name in policy.never_names)}" if policy.never else ""
-    yield "attempts", f"{budget}{never}"
-    yield (
-        "backoff",
-        f"{seconds(policy.backoff_seconds)}, doubling to at most {seconds(policy.backoff_max_seconds)}"
-        if policy.backoff_seconds
-        else "none",
-    )
-    yield "retention", seconds(options.retention_seconds)
-    if job.executor is Executor.CLUSTER:
-        yield "template", line(options.pod_template)
-        if options.resources:
-            yield "resources", line(json.dumps(dict(options.resources)))
-        if options.labels:
-            yield "labels", line(json.dumps(dict(options.labels)))
-    if options.on_failure:
-        yield "on failure", line(options.on_failure)
-    size = count(payload_size(job.payload), "byte")
-    version = f", version {options.payload_version}" if options.payload_version > 1 else ""
-    readable = payload_size(job.payload) <= JOB_LIMIT_BYTES
-    yield "payload", f"{size}{version} ({'--payload shows it' if readable else 'too large to be read'})"
+    yield from stored_options(job)
+    size, version = payload_size(job.payload), job.options.payload_version
+    said = f", version {version}" if version > 1 else ""
+    readable = size <= JOB_LIMIT_BYTES
+    yield "payload", f"{count(size, 'byte')}{said} ({'--payload shows it' if readable else 'too large to be read'})"
 
 
 def _in_the_cluster(cluster: ClusterView) -> Iterator[tuple[str, str]]:
@@ -280,82 +247,3 @@ def _attempt(item: Try, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
         line(item.node) or "-",
         "-" if exit_code is None else str(exit_code),
     )
-
-
-def print_plain(shown: Details) -> None:
-    """Print lines for programs: the kind of line, then its fields, separated by tabs."""
-    for name, value in (("id", str(shown.job.id)), ("type", line(shown.job.job_type)), *shown.facts):
-        print_row("job", name, value)
-    for name, value in shown.options:
-        print_row("option", name, value)
-    for cells in shown.attempts:
-        print_row("attempt", *cells)
-    for depth, link in shown.needs:
-        if link is not None:
-            print_row("needs", str(depth), str(link.needs_id), line(link.job_type), _state(link))
-    for number, text in shown.said:
-        print_row("said", str(number), text)
-    for text in shown.payload.splitlines():
-        print_row("payload", text)
-    for text in shown.tail:
-        print_row("output", text)
-
-
-def _branch(depth: int, link: Link | None) -> Text:
-    from rich.text import Text
-
-    if link is None:
-        return Text(f"... and more than {LINKS} in all", "dim")
-    indent = "   " * (depth - 1) + "└─ " if depth else ""
-    return Text.assemble(
-        (indent, "dim"), f"job {link.needs_id}  {line(link.job_type)}  ", (_state(link), STYLES[link.state])
-    )
-
-
-def print_details(shown: Details) -> None:
-    """Print for a person, in colors."""
-    from rich.console import Group
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    job = shown.job
-
-    def pairs(rows: Sequence[tuple[str, str]]) -> Padding:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True, min_width=13)
-        grid.add_column(overflow="fold")
-        for name, value in rows:
-            grid.add_row(name, Text(value, STYLES[job.state] if name == "state" else ""))
-        return Padding(grid, (0, 0, 0, 2))
-
-    parts: list[Any] = [
-        Text.assemble((f"job {job.id}", "bold"), "  ", (line(job.job_type), "bold")),
-        pairs(shown.facts),
-    ]
-    if shown.needs:
-        lines = Text("\n").join(_branch(depth, link) for depth, link in shown.needs)
-        parts += [Text("\nruns after", "bold"), Padding(lines, (0, 0, 0, 2))]
-    parts += [Text("\noptions", "bold"), pairs(shown.options)]
-    if shown.attempts:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        rows = [dict(zip(ATTEMPT_HEADINGS, cells, strict=True)) for cells in shown.attempts]
-        headings = [
-            heading
-            for heading in ATTEMPT_HEADINGS
-            if heading not in _OF_THE_CLUSTER or any(row[heading] != "-" for row in rows)
-        ]
-        for heading in headings:
-            numeric = heading in ("RUN", "TRY", "TOOK", "EXIT")
-            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            styles = {"STATE": _STATE_STYLES[row["STATE"]], "CAUSE": "red"}
-            table.add_row(*(Text(row[heading], styles.get(heading, "")) for heading in headings))
-        parts += [Text("\nattempts", "bold"), Padding(table, (0, 0, 0, 2))]
-    if shown.said:
-        said = [(f"attempt {number}", text) for number, text in shown.said]
-        parts += [Text("\nKubernetes said", "bold"), pairs(said)]
-    for heading, texts in (("payload", shown.payload.splitlines()), (f"output of attempt {shown.tail_of}", shown.tail)):
-        if texts:
-            parts += [Text(f"\n{heading}", "bold"), Padding(Text("\n".join(texts)), (0, 0, 0, 2))]
-    new_console().print(Group(*parts))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from spoke_jobs.cli.explaining.reasons import MESSAGE_LIMIT
-from spoke_jobs.cli.words import count, line
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.quota_message import quota_words, read_quota_refusal
 from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT
+from spoke_jobs.explain.words import count, line
 
 _IMAGE = re.compile(r'image "([^"]+)"')
 _PULL_SECRETS = re.compile(r"image pull secrets \(([^()]+)\)")
