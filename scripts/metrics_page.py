@@ -12,9 +12,9 @@ from typing import Any, cast
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from spoke_jobs.contract import probe_server
 from spoke_jobs.ledger.schedule_states import ScheduleCounts
 from spoke_jobs.registry import Registry
+from spoke_jobs.shared import probe_server
 from spoke_jobs.sync import sync_metrics
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.tasks.server.executor import TaskExecutor

@@ -17,17 +17,12 @@ from spoke_jobs.cluster import cluster_checks
 from spoke_jobs.cluster.cluster_view import read_published, times, waits_of
 from spoke_jobs.cluster.pod_logs import job_has_ended
 from spoke_jobs.cluster.pod_output import started
-from spoke_jobs.contract import object_fields
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
-from spoke_jobs.contract.api_errors import ApiError, error_of_answer
-from spoke_jobs.contract.clean_text import error_type, is_cause_name, is_storable, storable
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.quota_message import read_quota_refusal
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.contract.strict_json import NotJson, read_json, read_json_object
 from spoke_jobs.contract.termination import decode
-from spoke_jobs.contract.token_body import read_token_body
 from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs.errors import InvalidLimit, InvalidPayload, InvalidSchedule
 from spoke_jobs.execution import output_lines
@@ -38,6 +33,11 @@ from spoke_jobs.ledger.schedule_rows import to_schedule_row
 from spoke_jobs.limits.limit_file import read_entries
 from spoke_jobs.limits.operator_limits import read_published_limit
 from spoke_jobs.payloads import decode_payload
+from spoke_jobs.shared import object_fields
+from spoke_jobs.shared.api_errors import ApiError, error_of_answer
+from spoke_jobs.shared.clean_text import error_type, is_cause_name, is_storable, storable
+from spoke_jobs.shared.strict_json import NotJson, read_json, read_json_object
+from spoke_jobs.shared.token_body import read_token_body
 from spoke_jobs.sync.decide import failed_attempts
 from spoke_jobs.sync.sync_model import read_view
 from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, parse_acknowledgement, parse_batch

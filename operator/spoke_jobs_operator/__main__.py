@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import uvloop
 from pydantic import ValidationError
 
-from spoke_jobs.contract import validation_text
-from spoke_jobs.contract.clean_text import visible
+from spoke_jobs.shared import validation_text
+from spoke_jobs.shared.clean_text import visible
 
 from .operator_settings import Settings
 from .shell import operator_logs, operator_process

@@ -15,7 +15,6 @@ from uuid import UUID
 
 from spoke_jobs.contract.names import KEY_LIMIT
 from spoke_jobs.contract.option_checks import expect, is_text
-from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import InvalidJobData
 from spoke_jobs.job_options import AFTER_FAILED
 from spoke_jobs.ledger.job_batch import Batch
@@ -27,6 +26,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.runner import Runner, adapted
 from spoke_jobs.schedules.timing import Cron, Every
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.validation_text import an
 from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel, ValidationError
 
-from spoke_jobs.contract import validation_text
-from spoke_jobs.contract.clean_text import is_storable
 from spoke_jobs.errors import InvalidCheckpoint, InvalidPayload, InvalidResult
+from spoke_jobs.shared import validation_text
+from spoke_jobs.shared.clean_text import is_storable
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

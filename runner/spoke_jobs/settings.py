@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from spoke_jobs.contract import validation_text
-from spoke_jobs.contract.secret_file import Secret, SecretFile
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import LONGEST_LEASE_SECONDS
+from spoke_jobs.shared import validation_text
+from spoke_jobs.shared.secret_file import Secret, SecretFile
 
 _ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 

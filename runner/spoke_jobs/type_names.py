@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection
 from enum import Enum
 
-from spoke_jobs.contract.clean_text import is_storable
 from spoke_jobs.contract.limit_scopes import SUFFIX as SUFFIX
 from spoke_jobs.contract.limit_scopes import patterns_of as patterns_of
 from spoke_jobs.errors import RegistrationError
+from spoke_jobs.shared.clean_text import is_storable
 
 TypeName = str | Enum
 """A job's or a task's name: a string, or an enum member whose value is one."""

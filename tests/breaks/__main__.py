@@ -28,6 +28,10 @@ ROOMS = (
         "runner/spoke_jobs/contract/",
         ("tests/unit/contract", "tests/unit/operator", "tests/unit/runners/test_options.py"),
     ),
+    (
+        "runner/spoke_jobs/shared/",
+        ("tests/unit/shared", "tests/unit/contract", "tests/unit/operator", "tests/unit/runners/test_options.py"),
+    ),
     ("runner/spoke_jobs/tasks/server/", ("tests/unit/tasks/server",)),
     ("runner/spoke_jobs/sync/", ("tests/unit/sync",)),
     ("runner/spoke_jobs/", ("tests/unit/ledger", "tests/unit/runners")),

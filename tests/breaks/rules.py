@@ -31,6 +31,10 @@ def _contract(rule: str, file: str, before: str, after: str) -> Break:
     return Break(rule, f"{_CONTRACT}/{file}.py", before, after)
 
 
+def _shared(rule: str, file: str, before: str, after: str) -> Break:
+    return Break(rule, f"runner/spoke_jobs/shared/{file}.py", before, after)
+
+
 def _server(rule: str, file: str, before: str, after: str) -> Break:
     return Break(rule, f"{_SERVER}/{file}.py", before, after)
 
@@ -328,17 +332,17 @@ _EVENTS = (
 )  # fmt: skip
 
 _READERS = (
-    _contract("JSON with NaN or infinity is not read", "strict_json", "allow_inf_nan=False", "allow_inf_nan=True"),
-    _contract("Text longer than the limit is not read as JSON", "strict_json", "if limit is not None and len(data) > limit:", "if False:"),
-    _contract("Text with lone surrogates is no JSON and no error", "strict_json", "except (ValueError, TypeError):  # a TypeError for text with lone surrogates", "except ValueError:"),
-    _contract("Text is stored without NUL characters and lone surrogates", "clean_text", "return _REFUSED.sub(UNSTORABLE, text)", "return text"),
-    _contract("Text with NUL characters is not storable", "clean_text", "return b\"\\x00\" not in text.encode()", "return text.encode() is not None"),
+    _shared("JSON with NaN or infinity is not read", "strict_json", "allow_inf_nan=False", "allow_inf_nan=True"),
+    _shared("Text longer than the limit is not read as JSON", "strict_json", "if limit is not None and len(data) > limit:", "if False:"),
+    _shared("Text with lone surrogates is no JSON and no error", "strict_json", "except (ValueError, TypeError):  # a TypeError for text with lone surrogates", "except ValueError:"),
+    _shared("Text is stored without NUL characters and lone surrogates", "clean_text", "return _REFUSED.sub(UNSTORABLE, text)", "return text"),
+    _shared("Text with NUL characters is not storable", "clean_text", "return b\"\\x00\" not in text.encode()", "return text.encode() is not None"),
     _contract("A container names no cause that is none", "termination", " or not (cause == \"\" or is_cause_name(cause))", ""),
     _contract("A container asks for no delay that is no number of seconds", "termination", "float(after) if is_wait(after) else None", "after"),
     _core("What a job's container writes is copied to no status, unless spoke-jobs wrote it", "pod_end", "message = _FOREIGN if container.message else \"\"", "message = container.message"),
-    _contract("A status with a cause that is none reads as Undiagnosable, never as a success", "object_fields", "return found if not found or is_cause_name(found) else Cause.UNDIAGNOSABLE", "return found if is_cause_name(found) else \"\""),
-    _contract("A number of more than 64 bits reads as 0", "object_fields", " and -_LARGEST <= value <= _LARGEST else 0", " else 0"),
-    _contract("A time of another era reads as none", "object_fields", "value.tzinfo is not None and _FIRST_YEAR <= value.year <= _LAST_YEAR", "value.tzinfo is not None"),
+    _contract("A status with a cause that is none reads as Undiagnosable, never as a success", "name_fields", "return found if not found or is_cause_name(found) else Cause.UNDIAGNOSABLE", "return found if is_cause_name(found) else \"\""),
+    _shared("A number of more than 64 bits reads as 0", "object_fields", " and -_LARGEST <= value <= _LARGEST else 0", " else 0"),
+    _shared("A time of another era reads as none", "object_fields", "value.tzinfo is not None and _FIRST_YEAR <= value.year <= _LAST_YEAR", "value.tzinfo is not None"),
 )  # fmt: skip
 
 _TASKS = (

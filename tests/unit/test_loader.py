@@ -14,7 +14,6 @@ import pytest
 from pydantic import SecretStr
 
 from spoke_jobs import loader
-from spoke_jobs.contract.secret_file import value_of
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.loader import load_runner
 from spoke_jobs.registry import Registry
@@ -22,6 +21,7 @@ from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.runners.runner import Runner
 from spoke_jobs.settings import Settings, load_settings
+from spoke_jobs.shared.secret_file import value_of
 
 
 class OwnRunner(Runner):

@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.task_key import KEY
 from tests.waiting import patient
 
-from spoke_jobs.contract import probe_server
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.schedule_states import ScheduleCounts, ScheduleState
 from spoke_jobs.registry import Registry
+from spoke_jobs.shared import probe_server
 from spoke_jobs.sync.sync_metrics import SyncHealth, serve_probes
 from spoke_jobs.tasks.server.auth import Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor

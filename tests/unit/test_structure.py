@@ -29,6 +29,7 @@ FORBIDDEN = {
     "runner/spoke_jobs/execution/pod.py": ("kubernetes", "starlette"),
     "runner/spoke_jobs/explain/why.py": ("rich", "spoke_jobs.cluster.cluster_client"),
     "runner/spoke_jobs/contract/retry.py": ("spoke_jobs.settings",),
+    "runner/spoke_jobs/shared/backoff.py": ("spoke_jobs.contract.names", "spoke_jobs.errors"),
 }
 """By file, imports that cross a wall."""
 

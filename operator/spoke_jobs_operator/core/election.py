@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from spoke_jobs.contract.object_fields import mapping, number, text
+from spoke_jobs.shared.object_fields import mapping, number, text
 
 
 @dataclass(frozen=True, slots=True)

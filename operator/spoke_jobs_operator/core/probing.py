@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.shared.backoff import Backoff
 
 INTERVALS = Backoff(10.0, 60.0)
 """The seconds until the next probe."""

@@ -15,10 +15,10 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_SPOKEJOB, LABEL_TEMPLATE
-from spoke_jobs.contract.object_fields import Body, digits, mapping, moment, number
-from spoke_jobs.contract.object_fields import items as all_items
-from spoke_jobs.contract.object_fields import text as whole_text
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared.object_fields import Body, digits, mapping, moment, number
+from spoke_jobs.shared.object_fields import items as all_items
+from spoke_jobs.shared.object_fields import text as whole_text
 
 from .api_objects import (
     ANNOTATION_TEMPLATE,

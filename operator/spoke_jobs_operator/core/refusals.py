@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.shared.backoff import Backoff
 
 from .quota_refusal import quota_wait
 

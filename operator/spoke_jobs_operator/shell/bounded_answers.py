@@ -1,7 +1,7 @@
 """Bound the memory that the API server's answers take, and read them with the strict reader.
 
 Each answer is read up to a number of bytes. A page of a listing that has more is asked for again with fewer objects
-(:mod:`spoke_jobs.contract.page_limits`).
+(:mod:`spoke_jobs.shared.page_limits`).
 
 Both of the operator's clients use this: the one for its own calls, and kopf, which watches. For kopf, what the operator
 does not read is removed as well: kopf keeps the objects of a page until each of them is handled.
@@ -17,9 +17,9 @@ import aiohttp
 from pydantic_core import to_json
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.object_fields import items, mapping, text
-from spoke_jobs.contract.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
+from spoke_jobs.shared.object_fields import items, mapping, text
+from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 from spoke_jobs_operator.core.read_objects import MOST_OF_AN_EVENT
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from spoke_jobs.contract.token_bucket import TokenBucket
+from spoke_jobs.shared.token_bucket import TokenBucket
 from spoke_jobs_operator.core.fair_line import FairLine
 
 LONGEST_PAUSE_SECONDS = 60.0

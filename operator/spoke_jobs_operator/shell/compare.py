@@ -12,9 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
-from spoke_jobs.contract.object_fields import uid_of
+from spoke_jobs.shared.api_errors import ApiError
+from spoke_jobs.shared.object_fields import uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Kind, Listing

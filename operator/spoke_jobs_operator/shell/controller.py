@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 
-from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, api_error
 from spoke_jobs.contract.failed_decisions import REFUSED_TRIES, TRIES, FailedDecisions
-from spoke_jobs.contract.object_fields import version_of
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
+from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, api_error
+from spoke_jobs.shared.object_fields import version_of
 from spoke_jobs_operator.core.actions import (
     ApplyStatus,
     CheckAgain,

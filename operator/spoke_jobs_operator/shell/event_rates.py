@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from spoke_jobs.contract.token_bucket import TokenBucket
+from spoke_jobs.shared.token_bucket import TokenBucket
 from spoke_jobs_operator.core.job_events import EventType
 
 ALL_NAMESPACES = 10

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from spoke_jobs.contract.api_errors import ApiError
+from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.core import election
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.election import LeaseTimes, Record, Seen

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract.api_errors import ApiError, Conflict, NotFound
 from spoke_jobs.contract.spokelimit import SpokeLimitStatus
+from spoke_jobs.shared.api_errors import ApiError, Conflict, NotFound
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.limit_objects import SpokeLimitView
 from spoke_jobs_operator.core.limit_status import Counts, is_urgent, status_of

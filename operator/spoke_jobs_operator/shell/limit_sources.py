@@ -11,8 +11,8 @@ import logging
 from collections.abc import Sequence
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.api_errors import ApiError, Forbidden, NotFound
-from spoke_jobs.contract.object_fields import uid_of
+from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
+from spoke_jobs.shared.object_fields import uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Kind

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB, is_object_name
-from spoke_jobs.contract.object_fields import mapping, text, uid_of
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared.object_fields import mapping, text, uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Kind, Listing

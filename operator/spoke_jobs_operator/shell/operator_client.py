@@ -18,12 +18,12 @@ from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config as kubernetes_config
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.api_errors import NoAnswer, NotFound, TooManyRequests, error_of_answer
-from spoke_jobs.contract.object_fields import digits, items, mapping, text, version_of
-from spoke_jobs.contract.page_limits import MOST_OBJECTS
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.contract.spokelimit import SpokeLimitStatus
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
+from spoke_jobs.shared.api_errors import NoAnswer, NotFound, TooManyRequests, error_of_answer
+from spoke_jobs.shared.object_fields import digits, items, mapping, text, version_of
+from spoke_jobs.shared.page_limits import MOST_OBJECTS
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 from spoke_jobs_operator.core.api_objects import Key
 
 from .bounded_answers import session_options

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from spoke_jobs.contract.probe_server import Routes, exposition, in_loop, text_answer
+from spoke_jobs.shared.probe_server import Routes, exposition, in_loop, text_answer
 
 from .operator_metrics import OperatorMetrics
 

@@ -8,8 +8,8 @@ import re
 import time
 from collections.abc import Callable
 
-from spoke_jobs.contract import log_setup
-from spoke_jobs.contract.log_setup import JsonFormatter, PlainFormatter
+from spoke_jobs.shared import log_setup
+from spoke_jobs.shared.log_setup import JsonFormatter, PlainFormatter
 
 _ATTEMPT = re.compile(r"Request attempt #[\d/]+ failed; ([^/]*//[^ ?]*)")
 """The group is the request without its query. The number of the try, the error and the query differ each time."""

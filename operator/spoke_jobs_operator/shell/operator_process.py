@@ -9,9 +9,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spoke_jobs.contract import names, probe_server
-from spoke_jobs.contract.api_errors import ApiError, Conflict
+from spoke_jobs.contract import names
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.api_errors import ApiError, Conflict
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.holds import Holds
 from spoke_jobs_operator.operator_settings import Settings

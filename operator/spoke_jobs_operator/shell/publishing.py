@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 
-from spoke_jobs.contract.api_errors import ApiError, NotFound
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared.api_errors import ApiError, NotFound
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.published_state import SHOWN_TURNS, as_data, report
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from spoke_jobs.contract.token_bucket import TokenBucket
+from spoke_jobs.shared.token_bucket import TokenBucket
 from spoke_jobs_operator.core.api_objects import Key
 
 

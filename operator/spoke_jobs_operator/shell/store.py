@@ -14,8 +14,8 @@ from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.object_fields import digits
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared.object_fields import digits
 from spoke_jobs_operator.core.api_objects import (
     FailedCreate,
     Job,

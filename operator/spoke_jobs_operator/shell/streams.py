@@ -20,9 +20,9 @@ import kopf
 import uvloop
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.api_errors import ApiError
-from spoke_jobs.contract.backoff import Backoff
-from spoke_jobs.contract.page_limits import MOST_OBJECTS
+from spoke_jobs.shared.api_errors import ApiError
+from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.shared.page_limits import MOST_OBJECTS
 
 from .bounded_answers import session_options
 from .operator_client import Client

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs_operator.core.fair_line import SharedWorkers
 
 K = TypeVar("K", bound=Hashable)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from spoke_jobs.contract import garbage_collection
+from spoke_jobs.shared import garbage_collection
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from spoke_jobs.cli.commands.watch_command import watch
 from spoke_jobs.cli.commands.why_command import why
 from spoke_jobs.cli.commands.worker_command import worker
 from spoke_jobs.cli.printing import print_text
-from spoke_jobs.contract.log_setup import VisibleFormatter
+from spoke_jobs.shared.log_setup import VisibleFormatter
 
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set-up": (check, migrate),

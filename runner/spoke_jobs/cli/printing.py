@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from spoke_jobs.contract.clean_text import visible, visible_in_a_line, visible_json
+from spoke_jobs.shared.clean_text import visible, visible_in_a_line, visible_json
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
     from pydantic import BaseModel

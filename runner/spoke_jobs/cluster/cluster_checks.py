@@ -15,12 +15,12 @@ from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.cluster.rights import CREATE, LIST_LIMITS, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type, length_problem
-from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, NotFound, Unauthorized
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
-from spoke_jobs.contract.object_fields import Body, items, mapping, moment, number, text
 from spoke_jobs.limits.operator_limits import PublishedView, labels_of, read_published_limit
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Definition
+from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable, NotFound, Unauthorized
+from spoke_jobs.shared.object_fields import Body, items, mapping, moment, number, text
 
 _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
 _LEASE_SECONDS = 15

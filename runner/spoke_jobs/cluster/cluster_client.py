@@ -18,11 +18,11 @@ from kubernetes.config.config_exception import ConfigException
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract import names
-from spoke_jobs.contract.api_errors import ApiError, NoAnswer, NotFound, StreamSilent, error_of_answer
-from spoke_jobs.contract.object_fields import items, mapping, number, text, version_of
-from spoke_jobs.contract.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.api_errors import ApiError, NoAnswer, NotFound, StreamSilent, error_of_answer
+from spoke_jobs.shared.object_fields import items, mapping, number, text, version_of
+from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spoke_jobs.contract.object_fields import Body, mapping, moment, number, text
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_status import WaitStatus
+from spoke_jobs.shared.object_fields import Body, mapping, moment, number, text
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
 SILENCE = timedelta(seconds=150)
 """The operator writes at least once a minute to a namespace where a job waits. After two missed writes it is down."""

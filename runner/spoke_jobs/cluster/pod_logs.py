@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
-from spoke_jobs.contract.api_errors import ApiError, NotFound
 from spoke_jobs.contract.names import CONTAINER
-from spoke_jobs.contract.object_fields import Body, items, mapping, text
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared.api_errors import ApiError, NotFound
+from spoke_jobs.shared.object_fields import Body, items, mapping, text
 
 _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
 _SILENT_SECONDS = 30.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
-from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, NotFound
-from spoke_jobs.contract.object_fields import items, mapping, text
 from spoke_jobs.model import ContainerOutput
+from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable, NotFound
+from spoke_jobs.shared.object_fields import items, mapping, text
 
 LINES = 100
 _LIMIT_BYTES = 200_000

@@ -15,13 +15,13 @@ from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import ClusterView, read_published, times
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.allowed_types import allows_type
-from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import STATE_CONFIGMAP, is_object_name
-from spoke_jobs.contract.object_fields import Body, items, mapping, text
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
+from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable
+from spoke_jobs.shared.object_fields import Body, items, mapping, text
 
 _EVENTS = 500
 _TIMEOUTS = Timeouts(connect=3.0, read=5.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, waits_of
-from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.api_errors import ApiError
 
 LISTED = 5_000
 """The most SpokeJobs that are read."""

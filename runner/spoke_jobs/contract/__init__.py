@@ -1,4 +1,4 @@
-"""The contract: everything that runner and operator share.
+"""The contract: what runner and operator agree on. What is not about jobs is in :mod:`spoke_jobs.shared`.
 
 Operator N must work with library N-1, and the reverse. Within one API version, values that cross between them (names of
 fields, environment variables, exit codes, the termination message) may therefore be added, but not changed or removed.

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from spoke_jobs.contract.object_fields import Moment
+from spoke_jobs.shared.object_fields import Moment
 
 MESSAGE_LIMIT = 500
 """The longest message in a status."""

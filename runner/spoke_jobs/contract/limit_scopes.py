@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from spoke_jobs.contract.clean_text import is_storable
+from spoke_jobs.shared.clean_text import is_storable
 
 SCOPE_LIMIT = 253
 SUFFIX = ".*"

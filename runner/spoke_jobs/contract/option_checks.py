@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from spoke_jobs.contract.clean_text import is_storable
 from spoke_jobs.contract.retry import RetryPolicy, is_quantity
-from spoke_jobs.contract.validation_text import wrong
+from spoke_jobs.shared.clean_text import is_storable
+from spoke_jobs.shared.validation_text import wrong
 
 Check = Callable[[Any], str]
 """Returns what is wrong with a value, as text that follows the option's name: " is 5, where ... is expected"; empty if

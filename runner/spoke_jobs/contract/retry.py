@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import CauseClass, cause_class
+from spoke_jobs.shared.backoff import Backoff
 
 DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
     {

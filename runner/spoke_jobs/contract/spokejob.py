@@ -18,7 +18,6 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.condition import MESSAGE_LIMIT, Condition
 from spoke_jobs.contract.labels import given_labels
 from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, TEMPLATE_LIMIT, TEMPLATE_NAME
-from spoke_jobs.contract.object_fields import Moment, mapping
 from spoke_jobs.contract.retry import (
     DEFAULT_BACKOFF_MAX_SECONDS,
     DEFAULT_BACKOFF_SECONDS,
@@ -30,6 +29,7 @@ from spoke_jobs.contract.retry import (
     RetryPolicy,
 )
 from spoke_jobs.contract.wait_status import WaitStatus
+from spoke_jobs.shared.object_fields import Moment, mapping
 
 
 class Outcome(StrEnum):

@@ -14,9 +14,9 @@ from pydantic.alias_generators import to_camel
 from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.limit_scopes import SCOPE_LIMIT
 from spoke_jobs.contract.names import PRIORITY_LIMIT
-from spoke_jobs.contract.object_fields import Moment
 from spoke_jobs.contract.start_rate import MOST_STARTS, RATE_LENGTH, UNITS, StartRate
 from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.shared.object_fields import Moment
 
 WEIGHT_LIMIT = 100
 TIMEOUT_LIMIT = 2592000

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
-from spoke_jobs.contract.clean_text import short_repr
-from spoke_jobs.contract.token_bucket import shortage
+from spoke_jobs.shared.clean_text import short_repr
+from spoke_jobs.shared.token_bucket import shortage
 
 MOST_STARTS = 1_000_000
 FASTEST = 10_000

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from spoke_jobs.contract import CONTRACT_VERSION
-from spoke_jobs.contract.clean_text import ERROR_TYPE_LIMIT, error_type, is_cause_name
 from spoke_jobs.contract.retry import is_wait
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
+from spoke_jobs.shared.clean_text import ERROR_TYPE_LIMIT, error_type, is_cause_name
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
 PATH = Path("/dev/termination-log")
 DATABASE_REFUSED = "DatabaseRefused"

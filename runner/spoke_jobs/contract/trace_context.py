@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 
-from spoke_jobs.contract.validation_text import wrong
+from spoke_jobs.shared.validation_text import wrong
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 

@@ -9,9 +9,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from spoke_jobs.contract.object_fields import Moment
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.shared.object_fields import Moment
 
 
 class _Model(BaseModel):

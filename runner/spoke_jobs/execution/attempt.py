@@ -18,8 +18,6 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.log_setup import LogFields
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.contract.retry import RetryPolicy, qualified_name
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
@@ -34,6 +32,8 @@ from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import Claim, Failure, JobState, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES, decode_versioned
 from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.shared.log_setup import LogFields
+from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.ledger.engine import is_locked
+from spoke_jobs.shared.backoff import Backoff
 
 _BACKOFF = Backoff(base=0.5, maximum=10.0)
 _REMIND_SECONDS = 600.0

@@ -18,9 +18,9 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.errors import Superseded
 from spoke_jobs.model import Progress, Pulse
+from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,8 @@ from typing import NoReturn
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract import garbage_collection
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.environment import Assignment, BadEnvironment
-from spoke_jobs.contract.log_setup import set_process_fields
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of, run_attempt
@@ -38,6 +35,9 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import Settings, load_settings
+from spoke_jobs.shared import garbage_collection
+from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.shared.log_setup import set_process_fields
 
 logger = logging.getLogger(__name__)
 

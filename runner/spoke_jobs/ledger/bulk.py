@@ -25,7 +25,6 @@ from sqlalchemy import (
     text,
 )
 
-from spoke_jobs.contract.clean_text import storable
 from spoke_jobs.ledger import claims, finish, transitions
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
@@ -40,6 +39,7 @@ from spoke_jobs.ledger.expressions import (
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_limit, job_request, sql_name
 from spoke_jobs.model import Claim, Progress, Pulse
+from spoke_jobs.shared.clean_text import storable
 
 JOB_REQUEST, JOB_ATTEMPT, QUEUE_LOCK, JOB_LIMIT = map(
     sql_name, ("job_request", "job_attempt", "queue_lock", "job_limit")

@@ -27,8 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from spoke_jobs.contract.clean_text import storable
 from spoke_jobs.ledger.lenient import read_count, read_number, read_text, read_uid
+from spoke_jobs.shared.clean_text import storable
 
 TEXT_LIMIT_BYTES = 8_000
 """How much is read of a text unless its column says otherwise. The longest that the ledger writes, a message of 2,000

@@ -16,7 +16,6 @@ from uuid import UUID
 from sqlalchemy import Connection, Update, and_, delete, func, select, update
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.clean_text import storable
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.ledger import audit_events, batch_rows, dependencies, transitions
 from spoke_jobs.ledger.audit_events import Action
@@ -39,6 +38,7 @@ from spoke_jobs.model import (
     Progress,
     Pulse,
 )
+from spoke_jobs.shared.clean_text import storable
 
 logger = logging.getLogger(__name__)
 

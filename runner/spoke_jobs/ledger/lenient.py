@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from spoke_jobs.contract import strict_json
-from spoke_jobs.contract.strict_json import NotJson
+from spoke_jobs.shared import strict_json
+from spoke_jobs.shared.strict_json import NotJson
 
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 UNKNOWN_UID = UUID(int=0)

@@ -13,7 +13,6 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.clean_text import storable
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.errors import DependencyNotMet
@@ -42,6 +41,7 @@ from spoke_jobs.model import (
     Progress,
     Pulse,
 )
+from spoke_jobs.shared.clean_text import storable
 
 
 class MemoryLedger(MemoryRows):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.clean_text import storable
 from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.model import FailedJob, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.shared.clean_text import storable
 
 
 def after_final_failure(job: JobRequest) -> NewJob | None:

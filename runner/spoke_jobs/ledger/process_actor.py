@@ -10,8 +10,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from spoke_jobs.contract.clean_text import storable
-from spoke_jobs.contract.token_body import read_token_body
+from spoke_jobs.shared.clean_text import storable
+from spoke_jobs.shared.token_body import read_token_body
 
 ACTOR_LIMIT = 200
 _ACCOUNT = "system:serviceaccount:"

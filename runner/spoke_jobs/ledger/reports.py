@@ -8,11 +8,11 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.clean_text import storable
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.tables import attempt_report, job_attempt, job_request
 from spoke_jobs.ledger.transitions import MESSAGE_LIMIT
 from spoke_jobs.model import AttemptReport, ContainerOutput, JobRequest
+from spoke_jobs.shared.clean_text import storable
 
 OUTPUT_LIMIT = 4000
 """The most characters of one container's output that are kept."""

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
-from spoke_jobs.contract.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow, NotThisAttempt, Refusal, Taken
 from spoke_jobs.model import AttemptState, DispatchedJob, Failure, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.shared.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.type_names import is_known
 
 MESSAGE_LIMIT = 2000

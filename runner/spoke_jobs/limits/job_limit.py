@@ -9,10 +9,10 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, Self
 
-from spoke_jobs.contract.clean_text import is_storable, short_repr
 from spoke_jobs.contract.limit_scopes import EXPECTED, NAMED, Scope, ScopeKind
 from spoke_jobs.contract.start_rate import RATE_FORM, StartRate, is_whole
 from spoke_jobs.errors import InvalidLimit
+from spoke_jobs.shared.clean_text import is_storable, short_repr
 
 MOST_RUNNING = 1_000_000
 TEXT_LIMIT = 200

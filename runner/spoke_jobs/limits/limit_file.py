@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
-from spoke_jobs.contract.clean_text import short_repr
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.limits.job_limit import (
@@ -29,6 +28,7 @@ from spoke_jobs.limits.job_limit import (
     still_paused,
     with_default,
 )
+from spoke_jobs.shared.clean_text import short_repr
 
 APPLIED = "spoke-jobs limits apply"
 """Stands for the application in what a file declares."""

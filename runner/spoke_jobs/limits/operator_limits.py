@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
-from spoke_jobs.contract.object_fields import is_of_this_era, mapping, text
 from spoke_jobs.contract.spokelimit import PAUSE_TEXT_LIMIT, PauseSpec, SpokeLimitSpec
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.limits.job_limit import NO_BOUNDS, JobLimit, LimitPause
+from spoke_jobs.shared.object_fields import is_of_this_era, mapping, text
 
 PREFIX = "ledger-"
 _DIGEST = 16

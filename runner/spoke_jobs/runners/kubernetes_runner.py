@@ -222,7 +222,7 @@ class KubernetesRunner(SqlRunner):
 
     def _create(self, job: JobRequest) -> bool:
         client = self._client()
-        from spoke_jobs.contract.api_errors import ApiError, Conflict, Invalid
+        from spoke_jobs.shared.api_errors import ApiError, Conflict, Invalid
 
         try:
             body = spokejob(job, client.namespace)

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from spoke_jobs.contract.trace_context import current_traceparent
-from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.job_options import (
     ALL_CAPABILITIES,
@@ -24,6 +23,7 @@ from spoke_jobs.job_options import (
 from spoke_jobs.model import NewJob
 from spoke_jobs.payloads import JOB_LIMIT_BYTES, NO_PAYLOAD, TASK_LIMIT_BYTES, encode_payload
 from spoke_jobs.registry import Definition, Registry, with_follower
+from spoke_jobs.shared.validation_text import an
 from spoke_jobs.type_names import TypeName, plain_name
 
 

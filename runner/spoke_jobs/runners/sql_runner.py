@@ -13,7 +13,6 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.after_commit import (
     after_commit,
@@ -35,6 +34,7 @@ from spoke_jobs.runners.prepare import prepare_job
 from spoke_jobs.runners.runner import Runner
 from spoke_jobs.runners.runtime_schedules import RuntimeSchedules
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.validation_text import an
 from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:

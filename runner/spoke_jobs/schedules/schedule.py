@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
-from spoke_jobs.contract.clean_text import is_storable
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.validation_text import wrong
 from spoke_jobs.errors import InvalidPayload, InvalidSchedule
 from spoke_jobs.job_options import DISPATCH_NAMES, OPTIONS, JobData
 from spoke_jobs.payloads import SCHEDULE_LIMIT_BYTES, PayloadType, decode_versioned, encode_payload
 from spoke_jobs.schedules.timing import Cron, Every, timing_of
+from spoke_jobs.shared.clean_text import is_storable
+from spoke_jobs.shared.validation_text import wrong
 
 NAME_LIMIT = 200
 _OF_ONE_DISPATCH = ("run_after", "traceparent", "after", "after_failed", "batch_id", "unique_for", "on_conflict")

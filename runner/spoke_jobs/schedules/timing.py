@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from spoke_jobs.contract.retry import is_duration, is_wait
-from spoke_jobs.contract.validation_text import wrong
 from spoke_jobs.errors import InvalidSchedule
+from spoke_jobs.shared.validation_text import wrong
 
 GRACE_SECONDS = 60.0
 WINDOW_SECONDS = 86_400.0

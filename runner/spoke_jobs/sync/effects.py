@@ -13,13 +13,13 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, Invalid, NotFound
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import DatabaseError
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.model import Failure
+from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, Invalid, NotFound
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.sync.decide import failure, type_not_allowed
 from spoke_jobs.sync.sync_model import (
     Action,

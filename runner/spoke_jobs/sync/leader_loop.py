@@ -18,7 +18,6 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
-from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.ledger import pruning, settling, strays, syncing
@@ -29,6 +28,7 @@ from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
+from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.sync.decide import decide
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Effects
 from spoke_jobs.sync.limit_publisher import LimitPublisher

@@ -14,9 +14,6 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
-from spoke_jobs.contract.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, NotFound
-from spoke_jobs.contract.backoff import Backoff
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.ledger.limit_rows import SqlLimits
 from spoke_jobs.limits.job_limit import JobLimit, undeclared_types
 from spoke_jobs.limits.operator_limits import (
@@ -31,6 +28,9 @@ from spoke_jobs.limits.operator_limits import (
     to_publish,
 )
 from spoke_jobs.registry import Registry
+from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, NotFound
+from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from uuid import UUID
 
 from sqlalchemy.exc import StatementError
 
-from spoke_jobs.contract.api_errors import ApiError
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.ledger import reports
 from spoke_jobs.model import AttemptReport, ContainerOutput
+from spoke_jobs.shared.api_errors import ApiError
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.sync.decide import failed_attempts
 from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
 from spoke_jobs.sync.writer import ConnectionLost, Writer

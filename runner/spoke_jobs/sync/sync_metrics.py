@@ -12,9 +12,9 @@ from typing import Any, get_args
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from spoke_jobs.contract import probe_server
-from spoke_jobs.contract.probe_server import Answer
 from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
+from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.sync.sync_model import Action
 from spoke_jobs.sync.undecided import FAILED, GIVEN_UP
 

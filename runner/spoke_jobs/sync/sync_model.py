@@ -8,10 +8,11 @@ from typing import TypeVar
 from uuid import UUID
 
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.contract.clean_text import error_type
-from spoke_jobs.contract.object_fields import Body, cause, items, mapping, number, object_name, text
+from spoke_jobs.contract.name_fields import cause, object_name
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobRequest, Progress
+from spoke_jobs.shared.clean_text import error_type
+from spoke_jobs.shared.object_fields import Body, items, mapping, number, text
 
 _Word = TypeVar("_Word", bound=StrEnum)
 

@@ -16,10 +16,7 @@ from sqlalchemy import Connection, text
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.kube_environment import namespace
-from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.ledger import syncing
@@ -28,6 +25,9 @@ from spoke_jobs.ledger.notify import listen
 from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
 from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable
+from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.limit_publisher import declare
 from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes

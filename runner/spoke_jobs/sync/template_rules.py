@@ -12,9 +12,9 @@ from typing import Any
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
-from spoke_jobs.contract.api_errors import Forbidden
 from spoke_jobs.contract.names import is_object_name
-from spoke_jobs.contract.object_fields import mapping
+from spoke_jobs.shared.api_errors import Forbidden
+from spoke_jobs.shared.object_fields import mapping
 
 logger = logging.getLogger(__name__)
 

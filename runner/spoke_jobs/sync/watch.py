@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
-from spoke_jobs.contract.api_errors import ApiError, Gone
-from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.shared.api_errors import ApiError, Gone
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.sync.sync_model import SpokeJobView, read_view
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from weakref import WeakSet
 
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.validation_text import an
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.validation_text import an
 
 Sessions = Callable[[], Any]
 """Returns a new ``Session`` or ``AsyncSession`` at each call."""

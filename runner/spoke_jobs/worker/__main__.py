@@ -10,13 +10,13 @@ import os
 import socket
 import sys
 
-from spoke_jobs.contract import garbage_collection
+from spoke_jobs.shared import garbage_collection
 
 
 def main(kind: str, descriptor: int, shared: int, stacks: int, output: int, slots: int) -> None:
     """Import what this kind of child needs, and run its orders."""
     garbage_collection.pause()
-    from spoke_jobs.contract.log_setup import configure_logging
+    from spoke_jobs.shared.log_setup import configure_logging
     from spoke_jobs.worker import stack_file
     from spoke_jobs.worker.child_pool import Kind
     from spoke_jobs.worker.shared_state import SharedState

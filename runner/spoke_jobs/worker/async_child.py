@@ -27,10 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs import dispatch
-from spoke_jobs.contract import garbage_collection
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.log_setup import LogFields
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import attempt_fields, describe, failure_of, load_job, log_end, log_start
@@ -44,6 +41,9 @@ from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.payloads import encode_result
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared import garbage_collection
+from spoke_jobs.shared.log_setup import LogFields
+from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.worker.child_messages import Order, Report, Stop, encode, read_message
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS
 from spoke_jobs.worker.job_loop import ATTEMPT, JobTasks, run

@@ -23,7 +23,6 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract import garbage_collection
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.attempt import AttemptServices, failure_of, run_attempt
 from spoke_jobs.execution.lease import FRESH, StopReason
@@ -33,6 +32,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared import garbage_collection
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
 from spoke_jobs.worker.job_output import JobOutput
 from spoke_jobs.worker.shared_state import SharedState

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.model import Claim, JobOptions, JobRequest, JobState, UnreadPayload
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
 logger = logging.getLogger(__name__)
 

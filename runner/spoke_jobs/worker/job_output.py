@@ -22,9 +22,9 @@ import time
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
-from spoke_jobs.contract.log_setup import logs_json, separate_product_lines
 from spoke_jobs.execution.output_lines import TAIL_BYTES, complete, log_lines, tail, writes
 from spoke_jobs.settings import OUTPUT_SECONDS
+from spoke_jobs.shared.log_setup import logs_json, separate_product_lines
 from spoke_jobs.worker.shared_state import SharedState
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.execution.lease import PROGRESS_SECONDS, StopReason, lease_margin, seconds_until_retry
 from spoke_jobs.model import Progress, Pulse
+from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
 

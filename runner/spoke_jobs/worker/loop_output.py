@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from spoke_jobs.contract.log_setup import logs_json, separate_product_lines
 from spoke_jobs.execution.output_lines import TAIL_BYTES, complete, log_lines, tail
 from spoke_jobs.settings import OUTPUT_SECONDS
+from spoke_jobs.shared.log_setup import logs_json, separate_product_lines
 from spoke_jobs.worker.job_output import Store, write_lines
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Progress
+from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.contract.outage_log import OutageLog
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.contained_routines import ContainedRoutines
@@ -23,6 +22,7 @@ from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
+from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.worker.child_exits import ChildExits
 from spoke_jobs.worker.child_messages import Report, Stop
 from spoke_jobs.worker.child_pool import DISCONNECTED_SECONDS, Child, ChildPool, Kind, kill_processes_of, signal_name

@@ -8,9 +8,9 @@ from http.server import ThreadingHTTPServer
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from spoke_jobs.contract import probe_server
-from spoke_jobs.contract.probe_server import Answer
 from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
+from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 Backlog = Callable[[], dict[str, float]]

@@ -23,7 +23,6 @@ from tests.pod_process import run_pod
 from typer.testing import CliRunner, Result
 
 from spoke_jobs.cli.command_line import app
-from spoke_jobs.contract import log_setup
 from spoke_jobs.contract.environment import Assignment
 from spoke_jobs.ledger import limit_rows, migrations, reports, syncing
 from spoke_jobs.ledger.engine import check_schema, create_engine
@@ -33,6 +32,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.statistics import Dimension
 from spoke_jobs.ledger.task_outbox import Outbox
 from spoke_jobs.model import ANY_JOB, AttemptReport, Failure, JobFilter, JobOptions, JobState
+from spoke_jobs.shared import log_setup
 from spoke_jobs.sync.writer import Writer
 
 Urls = dict[Process, str]

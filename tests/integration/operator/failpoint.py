@@ -17,8 +17,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.__main__ import main
 from spoke_jobs_operator.core.actions import Decision
 from spoke_jobs_operator.shell.controller import Controller

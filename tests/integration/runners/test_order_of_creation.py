@@ -23,11 +23,11 @@ from tests.waiting import eventually
 
 from spoke_jobs import Registry
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
-from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.ledger import syncing
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.writer import Writer

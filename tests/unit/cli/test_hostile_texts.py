@@ -26,9 +26,7 @@ from typer.testing import CliRunner
 from spoke_jobs.cli import printing
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
-from spoke_jobs.contract.clean_text import visible, visible_in_a_line, visible_json
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
-from spoke_jobs.contract.log_setup import JsonFormatter, PlainFormatter, VisibleFormatter
 from spoke_jobs.explain.words import line, lines
 from spoke_jobs.ledger import reports, schedule_rows
 from spoke_jobs.ledger.limit_rows import SqlLimits
@@ -39,6 +37,8 @@ from spoke_jobs.limits.job_limit import Bounds
 from spoke_jobs.model import AttemptReport, ContainerOutput, Failure
 from spoke_jobs.schedules.schedule import Schedule
 from spoke_jobs.schedules.timing import Every
+from spoke_jobs.shared.clean_text import visible, visible_in_a_line, visible_json
+from spoke_jobs.shared.log_setup import JsonFormatter, PlainFormatter, VisibleFormatter
 
 _SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 """Visible signs, although Unicode counts them as formats."""

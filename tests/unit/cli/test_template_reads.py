@@ -9,8 +9,8 @@ from tests.unit.explain.situations import a_job, before
 
 from spoke_jobs.cluster import spokejob_reads
 from spoke_jobs.cluster.cluster_view import ClusterView
-from spoke_jobs.contract.api_errors import Forbidden
-from spoke_jobs.contract.object_fields import Body
+from spoke_jobs.shared.api_errors import Forbidden
+from spoke_jobs.shared.object_fields import Body
 
 TYPES = "jobs.spoke.dev/allowed-types"
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.clean_text import error_type, is_cause_name, is_storable
 from spoke_jobs.contract.termination import LIMIT_BYTES, TerminationMessage, decode
+from spoke_jobs.shared.clean_text import error_type, is_cause_name, is_storable
 
 texts = st.text(max_size=300)
 

@@ -12,7 +12,7 @@ CLIENTS = {"kopf", "kubernetes", "starlette", "fastapi", "uvicorn", "httpx", "ai
 TOOLS = {"typer", "rich", "alembic", "yaml"}
 POD = (
     "import sys; sys.argv = ['spoke-jobs', 'run']\n"
-    "import spoke_jobs, spoke_jobs.cli, spoke_jobs.execution.pod, spoke_jobs.contract.log_setup\n"
+    "import spoke_jobs, spoke_jobs.cli, spoke_jobs.execution.pod, spoke_jobs.shared.log_setup\n"
 )
 
 

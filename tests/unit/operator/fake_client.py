@@ -16,10 +16,10 @@ from tests.unit.operator.world import (
     World,
 )
 
-from spoke_jobs.contract.api_errors import api_error
-from spoke_jobs.contract.clean_text import is_storable
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.shared.api_errors import api_error
+from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.operator_client import Kind, Listing, Page
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from tests.unit.operator.fake_client import Crash, FakeClient
 from tests.unit.operator.world import World
 
-from spoke_jobs.contract.api_errors import ApiError
 from spoke_jobs.contract.start_rate import StartRate
+from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.core.admit import Candidate
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.cleanup import Retention

@@ -6,8 +6,8 @@ import pytest
 from tests.unit.operator.simulation import Simulation, start
 from tests.unit.operator.world import NAME, NAMESPACE
 
-from spoke_jobs.contract.clean_text import is_storable
 from spoke_jobs.contract.termination import TerminationMessage
+from spoke_jobs.shared.clean_text import is_storable
 
 LONE_SURROGATE = r'{"v":1,"cause":"\ud800"}'
 NUL = r'{"v":1,"cause":"Job\u0000Error"}'

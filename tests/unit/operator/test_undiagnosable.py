@@ -20,8 +20,8 @@ from tests.unit.operator.fake_client import Crash
 from tests.unit.operator.simulation import ERROR_DELAY, Simulation, run
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
-from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.failed_decisions import REFUSED_TRIES, TRIES
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator import shell
 from spoke_jobs_operator.core.admit import Usage
 from spoke_jobs_operator.core.api_objects import Key

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spoke_jobs.cluster.cluster_client import Body, Page
-from spoke_jobs.contract.api_errors import NotFound
+from spoke_jobs.shared.api_errors import NotFound
 
 
 class FakeCluster:

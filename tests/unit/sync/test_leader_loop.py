@@ -16,7 +16,6 @@ from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
-from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.queries import Queries
@@ -24,6 +23,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobState
 from spoke_jobs.registry import Registry
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.sync.decide import compare
 from spoke_jobs.sync.leader_loop import _PROGRESS_BUDGET_SECONDS, Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth

@@ -16,10 +16,10 @@ from urllib3 import HTTPResponse
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient, Timeouts
 from spoke_jobs.contract import names
-from spoke_jobs.contract.api_errors import ApiError, api_error
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import labels_of, ledger_digest, spokelimit_name
+from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs.sync import limit_publisher
 from spoke_jobs.sync.limit_publisher import LIST_SECONDS, MOST_AT_ONCE, LimitPublisher
 

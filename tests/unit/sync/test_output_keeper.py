@@ -15,14 +15,14 @@ from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.making import row, seen
 from tests.waiting import eventually
 
-from spoke_jobs.contract.api_errors import api_error
-from spoke_jobs.contract.log_setup import JsonFormatter
 from spoke_jobs.ledger import reports
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.reports import OUTPUT_LIMIT
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ContainerOutput
+from spoke_jobs.shared.api_errors import api_error
+from spoke_jobs.shared.log_setup import JsonFormatter
 from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
 from spoke_jobs.sync.writer import Writer

@@ -13,8 +13,8 @@ import pytest
 from kubernetes import client as kubernetes
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
-from spoke_jobs.contract.api_errors import NoAnswer
-from spoke_jobs.contract.page_limits import FIRST_LIMIT, MOST_OF_A_PAGE, MOST_OF_AN_ANSWER
+from spoke_jobs.shared.api_errors import NoAnswer
+from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_A_PAGE, MOST_OF_AN_ANSWER
 
 SMALL, LARGE = 100, 1_000_000
 

@@ -9,8 +9,8 @@ import pytest
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
-from spoke_jobs.contract.api_errors import ApiError, api_error
 from spoke_jobs.model import ContainerOutput
+from spoke_jobs.shared.api_errors import ApiError, api_error
 
 POD: dict[str, Any] = {
     "status": {

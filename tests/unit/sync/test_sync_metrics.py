@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from tests.waiting import patient
 
-from spoke_jobs.contract import probe_server
+from spoke_jobs.shared import probe_server
 from spoke_jobs.sync.sync_metrics import STALE_SECONDS, SyncHealth, serve_probes
 
 

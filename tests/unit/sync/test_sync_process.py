@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from spoke_jobs.contract.api_errors import NoAnswer, api_error
+from spoke_jobs.shared.api_errors import NoAnswer, api_error
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.leader_loop import Intervals
 from spoke_jobs.sync.sync_metrics import SyncHealth

@@ -14,11 +14,11 @@ from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
-from spoke_jobs.contract.api_errors import Forbidden
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobState
+from spoke_jobs.shared.api_errors import Forbidden
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.template_rules import READ_AGAIN_SECONDS, TemplateRules

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.waiting import eventually, patient
 
-from spoke_jobs.contract.api_errors import api_error
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.sync.sync_model import SpokeJobView
 from spoke_jobs.sync.watch import Inbox, Watcher
 

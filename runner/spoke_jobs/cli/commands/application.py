@@ -9,10 +9,10 @@ import traceback
 from pathlib import Path
 
 from spoke_jobs.cli.printing import print_note
-from spoke_jobs.contract.log_setup import logs_json
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
 from spoke_jobs.registry import Registry, load_app
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.log_setup import logs_json
 
 _IMPORTING = ("<frozen importlib", importlib.__file__, f"{Path(__file__).parents[2]}{os.sep}")
 """The files whose stack frames precede the application's own."""

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
-from spoke_jobs.contract.clean_text import visible
+from spoke_jobs.shared.clean_text import visible
 
 _NO_LIMIT = 10_000
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]

@@ -16,9 +16,9 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cli.commands.ledger_access import close_engines
 from spoke_jobs.cli.printing import print_error
-from spoke_jobs.contract.log_setup import configure_logging, logs_json
 from spoke_jobs.errors import SpokeJobsError
 from spoke_jobs.ledger.engine import is_locked
+from spoke_jobs.shared.log_setup import configure_logging, logs_json
 
 logger = logging.getLogger(__name__)
 

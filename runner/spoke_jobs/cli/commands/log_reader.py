@@ -16,7 +16,6 @@ from spoke_jobs.cli.commands.ledger_access import cluster_view
 from spoke_jobs.cli.commands.log_steps import Printed, Read, Step, key
 from spoke_jobs.cli.printing import print_error, print_note, print_text, print_unchanged
 from spoke_jobs.cluster import kube_environment
-from spoke_jobs.contract.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.errors import ConfigurationError
@@ -28,6 +27,7 @@ from spoke_jobs.explain.words import line, lines
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.pod_logs import PodLogs

@@ -37,8 +37,8 @@ def migrate(
     grants: arguments.Grants = None,
 ) -> None:
     """Create or upgrade the ledger's tables in SPOKE_DATABASE_URL."""
-    from spoke_jobs.contract.log_setup import configure_logging
     from spoke_jobs.ledger import migrations
+    from spoke_jobs.shared.log_setup import configure_logging
 
     configure_logging()
     roles = _roles(grants or [])

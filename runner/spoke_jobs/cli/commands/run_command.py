@@ -9,10 +9,10 @@ def run() -> NoReturn:
     """Run one attempt of a job: the entrypoint of its pod, started by the operator."""
     from spoke_jobs import dispatch
     from spoke_jobs.cli.commands.application import add_working_directory
-    from spoke_jobs.contract.log_setup import configure_logging
     from spoke_jobs.execution.pod import leave
     from spoke_jobs.execution.pod import run as run_attempt
     from spoke_jobs.loader import check_runner
+    from spoke_jobs.shared.log_setup import configure_logging
 
     configure_logging()
     add_working_directory()

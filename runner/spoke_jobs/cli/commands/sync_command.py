@@ -9,10 +9,10 @@ import typer
 
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import fail, logs_errors
-from spoke_jobs.contract.log_setup import logs_json
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.loader import check_runner
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared.log_setup import logs_json
 
 
 @logs_errors

@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import DatabaseUnreachable, MigrationRefused
 from spoke_jobs.ledger.engine import SCHEMA_VERSION, is_locked, place, serves
 from spoke_jobs.ledger.lock_patience import limit_waits
@@ -22,6 +21,7 @@ from spoke_jobs.ledger.privileges import Comparison, Process, compare
 from spoke_jobs.ledger.privileges import statements as grant_statements
 from spoke_jobs.ledger.role_privileges import held_privileges, locate
 from spoke_jobs.ledger.tables import SCHEMA, VERSION_TABLE, sql_name
+from spoke_jobs.shared.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from spoke_jobs.contract.secret_file import Secret, stat_regular
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.secret_file import Secret, stat_regular
 from spoke_jobs.tasks.protocol.shared_key import CurrentKey
 
 READ_EVERY_SECONDS = 10.0

@@ -22,9 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.errors import ConfigurationError, InvalidPayload, TaskBufferFull
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.tasks.client.buffer import Buffer, Tally
 from spoke_jobs.tasks.client.credentials import Credentials, SharedKey, credentials_of
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions, check_ca_file, port_of, usable_url

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.shared.backoff import Backoff
 
 BACKOFF_SECONDS = 0.1
 SHORTENING = -0.5

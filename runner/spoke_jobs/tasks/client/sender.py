@@ -14,9 +14,9 @@ from urllib.parse import SplitResult
 
 import httpx
 
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.model import SUSPECT_LOSSES
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.tasks.client.batches import Batches
 from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask, Tally
 from spoke_jobs.tasks.client.credentials import Credentials

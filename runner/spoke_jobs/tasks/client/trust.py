@@ -6,8 +6,8 @@ import ssl
 import time
 from collections.abc import Callable
 
-from spoke_jobs.contract.secret_file import stat_regular
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.secret_file import stat_regular
 
 LOOK_EVERY_SECONDS = 10.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from spoke_jobs.contract.secret_file import Secret, value_of
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.tasks.protocol.messages import usable_key
 
 logger = logging.getLogger(__name__)

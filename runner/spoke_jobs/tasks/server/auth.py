@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from spoke_jobs.contract.secret_file import Secret
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.secret_file import Secret
 from spoke_jobs.tasks.protocol.messages import AUDIENCE
 from spoke_jobs.tasks.protocol.shared_key import CurrentKey
 from spoke_jobs.tasks.server.log_throttle import LogThrottle

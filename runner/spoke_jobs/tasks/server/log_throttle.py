@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from spoke_jobs.contract.token_bucket import TokenBucket
+from spoke_jobs.shared.token_bucket import TokenBucket
 
 LINES_PER_SECOND = 1.0
 LINES_BURST = 20.0

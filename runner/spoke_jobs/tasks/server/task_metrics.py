@@ -13,9 +13,9 @@ from dataclasses import asdict
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from spoke_jobs.contract import probe_server
-from spoke_jobs.contract.probe_server import Answer
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake

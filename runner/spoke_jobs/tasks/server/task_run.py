@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.backoff import Backoff
-from spoke_jobs.contract.log_setup import LogFields
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition
+from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.shared.log_setup import LogFields
 from spoke_jobs.tasks.protocol.messages import RETRY_LIMIT_SECONDS, Acknowledgement, Task, TaskOutcome
 
 Listener = Callable[[Acknowledgement], None]

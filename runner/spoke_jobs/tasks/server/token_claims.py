@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spoke_jobs.contract.token_body import read_token_body
+from spoke_jobs.shared.token_body import read_token_body
 
 
 @dataclass(frozen=True, slots=True)

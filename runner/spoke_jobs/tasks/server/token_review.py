@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from spoke_jobs.contract.secret_file import stat_regular
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.secret_file import stat_regular
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 from spoke_jobs.tasks.protocol.messages import AUDIENCE
 
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
-from spoke_jobs.contract.api_errors import api_error
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell import compare as compare_module
 from spoke_jobs_operator.shell.compare import UNFINISHED, Compare

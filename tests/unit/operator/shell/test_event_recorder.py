@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from spoke_jobs.contract.api_errors import api_error
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.job_events import EventType, JobEvent
 from spoke_jobs_operator.shell.event_recorder import About, EventRecorder

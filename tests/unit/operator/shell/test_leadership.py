@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.shell.clockwork import run
 
-from spoke_jobs.contract.api_errors import ApiError, api_error
+from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.election import LeaseTimes
 from spoke_jobs_operator.shell.leadership import Alone, ByLease

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.spokelimit import SpokeLimitStatus
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Candidate
 from spoke_jobs_operator.core.api_objects import Key

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from spoke_jobs.contract.api_errors import ApiError, api_error
+from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell import limit_sources
 from spoke_jobs_operator.shell.limit_sources import NAMESPACES, SPOKELIMITS, LimitSources

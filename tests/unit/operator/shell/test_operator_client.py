@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 from kubernetes.aio import client as kubernetes
 
-from spoke_jobs.contract.api_errors import ApiError, NoAnswer
 from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.shared.api_errors import ApiError, NoAnswer
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell.call_rate import CallRate
 from spoke_jobs_operator.shell.operator_client import Client, Kind, NotLeading

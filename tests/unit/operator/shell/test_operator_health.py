@@ -6,7 +6,7 @@ import time
 import pytest
 from aiohttp import ClientSession
 
-from spoke_jobs.contract import probe_server
+from spoke_jobs.shared import probe_server
 from spoke_jobs_operator.operator_settings import Settings
 from spoke_jobs_operator.shell.operator_health import OperatorHealth, routes
 from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics

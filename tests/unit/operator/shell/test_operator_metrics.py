@@ -13,11 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import patient
 
-from spoke_jobs.contract import probe_server
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
+from spoke_jobs.shared import probe_server
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.admit import Candidate
 from spoke_jobs_operator.core.api_objects import Key

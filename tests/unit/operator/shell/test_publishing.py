@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 from tests.unit.operator.world import NAMESPACE, START, World
 
-from spoke_jobs.contract.api_errors import api_error
 from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.actions import Standing
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.limits import Limits

@@ -11,9 +11,9 @@ import pytest
 from kopf._cogs.structs.references import Resource
 from tests.waiting import patient
 
-from spoke_jobs.contract.api_errors import api_error
-from spoke_jobs.contract.backoff import Backoff
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
+from spoke_jobs.shared.api_errors import api_error
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs_operator.core.read_objects import POD_WARNINGS
 from spoke_jobs_operator.shell import streams
 from spoke_jobs_operator.shell.operator_client import Client

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.tasks.client.replicas import BACKOFF_SECONDS, SHORTENING, Replica, Replicas
 
 

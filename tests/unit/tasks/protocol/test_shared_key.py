@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spoke_jobs.contract.secret_file import SecretFile
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.tasks.client.credentials import credentials_of
 from spoke_jobs.tasks.server.auth import Callers
 

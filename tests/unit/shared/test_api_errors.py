@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs.contract.api_errors import (
+from spoke_jobs.shared.api_errors import (
     AlreadyExists,
     ApiError,
     ApiUnavailable,

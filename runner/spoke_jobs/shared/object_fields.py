@@ -12,10 +12,6 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.clean_text import is_cause_name
-from spoke_jobs.contract.names import is_object_name
-
 _LARGEST = 2**63 - 1
 _MOST_DIGITS = 19
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
@@ -88,15 +84,3 @@ def _checked(value: datetime) -> datetime:
 
 Moment = Annotated[datetime, AfterValidator(_checked)]
 """A time in a model of an API object."""
-
-
-def cause(body: Body, name: str = "cause") -> str:
-    """Return the cause in a field: empty if there is none, `Undiagnosable` if it does not have the form of a cause."""
-    found = text(body, name)
-    return found if not found or is_cause_name(found) else Cause.UNDIAGNOSABLE
-
-
-def object_name(body: Body, name: str) -> str:
-    """Return the name of a Kubernetes object in a field; empty if no object can have that name."""
-    found = text(body, name)
-    return found if is_object_name(found) else ""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from spoke_jobs.contract import validation_text
+from spoke_jobs.shared import validation_text
 
 
 class Model(BaseModel):

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from spoke_jobs.contract import log_setup
-from spoke_jobs.contract.log_setup import JsonFormatter, LogFields, PlainFormatter
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared import log_setup
+from spoke_jobs.shared.log_setup import JsonFormatter, LogFields, PlainFormatter
 
 
 def record() -> logging.LogRecord:

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from spoke_jobs.contract.clean_text import short_repr, visible, visible_json
+from spoke_jobs.shared.clean_text import short_repr, visible, visible_json
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 

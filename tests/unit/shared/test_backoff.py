@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs.contract.backoff import Backoff
+from spoke_jobs.shared.backoff import Backoff
 
 
 def test_the_wait_doubles_up_to_the_maximum() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spoke_jobs.contract.outage_log import OutageLog
+from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger("spoke_jobs.test_outage_log")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spoke_jobs.contract.secret_file import SecretFile, value_of
+from spoke_jobs.shared.secret_file import SecretFile, value_of
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spoke_jobs.contract.object_fields import cause, digits, items, mapping, moment, number, text
+from spoke_jobs.contract.name_fields import cause
+from spoke_jobs.shared.object_fields import digits, items, mapping, moment, number, text
 
 BODY = {"map": {"a": 1}, "list": [{"b": 2}, 3], "text": "t", "number": 4, "true": True, "time": "2026-01-02T03:04:05Z"}
 

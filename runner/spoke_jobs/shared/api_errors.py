@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spoke_jobs.contract.object_fields import mapping, text
+from spoke_jobs.shared.object_fields import mapping, text
 
 
 class ApiError(Exception):

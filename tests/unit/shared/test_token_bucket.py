@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from spoke_jobs.contract.token_bucket import TokenBucket
+from spoke_jobs.shared.token_bucket import TokenBucket
 
 
 class Clock:

@@ -14,8 +14,8 @@ import pytest
 from tests.ports import loopbacks
 from tests.waiting import eventually, patient
 
-from spoke_jobs.contract import probe_server
-from spoke_jobs.contract.probe_server import (
+from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.probe_server import (
     MOST_CONNECTIONS,
     Answer,
     Routes,

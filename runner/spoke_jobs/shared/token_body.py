@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Any
 
-from spoke_jobs.contract.strict_json import NotJson, read_json_object
+from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _LIMIT = 8_192
