@@ -28,7 +28,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a module's tests; gives what was printed, with the exit code."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others only take time here
-    monkeypatch.delenv("CI", raising=False)
+    for name in ("CI", "SPOKE_TEST_FLAKY_REPORT", "SPOKE_TEST_FLAKY_BUDGET"):  # those of the run that this test is in
+        monkeypatch.delenv(name, raising=False)
 
     def run_module(source: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=FLAKY + source)
