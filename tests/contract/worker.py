@@ -181,8 +181,14 @@ class Site:
 
     def pid_of(self, job_id: int) -> int:
         """The process that runs the job: it says so in its progress message."""
-        self.wait(lambda: self.row(job_id).result_message.startswith("pid "))
-        return int(self.row(job_id).result_message.removeprefix("pid "))
+        said: list[str] = []  # in one read: the job may say something else a moment later
+
+        def says_so() -> bool:
+            said.append(self.row(job_id).result_message)
+            return said[-1].startswith("pid ")
+
+        self.wait(says_so)
+        return int(said[-1].removeprefix("pid "))
 
 
 class WorkerContract:

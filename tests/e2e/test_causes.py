@@ -27,7 +27,8 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from . import e2e_jobs
 from .conftest import Object, Product
 
-PROMPT_SECONDS = 15.0
+PROMPT_SECONDS = 28.0
+"""Sooner than the operator's next comparison, so its watches have told it, however slow the machine is."""
 ONCE = RetryPolicy(budget=dict.fromkeys((CauseClass.ERROR, CauseClass.INFRASTRUCTURE), 1))
 NEVER_AGAIN = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 CUT_OFF = "cut-off"

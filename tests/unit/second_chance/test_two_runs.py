@@ -29,7 +29,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a module's tests; gives what was printed, with the exit code."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others only take time here
-    for name in ("CI", "PYTEST_XDIST_WORKER_COUNT"):
+    of_this_run = ("CI", "PYTEST_XDIST_WORKER_COUNT", "SPOKE_TEST_FLAKY_REPORT", "SPOKE_TEST_FLAKY_BUDGET")
+    for name in of_this_run:
         monkeypatch.delenv(name, raising=False)
 
     def run_module(source: str, *arguments: str) -> pytest.RunResult:
