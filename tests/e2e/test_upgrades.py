@@ -28,7 +28,7 @@ from spoke_jobs.runners import kubernetes_runner
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import HERE, ROOT, Cluster, Images, Object, Product, image_values, installed
+from .conftest import DEFINITIONS, HERE, ROOT, Cluster, Images, Object, Product, image_values, installed
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -57,7 +57,7 @@ class Place:
     def operator_goes_back(self) -> None:
         """One release back, as docs/upgrading.md has it: to what was installed first."""
         where = ("--namespace", self.namespace, "--wait", f"--timeout={patient(300):.0f}s")
-        with exclusive(HEAVY):
+        with exclusive(DEFINITIONS), exclusive(HEAVY):
             self.cluster.run("helm", "rollback", OPERATOR, "1", *where)
 
     def application(self, release: str, *, database: bool = True) -> None:

@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.exc import DBAPIError
-from tests.contract.ledger import LEASE, claim_one, eventually, new_job
+from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.waiting import eventually
 
 from spoke_jobs import Cron, Every, Registry
 from spoke_jobs.errors import InvalidSchedule
@@ -447,7 +448,7 @@ def test_of_two_who_add_a_name_at_once_the_second_is_refused(postgres_ledger_url
         with engine.begin() as connection:
             schedule_rows.put(connection, "legacy", of_ada, "ada")
             second = pool.submit(add)
-            assert eventually(waits, 240)
+            eventually(waits, "the second waits for the first")
         with pytest.raises(InvalidSchedule, match="there is a schedule 's' already"):
             second.result()
     assert row(engine, "s").digest == of_ada.digest
