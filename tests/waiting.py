@@ -76,13 +76,16 @@ def pause(began: float, shortest: float = 0.01, longest: float = 0.1) -> None:
 
 
 def stays(condition: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
-    """Whether the condition holds for all that time: use it for what must not happen."""
-    deadline = time.monotonic() + seconds
-    while (checked := time.monotonic()) < deadline:
-        if not condition():
-            return False
-        time.sleep(max(every, _rest(time.monotonic() - checked)))
-    return True
+    """Whether the condition holds for all that time, also at its end: use it for what must not happen."""
+    checked = time.monotonic()
+    deadline = checked + seconds
+    while condition():
+        now = time.monotonic()
+        if now >= deadline:
+            return True
+        time.sleep(min(max(every, _rest(now - checked)), deadline - now))
+        checked = time.monotonic()
+    return False
 
 
 def _rest(took: float) -> float:

@@ -72,6 +72,7 @@ def test_without_a_promise_a_small_bound_is_refused() -> None:
 def test_what_must_not_happen_is_watched_all_the_time(clock: None) -> None:
     assert stays(lambda: True, 10)
     assert not stays(lambda: time.monotonic() < 9, 10)
+    assert not stays(lambda: time.monotonic() < 30, 20, every=1000), "it is checked at the end, however seldom before"
 
 
 def test_a_check_that_takes_long_is_made_less_often(clock: None) -> None:
