@@ -37,12 +37,19 @@ class ByGroup(LoadScopeScheduling):
     (xdist's own groups use a suffix of the tests' ids, which pytest 9 does not let it set.)
     """
 
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """Forget a group that has ended: for each test, xdist counts what is pending of all groups of a process."""
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        super().mark_test_complete(node, item_index, duration)
+        if all(self.assigned_work[node][scope].values()):
+            del self.assigned_work[node][scope]
+
     def _assign_work_unit(self, node: WorkerController) -> None:
         others = [work for other, work in self.assigned_work.items() if other is not node]
-        wanted = sum(map(_has_pods, others)) < _WITH_PODS_AT_ONCE
-        fitting = (scope for scope in self.workqueue if scope.startswith(_WITH_PODS) is wanted)
-        if (scope := next(fitting, None)) is not None:
-            self.workqueue.move_to_end(scope, last=False)
+        if sum(map(_has_pods, others)) >= _WITH_PODS_AT_ONCE:  # groups with pods come first (`rank`)
+            without = (scope for scope in self.workqueue if not scope.startswith(_WITH_PODS))
+            if (scope := next(without, None)) is not None:
+                self.workqueue.move_to_end(scope, last=False)
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:

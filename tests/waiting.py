@@ -15,6 +15,9 @@ FACTOR = float(os.environ.get("SPOKE_TEST_PATIENCE") or (4 if os.environ.get("CI
 WITHIN_SECONDS = 60.0
 LEAST_SECONDS = 30.0
 """Only a promise of the product is a reason for a smaller bound."""
+REST = 2.0
+"""How many times longer than a check the pause after it is: what is waited for may need the CPU time of a check."""
+LONGEST_REST_SECONDS = 2.0
 
 
 def patient(seconds: float) -> float:
@@ -37,15 +40,19 @@ def eventually(
     :param within: seconds, which the factor multiplies; at least ``LEAST_SECONDS``.
     :param promised: whether the bound itself is tested, as a promise of the product: then it holds as it is.
     :param state: what to say about the subject if the condition does not hold in time.
-    :param every: seconds between two checks; None: see :func:`pause`.
+    :param every: seconds between two checks; None: see :func:`pause`. Unless ``promised``, the pause is longer after a
+        check that took long.
     :raises AssertionError: when the time is over.
     """
     began, seconds = time.monotonic(), _bound(within, promised)
     while True:
+        checked = time.monotonic()
         if answer := condition():
             return answer
-        assert time.monotonic() < began + seconds, f"not within {seconds:.0f} s: {what} {state()}"
-        pause(began, every or 0.02, every or 0.25)
+        now = time.monotonic()
+        assert now < began + seconds, f"not within {seconds:.0f} s: {what} {state()}"
+        rest = 0.0 if promised else _rest(now - checked)
+        pause(began, max(every or 0.02, rest), max(every or 0.25, rest))
 
 
 async def eventually_async(
@@ -64,21 +71,26 @@ async def eventually_async(
 
 
 def pause(began: float, shortest: float = 0.01, longest: float = 0.1) -> None:
-    """Sleep until a condition is checked again: for a twentieth of the time since `began`, by the monotonic clock.
-
-    A check takes CPU time, which what is waited for may need.
-    """
+    """Sleep until a condition is checked again: for a twentieth of the time since `began`, by the monotonic clock."""
     time.sleep(min(longest, max(shortest, (time.monotonic() - began) / 20)))
 
 
 def stays(condition: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
-    """Whether the condition holds for all that time: use it for what must not happen."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not condition():
-            return False
-        time.sleep(every)
-    return True
+    """Whether the condition holds for all that time, also at its end: use it for what must not happen."""
+    checked = time.monotonic()
+    deadline = checked + seconds
+    while condition():
+        now = time.monotonic()
+        if now >= deadline:
+            return True
+        time.sleep(min(max(every, _rest(now - checked)), deadline - now))
+        checked = time.monotonic()
+    return False
+
+
+def _rest(took: float) -> float:
+    """Seconds to pause after a check that took so long."""
+    return min(REST * took, LONGEST_REST_SECONDS)
 
 
 def _bound(within: float, promised: bool = False) -> float:

@@ -35,6 +35,9 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
+from .reading import close as close_readers
+from .reading import path_of, read
+
 if TYPE_CHECKING:
     from .beside import Scene
 
@@ -93,6 +96,8 @@ class Cluster:
 
     def get(self, *arguments: str) -> Object | None:
         """An object, or a list of them; None if it isn't there."""
+        if path := path_of(arguments):
+            return read(self.env["KUBECONFIG"], path)
         answer = self.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
         return json.loads(answer) if answer.strip() else None
 
@@ -255,6 +260,7 @@ def cluster() -> Iterator[Cluster]:
         # Tests install and remove the admission policies. Without a binding that stays, they would work only once.
         cluster.kubectl("apply", f"--filename={HERE / 'podtemplates-watched.yaml'}")
         yield cluster
+        close_readers()
 
 
 def built_images(cluster: Cluster, context: Path) -> Images:

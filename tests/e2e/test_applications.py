@@ -27,7 +27,7 @@ def other_url(postgres_ledger_url: str, _migrated_template: str) -> Iterator[str
     admin.dispose()
 
 
-@pytest.mark.parametrize("namespaces", [1, 2])
+@pytest.mark.parametrize("namespaces", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_two_applications_with_two_databases(
     beside: Scene, postgres_ledger_url: str, other_url: str, namespaces: int
 ) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(900)
 
 OUTAGES = pytest.mark.parametrize(
     ("seconds", "few"),
-    [pytest.param(8, 2, id="for 8 seconds"), pytest.param(60, 5, id="for a minute", marks=pytest.mark.long)],
+    [pytest.param(8, 1, id="for 8 seconds"), pytest.param(60, 5, id="for a minute", marks=pytest.mark.long)],
 )
 """How long it is away, and how many jobs of each kind there are."""
 
@@ -75,6 +75,7 @@ def test_postgresql_away_while_jobs_run_and_finish(
     tells_no_password(application.sync_log() + beside.operator_log(), postgres_ledger_url)
 
 
+@pytest.mark.long  # in `make test`: tests/integration/operator/test_quota.py
 def test_a_quota_at_zero_for_longer_than_the_start_timeout(beside: Scene, postgres_ledger_url: str) -> None:
     namespace = beside.namespace()
     beside.operator(namespace)
@@ -86,7 +87,7 @@ def test_a_quota_at_zero_for_longer_than_the_start_timeout(beside: Scene, postgr
     eventually(
         lambda: {(item.get("status") or {}).get("cause") for item in namespace.all()} == held, "they wait for it"
     )
-    assert stays(application.nothing_is_given_up, 50)
+    assert stays(application.nothing_is_given_up, 50, every=0.5)
     namespace.core.patch_namespaced_resource_quota("few", namespace.namespace, {"spec": {"hard": {"pods": "2"}}})
     assert application.all_succeed(jobs) == [[]] * len(jobs), "no attempt is lost for it"
     assert application.effects() == {job.id: 1 for job in jobs}, "one result each"

@@ -15,7 +15,7 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from .conftest import Product
 
 NAME = "every five seconds"
-OCCURRENCES = 9
+OCCURRENCES = 6
 
 
 def test_each_occurrence_has_one_spokejob_though_sync_s_pods_are_deleted(

@@ -195,6 +195,7 @@ def works(place: Place, runner: KubernetesRunner, cause: str = "JobError", charg
     assert place.product.spokejob(bad, Outcome.FAILED)["status"]["charged"] == {charged: 3}
 
 
+@pytest.mark.long
 def test_the_operator_upgraded_with_jobs_running_and_then_ahead_of_the_application(
     place: Place, dispatching: KubernetesRunner
 ) -> None:

@@ -181,7 +181,7 @@ def compare(
         return found == wanted
 
     with contextlib.suppress(AssertionError):
-        eventually(is_as_shown, heading, every=0.2)
+        eventually(is_as_shown, heading)
     if found != wanted:
         print(f"$ spoke-jobs why {number}\n{printed}")  # what to paste into the page
     assert found == wanted, heading

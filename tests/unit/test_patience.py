@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,28 @@ def test_without_a_promise_a_small_bound_is_refused() -> None:
 def test_what_must_not_happen_is_watched_all_the_time(clock: None) -> None:
     assert stays(lambda: True, 10)
     assert not stays(lambda: time.monotonic() < 9, 10)
+    assert not stays(lambda: time.monotonic() < 30, 20, every=1000), "it is checked at the end, however seldom before"
+
+
+def test_a_check_that_takes_long_is_made_less_often(clock: None) -> None:
+    """A third of the time is spent on checks, and at most two seconds pass between two of them."""
+    checks: list[float] = []
+
+    def check(seconds: float) -> bool:
+        time.sleep(seconds)
+        checks.append(time.monotonic())
+        return False
+
+    with pytest.raises(AssertionError):
+        eventually(lambda: check(0.5), within=30, every=0.2)
+    assert [after - before for before, after in pairwise(checks)] == [1.5] * (len(checks) - 1)
+    checks.clear()
+    assert stays(lambda: not check(5), 30)
+    assert [after - before for before, after in pairwise(checks)] == [7] * 4
+    checks.clear()
+    with pytest.raises(AssertionError):
+        eventually(lambda: check(0.5), within=10, promised=True)
+    assert checks[1] - checks[0] < 0.6, "a promise is measured as closely as before"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_the_binding_is_deleted_and_made_again(apart: Cluster, tmp_path: Path) -
         eventually(
             lambda: len(apart.core.list_namespaced_pod(apart.namespace, **pods).items) == len(running), "their pods end"
         )
-        assert stays(lambda: operator.running, 15, every=0.5)
+        assert stays(lambda: operator.running, 8, every=0.5), "it compares again meanwhile"
         assert {apart.status(name)["outcome"] for name in running} == {"Running"}, "nobody may write"
 
         metadata = {"name": "operator-under-test", "namespace": apart.namespace}
