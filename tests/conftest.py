@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
-from tests.databases import Databases
 from tests.sharing import ByGroup, rank
 from tests.timings import report_timings
 from tests.waiting import FACTOR, eventually, patient
@@ -144,24 +144,29 @@ def _migrated_template(postgres_url: str, ledger_roles: dict[Process, str]) -> I
     admin.dispose()
 
 
-@pytest.fixture(scope="session")
-def _databases(postgres_url: str, _migrated_template: str) -> Iterator[Databases]:
-    made = Databases(postgres_url, _migrated_template)
-    yield made
-    made.close()
+@contextmanager
+def _copied_database(server: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    admin.dispose()
 
 
 @pytest.fixture
-def postgres_ledger_url(_databases: Databases) -> Iterator[str]:
+def postgres_ledger_url(postgres_url: str, _migrated_template: str) -> Iterator[str]:
     """The URL of a fresh PostgreSQL database with the ledger's tables."""
-    with _databases.one() as url:
+    with _copied_database(postgres_url, _migrated_template) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def shared_postgres_ledger_url(_databases: Databases) -> Iterator[str]:
+def shared_postgres_ledger_url(postgres_url: str, _migrated_template: str) -> Iterator[str]:
     """The same, for all tests of a module that ask for it: each has to leave it empty."""
-    with _databases.one() as url:
+    with _copied_database(postgres_url, _migrated_template) as url:
         yield url
 
 
