@@ -6,7 +6,6 @@ import re
 import tempfile
 from pathlib import Path
 
-import pytest
 from tests.integration.docs.pages import ROOT, run_page
 
 HOME = "/home/ada/shop"
@@ -19,7 +18,6 @@ PASSING = re.compile(
 """What is another one each time: times, durations, the worker's host and process, what a table cuts off."""
 
 
-@pytest.mark.long
 def test_what_the_tutorial_types_prints_what_it_shows() -> None:
     with tempfile.TemporaryDirectory() as parent:  # its path is short, so that lines with it are not broken
         folder = Path(parent) / "empty"
