@@ -18,7 +18,8 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from . import cli, e2e_jobs
 from .conftest import Object, Product
 
-pytestmark = [pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(1800)]  # it pauses everything, and starts a hundred pods
+# They pause everything, and start a hundred pods.
+pytestmark = [pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 SCOPE = "type:e2e_starts"
 SEEN_SECONDS = 2.0

@@ -196,7 +196,7 @@ def closest(word: str, names: Iterable[str]) -> str:
 
 
 def _patterns_like(pattern: str, names: Iterable[str]) -> Iterator[str]:
-    """Generate patterns that match a name. Their parts have the lengths of the pattern's, or one character more or less.
+    """Generate patterns that match a name. Each part is as long as the pattern's, or one character shorter or longer.
 
     A pattern with several stars has none.
     """
