@@ -37,10 +37,8 @@ from spoke_jobs.model import JobOptions, NewJob
 LIMITS = (1, 8)
 WAITING, FINISHED, RUN_THROUGH, BLOCKED = 5_000, 50_000, 20_000, 5_000
 DIAMONDS, CHAINS = 600, 50
-AIMS = {
-    **{"history": 1.5, "held open": 3.0, "held open, locking": 3.0, "blocked": 3.0},
-    **dict.fromkeys(("diamonds", "chains", "fan-out"), 1.5),
-}
+AIMS = {"history": 1.5, "held open": 3.0, "held open, locking": 3.0, "blocked": 3.0}
+AIMS |= dict.fromkeys(("diamonds", "chains", "fan-out"), 1.5)
 LEASE = 3600.0
 
 
