@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import typer
+from sqlalchemy.exc import ProgrammingError
 from tests.conftest import open_ledger
 from tests.contract.ledger import new_job
 from typer.testing import CliRunner
 
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands.command_classes import Consequential
+from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.commands.filter_options import closest
 
 
@@ -209,3 +211,19 @@ def test_nor_is_one_of_a_group(group: str) -> None:
 
 def test_every_group_of_commands_is_checked() -> None:
     assert set(_groups()) == set(CONSEQUENTIAL)
+
+
+def test_a_command_under_the_wrong_database_role_names_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    class Refused(Exception):
+        sqlstate = "42501"
+
+    @reports_errors
+    def command() -> None:
+        raise ProgrammingError("SELECT", {}, Refused("permission denied for table job_event\nLINE 1"))
+
+    with pytest.raises(typer.Exit):
+        command()
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("error: the database returned an error: permission denied for table job_event. Commands")
+    assert "`reader`" in said
+    assert "`spoke-jobs migrate --grants`" in said
