@@ -36,7 +36,7 @@ bench: bench-imports ## this library beside other job queues, on one PostgreSQL:
 bench-imports: setup-python ## what importing it costs
 	@scripts/in-turn "make $@" $(VENV)/python -m tests.bench.imports
 
-bench-claims: setup-python ## what a claim costs beside history, under an open transaction, behind jobs of a held queue
+bench-claims: setup-python ## what a claim costs beside history, under an open transaction, behind a held queue, of jobs that depend on others
 	@scripts/in-turn "make $@" bash -ec 'scripts/postgres >/dev/null; exec $(VENV)/python -m tests.bench.claims'
 
 bench-control: setup-python ## limits, schedules, batches and `why`, beside other job queues: some 5 minutes (ROUNDS=1: a quick look)

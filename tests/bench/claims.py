@@ -9,6 +9,9 @@ On one PostgreSQL (SPOKE_TEST_POSTGRES, or the one that scripts/postgres runs), 
 - held open: 5,000 wait, and one transaction has been open while 20,000 were run through: nothing of them can be removed
 - held open, locking: the same, where each of the 20,000 locked a queue
 - blocked: 5,000 jobs of a held queue stand before 5,000 that may be claimed
+- diamonds: 600 times, two jobs depend on a first one, and a last one on both; independent jobs follow
+- chains: 50 chains of 100 jobs, each of which depends on the one before it
+- fan-out: 5,000 jobs that depended on one, which has ended
 
 Each round claims once in every case, in turns, so that whatever else the machine does falls on all alike. A claim is
 measured as a worker makes it that has just been started. Ends with one line `BENCH {...}`: milliseconds, and the
@@ -33,7 +36,9 @@ from spoke_jobs.model import JobOptions, NewJob
 
 LIMITS = (1, 8)
 WAITING, FINISHED, RUN_THROUGH, BLOCKED = 5_000, 50_000, 20_000, 5_000
+DIAMONDS, CHAINS = 600, 50
 AIMS = {"history": 1.5, "held open": 3.0, "held open, locking": 3.0, "blocked": 3.0}
+AIMS |= dict.fromkeys(("diamonds", "chains", "fan-out"), 1.5)
 LEASE = 3600.0
 
 
@@ -66,9 +71,14 @@ def run_through(ledger: SqlLedger, count: int, *, locking: bool = False) -> None
 
 
 def wait_in_line(ledger: SqlLedger) -> None:
-    """Let the jobs wait that the claims are to find; with figures about the table, as autovacuum sees to them."""
+    """Let the jobs wait that the claims are to find."""
     ledger.insert_many([new_job() for _ in range(WAITING)])
-    with ledger.engine.begin() as connection:
+    analyze(ledger.engine)
+
+
+def analyze(engine: Engine) -> None:
+    """Collect figures about the tables, as autovacuum sees to them."""
+    with engine.begin() as connection:
         connection.execute(text("ANALYZE"))
 
 
@@ -108,12 +118,46 @@ def blocked(engine: Engine, _stack: ExitStack) -> None:
     wait_in_line(ledger)
 
 
+def diamonds(engine: Engine, _stack: ExitStack) -> None:
+    """Jobs that wait for two others, which wait for one. The ends of claimed jobs unblock them."""
+    ledger = SqlLedger(engine)
+    firsts = ledger.insert_many([new_job() for _ in range(DIAMONDS)])
+    sides = [ledger.insert_many([new_job(after=(first.id,)) for first in firsts]) for _ in range(2)]
+    ledger.insert_many([new_job(after=(left.id, right.id)) for left, right in zip(*sides, strict=True)])
+    ledger.insert_many([new_job() for _ in range(WAITING - 4 * DIAMONDS)])
+    analyze(engine)
+
+
+def chains(engine: Engine, _stack: ExitStack) -> None:
+    """Jobs that wait for the one before them. As many as there are chains may be claimed."""
+    ledger = SqlLedger(engine)
+    links = ledger.insert_many([new_job() for _ in range(CHAINS)])
+    for _ in range(WAITING // CHAINS - 1):
+        links = ledger.insert_many([new_job(after=(link.id,)) for link in links])
+    analyze(engine)
+
+
+def fan_out(engine: Engine, _stack: ExitStack) -> None:
+    """Jobs that waited for one."""
+    ledger = SqlLedger(engine)
+    first = ledger.insert(new_job())
+    ledger.insert_many([new_job(after=(first.id,)) for _ in range(WAITING)])
+    (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)
+    ledger.succeed(None, claim.token, None)
+    while ledger.settle():
+        pass
+    analyze(engine)
+
+
 CASES: dict[str, Callable[[Engine, ExitStack], None]] = {
     "floor": floor,
     "history": history,
     "held open": held_open,
     "held open, locking": held_open_locking,
     "blocked": blocked,
+    "diamonds": diamonds,
+    "chains": chains,
+    "fan-out": fan_out,
 }
 
 

@@ -18,7 +18,8 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from . import cli, e2e_jobs
 from .conftest import Object, Product
 
-pytestmark = pytest.mark.long  # it pauses everything, and starts a hundred pods
+# They pause everything, and start a hundred pods.
+pytestmark = [pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 SCOPE = "type:e2e_starts"
 SEEN_SECONDS = 2.0
@@ -63,10 +64,25 @@ def admitted(product: Product) -> int:
     return sum("finishedAt" not in of_job[-1] for of_job in attempts)
 
 
+def of_scope(product: Product) -> list[Object]:
+    """The SpokeLimits of the scope."""
+    found = product.get("spokelimits")
+    items: list[Object] = (found or {"items": []})["items"]
+    return [item for item in items if item["spec"]["scope"] == SCOPE]
+
+
 def published(product: Product) -> list[int]:
     """The limit as sync has published it for the operator."""
-    found = product.get("spokelimits")
-    return [item["spec"]["maxRunning"] for item in (found or {"items": []})["items"] if item["spec"]["scope"] == SCOPE]
+    return [item["spec"]["maxRunning"] for item in of_scope(product)]
+
+
+def obeyed(product: Product) -> list[int]:
+    """The limit as the operator has read it."""
+    return [
+        item["spec"]["maxRunning"]
+        for item in of_scope(product)
+        if item.get("status", {}).get("observedGeneration") == item["metadata"]["generation"]
+    ]
 
 
 def called(product: Product) -> list[tuple[int, datetime]]:
@@ -95,6 +111,8 @@ def test_a_limit_of_two_is_raised_to_five_and_lowered_again_while_sixty_jobs_wai
 ) -> None:
     before = processes(product, operator)
     limits(product, "limits", "set", SCOPE, "--max-running", 2)
+    # A job that is dispatched before sync has published the limit starts without it.
+    eventually(lambda: obeyed(product) == [2], "the operator has read it", state=lambda: of_scope(product))
     jobs = dispatch(runner, 60, "limits {}")
     eventually(lambda: admitted(product) == 2, "two start", state=lambda: spokejobs(product))
     assert stays(lambda: admitted(product) == 2, 5)
@@ -113,7 +131,12 @@ def test_a_limit_of_two_is_raised_to_five_and_lowered_again_while_sixty_jobs_wai
     assert asked - changed <= SEEN_SECONDS
 
     limits(product, "limits", "set", SCOPE, "--max-running", 2)
-    eventually(lambda: published(product) == [2], "sync publishes it", state=lambda: published(product))
+    changed = time.monotonic()
+    eventually(lambda: published(product) == [2], "sync publishes it", state=lambda: of_scope(product), every=0.1)
+    lowered = time.monotonic() - changed
+    print(f"published {lowered:.1f} s after the command")
+    assert lowered <= SEEN_SECONDS
+    eventually(lambda: obeyed(product) == [2], "the operator has read it", state=lambda: of_scope(product))
     eventually(lambda: len({job_id for job_id, _ in called(product)} & {job.id for job in jobs}) == 5, "all five run")
     running = [job for job in jobs if product.row(job).state is JobState.RUNNING]
     assert len(running) == 5, "a limit that is lowered ends no job"
@@ -121,6 +144,8 @@ def test_a_limit_of_two_is_raised_to_five_and_lowered_again_while_sixty_jobs_wai
     open_gates(product, *(f"limits {number}" for number in numbers[:3]))
     for job in running[:3]:
         product.ended(job)
+    # The pods record the ends in the ledger, and the operator sees later that the pods are gone.
+    eventually(lambda: admitted(product) == 2, "two are left", state=lambda: spokejobs(product))
     assert stays(lambda: admitted(product) == 2, 5)
     assert processes(product, operator) == before, "nothing was restarted"
 

@@ -29,7 +29,7 @@ from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of
 from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
-from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, refuses
+from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
@@ -46,8 +46,6 @@ REFUSED_SECONDS = 60.0
 another password. The next attempt's pod can."""
 _READ_ONLY = "25006"
 """PostgreSQL's SQLSTATE of a write on a standby: a failover is under way."""
-_NOT_ALLOWED = "42501"
-"""PostgreSQL's SQLSTATE of a statement for which the role lacks a privilege."""
 _BETWEEN_TRIES = Backoff(base=1.0, maximum=15.0)
 
 
@@ -113,7 +111,7 @@ def _paused(claim: Claim, ledger: SqlLedger) -> bool:
     try:
         return ledger.limits.holds(claim.job)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+        if not is_not_allowed(error):
             raise
         return False  # the role's privileges are those of an earlier release: the operator alone knows pauses
 

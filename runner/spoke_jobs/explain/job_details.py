@@ -18,7 +18,7 @@ from spoke_jobs.explain import kept_output
 from spoke_jobs.explain.option_facts import column_options, stored_options
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.tries import Try, tries
-from spoke_jobs.explain.words import ago, count, line, seconds, until
+from spoke_jobs.explain.words import ago, count, line, moment, seconds
 from spoke_jobs.ledger.audit_events import Event
 from spoke_jobs.ledger.dependency_queries import LINKS, Link
 from spoke_jobs.ledger.eligibility import start_deadline
@@ -182,8 +182,7 @@ def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
         ("kept until", job.expires_at),
     ):
         if when is not None:
-            far = until(when, now) if when > now else ago(when, now)
-            yield name, f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S %Z} ({far})"
+            yield name, moment(when, now, zone)
     if job.started_at is not None and not waits:
         yield "took", took(job, now)
 

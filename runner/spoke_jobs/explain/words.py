@@ -43,6 +43,12 @@ def until(then: datetime, now: datetime) -> str:
     return f"in {seconds(max((then - now).total_seconds(), 0))}"
 
 
+def moment(when: datetime, now: datetime, zone: tzinfo | None = None) -> str:
+    """Format a date and a time in the reader's zone, and how far away it is."""
+    far = until(when, now) if when > now else ago(when, now)
+    return f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S %Z} ({far})"
+
+
 def clock(then: datetime, now: datetime, zone: tzinfo | None = None) -> str:
     """Format the time of day in the reader's zone, with the date if it is not today."""
     local, today = then.astimezone(zone), now.astimezone(zone).date()

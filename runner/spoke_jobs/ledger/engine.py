@@ -45,6 +45,8 @@ _REFUSALS = re.compile(
     r"|(role|database) \S+ does not exist|no such (user|database)|server login failed"
 )
 """What PostgreSQL and PgBouncer say when they refuse a connection. libpq reports no SQLSTATE for it."""
+_INSUFFICIENT_PRIVILEGE = "42501"
+"""PostgreSQL's code for a statement for which the role lacks a privilege."""
 _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL's code for a statement that `lock_timeout` has ended."""
 _SQLITE_LOCKED = (5, 6)
@@ -271,6 +273,11 @@ def is_away(error: DBAPIError) -> bool:
 def is_locked(error: Exception) -> bool:
     """Whether the statement waited too long for a lock of another transaction (PostgreSQL, with `lock_timeout`)."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+
+
+def is_not_allowed(error: Exception) -> bool:
+    """Whether the role lacks a privilege on a table (PostgreSQL)."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE
 
 
 def refuses(error: DBAPIError) -> bool:

@@ -210,6 +210,23 @@ def test_the_end_of_a_job_that_nobody_depends_on_takes_one_statement(ledger: Sql
     assert len(statements) == 1
 
 
+def test_a_claim_reads_no_dependency(ledger: SqlLedger) -> None:
+    """So that a claim of jobs that depended on others costs what it costs of any."""
+    first = ledger.insert(new_job())
+    sides = ledger.insert_many([new_job(after=(first.id,)) for _ in range(2)])
+    last = ledger.insert(new_job(after=tuple(job.id for job in sides)))
+    statements: list[str] = []
+    event.listen(ledger.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    order: list[int] = []
+    while claims := ledger.claim_batch("legacy", ["report"], "w", LEASE, 8):
+        order += [claim.job.id for claim in claims]
+        assert statements
+        assert not [one for one in statements if "job_dependency" in one]
+        ledger.succeed_many({claim.token: None for claim in claims})
+        statements.clear()
+    assert order == [first.id, *(job.id for job in sides), last.id]
+
+
 def play(ledger: SqlLedger, rounds: int) -> None:
     """Let four threads take random steps at once. At rest, each job's state follows from its dependencies."""
     with ThreadPoolExecutor(4) as pool:

@@ -169,6 +169,17 @@ def test_a_reader_reads(role_urls: Urls) -> None:
         done.engine.dispose()
 
 
+def test_a_command_under_the_role_of_jobs_says_which_one_it_needs(
+    role_urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOKE_DATABASE_URL", role_urls[Process.JOBS])
+    done = CliRunner().invoke(app, ["events"])
+    assert done.exit_code == 1
+    assert "permission denied for table job_event. Commands that only read need the database role `reader`" in (
+        " ".join(done.stderr.split())
+    )
+
+
 _NO_READER = (
     "INSERT INTO job_request (payload, queue_name, job_type) VALUES ('', '', '')",
     "UPDATE job_request SET status = 1",

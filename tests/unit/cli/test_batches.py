@@ -22,6 +22,9 @@ def test_a_batch_that_was_left_open_is_seen_and_closed(ledger: SqlLedger, run: R
     assert run("batches", "close", batch.id).stdout == "batch 1 (march): closed\n"
     facts = dict(line.split("\t") for line in run("batches", "show", batch.id).stdout.splitlines())
     assert (facts["state"], facts["jobs"], facts["then"]) == ("closed", "2", f"job {batch.then_id}")
+    assert facts["opened"].endswith(" ago)")
+    assert facts["closed"].endswith(" ago)")
+    assert "finished" not in facts
     assert json.loads(run("batches", "show", batch.id, "--json").stdout)["succeeded"] == 1
     assert json.loads(run("batches", "ls", "--json").stdout)["batches"][0]["then_id"] == batch.then_id
     assert "no batch 9" in run("batches", "show", 9, code=3).output

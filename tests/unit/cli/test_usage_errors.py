@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import typer
+from sqlalchemy.exc import ProgrammingError
 from tests.conftest import open_ledger
 from tests.contract.ledger import new_job
 from typer.testing import CliRunner
 
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands.command_classes import Consequential
+from spoke_jobs.cli.commands.exits import reports_errors
+from spoke_jobs.cli.commands.filter_options import closest
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,7 @@ class TestNamesThatNothingHas:
             ),
             (["outbox", "ls", "--cause", "TaskEror"], "docs/reference/causes.md. Did you mean 'TaskError'"),
             (["batches", "ls", "--name", "improt"], "no batch has the name 'improt'. Did you mean 'import'?"),
+            (["batches", "ls", "--name", "inpo*"], "no batch has a name that matches 'inpo*'. Did you mean 'impo*'?"),
             (["events", "--by", "adaa@laptop"], "no event is by the user 'adaa@laptop'. Did you mean 'ada@laptop'?"),
             (["events", "--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),
             (["events", "--since", "1h", "--until", "2h"], "nothing is between them"),
@@ -132,6 +136,8 @@ class TestNamesThatNothingHas:
             (["--cause", "xyz"], "Invalid value for --cause: 'xyz' is none of the causes"),
             (["--type", "recrod"], "no job has the type 'recrod', and the application declares none. Did you mean 're"),
             (["--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),
+            (["--type", "ignest.*"], "matches 'ignest.*', and the application declares none. Did you mean 'ingest.*'?"),
+            (["--type", "*.scv"], "matches '*.scv', and the application declares none. Did you mean '*.csv'?"),
             (["--type", "export.*"], "Invalid value for --type: no job has a type that matches 'export.*'"),
             (["--queue", "9:report"], "Invalid value for --queue: no job is in the queue '9:report'"),
             (["--queue", "9:*"], "Invalid value for --queue: no job is in a queue that matches '9:*'"),
@@ -141,6 +147,21 @@ class TestNamesThatNothingHas:
         result = CliRunner().invoke(app, [*command, *filters])
         assert result.exit_code == 2
         assert error in " ".join(result.stderr.split())
+
+    @pytest.mark.parametrize(
+        ("pattern", "question"),
+        [
+            ("snyc_*", ". Did you mean 'sync_*'?"),
+            ("snc_*", ". Did you mean 'sync_*'?"),
+            ("SYNC_u*", ". Did you mean 'sync_u*'?"),
+            ("*_usres", ". Did you mean '*_users'?"),
+            ("snyc*users", ". Did you mean 'sync*users'?"),
+            ("billing*", ""),
+            ("*snyc*", ""),
+        ],
+    )
+    def test_the_closest_pattern_matches_a_name(self, pattern: str, question: str) -> None:
+        assert closest(pattern, ["sync_users", "sync_orders", "mail"]) == question
 
     @pytest.mark.parametrize(
         "filters",
@@ -190,3 +211,19 @@ def test_nor_is_one_of_a_group(group: str) -> None:
 
 def test_every_group_of_commands_is_checked() -> None:
     assert set(_groups()) == set(CONSEQUENTIAL)
+
+
+def test_a_command_under_the_wrong_database_role_names_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    class Refused(Exception):
+        sqlstate = "42501"
+
+    @reports_errors
+    def command() -> None:
+        raise ProgrammingError("SELECT", {}, Refused("permission denied for table job_event\nLINE 1"))
+
+    with pytest.raises(typer.Exit):
+        command()
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("error: the database returned an error: permission denied for table job_event. Commands")
+    assert "`reader`" in said
+    assert "`spoke-jobs migrate --grants`" in said

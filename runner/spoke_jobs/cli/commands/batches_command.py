@@ -15,7 +15,7 @@ from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
 from spoke_jobs.cli.commands.job_actions import confirm, kinds_of
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
-from spoke_jobs.explain.words import age, line
+from spoke_jobs.explain.words import age, line, moment
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.queries import Queries, Selected
 
@@ -82,7 +82,8 @@ def ls(
 @reports_errors
 def show(batch_id: BatchId, json: arguments.Json = False) -> None:
     """Show one batch. `spoke-jobs show` shows the job that follows it."""
-    found = open_ledger().batch(batch_id)
+    ledger = open_ledger()
+    found = ledger.batch(batch_id)
     if found is None:
         fail(_missing(batch_id), Exit.NOT_FOUND)
     if json:
@@ -100,6 +101,9 @@ def show(batch_id: BatchId, json: arguments.Json = False) -> None:
         "then": "" if found.then_id is None else f"job {found.then_id}",
         "on failed": found.on_failed,
     }
+    now = Queries(ledger.engine).now()
+    times = {"opened": found.created_at, "closed": found.closed_at, "finished": found.finished_at}
+    facts |= {name: moment(when, now) for name, when in times.items() if when is not None}
     for name, value in facts.items():
         if value:
             print_row(name, value)

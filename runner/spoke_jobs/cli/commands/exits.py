@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from spoke_jobs.cli.commands.ledger_access import close_engines
 from spoke_jobs.cli.printing import print_error
 from spoke_jobs.errors import SpokeJobsError
-from spoke_jobs.ledger.engine import is_locked
+from spoke_jobs.ledger.engine import is_locked, is_not_allowed
 from spoke_jobs.shared.log_setup import configure_logging, logs_json
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,11 @@ LOCKED = (
     "or end it (pg_blocking_pids() names it)"
 )
 """The message for a row that stays locked."""
+NOT_ALLOWED = (
+    ". Commands that only read need the database role `reader`, those that change something `application`: "
+    "docs/deploying.md#database-roles. After an upgrade, the roles need `spoke-jobs migrate --grants` again"
+)
+"""What to add to the message of a database that refuses a statement for lack of a privilege."""
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
 
@@ -68,7 +73,8 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
         except DBAPIError as error:
             if is_locked(error):
                 fail(LOCKED)
-            fail(f"the database returned an error: {str(error.orig).strip().partition(chr(10))[0]}")
+            roles = NOT_ALLOWED if is_not_allowed(error) else ""
+            fail(f"the database returned an error: {str(error.orig).strip().partition(chr(10))[0]}{roles}")
         except BrokenPipeError:
             # The reader closed the pipe (`ls | head`). Python must not flush the rest of the buffer at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

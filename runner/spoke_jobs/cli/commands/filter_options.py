@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import wraps
 from typing import Annotated, Any
@@ -185,7 +185,30 @@ def refuse_name(name: str, names: Callable[[], Iterable[str]], kind: str, proble
 
 
 def closest(word: str, names: Iterable[str]) -> str:
-    """Return a question that names the closest of the names, whatever their case; empty if none is close."""
-    by_lower = {name.lower(): str(name) for name in names}  # of a StrEnum, too
-    found = difflib.get_close_matches(word.lower(), by_lower, n=3)
+    """Return a question that names the closest of the names, whatever their case; empty if none is close.
+
+    For a pattern, it names the closest pattern that matches one of the names.
+    """
+    is_pattern = "*" in word
+    by_lower = {str(name).lower(): str(name) for name in (_patterns_like(word, names) if is_pattern else names)}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1 if is_pattern else 3)
     return f". Did you mean {' or '.join(repr(by_lower[name]) for name in found)}?" if found else ""
+
+
+def _patterns_like(pattern: str, names: Iterable[str]) -> Iterator[str]:
+    """Generate patterns that match a name. Each part is as long as the pattern's, or one character shorter or longer.
+
+    A pattern with several stars has none.
+    """
+    start, _, end = pattern.partition("*")
+    if "*" in end:
+        return
+    for name in names:
+        for first in _lengths(start):
+            for last in _lengths(end):
+                if first + last <= len(name):
+                    yield f"{name[:first]}*{name[len(name) - last :]}"
+
+
+def _lengths(part: str) -> Iterable[int]:
+    return range(max(len(part) - 1, 1), len(part) + 2) if part else (0,)
