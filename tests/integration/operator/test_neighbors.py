@@ -24,7 +24,6 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_scopes import SCOPE_LIMIT
 from spoke_jobs.contract.names import LIMIT_KIND, LIMIT_PLURAL
-from spoke_jobs.contract.spokelimit import PAUSE_TEXT_LIMIT
 from spoke_jobs.contract.start_rate import MOST_STARTS
 
 EVERY_SECONDS = 1.0
@@ -137,7 +136,11 @@ def test_a_template_with_long_annotations_that_changes_delays_no_other_namespace
 LONG_SCOPE = "x" * (SCOPE_LIMIT - len("queue:"))
 HOSTILE_LIMITS: list[Object] = [
     {"scope": f"queue:{LONG_SCOPE}", "maxRunning": 1_000_000},
-    {"scope": "key:\u202e\u0007\u200b", "maxRunning": 0, "paused": {"reason": "\u202e" * PAUSE_TEXT_LIMIT, "by": "\u0007"}},
+    {
+        "scope": "key:\u202e\u0007\u200b",
+        "maxRunning": 0,
+        "paused": {"reason": "\u202e" * 9, "by": "\u0007"},
+    },
     {"scope": "each-organization", "rate": "10000/s", "burst": MOST_STARTS},
     {"scope": "each-queue", "rate": "1/7d"},
     {"scope": "type:other.*", "rate": "1000000/7d", "burst": MOST_STARTS},
@@ -149,7 +152,7 @@ LONG_TEXT = "cpu=1," * 20_000
 
 
 def hostile_templates(image: str) -> dict[str, Object]:
-    """By name: parts of a PodTemplate which the API server takes, and whose pods fail, wait, are refused or are none."""
+    """By name: PodTemplates that the API server takes, and whose pods fail, wait, are refused or are none."""
     job: Object = {"name": "job", "image": image, "env": [{"name": "STANDIN", "value": "0"}]}
     spec: Object = {"containers": [job], "terminationGracePeriodSeconds": 5}
     missing = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "k"}}}
@@ -227,4 +230,6 @@ def test_hostile_limits_and_templates_of_one_namespace_delay_no_other(
         said = {item["metadata"]["name"]: item.get("status", {}) for item in apart.spokejobs()}
         return {of[name] for name, status in said.items() if not (status.get("cause") or status.get("outcome"))}
 
-    eventually(lambda: not without_a_word(), "each SpokeJob says what it waits for or how it ended", state=without_a_word)
+    eventually(
+        lambda: not without_a_word(), "each SpokeJob says what it waits for or how it ended", state=without_a_word
+    )

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from tests.contract.ledger import new_job
 from sqlalchemy import insert, select
+from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
 from typer.testing import CliRunner
 
