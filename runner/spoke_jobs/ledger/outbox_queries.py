@@ -72,7 +72,7 @@ class TaskRow:
     expires_at: datetime | None
     """When the row of a failed task is deleted."""
     cause: str
-    """Why the last attempt failed; empty if none has. ``UnknownTask``: it was set aside, because its name is unknown."""
+    """Why the last attempt failed; empty if none has. ``UnknownTask``: it was set aside, its name is unknown."""
     error_type: str
     payload: str
     """Empty in lists, because the payloads of many tasks are large together. An :class:`UnreadPayload` if it is larger
