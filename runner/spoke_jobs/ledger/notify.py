@@ -145,6 +145,8 @@ def _listen(engine: Engine, wake: socket.socket, channel: str) -> None:
                 driver.autocommit = True
                 driver.execute(f"LISTEN {channel}")
                 pass_on(driver, wake)
+                wake.close()
+                return
         logger.debug("lost the connection for notifications; polling until it is restored")
         time.sleep(_PAUSE_SECONDS)
 
@@ -155,7 +157,10 @@ def pass_on(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Wake the reader for the connection's notifications, until the connection fails."""
+    """Wake the reader for the connection's notifications. Return once it has closed its socket.
+
+    Any error of the connection is raised.
+    """
     wakes = TokenBucket(_WAKES_PER_SECOND, _WAKES_AT_ONCE, clock)
     limits_changed = True  # notifications may have been lost before the connection was made
     while True:
@@ -164,6 +169,8 @@ def pass_on(
             owed = None
         except BlockingIOError:  # the reader has not read earlier ones; it must still learn of the limits
             owed = _PAUSE_SECONDS if limits_changed else None
+        except BrokenPipeError:
+            return
         sleep(wakes.take())
         # All that arrived together: what this does not read is lost.
         payloads = [note.payload for note in driver.notifies(timeout=owed, stop_after=1)]

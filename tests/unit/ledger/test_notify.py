@@ -74,6 +74,12 @@ def test_a_flood_wakes_the_process_a_hundred_times_a_second(pair: tuple[socket.s
     assert took == pytest.approx(50, abs=1)
 
 
+def test_it_ends_once_nobody_reads(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    ours.close()
+    pass_on(Driver([]), theirs)
+
+
 def test_a_reader_that_is_behind_still_learns_of_changed_limits(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     with contextlib.suppress(BlockingIOError):
