@@ -230,7 +230,7 @@ def _read(connection: Connection, statement: Select[Any]) -> list[SyncRow]:
 
 def _sync_row(values: dict[Any, Any]) -> SyncRow:
     live = values.pop("live")
-    return to_request(values), live
+    return to_request(values), live  # type: ignore[arg-type]
 
 
 def _live_token(job: JobRequest, number: int | None = None) -> Select[Any]:
