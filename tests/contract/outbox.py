@@ -13,6 +13,7 @@ from tests.contract.ledger import LEASE
 from tests.waiting import eventually
 
 from spoke_jobs.errors import Superseded
+from spoke_jobs.ledger import task_outbox as outbox_module
 from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
 from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries, TaskFilter, TaskState
 from spoke_jobs.ledger.tables import task_outbox
@@ -156,6 +157,43 @@ class OutboxContract:
         assert outbox.expire_unknown(NAMES) == 1
         assert [row["cause"] for row in rows(engine) if row["payload"] == "lapsed"] == ["UnknownTask"]
         assert outbox.finish_many(list(claimed.values())) == {claimed["held"].id}, "its claim is over"
+
+    @pytest.fixture
+    def aside(self, engine: Engine, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Tasks with a name that :data:`NAMES` lacks, of which two may stay due; the texts of the others."""
+        monkeypatch.setattr(outbox_module, "UNKNOWN_DUE", 2)
+        put(engine, "1", "2", "3", "4", name="newer")
+        put(engine, "known")
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox_module, "ASIDE_AFTER_SECONDS", 3600)
+            assert outbox.set_unknown_aside(NAMES) == 0, "a replica of a newer release may claim them at once"
+        with engine.begin() as connection:
+            connection.execute(update(task_outbox).values(due_at=datetime.now(UTC) - timedelta(minutes=1)))
+        assert (outbox.set_unknown_aside(NAMES), outbox.set_unknown_aside(NAMES)) == (2, 0)
+        return ["3", "4"]
+
+    def test_many_tasks_with_unknown_names_are_set_aside(
+        self, engine: Engine, outbox: Outbox, aside: list[str]
+    ) -> None:
+        waits = TaskFilter((TaskState.LATER,), cause="UnknownTask")
+        assert [task.id for task in OutboxQueries(engine).tasks(waits)] == [4, 3], "claims do not read them"
+        assert outbox.backlog()["due"] == 3
+        assert [task.payload for task in outbox.claim(["newer"], "w", LEASE, 10)] == ["1", "2"]
+        assert outbox.recall(NAMES) == 0
+        assert outbox.recall(["newer", "other.*"]) == 2
+        recalled = outbox.claim(["newer"], "w", LEASE, 10)
+        assert [(task.payload, task.attempt, task.losses) for task in recalled] == [(text, 1, 0) for text in aside]
+        assert outbox.expire_unknown(NAMES) == 0
+
+    def test_what_was_set_aside_fails_after_its_hour(self, engine: Engine, outbox: Outbox, aside: list[str]) -> None:
+        assert outbox.expire_unknown(NAMES) == 0
+        with engine.begin() as connection:
+            over = {"due_at": datetime.now(UTC) - timedelta(seconds=1)}
+            connection.execute(update(task_outbox).where(task_outbox.c.payload.in_(aside)).values(over))
+        assert outbox.expire_unknown(["newer"]) == 0
+        assert outbox.expire_unknown(NAMES) == 2
+        failed = [(row["payload"], row["cause"]) for row in rows(engine) if row["state"] == "failed"]
+        assert failed == [(text, "UnknownTask") for text in aside]
 
     def test_the_backlog_counts_what_is_due_and_what_has_failed(self, engine: Engine, outbox: Outbox) -> None:
         assert outbox.backlog() == {"due": 0, "oldest": 0.0, "failed": 0}

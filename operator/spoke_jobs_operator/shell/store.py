@@ -65,6 +65,7 @@ class ObjectIndex(Generic[T]):
     :param identify: returns an object's identity.
     :param owner: returns the SpokeJob that an object belongs to.
     :param alike: whether two versions of an object differ only in fields that the operator ignores.
+    :param uses: returns the object of another kind that an object depends on, for :meth:`users`; None if there is none.
     """
 
     def __init__(
@@ -72,12 +73,15 @@ class ObjectIndex(Generic[T]):
         identify: Callable[[T], Identity],
         owner: Callable[[T], Key],
         alike: Callable[[T, T], bool] = lambda _old, _new: False,
+        uses: Callable[[T], Key | None] = lambda _item: None,
     ) -> None:
         self._identify = identify
         self._owner = owner
         self._alike = alike
+        self._uses = uses
         self._objects: dict[Key, T] = {}
         self._by_owner: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._by_used: defaultdict[Key, set[Key]] = defaultdict(set)
         self._deleted: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
@@ -94,6 +98,10 @@ class ObjectIndex(Generic[T]):
         """Return the objects that belong to a SpokeJob."""
         return tuple(self._objects[key] for key in self._by_owner.get(owner, ()))
 
+    def users(self, used: Key) -> frozenset[Key]:
+        """Return the objects that depend on an object of another kind."""
+        return frozenset(self._by_used.get(used, ()))
+
     def put(self, item: T) -> bool:
         """Store an object; return False if nothing has changed for the operator."""
         new = self._identify(item)
@@ -107,6 +115,8 @@ class ObjectIndex(Generic[T]):
         self._deleted.pop(new.uid, None)
         self._objects[new.key] = item
         self._by_owner[self._owner(item)].add(new.key)
+        if (used := self._uses(item)) is not None:
+            self._by_used[used].add(new.key)
         return old is None or not self._alike(old, item)
 
     def remove(self, key: Key, uid: str, version: float = math.inf) -> bool:
@@ -148,10 +158,15 @@ class ObjectIndex(Generic[T]):
 
     def _drop(self, key: Key) -> None:
         item = self._objects.pop(key)
-        owner = self._owner(item)
-        self._by_owner[owner].discard(key)
-        if not self._by_owner[owner]:
-            del self._by_owner[owner]
+        _discard(self._by_owner, self._owner(item), key)
+        if (used := self._uses(item)) is not None:
+            _discard(self._by_used, used, key)
+
+
+def _discard(index: dict[Key, set[Key]], group: Key, key: Key) -> None:
+    index[group].discard(key)
+    if not index[group]:
+        del index[group]
 
 
 def _contained(see: Callable[Concatenate[Store, S], set[Key]]) -> Callable[Concatenate[Store, S], set[Key]]:
@@ -172,7 +187,9 @@ class Store:
     """The objects of all kinds. Each method that stores an object returns the SpokeJobs to handle again."""
 
     def __init__(self) -> None:
-        self.spokejobs: ObjectIndex[SpokeJob | Packed | Unreadable] = ObjectIndex(_identify_spokejob, _key_of)
+        self.spokejobs: ObjectIndex[SpokeJob | Packed | Unreadable] = ObjectIndex(
+            _identify_spokejob, _key_of, uses=_template_of
+        )
         self.jobs: ObjectIndex[Job] = ObjectIndex(_identify, lambda job: job.spokejob, _are_alike)
         self.pods: ObjectIndex[Pod] = ObjectIndex(_identify, lambda pod: pod.spokejob, _are_alike)
         self.templates: ObjectIndex[PodTemplate] = ObjectIndex(
@@ -229,7 +246,7 @@ class Store:
         """Store a SpokeJob, or its deletion. A new run concerns the SpokeJob of the run before it as well."""
         item: SpokeJob | Packed | Unreadable = read_spokejob(body)
         earlier = run_key(item, item.spec.run - 1) if isinstance(item, SpokeJob) and item.spec.run > 1 else None
-        if isinstance(item, SpokeJob) and item.status.outcome and item.status.outcome.final:
+        if isinstance(item, SpokeJob) and _is_final(item):
             item = Packed.of(item)
         identity = _identify_spokejob(item)
         changed = (
@@ -265,7 +282,7 @@ class Store:
         template = read_template(body)
         meta = template.meta
         changed = self._gone(self.templates, meta) if gone else self.templates.put(template)
-        return set(self._waiting_for(meta.key)) if changed else set()
+        return set(self.spokejobs.users(meta.key)) if changed else set()
 
     @_contained
     def spokelimit_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -321,16 +338,11 @@ class Store:
     def unfinished(self) -> Iterator[SpokeJob]:
         """Return the SpokeJobs that are not final."""
         for item in self.spokejobs:
-            if isinstance(item, SpokeJob) and not (item.status.outcome and item.status.outcome.final):
+            if isinstance(item, SpokeJob) and not _is_final(item):
                 yield item
 
     def _gone(self, index: ObjectIndex[Any], meta: Meta) -> bool:
         return index.remove(meta.key, meta.uid, meta.resource_version)
-
-    def _waiting_for(self, template: Key) -> Iterator[Key]:
-        for spokejob in self.unfinished():
-            if (spokejob.namespace, spokejob.spec.pod_template) == template:
-                yield key_of(spokejob)
 
 
 def key_of(spokejob: SpokeJob) -> Key:
@@ -342,6 +354,17 @@ def run_key(spokejob: SpokeJob, run: int) -> Key:
     """Return the namespaced name of the SpokeJob of another run of the same job."""
     spec = spokejob.spec
     return Key(spokejob.namespace, names.spokejob_name(spec.job_type, spec.request_id, spec.uid, run))
+
+
+def _is_final(spokejob: SpokeJob) -> bool:
+    return spokejob.status.outcome is not None and spokejob.status.outcome.final
+
+
+def _template_of(item: SpokeJob | Packed | Unreadable) -> Key | None:
+    """Return the PodTemplate of a SpokeJob that is not final. Others make no further Jobs from it."""
+    if isinstance(item, SpokeJob) and not _is_final(item):
+        return Key(item.namespace, item.spec.pod_template)
+    return None
 
 
 def _has_final_state(pod: Pod) -> bool:

@@ -85,7 +85,7 @@ class OutboxTask(Shape):
     expires_at: datetime | None
     """When the row of a failed task is deleted."""
     cause: str
-    """Why the last attempt failed; empty if none has."""
+    """Why the last attempt failed, or `UnknownTask` if it was set aside; empty if neither."""
     error_type: str
     payload: Any = None
     """With `--payload`; null otherwise, and if it is over 100 kB."""

@@ -22,6 +22,7 @@ from spoke_jobs.explain.words import ago, count, line, moment, seconds
 from spoke_jobs.ledger.audit_events import Event
 from spoke_jobs.ledger.dependency_queries import LINKS, Link
 from spoke_jobs.ledger.eligibility import start_deadline
+from spoke_jobs.ledger.queries import NEWEST
 from spoke_jobs.model import (
     CHECKPOINT,
     Attempt,
@@ -84,6 +85,7 @@ def details(
         (
             *_facts(job, now, zone),
             *_saved(saved, now),
+            *_not_shown(attempts),
             *_not_charged(job, found),
             *_events(events, now),
             *(_in_the_cluster(cluster) if cluster else ()),
@@ -138,6 +140,11 @@ def _saved(saved: Sequence[Saved], now: datetime) -> Iterator[tuple[str, str]]:
         names = ", ".join(line(row.name) for row in steps[-_SHOWN_STEPS:])
         earlier = f"{len(steps) - _SHOWN_STEPS} earlier ones, " if len(steps) > _SHOWN_STEPS else ""
         yield "steps done", f"{earlier}{names} (the last one {ago(steps[-1].saved_at, now)})"
+
+
+def _not_shown(attempts: Sequence[Attempt]) -> Iterator[tuple[str, str]]:
+    if len(attempts) >= NEWEST:
+        yield "attempts shown", f"the newest {NEWEST}; earlier ones are in the table job_attempt"
 
 
 def _not_charged(job: JobRequest, found: Sequence[Try]) -> Iterator[tuple[str, str]]:

@@ -265,11 +265,11 @@ class Shown(Shape):
     payload: Any = None
     """With `--payload`; null otherwise, and if it is over 32 MiB."""
     attempts: tuple[JobAttempt, ...]
-    """The ledger's attempts. An attempt is recorded when it is claimed."""
+    """The ledger's attempts, at most the newest 200. An attempt is recorded when it is claimed."""
     reports: tuple[Report, ...]
-    """What the cluster said about failed attempts, and the last lines of each container."""
+    """What the cluster said about failed attempts, at most the newest 200, and the last lines of each container."""
     checkpoints: tuple[Checkpoint, ...]
-    """What the job has saved for later attempts."""
+    """What the job has saved for later attempts: its checkpoint, and at most the newest 200 steps."""
     dependencies: tuple[Dependency, ...]
     """What the job depends on, directly or not; at most 200."""
     cluster: ClusterState | None

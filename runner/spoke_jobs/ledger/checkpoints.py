@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, desc, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.finish import lock_claim
 from spoke_jobs.ledger.tables import job_checkpoint
-from spoke_jobs.model import Saved
+from spoke_jobs.model import CHECKPOINT, Saved
 
 _KEY = (job_checkpoint.c.job_id, job_checkpoint.c.name)
 CHANGED = ("value", "run", "number", "saved_at")
@@ -41,12 +41,17 @@ def save(connection: Connection, token: UUID, values: Mapping[str, str]) -> None
     connection.execute(new.on_conflict_do_update(index_elements=list(_KEY), set_=changes))
 
 
-def saved(connection: Connection, job_id: int) -> list[Saved]:
+def saved(connection: Connection, job_id: int, steps: int | None = None) -> list[Saved]:
     """Get what a job's attempts have saved: the checkpoint, and the steps in the order of their ends.
 
     Leave out what is too large to be read: no attempt has saved it.
+
+    :param steps: read only so many of the newest steps.
     """
     statement = select(*_COLUMNS).where(job_checkpoint.c.job_id == job_id)
+    if steps is not None:
+        newest = (job_checkpoint.c.name != CHECKPOINT, desc(job_checkpoint.c.saved_at), desc(job_checkpoint.c.name))
+        statement = statement.order_by(*newest).limit(steps + 1)
     rows = [Saved(*row) for row in connection.execute(statement) if row.value is not None]
     return sorted(rows, key=in_order)
 

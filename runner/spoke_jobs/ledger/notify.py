@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, TextClause, event, text
 
 from spoke_jobs.ledger.tables import SCHEMA
+from spoke_jobs.shared.token_bucket import TokenBucket
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ LIMITS_MARK = b"L"
 _NO_WAIT = text("SET synchronous_commit = off")
 """A notification is lost if the server crashes, so its commit need not wait for the disk."""
 _PAUSE_SECONDS = 1.0
+_WAKES_PER_SECOND = 100.0
+_WAKES_AT_ONCE = 200.0
+"""Bounds on how often notifications wake a process: every role that may connect can send any number of them. Later ones
+are passed on together."""
 
 
 _REQUESTED = "spoke_notify"
@@ -139,11 +144,34 @@ def _listen(engine: Engine, wake: socket.socket, channel: str) -> None:
             with contextlib.closing(driver):
                 driver.autocommit = True
                 driver.execute(f"LISTEN {channel}")
-                mark = LIMITS_MARK
-                while True:
-                    # Wake also after each reconnection: notifications may have been lost in the meantime.
-                    with contextlib.suppress(BlockingIOError):
-                        wake.send(mark)
-                    mark = LIMITS_MARK if next(driver.notifies()).payload == LIMITS else b"."
+                pass_on(driver, wake)
+                wake.close()
+                return
         logger.debug("lost the connection for notifications; polling until it is restored")
         time.sleep(_PAUSE_SECONDS)
+
+
+def pass_on(
+    driver: Any,
+    wake: socket.socket,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Wake the reader for the connection's notifications. Return once it has closed its socket.
+
+    Any error of the connection is raised.
+    """
+    wakes = TokenBucket(_WAKES_PER_SECOND, _WAKES_AT_ONCE, clock)
+    limits_changed = True  # notifications may have been lost before the connection was made
+    while True:
+        try:
+            wake.send(LIMITS_MARK if limits_changed else b".")
+            owed = None
+        except BlockingIOError:  # the reader has not read earlier ones; it must still learn of the limits
+            owed = _PAUSE_SECONDS if limits_changed else None
+        except BrokenPipeError:
+            return
+        sleep(wakes.take())
+        # All that arrived together: what this does not read is lost.
+        payloads = [note.payload for note in driver.notifies(timeout=owed, stop_after=1)]
+        limits_changed = LIMITS in payloads or owed is not None

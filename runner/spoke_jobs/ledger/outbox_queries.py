@@ -27,7 +27,7 @@ class TaskState(StrEnum):
     DUE = "due"
     """No replica has claimed it."""
     LATER = "later"
-    """It waits for its next attempt."""
+    """It waits for its next attempt. With the cause ``UnknownTask``, it waits for a release that knows its name."""
     CLAIMED = "claimed"
     """A replica has claimed it. Its lease has not lapsed."""
     FAILED = "failed"
@@ -72,7 +72,7 @@ class TaskRow:
     expires_at: datetime | None
     """When the row of a failed task is deleted."""
     cause: str
-    """Why the last attempt failed; empty if none has."""
+    """Why the last attempt failed; empty if none has. ``UnknownTask``: it was set aside, its name is unknown."""
     error_type: str
     payload: str
     """Empty in lists, because the payloads of many tasks are large together. An :class:`UnreadPayload` if it is larger

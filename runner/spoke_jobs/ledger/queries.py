@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, sele
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.wait_reasons import Wait
-from spoke_jobs.ledger import audit_events, crowd, dependency_queries, filters, limited_claims, pruning
+from spoke_jobs.ledger import audit_events, checkpoints, crowd, dependency_queries, filters, limited_claims, pruning
 from spoke_jobs.ledger.audit_events import ANY_EVENT, Event, EventFilter
 from spoke_jobs.ledger.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.clock import clock_now
@@ -32,10 +32,13 @@ from spoke_jobs.ledger.statistics import Dimension, Statistics, statistics
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState, Saved
 
 TRACES = 500
 """How many of the newest attempts are read to find workers. The ledger does not record workers elsewhere."""
+
+NEWEST = 200
+"""How many of a job's newest attempts, of their reports, and of its steps are read. Other code may write any number."""
 
 BLOCKING = 5
 """How many of the jobs that a blocked job waits for are read."""
@@ -91,9 +94,9 @@ class Situation:
     """The time on the database's clock, like all other times here."""
     job: JobRequest
     attempts: tuple[Attempt, ...] = ()
-    """The job's attempts, oldest first."""
+    """The job's newest attempts, oldest first, at most :data:`NEWEST`."""
     reports: tuple[AttemptReport, ...] = ()
-    """What the cluster said about its failed attempts, oldest first."""
+    """What the cluster said about its failed attempts, oldest first, at most :data:`NEWEST`."""
     holder: Holder | None = None
     """The job that holds the lock of this job's queue, or this job; None if it needs no lock, or the lock is free."""
     limit: Wait | None = None
@@ -198,14 +201,19 @@ class Queries:
             return {JobState(state): count for state, count in connection.execute(statement)}
 
     def attempts(self, job_id: int) -> tuple[Attempt, ...]:
-        """Get a job's attempts, oldest first."""
+        """Get a job's newest attempts, oldest first, at most :data:`NEWEST`."""
         with self._reading() as connection:
             return _attempts(connection, job_id)
 
     def reports(self, job_id: int) -> tuple[AttemptReport, ...]:
-        """Get what the cluster said about a job's failed attempts, oldest first."""
+        """Get what the cluster said about a job's newest failed attempts, oldest first, at most :data:`NEWEST`."""
         with self._reading() as connection:
-            return reports_of(connection, job_id)
+            return reports_of(connection, job_id, NEWEST)
+
+    def saved(self, job_id: int) -> Sequence[Saved]:
+        """Get what a job's attempts have saved: the checkpoint, and at most :data:`NEWEST` of the newest steps."""
+        with self._reading() as connection:
+            return checkpoints.saved(connection, job_id, NEWEST)
 
     def links(self, job_id: int) -> tuple[Link, ...]:
         """Get what a job depends on, directly or not."""
@@ -272,12 +280,12 @@ class Queries:
             attempts = _attempts(connection, job_id)
             if job.state is JobState.BLOCKED:
                 found = dependency_queries.blocking(connection, job_id, BLOCKING)
-                return Situation(now, job, attempts, reports_of(connection, job_id), blocking=found)
+                return Situation(now, job, attempts, reports_of(connection, job_id, NEWEST), blocking=found)
             holder = _holder(connection, job.queue_name) if job.locks_queue else None
             if job.state is not JobState.WAITING:
                 held = job.state is JobState.RUNNING and holder is not None
                 behind = _behind_in_queue(connection, job) if held else 0
-                reports = reports_of(connection, job_id)
+                reports = reports_of(connection, job_id, NEWEST)
                 by = canceller(connection, job)
                 return Situation(now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by)
             return Situation(
@@ -324,10 +332,13 @@ def _now(connection: Connection) -> datetime:
 
 
 def _attempts(connection: Connection, job_id: int) -> tuple[Attempt, ...]:
-    statement = (
-        select(*ATTEMPT_COLUMNS).where(job_attempt.c.job_id == job_id).order_by(job_attempt.c.run, job_attempt.c.number)
+    newest = (
+        select(*ATTEMPT_COLUMNS)
+        .where(job_attempt.c.job_id == job_id)
+        .order_by(desc(job_attempt.c.run), desc(job_attempt.c.number))
+        .limit(NEWEST)
     )
-    return tuple(to_attempt(row) for row in connection.execute(statement).mappings())
+    return tuple(to_attempt(row) for row in reversed(connection.execute(newest).mappings().all()))
 
 
 def _holder(connection: Connection, queue_name: str) -> Holder | None:

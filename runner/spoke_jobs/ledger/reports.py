@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, desc, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.contract.causes import Cause
@@ -62,14 +62,15 @@ def record(connection: Connection, job: JobRequest, report: AttemptReport) -> bo
     return stored
 
 
-def reports_of(connection: Connection, job_id: int) -> tuple[AttemptReport, ...]:
-    """Read a job's reports, the oldest attempt first."""
-    statement = (
+def reports_of(connection: Connection, job_id: int, limit: int) -> tuple[AttemptReport, ...]:
+    """Read the reports of a job's newest attempts, at most ``limit``, the oldest attempt first."""
+    newest = (
         select(attempt_report)
         .where(attempt_report.c.job_id == job_id)
-        .order_by(attempt_report.c.run, attempt_report.c.number)
+        .order_by(desc(attempt_report.c.run), desc(attempt_report.c.number))
+        .limit(limit)
     )
-    return tuple(_report(dict(row)) for row in connection.execute(statement).mappings())
+    return tuple(_report(dict(row)) for row in reversed(connection.execute(newest).mappings().all()))
 
 
 def _report(row: dict[str, Any]) -> AttemptReport:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
-    CompoundSelect,
     Connection,
     Float,
     Select,
     and_,
     bindparam,
     func,
+    literal,
     null,
     or_,
     select,
@@ -80,6 +80,23 @@ PATIENCE_SECONDS = 1.5
 SyncRow = tuple[JobRequest, int | None]
 """A job, and the number of the attempt that holds a claim on it."""
 
+COMPARED = 10_000
+"""How many launched jobs, and how many claimed ones, are read at a time. Other code may write any number."""
+_UNLAUNCHED = 200
+"""How many jobs without a SpokeJob are read with them. Sync launches the others in its own routine, some at a time."""
+
+
+_ID = job_request.c.id + 0
+"""The id, for an order that no index has: in the order of the primary key, all history would be read."""
+
+
+class Unfinished(NamedTuple):
+    """A part of the unfinished jobs."""
+
+    rows: list[SyncRow]
+    last: int
+    """The id up to which launched and claimed jobs were read; 0 if there are no more of them."""
+
 
 def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
     """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old; leave out some ids."""
@@ -100,22 +117,30 @@ def backlog(connection: Connection) -> tuple[int, float]:
     return count, waited_seconds(oldest, now) if count else 0.0
 
 
-def unfinished(connection: Connection) -> list[SyncRow]:
-    """Read the unfinished jobs of the runner, waiting or claimed, in one snapshot.
+def unfinished(connection: Connection, after: int = 0) -> Unfinished:
+    """Read unfinished jobs of the runner, in one snapshot: launched and claimed ones with ids above ``after``.
 
-    Leave out jobs that are not due yet and have no SpokeJob: they may be many, and sync does nothing for them.
+    With them come the oldest jobs that are due and have no SpokeJob. Those that are not due yet are left out: they may
+    be many, and sync does nothing for them.
     """
-    begun = or_(
-        job_request.c.submitted_at.is_not(None),
-        job_request.c.attempt > 0,
-        *in_sql(Due()),
-    )
-    return _read(connection, union_all(_rows().where(_waiting(), begun), _rows().where(_is_claimed())))
+    begun = or_(job_request.c.submitted_at.is_not(None), job_request.c.attempt > 0)
+    due = (*in_sql(Due(), NotSubmitted()), job_request.c.attempt == 0)
+    parts = [
+        _in_order(_rows().where(_waiting(), begun, after < _ID)),
+        _in_order(_rows().where(_is_claimed(), after < _ID)),
+        _rows().where(_waiting(), *due).order_by(job_request.c.id).limit(_UNLAUNCHED),
+    ]
+    marked = [select(literal(part).label("part"), rows.subquery()) for part, rows in enumerate(parts)]
+    found = [dict(row) for row in connection.execute(union_all(*marked)).mappings()]
+    ids = [[row["id"] for row in found if row["part"] == part] for part in range(2)]
+    last = min((max(of_part) for of_part in ids if len(of_part) == COMPARED), default=0)
+    kept = [row for row in found if row.pop("part") == 2 or not last or row["id"] <= last]
+    return Unfinished([_sync_row(row) for row in kept], last)
 
 
 def claimed(connection: Connection) -> list[SyncRow]:
-    """Read the claimed jobs. The query starts from the running attempts, which are few and indexed."""
-    return _read(connection, _rows().where(_is_claimed()))
+    """Read the claimed jobs, at most :data:`COMPARED`. It starts from the running attempts, which are indexed."""
+    return _read(connection, _in_order(_rows().where(_is_claimed())))
 
 
 def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
@@ -195,13 +220,17 @@ def _is_claimed() -> Any:
     return and_(job_attempt.c.id.is_not(None), *in_sql(OfCluster()))
 
 
-def _read(connection: Connection, statement: Select[Any] | CompoundSelect[Any]) -> list[SyncRow]:
-    found: list[SyncRow] = []
-    for row in connection.execute(statement).mappings():
-        values = dict(row)
-        live = values.pop("live")
-        found.append((to_request(values), live))  # type: ignore[arg-type]
-    return found
+def _in_order(rows: Select[Any]) -> Select[Any]:
+    return rows.order_by(_ID).limit(COMPARED)
+
+
+def _read(connection: Connection, statement: Select[Any]) -> list[SyncRow]:
+    return [_sync_row(dict(row)) for row in connection.execute(statement).mappings()]
+
+
+def _sync_row(values: dict[Any, Any]) -> SyncRow:
+    live = values.pop("live")
+    return to_request(values), live  # type: ignore[arg-type]
 
 
 def _live_token(job: JobRequest, number: int | None = None) -> Select[Any]:

@@ -27,6 +27,12 @@ from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES, UnreadPayload
 
 UNKNOWN_SECONDS = 3600.0
 """How long a task whose name is unknown waits for a replica that knows it."""
+UNKNOWN_DUE = 1000
+"""How many tasks with unknown names stay due. Claims read over them, so the others are set aside."""
+ASIDE_AFTER_SECONDS = 10.0
+"""How long a task has been due before it is set aside: a replica of the newest release may know its name."""
+HOUSEKEPT = 1000
+"""How many tasks one statement of housekeeping changes or deletes at most."""
 _PENDING = constant("pending")
 _GIVEN = ("uid", "runner", "name", "payload")
 _GENERATED = {"created_at": clock_now(), "due_at": clock_now()}
@@ -182,16 +188,19 @@ class Outbox:
         with self._single() as connection:
             connection.execute(update(task_outbox).where(_held(tasks)).values(token=None, due_at=clock_now()))
 
-    def expire_unknown(self, names: Collection[str], limit: int = 100) -> int:
-        """Fail the tasks that have been due for an hour and whose name is unknown; return how many.
+    def expire_unknown(self, names: Collection[str], limit: int = HOUSEKEPT) -> int:
+        """Fail the tasks that have been due, or set aside, for an hour and whose name is unknown; return how many.
 
         This includes tasks whose claim lapsed an hour ago: a replica of another release claimed them, and died.
         """
+        for_an_hour = task_outbox.c.due_at < clock_after(-UNKNOWN_SECONDS)
+        was_aside = and_(task_outbox.c.due_at < clock_once(), *self._aside())
         unknown = (
             select(task_outbox.c.id)
             .where(
                 *self._pending(),
-                task_outbox.c.due_at < clock_after(-UNKNOWN_SECONDS),
+                task_outbox.c.due_at < clock_once(),
+                or_(for_an_hour, was_aside),
                 ~known_in_sql(task_outbox.c.name, names),
             )
             .limit(limit)
@@ -212,7 +221,51 @@ class Outbox:
         )
         return len(self._ids(statement))
 
-    def prune(self, limit: int = 1000) -> int:
+    def set_unknown_aside(self, names: Collection[str], limit: int = HOUSEKEPT) -> int:
+        """Keep claims from reading over many tasks whose names are unknown; return how many were set aside.
+
+        They are due again in an hour, unless a replica that knows their names recalls them. They wait unclaimed, with
+        the cause :attr:`TaskCause.UNKNOWN_TASK`.
+        """
+        aside = (
+            select(task_outbox.c.id)
+            .where(
+                *self._pending(),
+                task_outbox.c.due_at < clock_once(-ASIDE_AFTER_SECONDS),
+                ~known_in_sql(task_outbox.c.name, names),
+            )
+            .order_by(task_outbox.c.due_at, task_outbox.c.id)
+            .offset(UNKNOWN_DUE)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("aside")
+        )
+        statement = (
+            update(task_outbox)
+            .where(task_outbox.c.id.in_(select(aside.c.id)))
+            .values(token=None, cause=TaskCause.UNKNOWN_TASK, due_at=clock_after(UNKNOWN_SECONDS))
+            .returning(task_outbox.c.id)
+        )
+        return len(self._ids(statement))
+
+    def recall(self, names: Collection[str], limit: int = HOUSEKEPT) -> int:
+        """Make tasks of these names due that were set aside by replicas that did not know them; return how many."""
+        known = (
+            select(task_outbox.c.id)
+            .where(*self._aside(), task_outbox.c.due_at > clock_once(), known_in_sql(task_outbox.c.name, names))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("known")
+        )
+        statement = (
+            update(task_outbox)
+            .where(task_outbox.c.id.in_(select(known.c.id)))
+            .values(cause="", due_at=clock_now())
+            .returning(task_outbox.c.id)
+        )
+        return len(self._ids(statement))
+
+    def prune(self, limit: int = HOUSEKEPT) -> int:
         """Delete failed tasks whose retention is over; return how many."""
         over = (
             select(task_outbox.c.id)
@@ -242,6 +295,10 @@ class Outbox:
 
     def _pending(self) -> list[Any]:
         return [task_outbox.c.state == _PENDING, task_outbox.c.runner == self._runner]
+
+    def _aside(self) -> list[Any]:
+        """Match the tasks that were set aside. No failure of an attempt has this cause and leaves its task pending."""
+        return [*self._pending(), task_outbox.c.cause == TaskCause.UNKNOWN_TASK, task_outbox.c.token.is_(None)]
 
     def _ids(self, statement: Any) -> set[int]:
         with self._single() as connection:

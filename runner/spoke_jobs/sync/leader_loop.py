@@ -96,7 +96,7 @@ class LeaderLoop:
             logger, (ConnectionLost, ApiError), lambda: health.failures.update([FAILED]), clock
         )
         self._running: dict[UUID, str] = {}
-        self._settled_to = 0
+        self._settled_to = self._compared_to = 0
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0
@@ -181,10 +181,14 @@ class LeaderLoop:
         return True
 
     def _compare(self) -> None:
-        """Compare all rows with all SpokeJobs. Rows are read first, so a SpokeJob missing from the listing is gone."""
+        """Compare the rows with all SpokeJobs. Rows are read first, so a SpokeJob missing from the listing is gone.
+
+        If there are very many rows, this reads some of them, and the next comparison goes on behind them.
+        """
         started = self._clock()
         with self._reading() as (connection, now):
-            rows = _rows(syncing.unfinished(connection))
+            found = syncing.unfinished(connection, self._compared_to)
+        rows = _rows(found.rows)
         spokejobs: dict[str, SpokeJobView] = {}
         version = ""
         try:
@@ -210,6 +214,7 @@ class LeaderLoop:
             # Their rows were inserted during the listing, or are final. The SpokeJob may not show the final state yet.
             actions += self._decide(batch)
         self._carry_out(actions, self._health.repaired)
+        self._compared_to = found.last
         self._watcher.listed(version)
         self._health.compared(self._clock() - started)
         logger.debug("compared %d rows with %d SpokeJobs in %.2f s", len(rows), len(spokejobs), self._clock() - started)

@@ -13,7 +13,7 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.waiting import patient
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.notify import CHANNEL, Notifier
+from spoke_jobs.ledger.notify import CHANNEL, LIMITS, LIMITS_MARK, Notifier, listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure
 
@@ -91,4 +91,20 @@ def test_the_notifier_s_connection_serves_nobody_else(postgres_url: str) -> None
     notifier.close()
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+    engine.dispose()
+
+
+def test_a_changed_limit_is_noticed_among_notifications_that_arrive_together(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    wakes = listen(engine, "spoke_test")
+    assert wakes is not None
+    with wakes:
+        wakes.settimeout(patient(60))
+        assert wakes.recv(1) == LIMITS_MARK, "it listens"
+        with engine.begin() as connection:
+            for payload in ("first", LIMITS, "last"):
+                connection.exec_driver_sql(f"SELECT pg_notify('spoke_test', '{payload}')")
+        assert wakes.recv(1) == LIMITS_MARK
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT pg_notify('spoke_test', '')")  # the listener finds that nobody reads
     engine.dispose()

@@ -173,6 +173,14 @@ def test_sync_reads_neither_history_nor_what_is_launched(ledger: SqlLedger, quer
     assert "ix_job_request_due" not in {name for _, name in read}
 
 
+def test_a_comparison_reads_unfinished_jobs_only(ledger: SqlLedger) -> None:
+    with ledger.engine.connect() as connection:
+        (plan,) = plans(ledger, lambda: syncing.unfinished(connection))
+    read = scans(plan)
+    assert not {("job_request", ""), ("job_attempt", "")} & read
+    assert bounded(plan, "pk_job_request"), "only the jobs of running attempts are looked up"
+
+
 @pytest.mark.parametrize("wait_seconds", [None, 1.5])
 def test_whether_an_older_job_of_its_queue_is_launched_is_looked_up(
     ledger: SqlLedger, wait_seconds: float | None

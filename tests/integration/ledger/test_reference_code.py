@@ -158,7 +158,7 @@ def test_sync_changes_no_job_that_it_has_inserted_or_assigned(code: ReferenceCod
     foreign = ledger.get(inserted)
     assert foreign is not None
     with ledger.engine.begin() as connection:
-        assert syncing.unlaunched(connection, 0.0, [], 9) == syncing.unfinished(connection) == []
+        assert syncing.unlaunched(connection, 0.0, [], 9) == syncing.unfinished(connection).rows == []
         for job in (own, foreign):
             assert not syncing.may_launch(connection, job)
             assert not syncing.record_submitted(connection, job)

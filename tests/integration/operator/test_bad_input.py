@@ -23,14 +23,16 @@ from tests.integration.operator.conftest import (
 )
 from tests.waiting import eventually
 
-from spoke_jobs.contract.crd import crd
-from spoke_jobs.contract.names import LABEL_TEMPLATE
+from spoke_jobs.contract.crd import crd, spokelimit_crd
+from spoke_jobs.contract.names import LABEL_TEMPLATE, LIMIT_KIND, LIMIT_PLURAL
 from spoke_jobs_operator.core.api_objects import Unreadable
 from spoke_jobs_operator.core.build_job import build_job
+from spoke_jobs_operator.core.limit_objects import read_spokelimit
 from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
 from spoke_jobs_operator.core.reconcile import reconcile_unreadable
 
 SPEC: Object = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+LIMIT_SPEC: Object = spokelimit_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 TEMPLATE = read_template(
     {
         "metadata": {"labels": {LABEL_TEMPLATE: "true"}},
@@ -122,6 +124,29 @@ def is_refused_or_ends_as_invalid_or_makes_a_job(cluster: Cluster, field: str, v
     json.dumps(build_job(item, TEMPLATE, 1))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("field", sorted(LIMIT_SPEC["properties"]))
+def test_any_field_of_a_spokelimit_is_refused_by_name_or_read(cluster: Cluster, field: str) -> None:
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(wrong(LIMIT_SPEC["properties"][field]))
+    def hold(value: Any) -> None:
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": LIMIT_KIND,
+            "metadata": {"name": "by-hand"},
+            "spec": {"scope": "all"} | {field: value},
+        }
+        taken = created_dry(cluster, body, LIMIT_PLURAL)
+        if isinstance(taken, ApiException):
+            assert taken.status in (400, 422), taken
+            assert field in str(taken.body), "it says which field"
+            return
+        item = read_spokelimit(taken)
+        assert item.spec is not None or field in item.problem, "what cannot be read is not enforced, and says so"
+
+    hold()
+
+
 @pytest.mark.parametrize("field", SPEC["required"])
 def test_a_field_that_is_needed_and_left_out_is_named(cluster: Cluster, field: str) -> None:
     body = spokejob({})
@@ -175,11 +200,11 @@ def writes_nothing_for_two_comparisons(cluster: Cluster, operator: OperatorProce
     return operator.metric(writes) == written
 
 
-def created_dry(cluster: Cluster, body: Object) -> Object | ApiException:
-    """The SpokeJob as it would be stored, or why it wouldn't."""
+def created_dry(cluster: Cluster, body: Object, plural: str = PLURAL) -> Object | ApiException:
+    """The object as it would be stored, or why it wouldn't."""
     try:
         taken: Object = cluster.custom.create_namespaced_custom_object(
-            GROUP, VERSION, cluster.namespace, PLURAL, body, dry_run="All"
+            GROUP, VERSION, cluster.namespace, plural, body, dry_run="All"
         )
     except ApiException as error:
         return error

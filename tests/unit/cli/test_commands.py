@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import insert, select
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
 from typer.testing import CliRunner
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import attempt_report, job_attempt, job_checkpoint
 from spoke_jobs.model import CHECKPOINT, Failure, JobOptions, JobState
 
 APP = "tests.contract.app:registry"
@@ -92,6 +95,26 @@ class TestShow:
             ("charge", 4, 1),
             ("receipt", 4, 1),
         ]
+
+    def test_rows_that_other_code_wrote_in_any_number_are_not_all_read(self, ledger: SqlLedger, run: Run) -> None:
+        job_id, saved_at = fail(ledger), datetime(2026, 1, 1, tzinfo=UTC)
+        ledger.retry(job_id)
+        ledger.save(None, claimed(ledger).token, {CHECKPOINT: "1"})
+        with ledger.engine.begin() as connection:
+            (row,) = connection.execute(select(job_attempt).where(job_attempt.c.run == 1)).mappings()
+            forged = [dict(row) | {"id": 100 + number, "number": number, "token": uuid4()} for number in range(2, 400)]
+            connection.execute(insert(job_attempt), forged)
+            report = {"job_id": job_id, "run": 1, "created_at": saved_at, "cause": "JobError", "outputs": []}
+            connection.execute(insert(attempt_report), [report | {"number": number} for number in range(1, 400)])
+            step = {"job_id": job_id, "value": "1", "run": 1, "number": 1}
+            steps = [step | {"name": f"s{n}", "saved_at": saved_at + timedelta(seconds=n)} for n in range(400)]
+            connection.execute(insert(job_checkpoint), steps)
+        shown = document(run("show", job_id, "--json"))
+        attempts = [(attempt["run"], attempt["number"]) for attempt in shown["attempts"]]
+        assert attempts == [*((1, number) for number in range(201, 400)), (2, 1)], "the newest"
+        assert [report["number"] for report in shown["reports"]] == list(range(200, 400))
+        assert [row["name"] for row in shown["checkpoints"]] == ["", *(f"s{number}" for number in range(200, 400))]
+        assert "job\tattempts shown\tthe newest 200; earlier ones" in run("show", job_id).stdout
 
     @pytest.mark.parametrize(
         "arguments", [("show", 9), ("why", 9, "--json"), ("watch", 9), ("cancel", 9), ("retry", 9)]

@@ -8,20 +8,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine, update
-from tests.contract.ledger import new_job
+from sqlalchemy import Connection, Engine, select, update
+from tests.contract.ledger import LEASE, new_job
 from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
+from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import JobState
+from spoke_jobs.model import Claim, JobState
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.sync.decide import compare
@@ -117,9 +118,54 @@ def test_a_comparison_creates_the_spokejobs_of_a_locked_queue_in_the_order_of_th
     engine: Engine, line: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, read = OrderedCluster(), syncing.unfinished
-    monkeypatch.setattr(syncing, "unfinished", lambda connection: read(connection)[::-1])  # it promises no order
+
+    def in_another_order(connection: Connection, after: int) -> syncing.Unfinished:  # it promises none
+        found = read(connection, after)
+        return found._replace(rows=found.rows[::-1])
+
+    monkeypatch.setattr(syncing, "unfinished", in_another_order)
     loop_of(engine, cluster, patience=0.0)._compare()
     assert cluster.created == line
+
+
+def states(engine: Engine) -> list[tuple[JobState, str]]:
+    with engine.connect() as connection:
+        columns = (job_request.c.state, job_request.c.cause)
+        return [(row.state, row.cause) for row in connection.execute(select(*columns).order_by(job_request.c.id))]
+
+
+def test_however_many_rows_there_are_a_comparison_reads_some_and_the_next_one_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job may write millions of rows, and sync has little memory."""
+    monkeypatch.setattr(syncing, "COMPARED", 2)
+    ledger, cluster = SqlLedger(engine), OrderedCluster()
+    jobs = [ledger.insert(new_job(runner="kubernetes")) for _ in range(7)]
+    with engine.begin() as connection:
+        connection.execute(update(job_request).values(submitted_at=datetime.now(UTC)))
+    for job in (jobs[0], jobs[3], jobs[5]):  # of the others, the SpokeJobs were deleted
+        cluster.put(spokejob(job, cluster.namespace) | {"status": {}})
+        assert isinstance(ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE), Claim)
+    loop = loop_of(engine, cluster)
+    gone = []
+    for _ in range(4):
+        loop._compare()
+        gone.append([job.id for job, state in zip(jobs, states(engine), strict=True) if state[1] == "SpokeJobDeleted"])
+    assert gone == [[2, 3], [2, 3, 5], [2, 3, 5, 7], [2, 3, 5, 7]]
+    assert [states(engine)[number][0] for number in (0, 3, 5)] == [JobState.RUNNING] * 3
+
+
+def test_a_comparison_launches_few_of_many_jobs_and_the_next_turns_the_others(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncing, "_UNLAUNCHED", 2)
+    cluster = OrderedCluster()
+    jobs = [SqlLedger(engine).insert(new_job(runner="kubernetes")).id for _ in range(5)]
+    loop = loop_of(engine, cluster, patience=0.0)
+    loop._compare()
+    assert cluster.created == jobs[:2]
+    loop._launch(timedelta(0))
+    assert cluster.created == jobs
 
 
 @pytest.mark.parametrize("routine", ["launch", "compare"])

@@ -31,10 +31,10 @@ def show(
     if job is None:
         fail_not_found(job_id)
     (job,) = queries.with_cancellers([job])
-    attempts = ledger.attempts(job_id)
+    attempts = queries.attempts(job_id)
     reports = queries.reports(job_id)
     events = queries.events(_EVENTS, EventFilter(job_id=job_id))
-    saved = ledger.saved(job_id)
+    saved = queries.saved(job_id)
     links = queries.links(job_id)
     cluster = cluster_view(job, around=False)
     if json:

@@ -24,7 +24,7 @@ from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.ledger.engine import is_away, reason_of
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
-from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure
+from spoke_jobs.ledger.task_outbox import HOUSEKEPT, Outbox, OutboxTask, TaskFailure
 from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES, UnreadPayload
 from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
@@ -35,6 +35,8 @@ _AHEAD_SECONDS = 0.1
 _AHEAD_LIMIT = 200
 _CLAIM_LIMIT = 100
 _HOUSEKEEPING_SECONDS = 30.0
+_HOUSEKEEPING_LIMIT_SECONDS = 0.5
+"""How long one kind of housekeeping may take at a time: the thread also claims, and renews leases."""
 _TRIAL_SECONDS = 1.0
 """How often this replica claims a suspect (a task that may kill replicas), unless it has one already."""
 _RETRY_SECONDS = 1.0
@@ -195,10 +197,7 @@ class OutboxWorker:
             self._next_renewal = now + self._options.lease_seconds / 3
         if now >= self._next_housekeeping:
             self._next_housekeeping = now + _HOUSEKEEPING_SECONDS * (0.5 + random.random())  # noqa: S311  jitter
-            self._outbox.prune()
-            if unknown := self._outbox.expire_unknown(self._names):
-                self.counts.unknown += unknown
-                logger.error("%d tasks of the outbox failed for good: no release knows their names", unknown)
+            self._keep_house()
         if not self._draining and now >= self._next_claim:
             self._claim(now)
         if self._ended:
@@ -206,6 +205,30 @@ class OutboxWorker:
         due = [self._next_housekeeping, *([self._next_renewal] if self._held else [])]
         due += [] if self._draining else [self._next_claim]
         return max(0.0, min(min(due) - time.monotonic(), self._options.poll_seconds))
+
+    def _keep_house(self) -> None:
+        outbox, names = self._outbox, self._names
+        self._while_full(outbox.prune)
+        if recalled := self._while_full(lambda: outbox.recall(names)):
+            logger.info("%d tasks of the outbox are due: this release knows their names", recalled)
+            self._next_claim = 0.0
+        if unknown := self._while_full(lambda: outbox.expire_unknown(names)):
+            self.counts.unknown += unknown
+            logger.error("%d tasks of the outbox failed for good: no release knows their names", unknown)
+        if aside := self._while_full(lambda: outbox.set_unknown_aside(names)):
+            logger.warning("%d tasks of the outbox were set aside: this release does not know their names", aside)
+
+    def _while_full(self, step: Callable[[], int]) -> int:
+        """Repeat a step while it changes as many tasks as it may, for a bounded time. Return how many it changed."""
+        ends, total = time.monotonic() + _HOUSEKEEPING_LIMIT_SECONDS, 0
+        while True:
+            count = step()
+            total += count
+            if count < HOUSEKEPT:
+                return total
+            if time.monotonic() >= ends:
+                self._next_housekeeping = min(self._next_housekeeping, time.monotonic() + _RETRY_SECONDS)
+                return total
 
     def _claim(self, now: float) -> None:
         limit = min(self._room(now), _CLAIM_LIMIT)

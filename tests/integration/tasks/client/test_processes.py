@@ -282,6 +282,37 @@ assert [child.exitcode for child in children] == [0, 0]
     assert sorted(server.traces()) == sorted(f"child {number} {n}" for number in range(2) for n in range(20))
 
 
+POOL = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+
+from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
+from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
+
+dispatcher = TaskDispatcher(sys.argv[1], sys.argv[2], options=DispatcherOptions(exit_seconds=120))
+
+def work(number):
+    for n in range(20): dispatcher.submit("nap", str(20 * number + n))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[3])
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(work, range(3)))
+    work(3)
+"""
+
+
+@pytest.mark.parametrize("start", ["fork", "forkserver", "spawn"])
+def test_the_processes_of_a_pool_deliver_before_they_end(server: Server, tmp_path: Path, start: str) -> None:
+    """Each way to start them leads to another way to end."""
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    command = [sys.executable, str(script), server.url, KEY, start]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(200), check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(map(int, server.traces())) == list(range(80))
+
+
 def test_a_fork_finds_no_look_up_and_no_step_of_the_delivery_under_way(server: Server) -> None:
     """The system's resolver has locks of its own: a child that inherits one taken can never look anything up."""
     done = run_script(

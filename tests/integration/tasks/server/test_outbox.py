@@ -23,8 +23,9 @@ from tests.ports import free_port
 from tests.waiting import eventually
 
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.outbox_queries import OutboxQueries, TaskState
 from spoke_jobs.ledger.tables import task_outbox
-from spoke_jobs.ledger.task_outbox import insert_task
+from spoke_jobs.ledger.task_outbox import UNKNOWN_DUE, insert_task
 from spoke_jobs.model import TASK_LOSSES
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 
@@ -191,6 +192,18 @@ def test_what_fails_for_good_without_a_run_is_counted_for_the_alert(start_server
         eventually(lambda name=name: server.metric(name) == 1, what=name)  # type: ignore[misc]
     assert left_in_outbox(engine, "failed") == 2
     assert texts(engine, "ran") == []
+
+
+def test_thousands_of_tasks_with_unknown_names_are_set_aside(start_server: StartServer, engine: Engine) -> None:
+    with engine.begin() as connection:
+        for _ in range(UNKNOWN_DUE + 3):
+            insert_task(connection, "kubernetes", "nobody_knows", '"x"')
+        connection.execute(update(task_outbox).values(due_at=func.clock_timestamp() - timedelta(minutes=1)))
+    start_server(SPOKE_DATABASE_URL=url_of(engine), **OUTBOX_APP)
+    eventually(lambda: OutboxQueries(engine).counts()[TaskState.LATER] == 3)
+    put(engine, "once", "ran 0")
+    eventually(lambda: texts(engine, "ran") == [0])
+    assert OutboxQueries(engine).counts()[TaskState.DUE] == UNKNOWN_DUE
 
 
 @pytest.mark.alone

@@ -6,6 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -123,6 +126,64 @@ def test_a_template_concerns_the_unfinished_that_name_it() -> None:
     world.change(Kind.SPOKEJOB, NAME, {"outcome": "Failed"}, under="status")
     store.spokejob_seen(world.spokejob)
     assert store.template_seen(at(template, 1000)) == set()
+
+
+class ManySpokeJobs(RuleBasedStateMachine):
+    """SpokeJobs come, end, change and go: a template always concerns the unfinished ones that name it."""
+
+    names = st.sampled_from(["a", "b", "c"])
+    templates = st.sampled_from(["default", "large"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Store()
+        self.world = World()
+        self.version = 1000
+        self.expected: dict[str, tuple[str, bool]] = {}
+
+    def body(self, name: str, template: str, *, final: bool) -> dict[str, Any]:
+        self.version += 1
+        body = at(self.world.spokejob, self.version)
+        body["metadata"] |= {"name": name, "uid": name}
+        body["spec"]["podTemplate"] = template
+        body["status"] = {"outcome": "Failed" if final else "Running"}
+        return body
+
+    @rule(name=names, template=templates, final=st.booleans())
+    def changes(self, name: str, template: str, final: bool) -> None:
+        self.store.spokejob_seen(self.body(name, template, final=final))
+        self.expected[name] = (template, final)
+
+    @rule(name=names)
+    def goes(self, name: str) -> None:
+        template, final = self.expected.pop(name, ("default", False))
+        self.store.spokejob_seen(self.body(name, template, final=final), gone=True)
+
+    @rule()
+    def is_missing_from_a_listing(self) -> None:
+        self.store.spokejobs.remove_all(list(self.store.spokejobs), self.version)
+        self.expected.clear()
+
+    @rule(template=templates)
+    def template_changes(self, template: str) -> None:
+        self.version += 1
+        body = at(self.world.objects[Kind.TEMPLATE]["default"], self.version)
+        body["metadata"] |= {"name": template, "uid": template, "generation": self.version}
+        concerned = {name for name, (used, final) in self.expected.items() if used == template and not final}
+        assert self.store.template_seen(body) == {Key(NAMESPACE, name) for name in concerned}
+
+
+ManySpokeJobs.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
+TestManySpokeJobs = ManySpokeJobs.TestCase
+
+
+def test_a_change_of_a_template_reads_only_the_spokejobs_that_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may change a PodTemplate may do so often, and others may have ten thousand SpokeJobs."""
+    world = World()
+    store = Store()
+    store.spokejob_seen(world.spokejob)
+    monkeypatch.setattr(Store, "unfinished", lambda _store: pytest.fail("reads all SpokeJobs"))
+    assert store.template_seen(world.objects[Kind.TEMPLATE]["default"]) == {KEY}
 
 
 @pytest.mark.parametrize(
