@@ -5,7 +5,15 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-_OWN_NAMESPACES = ("test_applications", "test_crash", "test_maintenance", "test_outages", "test_upgrades")
+_OWN_NAMESPACES = (
+    "test_applications",
+    "test_cluster_wide",
+    "test_crash",
+    "test_first_release",
+    "test_maintenance",
+    "test_outages",
+    "test_upgrades",
+)
 """Modules of tests/e2e that install what they need in namespaces of their own."""
 GROUPS = (
     *(f"tests/e2e/{module}.py" for module in _OWN_NAMESPACES),

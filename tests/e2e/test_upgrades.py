@@ -39,31 +39,31 @@ APPLICATION = "texting"
 
 @dataclass
 class Place:
-    """A namespace with both charts, each of this release or of the next."""
+    """A namespace with both charts, each of one of several releases. The mappings have the releases' names as keys."""
 
     cluster: Cluster
     namespace: str
     operator_images: dict[str, str]
     application_images: dict[str, str]
     operator_charts: dict[str, str]
-    texting_chart: str
+    texting_charts: dict[str, str]
     product: Product = field(init=False)
 
-    def operator(self, release: str) -> None:
-        """See that the operator is of that release, upgrading it if need be."""
-        values = {"image": image_values(self.operator_images[release]), "watchNamespaces": [self.namespace]}
+    def operator(self, release: str, **more: Object) -> None:
+        """See that the operator is of that release and has these values, upgrading it if need be."""
+        values = {"image": image_values(self.operator_images[release]), "watchNamespaces": [self.namespace]} | more
         self.cluster.install(OPERATOR, self.operator_charts[release], self.namespace, values)
 
-    def operator_goes_back(self) -> None:
-        """One release back, as docs/upgrading.md has it: to what was installed first."""
+    def goes_back(self, name: str) -> None:
+        """Return to what was installed first, as docs/upgrading.md has it."""
         where = ("--namespace", self.namespace, "--wait", f"--timeout={patient(300):.0f}s")
         with exclusive(DEFINITIONS), exclusive(HEAVY):
-            self.cluster.run("helm", "rollback", OPERATOR, "1", *where)
+            self.cluster.run("helm", "rollback", name, "1", *where)
 
     def application(self, release: str, *, database: bool = True) -> None:
         """See that the application is of that release. Without ``database`` the one that is there is left alone."""
         values = self._values(release) | {"postgresql": {"enabled": database, "serviceType": "NodePort"}}
-        self.cluster.install(APPLICATION, self.texting_chart, self.namespace, values)
+        self.cluster.install(APPLICATION, self.texting_charts[release], self.namespace, values)
 
     def uninstall(self, release: str) -> None:
         """Take a release away, by helm."""
@@ -118,7 +118,7 @@ def place(
         {"this": images.operator, "next": of_next_release(cluster, images.operator)},
         {"this": images.application},
         {"this": "charts/spoke-operator", "next": chart_of_next_release(tmp_path_factory.mktemp("next"))},
-        texting_chart,
+        {"this": texting_chart, "next": texting_chart},
     )
     place.operator("this")
     with installed(cluster, texting_chart, images.application, namespace, "e2e_jobs") as product:
@@ -213,7 +213,7 @@ def test_the_operator_upgraded_with_jobs_running_and_then_ahead_of_the_applicati
 def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operator(
     place: Place, dispatching: KubernetesRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.operator_goes_back()
+    place.goes_back(OPERATOR)
     with running(place, dispatching):
         place.application("next")
     assert migration_of(place.product) == "0019"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from tests.e2e.conftest import NODE_THAT_STOPS, PATIENT, Object
+from tests.e2e.conftest import CLUSTER, NODE_THAT_STOPS, PATIENT, Object
 from tests.exclusive import exclusive
 from tests.waiting import eventually
 
@@ -162,6 +162,39 @@ def wrong_password(play: Play) -> None:
         rotate(new)
     play.ends()
     all_succeed_uncharged(play, jobs)
+
+
+@situation("API server away", cause="the API server does not answer (`why` cannot read the cluster)",
+           remedy="repair the API server; the job then starts by itself",
+           final="succeeded at the first attempt, like the job that ran meanwhile", alone=True)  # fmt: skip
+def api_server_away(play: Play) -> None:
+    play.template(nothing)
+    other = play.dispatch(play.waiting())
+    play.runs(other)
+    with paused_control_plane(play):
+        job = play.dispatch()
+        play.named_by_why("could not be read")
+        play.open_gate()
+        assert play.product.ended(other).state.value == "succeeded", "a job that runs goes on and ends"
+        play.show_only(
+            *(f"spoke-jobs why {item.id}" for item in (job, other)),
+            "spoke-jobs check",
+            f"kubectl --request-timeout=5s get spokejob {play.name}",
+        )
+    play.ends()
+    all_succeed_uncharged(play, [job, other])
+
+
+@contextmanager
+def paused_control_plane(play: Play) -> Iterator[None]:
+    """API server, scheduler and controllers stand still."""
+    run, node = play.product.cluster.run, f"{CLUSTER}-control-plane"
+    with exclusive(NODE_THAT_STOPS):
+        run("docker", "pause", node)
+        try:
+            yield
+        finally:
+            run("docker", "unpause", node)
 
 
 def on_the_second_worker(pod: Object) -> None:

@@ -209,6 +209,10 @@ class Play:
         events = f"kubectl get events --field-selector involvedObject.name={name}"
         commands = [f"spoke-jobs why {number}" for number in (self.job.id, *ids)]
         commands += [f"kubectl get spokejob {name}", f"kubectl describe spokejob {name}", events, *more]
+        self.show_only(*commands)
+
+    def show_only(self, *commands: str) -> None:
+        """Record what these commands print now."""
         self._text.append(f"\n===== {self.age:.0f} s after the beginning =====\n")
         self._text += [f"\n$ {command}\n{self._output(command)}" for command in commands]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, text
 from sqlalchemy import create_engine as plain_engine
+from tests.first_release import unpack
 from tests.integration.ledger.test_migrations import FILL, FILL_ATTEMPTS, OLD_REVISION, OLD_ROWS, empty_url
 from tests.waiting import eventually, patient
 
@@ -21,8 +22,6 @@ from spoke_jobs.ledger.migrations import migrate
 __all__ = ["empty_url"]
 
 ROOT = Path(__file__).parents[3]
-OLD_RELEASE = "0b6e8de8dce673501e49be7f5acda6c27a8a22ed"
-"""The last commit whose newest migration is OLD_REVISION."""
 APP = """
 import os, time
 from pathlib import Path
@@ -86,12 +85,8 @@ def states(engine: Engine) -> dict[str, int]:
 def test_what_workers_of_the_first_release_run_during_the_migration_ends_once(empty_url: URL, tmp_path: Path) -> None:
     engine = plain_engine(empty_url, isolation_level="AUTOCOMMIT")
     url = empty_url.render_as_string(hide_password=False)
-    code = tmp_path / "old"
-    code.mkdir()
-    archive = subprocess.run(
-        ["git", "archive", OLD_RELEASE, "runner/spoke_jobs"], cwd=ROOT, capture_output=True, check=True
-    )
-    subprocess.run(["tar", "x", "--directory", code, "--strip-components=1"], input=archive.stdout, check=True)
+    code = tmp_path / "first/runner"
+    unpack(tmp_path / "first", "runner/spoke_jobs")
     (tmp_path / "old_app.py").write_text(APP)
     migrate(engine, OLD_REVISION)
     with engine.connect() as connection:
