@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,7 @@ def test_hangs():
 def test_pytest_ends_when_the_run_is_killed(run: Any, pytester: pytest.Pytester) -> None:
     """Or its tests would go on beside those of the next run."""
     pytester.makepyfile(test_it=FLAKY + HANGING)
-    process = pytester.popen(COMMAND)
+    process = pytester.popen(COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         file = pytester.path / "pid"
         pid = int(eventually(lambda: file.exists() and file.read_text().strip(), "the test runs"))
