@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.leftovers import owner_of
-from tests.waiting import eventually
+from tests.waiting import eventually, patient
 
 ROOT = Path(__file__).parents[3]
 CHOOSING = ("UNIT", "FAST", "ROOM", "LONG", "ARGS")
@@ -81,7 +81,7 @@ def test_a_holder_that_is_killed_holds_it_no_longer_though_its_children_run(lock
     first.kill()
     first.wait()
     second = start(lock, "with_turn .ci/run echo done")
-    assert second.communicate(timeout=60) == ("done\n", "")
+    assert second.communicate(timeout=patient(60)) == ("done\n", "")
     first.communicate("\n")  # its child ends
 
 
