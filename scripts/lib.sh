@@ -128,6 +128,10 @@ waiting_message() {
   fi
 }
 
+# tied COMMAND...: run a program that is told to end (SIGTERM) when this process ends, even if it is killed. Otherwise its tests would go on
+# beside those of the next run, on the same cluster.
+tied() { if command -v setpriv >/dev/null; then setpriv --pdeathsig TERM "$@"; else "$@"; fi; }
+
 # find_python: set $python to an interpreter of 3.11 or newer that can create virtual environments. Install Debian's if there is none.
 find_python() {
   local candidates=(python3.11 python3 /usr/bin/python3)

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
+from tests.postgres import server_url
 from tests.sharing import ByGroup, rank
 from tests.timings import report_timings
 from tests.waiting import FACTOR, eventually, patient
@@ -26,7 +27,7 @@ from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
-POSTGRES_URL = os.environ.get("SPOKE_TEST_POSTGRES", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
+POSTGRES_URL = server_url(os.environ)
 
 pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e", "integration", "unit")))
 

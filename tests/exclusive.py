@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ the one before. Who holds it takes no other lock."""
 
 @contextmanager
 def exclusive(what: str) -> Iterator[None]:
-    """Hold the lock of that name. It is released when its holder dies, however it dies."""
-    with (Path(tempfile.gettempdir()) / f"spoke-jobs-tests-{what}.lock").open("w") as file:
+    """Hold this user's lock of that name. It is released when its holder dies, however it dies."""
+    with (Path(tempfile.gettempdir()) / f"spoke-jobs-tests-{os.getuid()}-{what}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,11 +1,13 @@
 """Run pytest with these arguments, and what failed once more: ``python -m tests.second_chance [PYTEST ARGUMENTS]``.
 
 There are up to three runs: of the selected tests but for those marked ``alone``, with as many processes as the
-arguments say; of those marked ``alone``, in one process; and of what failed in both, in one process.
+arguments say; of those marked ``alone``, in one process; and of what failed in both, in one process. That process is
+pytest-xdist's, too, which names the test that ends it, and goes on with the others.
 
 Exit codes are pytest's. The run also fails with 1 if more tests failed than SPOKE_TEST_FLAKY_BUDGET. What was flaky or
 failed is written to build/flaky.json, or the file that SPOKE_TEST_FLAKY_REPORT names. With CI in the environment, the
-first failures are printed whole.
+first failures are printed whole. The records of the runs are in a folder that no other call uses, unless
+SPOKE_TEST_RECORDS names one to keep.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,24 +28,41 @@ from .verdict import NO_TESTS, PASSED, TESTS_FAILED, Failure, Run, Verdict, exit
 
 BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
 """How many flaky tests a run may have."""
-FOLDER = Path("build/second-chance")
 REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
-ONE_PROCESS = ("--numprocesses=0",)
+ONE_PROCESS = ("--numprocesses=1",)
+ENDS_WITH_THIS = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+"""What ends pytest if this process is killed: its tests would fail those of the next run."""
 
 
 def main(arguments: list[str]) -> int:
     """Run the tests, the failed ones twice. Return the exit code."""
-    shutil.rmtree(FOLDER, ignore_errors=True)  # with pytest's list of what failed in earlier runs
-    FOLDER.mkdir(parents=True)
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.unlink(missing_ok=True)
-    code, first = _first_runs(arguments)
-    if first is None or (code != PASSED and not first.failures):
-        return code or TESTS_FAILED  # interrupted, wrong arguments, or no test: pytest has said so
+    with _records() as folder:
+        return _runs(arguments, folder.resolve())
+
+
+@contextmanager
+def _records() -> Iterator[Path]:
+    """An empty folder for the records, and for pytest's list of what failed."""
+    if kept := os.environ.get("SPOKE_TEST_RECORDS"):
+        shutil.rmtree(kept, ignore_errors=True)
+        Path(kept).mkdir(parents=True)
+        yield Path(kept)
+    else:
+        with tempfile.TemporaryDirectory(prefix="second-chance-", dir=REPORT.parent) as folder:
+            yield Path(folder)
+
+
+def _runs(arguments: list[str], folder: Path) -> int:
+    code, first = _first_runs(arguments, folder)
+    if code != PASSED and not first.failures and not first.gaps:
+        return code  # no test: pytest has said so
     second = None
     if code == TESTS_FAILED and may_run_again(first, BUDGET):
         print(f"\n{len(first.failures)} failed; they run once more, in one process", flush=True)
         only_failed = ["--last-failed", "--last-failed-no-failures=none"]
-        again, second = _pytest("second", [*arguments, *ONE_PROCESS, *only_failed])
+        again, second = _pytest(folder, "second", [*arguments, *ONE_PROCESS, *only_failed])
         code = again if again not in (PASSED, TESTS_FAILED) else code
     verdict = judge(first, second, BUDGET)
     REPORT.write_text(json.dumps(asdict(verdict), indent=2) + "\n")
@@ -50,25 +72,26 @@ def main(arguments: list[str]) -> int:
     return PASSED if code in (PASSED, TESTS_FAILED) else code
 
 
-def _first_runs(arguments: list[str]) -> tuple[int, Run | None]:
+def _first_runs(arguments: list[str], folder: Path) -> tuple[int, Run]:
     """Run the tests beside each other, then those that need the machine for themselves."""
-    code, beside = _pytest("beside", [*arguments, "--alone=without"])
-    if beside is None or code not in (PASSED, TESTS_FAILED, NO_TESTS):
+    code, beside = _pytest(folder, "beside", [*arguments, "--alone=without"])
+    if code not in (PASSED, TESTS_FAILED, NO_TESTS):
         return code, beside
     print("\nthe tests marked alone run now, in one process", flush=True)
-    code_alone, alone = _pytest("alone", [*arguments, *ONE_PROCESS, "--alone=only"])
-    return exit_code(code, code_alone), None if alone is None else merge(beside, alone)
+    code_alone, alone = _pytest(folder, "alone", [*arguments, *ONE_PROCESS, "--alone=only"])
+    return exit_code(code, code_alone), merge(beside, alone)
 
 
-def _pytest(name: str, arguments: list[str]) -> tuple[int, Run | None]:
-    record = FOLDER / f"{name}.json"
-    options = ["-p", "tests.second_chance.recorder", f"--record={record}", "-o", f"cache_dir={FOLDER.resolve()}/cache"]
-    process = subprocess.Popen([sys.executable, "-m", "pytest", *arguments, *options])
+def _pytest(folder: Path, name: str, arguments: list[str]) -> tuple[int, Run]:
+    record = folder / f"{name}.json"
+    options = ["-p", "tests.second_chance.recorder", f"--record={record}", "-o", f"cache_dir={folder}/cache"]
+    process = subprocess.Popen([*ENDS_WITH_THIS, sys.executable, "-m", "pytest", *arguments, *options])
     while True:
         try:
-            return process.wait(), recorder.read(record)
+            code = process.wait()
         except KeyboardInterrupt:
             continue  # pytest gets it from the terminal too, and ends
+        return code, recorder.read(record) or Run(gaps=(f"pytest ended with {code} and recorded nothing: see above",))
 
 
 def _print(verdict: Verdict) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .verdict import COLLECTION, ESSENTIAL_FIXTURES, Failure, Run
+from .verdict import COLLECTION, ESSENTIAL_FIXTURES, Failure, Run, gap
 
 _failed_fixture = pytest.StashKey[str]()
 
@@ -66,9 +66,19 @@ class Recorder:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._selected: set[str] = set()
         self._tests: set[str] = set()
         self._passed: set[str] = set()
         self._failures: dict[str, Failure] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note the tests that are to run in this process."""
+        self._selected |= {item.nodeid for item in session.items}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Note those that are to run in pytest-xdist's processes."""
+        self._selected |= set(ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record one phase of one test. When a process crashes, pytest-xdist reports the phase ``???`` of its test."""
@@ -93,7 +103,8 @@ class Recorder:
         if cache := session.config.cache:
             cache.set("cache/lastfailed", cache.get("cache/lastfailed", {}) | dict.fromkeys(self._failures, True))
         passed = self._passed - self._failures.keys()
-        run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()))
+        gaps = gap(frozenset(self._selected), frozenset(self._tests))
+        run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()), gaps)
         self._file.write_text(json.dumps(asdict(run) | {"passed": sorted(passed)}))
 
     def _failed(self, report: pytest.TestReport | pytest.CollectReport, phase: str, essential: str) -> None:
@@ -111,9 +122,10 @@ class Recorder:
 
 
 def read(file: Path) -> Run | None:
-    """Read a record; None if pytest ended before it wrote one."""
-    if not file.exists():
+    """Read a record; None if pytest ended before it wrote all of one: it was killed, or the disk was full."""
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
         return None
-    content = json.loads(file.read_text())
     failures = tuple(Failure(**failure) for failure in content["failures"])
-    return Run(content["tests"], frozenset(content["passed"]), failures)
+    return Run(content["tests"], frozenset(content["passed"]), failures, tuple(content["gaps"]))

@@ -49,6 +49,8 @@ class Run:
     """How many tests ran, failed ones included."""
     passed: frozenset[str] = frozenset()
     failures: tuple[Failure, ...] = ()
+    gaps: tuple[str, ...] = ()
+    """Why this run says nothing about some of its tests; empty if each of them ran."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,18 @@ class Verdict:
 
 def merge(*runs: Run) -> Run:
     """Join runs of different tests to one."""
-    failures = tuple(failure for run in runs for failure in run.failures)
-    return Run(sum(run.tests for run in runs), frozenset[str]().union(*(run.passed for run in runs)), failures)
+    return Run(
+        sum(run.tests for run in runs),
+        frozenset[str]().union(*(run.passed for run in runs)),
+        tuple(failure for run in runs for failure in run.failures),
+        tuple(gap for run in runs for gap in run.gaps),
+    )
+
+
+def gap(selected: frozenset[str], ran: frozenset[str]) -> tuple[str, ...]:
+    """Say which of the selected tests did not run, if any: ``-x`` ends a run early, and so does Control-C."""
+    absent = sorted(selected - ran)
+    return (f"{len(absent)} of {len(selected)} tests did not run, such as {absent[0]}",) if absent else ()
 
 
 def exit_code(*codes: int) -> int:
@@ -98,12 +110,14 @@ def judge(first: Run, second: Run | None, budget: int) -> Verdict:
     reasons = [f"failed twice: {test}" for test in twice]
     reasons += [f"failed, and did not pass in the second run: {test}" for test in absent]
     reasons += [f"failed in the second run only: {test}" for test in sorted(failed_again - _tests(first.failures))]
+    reasons += [f"in the second run {gap}" for gap in again.gaps]
     return Verdict(first.tests, flaky, failed, tuple(reasons))
 
 
 def _final(first: Run, budget: int) -> list[str]:
     """Reasons to fail that no second run changes."""
     reasons = [f"{failure.essential} failed: {failure.first_error}" for failure in first.failures if failure.essential]
+    reasons += first.gaps
     if len(first.failures) > budget:
         reasons.append(f"{len(first.failures)} tests failed; a second run is for at most {budget}")
     return reasons

@@ -242,7 +242,7 @@ class TestGrants:
 
     @pytest.fixture
     def role(self, postgres_url: str, postgres_ledger_url: str) -> Iterator[str]:
-        name = "grantee_" + str(make_url(postgres_ledger_url).database)
+        name = str(make_url(postgres_ledger_url).database).replace("test_", "test_grantee_")
         admin = plain_engine(postgres_url, isolation_level="AUTOCOMMIT")
         owner = plain_engine(postgres_ledger_url, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:

@@ -29,8 +29,6 @@ from texting import carrier_client, database, settings
 from texting.carrier import create_app
 from texting.models import Base
 
-POSTGRES = os.environ.get("SPOKE_TEST_POSTGRES_URL", "postgresql+psycopg://spoke:spoke@127.0.0.1:54329/spoke")
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def texting_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
@@ -38,12 +36,13 @@ def texting_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iter
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'texting.sqlite3'}"
         return
-    name = f"texting_{uuid4().hex}"
-    server = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
+    postgres_url: str = request.getfixturevalue("postgres_url")
+    name = f"test_{uuid4().hex[:12]}"
+    server = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     try:
-        yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+        yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     finally:
         with server.connect() as connection:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

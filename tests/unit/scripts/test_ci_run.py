@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.leftovers import owner_of
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 PROGRAMS = (
@@ -41,10 +43,17 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(checkout: Path) -> subprocess.CompletedProcess[str]:
-    variables = {"XDG_CACHE_HOME": str(checkout.parent / "cache"), "PATH": f"{checkout}/bin:{os.environ['PATH']}"}
     return subprocess.run(
-        ["bash", ".ci/run"], cwd=checkout, env=os.environ | variables, capture_output=True, text=True, check=False
+        ["bash", ".ci/run"], cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=False
     )
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    """The environment of a run with a user's cache of its own."""
+    return os.environ | {
+        "XDG_CACHE_HOME": str(checkout.parent / "cache"),
+        "PATH": f"{checkout}/bin:{os.environ['PATH']}",
+    }
 
 
 def calls(checkout: Path) -> list[str]:
@@ -104,10 +113,24 @@ def test_a_cluster_that_cannot_be_deleted_changes_no_result(checkout: Path) -> N
     assert (done.returncode, done.stdout.splitlines()[-1].endswith(" s  all")) == (0, True)
 
 
+def test_the_tests_of_a_run_that_is_killed_end(checkout: Path) -> None:
+    """Otherwise they would go on beside those of the next run, on a cluster of the same name."""
+    does = f"[[ $* != test ]] || {{ echo $$ >pid; exec tail --pid={os.getpid()} --follow /dev/null; }}"
+    (checkout / "bin/make.does").write_text(does)
+    process = subprocess.Popen(["bash", ".ci/run"], cwd=checkout, env=environment(checkout), stderr=subprocess.DEVNULL)
+    try:
+        file = checkout / "pid"
+        pid = int(eventually(lambda: file.exists() and file.read_text().strip(), "the tests run"))
+    finally:
+        process.kill()
+        process.wait()
+    eventually(lambda: owner_of(pid) is None, "the tests have ended")
+
+
 def test_the_second_run_has_its_own_seconds(checkout: Path) -> None:
-    records = "mkdir -p build/second-chance; touch -d @1000 build/second-chance/alone.json"
+    records = "touch -d @1000 $SPOKE_TEST_RECORDS/alone.json"
     (checkout / "bin/make.does").write_text(
-        f"[[ $* != test ]] || {{ {records}; touch -d @1090 build/second-chance/second.json; }}"
+        f"[[ $* != test ]] || {{ {records}; touch -d @1090 $SPOKE_TEST_RECORDS/second.json; }}"
     )
     done = run(checkout)
     assert "    90 s  second run" in done.stdout.splitlines()

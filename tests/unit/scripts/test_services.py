@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import patient
 
 ROOT = Path(__file__).parents[3]
 
@@ -69,7 +70,7 @@ def test_stop_ends_the_engine_that_these_scripts_started(start: Start, cache: Pa
     (own, *_) = engine(start, cache)
     assert f"runs, started by these scripts (process {own.pid})" in services(cache, "status").stdout
     done = services(cache, "stop")
-    assert (done.returncode, own.wait(10)) == (0, -15), done.stderr
+    assert (done.returncode, own.wait(patient(30))) == (0, -15), done.stderr
     assert f"(process {own.pid})" not in services(cache, "status").stdout
 
 
@@ -77,7 +78,7 @@ def test_kill_ends_what_the_engine_started_too(start: Start, cache: Path) -> Non
     own, others_shim = engine(start, cache), start("containerd-shim")
     done = services(cache, "stop", "--kill")
     assert done.returncode == 0, done.stderr
-    assert [process.wait(10) for process in own] == [-9, -9, -9]
+    assert [process.wait(patient(30)) for process in own] == [-9, -9, -9]
     assert others_shim.poll() is None
 
 
@@ -86,7 +87,7 @@ def test_kill_ends_what_a_killed_engine_left(start: Start, cache: Path) -> None:
     own[0].kill()
     own[0].wait()
     assert services(cache, "stop", "--kill").returncode == 0
-    assert [process.wait(10) for process in own[1:]] == [-9, -9]
+    assert [process.wait(patient(30)) for process in own[1:]] == [-9, -9]
 
 
 def test_kill_ends_the_redis_in_these_scripts_folder_alone(start: Start, cache: Path, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_kill_ends_the_redis_in_these_scripts_folder_alone(start: Start, cache: 
     own, other = start("redis-server", cwd=folder), start("redis-server", cwd=tmp_path)
     assert f"Redis on port 1: runs (process {own.pid})" in services(cache, "status").stdout
     done = services(cache, "stop", "--kill")
-    assert (done.returncode, own.wait(10)) == (0, -9), done.stderr
+    assert (done.returncode, own.wait(patient(30))) == (0, -9), done.stderr
     assert other.poll() is None
 
 

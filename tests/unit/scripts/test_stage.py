@@ -66,6 +66,20 @@ def test_too_little_disk_is_said_with_what_is_needed(checkout: Path) -> None:
     assert calls(checkout) == []
 
 
+@pytest.mark.parametrize(
+    ("engine", "pruned"),
+    [("runs, started by these scripts (process 7)", True), ("runs, not started by these scripts", False)],
+)
+def test_what_builds_left_is_removed_only_from_an_engine_of_these_scripts(
+    checkout: Path, engine: str, pruned: bool
+) -> None:
+    write(checkout / "scripts/engine", f'[[ $* != status ]] || echo "Docker engine: {engine}"')
+    with (checkout / "scripts/lib.sh").open("a") as file:
+        file.write(f"docker() {{ echo docker $* >>{checkout}/calls; }}\n")
+    assert stage(checkout, disk=3, memory=8).returncode == 1
+    assert ("docker builder prune --force" in calls(checkout)) is pruned
+
+
 def test_once_the_programs_are_built_less_disk_suffices(checkout: Path) -> None:
     kubelet = checkout.parent / "cache/spoke-jobs/cluster/programs/kubelet-v1/kubelet"
     kubelet.parent.mkdir(parents=True)

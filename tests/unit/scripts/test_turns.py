@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.leftovers import owner_of
+from tests.waiting import eventually, patient
 
 ROOT = Path(__file__).parents[3]
 CHOOSING = ("UNIT", "FAST", "ROOM", "LONG", "ARGS")
@@ -79,7 +81,7 @@ def test_a_holder_that_is_killed_holds_it_no_longer_though_its_children_run(lock
     first.kill()
     first.wait()
     second = start(lock, "with_turn .ci/run echo done")
-    assert second.communicate(timeout=60) == ("done\n", "")
+    assert second.communicate(timeout=patient(60)) == ("done\n", "")
     first.communicate("\n")  # its child ends
 
 
@@ -120,6 +122,16 @@ def test_tests_without_the_cluster_and_those_with_arguments_do_not_wait(
     assert process.returncode == 0
     assert said.splitlines()[-1] == "python"
     assert "waiting" not in said
+
+
+def test_the_tests_end_when_their_script_is_killed(lock: Path, checkout: Path) -> None:
+    python = checkout / ".venv/bin/python"
+    python.write_text(f"#!/bin/bash\necho $$\nexec tail --pid={os.getpid()} --follow /dev/null\n")
+    process = start(lock, f"exec {checkout}/scripts/test", UNIT="1")
+    pid = int(line(process, "stdout"))
+    process.kill()
+    process.wait()
+    eventually(lambda: owner_of(pid) is None, "the tests have ended")
 
 
 def test_all_tests_wait(lock: Path, checkout: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.waiting import patient
+from tests.leftovers import owner_of
+from tests.waiting import eventually, patient
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[3]
+COMMAND = (sys.executable, "-m", "tests.second_chance", "-p", "xdist", "-p", "pytest_timeout")
+COMMAND += ("--numprocesses=2", "--dist=loadscope")
 FLAKY = """
 import os, pathlib, time, pytest
 
@@ -29,14 +33,13 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a module's tests; gives what was printed, with the exit code."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others only take time here
-    of_this_run = ("CI", "PYTEST_XDIST_WORKER_COUNT", "SPOKE_TEST_FLAKY_REPORT", "SPOKE_TEST_FLAKY_BUDGET")
-    for name in of_this_run:
+    of_this_run = ("CI", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER_COUNT")
+    for name in (*of_this_run, *(f"SPOKE_TEST_{name}" for name in ("FLAKY_REPORT", "FLAKY_BUDGET", "RECORDS"))):
         monkeypatch.delenv(name, raising=False)
 
     def run_module(source: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=FLAKY + source)
-        options = ("-p", "xdist", "-p", "pytest_timeout", "--numprocesses=2", "--dist=loadscope", *arguments)
-        return pytester.run(sys.executable, "-m", "tests.second_chance", *options, timeout=patient(120))
+        return pytester.run(*COMMAND, *arguments, timeout=patient(120))
 
     return run_module
 
@@ -213,3 +216,101 @@ def test_what_fails_twice_alone_fails_the_run(run: Any) -> None:
 def test_without_a_test_that_is_marked_the_others_decide(run: Any) -> None:
     assert run("def test_bad(): assert 0").ret == 1
     assert run("def test_good(): pass").ret == 0
+
+
+def test_one_that_ends_its_process_while_alone_has_its_second_chance_too(run: Any, pytester: pytest.Pytester) -> None:
+    result = run(
+        """
+@pytest.mark.alone
+def test_crash():
+    if first_time("crash"): os._exit(0)
+
+@pytest.mark.alone
+def test_good(): pass
+
+def test_flaky(): assert not first_time("flaky")
+"""
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["FLAKY 2 of 3"])
+    flaky = {failure["test"]: failure["phase"] for failure in report(pytester)["flaky"]}
+    assert flaky == {"test_it.py::test_crash": "crash", "test_it.py::test_flaky": "call"}
+
+
+def test_one_that_ends_its_process_twice_fails_the_run_by_name(run: Any, pytester: pytest.Pytester) -> None:
+    result = run("def test_bad(): os._exit(0)\ndef test_flaky(): assert not first_time('x')")
+    assert result.ret == 1
+    assert result.outlines[-1] == "the run fails: failed twice: test_it.py::test_bad"
+    assert [failure["test"] for failure in report(pytester)["flaky"]] == ["test_it.py::test_flaky"]
+
+
+def test_a_run_that_ends_before_all_its_tests_ran_fails(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed would pass in the second run, and nobody would know of the others."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--exitfirst")
+    bad = "\n".join(f"@pytest.mark.alone\ndef test_{n}(): assert not first_time('failed')" for n in range(9))
+    result = run(bad)
+    assert result.ret != 0
+    result.stdout.re_match_lines([r"the run fails: \d of 9 tests did not run, such as test_it.py::test_\d"])
+
+
+def test_pytest_is_killed(run: Any, pytester: pytest.Pytester) -> None:
+    """What failed before is named all the same."""
+    result = run(
+        """
+@pytest.mark.alone
+def test_kills(): os.kill(os.getppid(), 9)
+
+def test_bad(): assert 0
+"""
+    )
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["the run fails: pytest ended with -9 and recorded nothing: see above"])
+    assert [failure["test"] for failure in report(pytester)["failed"]] == ["test_it.py::test_bad"]
+
+
+HANGING = """
+def test_hangs():
+    pathlib.Path("pid").write_text(f"{os.getppid()}\\n")
+    time.sleep(600)
+"""
+
+
+def test_pytest_ends_when_the_run_is_killed(run: Any, pytester: pytest.Pytester) -> None:
+    """Or its tests would go on beside those of the next run."""
+    pytester.makepyfile(test_it=FLAKY + HANGING)
+    process = pytester.popen(COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        file = pytester.path / "pid"
+        pid = int(eventually(lambda: file.exists() and file.read_text().strip(), "the test runs"))
+    finally:
+        process.kill()
+        process.wait()
+    eventually(lambda: owner_of(pid) is None, "pytest has ended")
+
+
+def test_two_runs_in_one_folder_leave_each_other_s_records_alone(run: Any, pytester: pytest.Pytester) -> None:
+    """The inner one ends while the tests of the outer one run."""
+    arguments = [*COMMAND, "other.py"]
+    result = run(
+        f"""
+def test_runs_others():
+    import subprocess
+    pathlib.Path("other.py").write_text("def test_bad(): assert 0")
+    assert subprocess.run({arguments}, capture_output=True).returncode == 1
+
+def test_flaky(): assert not first_time("flaky")
+""",
+        "test_it.py",
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["FLAKY 1 of 2"])
+    assert [path.name for path in (pytester.path / "build").iterdir()] == ["flaky.json"]
+
+
+def test_records_are_kept_where_the_caller_says(run: Any, pytester: pytest.Pytester, monkeypatch: Any) -> None:
+    """Those of an earlier run are not taken for this one's."""
+    (pytester.path / "records").mkdir()
+    (pytester.path / "records/second.json").touch()
+    monkeypatch.setenv("SPOKE_TEST_RECORDS", "records")
+    assert run("def test_good(): pass").ret == 0
+    assert sorted(path.name for path in pytester.path.glob("records/*.json")) == ["alone.json", "beside.json"]

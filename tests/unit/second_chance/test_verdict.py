@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.second_chance.verdict import COLLECTION, NO_TESTS, Failure, Run, exit_code, judge, may_run_again, merge
+from tests.second_chance.verdict import COLLECTION, NO_TESTS, Failure, Run, exit_code, gap, judge, may_run_again, merge
 
 BUDGET = 3
 
@@ -74,6 +74,24 @@ def test_the_run_of_tests_marked_alone_counts_with_the_others() -> None:
     assert (whole.tests, whole.passed) == (102, {"good", "c"})
     assert [item.test for item in whole.failures] == ["a", "b", "d"]
     assert not may_run_again(merge(whole, first_run("e")), BUDGET), "the budget is one"
+
+
+def test_a_run_without_some_of_its_tests_fails_at_once() -> None:
+    """No second run says what they would have done."""
+    first = merge(first_run("a"), Run(gaps=("pytest was killed",)))
+    assert not may_run_again(first, BUDGET)
+    assert judge(first, second_run(passed=("a",)), BUDGET).reasons == ("pytest was killed",)
+
+
+def test_a_second_run_without_some_of_its_tests_says_so() -> None:
+    again = Run(1, frozenset({"a"}), gaps=("pytest was killed",))
+    reasons = judge(first_run("a", "b"), again, BUDGET).reasons
+    assert reasons == ("failed, and did not pass in the second run: b", "in the second run pytest was killed")
+
+
+def test_tests_that_were_selected_and_did_not_run_are_a_gap() -> None:
+    assert gap(frozenset("abc"), frozenset("b")) == ("2 of 3 tests did not run, such as a",)
+    assert gap(frozenset("b"), frozenset("ab")) == ()
 
 
 @pytest.mark.parametrize(
