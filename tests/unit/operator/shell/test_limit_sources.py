@@ -10,8 +10,8 @@ import pytest
 
 from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell import limit_sources
-from spoke_jobs_operator.shell.limit_sources import NAMESPACES, SPOKELIMITS, LimitSources
+from spoke_jobs_operator.shell import limit_sources, store
+from spoke_jobs_operator.shell.limit_sources import LimitSources
 from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing, Page
 from spoke_jobs_operator.shell.store import Store
 
@@ -70,7 +70,7 @@ async def test_all_namespaces_are_listed_and_what_is_gone_is_forgotten() -> None
     s.server.put(Kind.NAMESPACE, "two", metadata=PAUSED)
     await s.sources.compare(None)
     assert s.known() == ["one/a", "two"]
-    assert await s.sources.watchable() == (SPOKELIMITS, NAMESPACES)
+    assert await s.sources.watchable() == (Kind.SPOKELIMIT, Kind.NAMESPACE)
     s.server.objects = {Kind.SPOKELIMIT: [], Kind.NAMESPACE: []}
     s.server.version += 1
     before = s.changes
@@ -88,7 +88,7 @@ async def test_of_given_namespaces_each_is_read_by_its_name() -> None:
     for name in ("one", "two"):
         await s.sources.compare(name)
     assert s.known() == ["one/a", "two"]
-    assert await s.sources.watchable() == (SPOKELIMITS,), "a Role allows no watch of Namespaces"
+    assert await s.sources.watchable() == (Kind.SPOKELIMIT,), "a Role allows no watch of Namespaces"
     s.server.put(Kind.NAMESPACE, "two")
     await s.sources.compare("two")
     assert s.known() == ["one/a"]
@@ -145,3 +145,48 @@ async def test_given_namespaces_are_read_every_few_seconds(monkeypatch: pytest.M
         await many.sources.poll()
     assert min(slept) == 100, "the reads leave the rate of calls to the jobs"
     await Scene().sources.poll()  # with all namespaces, they are watched
+
+
+@pytest.fixture
+def further(monkeypatch: pytest.MonkeyPatch) -> Kind:
+    """A kind of our own for which the operator has no reader."""
+    kind = Kind.CONFIGMAP
+    monkeypatch.setattr(store, "FURTHER", (kind,))
+    monkeypatch.setattr(limit_sources, "OPTIONAL", (*limit_sources.OPTIONAL, kind))
+    monkeypatch.setitem(limit_sources._LACK, kind, "ConfigMaps are not obeyed")
+    return kind
+
+
+async def test_a_further_kind_is_watched_compared_and_stored(further: Kind) -> None:
+    s = Scene()
+    changed: list[Kind] = []
+    s.store.on_further = changed.append
+    s.server.objects[further] = []
+    s.server.put(further, "a", "one", spec={"x": 1})
+    assert await s.sources.watchable() == (Kind.SPOKELIMIT, further, Kind.NAMESPACE)
+    await s.sources.compare(None)
+    assert [(str(item.key), item.spec) for item in s.store.further[further]] == [("one/a", {"x": 1})]
+    assert changed == [further]
+    body = s.server.objects[further][0]
+    newer = body | {"metadata": body["metadata"] | {"resourceVersion": "50"}}
+    s.store.see(further.plural, newer, gone=False)
+    assert changed == [further], "only its status has changed"
+    metadata = newer["metadata"] | {"resourceVersion": "51"}
+    s.store.see(further.plural, {"metadata": metadata, "spec": {"x": 2}}, gone=False)
+    assert changed == [further, further]
+    s.server.objects[further], s.server.version = [], 60
+    await s.sources.compare(None)
+    assert not len(s.store.further[further])
+
+
+async def test_without_rights_to_a_further_kind_its_objects_stay(further: Kind) -> None:
+    s = Scene()
+    s.server.objects[further] = []
+    s.server.put(further, "a", "one", spec={})
+    await s.sources.compare(None)
+    s.server.errors[further, None] = FORBIDDEN
+    await s.sources.compare(None)
+    assert len(s.store.further[further]) == 1
+    s.server.errors[further, None] = NOT_FOUND
+    await s.sources.compare(None)
+    assert not len(s.store.further[further])
