@@ -86,6 +86,7 @@ class Candidate:
     limit_key: str = ""
     _subject: Subject | None = field(default=None, init=False, repr=False, compare=False)
     _party: Party | None = field(default=None, init=False, repr=False, compare=False)
+    _scopes: tuple[Counted, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
         """Yield the rates that apply to the SpokeJob, by scope."""
@@ -102,9 +103,12 @@ class Candidate:
     @property
     def counted(self) -> tuple[Counted, ...]:
         """The scopes of limits that apply, the narrowest first."""
-        if self.job_type.count(".") > _MOST_PREFIXES:
-            return _counted(self.key.namespace, self.subject)
-        return _kept(self.key.namespace, self.subject)
+        if (scopes := self._scopes) is None:
+            if self.job_type.count(".") > _MOST_PREFIXES:
+                return _counted(self.key.namespace, self.subject)
+            scopes = _kept(self.key.namespace, self.subject)
+            object.__setattr__(self, "_scopes", scopes)
+        return scopes
 
     @property
     def age(self) -> Age:
@@ -182,7 +186,11 @@ class Usage:
         bump(self.of_party, item.party, by)
         in_scope = self.in_scope
         for _, _, _, own, _ in item.counted:
-            bump(in_scope, own, by)
+            count = in_scope.get(own, 0) + by
+            if count:
+                in_scope[own] = count
+            else:
+                in_scope.pop(own, None)
 
 
 def count_of(usage: Usage, namespace: str, kind: ScopeKind, name: str) -> int:
