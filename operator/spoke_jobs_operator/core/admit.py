@@ -331,7 +331,8 @@ def admit(waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Tur
             heapq.heappop(heads)
             continue
         start(chosen, usage, limits, turns)
-        heapq.heapreplace(heads, place(name))
+        if len(heads) > 1:  # otherwise the next one is of this namespace, too
+            heapq.heapreplace(heads, place(name))
         yield chosen
 
 
