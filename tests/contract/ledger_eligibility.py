@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, select, text
 
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, ScopeKind
 from spoke_jobs.ledger import eligibility
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.clock import clock_now
@@ -104,11 +105,15 @@ FILTERS = st.builds(
 CLOSED = st.builds(
     Closed,
     types=st.frozensets(TYPES, max_size=SOME),
-    queues=st.frozensets(NAMES.filter(bool), max_size=SOME),
-    organizations=st.frozensets(st.one_of(NUMBERS, st.just(10**12)), max_size=SOME),
-    keys=st.frozensets(NAMES, max_size=SOME),
-    every_queue=st.booleans(),
-    every_organization=st.booleans(),
+    named=st.frozensets(
+        st.one_of(
+            st.tuples(st.just(ScopeKind.QUEUE), NAMES.filter(bool)),
+            st.tuples(st.just(ScopeKind.ORGANIZATION), st.one_of(NUMBERS, st.just(10**12)).map(str)),
+            st.tuples(st.just(ScopeKind.KEY), NAMES),
+        ),
+        max_size=3 * SOME,
+    ),
+    every=st.frozensets(st.sampled_from([item.kind for item in PLAIN_DIMENSIONS if item.each])),
 )
 WITH_PARAMETERS: dict[type[Condition], st.SearchStrategy[Condition]] = {
     OfRunner: st.sampled_from(RUNNERS).map(OfRunner),

@@ -12,11 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from spoke_jobs.contract.limit_model import REASONS, Subject, limit_wait
-from spoke_jobs.contract.limit_scopes import ScopeKind, counted_as
+from spoke_jobs.contract.limit_model import Subject, limit_wait
+from spoke_jobs.contract.limit_scopes import REASONS, ScopeKind, counted_as
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from .api_objects import Key
@@ -43,6 +44,32 @@ class ScopeKey(NamedTuple):
     scope: str
 
 
+class Counted(NamedTuple):
+    """A scope of limits that applies to a SpokeJob."""
+
+    kind: ScopeKind
+    scope: str
+    name: str
+    """What the scope counts the SpokeJob as, a queue for example."""
+    own: ScopeKey
+    """The count of the whole scope."""
+    limited: ScopeKey
+    """The count that a limit of the scope bounds: of `each-queue`, that of the SpokeJob's queue."""
+
+
+def _counted(namespace: str, subject: Subject) -> tuple[Counted, ...]:
+    return tuple(
+        Counted(kind, scope, name, ScopeKey(namespace, scope), ScopeKey(namespace, counted_as(kind, name)))
+        for kind, scope, name in subject.scopes()
+    )
+
+
+_kept = lru_cache(maxsize=4_000)(_counted)
+"""Making the scopes takes longer than the rest of an admission, and many SpokeJobs have the same."""
+_MOST_PREFIXES = 10
+"""The scopes of a type with more prefixes are not kept: whoever creates SpokeJobs could fill the memory with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """The fields of a SpokeJob that admission uses."""
@@ -57,6 +84,9 @@ class Candidate:
     request_id: int = 0
     job_type: str = ""
     limit_key: str = ""
+    _subject: Subject | None = field(default=None, init=False, repr=False, compare=False)
+    _party: Party | None = field(default=None, init=False, repr=False, compare=False)
+    _scopes: tuple[Counted, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
         """Yield the rates that apply to the SpokeJob, by scope."""
@@ -64,8 +94,21 @@ class Candidate:
 
     @property
     def subject(self) -> Subject:
-        """What limits know of the SpokeJob."""
-        return Subject(self.job_type, self.queue, self.organization, self.limit_key or None)
+        """What limits know of the SpokeJob. It is made once: one admission asks for it several times."""
+        if (subject := self._subject) is None:
+            subject = Subject(self.job_type, self.queue, self.organization, self.limit_key or None)
+            object.__setattr__(self, "_subject", subject)
+        return subject
+
+    @property
+    def counted(self) -> tuple[Counted, ...]:
+        """The scopes of limits that apply, the narrowest first."""
+        if (scopes := self._scopes) is None:
+            if self.job_type.count(".") > _MOST_PREFIXES:
+                return _counted(self.key.namespace, self.subject)
+            scopes = _kept(self.key.namespace, self.subject)
+            object.__setattr__(self, "_scopes", scopes)
+        return scopes
 
     @property
     def age(self) -> Age:
@@ -74,8 +117,11 @@ class Candidate:
 
     @property
     def party(self) -> Party:
-        """The party that the SpokeJob belongs to."""
-        return Party(self.key.namespace, self.organization)
+        """The party that the SpokeJob belongs to. It is made once."""
+        if (party := self._party) is None:
+            party = Party(self.key.namespace, self.organization)
+            object.__setattr__(self, "_party", party)
+        return party
 
     @property
     def group(self) -> Group:
@@ -138,8 +184,13 @@ class Usage:
         self.total += by
         bump(self.in_namespace, item.key.namespace, by)
         bump(self.of_party, item.party, by)
-        for _, scope, _ in item.subject.scopes():
-            bump(self.in_scope, ScopeKey(item.key.namespace, scope), by)
+        in_scope = self.in_scope
+        for _, _, _, own, _ in item.counted:
+            count = in_scope.get(own, 0) + by
+            if count:
+                in_scope[own] = count
+            else:
+                in_scope.pop(own, None)
 
 
 def count_of(usage: Usage, namespace: str, kind: ScopeKind, name: str) -> int:
@@ -182,13 +233,15 @@ def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceL
 
 
 def _limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
-    if not rules.bounds:
+    if not (bounds := rules.bounds):
         return None
-    for (kind, _, name), bound in rules.bounds_of(item.subject):
-        code = WaitReason.NAMESPACE_LIMIT_REACHED if kind is ScopeKind.ALL else REASONS[kind]
-        running = count_of(usage, item.key.namespace, kind, name)
-        if (wait := limit_wait(code, name, running, bound.value, bound.source)) is not None:
-            return wait
+    for kind, scope, name, _, limited in item.counted:
+        if (bound := bounds.get(scope)) is None:
+            continue
+        running = usage.in_scope.get(limited, 0)
+        if running >= bound.value:
+            code = WaitReason.NAMESPACE_LIMIT_REACHED if kind is ScopeKind.ALL else REASONS[kind]
+            return limit_wait(code, name, running, bound.value, bound.source)
     return None
 
 
@@ -264,7 +317,8 @@ def admit(waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Tur
     weights = {name: limits.of(name).weight for name in by_namespace}
 
     def place(name: str) -> tuple[Any, ...]:
-        return (usage.in_namespace[name] / weights[name], *turns.of_namespace(name), oldest.get(name), name)
+        running = usage.in_namespace.get(name, 0)
+        return (running / weights[name], *turns.of_namespace(name), oldest.get(name), name)
 
     heads = [place(name) for name in by_namespace]
     heapq.heapify(heads)
@@ -277,7 +331,8 @@ def admit(waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Tur
             heapq.heappop(heads)
             continue
         start(chosen, usage, limits, turns)
-        heapq.heapreplace(heads, place(name))
+        if len(heads) > 1:  # otherwise the next one is of this namespace, too
+            heapq.heapreplace(heads, place(name))
         yield chosen
 
 
@@ -285,7 +340,8 @@ def start(item: Candidate, usage: Usage, limits: Limits, turns: Turns) -> None:
     """Count a SpokeJob that gets a Job now: its place, its tokens and its turn."""
     rules = limits.of(item.key.namespace)
     usage.add(item)
-    usage.rates.take(item.rates(rules))
+    if rules.rates:
+        usage.rates.take(item.rates(rules))
     turns.take(item.party, rules.weight)
 
 
@@ -300,17 +356,17 @@ def _of_namespace(
     rules = limits.of(namespace)
     if rules.paused:
         return
-    of_all = rules.rates.get(ScopeKind.ALL)
+    of_all, whole = rules.rates.get(ScopeKind.ALL), rules.running
 
     def place(party: Party, line: list[Candidate]) -> tuple[Any, ...]:
-        return (usage.of_party[party], turns.of_party(party), line[-1].age, party)
+        return (usage.of_party.get(party, 0), turns.of_party(party), line[-1].age, party)
 
     for group in _by_priority(waiting, rules):
         lines = _lines(group)
         heads = [place(party, line) for party, line in lines.items()]
         heapq.heapify(heads)
         while heads:
-            if rules.running is not None and usage.in_namespace[namespace] >= rules.running.value:
+            if whole is not None and usage.in_namespace.get(namespace, 0) >= whole.value:
                 return
             if of_all and usage.rates.why([("", of_all)]) is not None:
                 return

@@ -13,6 +13,7 @@ from typing import Any
 from spoke_jobs.contract import environment, labels, names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJob
 
 from .api_objects import (
@@ -90,7 +91,7 @@ def build_job(
             "ownerReferences": [
                 {
                     "apiVersion": names.API_VERSION,
-                    "kind": names.KIND,
+                    "kind": Kind.SPOKEJOB.kind,
                     "name": spokejob.name,
                     "uid": spokejob.uid,
                     "controller": True,

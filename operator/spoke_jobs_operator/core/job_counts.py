@@ -106,12 +106,23 @@ def count_jobs(
             record = open_attempt(status)
             since = record.started_at if record and record.started_at else spokejob.created_at
             counts.oldest_running[group] = min(since, counts.oldest_running.get(group, since))
-        if status.outcome in (None, Outcome.WAITING):
-            waits = Waits(group, WaitReason.BACKING_OFF.value if backs_off(status) else status.cause or NEW)
+        if is_waiting(spokejob):
+            waits = Waits(group, waits_for(spokejob))
             counts.waiting[waits] += 1
             since = _waits_since(spokejob)
             counts.oldest_waiting[waits] = min(since, counts.oldest_waiting.get(waits, since))
     return counts
+
+
+def is_waiting(spokejob: SpokeJob) -> bool:
+    """Whether its status shows neither a running attempt nor an end."""
+    return spokejob.status.outcome in (None, Outcome.WAITING)
+
+
+def waits_for(spokejob: SpokeJob) -> str:
+    """Return what a waiting SpokeJob waits for, as the metrics and the published state name it."""
+    status = spokejob.status
+    return WaitReason.BACKING_OFF.value if backs_off(status) else status.cause or NEW
 
 
 def _waits_since(spokejob: SpokeJob) -> datetime:

@@ -1,4 +1,4 @@
-"""Read SpokeLimits and Namespaces into frozen views."""
+"""Read SpokeLimits, Namespaces and objects of our further kinds into frozen views."""
 
 from __future__ import annotations
 
@@ -68,6 +68,29 @@ class NamespaceView:
     def key(self) -> Key:
         """The key in the store; Namespaces are in no namespace."""
         return Key("", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectView:
+    """An object of a kind that has no view of its own."""
+
+    key: Key
+    uid: str
+    resource_version: int
+    generation: int
+    spec: Body
+
+
+def read_object(body: Body) -> ObjectView:
+    """Read an object of our further kinds. Whoever uses its spec checks it."""
+    metadata = mapping(body, "metadata")
+    return ObjectView(
+        key=Key(text(metadata, "namespace"), text(metadata, "name")),
+        uid=text(metadata, "uid"),
+        resource_version=digits(text(metadata, "resourceVersion")),
+        generation=number(metadata, "generation"),
+        spec=mapping(body, "spec"),
+    )
 
 
 def read_spokelimit(body: Body) -> SpokeLimitView:

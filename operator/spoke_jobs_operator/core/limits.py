@@ -13,9 +13,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.limit_model import Pause, Subject, applying
-from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, Place, ScopeKind, kinds_of
-from spoke_jobs.contract.names import LIMIT_KIND
+from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
 from spoke_jobs.contract.start_rate import StartRate
 
 from .api_objects import Key
@@ -26,7 +26,7 @@ PREFIX = "SPOKE_OPERATOR_"
 MOST_RATES = 5
 """The most rates of one scope of a namespace that have buckets of their own. A tenant may write thousands, and each
 decision looks at all of them."""
-_PAUSES = (
+_FIRST_PAUSES = (
     ScopeKind.ALL,
     ScopeKind.QUEUE,
     ScopeKind.EACH_QUEUE,
@@ -36,6 +36,7 @@ _PAUSES = (
     ScopeKind.EACH_TYPE,
     ScopeKind.KEY,
 )
+_PAUSES = (*_FIRST_PAUSES, *(kind for kind in ScopeKind if kind not in _FIRST_PAUSES))
 """Of several pauses of a job, that of the first form is named."""
 
 
@@ -57,7 +58,7 @@ class RateBound:
     @property
     def source(self) -> str:
         """The SpokeLimit's name in reasons to wait."""
-        return f"{LIMIT_KIND} {self.limit.name}"
+        return f"{Kind.SPOKELIMIT.kind} {self.limit.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +80,6 @@ class NamespaceLimits:
     default_timeout: Bound | None = None
     max_timeout: Bound | None = None
     weight: int = 1
-    bound_kinds: frozenset[ScopeKind] = field(init=False, repr=False, compare=False)
-    """The forms of the scopes that have bounds: admission asks for each waiting SpokeJob which bounds apply."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "bound_kinds", kinds_of(self.bounds))
-
-    def bounds_of(self, subject: Subject) -> Iterator[tuple[Place, Bound]]:
-        """Yield the bounds of such a job, the narrowest first."""
-        return applying(self.bounds, subject, self.bound_kinds)
 
     @property
     def running(self) -> Bound | None:
@@ -244,7 +236,7 @@ def pause_of(item: SpokeLimitView, now: datetime) -> Pause | None:
 
 def source_of(item: SpokeLimitView) -> str:
     """Return the SpokeLimit's name in reasons to wait."""
-    return f"{LIMIT_KIND} {item.key.name}"
+    return f"{Kind.SPOKELIMIT.kind} {item.key.name}"
 
 
 def _of_namespace(

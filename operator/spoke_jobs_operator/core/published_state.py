@@ -1,22 +1,29 @@
 """The state of a namespace that the leader publishes: limits, counts and the order of turns.
 
-`spoke-jobs why` reads it.
+`spoke-jobs why` reads it. Its form is in :mod:`spoke_jobs.contract.operator_state`.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from itertools import islice
 
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.limit_scopes import NAMED, ScopeKind
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
+from spoke_jobs.contract.operator_state import (
+    OperatorState,
+    PublishedBound,
+    PublishedHold,
+    PublishedPause,
+    PublishedRate,
+    Running,
+)
+from spoke_jobs.contract.spokejob import SpokeJob
 
 from .admit import Candidate, Usage, counts_of
 from .api_objects import Key
+from .job_counts import is_waiting, waits_for
 from .limits import Limits, NamespaceLimits, named
 from .start_rates import StartRates
 from .status import open_attempt
@@ -33,33 +40,41 @@ def report(
     turns: Sequence[Candidate],
     unfinished: Iterable[SpokeJob],
     has_place: Callable[[Key], bool] = lambda _key: False,
-) -> dict[str, object]:
-    """Return the namespace's state as JSON values: names and numbers.
+) -> OperatorState:
+    """Return the namespace's state.
 
     :param has_place: whether a SpokeJob is admitted or has an attempt, even if its status does not show that yet.
     """
     mine = [item for item in unfinished if item.namespace == namespace]
-    waiting = [item for item in mine if item.status.outcome in (None, Outcome.WAITING)]
+    waiting = [item for item in mine if is_waiting(item)]
     starting = [item for item in waiting if open_attempt(item.status) or has_place(Key(namespace, item.name))]
-    queues = counts_of(usage, namespace, ScopeKind.QUEUE)
-    organizations = counts_of(usage, namespace, ScopeKind.ORGANIZATION)
-    return {
-        "limits": limits.settings,
-        "namespaceLimits": _bounds(limits.of(namespace)),
-        "rates": _rates(limits.of(namespace), usage.rates),
-        "paused": [_pause(scope, pause) for scope, pause in limits.of(namespace).pauses.items()][:SHOWN_COUNTS],
-        "running": {"all": usage.total, "namespace": usage.in_namespace.get(namespace, 0)},
-        "queues": dict(queues.most_common(SHOWN_COUNTS)),
-        "organizations": dict(organizations.most_common(SHOWN_COUNTS)),
-        "waiting": len(waiting) - len(starting),
-        "starting": len(starting),
-        "holds": usage.holds.published(namespace) if usage.holds is not None else [],
-        "reasons": dict(sorted(Counter(item.status.cause or "New" for item in waiting).items())),
-        "turns": [item.key.name for item in turns if item.key.namespace == namespace][:SHOWN_TURNS],
-    }
+    rules = limits.of(namespace)
+    return OperatorState(
+        limits=limits.settings,
+        namespace_limits=_bounds(rules),
+        rates=_rates(rules, usage.rates),
+        paused=tuple(_pause(scope, pause) for scope, pause in islice(rules.pauses.items(), SHOWN_COUNTS)),
+        running=Running(all=usage.total, namespace=usage.in_namespace.get(namespace, 0)),
+        queues=_busiest(usage, namespace, ScopeKind.QUEUE),
+        organizations=_busiest(usage, namespace, ScopeKind.ORGANIZATION),
+        waiting=len(waiting) - len(starting),
+        starting=len(starting),
+        holds=_holds(usage, namespace),
+        reasons=dict(sorted(Counter(map(waits_for, waiting)).items())),
+        turns=tuple(islice((item.key.name for item in turns if item.key.namespace == namespace), SHOWN_TURNS)),
+    )
 
 
-def _bounds(rules: NamespaceLimits) -> dict[str, object]:
+def _holds(usage: Usage, namespace: str) -> tuple[PublishedHold, ...]:
+    found = usage.holds.published(namespace) if usage.holds is not None else []
+    return tuple(PublishedHold.model_validate(hold) for hold in found)
+
+
+def _busiest(usage: Usage, namespace: str, kind: ScopeKind) -> dict[str, int]:
+    return dict(counts_of(usage, namespace, kind).most_common(SHOWN_COUNTS))
+
+
+def _bounds(rules: NamespaceLimits) -> dict[str, PublishedBound | int]:
     """Return the limits of the namespace, each with the object or setting that sets it."""
     bounds = {
         **{scope: bound for scope, bound in rules.bounds.items() if ":" not in scope},
@@ -73,33 +88,27 @@ def _bounds(rules: NamespaceLimits) -> dict[str, object]:
         "defaultTimeoutSeconds": rules.default_timeout,
         "maxTimeoutSeconds": rules.max_timeout,
     }
-    found: dict[str, object] = {
-        name: {"value": bound.value, "source": bound.source} for name, bound in bounds.items() if bound
+    found: dict[str, PublishedBound | int] = {
+        name: PublishedBound(value=bound.value, source=bound.source) for name, bound in bounds.items() if bound
     }
     return found if rules.weight == 1 else found | {"weight": rules.weight}
 
 
-def _rates(rules: NamespaceLimits, rates: StartRates) -> list[dict[str, object]]:
+def _rates(rules: NamespaceLimits, rates: StartRates) -> tuple[PublishedRate, ...]:
     """Return the rates of the namespace, each with its scope and the SpokeLimit that sets it."""
     found = ((scope, bound) for scope, bounds in sorted(rules.rates.items()) for bound in bounds)
-    return [
-        {"scope": scope, "rate": str(bound.rate), "source": bound.source, "tokens": rates.tokens(bound)}
+    return tuple(
+        PublishedRate(scope=scope, rate=str(bound.rate), source=bound.source, tokens=rates.tokens(bound))
         for scope, bound in islice(found, SHOWN_COUNTS)
-    ]
+    )
 
 
-def _pause(scope: str, pause: Pause) -> dict[str, str]:
-    found = {
-        "scope": scope,
-        "source": pause.source,
-        "by": pause.by,
-        "note": pause.note,
-        "since": pause.since.isoformat() if pause.since else "",
-        "until": pause.until.isoformat() if pause.until else "",
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def as_data(state: dict[str, object], identity: str, now: datetime) -> dict[str, str]:
-    """Return the data of the ConfigMap `spoke-operator-state`, in which the leader publishes the state."""
-    return {"operator": identity, "time": now.isoformat(), "state": json.dumps(state, sort_keys=True)}
+def _pause(scope: str, pause: Pause) -> PublishedPause:
+    return PublishedPause(
+        scope=scope,
+        source=pause.source,
+        by=pause.by or None,
+        note=pause.note or None,
+        since=pause.since.isoformat() if pause.since else None,
+        until=pause.until.isoformat() if pause.until else None,
+    )

@@ -348,6 +348,8 @@ class Room:
 
 def bump(counter: Counter[K], name: K, by: int) -> None:
     """Change a count. A count of 0 is removed, so that counters don't grow with every name that was ever counted."""
-    counter[name] += by
-    if not counter[name]:
-        del counter[name]
+    count = counter.get(name, 0) + by
+    if count:
+        counter[name] = count
+    else:
+        counter.pop(name, None)

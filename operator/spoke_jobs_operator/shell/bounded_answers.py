@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from pydantic_core import to_json
 
-from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import USUAL_METADATA, Kind
 from spoke_jobs.shared.object_fields import items, mapping, text
 from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
@@ -133,7 +133,7 @@ def session_options() -> dict[str, Any]:
 
 def slim(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Return an object of a watch or a listing without large fields that the operator does not read."""
-    used = _METADATA | _MORE_METADATA.get(kind, frozenset({"labels", "annotations"}))
+    used = _METADATA | _MORE_METADATA.get(kind, USUAL_METADATA)
     metadata = {name: value for name, value in mapping(body, "metadata").items() if name in used}
     kept = {**body, "metadata": metadata}
     if kind == "Job":
@@ -163,13 +163,7 @@ _METADATA = frozenset(
         "ownerReferences",
     }
 )
-_MORE_METADATA = {
-    names.KIND: frozenset({"labels"}),
-    names.LIMIT_KIND: frozenset({"annotations", "managedFields"}),  # managedFields say who set a pause, and when a rate
-    "Namespace": frozenset({"annotations", "managedFields"}),
-    "Pod": frozenset({"labels"}),
-    "Event": frozenset[str](),
-}
+_MORE_METADATA = {kind.kind: kind.value.kept_metadata for kind in Kind}
 
 
 def _cut(value: object) -> object:

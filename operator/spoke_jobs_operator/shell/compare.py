@@ -12,12 +12,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.shared.object_fields import uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
-from .operator_client import Client, Kind, Listing
+from .operator_client import Client, Listing
 from .operator_metrics import OperatorMetrics, Where
 from .store import Listed, ObjectIndex, Store, key_of
 

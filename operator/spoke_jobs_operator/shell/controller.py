@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from spoke_jobs.contract.failed_decisions import REFUSED_TRIES, TRIES, FailedDecisions
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, api_error
@@ -46,7 +47,7 @@ from spoke_jobs_operator.core.undiagnosable import undiagnosable
 
 from .kept_failures import KeptFailures
 from .live_reads import LiveReads
-from .operator_client import Client, Kind, NotLeading
+from .operator_client import Client, NotLeading
 from .operator_metrics import OperatorMetrics
 from .pacing import Pacer
 from .status_reports import RecordEvents, StatusReports, log_fields

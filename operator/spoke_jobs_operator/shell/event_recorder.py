@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.shared.api_errors import ApiError, NotFound, TooManyRequests
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.job_events import JobEvent
@@ -161,7 +162,7 @@ class EventRecorder:
             "note": event.note,
             "regarding": {
                 "apiVersion": names.API_VERSION,
-                "kind": names.KIND,
+                "kind": Kind.SPOKEJOB.kind,
                 "namespace": about.key.namespace,
                 "name": about.key.name,
                 "uid": about.uid,

@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.limit_scopes import EACH_FORMS
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs_operator.core.job_counts import Labels, LabelValues, count_jobs, limit_uses, paused_scopes, rate_uses
 
@@ -157,8 +158,7 @@ class JobMetrics(Collector):
         )
         used = GaugeMetricFamily(
             "spoke_operator_limit_used",
-            "Attempts that count towards the limit, by namespace and scope. For each-type, each-queue and "
-            "each-organization: of the busiest one.",
+            f"Attempts that count towards the limit, by namespace and scope. For {EACH_FORMS}: of the busiest one.",
             labels=["namespace", "scope"],
         )
         namespaces = {labels[0] for labels in counts.running} | {waits.labels[0] for waits in counts.waiting}

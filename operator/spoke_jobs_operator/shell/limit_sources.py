@@ -1,4 +1,6 @@
-"""List SpokeLimits and read Namespaces. An older chart lacks the definition and the rights: then work without them.
+"""List SpokeLimits and objects of our further kinds, and read Namespaces.
+
+An older chart lacks definitions and rights: then work without them.
 
 An operator that serves a list of namespaces has only a Role in each, and may not watch Namespaces. It reads each served
 Namespace every few seconds.
@@ -8,24 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import CUSTOM, Kind
 from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
 from spoke_jobs.shared.object_fields import uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
-from .operator_client import Client, Kind
-from .store import Listed, Store
+from .operator_client import Client
+from .store import Listed, ObjectIndex, Store
 
+V = TypeVar("V")
 NAMESPACE_SECONDS = 5.0
 """How often each Namespace is read, if Namespaces are not watched."""
 READS_PER_SECOND = 5.0
 """The most of these reads per second. With more than 25 namespaces, each one is read less often."""
-SPOKELIMITS = (names.GROUP, names.VERSION, names.LIMIT_PLURAL)
-NAMESPACES = ("", "v1", "namespaces")
+OPTIONAL = tuple(kind for kind in CUSTOM if not kind.value.required)
+"""Our kinds without which the operator works on."""
 _LACK = {
-    Kind.SPOKELIMIT: f"SpokeLimits are not obeyed: apply crds/{names.LIMIT_PLURAL}.yaml and this release's chart",
+    kind: f"{kind.kind}s are not obeyed: apply crds/{kind.plural}.yaml and this release's chart" for kind in OPTIONAL
+} | {
     Kind.NAMESPACE: f"the annotation {names.ANNOTATION_PAUSED} of Namespaces is not obeyed: install this release's "
     "chart, whose roles include the right to read Namespaces",
 }
@@ -45,24 +53,26 @@ class LimitSources:
         self._lacking: set[tuple[Kind, str | None]] = set()
 
     async def compare(self, namespace: str | None) -> None:
-        """Compare the store with the SpokeLimits and Namespaces of one namespace, or of all.
+        """Compare the store with the SpokeLimits, further objects and Namespaces of one namespace, or of all.
 
         :raises ApiError: if they could not be read for a reason other than a missing definition or missing rights.
         """
-        await self._compare_spokelimits(namespace)
+        store = self._store
+        await self._compare_kind(Kind.SPOKELIMIT, namespace, store.spokelimits, store.remove_spokelimits)
+        for kind, index in store.further.items():
+            await self._compare_kind(kind, namespace, index, partial(store.remove_further, kind))
         await (self._compare_namespaces() if namespace is None else self._read_namespace(namespace))
 
-    async def watchable(self) -> tuple[tuple[str, str, str], ...]:
+    async def watchable(self) -> tuple[Kind, ...]:
         """Return the kinds that can be watched: the ones that can be listed in all served namespaces.
 
         :raises ApiError: if that could not be found out.
         """
-        kinds = [(SPOKELIMITS, Kind.SPOKELIMIT)] + ([] if self._namespaces else [(NAMESPACES, Kind.NAMESPACE)])
         found = []
-        for kind, of_client in kinds:
+        for kind in (*OPTIONAL, *(() if self._namespaces else (Kind.NAMESPACE,))):
             try:
                 for namespace in self._namespaces or (None,):
-                    await anext(self._client.listing(of_client, namespace).pages)
+                    await anext(self._client.listing(kind, namespace).pages)
             except (NotFound, Forbidden):
                 continue
             found.append(kind)
@@ -78,8 +88,18 @@ class LimitSources:
                 except ApiError as error:  # the comparison reports it
                     logger.debug("could not read the Namespace: %s", error, extra={"namespace": namespace})
 
-    async def _compare_spokelimits(self, namespace: str | None) -> None:
-        listing = self._client.listing(Kind.SPOKELIMIT, namespace)
+    async def _compare_kind(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        index: ObjectIndex[V],
+        remove: Callable[[Iterable[V], float], None],
+    ) -> None:
+        """Compare the objects of one of our kinds. They belong to no SpokeJob.
+
+        :param remove: removes objects that are gone, given the version of the listing.
+        """
+        listing = self._client.listing(kind, namespace)
         uids: set[str] = set()
         version = 0
         try:
@@ -87,18 +107,16 @@ class LimitSources:
                 version = page.resource_version
                 for item in page.items:
                     uids.add(uid_of(item))
-                    self._store.spokelimit_seen(item)
+                    self._store.see(kind.plural, item, gone=False)
         except Forbidden as error:  # the known objects still apply
-            self._lacks(Kind.SPOKELIMIT, namespace, error)
+            self._lacks(kind, namespace, error)
             return
         except NotFound as error:  # there is no definition, so there are no objects
-            self._lacks(Kind.SPOKELIMIT, namespace, error)
-            known = [item for item in self._store.spokelimits if namespace in (None, item.key.namespace)]
-            self._store.remove_spokelimits(known)
+            self._lacks(kind, namespace, error)
+            remove([item for item in index if namespace in (None, index.owner_of(item).namespace)], math.inf)
             return
-        self._lacking.discard((Kind.SPOKELIMIT, namespace))
-        absent = self._store.spokelimits.absent(Listed(namespace, frozenset(uids), version))
-        self._store.remove_spokelimits(absent, version)
+        self._lacking.discard((kind, namespace))
+        remove(index.absent(Listed(namespace, frozenset(uids), version)), version)
 
     async def _compare_namespaces(self) -> None:
         uids: set[str] = set()

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import LABEL_SPOKEJOB, is_object_name
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.object_fields import mapping, text, uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
-from .operator_client import Client, Kind, Listing
+from .operator_client import Client, Listing
 from .store import Listed, ObjectIndex, Store
 
 T = TypeVar("T")

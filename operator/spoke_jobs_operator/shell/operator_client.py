@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config as kubernetes_config
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.contract.spokelimit import SpokeLimitStatus
 from spoke_jobs.shared.api_errors import NoAnswer, NotFound, TooManyRequests, error_of_answer
@@ -31,26 +30,6 @@ from .call_rate import CallRate
 
 _SYNC_FIELDS = {"progress", "ledger"}
 _TRIES = 3
-
-
-class Kind(Enum):
-    """The kinds of objects that the operator uses, each with API path and plural."""
-
-    SPOKEJOB = (f"/apis/{names.API_VERSION}", names.PLURAL)
-    JOB = ("/apis/batch/v1", "jobs")
-    POD = ("/api/v1", "pods")
-    TEMPLATE = ("/api/v1", "podtemplates")
-    LEASE = ("/apis/coordination.k8s.io/v1", "leases")
-    CONFIGMAP = ("/api/v1", "configmaps")
-    SPOKELIMIT = (f"/apis/{names.API_VERSION}", names.LIMIT_PLURAL)
-    NAMESPACE = ("/api/v1", "namespaces")
-    EVENT = ("/apis/events.k8s.io/v1", "events")
-
-    def path(self, namespace: str | None, name: str | None = None) -> str:
-        """Return the path of one object, or of all objects in a namespace or in the cluster."""
-        prefix, plural = self.value
-        within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
-        return f"{prefix}{within}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +112,10 @@ class Client:
 
     async def is_served(self) -> bool:
         """Whether the API server knows the SpokeJob resource."""
-        answer = await self._get(Kind.SPOKEJOB.value[0])
-        return answer is not None and any(item.get("name") == names.PLURAL for item in items(answer, "resources"))
+        answer = await self._get(Kind.SPOKEJOB.root)
+        return answer is not None and any(
+            item.get("name") == Kind.SPOKEJOB.plural for item in items(answer, "resources")
+        )
 
     async def read(self, kind: Kind, key: Key) -> dict[str, Any] | None:
         """Read an object; None if it doesn't exist."""
@@ -193,7 +174,7 @@ class Client:
         """
         body = {
             "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
+            "kind": Kind.SPOKEJOB.kind,
             "metadata": {
                 "name": key.name,
                 "namespace": key.namespace,
@@ -208,7 +189,7 @@ class Client:
         """Write a SpokeLimit's status. :raises Conflict: if the SpokeLimit was replaced."""
         body = {
             "apiVersion": names.API_VERSION,
-            "kind": names.LIMIT_KIND,
+            "kind": Kind.SPOKELIMIT.kind,
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
         }

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.api_errors import ApiError, Conflict
@@ -220,7 +220,7 @@ class Operator:
         for key in self._store.see(plural, body, gone=gone):
             if self._leads:  # a standby only watches
                 # When many SpokeJobs arrive at once, all get their Jobs before the first statuses are written.
-                self._queue.add(key, first=plural == names.PLURAL and not body.get("status"))
+                self._queue.add(key, first=plural == Kind.SPOKEJOB.plural and not body.get("status"))
 
     def _restarted(self) -> None:
         self._metrics.stream_restarts.inc()

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.contract.operator_state import OperatorState, Publication
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.api_errors import ApiError, NotFound
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.published_state import SHOWN_TURNS, as_data, report
+from spoke_jobs_operator.core.published_state import SHOWN_TURNS, report
 
 from .operator_client import Client, NotLeading
 from .pacing import Pacer
@@ -39,7 +40,7 @@ class Publisher:
         self._pacer = pacer
         self._identity = identity
         self._clock = clock
-        self._published: dict[str, tuple[dict[str, object], datetime]] = {}
+        self._published: dict[str, tuple[OperatorState, datetime]] = {}
         self._failing: set[str] = set()
         self.on_error: Callable[[Exception], None] = lambda _error: None
         """Called when publishing raised an unexpected error. It is tried again."""
@@ -64,15 +65,17 @@ class Publisher:
             own = unfinished[namespace]
             state = report(namespace, self._pacer.limits, self._pacer.usage, turns, own, self._pacer.has_place)
             now = self._clock()
-            old, at = self._published.get(namespace, ({}, now))
+            old, at = self._published.get(namespace, (None, now))
             if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
                 await self._write(namespace, state, now)
-            if namespace not in busy and self._published.get(namespace, ({}, now))[0] == state:
+            if namespace not in busy and self._published.get(namespace, (None, now))[0] == state:
                 self._published.pop(namespace, None)  # until the namespace has a job again
 
-    async def _write(self, namespace: str, state: dict[str, object], now: datetime) -> None:
+    async def _write(self, namespace: str, state: OperatorState, now: datetime) -> None:
         try:
-            await self._client.publish(Key(namespace, STATE_CONFIGMAP), as_data(state, self._identity, now))
+            await self._client.publish(
+                Key(namespace, STATE_CONFIGMAP), Publication(now, self._identity, state).to_data()
+            )
         except (ApiError, NotLeading) as error:
             if namespace not in self._failing:
                 logger.warning("could not write the ConfigMap %s: %s", STATE_CONFIGMAP, error,

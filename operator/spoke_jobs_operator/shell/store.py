@@ -10,10 +10,11 @@ import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import CUSTOM, Kind
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.object_fields import digits
 from spoke_jobs_operator.core.api_objects import (
@@ -29,7 +30,14 @@ from spoke_jobs_operator.core.api_objects import (
     Unreadable,
 )
 from spoke_jobs_operator.core.build_job import inherited
-from spoke_jobs_operator.core.limit_objects import NamespaceView, SpokeLimitView, read_namespace, read_spokelimit
+from spoke_jobs_operator.core.limit_objects import (
+    NamespaceView,
+    ObjectView,
+    SpokeLimitView,
+    read_namespace,
+    read_object,
+    read_spokelimit,
+)
 from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
 
 from .warnings_seen import WarningsSeen
@@ -37,6 +45,28 @@ from .warnings_seen import WarningsSeen
 T = TypeVar("T")
 S = ParamSpec("S")
 _REMEMBERED_DELETIONS = 10_000
+FURTHER = tuple(kind for kind in CUSTOM if kind not in (Kind.SPOKEJOB, Kind.SPOKELIMIT))
+"""Our other kinds, which need no reader of their own to be watched, stored and compared."""
+
+
+class See(Protocol):
+    """Store an object, or its deletion; return the SpokeJobs to handle again."""
+
+    def __call__(self, body: Mapping[str, Any], *, gone: bool) -> set[Key]: ...
+
+
+class _Settings(Protocol):
+    """An object that belongs to no SpokeJob."""
+
+    @property
+    def key(self) -> Key: ...
+    @property
+    def uid(self) -> str: ...
+    @property
+    def resource_version(self) -> int: ...
+
+
+V = TypeVar("V", bound=_Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,37 +225,32 @@ class Store:
         self.templates: ObjectIndex[PodTemplate] = ObjectIndex(
             _identify, lambda template: template.meta.key, _template_alike
         )
-        self.spokelimits: ObjectIndex[SpokeLimitView] = ObjectIndex(
-            lambda item: Identity(item.key, item.uid, item.resource_version), lambda item: item.key, _limit_alike
-        )
-        self.namespaces: ObjectIndex[NamespaceView] = ObjectIndex(
-            lambda item: Identity(item.key, item.uid, item.resource_version), lambda item: item.key, _namespace_alike
-        )
+        self.spokelimits: ObjectIndex[SpokeLimitView] = _settings_index(_limit_alike)
+        self.namespaces: ObjectIndex[NamespaceView] = _settings_index(_namespace_alike)
+        self.further: dict[Kind, ObjectIndex[ObjectView]] = {kind: _settings_index(_specs_alike) for kind in FURTHER}
+        """The objects of our other kinds, with the spec as it is."""
         self.on_limits: Callable[[], None] = lambda: None
         """Called when a SpokeLimit or a Namespace has changed limits or pauses."""
+        self.on_further: Callable[[Kind], None] = lambda _kind: None
+        """Called when an object of our other kinds has changed."""
         self.on_error: Callable[[Exception], None] = lambda _error: None
         """Called when an object could not be stored."""
         self._warnings = WarningsSeen()
+        self._see: dict[str, See] = {
+            Kind.SPOKEJOB.plural: self.spokejob_seen,
+            Kind.JOB.plural: self.job_seen,
+            Kind.POD.plural: self.pod_seen,
+            Kind.TEMPLATE.plural: self.template_seen,
+            Kind.SPOKELIMIT.plural: self.spokelimit_seen,
+            Kind.NAMESPACE.plural: self.namespace_seen,
+            Kind.WARNING.plural: self.event_seen,
+            **{kind.plural: partial(self.further_seen, kind) for kind in FURTHER},
+        }
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
         """Store an object, or its deletion; ``plural`` names its kind."""
-        match plural:
-            case "spokejobs":
-                return self.spokejob_seen(body, gone=gone)
-            case "jobs":
-                return self.job_seen(body, gone=gone)
-            case "pods":
-                return self.pod_seen(body, gone=gone)
-            case "podtemplates":
-                return self.template_seen(body, gone=gone)
-            case names.LIMIT_PLURAL:
-                return self.spokelimit_seen(body, gone=gone)
-            case "namespaces":
-                return self.namespace_seen(body, gone=gone)
-            case "events":
-                return set() if gone else self.event_seen(body)
-            case _:
-                return set()
+        see = self._see.get(plural)
+        return see(body, gone=gone) if see is not None else set()
 
     def events_of(self, items: Iterable[Job | Pod]) -> tuple[FailedCreate | PodWarning, ...]:
         """Return the newest Events of each Job and pod."""
@@ -287,19 +312,22 @@ class Store:
     @_contained
     def spokelimit_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a SpokeLimit, or its deletion."""
-        item = read_spokelimit(body)
-        removed = gone and self.spokelimits.remove(item.key, item.uid, item.resource_version)
-        if removed or (not gone and self.spokelimits.put(item)):
+        if _settings_seen(self.spokelimits, read_spokelimit(body), gone=gone):
             self.on_limits()
         return set()
 
     @_contained
     def namespace_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a Namespace, or its deletion."""
-        item = read_namespace(body)
-        removed = gone and self.namespaces.remove(item.key, item.uid, item.resource_version)
-        if removed or (not gone and self.namespaces.put(item)):
+        if _settings_seen(self.namespaces, read_namespace(body), gone=gone):
             self.on_limits()
+        return set()
+
+    @_contained
+    def further_seen(self, kind: Kind, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """Store an object of our other kinds, or its deletion."""
+        if _settings_seen(self.further[kind], read_object(body), gone=gone):
+            self.on_further(kind)
         return set()
 
     def remove_spokelimits(self, absent: Iterable[SpokeLimitView], version: float = math.inf) -> None:
@@ -314,10 +342,16 @@ class Store:
             self.namespaces.remove_all(absent, version)
             self.on_limits()
 
+    def remove_further(self, kind: Kind, absent: Iterable[ObjectView], version: float = math.inf) -> None:
+        """Remove objects of our other kinds that a listing lacks."""
+        if absent := list(absent):
+            self.further[kind].remove_all(absent, version)
+            self.on_further(kind)
+
     @_contained
-    def event_seen(self, body: Mapping[str, Any]) -> set[Key]:
-        """Store an Event."""
-        event = read_event(body)
+    def event_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
+        """Store an Event. Its deletion changes nothing."""
+        event = None if gone else read_event(body)
         if event is None:
             return set()
         about = self.pods.get(event.pod) if isinstance(event, PodWarning) else self.jobs.get(event.job)
@@ -377,6 +411,20 @@ def _key_of(item: SpokeJob | Packed | Unreadable) -> Key:
 
 def _identify_spokejob(item: SpokeJob | Packed | Unreadable) -> Identity:
     return Identity(_key_of(item), item.uid, digits(item.resource_version))
+
+
+def _settings_index(alike: Callable[[V, V], bool]) -> ObjectIndex[V]:
+    """Return the index of a kind whose objects belong to no SpokeJob."""
+    return ObjectIndex(lambda item: Identity(item.key, item.uid, item.resource_version), lambda item: item.key, alike)
+
+
+def _settings_seen(index: ObjectIndex[V], item: V, *, gone: bool) -> bool:
+    """Store an object or its deletion; return whether something has changed for the operator."""
+    return index.remove(item.key, item.uid, item.resource_version) if gone else index.put(item)
+
+
+def _specs_alike(old: ObjectView, new: ObjectView) -> bool:
+    return old.spec == new.spec
 
 
 def _identify(item: Job | Pod | PodTemplate) -> Identity:

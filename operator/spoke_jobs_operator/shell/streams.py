@@ -20,6 +20,7 @@ import kopf
 import uvloop
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import CUSTOM, Kind
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.shared.page_limits import MOST_OBJECTS
@@ -29,9 +30,6 @@ from .operator_client import Client
 
 OnEvent = Callable[[str, Mapping[str, Any], bool], None]
 """Called in the main event loop, with the kind's plural, the object, and whether it was deleted."""
-
-ResourceKind = tuple[str, str, str]
-"""Group, version and plural."""
 
 SERVED_CHECK_SECONDS = 10.0
 OPTIONAL_CHECK_SECONDS = 30.0
@@ -43,9 +41,10 @@ INACTIVITY_SECONDS = 90.0
 LONG_ENOUGH_SECONDS = 60.0
 STOP_SECONDS = 3.0
 
-_KINDS = ((names.GROUP, names.VERSION, names.PLURAL), ("batch", "v1", "jobs"), ("", "v1", "pods"),
-          ("", "v1", "podtemplates"), ("", "v1", "events"))  # fmt: skip
-_EVENTS = f"type=Warning,reason!=BackOff,reason!=Failed,reason!=FailedScheduling,involvedObject.kind!={names.KIND}"
+_KINDS = (*(kind for kind in CUSTOM if kind.value.required), Kind.JOB, Kind.POD, Kind.TEMPLATE, Kind.WARNING)
+_EVENTS = (
+    f"type=Warning,reason!=BackOff,reason!=Failed,reason!=FailedScheduling,involvedObject.kind!={Kind.SPOKEJOB.kind}"
+)
 """Selects FailedCreate of Jobs, and the `POD_WARNINGS` of `core/read_objects.py`. Selectors have no "or", so this one
 excludes other Events: frequent ones, whose content is also in the pod's conditions and container states, and those
 about SpokeJobs, which are the operator's own. Unhealthy is frequent, too, but only its message tells a startup probe
@@ -53,7 +52,7 @@ from the others. So all of them come, and `read_event` drops those about other p
 logger = logging.getLogger(__name__)
 
 
-async def _nothing() -> tuple[ResourceKind, ...]:
+async def _nothing() -> tuple[Kind, ...]:
     """Return no further kinds."""
     return ()
 
@@ -72,14 +71,14 @@ class Streams:
         namespaces: Sequence[str],
         on_event: OnEvent,
         on_restart: Callable[[], None],
-        optional: Callable[[], Awaitable[tuple[ResourceKind, ...]]] = _nothing,
+        optional: Callable[[], Awaitable[tuple[Kind, ...]]] = _nothing,
     ) -> None:
         self._client = client
         self._namespaces = tuple(namespaces)
         self._on_event = on_event
         self._on_restart = on_restart
         self._optional = optional
-        self._further: tuple[ResourceKind, ...] = ()
+        self._further: tuple[Kind, ...] = ()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -111,9 +110,9 @@ class Streams:
                 if await self._client.is_served():
                     self._further = await self._optional()
                     return
-                problem = f"the API server doesn't know {names.PLURAL}.{names.GROUP}: install the CRD"
+                problem = f"the API server doesn't know {Kind.SPOKEJOB.resource}: install the CRD"
             except ApiError as error:
-                problem = f"could not read {names.PLURAL}.{names.GROUP} from the API server: {error}"
+                problem = f"could not read {Kind.SPOKEJOB.resource} from the API server: {error}"
             logger.error("%s; retrying in %.0f s", problem, SERVED_CHECK_SECONDS)
             await asyncio.sleep(SERVED_CHECK_SECONDS)
 
@@ -185,12 +184,13 @@ class Streams:
             )
             return kopf.AiohttpSession(server=access.server, aiohttp_session=session)
 
-        for group, version, plural in (*_KINDS, *self._further):
+        for kind in (*_KINDS, *self._further):
 
-            async def handle(event: Mapping[str, Any], plural: str = plural, **_: Any) -> None:
+            async def handle(event: Mapping[str, Any], plural: str = kind.plural, **_: Any) -> None:
                 gone = event.get("type") == "DELETED"
                 loop.call_soon_threadsafe(self._on_event, plural, event["object"], gone)
 
+            group, version, plural = _selector(kind)
             kopf.on.event(group=group, version=version, plural=plural, id=plural, registry=registry)(handle)
         return registry
 
@@ -228,10 +228,15 @@ def _settings() -> kopf.OperatorSettings:
     watching = settings.watching
     watching.chunk_size = MOST_OBJECTS
     watching.inactivity_timeout = INACTIVITY_SECONDS
-    watching.label_selectors["batch", "v1", "jobs"] = names.LABEL_SPOKEJOB
-    watching.label_selectors["", "v1", "pods"] = names.LABEL_SPOKEJOB
-    watching.field_selectors["", "v1", "events"] = _EVENTS
+    watching.label_selectors[_selector(Kind.JOB)] = names.LABEL_SPOKEJOB
+    watching.label_selectors[_selector(Kind.POD)] = names.LABEL_SPOKEJOB
+    watching.field_selectors[_selector(Kind.WARNING)] = _EVENTS
     return settings
+
+
+def _selector(kind: Kind) -> tuple[str, str, str]:
+    """Return group, version and plural, by which kopf selects a kind."""
+    return kind.group, kind.value.version, kind.plural
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

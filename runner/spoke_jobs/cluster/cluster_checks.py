@@ -16,6 +16,7 @@ from spoke_jobs.cluster.rights import CREATE, LIST_LIMITS, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type, length_problem
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.limits.operator_limits import PublishedView, labels_of, read_published_limit
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Definition
@@ -73,7 +74,7 @@ class _Check:
         kinds = self._kinds() if names.VERSION in served else frozenset()
         found = {right: self._may(right) for right in rights}
         may_list = found.get(LIST_LIMITS) is True
-        tries = definitions if names.PLURAL in kinds and found.get(CREATE) is True else {}
+        tries = definitions if Kind.SPOKEJOB.plural in kinds and found.get(CREATE) is True else {}
         users: dict[str, list[str]] = {}
         for name, definition in sorted(definitions.items()):
             users.setdefault(definition.options.pod_template, []).append(name)
@@ -88,7 +89,7 @@ class _Check:
             templates={template: self._template(template, types) for template, types in sorted(users.items())},
             published=self._published(),
             ledger=ledger,
-            limits=self._limits(ledger) if ledger and may_list and names.LIMIT_PLURAL in kinds else None,
+            limits=self._limits(ledger) if ledger and may_list and Kind.SPOKELIMIT.plural in kinds else None,
             lease=self._lease(*lease) if lease else None,
         )
 
@@ -139,7 +140,7 @@ class _Check:
         except ValueError as error:
             return ApiRefusal(422, " ".join(str(error).split()))
         try:
-            self._api.ask(f"/apis/{names.API_VERSION}/namespaces/{self._api.namespace}/{names.PLURAL}", _DRY_RUN, body)
+            self._api.ask(Kind.SPOKEJOB.path(self._api.namespace), _DRY_RUN, body)
         except ApiError as error:
             refusal = _refused(error)
             # The sample's name is random: show the job type instead.
@@ -161,7 +162,8 @@ class _Check:
 
     def _limits(self, ledger: str) -> Mapping[str, PublishedView] | ApiRefusal:
         try:
-            found = [read_published_limit(body, ledger) for body in self._api.spokelimits(labels_of(ledger))]
+            bodies = self._api.list_objects(Kind.SPOKELIMIT, labels_of(ledger))
+            found = [read_published_limit(body, ledger) for body in bodies]
         except ApiError as error:
             return _refused(error)
         return {view.name: view for view in found if view is not None}

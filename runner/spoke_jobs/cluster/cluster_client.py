@@ -18,6 +18,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.api_errors import ApiError, NoAnswer, NotFound, StreamSilent, error_of_answer
 from spoke_jobs.shared.object_fields import items, mapping, number, text, version_of
@@ -65,8 +66,7 @@ class SpokeJobClient:
         self.namespace = namespace
         self._api = api
         self._timeouts = timeouts
-        self._path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}"
-        self._limits_path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.LIMIT_PLURAL}"
+        self._path = Kind.SPOKEJOB.path(namespace)
 
     @classmethod
     def connect(cls, namespace: str, timeouts: Timeouts) -> SpokeJobClient:
@@ -179,36 +179,36 @@ class SpokeJobClient:
                 return
             query["continue"] = following
 
-    def spokelimits(self, labels: Mapping[str, str]) -> Iterator[Body]:
-        """List the SpokeLimits with these labels."""
-        for page in self._pages(self._limits_path, ",".join(f"{key}={value}" for key, value in labels.items())):
+    def list_objects(self, kind: Kind, labels: Mapping[str, str]) -> Iterator[Body]:
+        """List the objects of a kind that have these labels."""
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        for page in self._pages(kind.path(self.namespace), selector):
             yield from page.items
 
-    def create_spokelimit(self, name: str, labels: Mapping[str, str], spec: Body) -> Body:
-        """Create a SpokeLimit. :raises AlreadyExists: if the name is taken."""
+    def create_object(self, kind: Kind, name: str, labels: Mapping[str, str], spec: Body) -> Body:
+        """Create an object as sync. :raises AlreadyExists: if the name is taken."""
         body = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.LIMIT_KIND,
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
             "metadata": {"name": name, "labels": dict(labels)},
             "spec": spec,
         }
-        return self._call("POST", self._limits_path, {"fieldManager": names.MANAGER_SYNC}, body)
+        return self._call("POST", kind.path(self.namespace), {"fieldManager": names.MANAGER_SYNC}, body)
 
-    def patch_spokelimit(self, name: str, uid: str, spec: Body) -> Body:
-        """Change fields of a SpokeLimit's spec; null removes a field.
+    def patch_object(self, kind: Kind, name: str, uid: str, spec: Body) -> Body:
+        """Change fields of an object's spec as sync; null removes a field.
 
         :raises Conflict: if it was replaced.
         """
         body = {"metadata": {"uid": uid}, "spec": spec}
-        return self._call("PATCH", f"{self._limits_path}/{name}", {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
+        return self._call("PATCH", kind.path(self.namespace, name), {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
 
-    def delete_spokelimit(self, name: str, uid: str) -> None:
-        """Delete a SpokeLimit.
+    def delete_object(self, kind: Kind, name: str, uid: str) -> None:
+        """Delete an object.
 
         :raises Conflict: if it was replaced.
         """
-        body = {"preconditions": {"uid": uid}}
-        self._call("DELETE", f"{self._limits_path}/{name}", None, body)
+        self._call("DELETE", kind.path(self.namespace, name), None, {"preconditions": {"uid": uid}})
 
     def apply_status(self, name: str, uid: str, resource_version: str, status: Body) -> Body:
         """Write all fields of the status that sync owns. The operator's fields stay as they are.
@@ -217,7 +217,7 @@ class SpokeJobClient:
         """
         body = {
             "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
+            "kind": Kind.SPOKEJOB.kind,
             "metadata": {
                 "name": name,
                 "namespace": self.namespace,

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from spoke_jobs.contract.operator_state import Publication
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs.shared.object_fields import Body, mapping, moment, number, text
-from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
 SILENCE = timedelta(seconds=150)
 """The operator writes at least once a minute to a namespace where a job waits. After two missed writes it is down."""
@@ -78,14 +78,9 @@ def times(event: Body) -> int:
 
 
 def read_published(data: Mapping[str, Any] | None) -> Published | None:
-    """Parse the data of the operator's ConfigMap; None if it doesn't exist or is malformed."""
-    at = moment(data or {}, "time")
-    state = read_json_object(text(data or {}, "state"))
-    if at is None or isinstance(state, NotJson):
-        return None
-    turns = state.get("turns")
-    names = tuple(str(name) for name in turns) if isinstance(turns, list) else ()
-    return Published(at, names, number(state, "waiting"))
+    """Read the data of the operator's ConfigMap; None if it doesn't exist or is malformed."""
+    found = Publication.read(data)
+    return None if found is None else Published(found.at, found.state.turns, found.state.waiting)
 
 
 def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:

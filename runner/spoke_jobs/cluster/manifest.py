@@ -9,6 +9,7 @@ from annotated_types import Le
 
 from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import Budget, Retry, SpokeJobSpec
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
@@ -45,7 +46,7 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
     )
     return {
         "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
+        "kind": Kind.SPOKEJOB.kind,
         "metadata": {"name": name_of(job), "namespace": namespace, "labels": _labels(job)},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
     }

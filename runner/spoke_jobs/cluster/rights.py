@@ -1,4 +1,7 @@
-"""The rights that each account needs. `check` examines them, and the charts' Roles must match them."""
+"""The rights that each account needs. `check` examines them, and the charts' Roles must match them.
+
+Those to our own kinds are in the table of kinds (:mod:`spoke_jobs.contract.kinds`).
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from spoke_jobs.contract.names import GROUP, LIMIT_PLURAL, PLURAL, STATE_CONFIGMAP
+from spoke_jobs.contract.kinds import CUSTOM, Kind, Role
+from spoke_jobs.contract.names import STATE_CONFIGMAP
 
 
 class Account(StrEnum):
     """An account that has rights in the cluster."""
 
-    RUNNER = "runner"
+    RUNNER = Role.RUNNER.value
     """A process that dispatches jobs."""
-    SYNC = "sync"
+    SYNC = Role.SYNC.value
     """`spoke-jobs sync`."""
-    READER = "reader"
+    READER = Role.READER.value
     """A person who uses `why`, `show` and `logs`."""
 
 
@@ -39,31 +43,36 @@ class Right:
         return f"{self.verb} {kind}" + (f" {self.name}" if self.name else "")
 
 
-def _spokejobs(*verbs: str, subresource: str = "") -> tuple[Right, ...]:
-    return tuple(Right(verb, PLURAL, GROUP, subresource) for verb in verbs)
+def _right(kind: Kind, verb: str, subresource: str = "", name: str = "") -> Right:
+    return Right(verb, kind.plural, kind.group, subresource, name)
 
 
-LIST_LIMITS = Right("list", LIMIT_PLURAL, GROUP)
+def _to_our_kinds(account: Account) -> tuple[Right, ...]:
+    return tuple(
+        _right(kind, verb, grant.subresource)
+        for kind in CUSTOM
+        for grant in kind.grants_of(Role(account))
+        for verb in grant.verbs
+    )
+
+
+CREATE = _right(Kind.SPOKEJOB, "create")
+LIST_LIMITS = _right(Kind.SPOKELIMIT, "list")
+_OTHERS: Mapping[Account, tuple[Right, ...]] = {
+    Account.SYNC: (
+        _right(Kind.TEMPLATE, "get"),
+        _right(Kind.POD, "get"),
+        _right(Kind.POD, "get", "log"),
+    ),
+    Account.READER: (
+        _right(Kind.CONFIGMAP, "get", name=STATE_CONFIGMAP),
+        _right(Kind.TEMPLATE, "get"),
+        _right(Kind.POD, "get"),
+        _right(Kind.POD, "get", "log"),
+        _right(Kind.WARNING, "list"),
+    ),
+}
+"""The rights to Kubernetes' kinds."""
 RIGHTS: Mapping[Account, tuple[Right, ...]] = MappingProxyType(
-    {
-        Account.RUNNER: _spokejobs("create"),
-        Account.SYNC: (
-            *_spokejobs("get", "list", "watch", "create", "patch"),
-            *_spokejobs("patch", subresource="status"),
-            LIST_LIMITS,
-            *(Right(verb, LIMIT_PLURAL, GROUP) for verb in ("create", "patch", "delete")),
-            Right("get", "podtemplates"),
-            Right("get", "pods"),
-            Right("get", "pods", subresource="log"),
-        ),
-        Account.READER: (
-            *_spokejobs("get", "list", "watch"),
-            Right("get", "configmaps", name=STATE_CONFIGMAP),
-            Right("get", "podtemplates"),
-            Right("get", "pods"),
-            Right("get", "pods", subresource="log"),
-            Right("list", "events"),
-        ),
-    }
+    {account: (*_to_our_kinds(account), *_OTHERS.get(account, ())) for account in Account}
 )
-CREATE = RIGHTS[Account.RUNNER][0]

@@ -18,18 +18,6 @@ from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 V = TypeVar("V")
 
-REASONS = {
-    ScopeKind.KEY: WaitReason.KEY_LIMIT_REACHED,
-    ScopeKind.TYPE: WaitReason.TYPE_LIMIT_REACHED,
-    ScopeKind.EACH_TYPE: WaitReason.TYPE_LIMIT_REACHED,
-    ScopeKind.QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
-    ScopeKind.EACH_QUEUE: WaitReason.QUEUE_LIMIT_REACHED,
-    ScopeKind.ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
-    ScopeKind.EACH_ORGANIZATION: WaitReason.ORGANIZATION_LIMIT_REACHED,
-    ScopeKind.ALL: WaitReason.LIMIT_REACHED,
-}
-"""What a job waits for if the limit of a scope is reached."""
-
 
 class Named(Protocol):
     """A job, by what limits know of it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.shared.clean_text import is_storable
 
 SCOPE_LIMIT = 253
@@ -33,20 +34,83 @@ _ORGANIZATION, _EACH_ORGANIZATION, _ALL = ScopeKind.ORGANIZATION, ScopeKind.EACH
 # Read once: reading a member of an enumeration takes longer than the rest of a check.
 Place = tuple[ScopeKind, str, str]
 """A scope that applies to a job: its form, its text, and what it counts the job as, a queue for example."""
-NAMED = (ScopeKind.TYPE, ScopeKind.QUEUE, ScopeKind.ORGANIZATION, ScopeKind.KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """What limits know of a job, and the forms of scopes that name it."""
+
+    kind: ScopeKind
+    """The form that is followed by a colon and a name."""
+    each: ScopeKind | None
+    """The form that stands for each name."""
+    field: str
+    """The field of a :class:`.limit_model.Subject`, and the column of a job's row."""
+    none: str | None = None
+    """The value of jobs without it."""
+    shown: tuple[str, ...] = ("NAME",)
+    """The forms of the name, for people."""
+    form: str = ".+"
+    """The form of the name, as a regular expression of the API server."""
+    reason: WaitReason = WaitReason.LIMIT_REACHED
+    """What a job waits for if the limit is reached."""
+
+    @property
+    def kinds(self) -> frozenset[ScopeKind]:
+        """The forms that name it."""
+        return frozenset({self.kind} if self.each is None else {self.kind, self.each})
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the name is a number."""
+        return self.shown == ("NUMBER",)
+
+
+DIMENSIONS = (
+    Dimension(_TYPE, _EACH_TYPE, "job_type", "", ("NAME", "PREFIX.*"), "[^*]+([.][*])?", WaitReason.TYPE_LIMIT_REACHED),
+    Dimension(_QUEUE, _EACH_QUEUE, "queue_name", "", reason=WaitReason.QUEUE_LIMIT_REACHED),
+    Dimension(
+        _ORGANIZATION,
+        _EACH_ORGANIZATION,
+        "organization_id",
+        shown=("NUMBER",),
+        form="[0-9]{1,18}",
+        reason=WaitReason.ORGANIZATION_LIMIT_REACHED,
+    ),
+    Dimension(_KEY, None, "limit_key", reason=WaitReason.KEY_LIMIT_REACHED),
+)
+"""The table of kinds of limits. The claims' SQL, the definition of SpokeLimits, admission and the texts follow from it.
+A further kind also needs its line in :func:`scopes_of`."""
+TYPE_DIMENSION, *_OTHERS = DIMENSIONS
+"""The only one whose names have prefixes."""
+PLAIN_DIMENSIONS = tuple(_OTHERS)
+NAMED = tuple(dimension.kind for dimension in DIMENSIONS)
 """The forms that are followed by a colon and a name."""
-EACH = {
-    ScopeKind.TYPE: ScopeKind.EACH_TYPE,
-    ScopeKind.QUEUE: ScopeKind.EACH_QUEUE,
-    ScopeKind.ORGANIZATION: ScopeKind.EACH_ORGANIZATION,
-}
+EACH = {dimension.kind: dimension.each for dimension in DIMENSIONS if dimension.each is not None}
 """The form that stands for each name of a form."""
+REASONS = {ScopeKind.ALL: WaitReason.LIMIT_REACHED} | {
+    kind: dimension.reason for dimension in DIMENSIONS for kind in dimension.kinds
+}
+"""What a job waits for if the limit of a scope is reached."""
 _NAMED_OF = {each: kind for kind, each in EACH.items()}
-EXPECTED = (
-    "all, type:NAME, type:PREFIX.*, queue:NAME, organization:NUMBER, key:NAME, each-type, each-queue or "
-    "each-organization"
+
+
+def _in_words(words: Sequence[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+EXPECTED = _in_words(
+    ["all", *(f"{dimension.kind}:{name}" for dimension in DIMENSIONS for name in dimension.shown), *EACH.values()], "or"
 )
 """The forms, for error messages."""
+EACH_FORMS = _in_words([*EACH.values()], "and")
+EACH_NAMES = _in_words([*EACH], "or")
+SCOPE_START = (*sorted(NAMED, key=len, reverse=True), "all", "each-")
+"""How the forms that this release knows begin."""
+_PLAIN = "|".join(dimension.kind for dimension in DIMENSIONS if dimension.form == ".+")
+_SPECIAL = "|".join(f"{dimension.kind}:{dimension.form}" for dimension in DIMENSIONS if dimension.form != ".+")
+SCOPE_FORM = f"^(all|each-[a-z]+|({_PLAIN}):.+|{_SPECIAL})$"
+"""The forms as a regular expression of the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +182,3 @@ def scopes_of(
         yield _EACH_ORGANIZATION, "each-organization", name
     if _ALL in kinds:
         yield _ALL, "all", ""
-
-
-def kinds_of(scopes: Iterable[str]) -> frozenset[ScopeKind]:
-    """Return the forms of scopes."""
-    return frozenset(ScopeKind(scope.partition(":")[0]) for scope in scopes)

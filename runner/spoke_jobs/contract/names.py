@@ -9,10 +9,6 @@ from uuid import UUID
 GROUP = "jobs.spoke.dev"
 VERSION = "v1"
 API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "SpokeJob"
-PLURAL = "spokejobs"
-LIMIT_KIND = "SpokeLimit"
-LIMIT_PLURAL = "spokelimits"
 
 LABEL_TEMPLATE = f"{GROUP}/template"
 """On a PodTemplate, "true": jobs may use it, and therefore its service account."""

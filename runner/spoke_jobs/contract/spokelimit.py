@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from spoke_jobs.contract.condition import Condition
-from spoke_jobs.contract.limit_scopes import SCOPE_LIMIT
+from spoke_jobs.contract.limit_scopes import EACH_FORMS, EACH_NAMES, EXPECTED, SCOPE_LIMIT
 from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.contract.start_rate import MOST_STARTS, RATE_LENGTH, UNITS, StartRate
 from spoke_jobs.contract.wait_reasons import WaitReason
@@ -52,9 +52,8 @@ class SpokeLimitSpec(_Model):
             min_length=1,
             max_length=SCOPE_LIMIT,
             pattern=r"^[a-z][a-z-]*(:.+)?$",
-            description="The jobs to which it applies: all, type:NAME, type:PREFIX.*, queue:NAME, "
-            "organization:NUMBER, key:NAME, each-type, each-queue or each-organization. Other forms belong to later "
-            "releases, and are not enforced.",
+            description=f"The jobs to which it applies: {EXPECTED}. Other forms belong to later releases, and are not "
+            "enforced.",
         ),
     ]
     max_running: Annotated[
@@ -62,8 +61,8 @@ class SpokeLimitSpec(_Model):
         Field(
             ge=0,
             le=1_000_000,
-            description="The most attempts of the scope at a time; with each-type, each-queue and each-organization, "
-            "the most of each type, queue or organization. With 0 none starts.",
+            description=f"The most attempts of the scope at a time; with {EACH_FORMS}, the most of each {EACH_NAMES}. "
+            "With 0 none starts.",
         ),
     ] = None
     rate: Annotated[
@@ -72,7 +71,7 @@ class SpokeLimitSpec(_Model):
             max_length=RATE_LENGTH,
             pattern=f"^[1-9][0-9]{{0,6}}/([1-9][0-9]{{0,5}})?({'|'.join(UNITS)})$",
             description="How many attempts of the scope may start: 5/s, 100/min, 1000/h, 1/d or 10/30s; with "
-            "each-type, each-queue and each-organization, of each type, queue or organization.",
+            f"{EACH_FORMS}, of each {EACH_NAMES}.",
         ),
     ] = None
     burst: Annotated[
@@ -153,7 +152,7 @@ class SpokeLimitStatus(_Model):
         Moment | None,
         Field(
             description="Of a rate: when all tokens of the burst are there, if no attempt starts before. The next "
-            "leader goes on from it. Absent with each-type, each-queue and each-organization."
+            f"leader goes on from it. Absent with {EACH_FORMS}."
         ),
     ] = None
     conditions: Annotated[

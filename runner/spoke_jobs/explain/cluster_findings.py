@@ -11,12 +11,14 @@ from spoke_jobs.cluster.cluster_view import SILENCE, Published
 from spoke_jobs.cluster.rights import Account, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.explain.words import ago, count, line, seconds
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.limits.operator_limits import not_obeyed, to_publish
 
 _SHOWN = 3
+_PLURAL = Kind.SPOKEJOB.plural
 _LATE = 2
 """If the Lease was last renewed more than this many lease durations ago, no operator leads."""
 
@@ -82,10 +84,10 @@ def _definition(checked: CheckResults) -> Finding:
     elif names.VERSION not in checked.served:
         there = ", ".join(checked.served)
         problem = f"the API server has {names.GROUP} in {there}, and this release needs {names.VERSION}: {fix}"
-    elif missing := {names.PLURAL, f"{names.PLURAL}/status"} - checked.kinds:
+    elif missing := {_PLURAL, f"{_PLURAL}/status"} - checked.kinds:
         problem = f"{names.API_VERSION} has no {' and no '.join(sorted(missing))}: {fix}"
     else:
-        return Finding("definition", f"{names.PLURAL} {names.API_VERSION}")
+        return Finding("definition", f"{_PLURAL} {names.API_VERSION}")
     return Finding("definition", problems=(problem,))
 
 
@@ -159,7 +161,9 @@ def _limits(checked: CheckResults, limits: Sequence[JobLimit], who: str) -> Find
     ]
     wanted, found = to_publish(limits, checked.ledger), checked.limits
     if not isinstance(found, Mapping):
-        why = line(found.message, MESSAGE_LIMIT) if found is not None else f"{who} may not list {names.LIMIT_PLURAL}"
+        why = (
+            line(found.message, MESSAGE_LIMIT) if found is not None else f"{who} may not list {Kind.SPOKELIMIT.plural}"
+        )
         unknown = f"whether sync has published the ledger's limits was not checked: {why}" if wanted else ""
         return Finding("limits", problems=tuple(problems), unknown=unknown)
     lacking = [name for name, spec in wanted.items() if name not in found or found[name].spec != spec]

@@ -6,7 +6,7 @@ far as the ledger knows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     CompoundSelect,
     Connection,
     and_,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Dimension, ScopeKind
 from spoke_jobs.ledger import filters
 from spoke_jobs.ledger.clock import clock_after
 from spoke_jobs.ledger.eligibility import Due
@@ -157,9 +158,6 @@ def failed_counts(connection: Connection, period_seconds: float, which: JobFilte
 def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any]:
     """Select the waiting and the blocked jobs: their kinds, when they were due or will be, and their ids."""
     limited = {limit.scope.kind for limit in limits.limits}
-    by_queue = bool(limited & {ScopeKind.QUEUE, ScopeKind.EACH_QUEUE})
-    by_organization = bool(limited & {ScopeKind.ORGANIZATION, ScopeKind.EACH_ORGANIZATION})
-    by_key = ScopeKind.KEY in limited
     held = and_(
         job_request.c.locks_queue,
         queue_lock.c.queue_name == job_request.c.queue_name,
@@ -177,9 +175,7 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any
         job_request.c.assigned,
         (job_request.c.state == constant(JobState.BLOCKED)).label("blocked"),
         queue_lock.c.job_id.label("holder"),
-        (job_request.c.queue_name if by_queue else literal("")).label("queue_name"),
-        (job_request.c.organization_id if by_organization else null()).label("organization_id"),
-        (job_request.c.limit_key if by_key else null()).label("limit_key"),
+        *(_counted_column(dimension, limited).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
         due_since().label("due_at"),
         job_request.c.id,
         job_request.c.uid,
@@ -189,6 +185,14 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any
     # Two statements, so that each uses the index of its state.
     states = (JobState.WAITING, JobState.BLOCKED)
     return union_all(*(selected.where(job_request.c.state == constant(state)) for state in states))
+
+
+def _counted_column(dimension: Dimension, limited: Collection[ScopeKind]) -> ColumnElement[Any]:
+    """Return the queue of a job, for example, if there is a limit on queues. The kinds of jobs differ only then."""
+    column = job_request.c[dimension.field]
+    if dimension.kinds.intersection(limited):
+        return column
+    return null() if column.nullable else literal("")
 
 
 def _kind_of(row: Any) -> WaitingKind:

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, and_, false, not_, or_, select, true
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor
 from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Dimension
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.clock import clock_after, clock_now
@@ -247,6 +248,17 @@ def _any_of(column: ColumnElement[str], patterns: Iterable[str]) -> ColumnElemen
     return or_(false(), *(matching(column, pattern) for pattern in patterns))
 
 
+def _open_text(dimension: Dimension) -> str:
+    """Return the condition of claims that a job's queue, for example, is not closed."""
+    column = dimension.field
+    if not job_request.c[column].nullable:
+        every = f" OR (:every_{column} AND {column} <> '')" if dimension.each else ""
+        return f"NOT ({column} = ANY(:closed_{column}){every})"
+    if not dimension.each:
+        return f"NOT coalesce({column} = ANY(:closed_{column}), false)"
+    return f"({column} IS NULL\n           OR NOT (:every_{column} OR {column} = ANY(:closed_{column})))"
+
+
 @dataclass(frozen=True, slots=True)
 class Open(Condition):
     """No scope to which it belongs is closed by a pause, a limit or a rate.
@@ -254,27 +266,28 @@ class Open(Condition):
     If everything is closed, there is no search: the text has no parameter for that.
     """
 
-    text = (
-        "NOT (job_type = ANY(:closed_types) OR job_type LIKE ANY(:closed_patterns))\n"
-        "      AND NOT (queue_name = ANY(:closed_queues) OR (:every_queue AND queue_name <> ''))\n"
-        "      AND NOT coalesce(limit_key = ANY(:closed_keys), false)\n"
-        "      AND (organization_id IS NULL\n"
-        "           OR NOT (:every_organization OR organization_id = ANY(:closed_organizations)))"
+    text = "\n      AND ".join(
+        [
+            "NOT (job_type = ANY(:closed_types) OR job_type LIKE ANY(:closed_patterns))",
+            *(_open_text(dimension) for dimension in PLAIN_DIMENSIONS),
+        ]
     )
     closed: Closed
 
     def expression(self) -> ColumnElement[bool]:
         closed = self.closed
-        organization, queue, key = job_request.c.organization_id, job_request.c.queue_name, job_request.c.limit_key
         return and_(
             false() if closed.everything else true(),
             not_(known_in_sql(job_request.c.job_type, closed.types)),
-            queue == "" if closed.every_queue else queue.not_in(closed.queues),
-            or_(key.is_(None), key.not_in(closed.keys)),
-            organization.is_(None)
-            if closed.every_organization
-            else or_(organization.is_(None), organization.not_in(self._organizations())),
+            *(self._open(dimension) for dimension in PLAIN_DIMENSIONS),
         )
+
+    def _open(self, dimension: Dimension) -> ColumnElement[bool]:
+        column, every = job_request.c[dimension.field], dimension.kind in self.closed.every
+        named = column.not_in(self._names(dimension))
+        if not column.nullable:
+            return column == "" if every else named
+        return column.is_(None) if every else or_(column.is_(None), named)
 
     def holds(self, job: JobRequest, facts: Facts) -> bool:
         return not self.closed.covers(Subject.of(job))
@@ -284,15 +297,17 @@ class Open(Condition):
         return {
             "closed_types": list(closed.types),
             "closed_patterns": like_patterns(closed.types),
-            "closed_queues": list(closed.queues),
-            "closed_organizations": self._organizations(),
-            "closed_keys": list(closed.keys),
-            "every_queue": closed.every_queue,
-            "every_organization": closed.every_organization,
+            **{f"closed_{dimension.field}": self._names(dimension) for dimension in PLAIN_DIMENSIONS},
+            **{
+                f"every_{dimension.field}": dimension.kind in closed.every
+                for dimension in PLAIN_DIMENSIONS
+                if dimension.each
+            },
         }
 
-    def _organizations(self) -> list[int]:
-        return [number for number in self.closed.organizations if number <= LARGEST_NUMBER]
+    def _names(self, dimension: Dimension) -> list[Any]:
+        names = self.closed.names(dimension)
+        return [int(name) for name in names if int(name) <= LARGEST_NUMBER] if dimension.is_number else list(names)
 
 
 @dataclass(frozen=True, slots=True)

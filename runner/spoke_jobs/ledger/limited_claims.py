@@ -32,7 +32,7 @@ from spoke_jobs.model import AttemptState, Claim
 
 _FIND = {
     variant: search_text(
-        f"SELECT id, job_type, queue_name, organization_id, limit_key, locks_queue FROM {bulk.JOB_REQUEST} WHERE "  # noqa: S608
+        f"SELECT id, {', '.join(Subject._fields)}, locks_queue FROM {bulk.JOB_REQUEST} WHERE "  # noqa: S608
         f"{search(variant, Open)} FOR UPDATE SKIP LOCKED"
     )
     for variant in VARIANTS

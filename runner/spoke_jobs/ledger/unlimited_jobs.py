@@ -12,23 +12,33 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.contract.limit_scopes import DIMENSIONS, PLAIN_DIMENSIONS
 from spoke_jobs.ledger import bulk
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.due_jobs import VARIANTS, Variant, search, search_text, search_values
 from spoke_jobs.ledger.eligibility import Open
 from spoke_jobs.ledger.limit_cache import KnownLimits
 from spoke_jobs.ledger.limit_rows import LAST_CHANGE
+from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.admission import Closed
 from spoke_jobs.model import Claim
 
+
+def _is_present(column: str) -> str:
+    return f"{column} IS NOT NULL" if job_request.c[column].nullable else f"{column} <> ''"
+
+
+_COLUMNS = ", ".join(dimension.field for dimension in DIMENSIONS if dimension.field != "queue_name")
+_EACH = {dimension.each: dimension.field for dimension in PLAIN_DIMENSIONS if dimension.each is not None}
+_OF_EACH = " ".join(f"OR (:limits_each_{column} AND {_is_present(column)})" for column in _EACH.values())
+_SCOPES = ",\n                ".join(f"'{dimension.kind}:' || {dimension.field}" for dimension in PLAIN_DIMENSIONS)
 # `limited` has a row also if the limits have changed. Several statements then claim, and read the limits again.
 _FOUND = f"""
 locked AS MATERIALIZED (SELECT 1 FROM {bulk.JOB_LIMIT} WHERE id < 0 FOR KEY SHARE),
 unchanged AS MATERIALIZED (
     SELECT {LAST_CHANGE} = cast(:change AS bigint) AND NOT EXISTS (SELECT 1 FROM locked) AS yes
 ), found AS MATERIALIZED (
-    SELECT id, locks_queue, queue_name, rank, job_type, organization_id, limit_key
+    SELECT id, locks_queue, queue_name, rank, {_COLUMNS}
     FROM {bulk.JOB_REQUEST}
     WHERE (SELECT yes FROM unchanged) AND {{search}}
     FOR UPDATE SKIP LOCKED
@@ -36,12 +46,10 @@ unchanged AS MATERIALIZED (
     SELECT id, locks_queue, queue_name, rank FROM found
     WHERE NOT (
         job_type = ANY(:limited_types) OR job_type LIKE ANY(:limited_patterns)
-        OR (:limits_each_queue AND queue_name <> '') OR (:limits_each_organization AND organization_id IS NOT NULL)
+        {_OF_EACH}
         OR EXISTS (
             SELECT 1 FROM {bulk.JOB_LIMIT} WHERE scope = ANY(ARRAY[
-                '{ScopeKind.QUEUE}:' || queue_name,
-                '{ScopeKind.ORGANIZATION}:' || organization_id,
-                '{ScopeKind.KEY}:' || limit_key
+                {_SCOPES}
             ])
         )
     )
@@ -82,8 +90,7 @@ def claim_unlimited(connection: Connection, known: KnownLimits, closed: Closed, 
         "change": known.version[0],
         "limited_types": names,
         "limited_patterns": patterns,
-        "limits_each_queue": ScopeKind.EACH_QUEUE in kinds,
-        "limits_each_organization": ScopeKind.EACH_ORGANIZATION in kinds,
+        **{f"limits_each_{column}": each in kinds for each, column in _EACH.items()},
     }
     if not closed.nothing:
         values |= Open(closed).values()

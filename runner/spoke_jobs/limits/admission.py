@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
-from spoke_jobs.contract.limit_model import REASONS, Pause, Subject, applying, limit_wait, rate_wait
-from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.limit_model import Pause, Subject, applying, limit_wait, rate_wait
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, REASONS, TYPE_DIMENSION, Dimension, Scope, ScopeKind
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.type_names import is_known
@@ -75,12 +75,10 @@ class Closed:
     everything: bool = False
     types: frozenset[str] = frozenset()
     """Names, and prefixes like ``ingest.*``."""
-    queues: frozenset[str] = frozenset()
-    organizations: frozenset[int] = frozenset()
-    keys: frozenset[str] = frozenset()
-    every_queue: bool = False
-    """Whether each job with a queue is held."""
-    every_organization: bool = False
+    named: frozenset[tuple[ScopeKind, str]] = frozenset()
+    """The queues, organizations and so on that are closed, by the form that names them."""
+    every: frozenset[ScopeKind] = frozenset()
+    """The forms of which each name is closed: with that of queues, each job with a queue is held."""
     lasting: bool = True
     """Whether they stay closed until a limit is changed."""
 
@@ -89,16 +87,21 @@ class Closed:
         """Whether no scope is closed."""
         return self == NOTHING_CLOSED
 
+    def names(self, dimension: Dimension) -> frozenset[str]:
+        """Return the closed queues, for example."""
+        return frozenset(name for kind, name in self.named if kind is dimension.kind)
+
     def covers(self, subject: Subject) -> bool:
         """Whether a job is one of them."""
-        queue, organization = subject.queue_name, subject.organization_id
         return (
             self.everything
             or is_known(subject.job_type, self.types)
-            or (queue != "" and (self.every_queue or queue in self.queues))
-            or (organization is not None and (self.every_organization or organization in self.organizations))
-            or subject.limit_key in self.keys
+            or any(self._closes(subject, dimension) for dimension in PLAIN_DIMENSIONS)
         )
+
+    def _closes(self, subject: Subject, dimension: Dimension) -> bool:
+        value = getattr(subject, dimension.field)
+        return value != dimension.none and (dimension.kind in self.every or (dimension.kind, str(value)) in self.named)
 
 
 NOTHING_CLOSED = Closed()
@@ -156,20 +159,17 @@ class Admission:
         full = [key for key, limit in self._known.items() if self._running[key] >= (limit.bounds.max_running or 0)]
         found = [(limit.scope, limit.scope.name) for limit in shut] + full
 
-        def names(*kinds: ScopeKind) -> frozenset[str]:
-            return frozenset(name for scope, name in found if scope.kind in kinds and name)
+        def names(dimension: Dimension) -> frozenset[str]:
+            return frozenset(name for scope, name in found if scope.kind in dimension.kinds and name)
 
-        def whole(kind: ScopeKind) -> bool:
+        def whole(kind: ScopeKind | None) -> bool:
             return any(scope.kind is kind and not name for scope, name in found)
 
         return Closed(
             everything=any(scope.kind is ScopeKind.ALL for scope, _ in found) or whole(ScopeKind.EACH_TYPE),
-            types=names(ScopeKind.TYPE, ScopeKind.EACH_TYPE),
-            queues=names(ScopeKind.QUEUE, ScopeKind.EACH_QUEUE),
-            organizations=frozenset(map(int, names(ScopeKind.ORGANIZATION, ScopeKind.EACH_ORGANIZATION))),
-            keys=names(ScopeKind.KEY),
-            every_queue=whole(ScopeKind.EACH_QUEUE),
-            every_organization=whole(ScopeKind.EACH_ORGANIZATION),
+            types=names(TYPE_DIMENSION),
+            named=frozenset((dimension.kind, name) for dimension in PLAIN_DIMENSIONS for name in names(dimension)),
+            every=frozenset(dimension.kind for dimension in PLAIN_DIMENSIONS if whole(dimension.each)),
             lasting=not full and all(limit.shut_until_changed for limit in shut),
         )
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.ledger.limit_rows import SqlLimits
 from spoke_jobs.limits.job_limit import JobLimit, undeclared_types
 from spoke_jobs.limits.operator_limits import (
@@ -144,7 +145,8 @@ class LimitPublisher:
     def _list(self, wanted: Mapping[str, Published], ledger: str) -> bool:
         """List the SpokeLimits. Return False if they can't be listed."""
         try:
-            found = [read_published_limit(body, ledger) for body in self._api.spokelimits(labels_of(ledger))]
+            bodies = self._api.list_objects(Kind.SPOKELIMIT, labels_of(ledger))
+            found = [read_published_limit(body, ledger) for body in bodies]
         except ApiError as error:
             # Without limits nobody misses the right or the definition, which an older chart lacks.
             failure = self._failed(_LISTING, None, f"SpokeLimits can't be listed: {error}", quiet=not wanted)
@@ -187,15 +189,15 @@ class LimitPublisher:
 
     def _write(self, change: Change, present: dict[str, PublishedView], ledger: str) -> None:
         if not isinstance(change, Put):
-            self._api.delete_spokelimit(change.name, change.present.uid)
+            self._api.delete_object(Kind.SPOKELIMIT, change.name, change.present.uid)
             del present[change.name]
             logger.info("removed the SpokeLimit %s: the ledger no longer has its limit", change.name)
             return
         name, spec, old = change
         if old is None:
-            body = self._api.create_spokelimit(name, labels_of(ledger), spec.to_spec())
+            body = self._api.create_object(Kind.SPOKELIMIT, name, labels_of(ledger), spec.to_spec())
         else:
-            body = self._api.patch_spokelimit(name, old.uid, spec.to_patch())
+            body = self._api.patch_object(Kind.SPOKELIMIT, name, old.uid, spec.to_patch())
         if (view := read_published_limit(body, ledger)) is not None:
             # If the API server stores something else (an older definition), don't write it again and again.
             present[name] = PublishedView(view.name, view.uid, spec)

@@ -12,9 +12,9 @@ from pathlib import Path
 from tests.bench.launch.api import Api, Object, Submission, all_of, connected
 from tests.bench.launch.place import HISTORY, operator, until
 
-from spoke_jobs.contract.names import API_VERSION, KIND, PLURAL
+from spoke_jobs.contract.kinds import Kind
 
-_PATH = f"/apis/{API_VERSION}/namespaces/{HISTORY}/{PLURAL}"
+_PATH = Kind.SPOKEJOB.path(HISTORY)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,12 @@ async def _fill(count: int) -> None:
     async with connected() as api:
         await all_of([_finished(api, number) for number in range(count)])
         spec = {"uid": str(uuid.uuid4()), "requestId": count + 1, "jobType": "history", "suspend": True}
-        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "suspended"}, "spec": spec}
+        body = {
+            "apiVersion": Kind.SPOKEJOB.api_version,
+            "kind": Kind.SPOKEJOB.kind,
+            "metadata": {"name": "suspended"},
+            "spec": spec,
+        }
         await api.call("POST", _PATH, body)
 
 
@@ -63,7 +68,12 @@ def _finished(api: Api, number: int) -> Submission:
         "attempts": [attempt | {"startedAt": now, "finishedAt": now}],
         "conditions": conditions,
     }
-    body: Object = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+    body: Object = {
+        "apiVersion": Kind.SPOKEJOB.api_version,
+        "kind": Kind.SPOKEJOB.kind,
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
     async def make() -> None:
         await api.call("POST", _PATH, body)

@@ -17,8 +17,9 @@ from tests.unit.explain.situations import a_job
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.labels import label_value
-from spoke_jobs.contract.names import GROUP, PLURAL, VERSION
+from spoke_jobs.contract.names import GROUP, VERSION
 from spoke_jobs.model import JobOptions
 
 PAGE = ROOT / "docs/how-to/policies.md"
@@ -77,7 +78,7 @@ def refusal_of_a_dispatch(cluster: Cluster, labels: Mapping[str, str]) -> str:
     body = spokejob(job, cluster.namespace)
     try:
         cluster.custom.create_namespaced_custom_object(
-            GROUP, VERSION, cluster.namespace, PLURAL, body, dry_run="All", field_validation="Strict"
+            GROUP, VERSION, cluster.namespace, Kind.SPOKEJOB.plural, body, dry_run="All", field_validation="Strict"
         )
     except ApiException as error:
         return str(error.body)

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from hypothesis import given, settings, strategies
 
+from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.ledger.claim_route import UNKNOWN, ClaimRoute
 from spoke_jobs.limits.admission import NOTHING_CLOSED, Closed
 
-FULL = Closed(organizations=frozenset({7}), lasting=False)
-PAUSED = Closed(organizations=frozenset({7}))
+PAUSED = Closed(named=frozenset({(ScopeKind.ORGANIZATION, "7")}))
+FULL = replace(PAUSED, lasting=False)
 TOOK = 0.004
 
 

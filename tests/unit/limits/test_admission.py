@@ -181,10 +181,11 @@ class Admitting(RuleBasedStateMachine):
             shut = (
                 closed.everything
                 or bool(closed.types & {subject.job_type, *self.patterns(subject.job_type)})
-                or bool(subject.queue_name and (closed.every_queue or subject.queue_name in closed.queues))
-                or (subject.organization_id is not None and closed.every_organization)
-                or subject.organization_id in closed.organizations
-                or subject.limit_key in closed.keys
+                or bool(subject.queue_name and ScopeKind.QUEUE in closed.every)
+                or (subject.organization_id is not None and ScopeKind.ORGANIZATION in closed.every)
+                or (ScopeKind.QUEUE, subject.queue_name) in closed.named
+                or (ScopeKind.ORGANIZATION, str(subject.organization_id)) in closed.named
+                or (ScopeKind.KEY, subject.limit_key) in closed.named
             )
             assert not shut or wait is not None, "a search leaves out a job that may start"
             assert admission.admit(subject) == (wait is None)

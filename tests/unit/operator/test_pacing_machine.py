@@ -22,7 +22,7 @@ from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, TEMPLATE, Object, World, ended, finished
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_model import Subject, applying
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs_operator.core.api_objects import Key
@@ -259,7 +259,7 @@ class Pacing(OperatorMachine):
             rules, subject = limits.of(namespace), subject_of(spec)
             for bound, name in (
                 (rules.unfinished, "the oldest"),
-                *((bound, (scope, name)) for (_, scope, name), bound in rules.bounds_of(subject)),
+                *((bound, (scope, name)) for (_, scope, name), bound in applying(rules.bounds, subject)),
             ):
                 groups[namespace, name, bound.value if bound else None].append(item)
         for group, items in groups.items():

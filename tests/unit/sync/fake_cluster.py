@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spoke_jobs.cluster.cluster_client import Body, Page
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.shared.api_errors import NotFound
 
 
@@ -21,10 +22,10 @@ class FakeCluster:
     def pages(self) -> Iterator[Page]:
         yield Page(list(self.objects.values()), str(self.version))
 
-    def spokelimits(self, labels: Mapping[str, str]) -> Iterator[Body]:
+    def list_objects(self, kind: Kind, labels: Mapping[str, str]) -> Iterator[Body]:
         return iter(())
 
-    def create_spokelimit(self, name: str, labels: Mapping[str, str], spec: Body) -> Body:
+    def create_object(self, kind: Kind, name: str, labels: Mapping[str, str], spec: Body) -> Body:
         return {"metadata": {"name": name, "uid": f"uid-{name}", "labels": dict(labels)}, "spec": spec}
 
     def get(self, name: str) -> Body | None:

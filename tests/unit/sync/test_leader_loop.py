@@ -201,7 +201,7 @@ class EmptyCluster:
     def pages(self) -> Iterator[Any]:
         return iter(())
 
-    def spokelimits(self, _labels: object) -> list[Body]:
+    def list_objects(self, _kind: object, _labels: object) -> list[Body]:
         return []
 
 

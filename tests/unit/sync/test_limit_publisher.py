@@ -16,6 +16,7 @@ from urllib3 import HTTPResponse
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient, Timeouts
 from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import labels_of, ledger_digest, spokelimit_name
@@ -63,7 +64,7 @@ class Limits:
     def specs(self) -> dict[str, Body]:
         return {body["spec"]["scope"]: body["spec"] for body in self.objects.values()}
 
-    def spokelimits(self, labels: Mapping[str, str]) -> Iterator[Body]:
+    def list_objects(self, kind: Kind, labels: Mapping[str, str]) -> Iterator[Body]:
         if self.refuses_lists:
             raise self.error or api_error(403, "Forbidden", "may not list")
         return (item for item in self.objects.values() if labels.items() <= item["metadata"]["labels"].items())
@@ -73,18 +74,18 @@ class Limits:
         if self.error is not None:
             raise self.error
 
-    def create_spokelimit(self, name: str, labels: Mapping[str, str], spec: Body) -> Body:
+    def create_object(self, kind: Kind, name: str, labels: Mapping[str, str], spec: Body) -> Body:
         self._write(name)
         if name in self.objects:
             raise api_error(409, "AlreadyExists", f"{name} exists", name)
         return self.put(name, spec, dict(labels))
 
-    def patch_spokelimit(self, name: str, uid: str, spec: Body) -> Body:
+    def patch_object(self, kind: Kind, name: str, uid: str, spec: Body) -> Body:
         self._write(name)
         self._check(name, uid)
         return self.put(name, merged(self.objects[name]["spec"], spec), self.objects[name]["metadata"]["labels"])
 
-    def delete_spokelimit(self, name: str, uid: str) -> None:
+    def delete_object(self, kind: Kind, name: str, uid: str) -> None:
         self._write(name)
         self._check(name, uid)
         del self.objects[name]
@@ -191,8 +192,8 @@ class Transport:
 def test_a_write_requires_the_uid_and_not_the_version_that_status_writes_change() -> None:
     transport = Transport()
     api = SpokeJobClient(cast(Any, transport), "shop", Timeouts())
-    api.patch_spokelimit(NAME, "u", {"maxRunning": 3})
-    api.delete_spokelimit(NAME, "u")
+    api.patch_object(Kind.SPOKELIMIT, NAME, "u", {"maxRunning": 3})
+    api.delete_object(Kind.SPOKELIMIT, NAME, "u")
     assert transport.sent == [
         ("PATCH", {"metadata": {"uid": "u"}, "spec": {"maxRunning": 3}}),
         ("DELETE", {"preconditions": {"uid": "u"}}),

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spoke_jobs.cli.reference.docstrings import banner, table, wrapped
-from spoke_jobs.contract.crd import spokelimit_crd
-from spoke_jobs.contract.names import ANNOTATION_PAUSED, API_VERSION, LIMIT_KIND
+from spoke_jobs.contract.crd import crd
+from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.names import ANNOTATION_PAUSED, API_VERSION
 from spoke_jobs.contract.spokelimit import ENFORCED, PAUSED
 
 _KINDS = {"integer": "whole number", "string": "text", "array": "list", "object": "object"}
@@ -15,16 +16,17 @@ _KINDS = {"integer": "whole number", "string": "text", "array": "list", "object"
 
 def page() -> str:
     """Generate the page."""
-    version = spokelimit_crd()["spec"]["versions"][0]
+    version = crd(Kind.SPOKELIMIT)["spec"]["versions"][0]
     schema = version["schema"]["openAPIV3Schema"]
     spec, status = schema["properties"]["spec"], schema["properties"]["status"]
     columns = ", ".join(item["name"].upper() for item in version["additionalPrinterColumns"] if "priority" not in item)
     rules = "\n".join(wrapped(f"- {rule['message']}", "  ") for rule in spec[_RULES])
     headings = ("field", "type", "meaning")
+    kind = Kind.SPOKELIMIT.kind
     return f"""{banner("spoke_jobs.contract.spokelimit")}
 # SpokeLimit
 
-A `{LIMIT_KIND}` (`{API_VERSION}`, short name `spl`) limits or pauses jobs of its namespace, or holds settings of the
+A `{kind}` (`{API_VERSION}`, short name `spl`) limits or pauses jobs of its namespace, or holds settings of the
 namespace. The operator obeys it at once. [Limits and turns](../how-to/limits.md) explains how limits work together, and
 [many tenants](../how-to/tenants.md) shows examples.
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract import wait_text
-from spoke_jobs_operator.core.admit import Candidate, Usage, in_order, why_held
+from spoke_jobs_operator.core import admit as admit_core
+from spoke_jobs_operator.core.admit import Candidate, ScopeKey, Usage, in_order, why_held
 from spoke_jobs_operator.core.admit import admit as admit_in_turn
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.limits import Limits
@@ -235,3 +236,25 @@ def test_who_gives_all_places_back_leaves_nothing_counted(items: list[Candidate]
     for item in items:
         usage.remove(item)
     assert usage == Usage()
+
+
+def test_a_changed_copy_is_counted_as_what_it_is_now() -> None:
+    """What a job counts as is made once for each candidate."""
+    first = candidate("a", queue="q", org=1)
+    usage = Usage.of([first])
+    copy = replace(first, queue="r", organization=2)
+    usage.add(copy)
+    assert (copy.subject.queue_name, copy.party.organization) == ("r", 2)
+    assert (usage.in_scope[ScopeKey("ns", "queue:q")], usage.in_scope[ScopeKey("ns", "queue:r")]) == (1, 1)
+    usage.remove(first)
+    assert ScopeKey("ns", "queue:q") not in usage.in_scope
+    assert usage.of_party == {copy.party: 1}
+
+
+def test_types_with_many_prefixes_fill_no_memory() -> None:
+    """Each prefix is a scope, and whoever may create SpokeJobs chooses the types."""
+    before = admit_core._kept.cache_info().currsize
+    for number in range(20):
+        usage = Usage.of([replace(candidate("a"), job_type=f"t{number}{'.x' * 50}")])
+        assert usage.in_scope[ScopeKey("ns", f"type:t{number}.x.*")] == 1
+    assert admit_core._kept.cache_info().currsize == before

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.limit_model import Pause, Subject
+from spoke_jobs.contract.limit_model import Pause, Subject, applying
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.limits.admission import Admission, LimitSet
@@ -110,7 +110,7 @@ BOUNDS = st.lists(st.tuples(st.sampled_from(["queue:q", "each-queue", "queue:p"]
 def test_of_several_the_smallest_wins(given_: list[tuple[str, int]], setting: int | None) -> None:
     items = [spokelimit(scope, f"l{n}", maxRunning=most) for n, (scope, most) in enumerate(given_)]
     rules = limits_of(*items, base=Limits(in_queue=setting)).of("ns")
-    bound = next((bound for _, bound in rules.bounds_of(Subject("mail", "q", None))), None)
+    bound = next((bound for _, bound in applying(rules.bounds, Subject("mail", "q", None))), None)
     expected = [most for scope, most in given_ if scope != "queue:p"] + ([] if setting is None else [setting])
     assert (bound.value if bound else None) == min(expected, default=None)
 
@@ -121,9 +121,9 @@ def test_settings_hold_where_no_object_does() -> None:
     assert limits.of("ns").weight == 3
     for name in ("ns", "other"):
         rules = limits.of(name)
-        bounds = [bound.value for _, bound in rules.bounds_of(Subject("mail", "q", 5))]
+        bounds = [bound.value for _, bound in applying(rules.bounds, Subject("mail", "q", 5))]
         assert bounds == [2, 1, 3], "the narrowest first"
-        assert [bound.value for _, bound in rules.bounds_of(Subject("mail", "", None))] == [3]
+        assert [bound.value for _, bound in applying(rules.bounds, Subject("mail", "", None))] == [3]
 
 
 def test_a_spokelimit_lowers_how_many_unfinished_ones_may_start_and_raises_it_not() -> None:

@@ -8,12 +8,14 @@ from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.world import World
 
 from spoke_jobs.contract.limit_model import Pause
+from spoke_jobs.contract.operator_state import Publication
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs_operator.core.admit import Candidate, Usage
 from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.job_counts import count_jobs
 from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, RateBound
-from spoke_jobs_operator.core.published_state import SHOWN_COUNTS, SHOWN_TURNS, as_data, report
+from spoke_jobs_operator.core.published_state import SHOWN_COUNTS, SHOWN_TURNS, report
 from spoke_jobs_operator.core.read_objects import read_spokejob
 
 
@@ -42,7 +44,7 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
         spokejob({"outcome": "Running"}),
         spokejob({"outcome": "Waiting", "cause": "QueueLocked"}, "other"),
     ]
-    assert report("jobs", Limits(running=5, in_queue=2), usage, turns, unfinished) == {
+    assert report("jobs", Limits(running=5, in_queue=2), usage, turns, unfinished).to_json() == {
         "limits": {"running": 5, "in_queue": 2},
         "namespaceLimits": {"each-queue": {"value": 2, "source": "SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE"}},
         "rates": [],
@@ -61,13 +63,14 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
 def test_it_fits_into_an_object_however_many_there_are() -> None:
     many = [candidate(f"a-name-as-long-as-any-{n:06}", queue=f"queue-{n}" * 10, org=n) for n in range(3000)]
     busiest = [candidate("more", queue="busiest", org=-1)] * 2
-    state = report("jobs", Limits(), Usage.of(many + busiest), many, [])
+    published = report("jobs", Limits(), Usage.of(many + busiest), many, [])
+    state = published.to_json()
     queues, turns = state["queues"], state["turns"]
     assert isinstance(queues, dict)
     assert (next(iter(queues)), len(queues)) == ("busiest", SHOWN_COUNTS)
     assert isinstance(turns, list)
     assert (turns[0], len(turns)) == ("a-name-as-long-as-any-000000", SHOWN_TURNS)
-    data = as_data(state, "me", NOW)
+    data = Publication(NOW, "me", published).to_data()
     assert json.loads(data["state"]) == state
     assert (data["operator"], data["time"]) == ("me", NOW.isoformat())
     assert len(data["state"]) < 100_000
@@ -91,7 +94,7 @@ def test_limits_and_pauses_of_its_objects_are_published_with_their_source() -> N
         max_timeout=Bound(60, "SpokeLimit a"),
         weight=4,
     )
-    state = report("jobs", Limits(namespaces={"jobs": rules}), Usage(), [], [])
+    state = report("jobs", Limits(namespaces={"jobs": rules}), Usage(), [], []).to_json()
     assert state["namespaceLimits"] == {
         "all": {"value": 3, "source": "SpokeLimit a"},
         "queue:q": {"value": 0, "source": "SpokeLimit b"},
@@ -113,7 +116,22 @@ def test_rates_are_published_with_their_source_and_the_tokens_that_are_left() ->
     rules = NamespaceLimits(rates={"queue:q": (bound,)})
     usage = Usage()
     usage.rates.take([("q", (bound,))])
-    state = report("jobs", Limits(namespaces={"jobs": rules}), usage, [], [])
+    state = report("jobs", Limits(namespaces={"jobs": rules}), usage, [], []).to_json()
     assert state["rates"] == [
         {"scope": "queue:q", "rate": "5/min, burst 3", "source": "SpokeLimit carrier", "tokens": 2}
     ]
+
+
+def test_the_reasons_are_those_of_the_metrics() -> None:
+    """A job that waits for its next attempt keeps the cause of the last one; that is not what it waits for."""
+    backing_off = {"type": "Admitted", "status": "False", "reason": "BackingOff", "lastTransitionTime": NOW.isoformat()}
+    unfinished = [
+        spokejob({"outcome": "Waiting", "cause": "JobError", "conditions": [backing_off]}),
+        spokejob({"outcome": "Waiting", "cause": "QueueLocked"}),
+        spokejob({}),
+        spokejob({"outcome": "Running", "cause": "JobError"}),
+    ]
+    reasons = report("jobs", Limits(), Usage(), [], unfinished).reasons
+    assert reasons == {"BackingOff": 1, "QueueLocked": 1, "New": 1}
+    counts = count_jobs(unfinished, lambda _key: False, lambda item: (item.namespace,))
+    assert {waits.reason: count for waits, count in counts.waiting.items()} == reasons

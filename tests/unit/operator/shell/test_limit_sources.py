@@ -10,8 +10,8 @@ import pytest
 
 from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell import limit_sources
-from spoke_jobs_operator.shell.limit_sources import NAMESPACES, SPOKELIMITS, LimitSources
+from spoke_jobs_operator.shell import limit_sources, store
+from spoke_jobs_operator.shell.limit_sources import LimitSources
 from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing, Page
 from spoke_jobs_operator.shell.store import Store
 
@@ -21,20 +21,20 @@ class Server:
 
     def __init__(self) -> None:
         self.version = 10
-        self.objects: dict[Kind, list[dict[str, Any]]] = {Kind.SPOKELIMIT: [], Kind.NAMESPACE: []}
+        self.objects: dict[Kind, list[dict[str, Any]]] = {}
         self.errors: dict[tuple[Kind, str | None], ApiError] = {}
 
     def put(self, kind: Kind, name: str, ns: str = "", **rest: Any) -> None:
         self.version += 1
         metadata = {"name": name, "namespace": ns, "uid": f"{ns}-{name}", "resourceVersion": str(self.version)}
-        self.objects[kind] = [item for item in self.objects[kind] if item["metadata"]["uid"] != metadata["uid"]]
-        self.objects[kind].append({"metadata": metadata | rest.pop("metadata", {})} | rest)
+        others = [item for item in self.objects.get(kind, []) if item["metadata"]["uid"] != metadata["uid"]]
+        self.objects[kind] = [*others, {"metadata": metadata | rest.pop("metadata", {})} | rest]
 
     def listing(self, kind: Kind, namespace: str | None) -> Listing:
         async def pages() -> AsyncIterator[Page]:
             if error := self.errors.get((kind, namespace)):
                 raise error
-            items = [item for item in self.objects[kind] if namespace in (None, item["metadata"]["namespace"])]
+            items = [item for item in self.objects.get(kind, []) if namespace in (None, item["metadata"]["namespace"])]
             yield Page(items, self.version)
 
         return Listing(namespace, pages())
@@ -42,7 +42,7 @@ class Server:
     async def read(self, kind: Kind, key: Key) -> dict[str, Any] | None:
         if error := self.errors.get((kind, key.name)):
             raise error
-        return next((item for item in self.objects[kind] if item["metadata"]["name"] == key.name), None)
+        return next((item for item in self.objects.get(kind, []) if item["metadata"]["name"] == key.name), None)
 
 
 class Scene:
@@ -70,8 +70,8 @@ async def test_all_namespaces_are_listed_and_what_is_gone_is_forgotten() -> None
     s.server.put(Kind.NAMESPACE, "two", metadata=PAUSED)
     await s.sources.compare(None)
     assert s.known() == ["one/a", "two"]
-    assert await s.sources.watchable() == (SPOKELIMITS, NAMESPACES)
-    s.server.objects = {Kind.SPOKELIMIT: [], Kind.NAMESPACE: []}
+    assert await s.sources.watchable() == (*limit_sources.OPTIONAL, Kind.NAMESPACE)
+    s.server.objects = {}
     s.server.version += 1
     before = s.changes
     await s.sources.compare(None)
@@ -88,7 +88,7 @@ async def test_of_given_namespaces_each_is_read_by_its_name() -> None:
     for name in ("one", "two"):
         await s.sources.compare(name)
     assert s.known() == ["one/a", "two"]
-    assert await s.sources.watchable() == (SPOKELIMITS,), "a Role allows no watch of Namespaces"
+    assert await s.sources.watchable() == limit_sources.OPTIONAL, "a Role allows no watch of Namespaces"
     s.server.put(Kind.NAMESPACE, "two")
     await s.sources.compare("two")
     assert s.known() == ["one/a"]
@@ -106,7 +106,7 @@ async def test_without_definition_or_rights_it_works_on_and_says_so_once(caplog:
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("SpokeLimits are not obeyed: apply crds/spokelimits.yaml")
     assert "jobs.spoke.dev/paused" in second
-    assert await s.sources.watchable() == ()
+    assert not {Kind.SPOKELIMIT, Kind.NAMESPACE} & {*await s.sources.watchable()}
     s.server.errors[Kind.SPOKELIMIT, None] = NOT_FOUND
     await s.sources.compare(None)
     assert s.known() == [], "the definition is gone, and all objects with it"
@@ -145,3 +145,47 @@ async def test_given_namespaces_are_read_every_few_seconds(monkeypatch: pytest.M
         await many.sources.poll()
     assert min(slept) == 100, "the reads leave the rate of calls to the jobs"
     await Scene().sources.poll()  # with all namespaces, they are watched
+
+
+@pytest.fixture
+def further(monkeypatch: pytest.MonkeyPatch) -> Kind:
+    """A kind of our own for which the operator has no reader."""
+    kind = Kind.CONFIGMAP
+    monkeypatch.setattr(store, "FURTHER", (*store.FURTHER, kind))
+    monkeypatch.setattr(limit_sources, "OPTIONAL", (*limit_sources.OPTIONAL, kind))
+    monkeypatch.setitem(limit_sources._LACK, kind, "ConfigMaps are not obeyed")
+    return kind
+
+
+async def test_a_further_kind_is_watched_compared_and_stored(further: Kind) -> None:
+    s = Scene()
+    changed: list[Kind] = []
+    s.store.on_further = changed.append
+    s.server.put(further, "a", "one", spec={"x": 1})
+    assert await s.sources.watchable() == (*limit_sources.OPTIONAL, Kind.NAMESPACE)
+    assert further in limit_sources.OPTIONAL
+    await s.sources.compare(None)
+    assert [(str(item.key), item.spec) for item in s.store.further[further]] == [("one/a", {"x": 1})]
+    assert changed == [further]
+    body = s.server.objects[further][0]
+    newer = body | {"metadata": body["metadata"] | {"resourceVersion": "50"}}
+    s.store.see(further.plural, newer, gone=False)
+    assert changed == [further], "only its status has changed"
+    metadata = newer["metadata"] | {"resourceVersion": "51"}
+    s.store.see(further.plural, {"metadata": metadata, "spec": {"x": 2}}, gone=False)
+    assert changed == [further, further]
+    s.server.objects[further], s.server.version = [], 60
+    await s.sources.compare(None)
+    assert not len(s.store.further[further])
+
+
+async def test_without_rights_to_a_further_kind_its_objects_stay(further: Kind) -> None:
+    s = Scene()
+    s.server.put(further, "a", "one", spec={})
+    await s.sources.compare(None)
+    s.server.errors[further, None] = FORBIDDEN
+    await s.sources.compare(None)
+    assert len(s.store.further[further]) == 1
+    s.server.errors[further, None] = NOT_FOUND
+    await s.sources.compare(None)
+    assert not len(s.store.further[further])

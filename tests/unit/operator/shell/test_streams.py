@@ -40,11 +40,11 @@ def test_kopf_is_kept_from_all_that_writes_or_looks_around() -> None:
 def test_only_what_is_used_is_watched_and_selected_on_the_server() -> None:
     def asked(plural: str) -> set[str]:
         """The selectors of a watch, as kopf gathers them."""
-        resource = next(Resource(*kind) for kind in streams._KINDS if kind[2] == plural)
+        resource = next(Resource(*streams._selector(kind)) for kind in streams._KINDS if kind.plural == plural)
         watching = _settings().watching
         return {*watching.label_selectors.collect(resource), *watching.field_selectors.collect(resource)}
 
-    assert {kind[2] for kind in streams._KINDS} == {"spokejobs", "jobs", "pods", "podtemplates", "events"}
+    assert {kind.plural for kind in streams._KINDS} == {"spokejobs", "jobs", "pods", "podtemplates", "events"}
     assert asked("jobs") == asked("pods") == {LABEL_SPOKEJOB}, "other people's never come here"
     (of_events,) = asked("events")
     assert "type=Warning" in of_events
