@@ -23,10 +23,10 @@ from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt_decisions import Stopping, failure_after, load_job
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.declared_options import with_declared_options
-from spoke_jobs.execution.effects import Effects, close, perform
 from spoke_jobs.execution.lease import StopReason, seconds_until_next_record
 from spoke_jobs.execution.lease_keeper import UNOBSERVED, KeptLease, LeaseObserver
 from spoke_jobs.execution.output_lines import with_output
+from spoke_jobs.execution.run_sequence import Effects, close, perform
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import UNDECLARED, Claim, Failure, Progress, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES

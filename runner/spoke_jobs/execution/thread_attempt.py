@@ -15,10 +15,10 @@ from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, attempt, until_recorded
 from spoke_jobs.execution.attempt_decisions import Stopping, code_of, failure_of
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.execution.effects import ThreadEffects, run_blocking
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.lease_keeper import KeptLease, Owner, keep_one
 from spoke_jobs.execution.output_lines import with_output
+from spoke_jobs.execution.run_sequence import ThreadEffects, run_blocking
 from spoke_jobs.execution.thread_stacks import thread_stacks
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.model import Claim, Failure, JobState, Progress, Pulse

@@ -31,9 +31,9 @@ from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, attempt
 from spoke_jobs.execution.attempt_decisions import CancelledBy, Stopping, code_of_unrecorded
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.execution.effects import Outcome
 from spoke_jobs.execution.lease import Lease, StopReason
 from spoke_jobs.execution.lease_keeper import KeptLease, LeaseKeeper, Owner
+from spoke_jobs.execution.run_sequence import Outcome
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger

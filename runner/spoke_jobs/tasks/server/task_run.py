@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
-from spoke_jobs.execution.effects import Effects, Outcome, ThreadEffects, close, perform, run_blocking
+from spoke_jobs.execution.run_sequence import Effects, Outcome, ThreadEffects, close, perform, run_blocking
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.execution.effects import Effects, Outcome, ThreadEffects, perform, run_blocking
+from spoke_jobs.execution.run_sequence import Effects, Outcome, ThreadEffects, perform, run_blocking
 from spoke_jobs.registry import Definition, Registry
 
 
