@@ -262,14 +262,15 @@ ANY_CLAIM = ClaimFilter()
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A row of ``job_attempt``. The table's columns follow from these fields, as with :class:`JobRequest`."""
+    """A row of ``job_attempt``. The table's columns follow from these fields, as with :class:`JobRequest`, and so does
+    the JSON of ``show``. A field that :class:`Failure` has as well is recorded with each failed attempt."""
 
     job_id: int
     run: int
     number: int
     state: AttemptState
     worker: str
-    """Host and process, or the pod."""
+    """The worker's host and process, or the pod."""
     claimed_at: datetime
     heartbeat_at: datetime
     lease_expires_at: datetime
@@ -277,7 +278,7 @@ class Attempt:
     cause: str = ""
     error_type: str = ""
     output_tail: str = ""
-    """The last lines of the traceback, if one was raised."""
+    """The last lines of the traceback, if there is one. They may contain values."""
 
 
 CHECKPOINT = ""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic.alias_generators import to_camel
 from tests.unit.sync import making
 
+from spoke_jobs.cli.commands.parsing import retry_policy
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
-from spoke_jobs.contract.spokejob import SpokeJobSpec
+from spoke_jobs.contract.spokejob import Retry, SpokeJobSpec
 from spoke_jobs.job_options import DISPATCH_NAMES, OPTION_NAMES, OPTIONS, JobData, JobOptions, Option, default_of
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
@@ -87,6 +90,52 @@ def test_a_count_that_is_none_is_left_out_of_the_budget(count: Any) -> None:
 @pytest.mark.parametrize("budget", [None, 3, ["error"], "error"])
 def test_a_budget_that_is_none_takes_its_default(budget: Any) -> None:
     assert JobOptions.from_json({"budget": budget}).retry == RetryPolicy()
+
+
+OTHER_POLICY = RetryPolicy(
+    budget={CauseClass.OOM: 7},
+    backoff_seconds=3.0,
+    backoff_max_seconds=60.0,
+    jitter=0.5,
+    never=("KeyError",),
+    memory_factor=3.0,
+    memory_max="8Gi",
+)
+"""Each field has another value than by default."""
+
+
+@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(RetryPolicy)])
+class TestOneDeclarationOfThePolicy:
+    """Each field of the retry policy is declared once."""
+
+    def test_a_row_keeps_it(self, name: str) -> None:
+        value = getattr(OTHER_POLICY, name)
+        assert value != getattr(RetryPolicy(), name), "give OTHER_POLICY another value"
+        stored = json.loads(json.dumps(JobOptions(retry=OTHER_POLICY).to_json()))
+        assert getattr(JobOptions.from_json(stored).retry, name) == value
+
+    @pytest.mark.parametrize("wrong", [object(), None, float("nan")])
+    def test_a_value_of_another_kind_is_refused_by_name_and_read_as_the_default(self, name: str, wrong: Any) -> None:
+        with pytest.raises(ValueError, match=f"^{name} is .*, where .* expected"):
+            dataclasses.replace(RetryPolicy(), **{name: wrong}).check()
+        key = to_camel(name)
+        assert key in RetryPolicy().to_json()
+        assert getattr(RetryPolicy.from_json({key: wrong}), name) == getattr(RetryPolicy(), name)
+
+    def test_the_operator_gets_it_if_it_obeys_it(self, name: str) -> None:
+        if name not in Retry.model_fields:
+            assert name == "never", "the process that runs the job obeys it"
+            return
+        spec = spokejob(making.job(options=JobOptions(retry=OTHER_POLICY)), "texting")["spec"]
+        policy = SpokeJobSpec.model_validate(spec).retry.policy()
+        if name == "budget":
+            assert policy.budget[CauseClass.OOM] == OTHER_POLICY.budget[CauseClass.OOM]
+        else:
+            assert getattr(policy, name) == getattr(OTHER_POLICY, name)
+
+    def test_the_command_line_takes_it(self, name: str) -> None:
+        value = OTHER_POLICY.to_json()[to_camel(name)]
+        assert getattr(retry_policy(json.dumps({name: value})), name) == getattr(OTHER_POLICY, name)
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)

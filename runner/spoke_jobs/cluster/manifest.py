@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from annotated_types import Le
+from annotated_types import Ge, Le
+from pydantic import BaseModel
 
 from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
@@ -15,8 +16,6 @@ from spoke_jobs.contract.spokejob import Budget, Retry, SpokeJobSpec
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
 from spoke_jobs.model import JobRequest
 
-_LONGEST_BACKOFF_SECONDS = 86_400.0
-_LARGEST_BUDGET = 100
 _ALWAYS = ("queue_name", "locks_queue", "pod_template", "retry")
 """Options that every SpokeJob has."""
 
@@ -84,14 +83,14 @@ def _bounded(seconds: float, spec_field: str) -> int:
 
 
 def _retry(policy: RetryPolicy) -> Retry:
-    def bounded(name: str) -> int:
-        return min(max(policy.allowance(CauseClass(name)), 1), _LARGEST_BUDGET)
+    def within(model: type[BaseModel], name: str, value: Any) -> Any:
+        for item in model.model_fields[name].metadata:
+            if isinstance(item, Ge):
+                value = max(value, item.ge)
+            if isinstance(item, Le):
+                value = min(value, item.le)
+        return value
 
-    return Retry(
-        budget=Budget(**{name: bounded(name) for name in Budget.model_fields}),
-        backoff_seconds=min(max(policy.backoff_seconds, 0.0), _LONGEST_BACKOFF_SECONDS),
-        backoff_max_seconds=min(max(policy.backoff_max_seconds, 0.0), _LONGEST_BACKOFF_SECONDS),
-        jitter=policy.jitter,
-        memory_factor=policy.memory_factor,
-        memory_max=policy.memory_max or None,
-    )
+    budget = {name: within(Budget, name, policy.allowance(CauseClass(name))) for name in Budget.model_fields}
+    others = {name: within(Retry, name, getattr(policy, name)) for name in Retry.model_fields if name != "budget"}
+    return Retry(budget=Budget(**budget), **{name: None if value == "" else value for name, value in others.items()})

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Self
 
 from spoke_jobs.contract.causes import CauseClass, cause_class
 from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.shared.validation_text import wrong
 
 DEFAULT_BUDGET: Mapping[CauseClass, int] = MappingProxyType(
     {
@@ -104,21 +105,79 @@ def spread(key: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often and how soon a failed job gets another attempt."""
+class PolicyField:
+    """How a field of the policy is checked, and how a row's options store it."""
 
-    budget: Mapping[CauseClass, int] = field(default_factory=lambda: DEFAULT_BUDGET)
-    backoff_seconds: float = DEFAULT_BACKOFF_SECONDS
+    problem: Callable[[Any], str]
+    """Returns what is wrong with a value, as text that follows the field's name; empty if the value is valid."""
+    readable: Callable[[Any], bool]
+    """Whether a stored value can be used. Another release may have written the row."""
+    read: Callable[[Any], Any]
+    """Converts a stored value."""
+    write: Callable[[Any], Any] = lambda value: value
+    """Converts a value to its stored form."""
+
+
+def _plain(default: Any, fits: Callable[[Any], bool], expected: str) -> Any:
+    """Declare a number or a text. A row stores it as it is."""
+    kind = type(default)
+    how = PolicyField(lambda value: "" if fits(value) else wrong(value, expected), fits, kind)
+    return field(default=default, metadata={"how": how})
+
+
+def _problem_of_budget(budget: Any) -> str:
+    if not isinstance(budget, Mapping):
+        return wrong(budget, "a mapping of CauseClass to a number of attempts")
+    for kind, count in budget.items():
+        if not is_kind(kind):
+            return f" has {kind!r}, which is no CauseClass (one of {', '.join(CauseClass)})"
+        if not is_count(count):
+            return f" allows {count!r} of {kind}, where a whole number from 1 is expected"
+    return ""
+
+
+_BUDGET = PolicyField(
+    _problem_of_budget,
+    lambda value: isinstance(value, Mapping),
+    lambda value: {CauseClass(kind): count for kind, count in value.items() if is_kind(kind) and is_count(count)},
+    lambda budget: {str(kind): count for kind, count in budget.items()},
+)
+_NEVER = PolicyField(
+    lambda value: (
+        ""
+        if isinstance(value, tuple) and all(map(_is_exception, value))
+        else wrong(value, "a tuple of exception classes or their names")
+    ),
+    lambda value: isinstance(value, list),
+    lambda value: tuple(name for name in value if isinstance(name, str)),
+    lambda never: [item if isinstance(item, str) else qualified_name(item) for item in never],
+)
+_WAIT = f"a number of seconds from 0 to {_LONGEST_SECONDS:.0e}"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a failed job gets another attempt.
+
+    Each field is declared here, with its check and its form in a row's options. One that the operator obeys is also a
+    field of :class:`spoke_jobs.contract.spokejob.Retry`. The rest is derived: the SpokeJob's values, the flag of
+    ``spoke-jobs dispatch``, what ``show`` prints, and docs/reference/options.md.
+    """
+
+    budget: Mapping[CauseClass, int] = field(default_factory=lambda: DEFAULT_BUDGET, metadata={"how": _BUDGET})
+    """How many failed attempts of a class of cause end the job; a class that is left out has its default."""
+    backoff_seconds: float = _plain(DEFAULT_BACKOFF_SECONDS, is_wait, _WAIT)
     """The wait before the second attempt; it doubles with each charged attempt. Disruptions and dependencies have waits
     of their own."""
-    backoff_max_seconds: float = DEFAULT_BACKOFF_MAX_SECONDS
-    jitter: float = DEFAULT_JITTER
+    backoff_max_seconds: float = _plain(DEFAULT_BACKOFF_MAX_SECONDS, is_wait, _WAIT)
+    """The longest wait."""
+    jitter: float = _plain(DEFAULT_JITTER, is_jitter, "a number from 0 to 1")
     """The largest share by which a wait is lengthened, so that jobs that failed together don't retry together."""
-    never: tuple[type[BaseException] | str, ...] = ()
+    never: tuple[type[BaseException] | str, ...] = field(default=(), metadata={"how": _NEVER})
     """Exceptions that are never retried, with their subclasses: classes, or qualified names."""
-    memory_factor: float = DEFAULT_MEMORY_FACTOR
+    memory_factor: float = _plain(DEFAULT_MEMORY_FACTOR, is_factor, f"a number from 1 to {LARGEST_FACTOR:g}")
     """The factor for memory after an attempt that ran out of memory (``kubernetes`` only); 1 for no growth."""
-    memory_max: str = ""
+    memory_max: str = _plain("", lambda value: value == "" or is_quantity(value), "a quantity such as '4Gi'")
     """The most memory that an attempt gets, such as ``4Gi``; empty for four times the first attempt's."""
 
     def check(self) -> None:
@@ -126,31 +185,9 @@ class RetryPolicy:
 
         :raises ValueError: naming the field, its value and what is expected.
         """
-        budget: Any = self.budget
-        if not isinstance(budget, Mapping):
-            message = f"budget is {budget!r}, where a mapping of CauseClass to a number of attempts is expected"
-            raise ValueError(message)  # noqa: TRY004  the same error type for every field
-        for kind, count in budget.items():
-            if not is_kind(kind):
-                raise ValueError(f"budget has {kind!r}, which is no CauseClass (one of {', '.join(CauseClass)})")
-            if not is_count(count):
-                raise ValueError(f"budget allows {count!r} of {kind}, where a whole number from 1 is expected")
-        for name in ("backoff_seconds", "backoff_max_seconds"):
-            if not is_wait(value := getattr(self, name)):
-                raise ValueError(
-                    f"{name} is {value!r}, where a number of seconds from 0 to {_LONGEST_SECONDS:.0e} is expected"
-                )
-        if not is_jitter(self.jitter):
-            raise ValueError(f"jitter is {self.jitter!r}, where a number from 0 to 1 is expected")
-        if not is_factor(self.memory_factor):
-            raise ValueError(
-                f"memory_factor is {self.memory_factor!r}, where a number from 1 to {LARGEST_FACTOR:g} is expected"
-            )
-        if self.memory_max != "" and not is_quantity(self.memory_max):
-            raise ValueError(f"memory_max is {self.memory_max!r}, where a quantity such as '4Gi' is expected")
-        never: Any = self.never
-        if not isinstance(never, tuple) or not all(map(_is_exception, never)):
-            raise ValueError(f"never is {never!r}, where a tuple of exception classes or their names is expected")
+        for name, _, how in _FIELDS:
+            if problem := how.problem(getattr(self, name)):
+                raise ValueError(f"{name}{problem}")
 
     @property
     def backoff(self) -> Backoff:
@@ -160,44 +197,32 @@ class RetryPolicy:
     @property
     def never_names(self) -> tuple[str, ...]:
         """Return the names of the exceptions that are never retried."""
-        return tuple(item if isinstance(item, str) else qualified_name(item) for item in self.never)
+        return tuple(_NEVER.write(self.never))
 
     def to_json(self) -> dict[str, Any]:
         """Return the policy in the form that a row's options store."""
-        return {
-            "budget": {str(kind): count for kind, count in self.budget.items()},
-            "backoffSeconds": self.backoff_seconds,
-            "backoffMaxSeconds": self.backoff_max_seconds,
-            "jitter": self.jitter,
-            "never": list(self.never_names),
-            "memoryFactor": self.memory_factor,
-            "memoryMax": self.memory_max,
-        }
+        return {key: how.write(getattr(self, name)) for name, key, how in _FIELDS}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read the policy from a row's options. Unusable values, for example of another release, get their defaults."""
-        default = cls()
-
-        def take(key: str, fits: Callable[[Any], bool], otherwise: Any) -> Any:
-            found = value.get(key)
-            return found if fits(found) else otherwise
-
-        budget = take("budget", lambda found: isinstance(found, Mapping), default.budget)
-        never = take("never", lambda found: isinstance(found, list), ())
-        return cls(
-            budget={CauseClass(kind): count for kind, count in budget.items() if is_kind(kind) and is_count(count)},
-            backoff_seconds=float(take("backoffSeconds", is_wait, default.backoff_seconds)),
-            backoff_max_seconds=float(take("backoffMaxSeconds", is_wait, default.backoff_max_seconds)),
-            jitter=float(take("jitter", is_jitter, default.jitter)),
-            never=tuple(name for name in never if isinstance(name, str)),
-            memory_factor=float(take("memoryFactor", is_factor, default.memory_factor)),
-            memory_max=take("memoryMax", is_quantity, default.memory_max),
-        )
+        found = {name: how.read(value[key]) for name, key, how in _FIELDS if key in value and how.readable(value[key])}
+        return cls(**found)
 
     def allowance(self, cause_class: CauseClass) -> int:
         """Return the number of failed attempts of this class that ends the job."""
         return self.budget.get(cause_class, DEFAULT_BUDGET.get(cause_class, 1))
+
+
+def _key(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+_FIELDS: tuple[tuple[str, str, PolicyField], ...] = tuple(
+    (item.name, _key(item.name), item.metadata["how"]) for item in fields(RetryPolicy)
+)
+"""Each field's name, its key in a row's options, and how it is checked and stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,14 +117,9 @@ class Retry(_Model):
 
     def policy(self) -> RetryPolicy:
         """Return the policy that :func:`spoke_jobs.contract.retry.after_failure` takes."""
-        return RetryPolicy(
-            budget={CauseClass(name): count for name, count in self.budget.model_dump().items()},
-            backoff_seconds=self.backoff_seconds,
-            backoff_max_seconds=self.backoff_max_seconds,
-            jitter=self.jitter,
-            memory_factor=self.memory_factor,
-            memory_max=self.memory_max or "",
-        )
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        budget = {CauseClass(name): count for name, count in self.budget.model_dump().items()}
+        return RetryPolicy(**{name: value for name, value in given.items() if value is not None} | {"budget": budget})
 
 
 Amounts = Annotated[

@@ -1,41 +1,42 @@
-"""Run one claimed attempt and record how it ended."""
+"""Run one claimed attempt and record how it ended: the same sequence wherever attempts run.
+
+The decisions are pure (:mod:`.attempt_decisions`). What differs between a thread (:mod:`.thread_attempt`) and an event
+loop that many jobs share (:mod:`spoke_jobs.worker.async_child`) is a driver.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
 import math
-import os
 import threading
 import time
-import traceback
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.retry import RetryPolicy, qualified_name
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
+from spoke_jobs.errors import Superseded
+from spoke_jobs.execution.attempt_decisions import Stopping, failure_after, load_job
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.declared_options import with_declared_options
-from spoke_jobs.execution.fingerprint import fingerprint
-from spoke_jobs.execution.lease import LeaseKeeper, StopReason, seconds_until_next_record
+from spoke_jobs.execution.lease import StopReason, seconds_until_next_record
+from spoke_jobs.execution.lease_keeper import UNOBSERVED, KeptLease, LeaseObserver
 from spoke_jobs.execution.output_lines import with_output
-from spoke_jobs.execution.thread_stacks import thread_stacks
-from spoke_jobs.ledger.engine import is_away
+from spoke_jobs.execution.run_sequence import Effects, close, perform
 from spoke_jobs.ledger.port import Ledger, SessionFactory
-from spoke_jobs.model import Claim, Failure, JobState, UnreadPayload
-from spoke_jobs.payloads import JOB_LIMIT_BYTES, decode_versioned
-from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.model import UNDECLARED, Claim, Failure, Progress, UnreadPayload
+from spoke_jobs.payloads import JOB_LIMIT_BYTES
+from spoke_jobs.registry import Registry
 from spoke_jobs.shared.log_setup import LogFields
 from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
+
+_Written = TypeVar("_Written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +69,183 @@ class AttemptServices:
     """After how many seconds of a successful attempt its output is kept."""
     after_attempt: Callable[[], object] = lambda: None
     """Called once the attempt's end is recorded, by a process that runs the jobs that it dispatches."""
+    observer: LeaseObserver = UNOBSERVED
+    """Learns when the attempt's lease lapses."""
 
 
-def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
+class AttemptDriver(Effects, Protocol):
+    """What differs between the places where attempts run. One driver serves one attempt."""
+
+    services: AttemptServices
+    cancel: threading.Event
+    """Set when the job is asked to stop."""
+
+    def keep_lease(self, claim: Claim, run_until: float | None) -> KeptLease:
+        """Keep the claim's lease from now on.
+
+        :param run_until: when the job's timeout expires, on the monotonic clock; None if the job has none.
+        :raises Superseded: if another process holds the claim.
+        """
+
+    def stopping(self, error: BaseException) -> Stopping:
+        """Why the job, which has raised, may have ended early."""
+
+    def job_ended(self) -> None:
+        """No code of the job runs any more. Recording its failure may take longer than the lease."""
+
+    async def record_success(self, claim: Claim, context: JobContext, result: Any, lease: KeptLease) -> None:
+        """Record the success of a job that has not used its session. Retry while the database is unreachable.
+
+        :raises Superseded: if another process has taken over.
+        """
+
+    def code_of_recorded(self, failure: Failure) -> ExitCode:
+        """The exit code of an attempt whose failure is recorded."""
+
+    async def without_claim(self, claim: Claim, failure: Failure) -> AttemptEnd:
+        """How an attempt is left whose claim is lost.
+
+        :param failure: how it would have failed.
+        """
+
+
+async def attempt(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
     """Run the attempt and record how it ended.
 
-    :param cancel: set when the job is asked to stop.
     :raises DBAPIError: if the end could not be recorded. Exceptions of the job's own code are recorded, not raised.
     """
     with LogFields(**attempt_fields(claim)):
         log_start(claim)
         started = time.monotonic()
-        claim = _with_payload(claim, services.ledger)
-        (claim,) = with_declared_options([claim], services.registry, services.ledger)
-        ending = _run(claim, services, cancel)
+        claim = await _complete(claim, driver)
+        end = await _run(claim, driver)
         seconds = time.monotonic() - started
-        if ending.failure is None:
-            _keep_output(claim, services, seconds)
-        services.copy_output()
-        log_end(claim, ending.exit_code, ending.failure, seconds)
-        return ending
+        if end.failure is None:
+            await _keep_output(claim, driver, seconds)
+        driver.services.copy_output()
+        log_end(claim, end.exit_code, end.failure, seconds)
+        return end
 
 
-def _with_payload(claim: Claim, ledger: Ledger) -> Claim:
-    """Read a payload that the claim has left out because it is not small, unless it is too large for any process."""
-    if not isinstance(claim.job.payload, UnreadPayload) or claim.job.payload.size > JOB_LIMIT_BYTES:
-        return claim
-    row = ledger.get(claim.job.id)
-    return claim if row is None else replace(claim, job=claim.job.evolve(payload=row.payload))
+async def _complete(claim: Claim, driver: AttemptDriver) -> Claim:
+    """Read what the claim has left out: a payload that is not small, and the options of a job that other code inserted.
+
+    A payload that is too large for any process is not read.
+    """
+    ledger, registry = driver.services.ledger, driver.services.registry
+    if isinstance(claim.job.payload, UnreadPayload) and claim.job.payload.size <= JOB_LIMIT_BYTES:
+        row = await driver.blocking(lambda: ledger.get(claim.job.id))
+        claim = claim if row is None else replace(claim, job=claim.job.evolve(payload=row.payload))
+    if claim.job.options is UNDECLARED:
+        (claim,) = await driver.blocking(lambda: with_declared_options([claim], registry, ledger))
+    return claim
+
+
+async def _run(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
+    loaded = load_job(claim, driver.services.registry)
+    if isinstance(loaded, Failure):
+        return await _failed(claim, driver, loaded)
+    definition, payload = loaded
+    options = claim.job.options
+    run_until = None if options.timeout_seconds is None else time.monotonic() + options.timeout_seconds
+    try:
+        lease = driver.keep_lease(claim, run_until)
+    except Superseded as error:  # the claim was lost before the job's function was called
+        return await _failed(claim, driver, failure_after(error, options.retry, Stopping()))
+    context = JobContext(
+        claim,
+        driver.services.ledger,
+        driver.services.sessions,
+        cancel=driver.cancel,
+        report=lease.report,
+        ending=lease.ending,
+        run_until=run_until,
+    )
+    finish = partial(_succeed, claim, driver, context, lease)
+    error = await perform(driver, definition, context, payload, finish)
+    stopping = Stopping() if error is None else driver.stopping(error)
+    failure = None if error is None else failure_after(error, options.retry, stopping)
+    if context.has_session:
+        await driver.blocking(lambda: close(context, f"job {claim.job.id}"))
+    progress = lease.end()
+    if failure is None or context.completed:
+        if failure is not None:
+            logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
+        return AttemptEnd(ExitCode.DONE)
+    if stopping.reason is StopReason.DATABASE_AWAY:  # the worker records it once the database answers
+        return AttemptEnd(ExitCode.DATABASE_AWAY, failure)
+    if progress is not None and failure.cause != Cause.SUPERSEDED:
+        await driver.blocking(lambda: _write_last(claim, driver.services.ledger, progress))
+    return await _failed(claim, driver, failure)
+
+
+async def _succeed(claim: Claim, driver: AttemptDriver, context: JobContext, lease: KeptLease, result: Any) -> None:
+    """Record success. If the job has used its session, the same commit writes the session's open writes.
+
+    Then there is no retry: if the connection is lost, so are these writes.
+    """
+    if context.completed:
+        return
+    if context.has_session:
+        await driver.blocking(lambda: context.finish(result))
+    else:
+        await driver.record_success(claim, context, result, lease)
+
+
+async def _failed(claim: Claim, driver: AttemptDriver, failure: Failure) -> AttemptEnd:
+    """Record the failure, unless another process has the claim."""
+    services = driver.services
+    driver.job_ended()
+    failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
+    if failure.cause == Cause.SUPERSEDED:
+        return await driver.without_claim(claim, failure)
+    recorded = await until_recorded(
+        claim, driver, "the failure", lambda: services.ledger.fail(claim.token, failure, decide=services.decide)
+    )
+    if not recorded:
+        return await driver.without_claim(claim, failure)
+    return AttemptEnd(driver.code_of_recorded(failure), failure, recorded=True)
+
+
+async def until_recorded(
+    claim: Claim,
+    effects: Effects,
+    what: str,
+    write: Callable[[], _Written],
+    may_retry: Callable[[DBAPIError], bool] = lambda _error: True,
+) -> _Written:
+    """Write to the ledger, and retry until the lease lapses.
+
+    :raises DBAPIError: if the lease lapses before, or the error is none that passes.
+    """
+    give_up = time.monotonic() + claim.lease_seconds
+    outage = OutageLog(logger, "the database", began=f"job {claim.job.id}: could not record {what}")
+    while True:
+        try:
+            return await effects.blocking(write)
+        except DBAPIError as error:
+            if not may_retry(error) or time.monotonic() > give_up:
+                raise
+            outage.failed(type(error.orig).__name__)
+        await effects.pause(seconds_until_next_record(claim.lease_seconds))
+
+
+def _write_last(claim: Claim, ledger: Ledger, progress: Progress) -> None:
+    try:
+        ledger.heartbeat(claim.token, claim.lease_seconds, progress)
+    except Exception as error:
+        logger.warning("could not record the last progress (%s)", type(error).__name__)
+
+
+async def _keep_output(claim: Claim, driver: AttemptDriver, seconds: float) -> None:
+    """Keep the last lines that a successful attempt printed, if the settings ask for that."""
+    services = driver.services
+    if seconds < services.output_kept_after or not (tail := services.output()):
+        return
+    try:
+        await driver.blocking(lambda: services.ledger.keep_output(claim.token, tail, ended=True))
+    except DBAPIError as error:  # the success is recorded
+        logger.warning("job %d: could not store its output (%s)", claim.job.id, type(error.orig).__name__)
 
 
 def attempt_fields(claim: Claim) -> dict[str, object]:
@@ -128,236 +278,3 @@ def log_end(claim: Claim, code: ExitCode, failure: Failure | None, seconds: floa
             "seconds": round(seconds, 3),
         },
     )
-
-
-def _run(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
-    loaded = load_job(claim, services.registry)
-    if isinstance(loaded, Failure):
-        return _failed(claim, services, loaded)
-    definition, payload = loaded
-    limit = claim.job.options.timeout_seconds
-    run_until = None if limit is None else time.monotonic() + limit
-    asked_to_end = threading.Event()
-    job_thread = threading.get_ident()
-
-    def on_cancel() -> None:
-        logger.warning("job %d, attempt %d: cancellation requested; asking the job to stop", claim.job.id, claim.number)
-        asked_to_end.set()
-        cancel.set()
-
-    def on_stop(reason: StopReason) -> None:
-        cancel.set()
-        logger.error("job %d, attempt %d: stopped, %s", claim.job.id, claim.number, reason)
-        if (failure := failure_of(reason)) is not None:
-            if reason is StopReason.TIMEOUT:
-                failure = replace(failure, output_tail=thread_stacks(job_thread))
-            _record_at_once(claim, services, failure)
-        services.on_stop(reason)
-
-    keeper = LeaseKeeper(
-        lambda progress: services.ledger.heartbeat(claim.token, claim.lease_seconds, progress),
-        claim.lease_seconds,
-        on_stop,
-        asked_at=claim.asked_at,
-        run_until=run_until,
-        on_cancel=on_cancel,
-    )
-    context = JobContext(
-        claim,
-        services.ledger,
-        services.sessions,
-        cancel=cancel,
-        report=keeper.report,
-        ending=keeper.ending,
-        run_until=run_until,
-    )
-    failure: Failure | None = None
-    process = os.getpid()
-    try:
-        with keeper:
-            try:
-                result = call(definition, context, payload)
-                _leave_if_forked(process)
-                _finish(context, result, claim)
-            except BaseException as error:  # the job's SystemExit or KeyboardInterrupt must not end the worker
-                _leave_if_forked(process)
-                failure = describe(error, claim.job.options.retry, cancelled=cancel.is_set())
-                if asked_to_end.is_set() and failure.cause == Cause.INTERRUPTED:
-                    failure = Failure(Cause.CANCELLED, Cause.CANCELLED.meaning, failure.error_type, for_good=True)
-            finally:
-                _close(context)
-    except Superseded as error:  # the claim was lost before the job's function was called
-        failure = describe(error, claim.job.options.retry, cancelled=False)
-    if failure is None or context.completed:
-        if failure is not None:
-            logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
-        return AttemptEnd(ExitCode.DONE)
-    return _failed(claim, services, failure)
-
-
-def load_job(claim: Claim, registry: Registry) -> tuple[Definition, Any] | Failure:
-    """The job's definition and its decoded payload, or the failure to record if this release cannot run it."""
-    job = claim.job
-    if isinstance(job.payload, UnreadPayload):
-        text = f"the payload takes {job.payload.size:,} bytes, and {JOB_LIMIT_BYTES:,} is the limit for a job"
-        return Failure(Cause.INVALID_PAYLOAD, text, for_good=True)
-    try:
-        definition = registry.jobs.get(job.job_type)
-        payload = decode_versioned(
-            job.job_type,
-            definition.payload,
-            job.payload,
-            job.options.payload_version,
-            definition.options.payload_version,
-            definition.upgrade,
-        )
-    except UnknownName as error:
-        return Failure(Cause.UNKNOWN_JOB_TYPE, str(error), for_good=True)
-    except InvalidPayload as error:
-        return Failure(Cause.INVALID_PAYLOAD, str(error), for_good=True)
-    return definition, payload
-
-
-def _finish(context: JobContext, result: Any, claim: Claim) -> None:
-    """Record success. While the database is unreachable, retry until the lease lapses.
-
-    Do not retry if the job used its session: the session's uncommitted writes were lost with the connection.
-    """
-    give_up = time.monotonic() + claim.lease_seconds
-    outage = OutageLog(logger, "the database", began=f"job {claim.job.id}: could not record the success")
-    while True:
-        try:
-            return context.finish(result)
-        except DBAPIError as error:
-            if context.has_session or not is_away(error) or time.monotonic() > give_up:
-                raise
-            outage.failed(type(error.orig).__name__)
-            time.sleep(seconds_until_next_record(claim.lease_seconds))
-
-
-def _leave_if_forked(process: int) -> None:
-    if os.getpid() != process:  # a child process that the job forked: only the parent may end the attempt
-        os._exit(1)
-
-
-def call(definition: Definition, context: Any, payload: Any) -> Any:
-    """Call a job's or task's function; an ``async def`` function gets an event loop of its own."""
-    if not on_event_loop():
-        return _call(definition, context, payload)
-    with ThreadPoolExecutor(1, "spoke-call") as pool:  # this thread's event loop is running the caller
-        return pool.submit(_call, definition, context, payload).result()
-
-
-def _call(definition: Definition, context: Any, payload: Any) -> Any:
-    answer = definition.function(context, payload)
-    return asyncio.run(_awaited(answer)) if inspect.isawaitable(answer) else answer
-
-
-async def _awaited(answer: Awaitable[Any]) -> Any:
-    return await answer
-
-
-def on_event_loop() -> bool:
-    """Whether this thread runs an event loop now."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def failure_of(reason: StopReason) -> Failure | None:
-    """The failure to record for an attempt that was stopped; None if this process no longer holds the claim."""
-    if reason is StopReason.TIMEOUT:
-        return Failure(Cause.TIMEOUT, Cause.TIMEOUT.meaning)
-    if reason is StopReason.CANCELLED:
-        return Failure(Cause.CANCELLED, Cause.CANCELLED.meaning, for_good=True)
-    return None
-
-
-def describe(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Failure:
-    """Turn an exception that a job raised into a failure. Store its text only in the ledger: it may contain values."""
-    return replace(_described(error, retry, cancelled=cancelled), fingerprint=fingerprint(error))
-
-
-def _described(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> Failure:
-    error_type = qualified_name(type(error))
-    tail = "".join(traceback.format_exception(error))
-    message = f"{error_type}: {_text_of(error)}"
-    if isinstance(error, Superseded):
-        return Failure(Cause.SUPERSEDED, message)
-    if isinstance(error, RetryLater):
-        return Failure(Cause.RETRY_LATER, str(error), error_type, retry_after_seconds=error.seconds)
-    if isinstance(error, Discard):
-        return Failure(Cause.DISCARDED, str(error), error_type, for_good=True)
-    if isinstance(error, InvalidResult):
-        return Failure(Cause.INVALID_RESULT, message, error_type, tail, for_good=True)
-    if cancelled or isinstance(error, KeyboardInterrupt):
-        return Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning, error_type, tail)
-    never = bool({qualified_name(kind) for kind in type(error).__mro__} & set(retry.never_names))
-    if isinstance(error, SystemExit):
-        return Failure(Cause.JOB_EXITED, f"the job called sys.exit({error.code!r})", error_type, tail, for_good=never)
-    if isinstance(error, DBAPIError) and is_away(error):
-        return Failure(Cause.DATABASE_UNREACHABLE, message, error_type, tail, for_good=never)
-    return Failure(Cause.JOB_ERROR, message, error_type, tail, for_good=never)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as again:  # `__str__` of the job's own exception class may fail
-        return f"<str() of the exception failed: {type(again).__name__}>"
-
-
-def _failed(claim: Claim, services: AttemptServices, failure: Failure) -> AttemptEnd:
-    """Record the failure. If the claim is lost, choose the exit code by the job's state in the ledger."""
-    if failure.cause != Cause.SUPERSEDED and _record_failure(claim, services, failure):
-        if failure.cause == Cause.INTERRUPTED:
-            return AttemptEnd(ExitCode.INTERRUPTED, failure, recorded=True)
-        return AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure, recorded=True)
-    row = services.ledger.get(claim.job.id)
-    if row is not None and row.state is JobState.SUCCEEDED:
-        # The commit succeeded although its reply was lost, or another process finished the job first.
-        return AttemptEnd(ExitCode.DONE)
-    return AttemptEnd(ExitCode.SUPERSEDED, Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning))
-
-
-def _record_failure(claim: Claim, services: AttemptServices, failure: Failure) -> bool:
-    """Record the failure, retrying until the lease lapses. Return whether it was recorded."""
-    failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
-    give_up = time.monotonic() + claim.lease_seconds
-    outage = OutageLog(logger, "the database", began=f"job {claim.job.id}: could not record the failure")
-    while True:
-        try:
-            return services.ledger.fail(claim.token, failure, decide=services.decide)
-        except DBAPIError as error:
-            if time.monotonic() > give_up:
-                raise
-            outage.failed(type(error.orig).__name__)
-            time.sleep(seconds_until_next_record(claim.lease_seconds))
-
-
-def _record_at_once(claim: Claim, services: AttemptServices, failure: Failure) -> None:
-    """Record the failure without a retry, since the process is about to exit. If that fails, the lease lapses."""
-    try:
-        failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
-        services.ledger.fail(claim.token, failure, decide=services.decide)
-    except Exception as error:
-        logger.warning("job %d: could not record the failure (%s)", claim.job.id, type(error).__name__)
-
-
-def _keep_output(claim: Claim, services: AttemptServices, seconds: float) -> None:
-    """Keep the last lines that a successful attempt printed, if the settings ask for that."""
-    if seconds < services.output_kept_after or not (tail := services.output()):
-        return
-    try:
-        services.ledger.keep_output(claim.token, tail, ended=True)
-    except DBAPIError as error:  # the success is recorded
-        logger.warning("job %d: could not store its output (%s)", claim.job.id, type(error.orig).__name__)
-
-
-def _close(context: JobContext) -> None:
-    try:
-        context.close()
-    except Exception as error:  # a broken connection can't be closed cleanly; the attempt's end is known already
-        logger.warning("could not close the job's session: %s", type(error).__name__)

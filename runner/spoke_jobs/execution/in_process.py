@@ -14,9 +14,10 @@ from functools import partial
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.execution.attempt import AttemptServices, run_attempt
+from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.lease import seconds_until_retry
 from spoke_jobs.execution.reaper import Reaper
+from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.after_commit import run_safely
 from spoke_jobs.ledger.engine import is_away

@@ -1,39 +1,27 @@
-"""Keep an attempt's lease: heartbeats, throttled progress, and a watchdog that stops the owner in time.
+"""What the owner of a lease does, and when. Pure: the times are given.
 
-Heartbeats and watchdog run in background threads. The owner must stop *before* its lease lapses by the database's
-clock, since another process may run the job from then on. So for the owner, a lease begins when it sends the renewal,
-not when the answer arrives.
+The owner must stop *before* its lease lapses by the database's clock, since another process may run the job from then
+on. So for the owner, a lease begins when it sends the renewal, not when the answer arrives. All times are those of the
+monotonic clock, in seconds.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import copy_context
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from types import TracebackType
-from typing import Self
+from uuid import UUID
 
-from spoke_jobs.errors import Superseded
 from spoke_jobs.model import Progress, Pulse
-from spoke_jobs.shared.outage_log import OutageLog
 
-logger = logging.getLogger(__name__)
-
-Beat = Callable[[Progress | None], Pulse]
-"""Renews the lease, and records progress if it is given."""
-
-_LAST_BEAT_SECONDS = 2.0
-"""How long to wait at the end for a heartbeat that is in progress."""
-_UNTIL_LAPSE = "retrying until the lease lapses"
 FRESH = 6
 """A claim that is younger than its lease divided by this number is not renewed at the start."""
 CANCEL_GRACE_SECONDS = 10.0
 """How long a cancelled job may take to stop by itself."""
+PROGRESS_SECONDS = 0.25
+"""The shortest interval between two writes of progress."""
+_SOON = 12
+"""A renewal that is due within the lease divided by this number is sent together with one that is due now."""
 
 
 def lease_margin(lease_seconds: float) -> float:
@@ -61,182 +49,116 @@ class StopReason(StrEnum):
     CANCELLED = "it was cancelled, and did not stop by itself"
 
 
-PROGRESS_SECONDS = 0.25
-"""The shortest interval between two writes of progress."""
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease at one moment. Each method that changes it returns the next state."""
 
+    token: UUID
+    seconds: float
+    stop_at: float
+    """When the owner must stop, unless the lease is renewed before."""
+    renew_at: float
+    run_until: float = math.inf
+    """When the job's timeout expires."""
+    cancel_grace: float = 0.0
+    """How long the job may take to stop by itself, once its cancellation was requested."""
+    cancelled_at: float = math.inf
+    """When the request to cancel the job became known."""
+    ending: int = 0
+    """How many times the attempt's end is being recorded now. The owner is not stopped meanwhile."""
+    report: Progress | None = None
+    """Progress to write soon."""
+    unrecorded: Progress | None = None
+    """The last report, until it is certainly in the database."""
+    reported_at: float = 0.0
+    told: frozenset[StopReason] = frozenset()
+    """Why the owner was told to stop."""
 
-class LeaseKeeper:
-    """A context manager that keeps the lease while a job runs. On entry it renews the lease, unless the claim is fresh.
-
-    :param on_stop: called once, from a background thread, when the attempt has to stop.
-    :param asked_at: when the claim was requested, on the monotonic clock; None if unknown.
-    :param run_until: when the job's timeout expires, on the monotonic clock; None if the job has none.
-    :param on_cancel: called once, when the job's cancellation was requested.
-    """
-
-    def __init__(
-        self,
-        beat: Beat,
-        lease_seconds: float,
-        on_stop: Callable[[StopReason], None],
+    @classmethod
+    def of(
+        cls,
+        token: UUID,
+        seconds: float,
+        asked_at: float | None,
+        now: float,
         *,
-        asked_at: float | None = None,
         run_until: float | None = None,
-        on_cancel: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._beat = beat
-        self._lease = lease_seconds
-        self._on_stop = on_stop
-        self._asked_at = asked_at
-        self._run_until = math.inf if run_until is None else run_until
-        self._on_cancel = on_cancel
-        self._stop_by = math.inf
-        self._changed = threading.Condition()
-        self._progress: Progress | None = None
-        self._unrecorded: Progress | None = None
-        """The last report, until it is certainly in the database."""
-        self._deadline = 0.0
-        self._next_beat = 0.0
-        self._ending = 0
-        self._over = False
-        self._unanswered = False
-        """Whether the database has not answered the last heartbeat."""
-        self._outage = OutageLog(logger, "the database", began="heartbeat failed", consequence=_UNTIL_LAPSE)
-        # With this thread's context, so that lines of these threads name the job as well.
-        self._threads = [
-            threading.Thread(target=copy_context().run, args=(work,), name=f"spoke-{name}", daemon=True)
-            for name, work in (("heartbeat", self._keep), ("watchdog", self._watch))
-        ]
+        cancel_grace: float = 0.0,
+    ) -> Lease:
+        """Return the lease of a claim.
 
-    def report(self, progress: Progress) -> None:
-        """Write this progress soon; a later call replaces it."""
-        with self._changed:
-            self._progress = self._unrecorded = progress
-            self._changed.notify_all()
-
-    @contextmanager
-    def ending(self) -> Iterator[Progress | None]:
-        """Mark that the attempt's end is being recorded: a heartbeat that finds no claim is expected now.
-
-        Yield the last progress unless it is already recorded, so that it is recorded with the end.
+        :param asked_at: when the claim was requested. None: unknown, so the claim is renewed at once.
         """
-        with self._changed:
-            self._ending += 1
-            progress = self._unrecorded
-        try:
-            yield progress
-            self._unrecorded = None
-        except BaseException:
-            with self._changed:
-                self._ending -= 1
-                self._next_beat = 0.0  # check at once whether the claim still holds
-                self._changed.notify_all()
-            raise
+        begins, renew_at = (now, now) if asked_at is None else (asked_at, asked_at + seconds / 3)
+        stop_at = begins + seconds - lease_margin(seconds)
+        return cls(token, seconds, stop_at, renew_at, math.inf if run_until is None else run_until, cancel_grace)
 
-    def __enter__(self) -> Self:
-        if self._asked_at is not None and time.monotonic() - self._asked_at < self._lease / FRESH:
-            self._deadline = self._asked_at + self._lease - lease_margin(self._lease)
-            self._next_beat = self._asked_at + self._lease / 3
-        else:
-            self._renew(None)
-        if self._over:
-            raise Superseded("another process holds this attempt's job now, or the job has ended: it is not run here")
-        for thread in self._threads:
-            thread.start()
-        return self
+    @property
+    def due_at(self) -> float:
+        """When the next heartbeat is due, for a renewal or for progress."""
+        return self.renew_at if self.report is None else min(self.renew_at, self.reported_at + PROGRESS_SECONDS)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._changed:
-            self._over = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            if thread.is_alive():  # wait for a heartbeat in progress, but not for one that hangs
-                thread.join(_LAST_BEAT_SECONDS)
-        if (progress := self._unrecorded) is not None:  # the attempt failed
-            try:
-                self._beat(progress)
-            except Exception as error:
-                logger.warning("could not record the last progress (%s)", type(error).__name__)
+    def joins(self, now: float) -> bool:
+        """Whether its heartbeat is sent now, if one is sent at all: one statement renews many leases."""
+        return self.due_at <= now + self.seconds / _SOON
 
-    def _keep(self) -> None:
-        wrote_progress = 0.0
-        while True:
-            with self._changed:
-                now = time.monotonic()
-                due = self._next_beat
-                if self._progress is not None:
-                    due = min(due, wrote_progress + PROGRESS_SECONDS)
-                if not self._over and due > now:
-                    self._changed.wait(None if math.isinf(due) else due - now)
-                    continue
-                if self._over:
-                    return
-                lapsed = now >= self._deadline and not self._ending
-                progress, self._progress = self._progress, None
-            if lapsed:  # no thread could run until now; another process may hold the job
-                self._stop(StopReason.LEASE_EXPIRED)
-                return
-            if progress is not None:
-                wrote_progress = time.monotonic()
-            self._renew(progress)
+    @property
+    def lapses_at(self) -> float:
+        """When another process may take over; infinite while the end is being recorded."""
+        return math.inf if self.ending else self.stop_at + lease_margin(self.seconds)
 
-    def _renew(self, progress: Progress | None) -> None:
-        before = time.monotonic()
-        self._unanswered = True
-        try:
-            pulse = self._beat(progress)
-        except Exception as error:  # the database may be back before the lease lapses
-            self._outage.failed(type(error).__name__)
-            with self._changed:
-                # The progress is written with the end, or the next report replaces it.
-                self._next_beat = time.monotonic() + seconds_until_retry(self._lease)
-                self._deadline = self._deadline or before + self._lease - lease_margin(self._lease)
-            return
-        self._outage.recovered()
-        with self._changed:
-            # Together with the deadline: on a busy machine this thread may not go on before the watchdog does.
-            self._unanswered = False
-            if self._unrecorded is progress or pulse is Pulse.GONE:
-                self._unrecorded = None
-            if pulse is not Pulse.GONE:
-                self._deadline = before + self._lease - lease_margin(self._lease)
-                self._next_beat = before + self._lease / 3
-            else:
-                self._next_beat = math.inf  # nothing to renew, unless recording the end fails
-            self._changed.notify_all()
-        if pulse is Pulse.GONE:
-            self._stop(StopReason.CLAIM_LOST)
-        elif pulse is Pulse.CANCELLED and math.isinf(self._stop_by):
-            self._on_cancel()
-            with self._changed:
-                self._stop_by = time.monotonic() + CANCEL_GRACE_SECONDS
-                self._changed.notify_all()
+    def has_lapsed(self, now: float) -> bool:
+        """Whether the owner should have been told by now that its lease could not be renewed, and was not."""
+        return self.stop_at <= now and not self.ending and StopReason.LEASE_EXPIRED not in self.told
 
-    def _watch(self) -> None:
-        while True:
-            with self._changed:
-                limits = {
-                    StopReason.TIMEOUT: self._run_until,
-                    StopReason.CANCELLED: self._stop_by,
-                    StopReason.LEASE_EXPIRED: self._deadline,
-                }
-                reason = min(limits, key=lambda limit: limits[limit])
-                left = limits[reason] - time.monotonic()
-                if self._over:
-                    return
-                if left > 0 or self._ending:
-                    self._changed.wait(left if left > 0 else None)
-                    continue
-            self._stop(reason)
-            return
+    def next_stop(self) -> tuple[float, StopReason | None]:
+        """When the owner must be told to stop next, and why. None: it was told, and has not stopped in time."""
+        if self.ending:
+            return math.inf, None
+        if StopReason.LEASE_EXPIRED in self.told:  # half of the margin is left for stopping
+            return self.stop_at + lease_margin(self.seconds) / 2, None
+        at, reason = self.stop_at, StopReason.LEASE_EXPIRED
+        if (cancelled := self.cancelled_at + self.cancel_grace) <= at and StopReason.CANCELLED not in self.told:
+            at, reason = cancelled, StopReason.CANCELLED
+        if self.run_until <= at and StopReason.TIMEOUT not in self.told:
+            at, reason = self.run_until, StopReason.TIMEOUT
+        return at, reason
 
-    def _stop(self, reason: StopReason) -> None:
-        with self._changed:
-            if self._over or self._ending:
-                return
-            self._over = True
-            self._changed.notify_all()
-        away = reason is StopReason.LEASE_EXPIRED and self._unanswered
-        self._on_stop(StopReason.DATABASE_AWAY if away else reason)
+    def reported(self, progress: Progress) -> Lease:
+        """The job has reported progress."""
+        return replace(self, report=progress, unrecorded=progress)
+
+    def sent(self, now: float) -> Lease:
+        """A heartbeat is on its way, with the progress to write."""
+        return self if self.report is None else replace(self, report=None, reported_at=now)
+
+    def unanswered(self, now: float) -> Lease:
+        """The heartbeat failed. Its progress is written with the end, or the next report replaces it."""
+        return replace(self, renew_at=now + seconds_until_retry(self.seconds))
+
+    def answered(self, pulse: Pulse, sent_at: float, progress: Progress | None, now: float) -> Lease:
+        """The ledger has answered a heartbeat.
+
+        :param progress: what the heartbeat has written.
+        """
+        if pulse is Pulse.GONE:  # there is nothing to renew, unless recording the end fails
+            return replace(self, renew_at=math.inf, unrecorded=None)
+        return replace(
+            self,
+            stop_at=sent_at + self.seconds - lease_margin(self.seconds),
+            renew_at=sent_at + self.seconds / 3,
+            unrecorded=None if self.unrecorded is progress else self.unrecorded,
+            cancelled_at=min(self.cancelled_at, now) if pulse is Pulse.CANCELLED else self.cancelled_at,
+        )
+
+    def begins_to_end(self) -> Lease:
+        """The attempt's end is being recorded: a heartbeat that finds no claim is expected now."""
+        return replace(self, ending=self.ending + 1)
+
+    def goes_on(self) -> Lease:
+        """Recording the end has failed, so the attempt continues. Check its claim at once."""
+        return replace(self, ending=self.ending - 1, renew_at=0.0)
+
+    def stopped(self, reason: StopReason) -> Lease:
+        """The owner was told to stop."""
+        return replace(self, told=self.told | {reason})

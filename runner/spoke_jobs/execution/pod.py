@@ -25,10 +25,12 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.environment import Assignment, BadEnvironment
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
-from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of, run_attempt
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
+from spoke_jobs.execution.attempt_decisions import code_of, failure_of
 from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
+from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -239,7 +241,7 @@ def leave(code: int, deliver: Callable[[], None]) -> NoReturn:
 def _leave_at_once(reason: StopReason) -> None:
     """Exit at once: the job's thread must not continue."""
     if (failure := failure_of(reason)) is not None:
-        ending = AttemptEnd(ExitCode.FAILED_FOR_GOOD if failure.for_good else ExitCode.FAILED, failure)
+        ending = AttemptEnd(code_of(failure), failure)
     elif reason is StopReason.DATABASE_AWAY:
         ending = AttemptEnd(ExitCode.FAILED, Failure(Cause.DATABASE_UNREACHABLE, Cause.DATABASE_UNREACHABLE.meaning))
     elif reason is StopReason.LEASE_EXPIRED:

@@ -27,7 +27,6 @@ from spoke_jobs.ledger.dependency_queries import Link
 from spoke_jobs.model import (
     Attempt,
     AttemptReport,
-    AttemptState,
     JobOptions,
     JobRequest,
     JobState,
@@ -130,22 +129,20 @@ class Options(_EveryOption):
         return cls(**options_as_json(job))
 
 
-class JobAttempt(Shape):
-    """One attempt at a job, as the ledger records it."""
+if TYPE_CHECKING:
+    _EveryAttemptField = Shape
+else:
+    _EveryAttemptField = create_model(
+        "_EveryAttemptField",
+        __base__=Shape,
+        **{name: (kind, ...) for name, kind in get_type_hints(Attempt).items() if name != "job_id"},
+    )
 
-    run: int
-    number: int
-    state: AttemptState
-    worker: str
-    """The worker's host and process, or the pod."""
-    claimed_at: datetime
-    heartbeat_at: datetime
-    lease_expires_at: datetime
-    finished_at: datetime | None
-    cause: str
-    error_type: str
-    output_tail: str
-    """The last lines of the traceback, if there is one. They may contain values."""
+
+class JobAttempt(_EveryAttemptField):
+    """One attempt at a job, as the ledger records it. Its fields are those of the record."""
+
+    documented_by = Attempt
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:

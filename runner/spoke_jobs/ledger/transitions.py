@@ -18,7 +18,7 @@ from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow, NotThisAttempt, Refusal, Taken
-from spoke_jobs.model import AttemptState, DispatchedJob, Failure, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.model import Attempt, AttemptState, DispatchedJob, Failure, JobOptions, JobRequest, JobState, NewJob
 from spoke_jobs.shared.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.type_names import is_known
 
@@ -30,6 +30,10 @@ WORKER_LOST = Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning)
 Changes = dict[str, Any]
 """New values by column; a value may be an SQL expression."""
 _DISPATCHED = tuple(field.name for field in fields(DispatchedJob))
+_FAILURE_FIELDS = tuple(sorted({item.name for item in fields(Failure)} & {item.name for item in fields(Attempt)}))
+"""The fields of an attempt's record that its failure sets."""
+_LIMITS = {"cause": CAUSE_LIMIT}
+"""The most characters of a text that a failure sets, if that is not :data:`MESSAGE_LIMIT`."""
 
 
 class Clock(Protocol):
@@ -161,14 +165,14 @@ def job_succeeded(clock: Clock, result: Any, message: Any, retention_seconds: An
 
 def attempt_failed(clock: Clock, failure: Failure) -> Changes:
     """The row of an attempt that failed."""
-    return {
-        "state": AttemptState.FAILED,
-        "finished_at": clock.now(),
-        "cause": storable(failure.cause, CAUSE_LIMIT),
-        "error_type": storable(failure.error_type, MESSAGE_LIMIT),
-        "for_good": failure.for_good,
-        "output_tail": storable(failure.output_tail[-TAIL_LIMIT:]),
-    }
+    ended = {"state": AttemptState.FAILED, "finished_at": clock.now(), "for_good": failure.for_good}
+    return ended | {name: _recorded(name, getattr(failure, name)) for name in _FAILURE_FIELDS}
+
+
+def _recorded(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return storable(value[-TAIL_LIMIT:]) if name == "output_tail" else storable(value, _LIMITS.get(name, MESSAGE_LIMIT))
 
 
 def job_waits_again(clock: Clock, failure: Failure, delay_seconds: float) -> Changes:

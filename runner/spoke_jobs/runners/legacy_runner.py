@@ -26,9 +26,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from spoke_jobs.execution.attempt import AttemptServices, call, on_event_loop
+from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_completion
+from spoke_jobs.execution.run_sequence import call, on_event_loop
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.ledger.port import SessionFactory

@@ -20,8 +20,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.execution.attempt import AttemptServices, call, run_attempt
+from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.run_sequence import call
+from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.after_commit import after_commit, pending_rows, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory_ledger import MemoryLedger

@@ -15,10 +15,9 @@ import signal
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -27,27 +26,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs import dispatch
-from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
-from spoke_jobs.execution.attempt import attempt_fields, describe, failure_of, load_job, log_end, log_start
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, attempt
+from spoke_jobs.execution.attempt_decisions import CancelledBy, Stopping, code_of_unrecorded
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.execution.lease import StopReason, seconds_until_next_record
-from spoke_jobs.execution.output_lines import with_output
-from spoke_jobs.ledger.engine import create_engine, is_away
+from spoke_jobs.execution.lease import Lease, StopReason
+from spoke_jobs.execution.lease_keeper import KeptLease, LeaseKeeper, Owner
+from spoke_jobs.execution.run_sequence import Outcome
+from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Claim, Failure, Progress, Pulse
+from spoke_jobs.model import Claim, Failure
 from spoke_jobs.payloads import encode_result
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared import garbage_collection
-from spoke_jobs.shared.log_setup import LogFields
-from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.worker.child_messages import Order, Report, Stop, encode, read_message
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS
 from spoke_jobs.worker.job_loop import ATTEMPT, JobTasks, run
-from spoke_jobs.worker.lease_group import LeaseGroup
 from spoke_jobs.worker.loop_output import LoopOutput
 from spoke_jobs.worker.shared_state import SharedState
 from spoke_jobs.worker.signal_state import ignore_timers
@@ -61,18 +58,114 @@ _LINE_LIMIT = 2**24
 _THREADS = 4
 _DELIVERY_SECONDS = 4.0
 """Shorter than the time that a stopping supervisor waits for its children."""
-_Returned = TypeVar("_Returned")
+_Result = TypeVar("_Result")
 
 
-@dataclass(eq=False)
-class _Running:
-    claim: Claim
-    cancel: threading.Event = field(default_factory=threading.Event)
-    task: asyncio.Task[Any] | None = None
-    stop_reason: StopReason | None = None
-    """None unless the attempt was stopped."""
-    failure: Failure | None = None
-    """How it failed, once that is known."""
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the attempts of an event loop share."""
+
+    services: AttemptServices
+    threads: ThreadPoolExecutor
+    """For database calls. Jobs' `asyncio.to_thread` calls cannot exhaust it."""
+    tasks: JobTasks
+    recorder: Recorder
+    leases: LeaseKeeper
+    output: LoopOutput
+    commit_at_once: bool
+    """Whether to end a job's transaction before the event loop runs another job."""
+
+    async def in_thread(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Call a function that may block."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+
+
+class _LoopDriver:
+    """Runs an attempt on the event loop. It is stopped by cancelling its asyncio task."""
+
+    def __init__(self, claim: Claim, common: _Common) -> None:
+        self.claim = claim
+        output = partial(common.output.tail, claim.token)
+        self.services = replace(common.services, output=output, copy_output=output)
+        self.cancel = threading.Event()
+        self.stop_reason: StopReason | None = None
+        """None unless the attempt was stopped."""
+        self._common = common
+        self._task: asyncio.Task[Any] | None = None
+
+    def stop(self, reason: StopReason) -> None:
+        """Stop the attempt. Only the first reason counts."""
+        if self.stop_reason is not None:
+            return
+        self.stop_reason = reason
+        self.cancel.set()
+        logger.error("job %d, attempt %d: stopped, %s", self.claim.job.id, self.claim.number, reason)
+        if self._task is not None:
+            self._common.tasks.stop(self.claim.token, self._task)
+
+    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+        """Call the job's function in an asyncio task of its own."""
+        loop, token = asyncio.get_running_loop(), self.claim.token
+        self._task = self._common.tasks.begin(
+            loop, token, _call(definition, context, payload, self._common.commit_at_once)
+        )
+        limit = self.claim.job.options.timeout_seconds
+        timer = None if limit is None else loop.call_later(limit, self.stop, StopReason.TIMEOUT)
+        try:
+            return await self._task
+        except (Exception, asyncio.CancelledError) as error:
+            return Outcome(error=error)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._task = None
+
+    async def blocking(self, function: Callable[[], _Result]) -> _Result:
+        """Call a function that may block."""
+        return await self._common.in_thread(function)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    def keep_lease(self, claim: Claim, run_until: float | None) -> KeptLease:
+        """Return the lease, which is kept since the order arrived. The loop's own timer enforces the timeout."""
+        return KeptLease(self._common.leases, claim.token)
+
+    def stopping(self, error: BaseException) -> Stopping:
+        """Why the job may have ended early."""
+        by_another = self._common.tasks.is_bystander(self.claim.token)
+        cancelled_by = CancelledBy.ANOTHER_JOB if by_another else CancelledBy.ITSELF
+        return Stopping(self.cancel.is_set(), reason=self.stop_reason, task_cancelled_by=cancelled_by)
+
+    def job_ended(self) -> None:
+        """The lease no longer matters: nothing of the job runs any more."""
+        self._common.leases.end(self.claim.token)
+
+    async def record_success(self, claim: Claim, context: JobContext, result: Any, lease: KeptLease) -> None:
+        """Record the success together with those of other attempts."""
+        loop = asyncio.get_running_loop()
+        encoded, progress = encode_result(result), lease.end()
+        recorded: asyncio.Future[bool | Exception] = loop.create_future()
+
+        def done(answer: bool | Exception) -> None:
+            loop.call_soon_threadsafe(recorded.set_result, answer)
+
+        self._common.recorder.record(claim.token, encoded, progress, claim.lease_seconds, done)
+        answer = await recorded
+        if isinstance(answer, Exception):
+            raise answer
+        if not answer:
+            raise Superseded("another process holds this attempt's job now, or the job has ended")
+        context.completed = True
+
+    def code_of_recorded(self, failure: Failure) -> ExitCode:
+        """The exit code of an attempt whose failure is recorded."""
+        return ExitCode.FAILED
+
+    async def without_claim(self, claim: Claim, failure: Failure) -> AttemptEnd:
+        """How an attempt is left whose claim is lost."""
+        return AttemptEnd(ExitCode.SUPERSEDED, failure)
 
 
 class AsyncOrderLoop:
@@ -88,25 +181,30 @@ class AsyncOrderLoop:
         output: LoopOutput,
     ) -> None:
         self._shared = shared
-        self._output = output
-        # SQLite has one write lock, and the next job on the loop may need it: end the transaction first.
-        self._commit_at_once = isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite"
         self._stopping = False
         self._ledger = ledger
-        self._registry = registry
-        self._sessions = sessions
-        self._threads = ThreadPoolExecutor(_THREADS, "spoke-ledger")
         self._room = asyncio.Semaphore(slots)
-        self._running: dict[UUID, _Running] = {}
+        self._running: dict[UUID, _LoopDriver] = {}
         self.tasks = JobTasks(shared)
-        self._recorder = Recorder(ledger)
-        self._leases = LeaseGroup(self._heartbeats, self._give_up, shared.lease_ends)
-
-    def _heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        self._shared.heartbeat_unanswered(True)
-        pulses = self._ledger.heartbeats(progress, lease_seconds)
-        self._shared.heartbeat_unanswered(False)
-        return pulses
+        self._leases = LeaseKeeper(ledger.heartbeats, shared, self._give_up)
+        self._common = _Common(
+            AttemptServices(
+                ledger,
+                registry,
+                sessions,
+                decide=True,
+                on_stop=lambda _reason: None,  # the keeper of all leases tells the driver
+                output_kept_after=output.kept_after,
+            ),
+            ThreadPoolExecutor(_THREADS, "spoke-ledger"),
+            self.tasks,
+            Recorder(ledger),
+            self._leases,
+            output,
+            # SQLite has one write lock, and the next job on the loop may need it: end the transaction first.
+            commit_at_once=isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite",
+        )
+        self._leases.start()
 
     async def run(self, connection: socket.socket) -> None:
         """Run orders until the supervisor has closed the connection and all attempts have ended."""
@@ -129,7 +227,7 @@ class AsyncOrderLoop:
     async def _deliver(self) -> None:
         """Deliver the dispatched tasks that are still in memory."""
         try:
-            await asyncio.wait_for(self._in_thread(dispatch.close), _DELIVERY_SECONDS)
+            await asyncio.wait_for(self._common.in_thread(dispatch.close), _DELIVERY_SECONDS)
         except TimeoutError:
             logger.error("could not deliver all dispatched tasks within %g s", _DELIVERY_SECONDS)  # noqa: TRY400
         except Exception:
@@ -147,32 +245,25 @@ class AsyncOrderLoop:
             return
         self._stop_attempt(message.token, StopReason.TIMEOUT if message.overtime else StopReason.CANCELLED)
 
+    def _stop_soon(self, token: UUID, reason: StopReason) -> None:
+        self._loop.call_soon_threadsafe(self._stop_attempt, token, reason)
+
     def _stop_attempt(self, token: UUID, reason: StopReason) -> None:
-        running = self._running.get(token)
-        if running is None or running.stop_reason is not None:
-            return
-        running.stop_reason = reason
-        running.cancel.set()
-        logger.error("job %d, attempt %d: stopped, %s", running.claim.job.id, running.claim.number, reason)
-        if running.task is not None:
-            self.tasks.stop(token, running.task)
+        if (running := self._running.get(token)) is not None:
+            running.stop(reason)
 
     async def _execute(self, order: Order, writer: asyncio.StreamWriter) -> None:
-        code, call_soon = ExitCode.SUPERSEDED, self._loop.call_soon_threadsafe
+        code = ExitCode.SUPERSEDED
         self._shared.add(order.token)
         if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
             if not self._running:
                 self._shared.heartbeat_unanswered(False)  # of earlier attempts
-            self._leases.add(
-                order.token,
-                order.lease_seconds,
-                order.asked_at,
-                lambda reason: (call_soon(self._stop_attempt, order.token, reason), None)[1],
-            )
+            lease = Lease.of(order.token, order.lease_seconds, order.asked_at, time.monotonic())
+            self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
             try:
                 code = await self._run(order)
             except DBAPIError as error:
-                code = ExitCode.DATABASE_AWAY if is_away(error) else ExitCode.SUPERSEDED
+                code = code_of_unrecorded(error)
                 logger.error("job %d: could not record its end (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
             except Exception:
                 logger.exception("job %d: could not record its end; its lease will lapse", order.job_id)
@@ -186,11 +277,11 @@ class AsyncOrderLoop:
             await writer.drain()
 
     async def _run(self, order: Order) -> ExitCode:
-        job = order.job or await self._in_thread(self._ledger.get, order.job_id)
+        job = order.job or await self._common.in_thread(self._ledger.get, order.job_id)
         if job is None:
             return ExitCode.SUPERSEDED
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
-        running = self._running[order.token] = _Running(claim)
+        running = self._running[order.token] = _LoopDriver(claim, self._common)
         try:
             # If no slot becomes free soon, release the order, so that another worker can claim the job.
             await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
@@ -199,13 +290,15 @@ class AsyncOrderLoop:
             return ExitCode.SUPERSEDED
         else:
             try:
-                held = self._shared.outdated(order.asked_at) and await self._in_thread(self._ledger.limits.holds, job)
+                changed = self._shared.outdated(order.asked_at)
+                held = changed and await self._common.in_thread(self._ledger.limits.holds, job)
                 if held or self._stopping or running.stop_reason is not None:
                     await self._release(order)
                     return ExitCode.SUPERSEDED
-                with LogFields(**attempt_fields(claim)):
-                    return await self._logged(running)
+                with self._common.output.of(job.id, order.token):
+                    return (await attempt(claim, running)).exit_code
             finally:
+                self.tasks.end(order.token)
                 self._room.release()
         finally:
             del self._running[order.token]
@@ -213,148 +306,12 @@ class AsyncOrderLoop:
     async def _release(self, order: Order) -> None:
         """Release the claim of an attempt that was not started. If its cancellation was requested, the job ends."""
         try:
-            await self._in_thread(self._ledger.release, order.token)
+            await self._common.in_thread(self._ledger.release, order.token)
         except DBAPIError as error:
             logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error).__name__)
 
-    async def _in_thread(self, function: Callable[..., _Returned], *arguments: Any) -> _Returned:
-        """Run a blocking database call in a thread pool that jobs' `asyncio.to_thread` calls cannot exhaust."""
-        return await self._loop.run_in_executor(self._threads, function, *arguments)
 
-    async def _logged(self, running: _Running) -> ExitCode:
-        claim, started = running.claim, time.monotonic()
-        log_start(claim)
-        with self._output.of(claim.job.id, claim.token):
-            code = await self._attempt(running)
-            seconds, tail = time.monotonic() - started, self._output.tail(claim.token)
-            if tail and running.failure is None and seconds >= self._output.kept_after:
-                with contextlib.suppress(DBAPIError):  # the success is recorded
-                    await self._in_thread(partial(self._ledger.keep_output, claim.token, tail, ended=True))
-        log_end(claim, code, running.failure, seconds)
-        return code
-
-    async def _attempt(self, running: _Running) -> ExitCode:
-        claim, job = running.claim, running.claim.job
-        loaded = load_job(claim, self._registry)
-        if isinstance(loaded, Failure):
-            return await self._failed(running, loaded)
-        definition, payload = loaded
-        limit = job.options.timeout_seconds
-        context = JobContext(
-            claim,
-            self._ledger,
-            self._sessions,
-            cancel=running.cancel,
-            report=lambda progress: self._leases.report(claim.token, progress),
-            ending=self._ending(claim.token),
-            run_until=None if limit is None else time.monotonic() + limit,
-        )
-        failure = None
-        try:
-            running.task = self.tasks.begin(
-                self._loop, claim.token, _call(definition, context, payload, self._commit_at_once)
-            )
-            timer = None
-            if limit is not None:
-                timer = self._loop.call_later(limit, self._stop_attempt, claim.token, StopReason.TIMEOUT)
-            try:
-                result, left = await running.task
-            finally:
-                if timer is not None:
-                    timer.cancel()
-                running.task = None
-            if left is not None:
-                failure = self._describe(running, left)
-            else:
-                await self._succeed(running, context, result)
-        except (Exception, asyncio.CancelledError) as error:
-            failure = self._describe(running, error)
-        finally:
-            self.tasks.end(claim.token)
-            with contextlib.suppress(Exception):
-                if context.has_session:
-                    await self._in_thread(context.close)
-        if failure is None or context.completed:
-            return ExitCode.DONE
-        return await self._failed(running, failure)
-
-    def _describe(self, running: _Running, error: BaseException) -> Failure:
-        if running.stop_reason in (StopReason.CLAIM_LOST, StopReason.LEASE_EXPIRED):
-            return Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning)
-        if running.stop_reason is StopReason.DATABASE_AWAY:
-            return Failure(Cause.DATABASE_UNREACHABLE, Cause.DATABASE_UNREACHABLE.meaning)
-        if running.stop_reason is not None and (stopped := failure_of(running.stop_reason)) is not None:
-            if running.stop_reason is StopReason.TIMEOUT:  # the traceback shows where the job was
-                stopped = replace(stopped, output_tail="".join(traceback.format_exception(error)))
-            return stopped  # whatever the exception is: the job may have replaced the CancelledError
-        if isinstance(error, asyncio.CancelledError):
-            if self.tasks.is_bystander(running.claim.token):
-                return Failure(Cause.BYSTANDER, "another job cancelled a part of this one", retry_after_seconds=0.0)
-            return Failure(Cause.JOB_ERROR, "CancelledError: the job cancelled itself", "asyncio.CancelledError")
-        return describe(error, running.claim.job.options.retry, cancelled=running.cancel.is_set())
-
-    async def _succeed(self, running: _Running, context: JobContext, result: Any) -> None:
-        if context.completed:
-            return
-        if context.has_session:  # commits the session's open writes together with the success
-            await self._in_thread(context.finish, result)
-            return
-        progress = self._leases.ending(running.claim.token)
-        encoded = encode_result(result)
-        recorded: asyncio.Future[bool | Exception] = self._loop.create_future()
-
-        def done(answer: bool | Exception) -> None:
-            self._loop.call_soon_threadsafe(recorded.set_result, answer)
-
-        self._recorder.record(running.claim.token, encoded, progress, running.claim.lease_seconds, done)
-        answer = await recorded
-        if isinstance(answer, Exception):
-            raise answer
-        if not answer:
-            raise Superseded("another process holds this attempt's job now, or the job has ended")
-        context.completed = True
-
-    async def _failed(self, running: _Running, failure: Failure) -> ExitCode:
-        claim = running.claim
-        tail = with_output(failure.output_tail, self._output.tail(claim.token))
-        running.failure = failure = replace(failure, output_tail=tail)
-        if failure.cause == Cause.SUPERSEDED:
-            return ExitCode.SUPERSEDED
-        if running.stop_reason is StopReason.DATABASE_AWAY:
-            return ExitCode.DATABASE_AWAY
-        progress = self._leases.ending(claim.token)
-        if progress is not None:
-            with contextlib.suppress(DBAPIError):
-                await self._in_thread(self._ledger.heartbeat, claim.token, claim.lease_seconds, progress)
-        outage = OutageLog(logger, "the database", began=f"job {claim.job.id}: could not record the failure")
-        give_up = time.monotonic() + claim.lease_seconds
-        while True:
-            try:
-                held = await self._in_thread(partial(self._ledger.fail, claim.token, failure, decide=True))
-            except DBAPIError as error:
-                if time.monotonic() > give_up:
-                    raise
-                outage.failed(type(error.orig).__name__)
-                await asyncio.sleep(seconds_until_next_record(claim.lease_seconds))
-            else:
-                return ExitCode.FAILED if held else ExitCode.SUPERSEDED
-
-    def _ending(self, token: UUID) -> Any:
-        @contextlib.contextmanager
-        def ending() -> Any:
-            progress = self._leases.ending(token)
-            try:
-                yield progress
-            except BaseException:
-                self._leases.going_on(token)
-                raise
-
-        return ending
-
-
-async def _call(
-    definition: Definition, context: JobContext, payload: Any, commit_at_once: bool
-) -> tuple[Any, BaseException | None]:
+async def _call(definition: Definition, context: JobContext, payload: Any, commit_at_once: bool) -> Outcome:
     """Return the job's result, or the SystemExit or KeyboardInterrupt that it raised.
 
     Raising one of these two here would end the event loop.
@@ -371,9 +328,9 @@ async def _call(
                 context.close()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             raise
-        return None, error.exit if isinstance(error, JobExit) else error
+        return Outcome(error=error.exit if isinstance(error, JobExit) else error)
     else:
-        return result, None
+        return Outcome(result)
 
 
 def serve(connection: socket.socket, slots: int, shared: SharedState) -> None:

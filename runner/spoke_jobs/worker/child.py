@@ -17,19 +17,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
-from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.execution.attempt import AttemptServices, failure_of, run_attempt
+from spoke_jobs.execution.attempt import AttemptServices
+from spoke_jobs.execution.attempt_decisions import code_of_unrecorded, failure_of
 from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.execution.signals import SignalEvent
-from spoke_jobs.ledger.engine import create_engine, is_away
+from spoke_jobs.execution.thread_attempt import run_attempt
+from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Claim, Failure, Progress, Pulse
+from spoke_jobs.model import Claim
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared import garbage_collection
@@ -46,40 +46,11 @@ Release = Callable[[Order], None]
 """Release the claim of an order that was not started."""
 
 
-class _LeaseNotingLedger(SqlLedger):
-    """A ledger that also notes in shared memory when the running attempt's lease lapses, and whether a heartbeat waits.
-
-    The child's own watchdog cannot run while a job's native code holds the interpreter lock; the supervisor then
-    enforces the lease.
-    """
-
-    shared: SharedState
-    running: UUID | None = None
-
-    def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
-        before = time.monotonic()
-        self.shared.heartbeat_unanswered(True)
-        pulse = super().heartbeat(token, lease_seconds, progress)
-        self.shared.heartbeat_unanswered(False)
-        if pulse is not Pulse.GONE and token == self.running:
-            self.shared.lease_ends(before + lease_seconds)
-        return pulse
-
-    def succeed(self, session: Session | None, token: UUID, result: Any, progress: Progress | None = None) -> None:
-        self.shared.lease_ends(math.inf)  # the job's code has ended
-        super().succeed(session, token, result, progress)
-
-    def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        self.shared.lease_ends(math.inf)
-        return super().fail(token, failure, decide=decide)
-
-
 def serve(connection: socket.socket, shared: SharedState, output_file: int) -> None:
     """Run orders until the supervisor closes the connection."""
     settings = load_settings()
     engine = create_engine(settings.database)
-    ledger = _LeaseNotingLedger(engine, keeps_successes=settings.keeps_successes)
-    ledger.shared = shared
+    ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
     registry = load_app(settings.app)
     garbage_collection.resume()
     output = JobOutput(output_file, shared, ledger.keep_output if settings.output != "none" else None)
@@ -92,6 +63,9 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
         output=output.tail,
         copy_output=output.copy,
         output_kept_after=settings.output_kept_after,
+        # The child's own watchdog cannot run while a job's native code holds the interpreter lock. The supervisor then
+        # enforces the lease.
+        observer=shared,
     )
 
     def run(order: Order, cancel: threading.Event) -> ExitCode:
@@ -104,7 +78,6 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
             if shared.outdated(order.asked_at) and ledger.limits.holds(job):
                 release(order)
                 return ExitCode.SUPERSEDED
-            ledger.running = order.token
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
             shared.heartbeat_unanswered(False)  # of the previous attempt
             if not _is_stale(order) and order.asked_at is not None:  # otherwise the attempt begins with a renewal
@@ -113,9 +86,8 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
         except DBAPIError as error:  # the database is unreachable; the job is not at fault
             kind = type(error.orig).__name__
             logger.error("job %d: could not record its end (%s)", order.job_id, kind)  # noqa: TRY400
-            return ExitCode.DATABASE_AWAY if is_away(error) else ExitCode.SUPERSEDED
+            return code_of_unrecorded(error)
         finally:
-            ledger.running = None
             output.end()
             shared.lease_ends(math.inf)
             shared.leave()

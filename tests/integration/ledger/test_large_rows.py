@@ -14,7 +14,7 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.execution.attempt import load_job
+from spoke_jobs.execution.attempt_decisions import load_job
 from spoke_jobs.ledger.column_types import StorableText, StoredJson
 from spoke_jobs.ledger.limit_rows import read_limits
 from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries

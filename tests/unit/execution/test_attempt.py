@@ -21,8 +21,9 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
-from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, run_attempt
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
 from spoke_jobs.execution.context import JobContext
+from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import AttemptState, Claim, JobState, Pulse, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES

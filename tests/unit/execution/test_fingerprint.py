@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.execution.attempt import describe
+from spoke_jobs.execution.attempt_decisions import describe
 from spoke_jobs.execution.fingerprint import LIMIT, fingerprint
 
 HERE = __name__

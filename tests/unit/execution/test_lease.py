@@ -1,224 +1,96 @@
-"""The lease's keeper: renews in time, writes progress seldom, and stops its owner before somebody else may start."""
+"""The decisions about a lease, for any order of what can happen to it."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
-from itertools import pairwise
+import math
+from dataclasses import replace
+from uuid import UUID
 
 import pytest
-from tests.waiting import eventually, patient
+from hypothesis import given
+from hypothesis import strategies as some
 
-from spoke_jobs.errors import Superseded
-from spoke_jobs.execution.lease import LeaseKeeper, StopReason
+from spoke_jobs.execution.lease import Lease, StopReason, lease_margin
 from spoke_jobs.model import Progress, Pulse
 
-
-class Ledger:
-    """Answers heartbeats as a test says, and remembers them."""
-
-    def __init__(self, answer: Callable[[], Pulse] = lambda: Pulse.HELD) -> None:
-        self.answer = answer
-        self.beats: list[tuple[float, Progress | None]] = []
-
-    def beat(self, progress: Progress | None) -> Pulse:
-        self.beats.append((time.monotonic(), progress))
-        return self.answer()
+TOKEN = UUID(int=1)
+SECONDS = some.floats(0.1, 3600)
+EVENTS = some.lists(some.sampled_from(["held", "cancelled", "away", "report", "end", "go on"]), max_size=12)
+REPORT = Progress(50, "half")
 
 
-def keeper_of(ledger: Ledger, lease: float) -> tuple[LeaseKeeper, threading.Event, list[str]]:
-    lost, reasons = threading.Event(), []
-
-    def on_stop(reason: str) -> None:
-        reasons.append(reason)
-        lost.set()
-
-    return LeaseKeeper(ledger.beat, lease, on_stop), lost, reasons
-
-
-@pytest.mark.alone
-def test_entering_renews_at_once_and_then_every_third_of_the_lease() -> None:
-    ledger = Ledger()
-    keeper, lost, _ = keeper_of(ledger, 1.5)
-    with keeper:
-        assert len(ledger.beats) == 1
-        eventually(lambda: len(ledger.beats) >= 4)
-    assert not lost.is_set()
-    times = [when for when, _ in ledger.beats[:4]]
-    assert all(later - earlier < 1.5 for earlier, later in pairwise(times))
+def after(lease: Lease, event: str, now: float) -> Lease:
+    """The lease after an event. A heartbeat is sent a second before its answer."""
+    if event in ("held", "cancelled"):
+        return lease.sent(now - 1).answered(Pulse(event), now - 1, lease.report, now)
+    if event == "away":
+        return lease.sent(now - 1).unanswered(now)
+    if event == "report":
+        return lease.reported(REPORT)
+    if event == "end":
+        return lease.begins_to_end()
+    return lease.goes_on() if lease.ending else lease
 
 
-def test_a_thousand_reports_are_few_writes_and_the_last_is_not_lost() -> None:
-    ledger = Ledger()
-    keeper, _, _ = keeper_of(ledger, 30)
-    with keeper:
-        for number in range(1000):
-            keeper.report(Progress(number // 10, f"row {number}"))
-        eventually(lambda: ledger.beats[-1][1] == Progress(99, "row 999"))
-    assert len(ledger.beats) <= 4
+@given(SECONDS, EVENTS)
+def test_the_owner_stops_before_another_process_may_start(seconds: float, events: list[str]) -> None:
+    """The database counts the lease from a moment after the renewal was sent."""
+    now, lease, renewed_at = 100.0, Lease.of(TOKEN, seconds, 99.0, 100.0), 99.0
+    for event in events:
+        now += seconds / 10
+        lease = after(lease, event, now)
+        renewed_at = now - 1 if event in ("held", "cancelled") else renewed_at
+        at, _ = lease.next_stop()
+        assert math.isinf(at) == bool(lease.ending)
+        assert at <= renewed_at + seconds - lease_margin(seconds) or lease.ending
+        assert lease.lapses_at == pytest.approx(math.inf if lease.ending else renewed_at + seconds)
 
 
-def test_a_report_that_is_being_written_belongs_to_the_end_as_well() -> None:
-    being_written, goes_on = threading.Event(), threading.Event()
-
-    def beat(progress: Progress | None) -> Pulse:
-        if progress is not None:
-            being_written.set()
-            assert goes_on.wait(patient(60))
-        return Pulse.HELD
-
-    with LeaseKeeper(beat, 300, lambda _reason: None) as keeper:
-        keeper.report(Progress(99, "row 99"))
-        assert being_written.wait(patient(60))
-        with keeper.ending() as progress:
-            assert progress == Progress(99, "row 99")
-        goes_on.set()
+@given(SECONDS, EVENTS)
+def test_the_last_report_belongs_to_the_end_until_the_ledger_has_it(seconds: float, events: list[str]) -> None:
+    lease, recorded = Lease.of(TOKEN, seconds, 99.0, 100.0), True
+    for number, event in enumerate(events):
+        sent = lease.report is not None
+        lease = after(lease, event, 100.0 + number)
+        recorded = event != "report" and (recorded or (sent and event in ("held", "cancelled")))
+        assert (lease.unrecorded is None) == recorded
 
 
-def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
-    ledger = Ledger()
-    keeper, lost, reasons = keeper_of(ledger, 0.3)
-    with keeper:
-        ledger.answer = lambda: Pulse.GONE
-        assert lost.wait(patient(30))
-        beats = len(ledger.beats)
-    assert reasons == ["another process holds the attempt, or the attempt has ended"]
-    assert len(ledger.beats) == beats
+def test_a_cancelled_job_may_stop_by_itself_before_its_lease_or_its_timeout_stops_it() -> None:
+    lease = Lease.of(TOKEN, 60, 100.0, 100.0, run_until=125.0, cancel_grace=10.0)
+    assert lease.next_stop() == (125.0, StopReason.TIMEOUT)
+    lease = lease.answered(Pulse.CANCELLED, 110.0, None, 110.0)
+    assert lease.next_stop() == (120.0, StopReason.CANCELLED)
+    again = lease.answered(Pulse.CANCELLED, 119.0, None, 119.0)
+    assert again.next_stop() == (120.0, StopReason.CANCELLED), "the grace period does not begin anew"
+    assert lease.begins_to_end().next_stop() == (math.inf, None)
 
 
-def test_a_claim_that_was_gone_before_the_start_runs_nothing() -> None:
-    ledger = Ledger(lambda: Pulse.GONE)
-    keeper, lost, _ = keeper_of(ledger, 30)
-    with pytest.raises(Superseded), keeper:
-        raise AssertionError("it ran")
-    assert lost.is_set()
+def test_who_was_told_to_stop_has_half_of_the_margin() -> None:
+    lease = Lease.of(TOKEN, 10, 100.0, 100.0)
+    assert lease.next_stop() == (109.0, StopReason.LEASE_EXPIRED)
+    told = lease.stopped(StopReason.LEASE_EXPIRED)
+    assert told.next_stop() == (109.5, None)
+    assert told.answered(Pulse.HELD, 109.2, None, 109.3).next_stop() == (pytest.approx(118.7), None)
 
 
-@pytest.mark.alone
-def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None:
-    ledger = Ledger()
-
-    def away() -> Pulse:
-        raise ConnectionError("away")
-
-    keeper, lost, reasons = keeper_of(ledger, 1.0)
-    with keeper:
-        renewed = ledger.beats[-1][0]
-        ledger.answer = away
-        assert lost.wait(patient(30))
-        stopped = time.monotonic()
-    assert stopped - renewed < 1.0 + 0.5  # the last renewal may have been a beat later
-    assert reasons == ["the database did not answer, so the lease could not be renewed in time"]
+def test_a_claim_of_unknown_age_is_renewed_at_once() -> None:
+    lease = Lease.of(TOKEN, 60, None, 100.0)
+    assert (lease.due_at, lease.next_stop()[0]) == (100.0, 158.0)
+    assert Lease.of(TOKEN, 60, 97.0, 100.0).due_at == 117.0
 
 
-@pytest.mark.alone
-def test_a_database_that_comes_back_in_time_is_forgiven() -> None:
-    ledger = Ledger()
-    failures = iter([True, True])
-
-    def flaky() -> Pulse:
-        if next(failures, False):
-            raise ConnectionError("away")
-        return Pulse.HELD
-
-    keeper, lost, _ = keeper_of(ledger, 1.0)
-    with keeper:
-        ledger.answer = flaky
-        eventually(lambda: len(ledger.beats) >= 8)
-    assert not lost.is_set()
+def test_a_claim_that_is_gone_is_not_renewed_unless_recording_the_end_fails() -> None:
+    gone = Lease.of(TOKEN, 60, 97.0, 100.0).begins_to_end().answered(Pulse.GONE, 100.0, None, 100.0)
+    assert gone.due_at == math.inf
+    assert gone.goes_on().due_at == 0.0
 
 
-def test_a_hung_database_stops_the_owner_all_the_same() -> None:
-    release = threading.Event()
-    ledger = Ledger()
-
-    def hang() -> Pulse:
-        release.wait(patient(30))
-        return Pulse.HELD
-
-    keeper, lost, _ = keeper_of(ledger, 0.5)
-    with keeper:
-        ledger.answer = hang
-        assert lost.wait(patient(30))
-    release.set()
-
-
-def test_an_answer_that_is_not_noted_before_the_lease_ends_is_the_databases_delay() -> None:
-    """As on a machine so busy that the heartbeat's thread has the answer and does not go on."""
-    ledger = Ledger()
-    keeper, lost, reasons = keeper_of(ledger, 0.5)
-
-    class Busy:
-        def recovered(self) -> None:
-            lost.wait(patient(30))
-
-    with keeper:
-        keeper._outage = Busy()  # type: ignore[assignment]
-        assert lost.wait(patient(30))
-    assert reasons == [StopReason.DATABASE_AWAY]
-
-
-def test_who_wakes_after_the_lease_s_end_renews_it_no_more() -> None:
-    """As when native code held the interpreter: whichever thread goes on first, another process may hold the job."""
-    ledger = Ledger()
-    keeper, _, reasons = keeper_of(ledger, 30)
-    keeper._deadline = keeper._next_beat = time.monotonic() - 1
-    keeper._keep()
-    assert (ledger.beats, reasons) == ([], [StopReason.LEASE_EXPIRED])
-
-
-@pytest.mark.alone
-def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> None:
-    ledger = Ledger()
-    keeper, lost, _ = keeper_of(ledger, 0.3)
-    with keeper:
-        with keeper.ending():
-            ledger.answer = lambda: Pulse.GONE
-        eventually(lambda: len(ledger.beats) >= 2)
-        assert not lost.wait(0.6)  # twice the lease: long enough for heartbeats and watchdog to have their say
-    assert len(ledger.beats) == 2
-
-
-@pytest.mark.alone
-def test_a_watchdog_whose_time_came_during_a_commit_that_failed_goes_on() -> None:
-    ledger = Ledger()
-
-    def away() -> Pulse:
-        raise ConnectionError("away")
-
-    keeper, lost, _ = keeper_of(ledger, 0.3)
-    with keeper:
-        with pytest.raises(ZeroDivisionError), keeper.ending():
-            ledger.answer = away
-            assert not lost.wait(0.6)
-            raise ZeroDivisionError
-        assert lost.wait(patient(30))
-
-
-@pytest.mark.alone
-def test_progress_that_cannot_be_written_costs_the_lease_nothing() -> None:
-    ledger = Ledger()
-    real = ledger.beat
-
-    def beat(progress: Progress | None) -> Pulse:
-        if progress is not None:
-            raise UnicodeEncodeError("utf-8", "", 0, 1, "as a driver may say")
-        return real(progress)
-
-    ledger.beat = beat  # type: ignore[method-assign]
-    keeper, lost, _ = keeper_of(ledger, 0.6)
-    with keeper:
-        keeper.report(Progress(1, "\udcff"))
-        eventually(lambda: len(ledger.beats) >= 5)
-    assert not lost.is_set()
-
-
-def test_a_commit_that_failed_leaves_the_watch_on() -> None:
-    ledger = Ledger()
-    keeper, lost, _ = keeper_of(ledger, 0.3)
-    with keeper:
-        with pytest.raises(ZeroDivisionError), keeper.ending():
-            raise ZeroDivisionError
-        ledger.answer = lambda: Pulse.GONE
-        assert lost.wait(patient(30))
+def test_many_reports_are_few_writes() -> None:
+    lease = Lease.of(TOKEN, 60, 100.0, 100.0).reported(REPORT)
+    assert lease.due_at <= 100.0
+    lease = lease.sent(100.0).reported(REPORT)
+    assert lease.due_at == 100.25
+    assert not lease.has_lapsed(157.9)
+    assert lease.has_lapsed(158.0)
+    assert not replace(lease, ending=1).has_lapsed(158.0)

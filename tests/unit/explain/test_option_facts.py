@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 from tests.unit.explain.situations import NOW, a_job
-from tests.unit.test_job_options import SAMPLES
+from tests.unit.test_job_options import OTHER_POLICY, SAMPLES
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.explain.job_details import details
@@ -17,9 +17,6 @@ from spoke_jobs.model import JobRequest
 
 NOT_KEPT = {"unique_for", "on_conflict", "after", "after_failed", "upgrade"}
 """What the dispatch uses up. `show` names what a job runs after as a tree."""
-OTHER_POLICY = RetryPolicy(
-    backoff_seconds=3.0, backoff_max_seconds=60.0, jitter=0.5, never=("KeyError",), memory_factor=3.0, memory_max="8Gi"
-)
 
 
 def with_option(name: str, value: object) -> JobRequest:

@@ -106,17 +106,26 @@ def raises(error: Exception) -> Callable[..., Any]:
     return method
 
 
-def test_only_what_a_dead_event_loop_had_begun_is_an_attempt(loop_stage: Stage) -> None:
-    ledger, child = loop_stage.ledger, loop_stage.child
-    jobs = [ledger.insert(new_job()) for _ in range(2)]
-    for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 2):
-        child.orders[claim.token] = HeldOrder(Order.of(claim), None, False)
-    loop_stage.shared.add(next(iter(child.orders)))
-    child.process.returncode = -9
-    loop_stage.supervisor._exits.died(child)
-    loop_stage.supervisor._exits.write()
-    found = [[attempt.cause for attempt in ledger.attempts(job.id)] for job in jobs]
-    assert found == [["Killed"], []]
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("stopped", [False, True], ids=["it died", "the worker stops"])
+def test_an_order_that_an_exited_child_had_not_started_is_given_back_uncharged(kind: Kind, stopped: bool) -> None:
+    for stage in staged(kind):
+        ledger, child = stage.ledger, stage.child
+        jobs = [ledger.insert(new_job()) for _ in range(2)]
+        claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 2)
+        for claim in claims:
+            child.orders[claim.token] = HeldOrder(Order.of(claim), None, False)
+        stage.shared.enter(claims[0].token)
+        stage.shared.add(claims[0].token)
+        child.process.returncode = -9
+        exits = stage.supervisor._exits
+        exits.interrupted(child) if stopped else exits.died(child)
+        rows = [row for job in jobs if (row := ledger.get(job.id)) is not None]
+        assert [(row.state, row.attempt) for row in rows] == [(JobState.WAITING, 1), (JobState.WAITING, 0)]
+        causes = [[attempt.cause for attempt in ledger.attempts(job.id)] for job in jobs]
+        assert causes == [[Cause.INTERRUPTED if stopped else Cause.KILLED], []]
+        again = ledger.claim_batch("legacy", ["report"], "w", LEASE, 2)
+        assert jobs[1].id in [claim.job.id for claim in again], "it is due at once, without a wait"
 
 
 def test_an_order_that_an_event_loop_does_not_read_is_given_back(loop_stage: Stage) -> None:

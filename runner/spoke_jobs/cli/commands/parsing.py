@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +16,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
 _LONGEST_SECONDS = 36_500 * 86_400.0
 """Longer durations lead to times that Python or a database cannot represent."""
-_RETRY_FIELDS = ("budget", "backoff_seconds", "backoff_max_seconds", "jitter", "never", "memory_factor", "memory_max")
+_RETRY_FIELDS = tuple(item.name for item in fields(RetryPolicy))
 
 
 def duration(text: str) -> float:

@@ -168,8 +168,10 @@ def _documents() -> str:
         if shape in done:
             continue
         done.add(shape)
+        said = of_attributes(shape.documented_by) if shape.documented_by else {}
         rows = [
-            (f"`{name}`", _kind(field), sentence(field.description or "")) for name, field in shape.model_fields.items()
+            (f"`{name}`", _kind(field), sentence(field.description or said.get(name, "")))
+            for name, field in shape.model_fields.items()
         ]
         parts.append(f"### {_heading(shape)}\n\n{table(('field', 'type', 'meaning'), rows)}\n")
         waiting += [inner for field in shape.model_fields.values() for inner in _shapes_in(field.annotation)]

@@ -98,10 +98,6 @@ def _default(name: str) -> str:
 
 def _policy_rows() -> Iterator[tuple[str, ...]]:
     said, default = of_attributes(RetryPolicy), RetryPolicy()
-    said |= {
-        "budget": "how many failed attempts of a class of cause end the job; a class that is left out has its default",
-        "backoff_max_seconds": "the longest wait",
-    }
     for field in dataclasses.fields(RetryPolicy):
         value = getattr(default, field.name)
         shown = (

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.run_sequence import Effects, Outcome, ThreadEffects, close, perform, run_blocking
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition
@@ -27,6 +26,7 @@ from spoke_jobs.tasks.protocol.messages import RETRY_LIMIT_SECONDS, Acknowledgem
 Listener = Callable[[Acknowledgement], None]
 
 logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 class OutboxClaim(Protocol):
@@ -101,29 +101,7 @@ class AcceptedTask:
 
 def run_def(run: TaskRun) -> Acknowledgement:
     """Run a ``def`` task in this thread."""
-    with LogFields(task_id=run.task.id, task=run.task.name, attempt=run.task.attempt):
-        return _run_def(run)
-
-
-def _run_def(run: TaskRun) -> Acknowledgement:
-    task, definition = run.task, run.definition
-    context, process = run.context(), os.getpid()
-    try:
-        payload = decode_payload(definition.name, definition.payload, task.payload)
-        try:
-            answer = definition.function(context, payload)
-            if answer is not None and inspect.isawaitable(answer):
-                asyncio.run(_awaited(answer))
-        finally:
-            _exit_if_forked(process)
-        context.finish(run.end)
-    except InvalidPayload as error:
-        return invalid_payload(task, error)
-    except BaseException as error:  # also SystemExit: it ends the task, not its thread
-        return failure(run, error)
-    finally:
-        _close(context)
-    return Acknowledgement(task.id, TaskOutcome.DONE)
+    return run_blocking(_run(run, ThreadEffects()))
 
 
 async def run_async(run: TaskRun) -> Acknowledgement:
@@ -132,35 +110,73 @@ async def run_async(run: TaskRun) -> Acknowledgement:
     Cancelling this coroutine cancels the task. If the task was given up before, it is returned. Otherwise it counts as
     failed, since a task may also cancel itself.
     """
-    with LogFields(task_id=run.task.id, task=run.task.name, attempt=run.task.attempt):
-        return await _run_async(run)
+    return await _run(run, _LoopEffects(run))
 
 
-async def _run_async(run: TaskRun) -> Acknowledgement:
-    task, definition = run.task, run.definition
-    context, process = run.context(), os.getpid()
-    limit = asyncio.timeout(definition.task.timeout_seconds)
-    try:
-        payload = decode_payload(definition.name, definition.payload, task.payload)
-        async with limit:
-            try:
+class _TimedOut(Exception):
+    """Stands for what a task raised that its timeout has ended."""
+
+
+class _LoopEffects:
+    """The effects on the event loop that ``async def`` tasks share."""
+
+    def __init__(self, run: TaskRun) -> None:
+        self._run = run
+
+    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+        """Call the function, and end it at its timeout."""
+        limit = asyncio.timeout(definition.task.timeout_seconds)
+        try:
+            async with limit:
                 await definition.function(context, payload)
-            finally:
-                _exit_if_forked(process)
-        if context.has_session:
-            await asyncio.to_thread(context.finish, run.end)
-    except InvalidPayload as error:
-        return invalid_payload(task, error)
-    except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and run.given_up:
-            return Acknowledgement(task.id, TaskOutcome.RETURNED, TaskCause.DRAINING)
-        # The timeout raises a CancelledError if the task has suppressed an earlier cancellation.
-        if isinstance(error, (TimeoutError, asyncio.CancelledError)) and limit.expired():
-            return timed_out(run)
-        return failure(run, error)
-    finally:
-        _close(context)
-    return Acknowledgement(task.id, TaskOutcome.DONE)
+        except BaseException as error:
+            # The timeout raises a CancelledError if the task has suppressed an earlier cancellation.
+            ended = isinstance(error, (TimeoutError, asyncio.CancelledError)) and limit.expired()
+            if ended and not _is_given_up(self._run, error):
+                return Outcome(error=_TimedOut())
+            return Outcome(error=error)
+        return Outcome()
+
+    async def blocking(self, function: Callable[[], _Result]) -> _Result:
+        """Call a function that may block."""
+        return await asyncio.to_thread(function)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+async def _run(run: TaskRun, effects: Effects) -> Acknowledgement:
+    task, definition = run.task, run.definition
+    with LogFields(task_id=task.id, task=task.name, attempt=task.attempt):
+        context = run.context()
+
+        async def finish(_result: Any) -> None:
+            if context.has_session:
+                await effects.blocking(lambda: context.finish(run.end))
+
+        try:
+            payload = decode_payload(definition.name, definition.payload, task.payload)
+        except BaseException as error:
+            answer = _after(run, error)
+        else:
+            raised = await perform(effects, definition, context, payload, finish)
+            answer = Acknowledgement(task.id, TaskOutcome.DONE) if raised is None else _after(run, raised)
+        close(context, f"task {task.id}")
+        return answer
+
+
+def _after(run: TaskRun, error: BaseException) -> Acknowledgement:
+    """Acknowledge a task whose function raised, or whose payload is refused."""
+    if isinstance(error, InvalidPayload):
+        return invalid_payload(run.task, error)
+    if _is_given_up(run, error):
+        return Acknowledgement(run.task.id, TaskOutcome.RETURNED, TaskCause.DRAINING)
+    return timed_out(run) if isinstance(error, _TimedOut) else failure(run, error)
+
+
+def _is_given_up(run: TaskRun, error: BaseException) -> bool:
+    return isinstance(error, asyncio.CancelledError) and run.given_up
 
 
 def failure(run: TaskRun, error: BaseException) -> Acknowledgement:
@@ -208,22 +224,6 @@ def _ended(
         return Acknowledgement(task.id, TaskOutcome.FAILED_FOR_GOOD, cause, detail)
     wait = Backoff(options.backoff_seconds, options.backoff_max_seconds).after(task.attempt)
     return Acknowledgement(task.id, TaskOutcome.FAILED, cause, detail, min(wait, RETRY_LIMIT_SECONDS))
-
-
-def _exit_if_forked(process: int) -> None:
-    if os.getpid() != process:
-        os._exit(1)  # the task forked this process: the session and the other tasks belong to the parent
-
-
-async def _awaited(answer: Any) -> Any:
-    return await answer
-
-
-def _close(context: TaskContext) -> None:
-    try:
-        context.close()
-    except Exception as error:  # a broken connection cannot be closed, which does not change the task's outcome
-        logger.warning("the session of task %s could not be closed: %s", context.id, type(error).__name__)
 
 
 @lru_cache(1024)

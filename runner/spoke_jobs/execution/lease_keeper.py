@@ -1,0 +1,326 @@
+"""Keep the leases of the attempts that this process runs, one or many. The decisions: :mod:`.lease`.
+
+One thread renews all leases that are due, in one statement, and writes progress. A second thread is the watchdog,
+because the first may hang in a database call. The watchdog tells an owner to stop before its lease lapses.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from spoke_jobs.errors import Superseded
+from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, FRESH, Lease, StopReason
+from spoke_jobs.model import Claim, Progress, Pulse
+from spoke_jobs.shared.outage_log import OutageLog
+
+logger = logging.getLogger(__name__)
+
+Beats = Callable[[Mapping[UUID, Progress | None], float], Mapping[UUID, Pulse]]
+"""Renews leases, and records the progress that is given with them."""
+GiveUp = Callable[[UUID, StopReason], None]
+"""Ends the process, because the owner of that lease was told to stop for that reason and did not."""
+
+_LAST_BEAT_SECONDS = 2.0
+"""How long to wait at the end for a heartbeat that is in progress."""
+
+
+class LeaseObserver(Protocol):
+    """Who can end this process from outside: the supervisor of a worker."""
+
+    def lease_ends(self, moment: float) -> None:
+        """Note when the first lease lapses, on the monotonic clock; infinite if there is none."""
+
+    def heartbeat_unanswered(self, unanswered: bool) -> None:
+        """Note whether the database has not answered the last heartbeat, or not yet."""
+
+
+class _Nobody:
+    def lease_ends(self, moment: float) -> None:
+        pass
+
+    def heartbeat_unanswered(self, unanswered: bool) -> None:
+        pass
+
+
+UNOBSERVED: LeaseObserver = _Nobody()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom the keeper tells about a lease, from a background thread and at most once for each reason."""
+
+    on_stop: Callable[[StopReason], None]
+    on_cancel: Callable[[], None] = lambda: None
+    """Called when the job's cancellation was requested."""
+
+
+class LeaseKeeper:
+    """Thread-safe. Its threads run from :meth:`start` to :meth:`close`, with the context of the thread that starts it.
+
+    :param give_up: called half a margin after an owner whose lease could not be renewed was told to stop, if its lease
+        was not removed. None: an owner is told to stop once, for whatever reason, and then its lease is not kept.
+    """
+
+    def __init__(self, beats: Beats, observer: LeaseObserver = UNOBSERVED, give_up: GiveUp | None = None) -> None:
+        self._beats = beats
+        self._observer = observer
+        self._give_up = give_up
+        self._leases: dict[UUID, Lease] = {}
+        self._owners: dict[UUID, Owner] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+        self._unanswered = False
+        """Whether the database has not answered the last heartbeat."""
+        self._outage = OutageLog(
+            logger, "the database", began="heartbeat failed", consequence="retrying until the lease lapses"
+        )
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the threads."""
+        # With this thread's context, so that lines of these threads name the job as well.
+        self._threads = [
+            threading.Thread(target=copy_context().run, args=(work,), name=f"spoke-{name}", daemon=True)
+            for name, work in (("heartbeat", self._keep), ("watchdog", self._watch))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End the threads. Wait for a heartbeat in progress, but not for one that hangs."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(_LAST_BEAT_SECONDS)
+
+    def add(self, lease: Lease, owner: Owner, *, renew: bool = False) -> None:
+        """Keep a lease from now on.
+
+        :param renew: renew it in this thread before.
+        """
+        with self._changed:
+            self._owners[lease.token] = owner
+            self._leases[lease.token] = lease
+            if not renew:
+                self._observe()
+                self._changed.notify_all()
+        if renew:
+            self._beat([lease.token])
+
+    def remove(self, token: UUID) -> None:
+        """Keep a lease no longer: the attempt has ended, or its claim is lost."""
+        with self._changed:
+            self._leases.pop(token, None)
+            self._owners.pop(token, None)
+            self._observe()
+
+    def is_kept(self, token: UUID) -> bool:
+        """Whether the lease is kept: its owner may go on."""
+        with self._changed:
+            return any(lease.token == token for lease in self._kept())
+
+    def report(self, token: UUID, progress: Progress) -> None:
+        """Write this progress soon; a later call replaces it."""
+        with self._changed:
+            if (lease := self._leases.get(token)) is not None:
+                self._leases[token] = lease.reported(progress)
+                self._changed.notify_all()
+
+    def unrecorded(self, token: UUID) -> Progress | None:
+        """The last progress, until it is certainly recorded."""
+        with self._changed:
+            return None if (lease := self._leases.get(token)) is None else lease.unrecorded
+
+    def end(self, token: UUID) -> Progress | None:
+        """Mark that the attempt's end is being recorded, from now on.
+
+        Return the last progress unless it is already recorded, so that it is recorded with the end.
+        """
+        with self._changed:
+            if (lease := self._leases.get(token)) is None:
+                return None
+            self._leases[token] = lease.begins_to_end()
+            self._observe()
+            return lease.unrecorded
+
+    @contextmanager
+    def ending(self, token: UUID) -> Iterator[Progress | None]:
+        """Mark that the attempt's end is being recorded. If this raises, the attempt goes on.
+
+        Yield the last progress unless it is already recorded, so that it is recorded with the end.
+        """
+        progress = self.end(token)
+        try:
+            yield progress
+        except BaseException:
+            with self._changed:
+                if (lease := self._leases.get(token)) is not None:
+                    self._leases[token] = lease.goes_on()
+                    self._observe()
+                    self._changed.notify_all()
+            raise
+
+    def _kept(self) -> list[Lease]:
+        leases = self._leases.values()
+        return list(leases) if self._give_up is not None else [lease for lease in leases if not lease.told]
+
+    def _observe(self) -> None:
+        self._observer.lease_ends(min((lease.lapses_at for lease in self._kept()), default=math.inf))
+
+    def _keep(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                now, kept = time.monotonic(), self._kept()
+                first = min((lease.due_at for lease in kept), default=math.inf)
+                if first > now:
+                    self._changed.wait(None if math.isinf(first) else first - now)
+                    continue
+                # No thread could run until now, and another process may hold the job.
+                lapsed = [lease.token for lease in kept if lease.has_lapsed(now)]
+                due = [lease.token for lease in kept if lease.joins(now) and not lease.has_lapsed(now)]
+            for token in lapsed:
+                self._stop(token, StopReason.LEASE_EXPIRED)
+            if due:
+                self._beat(due)
+
+    def _beat(self, tokens: Sequence[UUID]) -> None:
+        sent_at = time.monotonic()
+        with self._changed:
+            leases = [self._leases[token] for token in tokens if token in self._leases]
+            self._leases |= {lease.token: lease.sent(sent_at) for lease in leases}
+        if not leases:
+            return
+        progress = {lease.token: lease.report for lease in leases}
+        pulses: Mapping[UUID, Pulse] = {}
+        self._unanswered = True
+        self._observer.heartbeat_unanswered(True)
+        try:
+            pulses = self._beats(progress, leases[0].seconds)
+        except Exception as error:  # the database may be back before the leases lapse
+            self._outage.failed(type(error).__name__)
+        else:
+            self._observer.heartbeat_unanswered(False)
+            self._outage.recovered()
+        with self._changed:
+            # Together with the times: on a busy machine this thread may not go on before the watchdog does.
+            self._unanswered = not pulses
+            cancelled = self._note(progress, pulses, sent_at)
+            self._observe()
+            self._changed.notify_all()
+        for owner in cancelled:
+            owner.on_cancel()
+        for token, pulse in pulses.items():
+            if pulse is Pulse.GONE:
+                self._stop(token, StopReason.CLAIM_LOST)
+
+    def _note(
+        self, progress: Mapping[UUID, Progress | None], pulses: Mapping[UUID, Pulse], sent_at: float
+    ) -> list[Owner]:
+        """Note the answers to heartbeats. Return the owners of jobs of which somebody has asked the cancellation."""
+        now, cancelled = time.monotonic(), []
+        for token, written in progress.items():
+            if (lease := self._leases.get(token)) is None:
+                continue
+            if (pulse := pulses.get(token)) is None:
+                self._leases[token] = lease.unanswered(now)
+                continue
+            self._leases[token] = lease.answered(pulse, sent_at, written, now)
+            if pulse is Pulse.CANCELLED and math.isinf(lease.cancelled_at):
+                cancelled.append(self._owners[token])
+        return cancelled
+
+    def _stop(self, token: UUID, reason: StopReason) -> None:
+        with self._changed:
+            lease = self._leases.get(token)
+            if self._closed or lease is None or lease.ending or reason in lease.told:
+                return
+            if lease.told and self._give_up is None:
+                return
+            owner = self._owners[token]
+            self._leases[token] = lease.stopped(reason)
+            self._observe()
+            self._changed.notify_all()
+        owner.on_stop(self._actual(reason))
+
+    def _actual(self, reason: StopReason) -> StopReason:
+        """Return why a lease could not be renewed, if that is the reason."""
+        return StopReason.DATABASE_AWAY if reason is StopReason.LEASE_EXPIRED and self._unanswered else reason
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                now, stops = time.monotonic(), [(*lease.next_stop(), lease.token) for lease in self._kept()]
+                due = [(reason, token) for at, reason, token in stops if at <= now]
+                if not due:
+                    first = min((at for at, _, _ in stops), default=math.inf)
+                    self._changed.wait(None if math.isinf(first) else first - now)
+                    continue
+            for reason, token in due:
+                if reason is not None:
+                    self._stop(token, reason)
+                elif self._give_up is not None:
+                    self._give_up(token, self._actual(StopReason.LEASE_EXPIRED))
+                    return
+
+
+class KeptLease:
+    """The lease of one attempt.
+
+    :param alone: whether its keeper keeps no other.
+    """
+
+    def __init__(self, keeper: LeaseKeeper, token: UUID, *, alone: bool = False) -> None:
+        self._keeper = keeper
+        self._token = token
+        self._alone = alone
+
+    def report(self, progress: Progress) -> None:
+        """Write this progress soon; a later call replaces it."""
+        self._keeper.report(self._token, progress)
+
+    def ending(self) -> AbstractContextManager[Progress | None]:
+        """Mark that the attempt's end is being recorded; see :meth:`LeaseKeeper.ending`."""
+        return self._keeper.ending(self._token)
+
+    def end(self) -> Progress | None:
+        """Mark that the attempt has ended. Return the last progress unless it is already recorded."""
+        if not self._alone:
+            return self._keeper.end(self._token)
+        self._keeper.close()
+        return self._keeper.unrecorded(self._token)
+
+
+def keep_one(
+    claim: Claim, beats: Beats, owner: Owner, observer: LeaseObserver = UNOBSERVED, run_until: float | None = None
+) -> KeptLease:
+    """Keep a lease with threads of its own. Renew it at once, unless the claim is fresh.
+
+    :param run_until: when the job's timeout expires, on the monotonic clock; None if the job has none.
+    :raises Superseded: if another process holds the claim.
+    """
+    now = time.monotonic()
+    fresh = claim.asked_at is not None and now - claim.asked_at < claim.lease_seconds / FRESH
+    asked_at = claim.asked_at if fresh else None
+    keeper = LeaseKeeper(beats, observer)
+    lease = Lease.of(
+        claim.token, claim.lease_seconds, asked_at, now, run_until=run_until, cancel_grace=CANCEL_GRACE_SECONDS
+    )
+    keeper.add(lease, owner, renew=not fresh)
+    if not keeper.is_kept(claim.token):
+        raise Superseded("another process holds this attempt's job now, or the job has ended: it is not run here")
+    keeper.start()
+    return KeptLease(keeper, claim.token, alone=True)

@@ -1,0 +1,385 @@
+"""The leases' keeper: renews in time, writes progress seldom, and stops an owner before somebody else may start."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from types import TracebackType
+from uuid import UUID, uuid4
+
+import pytest
+from tests.unit.explain.situations import a_job
+from tests.waiting import eventually, patient
+
+from spoke_jobs.errors import Superseded
+from spoke_jobs.execution.lease import Lease, StopReason
+from spoke_jobs.execution.lease_keeper import Beats, LeaseKeeper, Owner, keep_one
+from spoke_jobs.model import Claim, Progress, Pulse
+
+
+class Ledger:
+    """Answers heartbeats as a test says, and remembers them."""
+
+    def __init__(self, answer: Callable[[], Pulse] = lambda: Pulse.HELD) -> None:
+        self.answer = answer
+        self.beats: list[tuple[float, Progress | None]] = []
+
+    def beat(self, progress: Progress | None) -> Pulse:
+        self.beats.append((time.monotonic(), progress))
+        return self.answer()
+
+
+class Kept:
+    """The lease of one attempt, and why its owner was told to stop."""
+
+    def __init__(self, ledger: Ledger, lease: float, asked_at: float | None = None) -> None:
+        self.ledger = ledger
+        self.claim = Claim(a_job(), 1, uuid4(), lease, asked_at)
+        self.lost, self.reasons = threading.Event(), list[StopReason]()
+        self.cancelled, self.ends = threading.Event(), list[float]()
+
+    def lease_ends(self, moment: float) -> None:
+        self.ends.append(moment)
+
+    def heartbeat_unanswered(self, unanswered: bool) -> None:
+        pass
+
+    def __enter__(self) -> Kept:
+        self.lease = keep_one(self.claim, self.beats, Owner(self.stop, self.cancelled.set), self)
+        self.keeper = self.lease._keeper
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lease.end()
+
+    def beats(self, progress: Mapping[UUID, Progress | None], _lease: float) -> Mapping[UUID, Pulse]:
+        return {token: self.ledger.beat(report) for token, report in progress.items()}
+
+    def stop(self, reason: StopReason) -> None:
+        self.reasons.append(reason)
+        self.lost.set()
+
+
+def away() -> Pulse:
+    raise ConnectionError("away")
+
+
+@pytest.mark.alone
+def test_entering_renews_at_once_and_then_every_third_of_the_lease() -> None:
+    ledger = Ledger()
+    kept = Kept(ledger, 1.5)
+    with kept:
+        assert len(ledger.beats) == 1
+        eventually(lambda: len(ledger.beats) >= 4)
+    assert not kept.lost.is_set()
+    times = [when for when, _ in ledger.beats[:4]]
+    assert all(later - earlier < 1.5 for earlier, later in pairwise(times))
+
+
+def test_a_thousand_reports_are_few_writes_and_the_last_is_not_lost() -> None:
+    ledger = Ledger()
+    kept = Kept(ledger, 30)
+    with kept:
+        for number in range(1000):
+            kept.lease.report(Progress(number // 10, f"row {number}"))
+        eventually(lambda: ledger.beats[-1][1] == Progress(99, "row 999"))
+    assert len(ledger.beats) <= 4
+
+
+def test_a_report_that_is_being_written_belongs_to_the_end_as_well() -> None:
+    being_written, goes_on = threading.Event(), threading.Event()
+
+    def beat(progress: Progress | None) -> Pulse:
+        if progress is not None:
+            being_written.set()
+            assert goes_on.wait(patient(60))
+        return Pulse.HELD
+
+    ledger = Ledger()
+    ledger.beat = beat  # type: ignore[method-assign]
+    with Kept(ledger, 300) as kept:
+        kept.lease.report(Progress(99, "row 99"))
+        assert being_written.wait(patient(60))
+        with kept.lease.ending() as progress:
+            assert progress == Progress(99, "row 99")
+        goes_on.set()
+
+
+def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
+    ledger = Ledger()
+    kept = Kept(ledger, 0.3)
+    with kept:
+        ledger.answer = lambda: Pulse.GONE
+        assert kept.lost.wait(patient(30))
+        beats = len(ledger.beats)
+    assert kept.reasons == ["another process holds the attempt, or the attempt has ended"]
+    assert len(ledger.beats) == beats
+
+
+def test_a_claim_that_was_gone_before_the_start_runs_nothing() -> None:
+    ledger = Ledger(lambda: Pulse.GONE)
+    kept = Kept(ledger, 30)
+    with pytest.raises(Superseded), kept:
+        raise AssertionError("it ran")
+    assert kept.lost.is_set()
+
+
+@pytest.mark.alone
+def test_a_database_that_is_away_stops_the_owner_before_the_lease_ends() -> None:
+    ledger = Ledger()
+    kept = Kept(ledger, 1.0)
+    with kept:
+        renewed = ledger.beats[-1][0]
+        ledger.answer = away
+        assert kept.lost.wait(patient(30))
+        stopped = time.monotonic()
+    assert stopped - renewed < 1.0 + 0.5  # the last renewal may have been a beat later
+    assert kept.reasons == ["the database did not answer, so the lease could not be renewed in time"]
+
+
+@pytest.mark.alone
+def test_a_database_that_comes_back_in_time_is_forgiven() -> None:
+    ledger = Ledger()
+    failures = iter([True, True])
+
+    def flaky() -> Pulse:
+        if next(failures, False):
+            raise ConnectionError("away")
+        return Pulse.HELD
+
+    kept = Kept(ledger, 1.0)
+    with kept:
+        ledger.answer = flaky
+        eventually(lambda: len(ledger.beats) >= 8)
+    assert not kept.lost.is_set()
+
+
+def test_a_hung_database_stops_the_owner_all_the_same() -> None:
+    release = threading.Event()
+    ledger = Ledger()
+
+    def hang() -> Pulse:
+        release.wait(patient(30))
+        return Pulse.HELD
+
+    kept = Kept(ledger, 0.5)
+    with kept:
+        ledger.answer = hang
+        assert kept.lost.wait(patient(30))
+    release.set()
+
+
+def test_an_answer_that_is_not_noted_before_the_lease_ends_is_the_databases_delay() -> None:
+    """As on a machine so busy that the heartbeat's thread has the answer and does not go on."""
+    ledger = Ledger()
+    kept = Kept(ledger, 0.5)
+
+    class Busy:
+        def recovered(self) -> None:
+            kept.lost.wait(patient(30))
+
+    with kept:
+        kept.keeper._outage = Busy()  # type: ignore[assignment]
+        assert kept.lost.wait(patient(30))
+    assert kept.reasons == [StopReason.DATABASE_AWAY]
+
+
+def test_who_wakes_after_the_lease_s_end_renews_it_no_more() -> None:
+    """As when native code held the interpreter: whichever thread goes on first, another process may hold the job."""
+    beats, reasons = list[object](), list[StopReason]()
+
+    def beat(progress: Mapping[UUID, Progress | None], _lease: float) -> Mapping[UUID, Pulse]:
+        beats.append(progress)
+        return dict.fromkeys(progress, Pulse.HELD)
+
+    def on_stop(reason: StopReason) -> None:
+        reasons.append(reason)
+        keeper.close()
+
+    keeper = LeaseKeeper(beat)
+    keeper.add(Lease.of(uuid4(), 30, time.monotonic() - 31, time.monotonic()), Owner(on_stop))
+    keeper._keep()
+    assert (beats, reasons) == ([], [StopReason.LEASE_EXPIRED])
+
+
+@pytest.mark.alone
+def test_while_the_attempt_records_its_own_end_a_lost_claim_means_nothing() -> None:
+    ledger = Ledger()
+    kept = Kept(ledger, 0.3)
+    with kept:
+        with kept.lease.ending():
+            ledger.answer = lambda: Pulse.GONE
+        eventually(lambda: len(ledger.beats) >= 2)
+        assert not kept.lost.wait(0.6)  # twice the lease: long enough for heartbeats and watchdog to have their say
+    assert len(ledger.beats) == 2
+
+
+@pytest.mark.alone
+def test_a_watchdog_whose_time_came_during_a_commit_that_failed_goes_on() -> None:
+    ledger = Ledger()
+    kept = Kept(ledger, 0.3)
+    with kept:
+        with pytest.raises(ZeroDivisionError), kept.lease.ending():
+            ledger.answer = away
+            assert not kept.lost.wait(0.6)
+            raise ZeroDivisionError
+        assert kept.lost.wait(patient(30))
+
+
+@pytest.mark.alone
+def test_progress_that_cannot_be_written_costs_the_lease_nothing() -> None:
+    ledger = Ledger()
+    real = ledger.beat
+
+    def beat(progress: Progress | None) -> Pulse:
+        if progress is not None:
+            raise UnicodeEncodeError("utf-8", "", 0, 1, "as a driver may say")
+        return real(progress)
+
+    ledger.beat = beat  # type: ignore[method-assign]
+    kept = Kept(ledger, 0.6)
+    with kept:
+        kept.lease.report(Progress(1, "\udcff"))
+        eventually(lambda: len(ledger.beats) >= 5)
+    assert not kept.lost.is_set()
+
+
+def test_a_commit_that_failed_leaves_the_watch_on() -> None:
+    ledger = Ledger()
+    kept = Kept(ledger, 0.3)
+    with kept:
+        with pytest.raises(ZeroDivisionError), kept.lease.ending():
+            raise ZeroDivisionError
+        ledger.answer = lambda: Pulse.GONE
+        assert kept.lost.wait(patient(30))
+
+
+def test_who_is_asked_to_stop_is_told_first_and_may_stop_by_itself() -> None:
+    with Kept(Ledger(lambda: Pulse.CANCELLED), 30) as kept:
+        assert kept.cancelled.is_set()
+        assert not kept.lost.is_set()
+
+
+def test_the_watcher_outside_learns_when_the_lease_ends_and_that_it_no_longer_matters() -> None:
+    asked_at = time.monotonic()
+    with Kept(Ledger(), 30, asked_at) as kept:
+        assert kept.ends[-1] == asked_at + 30
+        with kept.lease.ending():
+            assert kept.ends[-1] == math.inf
+    assert kept.ends[-1] == math.inf
+
+
+def test_an_end_that_could_not_be_recorded_concerns_the_watcher_again() -> None:
+    asked_at = time.monotonic()
+    with Kept(Ledger(), 30, asked_at) as kept:
+        with pytest.raises(ZeroDivisionError), kept.lease.ending():
+            raise ZeroDivisionError
+        eventually(lambda: asked_at + 30 < kept.ends[-1] < math.inf, "it is renewed")
+
+
+class TestMany:
+    """The leases of many attempts, renewed by one thread."""
+
+    def test_a_report_belongs_to_the_end_until_it_is_written(self) -> None:
+        may_write = threading.Event()
+
+        def beat(progress: Mapping[UUID, Progress | None], _lease: float) -> Mapping[UUID, Pulse]:
+            if Progress(2, "row 2") in progress.values():
+                assert may_write.wait(patient(60))
+            return dict.fromkeys(progress, Pulse.HELD)
+
+        keeper, token = many(beat), uuid4()
+        keeper.add(Lease.of(token, 300.0, time.monotonic(), time.monotonic()), Owner(lambda _reason: None))
+        assert keeper.end(token) is None
+        keeper.report(token, Progress(1, "row 1"))
+        eventually(lambda: keeper.end(token) is None, "it is written")
+        keeper.report(token, Progress(2, "row 2"))
+        assert keeper.end(token) == Progress(2, "row 2")
+        may_write.set()
+        eventually(lambda: keeper.end(token) is None, "it is written")
+        keeper.remove(token)
+        assert keeper.end(token) is None
+        keeper.close()
+
+    def test_an_answer_that_is_not_noted_before_the_lease_ends_is_the_databases_delay(self) -> None:
+        """As on a machine so busy that the heartbeats' thread has the answer and does not go on."""
+        stopped, reasons = threading.Event(), list[StopReason]()
+
+        class Busy:
+            def recovered(self) -> None:
+                stopped.wait(patient(30))
+
+        def on_stop(reason: StopReason) -> None:
+            reasons.append(reason)
+            stopped.set()
+
+        keeper = many(lambda progress, _lease: dict.fromkeys(progress, Pulse.HELD))
+        keeper._outage = Busy()  # type: ignore[assignment]
+        keeper.add(Lease.of(uuid4(), 0.5, time.monotonic(), time.monotonic()), Owner(on_stop))
+        assert stopped.wait(patient(30))
+        assert reasons == [StopReason.DATABASE_AWAY]
+        keeper.close()
+
+    def test_one_heartbeat_renews_all_and_each_owner_learns_of_its_own_claim(self) -> None:
+        held, cancelled, gone = (uuid4() for _ in range(3))
+        pulses = {held: Pulse.HELD, cancelled: Pulse.CANCELLED, gone: Pulse.GONE}
+        asked, told = list[set[UUID]](), list[tuple[UUID, StopReason]]()
+
+        def beat(progress: Mapping[UUID, Progress | None], _lease: float) -> Mapping[UUID, Pulse]:
+            asked.append(set(progress))
+            return {token: pulses[token] for token in progress}
+
+        keeper = LeaseKeeper(beat, give_up=lambda _token, _reason: None)
+        for token in pulses:
+            owner = Owner(lambda reason, token=token: told.append((token, reason)))  # type: ignore[misc]
+            keeper.add(Lease.of(token, 300.0, None, time.monotonic()), owner)
+        keeper.start()
+        eventually(lambda: len(told) == 2, "both are told")
+        assert asked[0] == set(pulses)
+        assert set(told) == {(cancelled, StopReason.CANCELLED), (gone, StopReason.CLAIM_LOST)}
+        keeper.close()
+
+    def test_an_owner_that_does_not_stop_ends_the_process(self) -> None:
+        ended, order = threading.Event(), list[object]()
+
+        def give_up(token: UUID, reason: StopReason) -> None:
+            order.append((token, reason))
+            ended.set()
+
+        keeper, token = LeaseKeeper(no_answer, give_up=give_up), uuid4()
+        keeper.add(Lease.of(token, 0.5, time.monotonic(), time.monotonic()), Owner(order.append))
+        keeper.start()
+        assert ended.wait(patient(30))
+        assert order == [StopReason.DATABASE_AWAY, (token, StopReason.DATABASE_AWAY)]
+        keeper.close()
+
+    def test_an_owner_that_stops_in_time_does_not(self) -> None:
+        ended = list[object]()
+        keeper, token, other = LeaseKeeper(no_answer, give_up=lambda *given: ended.append(given)), uuid4(), uuid4()
+        told = threading.Event()
+
+        def on_stop(_reason: StopReason) -> None:
+            keeper.remove(token)
+
+        keeper.add(Lease.of(token, 0.5, time.monotonic(), time.monotonic()), Owner(on_stop))
+        keeper.add(Lease.of(other, 2.0, time.monotonic(), time.monotonic()), Owner(lambda _reason: told.set()))
+        keeper.start()
+        assert told.wait(patient(30))  # more than a second after the margin of the first
+        assert ended == []
+        keeper.close()
+
+
+def no_answer(_progress: object, _lease: float) -> Mapping[UUID, Pulse]:
+    raise ConnectionError("away")
+
+
+def many(beat: Beats) -> LeaseKeeper:
+    """A keeper whose owners may take a while to stop."""
+    keeper = LeaseKeeper(beat, give_up=lambda _token, _reason: None)
+    keeper.start()
+    return keeper
