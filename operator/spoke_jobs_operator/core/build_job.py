@@ -113,7 +113,6 @@ def _pod_template(
         # The images are pulled within one start timeout, and the function starts within another.
         spec["activeDeadlineSeconds"] = 2 * spokejob.spec.start_timeout_seconds + timeout + BACKSTOP_SECONDS
     spec.setdefault("automountServiceAccountToken", False)
-    spec |= spokejob.spec.pod_fields()
     _restrict_pod(spec)
     for kind in ("initContainers", "containers"):
         for container in spec.get(kind) or ():

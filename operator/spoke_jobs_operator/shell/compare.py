@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.shared.api_errors import ApiError
-from spoke_jobs.shared.object_fields import uid_of
+from spoke_jobs.shared.object_fields import digits, uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Kind, Listing
@@ -196,7 +196,7 @@ class Compare:
         uids: set[str] = set()
         version = 0
         async for page in listing.pages:
-            version = page.resource_version
+            version = digits(page.resource_version)
             for item in page.items:
                 uids.add(uid_of(item))
                 for key in see(item):

@@ -29,7 +29,7 @@ from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, failure_of
 from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
-from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, refuses
+from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, reason_of, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
@@ -176,8 +176,7 @@ def patience(error: Exception, start_timeout_seconds: float) -> float:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    return text.strip().partition("\n")[0]
+    return reason_of(error) if isinstance(error, DBAPIError) else str(error).strip().partition("\n")[0]
 
 
 def _without_claim(answer: Refusal | None) -> AttemptEnd:

@@ -335,7 +335,7 @@ class MemoryLedger(MemoryRows):
             if job is not None and job.state in (JobState.WAITING, JobState.BLOCKED):
                 return self._give_up(job_id, transitions.cancelled(by))
             if job is not None and job.state is JobState.RUNNING and job.cancel_requested_at is None:
-                return self._change(job_id, {"cancel_requested_at": self._now()})
+                return self._change(job_id, transitions.cancellation_requested(self._clock()))
             return job
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:

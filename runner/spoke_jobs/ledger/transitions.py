@@ -253,6 +253,11 @@ def job_retried(clock: Clock, run: Any, start_timeout_seconds: Any, open_depende
     }
 
 
+def cancellation_requested(clock: Clock) -> Changes:
+    """The row of a running job whose cancellation is requested. Its attempt reads that with its next heartbeat."""
+    return {"cancel_requested_at": clock.now()}
+
+
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
     """The attempt that holds the claim on a job."""

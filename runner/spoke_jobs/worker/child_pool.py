@@ -16,6 +16,7 @@ from enum import Enum
 from uuid import UUID, uuid4
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode_report, encode
 from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.leftovers import MARK, kill_marked
@@ -65,7 +66,7 @@ class Child:
     mark: str = ""
     """See :mod:`spoke_jobs.worker.leftovers`."""
     disconnected_at: float | None = None
-    received: bytes = b""
+    received: LineSplitter = field(default_factory=LineSplitter)
     unsent: bytes = b""
     """Bytes that the child's socket has not accepted yet, for example because its interpreter is blocked."""
     has_forged: bool = False
@@ -217,9 +218,9 @@ class ChildPool:
         if not data:
             self.mark_disconnected(child)
             return None
-        *lines, child.received = (child.received + data).split(b"\n")
+        lines = child.received.feed(data)
         reports = [report for report in map(decode_report, lines) if report is not None]
-        if len(reports) < len(lines) or len(child.received) > _LINE_LIMIT:
+        if len(reports) < len(lines) or child.received.begun_bytes > _LINE_LIMIT:
             self.mark_disconnected(child)  # its job writes to the socket: the child is killed
         return reports
 

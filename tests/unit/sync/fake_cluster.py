@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spoke_jobs.cluster.cluster_client import Body, Page
+from spoke_jobs.cluster.cluster_client import Body
 from spoke_jobs.shared.api_errors import NotFound
+from spoke_jobs.shared.object_fields import Page
 
 
 class FakeCluster:
