@@ -12,7 +12,7 @@ from typing import Any
 
 from spoke_jobs.contract import environment, labels, names
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.spokejob import SpokeJob
 
 from .api_objects import (
@@ -166,7 +166,7 @@ def _without_reserved(given: Mapping[str, str] | None) -> dict[str, str]:
 def _take_over(
     container: dict[str, Any], spokejob: SpokeJob, attempt: int, timeout: int | None, most_memory: Decimal | None
 ) -> None:
-    assignment = Assignment(
+    assignment = PodAssignment(
         request_id=spokejob.spec.request_id,
         uid=spokejob.spec.uid,
         attempt=attempt,

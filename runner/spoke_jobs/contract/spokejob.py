@@ -237,7 +237,7 @@ class AttemptStatus(_Model):
     ] = ""
 
 
-class Progress(_Model):
+class ProgressStatus(_Model):
     """The progress of a running job, which sync copies from the ledger."""
 
     percent: Annotated[int, Field(ge=0, le=100, description="Percent done.")]
@@ -289,7 +289,7 @@ class SpokeJobStatus(_Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = ()
-    progress: Annotated[Progress | None, Field(description="The progress of the running job.")] = None
+    progress: Annotated[ProgressStatus | None, Field(description="The progress of the running job.")] = None
     ledger: Annotated[
         LedgerState | None, Field(description="The final state of the job's row; decides the outcome.")
     ] = None

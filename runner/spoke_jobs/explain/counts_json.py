@@ -195,7 +195,7 @@ class Limit(Shape):
         )
 
 
-class Limits(Shape):
+class LimitList(Shape):
     """The output of `limits ls`."""
 
     limits: tuple[Limit, ...]

@@ -17,8 +17,8 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
-from spoke_jobs.ledger.port import AlreadyFinal, NoRow, NotThisAttempt, Refusal, Taken
-from spoke_jobs.model import AttemptState, DispatchedJob, Failure, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.ledger.port import AlreadyFinal, ClaimRefusal, NoRow, NotThisAttempt, Taken
+from spoke_jobs.model import AttemptState, DispatchedRow, Failure, JobOptions, JobRequest, JobState, NewJob
 from spoke_jobs.shared.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.type_names import is_known
 
@@ -29,7 +29,7 @@ WORKER_LOST = Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning)
 
 Changes = dict[str, Any]
 """New values by column; a value may be an SQL expression."""
-_DISPATCHED = tuple(field.name for field in fields(DispatchedJob))
+_DISPATCHED = tuple(field.name for field in fields(DispatchedRow))
 
 
 class Clock(Protocol):
@@ -270,7 +270,7 @@ class LiveAttempt:
 
 def claim_refusal(
     job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None, job_type: str = ""
-) -> Refusal | None:
+) -> ClaimRefusal | None:
     """Why a job's attempt can't be claimed now, judging by its row and its running attempt; None if it can."""
     if job is None or job.uid != uid or job.executor is Executor.OTHERS or job_type not in ("", job.job_type):
         return NoRow()

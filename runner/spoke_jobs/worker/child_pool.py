@@ -38,7 +38,7 @@ _LINE_LIMIT = 10_000
 """The most bytes that a child may send without the end of a report."""
 
 
-class Kind(Enum):
+class ChildKind(Enum):
     """The kind of jobs that a child runs; the value is the child's argument."""
 
     THREAD = "thread"
@@ -51,7 +51,7 @@ class Kind(Enum):
 class Child:
     """A child process and its orders."""
 
-    kind: Kind
+    kind: ChildKind
     slots: int
     """How many attempts the child runs at once."""
     ahead: int
@@ -85,7 +85,7 @@ class Child:
         """The number of further orders that the child accepts now."""
         if not self.ready or self.disconnected_at is not None:
             return 0
-        if self.kind is Kind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
+        if self.kind is ChildKind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
             return 0
         return max(0, self.slots + (self.takes_ahead if ahead else 0) - len(self.orders))
 
@@ -95,7 +95,7 @@ class Child:
         A child notes in the shared memory that an attempt no longer runs before it reports its end.
         """
         held = report.token in self.orders
-        if self.kind is Kind.LOOP:
+        if self.kind is ChildKind.LOOP:
             return not report.last and not (held and report.token is not None and self.shared.lists(report.token))
         running = self.shared.at[0]
         if report.last:  # it starts no other order
@@ -106,7 +106,7 @@ class Child:
     @property
     def takes_ahead(self) -> int:
         """The number of orders that the child may hold ahead now."""
-        return 0 if self.kind is Kind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
+        return 0 if self.kind is ChildKind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
 
 
 @dataclass
@@ -141,10 +141,10 @@ class ChildPool:
         self._selector = selector
         self.children: list[Child] = []
 
-    def start(self, kind: Kind, slots: int, ahead: int) -> Child:
+    def start(self, kind: ChildKind, slots: int, ahead: int) -> Child:
         """Start a child."""
         ours, theirs = socket.socketpair()
-        shared, descriptor = SharedState.make(slots + ahead if kind is Kind.LOOP else 0)
+        shared, descriptor = SharedState.make(slots + ahead if kind is ChildKind.LOOP else 0)
         stack_file, output = StackFile(), OutputFile()
         descriptors = (theirs.fileno(), descriptor, stack_file.fileno(), output.fileno())
         process = subprocess.Popen(
@@ -163,7 +163,7 @@ class ChildPool:
             self._selector.register(child.pidfd, selectors.EVENT_READ)
         return child
 
-    def of(self, kind: Kind) -> list[Child]:
+    def of(self, kind: ChildKind) -> list[Child]:
         """The children of a kind."""
         return [child for child in self.children if child.kind is kind]
 
