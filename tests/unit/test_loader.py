@@ -169,22 +169,22 @@ class TestDottedPaths:
     def test_a_plain_module_s_own_capabilities_are_kept(
         self, chosen: Any, monkeypatch: pytest.MonkeyPatch, own: str
     ) -> None:
-        module = ModuleType("own_runners")
-        monkeypatch.setitem(sys.modules, "own_runners", module)
+        module = ModuleType("own.runners")
+        monkeypatch.setitem(sys.modules, "own.runners", module)
         vars(module).update({name: getattr(OwnRunner(), name) for name in REQUIRED})
         module.capabilities = eval(own)  # type: ignore[attr-defined]
-        assert chosen("own_runners").capabilities == {Capability.PRIORITY}
+        assert chosen("own.runners").capabilities == {Capability.PRIORITY}
 
     @pytest.mark.parametrize("own", ["everything", 5, [None]])
     def test_capabilities_that_nobody_knows_are_refused(
         self, chosen: Any, monkeypatch: pytest.MonkeyPatch, own: Any
     ) -> None:
-        module = ModuleType("own_runners")
-        monkeypatch.setitem(sys.modules, "own_runners", module)
+        module = ModuleType("own.runners")
+        monkeypatch.setitem(sys.modules, "own.runners", module)
         vars(module).update({name: getattr(OwnRunner(), name) for name in REQUIRED})
         module.capabilities = own  # type: ignore[attr-defined]
-        with pytest.raises(ConfigurationError, match="JOB_RUNNER=own_runners: its capabilities must be a collection"):
-            chosen("own_runners")
+        with pytest.raises(ConfigurationError, match="JOB_RUNNER=own.runners: its capabilities must be a collection"):
+            chosen("own.runners")
 
     @pytest.mark.parametrize(
         ("path", "words"),
