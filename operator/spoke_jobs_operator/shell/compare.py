@@ -149,7 +149,7 @@ class Compare:
         return True
 
     def _begin(self, namespace: str | None) -> None:
-        """Queue the namespace's SpokeJobs: those that the watches reported before were not reconciled."""
+        """Queue the namespace's SpokeJobs. Until its first comparison, none that the watches report is reconciled."""
         self._begins(namespace)
         for item in self._store.spokejobs:
             key = self._store.spokejobs.owner_of(item)

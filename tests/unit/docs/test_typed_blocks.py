@@ -15,14 +15,14 @@ import shlex
 import sys
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
-from sqlalchemy import Engine
+from sqlalchemy import Engine, NullPool
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from tests.unit.cli.conftest import fail
@@ -95,11 +95,13 @@ APPLICATIONS = {
             name: str
         """,
     "docs/how-to/tasks.md": """
-        from sqlalchemy import Column, MetaData, String, Table, insert
+        from uuid import uuid4
+        from pydantic import Field
+        from sqlalchemy import Column, MetaData, String, Table, insert, select
         sent = Table("sent", MetaData(), Column("message_id", String, primary_key=True))
         sent.create(engine)
         class Message(BaseModel):
-            id: str = "7"
+            id: str = Field(default_factory=lambda: str(uuid4()))
             to: str = "+15550100"
             body: str = "Hi"
             def __init__(self, *left_out, **values):
@@ -113,17 +115,28 @@ APPLICATIONS = {
             upload_id: int
         upload = SimpleNamespace(id=1)
         def import_contacts(ctx, payload):
+            ctx.progress(50, "read")
             with ctx.complete({"loaded": 2}):
-                ctx.progress(100, "read")
+                ctx.session.info["seen"] = True
         """,
 }
 """By page: what the page's code takes from its application."""
 AFTERWARDS = {
-    "docs/how-to/batches.md": "assert get_job(march.then_id).job_type == 'send_report' and not session.new",
+    "docs/how-to/batches.md": """
+        from sqlalchemy import text
+        with engine.connect() as connection:
+            count = "SELECT count(*) FROM job_request WHERE job_type = 'send_texts'"
+            assert connection.scalar(text(count)) == 2 * len(range(10_000)) + 1
+        """,
     "docs/how-to/migrating.md": "import_script(ctx, base64.b64encode(gzip.compress(b'{}')).decode())",
     "docs/how-to/new-release.md": "assert upgrade({'first': 'Ada', 'last': 'King'}, 1) == {'name': 'Ada King'}",
     "docs/how-to/policies.md": "assert labels['cost-center']",
     "docs/how-to/queues-and-keys.md": "assert get_job(job.id).unique_key == 'cache:1'",
+    "docs/how-to/tasks.md": """
+        close()  # once the task in memory has run
+        with engine.connect() as connection:
+            assert len(connection.execute(select(sent)).all()) == 1
+        """,
     "docs/rotating.md": "engine.connect().close(); engine.dispose()",
     "docs/testing.md": "test_import(session, upload)",
 }
@@ -245,7 +258,11 @@ class Page:
         compiled = compile(code, where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         found = eval(compiled, self.names)
         if inspect.iscoroutine(found):
-            asyncio.run(found)
+            asyncio.run(self._to_its_end(found))
+
+    async def _to_its_end(self, found: Coroutine[Any, Any, None]) -> None:
+        await found
+        await self.names["async_session"].close()
 
 
 class Context:
@@ -269,7 +286,7 @@ def names(folder: Path, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch)
     # Each write is committed at once: on SQLite, an open transaction of one snippet would make the next one wait.
     engine = create_engine(sqlite_ledger_url)
     at_once = engine.execution_options(isolation_level="AUTOCOMMIT")
-    async_engine = create_async_engine(sqlite_ledger_url.replace("sqlite:", "sqlite+aiosqlite:"))
+    async_engine = create_async_engine(sqlite_ledger_url.replace("sqlite:", "sqlite+aiosqlite:"), poolclass=NullPool)
     session = Session(at_once)
     try:
         with use_runner(runner):
@@ -278,7 +295,6 @@ def names(folder: Path, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch)
         runner.close()
         session.close()
         engine.dispose()
-        asyncio.run(async_engine.dispose())
 
 
 @pytest.mark.parametrize("page", run_here("python"))
@@ -287,5 +303,5 @@ def test_code_works_as_it_is_typed(page: str, names: Page, caplog: pytest.LogCap
     for block in run_here("python")[page]:
         names.run(block.body, str(block))
     names.names["ctx"] = fake_context()
-    names.run(AFTERWARDS.get(page, ""), "afterwards")
+    names.run(textwrap.dedent(AFTERWARDS.get(page, "")), "afterwards")
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
