@@ -86,8 +86,8 @@ class Settings(BaseSettings):
         str,
         Field(
             max_length=200,
-            description="The reason of a pause of all namespaces; empty for no pause. During a pause no attempt starts, "
-            "and running attempts continue.",
+            description="The reason of a pause of all namespaces; empty for no pause. During a pause no attempt "
+            "starts, and running attempts continue.",
         ),
     ] = ""
     job_retention_seconds: Annotated[

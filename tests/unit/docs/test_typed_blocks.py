@@ -32,9 +32,12 @@ from typer.testing import CliRunner
 import spoke_jobs
 from spoke_jobs import Registry, api, use_runner
 from spoke_jobs.cli.command_line import app
+from spoke_jobs.cli.commands import job_actions
 from spoke_jobs.dispatch import current_runner
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.schedule_rows import declare
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.registry import load_app
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import load_settings
 from spoke_jobs.testing.contexts import fake_context
@@ -173,16 +176,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which a reader types. What its modules declare is declared in no other test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("spoke_jobs.registry.default", Registry())
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
 class Shell:
     """It knows the programs that the pages type on one machine."""
 
-    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, url: str, patch: pytest.MonkeyPatch) -> None:
         self._url = url
-        self._patch = monkeypatch
+        patch.setattr(job_actions, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))  # who asks: y
+        self._patch = patch
         self._extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     def run(self, body: str) -> None:
@@ -202,7 +206,7 @@ class Shell:
                     assert hasattr(parsed, "commands")
                     parsed.commands[command].make_context(command, arguments)
                 case ["spoke-jobs", *arguments]:
-                    done = CliRunner().invoke(app, arguments)
+                    done = CliRunner().invoke(app, arguments, input="y\n")
                     assert done.exit_code == 0, f"{line}: {done.output} {done.exception!r}"
                 case _:
                     raise AssertionError(f"{line}: the test's shell does not know this command")
@@ -214,7 +218,7 @@ def test_commands_work_as_they_are_typed(
 ) -> None:
     (folder / "pages_application.py").write_text(DECLARED)
     (folder / "myapp").mkdir()
-    (folder / "myapp/jobs.py").write_text(DECLARED)
+    (folder / "myapp/jobs.py").write_text("import pages_application")
     for name, text in re.findall(r"^```yaml\n# ([\w.]+).*\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S):
         (folder / name).write_text(text)
     monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
@@ -223,6 +227,9 @@ def test_commands_work_as_they_are_typed(
     ledger = SqlLedger(engine)
     for _ in range(FAILED_JOBS):
         fail(ledger, cause="SpokeJobDeleted")
+    declared = load_app("pages_application")
+    with engine.begin() as connection:  # as the application's worker does when it starts
+        declare(connection, "legacy", declared.schedules(), list(declared.jobs), "ada", begins=True)
     engine.dispose()
     shell = Shell(sqlite_ledger_url, monkeypatch)
     try:
