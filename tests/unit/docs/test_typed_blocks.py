@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy
 import typer
 from sqlalchemy import Engine, NullPool
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -119,8 +120,8 @@ APPLICATIONS = {
         upload = SimpleNamespace(id=1)
         def import_contacts(ctx, payload):
             ctx.progress(50, "read")
-            with ctx.complete({"loaded": 2}):
-                ctx.session.info["seen"] = True
+            with ctx.complete({"loaded": 2}) as session:
+                session.flush()
         """,
 }
 """By page: what the page's code takes from its application."""
@@ -292,7 +293,7 @@ def names(folder: Path, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch)
     runner = LegacyRunner(load_settings(), registry)
     # Each write is committed at once: on SQLite, an open transaction of one snippet would make the next one wait.
     engine = create_engine(sqlite_ledger_url)
-    at_once = engine.execution_options(isolation_level="AUTOCOMMIT")
+    at_once = sqlalchemy.create_engine(sqlite_ledger_url, isolation_level="AUTOCOMMIT")
     async_engine = create_async_engine(sqlite_ledger_url.replace("sqlite:", "sqlite+aiosqlite:"), poolclass=NullPool)
     session = Session(at_once)
     try:
@@ -301,6 +302,7 @@ def names(folder: Path, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch)
     finally:
         runner.close()
         session.close()
+        at_once.dispose()
         engine.dispose()
 
 
