@@ -142,7 +142,7 @@ AFTERWARDS = {
             assert len(connection.execute(select(sent)).all()) == 1
         """,
     "docs/rotating.md": "engine.connect().close(); engine.dispose()",
-    "docs/testing.md": "test_import(session, upload)",
+    "docs/testing.md": "with Session(engine) as own: test_import(own, upload)",
 }
 """By page: what is done with what the page defines."""
 
