@@ -220,7 +220,7 @@ def test_commands_work_as_they_are_typed(
     (folder / "pages_application.py").write_text(DECLARED)
     (folder / "myapp").mkdir()
     (folder / "myapp/jobs.py").write_text("import pages_application")
-    for name, text in re.findall(r"^```yaml\n# ([\w.]+).*\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S):
+    for name, text in re.findall(r"^```yaml\n# ([\w.]+)[^\n]*\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S):
         (folder / name).write_text(text)
     monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
     monkeypatch.setenv("SPOKE_APP", "pages_application")
